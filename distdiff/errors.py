@@ -1,0 +1,47 @@
+"""What can go wrong, by name.
+
+Every message says the fact, the cause and the remedy, with numbers.  All of them derive from
+`DistdiffError`, so a caller can catch the library's own errors and nothing else.
+"""
+
+from __future__ import annotations
+
+
+class DistdiffError(Exception):
+    """Base of every error that distdiff raises on purpose."""
+
+
+class UnsupportedOperationError(DistdiffError, TypeError):
+    """The function used an operation that has no derivative rule here."""
+
+
+class InputError(DistdiffError, ValueError):
+    """An argument (point, seed, option, file) does not fit: wrong shape, kind or value."""
+
+
+class NonFiniteError(DistdiffError, ArithmeticError):
+    """A value or a partial derivative became NaN or infinite."""
+
+
+class BranchChangedError(DistdiffError):
+    """At the new point a recorded comparison goes the other way, so the tape does not apply."""
+
+
+class IndexRangeError(DistdiffError, OverflowError):
+    """The system needs larger indices than this PETSc was built with."""
+
+
+class ConvergenceError(DistdiffError):
+    """An iterative or direct solver stopped without a solution."""
+
+
+class MissingSolverError(DistdiffError):
+    """The chosen method needs something this PETSc was built without."""
+
+
+class TracingError(DistdiffError):
+    """The user's function raised while it was traced; the cause is chained on rank 0."""
+
+
+class RemoteError(DistdiffError):
+    """Another rank failed with an error that is not distdiff's own; its text is in the message."""

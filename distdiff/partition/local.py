@@ -1,0 +1,141 @@
+"""One rank's share of the tape, in local numbers, with the schedule of its supersteps.
+
+A `LocalTape` is what travels to a rank: structure, never values of nodes.  Its blocks and items are those of `tape`, in local
+numbers: local node i is the i-th place of the rank's value vector.  Some places are the rank's own nodes, the others
+are *ghosts*, copies of nodes that another rank computes.  An array's owned range and its halo lie side by side in one
+block, so shifted operands of a stencil remain affine in local numbers.
+
+Execution, the same for values and tangents:
+
+    for step in steps:    items[start:stop] in order, then step.exchange forward (owner -> ghosts)
+
+and for adjoints the same backwards:
+
+    for step in reversed(steps):    step.exchange reversed (ghosts -> added to the owner), then items[start:stop] backwards
+
+All ranks have the same number of steps, k* of them; superstep s of a node is 1 + the most cross-rank edges on any path to it
+(at the granularity the partition was made with).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from mpi4py import MPI
+
+from ..tape import Block, Guard, Item, Leaf, Site, Tape
+
+
+@dataclass
+class Exchange:
+    """Who sends which local nodes to whom after a superstep; receiver's and sender's lists match in order."""
+
+    sends: list[tuple[int, np.ndarray]] = field(default_factory=list)  # (rank, local ids of own nodes)
+    recvs: list[tuple[int, np.ndarray]] = field(default_factory=list)  # (rank, local ids of ghosts)
+
+    def forward(self, comm: MPI.Comm, y: np.ndarray) -> None:
+        """Ghosts take their owners' values: y[recv] = y_owner[send].  y is (n,) or (n, m); neighbours call together."""
+        received = self._swap(comm, [(r, y[ids]) for r, ids in self.sends],
+                              [(r, np.empty((len(ids),) + y.shape[1:], y.dtype)) for r, ids in self.recvs])
+        for (_, ids), values in zip(self.recvs, received):
+            y[ids] = values
+
+    def reverse(self, comm: MPI.Comm, lam: np.ndarray) -> None:
+        """Owners add what their ghosts gathered, and the ghosts return to zero: the transpose of `forward`."""
+        received = self._swap(comm, [(r, lam[ids]) for r, ids in self.recvs],
+                              [(r, np.empty((len(ids),) + lam.shape[1:], lam.dtype)) for r, ids in self.sends])
+        for _, ids in self.recvs:
+            lam[ids] = 0.0
+        for (_, ids), values in zip(self.sends, received):
+            lam[ids] += values  # a node goes to one neighbour once, so ids are distinct within a message
+
+    @staticmethod
+    def _swap(comm: MPI.Comm, outgoing: list[tuple[int, np.ndarray]],
+              incoming: list[tuple[int, np.ndarray]]) -> list[np.ndarray]:
+        requests = [comm.Irecv(buffer, source=r, tag=_TAG) for r, buffer in incoming]
+        requests += [comm.Isend(np.ascontiguousarray(values), dest=r, tag=_TAG) for r, values in outgoing]
+        MPI.Request.Waitall(requests)
+        return [buffer for _, buffer in incoming]
+
+
+_TAG = 71  # messages between two ranks never overtake each other, so one tag serves all supersteps
+
+
+class Step(NamedTuple):
+    """A superstep: items[start:stop] without communication, then one exchange."""
+
+    start: int
+    stop: int
+    exchange: Exchange
+
+
+class Portion(NamedTuple):
+    """The part of a global vector (all input leaves, or all output leaves, one after another) a rank owns."""
+
+    ids: np.ndarray  # local node ids, int64
+    positions: np.ndarray  # places in the global vector, int64; disjoint over the ranks
+
+
+@dataclass
+class LocalTape:
+    """One rank's statements, ghosts and supersteps (see the module's text)."""
+
+    blocks: list[Block]
+    items: list[Item]
+    steps: list[Step]
+    inputs: Portion
+    outputs: Portion
+    guards: list[Guard] = field(default_factory=list)  # of own nodes, refs in local numbers
+    sites: list[Site] = field(default_factory=list)
+    own: np.ndarray | None = None  # bool per local node, None: all are own (one rank)
+    run_ids: dict[int, np.ndarray] = field(default_factory=dict)  # local block of a ScalarRun -> global node ids
+
+    @property
+    def n_nodes(self) -> int:
+        """Local places: own nodes and ghosts."""
+        return self.blocks[-1].first + self.blocks[-1].size if self.blocks else 0
+
+    @property
+    def n_own(self) -> int:
+        return self.n_nodes if self.own is None else int(self.own.sum())
+
+    @property
+    def lines(self) -> int:
+        """Flattened lines this rank computes."""
+        return sum(item.lines for item in self.items)
+
+    @property
+    def messages(self) -> int:
+        return sum(len(step.exchange.sends) for step in self.steps)
+
+    @property
+    def halo(self) -> int:
+        """Values sent in one forward pass."""
+        return sum(len(ids) for step in self.steps for _, ids in step.exchange.sends)
+
+
+def positions(leaves: list[Leaf], tape: Tape) -> tuple[np.ndarray, np.ndarray]:
+    """(node ids, places) of all leaves carried by nodes, in the vector of the leaves laid one after another."""
+    ids, places, start = [], [], 0
+    for leaf in leaves:
+        n = int(np.prod(leaf.shape, dtype=np.int64))
+        if hasattr(leaf.ref, "value"):  # Const: the same on every rank, carried by no node
+            start += n
+            continue
+        ids.append(np.ravel(tape.ids(leaf.ref, leaf.shape)))
+        places.append(np.arange(start, start + n, dtype=np.int64))
+        start += n
+    empty = np.empty(0, dtype=np.int64)
+    return np.concatenate([empty, *ids]), np.concatenate([empty, *places])
+
+
+def whole(tape: Tape) -> LocalTape:
+    """The whole tape as the share of a single rank: the same items, one superstep, no exchange."""
+    return LocalTape(
+        blocks=tape.blocks, items=tape.items, steps=[Step(0, len(tape.items), Exchange())],
+        inputs=Portion(*positions(tape.inputs, tape)), outputs=Portion(*positions(tape.outputs, tape)),
+        guards=tape.guards, sites=tape.sites,
+        run_ids={},
+    )

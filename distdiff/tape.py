@@ -1,0 +1,200 @@
+"""The flattened function as a sequence of blocks of statements.
+
+A *node* is one flattened scalar line y_i = F_i(y_0, ..., y_{i-1}).  Nodes that come from one array operation
+form a *block*: consecutive ids, laid out in C order over the block's shape.  A `Statement` says how (a box of)
+a block is computed; it stands for as many lines as its iteration shape has elements, and where its operands
+are *affine* it holds a few integers however many lines that is.  A `ScalarRun` is a run of scalar lines (a Python loop over
+floats), held as flat arrays.
+
+The same classes describe the whole tape on rank 0 and, in local numbers, the share of one rank
+(`partition.local.LocalTape`): what evaluates, sweeps or expands one serves the other.
+
+A statement with iteration shape S reads operand values a_k, b_k, ... for every multi-index k in S, and
+
+    y[out(k)]  =  op(a_k, b_k, ...)          if `out` is one to one,
+    y[out(k)] +=  op(a_k, b_k, ...)          (from zero) if `out` has stride 0 along some axes: a sum, or, with
+                                             op = multiply, a contraction such as a matrix product.
+
+Two ops are more than elementwise (`Op.kind`): "select" (maximum/minimum over the stride-0 axes of `out`) and
+"scan" (y[out(k)] = y[out(k) - 1 step along the last axis] + a_k, cumulative sums).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .ops import ADD, COPY, OPS, Op
+
+
+class Affine(NamedTuple):
+    """Nodes `offset + sum_k i_k strides_k` of one block, counted from the block's first node."""
+
+    block: int
+    offset: int
+    strides: tuple[int, ...]
+
+    def ids(self, first: int, shape: tuple[int, ...]) -> np.ndarray:
+        """The explicit ids over `shape`, given the id of the block's first node."""
+        ids = np.full(shape, first + self.offset, dtype=np.int64)
+        for axis, (n, stride) in enumerate(zip(shape, self.strides)):
+            ids += (np.arange(n, dtype=np.int64) * stride).reshape((-1,) + (1,) * (len(shape) - axis - 1))
+        return ids
+
+
+class Indexed(NamedTuple):
+    """Nodes given one by one: `ids` (int64) has the statement's iteration shape, and may cross blocks."""
+
+    ids: np.ndarray
+
+
+class Const(NamedTuple):
+    """A value that is no node: a float, or an array of the statement's iteration shape (strides may be 0)."""
+
+    value: float | np.ndarray
+
+
+Operand = Affine | Indexed | Const
+
+
+class Block(NamedTuple):
+    """Nodes first, ..., first + size - 1, laid out in C order over `shape`."""
+
+    first: int
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One vector operation over the iteration space `shape` (see the module's equation)."""
+
+    op: Op
+    shape: tuple[int, ...]
+    out: Affine
+    operands: tuple[Operand, ...]
+    site: int = -1  # index into Tape.sites, the user's line
+
+    @property
+    def reduced(self) -> tuple[int, ...]:
+        """Axes of the iteration space that are summed (or selected) away."""
+        if self.op.kind == "scan":
+            return ()
+        return tuple(k for k, (n, s) in enumerate(zip(self.shape, self.out.strides)) if s == 0 and n != 1)
+
+    @property
+    def lines(self) -> int:
+        """Flattened scalar lines this statement stands for."""
+        n = prod(self.shape)
+        if not self.reduced or self.op is COPY:
+            return n
+        kept = prod(s for k, s in enumerate(self.shape) if k not in self.reduced)
+        return 2 * n - kept
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarRun:
+    """A run of scalar lines: node first+i is op[i] applied to operands a[i] and, for binary ops, b[i].
+
+    `a` and `b` (int64) hold node ids, or -1-k for the constant `const[k]`; a unary op ignores its b.
+    """
+
+    block: int
+    op: np.ndarray  # uint8, Op.code
+    a: np.ndarray
+    b: np.ndarray
+    const: np.ndarray  # float64
+
+    @property
+    def lines(self) -> int:
+        return len(self.op)
+
+
+Item = Statement | ScalarRun
+
+
+class Guard(NamedTuple):
+    """The trace holds only where the nodes `ref` have exactly the values `expected` (comparisons, mask, index)."""
+
+    ref: Affine | Indexed
+    expected: np.ndarray
+    site: int
+
+
+class Leaf(NamedTuple):
+    """One array (or scalar, shape ()) among the arguments or results, and the nodes that carry it."""
+
+    shape: tuple[int, ...]
+    ref: Operand  # over `shape`; a Const result depends on no input
+
+
+class Site(NamedTuple):
+    """A place in the user's code."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+@dataclass
+class Tape:
+    """The flattened function.  Structure and constants only: no values of nodes.
+
+    The first blocks carry the inputs, one a leaf of the arguments, and are computed by no item.
+    """
+
+    blocks: list[Block] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    inputs: list[Leaf] = field(default_factory=list)
+    outputs: list[Leaf] = field(default_factory=list)
+    guards: list[Guard] = field(default_factory=list)
+    sites: list[Site] = field(default_factory=list)
+    out_tree: Any = None  # how the result's leaves nest (trace.tree)
+
+    @property
+    def n_nodes(self) -> int:
+        return self.blocks[-1].first + self.blocks[-1].size if self.blocks else 0
+
+    @property
+    def n_inputs(self) -> int:
+        return sum(prod(leaf.shape) for leaf in self.inputs)
+
+    @property
+    def n_outputs(self) -> int:
+        return sum(prod(leaf.shape) for leaf in self.outputs)
+
+    @property
+    def lines(self) -> int:
+        """Flattened scalar lines, loads of inputs included."""
+        return self.n_inputs + sum(item.lines for item in self.items)
+
+    def add_block(self, shape: tuple[int, ...]) -> int:
+        """Append a block of fresh nodes; returns its index."""
+        self.blocks.append(Block(self.n_nodes, tuple(shape)))
+        return len(self.blocks) - 1
+
+    def ids(self, ref: Affine | Indexed, shape: tuple[int, ...]) -> np.ndarray:
+        """Explicit node ids of a reference."""
+        return ref.ids if isinstance(ref, Indexed) else ref.ids(self.blocks[ref.block].first, shape)
+
+
+def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides, in elements, of a C-ordered array."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+__all__ = ["ADD", "COPY", "OPS", "Affine", "Block", "Const", "Guard", "Indexed", "Item", "Leaf", "Op", "Operand",
+           "ScalarRun", "Site", "Statement", "Tape", "c_strides"]
