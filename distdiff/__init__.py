@@ -1,3 +1,51 @@
-"""distdiff: exact derivatives of very large numerical functions by one distributed sparse triangular solve."""
+"""distdiff: exact derivatives of very large functions, by solving a distributed sparse triangular system.
+
+Flattened, a function computes line by line y_i = F_i(y_0, ..., y_{i-1}); run all lines at once and y = F(y) is a fixed
+point.  Its derivative solves (I - L) dy = dx with L_ij = dF_i/dy_j: sparse, triangular, as large as the program is
+long.  distdiff traces plain NumPy code, spreads that system over MPI ranks and solves it with the method that fits
+its structure.
+
+    import numpy as np, distdiff as dd
+    g = dd.grad(lambda x: np.sum(np.sin(x) * x))(np.ones(5))
+
+The names below are loaded when first used, so importing distdiff starts neither MPI nor PETSc.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import errors, testing
+    from .drivers import grad, jacobian, jvp, trace, value_and_grad, vjp
+    from .errors import DistdiffError
+    from .linearize import Linearization, linearize
+
+_HOME = {  # public name -> the module that holds it
+    "grad": "drivers", "value_and_grad": "drivers", "jvp": "drivers", "vjp": "drivers", "jacobian": "drivers",
+    "trace": "drivers",
+    "linearize": "linearize", "Linearization": "linearize",
+    "DistdiffError": "errors",
+}
+_MODULES = ("errors", "testing", "numpy", "examples")
+
+__all__ = ["DistdiffError", "Linearization", "__version__", "errors", "grad", "jacobian", "jvp", "linearize", "testing",
+           "trace", "value_and_grad", "vjp"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _HOME:
+        home = importlib.import_module(f".{_HOME[name]}", __name__)
+        if name == _HOME[name]:  # a function named as its module: the import has just bound the module here
+            globals()[name] = getattr(home, name)
+        return getattr(home, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME, *_MODULES])
