@@ -1,0 +1,91 @@
+"""What a linearization is made of, as data and as text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .solvers.select import Candidate
+
+
+def _count(n: float | None) -> str:
+    if n is None:
+        return "-"
+    return f"{n:,.0f}" if n < 1e7 else f"{n:.3g}"
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} GB"
+
+
+def _seconds(t: float) -> str:
+    return f"{t:.3g} s" if t >= 1 else f"{1e3 * t:.3g} ms" if t >= 1e-3 else f"{1e6 * t:.3g} us"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything `Linearization.report()` knows.  Counts are over all ranks unless they say otherwise."""
+
+    lines: int  # flattened scalar lines
+    nodes: int  # rows of the full system (a sum of n terms is one row)
+    nonzeros: int  # entries of L in the full system
+    inputs: int
+    outputs: int
+    depth: int  # longest path
+    width: int  # most nodes on one level
+    shape: str  # chain, wide, grid, tree, mixed
+    ranks: int
+    partition: str
+    k_star: int  # supersteps of one pass
+    messages: int  # in one pass
+    halo: int  # values sent in one pass
+    balance: float  # busiest rank's lines over the mean
+    partition_candidates: list[dict[str, Any]]
+    rows: int | None  # kept by preaccumulation; None while nothing is assembled
+    nnz: int | None  # stored, unit diagonal included
+    method: str
+    reason: str
+    candidates: tuple[Candidate, ...]
+    times: dict[str, float]  # seconds by stage, on the slowest rank
+    memory_per_rank_bytes: int  # values, partials, workspace and matrix, on the fullest rank
+    peak_memory_per_rank_bytes: int  # resident set of the process, most so far, on the fullest rank
+    guards: int
+    retraces: int
+    solves: int  # right-hand sides solved so far
+    info: dict[str, Any] = field(default_factory=dict)  # the solver's own: iterations, residual, ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        kept = "nothing assembled" if self.rows is None else (
+            f"{_count(self.rows)} rows kept ({self.nodes / max(self.rows, 1):.1f} times fewer), "
+            f"{_count(self.nnz)} nonzeros with the diagonal")
+        out = [
+            f"function     {_count(self.lines)} flattened lines, {_count(self.inputs)} inputs -> "
+            f"{_count(self.outputs)} outputs, {_count(self.guards)} guards",
+            f"structure    {self.shape}: depth {_count(self.depth)}, width {_count(self.width)}; I - L has "
+            f"{_count(self.nodes)} rows, {_count(self.nonzeros)} entries below the diagonal",
+            f"ranks        {self.ranks}; partition {self.partition}: k* = {_count(self.k_star)}, {_count(self.messages)} "
+            f"messages, {_count(self.halo)} halo values a pass, busiest rank {self.balance:.2f} x the mean",
+        ]
+        if len(self.partition_candidates) > 1:
+            for c in self.partition_candidates:
+                out.append(f"               {c['name']:<24} predicted {_seconds(c['seconds'])} a pass, k* {_count(c['k_star'])}, "
+                           f"halo {_count(c['halo'])}, busiest rank {_count(c['max_work'])} lines")
+        out += [f"system       {kept}", f"method       {self.method}: {self.reason}"]
+        for c in self.candidates:
+            cost = "not applicable" if c.seconds is None else f"predicted {_seconds(c.seconds)}"
+            out.append(f"               {c.method:<14} {cost}; {c.reason}")
+        out.append("time         " + ", ".join(f"{name} {_seconds(t)}" for name, t in self.times.items()))
+        out.append(f"memory       {_bytes(self.memory_per_rank_bytes)} a rank held by the linearization, "
+                   f"{_bytes(self.peak_memory_per_rank_bytes)} peak of the process")
+        if self.solves or self.retraces:
+            extra = "".join(f", {k} {v:.3g}" if isinstance(v, float) else f", {k} {v}" for k, v in self.info.items())
+            out.append(f"solved       {_count(self.solves)} right-hand sides, {self.retraces} retraces{extra}")
+        return "\n".join(out)
