@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from . import errors, testing
     from .drivers import grad, jacobian, jvp, trace, value_and_grad, vjp
     from .errors import DistdiffError
-    from .linearize import Linearization, linearize
+    from .linearization import Linearization, linearize
 
 _HOME = {  # public name -> the module that holds it
     "grad": "drivers", "value_and_grad": "drivers", "jvp": "drivers", "vjp": "drivers", "jacobian": "drivers",
     "trace": "drivers",
-    "linearize": "linearize", "Linearization": "linearize",
+    "linearize": "linearization", "Linearization": "linearization",
     "DistdiffError": "errors",
 }
 _MODULES = ("errors", "testing", "numpy", "examples")
@@ -40,10 +40,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
     if name in _HOME:
-        home = importlib.import_module(f".{_HOME[name]}", __name__)
-        if name == _HOME[name]:  # a function named as its module: the import has just bound the module here
-            globals()[name] = getattr(home, name)
-        return getattr(home, name)
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

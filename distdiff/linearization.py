@@ -1,0 +1,442 @@
+"""A function linearized at a point: traced once, spread over the ranks, solved as often as wanted.
+
+    (I - L) ydot = xdot          lin.jvp(xdot)      y'  = J x'
+    (I - L)^T lam = ybar         lin.vjp(ybar)      x-bar = J^T y-bar
+
+`Linearization` is where the stages meet (trace, partition, evaluate, preaccumulate, assemble, choose, solve).  All of its
+methods are collective on its communicator; rank 0's arguments count, and results come back on every rank.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from . import comm as agreement
+from . import graph, partition
+from .comm import agreed, on_root
+from .errors import BranchChangedError, InputError, NonFiniteError
+from .evaluate import Point, evaluate
+from .partition.local import whole
+from .report import Report
+from .solvers import build
+from .solvers.select import Choice, Work, check_method, choose
+from .spread import Spread
+from .stages import Stages
+from .tape import Const, ScalarRun, Tape
+from .tracing import locate, trace
+from .tracing.tree import flatten, unflatten
+
+BATCH = 32  # right-hand sides that one pass carries: enough to hide the structure's traffic behind the columns'
+BATCH_BYTES = 512e6  # ... unless their workspace would not fit
+
+
+class Linearization:
+    """f at a point x, ready for derivative solves.  Make one with `linearize`; close it, or use it in a `with`.
+
+    Attributes
+    ----------
+    value : the function's result at the point, nested as f returned it
+    aux : what f returned beside its result (`has_aux=True`), on rank 0 as it was, None elsewhere
+    """
+
+    def __init__(
+        self, f: Callable[..., Any], args: tuple[Any, ...], *, argnums: int | tuple[int, ...] = 0,
+        kwargs: Mapping[str, Any] | None = None, has_aux: bool = False, comm: MPI.Comm | None = None,
+        method: str = "auto", options: Mapping[str, Any] | None = None, preaccumulate: bool = True,
+        partition: str = "auto", min_block: int | None = None, on_branch_change: str = "retrace", solves: int = 1,
+        stages: Stages | None = None,
+    ) -> None:
+        self.comm = comm if comm is not None else agreement.world()
+        self.method, self.options, self.preaccumulate = method, dict(options or {}), preaccumulate
+        self.stages = stages or Stages()
+        self.retraces = self.solves = 0
+        self.aux: Any = None
+        self._f, self._args, self._kwargs = f, tuple(args), dict(kwargs or {})
+        self._argnums, self._has_aux = argnums, has_aux
+        self._partition, self._min_block, self._solves_hint = partition, min_block, solves
+        self._on_branch_change = on_branch_change
+        self._solvers: dict[str, Any] = {}
+        self._assembly: Any = None
+        self._closed = False
+        with agreed(self.comm):
+            check_method(method)
+            _check_setting("on_branch_change", on_branch_change, ("retrace", "raise"))
+            if not callable(f):
+                raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called")
+            if not isinstance(solves, int) or solves < 1:
+                raise InputError(f"solves={solves!r} must be a positive integer: the right-hand sides expected at a point")
+        self._build()
+
+    # -- from the function to the point ------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        """Trace, partition, distribute, evaluate, and prepare the solver.  Collective."""
+        comm = self.comm
+        with self.stages("trace"):
+            traced = on_root(comm, lambda: trace(
+                self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
+                keep_values=comm.size == 1), share=False)
+        with self.stages("partition"):
+            plan = on_root(comm, lambda: self._plan(traced.tape), share=False) if comm.size > 1 else None
+            tape = traced.tape if comm.rank == 0 else None
+            self._local = whole(tape) if comm.size == 1 else partition.distribute(tape, plan, comm)
+            self._facts = on_root(comm, lambda: _Facts.of(tape, plan, self._args, self._argnums))
+        self.aux = traced.aux if comm.rank == 0 else None
+        facts = self._facts
+        self._inputs = Spread(comm, self._local.inputs.positions, facts.n_inputs)
+        self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs)
+        x = self._share_point(facts.x)
+        facts.x = None
+        known = traced.values if comm.rank == 0 and comm.size == 1 else None
+        self._point: Point | None = self._evaluate(x, known)
+        self._check_finite()
+        self.value = self._read_value()
+        self._select(self._solves_hint)
+
+    def _plan(self, tape: Tape) -> Any:
+        keywords = {} if self._min_block is None else {"min_block": self._min_block}
+        return partition.partition(tape, self.comm.size, strategy=self._partition, **keywords)
+
+    def _share_point(self, x: np.ndarray | None) -> np.ndarray:
+        """Rank 0's point, cut to the inputs this rank owns.  Collective."""
+        return self._inputs.take(self._inputs.share(x))
+
+    def _evaluate(self, x: np.ndarray, known: list[np.ndarray] | None = None, values: Any = None) -> Point:
+        with self.stages("evaluate"):
+            return evaluate(self._local, x, self.comm, values=values, known=known)
+
+    def _check_finite(self) -> None:
+        """Raise `NonFiniteError`, naming the first statement that made a NaN or inf, on every rank.  Collective."""
+        comm = self.comm
+        with agreed(comm):
+            found = self._point.first_nonfinite()
+        worst = min((f for f in comm.allgather(found) if f is not None), key=lambda f: f.order, default=None)
+        if worst is None:
+            return
+        self._point = None
+
+        def explain() -> str:
+            site = worst.site
+            if site is None and worst.node is not None:
+                site = locate(self._f, self._args, argnums=self._argnums, kwargs=self._kwargs,
+                              has_aux=self._has_aux, node=worst.node)
+            where = f" at {site}" if site is not None else ""
+            return (f"{worst.what}{where}; it would make every derivative through it meaningless. Keep the "
+                    f"argument inside the function's domain (np.where with a safe argument in the unused branch), or move the point")
+
+        message = on_root(comm, explain)
+        raise NonFiniteError(message)
+
+    def _read_value(self) -> Any:
+        """The function's result on every rank.  Collective."""
+        full = self._outputs.collect(self._point.values.gather(self._local.outputs.ids))
+        for place, constant in self._facts.constants:
+            full[place:place + constant.size] = constant.ravel()
+        return self._facts.outputs.nest(full)
+
+    def _select(self, columns: int) -> Any:
+        """The solver for that many right-hand sides, made or reused.  Collective."""
+        self.choice = self._choose(columns)
+        name = self.choice.method
+        if name not in self._solvers:
+            with self.stages("assemble" if name != "sweep" else "plan"):
+                self._solvers[name], self._assembly = build(
+                    name, self._local, self._point, self.comm, self._assembly, self.options, self.preaccumulate, self.stages)
+        return self._solvers[name]
+
+    def _choose(self, columns: int) -> Choice:
+        return choose(self._work(), columns, self.method)
+
+    def _work(self) -> Work:
+        array = sum(item.lines for item in self._local.items if not isinstance(item, ScalarRun))
+        scalar = sum(item.lines for item in self._local.items if isinstance(item, ScalarRun))
+        rows = self._assembly.system.n_local if self._assembly is not None else None
+        mine = (array, scalar, len(self._local.items), rows or 0)
+        array, scalar, items, most = (max(column) for column in zip(*self.comm.allgather(mine)))
+        return Work(array, scalar, items, len(self._local.steps), self.comm.size, most if rows is not None else None)
+
+    # -- derivatives ----------------------------------------------------------------------------------------------
+
+    def jvp(self, *tangents: Any) -> Any:
+        """ydot = J xdot, by one forward solve.  Collective.
+
+        `tangents` are nested and shaped as the differentiated arguments (one a number in `argnums`); the result as f's result.
+        Raises `InputError` where shapes don't fit.
+        """
+        self._ready()
+        xdot = self._seed(self._facts.inputs, self._pack(tangents), "tangent", self._inputs)
+        solver = self._select(self._solves_hint)
+        with self.stages("solve"):
+            ydot = self._outputs.collect(solver.tangent(xdot))
+        self.solves += 1
+        return self._facts.outputs.nest(ydot)
+
+    def vjp(self, cotangent: Any) -> Any:
+        """xbar = J^T ybar, by one transposed solve (backprop).  Collective.
+
+        `cotangent` is nested and shaped as f's result; the result as the differentiated argument (a tuple of them if
+        `argnums` is a tuple).  Raises `InputError` where shapes don't fit.
+        """
+        self._ready()
+        ybar = self._seed(self._facts.outputs, cotangent, "cotangent", self._outputs)
+        solver = self._select(self._solves_hint)
+        with self.stages("solve"):
+            xbar = self._inputs.collect(solver.adjoint(ybar))
+        self.solves += 1
+        return self._facts.inputs.nest(xbar)
+
+    def jacobian(self) -> Any:
+        """The dense Jacobian, from as many right-hand sides as the smaller of inputs and outputs.  Collective.
+
+        For one array in and one out its shape is out.shape + in.shape; for nested results or arguments, the result's nesting holding the
+        arguments' nesting holding such blocks.  Forward solves if there are no more inputs than outputs, else transposed ones.
+        """
+        self._ready()
+        n_in, n_out = self._facts.n_inputs, self._facts.n_outputs
+        forward = n_in <= n_out
+        n = n_in if forward else n_out
+        solver = self._select(max(n, 1))
+        seeds, results = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
+        jacobian = np.zeros((n_out, n_in))
+        width = int(max(1, min(BATCH, BATCH_BYTES // (8 * max(self._local.n_nodes, 1)))))
+        width = self.comm.allreduce(width, op=MPI.MIN)
+        for start in range(0, n, width):
+            stop = min(start + width, n)
+            with self.stages("solve"):
+                unit = seeds.units(start, stop)
+                block = results.collect(solver.tangent(unit) if forward else solver.adjoint(unit))
+            if forward:
+                jacobian[:, start:stop] = block
+            else:
+                jacobian[start:stop] = block.T
+        self.solves += n
+        rows = self._facts.outputs.split(jacobian)
+        return self._facts.outputs.unflatten([
+            self._facts.inputs.unflatten([
+                block.reshape(out_shape + in_shape)
+                for block, in_shape in zip(self._facts.inputs.split(row, axis=1), self._facts.inputs.shapes)])
+            for row, out_shape in zip(rows, self._facts.outputs.shapes)])
+
+    # -- another point --------------------------------------------------------------------------------------------
+
+    def update(self, *args: Any) -> Any:
+        """Move to a new point, replaying the tape without tracing again; returns the value there.  Collective.
+
+        `args` replace the differentiated arguments (one a number in `argnums`), same nesting and shapes.  Where a recorded comparison goes
+        the other way at the new point, the function is traced afresh (`on_branch_change="retrace"`, counted in `retraces`) or
+        `BranchChangedError` is raised ("raise"); never a derivative of the wrong branch.
+        """
+        self._ready(point=False)
+        facts = self._facts
+        x = self._seed(facts.inputs, self._pack(args), "point", self._inputs)
+        self._remember(args)
+        values = self._point.values if self._point is not None else None
+        self._point = self._evaluate(x, values=values)
+        broken = None
+        with agreed(self.comm):
+            broken = next(iter(self._point.broken_guards()), None)
+        sites = [s for s in self.comm.allgather(broken and self._guard_site(broken)) if s]
+        if sites:
+            self._point = None
+            if self._on_branch_change == "raise":
+                raise BranchChangedError(
+                    f"at the new point a comparison goes the other way ({sites[0]}), so the recorded tape does not apply; "
+                    "use on_branch_change='retrace', or linearize again there")
+            self._drop_solvers()
+            self.retraces += 1
+            self._build()
+            return self.value
+        self._check_finite()
+        self.value = self._read_value()
+        with self.stages("refresh"):
+            if self._assembly is not None:
+                self._assembly.refresh(self._point)
+            for solver in self._solvers.values():
+                solver.refresh(self._point)
+        return self.value
+
+    def _guard_site(self, guard: Any) -> str:
+        return str(self._local.sites[guard.site]) if guard.site >= 0 else "a comparison of traced values"
+
+    def _remember(self, args: tuple[Any, ...]) -> None:
+        """Keep the new point among the arguments: a retrace or an error message runs f there."""
+        if self.comm.rank != 0:
+            return
+        numbers = (self._argnums,) if isinstance(self._argnums, int) else self._argnums
+        whole_args = list(self._args)
+        for number, arg in zip(numbers, args):
+            whole_args[number] = arg
+        self._args = tuple(whole_args)
+
+    # -- the rest ---------------------------------------------------------------------------------------------------
+
+    def report(self, assemble: bool = False) -> Report:
+        """What was traced, how it is spread, which method solves it and why, times and memory.  Collective.
+
+        `assemble=True` builds the PETSc system for its counts even where the method needs none.
+        """
+        self._ready(point=assemble)
+        comm, facts, local = self.comm, self._facts, self._local
+        if assemble and self._assembly is None:
+            with self.stages("assemble"):
+                _, self._assembly = build("substitution", local, self._point, comm, None, self.options,
+                                          self.preaccumulate, self.stages, system_only=True)
+            self.choice = self._choose(self._solves_hint)
+        system = self._assembly.system if self._assembly is not None else None
+        memory = 8 * local.n_nodes + sum(getattr(s, "memory", 0) for s in self._solvers.values())
+        memory += self._assembly.memory if self._assembly is not None else 0
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        lines = comm.allgather(local.lines)
+        names = list(self.stages.seconds)
+        slowest = [max(t) for t in zip(*comm.allgather([self.stages.seconds[n] for n in names]))]
+        solver = self._solvers.get(self.choice.method)
+        structure = facts.structure
+        return Report(
+            lines=structure.lines, nodes=structure.nodes, nonzeros=structure.nonzeros, inputs=facts.n_inputs,
+            outputs=facts.n_outputs, depth=structure.depth, width=structure.width, shape=structure.shape,
+            ranks=comm.size, partition=facts.partition, k_star=len(local.steps),
+            messages=comm.allreduce(local.messages), halo=comm.allreduce(local.halo),
+            balance=max(lines) * len(lines) / max(sum(lines), 1), partition_candidates=facts.candidates,
+            rows=system.n_rows if system is not None else None, nnz=system.nnz if system is not None else None,
+            method=self.choice.method, reason=self.choice.reason, candidates=self.choice.candidates,
+            times=dict(zip(names, slowest)), memory_per_rank_bytes=comm.allreduce(memory, op=MPI.MAX),
+            peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
+            retraces=self.retraces, solves=self.solves, info=dict(getattr(solver, "info", {}) or {}))
+
+    def close(self) -> None:
+        """Free the PETSc objects and the values.  Collective; a second call does nothing."""
+        if self._closed:
+            return
+        self._drop_solvers()
+        self._point = None
+        self._closed = True
+
+    def __enter__(self) -> Linearization:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _drop_solvers(self) -> None:
+        for solver in self._solvers.values():
+            solver.close()
+        self._solvers = {}
+        if self._assembly is not None:
+            self._assembly.close()
+        self._assembly = None
+
+    def _ready(self, point: bool = True) -> None:
+        if self._closed:
+            raise InputError("this linearization was closed; make a new one with distdiff.linearize")
+        if point and self._point is None:
+            raise InputError("the last update failed, so there is no point to differentiate at; update(x) to a valid one")
+
+    def _pack(self, values: tuple[Any, ...]) -> Any:
+        """Per-argument values as the one tree the inputs are nested in."""
+        expected = 1 if isinstance(self._argnums, int) else len(self._argnums)
+        with agreed(self.comm):
+            if len(values) != expected:
+                raise InputError(f"{len(values)} arguments given for {expected} differentiated ones (argnums={self._argnums!r})")
+        return values[0] if isinstance(self._argnums, int) else tuple(values)
+
+    def _seed(self, nest: _Nest, tree: Any, what: str, spread: Spread) -> np.ndarray:
+        """Rank 0's `tree` as a flat vector, checked against the nest, cut to this rank's places.  Collective."""
+        flat = on_root(self.comm, lambda: nest.flat(tree, what), share=False)
+        return spread.take(spread.share(flat))
+
+
+class _Nest:
+    """How a list of arrays nests, and their shapes."""
+
+    def __init__(self, spec: Any, shapes: list[tuple[int, ...]]) -> None:
+        self.spec, self.shapes = spec, shapes
+        self.bounds = np.cumsum([0] + [int(np.prod(s, dtype=np.int64)) for s in shapes])
+
+    def unflatten(self, leaves: list[Any]) -> Any:
+        return unflatten(self.spec, leaves)
+
+    def split(self, full: np.ndarray, axis: int = 0) -> list[np.ndarray]:
+        return np.split(full, self.bounds[1:-1], axis=axis) if len(self.shapes) else []
+
+    def nest(self, full: np.ndarray) -> Any:
+        """The vector of all leaves as the nested arrays; scalars come as floats."""
+        return self.unflatten([part.reshape(shape)[()] for part, shape in zip(self.split(full), self.shapes)])
+
+    def flat(self, tree: Any, what: str) -> np.ndarray:
+        """The nested arrays as one vector, or `InputError` saying what does not fit."""
+        leaves, spec = flatten(tree)
+        if spec != self.spec:
+            raise InputError(f"the {what} is nested as {spec}, but {self.spec} is wanted")
+        parts = []
+        for k, (leaf, shape) in enumerate(zip(leaves, self.shapes)):
+            array = np.asarray(leaf)
+            if array.dtype.kind not in "fiub":
+                raise InputError(f"the {what}'s leaf {k} holds {array.dtype} values; real numbers are wanted")
+            if array.shape != shape:
+                raise InputError(f"the {what}'s leaf {k} has shape {array.shape}, but {shape} is wanted")
+            parts.append(array.astype(float, copy=False).ravel())
+        return np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
+
+
+class _Facts:
+    """What every rank knows of the traced function; made on rank 0, structure only."""
+
+    n_inputs: int
+    n_outputs: int
+    x: np.ndarray | None  # the point, dropped once shared
+
+    @classmethod
+    def of(cls, tape: Tape, plan: Any, args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> _Facts:
+        self = cls()
+        self.n_inputs, self.n_outputs, self.guards = tape.n_inputs, tape.n_outputs, len(tape.guards)
+        tree = args[argnums] if isinstance(argnums, int) else tuple(args[k] for k in argnums)
+        leaves, in_spec = flatten(tree)
+        self.x = np.concatenate([np.asarray(leaf, dtype=float).ravel() for leaf in leaves])
+        self.inputs = _Nest(in_spec, [leaf.shape for leaf in tape.inputs])
+        self.outputs = _Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
+        self.constants = [(start, np.broadcast_to(leaf.ref.value, leaf.shape).copy())
+                          for start, leaf in zip(self.outputs.bounds, tape.outputs) if isinstance(leaf.ref, Const)]
+        self.structure = graph.analyse(tape)
+        self.partition = "one rank" if plan is None else plan.name
+        self.candidates = [] if plan is None else plan.summary()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "x"}  # the point travels as a buffer
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, x=None)
+
+
+def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, **settings: Any) -> Linearization:
+    """Linearize f at `args`: trace it, spread it over the ranks, evaluate it there.  Collective.
+
+    Parameters
+    ----------
+    f : a function of NumPy arrays (or nested containers of them, or floats), returning the same; run on rank 0 only.
+    args : the point.  Rank 0's counts.
+    argnums : which positional arguments are differentiated, an integer or a tuple of them; the others are constants.
+    kwargs : keyword arguments for f, constants.
+    has_aux : f returns (result, aux); aux is kept, not differentiated.
+    comm : an mpi4py communicator, default `MPI.COMM_WORLD` at the time of the call.
+    method : "auto", "sweep", "substitution", "krylov" or "direct".
+    options : PETSc options (without the prefix `distdiff_`) for this linearization's solver.
+    preaccumulate : False keeps every flattened line as a row of the assembled system.
+    partition : "auto" or a strategy's name; min_block : smallest array (elements) spread over ranks.
+    on_branch_change : "retrace" or "raise", when `update` meets a comparison that goes the other way.
+    solves : how many right-hand sides are expected at each point; "auto" weighs set-up against solves by it.
+
+    Raises `InputError`, `UnsupportedOperationError`, `NonFiniteError`, or what f itself raised, on every rank alike.
+    """
+    return Linearization(f, args, argnums=argnums, **settings)
+
+
+def _check_setting(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name}={value!r} does not exist; choose one of {', '.join(map(repr, allowed))}")

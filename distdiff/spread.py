@@ -1,0 +1,57 @@
+"""A global vector (all input leaves, or all output leaves, one after another) spread over the ranks by places."""
+
+from __future__ import annotations
+
+import numpy as np
+from mpi4py import MPI
+
+
+class Spread:
+    """Places of a vector of n numbers that each rank owns; disjoint over the ranks.  Construction is collective."""
+
+    def __init__(self, comm: MPI.Comm, places: np.ndarray, n: int) -> None:
+        self.comm, self.n = comm, n
+        self.places = np.ascontiguousarray(places, dtype=np.int64)
+        self._all_in_order = len(places) == n and (n == 0 or bool((np.diff(self.places) == 1).all()))
+        if comm.size > 1:
+            self._counts = np.array(comm.allgather(len(places)))
+            self._starts = np.concatenate([[0], np.cumsum(self._counts)[:-1]])
+            self._everyone = np.empty(int(self._counts.sum()), dtype=np.int64)
+            comm.Allgatherv(self.places, (self._everyone, self._counts, self._starts, MPI.INT64_T))
+
+    def share(self, full: np.ndarray | None) -> np.ndarray:
+        """Rank 0's vector on every rank.  Collective."""
+        if self.comm.size == 1:
+            assert full is not None
+            return full
+        buffer = np.ascontiguousarray(full, dtype=float) if self.comm.rank == 0 else np.empty(self.n)
+        self.comm.Bcast(buffer, root=0)
+        return buffer
+
+    def take(self, full: np.ndarray) -> np.ndarray:
+        """The places this rank owns."""
+        return full if self._all_in_order else full[self.places]
+
+    def units(self, start: int, stop: int) -> np.ndarray:
+        """This rank's rows of the unit columns e_start, ..., e_{stop-1}: shape (own places, stop - start)."""
+        block = np.zeros((len(self.places), stop - start))
+        hit = np.flatnonzero((self.places >= start) & (self.places < stop))
+        block[hit, self.places[hit] - start] = 1.0
+        return block
+
+    def collect(self, mine: np.ndarray) -> np.ndarray:
+        """The whole vector (or block of columns) on every rank; places nobody owns are zero.  Collective."""
+        columns = mine.shape[1:]
+        if self.comm.size == 1:
+            if self._all_in_order:
+                return mine.copy()
+            full = np.zeros((self.n, *columns))
+            full[self.places] = mine
+            return full
+        width = int(np.prod(columns, dtype=np.int64))
+        gathered = np.empty((len(self._everyone), *columns))
+        self.comm.Allgatherv(np.ascontiguousarray(mine, dtype=float),
+                             (gathered, self._counts * width, self._starts * width, MPI.DOUBLE))
+        full = np.zeros((self.n, *columns))
+        full[self._everyone] = gathered
+        return full

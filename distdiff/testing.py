@@ -1,0 +1,140 @@
+"""Checks that a user can run on any function: they need no reference derivative.
+
+Taylor test.  With the right derivative the remainders of the Taylor expansion along a direction v,
+
+    r1(h) = |f(x + h v) - f(x)|,     r2(h) = |f(x + h v) - f(x) - h J v|,
+
+fall like h and h^2: the observed rates, log2 r(h)/r(h/2), are 1 and 2.  A wrong derivative shows as rate 1 in r2.
+Dot-product test.  <w, J v> = <J^T w, v> to rounding, with J v from a forward and J^T w from a transposed solve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .comm import on_root
+from .errors import InputError
+from .linearization import Linearization, linearize
+from .tracing.tree import flatten, unflatten
+
+
+@dataclass(frozen=True)
+class TaylorTest:
+    """Outcome of `taylor_test`: remainders and rates for each halving of the step."""
+
+    steps: tuple[float, ...]
+    first: tuple[float, ...]  # r1(h)
+    second: tuple[float, ...]  # r2(h)
+    rates: tuple[float, ...]  # of r2: 2 where the derivative is right
+    first_rates: tuple[float, ...]
+    floor: float  # remainders below this are rounding, and their rates say nothing
+
+    @property
+    def passed(self) -> bool:
+        """Some step above the rounding floor has rate 2 (1.9 or more), or every remainder is rounding (f is linear along v)."""
+        meaningful = [rate for rate, r in zip(self.rates, self.second[1:]) if r > self.floor]
+        return max(meaningful) > 1.9 if meaningful else True
+
+    def __str__(self) -> str:
+        rows = [f"  h = {h:.1e}   |f(x+hv)-f(x)| = {a:.3e}   |... - h Jv| = {b:.3e}"
+                for h, a, b in zip(self.steps, self.first, self.second)]
+        return "\n".join([f"Taylor test {'passed' if self.passed else 'FAILED'}: rates "
+                          + ", ".join(f"{r:.3f}" for r in self.rates), *rows])
+
+
+@dataclass(frozen=True)
+class DotProductTest:
+    """Outcome of `dot_product_test`."""
+
+    forward: float  # <w, J v>
+    reverse: float  # <J^T w, v>
+    scale: float  # |w| |Jv| + |J^T w| |v|: rounding is relative to this
+
+    @property
+    def error(self) -> float:
+        return abs(self.forward - self.reverse) / self.scale if self.scale else abs(self.forward - self.reverse)
+
+    @property
+    def passed(self) -> bool:
+        return self.error < 1e-11
+
+    def __str__(self) -> str:
+        return (f"dot-product test {'passed' if self.passed else 'FAILED'}: <w, Jv> = {self.forward:.15e}, "
+                f"<J'w, v> = {self.reverse:.15e}, relative difference {self.error:.1e}")
+
+
+def taylor_test(f: Callable[..., Any] | None, *args: Any, lin: Linearization | None = None, direction: Any = None, h: float = 1e-3,
+                halvings: int = 4, seed: int = 0, **settings: Any) -> TaylorTest:
+    """Taylor remainders of f at `args` along a random (or the given) direction.  Collective.
+
+    `h` is relative to the size of each leaf of the first argument; f itself runs on rank 0 only.  Differentiates the first
+    argument; `lin`, a linearization of f at `args`, is used if given; `settings` go to `linearize` otherwise.
+    """
+    own = lin is None
+    at = lin if lin is not None else linearize(f, *args, **settings)
+    try:
+        leaves, spec = flatten(args[0])
+        v = flatten(direction)[0] if direction is not None else _random(leaves, seed)
+        derivative = np.concatenate([np.ravel(d) for d in flatten(at.jvp(unflatten(spec, v)))[0]])
+
+        def remainders() -> TaylorTest:
+            steps = [h / 2**k for k in range(halvings + 1)]
+            base = _vector(f, args)
+            first, second = [], []
+            for step in steps:
+                moved = unflatten(spec, [np.asarray(x, float) + step * np.asarray(d) for x, d in zip(leaves, v)])
+                change = _vector(f, (moved, *args[1:])) - base
+                first.append(float(np.linalg.norm(change)))
+                second.append(float(np.linalg.norm(change - step * derivative)))
+            floor = 100 * np.finfo(float).eps * max(float(np.linalg.norm(base)), max(first), 1e-300)
+            return TaylorTest(tuple(steps), tuple(first), tuple(second), _rates(second), _rates(first), floor)
+
+        if f is None:
+            raise InputError("the Taylor test runs the function itself: give it as the first argument")
+        result = on_root(at.comm, remainders)
+        assert result is not None
+        return result
+    finally:
+        if own:
+            at.close()
+
+
+def dot_product_test(f: Callable[..., Any] | None, *args: Any, lin: Linearization | None = None, seed: int = 0,
+                     **settings: Any) -> DotProductTest:
+    """<w, J v> against <J^T w, v> for random v and w.  Collective.  Differentiates the first argument."""
+    own = lin is None
+    at = lin if lin is not None else linearize(f, *args, **settings)
+    try:
+        in_leaves, in_spec = flatten(args[0])
+        out_leaves, out_spec = flatten(at.value)
+        v, w = _random(in_leaves, seed), _random(out_leaves, seed + 1)
+        jv = flatten(at.jvp(unflatten(in_spec, v)))[0]
+        jw = flatten(at.vjp(unflatten(out_spec, w)))[0]
+        forward, reverse = _dot(w, jv), _dot(jw, v)
+        scale = np.sqrt(_dot(w, w) * _dot(jv, jv)) + np.sqrt(_dot(jw, jw) * _dot(v, v))
+        return DotProductTest(forward, reverse, float(scale))
+    finally:
+        if own:
+            at.close()
+
+
+def _random(leaves: list[Any], seed: int) -> list[np.ndarray]:
+    """Directions scaled to each leaf, the same on every rank."""
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(np.shape(x)) * max(float(np.max(np.abs(x), initial=0.0)), 1e-3) for x in leaves]
+
+
+def _vector(f: Any, args: tuple[Any, ...]) -> np.ndarray:
+    return np.concatenate([np.ravel(np.asarray(leaf, dtype=float)) for leaf in flatten(f(*args))[0]])
+
+
+def _rates(remainders: list[float]) -> tuple[float, ...]:
+    return tuple(float(np.log2(a / b)) if a > 0 and b > 0 else float("inf") for a, b in zip(remainders, remainders[1:]))
+
+
+def _dot(a: list[Any], b: list[Any]) -> float:
+    return float(sum(np.vdot(x, y) for x, y in zip(a, b)))
