@@ -1,0 +1,120 @@
+"""What all tests share: one outcome for all ranks, time limits that leave a traceback, repeatable random examples.
+
+Run `python -m pytest` for one rank (tests marked `mpi` run there too) and `mpirun -n P python -m pytest -m mpi` for
+several; scripts/test does both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+from mpi4py import MPI
+
+WORLD = MPI.COMM_WORLD
+GRACE = 20.0
+"""Seconds that a rank whose test failed gives the others to end it too; they may be waiting for a message from it."""
+
+# Every rank must draw the same examples, so nothing may depend on chance, on stored failures or on the clock. Shrinking
+# repeats a failed example, which hangs when only one rank failed.
+_phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
+if WORLD.size == 1:
+    _phases.append(hypothesis.Phase.shrink)
+hypothesis.settings.register_profile(
+    "distdiff",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=50 if WORLD.size == 1 else 15,
+    print_blob=False,
+    phases=_phases,
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.data_too_large,
+        hypothesis.HealthCheck.function_scoped_fixture,
+    ],
+)
+hypothesis.settings.load_profile("distdiff")
+
+# The tests' own communicator for their outcomes: whatever messages a failed test leaves behind can't reach it.
+_outcomes = pytest.StashKey[MPI.Comm]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Run tests marked `mpi` on any number of ranks, one included, without asking for pytest-mpi's option."""
+    if hasattr(config.option, "with_mpi"):
+        config.option.with_mpi = True
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On one rank nothing stands in the way of the tests that cannot run on several."""
+    if WORLD.size == 1:
+        for item in items:
+            if item.get_closest_marker("mpi_skip"):
+                item.own_markers[:] = [m for m in item.own_markers if m.name != "skip"]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Stop at once, on all ranks, if the ranks are about to run different tests: they would wait for each other."""
+    if WORLD.size == 1:
+        return
+    session.config.stash[_outcomes] = WORLD.Dup()
+    names = "\n".join(item.nodeid for item in session.items)
+    digests = WORLD.allgather((hashlib.sha256(names.encode()).hexdigest(), session.testsfailed))
+    if len(set(digests)) > 1:
+        counts = WORLD.allgather(len(session.items))
+        pytest.exit(f"the ranks collected different tests (numbers by rank: {counts})", returncode=3)
+
+
+def _wait_for_others(item: pytest.Item, failure: str | None) -> None:
+    """Wait until every rank has left the test; after a failure here only for GRACE seconds, then end the job."""
+    arrived = item.config.stash[_outcomes].Ibarrier()
+    began = time.monotonic()
+    while not arrived.Test():
+        if failure is not None and time.monotonic() - began > GRACE:
+            with item.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+                print(f"\n{item.nodeid} failed on rank {WORLD.rank}:\n{failure}", flush=True)
+                print(f"Another rank is still in that test after {GRACE} s: ending the job.", flush=True)
+            WORLD.Abort(1)
+        time.sleep(0.001)  # the ranks may share a core
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    """A test fails on every rank if it fails on one, so that the output of rank 0 tells the whole truth."""
+    report = yield
+    if WORLD.size > 1 and call.when == "call" and item.get_closest_marker("mpi"):
+        message = str(report.longrepr)[-4000:] if report.failed else None
+        _wait_for_others(item, message)
+        messages = item.config.stash[_outcomes].allgather(message)
+        failed = {rank: text for rank, text in enumerate(messages) if text is not None}
+        if failed and not report.failed:
+            first = min(failed)
+            report.outcome = "failed"
+            others = f"failed on rank(s) {sorted(failed)}, not on rank {WORLD.rank}"
+            report.longrepr = f"{others}. Rank {first}:\n{failed[first]}"
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave out pytest-mpi's closing page on the MPI library and its build."""
+    for plugin in session.config.pluginmanager.get_plugins():
+        if type(plugin).__name__ == "MPIPlugin":
+            plugin._is_testing_mpi = False
+
+
+@pytest.fixture
+def comm() -> MPI.Comm:
+    """The communicator of all ranks that run this test."""
+    return WORLD
+
+
+@pytest.fixture
+def shared_tmp_path(tmp_path: Path) -> Path:
+    """One temporary directory for all ranks (`tmp_path` is a different one on each)."""
+    return WORLD.bcast(tmp_path, root=0)
