@@ -1,0 +1,269 @@
+"""The command `distdiff`: gradients, reports and checks of a function in a module, alone or under mpirun."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .errors import DistdiffError, InputError
+
+GUIDE = """\
+A function is named module:function (or path/to/file.py:function) and takes NumPy arrays or floats. The input file holds
+its arguments: an .npz with one array a parameter, named as the parameters are, or an .npy for a function of one.
+
+  # model.py                                          import numpy as np
+  def loss(u, k):                                     np.savez("x.npz", u=np.ones(1000), k=0.3)
+      for _ in range(100):
+          u = u + k * (np.roll(u, 1) - 2 * u + np.roll(u, -1))
+      return (u ** 2).sum()
+
+  distdiff grad model:loss --input x.npz --output g.npz             # g.npz: value, u, k
+  mpirun -n 4 distdiff grad model:loss --input x.npz --output g.npz # the same on four ranks
+  distdiff grad model:loss --input x.npz --output g.npz --wrt u     # with respect to u alone
+  distdiff report model:loss --input x.npz                          # structure, partition, methods and why
+  distdiff check model:loss --input x.npz                           # Taylor and dot-product tests
+
+Only rank 0 imports the module and reads the files. Any PETSc option is passed with --option name=value, and its name is
+what PETSc calls it without a prefix (ksp_rtol=1e-10), or with the prefix distdiff_ in PETSC_OPTIONS."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar, with its help."""
+    top = argparse.ArgumentParser(
+        prog="distdiff", description="Exact derivatives of very large functions by a distributed sparse triangular solve.",
+        epilog=GUIDE, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("--version", action="version", version=f"distdiff {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    grad = _command(commands, "grad", "write the value and the gradient of a function of one result")
+    grad.add_argument("--output", required=True, metavar="FILE.npz",
+                      help="where to write: 'value', and one gradient under each parameter's name")
+    report = _command(commands, "report", "print rows, nonzeros, depth, width, kept nodes, partition, candidates and costs")
+    report.add_argument("--json", action="store_true", help="print JSON instead of text")
+    report.add_argument("--no-assemble", action="store_true",
+                        help="don't build the PETSc system for its counts when the method needs none")
+    check = _command(commands, "check", "run the Taylor test and the dot-product test; exit status 1 if one fails")
+    check.add_argument("--seed", type=int, default=0, help="of the random directions (default 0)")
+    return top
+
+
+def _command(commands: Any, name: str, help_: str) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".", epilog=GUIDE,
+                              formatter_class=argparse.RawDescriptionHelpFormatter)
+    sub.add_argument("function", metavar="MODULE:FUNCTION", help="the function, e.g. model:loss or dir/model.py:loss")
+    sub.add_argument("--input", required=True, metavar="FILE", help=".npz (an array a parameter) or .npy (one parameter)")
+    sub.add_argument("--wrt", nargs="+", metavar="NAME", help="parameters to differentiate (default: all floating ones)")
+    sub.add_argument("--method", default="auto", help="auto (default), sweep, substitution, krylov or direct")
+    sub.add_argument("--partition", default="auto", help="auto (default) or a partitioner's name, see 'report'")
+    sub.add_argument("--full-system", action="store_true", help="keep every flattened line as a row (no preaccumulation)")
+    sub.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a PETSc option; may be repeated")
+    sub.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    return sub
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status, the same on every rank."""
+    arguments = parser().parse_args(argv)
+    from mpi4py import MPI  # after parsing: --help starts no MPI
+
+    comm = MPI.COMM_WORLD
+    try:
+        return _run(arguments, comm)
+    except DistdiffError as error:
+        if comm.rank == 0:
+            print(f"distdiff: error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:  # the user's function raised, on rank 0; every rank has agreed to stop
+        if comm.rank == 0:
+            traceback.print_exc()
+            print(f"distdiff: the function raised {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(arguments: argparse.Namespace, comm: Any) -> int:
+    from .comm import on_root
+    from .linearization import linearize
+    from .stages import Heartbeat, Stages
+
+    f: Callable[..., Any] = _elsewhere
+    args: tuple[Any, ...] = ()
+
+    def load() -> tuple[int, ...]:
+        nonlocal f, args
+        f = load_function(arguments.function)
+        names, args = load_arguments(f, arguments.input)
+        return choose_argnums(names, args, arguments.wrt)
+
+    argnums = on_root(comm, load)
+    assert argnums is not None
+    options = on_root(comm, lambda: dict(_split_option(text) for text in arguments.option))
+    stages = Stages()
+    quiet = arguments.quiet or comm.rank != 0
+    with nullcontext() if quiet else Heartbeat(stages):
+        with linearize(f, *args, argnums=argnums, method=arguments.method, partition=arguments.partition, comm=comm,
+                       preaccumulate=not arguments.full_system, options=options, stages=stages) as lin:
+            if arguments.command == "grad":
+                return _grad(arguments, lin, f, args, argnums)
+            if arguments.command == "report":
+                text = lin.report(assemble=not arguments.no_assemble)
+                if comm.rank == 0:
+                    print(json.dumps(text.to_dict(), indent=2) if arguments.json else text)
+                return 0
+            return _check(arguments, lin, f, args, argnums)
+
+
+def _elsewhere(*args: Any) -> Any:
+    raise RuntimeError("the function runs on rank 0 only")
+
+
+def _grad(arguments: argparse.Namespace, lin: Any, f: Callable[..., Any], args: tuple[Any, ...],
+          argnums: tuple[int, ...]) -> int:
+    from .comm import on_root
+
+    if np.shape(lin.value) != () or isinstance(lin.value, (tuple, list, dict)):
+        raise InputError(f"{arguments.function} returns {type(lin.value).__name__} of shape {np.shape(lin.value)}, and a gradient "
+                         "is of one number: return a sum or a loss")
+    gradients = lin.vjp(1.0)
+
+    def write() -> None:
+        names = list(inspect.signature(f).parameters)
+        write_npz(arguments.output, {"value": lin.value} | {names[k]: g for k, g in zip(argnums, gradients)})
+        sizes = ", ".join(f"{names[k]} {np.shape(g)}" for k, g in zip(argnums, gradients))
+        print(f"{arguments.function} = {float(lin.value):.15g}; gradient with respect to {sizes} in {arguments.output}")
+
+    on_root(lin.comm, write)
+    return 0
+
+
+def _check(arguments: argparse.Namespace, lin: Any, f: Callable[..., Any], args: tuple[Any, ...],
+           argnums: tuple[int, ...]) -> int:
+    """Both tests on the differentiated parameters taken together as one nested argument."""
+    from .testing import dot_product_test, taylor_test
+
+    def of_one(moving: tuple[Any, ...]) -> Any:
+        every = list(args)
+        for k, value in zip(argnums, moving):
+            every[k] = value
+        return f(*every)
+
+    comm = lin.comm
+    point = comm.bcast(tuple(args[k] for k in argnums) if comm.rank == 0 else None, root=0)
+    results = [taylor_test(of_one, point, seed=arguments.seed, comm=comm, method=arguments.method),
+               dot_product_test(of_one, point, seed=arguments.seed, comm=comm, method=arguments.method)]
+    if comm.rank == 0:
+        print(*results, sep="\n")
+    return 0 if all(result.passed for result in results) else 1
+
+
+def load_function(spec: str) -> Callable[..., Any]:
+    """The function named `module:function` or `file.py:function`; `InputError` says what is wrong with the name."""
+    module_name, colon, name = spec.rpartition(":")
+    if not colon or not module_name or not name:
+        raise InputError(f"{spec!r} does not name a function; write module:function, such as model:loss")
+    sys.path.insert(0, os.getcwd())
+    if module_name.endswith(".py"):
+        path = Path(module_name)
+        if not path.is_file():
+            raise InputError(f"there is no file {module_name}")
+        sys.path.insert(0, str(path.resolve().parent))
+        found = importlib.util.spec_from_file_location(path.stem, path)
+        assert found is not None and found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        sys.modules[path.stem] = module
+        found.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (module_name + ".").startswith(error.name + "."):
+                raise  # the module is there, and what it imports is not
+            raise InputError(f"there is no module {module_name!r} in {os.getcwd()} or on the Python path") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [n for n, v in vars(module).items() if inspect.isfunction(v) and not n.startswith("_")]
+        raise InputError(f"module {module_name!r} has no function {name!r}; it has {', '.join(names) or 'none'}")
+    return function
+
+
+def load_arguments(f: Callable[..., Any], path: str) -> tuple[list[str], tuple[Any, ...]]:
+    """The function's positional arguments from an .npz or .npy file, and their names."""
+    if not Path(path).is_file():
+        raise InputError(f"there is no input file {path}")
+    parameters = [p for p in inspect.signature(f).parameters.values()
+                  if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = [p.name for p in parameters]
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {names[0]: loaded}
+    except (ValueError, OSError, EOFError, IndexError) as error:
+        raise InputError(f"{path} can't be read as .npz or .npy without pickle: {error}") from error
+    if len(arrays) == 1 and len(names) == 1:
+        arrays = {names[0]: next(iter(arrays.values()))}
+    unknown = sorted(set(arrays) - set(names))
+    if unknown:
+        raise InputError(f"{path} holds {', '.join(unknown)}, which {f.__name__}({', '.join(names)}) does not take")
+    args: list[Any] = []
+    for k, parameter in enumerate(parameters):
+        if parameter.name not in arrays:
+            left = [p.name for p in parameters[k:] if p.name in arrays]
+            if parameter.default is parameter.empty or left:
+                raise InputError(f"{path} has no array {parameter.name!r}, which {f.__name__}({', '.join(names)}) needs "
+                                 f"; it holds {', '.join(arrays) or 'nothing'}")
+            break
+        array = arrays[parameter.name]
+        args.append(array if array.ndim else array.item())
+    return names[:len(args)], tuple(args)
+
+
+def choose_argnums(names: list[str], args: tuple[Any, ...], wrt: list[str] | None) -> tuple[int, ...]:
+    """Positions of the parameters to differentiate: those named, else all that hold floating-point numbers."""
+    if wrt is not None:
+        missing = [name for name in wrt if name not in names]
+        if missing:
+            raise InputError(f"--wrt {' '.join(missing)}: the function's parameters are {', '.join(names)}")
+        return tuple(names.index(name) for name in dict.fromkeys(wrt))
+    floating = tuple(k for k, arg in enumerate(args) if np.asarray(arg).dtype.kind in "fc")
+    if not floating:
+        kinds = ", ".join(f"{name} ({np.asarray(arg).dtype})" for name, arg in zip(names, args))
+        raise InputError(f"no parameter holds floating-point numbers to differentiate by: {kinds}; save them as floats")
+    return floating
+
+
+def _split_option(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    name = name.lstrip("-").removeprefix("distdiff_")
+    if not name:
+        raise InputError(f"--option {text!r} has no name; write --option ksp_rtol=1e-10")
+    return name, value
+
+
+def write_npz(path: str, arrays: dict[str, Any]) -> None:
+    """Write an .npz under a temporary name beside it, then rename: no reader ever sees half a file."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise InputError(f"there is no directory {target.parent} to write {path} in")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".npz")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, **{name: np.asarray(value) for name, value in arrays.items()})
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())
