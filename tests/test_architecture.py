@@ -1,0 +1,58 @@
+"""Who imports whom: a file imports only from floors below its own, or from its own room."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import distdiff
+
+ROOT = Path(distdiff.__file__).parent
+FLOORS = {
+    "errors": 0, "comm": 0.5, "kernels": 0, "petsc": 0.5, "spread": 0.5, "stages": 0,
+    "ops": 1, "tape": 1.1, "tracing": 1.2, "numpy": 1.3,
+    "graph": 2, "partition": 2.1,
+    "evaluate": 3, "partials": 3.1, "preaccumulate": 3.2, "system": 3.3,
+    "solvers": 4, "report": 5, "linearization": 5.1, "drivers": 6, "testing": 6,
+    "cli": 7, "examples": 7, "__main__": 7.1,
+}
+
+
+def _imports(path: Path) -> set[str]:
+    """Rooms of this package that a file imports, at its top or inside a function."""
+    package = ("distdiff", *path.relative_to(ROOT).parts[:-1])
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[:len(package) - node.level + 1]) if node.level else []
+            module = base + (node.module.split(".") if node.module else [])
+            names = [[*module, alias.name] for alias in node.names]
+        else:
+            continue
+        rooms |= {name[1] for name in names if len(name) > 1 and name[0] == "distdiff"}
+    return rooms
+
+
+def test_imports_go_down_only():
+    wrong = []
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).parts
+        room = parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue  # the public face looks names up lazily
+        assert room in FLOORS, f"{path.name} is in no room of the plan"
+        for other in _imports(path) & set(FLOORS):
+            if other != room and FLOORS[other] >= FLOORS[room]:
+                wrong.append(f"{path.relative_to(ROOT)} (floor {FLOORS[room]}) imports {other} (floor {FLOORS[other]})")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_importing_distdiff_starts_nothing():
+    import subprocess
+    import sys
+
+    code = ("import sys, distdiff; started = [m for m in ('mpi4py.MPI', 'petsc4py.PETSc', 'numba', 'scipy') if m in sys.modules];"
+            "assert not started, started")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,98 @@
+"""The command line as a person uses it: in an empty directory, with and without mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+MODEL = '''
+import numpy as np
+
+def loss(u, k):
+    for _ in range(5):
+        u = u + k * (np.roll(u, 1) - 2 * u + np.roll(u, -1))
+    return (u ** 2).sum()
+
+def vector(u):
+    return u * u
+
+def broken(u):
+    raise RuntimeError("boom")
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "model.py").write_text(MODEL)
+    np.savez(tmp_path / "x.npz", u=np.linspace(1, 2, 7), k=0.3)
+    np.save(tmp_path / "u.npy", np.linspace(1, 2, 7))
+    return tmp_path
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "distdiff.cli", *words], cwd=folder, text=True, capture_output=True,
+                          timeout=100)
+
+
+def test_grad(folder):
+    done = run(folder, "grad", "model:loss", "--input", "x.npz", "--output", "g.npz")
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "g.npz") as g:
+        assert set(g) == {"value", "u", "k"} and g["u"].shape == (7,) and g["k"].shape == ()
+        e = 1e-6
+        namespace: dict = {}
+        exec(MODEL, namespace)
+        u = np.linspace(1, 2, 7)
+        slope = (namespace["loss"](u, 0.3 + e) - namespace["loss"](u, 0.3 - e)) / (2 * e)
+        np.testing.assert_allclose(g["k"], slope, rtol=1e-7)
+
+
+def test_wrt_and_npy_and_file(folder):
+    done = run(folder, "grad", "model.py:loss", "--input", "x.npz", "--output", "g.npz", "--wrt", "k")
+    assert done.returncode == 0, done.stderr
+    assert set(np.load(folder / "g.npz")) == {"value", "k"}
+    done = run(folder, "check", "model:vector", "--input", "u.npy")
+    assert done.returncode == 0 and "Taylor test passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_report(folder):
+    done = run(folder, "report", "model:loss", "--input", "x.npz")
+    assert done.returncode == 0, done.stderr
+    for word in ("depth", "width", "rows kept", "k*", "memory", "sweep", "krylov"):
+        assert word in done.stdout
+    done = run(folder, "report", "model:loss", "--input", "x.npz", "--json")
+    assert json.loads(done.stdout)["inputs"] == 8
+
+
+@pytest.mark.parametrize("words, message", [
+    (("grad", "model:nothing", "--input", "x.npz", "--output", "g.npz"), "no function 'nothing'; it has"),
+    (("grad", "modell:loss", "--input", "x.npz", "--output", "g.npz"), "no module 'modell'"),
+    (("grad", "loss", "--input", "x.npz", "--output", "g.npz"), "module:function"),
+    (("grad", "model:loss", "--input", "y.npz", "--output", "g.npz"), "no input file y.npz"),
+    (("grad", "model:loss", "--input", "u.npy", "--output", "g.npz"), "no array 'k'"),
+    (("grad", "model:loss", "--input", "model.py", "--output", "g.npz"), "can't be read"),
+    (("grad", "model:vector", "--input", "u.npy", "--output", "g.npz"), "one number"),
+    (("grad", "model:loss", "--input", "x.npz", "--output", "no/g.npz"), "no directory"),
+    (("grad", "model:loss", "--input", "x.npz", "--output", "g.npz", "--wrt", "z"), "parameters are u, k"),
+    (("report", "model:loss", "--input", "x.npz", "--method", "magic"), "magic"),
+])
+def test_mistakes(folder, words, message):
+    done = run(folder, *words)
+    assert done.returncode == 1 and message in done.stderr, done.stderr
+    assert done.stderr.startswith("distdiff: error: ") and "Traceback" not in done.stderr
+    assert not (folder / "g.npz").exists()
+
+
+def test_a_function_that_raises_shows_its_own_traceback(folder):
+    done = run(folder, "grad", "model:broken", "--input", "u.npy", "--output", "g.npz")
+    assert done.returncode == 1 and "boom" in done.stderr and "model.py" in done.stderr
+
+
+def test_help_teaches():
+    done = subprocess.run([sys.executable, "-m", "distdiff.cli", "grad", "--help"], text=True, capture_output=True, timeout=60)
+    assert done.returncode == 0 and "mpirun -n 4 distdiff grad" in done.stdout

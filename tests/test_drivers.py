@@ -1,0 +1,136 @@
+"""The functional face: shapes, nesting, argnums, aux, scalars, several outputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distdiff as dd
+from distdiff.errors import InputError
+
+pytestmark = pytest.mark.mpi
+
+
+def test_grad_of_a_square():
+    np.testing.assert_allclose(dd.grad(lambda x: np.sum(x * x))(np.arange(4.0)), 2 * np.arange(4.0))
+
+
+def test_value_and_grad_of_a_float():
+    value, gradient = dd.value_and_grad(lambda x: x * np.sin(x))(2.0)
+    assert isinstance(value, float) and np.shape(gradient) == ()
+    np.testing.assert_allclose([value, gradient], [2 * np.sin(2), np.sin(2) + 2 * np.cos(2)], rtol=1e-15)
+
+
+def test_argnums_and_constants():
+    def f(a, b, c):
+        return np.sum(a * b) * c
+
+    a, b = np.arange(3.0), np.arange(3.0) + 1
+    gb = dd.grad(f, argnums=1)(a, b, 2.0)
+    np.testing.assert_allclose(gb, 2 * a)
+    ga, gc = dd.grad(f, argnums=(0, 2))(a, b, 2.0)
+    np.testing.assert_allclose(ga, 2 * b)
+    np.testing.assert_allclose(gc, np.sum(a * b))
+    np.testing.assert_allclose(dd.grad(lambda x, *, k: k * np.sum(x))(a, k=3.0), 3 * np.ones(3))
+
+
+def test_nested_arguments_and_results():
+    parameters = {"w": np.arange(6.0).reshape(2, 3), "b": (np.ones(2), 0.5)}
+
+    def f(p):
+        y = p["w"] @ np.array([1.0, 2.0, 3.0]) + p["b"][0] * p["b"][1]
+        return {"y": y, "loss": np.sum(y**2)}
+
+    value, pullback = dd.vjp(f, parameters)
+    assert set(value) == {"y", "loss"}
+    (g,) = pullback({"y": np.zeros(2), "loss": 1.0})
+    pullback.close()
+    y = parameters["w"] @ [1.0, 2.0, 3.0] + 0.5
+    np.testing.assert_allclose(g["w"], np.outer(2 * y, [1, 2, 3]))
+    np.testing.assert_allclose(g["b"][0], 2 * y * 0.5)
+    np.testing.assert_allclose(g["b"][1], np.sum(2 * y))
+    jacobian = dd.jacobian(lambda p: f(p)["y"])(parameters)
+    assert jacobian["w"].shape == (2, 2, 3) and jacobian["b"][1].shape == (2,)
+    np.testing.assert_allclose(jacobian["b"][0], 0.5 * np.eye(2))
+
+
+def test_jvp_of_several_arguments():
+    y, ydot = dd.jvp(lambda a, b: a * b, (np.arange(3.0), 2.0), (np.ones(3), 1.0))
+    np.testing.assert_allclose(y, 2 * np.arange(3.0))
+    np.testing.assert_allclose(ydot, 2 + np.arange(3.0))
+
+
+def test_aux_comes_beside():
+    def f(x):
+        return np.sum(x**2), {"steps": 7}
+
+    gradient, aux = dd.grad(f, has_aux=True)(np.ones(2))
+    np.testing.assert_allclose(gradient, [2, 2])
+    from mpi4py import MPI
+
+    if MPI.COMM_WORLD.rank == 0:
+        assert aux == {"steps": 7}
+
+
+def test_constant_results_have_zero_derivative():
+    value, pullback = dd.vjp(lambda x: (x * 2.0, np.arange(3.0), 5.0), np.ones(2))
+    np.testing.assert_allclose(value[1], np.arange(3.0))
+    assert value[2] == 5.0
+    (g,) = pullback((np.ones(2), np.ones(3), 1.0))
+    np.testing.assert_allclose(g, [2, 2])
+    pullback.close()
+
+
+def test_identity_and_repeated_outputs():
+    jacobian = dd.jacobian(lambda x: (x, x[::-1], x[0]))(np.arange(3.0))
+    np.testing.assert_allclose(jacobian[0], np.eye(3))
+    np.testing.assert_allclose(jacobian[1], np.eye(3)[::-1])
+    np.testing.assert_allclose(jacobian[2], [1, 0, 0])
+
+
+def test_unused_input_has_zero_gradient():
+    g = dd.grad(lambda a, b: np.sum(a), argnums=(0, 1))(np.ones(3), np.ones(4))
+    np.testing.assert_allclose(g[1], np.zeros(4))
+
+
+def test_jacobian_wider_than_a_batch():
+    n = 75
+    a = np.random.default_rng(0).standard_normal((n, n))
+    for method in ("sweep", "substitution"):
+        np.testing.assert_allclose(dd.jacobian(lambda x: np.tanh(a @ x), method=method)(np.zeros(n)), a, rtol=1e-12)
+    tall = dd.jacobian(lambda x: np.concatenate([x, x**2]))(np.full(n, 3.0))
+    np.testing.assert_allclose(tall, np.vstack([np.eye(n), 6 * np.eye(n)]))
+
+
+@pytest.mark.parametrize("result", [np.ones(2), (1.0, 2.0)])
+def test_grad_wants_one_number(result):
+    with pytest.raises(InputError, match="one number"):
+        dd.grad(lambda x: x if isinstance(result, np.ndarray) else (x[0], x[1]))(np.ones(2))
+
+
+def test_seeds_that_do_not_fit():
+    with dd.linearize(lambda x: x * 2.0, np.ones(3)) as lin:
+        with pytest.raises(InputError, match=r"shape \(2,\)"):
+            lin.jvp(np.ones(2))
+        with pytest.raises(InputError, match="nested"):
+            lin.vjp((np.ones(3), np.ones(3)))
+        with pytest.raises(InputError, match="point"):
+            lin.update(np.ones((3, 1)))
+        np.testing.assert_allclose(lin.jvp(np.ones(3)), 2 * np.ones(3))  # still usable
+    with pytest.raises(InputError, match="closed"):
+        lin.jvp(np.ones(3))
+
+
+def test_report_tells_what_was_done():
+    with dd.linearize(lambda x: np.sum(np.sin(x) ** 2), np.ones(10), method="substitution") as lin:
+        lin.vjp(1.0)
+        report = lin.report()
+    assert report.inputs == 10 and report.outputs == 1 and report.method == "substitution"
+    assert report.lines >= 10 + 10 + 10 + 9 and report.rows is not None and report.rows <= report.nodes
+    assert {"trace", "evaluate", "solve"} <= set(report.times)
+    text = str(report)
+    for word in ("function", "structure", "ranks", "method", "memory"):
+        assert word in text
+    import json
+
+    json.dumps(report.to_dict())

@@ -1,0 +1,196 @@
+"""Bad input: a clear error of the right kind on every rank, and nothing hangs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+import distdiff as dd
+from distdiff.errors import (
+    BranchChangedError, ConvergenceError, InputError, NonFiniteError, RemoteError, UnsupportedOperationError,
+)
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture(autouse=True)
+def ranks_still_in_step():
+    """After each error the ranks can still talk: nobody was left behind."""
+    yield
+    assert MPI.COMM_WORLD.allreduce(1) == MPI.COMM_WORLD.size
+
+
+def test_operation_without_a_rule_is_named_with_the_line():
+    def f(x):
+        return np.sum(np.sinc(x)) + np.linalg.eigvals(x.reshape(2, 2))[0]
+
+    with pytest.raises(UnsupportedOperationError) as caught:
+        dd.grad(f)(np.ones(4))
+    assert "test_errors.py" in str(caught.value) and ("sinc" in str(caught.value) or "eigvals" in str(caught.value))
+
+
+def test_a_function_that_raises():
+    def f(x):
+        raise KeyError("no such column")
+
+    with pytest.raises(KeyError, match="no such column"):
+        dd.grad(f)(np.ones(2))
+
+
+def test_an_error_that_can_not_travel():
+    class Local(Exception):
+        pass
+
+    def f(x):
+        raise Local("gone wrong")
+
+    kind = Local if MPI.COMM_WORLD.rank == 0 else RemoteError
+    with pytest.raises(kind, match="gone wrong"):
+        dd.grad(f)(np.ones(2))
+
+
+def test_nan_names_file_and_line_in_array_code():
+    def f(x):
+        y = x - 1.0
+        return np.sum(np.log(y))  # the line
+
+    with pytest.raises(NonFiniteError) as caught, np.errstate(all="ignore"):
+        dd.grad(f)(np.array([2.0, 1.0, 3.0]))
+    assert f"test_errors.py:{f.__code__.co_firstlineno + 2}" in str(caught.value)
+
+
+def test_infinite_partial_names_file_and_line():
+    def f(x):
+        return np.sum(np.sqrt(x))
+
+    with pytest.raises(NonFiniteError) as caught, np.errstate(all="ignore"):
+        dd.grad(f)(np.array([2.0, 0.0, 3.0]))
+    assert f"test_errors.py:{f.__code__.co_firstlineno + 1}" in str(caught.value)
+
+
+def test_nan_names_file_and_line_in_scalar_code():
+    def f(x):
+        s = x[0]
+        for _ in range(3):
+            s = s - 1.0
+            s = np.sqrt(s)  # fails in the second round
+        return s
+
+    with pytest.raises(NonFiniteError) as caught, np.errstate(all="ignore"):
+        dd.grad(f)(np.array([1.5]))
+    assert f"test_errors.py:{f.__code__.co_firstlineno + 4}" in str(caught.value)
+
+
+def test_nan_at_a_new_point():
+    def f(x):
+        return np.sum(np.log(x))
+
+    with dd.linearize(f, np.ones(3)) as lin:
+        with pytest.raises(NonFiniteError) as caught, np.errstate(all="ignore"):
+            lin.update(np.array([1.0, -1.0, 2.0]))
+        assert f"test_errors.py:{f.__code__.co_firstlineno + 1}" in str(caught.value)
+        with pytest.raises(InputError, match="update"):
+            lin.vjp(1.0)
+        lin.update(np.full(3, 2.0))
+        np.testing.assert_allclose(lin.vjp(1.0), 0.5 * np.ones(3))
+
+
+def test_nan_in_the_point_itself():
+    with pytest.raises(NonFiniteError):
+        dd.grad(lambda x: np.sum(x))(np.array([1.0, np.nan]))
+
+
+def test_integer_input():
+    with pytest.raises(InputError, match="int"):
+        dd.grad(lambda x: np.sum(x * x))(np.arange(3))
+    with pytest.raises(InputError, match="int"):
+        dd.grad(lambda x: x * x)(3)
+
+
+def test_empty_array():
+    with pytest.raises(InputError, match="empty"):
+        dd.grad(lambda x: np.sum(x))(np.zeros(0))
+
+
+def test_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match="broadcast"):
+        dd.grad(lambda x: np.sum(x[:3] + x[:2]))(np.ones(4))
+    with pytest.raises(ValueError):
+        dd.grad(lambda x: np.sum(x[:3] @ np.ones((2, 2))))(np.ones(4))
+
+
+@pytest.mark.parametrize("settings, word", [
+    ({"method": "magic"}, "magic"), ({"on_branch_change": "ignore"}, "ignore"), ({"partition": "random"}, "random"),
+    ({"solves": 0}, "solves"),
+])
+def test_wrong_options(settings, word):
+    if word == "random" and MPI.COMM_WORLD.size == 1:
+        settings = {"partition": "random"}
+    with pytest.raises(InputError, match=word):
+        dd.linearize(lambda x: np.sum(x), np.ones(3), **settings)
+
+
+def test_wrong_petsc_option_value():
+    with pytest.raises(InputError, match="nonsense"):
+        with dd.linearize(lambda x: np.sum(x * x), np.ones(3), method="krylov", options={"ksp_type": "nonsense"}) as lin:
+            lin.vjp(1.0)
+
+
+def test_unused_petsc_option_is_warned_about():
+    with pytest.warns(UserWarning, match="ksp_rtoll"):
+        with dd.linearize(lambda x: np.sum(x * x), np.ones(3), method="krylov", options={"ksp_rtoll": 1e-3}) as lin:
+            lin.vjp(1.0)
+
+
+def test_iteration_limit_is_an_error():
+    def f(x):
+        u = x
+        for _ in range(8):
+            u = u + 0.3 * np.roll(u, 1) * u
+        return u
+
+    if MPI.COMM_WORLD.size == 1:
+        return  # exact in one iteration
+    with dd.linearize(f, np.ones(40), method="krylov", min_block=1,
+                      options={"ksp_max_it": 1, "ksp_type": "gmres"}) as lin:
+        with pytest.raises(ConvergenceError, match="iteration"):
+            lin.vjp(np.ones(40))
+
+
+def _branch(x):
+    if x[0] > 0:
+        return np.sum(x**2)
+    return np.sum(x**3)
+
+
+def test_changed_branch_retraces():
+    with dd.linearize(_branch, np.array([1.0, 2.0])) as lin:
+        np.testing.assert_allclose(lin.vjp(1.0), [2.0, 4.0])
+        assert lin.update(np.array([-1.0, 2.0])) == 7.0
+        np.testing.assert_allclose(lin.vjp(1.0), [3.0, 12.0])
+        assert lin.retraces == 1 and lin.report().retraces == 1
+
+
+def test_changed_branch_raises_when_told_to():
+    with dd.linearize(_branch, np.array([1.0, 2.0]), on_branch_change="raise") as lin:
+        with pytest.raises(BranchChangedError, match="comparison"):
+            lin.update(np.array([-1.0, 2.0]))
+        lin.update(np.array([3.0, 2.0]))
+        np.testing.assert_allclose(lin.vjp(1.0), [6.0, 4.0])
+
+
+def test_cutting_the_derivative_is_refused():
+    import math
+
+    with pytest.raises(UnsupportedOperationError, match="np.sin"):
+        dd.grad(lambda x: math.sin(x[0]))(np.ones(1))
+    with pytest.raises(UnsupportedOperationError):
+        dd.grad(lambda x: float(x[0]))(np.ones(1))
+
+
+def test_numpy_is_as_before_after_an_error():
+    before = np.zeros, np.array, np.empty, np.ones, np.full, np.asarray
+    with pytest.raises(ZeroDivisionError):
+        dd.grad(lambda x: 1 / 0)(np.ones(1))
+    assert before == (np.zeros, np.array, np.empty, np.ones, np.full, np.asarray)

@@ -1,0 +1,100 @@
+"""The identities a derivative satisfies, for every declared function, method and number of ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from functions import CASES, reference_jacobian
+
+import distdiff as dd
+from distdiff.testing import dot_product_test, taylor_test
+
+METHODS = ["sweep", "substitution", "krylov", "direct"]
+pytestmark = pytest.mark.mpi
+
+
+def _close(a, b, scale, factor=1e3):
+    np.testing.assert_allclose(a, b, rtol=0, atol=factor * np.finfo(float).eps * max(scale, 1.0))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_jacobian_is_the_reference(case):
+    reference = reference_jacobian(case)
+    jacobian = dd.jacobian(case.f, min_block=1)(case.x)
+    shape = np.shape(case.f(case.x)) + case.x.shape
+    assert jacobian.shape == shape
+    tolerance = 1e3 if case.holomorphic else 1e7  # central differences of order 4 at h = 1e-3 carry about 1e-10
+    _close(jacobian.reshape(reference.shape), reference, np.abs(reference).max(), tolerance)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_agrees_forward_and_transposed(case, method):
+    reference = reference_jacobian(case)
+    rng = np.random.default_rng(1)
+    with dd.linearize(case.f, case.x, method=method, min_block=1) as lin:
+        value = np.ravel(lin.value)
+        np.testing.assert_allclose(value, np.ravel(case.f(case.x)), rtol=1e-12)
+        v, w = rng.standard_normal(case.x.size), rng.standard_normal(value.size)
+        jv = np.ravel(lin.jvp(v))
+        jw = lin.vjp(w.reshape(np.shape(lin.value)))
+    tolerance = 1e4 if case.holomorphic else 1e8
+    _close(jv, reference @ v, np.abs(reference).max() * np.abs(v).sum(), tolerance)
+    _close(jw, w @ reference, np.abs(reference).max() * np.abs(w).sum(), tolerance)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_ranks_agree_with_one(case, comm):
+    from mpi4py import MPI
+
+    many = dd.jacobian(case.f, min_block=1, comm=comm)(case.x)
+    one = dd.jacobian(case.f, comm=MPI.COMM_SELF)(case.x)
+    _close(many, one, np.abs(one).max())
+
+
+@pytest.mark.parametrize("case", CASES[::3], ids=str)
+@pytest.mark.parametrize("preaccumulate", [True, False])
+@pytest.mark.parametrize("method", ["substitution", "krylov"])
+def test_full_and_reduced_system_agree(case, method, preaccumulate):
+    expected = dd.jacobian(case.f, method="sweep", min_block=1)(case.x)
+    with dd.linearize(case.f, case.x, method=method, preaccumulate=preaccumulate, min_block=1) as lin:
+        _close(lin.jacobian(), expected, np.abs(expected).max())
+        report = lin.report()
+        if not preaccumulate and report.ranks == 1:
+            assert report.rows == report.nodes
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("method", ["sweep", "substitution"])
+def test_update_equals_a_fresh_start(case, method):
+    """Replay at a new point, retraced or not, gives what a new linearization there gives."""
+    x = case.x * 1.02 + 0.01
+    with dd.linearize(case.f, case.x, method=method, min_block=1) as lin:
+        value = lin.update(x)
+        jacobian = lin.jacobian()
+        again = lin.update(case.x)
+        first = lin.jacobian()
+    np.testing.assert_allclose(np.ravel(value), np.ravel(case.f(x)), rtol=1e-12)
+    np.testing.assert_allclose(np.ravel(again), np.ravel(case.f(case.x)), rtol=1e-12)
+    for got, at in ((jacobian, x), (first, case.x)):
+        expected = dd.jacobian(case.f, min_block=1)(at)
+        _close(got, expected, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_taylor_and_dot_product(case):
+    taylor = taylor_test(case.f, case.x, min_block=1)
+    assert taylor.passed, str(taylor)
+    dot = dot_product_test(case.f, case.x, min_block=1)
+    assert dot.passed, str(dot)
+
+
+def test_taylor_test_finds_a_wrong_derivative(monkeypatch):
+    """The check itself can fail: a derivative off by 1e-4 has second-order remainders of rate 1."""
+    f = CASES[1].f
+    lin = dd.linearize(f, CASES[1].x)
+    right = lin.jvp
+    monkeypatch.setattr(lin, "jvp", lambda v: right(v) * 1.01)
+    result = taylor_test(f, CASES[1].x, lin=lin)
+    lin.close()
+    assert not result.passed and result.rates[-1] < 1.2
