@@ -1,0 +1,327 @@
+"""Loops over compressed sparse rows: elimination of local nodes, and substitution.
+
+Written as plain Python over arrays.  `Kernel` runs them as they stand while the work is small, so a small problem
+pays neither for Numba's import nor for a compilation, and compiles them (cached on disk) once the work adds up.
+
+In all of them `indptr, indices, data` are the rows of L over local node ids, n = len(indptr) - 1 is the number of
+local nodes, and the id n stands for "nothing": the root of a node whose derivative is identically zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+INTERIOR, KEPT, GHOST = 0, 1, 2  # state of a node before elimination
+UNUSED, SHARED = -1, -2  # head of a node: none of its uses seen, uses in several kept rows
+
+PLAIN_WORK = 100_000  # inner steps a kernel may spend in plain Python, about 50 ms, before it is compiled
+
+
+class Kernel:
+    """A loop that is compiled when it has become worth it: call it as kernel(work, *arguments)."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.plain = function
+        self._compiled: Callable[..., Any] | None = None
+        self._spent = 0
+        self.__doc__ = function.__doc__
+
+    def __call__(self, work: int, *arguments: Any) -> Any:
+        if self._compiled is not None:
+            return self._compiled(*arguments)
+        self._spent += work
+        if self._spent <= PLAIN_WORK:
+            return self.plain(*arguments)
+        return self.compiled(*arguments)
+
+    @property
+    def compiled(self) -> Callable[..., Any]:
+        if self._compiled is None:
+            import numba
+
+            try:
+                self._compiled = numba.njit(cache=True, fastmath={"contract"})(self.plain)
+            except RuntimeError:  # neither the package's folder nor the user's cache can be written
+                self._compiled = numba.njit(fastmath={"contract"})(self.plain)
+        return self._compiled
+
+
+# -- elimination, structure
+
+
+@Kernel
+def find_roots(indptr, indices, state, root):
+    """root[i] = the only node that interior node i depends on (through others like it), n if none, i itself if several.
+
+    root comes in as 0, ..., n.
+    """
+    n = len(state)
+    for i in range(n):
+        if state[i] != 0:
+            continue
+        r = n
+        single = True
+        for e in range(indptr[i], indptr[i + 1]):
+            q = root[indices[e]]
+            if q == n or q == r:
+                continue
+            if r == n:
+                r = q
+            else:
+                single = False
+                break
+        root[i] = r if single else i
+
+
+@Kernel
+def find_heads(indptr, indices, state, root, head):
+    """head[i] = the kept row that alone uses node i (directly or through nodes with the same head), i itself if kept.
+
+    Backwards over the own nodes; head comes in as UNUSED and stays so for nodes that reach no kept row.
+    """
+    n = len(state)
+    for i in range(n - 1, -1, -1):
+        if state[i] == 2 or root[i] != i:
+            continue
+        h = head[i]
+        if state[i] == 1 or h == -2:
+            h = i
+            head[i] = i
+        elif h == -1:
+            continue
+        for e in range(indptr[i], indptr[i + 1]):
+            q = root[indices[e]]
+            if q == n:
+                continue
+            if head[q] == -1:
+                head[q] = h
+            elif head[q] != h:
+                head[q] = -2
+
+
+@Kernel
+def group_cones(state, root, head, number, cone, member):
+    """member[cone[r+1]:cone[r+2]] = the eliminated nodes whose head is kept row r, latest first (a counting sort).
+
+    cone comes in as rows + 2 zeros.
+    """
+    n = len(state)
+    rows = len(cone) - 2
+    for i in range(n):
+        if state[i] == 0 and root[i] == i and head[i] != i and head[i] >= 0:
+            cone[number[head[i]] + 1] += 1
+    for r in range(rows):
+        cone[r + 1] += cone[r]
+    cone[rows + 1] = cone[rows]
+    for i in range(n):  # ascending, each cone filled from its end
+        if state[i] == 0 and root[i] == i and head[i] != i and head[i] >= 0:
+            r = number[head[i]]
+            cone[r + 1] -= 1
+            member[cone[r + 1]] = i
+
+
+@Kernel
+def reduced_rows(indptr, indices, root, kept, cone, member, number, ghost_base, mark, a_ptr, a_idx, b_ptr, b_idx):
+    """Columns of the kept rows: own part (sorted, the diagonal last) in a, ghosts in b.  Returns nothing.
+
+    number[i] is the row of a kept node, ghost_base + g of ghost g, and -1 of an eliminated node.
+    """
+    n = len(root) - 1
+    na = 0
+    nb = 0
+    for r in range(len(kept)):
+        a0 = na
+        b0 = nb
+        last = -1
+        ordered = True
+        i = kept[r]
+        k = cone[r]
+        while True:
+            for e in range(indptr[i], indptr[i + 1]):
+                q = root[indices[e]]
+                if q == n or mark[q] == r:
+                    continue
+                c = number[q]
+                if c < 0:
+                    continue
+                mark[q] = r
+                if c >= ghost_base:
+                    b_idx[nb] = c - ghost_base
+                    nb += 1
+                else:
+                    a_idx[na] = c
+                    na += 1
+                    if c < last:
+                        ordered = False
+                    last = c
+            if k == cone[r + 1]:
+                break
+            i = member[k]
+            k += 1
+        if not ordered:
+            if na - a0 <= 12:
+                for p in range(a0 + 1, na):
+                    c = a_idx[p]
+                    q = p
+                    while q > a0 and a_idx[q - 1] > c:
+                        a_idx[q] = a_idx[q - 1]
+                        q -= 1
+                    a_idx[q] = c
+            else:
+                a_idx[a0:na].sort()
+        if nb - b0 > 1:
+            b_idx[b0:nb].sort()
+        a_idx[na] = r
+        na += 1
+        a_ptr[r + 1] = na
+        b_ptr[r + 1] = nb
+
+
+# -- elimination, values
+
+
+@Kernel
+def alias_factors(indptr, indices, data, root, alias, factor):
+    """factor[i] = d y_i / d y_root(i) of the nodes in `alias` (ascending); factor comes in as 1 elsewhere."""
+    n = len(root) - 1
+    for k in range(len(alias)):
+        i = alias[k]
+        total = 0.0
+        for e in range(indptr[i], indptr[i + 1]):
+            q = indices[e]
+            if root[q] != n:
+                total += data[e] * factor[q]
+        factor[i] = total
+
+
+@Kernel
+def reduced_values(indptr, indices, data, root, factor, kept, ghosts, cone, member, a_ptr, a_idx, a_val, b_ptr, b_idx, b_val,
+                   acc):
+    """Values of I - L reduced: each kept row swept backwards over its cone.  acc (n + 1 zeros) returns to zeros but acc[n].
+
+    This is the adjoint sweep of one kept node over the nodes that only it uses; every entry of L is read once.
+    """
+    for r in range(len(kept)):
+        i = kept[r]
+        for e in range(indptr[i], indptr[i + 1]):
+            q = indices[e]
+            acc[root[q]] += data[e] * factor[q]
+        for k in range(cone[r], cone[r + 1]):
+            i = member[k]
+            w = acc[i]
+            acc[i] = 0.0
+            for e in range(indptr[i], indptr[i + 1]):
+                q = indices[e]
+                acc[root[q]] += w * data[e] * factor[q]
+        for e in range(a_ptr[r], a_ptr[r + 1] - 1):
+            q = kept[a_idx[e]]
+            a_val[e] = -acc[q]
+            acc[q] = 0.0
+        a_val[a_ptr[r + 1] - 1] = 1.0
+        for e in range(b_ptr[r], b_ptr[r + 1]):
+            q = ghosts[b_idx[e]]
+            b_val[e] = -acc[q]
+            acc[q] = 0.0
+
+
+# -- substitution with the own block (rows sorted, unit diagonal last), in place
+
+
+@Kernel
+def forward(lo, hi, indptr, indices, data, y):
+    """Rows lo, ..., hi - 1 of  A y = y:  y_i -= sum_(j<i) A_ij y_j."""
+    start = indptr[lo]
+    for i in range(lo, hi):
+        stop = indptr[i + 1]
+        s = y[i]
+        for e in range(start, stop - 1):
+            s -= data[e] * y[indices[e]]
+        y[i] = s
+        start = stop
+
+
+@Kernel
+def backward(lo, hi, indptr, indices, data, y):
+    """Rows hi - 1, ..., lo of  A^T y = y:  y_j -= A_ij y_i for all j < i, a scatter."""
+    stop = indptr[hi]
+    for i in range(hi - 1, lo - 1, -1):
+        start = indptr[i]
+        s = y[i]
+        for e in range(start, stop - 1):
+            y[indices[e]] -= data[e] * s
+        stop = start
+
+
+@Kernel
+def forward_columns(lo, hi, indptr, indices, data, y):
+    """`forward` for all columns of y (n, m), row-major: the matrix is streamed once."""
+    m = y.shape[1]
+    for i in range(lo, hi):
+        for e in range(indptr[i], indptr[i + 1] - 1):
+            a = data[e]
+            j = indices[e]
+            for k in range(m):
+                y[i, k] -= a * y[j, k]
+
+
+@Kernel
+def backward_columns(lo, hi, indptr, indices, data, y):
+    """`backward` for all columns of y (n, m), row-major: the matrix is streamed once."""
+    m = y.shape[1]
+    for i in range(hi - 1, lo - 1, -1):
+        for e in range(indptr[i], indptr[i + 1] - 1):
+            a = data[e]
+            j = indices[e]
+            for k in range(m):
+                y[j, k] -= a * y[i, k]
+
+
+@Kernel
+def from_ghosts(rows, indptr, indices, data, ghosts, y):
+    """y_i -= sum_g B_ig ghosts_g over the given rows (those with ghost columns); y (n, m), ghosts (n_ghosts, m)."""
+    m = y.shape[1]
+    for p in range(len(rows)):
+        i = rows[p]
+        for e in range(indptr[i], indptr[i + 1]):
+            b = data[e]
+            g = indices[e]
+            for k in range(m):
+                y[i, k] -= b * ghosts[g, k]
+
+
+@Kernel
+def to_ghosts(rows, indptr, indices, data, ghosts, y):
+    """ghosts_g -= sum_i B_ig y_i over the given rows: the transpose of `from_ghosts`."""
+    m = y.shape[1]
+    for p in range(len(rows)):
+        i = rows[p]
+        for e in range(indptr[i], indptr[i + 1]):
+            b = data[e]
+            g = indices[e]
+            for k in range(m):
+                ghosts[g, k] -= b * y[i, k]
+
+
+# -- residual, componentwise
+
+
+@Kernel
+def residual(indptr, indices, data, x, r, scale):
+    """r_i -= sum_j A_ij x_j and scale_i += sum_j |A_ij x_j|."""
+    for i in range(len(indptr) - 1):
+        for e in range(indptr[i], indptr[i + 1]):
+            t = data[e] * x[indices[e]]
+            r[i] -= t
+            scale[i] += abs(t)
+
+
+@Kernel
+def residual_transposed(indptr, indices, data, x, r, scale):
+    """r_j -= sum_i A_ij x_i and scale_j += sum_i |A_ij x_i|."""
+    for i in range(len(indptr) - 1):
+        s = x[i]
+        for e in range(indptr[i], indptr[i + 1]):
+            t = data[e] * s
+            r[indices[e]] -= t
+            scale[indices[e]] += abs(t)
