@@ -22,6 +22,7 @@ _dd_bin=
 if [ -n "$_dd_mode" ]; then _dd_bin=$(sed -n 's/^bin=//p' "$_dd_root/.setup/$_dd_mode" 2>/dev/null); fi
 
 if [ -z "$_dd_bin" ]; then
+    # shellcheck disable=SC2016
     echo "env.sh: no environment ${_dd_mode:+'$_dd_mode' }in ${_dd_root:-this directory}: run scripts/setup first" \
         "(in sh, source env.sh from the project's directory)" >&2
 else
