@@ -1,0 +1,79 @@
+"""The one face of all solvers of an assembled system.
+
+    (I - L) ydot = seed at the inputs,           read out at the outputs       tangent
+    (I - L)^T lam = seed at the outputs,         read out at the inputs        adjoint
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..system import TriangularSystem
+
+
+class Solver:
+    """A way to solve with a `TriangularSystem`.  All methods are collective.
+
+    A subclass solves in place: `_solve(y, transposed)` for y of shape (n_local,) or (n_local, m), row-major.
+    `info` tells about the last solve: plain numbers and words.
+    """
+
+    name = "solver"
+
+    def __init__(self, system: TriangularSystem) -> None:
+        self.system = system
+        self.info: dict[str, Any] = {}
+        self._workspace: dict[tuple[int, ...], np.ndarray] = {}
+        out = system.outputs.ids
+        self._outputs_distinct = len(np.unique(out)) == len(out)
+
+    def tangent(self, xdot: np.ndarray) -> np.ndarray:
+        """ydot at this rank's outputs (n_out_local[, m]) for the seed xdot at its inputs (n_in_local[, m]).  Collective."""
+        y = self._zeros(xdot, self.system.inputs.ids, "tangent")
+        y[self.system.inputs.ids] = xdot
+        self._solve(y, False)
+        return y[self.system.outputs.ids]
+
+    def adjoint(self, ybar: np.ndarray) -> np.ndarray:
+        """lam at this rank's inputs (n_in_local[, m]) for the seed ybar at its outputs (n_out_local[, m]).  Collective."""
+        ids = self.system.outputs.ids
+        lam = self._zeros(ybar, ids, "adjoint")
+        if self._outputs_distinct:
+            lam[ids] = ybar
+        else:
+            np.add.at(lam, ids, ybar)  # one node may be an output twice
+        self._solve(lam, True)
+        return lam[self.system.inputs.ids]
+
+    def refresh(self, point: Any = None) -> None:
+        """The system's values have changed (`TriangularSystem.refresh`)."""
+
+    def close(self) -> None:
+        """Free PETSc objects; a second call does nothing."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes this rank holds beside the system."""
+        return sum(a.nbytes for a in self._workspace.values())
+
+    def _solve(self, y: np.ndarray, transposed: bool) -> None:
+        raise NotImplementedError
+
+    def _zeros(self, seed: np.ndarray, ids: np.ndarray, what: str) -> np.ndarray:
+        """The solution's array, kept between calls: fresh pages cost as much as the solve."""
+        if seed.ndim not in (1, 2) or len(seed) != len(ids):
+            raise InputError(f"the {what}'s seed has shape {seed.shape} on rank {self.system.comm.rank}, but "
+                             f"({len(ids)},) or ({len(ids)}, m) is wanted")
+        y = self._work("y", seed.shape[1:])
+        y.fill(0.0)
+        return y
+
+    def _work(self, name: str, columns: tuple[int, ...] = (), ghosts: bool = False) -> np.ndarray:
+        key = (name, ghosts)
+        shape = (self.system.n_ghosts if ghosts else self.system.n_local, *columns)
+        if key not in self._workspace or self._workspace[key].shape != shape:
+            self._workspace[key] = np.zeros(shape)
+        return self._workspace[key]

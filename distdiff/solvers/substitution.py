@@ -1,0 +1,166 @@
+"""Distributed substitution in supersteps: forward or backward, exact in one pass.
+
+    for each superstep:   rows that read ghosts take them;  own rows in order;  one halo exchange
+
+and transposed the same backwards.  k* exchanges in all, each to neighbours only.  PETSc has no distributed triangular solve, so
+this is a Python preconditioner for it: `SubstitutionPC` under KSP `preonly` is a direct solver, and under any other KSP a
+preconditioner.  Several right-hand sides are kept row-major and stream the matrix once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..kernels import csr
+from ..petsc import event, petsc
+from ..petsc import options as petsc_options
+from ..system import TriangularSystem
+from .base import Solver
+
+
+def _unsigned(indices: np.ndarray) -> np.ndarray:
+    """The same indices seen as unsigned: compiled loops then need no test for Python's negative ones."""
+    return indices.view(np.uint32 if indices.itemsize == 4 else np.uint64)
+
+
+class Passes:
+    """Forward and backward substitution in place, on arrays (n_local,) or (n_local, m), row-major.  Collective.
+
+    With `local=True` each rank solves with its diagonal block alone, without communication: block Jacobi.
+    """
+
+    def __init__(self, system: TriangularSystem, local: bool = False) -> None:
+        self.system, self.local = system, local
+        own, ghost = system.own, system.ghost
+        self._own = (own.indptr, _unsigned(own.indices), own.data)
+        self._ghost = (ghost.indptr, _unsigned(ghost.indices), ghost.data)
+        self._steps = []
+        for s in range(system.k_star):
+            rows = system.ghost_rows[system.ghost_ends[s]:system.ghost_ends[s + 1]]
+            self._steps.append((int(system.ends[s]), int(system.ends[s + 1]), rows, system.halos[s]))
+        self._buffers: dict[tuple[int, ...], np.ndarray] = {}
+
+    def forward(self, y: np.ndarray) -> None:
+        """y <- (I - L)^-1 y."""
+        sweep = csr.forward if y.ndim == 1 else csr.forward_columns
+        if self.local:
+            self._sweep(sweep, 0, self.system.n_local, y)
+            return
+        ghosts = self._ghosts(y.shape[1:])
+        y2, ghosts2 = (y[:, None], ghosts[:, None]) if y.ndim == 1 else (y, ghosts)
+        for lo, hi, rows, halo in self._steps:
+            if len(rows):
+                csr.from_ghosts(len(rows), rows, *self._ghost, ghosts2, y2)
+            self._sweep(sweep, lo, hi, y)
+            halo.forward(y, ghosts)
+
+    def backward(self, lam: np.ndarray) -> None:
+        """lam <- (I - L)^-T lam."""
+        sweep = csr.backward if lam.ndim == 1 else csr.backward_columns
+        if self.local:
+            self._sweep(sweep, 0, self.system.n_local, lam)
+            return
+        ghosts = self._ghosts(lam.shape[1:])
+        ghosts.fill(0.0)
+        lam2, ghosts2 = (lam[:, None], ghosts[:, None]) if lam.ndim == 1 else (lam, ghosts)
+        for lo, hi, rows, halo in reversed(self._steps):
+            halo.reverse(lam, ghosts)
+            self._sweep(sweep, lo, hi, lam)
+            if len(rows):
+                csr.to_ghosts(len(rows), rows, *self._ghost, ghosts2, lam2)
+
+    def _sweep(self, sweep: csr.Kernel, lo: int, hi: int, y: np.ndarray) -> None:
+        if hi > lo:
+            indptr = self._own[0]
+            sweep(int(indptr[hi]) - int(indptr[lo]), lo, hi, *self._own, y)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(buffer.nbytes for buffer in self._buffers.values())
+
+    def _ghosts(self, columns: tuple[int, ...]) -> np.ndarray:
+        if columns not in self._buffers:
+            self._buffers = {columns: np.zeros((self.system.n_ghosts, *columns))}
+        return self._buffers[columns]
+
+
+class SubstitutionPC:
+    """`Passes` as the context of a PETSc Python preconditioner (PCPYTHON)."""
+
+    def __init__(self, passes: Passes) -> None:
+        self.passes = passes
+        self.applications = 0
+
+    def apply(self, pc: Any, b: Any, x: Any) -> None:
+        b.copy(x)
+        with x as array:
+            self.passes.forward(array)
+        self.applications += 1
+
+    def applyTranspose(self, pc: Any, b: Any, x: Any) -> None:
+        b.copy(x)
+        with x as array:
+            self.passes.backward(array)
+        self.applications += 1
+
+    def matApply(self, pc: Any, B: Any, X: Any) -> None:
+        self._columns(B, X, self.passes.forward)
+
+    def matApplyTranspose(self, pc: Any, B: Any, X: Any) -> None:  # PETSc calls it since 3.24
+        self._columns(B, X, self.passes.backward)
+
+    def _columns(self, B: Any, X: Any, solve: Any) -> None:
+        rows = np.ascontiguousarray(B.getDenseArray())  # column-major in PETSc: one copy makes it row-major
+        solve(rows)
+        X.getDenseArray()[...] = rows
+        X.assemble()
+        self.applications += rows.shape[1]
+
+
+class Substitution(Solver):
+    """Substitution in supersteps, for `tangent` and `adjoint`.  Collective.
+
+    Both go straight to the compiled passes, without the copies that PETSc's vectors would cost; `ksp` is the same solver
+    as a PETSc object, for whoever wants to compose it.
+    """
+
+    name = "substitution"
+
+    def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(system)
+        with petsc_options(options, self.name):
+            pass  # nothing to set: whatever is given is reported as unused
+        self._passes = Passes(system)
+        self._ksp: Any = None
+        self._messages = system.comm.allreduce(system.messages)
+
+    def _solve(self, y: np.ndarray, transposed: bool) -> None:
+        with event("substitution"):
+            self._passes.backward(y) if transposed else self._passes.forward(y)
+        self.info = {"supersteps": self.system.k_star, "messages": self._messages}
+
+    @property
+    def ksp(self) -> Any:
+        """A PETSc KSP (preonly with `SubstitutionPC`) on the same system; made at first use, collective."""
+        if self._ksp is None:
+            PETSc = petsc()
+            self._ksp = PETSc.KSP().create(comm=self.system.comm)
+            self._ksp.setOperators(self.system.mat)
+            self._ksp.setType(PETSc.KSP.Type.PREONLY)
+            pc = self._ksp.getPC()
+            pc.setType(PETSc.PC.Type.PYTHON)
+            pc.setPythonContext(SubstitutionPC(self._passes))
+            self._ksp.setUp()
+        return self._ksp
+
+    @property
+    def memory(self) -> int:
+        return super().memory + self._passes.nbytes
+
+    def close(self) -> None:
+        if self._ksp is not None:
+            self._ksp.destroy()
+            self._ksp = None

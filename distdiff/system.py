@@ -1,0 +1,246 @@
+"""I - L over the ranks: a PETSc MPIAIJ matrix whose arrays are the eliminated rows themselves.
+
+Rows are the kept nodes, numbered rank after rank, on each rank in tape order.  On a rank the diagonal block is unit lower
+triangular; the whole is a symmetric permutation of a unit triangular matrix, so every pivot is 1 in any symmetric ordering.
+
+There is one copy of the matrix: PETSc's blocks *are* `Reduced.own` and `Reduced.ghost`
+(MatCreateMPIAIJWithSplitArrays shares the caller's arrays), the substitution reads the same arrays, and
+new values are written in place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from .comm import agreed
+from .errors import IndexRangeError
+from .partition.local import Exchange, Portion
+from .petsc import event, petsc
+from .preaccumulate import CSR, Reduced
+
+TAG = 73  # ours on the caller's communicator, beside the exchange's of the tape
+
+
+class TriangularSystem:
+    """I - L distributed over `comm`.  Creation, `refresh` and `close` are collective.
+
+    mat        the PETSc matrix (AIJ; on one rank SEQAIJ)
+    own, ghost this rank's rows: square lower triangular part (unit diagonal last in each row), and part over ghost columns
+    ends       rows ends[s]:ends[s+1] belong to superstep s
+    halos      the exchange after each superstep
+    n_local, n_ghosts      rows and ghost columns of this rank
+    n_rows, nnz            rows and stored entries (unit diagonal included) over all ranks
+
+    Raises `IndexRangeError` on every rank if this PETSc's indices are too small for the system.
+    """
+
+    def __init__(self, comm: MPI.Comm, reduced: Reduced) -> None:
+        self.comm = comm
+        self.own, self.ghost = reduced.own, reduced.ghost
+        self.n_local, self.n_ghosts = reduced.n_rows, reduced.n_ghosts
+        self.inputs, self.outputs = reduced.inputs, reduced.outputs
+        self.ends = reduced.ends
+        counts = comm.allgather((self.n_local, reduced.nnz))
+        self.n_rows, self.nnz = sum(c[0] for c in counts), sum(c[1] for c in counts)
+        with agreed(comm):
+            check_index_range(self.n_rows, reduced.own.nnz, reduced.ghost.nnz)
+        with event("assemble"):
+            start = sum(c[0] for c in counts[:comm.rank])
+            columns = self._number_ghosts(reduced, start)
+            self.halos = [Halo(comm, exchange, self.n_local) for exchange in reduced.exchanges]
+            self.mat = self._create(columns)
+        self.ghost_rows = np.flatnonzero(np.diff(self.ghost.indptr)).astype(np.int32 if self.n_local < 2**31 else np.int64)
+        self.ghost_ends = np.searchsorted(self.ghost_rows, self.ends)
+        self._closed = False
+
+    def _number_ghosts(self, reduced: Reduced, start: int) -> np.ndarray:
+        """Order ghost columns by global row, used ones first, as PETSc orders them; returns their global rows."""
+        n = self.n_local
+        numbers = np.full(n + self.n_ghosts, -1, dtype=np.int64)
+        numbers[:n] = start + np.arange(n)
+        for exchange in reduced.exchanges:
+            exchange.forward(self.comm, numbers)
+        rows = numbers[n:]
+        used = np.zeros(self.n_ghosts, dtype=bool)
+        used[self.ghost.indices] = True
+        order = np.lexsort((rows, ~used))
+        reduced.order_ghosts(order)
+        return rows[order]
+
+    def _create(self, ghost_columns: np.ndarray) -> Any:
+        PETSc = petsc()
+        own, ghost = self.own, self.ghost
+        size = ((self.n_local, self.n_rows), (self.n_local, self.n_rows))
+        if self.comm.size == 1:
+            mat = PETSc.Mat().createAIJWithArrays(size, (own.indptr, own.indices, own.data), comm=self.comm)
+        else:
+            compact = ghost.indices.copy()
+            ghost.indices[:] = ghost_columns[compact]
+            mat = PETSc.Mat().createAIJWithArrays(
+                size, ((own.indptr, own.indices, own.data), (ghost.indptr, ghost.indices, ghost.data)), comm=self.comm)
+            # PETSc wants global columns here and turns them, in place, into places among the sorted ghosts: ours.
+            # Should a version work on its own array instead, we keep ours beside it.
+            if not np.array_equal(ghost.indices, compact):
+                self._petsc_columns = ghost.indices
+                ghost.indices = compact
+        mat.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATION_ERR, True)
+        mat.assemble()
+        return mat
+
+    @property
+    def k_star(self) -> int:
+        """Supersteps of one pass."""
+        return len(self.halos)
+
+    @property
+    def messages(self) -> int:
+        """Messages this rank sends in one forward pass."""
+        return sum(len(halo.sends) for halo in self.halos)
+
+    @property
+    def memory(self) -> int:
+        """Bytes this rank holds for the matrix and its exchanges; PETSc and the substitution share them."""
+        return self.own.nbytes + self.ghost.nbytes + self.ghost_rows.nbytes + sum(h.nbytes for h in self.halos)
+
+    def refresh(self, reduced: Reduced) -> None:
+        """Take the values that `Reduced.refresh` has written, in the same places.  Collective.
+
+        Nothing moves if `reduced` is the one this system was made from; one of the same structure is copied from.
+        """
+        for mine, new in ((self.own, reduced.own), (self.ghost, reduced.ghost)):
+            if new.data is not mine.data:
+                mine.data[:] = new.data
+        self.mat.stateIncrease()  # preconditioners must notice
+        if self.comm.size > 1:
+            self.mat.assemble()  # MPIAIJ keeps the diagonal it has read; assembly drops it
+
+    def vec(self, array: np.ndarray) -> Any:
+        """A PETSc vector over `array` (n_local,), shared, not copied.  Collective."""
+        return petsc().Vec().createWithArray(array, size=(self.n_local, self.n_rows), comm=self.comm)
+
+    def halo_update(self, x: np.ndarray, ghosts: np.ndarray) -> None:
+        """Ghosts take their owners' values, all supersteps' at once in turn.  Collective."""
+        for halo in self.halos:
+            halo.forward(x, ghosts)
+
+    def halo_add(self, x: np.ndarray, ghosts: np.ndarray) -> None:
+        """Owners add what their ghosts hold: the transpose of `halo_update`.  Collective."""
+        for halo in self.halos:
+            halo.reverse(x, ghosts)
+
+    def close(self) -> None:
+        """Destroy the PETSc matrix.  Collective; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self.mat.destroy()
+            for halo in self.halos:
+                halo.close()
+
+
+class Halo:
+    """One superstep's exchange between an own vector (n_local[, m]) and a ghost vector (n_ghosts[, m]).
+
+    Same contract as `Exchange`, made for many calls: buffers are kept, and the messages are persistent requests.
+    """
+
+    def __init__(self, comm: MPI.Comm, exchange: Exchange, n_local: int) -> None:
+        self.comm = comm
+        self.sends = [(rank, ids) for rank, ids in exchange.sends if len(ids)]
+        self.recvs = [(rank, ids - n_local) for rank, ids in exchange.recvs if len(ids)]
+        self.own = _join(self.sends)
+        self.ghost = _join(self.recvs)
+        self._channels: dict[tuple[int, ...], _Channel] = {}
+
+    @property
+    def nbytes(self) -> int:
+        return self.own.nbytes + self.ghost.nbytes + sum(c.nbytes for c in self._channels.values())
+
+    def forward(self, y: np.ndarray, ghosts: np.ndarray) -> None:
+        """ghosts[recv] = y_owner[send]; neighbours call together."""
+        if self.sends or self.recvs:
+            channel = self._channel(y.shape[1:])
+            np.take(y, self.own, axis=0, out=channel.own, mode="clip")  # mode: np.take buffers `out` otherwise
+            channel.run(channel.forward)
+            ghosts[self.ghost] = channel.ghost
+
+    def reverse(self, lam: np.ndarray, ghosts: np.ndarray) -> None:
+        """lam_owner[send] += ghosts[recv], and ghosts[recv] = 0: the transpose of `forward`."""
+        if self.sends or self.recvs:
+            channel = self._channel(lam.shape[1:])
+            np.take(ghosts, self.ghost, axis=0, out=channel.ghost, mode="clip")
+            ghosts[self.ghost] = 0.0
+            channel.run(channel.reverse)
+            start = 0
+            for _, ids in self.sends:  # one neighbour after another: ids are distinct within a message only
+                lam[ids] += channel.own[start:start + len(ids)]
+                start += len(ids)
+
+    def _channel(self, columns: tuple[int, ...]) -> _Channel:
+        if columns not in self._channels:
+            if len(self._channels) >= 3:  # buffers for one column and for the two latest widths
+                self._channels.pop(next(k for k in self._channels if k)).close()
+            self._channels[columns] = _Channel(self.comm, self.sends, self.recvs, columns)
+        return self._channels[columns]
+
+    def close(self) -> None:
+        for channel in self._channels.values():
+            channel.close()
+        self._channels = {}
+
+
+class _Channel:
+    """Buffers and persistent requests of a halo for one number of columns."""
+
+    def __init__(self, comm: MPI.Comm, sends: list[tuple[int, np.ndarray]], recvs: list[tuple[int, np.ndarray]],
+                 columns: tuple[int, ...]) -> None:
+        self.own = np.empty((sum(len(ids) for _, ids in sends), *columns))
+        self.ghost = np.empty((sum(len(ids) for _, ids in recvs), *columns))
+        own, ghost = _parts(self.own, sends), _parts(self.ghost, recvs)
+        self.forward = ([comm.Recv_init(b, source=r, tag=TAG) for r, b in ghost]
+                        + [comm.Send_init(b, dest=r, tag=TAG) for r, b in own])
+        self.reverse = ([comm.Recv_init(b, source=r, tag=TAG) for r, b in own]
+                        + [comm.Send_init(b, dest=r, tag=TAG) for r, b in ghost])
+
+    @property
+    def nbytes(self) -> int:
+        return self.own.nbytes + self.ghost.nbytes
+
+    @staticmethod
+    def run(requests: list[MPI.Prequest]) -> None:
+        MPI.Prequest.Startall(requests)
+        MPI.Request.Waitall(requests)
+
+    def close(self) -> None:
+        for request in self.forward + self.reverse:
+            request.Free()
+
+
+def check_index_range(n_rows: int, *nnz: int) -> None:
+    """Raise `IndexRangeError` if this PETSc's indices can't number the rows or count this rank's entries.  Local."""
+    limit = int(np.iinfo(petsc().IntType).max)
+    if n_rows > limit:
+        raise IndexRangeError(
+            f"the system has {n_rows} rows, but this PETSc counts to {limit} (32-bit indices); use a PETSc configured "
+            "with --with-64-bit-indices, or method='sweep', which assembles nothing")
+    if max(nnz, default=0) > limit:
+        raise IndexRangeError(
+            f"one rank holds {max(nnz)} entries of the system, but this PETSc counts to {limit} a rank (32-bit indices); use more "
+            "ranks, a PETSc configured with --with-64-bit-indices, or method='sweep', which assembles nothing")
+
+
+def _join(parts: list[tuple[int, np.ndarray]]) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype=np.int64), *(ids for _, ids in parts)])
+
+
+def _parts(buffer: np.ndarray, lists: list[tuple[int, np.ndarray]]) -> list[tuple[int, np.ndarray]]:
+    parts, start = [], 0
+    for rank, ids in lists:
+        parts.append((rank, buffer[start:start + len(ids)]))
+        start += len(ids)
+    return parts
+
+
+__all__ = ["CSR", "Halo", "Portion", "TriangularSystem", "check_index_range"]
