@@ -1,0 +1,303 @@
+"""The values of all nodes at a point: a rank's share of the tape, run forward.
+
+The same code serves the first point and every later one.  Vector statements are NumPy calls that write straight
+into the node storage; scalar runs are one compiled loop; after each superstep the ranks exchange halos.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from mpi4py import MPI
+
+from .errors import InputError
+from .ops import COPY, MULTIPLY, OPS, WHERE
+from .partials import Partials
+from .partition.local import LocalTape
+from .strided import accumulate, contract, core_array, core_view
+from .tape import Affine, Block, Const, Guard, Indexed, Operand, ScalarRun, Site, Statement
+
+
+class Values:
+    """Node values on one rank: one flat vector with the blocks as views, or (`of_known`) one array a block."""
+
+    def __init__(self, blocks: list[Block]) -> None:
+        n = blocks[-1].first + blocks[-1].size if blocks else 0
+        self.blocks = blocks
+        self.owned = True  # not arrays that belong to the tracer or the user: may be overwritten
+        self._flat: np.ndarray | None = np.zeros(n)  # zeros: pages are touched only when a block is computed
+        self._arrays = [self._flat[b.first : b.first + b.size] for b in blocks]
+
+    @classmethod
+    def of_known(cls, blocks: list[Block], known: list[np.ndarray | None]) -> Values:
+        """Take arrays as they are, without copying where they are contiguous float64; None: fresh memory."""
+        self = cls.__new__(cls)
+        self.blocks, self.owned, self._flat = blocks, False, None
+        self._arrays = [np.zeros(b.size) if a is None else np.ascontiguousarray(a, dtype=np.float64).reshape(-1)
+                        for b, a in zip(blocks, known)]
+        for b, a in zip(blocks, self._arrays):
+            if a.size != b.size:
+                raise InputError(f"known values of the block at node {b.first} have {a.size} elements, not {b.size}")
+        return self
+
+    @property
+    def flat(self) -> np.ndarray:
+        """All values as one contiguous vector; separate arrays are copied into one at the first call."""
+        if self._flat is None:
+            flat = np.concatenate([np.empty(0), *self._arrays])
+            self._arrays = [flat[b.first : b.first + b.size] for b in self.blocks]
+            self._flat, self.owned = flat, True
+        return self._flat
+
+    def block(self, i: int) -> np.ndarray:
+        """The values of block i, shape (size,)."""
+        return self._arrays[i]
+
+    def view(self, ref: Affine, shape: tuple[int, ...]) -> np.ndarray:
+        """A view of `ref` over `shape`, with length 1 along its stride-0 axes (see `strided`)."""
+        return core_view(self._arrays[ref.block], ref.offset, shape, ref.strides)
+
+    def operand(self, ref: Operand, shape: tuple[int, ...]) -> float | np.ndarray:
+        """An operand's values, broadcastable to `shape`; a copy only for `Indexed`."""
+        if type(ref) is Affine:
+            return core_view(self._arrays[ref.block], ref.offset, shape, ref.strides)
+        if type(ref) is Const:
+            return core_array(ref.value) if isinstance(ref.value, np.ndarray) else ref.value
+        return self.gather(ref.ids)
+
+    def gather(self, ids: np.ndarray) -> np.ndarray:
+        """Values of explicit nodes, shape of `ids`."""
+        if self._flat is not None:
+            return self._flat[ids]
+        out = np.empty(ids.shape)
+        for block, where, local in pieces(np.ravel(ids), self.blocks):
+            out.reshape(-1)[where] = self._arrays[block][local]
+        return out
+
+    def scatter(self, ids: np.ndarray, values: np.ndarray) -> None:
+        """Set the values of explicit nodes."""
+        for block, where, local in pieces(ids, self.blocks):
+            self._arrays[block][local] = values[where]
+
+
+def pieces(ids: np.ndarray, blocks: list[Block]) -> list[tuple[int, slice | np.ndarray, slice | np.ndarray]]:
+    """Split a list of nodes by block: (block, places in `ids`, places in the block), slices where they are ranges."""
+    if not len(ids):
+        return []
+    full = [i for i, b in enumerate(blocks) if b.size]
+    owner = np.searchsorted(np.array([blocks[i].first for i in full]), ids, side="right") - 1
+    cuts = np.flatnonzero(np.diff(owner)) + 1
+    found: list[tuple[int, slice | np.ndarray, slice | np.ndarray]] = []
+    if len(cuts) < 64:  # ranges one after another: leaves laid side by side
+        for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(ids)]):
+            block = full[owner[start]]
+            local = ids[start:stop] - blocks[block].first
+            found.append((block, slice(start, stop), as_slice(local)))
+        return found
+    for k in np.unique(owner):
+        where = np.flatnonzero(owner == k)
+        block = full[k]
+        found.append((block, as_slice(where), as_slice(ids[where] - blocks[block].first)))
+    return found
+
+
+def as_slice(places: np.ndarray) -> slice | np.ndarray:
+    """The same places as a slice if they are consecutive."""
+    n = len(places)
+    if n and places[-1] - places[0] == n - 1 and (n == 1 or bool((np.diff(places) == 1).all())):
+        return slice(int(places[0]), int(places[0]) + n)
+    return places
+
+
+class NonFinite(NamedTuple):
+    """Where a NaN or an infinity came up first on this rank."""
+
+    what: str  # says it in words
+    order: tuple[int, int]  # (superstep, item): over all ranks the smallest came first
+    site: Site | None  # the user's line, None where the tape holds none (inputs, scalar runs)
+    node: int | None  # for scalar runs the node's id on the whole tape, for `tracing.locate`
+
+
+class Point:
+    """A LocalTape and the values of its nodes."""
+
+    def __init__(self, local: LocalTape, values: Values) -> None:
+        self.local, self.values = local, values
+
+    def outputs(self) -> np.ndarray:
+        """Values at local.outputs, shape (n,)."""
+        return self.values.gather(self.local.outputs.ids)
+
+    def broken_guards(self) -> list[Guard]:
+        """The guards whose nodes have other values than when traced (this rank's; agree over the ranks)."""
+        broken = []
+        for guard in self.local.guards:
+            shape = np.shape(guard.expected)
+            if not np.array_equal(np.broadcast_to(self.values.operand(guard.ref, shape), shape), guard.expected):
+                broken.append(guard)
+        return broken
+
+    def first_nonfinite(self) -> NonFinite | None:
+        """The first NaN or infinity among inputs, values and active partials, in program order; None if all is well.
+
+        Reads every value and computes every partial once.  It is enough to call it when a result is not finite:
+        an infinite or NaN partial between inputs and outputs always makes the adjoint (or tangent) of some input
+        (output) non-finite, for 0 * inf = nan and nothing turns a NaN back.  (That is also why a NaN in the branch which a
+        `where` does not choose counts: its adjoint is 0 * nan.)
+        """
+        local = self.local
+        x = self.values.gather(local.inputs.ids)
+        if not all_finite(x):
+            i = int(np.flatnonzero(~np.isfinite(x))[0])
+            return NonFinite(f"entry {local.inputs.positions[i]} of the inputs is {x[i]}", (-1, 0), None, None)
+        partials = Partials(self)
+        with np.errstate(all="ignore"):
+            for s, step in enumerate(local.steps):
+                for i in range(step.start, step.stop):
+                    item = local.items[i]
+                    check = self._bad_line if type(item) is ScalarRun else self._bad_statement
+                    found = check((s, i), partials)
+                    if found is not None:
+                        return found
+        return None
+
+    def _bad_statement(self, order: tuple[int, int], partials: Partials) -> NonFinite | None:
+        item = self.local.items[order[1]]
+        if 0 in item.shape:
+            return None
+        y = self.values.view(item.out, item.shape)
+        derived = (p for p in partials.of(order[1], references=False) if isinstance(p, np.ndarray))
+        for array in (y, *derived):
+            if not all_finite(array):
+                bad = array[~np.isfinite(array)][0]
+                what = f"the result of {item.op.name}" if array is y else f"a partial derivative of {item.op.name}"
+                site = self.local.sites[item.site] if item.site >= 0 else None
+                return NonFinite(f"{what} is {bad}", order, site, None)
+        return None
+
+    def _bad_line(self, order: tuple[int, int], partials: Partials) -> NonFinite | None:
+        local, item = self.local, self.local.items[order[1]]
+        y = self.values.block(item.block)
+        pa, pb = partials.run(order[1])
+        if all_finite(y) and all_finite(pa) and all_finite(pb):
+            return None
+        finite = np.isfinite(y) & np.isfinite(pa) & np.isfinite(pb)
+        if finite.all():
+            return None
+        k = int(np.argmin(finite))
+        name = OPS[item.op[k]].name
+        if not np.isfinite(y[k]):
+            what = f"the result of {name} is {y[k]}"
+        else:
+            what = f"a partial derivative of {name} is {pb[k] if np.isfinite(pa[k]) else pa[k]}"
+        ids = local.run_ids.get(item.block)
+        return NonFinite(what, order, None, local.blocks[item.block].first + k if ids is None else int(ids[k]))
+
+
+def all_finite(x: np.ndarray) -> bool:
+    """Whether every element is finite; the sum tells at memory speed, and is only doubted when it is not."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(np.add.reduce(x, axis=None))) or bool(np.isfinite(x).all())
+
+
+def needs_flat(local: LocalTape, comm: MPI.Comm) -> bool:
+    """Whether values must be one vector: halos, scalar runs and index arrays reach across blocks."""
+    return comm.size > 1 or any(
+        type(item) is ScalarRun or any(type(o) is Indexed for o in item.operands) for item in local.items)
+
+
+def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Values | None = None,
+             known: list[np.ndarray | None] | None = None) -> Point:
+    """Run the tape forward at a point.  Collective on `comm`.
+
+    x_local: values of the inputs this rank owns, in the order of `local.inputs.ids`.
+    values: storage of an earlier point, reused (its contents are overwritten) if it is our own memory.
+    known: values that the tracer has already, one array a local block or None where it has none; what is known is not
+    computed again and, where no halo, scalar run or index array crosses blocks, not copied either.
+    """
+    if x_local.shape != local.inputs.ids.shape:
+        raise InputError(f"this rank owns {len(local.inputs.ids)} inputs, the point has shape {x_local.shape}")
+    if known is not None:
+        values = Values.of_known(local.blocks, known)
+        if needs_flat(local, comm):
+            values.flat  # noqa: B018 (joins the arrays)
+        todo = {i for i, array in enumerate(known) if array is None}
+    else:
+        if values is None or not values.owned:
+            values = Values(local.blocks)
+        todo = None
+        values.scatter(local.inputs.ids, x_local)
+    with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
+        for step in local.steps:
+            for item in local.items[step.start : step.stop]:
+                if type(item) is ScalarRun:
+                    if todo is None or item.block in todo:
+                        _run(item, values)
+                elif todo is None or item.out.block in todo:
+                    _statement(item, values)
+            if step.exchange.sends or step.exchange.recvs:
+                step.exchange.forward(comm, values.flat)
+    return Point(local, values)
+
+
+def _run(item: ScalarRun, values: Values) -> None:
+    from .kernels import scalar
+
+    scalar.run_values(item, values.blocks[item.block].first, values.flat)
+
+
+def _statement(item: Statement, values: Values) -> None:
+    """One vector statement, written straight into the node storage."""
+    op, shape = item.op, item.shape
+    operand = values.operand
+    xs = [operand(ref, shape) for ref in item.operands]
+    if op.kind == "elementwise":
+        out = values.view(item.out, shape)
+        if out.shape == shape or not item.reduced:
+            if op is COPY:
+                np.copyto(out, xs[0])
+            elif op is WHERE:
+                np.copyto(out, xs[2])
+                np.copyto(out, xs[1], where=np.asarray(xs[0]) != 0)
+            else:
+                op.value(*xs, out=out)
+        else:
+            _reduce(item, out, xs)
+    elif op.kind == "select":
+        out = values.view(item.out, shape)
+        axes = item.reduced
+        np.copyto(out, op.value(_spread(xs[0], shape, axes), axis=axes, keepdims=True))
+    else:  # scan
+        out = values.view(item.out, shape)
+        np.cumsum(np.broadcast_to(xs[0], shape), axis=-1, out=out)
+
+
+def _spread(x: float | np.ndarray, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+    """x with full length along the axes of a selection, so that no selection is over an empty axis by accident."""
+    x = np.asarray(x, dtype=float)
+    x = x.reshape((1,) * (len(shape) - x.ndim) + x.shape)
+    return np.broadcast_to(x, [n if k in axes else x.shape[k] for k, n in enumerate(shape)])
+
+
+def _reduce(item: Statement, out: np.ndarray, xs: list[float | np.ndarray]) -> None:
+    """Sums and contractions; the iteration space is never formed."""
+    op, shape = item.op, item.shape
+    scale = 1.0
+    arrays = []
+    if op is COPY or op is MULTIPLY:
+        for x in xs:
+            if isinstance(x, np.ndarray) and x.ndim == len(shape):
+                arrays.append(x if x.dtype == np.float64 else x.astype(float))
+            else:
+                scale *= float(x)
+    else:
+        arrays = [np.asarray(op.value(*xs), dtype=float)]
+        arrays[0] = arrays[0].reshape((1,) * (len(shape) - arrays[0].ndim) + arrays[0].shape)
+    if 0 in shape:
+        out[...] = 0.0
+    elif len(arrays) == 2:
+        contract(out, arrays[0], arrays[1], shape, scale)
+    else:
+        source = arrays[0] if arrays else np.ones((1,) * len(shape))
+        accumulate(out, source, scale, shape, write=True)

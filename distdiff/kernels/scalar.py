@@ -1,0 +1,155 @@
+"""Loops over scalar runs: values, partials, entries of L, and both sweeps.
+
+Small runs go line by line through the op table, so they pay neither for Numba's import nor for a compilation; once
+the work adds up (`PLAIN_LINES`) the compiled loops of `scalar_loops` take over, cached on disk.
+
+In all of them lines read `y`, the local node values as one vector.  The sweeps work on `lam` or `ydot`, (n,) or
+(n, m), in numbers of their own: operand a of line i is at ta[i], operand b at tb[i], line i itself at base + i.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+
+from ..ops import BY_NAME, OPS
+
+PLAIN_LINES = 50_000  # lines (times columns) that may run in plain Python, about 0.1 s, before the loops are compiled
+
+
+class Run(Protocol):
+    """tape.ScalarRun."""
+
+    op: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    const: np.ndarray
+
+
+class _Loops:
+    """The compiled loops, from when they are worth it."""
+
+    module: ModuleType | None = None
+    spent = 0
+    number: np.ndarray  # Op.code -> number in the compiled loops
+
+    @classmethod
+    def ready(cls, lines: int) -> bool:
+        """Whether to run compiled, after `lines` more."""
+        cls.spent += lines
+        if cls.module is None and cls.spent > PLAIN_LINES:
+            cls.load()
+        return cls.module is not None
+
+    @classmethod
+    def load(cls) -> ModuleType:
+        from . import scalar_loops
+
+        cls.number = np.full(256, len(scalar_loops.NAMES), dtype=np.uint8)
+        for number, name in enumerate(scalar_loops.NAMES):
+            cls.number[BY_NAME[name].code] = number
+        cls.module = scalar_loops
+        return scalar_loops
+
+
+ACTIVE = np.array([sum(1 << k for k, p in enumerate(op.partials[:2]) if p is not None) for op in OPS], dtype=np.uint8)
+BINARY = np.array([op.arity == 2 for op in OPS])
+
+
+def active(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Which lines have an entry in L for operand a, and for operand b (bool arrays)."""
+    bits = ACTIVE[run.op]
+    return (run.a >= 0) & (bits & 1 != 0), (run.b >= 0) & (bits & 2 != 0)
+
+
+def run_counts(run: Run) -> np.ndarray:
+    """Entries of L in the row of each line."""
+    a, b = active(run)
+    return a.astype(np.int64) + b
+
+
+def _line(run: Run, i: int, y: np.ndarray) -> tuple[object, list[np.float64]]:
+    op = OPS[run.op[i]]
+    ids = (run.a[i], run.b[i])[: op.arity]
+    return op, [y[j] if j >= 0 else np.float64(run.const[-1 - j]) for j in ids]
+
+
+def run_values(run: Run, first: int, y: np.ndarray) -> None:
+    """y[first + i] = op_i(y[a_i], y[b_i])."""
+    if _Loops.ready(len(run.op)):
+        _Loops.module.run_values(run.op, _Loops.number, run.a, run.b, run.const, first, y)
+        return
+    with np.errstate(all="ignore"):
+        for i in range(len(run.op)):
+            op, x = _line(run, i, y)
+            y[first + i] = op.value(*x)
+
+
+def run_partials(run: Run, first: int, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(pa, pb): partials of every line, 0 where there is no entry in L."""
+    n = len(run.op)
+    pa, pb = np.zeros(n), np.zeros(n)
+    if _Loops.ready(n):
+        _Loops.module.run_partials(run.op, _Loops.number, run.a, run.b, run.const, first, y, pa, pb)
+        return pa, pb
+    with np.errstate(all="ignore"):
+        for i in range(n):
+            op, x = _line(run, i, y)
+            for p, rule, j in zip((pa, pb), op.partials, (run.a[i], run.b[i])):
+                if j >= 0 and rule is not None:
+                    p[i] = rule(y[first + i], *x)
+    return pa, pb
+
+
+def run_expand(run: Run, first: int, y: np.ndarray, indptr: np.ndarray, indices: np.ndarray | None,
+               data: np.ndarray) -> None:
+    """Entries of L of the lines' rows into indices (unless None) and data, at the places of indptr."""
+    if _Loops.ready(len(run.op)):
+        structure = indices is not None
+        _Loops.module.run_entries(run.op, _Loops.number, ACTIVE, run.a, run.b, run.const, first, y, indptr, structure,
+                                  indices if structure else np.empty(0, dtype=np.int32), data)
+        return
+    start = indptr[first : first + len(run.op)].copy()
+    for mask, p, ids in zip(active(run), run_partials(run, first, y), (run.a, run.b)):
+        data[start[mask]] = p[mask]
+        if indices is not None:
+            indices[start[mask]] = ids[mask]
+        start += mask
+
+
+def run_adjoint(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndarray, base: int,
+                lam: np.ndarray) -> None:
+    """lam[ta_i] += pa_i lam[base+i], lam[tb_i] += pb_i lam[base+i], last line first."""
+    if _Loops.ready(lam.size // max(len(lam), 1) * len(run.op)):
+        loop = _Loops.module.run_adjoint if lam.ndim == 1 else _Loops.module.run_adjoint_columns
+        loop(run.op, _Loops.number, run.a, run.b, run.const, first, y, ta, tb, base, lam)
+        return
+    pa, pb = run_partials(run, first, y)
+    use_a, use_b = active(run)
+    with np.errstate(all="ignore"):
+        for i in range(len(run.op) - 1, -1, -1):
+            if use_a[i]:
+                lam[ta[i]] += pa[i] * lam[base + i]
+            if use_b[i]:
+                lam[tb[i]] += pb[i] * lam[base + i]
+
+
+def run_tangent(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndarray, base: int,
+                ydot: np.ndarray) -> None:
+    """ydot[base+i] = pa_i ydot[ta_i] + pb_i ydot[tb_i], in order."""
+    if _Loops.ready(ydot.size // max(len(ydot), 1) * len(run.op)):
+        loop = _Loops.module.run_tangent if ydot.ndim == 1 else _Loops.module.run_tangent_columns
+        loop(run.op, _Loops.number, run.a, run.b, run.const, first, y, ta, tb, base, ydot)
+        return
+    pa, pb = run_partials(run, first, y)
+    use_a, use_b = active(run)
+    with np.errstate(all="ignore"):
+        for i in range(len(run.op)):
+            row = np.zeros(ydot.shape[1:])
+            if use_a[i]:
+                row = row + pa[i] * ydot[ta[i]]
+            if use_b[i]:
+                row = row + pb[i] * ydot[tb[i]]
+            ydot[base + i] = row

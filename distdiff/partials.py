@@ -1,0 +1,267 @@
+"""Partial derivatives of the statements at a point: the nonzeros of L.
+
+For a statement y[out(k)] (+)= op(a_k, b_k, ...) the partial with respect to operand j is kept *by reference*
+wherever it can be: a float where it is constant, the other operand's own values for a product, and an array of its own
+only where the rule computes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from .kernels import scalar
+from .ops import ADD, DIVIDE, MULTIPLY, SUBTRACT, Op
+from .partition.local import LocalTape
+from .strided import core_shape, interval
+from .tape import Affine, Const, ScalarRun, Statement
+
+_CONSTANT_RULES = {ADD.partials[0]: 1.0, SUBTRACT.partials[1]: -1.0}
+
+
+class Point(Protocol):
+    """evaluate.Point: a LocalTape and the values of its nodes."""
+
+    local: LocalTape
+    values: Any
+
+
+class Other(NamedTuple):
+    """The partial is the value of operand `index` itself."""
+
+    index: int
+
+
+class Rule(NamedTuple):
+    """The partial is computed by the op table's rule `function(y, *x)` (or, for selections, from the values)."""
+
+    function: Callable[..., Any]
+
+
+Coefficient = float | Other | Rule | None
+
+
+def coefficient(item: Statement, k: int) -> Coefficient:
+    """What the partial of a statement with respect to operand k is; None where there is no entry in L.
+
+    Reads structure and constants only, so it holds at every point.
+    """
+    op, operands = item.op, item.operands
+    rule = op.partials[k]
+    if rule is None or type(operands[k]) is Const:
+        return None
+    if op.kind == "select":
+        return Rule(rule)
+    if op is MULTIPLY:
+        other = operands[1 - k]
+        if type(other) is Const and not isinstance(other.value, np.ndarray):
+            return float(other.value)
+        return Other(1 - k)
+    if op is DIVIDE and k == 0:
+        other = operands[1]
+        if type(other) is Const and not isinstance(other.value, np.ndarray):
+            return float(np.true_divide(1.0, other.value))
+    constant = _CONSTANT_RULES.get(rule)
+    return Rule(rule) if constant is None else constant
+
+
+def select_indicator(op: Op, x: np.ndarray, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+    """1.0 at the first extremum (in C order) over `axes`, 0.0 elsewhere: the partials of max and min over an array."""
+    x = np.broadcast_to(x, shape)
+    kept = [k for k in range(len(shape)) if k not in axes]
+    rows = x.transpose([*kept, *axes])
+    kept_shape = rows.shape[: len(kept)]
+    rows = rows.reshape((*kept_shape, -1))
+    chosen = (np.argmax if op.name == "max" else np.argmin)(rows, axis=-1)
+    indicator = np.zeros(rows.shape)
+    np.put_along_axis(indicator, chosen[..., None], 1.0, axis=-1)
+    indicator = indicator.reshape(kept_shape + tuple(shape[k] for k in axes))
+    return indicator.transpose(np.argsort([*kept, *axes]))
+
+
+class Partials:
+    """Partials of every item at a point; computed on the fly, or stored with `keep=True` for repeated solves."""
+
+    def __init__(self, point: Point, keep: bool = False) -> None:
+        self.point, self.keep = point, keep
+        self._kept: dict[tuple[int, int], np.ndarray] = {}
+
+    def refresh(self, point: Point) -> None:
+        """Move to another point; what was stored is computed anew when it is next asked for."""
+        self.point = point
+        self._kept.clear()
+
+    def array(self, i: int, k: int) -> float | np.ndarray:
+        """The partial of statement i for its active operand k, broadcastable to the statement's shape."""
+        if self.keep and (i, k) in self._kept:
+            return self._kept[i, k]
+        item = self.point.local.items[i]
+        what = coefficient(item, k)
+        if isinstance(what, float):
+            return what
+        values, shape = self.point.values, item.shape
+        if isinstance(what, Other):
+            return values.operand(item.operands[what.index], shape)
+        if item.op.kind == "select":
+            p = select_indicator(item.op, values.operand(item.operands[0], shape), shape, item.reduced)
+        else:
+            xs = [values.operand(ref, shape) for ref in item.operands]
+            with np.errstate(all="ignore"):
+                y = item.op.value(*xs) if item.reduced else values.view(item.out, shape)
+                p = what.function(y, *xs)
+        if isinstance(p, np.ndarray) and p.ndim < len(shape):
+            p = p.reshape((1,) * (len(shape) - p.ndim) + p.shape)
+        if self.keep:
+            self._kept[i, k] = p
+        return p
+
+    def of(self, i: int, references: bool = True) -> tuple[float | np.ndarray | None, ...]:
+        """Partials of item i, one an operand: None (inactive), a float, or an array.
+
+        `references=False` gives None as well where the partial is an operand's own values.
+
+        For a `ScalarRun` (pa, pb), arrays over its lines, 0 where there is no such operand.
+        """
+        item = self.point.local.items[i]
+        if type(item) is ScalarRun:
+            return self.run(i)
+        what = [coefficient(item, k) for k in range(len(item.operands))]
+        return tuple(None if w is None or (not references and isinstance(w, Other)) else self.array(i, k)
+                     for k, w in enumerate(what))
+
+    def run(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """(pa, pb) of a scalar run."""
+        if self.keep and (i, 0) in self._kept:
+            return self._kept[i, 0], self._kept[i, 1]
+        local, values = self.point.local, self.point.values
+        item = local.items[i]
+        pa, pb = scalar.run_partials(item, local.blocks[item.block].first, values.flat)
+        if self.keep:
+            self._kept[i, 0], self._kept[i, 1] = pa, pb
+        return pa, pb
+
+
+class LocalL(NamedTuple):
+    """The rows of L over local nodes in CSR: indptr (n+1,), indices, data (nnz,).
+
+    Rows of ghosts and inputs are empty; a column may come up twice in a row (x*x); explicit zeros are kept, for the
+    structure depends on the tape alone and never on values (a selection keeps an entry, 0 or 1, for every candidate).
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+
+
+def expand(local: LocalTape, point: Point) -> LocalL:
+    """L explicitly, one row a flattened line.  Memory O(nonzeros); no Python work per line."""
+    n = local.n_nodes
+    counts = np.zeros(n, dtype=np.int64)
+    for item in local.items:
+        if type(item) is ScalarRun:
+            first = local.blocks[item.block].first
+            counts[first : first + len(item.op)] = scalar.run_counts(item)
+        else:
+            _count(local, item, counts)
+    indptr = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(counts, out=indptr[1:])
+    del counts
+    indices = np.empty(indptr[-1], dtype=np.int32 if n < 2**31 else np.int64)
+    data = np.empty(indptr[-1])
+    _fill(local, point, indptr, indices, data)
+    return LocalL(indptr, indices, data)
+
+
+def expand_values(local: LocalTape, point: Point, out: LocalL) -> LocalL:
+    """The same structure at another point: overwrites out.data."""
+    _fill(local, point, out.indptr, None, out.data)
+    return out
+
+
+def _active(item: Statement) -> list[int]:
+    return [k for k in range(len(item.operands)) if coefficient(item, k) is not None]
+
+
+def _rows(local: LocalTape, item: Statement) -> tuple[np.ndarray, int]:
+    """(row ids over the kept axes, with length 1 along reduced ones; entries a row and operand)."""
+    kept = core_shape(item.shape, item.out.strides) if item.reduced else item.shape
+    ids = item.out.ids(local.blocks[item.out.block].first, kept)
+    size = 1
+    for k in item.reduced:
+        size *= item.shape[k]
+    return ids, size
+
+
+def _count(local: LocalTape, item: Statement, counts: np.ndarray) -> None:
+    active = len(_active(item))
+    if 0 in item.shape or not active:
+        return
+    first = local.blocks[item.out.block].first
+    span = None if item.reduced else interval(item.out, item.shape)
+    if span is not None:
+        counts[first + span[0] : first + span[1]] = active
+        rows = None
+    else:
+        rows, size = _rows(local, item)
+        counts[rows] = active * size
+    if item.op.kind == "scan":
+        rows = _rows(local, item)[0] if rows is None else rows
+        counts[rows[..., 1:]] += 1
+
+
+def _fill(local: LocalTape, point: Point, indptr: np.ndarray, indices: np.ndarray | None, data: np.ndarray) -> None:
+    partials = Partials(point)
+    for i, item in enumerate(local.items):
+        if type(item) is ScalarRun:
+            first = local.blocks[item.block].first
+            scalar.run_expand(item, first, point.values.flat, indptr, indices, data)
+        elif 0 not in item.shape:
+            _fill_statement(local, i, item, partials, indptr, indices, data)
+
+
+def _fill_statement(local: LocalTape, i: int, item: Statement, partials: Partials, indptr: np.ndarray,
+                    indices: np.ndarray | None, data: np.ndarray) -> None:
+    """Entries of a row: all active operands of its first iteration, then of the next (reduced axes in C order)."""
+    active, shape = _active(item), item.shape
+    if not active:
+        return
+    axes = item.reduced
+    kept = [k for k in range(len(shape)) if k not in axes]
+    order = [*kept, *axes]
+    kept_shape, size = tuple(shape[k] for k in kept), 1
+    for k in axes:
+        size *= shape[k]
+    first = local.blocks[item.out.block].first
+    span = interval(Affine(item.out.block, item.out.offset, tuple(item.out.strides[k] for k in kept)), kept_shape)
+    width = size * len(active)
+    regular = span is not None and item.op.kind != "scan"
+    if regular:  # rows one after another, all of the same width: the entries are a plain array
+        lo, hi = int(indptr[first + span[0]]), int(indptr[first + span[1]])
+        places: Any = slice(lo, hi)
+    else:
+        rows, _ = _rows(local, item)
+        start = indptr[rows.transpose(order).reshape(kept_shape)]
+        places = start[..., None] + np.arange(width)
+    entry_shape = tuple(shape[k] for k in order)
+    for slot, k in enumerate(active):
+        p = np.broadcast_to(partials.array(i, k), shape).transpose(order)
+        if regular:
+            data[places].reshape((*entry_shape, len(active)))[..., slot] = p
+        else:
+            at = places[..., slot :: len(active)].reshape(entry_shape)
+            data[at] = p
+        if indices is not None:
+            ref = item.operands[k]
+            ids = ref.ids(local.blocks[ref.block].first, shape) if type(ref) is Affine else ref.ids
+            ids = ids.transpose(order)
+            if regular:
+                indices[places].reshape((*entry_shape, len(active)))[..., slot] = ids
+            else:
+                indices[at] = ids
+    if item.op.kind == "scan":  # y[k] also reads y[k-1]
+        at = start[..., 1:] + width
+        data[at] = 1.0
+        if indices is not None:
+            indices[at] = rows[..., :-1]

@@ -1,0 +1,214 @@
+"""Strided views of flat vectors, and the sums and contractions over them.
+
+Everything here works on *core views*: an operand that does not depend on an axis of the iteration space has length 1
+there (instead of stride 0), so NumPy's broadcasting does the rest and no array ever has the size of an iteration
+space that its data does not fill.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from .tape import Affine
+
+ITEM = 8  # bytes of a float64
+TILE = 16384  # elements of a temporary that stays in the first two cache levels
+
+
+def core_shape(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    """`shape` with length 1 along the axes of stride 0."""
+    if 0 in strides:
+        return tuple(n if s else 1 for n, s in zip(shape, strides))
+    return shape
+
+
+def core_view(flat: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+    """Elements offset + sum_k i_k strides_k of a contiguous vector (n,) or of the rows of (n, m), never copied.
+
+    Length 1 where the stride is 0; for (n, m) the result has a trailing axis of length m.
+    """
+    shape = core_shape(shape, strides)
+    if flat.ndim == 1:
+        if len(shape) == 1 and strides[0] == 1:
+            return flat[offset : offset + shape[0]]
+        if 0 in shape:
+            return np.empty(shape)
+        return np.ndarray(shape, flat.dtype, flat, offset * ITEM, [s * ITEM for s in strides])
+    m = flat.shape[1]
+    if 0 in shape:
+        return np.empty((*shape, m))
+    return np.ndarray((*shape, m), flat.dtype, flat, offset * m * ITEM, [*(s * m * ITEM for s in strides), ITEM])
+
+
+def core_array(value: np.ndarray) -> np.ndarray:
+    """A constant array with its stride-0 axes shortened to length 1."""
+    if 0 in value.strides and value.size:
+        return value[tuple(slice(0, 1) if s == 0 else slice(None) for s in value.strides)]
+    return value
+
+
+def interval(ref: Affine, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """(start, stop) if `ref` runs through consecutive nodes of its block in C order, else None."""
+    strides = ref.strides
+    if len(shape) == 1:  # the common case, first
+        n = shape[0]
+        return (ref.offset, ref.offset + n) if strides[0] == 1 or n <= 1 else None
+    expected = 1
+    for n, stride in zip(reversed(shape), reversed(strides)):
+        if n != 1:
+            if stride != expected and n:
+                return None
+            expected *= n
+    return ref.offset, ref.offset + expected
+
+
+def one_to_one(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether different indices certainly meet different elements (stride-0 axes taken as length 1)."""
+    reach = 0
+    for stride, n in sorted((abs(s), n) for n, s in zip(shape, strides) if s and n > 1):
+        if stride <= reach:
+            return False
+        reach += (n - 1) * stride
+    return True
+
+
+def accumulate(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: tuple[int, ...],
+               scale: float = 1.0, write: bool = False) -> None:
+    """dst[k] (+)= scale sum p[k] src[k] over the iteration space `shape`, summed where dst has length 1.
+
+    dst, src and p are core views over `shape` (dst and src may have one more, trailing axis of columns, for which p
+    has a trailing 1); dst must not meet an element twice. `write` overwrites dst instead of adding to it.
+    """
+    if 0 in shape:
+        if write:
+            dst[...] = 0.0
+        return
+    if isinstance(p, float):
+        scale, p = scale * p, None
+    for d, n in zip(dst.shape, shape):
+        if d != n:
+            break
+    else:  # nothing to sum: elementwise
+        if p is None:
+            _axpy(dst, src, scale, write)
+        elif write:
+            np.multiply(p, src, out=dst)
+            if scale != 1.0:
+                dst *= scale
+        else:
+            _multiply_add(dst, src, p, scale)
+        return
+    if p is None:
+        _sum(dst, src, shape, scale, write)
+    else:
+        contract(dst, p, src, shape, scale, write)
+
+
+def _axpy(dst: np.ndarray, src: np.ndarray, scale: float, write: bool) -> None:
+    if write:
+        if scale == 1.0:
+            np.copyto(dst, src)
+        else:
+            np.multiply(src, scale, out=dst)
+    elif scale == 1.0:
+        np.add(dst, src, out=dst)
+    elif scale == -1.0:
+        np.subtract(dst, src, out=dst)
+    elif src.size <= TILE or src.ndim == 0 or src.shape[0] == 1:
+        dst += src * scale
+    else:
+        rows = max(1, TILE * src.shape[0] // src.size)
+        for i in range(0, src.shape[0], rows):
+            part = dst[i : i + rows]
+            np.add(part, src[i : i + rows] * scale, out=part)
+
+
+def _multiply_add(dst: np.ndarray, src: np.ndarray, p: np.ndarray, scale: float) -> None:
+    if dst.size <= TILE or dst.ndim == 0 or dst.shape[0] == 1:
+        t = p * src
+        if scale != 1.0:
+            t *= scale
+        dst += t
+        return
+    rows = max(1, TILE * dst.shape[0] // dst.size)
+    p_moves, src_moves = p.ndim == dst.ndim and p.shape[0] != 1, src.shape[0] != 1
+    for i in range(0, dst.shape[0], rows):
+        part = dst[i : i + rows]
+        t = (p[i : i + rows] if p_moves else p) * (src[i : i + rows] if src_moves else src)
+        if scale != 1.0:
+            t *= scale
+        np.add(part, t, out=part)
+
+
+def _sum(dst: np.ndarray, src: np.ndarray, shape: tuple[int, ...], scale: float, write: bool) -> None:
+    """dst (+)= scale * sum of src over the axes where dst has length 1."""
+    axes = []
+    for k, n in enumerate(shape):
+        if dst.shape[k] == 1 and n != 1:
+            if src.shape[k] == 1:
+                scale *= n  # neither depends on this axis
+            else:
+                axes.append(k)
+    if axes:
+        src = np.add.reduce(src, axis=tuple(axes), keepdims=True)
+    _axpy(dst, src, scale, write)
+
+
+def contract(dst: np.ndarray, a: np.ndarray, b: np.ndarray, shape: tuple[int, ...],
+             scale: float = 1.0, write: bool = True) -> None:
+    """dst (+)= scale * sum a*b over the axes where dst has length 1, mapped onto matrix products.
+
+    dst, a, b: core views over `shape`; b and dst may have one more axis of columns (a then a trailing 1).
+    No temporary is larger than an operand or the result.
+    """
+    full = (*shape, *dst.shape[len(shape):])
+    if a.ndim < len(full):
+        a = a.reshape(a.shape + (1,) * (len(full) - a.ndim))
+    kept: tuple[list[int], list[int], list[int]] = ([], [], [])  # in the result: both factors, a alone, b alone
+    inner, a_only, b_only = [], [], []
+    for k, n in enumerate(full):
+        if n == 1:
+            continue
+        in_a, in_b = a.shape[k] != 1, b.shape[k] != 1
+        if dst.shape[k] != 1:
+            if in_a or in_b:
+                kept[0 if in_a and in_b else 1 if in_a else 2].append(k)
+        elif in_a and in_b:
+            inner.append(k)
+        elif in_a:
+            a_only.append(k)
+        elif in_b:
+            b_only.append(k)
+        else:
+            scale *= n
+    if a_only:
+        a = np.add.reduce(a, axis=tuple(a_only), keepdims=True)
+    if b_only:
+        b = np.add.reduce(b, axis=tuple(b_only), keepdims=True)
+    if not inner:
+        if write:
+            np.multiply(a, b, out=dst)
+            if scale != 1.0:
+                dst *= scale
+        else:
+            _axpy(dst, a * b, scale, False)
+        return
+    both, rows, columns = kept
+    left = _matrices(a, both, rows, inner)
+    right = _matrices(b, both, inner, columns)
+    product = np.matmul(left, right) if both else np.dot(left[0], right[0])
+    order = [*both, *rows, *columns]
+    rest = [k for k in range(len(full)) if k not in order]
+    product = product.reshape([full[k] for k in order] + [1] * len(rest))
+    _axpy(dst.transpose([*order, *rest]), product, scale, write)
+
+
+def _matrices(x: np.ndarray, both: list[int], rows: list[int], columns: list[int]) -> np.ndarray:
+    """x as a stack of matrices (batch, rows, columns); its other axes have length 1."""
+    order = [*both, *rows, *columns]
+    rest = [k for k in range(x.ndim) if k not in order]
+    n = x.shape
+    return x.transpose([*order, *rest]).reshape(
+        prod(n[k] for k in both), prod(n[k] for k in rows), prod(n[k] for k in columns))
