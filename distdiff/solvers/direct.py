@@ -1,0 +1,211 @@
+"""Sparse direct solvers: MUMPS, SuperLU_DIST, or PETSc's own LU on one rank.
+
+I - L needs no factorization, being triangular up to its numbering: this is for comparison, and for systems whose
+diagonal blocks are not triangular.  Every pivot is 1 in any symmetric ordering, so no pivoting is wanted.
+
+- MUMPS solves forward and transposed with one factorization.
+- SuperLU_DIST has no transposed solve in PETSc: the transpose is formed and factored on its own when an adjoint is first asked for.
+- PETSc's LU is sequential; natural ordering, in which the factors are I - L and I themselves.
+
+Option (prefix `distdiff_`): `pc_factor_mat_solver_type` mumps, superlu_dist or petsc, and the packages' own, `mat_mumps_icntl_14` ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConvergenceError, MissingSolverError
+from ..petsc import PREFIX, event, petsc
+from ..petsc import options as petsc_options
+from ..system import TriangularSystem
+from .base import Solver
+
+PACKAGES = ("mumps", "superlu_dist", "petsc")
+
+
+class Direct(Solver):
+    """LU factors of I - L, for `tangent` and `adjoint`.  Collective.
+
+    Several right-hand sides go to the package together where it takes them (forward; PETSc 3.18 has no binding for the
+    transposed solve of several, which goes column by column).
+
+    Raises `MissingSolverError` if the package is not in this PETSc, `ConvergenceError` if factorization or solve fails.
+    """
+
+    name = "direct"
+
+    def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(system)
+        self._factors: dict[bool, _Factor] = {}
+        self._options = dict(options or {})
+        with petsc_options(self._options, self.name) as given:
+            self.package = _package(given, system.comm.size)
+            if system.n_rows:
+                self._factor(False)
+
+    def refresh(self, point: Any = None) -> None:
+        """Factor the new values; the transpose, where there is one, is formed anew."""
+        for factor in self._factors.values():
+            factor.refresh()
+
+    def close(self) -> None:
+        for factor in self._factors.values():
+            factor.close()
+        self._factors = {}
+
+    def _factor(self, transposed: bool) -> _Factor:
+        if transposed not in self._factors:
+            self._factors[transposed] = _Factor(self.system, self.package, transposed)
+        return self._factors[transposed]
+
+    def _solve(self, y: np.ndarray, transposed: bool) -> None:
+        if self.system.n_rows == 0 or (y.ndim == 2 and y.shape[1] == 0):
+            return
+        explicit = transposed and self.package == "superlu_dist"
+        if explicit and True not in self._factors:
+            with petsc_options(self._options, self.name):
+                self._factor(True)
+        factor = self._factor(explicit)
+        with event("direct"):
+            if y.ndim == 1:
+                factor.solve(y, transposed and not explicit)
+            elif transposed and not explicit:
+                factor.solve_each(y, True)
+            else:
+                factor.solve_all(y)
+        self.info = {"package": self.package}
+
+
+class _Factor:
+    """A KSP preonly with an LU preconditioner, on the system's matrix or on its explicit transpose."""
+
+    def __init__(self, system: TriangularSystem, package: str, transposed: bool) -> None:
+        PETSc = petsc()
+        self.system, self.package, self.transposed = system, package, transposed
+        self.mat = system.mat.transpose(PETSc.Mat()) if transposed else system.mat
+        self._b, self._x = np.zeros(system.n_local), np.zeros(system.n_local)
+        self._vecs = (system.vec(self._b), system.vec(self._x))
+        self.ksp = ksp = PETSc.KSP().create(comm=system.comm)
+        ksp.setOptionsPrefix(PREFIX)
+        ksp.setOperators(self.mat)
+        ksp.setType(PETSc.KSP.Type.PREONLY)
+        pc = ksp.getPC()
+        pc.setType(PETSc.PC.Type.LU)
+        pc.setFactorSolverType(package)
+        if package == "petsc":
+            pc.setFactorOrdering(PETSc.Mat.OrderingType.NATURAL)
+        with _defaults(package, system.comm.size):
+            pc.setFromOptions()
+            self._set_up()
+
+    def _set_up(self) -> None:
+        PETSc = petsc()
+        try:
+            self.ksp.setUp()
+        except PETSc.Error as error:
+            if error.ierr in (75, 76, 77):  # overflow, in a library, ... : the package gave up
+                raise ConvergenceError(self._complaint(f"factorization failed with PETSc error {error.ierr}")) from error
+            raise
+        reason = self.ksp.getConvergedReason()
+        if reason < 0:
+            raise ConvergenceError(self._complaint(f"factorization failed (reason {reason})"))
+
+    def refresh(self) -> None:
+        if self.transposed:
+            self.mat = self.system.mat.transpose(self.mat)
+        self.ksp.setOperators(self.mat)
+        self._set_up()
+
+    def solve(self, y: np.ndarray, transposed: bool) -> None:
+        b, x = self._vecs
+        self._b[:] = y
+        b.stateIncrease()
+        (self.ksp.solveTranspose if transposed else self.ksp.solve)(b, x)
+        reason = self.ksp.getConvergedReason()
+        if reason < 0:
+            raise ConvergenceError(self._complaint(f"the solve failed (reason {reason})"))
+        y[:] = self._x
+
+    def solve_each(self, y: np.ndarray, transposed: bool) -> None:
+        for k in range(y.shape[1]):
+            column = np.ascontiguousarray(y[:, k])
+            self.solve(column, transposed)
+            y[:, k] = column
+
+    def solve_all(self, y: np.ndarray) -> None:
+        PETSc, system = petsc(), self.system
+        size = ((system.n_local, system.n_rows), (None, y.shape[1]))
+        B, X = (PETSc.Mat().createDense(size, comm=system.comm) for _ in range(2))
+        try:
+            for dense in (B, X):
+                dense.setUp()
+            B.getDenseArray()[...] = y
+            for dense in (B, X):
+                dense.assemble()
+            self.ksp.getPC().getFactorMatrix().matSolve(B, X)
+            y[...] = X.getDenseArray()
+        finally:
+            B.destroy()
+            X.destroy()
+
+    def _complaint(self, what: str) -> str:
+        return (f"{self.package}: {what} on {self.system.n_rows} rows; entries may be too large or not finite, or memory "
+                "too small (mat_mumps_icntl_14 raises MUMPS' workspace); method='substitution' needs no factorization")
+
+    def close(self) -> None:
+        self.ksp.destroy()
+        for vec in self._vecs:
+            vec.destroy()
+        if self.transposed:
+            self.mat.destroy()
+
+
+def available(size: int) -> list[str]:
+    """The packages of this PETSc that can factor a system on `size` ranks."""
+    has = petsc().Sys.hasExternalPackage
+    return [name for name in PACKAGES if (size == 1 if name == "petsc" else has(name))]
+
+
+def _package(given: Any, size: int) -> str:
+    built = available(size)
+    wanted = given.string("pc_factor_mat_solver_type", built[0] if built else "", PACKAGES if built else None)
+    if not built or wanted not in built:
+        ranks = "one rank" if size == 1 else f"{size} ranks"
+        what = f"direct solver {wanted!r}" if wanted else "a parallel direct solver"
+        raise MissingSolverError(
+            f"{what} is not available on {ranks}: this PETSc has {', '.join(built) or 'none for more than one rank'}; use "
+            "method='substitution', or a PETSc configured with --download-mumps (Debian's and conda-forge's have it)")
+    return wanted
+
+
+def _defaults(package: str, size: int) -> Any:
+    """Package options that suit a unit triangular matrix, where the user has set none."""
+    chosen = {}
+    if package == "superlu_dist":
+        # No pivot search: the diagonal is 1.  On one rank the numbering is triangular as it is; on several it is a
+        # permutation of triangular, which fills in if factored as it stands.
+        chosen = {"mat_superlu_dist_rowperm": "NOROWPERM",
+                  "mat_superlu_dist_colperm": "NATURAL" if size == 1 else "MMD_AT_PLUS_A"}
+    return quiet_options(chosen)
+
+
+def quiet_options(chosen: Mapping[str, Any]) -> Any:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def entered() -> Any:
+        database = petsc().Options()
+        before = database.getAll()
+        mine = [name for name in (PREFIX + key for key in chosen) if name not in before]
+        for name in mine:
+            database.setValue(name, chosen[name.removeprefix(PREFIX)])
+        try:
+            yield
+        finally:
+            for name in mine:
+                database.delValue(name)
+
+    return entered()

@@ -1,0 +1,175 @@
+"""Krylov and Richardson iteration, preconditioned by exact local blocks or by substitution.
+
+With M the block diagonal of I - L over the ranks, the iteration x += M^-1 (b - (I - L) x) has the iteration matrix
+M^-1 (M - (I - L)), which is nilpotent: every factor crosses from one rank to another, and no path does that more than k* - 1
+times.  So it is exact after k* steps from *any* start, however large the entries of L, and GMRES on the preconditioned
+system ends after at most k* iterations (in exact arithmetic).  Hence
+
+- GMRES (default; any KSP by option) with right preconditioning, so its residual is the true one; divtol out of the way, for
+  a non-normal system may grow by many orders of magnitude before it ends exactly; restart and iteration limit above k*;
+- whatever GMRES left, measured componentwise, is removed by the exact iteration above, at most k* steps of it.
+
+A solution is accepted only on its true residual r = b - A x, componentwise:  |r_i| <= tol (|b| + |A| |x|)_i for every row i, the
+backward error of Oettli and Prager (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., theorem 7.3).
+
+Options (prefix `distdiff_`): every `ksp_...` and `pc_...` of PETSc, and `preconditioner` (blocks or substitution).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from ..errors import ConvergenceError
+from ..kernels import csr
+from ..petsc import PREFIX, event, petsc
+from ..petsc import options as petsc_options
+from ..system import TriangularSystem
+from .base import Solver
+from .substitution import Passes, SubstitutionPC
+
+RTOL = 1e-12
+RESTART_LIMIT = 200  # basis vectors at most; beyond, the exact iteration finishes what restarts leave
+
+
+class Krylov(Solver):
+    """A PETSc KSP on I - L, for `tangent` and `adjoint` (solveTranspose).  Collective.
+
+    Several right-hand sides are solved column by column: Krylov spaces are not shared between them.
+
+    Raises `ConvergenceError` if the true residual stays above the tolerance, `InputError` for a wrong option.
+    """
+
+    name = "krylov"
+
+    def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(system)
+        PETSc = petsc()
+        self._blocks = Passes(system, local=True)
+        self._x, self._b = np.zeros(system.n_local), np.zeros(system.n_local)
+        k = system.k_star
+        with petsc_options(options, self.name) as given:
+            choice = given.string("preconditioner", "blocks", ("blocks", "substitution"))
+            passes = self._blocks if choice == "blocks" else Passes(system)
+            self.ksp = ksp = PETSc.KSP().create(comm=system.comm)
+            self._vecs = (system.vec(self._b), system.vec(self._x))
+            ksp.setOptionsPrefix(PREFIX)
+            ksp.setOperators(system.mat)
+            ksp.setType(PETSc.KSP.Type.GMRES)
+            ksp.setGMRESRestart(min(k + 8, RESTART_LIMIT))
+            ksp.setTolerances(rtol=RTOL, atol=1e-300, divtol=1e300, max_it=k + 8)
+            pc = ksp.getPC()
+            pc.setType(PETSc.PC.Type.PYTHON)
+            pc.setPythonContext(SubstitutionPC(passes))
+            if not given.given("ksp_type") or given.string("ksp_type", "") in ("gmres", "fgmres", "bcgs", "lgmres"):
+                ksp.setPCSide(PETSc.PC.Side.RIGHT)
+            ksp.setFromOptions()
+            ksp.setUp()
+            # A limit that the user sets is a limit on all iterations, the closing ones included.
+            self._limit = given.integer("ksp_max_it", 0) if given.given("ksp_max_it") else None
+        self.preconditioner = choice
+        self._closed = False
+
+    def refresh(self, point: Any = None) -> None:
+        self.ksp.setOperators(self.system.mat)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.ksp.destroy()
+            for vec in self._vecs:
+                vec.destroy()
+
+    @property
+    def memory(self) -> int:
+        """Bytes beside the system, the Krylov basis at its largest included."""
+        basis = min(self.system.k_star + 8, RESTART_LIMIT) * 8 * self.system.n_local
+        return super().memory + basis + self._x.nbytes + self._b.nbytes
+
+    def _solve(self, y: np.ndarray, transposed: bool) -> None:
+        if self.system.n_rows == 0:
+            return
+        columns = [y] if y.ndim == 1 else [y[:, k] for k in range(y.shape[1])]
+        totals = {"iterations": 0, "exact_steps": 0}
+        worst = 0.0
+        with event("krylov"):
+            for column in columns:
+                self._b[:] = column
+                iterations, steps, error = self._solve_one(transposed)
+                totals["iterations"] += iterations
+                totals["exact_steps"] += steps
+                worst = max(worst, error)
+                column[:] = self._x
+        self.info = {**totals, "residual": worst, "type": self.ksp.getType(), "preconditioner": self.preconditioner}
+
+    def _solve_one(self, transposed: bool) -> tuple[int, int, float]:
+        """self._x from self._b: (KSP iterations, exact steps after them, componentwise backward error)."""
+        ksp = self.ksp
+        b, x = self._vecs
+        self._x.fill(0.0)
+        for vec in self._vecs:
+            vec.stateIncrease()  # PETSc caches norms by state, and we have written into the arrays
+        (ksp.solveTranspose if transposed else ksp.solve)(b, x)
+        iterations, reason = ksp.getIterationNumber(), ksp.getConvergedReason()
+        tolerance = max(ksp.getTolerances()[0], RTOL)
+        residual = self._work("residual")
+        error, norm = self._residual(residual, transposed)
+        steps, most = 0, self.system.k_star + 1
+        if self._limit is not None:
+            most = min(most, max(self._limit - iterations, 0))
+        while not error <= tolerance and steps < most and np.isfinite(norm):
+            (self._blocks.backward if transposed else self._blocks.forward)(residual)
+            self._x += residual
+            steps += 1
+            error, norm = self._residual(residual, transposed)
+        if not error <= tolerance:
+            raise ConvergenceError(self._complaint(iterations, steps, reason, error, tolerance, norm))
+        return iterations, steps, error
+
+    def _residual(self, r: np.ndarray, transposed: bool) -> tuple[float, float]:
+        """r <- b - A x; returns max_i |r_i| / (|b| + |A| |x|)_i over all rows of all ranks, and the largest |r_i|."""
+        system, x = self.system, self._x
+        own, ghost = system.own, system.ghost
+        scale = self._work("scale")
+        r[:] = self._b
+        np.abs(self._b, out=scale)
+        kernel = csr.residual_transposed if transposed else csr.residual
+        kernel(own.nnz, own.indptr, own.indices, own.data, x, r, scale)
+        if system.comm.size > 1:
+            gr, gs = self._work("ghost residual", ghosts=True), self._work("ghost scale", ghosts=True)
+            if transposed:
+                gr.fill(0.0)
+                gs.fill(0.0)
+                kernel(ghost.nnz, ghost.indptr, ghost.indices, ghost.data, x, gr, gs)
+                system.halo_add(r, gr)
+                system.halo_add(scale, gs)
+            else:
+                system.halo_update(x, gr)
+                kernel(ghost.nnz, ghost.indptr, ghost.indices, ghost.data, gr, r, scale)
+        with np.errstate(all="ignore"):
+            size = np.abs(r)
+            ratio = size / np.where(size == 0.0, 1.0, scale)
+        mine = np.array([_largest(ratio), _largest(size)])
+        system.comm.Allreduce(MPI.IN_PLACE, mine, op=MPI.MAX)
+        return float(mine[0]), float(mine[1])
+
+    def _complaint(self, iterations: int, steps: int, reason: int, error: float, tolerance: float, norm: float) -> str:
+        names = {v: k for k, v in vars(petsc().KSP.ConvergedReason).items() if isinstance(v, int) and not k.startswith("_")}
+        done = f"{self.ksp.getType()} stopped after {iterations} iterations ({names.get(reason, reason)})"
+        if steps:
+            done += f" and {steps} further exact block steps"
+        if not np.isfinite(norm):
+            return (f"{done}: the solution overflowed (largest residual {norm}); partials or seeds are too large or not "
+                    "finite: scale the function or look for the statement whose derivative explodes")
+        limit = "" if self._limit is None else f"; ksp_max_it={self._limit} allows too few iterations, k* is {self.system.k_star}"
+        return (f"{done}: componentwise residual {error:.3g} > {tolerance:.3g}{limit}; raise the limit, or use "
+                "method='substitution', which is exact in one pass")
+
+
+def _largest(values: np.ndarray) -> float:
+    """The maximum, infinity where a value is not a number, 0 of nothing (MPI's MAX says nothing about NaN)."""
+    largest = float(values.max(initial=0.0))
+    return largest if largest == largest else float("inf")
