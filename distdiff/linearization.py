@@ -21,7 +21,7 @@ from . import comm as agreement
 from . import graph, partition
 from .comm import agreed, on_root
 from .errors import BranchChangedError, InputError, NonFiniteError
-from .evaluate import Point, evaluate
+from .evaluate import Point, all_finite, evaluate
 from .partition.local import whole
 from .report import Report
 from .solvers import build
@@ -95,7 +95,6 @@ class Linearization:
         facts.x = None
         known = traced.values if comm.rank == 0 and comm.size == 1 else None
         self._point: Point | None = self._evaluate(x, known)
-        self._check_finite()
         self.value = self._read_value()
         self._select(self._solves_hint)
 
@@ -111,31 +110,41 @@ class Linearization:
         with self.stages("evaluate"):
             return evaluate(self._local, x, self.comm, values=values, known=known)
 
-    def _check_finite(self) -> None:
-        """Raise `NonFiniteError`, naming the first statement that made a NaN or inf, on every rank.  Collective."""
-        comm = self.comm
+    def _finite(self, result: np.ndarray) -> np.ndarray:
+        """`result` (the same on every rank) if it is finite, else `NonFiniteError` naming where it began.  Collective.
+
+        Looking at results is enough: 0 * inf = nan, and nothing turns a NaN back, so a NaN or infinity on a way from
+        inputs to outputs always shows at its end; the tape is searched only then.
+        """
+        if all_finite(result):
+            return result
+        comm, local = self.comm, self._local
+        found = None
         with agreed(comm):
-            found = self._point.first_nonfinite()
-        worst = min((f for f in comm.allgather(found) if f is not None), key=lambda f: f.order, default=None)
-        if worst is None:
-            return
-        self._point = None
+            found = self._point.first_nonfinite() if self._point is not None else None
+        step = next((s for s, step in enumerate(local.steps) if found is not None and found.item < step.stop), 0)
+        everyone = [f for f in comm.allgather(found and (step, comm.rank, found)) if f is not None]
+        if not everyone:
+            raise NonFiniteError("the derivative overflows: every value and partial on the tape is finite, but their products "
+                                 "along a path leave the range of double precision; scale the seed or the function")
+        _, rank, worst = min(everyone, key=lambda f: f[:2])
 
         def explain() -> str:
-            site = worst.site
-            if site is None and worst.node is not None:
-                site = locate(self._f, self._args, argnums=self._argnums, kwargs=self._kwargs,
-                              has_aux=self._has_aux, node=worst.node)
-            where = f" at {site}" if site is not None else ""
-            return (f"{worst.what}{where}; it would make every derivative through it meaningless. Keep the "
-                    f"argument inside the function's domain (np.where with a safe argument in the unused branch), or move the point")
+            node = worst.global_node if worst.global_node >= 0 or comm.size > 1 else worst.node
+            site = local.sites[worst.site] if worst.site >= 0 else locate(
+                self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux, node=node)
+            return worst.message(str(site) if site is not None else f"flattened line {node}")
 
-        message = on_root(comm, explain)
-        raise NonFiniteError(message)
+        raise NonFiniteError(on_root(comm, explain))
 
     def _read_value(self) -> Any:
         """The function's result on every rank.  Collective."""
-        full = self._outputs.collect(self._point.values.gather(self._local.outputs.ids))
+        full = self._outputs.collect(self._point.outputs())
+        try:
+            self._finite(full)
+        except NonFiniteError:
+            self._point = None
+            raise
         for place, constant in self._facts.constants:
             full[place:place + constant.size] = constant.ravel()
         return self._facts.outputs.nest(full)
@@ -173,7 +182,7 @@ class Linearization:
         xdot = self._seed(self._facts.inputs, self._pack(tangents), "tangent", self._inputs)
         solver = self._select(self._solves_hint)
         with self.stages("solve"):
-            ydot = self._outputs.collect(solver.tangent(xdot))
+            ydot = self._finite(self._outputs.collect(solver.tangent(xdot)))
         self.solves += 1
         return self._facts.outputs.nest(ydot)
 
@@ -187,7 +196,7 @@ class Linearization:
         ybar = self._seed(self._facts.outputs, cotangent, "cotangent", self._outputs)
         solver = self._select(self._solves_hint)
         with self.stages("solve"):
-            xbar = self._inputs.collect(solver.adjoint(ybar))
+            xbar = self._finite(self._inputs.collect(solver.adjoint(ybar)))
         self.solves += 1
         return self._facts.inputs.nest(xbar)
 
@@ -210,7 +219,7 @@ class Linearization:
             stop = min(start + width, n)
             with self.stages("solve"):
                 unit = seeds.units(start, stop)
-                block = results.collect(solver.tangent(unit) if forward else solver.adjoint(unit))
+                block = self._finite(results.collect(solver.tangent(unit) if forward else solver.adjoint(unit)))
             if forward:
                 jacobian[:, start:stop] = block
             else:
@@ -252,7 +261,6 @@ class Linearization:
             self.retraces += 1
             self._build()
             return self.value
-        self._check_finite()
         self.value = self._read_value()
         with self.stages("refresh"):
             if self._assembly is not None:
@@ -380,6 +388,8 @@ class _Nest:
                 raise InputError(f"the {what}'s leaf {k} holds {array.dtype} values; real numbers are wanted")
             if array.shape != shape:
                 raise InputError(f"the {what}'s leaf {k} has shape {array.shape}, but {shape} is wanted")
+            if what != "point" and not np.isfinite(array).all():
+                raise InputError(f"the {what}'s leaf {k} holds NaN or infinity")
             parts.append(array.astype(float, copy=False).ravel())
         return np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
 
