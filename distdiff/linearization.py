@@ -19,13 +19,15 @@ from mpi4py import MPI
 
 from . import comm as agreement
 from . import graph, partition
+from .assembly import Assembly
 from .comm import agreed, on_root
 from .errors import BranchChangedError, InputError, NonFiniteError
 from .evaluate import Point, all_finite, evaluate
 from .partition.local import whole
 from .report import Report
-from .solvers import build
+from .solvers import assembled_solver
 from .solvers.select import Choice, Work, check_method, choose
+from .solvers.sweep import Sweep
 from .spread import Spread
 from .stages import Stages
 from .tape import Const, ScalarRun, Tape
@@ -154,10 +156,19 @@ class Linearization:
         self.choice = self._choose(columns)
         name = self.choice.method
         if name not in self._solvers:
-            with self.stages("assemble" if name != "sweep" else "plan"):
-                self._solvers[name], self._assembly = build(
-                    name, self._local, self._point, self.comm, self._assembly, self.options, self.preaccumulate, self.stages)
+            if name == "sweep":
+                with self.stages("plan"), agreed(self.comm):
+                    self._solvers[name] = Sweep(self._local, self._point, self.comm)
+            else:
+                self._assemble()
+                with self.stages("set up"):
+                    self._solvers[name] = assembled_solver(name, self._assembly, self.options)
         return self._solvers[name]
+
+    def _assemble(self) -> None:
+        """The PETSc system, once.  Collective."""
+        if self._assembly is None:
+            self._assembly = Assembly(self._local, self._point, self.comm, self.preaccumulate, self.stages)
 
     def _choose(self, columns: int) -> Choice:
         return choose(self._work(), columns, self.method)
@@ -262,11 +273,10 @@ class Linearization:
             self._build()
             return self.value
         self.value = self._read_value()
-        with self.stages("refresh"):
-            if self._assembly is not None:
-                self._assembly.refresh(self._point)
-            for solver in self._solvers.values():
-                solver.refresh(self._point)
+        if self._assembly is not None:
+            self._assembly.refresh(self._point)
+        for solver in self._solvers.values():
+            solver.refresh(self._point)
         return self.value
 
     def _guard_site(self, guard: Any) -> str:
@@ -292,9 +302,7 @@ class Linearization:
         self._ready(point=assemble)
         comm, facts, local = self.comm, self._facts, self._local
         if assemble and self._assembly is None:
-            with self.stages("assemble"):
-                _, self._assembly = build("substitution", local, self._point, comm, None, self.options,
-                                          self.preaccumulate, self.stages, system_only=True)
+            self._assemble()
             self.choice = self._choose(self._solves_hint)
         system = self._assembly.system if self._assembly is not None else None
         memory = 8 * local.n_nodes + sum(getattr(s, "memory", 0) for s in self._solvers.values())

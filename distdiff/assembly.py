@@ -1,0 +1,47 @@
+"""From a point on the tape to the assembled system: expand, eliminate, assemble; and again in place at the next point."""
+
+from __future__ import annotations
+
+from mpi4py import MPI
+
+from .comm import agreed
+from .evaluate import Point
+from .partials import expand, expand_values
+from .partition.local import LocalTape
+from .preaccumulate import eliminate
+from .stages import Stages
+from .system import TriangularSystem
+
+
+class Assembly:
+    """The assembled I - L of a LocalTape at a point, with what it takes to refresh its values.
+
+    Creation, `refresh` and `close` are collective.  `preaccumulate=False` keeps one row a flattened line.
+    """
+
+    def __init__(self, local: LocalTape, point: Point, comm: MPI.Comm, preaccumulate: bool, stages: Stages) -> None:
+        self._local, self._stages, self._comm = local, stages, comm
+        with agreed(comm):
+            with stages("expand"):
+                self._rows = expand(local, point)
+            with stages("preaccumulate"):
+                self.reduced = eliminate(local, self._rows, full=not preaccumulate)
+        with stages("assemble"):
+            self.system = TriangularSystem(comm, self.reduced)
+
+    def refresh(self, point: Point) -> None:
+        """The values at another point, in the same places."""
+        with self._stages("expand"):
+            expand_values(self._local, point, self._rows)
+        with self._stages("preaccumulate"):
+            self.reduced.refresh(self._rows.data)
+        with self._stages("assemble"):
+            self.system.refresh(self.reduced)
+
+    @property
+    def memory(self) -> int:
+        """Bytes on this rank: the matrix, and the unreduced rows that a refresh starts from."""
+        return self.system.memory + sum(a.nbytes for a in self._rows)
+
+    def close(self) -> None:
+        self.system.close()
