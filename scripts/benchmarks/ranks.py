@@ -1,0 +1,133 @@
+"""Ranks: the wide program and the grid program on one rank and on two, each rank bound to a core of its own.
+
+"evaluate + solve" is the gradient at another point with the tape at hand: the values recomputed where they live,
+halos exchanged, the adjoint swept. It is what falls with the number of ranks; tracing stays on rank 0 and is shown
+apart.
+"""
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import programs
+from measure import Figure, figure
+
+
+class Run:
+    """Collects the figures and the gradient of one program on this many ranks; rank 0's are kept."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        from mpi4py import MPI
+
+        self.comm = MPI.COMM_WORLD
+        self.root = self.comm.rank == 0
+        self.settings = settings
+        self.figures: list[Figure] = []
+        self.gradients: dict[str, np.ndarray] = {}
+
+    def seconds(self, call: Callable[[], Any]) -> float:
+        """Wall-clock seconds from a common start until the last rank is done."""
+        self.comm.Barrier()
+        start = time.perf_counter()
+        call()
+        self.comm.Barrier()
+        return time.perf_counter() - start
+
+    def samples(self, call: Callable[[], Any]) -> list[float]:
+        """Timings until there are enough or the budget is spent; rank 0 decides, so that all stop together."""
+        taken: list[float] = []
+        more = True
+        while more:
+            taken.append(self.seconds(call))
+            more = self.comm.bcast(len(taken) < self.settings["repeats"] and sum(taken) < self.settings["budget"])
+        return taken
+
+
+def _program(settings: dict[str, Any], name: str, function: Callable[[Any], Any], x: np.ndarray) -> Run:
+    """Traces `function` at x and times the gradient again at other points."""
+    import distdiff as dd
+
+    run = Run(settings)
+    comm = run.comm
+    held: list[Any] = []
+    traced = run.seconds(lambda: held.append(dd.linearize(function, x)))
+    with held.pop() as lin:
+        first = run.seconds(lambda: run.gradients.__setitem__(name, np.asarray(lin.vjp(1.0)).copy()))
+        before = dict(lin.report().times)
+        lines = lin.report().lines
+        run.figures.append(figure(f"{name}: trace and linearize", [traced], lines, "line", role="trace",
+                                  ranks=comm.size, stages=before))
+        run.figures.append(figure(f"{name}: first gradient", [first], lines, "line", role="first", ranks=comm.size))
+        points = [x, x * 1.001 + 1e-6]
+        turn = [0]
+
+        def again() -> None:
+            turn[0] ^= 1
+            lin.update(points[turn[0]])
+            lin.vjp(1.0)
+
+        again()
+        warm = dict(lin.report().times)
+        seconds = run.samples(again)
+        report = lin.report()
+        stages = {stage: (total - warm.get(stage, 0.0)) / len(seconds) for stage, total in report.times.items()}
+        run.figures.append(figure(f"{name}: evaluate + solve", seconds, lines, "line", role="again", ranks=comm.size,
+                                  method=report.method, k_star=report.k_star, messages=report.messages,
+                                  halo=report.halo, balance=report.balance, stages=stages))
+        run.figures.append(figure(f"{name}: solve alone", run.samples(lambda: lin.vjp(1.0)), lines, "line",
+                                  role="solve", ranks=comm.size))
+        if comm.size == 1:
+            primal = [run.seconds(lambda: function(x)) for _ in range(3)]
+            run.figures.append(figure(f"{name}: NumPy primal", primal, lines, "line", role="primal", ranks=1))
+    return run
+
+
+def wide(settings: dict[str, Any]) -> Run:
+    """Softmax regression on the digits, repeated until there are `images` of them."""
+    digits = programs.load_example("digits")
+    images, labels, _, _ = digits.load()
+    copies = -(-settings["images"] // len(labels))
+    images, labels = np.tile(images, (copies, 1))[:settings["images"]], np.tile(labels, copies)[:settings["images"]]
+    return _program(settings, "wide", digits.make_loss(images, labels), digits.start())
+
+
+def grid(settings: dict[str, Any]) -> Run:
+    """Shallow water on cells x cells squares, seen by tide gauges."""
+    flow = programs.load_example("flow")
+    sea = flow.make_sea(settings["cells"])
+    gauges = flow.place_gauges(sea, count=max(4, settings["cells"] ** 2 // 100), steps=settings["steps"], every=4)
+    z = 0.1 * np.random.default_rng(0).standard_normal((settings["cells"], settings["cells"]))
+    return _program(settings, "grid", flow.make_misfit(sea, gauges), z)
+
+
+def latency(settings: dict[str, Any]) -> Run:
+    """What messages between two ranks cost: half a round trip of 8 bytes, and of 8 MiB."""
+    run = Run(settings)
+    if run.comm.size != 2:
+        raise RuntimeError(f"the message test wants 2 ranks, got {run.comm.size}")
+    for case, length, rounds in (("half a round trip, 8 bytes", 1, 2000), ("half a round trip, 8 MiB", 2**20, 20)):
+        buffer = np.zeros(length)
+        seconds = [_ping_pong(run, buffer, rounds) for _ in range(3 if settings["quick"] else 9)]
+        run.figures.append(figure(case, seconds, 1, "message", role="latency", ranks=2, bytes=buffer.nbytes,
+                                  gb_a_second=buffer.nbytes / statistics.median(seconds) / 1e9))
+    return run
+
+
+def _ping_pong(run: Run, buffer: np.ndarray, rounds: int) -> float:
+    comm = run.comm
+    comm.Barrier()
+    start = time.perf_counter()
+    for _ in range(rounds):
+        if comm.rank == 0:
+            comm.Send(buffer, 1)
+            comm.Recv(buffer, 1)
+        else:
+            comm.Recv(buffer, 0)
+            comm.Send(buffer, 0)
+    return (time.perf_counter() - start) / (2 * rounds)
+
+
+TOOLS = {"wide": wide, "grid": grid, "latency": latency}

@@ -1,0 +1,136 @@
+"""Substitution on an assembled matrix: distdiff's against PETSc's own sequential solves, forward and transposed.
+
+The matrix is I - L with two nonzeros a row beside the unit diagonal, what a program of binary operations makes:
+
+    layered     row i reads its neighbours in the layer before, i - width - 1 and i - width + 1: a stencil in time
+    chain       row i reads i - 1 and i - 2: every row waits for the one before
+    scattered   row i reads two rows anywhere before it
+
+PETSc solves with the same matrix in the ways it has, and the fastest counts:
+    MatSolve, MatSolveTranspose   of its ILU(0) factor in natural ordering; on a unit lower triangular matrix the factor
+                                  is exact and is the matrix itself, but the diagonal upper factor is swept too
+    MatMatSolve                   the same for a block of columns
+    MatSOR                        one forward sweep from zero, which is exactly the forward substitution (no transpose)
+
+Limit: bytes that must move, over the bandwidth of the triad in the same run. A row has two values (16 bytes), two
+column indices (8), one row pointer (4), and its entry in m right-hand sides is read and written (16 m): 28 + 16 m.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from measure import Figure, figure, per_call
+
+PATTERNS = ("layered", "chain", "scattered")
+COLUMNS = (1, 16)
+NONZEROS = 2
+
+
+def rows_of(pattern: str, n: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(indptr, indices, values) of I - L, n rows, columns sorted, the unit diagonal last, int32 indices."""
+    rng = np.random.default_rng(7)
+    i = np.arange(n, dtype=np.int64)
+    if pattern == "layered":
+        first, second = i - width - 1, i - width + 1
+    elif pattern == "chain":
+        first, second = i - 2, i - 1
+    elif pattern == "scattered":
+        first = (rng.random(n) * i).astype(np.int64)
+        second = (rng.random(n) * i).astype(np.int64)
+        first, second = np.minimum(first, second), np.maximum(first, second)
+        first[first == second] = -1
+        second[0] = -1
+    else:
+        raise ValueError(f"no pattern {pattern!r}")
+    columns = np.stack([first, second, i], axis=1)
+    values = np.concatenate([rng.uniform(-0.45, 0.45, (n, 2)), np.ones((n, 1))], axis=1)
+    keep = columns >= 0
+    indptr = np.concatenate([[0], np.cumsum(keep.sum(axis=1))]).astype(np.int32)
+    return indptr, columns[keep].astype(np.int32), values[keep]
+
+
+def bytes_a_row(columns: int) -> int:
+    """What one row must move through memory, see the module's docstring."""
+    return 12 * NONZEROS + 4 + 16 * columns
+
+
+class Run:
+    """Collects the figures and the solutions of one tool."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.rows: int = settings["rows"]
+        self.figures: list[Figure] = []
+        self.gradients: dict[str, np.ndarray] = {}
+
+    def solve(self, pattern: str, direction: str, columns: int, method: str, call: Callable[[], Any],
+              solution: Callable[[], np.ndarray]) -> None:
+        """Times one solve; keeps the first thousand and the last thousand rows of the solution for comparison."""
+        seconds = per_call(call, self.settings["repeats"], self.settings["budget"])
+        self.figures.append(figure(f"{pattern}, {direction}, {columns} rhs: {method}", seconds, self.rows, "row",
+                                   role=f"{pattern} {direction} {columns}", method=method,
+                                   bytes_per_unit=bytes_a_row(columns)))
+        x = solution()
+        ends = np.concatenate([x[:1000], x[-1000:]])
+        kept = self.gradients.setdefault(f"{pattern}-{direction}-{columns}", ends)
+        if not np.allclose(ends, kept, rtol=1e-10, atol=1e-10 * np.abs(kept).max()):
+            raise RuntimeError(f"{method} gives another solution of {pattern}, {direction}, {columns} right-hand sides")
+
+    def right_hand_side(self, columns: int) -> np.ndarray:
+        """The same for every tool, shape (rows, columns)."""
+        return np.random.default_rng(11).standard_normal((self.rows, columns))
+
+
+def petsc(settings: dict[str, Any]) -> Run:
+    """PETSc's sequential solves."""
+    from petsc4py import PETSc
+
+    run = Run(settings)
+    n = run.rows
+    for pattern in settings["patterns"]:
+        matrix = PETSc.Mat().createAIJWithArrays((n, n), rows_of(pattern, n, settings["width"]), comm=PETSc.COMM_SELF)
+        pc = PETSc.PC().create(PETSc.COMM_SELF)
+        pc.setOperators(matrix)
+        pc.setType(PETSc.PC.Type.ILU)
+        pc.setFactorOrdering(PETSc.Mat.OrderingType.NATURAL)
+        pc.setUp()
+        factor = pc.getFactorMatrix()
+        b, x = matrix.createVecs()
+        b.setArray(run.right_hand_side(1)[:, 0])
+        run.solve(pattern, "forward", 1, "PETSc MatSolve", lambda f=factor, b=b, x=x: f.solve(b, x),
+                  lambda x=x: x.getArray().copy())
+        run.solve(pattern, "transposed", 1, "PETSc MatSolveTranspose",
+                  lambda f=factor, b=b, x=x: f.solveTranspose(b, x), lambda x=x: x.getArray().copy())
+        sweep = PETSc.Mat.SORType.LOCAL_FORWARD_SWEEP | PETSc.Mat.SORType.ZERO_INITIAL_GUESS
+        run.solve(pattern, "forward", 1, "PETSc MatSOR",
+                  lambda a=matrix, b=b, x=x, s=sweep: a.SOR(b, x, 1.0, s, 0.0, 1, 1), lambda x=x: x.getArray().copy())
+        for columns in (c for c in COLUMNS if c > 1):
+            rhs = PETSc.Mat().createDense((n, columns), array=np.asfortranarray(run.right_hand_side(columns)),
+                                          comm=PETSc.COMM_SELF)
+            out = rhs.duplicate()
+            run.solve(pattern, "forward", columns, "PETSc MatMatSolve",
+                      lambda f=factor, b=rhs, x=out: f.matSolve(b, x), lambda x=out: x.getDenseArray().copy())
+            block = np.asfortranarray(run.right_hand_side(columns))
+            result = np.empty_like(block, order="F")
+            vectors = [(PETSc.Vec().createWithArray(block[:, k], comm=PETSc.COMM_SELF),
+                        PETSc.Vec().createWithArray(result[:, k], comm=PETSc.COMM_SELF)) for k in range(columns)]
+
+            def transposed(f: Any = factor, pairs: Any = vectors) -> None:
+                for right, left in pairs:
+                    f.solveTranspose(right, left)
+
+            run.solve(pattern, "transposed", columns, "PETSc MatSolveTranspose, a column at a time", transposed,
+                      lambda x=result: x.copy())
+            for pair in vectors:
+                for vector in pair:
+                    vector.destroy()
+            rhs.destroy()
+            out.destroy()
+        for thing in (b, x, pc, matrix):
+            thing.destroy()
+    return run
+
+
+TOOLS = {"petsc": petsc}

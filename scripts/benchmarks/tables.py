@@ -1,0 +1,165 @@
+"""Tables and targets: what a run measured, tool by tool, beside distdiff, the primal and the physical limit."""
+from __future__ import annotations
+
+from typing import Any
+
+Figure = dict[str, Any]
+
+POINT_STEP_LINES = 11.0
+CSR_ROW_BYTES = 44.0
+TAPE_BYTES = 24.0
+
+
+def _limit(record: dict[str, Any], case: str) -> float:
+    """Nanoseconds a unit of the limit whose name begins so."""
+    return next(float(f["ns_per_unit"]) for f in record["limits"] if f["case"].startswith(case))
+
+
+def _limits_of(name: str, record: dict[str, Any]) -> tuple[dict[str, float], str]:
+    """The physical limit in ns a unit, by role, and what it stands for."""
+    if not record["limits"]:
+        return {}, "the limits could not be measured"
+    byte = _limit(record, "STREAM triad, memory")
+    if name == "scalar":
+        record_and_read = 2 * TAPE_BYTES * byte
+        return ({"gradient": record_and_read, "again": CSR_ROW_BYTES * byte, "solve": CSR_ROW_BYTES * byte},
+                f"limit: gradient, {TAPE_BYTES:g} bytes an operation recorded and read back; again and solve, "
+                f"{CSR_ROW_BYTES:g} bytes a row of two nonzeros")
+    if name == "burgers":
+        state = 16.0 / POINT_STEP_LINES * byte
+        return ({"cold": state, "warm": state, "again": state, "solve": 24.0 / POINT_STEP_LINES * byte},
+                "limit: the state of every step written once and read once, 16 bytes a point-step of 11 lines; solve, "
+                "three coefficients read, 24 bytes")
+    return {}, ("limit: bytes a row over the triad's bandwidth" if name == "substitution" else "")
+
+
+def _reference(results: list[dict[str, Any]], tool: str) -> dict[str, float]:
+    """ns a unit by role, of one tool."""
+    return {f["role"]: f["ns_per_unit"] for r in results if r["tool"] == tool for f in r["figures"] if "role" in f}
+
+
+def _seconds(t: float) -> str:
+    return f"{t:.3g} s" if t >= 1 else f"{1e3 * t:.3g} ms" if t >= 1e-3 else f"{1e6 * t:.3g} us"
+
+
+def _ratio(value: float, reference: float | None) -> str:
+    return "" if not reference else f"{value / reference:.3g}"
+
+
+def _print(header: list[str], rows: list[list[str]], left: int) -> None:
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    for row in [header, *rows]:
+        pairs = enumerate(zip(row, widths, strict=True))
+        cells = [cell.ljust(width) if k < left else cell.rjust(width) for k, (cell, width) in pairs]
+        print("  " + "  ".join(cells).rstrip())
+
+
+def print_limits(record: dict[str, Any]) -> None:
+    """The machine and what it can do."""
+    m = record["machine"]
+    print(f"\n{m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}; load {m['load_before']:.2f}; "
+          f"one thread on core {record['core']}")
+    if m["load_before"] > 0.5:
+        print("  the machine is not idle: these figures are no measurement")
+    if record["quick"]:
+        print("  --quick: small sizes, few samples; these figures are no measurement")
+    rows = []
+    for f in record["limits"]:
+        extra = f"{1 / f['ns_per_unit']:.3g} GB/s" if f["unit"] == "byte" else ""
+        rows.append([f["case"], f"{f['ns_per_unit']:.3g} ns/{f['unit']}", extra])
+    _print(["limit", "median", ""], rows, 1)
+
+
+def print_benchmark(name: str, record: dict[str, Any]) -> None:
+    """One benchmark's table."""
+    benchmark = record["benchmarks"][name]
+    limits, words = _limits_of(name, record)
+    results = benchmark["results"]
+    ours = _reference(results, "distdiff")
+    base = {**_reference(results, "python"), **_reference(results, "numpy")}
+    sizes = ", ".join(f"{k} {v:g}" for k, v in benchmark["settings"].items()
+                      if isinstance(v, (int, float)) and k not in ("repeats", "budget"))
+    print(f"\n{name}: {sizes}")
+    rows = []
+    for result in results:
+        if result["error"]:
+            rows.append([result["tool"], "failed: " + result["error"][:80], *[""] * 8])
+        for f in result["figures"]:
+            limit = limits.get(f.get("role", ""))
+            if name == "substitution" and record["limits"]:
+                limit = f["bytes_per_unit"] * _limit(record, "STREAM triad, memory")
+            tool = result["tool"] + (f" x{result['ranks']}" if result["ranks"] else "")
+            same = ours.get(f.get("role", "")) if result["tool"] != "distdiff" else None
+            rows.append([tool, f["case"], f"{f['units']:.4g}", _seconds(f["median"]),
+                         f"{_seconds(f['min'])} .. {_seconds(f['max'])} ({len(f['samples'])})",
+                         f"{f['ns_per_unit']:.4g}", _ratio(f["ns_per_unit"], same),
+                         _ratio(f["ns_per_unit"], base.get("primal")),
+                         f"{limit:.3g}" if limit else "", f"{result['peak_mib']:.0f}"])
+    unit = next((f["unit"] for r in results for f in r["figures"]), "unit")
+    _print(["tool", "what", f"{unit}s", "median", "range (samples)", f"ns/{unit}", "/ distdiff", "/ primal",
+            "limit ns", "MiB"], rows, 2)
+    if words:
+        print("  " + words)
+    versions = [f"{r['tool']}: {r['version']}" for r in results if not r["error"]]
+    print("  " + "; ".join(versions))
+    wrong = [c for c in benchmark["checks"] if not c["agrees"]]
+    if wrong:
+        for c in wrong:
+            print(f"  WRONG: {c['what']}: {c['tool']} differs from {c['against']} by {c['difference']:.2g}")
+    elif benchmark["checks"]:
+        worst = max(c["difference"] for c in benchmark["checks"])
+        print(f"  all {len(benchmark['checks'])} comparisons of gradients agree; the largest difference is {worst:.1e}")
+
+
+def _figures(record: dict[str, Any], name: str) -> list[tuple[dict[str, Any], Figure]]:
+    benchmark = record["benchmarks"].get(name, {"results": []})
+    return [(r, f) for r in benchmark["results"] for f in r["figures"]]
+
+
+def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is aimed at, what was measured, whether it was reached; only what this run can tell."""
+    found: list[dict[str, Any]] = []
+
+    def aim(what: str, value: float | None, bound: float, at_most: bool, unit: str = "x") -> None:
+        if value is not None:
+            met = value <= bound if at_most else value >= bound
+            found.append({"what": what, "measured": value, "bound": bound, "at_most": at_most, "unit": unit,
+                          "met": met})
+
+    def one(name: str, tool: str, role: str, ranks: int = 0) -> float | None:
+        return next((f["ns_per_unit"] for r, f in _figures(record, name)
+                     if r["tool"] == tool and f.get("role") == role and r["ranks"] == ranks), None)
+
+    def over(p: float | None, q: float | None) -> float | None:
+        return None if p is None or q is None else p / q
+
+    ours = one("scalar", "distdiff", "gradient")
+    aim("scalar: trace + gradient", ours, 1000.0, True, "ns an operation")
+    for tool in ("casadi", "torch", "autograd", "jax"):
+        aim(f"scalar: {tool} over distdiff", over(one("scalar", tool, "gradient"), ours), 10.0, False)
+    primal = one("burgers", "numpy", "primal")
+    warm, cold = one("burgers", "distdiff", "warm"), one("burgers", "distdiff", "cold")
+    aim("burgers: trace + gradient over the NumPy primal, warm", over(warm, primal), 3.0, True)
+    aim("burgers: trace + gradient over the NumPy primal, cold", over(cold, primal), 3.0, True)
+    for tool in ("torch", "autograd"):
+        aim(f"burgers: {tool} over distdiff, warm", over(one("burgers", tool, "warm"), warm), 1.0, False)
+        aim(f"burgers: {tool} over distdiff, cold", over(one("burgers", tool, "cold"), cold), 1.0, False)
+    solves = _figures(record, "substitution")
+    for role in dict.fromkeys(f["role"] for _, f in solves):
+        petsc = [f["ns_per_unit"] for r, f in solves if r["tool"] == "petsc" and f["role"] == role]
+        mine = [f["ns_per_unit"] for r, f in solves if r["tool"] == "distdiff" and f["role"] == role]
+        if petsc and mine:
+            aim(f"substitution: {role} rhs, over PETSc's best", min(mine) / min(petsc), 1.0, True)
+    for program in ("wide", "grid"):
+        aim(f"ranks: {program}, evaluate + solve, 1 rank over 2",
+            over(one("ranks", program, "again", 1), one("ranks", program, "again", 2)), 1.5, False)
+    return found
+
+
+def print_targets(record: dict[str, Any]) -> None:
+    """The targets as a table."""
+    rows = [[t["what"], f"{t['measured']:.3g} {t['unit']}", f"{'<=' if t['at_most'] else '>='} {t['bound']:g}",
+             "met" if t["met"] else "MISSED"] for t in record["targets"]]
+    if rows:
+        print("\ntargets")
+        _print(["", "measured", "aim", ""], rows, 1)
