@@ -14,14 +14,19 @@ PETSc solves with the same matrix in the ways it has, and the fastest counts:
 
 Limit: bytes that must move, over the bandwidth of the triad in the same run. A row has two values (16 bytes), two
 column indices (8), one row pointer (4), and its entry in m right-hand sides is read and written (16 m): 28 + 16 m.
+
+distdiff is timed twice: "in place" as its own solves run it, the right-hand side overwritten by the solution; and as a
+PETSc solver with PETSc's contract, from b to x (KSP preonly with the substitution as preconditioner), which copies b.
 """
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from measure import Figure, figure, per_call
+from measure import Figure, figure, per_call, timed
 
 PATTERNS = ("layered", "chain", "scattered")
 COLUMNS = (1, 16)
@@ -67,12 +72,28 @@ class Run:
 
     def solve(self, pattern: str, direction: str, columns: int, method: str, call: Callable[[], Any],
               solution: Callable[[], np.ndarray]) -> None:
-        """Times one solve; keeps the first thousand and the last thousand rows of the solution for comparison."""
+        """Times `call`, which solves, and reads the solution."""
         seconds = per_call(call, self.settings["repeats"], self.settings["budget"])
+        self.keep(pattern, direction, columns, method, seconds, solution())
+
+    def solve_in_place(self, pattern: str, direction: str, columns: int, sweep: Callable[[np.ndarray], Any]) -> None:
+        """Times `sweep(y)`, which overwrites y; setting y to the right-hand side is left out of the time."""
+        b = self.right_hand_side(columns)
+        b = b[:, 0].copy() if columns == 1 else b
+        y, seconds, began = np.empty_like(b), [], time.perf_counter()
+        while len(seconds) <= self.settings["repeats"] and (
+                len(seconds) < 2 or time.perf_counter() - began < self.settings["budget"]):
+            y[...] = b
+            seconds.append(timed(lambda: sweep(y))[0])
+        self.keep(pattern, direction, columns, "distdiff in place", seconds[1:], y)
+
+    def keep(self, pattern: str, direction: str, columns: int, method: str, seconds: list[float],
+             x: np.ndarray) -> None:
+        """A figure, and the ends of the solution for comparison with every other way to it."""
         self.figures.append(figure(f"{pattern}, {direction}, {columns} rhs: {method}", seconds, self.rows, "row",
                                    role=f"{pattern} {direction} {columns}", method=method,
                                    bytes_per_unit=bytes_a_row(columns)))
-        x = solution()
+        x = x.reshape(self.rows, columns)
         ends = np.concatenate([x[:1000], x[-1000:]])
         kept = self.gradients.setdefault(f"{pattern}-{direction}-{columns}", ends)
         if not np.allclose(ends, kept, rtol=1e-10, atol=1e-10 * np.abs(kept).max()):
@@ -133,4 +154,38 @@ def petsc(settings: dict[str, Any]) -> Run:
     return run
 
 
-TOOLS = {"petsc": petsc}
+def distdiff(settings: dict[str, Any]) -> Run:
+    """distdiff's substitution on its own system, given these rows instead of a tape's."""
+    from distdiff.partition.local import Exchange, Portion
+    from distdiff.petsc import petsc as started
+    from distdiff.preaccumulate import CSR
+    from distdiff.solvers.substitution import Substitution
+    from distdiff.system import TriangularSystem
+
+    PETSc = started()
+    run = Run(settings)
+    n = run.rows
+    nothing = Portion(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+    for pattern in settings["patterns"]:
+        own = CSR(*rows_of(pattern, n, settings["width"]))
+        ghost = CSR(np.zeros(n + 1, dtype=np.int32), np.empty(0, dtype=np.int32), np.empty(0))
+        rows = SimpleNamespace(own=own, ghost=ghost, n_rows=n, n_ghosts=0, nnz=own.nnz, inputs=nothing, outputs=nothing,
+                               ends=np.array([0, n]), exchanges=[Exchange()], order_ghosts=lambda order: None)
+        system = TriangularSystem(PETSc.COMM_SELF.tompi4py(), rows)  # type: ignore[arg-type]
+        solver = Substitution(system)
+        for columns in COLUMNS:
+            for direction, transposed in (("forward", False), ("transposed", True)):
+                run.solve_in_place(pattern, direction, columns, lambda y, t=transposed, s=solver: s._solve(y, t))
+        b, x = system.mat.createVecs()
+        b.setArray(run.right_hand_side(1)[:, 0])
+        ksp = solver.ksp
+        run.solve(pattern, "forward", 1, "distdiff as PETSc solver", lambda k=ksp, b=b, x=x: k.solve(b, x),
+                  lambda x=x: x.getArray())
+        run.solve(pattern, "transposed", 1, "distdiff as PETSc solver", lambda k=ksp, b=b, x=x: k.solveTranspose(b, x),
+                  lambda x=x: x.getArray())
+        for thing in (b, x, solver, system):
+            thing.destroy() if hasattr(thing, "destroy") else thing.close()
+    return run
+
+
+TOOLS = {"petsc": petsc, "distdiff": distdiff}
