@@ -49,9 +49,9 @@ class TriangularSystem:
             check_index_range(self.n_rows, reduced.own.nnz, reduced.ghost.nnz)
         with event("assemble"):
             start = sum(c[0] for c in counts[:comm.rank])
-            columns = self._number_ghosts(reduced, start)
+            self._ghost_columns = self._number_ghosts(reduced, start)
             self.halos = [Halo(comm, exchange, self.n_local) for exchange in reduced.exchanges]
-            self.mat = self._create(columns)
+            self.mat = self.matrix(comm)
         self.ghost_rows = np.flatnonzero(np.diff(self.ghost.indptr)).astype(np.int32 if self.n_local < 2**31 else np.int64)
         self.ghost_ends = np.searchsorted(self.ghost_rows, self.ends)
         self._closed = False
@@ -70,22 +70,19 @@ class TriangularSystem:
         reduced.order_ghosts(order)
         return rows[order]
 
-    def _create(self, ghost_columns: np.ndarray) -> Any:
+    def matrix(self, comm: MPI.Comm) -> Any:
+        """A PETSc matrix over this system's arrays on `comm` (this system's, or a duplicate of it).  Collective."""
         PETSc = petsc()
         own, ghost = self.own, self.ghost
         size = ((self.n_local, self.n_rows), (self.n_local, self.n_rows))
-        if self.comm.size == 1:
-            mat = PETSc.Mat().createAIJWithArrays(size, (own.indptr, own.indices, own.data), comm=self.comm)
+        diagonal = (own.indptr, own.indices, own.data)
+        if comm.size == 1:
+            mat = PETSc.Mat().createAIJWithArrays(size, diagonal, comm=comm)
         else:
-            compact = ghost.indices.copy()
-            ghost.indices[:] = ghost_columns[compact]
-            mat = PETSc.Mat().createAIJWithArrays(
-                size, ((own.indptr, own.indices, own.data), (ghost.indptr, ghost.indices, ghost.data)), comm=self.comm)
-            # PETSc wants global columns here and turns them, in place, into places among the sorted ghosts: ours.
-            # Should a version work on its own array instead, we keep ours beside it.
-            if not np.array_equal(ghost.indices, compact):
-                self._petsc_columns = ghost.indices
-                ghost.indices = compact
+            # PETSc wants global columns here and turns them, in place, into places among the sorted ghosts, which are
+            # ours.  Columns have an array of their own all the same: the ghost part is small, and versions may differ.
+            columns = self._ghost_columns[ghost.indices].astype(ghost.indices.dtype)
+            mat = PETSc.Mat().createAIJWithArrays(size, (diagonal, (ghost.indptr, columns, ghost.data)), comm=comm)
         mat.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATION_ERR, True)
         mat.assemble()
         return mat

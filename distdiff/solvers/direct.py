@@ -85,10 +85,15 @@ class _Factor:
     def __init__(self, system: TriangularSystem, package: str, transposed: bool) -> None:
         PETSc = petsc()
         self.system, self.package, self.transposed = system, package, transposed
-        self.mat = system.mat.transpose(PETSc.Mat()) if transposed else system.mat
+        # PETSc keeps SuperLU_DIST's process grid on the communicator and, at least up to 3.18, frees it twice once a second
+        # factorization has used it: heap corruption.  On a communicator of its own a factorization is safe.
+        self.comm = system.comm.Dup() if package == "superlu_dist" else system.comm
+        self.base = system.matrix(self.comm) if package == "superlu_dist" else system.mat
+        self.mat = self.base.transpose(PETSc.Mat()) if transposed else self.base
         self._b, self._x = np.zeros(system.n_local), np.zeros(system.n_local)
-        self._vecs = (system.vec(self._b), system.vec(self._x))
-        self.ksp = ksp = PETSc.KSP().create(comm=system.comm)
+        size = (system.n_local, system.n_rows)
+        self._vecs = tuple(PETSc.Vec().createWithArray(a, size=size, comm=self.comm) for a in (self._b, self._x))
+        self.ksp = ksp = PETSc.KSP().create(comm=self.comm)
         ksp.setOptionsPrefix(PREFIX)
         ksp.setOperators(self.mat)
         ksp.setType(PETSc.KSP.Type.PREONLY)
@@ -114,8 +119,9 @@ class _Factor:
             raise ConvergenceError(self._complaint(f"factorization failed (reason {reason})"))
 
     def refresh(self) -> None:
+        self.base.stateIncrease()
         if self.transposed:
-            self.mat = self.system.mat.transpose(self.mat)
+            self.mat = self.base.transpose(self.mat)
         self.ksp.setOperators(self.mat)
         self._set_up()
 
@@ -138,7 +144,7 @@ class _Factor:
     def solve_all(self, y: np.ndarray) -> None:
         PETSc, system = petsc(), self.system
         size = ((system.n_local, system.n_rows), (None, y.shape[1]))
-        B, X = (PETSc.Mat().createDense(size, comm=system.comm) for _ in range(2))
+        B, X = (PETSc.Mat().createDense(size, comm=self.comm) for _ in range(2))
         try:
             for dense in (B, X):
                 dense.setUp()
@@ -161,6 +167,9 @@ class _Factor:
             vec.destroy()
         if self.transposed:
             self.mat.destroy()
+        if self.base is not self.system.mat:
+            self.base.destroy()
+            self.comm.Free()
 
 
 def available(size: int) -> list[str]:
