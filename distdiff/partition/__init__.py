@@ -1,0 +1,15 @@
+"""Which rank owns which node: candidates, one quality measure, and every rank's share of the tape.
+
+    plan = partition(tape, n_ranks)              on rank 0
+    local = distribute(tape, plan, comm)         collective
+    locals = localize_all(tape, plan)            all ranks' shares in one process
+"""
+
+from .check import check
+from .distribute import distribute, localize_all
+from .local import LocalTape, whole
+from .choose import STRATEGIES, Candidate, Partition, partition
+from .quality import Machine, Quality
+
+__all__ = ["STRATEGIES", "Candidate", "LocalTape", "Machine", "Partition", "Quality", "check", "distribute",
+           "localize_all", "partition", "whole"]

@@ -1,0 +1,156 @@
+"""Compiled loops over the scalar lines of a run: levels, supersteps, placement, chains of additions.
+
+In all of them `a` and `b` are the operands' positions within the run, or -1 for what lies outside of it.  Numba is
+imported, and a loop compiled (once a machine, cached on disk), when a loop is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+SMALL = 2000  # lines up to which a loop runs as plain Python, about 10 ms
+
+
+class Loop:
+    """A loop over n lines that is compiled if n is worth it: call it as loop(*arrays), the first of length n."""
+
+    def __init__(self, plain: Callable[..., Any]) -> None:
+        self.plain = plain
+        self._compiled: Callable[..., Any] | None = None
+        self.__doc__ = plain.__doc__
+
+    def __call__(self, *arguments: Any) -> Any:
+        if len(arguments[0]) <= SMALL and self._compiled is None:
+            return self.plain(*arguments)
+        if self._compiled is None:
+            import numba
+
+            try:
+                self._compiled = numba.njit(cache=True)(self.plain)
+            except RuntimeError:  # neither the package's folder nor the user's cache can be written
+                self._compiled = numba.njit(self.plain)
+        return self._compiled(*arguments)
+
+
+@Loop
+def run_steps(a, b, owner, base):
+    """Supersteps: s_i = max(base_i, s of operands + [other owner]); base (int32) comes from outside operands."""
+    n = len(a)
+    steps = base.copy()
+    for i in range(n):
+        s = steps[i]
+        for j in (a[i], b[i]):
+            if j >= 0:
+                t = steps[j]
+                if owner[j] != owner[i]:
+                    t += 1
+                if t > s:
+                    s = t
+        steps[i] = s
+    return steps
+
+
+@Loop
+def run_levels(a, b, base):
+    """Levels: 1 + the largest level of an operand; base (int64) is the largest level of outside operands."""
+    n = len(a)
+    levels = np.empty(n, np.int64)
+    for i in range(n):
+        t = base[i]
+        for j in (a[i], b[i]):
+            if j >= 0 and levels[j] > t:
+                t = levels[j]
+        levels[i] = t + 1
+    return levels
+
+
+@Loop
+def place_streaming(a, b, near_a, near_b, follow, load, capacity, fallback):
+    """Owners in one pass over the run: a line goes where its operands are, unless that rank is full.
+
+    near_a, near_b: owners of the outside operands, -1 for none.  follow[i] >= 0: the line is a link of a chain of additions, and
+    goes with its term, the operand that this says (0: a, 1: b).  load (float64, a rank) counts lines and is updated; capacity is the most a
+    rank may take before others are preferred; fallback (int64) is the rank of the line before the first.
+
+    Linear deterministic greedy (Stanton and Kliot, KDD 2012): the score of a rank is the operands it has, times
+    its free share; with two operands only their owners and the least loaded rank can win.
+    """
+    n = len(a)
+    ranks = len(load)
+    owner = np.empty(n, np.int32)
+    last = fallback
+    for i in range(n):
+        ra, rb = near_a[i], near_b[i]
+        if a[i] >= 0:
+            ra = owner[a[i]]
+        if b[i] >= 0:
+            rb = owner[b[i]]
+        if follow[i] == 0:
+            rb = -1
+        elif follow[i] == 1:
+            ra = -1
+        best = -1
+        if ra >= 0 and rb >= 0:
+            best = ra if ra == rb or load[ra] <= load[rb] else rb
+        elif ra >= 0:
+            best = ra
+        elif rb >= 0:
+            best = rb
+        else:
+            best = last
+        if load[best] >= capacity and follow[i] < 0:
+            for r in range(ranks):
+                if load[r] < load[best]:
+                    best = r
+        owner[i] = best
+        load[best] += 1.0
+        last = best
+    return owner
+
+
+@Loop
+def chain_links(a, b, additive, uses):
+    """The chains of additions: previous[i] = the operand of line i that is the chain's earlier part, -1 where none.
+
+    A line can be continued if it is an addition or subtraction (`additive`) that is used once (`uses`), by another.
+    Of two such operands the one with the longer chain behind it goes on.
+    """
+    n = len(a)
+    length = np.zeros(n, np.int64)
+    previous = np.full(n, -1, np.int64)
+    for i in range(n):
+        if not additive[i]:
+            continue
+        best, longest = -1, -1
+        for j in (a[i], b[i]):
+            if j >= 0 and additive[j] and uses[j] == 1 and length[j] > longest:
+                best, longest = j, length[j]
+        previous[i] = best
+        length[i] = longest + 1
+    return previous
+
+
+@Loop
+def count_uses(a, b, uses):
+    """Adds to uses[j] (int64) the number of lines that read line j."""
+    for i in range(len(a)):
+        if a[i] >= 0:
+            uses[a[i]] += 1
+        if b[i] >= 0:
+            uses[b[i]] += 1
+    return uses
+
+
+@Loop
+def chain_roots(previous):
+    """root[i] = the last link of the chain that line i is part of; previous as `chain_links` gives it."""
+    n = len(previous)
+    root = np.arange(n)
+    for k in range(n):
+        i = n - 1 - k
+        if previous[i] >= 0:
+            root[previous[i]] = root[i]
+    return root

@@ -1,0 +1,136 @@
+"""The decision: candidates are made, measured by one quality, and the best predicted one wins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..tape import ScalarRun, Tape
+from .axes import Axes
+from .contiguous import Contiguous
+from .parcel import Sender
+from .plan import Plan
+from .quality import Quality
+from .schedule import Schedule
+from .streaming import Streaming
+
+STRATEGIES = ("auto", "axes", "contiguous", "fewer ranks")
+MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to lay the tape out, and what it promises."""
+
+    name: str
+    quality: Quality
+
+
+@dataclass
+class Partition:
+    """Which rank owns which node, in which superstep; made by `partition`, used by `distribute` and `localize_all`."""
+
+    n_ranks: int
+    name: str
+    plan: Plan
+    n_steps: int
+    quality: Quality
+    candidates: list[Candidate] = field(default_factory=list)
+
+    @property
+    def k_star(self) -> int:
+        return self.n_steps
+
+    @property
+    def changed(self) -> np.ndarray:
+        """Nodes whose values are no longer the tape's: links of chains of additions that became partial sums."""
+        return np.concatenate([np.empty(0, dtype=np.int64), *self.plan.changed])
+
+    def owner(self, ids: np.ndarray) -> np.ndarray:
+        """The rank that owns each node of the tape."""
+        return self.plan.where.find(ids)[0]
+
+    def superstep(self, ids: np.ndarray) -> np.ndarray:
+        """The superstep in which each node of the tape is computed."""
+        return self.plan.where.find(ids)[1]
+
+    def sender(self) -> Sender:
+        return Sender(self.plan, self.n_steps)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """All candidates as plain data, best first."""
+        ordered = sorted(self.candidates, key=lambda c: c.quality.seconds)
+        return [{"name": c.name, "chosen": c.name == self.name, **c.quality.to_dict()} for c in ordered]
+
+
+def default_min_block(n_ranks: int) -> int:
+    """Lines below which spreading a block costs more messages than it saves work."""
+    return 64 * n_ranks
+
+
+def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int | None = None) -> Partition:
+    """Decide, from structure alone, which rank owns which node.  Not collective: rank 0 calls it.
+
+    strategy: "auto" measures all candidates and takes the one with the least predicted seconds; "axes" (arrays cut along
+    an axis, scalar lines streamed to where their operands are), "contiguous" (stretches in trace order) or "fewer ranks"
+    (rank 0 alone) take that one.
+    min_block: array blocks with fewer lines have a single owner.
+    """
+    if strategy not in STRATEGIES:
+        raise InputError(f"partition strategy {strategy!r} does not exist; choose one of {', '.join(map(repr, STRATEGIES))}")
+    if n_ranks < 1 or (min_block is not None and min_block < 1):
+        raise InputError(f"n_ranks={n_ranks} and min_block={min_block} must be positive")
+    small = default_min_block(n_ranks) if min_block is None else min_block
+    best: Partition | None = None
+    candidates = []
+    for name, active, settings in _candidates(tape, n_ranks, strategy):
+        made = _make(tape, n_ranks, name, active, small, settings)
+        candidates.append(Candidate(name, made.quality))
+        if best is None or made.quality.seconds < best.quality.seconds:
+            best = made
+    assert best is not None
+    best.candidates = candidates
+    return best
+
+
+def _candidates(tape: Tape, n_ranks: int, strategy: str) -> list[tuple[str, int, dict[str, Any]]]:
+    """(name, ranks that get anything, settings)."""
+    arrays = any(not isinstance(item, ScalarRun) for item in tape.items)
+    scalars = any(isinstance(item, ScalarRun) for item in tape.items)
+    axes = "axes and streaming" if arrays and scalars else "streaming" if scalars else "axes"
+    alone = ("rank 0 alone", 1, {})
+    if n_ranks == 1 or strategy == "fewer ranks":
+        return [alone]
+    if strategy == "contiguous":
+        return [("contiguous", n_ranks, {})]
+    if strategy == "axes":
+        return [(axes, n_ranks, {})]
+    found = [(axes, n_ranks, {}), alone]
+    if len(tape.items) < MANY_ITEMS:
+        if any(len(leaf.shape) > 1 and np.argmax(leaf.shape) for leaf in tape.inputs):
+            found.append((f"{axes}, first axis", n_ranks, {"first": "first"}))
+        if scalars:
+            found.append(("contiguous", n_ranks, {}))
+        if n_ranks >= 4:
+            found.append((f"{axes} on {n_ranks // 2} ranks", n_ranks // 2, {}))
+    return found
+
+
+def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, settings: dict[str, Any]) -> Partition:
+    plan = Plan(tape, n_ranks)
+    runs = {item.block for item in tape.items if isinstance(item, ScalarRun)}
+    if name == "contiguous":
+        placers: tuple[Any, Any] = (Contiguous(plan),) * 2
+    else:
+        placers = Axes(plan, min_block, active=active, **settings), Streaming(plan, active) if runs else None
+    for block in range(len(tape.blocks)):
+        placers[block in runs].place(block)
+    schedule = Schedule(plan)
+    n_steps, quality = schedule.finish()
+    return Partition(n_ranks, name, plan, n_steps, quality)
+
+
+__all__ = ["STRATEGIES", "Candidate", "Partition", "default_min_block", "partition"]

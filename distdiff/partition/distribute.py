@@ -1,0 +1,72 @@
+"""From a partition on rank 0 to a LocalTape on every rank."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from ..comm import agreed
+from ..tape import Tape
+from .local import LocalTape, whole
+from .localize import Ghosts, Rank
+from .choose import Partition
+from .transport import broadcast, receive, send
+
+
+def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
+    """The LocalTapes of all ranks, made in one process without MPI: what `distribute` gives each of them."""
+    if partition.n_ranks == 1:
+        return [whole(tape)]
+    sender = partition.sender()
+    ranks = [Rank(sender.structure, sender.parcel(r), r) for r in range(partition.n_ranks)]
+    ghosts = [rank.build() for rank in ranks]
+    return [rank.connect([g.wanted(rank.rank) for g in ghosts]) for rank in ranks]
+
+
+def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm) -> LocalTape:
+    """Every rank's share of the tape that rank 0 has partitioned.  Collective.
+
+    Rank 0 passes the tape and a partition for comm.size ranks, the others None.  Structure is broadcast (an affine statement
+    is a few integers however many lines it stands for); constants, index arrays and scalar lines are sent to the ranks that
+    use them, one rank's parcel at a time.
+    """
+    if comm.size == 1:
+        assert tape is not None
+        return whole(tape)
+    with agreed(comm):
+        sender = partition.sender() if comm.rank == 0 else None
+    structure = broadcast(sender.structure if sender is not None else None, comm)
+    if sender is not None:
+        for rank in range(1, comm.size):
+            send(sender.parcel(rank), rank, comm)
+        parcel = sender.parcel(0)
+    else:
+        parcel = receive(0, comm)
+    mine = Rank(structure, parcel, comm.rank)
+    ghosts: Any = None
+    with agreed(comm):
+        ghosts = mine.build()
+    wanted = _ask(ghosts, comm)
+    local: Any = None
+    with agreed(comm):
+        local = mine.connect(wanted)
+    return local
+
+
+def _ask(ghosts: Ghosts, comm: MPI.Comm) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Tell owners which nodes this rank has as ghosts; learn what others want of it.  Collective."""
+    asked = [np.ascontiguousarray(np.stack(ghosts.wanted(rank)).astype(np.int64)) for rank in range(comm.size)]
+    counts = np.array([a.shape[1] for a in asked], dtype=np.int64)
+    answer = np.empty_like(counts)
+    comm.Alltoall(counts, answer)
+    wanted = [np.empty((2, n), dtype=np.int64) for n in answer]
+    requests = [comm.Irecv(w, source=r, tag=_TAG) for r, w in enumerate(wanted) if w.size]
+    requests += [comm.Isend(a, dest=r, tag=_TAG) for r, a in enumerate(asked) if a.size]
+    MPI.Request.Waitall(requests)
+    return [(w[0], w[1]) for w in wanted]
+
+
+_TAG = 72
+__all__ = ["distribute", "localize_all"]

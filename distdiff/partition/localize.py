@@ -1,0 +1,479 @@
+"""From the structure and a rank's parcel to its LocalTape, in local numbers.
+
+A local block is a *slab*: rows low <= c < high of a block along its cut axis, the rank's own rows and the halo next to
+them side by side; rows needed from far away (a periodic wrap) make slabs of their own, and single nodes that no affine
+operand reads make one ghost block a superstep.  Lines of a scalar run make one block a superstep.
+
+Local blocks are numbered by (superstep, program order), so every operand of a node has a smaller number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from ..tape import Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Statement
+from .layout import Layout, Ref, pieces, resolve
+from .local import Exchange, LocalTape, Portion, Step
+from .parcel import OwnRun, Parcel, Structure, unpack
+
+NEAR_ROWS = 2  # rows of nobody's business between two needed intervals that still make one slab,
+NEAR_SHARE = 8  # ... or this fraction of the intervals' rows
+WASTE = 4  # a slab of ghosts may hold this many times the nodes that are read; beyond, they are read one by one
+EMPTY = np.empty(0, dtype=np.int64)
+
+
+@dataclass
+class Slab:
+    """Rows of a block, and the local block that holds them."""
+
+    low: int
+    high: int
+    key: tuple[float, float, int]
+    local: int = -1
+
+
+class Read(NamedTuple):
+    """An affine operand over the rank's part: its reference in the layout's terms and the rows it spans."""
+
+    ref: Ref
+    block: int
+    low: int
+    high: int
+
+
+class Part(NamedTuple):
+    """The rank's part of a statement; operands are `Read`s, or references with the tape's ids."""
+
+    step: int
+    index: int
+    item: Statement
+    out: Read
+    shape: tuple[int, ...]
+    operands: tuple[Operand | Read, ...]
+
+
+@dataclass
+class Ghosts:
+    """Nodes of others that a rank reads, by (superstep, id): global ids, owners, supersteps, local ids."""
+
+    ids: np.ndarray
+    owner: np.ndarray
+    step: np.ndarray
+    local: np.ndarray
+
+    def wanted(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
+        """(ids, supersteps) wanted from a rank, in the order in which they come."""
+        mine = self.owner == rank
+        return self.ids[mine], self.step[mine]
+
+
+@dataclass
+class Rank:
+    """One rank's share in the making: `build` numbers it, `connect` says who gets what."""
+
+    structure: Structure
+    parcel: Parcel
+    rank: int
+    slabs: dict[int, list[Slab]] = field(default_factory=dict)
+
+    def build(self) -> Ghosts:
+        """Number the rank's nodes; returns the ghosts it needs."""
+        self._where = self.structure.where
+        self._own_ids = np.concatenate([EMPTY, *(run.share.ids for run in self.parcel.runs)])
+        self._needs: dict[int, list[tuple[int, int]]] = {}
+        self._ghosts: list[np.ndarray] = []
+        self._seen: set[tuple[object, ...]] = set()
+        parts = [part for t in range(len(self.structure.tasks)) if (part := self._part(t)) is not None]
+        for run in self.parcel.runs:
+            for ref in (run.share.a, run.share.b):
+                self._note(ref[ref >= 0])
+        ids = np.unique(np.concatenate([EMPTY, *self._ghosts]))
+        owner, step = self._find(ids)
+        order = np.lexsort((ids, step))
+        ids, owner, step = ids[order], owner[order], step[order]
+        self._make_slabs(ids, step)
+        self._number(ids, step)
+        self.ghosts = Ghosts(ids, owner, step, self.to_local(ids))
+        self._write(parts)
+        return self.ghosts
+
+    # -- what the rank reads ---------------------------------------------------------------------------------------
+
+    def _part(self, t: int) -> Part | None:
+        structure, rank = self.structure, self.rank
+        index, item, only = structure.tasks[t]
+        if only >= 0 and only != rank:
+            return None
+        block = item.out.block
+        layout = structure.layouts[block]
+        assert layout is not None
+        axis, start, shape = -1, 0, item.shape
+        if only < 0:
+            parts = pieces(item.out, item.shape, layout)
+            assert parts is not None
+            box = parts.box(item.shape, rank)
+            if box is None:
+                return None
+            axis, (start, shape) = parts.axis, box
+        out_shape = tuple(n if s else 1 for n, s in zip(shape, item.out.strides))
+        out = resolve(_moved(item.out, axis, start), out_shape, layout)
+        assert out is not None
+        operands = []
+        for k, ref in enumerate(item.operands):
+            if isinstance(ref, Affine):
+                operands.append(self._affine(_moved(ref, axis, start), shape))
+            elif isinstance(ref, Const):
+                operands.append(ref)
+            else:
+                filled = unpack(self.parcel.arrays[t, k])
+                if isinstance(filled, Indexed):
+                    self._note(np.ravel(filled.ids))
+                operands.append(filled)
+        return Part(int(structure.where.steps[block, rank]), index, item, Read(out, block, 0, 0), shape, tuple(operands))
+
+    def _affine(self, ref: Affine, shape: tuple[int, ...]) -> Operand | Read:
+        """Note what the operand needs; a `Read` if slabs will hold it, else explicit ids."""
+        layout = self.structure.layouts[ref.block]
+        if 0 in shape:
+            return Indexed(np.empty(shape, dtype=np.int64))
+        found = resolve(ref, shape, layout) if layout is not None else None
+        if found is None:
+            return self._one_by_one(ref, shape)
+        low, high = found.span(shape)
+        cuts = layout.cuts[self.rank:self.rank + 2]
+        home_low, home_high = (int(c) * (layout.inner if found.flat else 1) for c in cuts)
+        if low >= home_low and high <= home_high:
+            return Read(found, ref.block, *_rows(low, high, layout, found.flat))
+        first, last = _rows(low, high, layout, found.flat)
+        if not self._worth_a_slab(ref, shape, layout, first, last):
+            return self._one_by_one(ref, shape)
+        key = (ref, shape)
+        if key not in self._seen:
+            self._seen.add(key)
+            self._needs.setdefault(ref.block, []).append((first, last))
+            self._ghosts.append(self._away(ref, shape, found, home_low, home_high))
+        return Read(found, ref.block, first, last)
+
+    def _worth_a_slab(self, ref: Affine, shape: tuple[int, ...], layout: Layout, first: int, last: int) -> bool:
+        if layout.row <= 64:
+            return True
+        own = layout.cuts[self.rank:self.rank + 2]
+        outside = last - first - max(0, min(last, int(own[1])) - max(first, int(own[0])))
+        read = 1
+        for n, s in zip(shape, ref.strides):
+            read *= n if s else 1
+        return outside * layout.row <= WASTE * read + 4096
+
+    def _one_by_one(self, ref: Affine, shape: tuple[int, ...]) -> Indexed:
+        ids = ref.ids(self.structure.blocks[ref.block].first, tuple(n if s else 1 for n, s in zip(shape, ref.strides)))
+        self._note(np.ravel(ids))
+        return Indexed(np.broadcast_to(ids, shape))
+
+    def _away(self, ref: Affine, shape: tuple[int, ...], found: Ref, home_low: int, home_high: int) -> np.ndarray:
+        """The ids the operand reads outside of the rank's own rows.
+
+        Only the places of one axis whose reads leave home are expanded: the border of the rank's part.
+        """
+        shape = tuple(n if s else 1 for n, s in zip(shape, ref.strides))
+        middle = found.middle
+        moving = [k for k, step in enumerate(middle) if step and shape[k] > 1]
+        first = self.structure.blocks[ref.block].first
+        if not moving:
+            return np.ravel(ref.ids(first, shape))
+        axis = max(moving, key=lambda k: abs(middle[k]) * (shape[k] - 1))
+        low = high = found.start[1]
+        for k in moving:
+            if k != axis:
+                low, high = low + min(0, middle[k]) * (shape[k] - 1), high + max(0, middle[k]) * (shape[k] - 1)
+        n, step = shape[axis], middle[axis]
+        if step > 0:  # home: k with low + step k >= home_low and high + step k < home_high
+            start, stop = -((low - home_low) // step), -((high - home_high) // step)
+        else:
+            start, stop = (high - home_high) // -step + 1, (low - home_low) // -step + 1
+        start, stop = min(max(start, 0), n), min(max(stop, 0), n)
+        ranges = [(0, n)] if start >= stop else [(0, start), (stop, n)]
+        found_ids = []
+        for a, b in ranges:
+            if b > a:
+                box = shape[:axis] + (b - a,) + shape[axis + 1:]
+                found_ids.append(np.ravel(_moved(ref, axis, a).ids(first, box)))
+        ids = np.concatenate([EMPTY, *found_ids])
+        if len(moving) > 1 or start >= stop:
+            layout = self.structure.layouts[ref.block]
+            assert layout is not None
+            row = (ids - first) // (1 if found.flat else layout.inner) % (layout.n * (layout.inner if found.flat else 1))
+            ids = ids[(row < home_low) | (row >= home_high)]
+        return ids
+
+    def _note(self, ids: np.ndarray) -> None:
+        """Single nodes that are read; those of others become ghosts."""
+        if len(ids):
+            ids = np.unique(ids)
+            self._ghosts.append(ids[~self.owns(ids)])
+
+    def owns(self, ids: np.ndarray) -> np.ndarray:
+        """Which nodes are the rank's own."""
+        where = self._where
+        block = where.block_of(ids)
+        row = (ids - where.first[block]) // np.maximum(where.inner[block], 1) % np.maximum(where.n[block], 1)
+        cuts = where.cuts[block]
+        mine = (row >= cuts[:, self.rank]) & (row < cuts[:, self.rank + 1])
+        single = where.scattered[block] >= 0
+        if single.any():
+            mine[single] = np.isin(ids[single], self._own_ids)
+        return mine
+
+    def _find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(owner, superstep) of other ranks' nodes."""
+        where = self._where
+        single = where.scattered[where.block_of(ids)] >= 0
+        owner = np.empty(len(ids), dtype=np.int64)
+        step = np.empty(len(ids), dtype=np.int64)
+        owner[~single], step[~single] = where.find(ids[~single])
+        known, whose, when = self.parcel.foreign
+        at = np.searchsorted(known, ids[single])
+        owner[single], step[single] = whose[at], when[at]
+        return owner, step
+
+    # -- numbering ---------------------------------------------------------------------------------------------------
+
+    def _make_slabs(self, ghosts: np.ndarray, steps: np.ndarray) -> None:
+        """Own rows and needed rows of every block, united where they are near."""
+        structure, where = self.structure, self._where
+        soonest: dict[int, int] = {}  # of a block's ghosts; `ghosts` is ordered by superstep
+        for block, step in zip(*_firsts(where.block_of(ghosts), steps)):
+            soonest[int(block)] = int(step)
+        for block, layout in enumerate(structure.layouts):
+            if layout is None:
+                continue
+            own = (int(layout.cuts[self.rank]), int(layout.cuts[self.rank + 1]))
+            spans = sorted(self._needs.get(block, []) + ([own] if own[1] > own[0] else []))
+            if not spans or not layout.row:
+                continue
+            slabs: list[Slab] = []
+            for low, high in spans:
+                if slabs:
+                    last = slabs[-1]
+                    if low - last.high <= max(NEAR_ROWS, (last.high - last.low + high - low) // NEAR_SHARE):
+                        last.high = max(last.high, high)
+                        continue
+                slabs.append(Slab(low, high, (soonest.get(block, 0), structure.order[block], 1)))
+            for slab in slabs:
+                if own[1] > own[0] and slab.low <= own[0] and slab.high >= own[1]:
+                    slab.key = (int(where.steps[block, self.rank]), structure.order[block], 0)
+            self.slabs[block] = slabs
+
+    def _number(self, ghosts: np.ndarray, steps: np.ndarray) -> None:
+        """Local blocks in the order of (superstep, program order), and the tables that `to_local` uses."""
+        structure = self.structure
+        made: list[tuple[tuple[float, float, int], tuple[int, ...], Slab | None, np.ndarray | None]] = []
+        table = []
+        for block, slabs in self.slabs.items():
+            layout, shape = structure.layouts[block], structure.blocks[block].shape
+            assert layout is not None
+            for slab in slabs:
+                made.append((slab.key, _slab_shape(shape, layout, slab.high - slab.low), slab, None))
+                table.append((block, slab))
+        self.run_parts: list[tuple[int, OwnRun, np.ndarray, int]] = []  # (step, run, its lines, place in `made`)
+        for run in self.parcel.runs:
+            for step, lines in _groups(run.steps):
+                self.run_parts.append((step, run, lines, len(made)))
+                made.append(((step, structure.order[run.block], 0), (len(lines),), None, run.share.ids[lines]))
+        table.sort(key=lambda entry: (entry[0], entry[1].low))
+        self._slab_block = np.array([block for block, _ in table], dtype=np.int64)
+        self._slab_low = np.array([slab.low for _, slab in table], dtype=np.int64)
+        self._slab_high = np.array([slab.high for _, slab in table], dtype=np.int64)
+        self._slab_first = np.zeros(len(table), dtype=np.int64)
+        slab_index, _ = self._slab_of(ghosts)
+        loose = np.flatnonzero(slab_index < 0)
+        for step, places in _groups(steps[loose]):
+            made.append(((step, np.inf, 2), (len(places),), None, ghosts[loose[places]]))
+        order = sorted(range(len(made)), key=lambda k: made[k][0])
+        self.blocks: list[Block] = []
+        self.position = [0] * len(made)
+        single_ids, single_local = [EMPTY], [EMPTY]
+        first = 0
+        for place, k in enumerate(order):
+            _, shape, slab, ids = made[k]
+            self.blocks.append(Block(first, shape))
+            self.position[k] = place
+            if slab is not None:
+                slab.local = place
+            if ids is not None:
+                single_ids.append(ids)
+                single_local.append(first + np.arange(len(ids), dtype=np.int64))
+            first += self.blocks[-1].size
+        for t, (_, slab) in enumerate(table):
+            self._slab_first[t] = self.blocks[slab.local].first
+        ids, local = np.concatenate(single_ids), np.concatenate(single_local)
+        by_id = np.argsort(ids, kind="stable")
+        self._single_ids, self._single_local = ids[by_id], local[by_id]
+
+    def _slab_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(index of the slab that holds each node or -1, row of the node)."""
+        where = self._where
+        block = where.block_of(ids)
+        row = (ids - where.first[block]) // np.maximum(where.inner[block], 1) % np.maximum(where.n[block], 1)
+        if not len(self._slab_block):
+            return np.full(len(ids), -1), row
+        wide = int(where.n.max(initial=1)) + 1
+        at = np.searchsorted(self._slab_block * wide + self._slab_low, block * wide + row, side="right") - 1
+        safe = np.maximum(at, 0)
+        held = (at >= 0) & (self._slab_block[safe] == block) & (row < self._slab_high[safe])
+        held &= where.scattered[block] < 0
+        return np.where(held, at, -1), row
+
+    def to_local(self, ids: np.ndarray) -> np.ndarray:
+        """Local ids of nodes that the rank owns or has as ghosts, shape of ids."""
+        flat = np.ravel(ids)
+        where = self._where
+        slab, row = self._slab_of(flat)
+        held = np.flatnonzero(slab >= 0)
+        local = np.empty(len(flat), dtype=np.int64)
+        s, block = slab[held], where.block_of(flat[held])
+        inner = where.inner[block]
+        place = flat[held] - where.first[block]
+        width = self._slab_high[s] - self._slab_low[s]
+        outer = place // (inner * where.n[block])
+        local[held] = self._slab_first[s] + (outer * width + row[held] - self._slab_low[s]) * inner + place % inner
+        rest = np.flatnonzero(slab < 0)
+        if len(rest):
+            at = np.searchsorted(self._single_ids, flat[rest])
+            if (at >= len(self._single_ids)).any() or (self._single_ids[at] != flat[rest]).any():
+                raise AssertionError("a rank has no place for a node it reads")
+            local[rest] = self._single_local[at]
+        return local.reshape(np.shape(ids))
+
+    # -- the tape in local numbers -----------------------------------------------------------------------------------
+
+    def _write(self, parts: list[Part]) -> None:
+        made: list[tuple[int, int, int, Item]] = []
+        for part in parts:
+            item = part.item
+            out = self._local_affine(part.out, True)
+            operands = tuple(self._local_operand(ref) for ref in part.operands)
+            made.append((part.step, part.index, len(made), Statement(item.op, part.shape, out, operands, item.site)))
+        self.run_ids: dict[int, np.ndarray] = {}
+        for step, run, lines, place in self.run_parts:
+            block, share = self.position[place], run.share
+            a, b = (self._local_refs(ref[lines]) for ref in (share.a, share.b))
+            made.append((step, run.index, len(made), ScalarRun(block, share.op[lines], a, b, share.const)))
+            self.run_ids[block] = share.ids[lines]
+        made.sort(key=lambda entry: entry[:3])
+        self.items = [item for *_, item in made]
+        count = np.bincount([step for step, *_ in made], minlength=self.structure.n_steps) if made else \
+            np.zeros(self.structure.n_steps, dtype=np.int64)
+        self.bounds = np.concatenate([[0], np.cumsum(count)])
+
+    def _local_operand(self, ref: Operand | Read) -> Operand:
+        if isinstance(ref, Read):
+            return self._local_affine(ref, False)
+        return Indexed(self._spread(ref.ids)) if isinstance(ref, Indexed) else ref
+
+    def _spread(self, ids: np.ndarray) -> np.ndarray:
+        """Local ids of an index array; one broadcast along an axis is looked up once."""
+        base = ids[tuple(slice(0, 1) if s == 0 and n > 1 else slice(None) for s, n in zip(ids.strides, ids.shape))]
+        return np.broadcast_to(self.to_local(base), ids.shape)
+
+    def _local_affine(self, read: Read, out: bool) -> Affine:
+        layout = self.structure.layouts[read.block]
+        assert layout is not None
+        if out:
+            low, high = (int(c) for c in layout.cuts[self.rank:self.rank + 2])
+        else:
+            low, high = read.low, read.high
+        for slab in self.slabs[read.block]:
+            if slab.low <= low and high <= slab.high:
+                return read.ref.affine(slab.local, layout, slab.low, slab.high)
+        raise AssertionError("a rank has no place for rows it reads")
+
+    def _local_refs(self, ref: np.ndarray) -> np.ndarray:
+        local = ref.copy()
+        nodes = ref >= 0
+        local[nodes] = self.to_local(ref[nodes])
+        return local
+
+    # -- exchanges -----------------------------------------------------------------------------------------------------
+
+    def connect(self, wanted: list[tuple[np.ndarray, np.ndarray]]) -> LocalTape:
+        """The finished LocalTape; wanted[q] = (ids, supersteps) of this rank's nodes that rank q has as ghosts."""
+        n_steps = self.structure.n_steps
+        exchanges = [Exchange() for _ in range(n_steps)]
+        for q, (ids, step) in enumerate(wanted):
+            if len(ids):
+                self._deal(exchanges, "sends", q, self.to_local(ids), step)
+        for q in np.unique(self.ghosts.owner):
+            mine = self.ghosts.owner == q
+            self._deal(exchanges, "recvs", int(q), self.ghosts.local[mine], self.ghosts.step[mine])
+        steps = [Step(int(self.bounds[s]), int(self.bounds[s + 1]), exchanges[s]) for s in range(n_steps)]
+        parcel = self.parcel
+        return LocalTape(
+            blocks=self.blocks, items=self.items, steps=steps,
+            inputs=Portion(self.to_local(parcel.inputs[0]), parcel.inputs[1]),
+            outputs=Portion(self.to_local(parcel.outputs[0]), parcel.outputs[1]),
+            guards=[Guard(Indexed(self.to_local(ids)), expected, site) for ids, expected, site in parcel.guards],
+            sites=self.structure.sites, own=self._own(), run_ids=self.run_ids)
+
+    @staticmethod
+    def _deal(exchanges: list[Exchange], side: str, rank: int, local: np.ndarray, step: np.ndarray) -> None:
+        edges = np.flatnonzero(np.diff(step)) + 1
+        for ids, s in zip(np.split(local, edges), step[np.concatenate([[0], edges])]):
+            getattr(exchanges[int(s)], side).append((rank, ids))
+
+    def _own(self) -> np.ndarray:
+        """Which places are the rank's own; places of a slab that nobody reads are not."""
+        own = np.zeros(self.blocks[-1].first + self.blocks[-1].size if self.blocks else 0, dtype=bool)
+        for block, slabs in self.slabs.items():
+            layout = self.structure.layouts[block]
+            assert layout is not None
+            low, high = (int(c) for c in layout.cuts[self.rank:self.rank + 2])
+            for slab in slabs:
+                if slab.low <= low < high <= slab.high:
+                    first = self.blocks[slab.local].first
+                    rows = own[first:first + self.blocks[slab.local].size].reshape(layout.outer, -1, layout.inner)
+                    rows[:, low - slab.low:high - slab.low] = True
+        for *_, place in self.run_parts:
+            block = self.blocks[self.position[place]]
+            own[block.first:block.first + block.size] = True
+        return own
+
+
+def _moved(ref: Affine, axis: int, start: int) -> Affine:
+    return ref if axis < 0 or not start else Affine(ref.block, ref.offset + start * ref.strides[axis], ref.strides)
+
+
+def _rows(low: int, high: int, layout: Layout, flat: bool) -> tuple[int, int]:
+    return (low // layout.inner, -(-high // layout.inner)) if flat else (low, high)
+
+
+def _slab_shape(shape: tuple[int, ...], layout: Layout, rows: int) -> tuple[int, ...]:
+    """The slab's shape: the block's own with fewer rows where the cut axis is one of its axes."""
+    if layout.n == 1 and layout.outer == 1:
+        return shape
+    before = 1
+    for axis, n in enumerate(shape):
+        if before == layout.outer and n == layout.n:
+            return shape[:axis] + (rows,) + shape[axis + 1:]
+        before *= n
+    return (layout.outer, rows, layout.inner)
+
+
+def _groups(keys: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """(key, places) for every distinct key, places in order."""
+    if not len(keys):
+        return []
+    order = np.argsort(keys, kind="stable")
+    edges = np.flatnonzero(np.diff(keys[order])) + 1
+    return [(int(keys[places[0]]), places) for places in np.split(order, edges)]
+
+
+def _firsts(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each distinct key with the first of its values."""
+    distinct, at = np.unique(keys, return_index=True)
+    return distinct, values[at]
+
+
+__all__ = ["Ghosts", "Rank"]

@@ -1,0 +1,221 @@
+"""What rank 0 sends of a partition: one structure for all ranks, one parcel for each.  No values of nodes.
+
+The structure holds the items with their arrays (constants, index arrays) taken out and no scalar runs; a parcel holds the rank's part of
+those arrays, its own lines of the runs, and where the single nodes lie that it reads from others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..tape import Affine, Block, Const, Indexed, Leaf, Operand, ScalarRun, Site, Statement, Tape
+from .layout import Layout, Pieces
+from .plan import Plan, RunShare, cut
+from .schedule import distinct_ids, owned_pieces
+from .whereabouts import Whereabouts
+
+
+class Hole(NamedTuple):
+    """Stands in the structure for an array that comes with the parcel."""
+
+    block: int = -1  # so that nobody takes it for a reference into a block
+
+
+HOLE = Hole()
+
+
+@dataclass
+class Structure:
+    """The part of a partition that every rank gets."""
+
+    n_ranks: int
+    n_steps: int
+    blocks: list[Block]
+    order: list[float]
+    layouts: list[Layout | None]
+    where: Whereabouts  # without the per-node entries
+    tasks: list[tuple[int, Statement, int]]  # (index of the tape's item, statement, the rank that runs it or -1)
+    sites: list[Site]
+
+
+@dataclass
+class OwnRun:
+    """A rank's lines of one scalar run, in an order in which they can run; operands are node ids of the whole tape."""
+
+    block: int
+    index: int  # of the tape's item
+    share: RunShare
+    steps: np.ndarray
+
+
+@dataclass
+class Parcel:
+    """The part of a partition that one rank gets."""
+
+    arrays: dict[tuple[int, int], Operand] = field(default_factory=dict)  # (task, operand) -> the rank's part
+    runs: list[OwnRun] = field(default_factory=list)
+    foreign: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.empty(0, np.int64),) * 3  # single nodes: id, owner, step
+    inputs: tuple[np.ndarray, np.ndarray] = (np.empty(0, np.int64),) * 2  # node ids, places
+    outputs: tuple[np.ndarray, np.ndarray] = (np.empty(0, np.int64),) * 2
+    guards: list[tuple[np.ndarray, np.ndarray, int]] = field(default_factory=list)  # node ids, expected, site
+
+
+class Sender:
+    """Makes the structure and the parcels of a placed and scheduled plan."""
+
+    def __init__(self, plan: Plan, n_steps: int) -> None:
+        self.plan, self.where, self.n_ranks = plan, plan.where, plan.n_ranks
+        self.tasks = [(i, task.item, task.rank) for i, group in enumerate(plan.tasks) for task in group]
+        statements = [t for t in self.tasks if isinstance(t[1], Statement)]
+        self._parts: dict[int, Pieces] = {}
+        self.statements = statements
+        bare = []
+        self.holes: list[tuple[int, int]] = []
+        self.single: list[tuple[int, int]] = []  # operands that may read nodes of scalar runs
+        for t, (index, item, rank) in enumerate(statements):
+            operands = []
+            for k, ref in enumerate(item.operands):
+                if isinstance(ref, Affine):
+                    operands.append(ref)
+                    if plan.layouts[ref.block] is None:
+                        self.single.append((t, k))
+                elif isinstance(ref, Const) and not (isinstance(ref.value, np.ndarray) and ref.value.ndim):
+                    operands.append(ref)
+                else:
+                    self.holes.append((t, k))
+                    operands.append(HOLE)
+                    if isinstance(ref, Indexed):
+                        self.single.append((t, k))
+            bare.append((index, Statement(item.op, item.shape, item.out, tuple(operands), item.site), rank))
+        self.runs = [(i, item) for i, item, _ in self.tasks if isinstance(item, ScalarRun)]
+        self.structure = Structure(
+            plan.n_ranks, n_steps, plan.blocks, plan.order, plan.layouts, self.where.without_nodes(), bare, plan.tape.sites)
+        self._leaves = [self._owned_places(leaves) for leaves in (plan.tape.inputs, plan.tape.outputs)]
+        self._guards = self._owned_guards(plan.tape)
+        self._run_owner = [self.where.find(plan.share(run).ids) for _, run in self.runs]
+
+    def _part(self, t: int) -> Pieces:
+        if t not in self._parts:
+            _, item, rank = self.statements[t]
+            layout = self.plan.layouts[item.out.block]
+            assert layout is not None
+            self._parts[t] = owned_pieces(item, layout, rank)
+        return self._parts[t]
+
+    def _owned_places(self, leaves: list[Leaf]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(owner, node ids, places) of the leaves' elements, by owner."""
+        ids, places, start = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+        for leaf in leaves:
+            n = int(np.prod(leaf.shape, dtype=np.int64))
+            if not isinstance(leaf.ref, Const):
+                ids.append(np.broadcast_to(self.plan.tape.ids(leaf.ref, leaf.shape), leaf.shape).ravel())
+                places.append(np.arange(start, start + n, dtype=np.int64))
+            start += n
+        return _by_owner(self.where, np.concatenate(ids), np.concatenate(places))
+
+    def _owned_guards(self, tape: Tape) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
+        found = []
+        for guard in tape.guards:
+            expected = np.asarray(guard.expected)
+            ids = np.ravel(tape.ids(guard.ref, expected.shape))
+            found.append((*_by_owner(self.where, ids, expected.ravel()), guard.site))
+        return found
+
+    def parcel(self, rank: int) -> Parcel:
+        """The parcel of a rank."""
+        plan = self.plan
+        parcel = Parcel()
+        for t, k in self.holes:
+            _, item, _ = self.statements[t]
+            parts = self._part(t)
+            box = parts.box(item.shape, rank)
+            if box is not None:
+                ref = item.operands[k]
+                if parts.axis >= 0:
+                    ref = cut(ref, parts.axis, box[0], box[0] + box[1][parts.axis])
+                parcel.arrays[t, k] = _lean(ref)
+        foreign = [np.empty(0, np.int64)]
+        for t, k in self.single:
+            _, item, _ = self.statements[t]
+            parts = self._part(t)
+            box = parts.box(item.shape, rank)
+            if box is not None and 0 not in box[1]:
+                ref = item.operands[k]
+                assert isinstance(ref, (Affine, Indexed))
+                foreign.append(self._single_nodes(distinct_ids(plan, ref, item.shape, parts.axis, box)))
+        for (index, run), (owner, step) in zip(self.runs, self._run_owner):
+            mine = np.flatnonzero(owner == rank)
+            if not len(mine):
+                continue
+            share = plan.share(run)
+            own = RunShare(share.ids[mine], share.op[mine], share.a[mine], share.b[mine], share.const)
+            own.const, own.a, own.b = _own_constants(plan, own)
+            parcel.runs.append(OwnRun(run.block, index, own, step[mine]))
+            for ref in (own.a, own.b):
+                foreign.append(self._single_nodes(ref[ref >= 0]))
+        ids = np.unique(np.concatenate(foreign))
+        owner, step = self.where.find(ids)
+        away = owner != rank
+        parcel.foreign = ids[away], owner[away], step[away]
+        parcel.inputs, parcel.outputs = (_of_rank(leaf, rank) for leaf in self._leaves)
+        for *columns, site in self._guards:
+            ids, expected = _of_rank(tuple(columns), rank)
+            if len(ids):
+                parcel.guards.append((ids, expected, site))
+        return parcel
+
+    def _single_nodes(self, ids: np.ndarray) -> np.ndarray:
+        """Those of the ids that are nodes of scalar runs."""
+        return ids[self.where.scattered[self.where.block_of(ids)] >= 0] if len(ids) else ids
+
+
+def _by_owner(where: Whereabouts, ids: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    owner, _ = where.find(ids)
+    order = np.argsort(owner, kind="stable")
+    return owner[order], ids[order], column[order]
+
+
+def _of_rank(columns: tuple[np.ndarray, ...], rank: int) -> tuple[np.ndarray, np.ndarray]:
+    owner, ids, other = columns
+    part = slice(*np.searchsorted(owner, [rank, rank + 1]))
+    return ids[part], other[part]
+
+
+def _own_constants(plan: Plan, own: RunShare) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Only the constants the lines use, renumbered; a unary line's second operand becomes its first, which exists."""
+    a = own.a.copy()
+    b = np.where(plan.binary(own), own.b, own.a)
+    used, places = np.unique(np.concatenate([-1 - a[a < 0], -1 - b[b < 0]]), return_inverse=True)
+    n = int((a < 0).sum())
+    a[a < 0] = -1 - places[:n]
+    b[b < 0] = -1 - places[n:]
+    return own.const[used], a, b
+
+
+class Repeated(NamedTuple):
+    """A constant array that repeats itself along some axes, as it travels: `base` has length 1 there."""
+
+    base: np.ndarray
+    shape: tuple[int, ...]
+
+
+def _lean(ref: Operand) -> Any:
+    """A constant broadcast along an axis travels once."""
+    if isinstance(ref, Const) and isinstance(ref.value, np.ndarray):
+        value = ref.value
+        base = value[tuple(slice(0, 1) if s == 0 and n > 1 else slice(None) for s, n in zip(value.strides, value.shape))]
+        if base.size < value.size:
+            return Repeated(np.ascontiguousarray(base), value.shape)
+        return Const(np.ascontiguousarray(value))
+    return ref
+
+
+def unpack(ref: Any) -> Operand:
+    """An operand as it was before it travelled."""
+    return Const(np.broadcast_to(ref.base, ref.shape)) if isinstance(ref, Repeated) else ref
+
+
+__all__ = ["OwnRun", "Parcel", "Sender", "Structure", "unpack"]

@@ -1,0 +1,134 @@
+"""A partition in the making: where every block lies, and the tape's items with their sums lowered to it.
+
+A partitioner walks over the blocks in order and, for each, calls `Plan.split` or `Plan.scatter` and hands on the items that
+write the block (`Plan.add`, `lower.*`).  Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..tape import OPS, Affine, Block, Const, Indexed, Item, Operand, ScalarRun, Statement, Tape
+from .layout import Layout
+from .whereabouts import Whereabouts
+
+ARITY = np.array([op.arity for op in OPS])
+
+
+class Task(NamedTuple):
+    """An item and the one rank that runs it; -1: every rank runs the part whose results it owns."""
+
+    item: Item
+    rank: int = -1
+
+
+@dataclass
+class RunShare:
+    """A scalar run with explicit node ids, in an order in which it can run (see `tape.ScalarRun` for op, a, b, const)."""
+
+    ids: np.ndarray
+    op: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    const: np.ndarray
+
+
+class Plan:
+    """The tape's blocks and items, placed on ranks one block after another.
+
+    `order[b]` says where a block stands in program order; blocks made by lowering stand before the block they serve, though
+    their node ids come after all others.  `changed` holds the nodes whose value is no longer the tape's: links of a
+    chain of additions that became partial sums.
+    """
+
+    def __init__(self, tape: Tape, n_ranks: int) -> None:
+        self.tape, self.n_ranks = tape, n_ranks
+        self.blocks: list[Block] = list(tape.blocks)
+        self.order: list[float] = [float(b) for b in range(len(tape.blocks))]
+        self.layouts: list[Layout | None] = [None] * len(tape.blocks)
+        self.where = Whereabouts(tape.blocks, n_ranks)
+        self.tasks: list[list[Task]] = [[] for _ in tape.items]  # what became of each item
+        self.runs: dict[int, RunShare] = {}
+        self.changed: list[np.ndarray] = []
+        self.writers: list[list[int]] = [[] for _ in tape.blocks]
+        for i, item in enumerate(tape.items):
+            self.writers[item.block if isinstance(item, ScalarRun) else item.out.block].append(i)
+
+    @property
+    def n_nodes(self) -> int:
+        return self.blocks[-1].first + self.blocks[-1].size if self.blocks else 0
+
+    def split(self, block: int, layout: Layout) -> None:
+        """Place a block by cuts along an axis."""
+        self.layouts[block] = layout
+        self.where.split(block, layout)
+
+    def scatter(self, block: int, owner: np.ndarray, share: RunShare | None = None) -> None:
+        """Place a scalar run node by node; `share` if it is not the tape's run as it stands."""
+        self.where.scatter(block, owner)
+        if share is not None:
+            self.runs[block] = share
+
+    def add_block(self, shape: tuple[int, ...], before: int, layout: Layout | None) -> int:
+        """A block of fresh nodes that stands just before another in program order."""
+        self.blocks.append(Block(self.n_nodes, tuple(shape)))
+        self.order.append(before - 0.5)
+        self.layouts.append(None)
+        self.where.add(self.blocks[-1])
+        if layout is not None:
+            self.split(len(self.blocks) - 1, layout)
+        return len(self.blocks) - 1
+
+    def add(self, index: int, item: Item, rank: int = -1) -> None:
+        """Item `index` of the tape is done (in part) by this one."""
+        self.tasks[index].append(Task(item, rank))
+
+    def share(self, run: ScalarRun) -> RunShare:
+        """A run with explicit ids: as it was placed, or as it stands on the tape."""
+        if run.block in self.runs:
+            return self.runs[run.block]
+        first = self.blocks[run.block].first
+        ids = np.arange(first, first + len(run.op), dtype=np.int64)
+        return RunShare(ids, run.op, run.a, run.b, run.const)
+
+    @staticmethod
+    def binary(share: RunShare | ScalarRun) -> np.ndarray:
+        """Which lines have a second operand."""
+        return ARITY[share.op] > 1
+
+    def touched(self, ref: Operand, shape: tuple[int, ...]) -> int:
+        """How many places of the iteration space read different nodes: 0 for constants."""
+        if isinstance(ref, Const):
+            return 0
+        if isinstance(ref, Indexed):
+            return int(ref.ids.size)
+        n = 1
+        for extent, stride in zip(shape, ref.strides):
+            if stride or not extent:
+                n *= extent
+        return n
+
+
+def cut(ref: Operand, axis: int, start: int, stop: int) -> Operand:
+    """An operand over the part start <= k_axis < stop of its iteration space."""
+    if isinstance(ref, Affine):
+        return Affine(ref.block, ref.offset + start * ref.strides[axis], ref.strides)
+    where = (slice(None),) * axis + (slice(start, stop),)
+    if isinstance(ref, Indexed):
+        return Indexed(ref.ids[where])
+    if isinstance(ref.value, np.ndarray) and ref.value.ndim:
+        return Const(ref.value[where])
+    return ref
+
+
+def cut_statement(item: Statement, axis: int, start: int, stop: int, out: Affine | None = None) -> Statement:
+    """The part start <= k_axis < stop of a statement, with other results if `out` is given."""
+    shape = item.shape[:axis] + (stop - start,) + item.shape[axis + 1:]
+    where = out if out is not None else cut(item.out, axis, start, stop)
+    return Statement(item.op, shape, where, tuple(cut(o, axis, start, stop) for o in item.operands), item.site)
+
+
+__all__ = ["Plan", "RunShare", "Task", "cut", "cut_statement"]

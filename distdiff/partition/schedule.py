@@ -1,0 +1,275 @@
+"""Supersteps of a placed plan, and what it costs.
+
+    s(unit) = max over the units it reads of  s(operand unit) + [another rank owns it],      k* = 1 + max s
+
+A unit is a rank's part of a block, or a single node of a scalar run.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels.graph import run_steps
+from ..tape import Affine, Const, Indexed, ScalarRun, Statement
+from .layout import Layout, Pieces, pieces, resolve
+from .plan import Plan, Task
+from .quality import MACHINE, Quality, Traffic, measure
+
+NOBODY = np.empty(0, dtype=np.int64)
+
+
+class Interval(NamedTuple):
+    """Rows low[r] <= c < high[r] of a block that rank r reads, and the nodes a row."""
+
+    low: np.ndarray
+    high: np.ndarray
+    nodes: int
+
+
+class Schedule:
+    """Supersteps of all units (left in `plan.where`), `n_steps` of them, and the partition's `quality`."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.where = plan, plan.where
+        self.n_ranks = plan.n_ranks
+        self.ranks = np.arange(plan.n_ranks)
+        blocks = len(plan.blocks)
+        self.lines = np.zeros((blocks, plan.n_ranks))
+        self.seconds = np.zeros((blocks, plan.n_ranks))
+        self.run_lines: list[tuple[np.ndarray, np.ndarray]] = []
+        self.reads: list[list[Interval]] = [[] for _ in range(blocks)]
+        self.edges: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        self._split_runs: set[int] = set()
+        self._run()
+
+    # -- supersteps ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        plan = self.plan
+        tasks: list[list[Task]] = [[] for _ in plan.blocks]
+        for group in plan.tasks:
+            for task in group:
+                item = task.item
+                tasks[item.block if isinstance(item, ScalarRun) else item.out.block].append(task)
+        for block in sorted(range(len(plan.blocks)), key=plan.order.__getitem__):
+            for task in tasks[block]:
+                if isinstance(task.item, ScalarRun):
+                    self._scalar_run(task.item)
+                else:
+                    self._statement(block, task.item, task.rank)
+
+    def _statement(self, block: int, item: Statement, rank: int) -> None:
+        layout = self.plan.layouts[block]
+        assert layout is not None
+        parts = owned_pieces(item, layout, rank)
+        active = parts.stop > parts.start
+        if not active.any():
+            return
+        share = (parts.stop - parts.start) / (item.shape[parts.axis] if parts.axis >= 0 else 1)
+        lines = item.lines * np.where(active, share, 0.0)
+        self.lines[block] += lines
+        self.seconds[block] += np.where(active, MACHINE.item, 0.0) + MACHINE.line * lines
+        if 0 in item.shape:
+            return
+        steps = self.where.steps[block]
+        for ref in item.operands:
+            if isinstance(ref, Const):
+                continue
+            read = self._interval(ref, item.shape, parts, active) if isinstance(ref, Affine) else None
+            if read is None:
+                self._explicit(steps, ref, item.shape, parts, active)
+            else:
+                self._near(steps, ref.block, read, active)
+
+    def _interval(self, ref: Affine, shape: tuple[int, ...], parts: Pieces, active: np.ndarray) -> Interval | None:
+        """The rows of the operand's block that each rank reads; None where that takes explicit ids."""
+        layout = self.plan.layouts[ref.block]
+        found = resolve(ref, shape, layout) if layout is not None else None
+        if found is None:
+            return None
+        low = np.zeros(self.n_ranks, dtype=np.int64)
+        high = low.copy()
+        base, top, nodes = found.start[1], found.start[1] + 1, 1
+        for k, (extent, (_, step, _)) in enumerate(zip(shape, found.steps)):
+            if step == 0:
+                nodes *= extent if ref.strides[k] else 1
+            elif k == parts.axis:
+                first, last = step * parts.start, step * (parts.stop - 1)
+                low, high = np.minimum(first, last), np.maximum(first, last)
+            elif step > 0:
+                top += step * (extent - 1)
+            else:
+                base += step * (extent - 1)
+        low, high = low + base, high + top
+        if found.flat:
+            low, high, nodes = low // layout.inner, -(-high // layout.inner), layout.inner
+        return Interval(np.where(active, low, 0), np.where(active, high, 0), min(nodes, layout.row))
+
+    def _near(self, steps: np.ndarray, source: int, read: Interval, active: np.ndarray) -> None:
+        layout = self.plan.layouts[source]
+        assert layout is not None
+        cuts, ranks = layout.cuts, self.ranks
+        home = (read.low >= cuts[:-1]) & (read.high <= cuts[1:])
+        known = self.where.steps[source]
+        if home[active].all():
+            np.maximum(steps, known, out=steps, where=active)
+            return
+        low = np.searchsorted(cuts, read.low, side="right") - 1
+        high = np.searchsorted(cuts, read.high - 1, side="right") - 1
+        reach = (ranks >= low[:, None]) & (ranks <= high[:, None]) & (cuts[1:] > cuts[:-1]) & active[:, None]
+        need = np.where(reach, known + (ranks != ranks[:, None]), 0).max(axis=1)
+        np.maximum(steps, need, out=steps, where=active)
+        self.reads[source].append(read)
+
+    def _explicit(self, steps: np.ndarray, ref: Affine | Indexed, shape: tuple[int, ...], parts: Pieces,
+                  active: np.ndarray) -> None:
+        for rank in np.flatnonzero(active):
+            box = parts.box(shape, rank)
+            assert box is not None
+            ids = distinct_ids(self.plan, ref, shape, parts.axis, box)
+            owner, step = self.where.find(ids)
+            away = owner != rank
+            steps[rank] = max(steps[rank], int((step + away).max(initial=0)))
+            if away.any():
+                self._note(ids[away], owner[away], np.full(int(away.sum()), rank))
+
+    def _note(self, ids: np.ndarray, owner: np.ndarray, target: np.ndarray) -> None:
+        """Single nodes that travel to a rank (each noted once a rank at the end)."""
+        _, step = self.where.find(ids)
+        self.edges.append((ids, step, owner, target))
+
+    def _scalar_run(self, item: ScalarRun) -> None:
+        """Supersteps of single nodes; operands inside the run by the compiled loop, others looked up."""
+        plan, where = self.plan, self.where
+        share = plan.share(item)
+        if not len(share.ids):
+            return
+        first, n = plan.blocks[item.block].first, plan.blocks[item.block].size
+        owner, _ = where.find(share.ids)
+        base = np.zeros(len(share.ids), dtype=np.int32)  # from operands that other items compute
+        inner: list[np.ndarray] = []
+        position = None
+        if plan.runs.get(item.block) is not None:
+            order = np.argsort(share.ids, kind="stable")
+            ordered = share.ids[order]
+        for ref, used in ((share.a, share.ids >= 0), (share.b, plan.binary(share))):
+            if plan.runs.get(item.block) is None:
+                inside = used & (ref >= first) & (ref < first + n)
+                position = np.where(inside, ref - first, -1)
+            else:
+                at = np.minimum(np.searchsorted(ordered, ref), len(ordered) - 1)
+                inside = used & (ordered[at] == ref)
+                position = np.where(inside, order[at], -1)
+            inner.append(position)
+            outside = np.flatnonzero(used & (ref >= 0) & ~inside)
+            if len(outside):
+                whose, step = where.find(ref[outside])
+                away = whose != owner[outside]
+                np.maximum.at(base, outside, step + away)
+                if away.any():
+                    self.edges.append((ref[outside[away]], step[away], whose[away], owner[outside[away]]))
+        steps = run_steps(inner[0], inner[1], owner, base)
+        where.set_steps(share.ids, steps)
+        for position, ref in zip(inner, (share.a, share.b)):
+            cross = np.flatnonzero((position >= 0) & (owner[position] != owner))
+            if len(cross):
+                at = position[cross]
+                self.edges.append((ref[cross], steps[at], owner[at], owner[cross]))
+        self.run_lines.append((steps, owner))
+
+    # -- cost ------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> tuple[int, Quality]:
+        """(supersteps, quality) of the plan."""
+        plan, where, p = self.plan, self.where, self.n_ranks
+        steps = where.steps
+        n_steps = 1 + max([int(steps.max(initial=0)), *(int(s.max(initial=0)) for s, _ in self.run_lines)])
+        work = np.zeros((n_steps, p))
+        np.add.at(work, (steps, np.broadcast_to(self.ranks, steps.shape)), self.seconds)
+        lines = self.lines.sum(axis=0)
+        nodes = np.zeros(p)
+        for layout in plan.layouts:
+            if layout is not None:
+                nodes += np.diff(layout.cuts) * layout.row
+        for s, owner in self.run_lines:
+            each = np.bincount(s.astype(np.int64) * p + owner, minlength=n_steps * p).reshape(n_steps, p)
+            work += MACHINE.run_line * each + MACHINE.item * (each > 0)
+            lines = lines + each.sum(axis=0)
+            nodes = nodes + each.sum(axis=0)
+        return n_steps, measure(np.rint(lines), work, nodes, self._traffic())
+
+    def _traffic(self) -> Traffic:
+        parts: list[tuple[np.ndarray, ...]] = []
+        for block, reads in enumerate(self.reads):
+            if reads:
+                volume = _volume(reads, self.plan.layouts[block])
+                source, target = np.nonzero(volume)
+                parts.append((self.where.steps[block][source], source, target, volume[source, target]))
+        if self.edges:
+            ids, step, source, target = (np.concatenate(column) for column in zip(*self.edges))
+            _, once = np.unique(ids * self.n_ranks + target, return_index=True)
+            parts.append((step[once], source[once], target[once], np.ones(len(once))))
+        if not parts:
+            return Traffic(NOBODY, NOBODY, NOBODY, np.empty(0))
+        return Traffic(*(np.concatenate(column) for column in zip(*parts)))
+
+
+def _volume(reads: list[Interval], layout: Layout) -> np.ndarray:
+    """Values from every rank to every rank, (source, target): the reads of a block united.
+
+    Reads that touch a rank's own rows (or follow one on another) become one interval; far ones are counted one by one.
+    """
+    cuts = layout.cuts
+    low, high = cuts[:-1].copy(), cuts[1:].copy()
+    nodes = 0
+    far: dict[bytes, Interval] = {}
+    for read in sorted(reads, key=lambda r: int((r.high - r.low).max()), reverse=True):
+        touches = (read.high > read.low) & (read.low <= high) & (read.high >= low) | (high <= low)
+        low = np.where(touches, np.minimum(np.where(high > low, low, read.low), read.low), low)
+        high = np.where(touches, np.maximum(high, read.high), high)
+        nodes = max(nodes, read.nodes)
+        rest = Interval(np.where(touches, 0, read.low), np.where(touches, 0, read.high), read.nodes)
+        if (rest.high > rest.low).any():
+            far[rest.low.tobytes() + rest.high.tobytes()] = rest
+    total = _overlap(low, high, cuts) * nodes
+    for rest in far.values():
+        total += _overlap(rest.low, rest.high, cuts) * rest.nodes
+    total = np.minimum(total, (np.diff(cuts) * layout.row)[:, None])
+    np.fill_diagonal(total, 0)
+    return total
+
+
+def _overlap(low: np.ndarray, high: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    return np.maximum(np.minimum(high, cuts[1:, None]) - np.maximum(low, cuts[:-1, None]), 0)
+
+
+def owned_pieces(item: Statement, layout: Layout, rank: int) -> Pieces:
+    """The parts of a task by rank (see `layout.pieces`); a task given to one rank is whole there."""
+    if rank >= 0:
+        start = np.zeros(len(layout.cuts) - 1, dtype=np.int64)
+        stop = start.copy()
+        stop[rank] = 1
+        return Pieces(-1, start, stop)
+    parts = pieces(item.out, item.shape, layout)
+    if parts is None:
+        raise AssertionError("a block is cut where its statements' parts are no boxes")
+    return parts
+
+
+def distinct_ids(plan: Plan, ref: Affine | Indexed, shape: tuple[int, ...], axis: int,
+                 box: tuple[int, tuple[int, ...]]) -> np.ndarray:
+    """The node ids a box of the iteration space reads, each once or nearly so."""
+    start, part = box
+    if isinstance(ref, Indexed):
+        ids = ref.ids
+        if axis >= 0:
+            ids = ids[(slice(None),) * axis + (slice(start, start + part[axis]),)]
+        return np.unique(ids)
+    part = tuple(n if s or not n else 1 for n, s in zip(part, ref.strides))
+    moved = ref if axis < 0 else ref._replace(offset=ref.offset + start * ref.strides[axis])
+    return np.ravel(moved.ids(plan.blocks[ref.block].first, part))
+
+
+__all__ = ["Schedule", "distinct_ids", "owned_pieces"]

@@ -1,0 +1,101 @@
+"""Tables that say of any node which rank owns it and in which superstep it is computed."""
+
+from __future__ import annotations
+
+from copy import copy
+
+import numpy as np
+
+from ..tape import Block
+from .layout import Layout
+
+CHUNK = 1 << 20  # ids looked up at once, so that a long index array needs little scratch memory
+
+
+class Whereabouts:
+    """Owner and superstep of nodes, by block: from the cuts of a split block, else from one entry a node.
+
+    Blocks may be added and placed one after another; a block that is not placed has owner 0.
+    """
+
+    def __init__(self, blocks: list[Block], n_ranks: int) -> None:
+        self.n_ranks = n_ranks
+        n = len(blocks)
+        self.first = np.fromiter((b.first for b in blocks), np.int64, n)
+        self.size = np.fromiter((b.size for b in blocks), np.int64, n)
+        self.n = np.ones(n, dtype=np.int64)
+        self.inner = self.size.copy()
+        self.cuts = np.ones((n, n_ranks + 1), dtype=np.int64)  # all on rank 0
+        self.cuts[:, 0] = 0
+        self.steps = np.zeros((n, n_ranks), dtype=np.int32)
+        self.scattered = np.full(n, -1, dtype=np.int64)  # where a block's nodes begin in the per-node arrays, or -1
+        self.node_owner = np.empty(0, dtype=np.int32)
+        self.node_step = np.empty(0, dtype=np.int32)
+
+    def add(self, block: Block) -> None:
+        """One more block, after all others."""
+        def longer(a: np.ndarray, value: int | np.ndarray) -> np.ndarray:
+            return np.concatenate([a, np.full((1,) + a.shape[1:], value, dtype=a.dtype)])
+
+        whole = np.ones(self.n_ranks + 1, dtype=np.int64)
+        whole[0] = 0
+        for name, value in (("first", block.first), ("size", block.size), ("n", 1), ("inner", block.size),
+                            ("cuts", whole), ("steps", 0), ("scattered", -1)):
+            setattr(self, name, longer(getattr(self, name), value))
+
+    def split(self, block: int, layout: Layout) -> None:
+        """Place a split block."""
+        self.n[block], self.inner[block], self.cuts[block] = layout.n, layout.inner, layout.cuts
+
+    def scatter(self, block: int, owner: np.ndarray) -> None:
+        """Place a block node by node."""
+        self.scattered[block] = len(self.node_owner)
+        self.node_owner = np.concatenate([self.node_owner, np.asarray(owner, dtype=np.int32)])
+        self.node_step = np.concatenate([self.node_step, np.zeros(len(owner), dtype=np.int32)])
+
+    def without_nodes(self) -> Whereabouts:
+        """A copy for ranks that are told of single nodes one by one: the per-node entries left out."""
+        other = copy(self)
+        other.node_owner = other.node_step = np.empty(0, dtype=np.int32)
+        return other
+
+    def nodes(self, block: int) -> slice:
+        """Where a scattered block's nodes lie in the per-node arrays."""
+        start = int(self.scattered[block])
+        return slice(start, start + int(self.size[block]))
+
+    def block_of(self, ids: np.ndarray) -> np.ndarray:
+        """The block that holds each node (empty blocks share their first id with the next and hold none)."""
+        return np.searchsorted(self.first, ids, side="right") - 1
+
+    def set_steps(self, ids: np.ndarray, steps: np.ndarray) -> None:
+        """The supersteps of nodes placed one by one."""
+        block = self.block_of(ids)
+        self.node_step[self.scattered[block] + ids - self.first[block]] = steps
+
+    def find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(owner, superstep) of each node, shape of ids."""
+        flat = np.ravel(ids)
+        owner = np.empty(len(flat), dtype=np.int32)
+        step = np.empty(len(flat), dtype=np.int32)
+        for start in range(0, len(flat), CHUNK):
+            part = slice(start, start + CHUNK)
+            owner[part], step[part] = self._find(flat[part])
+        return owner.reshape(np.shape(ids)), step.reshape(np.shape(ids))
+
+    def _find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        block = self.block_of(ids)
+        place = ids - self.first[block]
+        row = place // np.maximum(self.inner[block], 1) % np.maximum(self.n[block], 1)
+        owner = np.zeros(len(ids), dtype=np.int32)
+        for rank in range(1, self.n_ranks):
+            owner += self.cuts[block, rank] <= row  # cuts never fall, so the count of passed ones is the owner
+        step = self.steps[block, owner]
+        single = np.flatnonzero(self.scattered[block] >= 0)
+        if len(single):
+            at = self.scattered[block[single]] + place[single]
+            owner[single], step[single] = self.node_owner[at], self.node_step[at]
+        return owner, step
+
+
+__all__ = ["Whereabouts"]
