@@ -18,12 +18,13 @@ import numpy as np
 from mpi4py import MPI
 
 from . import comm as agreement
-from . import graph, partition
+from . import graph
 from .assembly import Assembly
 from .comm import agreed, on_root
 from .errors import BranchChangedError, InputError, NonFiniteError
 from .evaluate import Point, all_finite, evaluate
-from .partition.local import whole
+from .partition import STRATEGIES, distribute, whole
+from .partition import partition as make_partition
 from .report import Report
 from .solvers import assembled_solver
 from .solvers.select import Choice, Work, check_method, choose
@@ -69,6 +70,7 @@ class Linearization:
         with agreed(self.comm):
             check_method(method)
             _check_setting("on_branch_change", on_branch_change, ("retrace", "raise"))
+            _check_setting("partition", partition, STRATEGIES)
             if not callable(f):
                 raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called")
             if not isinstance(solves, int) or solves < 1:
@@ -87,7 +89,7 @@ class Linearization:
         with self.stages("partition"):
             plan = on_root(comm, lambda: self._plan(traced.tape), share=False) if comm.size > 1 else None
             tape = traced.tape if comm.rank == 0 else None
-            self._local = whole(tape) if comm.size == 1 else partition.distribute(tape, plan, comm)
+            self._local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm)
             self._facts = on_root(comm, lambda: _Facts.of(tape, plan, self._args, self._argnums))
         self.aux = traced.aux if comm.rank == 0 else None
         facts = self._facts
@@ -102,7 +104,7 @@ class Linearization:
 
     def _plan(self, tape: Tape) -> Any:
         keywords = {} if self._min_block is None else {"min_block": self._min_block}
-        return partition.partition(tape, self.comm.size, strategy=self._partition, **keywords)
+        return make_partition(tape, self.comm.size, strategy=self._partition, **keywords)
 
     def _share_point(self, x: np.ndarray | None) -> np.ndarray:
         """Rank 0's point, cut to the inputs this rank owns.  Collective."""

@@ -125,8 +125,6 @@ def test_shapes_that_do_not_fit():
     ({"solves": 0}, "solves"),
 ])
 def test_wrong_options(settings, word):
-    if word == "random" and MPI.COMM_WORLD.size == 1:
-        settings = {"partition": "random"}
     with pytest.raises(InputError, match=word):
         dd.linearize(lambda x: np.sum(x), np.ones(3), **settings)
 
@@ -152,7 +150,7 @@ def test_iteration_limit_is_an_error():
 
     if MPI.COMM_WORLD.size == 1:
         return  # exact in one iteration
-    with dd.linearize(f, np.ones(40), method="krylov", min_block=1,
+    with dd.linearize(f, np.ones(40), method="krylov", partition="axes", min_block=1,
                       options={"ksp_max_it": 1, "ksp_type": "gmres"}) as lin:
         with pytest.raises(ConvergenceError, match="iteration"):
             lin.vjp(np.ones(40))

@@ -9,6 +9,7 @@ from functions import CASES, reference_jacobian
 import distdiff as dd
 from distdiff.testing import dot_product_test, taylor_test
 
+SPREAD = {"partition": "axes", "min_block": 1}  # over all ranks, however small
 METHODS = ["sweep", "substitution", "krylov", "direct"]
 pytestmark = pytest.mark.mpi
 
@@ -20,7 +21,7 @@ def _close(a, b, scale, factor=1e3):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_jacobian_is_the_reference(case):
     reference = reference_jacobian(case)
-    jacobian = dd.jacobian(case.f, min_block=1)(case.x)
+    jacobian = dd.jacobian(case.f, **SPREAD)(case.x)
     shape = np.shape(case.f(case.x)) + case.x.shape
     assert jacobian.shape == shape
     tolerance = 1e3 if case.holomorphic else 1e7  # central differences of order 4 at h = 1e-3 carry about 1e-10
@@ -32,7 +33,7 @@ def test_jacobian_is_the_reference(case):
 def test_every_method_agrees_forward_and_transposed(case, method):
     reference = reference_jacobian(case)
     rng = np.random.default_rng(1)
-    with dd.linearize(case.f, case.x, method=method, min_block=1) as lin:
+    with dd.linearize(case.f, case.x, method=method, **SPREAD) as lin:
         value = np.ravel(lin.value)
         np.testing.assert_allclose(value, np.ravel(case.f(case.x)), rtol=1e-12)
         v, w = rng.standard_normal(case.x.size), rng.standard_normal(value.size)
@@ -47,7 +48,7 @@ def test_every_method_agrees_forward_and_transposed(case, method):
 def test_ranks_agree_with_one(case, comm):
     from mpi4py import MPI
 
-    many = dd.jacobian(case.f, min_block=1, comm=comm)(case.x)
+    many = dd.jacobian(case.f, **SPREAD, comm=comm)(case.x)
     one = dd.jacobian(case.f, comm=MPI.COMM_SELF)(case.x)
     _close(many, one, np.abs(one).max())
 
@@ -56,8 +57,8 @@ def test_ranks_agree_with_one(case, comm):
 @pytest.mark.parametrize("preaccumulate", [True, False])
 @pytest.mark.parametrize("method", ["substitution", "krylov"])
 def test_full_and_reduced_system_agree(case, method, preaccumulate):
-    expected = dd.jacobian(case.f, method="sweep", min_block=1)(case.x)
-    with dd.linearize(case.f, case.x, method=method, preaccumulate=preaccumulate, min_block=1) as lin:
+    expected = dd.jacobian(case.f, method="sweep", **SPREAD)(case.x)
+    with dd.linearize(case.f, case.x, method=method, preaccumulate=preaccumulate, **SPREAD) as lin:
         _close(lin.jacobian(), expected, np.abs(expected).max())
         report = lin.report()
         if not preaccumulate and report.ranks == 1:
@@ -69,7 +70,7 @@ def test_full_and_reduced_system_agree(case, method, preaccumulate):
 def test_update_equals_a_fresh_start(case, method):
     """Replay at a new point, retraced or not, gives what a new linearization there gives."""
     x = case.x * 1.02 + 0.01
-    with dd.linearize(case.f, case.x, method=method, min_block=1) as lin:
+    with dd.linearize(case.f, case.x, method=method, **SPREAD) as lin:
         value = lin.update(x)
         jacobian = lin.jacobian()
         again = lin.update(case.x)
@@ -77,15 +78,15 @@ def test_update_equals_a_fresh_start(case, method):
     np.testing.assert_allclose(np.ravel(value), np.ravel(case.f(x)), rtol=1e-12)
     np.testing.assert_allclose(np.ravel(again), np.ravel(case.f(case.x)), rtol=1e-12)
     for got, at in ((jacobian, x), (first, case.x)):
-        expected = dd.jacobian(case.f, min_block=1)(at)
+        expected = dd.jacobian(case.f, **SPREAD)(at)
         _close(got, expected, np.abs(expected).max())
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_taylor_and_dot_product(case):
-    taylor = taylor_test(case.f, case.x, min_block=1)
+    taylor = taylor_test(case.f, case.x, **SPREAD)
     assert taylor.passed, str(taylor)
-    dot = dot_product_test(case.f, case.x, min_block=1)
+    dot = dot_product_test(case.f, case.x, **SPREAD)
     assert dot.passed, str(dot)
 
 
