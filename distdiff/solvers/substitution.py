@@ -35,8 +35,8 @@ class Passes:
     def __init__(self, system: TriangularSystem, local: bool = False) -> None:
         self.system, self.local = system, local
         own, ghost = system.own, system.ghost
-        self._own = (own.indptr, _unsigned(own.indices), own.data)
-        self._ghost = (ghost.indptr, _unsigned(ghost.indices), ghost.data)
+        self._own = (_unsigned(own.indptr), _unsigned(own.indices), own.data)
+        self._ghost = (_unsigned(ghost.indptr), _unsigned(ghost.indices), ghost.data)
         self._steps = []
         for s in range(system.k_star):
             rows = system.ghost_rows[system.ghost_ends[s]:system.ghost_ends[s + 1]]
