@@ -6,6 +6,7 @@ into the node storage; scalar runs are one compiled loop; after each superstep t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -86,9 +87,19 @@ def pieces(ids: np.ndarray, blocks: list[Block]) -> list[tuple[int, slice | np.n
     if not len(ids):
         return []
     full = [i for i, b in enumerate(blocks) if b.size]
-    owner = np.searchsorted(np.array([blocks[i].first for i in full]), ids, side="right") - 1
-    cuts = np.flatnonzero(np.diff(owner)) + 1
+    firsts = [blocks[i].first for i in full]
     found: list[tuple[int, slice | np.ndarray, slice | np.ndarray]] = []
+    run = as_slice(ids)
+    if isinstance(run, slice):
+        at = run.start
+        for j in range(bisect_right(firsts, at) - 1, len(full)):
+            stop = min(run.stop, firsts[j] + blocks[full[j]].size)
+            found.append((full[j], slice(at - run.start, stop - run.start), slice(at - firsts[j], stop - firsts[j])))
+            at = stop
+            if at == run.stop:
+                return found
+    owner = np.searchsorted(np.array(firsts), ids, side="right") - 1
+    cuts = np.flatnonzero(np.diff(owner)) + 1
     if len(cuts) < 64:  # ranges one after another: leaves laid side by side
         for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(ids)]):
             block = full[owner[start]]
@@ -105,7 +116,7 @@ def pieces(ids: np.ndarray, blocks: list[Block]) -> list[tuple[int, slice | np.n
 def as_slice(places: np.ndarray) -> slice | np.ndarray:
     """The same places as a slice if they are consecutive."""
     n = len(places)
-    if n and places[-1] - places[0] == n - 1 and (n == 1 or bool((np.diff(places) == 1).all())):
+    if n and places[-1] - places[0] == n - 1 and bool((places[1:] > places[:-1]).all()):
         return slice(int(places[0]), int(places[0]) + n)
     return places
 
@@ -143,8 +154,8 @@ class Point:
 
         Reads every value and computes every partial once.  It is enough to call it when a result is not finite:
         an infinite or NaN partial between inputs and outputs always makes the adjoint (or tangent) of some input
-        (output) non-finite, for 0 * inf = nan and nothing turns a NaN back.  (That is also why a NaN in the branch which a
-        `where` does not choose counts: its adjoint is 0 * nan.)
+        (output) non-finite, for 0 * inf = nan and nothing turns a NaN back.  (That is also why a NaN in the branch which
+        a `where` does not choose counts: its adjoint is 0 * nan.)
         """
         local = self.local
         x = self.values.gather(local.inputs.ids)
@@ -250,6 +261,9 @@ def _run(item: ScalarRun, values: Values) -> None:
 def _statement(item: Statement, values: Values) -> None:
     """One vector statement, written straight into the node storage."""
     op, shape = item.op, item.shape
+    if 0 in shape:
+        values.view(item.out, shape)[...] = 0.0  # a sum over nothing, if there is anything to set
+        return
     operand = values.operand
     xs = [operand(ref, shape) for ref in item.operands]
     if op.kind == "elementwise":
@@ -294,9 +308,7 @@ def _reduce(item: Statement, out: np.ndarray, xs: list[float | np.ndarray]) -> N
     else:
         arrays = [np.asarray(op.value(*xs), dtype=float)]
         arrays[0] = arrays[0].reshape((1,) * (len(shape) - arrays[0].ndim) + arrays[0].shape)
-    if 0 in shape:
-        out[...] = 0.0
-    elif len(arrays) == 2:
+    if len(arrays) == 2:
         contract(out, arrays[0], arrays[1], shape, scale)
     else:
         source = arrays[0] if arrays else np.ones((1,) * len(shape))

@@ -93,6 +93,11 @@ class Partials:
         self.point = point
         self._kept.clear()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of stored partials."""
+        return sum(a.nbytes for a in self._kept.values())
+
     def array(self, i: int, k: int) -> float | np.ndarray:
         """The partial of statement i for its active operand k, broadcastable to the statement's shape."""
         if self.keep and (i, k) in self._kept:
@@ -196,7 +201,7 @@ def _rows(local: LocalTape, item: Statement) -> tuple[np.ndarray, int]:
 
 def _count(local: LocalTape, item: Statement, counts: np.ndarray) -> None:
     active = len(_active(item))
-    if 0 in item.shape or not active:
+    if 0 in item.shape or not (active or item.op.kind == "scan"):
         return
     first = local.blocks[item.out.block].first
     span = None if item.reduced else interval(item.out, item.shape)
@@ -225,7 +230,7 @@ def _fill_statement(local: LocalTape, i: int, item: Statement, partials: Partial
                     indices: np.ndarray | None, data: np.ndarray) -> None:
     """Entries of a row: all active operands of its first iteration, then of the next (reduced axes in C order)."""
     active, shape = _active(item), item.shape
-    if not active:
+    if not active and item.op.kind != "scan":
         return
     axes = item.reduced
     kept = [k for k in range(len(shape)) if k not in axes]

@@ -198,11 +198,15 @@ def contract(dst: np.ndarray, a: np.ndarray, b: np.ndarray, shape: tuple[int, ..
     both, rows, columns = kept
     left = _matrices(a, both, rows, inner)
     right = _matrices(b, both, inner, columns)
-    product = np.matmul(left, right) if both else np.dot(left[0], right[0])
     order = [*both, *rows, *columns]
     rest = [k for k in range(len(full)) if k not in order]
-    product = product.reshape([full[k] for k in order] + [1] * len(rest))
-    _axpy(dst.transpose([*order, *rest]), product, scale, write)
+    result = dst.transpose([*order, *rest])
+    stacked = (len(left), left.shape[1], right.shape[2])
+    if write and scale == 1.0 and result.flags.c_contiguous and result.size == prod(stacked):
+        np.matmul(left, right, out=result.reshape(stacked))
+        return
+    product = np.matmul(left, right).reshape([full[k] for k in order] + [1] * len(rest))
+    _axpy(result, product, scale, write)
 
 
 def _matrices(x: np.ndarray, both: list[int], rows: list[int], columns: list[int]) -> np.ndarray:

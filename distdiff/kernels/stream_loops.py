@@ -1,0 +1,80 @@
+"""The compiled loops of `stream` (importing this module imports Numba).
+
+One loop for each way in which arguments can coincide: the compiler vectorises only where it can tell arrays apart.
+"""
+
+from __future__ import annotations
+
+import numba
+
+
+def _jit(function):
+    """Compiled with fused multiply-add allowed, on disk where a folder can be written."""
+    try:
+        return numba.njit(cache=True, nogil=True, fastmath={"contract"})(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        return numba.njit(nogil=True, fastmath={"contract"})(function)
+
+
+@_jit
+def linear(dst, s1, first, s2, second):
+    for i in range(len(dst)):
+        dst[i] = s1 * first[i] + s2 * second[i]
+
+
+@_jit
+def linear_into(dst, s1, s2, second):
+    for i in range(len(dst)):
+        dst[i] = s1 * dst[i] + s2 * second[i]
+
+
+@_jit
+def scale_by(dst, s, p):
+    for i in range(len(dst)):
+        dst[i] = s * p[i] * dst[i]
+
+
+@_jit
+def product_alone(dst, s, p, second):
+    for i in range(len(dst)):
+        dst[i] = s * p[i] * second[i]
+
+
+@_jit
+def product_into(dst, s1, s2, p, second):
+    for i in range(len(dst)):
+        dst[i] = s1 * dst[i] + s2 * p[i] * second[i]
+
+
+@_jit
+def product_onto(dst, s1, first, s2, p):
+    for i in range(len(dst)):
+        dst[i] = s1 * first[i] + s2 * p[i] * dst[i]
+
+
+@_jit
+def product(dst, s1, first, s2, p, second):
+    for i in range(len(dst)):
+        dst[i] = s1 * first[i] + s2 * p[i] * second[i]
+
+
+@_jit
+def columns(dst, s1, first, s2, p, second):
+    n, m = dst.shape
+    for i in range(n):
+        w = s2 * p[i]
+        for k in range(m):
+            dst[i, k] = s1 * first[i, k] + w * second[i, k]
+
+
+@_jit
+def scatter_add(places, values, vector):
+    for i in range(len(places)):
+        vector[places[i]] += values[i]
+
+
+@_jit
+def scatter_add_columns(places, values, vector):
+    for i in range(len(places)):
+        for k in range(values.shape[1]):
+            vector[places[i], k] += values[i, k]

@@ -1,0 +1,248 @@
+"""Structured substitution: both triangular solves straight on the tape, nothing assembled.
+
+    (I - L) ydot = xdot        tangent    ydot[result] = sum_k p_k ydot[operand k], first statement first
+    (I - L)^T lam = ybar       adjoint    lam[operand k] += p_k lam[result], last statement first
+
+The tape is planned once a direction (`sweep_plan`): what remains is a list of array operations on one workspace.  Where
+operands are affine no index is read, partials are taken by reference, and all right-hand sides go through together.
+Over several ranks the operations of a superstep alternate with halo exchanges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from ..errors import InputError
+from ..evaluate import Point
+from ..kernels import scalar, stream
+from ..partials import Other, Partials, coefficient
+from ..partition.local import LocalTape
+from ..strided import ITEM, accumulate, core_view, one_to_one
+from ..tape import Indexed
+from . import sweep_plan as ops
+
+Call = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+class Sweep:
+    """Solves with the tape at a point; `tangent`, `adjoint` are collective on the communicator.
+
+    keep: store the partials that rules compute (not those by reference), for many solves at one point.
+    """
+
+    def __init__(self, local: LocalTape, point: Point, comm: MPI.Comm, keep: bool = False) -> None:
+        self.local, self.comm = local, comm
+        self._point, self._partials = point, Partials(point, keep)
+        self._plans: dict[str, ops.Plan] = {}
+        self._programs: dict[str, tuple[tuple[int, ...], list[Call]]] = {}  # direction: (columns, calls bound for them)
+        self._workspace = np.empty(0)
+        self._seed: Any = None
+
+    @property
+    def memory(self) -> int:
+        """Bytes held for solves: workspace and kept partials."""
+        return self._workspace.nbytes + self._partials.nbytes
+
+    def tangent(self, xdot: np.ndarray) -> np.ndarray:
+        """xdot (n_in,) or (n_in, m) at local.inputs -> ydot at local.outputs, (n_out,) or (n_out, m).  Collective."""
+        return self._solve("tangent", xdot, len(self.local.inputs.ids), len(self.local.outputs.ids))
+
+    def adjoint(self, ybar: np.ndarray) -> np.ndarray:
+        """ybar (n_out,) or (n_out, m) at local.outputs -> xbar at local.inputs, (n_in,) or (n_in, m).  Collective."""
+        return self._solve("adjoint", ybar, len(self.local.outputs.ids), len(self.local.inputs.ids))
+
+    def refresh(self, point: Point) -> None:
+        """Solve at another point of the same tape from now on."""
+        if point.values is not self._point.values:
+            self._programs.clear()  # their calls hold views of the old values
+        self._point = point
+        self._partials.refresh(point)
+
+    def close(self) -> None:
+        """Free the workspace."""
+        self._programs.clear()
+        self._plans.clear()
+        self._workspace = np.empty(0)
+
+    def _solve(self, direction: str, seed: np.ndarray, n_in: int, n_out: int) -> np.ndarray:
+        seed = np.asarray(seed, dtype=np.float64)
+        if seed.ndim not in (1, 2) or len(seed) != n_in:
+            raise InputError(f"the {direction}'s seed has shape {seed.shape}; this rank wants ({n_in},) or ({n_in}, m)")
+        plan = self._plans.get(direction)
+        if plan is None:
+            make = ops.plan_tangent if direction == "tangent" else ops.plan_adjoint
+            plan = self._plans[direction] = make(self.local)
+        tail = seed.shape[1:]
+        result = np.zeros((n_out, *tail))
+        if 0 in tail:
+            return result
+        W = self._view(plan.rows, tail)
+        if self._programs.get(direction, (None,))[0] != tail:
+            self._programs[direction] = (tail, self._bind(plan, W, direction == "tangent"))
+        self._seed = seed
+        with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a warning
+            for function, arguments in self._programs[direction][1]:
+                function(*arguments)
+        self._seed = None
+        for where, places, scale in plan.results:
+            if places is not None:
+                result[where] = W[places]
+                if scale != 1.0:
+                    result[where] *= scale
+        return result
+
+    def _view(self, rows: int, tail: tuple[int, ...]) -> np.ndarray:
+        """The workspace as (rows,) or (rows, m), larger memory if need be."""
+        size = rows * int(np.prod(tail, dtype=np.int64))
+        if self._workspace.size < size:
+            self._workspace = np.empty(size)
+            self._programs.clear()  # their calls hold views of the old workspace
+        return self._workspace[:size].reshape((rows, *tail))
+
+    # -- from a plan to calls
+
+    def _bind(self, plan: ops.Plan, W: np.ndarray, forward: bool) -> list[Call]:
+        bind = {ops.Zero: self._zero, ops.Linear: self._linear, ops.Product: self._product, ops.Strided: self._strided,
+                ops.Scatter: self._scatter, ops.Gather: self._gather, ops.Scan: self._scan, ops.Lines: self._lines,
+                ops.Halo: self._halo, ops.Seed: self._enter}
+        return [bind[type(op)](op, W, forward) for op in plan.operations]
+
+    def _zero(self, op: ops.Zero, W: np.ndarray, forward: bool) -> Call:
+        return W[op.start : op.stop].fill, (0.0,)
+
+    def _enter(self, op: ops.Seed, W: np.ndarray, forward: bool) -> Call:
+        def enter() -> None:
+            values = self._seed[op.where]
+            if not op.add:
+                W[op.places] = values
+            elif isinstance(op.places, slice):
+                W[op.places] += values
+            else:
+                np.add.at(W, op.places, values)
+        return enter, ()
+
+    def _linear(self, op: ops.Linear, W: np.ndarray, forward: bool) -> Call:
+        flat, m = (W, 1) if W.ndim == 1 else (W.reshape(-1), W.shape[1])
+        dst, first, second = self._three(op, flat, m)
+        return stream.linear, (dst, op.s1, first, op.s2, second)
+
+    @staticmethod
+    def _three(op: Any, W: np.ndarray, m: int = 1) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Views of dst, first and second; the same object where they coincide."""
+        n = op.n * m
+        dst = W[op.dst * m : op.dst * m + n]
+        first = None if op.first < 0 else dst if op.first == op.dst else W[op.first * m : op.first * m + n]
+        second = dst if op.second == op.dst else W[op.second * m : op.second * m + n]
+        return dst, first, second
+
+    def _product(self, op: ops.Product, W: np.ndarray, forward: bool) -> Call:
+        dst, first, second = self._three(op, W)
+        shape = self.local.items[op.item].shape
+        fetch, p = self._partial(op.item, op.k)
+        if p is not None and p.shape == shape and p.flags.c_contiguous:
+            p = p.reshape(-1)
+            return (stream.product if W.ndim == 1 else stream.columns), (dst, op.s1, first, op.s2, p, second)
+
+        def product() -> None:
+            p = np.broadcast_to(fetch(), shape).reshape(-1)
+            (stream.product if W.ndim == 1 else stream.columns)(dst, op.s1, first, op.s2, p, second)
+        return product, ()
+
+    def _partial(self, i: int, k: int) -> tuple[Callable[[], np.ndarray], np.ndarray | None]:
+        """How to get a partial when it is wanted, and the array itself if it is a view that stays valid."""
+        item = self.local.items[i]
+        what = coefficient(item, k)
+        if isinstance(what, Other) and type(item.operands[what.index]) is not Indexed:
+            p = np.asarray(self._partials.array(i, k), dtype=np.float64)
+            return (lambda: p), p
+        array = self._partials.array
+        return (lambda: np.asarray(array(i, k), dtype=np.float64)), None
+
+    def _strided(self, op: ops.Strided, W: np.ndarray, forward: bool) -> Call:
+        dst = core_view(W, op.dst, op.shape, op.dst_strides)
+        src = core_view(W, op.src, op.shape, op.src_strides)
+        add = _accumulate_overlapping if op.overlapping else accumulate
+        if op.item < 0:
+            return add, (dst, src, 1.0, op.shape, op.scale, op.write)
+        fetch, p = self._partial(op.item, op.k)
+        if p is not None:
+            return add, (dst, src, _with_columns(p, W, op.shape), op.shape, op.scale, op.write)
+
+        def term() -> None:
+            add(dst, src, _with_columns(fetch(), W, op.shape), op.shape, op.scale, op.write)
+        return term, ()
+
+    def _scatter(self, op: ops.Scatter, W: np.ndarray, forward: bool) -> Call:
+        src = core_view(W, op.src, op.shape, op.src_strides)
+        places = op.places.reshape(-1)
+        full = (*op.shape, *W.shape[1:])
+        fetch = self._partial(op.item, op.k)[0] if op.item >= 0 else None
+
+        def scatter() -> None:
+            values = src * op.scale
+            if fetch is not None:
+                values = values * _with_columns(fetch(), W, op.shape)
+            values = np.broadcast_to(values, full).reshape((len(places), *W.shape[1:]))
+            stream.scatter_add(places, values, W)
+        return scatter, ()
+
+    def _gather(self, op: ops.Gather, W: np.ndarray, forward: bool) -> Call:
+        dst = core_view(W, op.dst, op.shape, op.dst_strides)
+        fetch = self._partial(op.item, op.k)[0] if op.item >= 0 else None
+
+        def gather() -> None:
+            p = 1.0 if fetch is None else _with_columns(fetch(), W, op.shape)
+            accumulate(dst, W[op.places], p, op.shape, op.scale)
+        return gather, ()
+
+    def _scan(self, op: ops.Scan, W: np.ndarray, forward: bool) -> Call:
+        view = core_view(W, op.at, op.shape, op.strides)
+        axis = len(op.shape) - 1
+        if op.reverse:
+            view = np.flip(view, axis)
+        return _cumulate, (view, axis)
+
+    def _lines(self, op: ops.Lines, W: np.ndarray, forward: bool) -> Call:
+        item = self.local.items[op.item]
+        first = self.local.blocks[item.block].first
+        loop = scalar.run_tangent if forward else scalar.run_adjoint
+        return loop, (item, first, self._point.values.flat, op.ta, op.tb, op.base, W)
+
+    def _halo(self, op: ops.Halo, W: np.ndarray, forward: bool) -> Call:
+        return (op.exchange.forward if forward else op.exchange.reverse), (self.comm, W)
+
+
+def _with_columns(p: np.ndarray, W: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """p over `shape`, with a trailing axis of length 1 if the workspace has columns."""
+    if p.ndim < len(shape):
+        p = p.reshape((1,) * (len(shape) - p.ndim) + p.shape)
+    return p if W.ndim == 1 else p[..., None]
+
+
+def _cumulate(view: np.ndarray, axis: int) -> None:
+    np.cumsum(view, axis=axis, out=view)
+
+
+def _accumulate_overlapping(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: tuple[int, ...],
+                            scale: float, write: bool) -> None:
+    """`accumulate` where dst meets elements twice (sliding windows): one index of the shortest axis after another.
+
+    Adding over an axis whose neighbours are other axes' elements one at a time makes the rest one to one.
+    """
+    columns = dst.shape[len(shape):]
+    item = ITEM * int(np.prod(columns, dtype=np.int64))
+    strides = tuple(s // item for s in dst.strides[: len(shape)])
+    if one_to_one(dst.shape[: len(shape)], strides):
+        accumulate(dst, src, p, shape, scale, write)
+        return
+    axis = min((n, k) for k, n in enumerate(dst.shape[: len(shape)]) if n > 1)[1]
+    for i in range(shape[axis]):
+        def cut(x: Any, i: int = i) -> Any:
+            if not isinstance(x, np.ndarray) or x.shape[axis] == 1:
+                return x
+            return x[(slice(None),) * axis + (slice(i, i + 1),)]
+        _accumulate_overlapping(cut(dst), cut(src), cut(p), (*shape[:axis], 1, *shape[axis + 1 :]), scale, False)

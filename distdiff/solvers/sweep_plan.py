@@ -1,0 +1,553 @@
+"""Planning a sweep: which memory every block's tangent or adjoint lives in, and the operations in order.
+
+The plan is made once from the tape's structure; running it at any point, for any number of right-hand sides, touches no
+statement again.  Both directions are made of one kind of step, a *term*
+
+    dst += scale * p * src
+
+with dst an operand and src the statement's result (adjoint), or the other way round (tangent).  Blocks live in *slots* of
+one workspace, from their first term to their last reading, and freed slots are taken again at once, so the working set is
+the live width of the program and stays in cache.  Three things keep terms from becoming passes over memory:
+
+- *lazy multiples*: where dst and src are whole blocks in the same order and p is constant, dst is only noted down as
+  a multiple of src's slot.  Chains of scalings, copies, sums and differences cost nothing until something is added;
+- *first touch*: what is known to be untouched (`gaps`) is written instead of zeroed and added to;
+- *in place*: the last term that reads a dying slot takes the slot over.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..evaluate import pieces
+from ..kernels import scalar
+from ..partials import coefficient
+from ..partition.local import Exchange, LocalTape
+from ..strided import interval, one_to_one
+from ..tape import Affine, Const, Indexed, ScalarRun, Statement
+
+SAFE = (1e-100, 1e100)  # lazy factors: their products must not overflow or vanish before they meet a number
+
+
+class Slot:
+    """A stretch of the workspace; `refs` blocks are multiples of it."""
+
+    __slots__ = ("offset", "refs", "size")
+
+    def __init__(self, offset: int, size: int) -> None:
+        self.offset, self.size, self.refs = offset, size, 1
+
+
+class State:
+    """A block's vector: scale * slot, zero in `gaps` (intervals never written), which only an unshared slot has."""
+
+    __slots__ = ("gaps", "scale", "slot")
+
+    def __init__(self, slot: Slot, scale: float, gaps: list[tuple[int, int]]) -> None:
+        self.slot, self.scale, self.gaps = slot, scale, gaps
+
+
+# -- the operations of a plan; places are rows of the workspace W
+
+
+class Zero(NamedTuple):
+    """W[start:stop] = 0."""
+
+    start: int
+    stop: int
+
+
+class Linear(NamedTuple):
+    """W[dst:dst+n] = s1 W[first:first+n] + s2 W[second:second+n]; first -1: no such term."""
+
+    dst: int
+    n: int
+    s1: float
+    first: int
+    s2: float
+    second: int
+
+
+class Product(NamedTuple):
+    """W[dst:dst+n] = s1 W[first:first+n] + s2 p W[second:second+n], p the partial of item for operand k."""
+
+    dst: int
+    n: int
+    s1: float
+    first: int
+    s2: float
+    second: int
+    item: int
+    k: int
+
+
+class Strided(NamedTuple):
+    """dst (+)= scale p src over an iteration space, dst and src affine in W; p = 1 if item is -1."""
+
+    dst: int
+    dst_strides: tuple[int, ...]
+    src: int
+    src_strides: tuple[int, ...]
+    shape: tuple[int, ...]
+    scale: float
+    item: int
+    k: int
+    write: bool
+    overlapping: bool
+
+
+class Scatter(NamedTuple):
+    """W[places[k]] += scale p[k] src[k], places may repeat."""
+
+    places: np.ndarray
+    src: int
+    src_strides: tuple[int, ...]
+    shape: tuple[int, ...]
+    scale: float
+    item: int
+    k: int
+
+
+class Gather(NamedTuple):
+    """dst += scale p[k] W[places[k]]."""
+
+    dst: int
+    dst_strides: tuple[int, ...]
+    places: np.ndarray
+    shape: tuple[int, ...]
+    scale: float
+    item: int
+    k: int
+
+
+class Scan(NamedTuple):
+    """Cumulative sums along the last axis: t = W[src]; t[..., i] += t[..., i-1] (reverse: from the end); W[src] = t."""
+
+    at: int
+    strides: tuple[int, ...]
+    shape: tuple[int, ...]
+    reverse: bool
+
+
+class Lines(NamedTuple):
+    """A scalar run; its line i is at base + i, its operands at ta[i], tb[i]."""
+
+    item: int
+    ta: np.ndarray
+    tb: np.ndarray
+    base: int
+
+
+class Halo(NamedTuple):
+    """An exchange, its ids turned into places of W."""
+
+    exchange: Exchange
+
+
+class Seed(NamedTuple):
+    """W[places] = seed[where], or += (then places may repeat)."""
+
+    where: slice | np.ndarray
+    places: slice | np.ndarray
+    add: bool
+
+
+class Result(NamedTuple):
+    """result[where] = scale * W[places]; zero if places is None."""
+
+    where: slice | np.ndarray
+    places: slice | np.ndarray | None
+    scale: float
+
+
+class Plan(NamedTuple):
+    """Operations, then results; `rows` of workspace, `moved` of them written in all."""
+
+    operations: list[Any]
+    results: list[Result]
+    rows: int
+    moved: int
+
+
+def plan_adjoint(local: LocalTape) -> Plan:
+    """lam[operand] += p lam[result], last statement first: from ybar at the outputs to xbar at the inputs."""
+    return _Planner(local, forward=False).adjoint()
+
+
+def plan_tangent(local: LocalTape) -> Plan:
+    """ydot[result] = sum p ydot[operand], first statement first: from xdot at the inputs to ydot at the outputs."""
+    return _Planner(local, forward=True).tangent()
+
+
+class _Planner:
+    def __init__(self, local: LocalTape, forward: bool) -> None:
+        self.local, self.blocks, self.forward = local, local.blocks, forward
+        self.ops: list[Any] = []
+        self.states: list[State | None] = [None] * len(local.blocks)
+        self.free: dict[int, list[int]] = {}
+        self.rows = self.moved = 0
+        self.full = [i for i, b in enumerate(local.blocks) if b.size]
+        self.firsts = np.array([local.blocks[i].first for i in self.full], dtype=np.int64)
+        lines = sum(len(item.op) for item in local.items if type(item) is ScalarRun)
+        self.fixed = 2 * lines > local.n_nodes
+        if self.fixed:  # scalar code: every node keeps its number, so that ids need no translation
+            self.rows = local.n_nodes
+            self.ops.append(Zero(0, self.rows))
+            self.states = [State(Slot(b.first, b.size), 1.0, []) for b in local.blocks]
+
+    # -- memory
+
+    def alloc(self, n: int) -> Slot:
+        same = self.free.get(n)
+        if same:
+            return Slot(same.pop(), n)
+        larger = [size for size, offsets in self.free.items() if size > n and offsets]
+        if larger:
+            size = min(larger)
+            offset = self.free[size].pop()
+            self.free.setdefault(size - n, []).append(offset + n)
+            return Slot(offset, n)
+        self.rows += n
+        return Slot(self.rows - n, n)
+
+    def drop(self, b: int) -> None:
+        """Block b is not needed any more."""
+        state = self.states[b]
+        if state is None or self.fixed:
+            return
+        self.states[b] = None
+        self._unref(state.slot)
+
+    def _unref(self, slot: Slot) -> None:
+        slot.refs -= 1
+        if not slot.refs:
+            self.free.setdefault(slot.size, []).append(slot.offset)
+
+    def own(self, b: int) -> State:
+        """Block b's state, in a slot of its own, scale 1 (gaps may remain)."""
+        state = self.states[b]
+        if state is None:
+            n = self.blocks[b].size
+            state = self.states[b] = State(self.alloc(n), 1.0, [(0, n)] if n else [])
+        elif state.slot.refs > 1:
+            slot = self.alloc(state.slot.size)
+            self.linear(slot.offset, slot.size, 0.0, -1, state.scale, state.slot.offset)
+            self._unref(state.slot)
+            state.slot, state.scale = slot, 1.0
+        elif state.scale != 1.0:
+            self.linear(state.slot.offset, state.slot.size, 0.0, -1, state.scale, state.slot.offset)
+            state.scale = 1.0
+        return state
+
+    def fill(self, b: int) -> State | None:
+        """Write the zeros that block b's gaps stand for."""
+        state = self.states[b]
+        if state is not None and state.gaps:
+            for lo, hi in state.gaps:
+                self.ops.append(Zero(state.slot.offset + lo, state.slot.offset + hi))
+                self.moved += hi - lo
+            state.gaps = []
+        return state
+
+    def touch(self, b: int, span: tuple[int, int]) -> bool:
+        """Claim an interval of an owned block; True if it is still untouched, so that it may be written."""
+        state = self.states[b]
+        lo, hi = span
+        for i, (start, stop) in enumerate(state.gaps):
+            if start <= lo and hi <= stop:
+                del state.gaps[i]
+                if start < lo:
+                    insort(state.gaps, (start, lo))
+                if hi < stop:
+                    insort(state.gaps, (hi, stop))
+                return True
+        if any(start < hi and lo < stop for start, stop in state.gaps):
+            self.fill(b)
+        return False
+
+    # -- terms
+
+    def linear(self, dst: int, n: int, s1: float, first: int, s2: float, second: int) -> None:
+        self.ops.append(Linear(dst, n, s1, first, s2, second))
+        self.moved += n
+
+    def term(self, i: int, k: int, what: Any, dst: Affine, src: Affine, shape: tuple[int, ...], last: bool) -> None:
+        """dst += p * src, p the partial `what` of statement i for operand k; `last`: src's block ends here."""
+        b, state = dst.block, self.states[src.block]
+        constant = isinstance(what, float)
+        scale = state.scale * what if constant else state.scale
+        spans = interval(dst, shape), interval(src, shape)
+        n = self.blocks[b].size
+        if spans[0] == (0, n) and spans[1] == (0, self.blocks[src.block].size) and b != src.block:
+            self._whole(i, k, constant, b, state, scale, last)
+            return
+        owned = self.own(b)
+        base = owned.slot.offset
+        source = self.states[src.block].slot.offset + src.offset
+        if spans[0] is not None and spans[1] is not None:
+            m = spans[0][1] - spans[0][0]
+            at = base + dst.offset
+            old = -1 if self.touch(b, spans[0]) else at
+            if constant:
+                self.linear(at, m, 1.0, old, scale, source)
+            else:
+                self.ops.append(Product(at, m, 1.0, old, scale, source, i, k))
+                self.moved += m
+            return
+        injective = one_to_one(shape, dst.strides)
+        covers = injective and prod(m for m, s in zip(shape, dst.strides) if s) == n
+        if covers or spans[0] is not None:
+            write = self.touch(b, spans[0] or (0, n))
+        else:
+            self.fill(b)
+            write = False
+        if constant:
+            i = -1
+        self.ops.append(Strided(base + dst.offset, dst.strides, source, src.strides, shape, scale, i, k, write,
+                                not injective))
+        self.moved += prod(shape)
+
+    def _whole(self, i: int, k: int, constant: bool, b: int, state: State, scale: float, last: bool) -> None:
+        """The term between two whole blocks in the same order."""
+        slot, old = state.slot, self.states[b]
+        if old is not None:
+            self.fill(b)
+            if constant and old.slot is slot:
+                total = old.scale + scale
+                if total == 0.0 or SAFE[0] < abs(total) < SAFE[1]:
+                    old.scale = total
+                    return
+        elif constant and SAFE[0] < abs(scale) < SAFE[1]:
+            slot.refs += 1
+            self.states[b] = State(slot, scale, [])
+            return
+        if old is not None and old.slot.refs == 1:
+            target = old.slot
+        elif last and slot.refs == 1:
+            target = slot
+            slot.refs += 1
+        else:
+            target = self.alloc(slot.size)
+        s1, first = (old.scale, old.slot.offset) if old is not None else (0.0, -1)
+        if constant:
+            self.linear(target.offset, slot.size, s1, first, scale, slot.offset)
+        else:
+            self.ops.append(Product(target.offset, slot.size, s1, first, scale, slot.offset, i, k))
+            self.moved += slot.size
+        if old is not None and old.slot is not target:
+            self._unref(old.slot)
+        self.states[b] = State(target, 1.0, [])
+        if target is slot:  # what src was is overwritten; only its release follows
+            state.gaps = []
+
+    def places(self, ids: np.ndarray) -> np.ndarray:
+        """Node ids as rows of the workspace; their blocks must be owned."""
+        if self.fixed:
+            return ids
+        shift = np.array([0 if self.states[b] is None else self.states[b].slot.offset - self.blocks[b].first
+                          for b in self.full], dtype=np.int64)
+        return ids + shift[np.searchsorted(self.firsts, ids, side="right") - 1]
+
+    def blocks_of(self, ids: np.ndarray) -> list[int]:
+        """Blocks that a list of nodes touches."""
+        if not ids.size:
+            return []
+        owner = np.searchsorted(self.firsts, np.ravel(ids), side="right") - 1
+        return [self.full[j] for j in np.unique(owner)]
+
+    def claim(self, blocks: list[int]) -> None:
+        for b in blocks:
+            self.own(b)
+            self.fill(b)
+
+    # -- statements
+
+    def statement(self, i: int, item: Statement, last: bool) -> None:
+        """All terms of a statement; `last`: in the adjoint, the result's block ends here."""
+        if 0 in item.shape:
+            return
+        out, shape, b = item.out, item.shape, item.out.block
+        active = [(k, what) for k, what in enumerate(coefficient(item, k) for k in range(len(item.operands)))
+                  if what is not None]
+        if self.forward:
+            active = [(k, what) for k, what in active if self._carries(item.operands[k])]
+        elif self.states[b] is None:
+            return
+        if not active:
+            return
+        if item.op.kind == "scan" and not self.forward:
+            self.claim([b])
+            self.ops.append(Scan(self.states[b].slot.offset + out.offset, out.strides, shape, True))
+            self.moved += prod(shape)
+        for n, (k, what) in enumerate(active):
+            ref = item.operands[k]
+            if type(ref) is Indexed:
+                self.indexed(i, k, what, ref, out, shape)
+                continue
+            dst, src = (out, ref) if self.forward else (ref, out)
+            if dst.block == src.block:
+                self.own(b)
+            self.fill(src.block)
+            self.term(i, k, what, dst, src, shape, last and n == len(active) - 1)
+        if item.op.kind == "scan" and self.forward:
+            self.claim([b])
+            self.ops.append(Scan(self.states[b].slot.offset + out.offset, out.strides, shape, False))
+            self.moved += prod(shape)
+
+    def _carries(self, ref: Any) -> bool:
+        """Whether a tangent has come to an operand at all."""
+        if type(ref) is Affine:
+            return self.states[ref.block] is not None
+        return any(self.states[b] is not None for b in self.blocks_of(ref.ids))
+
+    def indexed(self, i: int, k: int, what: Any, ref: Indexed, out: Affine, shape: tuple[int, ...]) -> None:
+        touched = self.blocks_of(ref.ids)
+        scale = what if isinstance(what, float) else 1.0
+        item = -1 if isinstance(what, float) else i
+        self.claim(touched)
+        self.claim([out.block])
+        at = self.states[out.block].slot.offset + out.offset
+        places = self.places(ref.ids)
+        if self.forward:
+            self.ops.append(Gather(at, out.strides, places, shape, scale, item, k))
+        else:
+            self.ops.append(Scatter(places, at, out.strides, shape, scale, item, k))
+        self.moved += prod(shape)
+
+    def run(self, i: int, item: ScalarRun) -> None:
+        b = item.block
+        if not len(item.op) or (not self.forward and self.states[b] is None):
+            return
+        if self.fixed:
+            self.ops.append(Lines(i, item.a, item.b, self.blocks[b].first))
+        else:
+            use_a, use_b = scalar.active(item)
+            self.claim([*self.blocks_of(item.a[use_a]), *self.blocks_of(item.b[use_b]), b])
+            ta, tb = np.zeros_like(item.a), np.zeros_like(item.b)
+            base = self.states[b].slot.offset
+            ta[use_a], tb[use_b] = self.places(item.a[use_a]), self.places(item.b[use_b])
+            # operands without a derivative get a zero added: to the line itself, where nothing reads it any more
+            for t, used in ((ta, use_a), (tb, use_b)):
+                t[~used] = base + np.flatnonzero(~used)
+            self.ops.append(Lines(i, ta, tb, base))
+        self.moved += 2 * len(item.op)
+
+    def halo(self, exchange: Exchange) -> None:
+        if not exchange.sends and not exchange.recvs:
+            return
+        for _, ids in (*exchange.sends, *exchange.recvs):
+            self.claim(self.blocks_of(ids))
+        self.ops.append(Halo(Exchange(sends=[(r, self.places(ids)) for r, ids in exchange.sends],
+                                      recvs=[(r, self.places(ids)) for r, ids in exchange.recvs])))
+
+    # -- directions
+
+    def events(self) -> list[tuple[str, int]]:
+        """Items and exchanges in forward order: ("item", i) or ("halo", step)."""
+        order: list[tuple[str, int]] = []
+        for s, step in enumerate(self.local.steps):
+            order += [("item", i) for i in range(step.start, step.stop)]
+            order.append(("halo", s))
+        return order
+
+    def _exchanged(self, step: int) -> list[int]:
+        exchange = self.local.steps[step].exchange
+        return [b for _, ids in (*exchange.sends, *exchange.recvs) for b in self.blocks_of(ids)]
+
+    def adjoint(self) -> Plan:
+        local, events = self.local, self.events()
+        first = [-1] * len(self.blocks)  # event that first defines (part of) a block: its adjoint ends there
+        for e in range(len(events) - 1, -1, -1):
+            kind, i = events[e]
+            if kind == "item":
+                item = local.items[i]
+                first[item.block if type(item) is ScalarRun else item.out.block] = e
+            else:
+                for _, ids in local.steps[i].exchange.recvs:
+                    for b in self.blocks_of(ids):
+                        first[b] = e
+        for b in self.blocks_of(local.inputs.ids):
+            first[b] = -1
+        self.seed(local.outputs.ids)
+        for e in range(len(events) - 1, -1, -1):
+            kind, i = events[e]
+            if kind == "halo":
+                self.halo(local.steps[i].exchange)
+                for b in self._exchanged(i):
+                    if first[b] == e:
+                        self.drop(b)
+                continue
+            item = local.items[i]
+            if type(item) is ScalarRun:
+                self.run(i, item)
+                b = item.block
+            else:
+                b = item.out.block
+                self.statement(i, item, first[b] == e)
+            if first[b] == e:
+                self.drop(b)
+        return Plan(self.ops, self.results(local.inputs.ids), self.rows, self.moved)
+
+    def tangent(self) -> Plan:
+        local, events = self.local, self.events()
+        ends: list[list[int]] = [[] for _ in events]  # blocks that are read last (or never, after they were made)
+        seen = set(self.blocks_of(local.outputs.ids))
+        for e in range(len(events) - 1, -1, -1):
+            kind, i = events[e]
+            used = self._exchanged(i) if kind == "halo" else self._used(local.items[i])
+            for b in used:
+                if b not in seen:
+                    seen.add(b)
+                    ends[e].append(b)
+        self.seed(local.inputs.ids)
+        for e, (kind, i) in enumerate(events):
+            if kind == "halo":
+                self.halo(local.steps[i].exchange)
+            elif type(local.items[i]) is ScalarRun:
+                self.run(i, local.items[i])
+            else:
+                self.statement(i, local.items[i], False)
+            for b in ends[e]:
+                self.drop(b)
+        return Plan(self.ops, self.results(local.outputs.ids), self.rows, self.moved)
+
+    def _used(self, item: Any) -> list[int]:
+        """Blocks that an item reads or writes."""
+        if type(item) is ScalarRun:
+            if self.fixed:
+                return []
+            use_a, use_b = scalar.active(item)
+            return [*self.blocks_of(item.a[use_a]), *self.blocks_of(item.b[use_b]), item.block]
+        used = [item.out.block]
+        for ref in item.operands:
+            if type(ref) is Affine:
+                used.append(ref.block)
+            elif type(ref) is not Const:
+                used += self.blocks_of(ref.ids)
+        return used
+
+    def seed(self, ids: np.ndarray) -> None:
+        """The right-hand side enters at these nodes (a node may come up twice: an array returned twice)."""
+        for b, where, places in pieces(ids, self.blocks):
+            offset = self.own(b).slot.offset
+            write = isinstance(places, slice) and self.touch(b, (places.start, places.stop))
+            if not write:
+                self.fill(b)
+            self.ops.append(Seed(where, _shifted(places, offset), not write))
+
+    def results(self, ids: np.ndarray) -> list[Result]:
+        """The solution is read off at these nodes."""
+        results = []
+        for b, where, places in pieces(ids, self.blocks):
+            state = self.fill(b)
+            results.append(Result(where, None, 0.0) if state is None else
+                           Result(where, _shifted(places, state.slot.offset), state.scale))
+        return results
+
+
+def _shifted(places: slice | np.ndarray, offset: int) -> slice | np.ndarray:
+    return slice(places.start + offset, places.stop + offset) if isinstance(places, slice) else places + offset

@@ -1,0 +1,217 @@
+"""The structured sweeps against dense solves with the independent interpreter's matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mpi4py import MPI
+from random_tapes import random_tape
+from tape_oracle import jacobian
+from test_evaluate import build
+
+from distdiff.errors import InputError
+from distdiff.evaluate import evaluate
+from distdiff.kernels import scalar, stream
+from distdiff.ops import ADD, BY_NAME, COPY, MULTIPLY, SUBTRACT
+from distdiff.partition.local import whole
+from distdiff.solvers.sweep import Sweep
+from distdiff.solvers.sweep_plan import plan_adjoint, plan_tangent
+from distdiff.tape import Affine, Const, Indexed, Leaf, Statement
+
+ALONE = MPI.COMM_SELF
+
+
+@pytest.fixture(params=["plain", "compiled"])
+def mode(request, monkeypatch):
+    """Small work in NumPy and Python, large work compiled: both ways must give the same."""
+    for loops in (scalar._Loops, stream._Loops):
+        monkeypatch.setattr(loops, "spent", 10**12 if request.param == "compiled" else -(10**12))
+        if request.param == "plain":
+            monkeypatch.setattr(loops, "module", None)
+    return request.param
+
+
+def check(tape, x, keep=False, tolerance=1e-9):
+    """Both directions at two points, one and three columns."""
+    local, rng = whole(tape), np.random.default_rng(0)
+    point = evaluate(local, x, ALONE)
+    sweep = Sweep(local, point, ALONE, keep=keep)
+    for k in range(2):
+        J = jacobian(tape, x)
+        if not np.isfinite(J).all() or abs(J).max(initial=0.0) > 1e10:
+            return
+        J = J[local.outputs.positions]
+        scale = max(1.0, abs(J).max(initial=0.0))
+        for tail in ((), (3,), (1,), (0,)):
+            v = rng.normal(size=(J.shape[1], *tail))
+            np.testing.assert_allclose(sweep.tangent(v), J @ v, rtol=tolerance, atol=tolerance * scale)
+            w = rng.normal(size=(J.shape[0], *tail))
+            for _ in range(2):
+                np.testing.assert_allclose(sweep.adjoint(w), J.T @ w, rtol=tolerance, atol=tolerance * scale)
+        x = x * 1.05 + 0.01
+        sweep.refresh(evaluate(local, x, ALONE, values=point.values if k else None))
+
+
+@given(st.integers(0, 10**6), st.booleans())
+def test_random_programs(mode, seed, keep):
+    check(*random_tape(seed), keep=keep)
+
+
+@given(st.integers(0, 10**6))
+def test_random_array_programs(mode, seed):
+    check(*random_tape(seed, scalars=False, indexed=False, size=16))
+
+
+def whole_block(b):
+    return Affine(b, 0, (1,))
+
+
+def test_repeated_operands_add_up(mode):
+    n = 5
+    tape = build((n,), (n,), (n,))
+    tape.items += [Statement(MULTIPLY, (n,), whole_block(1), (whole_block(0), whole_block(0))),
+                   Statement(SUBTRACT, (n,), whole_block(2), (whole_block(1), whole_block(1)))]
+    check(tape, np.arange(1.0, 6.0))
+    tape.items[1] = Statement(ADD, (n,), whole_block(2), (whole_block(1), whole_block(1)))
+    check(tape, np.arange(1.0, 6.0))
+
+
+def test_periodic_shift_in_two_boxes(mode):
+    n = 6
+    tape = build((n,), (n,), (n,))
+    tape.items += [Statement(COPY, (1,), Affine(1, 0, (1,)), (Affine(0, n - 1, (1,)),)),
+                   Statement(COPY, (n - 1,), Affine(1, 1, (1,)), (Affine(0, 0, (1,)),)),
+                   Statement(MULTIPLY, (n,), whole_block(2), (whole_block(1), whole_block(0)))]
+    check(tape, np.linspace(0.5, 1.5, n))
+
+
+def test_a_box_may_read_another_box_of_its_block(mode):
+    """y_0 = x_0, y_{1,2} = 2 y_0, 2 y_0 + ..., as a recurrence written into one array would."""
+    tape = build((2,), (4,))
+    tape.items += [Statement(COPY, (2,), Affine(1, 0, (1,)), (whole_block(0),)),
+                   Statement(MULTIPLY, (2,), Affine(1, 2, (1,)), (Affine(1, 0, (1,)), Affine(1, 1, (-1,))))]
+    local, x = whole(tape), np.array([1.5, -0.5])
+    sweep = Sweep(local, evaluate(local, x, ALONE), ALONE)
+    J = np.array([[1, 0], [0, 1], [x[1], x[0]], [x[1], x[0]]])
+    np.testing.assert_allclose(sweep.tangent(np.eye(2)), J)
+    np.testing.assert_allclose(sweep.adjoint(np.eye(4)), J.T)
+
+
+def test_sliding_windows(mode):
+    """Overlapping operands: y_i = sum_j x_{i+j}^2 c_j, and a product of windows."""
+    n, w = 7, 3
+    tape = build((n,), (n - w + 1,), (n - w + 1, w))
+    shape = (n - w + 1, w)
+    c = np.broadcast_to(np.array([1.0, -2.0, 0.5]), shape)
+    window = Affine(0, 0, (1, 1))
+    tape.items += [Statement(MULTIPLY, shape, Affine(1, 0, (1, 0)), (window, Const(c))),
+                   Statement(MULTIPLY, shape, Affine(2, 0, (w, 1)), (window, Affine(1, 0, (1, 0))))]
+    check(tape, np.linspace(0.5, 1.5, n))
+
+
+def test_indices_that_repeat(mode):
+    tape = build((3,), (5,), (2, 2))
+    tape.items += [Statement(BY_NAME["square"], (5,), Affine(1, 0, (1,)), (Indexed(np.array([0, 2, 2, 1, 2])),)),
+                   Statement(MULTIPLY, (2, 2), Affine(2, 0, (2, 1)),
+                             (Indexed(np.array([[3, 3], [0, 7]])), Affine(1, 1, (1, 1))))]
+    check(tape, np.array([0.7, 1.3, -0.4]))
+
+
+def test_an_output_given_twice_and_one_that_is_an_input(mode):
+    tape = build((3,), (3,))
+    tape.items.append(Statement(BY_NAME["sin"], (3,), whole_block(1), (whole_block(0),)))
+    tape.outputs += [Leaf((3,), whole_block(1)), Leaf((3,), whole_block(0)), Leaf((2,), Affine(1, 1, (0,))),
+                     Leaf((3,), Const(4.0))]
+    check(tape, np.array([0.7, 1.3, -0.4]))
+
+
+def test_what_depends_on_no_input_has_derivative_zero(mode):
+    tape = build((3,), (3,), (3,))
+    tape.items += [Statement(COPY, (3,), whole_block(1), (Const(2.0),)),
+                   Statement(BY_NAME["exp"], (3,), whole_block(2), (whole_block(1),))]
+    check(tape, np.ones(3))
+
+
+def test_extreme_factors_stay_exact(mode):
+    """1e200 * (1e200 * (1e-300 x)): the factors' product overflows, the derivative does not."""
+    n = 3
+    tape = build((n,), *[(n,)] * 6)
+    for k, c in enumerate((1e-300, 1e200, 1e200, 1e-160, 1e-100, 1e150)):
+        tape.items.append(Statement(MULTIPLY, (n,), whole_block(k + 1), (whole_block(k), Const(c))))
+    local = whole(tape)
+    sweep = Sweep(local, evaluate(local, np.ones(n), ALONE), ALONE)
+    np.testing.assert_allclose(sweep.tangent(np.ones(n)), np.full(n, 1e-10), rtol=1e-12)
+    np.testing.assert_allclose(sweep.adjoint(np.full(n, 1e-20)), np.full(n, 1e-30), rtol=1e-12)
+
+
+def test_a_nonfinite_partial_shows_in_every_result(mode):
+    """0 * inf must not pass for 0: the seed is zero where the partial is infinite."""
+    tape = build((2,), (2,))
+    tape.items.append(Statement(BY_NAME["sqrt"], (2,), whole_block(1), (whole_block(0),)))
+    local = whole(tape)
+    sweep = Sweep(local, evaluate(local, np.array([0.0, 1.0]), ALONE), ALONE)
+    assert np.isnan(sweep.adjoint(np.array([0.0, 1.0]))[0])
+    assert np.isnan(sweep.tangent(np.array([0.0, 1.0]))[0])
+
+
+def burgers_like(n, steps):
+    """The statements of a periodic explicit step u = u - dt u (right - left) + c (right - 2u + left), `steps` times."""
+    shapes = [(n,)] + [(n,)] * (10 * steps)
+    tape = build(*shapes)
+    u, b = 0, 0
+
+    def line(op, *operands):
+        nonlocal b
+        b += 1
+        refs = [Const(o) if isinstance(o, float) else whole_block(o) for o in operands]
+        tape.items.append(Statement(op, (n,), whole_block(b), tuple(refs)))
+        return b
+
+    def roll(x, shift):
+        nonlocal b
+        b += 1
+        cut = shift % n
+        tape.items.append(Statement(COPY, (cut,), Affine(b, 0, (1,)), (Affine(x, n - cut, (1,)),)))
+        tape.items.append(Statement(COPY, (n - cut,), Affine(b, cut, (1,)), (Affine(x, 0, (1,)),)))
+        return b
+
+    for _ in range(steps):
+        left, right = roll(u, 1), roll(u, -1)
+        advected = line(MULTIPLY, u, line(SUBTRACT, right, left))
+        moved = line(SUBTRACT, u, line(MULTIPLY, advected, 0.1))
+        spread = line(ADD, line(SUBTRACT, right, line(MULTIPLY, u, 2.0)), left)
+        u = line(ADD, moved, spread)
+    return tape
+
+
+def test_time_steps(mode):
+    check(burgers_like(9, 3), np.linspace(0.5, 1.5, 9))
+
+
+def test_the_workspace_is_the_live_width_and_not_the_length():
+    n = 100
+    rows = [plan_adjoint(whole(burgers_like(n, steps))).rows for steps in (2, 4, 40)]
+    assert rows[1] == rows[2] <= 6 * n
+    rows = [plan_tangent(whole(burgers_like(n, steps))).rows for steps in (2, 4, 40)]
+    assert rows[1] == rows[2] <= 8 * n
+
+
+def test_linear_statements_cost_no_pass():
+    """Of the 10 blocks of a step the adjoint writes six: two products, two combinations, two shifts."""
+    n = 1000
+    moved = [plan_adjoint(whole(burgers_like(n, steps))).moved for steps in (5, 6)]
+    assert moved[1] - moved[0] <= 7 * n
+
+
+def test_a_seed_of_the_wrong_size_is_refused():
+    tape = build((3,), (2,))
+    tape.items.append(Statement(COPY, (2,), whole_block(1), (whole_block(0),)))
+    local = whole(tape)
+    sweep = Sweep(local, evaluate(local, np.ones(3), ALONE), ALONE)
+    with pytest.raises(InputError, match="adjoint's seed"):
+        sweep.adjoint(np.ones(3))
+    with pytest.raises(InputError, match="tangent's seed"):
+        sweep.tangent(np.ones((3, 1, 1)))
+    sweep.close()
