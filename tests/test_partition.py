@@ -63,3 +63,175 @@ def test_scalar_programs(tape, n_ranks):
 @given(tapes(), st.sampled_from(RANKS), st.sampled_from(["auto", "axes", "contiguous", "fewer ranks"]), st.sampled_from([1, 12]))
 def test_mixed_programs(tape, n_ranks, strategy, min_block):
     reproduces(tape, n_ranks, strategy=strategy, min_block=min_block)
+
+
+# -- known shapes ----------------------------------------------------------------------------------------------------------
+
+
+def stencil(shape: tuple[int, ...], steps: int) -> Tape:
+    """u <- sin(u) + sum of both neighbours along every axis, periodic; the sum of squares in the end."""
+    w = Writer()
+    u = w.input(*shape)
+    for _ in range(steps):
+        new = w.apply(SIN, u)
+        for axis in range(len(shape)):
+            new = w.apply(ADD, new, w.apply(SUBTRACT, w.roll(u, 1, axis), w.roll(u, -1, axis)))
+        u = new
+    w.output(u)
+    return w.tape
+
+
+@pytest.mark.parametrize("n_ranks", [2, 3, 4, 5])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_periodic_stencil_exchanges_its_halo_once_a_step(n_ranks, steps):
+    plan = partition(stencil((43,), steps), n_ranks, strategy="axes", min_block=1)
+    locals_ = reproduces(plan.plan.tape, n_ranks, strategy="axes", min_block=1)
+    assert plan.k_star == len(locals_[0].steps) == steps + 1
+    assert sum(local.halo for local in locals_) == plan.quality.halo == 2 * n_ranks * steps
+    assert plan.quality.balance < 1.2
+    if n_ranks > 2:
+        assert sum(local.messages for local in locals_) == plan.quality.messages == 2 * n_ranks * steps
+
+
+@pytest.mark.parametrize("shape, halo", [((24, 6), 2 * 6), ((6, 24), 2 * 6)])
+def test_stencil_in_two_dimensions_is_cut_along_its_longer_axis(shape, halo):
+    locals_ = reproduces(stencil(shape, 2), 3, strategy="axes", min_block=1)
+    assert len(locals_[0].steps) == 3
+    assert all(local.halo == 2 * halo for local in locals_)
+    assert max(local.lines for local in locals_) <= 1.1 * sum(local.lines for local in locals_) / 3
+
+
+@pytest.mark.parametrize("n_ranks", [2, 3, 5])
+def test_interior_slices_stay_with_the_array_they_are_cut_from(n_ranks):
+    w, steps = Writer(), 5
+    u = w.input(62)
+    for _ in range(steps):
+        inner = w.apply(ADD, w.apply(SUBTRACT, u[2:], u[:-2]), w.apply(SIN, u[1:-1]))
+        new = w.fresh(u.shape)
+        w.apply(COPY, u[:1], out=new[:1], shape=(1,))
+        w.apply(COPY, inner, out=new[1:-1], shape=inner.shape)
+        w.apply(COPY, u[-1:], out=new[-1:], shape=(1,))
+        u = new
+    w.output(u)
+    locals_ = reproduces(w.tape, n_ranks, strategy="axes", min_block=1)
+    assert len(locals_[0].steps) == steps + 1
+    assert sum(local.halo for local in locals_) == 2 * (n_ranks - 1) * steps
+
+
+@pytest.mark.parametrize("n_ranks", [2, 3, 5, 8])
+def test_wide_sum_takes_two_supersteps(n_ranks):
+    w = Writer()
+    w.output(w.reduce(COPY, {0}, w.apply(SIN, w.input(101))))
+    locals_ = reproduces(w.tape, n_ranks, strategy="axes", min_block=1)
+    assert len(locals_[0].steps) == 2
+    assert sum(local.halo for local in locals_) == n_ranks - 1
+    assert max(local.lines for local in locals_) <= 2 * (101 // n_ranks + 1) + n_ranks
+
+
+def test_samples_times_weights_and_back():
+    w = Writer()
+    x, weights = w.input(40, 6), w.input(6)
+    residual = w.reduce(MULTIPLY, {1}, x, weights)
+    column = type(residual)(w.tape, residual.view[:, None], residual.block)
+    w.output(w.reduce(MULTIPLY, {0}, x, column))
+    locals_ = reproduces(w.tape, 4, strategy="axes", min_block=8)
+    assert len(locals_[0].steps) == 3  # weights to all, partial gradients to one
+    assert max(local.lines for local in locals_) < 1.3 * sum(local.lines for local in locals_) / 4
+
+
+@pytest.mark.parametrize("n_ranks", [2, 3, 5])
+@pytest.mark.parametrize("ops", [(ADD,), (ADD, SUBTRACT)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_chain_of_additions_splits_over_ranks(n_ranks, ops, turned):
+    w, terms = Writer(), 60
+    x = w.input(terms)
+    lines = [(SIN, int(i), 0.0) for i in x.view]
+    lines.append((ADD, ("line", 0), ("line", 1)))
+    for k in range(2, terms):
+        pair = (("line", len(lines) - 1), ("line", k))
+        lines.append((ops[k % len(ops)], *(pair[::-1] if turned and k % 3 == 0 else pair)))
+    w.output(w.run(lines)[-1:])
+    locals_ = reproduces(w.tape, n_ranks, strategy="axes", min_block=1)
+    assert len(locals_[0].steps) == 2
+    assert sum(local.halo for local in locals_) == n_ranks - 1
+    assert max(local.lines for local in locals_) <= 1.3 * sum(local.lines for local in locals_) / n_ranks
+
+
+def test_samples_in_a_scalar_loop_are_spread():
+    w, samples = Writer(), 50
+    theta = w.input()
+    lines: list = [(COPY, 0.0, 0.0)]
+    total = 0
+    for k in range(samples):
+        lines += [(MULTIPLY, int(theta.view), 0.1 * k), (SIN, ("line", len(lines)), 0.0)]
+        lines += [(MULTIPLY, ("line", len(lines) - 1), ("line", len(lines) - 1))]
+        lines += [(ADD, ("line", total), ("line", len(lines) - 1))]
+        total = len(lines) - 1
+    w.output(w.run(lines)[-1:])
+    locals_ = reproduces(w.tape, 3, strategy="axes")
+    assert len(locals_[0].steps) <= 4
+    assert sum(local.halo for local in locals_) <= 8
+    assert max(local.lines for local in locals_) <= 1.3 * sum(local.lines for local in locals_) / 3
+
+
+def test_a_sequential_loop_stays_on_one_rank():
+    w = Writer()
+    lines: list = [(SIN, int(w.input().view), 0.0)]
+    for k in range(300):
+        lines.append((SIN, ("line", k), 0.0))
+    w.output(w.run(lines)[-1:])
+    plan = partition(w.tape, 4)
+    assert plan.name == "rank 0 alone" and plan.k_star == 1
+    assert {c["name"] for c in plan.summary()} >= {"streaming", "contiguous", "rank 0 alone"}
+    assert [c["chosen"] for c in plan.summary()] == [True] + [False] * (len(plan.candidates) - 1)
+
+
+def test_much_work_is_spread():
+    w = Writer()
+    u = w.input(200_000)
+    for _ in range(3):
+        u = w.apply(SIN, w.apply(ADD, w.roll(u, 1), u))
+    w.output(w.reduce(COPY, {0}, u))
+    plan = partition(w.tape, 2)
+    assert plan.name == "axes" and plan.quality.balance < 1.01
+
+
+@pytest.mark.parametrize("settings", [{"strategy": "best"}, {"min_block": 0}])
+def test_wrong_settings_are_refused(settings):
+    from distdiff.errors import InputError
+
+    w = Writer()
+    w.output(w.input(3))
+    with pytest.raises(InputError, match="strategy|min_block"):
+        partition(w.tape, 2, **settings)
+
+
+# -- over MPI -------------------------------------------------------------------------------------------------------------
+
+
+def same(a, b) -> None:
+    """Two LocalTapes, or parts of them, are equal."""
+    assert type(a) is type(b)
+    if isinstance(a, np.ndarray):
+        np.testing.assert_array_equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            same(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for p, q in zip(a, b):
+            same(p, q)
+    elif hasattr(a, "__dataclass_fields__") and type(a).__name__ != "Op":
+        for name in a.__dataclass_fields__:
+            same(getattr(a, name), getattr(b, name))
+    else:
+        assert a == b
+
+
+@pytest.mark.mpi
+@given(tapes())
+def test_distribute_gives_what_localize_all_gives(comm, tape):
+    plan = partition(tape, comm.size, strategy="axes", min_block=1)
+    local = distribute(*((tape, plan) if comm.rank == 0 else (None, None)), comm)
+    same(local, localize_all(tape, plan)[comm.rank])

@@ -209,7 +209,7 @@ class Axes:
             axis = self._out_axis(item, shape, vote.axis)
             if axis is not None:
                 n = shape[axis]
-                found = resolve(item.out, _spread(item), split(shape, axis, self._cuts(n)))
+                found = resolve(item.out, _spread(item), split(shape, axis, self._fair(n)))
                 assert found is not None
                 cuts = found.start[1] + found.steps[vote.axis][1] * vote.edges
                 return split(shape, axis, self._settle(self._closed(np.clip(cuts, 0, n), n)))
@@ -224,8 +224,7 @@ class Axes:
         for a, n in enumerate(shape):
             if n < 2:
                 continue
-            layout = split(shape, a, self._cuts(n))
-            found = resolve(item.out, spread, layout)
+            found = resolve(item.out, spread, split(shape, a, self._fair(n)))
             if found is not None and not found.flat and found.steps[axis][1] > 0 \
                     and sum(bool(s) for s in found.middle) == 1:
                 return a

@@ -1,0 +1,170 @@
+"""The structure of L read off a tape: levels, depth, width, nonzeros, and a name for its shape.
+
+The level of a node is the number of edges of the longest path that ends there; nodes of one level don't depend on each
+other.  Array blocks are taken as units (a block's level is that of its last elements), so an all-array tape costs
+microseconds a statement however many lines it stands for; scalar lines are taken one by one in a compiled loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from .kernels.graph import run_levels
+from .ops import OPS
+from .tape import Affine, Const, Indexed, Operand, ScalarRun, Statement, Tape
+
+SHALLOW = 64  # levels up to which a graph counts as shallow
+THIN = 8  # nodes a level, on average, up to which it counts as thin
+EVEN = 8  # widest level over the mean up to which levels count as alike
+SHRINK = 0.75  # a tree's levels shrink by this factor or more
+
+ARITY = np.array([op.arity for op in OPS])
+ACTIVE = np.array([[k < op.arity and op.partials[k] is not None for op in OPS] for k in range(2)])
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a solver wants to know of the system (I - L) ydot = xdot before it is built."""
+
+    lines: int  # flattened scalar lines
+    nodes: int  # rows of the full system (a sum of n terms is one row)
+    nonzeros: int  # entries of L
+    depth: int  # edges of the longest path (blockwise: an upper bound that array programs attain)
+    width: int  # most nodes on one level
+    inputs: int
+    outputs: int
+    shape: str  # "chain", "wide", "grid", "tree" or "mixed"
+
+    @property
+    def parallelism(self) -> float:
+        """Nodes a level, on average: the speed-up that any number of ranks could reach if messages were free."""
+        return self.nodes / (self.depth + 1)
+
+
+def analyse(tape: Tape) -> Structure:
+    """The structure of a tape.  Milliseconds for array code of any size, tens of nanoseconds a scalar line."""
+    levels = _Levels(tape)
+    depth, width, shrinking = levels.summary()
+    nodes = tape.n_nodes
+    return Structure(
+        lines=tape.lines, nodes=nodes, nonzeros=nonzeros(tape), depth=depth, width=width, inputs=tape.n_inputs,
+        outputs=tape.n_outputs, shape=_shape(nodes, depth, width, shrinking))
+
+
+def _shape(nodes: int, depth: int, width: int, shrinking: bool) -> str:
+    mean = nodes / (depth + 1)
+    if shrinking and depth >= 3:
+        return "tree"
+    if depth <= SHALLOW:
+        return "wide" if width >= depth else "chain"
+    if mean <= THIN:
+        return "chain" if width <= EVEN * THIN else "mixed"
+    return "grid" if width <= EVEN * mean else "mixed"
+
+
+def nonzeros(tape: Tape) -> int:
+    """Entries of L: active operands.  An extremum has one a result, a running sum also its predecessor."""
+    count = 0
+    for item in tape.items:
+        if isinstance(item, ScalarRun):
+            for k, ref in enumerate((item.a, item.b)):
+                count += int(np.count_nonzero((ref >= 0) & ACTIVE[k, item.op]))
+            continue
+        n = prod(item.shape)
+        active = sum(not isinstance(ref, Const) and partial is not None
+                     for ref, partial in zip(item.operands, item.op.partials))
+        if item.op.kind == "select":
+            count += active * prod(extent for extent, s in zip(item.shape, item.out.strides) if s or extent == 1)
+        else:
+            count += active * n
+        if item.op.kind == "scan" and n:
+            count += n - n // item.shape[-1]
+    return count
+
+
+class _Levels:
+    """Levels of all nodes: one number a block, and one a node of the scalar runs."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.first = np.array([block.first for block in tape.blocks], dtype=np.int64)
+        self.block = np.zeros(len(tape.blocks), dtype=np.int64)
+        self.nodes: dict[int, np.ndarray] = {}
+        self.ends: list[tuple[int, int, int]] = []  # (level, levels, nodes a level): `nodes` on each of `levels` levels
+        self.runs: list[np.ndarray] = []
+        for leaf in tape.inputs:
+            self.ends.append((0, 1, prod(leaf.shape)))
+        for item in tape.items:
+            if isinstance(item, ScalarRun):
+                self._run(item)
+            else:
+                self._statement(item)
+
+    def _statement(self, item: Statement) -> None:
+        n = prod(item.shape)
+        results = prod(extent for extent, s in zip(item.shape, item.out.strides) if s or extent == 1)
+        if not n:
+            return
+        level = 1 + max((self._of(ref, item.shape) for ref in item.operands), default=-1)
+        if all(isinstance(ref, Const) for ref in item.operands):
+            level = 0
+        length = item.shape[-1] if item.op.kind == "scan" else 1
+        self.ends.append((level, length, results // length))
+        block = item.out.block
+        self.block[block] = max(self.block[block], level + length - 1)
+
+    def _of(self, ref: Operand, shape: tuple[int, ...]) -> int:
+        """The highest level among an operand's nodes, -1 for constants."""
+        if isinstance(ref, Const):
+            return -1
+        if isinstance(ref, Affine):
+            if ref.block not in self.nodes:
+                return int(self.block[ref.block])
+            return int(self._each(np.ravel(ref.ids(int(self.first[ref.block]),
+                                                   tuple(n if s else 1 for n, s in zip(shape, ref.strides))))).max())
+        assert isinstance(ref, Indexed)
+        return int(self._each(np.ravel(ref.ids)).max(initial=-1))
+
+    def _each(self, ids: np.ndarray) -> np.ndarray:
+        """Levels of nodes."""
+        block = np.searchsorted(self.first, ids, side="right") - 1
+        level = self.block[block]
+        if self.nodes:
+            for b in np.unique(block):
+                if int(b) in self.nodes:
+                    here = block == b
+                    level[here] = self.nodes[int(b)][ids[here] - self.first[b]]
+        return level
+
+    def _run(self, item: ScalarRun) -> None:
+        first = int(self.first[item.block])
+        base = np.full(len(item.op), -1, dtype=np.int64)
+        inside = []
+        for ref, used in ((item.a, ARITY[item.op] > 0), (item.b, ARITY[item.op] > 1)):
+            inside.append(np.where(used & (ref >= first), ref - first, -1))
+            outside = np.flatnonzero(used & (ref >= 0) & (ref < first))
+            if len(outside):
+                base[outside] = np.maximum(base[outside], self._each(ref[outside]))
+        levels = run_levels(inside[0], inside[1], base)
+        self.nodes[item.block] = levels
+        self.runs.append(levels)
+        self.block[item.block] = levels.max(initial=0)
+
+    def summary(self) -> tuple[int, int, bool]:
+        """(depth, width, whether every level is much narrower than the one before)."""
+        depth = int(self.block.max(initial=0))
+        change = np.zeros(depth + 2, dtype=np.int64)
+        for level, levels, nodes in self.ends:
+            change[level] += nodes
+            change[level + levels] -= nodes
+        count = np.cumsum(change)[:-1]
+        for levels in self.runs:
+            count += np.bincount(levels, minlength=depth + 1)
+        shrinking = bool((count[1:] <= SHRINK * count[:-1]).all())
+        return depth, int(count.max(initial=0)), shrinking
+
+
+__all__ = ["Structure", "analyse", "nonzeros"]
