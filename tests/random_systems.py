@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 from mpi4py import MPI
+from scipy.linalg import solve_triangular
 
 from distdiff.partition.local import Exchange, LocalTape, Portion, Step
 from distdiff.tape import Block, ScalarRun
@@ -29,13 +30,24 @@ class Problem(NamedTuple):
     own: np.ndarray  # global nodes of the rank's local ids, ghosts included
 
     def jacobian(self) -> np.ndarray:
-        return np.linalg.solve(np.eye(len(self.L)) - self.L, np.eye(len(self.L))[:, self.inputs])[self.outputs]
+        return self.inverse()[np.ix_(self.outputs, self.inputs)]
 
-    def tolerance(self, factor: float = 200.0) -> float:
-        """A bound for rounding: eps |(I - L)^-1| |I - L| |(I - L)^-1|, its largest entry."""
-        A = np.eye(len(self.L)) - self.L
-        inverse = np.abs(np.linalg.inv(A))
-        return factor * np.finfo(float).eps * float((inverse @ np.abs(A) @ inverse).max(initial=1.0))
+    def inverse(self) -> np.ndarray:
+        """(I - L)^-1.  (A general solver would pivot, and lose everything where L's entries are large.)"""
+        if len(self.L) == 0:
+            return self.L
+        identity = np.eye(len(self.L))
+        return solve_triangular(identity - self.L, identity, lower=True, unit_diagonal=True)
+
+    def bound(self, factor: float = 200.0) -> np.ndarray:
+        """What rounding may do to each entry of the Jacobian: factor eps |(I - L)^-1| |I - L| |(I - L)^-1|."""
+        inverse = np.abs(self.inverse())
+        return factor * np.finfo(float).eps * (inverse @ np.abs(np.eye(len(self.L)) - self.L) @ inverse)[np.ix_(self.outputs, self.inputs)]
+
+    def tolerance(self) -> float:
+        """The largest entry of `bound` that any entry of (I - L)^-1 could have, for methods that mix rows."""
+        every = self._replace(inputs=np.arange(len(self.L)), outputs=np.arange(len(self.L)))
+        return float(every.bound().max(initial=1e-13))
 
 
 def random_matrix(rng: np.random.Generator, n: int, n_in: int, degree: float = 2.0, window: int | None = None,

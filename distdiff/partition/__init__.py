@@ -6,9 +6,9 @@
 """
 
 from .check import check
+from .choose import STRATEGIES, Candidate, Partition, partition
 from .distribute import distribute, localize_all
 from .local import LocalTape, whole
-from .choose import STRATEGIES, Candidate, Partition, partition
 from .quality import Machine, Quality
 
 __all__ = ["STRATEGIES", "Candidate", "LocalTape", "Machine", "Partition", "Quality", "check", "distribute",

@@ -9,9 +9,9 @@ from mpi4py import MPI
 
 from ..comm import agreed
 from ..tape import Tape
+from .choose import Partition
 from .local import LocalTape, whole
 from .localize import Ghosts, Rank
-from .choose import Partition
 from .transport import broadcast, receive, send
 
 
