@@ -1,0 +1,226 @@
+"""Pieces: how the elements of an array lie on the tape, as a list of boxes.
+
+A *piece* (lo, hi, ref) says that the elements with lo <= index < hi are carried by `ref`, an operand over the box's shape
+(`tape.Affine`, `tape.Const`, `tape.Indexed`).  The pieces of an array are disjoint and cover it.  Everything that moves data
+(slices, roll, concatenate, pad, assignment to a slice) rearranges pieces: no statement, no id per element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..tape import Affine, Const, Indexed, Operand, c_strides
+
+Index = tuple[int, ...]
+Axis = tuple[int, int] | None  # of a view: (the array's axis, step), or None where it moves along no axis
+
+
+class Piece(NamedTuple):
+    """The elements lo <= index < hi are carried by ref."""
+
+    lo: Index
+    hi: Index
+    ref: Operand
+
+
+def whole(shape: Index, ref: Operand) -> list[Piece]:
+    """One piece that covers an array."""
+    return [Piece((0,) * len(shape), shape, ref)]
+
+
+def extent(lo: Index, hi: Index) -> Index:
+    """Shape of a box."""
+    return tuple(h - low for low, h in zip(lo, hi))
+
+
+def view_axes(shape: Index, view_shape: Index, strides: Index, offset: int) -> tuple[Index, list[Axis]] | None:
+    """Which axis of a C-ordered array of `shape` each axis of a view moves along, and the index of its first element.
+
+    strides and offset count elements.  None if an axis of the view moves along several axes at once (a diagonal, or axes
+    that a reshape merged).
+    """
+    base, rest, steps = [], offset, c_strides(shape)
+    for step in steps:
+        base.append(rest // step if step else 0)
+        rest -= base[-1] * step
+    axes: list[Axis] = []
+    used = set()
+    for n, stride in zip(view_shape, strides):
+        if n == 1 or stride == 0:
+            axes.append(None)
+            continue
+        for axis, step in enumerate(steps):
+            if axis in used or stride % step:
+                continue
+            if 0 <= base[axis] + stride // step * (n - 1) < shape[axis]:
+                used.add(axis)
+                axes.append((axis, stride // step))
+                break
+        else:
+            return None
+    return tuple(base), axes
+
+
+def select(pieces: Sequence[Piece], base: Index, axes: Sequence[Axis], view_shape: Index) -> list[Piece]:
+    """Pieces of a view: view index i stands for element base + sum_k i_k step_k e_axis_k."""
+    moving = {axis[0]: (k, axis[1]) for k, axis in enumerate(axes) if axis is not None}
+    selected = []
+    for lo, hi, ref in pieces:
+        first, last = [0] * len(view_shape), list(view_shape)
+        for axis, (low, high) in enumerate(zip(lo, hi)):
+            start = base[axis]
+            if axis not in moving:
+                if not low <= start < high:
+                    break
+                continue
+            k, step = moving[axis]
+            if step > 0:  # low <= start + step i < high
+                first[k], last[k] = max(0, -((start - low) // step)), min(last[k], -((start - high) // step))
+            else:  # the same with the bounds turned round
+                first[k], last[k] = max(0, -((high - 1 - start) // -step)), min(last[k], (start - low) // -step + 1)
+            if first[k] >= last[k]:
+                break
+        else:
+            at = list(base)
+            for axis, (k, step) in moving.items():
+                at[axis] += first[k] * step
+            box = tuple(b - a for a, b in zip(first, last))
+            corner = tuple(i - low for i, low in zip(at, lo))
+            selected.append(Piece(tuple(first), tuple(last), _part(ref, corner, axes, box)))
+    return selected
+
+
+def _part(ref: Operand, corner: Index, axes: Sequence[Axis], box: Index) -> Operand:
+    """What carries a view of shape `box` into a piece, given the place of its first element in the piece."""
+    if isinstance(ref, Affine):
+        offset = ref.offset + sum(i * s for i, s in zip(corner, ref.strides))
+        strides = tuple(0 if axis is None or n == 1 else ref.strides[axis[0]] * axis[1] for axis, n in zip(axes, box))
+        return Affine(ref.block, offset, strides)
+    values = ref.value if isinstance(ref, Const) else ref.ids
+    if isinstance(values, float):
+        return ref
+    index: list[int | slice] = list(corner)
+    order = []
+    for k, axis in enumerate(axes):
+        if axis is None:
+            continue
+        start, step = corner[axis[0]], axis[1]
+        stop = start + step * box[k]
+        index[axis[0]] = slice(start, stop if stop >= 0 else None, step)
+        order.append((axis[0], k))
+    part = values[tuple(index)]
+    if order:
+        by_array_axis = [k for _, k in sorted(order)]
+        part = part.transpose([by_array_axis.index(k) for _, k in order])
+    part = part[tuple(np.newaxis if axis is None else slice(None) for axis in axes)] if order else np.asarray(part)
+    part = np.broadcast_to(part, box)
+    return Const(part) if isinstance(ref, Const) else Indexed(part)
+
+
+def cut(pieces: Sequence[Piece], shape: Index, axis: int, index: range) -> tuple[list[Piece], Index]:
+    """Pieces and shape of array[..., index, ...] along one axis."""
+    view_shape = shape[:axis] + (len(index),) + shape[axis + 1 :]
+    if 0 in view_shape:
+        return [], view_shape
+    base = tuple(index[0] if k == axis else 0 for k in range(len(shape)))
+    axes: list[Axis] = [(k, index.step if k == axis else 1) if n > 1 else None for k, n in enumerate(view_shape)]
+    return select(pieces, base, axes, view_shape), view_shape
+
+
+def join(parts: Sequence[tuple[Sequence[Piece], Index]], axis: int) -> tuple[list[Piece], Index]:
+    """Pieces and shape of arrays laid one after another along an axis."""
+    joined, start = [], 0
+    for pieces, shape in parts:
+        for lo, hi, ref in pieces:
+            joined.append(Piece(lo[:axis] + (lo[axis] + start,) + lo[axis + 1 :],
+                                hi[:axis] + (hi[axis] + start,) + hi[axis + 1 :], ref))
+        start += shape[axis]
+    shape = parts[0][1]
+    return joined, shape[:axis] + (start,) + shape[axis + 1 :]
+
+
+def merge(pieces: Sequence[Piece], axis: int) -> list[Piece]:
+    """Unite neighbours along an axis that continue each other: roll by 0, or two halves put back together."""
+    merged: list[Piece] = []
+    for piece in sorted(pieces, key=lambda p: (p.lo[:axis], p.lo[axis + 1 :], p.lo[axis])):
+        if merged and _continues(merged[-1], piece, axis):
+            last = merged.pop()
+            strides = _strides_along(last, piece, axis)
+            piece = Piece(last.lo, piece.hi, last.ref if strides is None else last.ref._replace(strides=strides))
+        merged.append(piece)
+    return merged
+
+
+def _strides_along(last: Piece, piece: Piece, axis: int) -> Index | None:
+    if not isinstance(last.ref, Affine):
+        return None
+    gap = piece.lo[axis] - last.lo[axis]
+    return last.ref.strides[:axis] + ((piece.ref.offset - last.ref.offset) // gap,) + last.ref.strides[axis + 1 :]
+
+
+def _continues(last: Piece, piece: Piece, axis: int) -> bool:
+    if last.hi[axis] != piece.lo[axis] or any(
+            k != axis and (last.lo[k] != piece.lo[k] or last.hi[k] != piece.hi[k]) for k in range(len(last.lo))):
+        return False
+    a, b = last.ref, piece.ref
+    if isinstance(a, Const) and isinstance(b, Const):
+        return isinstance(a.value, float) and isinstance(b.value, float) and a.value == b.value != 0.0
+    if not (isinstance(a, Affine) and isinstance(b, Affine)) or a.block != b.block:
+        return False
+    n_a, n_b = last.hi[axis] - last.lo[axis], piece.hi[axis] - piece.lo[axis]
+    if any(s != t and extent(piece.lo, piece.hi)[k] > 1
+           for k, (s, t) in enumerate(zip(a.strides, b.strides)) if k != axis):
+        return False
+    step, odd = divmod(b.offset - a.offset, n_a)
+    return not odd and (n_a == 1 or a.strides[axis] == step) and (n_b == 1 or b.strides[axis] == step)
+
+
+def subtract(pieces: Sequence[Piece], lo: Index, hi: Index) -> list[Piece]:
+    """What is left of the pieces outside a box."""
+    left = []
+    for piece in pieces:
+        if any(h <= low or low2 >= high for low, h, low2, high in zip(piece.lo, piece.hi, lo, hi)):
+            left.append(piece)
+            continue
+        p_lo, p_hi = list(piece.lo), list(piece.hi)
+        for axis in range(len(lo)):
+            if p_lo[axis] < lo[axis]:
+                left.append(part_of(piece, tuple(p_lo), tuple(p_hi[:axis] + [lo[axis]] + p_hi[axis + 1 :])))
+                p_lo[axis] = lo[axis]
+            if p_hi[axis] > hi[axis]:
+                left.append(part_of(piece, tuple(p_lo[:axis] + [hi[axis]] + p_lo[axis + 1 :]), tuple(p_hi)))
+                p_hi[axis] = hi[axis]
+    return left
+
+
+def part_of(piece: Piece, lo: Index, hi: Index) -> Piece:
+    """A piece cut down to a smaller box (given in the array's indices)."""
+    if lo == piece.lo and hi == piece.hi:
+        return piece
+    ref, corner = piece.ref, tuple(a - b for a, b in zip(lo, piece.lo))
+    if isinstance(ref, Affine):
+        ref = Affine(ref.block, ref.offset + sum(i * s for i, s in zip(corner, ref.strides)), ref.strides)
+    elif isinstance(ref, Indexed):
+        ref = Indexed(ref.ids[tuple(slice(c, c + n) for c, n in zip(corner, extent(lo, hi)))])
+    elif not isinstance(ref.value, float):
+        ref = Const(ref.value[tuple(slice(c, c + n) for c, n in zip(corner, extent(lo, hi)))])
+    return Piece(lo, hi, ref)
+
+
+def refine(operands: Sequence[Operand | list[Piece]], shape: Index) -> Iterator[tuple[Index, Index, tuple[Operand, ...]]]:
+    """The common refinement: boxes on which every operand is one piece.  A bare operand covers everything."""
+    parts: list[tuple[Index, Index, list[Piece]]] = [((0,) * len(shape), shape, [])]
+    for operand in operands:
+        pieces = operand if isinstance(operand, list) else whole(shape, operand)
+        finer = []
+        for lo, hi, found in parts:
+            for piece in pieces:
+                low, high = tuple(map(max, lo, piece.lo)), tuple(map(min, hi, piece.hi))
+                if all(a < b for a, b in zip(low, high)):
+                    finer.append((low, high, found + [piece]))
+        parts = finer
+    for lo, hi, found in parts:
+        yield lo, hi, tuple(part_of(piece, lo, hi).ref for piece in found)

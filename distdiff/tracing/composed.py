@@ -1,0 +1,258 @@
+"""NumPy functions that are a formula in other NumPy functions, and those that only ask for shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .array import TracedArray, as_plain, assign, is_boolean, is_traced
+from .decisions import searchsorted, sort
+from .reductions import axes_of, traced_array
+from .ufuncs import recorder_of
+
+
+def clip(x: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **kwargs: Any) -> Any:
+    low, high = a_min if a_min is not None else min, a_max if a_max is not None else max
+    result = x
+    if low is not None:
+        result = np.maximum(result, low)
+    if high is not None:
+        result = np.minimum(result, high)
+    return _into(out, result)
+
+
+def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append: Any = np._NoValue) -> Any:
+    x = traced_array(x)
+    axis = axes_of(axis, x.ndim)[0]
+    ends = []
+    for end in (prepend, append):
+        if end is not np._NoValue and np.ndim(end) == 0:
+            end = np.broadcast_to(end, x.shape[:axis] + (1,) + x.shape[axis + 1 :])
+        ends.append([] if end is np._NoValue else [end])
+    if ends[0] or ends[1]:
+        x = np.concatenate([*ends[0], x, *ends[1]], axis=axis)
+    before = (slice(None),) * axis
+    for _ in range(n):
+        high, low = x[before + (slice(1, None),)], x[before + (slice(None, -1),)]
+        x = np.not_equal(high, low) if is_boolean(x) else high - low
+    return x
+
+
+def gradient(x: Any, *spacing: Any, axis: Any = None, edge_order: int = 1) -> Any:
+    """Second-order differences inside, one-sided ones at the ends, for even or uneven spacing."""
+    x = traced_array(x)
+    axes = axes_of(axis, x.ndim)
+    if not spacing:
+        spacing = (1.0,) * len(axes)
+    elif len(spacing) == 1:
+        spacing = spacing * len(axes)
+    elif len(spacing) != len(axes):
+        raise TypeError("invalid number of arguments")
+    results = []
+    for k, h in zip(axes, spacing):
+        y = np.moveaxis(x, k, 0)
+        if len(y) < edge_order + 1:
+            raise ValueError("Shape of array too small to calculate a numerical gradient, at least (edge_order + 1) elements "
+                             "are required.")
+        steps = np.diff(h) if np.ndim(h) else np.full(len(y) - 1, float(h)) if not is_traced(h) else np.broadcast_to(h, len(y) - 1)
+        column = np.reshape(steps, (-1,) + (1,) * (y.ndim - 1))
+        a, b = column[:-1], column[1:]
+        if np.ndim(h) == 0:
+            inner = (y[2:] - y[:-2]) / (2.0 * h)
+        else:
+            inner = -b / (a * (a + b)) * y[:-2] + (b - a) / (a * b) * y[1:-1] + a / (b * (a + b)) * y[2:]
+        if edge_order == 1:
+            first, last = (y[1:2] - y[:1]) / column[:1], (y[-1:] - y[-2:-1]) / column[-1:]
+        else:
+            first = _one_sided(y[:3], column[0], column[1])
+            last = -_one_sided(y[:-4:-1], column[-1], column[-2])
+        results.append(np.moveaxis(np.concatenate([first, inner, last]), 0, k))
+    return results[0] if len(results) == 1 else results
+
+
+def _one_sided(y: Any, a: Any, b: Any) -> Any:
+    """Second-order derivative at the first of three points with steps a, b."""
+    return -(2.0 * a + b) / (a * (a + b)) * y[:1] + (a + b) / (a * b) * y[1:2] - a / (b * (a + b)) * y[2:3]
+
+
+def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+    y = np.moveaxis(y, axis, -1)
+    if x is None:
+        d = dx
+    else:
+        d = np.diff(x) if np.ndim(x) == 1 else np.diff(np.moveaxis(x, axis, -1))
+    return np.sum(d * (y[..., 1:] + y[..., :-1]) / 2.0, axis=-1)
+
+
+def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
+    """Piecewise linear: which piece a point lies in is a decision."""
+    if period is not None:
+        recorder_of((x, xp, fp)).unsupported("numpy.interp with period=", "wrap x into one period, and extend xp and fp")
+    n = len(xp)
+    at = np.clip(searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0)) if is_traced(x) or is_traced(xp) else np.clip(
+        np.searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
+    xp, fp = (t if is_traced(t) else np.asarray(t, dtype=float) for t in (xp, fp))
+    if n == 1:
+        inside = fp[at] + 0.0 * x
+    else:
+        inside = fp[at] + (fp[at + 1] - fp[at]) / (xp[at + 1] - xp[at]) * (x - xp[at])
+    low, high = fp[0] if left is None else left, fp[-1] if right is None else right
+    return np.where(np.less(x, xp[0]), low, np.where(np.greater(x, xp[-1]), high, inside))
+
+
+def median(x: Any, axis: int | None = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
+    x = traced_array(x)
+    if isinstance(axis, tuple):
+        x.rec.unsupported("numpy.median over several axes", "reshape first")
+    shape = tuple(1 if axis is None or k == axis % x.ndim else n for k, n in enumerate(x.shape))
+    ordered = np.moveaxis(sort(x, axis), 0 if axis is None else axis, -1)
+    n = ordered.shape[-1]
+    result = ordered[..., n // 2] if n % 2 else (ordered[..., n // 2 - 1] + ordered[..., n // 2]) / 2.0
+    return _into(out, np.reshape(result, shape) if keepdims else result)
+
+
+def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
+
+    def part(x: Any, k: int) -> Any:
+        return x[..., k] if k < np.shape(x)[-1] else 0.0
+
+    if np.shape(a)[-1] == np.shape(b)[-1] == 2:
+        return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+    parts = [part(a, i) * part(b, j) - part(a, j) * part(b, i) for i, j in ((1, 2), (2, 0), (0, 1))]
+    return np.moveaxis(np.stack(np.broadcast_arrays(*parts), axis=-1), -1, axisc)
+
+
+def convolve(a: Any, v: Any, mode: str = "full") -> Any:
+    """sum_k a[i - k] v[k]: a window that slides over the padded longer operand, one contraction."""
+    if np.shape(a)[0] < np.shape(v)[0]:
+        a, v = v, a
+    n, m = np.shape(a)[0], np.shape(v)[0]
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(a, m - 1), m)
+    full = np.dot(windows, v[::-1])
+    if mode == "full":
+        return full
+    if mode == "valid":
+        return full[m - 1 : n]
+    return full[(m - 1) // 2 : (m - 1) // 2 + n]
+
+
+def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
+    if np.shape(a)[0] >= np.shape(v)[0]:
+        return convolve(a, v[::-1], mode)
+    return convolve(v, a[::-1], mode)[::-1]
+
+
+def polyval(p: Any, x: Any) -> Any:
+    y = 0.0 * x
+    for coefficient in p:
+        y = y * x + coefficient
+    return y
+
+
+def around(x: Any, decimals: int = 0, out: Any = None) -> Any:
+    return _into(out, np.rint(x) if decimals == 0 else np.rint(x * 10.0**decimals) / 10.0**decimals)
+
+
+def sinc(x: Any) -> Any:
+    y = np.pi * np.where(np.equal(x, 0.0), 1.0e-20, x)
+    return np.sin(y) / y
+
+
+def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+    top = np.finfo(float).max
+    result = np.where(np.isnan(x), nan, x)
+    result = np.where(np.equal(x, np.inf), top if posinf is None else posinf, result)
+    result = np.where(np.equal(x, -np.inf), -top if neginf is None else neginf, result)
+    if not copy:
+        assign(x, result)
+        return x
+    return result
+
+
+def select(conditions: Any, choices: Any, default: Any = 0) -> Any:
+    result = default
+    for condition, choice in list(zip(conditions, choices))[::-1]:
+        result = np.where(condition, choice, result)
+    return result
+
+
+def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
+    if not is_traced(dst):
+        recorder_of((src, where)).unsupported("numpy.copyto into a plain array", "make the array inside the function")
+    assign(dst, src if where is True else np.where(where, src, dst))
+
+
+def kron(a: Any, b: Any) -> Any:
+    ndim = max(np.ndim(a), np.ndim(b))
+    a, b = (np.reshape(x, (1,) * (ndim - np.ndim(x)) + np.shape(x)) for x in (a, b))
+    left, right = np.shape(a), np.shape(b)
+    spread_a = np.reshape(a, tuple(n for k in left for n in (k, 1)))
+    spread_b = np.reshape(b, tuple(n for k in right for n in (1, k)))
+    return np.reshape(spread_a * spread_b, tuple(m * n for m, n in zip(left, right)))
+
+
+def _like(value: float | None) -> Callable[..., Any]:
+    def like(x: Any, *args: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
+        if value is None:
+            fill, args = args[0], args[1:]
+        else:
+            fill = value
+        dtype = args[0] if args else dtype
+        shape = x.shape if shape is None else shape
+        if dtype is None and is_boolean(x):
+            return np.full(shape, fill, dtype=bool)
+        if dtype is not None and np.dtype(dtype).kind != "f":
+            return np.full(shape, fill, dtype=dtype)
+        result = x.rec.array_of(np.zeros(shape) if is_traced(fill) else np.full(shape, fill, dtype=np.float64))
+        if is_traced(fill):
+            result[...] = fill
+        return result
+
+    return like
+
+
+def full_like(x: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
+    if is_traced(x):
+        return _like(None)(x, fill_value, dtype=dtype, shape=shape)
+    result = fill_value.rec.array_of(np.zeros(x.shape if shape is None else shape))
+    result[...] = fill_value
+    return result
+
+
+def _asked_of_values(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Functions whose answer rests on shapes and types only, or that print."""
+
+    def ask(*args: Any, **kwargs: Any) -> Any:
+        return function(*(as_plain(x) if type(x) is TracedArray else x.v if is_traced(x) else x for x in args), **kwargs)
+
+    return ask
+
+
+def _into(out: Any, result: Any) -> Any:
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.clip: clip, np.diff: diff, np.gradient: gradient, np.interp: interp, np.median: median, np.cross: cross,
+    np.convolve: convolve, np.correlate: correlate, np.polyval: polyval, np.around: around, np.sinc: sinc,
+    np.nan_to_num: nan_to_num, np.select: select, np.copyto: copyto, np.kron: kron, np.zeros_like: _like(0.0),
+    np.empty_like: _like(0.0), np.ones_like: _like(1.0), np.full_like: full_like,
+    np.imag: lambda x: np.zeros(np.shape(x)),
+    **{function: _asked_of_values(function) for function in (
+        np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.array_repr, np.array_str, np.array2string,
+        np.result_type, np.common_type, np.may_share_memory, np.shares_memory, np.can_cast, np.min_scalar_type)},
+}
+for _name in ("round", "round_"):
+    if hasattr(np, _name):
+        FUNCTIONS.setdefault(getattr(np, _name), around)
+for _name in ("trapz", "trapezoid"):
+    if hasattr(np, _name):
+        FUNCTIONS[getattr(np, _name)] = trapezoid

@@ -1,0 +1,190 @@
+"""Products that sum: dot, matmul, inner, outer, tensordot, einsum.
+
+Each is one MULTIPLY statement over the free and the contracted axes, whose result stands still along the contracted ones;
+the values come from NumPy's own product, nothing of the iteration space is materialised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..ops import MULTIPLY
+from ..tape import Const, Operand, c_strides
+from .array import TracedArray, as_plain, constant, fresh, is_traced, single
+from .boxes import Index
+from .recorder import Recorder
+from .reductions import traced_array
+from .ufuncs import number, recorder_of
+
+
+def _operand(rec: Recorder, x: Any, name: str) -> Any:
+    x = number(rec, x, name)
+    return traced_array(x) if is_traced(x) else np.asarray(x)
+
+
+def _values(x: Any) -> np.ndarray:
+    return x.nd if type(x) is TracedArray else x
+
+
+def _spread(rec: Recorder, x: Any, axes: list[int], shape: Index) -> Operand:
+    """x over the iteration space: its axis k runs along axes[k], it stands still along the others."""
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    at = tuple(slice(None) if k in axes else np.newaxis for k in range(len(shape)))
+    if type(x) is TracedArray:
+        return single(rec, TracedArray(x.st, x.nd.transpose(order)[at]), shape)
+    if not x.ndim:
+        return Const(float(x))
+    return Const(np.broadcast_to(rec.snapshot(x).transpose(order)[at], shape))
+
+
+def contraction(a: Any, b: Any, a_axes: list[int], b_axes: list[int], free: int, function: Callable[[Any, Any], Any],
+                name: str) -> Any:
+    """sum over the axes >= free of a[a_axes] * b[b_axes]; `function(a, b)` computes the values, of the free axes' shape."""
+    rec = recorder_of((a, b))
+    a, b = _operand(rec, a, name), _operand(rec, b, name)
+    if constant(a) and constant(b):
+        return rec.array_of(function(as_plain(a), as_plain(b)))
+    lengths: dict[int, int] = {}
+    for x, axes in ((a, a_axes), (b, b_axes)):
+        for k, n in zip(axes, x.shape):
+            if lengths.setdefault(k, n) in (1, n):
+                lengths[k] = n
+    shape = tuple(lengths[k] for k in range(len(lengths)))
+    computed = function(_values(a), _values(b))
+    if 0 in shape:
+        return rec.array_of(np.zeros(shape[:free]))
+    values = rec.empty(shape[:free])
+    values[...] = computed
+    refs = (_spread(rec, a, a_axes, shape), _spread(rec, b, b_axes, shape))
+    strides = c_strides(shape[:free]) + (0,) * (len(shape) - free)
+    return fresh(rec, values, rec.emit(MULTIPLY, shape, refs, values, strides))
+
+
+def dot(a: Any, b: Any, out: Any = None) -> Any:
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return _into(out, np.multiply(a, b))
+    m, n = np.ndim(a), np.ndim(b)
+    free = m + n - 2
+    b_axes = list(range(m - 1, free))
+    b_axes.insert(max(n - 2, 0), free)
+    return _into(out, contraction(a, b, [*range(m - 1), free], b_axes, free, np.dot, "dot"))
+
+
+def matmul(a: Any, b: Any) -> Any:
+    m, n = np.ndim(a), np.ndim(b)
+    if m == 0 or n == 0:
+        raise ValueError("matmul: Input operand does not have enough dimensions (a scalar): use * instead")
+    if m <= 2 and n <= 2:
+        return contraction(a, b, *_matmul_axes(m, n), np.matmul, "matmul")
+    if n == 1 or m == 1:
+        return dot(a, b) if n == 1 else np.matmul(np.reshape(a, (1, -1)), b)[..., 0, :]
+    batch = max(m, n) - 2
+    free = batch + 2
+    a_axes = [*range(batch - (m - 2), batch), batch, free]
+    b_axes = [*range(batch - (n - 2), batch), free, batch + 1]
+    return contraction(a, b, a_axes, b_axes, free, np.matmul, "matmul")
+
+
+def _matmul_axes(m: int, n: int) -> tuple[list[int], list[int], int]:
+    free = m + n - 2
+    return [*range(m - 1), free], [free] if n == 1 else [free, m - 1], free
+
+
+def inner(a: Any, b: Any) -> Any:
+    m, n = np.ndim(a), np.ndim(b)
+    if m == 0 or n == 0:
+        return np.multiply(a, b)
+    free = m + n - 2
+    return contraction(a, b, [*range(m - 1), free], [*range(m - 1, free), free], free, np.inner, "inner")
+
+
+def vdot(a: Any, b: Any) -> Any:
+    return dot(np.ravel(a), np.ravel(b))
+
+
+def outer(a: Any, b: Any, out: Any = None) -> Any:
+    return _into(out, np.multiply(np.reshape(a, (-1, 1)), np.reshape(b, (1, -1))))
+
+
+def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
+    m, n = np.ndim(a), np.ndim(b)
+    if isinstance(axes, (int, np.integer)):
+        a_sum, b_sum = list(range(m - axes, m)), list(range(axes))
+    else:
+        a_sum, b_sum = ([k] if isinstance(k, (int, np.integer)) else list(k) for k in axes)
+    a_sum, b_sum = [k % m for k in a_sum], [k % n for k in b_sum]
+    free = m + n - 2 * len(a_sum)
+    a_axes, b_axes, next_axis = [0] * m, [0] * n, iter(range(free))
+    for axis_list, ndim, summed in ((a_axes, m, a_sum), (b_axes, n, b_sum)):
+        for k in range(ndim):
+            if k not in summed:
+                axis_list[k] = next(next_axis)
+    for place, (k, j) in enumerate(zip(a_sum, b_sum)):
+        a_axes[k] = b_axes[j] = free + place
+    return contraction(a, b, a_axes, b_axes, free, lambda x, y: np.tensordot(x, y, (a_sum, b_sum)), "tensordot")
+
+
+def einsum(subscripts: Any, *operands: Any, out: Any = None, optimize: Any = False, **kwargs: Any) -> Any:
+    """Any number of operands, two at a time; every result keeps the indices that are still wanted."""
+    rec = recorder_of(operands)
+    if not isinstance(subscripts, str) or "." in subscripts:
+        rec.unsupported("numpy.einsum without a string of plain letters", "write it as 'ij,jk->ik'")
+    if kwargs:
+        rec.unsupported(f"numpy.einsum with {', '.join(kwargs)}", "leave these options out")
+    inputs, arrow, result = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if not arrow:
+        result = "".join(sorted(c for c in set(inputs) - {","} if inputs.count(c) == 1))
+    if len(terms) != len(operands):
+        raise ValueError("einsum: the subscripts and the operands don't match in number")
+    stack = [_diagonals(term, _operand(rec, x, "einsum")) for term, x in zip(terms, operands)]
+    while len(stack) > 1:
+        (s, a), (t, b) = stack[0], stack[1]
+        wanted = set(result).union(*(term for term, _ in stack[2:])) if len(stack) > 2 else set(result)
+        kept = result if len(stack) == 2 else "".join(c for c in dict.fromkeys(s + t) if c in wanted)
+        stack[:2] = [(kept, _pair(rec, s, a, t, b, kept))]
+    term, x = stack[0]
+    return _into(out, x if term == result else _alone(term, x, result))
+
+
+def _diagonals(term: str, x: Any) -> tuple[str, Any]:
+    """Repeated letters of one operand: a view of its diagonal."""
+    for letter in term:
+        while term.count(letter) > 1:
+            i, j = term.index(letter), term.rindex(letter)
+            x = np.diagonal(x, axis1=i, axis2=j)
+            term = term[:i] + term[i + 1 : j] + term[j + 1 :] + letter
+    return term, x
+
+
+def _pair(rec: Recorder, s: str, a: Any, t: str, b: Any, kept: str) -> Any:
+    if not is_traced(a) and not is_traced(b):
+        return np.einsum(f"{s},{t}->{kept}", a, b)
+    order = kept + "".join(c for c in dict.fromkeys(s + t) if c not in kept)
+    return contraction(a, b, [order.index(c) for c in s], [order.index(c) for c in t], len(kept),
+                       lambda x, y: np.einsum(f"{s},{t}->{kept}", x, y, optimize=True), "einsum")
+
+
+def _alone(term: str, x: Any, result: str) -> Any:
+    summed = tuple(k for k, c in enumerate(term) if c not in result)
+    left = [c for c in term if c in result]
+    if summed:
+        x = np.sum(x, axis=summed)
+    return np.transpose(x, [left.index(c) for c in result]) if len(left) > 1 else x
+
+
+def _into(out: Any, result: Any) -> Any:
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.dot: dot, np.inner: inner, np.vdot: vdot, np.outer: outer, np.tensordot: tensordot, np.einsum: einsum,
+}
+
+__all__ = ["FUNCTIONS", "dot", "matmul"]

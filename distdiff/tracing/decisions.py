@@ -1,0 +1,155 @@
+"""Where the program asks for a plain answer: masks, orders, whole numbers.
+
+The answer is what NumPy gives; the comparisons that decide it are recorded on the tape and guarded, so that a tape is not used at a
+point where the answer would be another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..ops import BY_NAME
+from .array import TracedArray, decided, is_traced
+from .movement import moved
+from .reductions import traced_array
+from .scalar import TracedScalar
+
+
+def decide(condition: Any) -> Any:
+    """The plain value of a traced condition, guarded; a plain one as it is."""
+    return decided(condition) if is_traced(condition) else condition
+
+
+def whole(x: Any) -> Any:
+    """x cut to whole numbers, as plain int64."""
+    from .array import elementwise
+
+    if x.dtype == bool:
+        return np.asarray(decide(x)).astype(np.int64)
+    if isinstance(x, TracedScalar):
+        return np.int64(int(x))
+    return np.asarray(decide(elementwise(x.rec, BY_NAME["trunc"], (x,)))).astype(np.int64) if x.size else np.zeros(x.shape, int)
+
+
+def nonzero(x: Any) -> tuple[np.ndarray, ...]:
+    return np.nonzero(decide(x if x.dtype == bool else np.not_equal(x, 0.0)))
+
+
+def where(condition: Any, *choices: Any) -> Any:
+    """np.where: a choice element by element is a statement; with one argument it decides indices."""
+    if not choices:
+        return nonzero(condition)
+    from .array import elementwise
+    from .ufuncs import number, recorder_of
+
+    rec = recorder_of((condition, *choices))
+    operands = [number(rec, x, "where") for x in (condition, *choices)]
+    if not is_traced(operands[1]) and not is_traced(operands[2]) or is_traced(operands[0]):
+        return elementwise(rec, BY_NAME["where"], operands)
+    return elementwise(rec, BY_NAME["where"], [np.not_equal(operands[0], 0), *operands[1:]])
+
+
+def _extreme(x: Any, axis: int | None, keepdims: Any, function: Callable[..., Any], beaten: Callable[..., Any]) -> Any:
+    x = traced_array(x)
+    keep = bool(keepdims) and keepdims is not np._NoValue
+    if axis is None:
+        at = int(function(x.nd))
+        decide(beaten(x, x.reshape(-1)[at]))
+        return np.full((1,) * x.ndim, at) if keep else np.int64(at)
+    at = function(x.nd, axis=axis, keepdims=True)
+    decide(beaten(x, moved(x, lambda values: np.take_along_axis(values, at, axis))))
+    return at if keep else np.squeeze(at, axis)
+
+
+def argmax(x: Any, axis: int | None = None, out: Any = None, *, keepdims: Any = False) -> Any:
+    """The first of the largest: it stays while the same elements are beaten by it."""
+    return _extreme(x, axis, keepdims, np.argmax, np.less)
+
+
+def argmin(x: Any, axis: int | None = None, out: Any = None, *, keepdims: Any = False) -> Any:
+    return _extreme(x, axis, keepdims, np.argmin, np.greater)
+
+
+def argsort(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, **kwargs: Any) -> np.ndarray:
+    """The order stays while neighbours in it compare as they did."""
+    x = traced_array(x)
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    at = np.argsort(x.nd, axis=axis, kind="stable")
+    _guard_order(moved(x, lambda values: np.take_along_axis(values, at, axis)), axis)
+    return at
+
+
+def _guard_order(ordered: TracedArray, axis: int) -> None:
+    ordered = np.moveaxis(ordered, axis, -1)
+    if ordered.shape[-1] > 1 and ordered.size:
+        low, high = ordered[..., :-1], ordered[..., 1:]
+        decide(np.less(low, high))  # who was smaller stays smaller, and who was equal ...
+        if not (low.nd < high.nd).all():
+            decide(np.equal(low, high))  # ... stays equal
+
+
+def sort(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, **kwargs: Any) -> TracedArray:
+    x = traced_array(x)
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    at = np.argsort(x.nd, axis=axis, kind="stable")
+    ordered = moved(x, lambda values: np.take_along_axis(values, at, axis))
+    _guard_order(ordered, axis)
+    return ordered
+
+
+def sort_in_place(x: TracedArray, axis: int = -1, kind: Any = None, order: Any = None) -> None:
+    x[...] = sort(x, axis)
+
+
+def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
+    """Where v belongs in the sorted a; guarded by the comparisons with the two neighbours."""
+    if sorter is not None:
+        a = a[sorter]
+    values_a = a.nd if type(a) is TracedArray else np.asarray(a)
+    values_v = v.nd if type(v) is TracedArray else v.v if isinstance(v, TracedScalar) else np.asarray(v)
+    at = np.searchsorted(values_a, values_v, side)
+    if is_traced(a):
+        _guard_order(a, 0)
+    below, above = (np.greater, np.less_equal) if side == "left" else (np.greater_equal, np.less)
+    v = np.broadcast_to(v, np.shape(values_v)) if type(v) is TracedArray else v
+    flat_at = np.atleast_1d(at).reshape(-1)
+    flat_v = np.reshape(v, -1)
+    inner = np.flatnonzero(flat_at > 0)
+    if len(inner):
+        decide(below(flat_v[inner], a[flat_at[inner] - 1]))
+    inner = np.flatnonzero(flat_at < len(values_a))
+    if len(inner):
+        decide(above(flat_v[inner], a[flat_at[inner]]))
+    return at
+
+
+def digitize(x: Any, bins: Any, right: bool = False) -> Any:
+    values = bins.nd if type(bins) is TracedArray else np.asarray(bins)
+    if len(values) > 1 and values[0] > values[-1]:
+        return len(values) - searchsorted(bins[::-1], x, "right" if right else "left")
+    return searchsorted(bins, x, "left" if right else "right")
+
+
+def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    return bool(decide(np.all(isclose(a, b, rtol, atol))))
+
+
+def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    return np.less_equal(np.abs(np.subtract(a, b)), np.add(atol, np.multiply(rtol, np.abs(b))))
+
+
+def array_equal(a: Any, b: Any, equal_nan: bool = False) -> bool:
+    return np.shape(a) == np.shape(b) and bool(decide(np.all(np.equal(a, b))))
+
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.where: where, np.nonzero: nonzero, np.flatnonzero: lambda x: nonzero(np.ravel(x))[0],
+    np.argwhere: lambda x: np.transpose(nonzero(x)), np.argmax: argmax, np.argmin: argmin, np.argsort: argsort,
+    np.sort: sort, np.searchsorted: searchsorted, np.digitize: digitize, np.allclose: allclose,
+    np.isclose: isclose, np.array_equal: array_equal,
+}

@@ -1,0 +1,383 @@
+"""What only moves elements: views, joins, rolls, pads, gathers.  None of it makes a statement; ids are rearranged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from ..tape import Const
+from .array import TracedArray, compact, ids_of, is_boolean, is_traced, of_ids, rearranged
+from .boxes import Index, Piece, cut, join, merge, select, whole
+from .reductions import traced_array
+from .storage import Storage
+from .ufuncs import number, recorder_of
+
+SMALL = 64  # a copy this small takes explicit ids, a larger irregular one fresh nodes by COPY (affine operands)
+
+
+def viewer(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A NumPy function that returns a view of its first argument."""
+
+    def view(x: Any, *args: Any, **kwargs: Any) -> TracedArray:
+        x = traced_array(x)
+        return TracedArray(x.st, function(x.nd, *args, **kwargs))
+
+    return view
+
+
+def pieces_of(x: TracedArray) -> list[Piece]:
+    lowered = x.st.lower(x.nd, x.shape)
+    return lowered if type(lowered) is list else whole(x.shape, lowered) if x.size else []
+
+
+def copy(x: Any, order: str = "K", subok: bool = False) -> Any:
+    """An array of its own with the same nodes."""
+    x = traced_array(x)
+    return rearranged(x.rec, np.array(x.nd, order="C"), pieces_of(x), x.st.boolean)
+
+
+def reshape(x: Any, *shape: Any, order: str = "C", **kwargs: Any) -> Any:
+    x = traced_array(x)
+    shape = kwargs.pop("newshape", kwargs.pop("shape", shape))
+    if isinstance(shape, tuple) and len(shape) == 1:
+        shape = shape[0]
+    if order in ("F", "A") and not (order == "A" and x.nd.flags.c_contiguous):
+        if order == "F" or x.nd.flags.f_contiguous:
+            shape = np.empty(x.shape).reshape(shape).shape
+            return reshape(x.T, shape[::-1]).T
+    values = x.nd.reshape(shape)
+    if not values.size or _inside(values, x.st):
+        return TracedArray(x.st, values)
+    return _regular(x, values, lambda ids: ids.reshape(shape))
+
+
+def ravel(x: Any, order: str = "C") -> Any:
+    return reshape(x, -1, order=order)
+
+
+def flatten(x: Any, order: str = "C") -> Any:
+    return copy(reshape(x, -1, order=order))
+
+
+def _inside(values: np.ndarray, st: Storage) -> bool:
+    return 0 <= values.__array_interface__["data"][0] - st.address < st.buffer.nbytes
+
+
+def _regular(x: TracedArray, values: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> TracedArray:
+    """A reshape that must copy: small with gathered ids, large through fresh nodes, so that operands stay affine."""
+    if x.size <= SMALL:
+        return of_ids(x.rec, values, function(ids_of(x)), x.st.boolean)
+    y = compact(x)
+    return TracedArray(y.st, function(y.nd))
+
+
+def moved(x: TracedArray, function: Callable[[np.ndarray], np.ndarray]) -> TracedArray:
+    """Any function that only moves elements, applied to values and ids alike."""
+    return of_ids(x.rec, function(x.nd), function(np.ascontiguousarray(ids_of(x))), x.st.boolean)
+
+
+# -- joining ----------------------------------------------------------------------------------------------------
+
+
+def _part(rec: Any, x: Any) -> tuple[np.ndarray, list[Piece]]:
+    """(values, pieces) of a traced or constant array."""
+    if is_traced(x):
+        x = traced_array(x)
+        return x.nd, pieces_of(x)
+    x = np.asarray(x)
+    ref = Const(float(x.reshape(-1)[0]) if x.size == 1 else rec.snapshot(x)) if x.size else None
+    return x, whole(x.shape, ref) if ref is not None else []
+
+
+def concatenate(arrays: Sequence[Any], axis: int | None = 0, out: Any = None, dtype: Any = None, casting: str = "same_kind") -> Any:
+    arrays = list(arrays)
+    rec = recorder_of(arrays)
+    arrays = [number(rec, x, "concatenate") for x in arrays]
+    if axis is None:
+        arrays, axis = [np.ravel(x) for x in arrays], 0
+    boolean = all(map(is_boolean, arrays))
+    parts = [_part(rec, x) for x in arrays]
+    values = np.concatenate([np.asarray(v, dtype=float) for v, _ in parts], axis=axis)
+    axis %= values.ndim
+    pieces, _ = join([(p, v.shape) for v, p in parts], axis)
+    result = rearranged(rec, values, pieces if len(pieces) < 2 else merge(pieces, axis), boolean)
+    if out is not None:
+        out[...] = result
+        return out
+    return result
+
+
+def stack(arrays: Sequence[Any], axis: int = 0, out: Any = None, **kwargs: Any) -> Any:
+    arrays = list(arrays)
+    if len({np.shape(x) for x in arrays}) > 1:
+        raise ValueError("all input arrays must have the same shape")
+    return concatenate([np.expand_dims(x, axis if axis >= 0 else axis + np.ndim(x) + 1) for x in arrays], axis, out)
+
+
+def vstack(arrays: Sequence[Any], **kwargs: Any) -> Any:
+    return concatenate([np.atleast_2d(x) for x in arrays], 0)
+
+
+def hstack(arrays: Sequence[Any], **kwargs: Any) -> Any:
+    parts = [np.atleast_1d(x) for x in arrays]
+    return concatenate(parts, 0 if parts[0].ndim == 1 else 1)
+
+
+def dstack(arrays: Sequence[Any]) -> Any:
+    return concatenate([np.atleast_3d(x) for x in arrays], 2)
+
+
+def column_stack(arrays: Sequence[Any]) -> Any:
+    return concatenate([np.reshape(x, (-1, 1)) if np.ndim(x) < 2 else x for x in arrays], 1)
+
+
+def block(arrays: Any) -> Any:
+    def depth(x: Any) -> int:
+        return 1 + depth(x[0]) if isinstance(x, list) else 0
+
+    levels = depth(arrays)
+
+    def largest(x: Any) -> int:
+        return max(map(largest, x)) if isinstance(x, list) else np.ndim(x)
+
+    ndim = max(levels, largest(arrays))
+
+    def build(x: Any, level: int) -> Any:
+        if isinstance(x, list):
+            return np.concatenate([build(part, level + 1) for part in x], axis=level - levels)
+        return np.reshape(x, (1,) * (ndim - np.ndim(x)) + np.shape(x))
+
+    return build(arrays, 0)
+
+
+def append(x: Any, values: Any, axis: int | None = None) -> Any:
+    if axis is None:
+        return np.concatenate([np.ravel(x), np.ravel(values)])
+    return np.concatenate([x, values], axis=axis)
+
+
+def delete(x: Any, index: Any, axis: int | None = None) -> Any:
+    x = traced_array(x)
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    kept = np.delete(np.arange(x.shape[axis]), index)
+    return take(x, kept, axis)
+
+
+def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
+    x = traced_array(x) if is_traced(x) else np.asarray(x)
+    if axis is None:
+        x, axis = np.reshape(x, -1), 0
+    order = np.insert(np.arange(x.shape[axis]), index, -1)
+    result = take(x, np.where(order < 0, 0, order), axis) if is_traced(x) else recorder_of([values]).array_of(
+        np.take(x, np.where(order < 0, 0, order), axis))
+    result[(slice(None),) * (axis % x.ndim) + (order < 0,)] = values
+    return result
+
+
+def split(x: Any, sections: Any, axis: int = 0) -> list[Any]:
+    n = np.shape(x)[axis]
+    if isinstance(sections, (int, np.integer)) and n % sections:
+        raise ValueError("array split does not result in an equal division")
+    return array_split(x, sections, axis)
+
+
+def array_split(x: Any, sections: Any, axis: int = 0) -> list[Any]:
+    x = traced_array(x)
+    return [TracedArray(x.st, part) for part in np.array_split(x.nd, sections, axis)]
+
+
+def broadcast_arrays(*arrays: Any, subok: bool = False) -> list[Any]:
+    shape = np.broadcast_shapes(*map(np.shape, arrays))
+    return [np.broadcast_to(x, shape) for x in arrays]
+
+
+def meshgrid(*arrays: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> list[Any]:
+    ndim = len(arrays)
+    grids = [np.reshape(x, (1,) * k + (-1,) + (1,) * (ndim - k - 1)) for k, x in enumerate(arrays)]
+    if indexing == "xy" and ndim > 1:
+        grids = [np.swapaxes(x, 0, 1) for x in grids]
+    if not sparse:
+        grids = broadcast_arrays(*grids)
+    return [np.copy(x) for x in grids] if copy else grids
+
+
+# -- shifting and padding ---------------------------------------------------------------------------------------
+
+
+def roll(x: Any, shift: Any, axis: Any = None) -> Any:
+    """Cyclic shift: the pieces on both sides of the cut change places."""
+    x = traced_array(x)
+    if axis is None and x.ndim != 1:
+        return reshape(roll(reshape(x, -1), shift, 0), x.shape)
+    shifts, axes = np.broadcast_arrays(shift, 0 if axis is None else axis)
+    values = np.roll(x.nd, shift, 0 if axis is None else axis)
+    pieces, shape = pieces_of(x), x.shape
+    for by, k in zip(shifts.reshape(-1).tolist(), axes.reshape(-1).tolist()):
+        k %= x.ndim
+        n = shape[k]
+        at = -by % n if n else 0
+        if at:
+            pieces, _ = join([cut(pieces, shape, k, range(at, n)), cut(pieces, shape, k, range(at))], k)
+    return rearranged(x.rec, np.ascontiguousarray(values), pieces, x.st.boolean)
+
+
+def pad(x: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
+    x = traced_array(x)
+    rec = x.rec
+    modes = ("constant", "edge", "wrap", "reflect", "symmetric", "empty")
+    if mode not in modes or kwargs.get("reflect_type", "even") != "even":
+        rec.unsupported(f"numpy.pad with mode={mode!r}", f"modes that only move elements are {', '.join(modes)}")
+    if mode == "empty":
+        mode = "constant"
+    if isinstance(pad_width, dict):
+        pad_width = [pad_width.get(k, pad_width.get(k - x.ndim, 0)) for k in range(x.ndim)]
+        pad_width = [(w, w) if isinstance(w, int) else w for w in pad_width]
+    constants = kwargs.get("constant_values", 0)
+    widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
+    if is_traced(constants) or (isinstance(constants, (list, tuple)) and any(map(is_traced, np.ravel(np.array(constants, object))))):
+        rec.unsupported("numpy.pad with traced constant_values", "concatenate, or assign the border")
+    values = np.pad(x.nd, widths, mode, **kwargs)
+    fill = np.broadcast_to(np.asarray(constants, dtype=float), (x.ndim, 2)).tolist()
+    pieces, shape = pieces_of(x), x.shape
+    for axis, ((before, after), (low, high)) in enumerate(zip(widths, fill)):
+        at = np.pad(np.arange(shape[axis]), (before, after), "edge" if mode == "constant" else mode)
+        first = _border(pieces, shape, axis, mode, at[:before], float(low))
+        last = _border(pieces, shape, axis, mode, at[len(at) - after :], float(high))
+        pieces, shape = join([*first, (pieces, shape), *last], axis)
+    return rearranged(rec, np.ascontiguousarray(values), pieces, x.st.boolean)
+
+
+Part = tuple[list[Piece], Index]
+
+
+def _border(pieces: list[Piece], shape: Index, axis: int, mode: str, at: np.ndarray, value: float) -> list[Part]:
+    """The parts that pad one side: a constant, an edge that stands still, or runs of the elements `at` these indices."""
+    if not len(at):
+        return []
+    box = shape[:axis] + (len(at),) + shape[axis + 1 :]
+    if mode == "constant":
+        return [(whole(box, Const(value)) if 0 not in box else [], box)]
+    if mode == "edge":
+        edge, one = cut(pieces, shape, axis, range(int(at[0]), int(at[0]) + 1))
+        axes = [(k, 1) if n > 1 else None for k, n in enumerate(one)]
+        return [(select(edge, (0,) * len(one), axes, box), box)]
+    parts, start = [], 0
+    while start < len(at):
+        step = int(at[start + 1] - at[start]) if start + 1 < len(at) and abs(at[start + 1] - at[start]) == 1 else 1
+        stop = start + 1
+        while stop < len(at) and at[stop] - at[stop - 1] == step:
+            stop += 1
+        parts.append(cut(pieces, shape, axis, range(int(at[start]), int(at[start]) + step * (stop - start), step)))
+        start = stop
+    return parts
+
+
+def tile(x: Any, reps: Any) -> Any:
+    x = traced_array(x)
+    reps = tuple(np.atleast_1d(reps).tolist())
+    x = np.reshape(x, (1,) * max(0, len(reps) - x.ndim) + x.shape)
+    reps = (1,) * (x.ndim - len(reps)) + reps
+    for axis, times in enumerate(reps):
+        x = x[(slice(None),) * axis + (slice(0),)] if times == 0 else concatenate([x] * times, axis) if times > 1 else x
+    return copy(x)
+
+
+def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
+    x = traced_array(x)
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    axis %= x.ndim
+    return take(x, np.repeat(np.arange(x.shape[axis]), repeats), axis)
+
+
+# -- gathering --------------------------------------------------------------------------------------------------
+
+
+def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: str = "raise") -> Any:
+    x = traced_array(x)
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    axis %= x.ndim
+    indices = np.asarray(indices)
+    if mode != "raise":
+        indices = indices % x.shape[axis] if mode == "wrap" else np.clip(indices, 0, x.shape[axis] - 1)
+    index = (slice(None),) * axis + ((int(indices),) if indices.ndim == 0 else (indices,))
+    return _into(out, x[index])
+
+
+def take_along_axis(x: Any, indices: Any, axis: int | None) -> Any:
+    if axis is None:
+        x, axis = np.reshape(x, -1), 0
+    return moved(x, lambda values: np.take_along_axis(values, np.asarray(indices), axis))
+
+
+def compress(condition: Any, x: Any, axis: int | None = None, out: Any = None) -> Any:
+    if is_traced(condition):
+        from .array import decided
+
+        condition = decided(condition)
+    return _into(out, take(x, np.flatnonzero(condition), axis))
+
+
+def _triangle(x: Any, keep: Callable[..., np.ndarray], k: int) -> Any:
+    x = traced_array(x)
+    mask = keep(np.ones(x.shape, dtype=bool), k)
+    ids = np.where(mask, ids_of(x), -1)
+    return of_ids(x.rec, np.where(mask, x.nd, 0.0), ids)
+
+
+def diag(x: Any, k: int = 0) -> Any:
+    x = traced_array(x)
+    if x.ndim == 2:
+        return np.diagonal(x, k)
+    n = len(x) + abs(k)
+    result = x.rec.array_of(np.zeros((n, n)))
+    rows = np.arange(len(x))
+    result[rows + max(-k, 0), rows + max(k, 0)] = x
+    return result
+
+
+def _into(out: Any, result: Any) -> Any:
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+def _at_least(ndim: int) -> Callable[..., Any]:
+    function = getattr(np, f"atleast_{ndim}d")
+
+    def view(*arrays: Any) -> Any:
+        results = [viewer(function)(x) if is_traced(x) else function(x) for x in arrays]
+        return results[0] if len(results) == 1 else results
+
+    return view
+
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **{function: viewer(function) for function in (
+        np.transpose, np.swapaxes, np.moveaxis, np.rollaxis, np.expand_dims, np.broadcast_to, np.flip, np.flipud, np.fliplr,
+        np.rot90, np.diagonal, np.squeeze, np.real, sliding_window_view)},
+    np.reshape: reshape, np.ravel: ravel, np.copy: copy, np.concatenate: concatenate,
+    np.stack: stack, np.vstack: vstack, np.hstack: hstack, np.dstack: dstack, np.column_stack: column_stack, np.block: block,
+    np.append: append, np.delete: delete, np.insert: insert, np.split: split, np.array_split: array_split,
+    np.vsplit: lambda x, n: split(x, n, 0), np.hsplit: lambda x, n: split(x, n, 0 if np.ndim(x) == 1 else 1),
+    np.dsplit: lambda x, n: split(x, n, 2), np.broadcast_arrays: broadcast_arrays, np.meshgrid: meshgrid, np.roll: roll,
+    np.pad: pad, np.tile: tile, np.repeat: repeat, np.take: take, np.take_along_axis: take_along_axis,
+    np.compress: compress, np.tril: lambda x, k=0: _triangle(x, np.tril, k), np.triu: lambda x, k=0: _triangle(x, np.triu, k),
+    np.diag: diag, np.diagflat: lambda x, k=0: diag(np.ravel(x), k),
+    np.atleast_1d: _at_least(1), np.atleast_2d: _at_least(2), np.atleast_3d: _at_least(3),
+}
+if hasattr(np, "row_stack"):
+    FUNCTIONS.setdefault(np.row_stack, vstack)
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "reshape": reshape, "ravel": ravel, "flatten": flatten, "copy": copy, "take": take, "repeat": repeat,
+    "swapaxes": FUNCTIONS[np.swapaxes], "squeeze": FUNCTIONS[np.squeeze], "diagonal": FUNCTIONS[np.diagonal],
+    "transpose": lambda x, *axes: TracedArray(x.st, x.nd.transpose(*axes)),
+    "compress": lambda x, condition, axis=None, out=None: compress(condition, x, axis, out),
+}

@@ -1,0 +1,213 @@
+"""What NumPy and Python see of a traced array: protocols, operators and methods, put together from the rooms below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..ops import BY_NAME
+from . import composed, contract, decisions, movement, reductions, ufuncs
+from .array import TracedArray, as_plain, assign, constant, elementwise, is_boolean, is_traced
+from .recorder import Recorder
+from .scalar import CUT, TracedScalar, attach
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **movement.FUNCTIONS, **reductions.FUNCTIONS, **contract.FUNCTIONS, **decisions.FUNCTIONS, **composed.FUNCTIONS}
+
+
+def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    inputs = tuple(map(unwrap, inputs))
+    if "out" in kwargs:
+        kwargs["out"] = tuple(map(unwrap, kwargs["out"]))
+    return ufuncs.call(ufunc, method, inputs, kwargs, reductions.UFUNC_REDUCTIONS, contract.matmul)
+
+
+def array_function(self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+    args, kwargs = _unwrap_all(args), {name: _unwrap_all(value) for name, value in kwargs.items()}
+    implementation = FUNCTIONS.get(function)
+    traced = list(_traced_in((args, kwargs)))
+    if not traced:
+        return function(*args, **kwargs)
+    if implementation is not None:
+        return implementation(*args, **kwargs)
+    if all(constant(x) for x in traced):
+        return function(*_plain_all(args), **{name: _plain_all(value) for name, value in kwargs.items()})
+    name = f"{function.__module__}.{function.__name__}"
+    return traced[0].rec.unsupported(name, "it has no derivative rule here; write it in terms of functions that have one, or "
+                                     "compute it outside the function if it does not depend on the inputs")
+
+
+def unwrap(x: Any) -> Any:
+    """An array made by a substituted creation function, as what it holds (see `creation`)."""
+    held = getattr(type(x), "_distdiff_held", None)
+    return x if held is None else held(x)
+
+
+def _unwrap_all(tree: Any) -> Any:
+    if type(tree) in (tuple, list):
+        return type(tree)(map(_unwrap_all, tree))
+    return unwrap(tree)
+
+
+def _traced_in(tree: Any) -> Iterator[Any]:
+    if is_traced(tree):
+        yield tree
+    elif type(tree) in (tuple, list):
+        for part in tree:
+            yield from _traced_in(part)
+    elif type(tree) is dict:
+        yield from _traced_in(list(tree.values()))
+
+
+def _plain_all(tree: Any) -> Any:
+    if type(tree) in (tuple, list):
+        return type(tree)(map(_plain_all, tree))
+    return as_plain(tree)
+
+
+# -- operators -------------------------------------------------------------------------------------------------
+
+_BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "power", "mod": "remainder",
+           "floordiv": "floor_divide"}
+_COMPARE = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+_BITS = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
+
+
+def _forward(name: str) -> Callable[..., Any]:
+    op = BY_NAME[name]
+    if name in ("power", "add", "multiply", "subtract"):  # booleans and exponents want care
+        return lambda self, other: ufuncs.general(op, self, unwrap(other))
+
+    def operator(self: TracedArray, other: Any) -> Any:
+        if type(other) is float or type(other) is TracedArray:
+            return elementwise(self.rec, op, (self, other))
+        return ufuncs.general(op, self, unwrap(other))
+
+    return operator
+
+
+def _reflected(name: str) -> Callable[..., Any]:
+    op = BY_NAME[name]
+    return lambda self, other: ufuncs.general(op, unwrap(other), self)
+
+
+def _bits(ufunc: np.ufunc, reflected: bool) -> Callable[..., Any]:
+    return (lambda self, other: ufunc(other, self)) if reflected else (lambda self, other: ufunc(self, other))
+
+
+def _bits_in_place(ufunc: np.ufunc) -> Callable[..., Any]:
+    def operator(self: TracedArray, other: Any) -> TracedArray:
+        assign(self, ufunc(self, other))
+        return self
+
+    return operator
+
+
+def _truth(self: TracedArray) -> bool:
+    if self.size != 1:
+        raise ValueError("The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()")
+    return bool(self.reshape(()).scalar())
+
+
+def _array(self: TracedArray, dtype: Any = None, copy: Any = None) -> np.ndarray:
+    """Compiled code may read a constant array; of a traced one it would lose the derivative."""
+    if self.st.constant:
+        values = as_plain(self)
+        return values if dtype is None else values.astype(dtype)
+    self.rec.unsupported(
+        "a traced array was turned into a plain array", f"{CUT}. Compiled code (scipy, numba, the math module) can't be traced, nor "
+        "can an array made outside the function take traced values: make it inside with np.zeros or np.array")
+
+
+def _astype(self: TracedArray, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True) -> Any:
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f":
+        if self.st.boolean:
+            return elementwise(self.rec, BY_NAME["copy"], (self,)) if self.size else self.values().astype(float)
+        return movement.copy(self) if copy else self
+    if dtype.kind == "b":
+        return self if self.st.boolean else np.not_equal(self, 0.0)
+    if dtype.kind in "iu":  # whole numbers decide (they index and count): recorded, guarded, and plain
+        return decisions.whole(self).astype(dtype)
+    return self.rec.unsupported(f"astype({dtype})", "traced values are real floats of 64 bits")
+
+
+def _item(self: TracedArray, *args: Any) -> Any:
+    if not args:
+        if self.size != 1:
+            raise ValueError("can only convert an array of size 1 to a Python scalar")
+        return self.reshape(-1)[0]
+    return self.reshape(-1)[args[0]] if len(args) == 1 and isinstance(args[0], (int, np.integer)) else self[
+        args[0] if len(args) == 1 else args]
+
+
+def _list(self: TracedArray) -> Any:
+    return [x.tolist() if type(x) is TracedArray else x for x in self] if self.ndim else self.scalar()
+
+
+def _unsupported_method(name: str) -> Callable[..., Any]:
+    def method(self: TracedArray, *args: Any, **kwargs: Any) -> Any:
+        if self.st.constant:
+            return getattr(as_plain(self), name)(*args, **kwargs)
+        return self.rec.unsupported(f"numpy.ndarray.{name}", "it has no derivative rule, or would lose the derivative")
+
+    return method
+
+
+def _flat(self: TracedArray) -> TracedArray:
+    return self.reshape(-1)
+
+
+def install() -> None:
+    """Attach all of it to the traced types, once."""
+    cls = TracedArray
+    attributes: dict[str, Any] = {
+        "__array_ufunc__": array_ufunc, "__array_function__": array_function, "__array__": _array, "__bool__": _truth,
+        "__neg__": lambda self: ufuncs.apply(BY_NAME["negative"], self), "__pos__": movement.copy,
+        "__abs__": lambda self: elementwise(self.rec, BY_NAME["absolute"], (self,)),
+        "__invert__": lambda self: np.invert(self), "__divmod__": lambda self, other: (self // other, self % other),
+        "__matmul__": lambda self, other: contract.matmul(self, unwrap(other)),
+        "__rmatmul__": lambda self, other: contract.matmul(unwrap(other), self),
+        "__float__": lambda self: float(self.item()), "__int__": lambda self: int(self.item()),
+        "__complex__": lambda self: complex(self.item()),
+        "__contains__": lambda self, x: bool((self == x).any()),
+        "__copy__": movement.copy, "__deepcopy__": lambda self, memo: movement.copy(self),
+        "astype": _astype, "item": _item, "tolist": _list, "fill": lambda self, value: assign(self, value),
+        "dot": lambda self, other, out=None: contract.dot(self, unwrap(other), out),
+        "conj": movement.copy, "conjugate": movement.copy,
+        "clip": lambda self, min=None, max=None, out=None, **kwargs: composed.clip(self, min, max, out, **kwargs),
+        "round": lambda self, decimals=0, out=None: composed.around(self, decimals, out),
+        "nonzero": decisions.nonzero, "argmax": decisions.argmax, "argmin": decisions.argmin,
+        "argsort": decisions.argsort, "sort": decisions.sort_in_place, "searchsorted": decisions.searchsorted,
+        "flat": property(_flat, lambda self, value: assign(self.reshape(-1), value)),
+        **reductions.METHODS, **movement.METHODS,
+    }
+    for name, ufunc_name in _BINARY.items():
+        attributes[f"__{name}__"], attributes[f"__r{name}__"] = _forward(ufunc_name), _reflected(ufunc_name)
+        attributes[f"__i{name}__"] = ufuncs.in_place(BY_NAME[ufunc_name])
+    for name, ufunc_name in _COMPARE.items():
+        attributes[f"__{name}__"] = _forward(ufunc_name)
+    for name, ufunc in _BITS.items():
+        attributes[f"__{name}__"], attributes[f"__r{name}__"] = _bits(ufunc, False), _bits(ufunc, True)
+        attributes[f"__i{name}__"] = _bits_in_place(ufunc)
+    for name in ("choose", "cumprod", "partition", "argpartition", "put", "resize", "tobytes", "tofile", "view", "dump", "dumps",
+                 "getfield", "setfield", "byteswap", "itemset"):
+        attributes[name] = _unsupported_method(name)
+    for name, value in attributes.items():
+        setattr(cls, name, value)
+    TracedScalar.__array_ufunc__ = array_ufunc  # type: ignore[attr-defined]
+    TracedScalar.__array_function__ = array_function  # type: ignore[attr-defined]
+
+
+install()
+
+
+def prepare(rec: Recorder, array_of: Callable[[Any], Any]) -> None:
+    """Make a recorder ready to trace: its scalar types, and how nested lists of traced values become arrays."""
+    attach(rec, lambda op, *operands: ufuncs.general(op, *map(unwrap, operands)), ufuncs.as_array)
+    rec.array_of = array_of
+
+
+__all__ = ["FUNCTIONS", "is_boolean", "prepare", "unwrap"]

@@ -1,0 +1,278 @@
+"""The tape while it is written: blocks, statements, scalar runs, guards, sites, and the memory of the values."""
+
+from __future__ import annotations
+
+import os
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from math import prod
+from types import FrameType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..errors import InputError, UnsupportedOperationError
+from ..ops import COPY, Op
+from ..tape import Affine, Block, Const, Guard, Indexed, Operand, ScalarRun, Site, Statement, Tape, c_strides
+from .boxes import Piece, refine
+
+ARENA_FROM = 1 << 20  # a result this large (bytes), or a tape grown to ARENA_TAPE, takes its memory from large chunks
+ARENA_TAPE = 16 << 20
+ARENA_CHUNK = 64 << 20
+RUN_CHUNK = 1 << 16  # scalar lines that are held as Python integers before they are packed
+MAX_SNAPSHOTS = 256
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_LIBRARIES = (_HERE, os.path.dirname(os.path.abspath(np.__file__)))
+
+
+class Located(BaseException):
+    """Raised through the user's function when the node that is looked for is made (not to be caught by it)."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+
+class Recorder:
+    """Writes one tape.  `values[b]` are the values of block b's nodes, or None for a scalar run."""
+
+    def __init__(self, keep_values: bool, target: int | None = None) -> None:
+        self.tape = Tape()
+        self.keep_values = keep_values
+        self.values: list[np.ndarray | None] = []
+        self.n = 0  # nodes in closed blocks: the first id of the open scalar run
+        self.firsts: list[int] = []
+        self.open = True  # False once the trace is over: traced values that escaped are refused
+        self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...
+        self.packed: list[np.ndarray] = []  # full chunks of it, (lines, 3)
+        self.constants: dict[float | str, int] = {}
+        self.constant_values = array("d")
+        # Filled in by tracing.scalar.attach:
+        self.restart: Callable[[int], None]  # tells the scalars the next id
+        self.scalar: Callable[[int, float], Any]  # (node, value) -> a traced scalar
+        self.boolean: Callable[[int, float], Any]
+        self.scalar_op: Callable[..., Any]  # (op, operands) -> a traced scalar
+        self.array_of: Callable[[Any], Any]  # nested lists of traced values as a traced array (tracing.creation)
+        self.target = target
+        self._end = -1  # site of what is recorded after the function returned
+        self._arena = np.empty(0)
+        self._used = 0
+        self._kept = 0
+        self._sites: dict[tuple[int, int], int] = {}
+        self._site_numbers: dict[Site, int] = {}
+        self._codes: dict[int, tuple[Any, bool]] = {}  # id(code) -> (code, kept alive; whether it is a library's)
+        self._snapshots: dict[Any, np.ndarray] = {}
+        self._guards: dict[int, tuple[array, array]] = {}  # scalar decisions, by site: ids, values
+
+    # -- memory ------------------------------------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Memory for a result.  Kept values come from large chunks, which the kernel maps in huge pages: a page fault for
+        every 4 KiB would cost as much as the arithmetic."""
+        size = prod(shape)
+        if not self.keep_values or (self._kept < ARENA_TAPE and size * 8 < ARENA_FROM):
+            return np.empty(shape)
+        if self._used + size > len(self._arena):
+            self._arena, self._used = np.empty(max(ARENA_CHUNK // 8, size)), 0
+        part = self._arena[self._used : self._used + size].reshape(shape)
+        self._used += size
+        return part
+
+    def snapshot(self, values: np.ndarray) -> np.ndarray:
+        """An own float64 copy of a user's constant array, shared between uses while its content stays the same."""
+        if values.dtype.kind not in "fiub":
+            self.unsupported(f"a constant array of dtype {values.dtype}", "derivatives here are those of real functions")
+        base = values
+        if 0 in values.strides:  # a broadcast constant stays one
+            base = values[tuple(slice(0, 1) if s == 0 else slice(None) for s in values.strides)]
+        if base.size <= 16:
+            copy = np.array(base, dtype=np.float64)
+        else:
+            key = (base.__array_interface__["data"][0], base.shape, base.strides, base.dtype.char)
+            known = self._snapshots.get(key)
+            if known is not None and known.flat[0] == base.flat[0] and np.array_equal(known, base):
+                copy = known
+            else:
+                copy = np.array(base, dtype=np.float64)
+                if len(self._snapshots) >= MAX_SNAPSHOTS:
+                    self._snapshots.clear()
+                self._snapshots[key] = copy
+        return copy if base is values else np.broadcast_to(copy, values.shape)
+
+    # -- blocks and statements ------------------------------------------------------------------------------------
+
+    def new_block(self, shape: tuple[int, ...], values: np.ndarray | None) -> int:
+        """Fresh nodes with these values; returns the block's index."""
+        if self.run or self.packed:
+            self.flush()
+        size = prod(shape)
+        first, self.n = self.n, self.n + size
+        if self.target is not None and first <= self.target < self.n:
+            raise Located(self.tape.sites[self.site()])
+        blocks = self.tape.blocks
+        blocks.append(Block(first, shape))
+        self.firsts.append(first)
+        if self.keep_values:
+            self.values.append(None if values is None else values.reshape(-1))
+            self._kept += size * 8
+        self.restart(self.n)
+        return len(blocks) - 1
+
+    def emit(self, op: Op, shape: tuple[int, ...], operands: Sequence[Operand | list[Piece]], values: np.ndarray,
+             out_strides: tuple[int, ...] | None = None) -> int:
+        """Statements that compute a fresh block of shape values.shape from operands over the iteration space `shape`.
+
+        Operands may be in several pieces: one statement a box of their common refinement.
+        """
+        site = self.site()
+        block = self.new_block(values.shape, values)
+        strides = c_strides(shape) if out_strides is None else out_strides
+        items = self.tape.items
+        for operand in operands:
+            if type(operand) is list:
+                break
+        else:
+            items.append(Statement(op, shape, Affine(block, 0, strides), tuple(operands), site))
+            return block
+        for lo, hi, refs in refine(operands, shape):
+            out = Affine(block, sum(i * s for i, s in zip(lo, strides)), strides)
+            items.append(Statement(op, tuple(h - low for low, h in zip(lo, hi)), out, refs, site))
+        return block
+
+    def constant_nodes(self, values: np.ndarray) -> int:
+        """Nodes that carry constants, where explicit ids want some; returns the first id."""
+        block = self.new_block(values.shape, values)
+        strides = c_strides(values.shape)
+        self.tape.items.append(Statement(COPY, values.shape, Affine(block, 0, strides), (Const(values),), self.site()))
+        return self.firsts[block]
+
+    def block_of(self, node: int) -> int:
+        """Index of the block a node is in; the open scalar run counts as the next block."""
+        return len(self.firsts) if node >= self.n else bisect_right(self.firsts, node) - 1
+
+    def node(self, node: int, ndim: int = 0) -> Affine:
+        """One node, broadcast over `ndim` axes."""
+        if node >= self.n:
+            return Affine(len(self.firsts), node - self.n, (0,) * ndim)
+        block = bisect_right(self.firsts, node) - 1
+        return Affine(block, node - self.firsts[block], (0,) * ndim)
+
+    # -- scalar runs -------------------------------------------------------------------------------------------------
+
+    def constant(self, value: Any) -> int:
+        """The number -1-k under which a scalar line names constant k."""
+        value = float(value)
+        key = value or repr(value)  # 0.0 == -0.0, but they are two constants
+        known = self.constants.get(key)
+        if known is None:
+            self.constant_values.append(value)
+            known = -len(self.constant_values)
+            if len(self.constants) >= RUN_CHUNK:
+                self.constants.clear()
+            self.constants[key] = known
+        return known
+
+    def pack(self) -> None:
+        """Turn the lines held as Python integers into a typed array."""
+        if self.run:
+            self.packed.append(np.array(self.run, dtype=np.int64).reshape(-1, 3))
+            self.run.clear()
+
+    def flush(self) -> None:
+        """Close the open scalar run, if there is one: it becomes a block and an item."""
+        self.pack()
+        if not self.packed:
+            return
+        lines = self.packed[0] if len(self.packed) == 1 else np.concatenate(self.packed)
+        self.packed.clear()
+        blocks = self.tape.blocks
+        blocks.append(Block(self.n, (len(lines),)))
+        self.firsts.append(self.n)
+        if self.keep_values:
+            self.values.append(None)
+        self.n += len(lines)
+        self.tape.items.append(ScalarRun(
+            len(blocks) - 1, lines[:, 0].astype(np.uint8), lines[:, 1].copy(), lines[:, 2].copy(),
+            np.array(self.constant_values)))
+        self.constants.clear()
+        self.constant_values = array("d")
+        self.restart(self.n)
+
+    # -- decisions -----------------------------------------------------------------------------------------------------
+
+    def guard(self, ref: Affine | Indexed, expected: np.ndarray) -> None:
+        """The trace holds only where these nodes have these values."""
+        self.tape.guards.append(Guard(ref, expected, self.site()))
+
+    def guard_scalar(self, node: int, expected: float) -> None:
+        """The same for one node, in flat arrays: a loop may decide a million times."""
+        site = self.site()
+        ids, values = self._guards.setdefault(site, (array("q"), array("d")))
+        ids.append(node)
+        values.append(expected)
+
+    def finish(self) -> None:
+        """Close what is open; the tape is complete."""
+        self.flush()
+        for site, (ids, values) in self._guards.items():
+            self.tape.guards.append(Guard(Indexed(np.array(ids)), np.array(values), site))
+        self._guards.clear()
+        self._snapshots.clear()
+        self.open = False
+
+    # -- the user's lines ------------------------------------------------------------------------------------------------
+
+    def user_frame(self) -> FrameType:
+        """The innermost frame that is neither ours nor NumPy's."""
+        frame = sys._getframe(2)
+        codes = self._codes
+        while True:
+            code = frame.f_code
+            known = codes.get(id(code))
+            if known is None:
+                known = codes[id(code)] = (code, code.co_filename.startswith(_LIBRARIES)
+                                           or code.co_filename.startswith("<__array_function__"))
+            if not known[1] or frame.f_back is None:
+                return frame
+            frame = frame.f_back
+
+    def conclude(self, f: Callable[..., Any]) -> None:
+        """The function has returned: what is still recorded (its result, put together) belongs to the function as a whole."""
+        code = getattr(f, "__code__", None)
+        if code is None:
+            self._end = len(self.tape.sites)
+            self.tape.sites.append(Site("the function", 0, getattr(f, "__qualname__", type(f).__name__)))
+        else:
+            self._end = len(self.tape.sites)
+            self.tape.sites.append(Site(code.co_filename, code.co_firstlineno, code.co_qualname))
+
+    def site(self) -> int:
+        """Index of the user's current line among the tape's sites."""
+        if self._end >= 0:
+            return self._end
+        frame = self.user_frame()
+        key = (id(frame.f_code), frame.f_lasti)
+        number = self._sites.get(key)
+        if number is None:
+            code = frame.f_code
+            site = Site(code.co_filename, frame.f_lineno, code.co_qualname)
+            number = self._site_numbers.get(site)
+            if number is None:
+                number = self._site_numbers[site] = len(self.tape.sites)
+                self.tape.sites.append(site)
+            self._sites[key] = number
+        return number
+
+    def unsupported(self, what: str, remedy: str) -> NoReturn:
+        """Refuse an operation by name, with the user's file and line."""
+        raise UnsupportedOperationError(f"{what} at {self.tape.sites[self.site()]}: {remedy}")
+
+    def mismatch(self, what: str) -> NoReturn:
+        raise InputError(f"{what} at {self.tape.sites[self.site()]}")
+
+
+def counter(first: int, size: int = RUN_CHUNK) -> Callable[[], int]:
+    """The next `size` ids, one a call, then StopIteration: the moment to pack."""
+    return iter(range(first, first + size)).__next__

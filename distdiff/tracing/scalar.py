@@ -1,0 +1,363 @@
+"""Traced scalars: what an element of a traced array, or a float argument, is while the function runs.
+
+A scalar is an id and a value.  Every operation appends (op, a, b) to the recorder's open run, a flat list of integers that is packed
+into typed arrays; nothing else of it lives on.  A loop of a million lines is limited by how fast Python makes the result object,
+so the classes are made once a trace, around the run they append to (their state is in closure cells), and the four
+arithmetic operators are written out from one template instead of sharing a helper.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..ops import BY_NAME, Op
+from .recorder import RUN_CHUNK, Located, Recorder
+
+CUT = "it would cut the derivative"
+
+
+class TracedScalar:
+    """A traced float: `i` is its node, `v` its value."""
+
+    __slots__ = ("i", "v")
+    rec: Recorder
+    general: Callable[..., Any]  # (op, *operands) with any operands: arrays, other scalars, constants
+    as_array: Callable[..., Any]  # this scalar as a traced array of shape ()
+
+    ndim = 0
+    shape = ()
+    size = 1
+    dtype = np.dtype(np.float64)
+    itemsize, nbytes = 8, 8
+    __array_priority__ = 1000.0
+    __hash__ = None  # type: ignore[assignment]
+
+    # -- operators beyond the four of the template -------------------------------------------------------------
+
+    def __pow__(self, other: Any) -> Any:
+        if type(other) is int or type(other) is float:
+            if other == 2:
+                return self.rec.scalar_op(_SQUARE, (self,))
+            if other == 1:
+                return self
+            if other == 0:
+                return 1.0
+        return self.general(_POWER, self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self.general(_POWER, other, self)
+
+    def __neg__(self) -> Any:
+        return self.rec.scalar_op(_NEGATIVE, (self,))
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __abs__(self) -> Any:
+        return self.rec.scalar_op(_ABSOLUTE, (self,))
+
+    def __mod__(self, other: Any) -> Any:
+        return self.general(_REMAINDER, self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return self.general(_REMAINDER, other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self.general(_FLOOR_DIVIDE, self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self.general(_FLOOR_DIVIDE, other, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    # -- decisions: the value decides what the program does, so the trace is guarded ----------------------------
+
+    def __bool__(self) -> bool:
+        return bool(self != 0.0)
+
+    def __int__(self) -> int:
+        return self._whole("trunc")
+
+    __trunc__ = __int__
+
+    def __floor__(self) -> int:
+        return self._whole("floor")
+
+    def __ceil__(self) -> int:
+        return self._whole("ceil")
+
+    def _whole(self, how: str) -> int:
+        whole = self.rec.scalar_op(BY_NAME[how], (self,))
+        if not math.isfinite(whole.v):
+            return int(whole.v)  # raises what int(nan) and int(inf) raise
+        self.rec.guard_scalar(whole.i, whole.v)
+        return int(whole.v)
+
+    def __round__(self, digits: int | None = None) -> Any:
+        if digits is None:
+            return self._whole("rint")
+        return self.rec.scalar_op(BY_NAME["rint"], (self * 10.0**digits,)) / 10.0**digits
+
+    # -- what would lose the derivative ----------------------------------------------------------------------------
+
+    def __float__(self) -> NoReturn:
+        self.rec.unsupported("a traced value was turned into a plain float",
+                             f"{CUT}. Use NumPy's function for Python's: np.sin(x), not math.sin(x); to only look at the "
+                             "value, print it or use distdiff.numpy.value(x)")
+
+    def __complex__(self) -> NoReturn:
+        self.rec.unsupported("a traced value was turned into a complex number", f"{CUT}; derivatives here are of real functions")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self.rec.unsupported(
+            "a traced value was put into a plain array", f"{CUT}. Make the array inside the function (np.zeros, np.array), or copy "
+            "one from outside with np.array(a), before writing traced values into it; compiled code can't be traced")
+
+    # -- a float that knows what NumPy's floats know -------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return f"traced({self.v!r})"
+
+    def __str__(self) -> str:
+        return str(self.v)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.v, spec)
+
+    def __copy__(self) -> TracedScalar:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> TracedScalar:
+        return self
+
+    def conjugate(self) -> TracedScalar:
+        return self
+
+    def item(self) -> TracedScalar:
+        return self
+
+    def is_integer(self) -> bool:
+        return bool(self.general(BY_NAME["floor"], self) == self)
+
+    @property
+    def real(self) -> TracedScalar:
+        return self
+
+    @property
+    def imag(self) -> float:
+        return 0.0
+
+    T = real
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.as_array(self)[index]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"a traced scalar has no attribute {name!r}")
+        return getattr(self.as_array(self), name)  # sum, mean, reshape, clip, ... as numpy.float64 has them
+
+
+_POWER, _SQUARE, _NEGATIVE, _ABSOLUTE, _REMAINDER, _FLOOR_DIVIDE = (
+    BY_NAME[name] for name in ("power", "square", "negative", "absolute", "remainder", "floor_divide"))
+
+# The operands are a traced scalar or a Python number; everything else goes the general way.
+_FORWARD = """
+def __{name}__(self, other):
+    kind = type(other)
+    if kind is Scalar:
+        b = other.i
+        v = self.v {sign} other.v
+    elif kind is float or kind is int:
+        b = lookup(other) or constant(other)
+        v = self.v {sign} other
+    else:
+        return general({op}, self, other)
+    extend(({code}, self.i, b))
+    result = new(Scalar)
+    try:
+        result.i = next_id()
+    except StopIteration:
+        result.i = pack()
+    result.v = v
+    return result
+"""
+_REFLECTED = """
+def __r{name}__(self, other):
+    kind = type(other)
+    if kind is not float and kind is not int:
+        return general({op}, other, self)
+    v = other {sign} self.v
+    extend(({code}, lookup(other) or constant(other), self.i))
+    result = new(Scalar)
+    try:
+        result.i = next_id()
+    except StopIteration:
+        result.i = pack()
+    result.v = v
+    return result
+"""
+_COMPARE = """
+def __{name}__(self, other):
+    kind = type(other)
+    if kind is Scalar:
+        b = other.i
+        v = self.v {sign} other.v
+    elif kind is float or kind is int:
+        b = lookup(other) or constant(other)
+        v = self.v {sign} other
+    else:
+        return general({op}, self, other)
+    extend(({code}, self.i, b))
+    result = new(Boolean)
+    try:
+        result.i = next_id()
+    except StopIteration:
+        result.i = pack()
+    result.v = 1.0 if v else 0.0
+    return result
+"""
+
+
+def _method(template: str, name: str, op: str, sign: str) -> str:
+    text = template.format(name=name, op=f"op_{op}", sign=sign, code=BY_NAME[op].code)
+    if sign == "/":  # by zero to inf or nan, as NumPy's floats
+        text = re.sub(r"v = (\S+) / (\S+)", r"v = divide(\1, \2)", text)
+    return text
+
+
+_ARITHMETIC = (("add", "add", "+"), ("sub", "subtract", "-"), ("mul", "multiply", "*"), ("truediv", "divide", "/"))
+_COMPARISONS = (("lt", "less", "<"), ("le", "less_equal", "<="), ("gt", "greater", ">"), ("ge", "greater_equal", ">="),
+                ("eq", "equal", "=="), ("ne", "not_equal", "!="))
+_METHODS = ([(f"__{name}__", BY_NAME[op]) for name, op, _ in _ARITHMETIC + _COMPARISONS]
+            + [(f"__r{name}__", BY_NAME[op]) for name, op, _ in _ARITHMETIC])
+_CODE = compile("".join([_method(_FORWARD, *row) for row in _ARITHMETIC] + [_method(_REFLECTED, *row) for row in _ARITHMETIC]
+                        + [_method(_COMPARE, *row) for row in _COMPARISONS]), __file__, "exec")
+
+
+def numpy_divide(a: float, b: float) -> float:
+    """a / b as NumPy's floats divide: by zero to inf or nan."""
+    try:
+        return a / b
+    except ZeroDivisionError:
+        with np.errstate(all="ignore"):
+            return float(np.float64(a) / np.float64(b))
+
+
+class TracedBool:
+    """What sets a comparison apart from a number: asking for its truth is a decision."""
+
+    __slots__ = ()
+    dtype = np.dtype(bool)
+
+    def __bool__(self) -> bool:
+        self.rec.guard_scalar(self.i, self.v)
+        return self.v != 0.0
+
+    def __int__(self) -> int:
+        return int(bool(self))
+
+    __index__ = __int__
+
+    def __float__(self) -> float:
+        return float(bool(self))
+
+    def __repr__(self) -> str:
+        return f"traced({self.v != 0.0})"
+
+    def __str__(self) -> str:
+        return str(self.v != 0.0)
+
+    def __invert__(self) -> Any:
+        return self.rec.scalar_op(BY_NAME["logical_not"], (self,))
+
+    def __and__(self, other: Any) -> Any:
+        return self.general(BY_NAME["logical_and"], self, other)
+
+    def __or__(self, other: Any) -> Any:
+        return self.general(BY_NAME["logical_or"], self, other)
+
+    def __xor__(self, other: Any) -> Any:
+        return self.general(BY_NAME["logical_xor"], self, other)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+
+BOOLEAN_OPS = frozenset(BY_NAME[name] for name in (
+    "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "logical_and", "logical_or", "logical_xor",
+    "logical_not", "isfinite", "isnan", "isinf", "signbit"))
+
+
+def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., Any]) -> None:
+    """Give a recorder its scalar types: rec.scalar(i, v), rec.boolean(i, v), rec.scalar_op(op, operands)."""
+    names: dict[str, Any] = {  # the globals of the operators' code
+        "extend": rec.run.extend, "lookup": rec.constants.get, "constant": rec.constant, "new": object.__new__,
+        "general": general, "divide": numpy_divide, **{f"op_{name}": op for name, op in BY_NAME.items()}}
+
+    def restart(first: int) -> None:
+        ids = range(first, first + RUN_CHUNK)
+        names["next_id"] = (iter(ids) if rec.target is None else _watch(rec, ids)).__next__
+
+    def pack() -> int:
+        """The node of the last line, when as many lines are open as are held as Python integers."""
+        rec.pack()
+        last = rec.n + sum(map(len, rec.packed)) - 1
+        restart(last + 1)
+        return last
+
+    def scalar(i: int, v: float) -> TracedScalar:
+        result = object.__new__(Scalar)
+        result.i, result.v = i, v
+        return result
+
+    def boolean(i: int, v: float) -> TracedScalar:
+        result = object.__new__(Boolean)
+        result.i, result.v = i, v
+        return result
+
+    def scalar_op(op: Op, operands: tuple[Any, ...]) -> TracedScalar:
+        """One line of any elementwise op on traced scalars and plain numbers."""
+        numbers, values = [], []
+        for x in operands:
+            if isinstance(x, TracedScalar):
+                numbers.append(x.i)
+                values.append(np.float64(x.v))
+            else:
+                numbers.append(rec.constant(x))
+                values.append(np.float64(x))
+        v = float(op.value(*values))
+        rec.run.extend((op.code, numbers[0], numbers[-1]))
+        try:
+            i = names["next_id"]()
+        except StopIteration:
+            i = pack()
+        return (boolean if op in BOOLEAN_OPS else scalar)(i, v)
+
+    names["pack"] = pack
+    exec(_CODE, names)
+    methods = {name: names.pop(name) for name, _ in _METHODS}
+    shared = {"__slots__": (), "rec": rec, "general": staticmethod(general), "as_array": staticmethod(as_array)}
+    Scalar = names["Scalar"] = type("TracedScalar", (TracedScalar,), {**shared, **methods})
+    plain = {}  # a comparison in arithmetic is a number, and two of them want the general way's care
+    for name, op in _METHODS:
+        if name.startswith("__r"):
+            plain[name] = lambda self, other, op=op: general(op, other, self)
+        else:
+            plain[name] = lambda self, other, op=op: general(op, self, other)
+    Boolean = names["Boolean"] = type("TracedBool", (TracedBool, TracedScalar), {**shared, **plain})
+    rec.scalar, rec.boolean, rec.scalar_op, rec.restart = scalar, boolean, scalar_op, restart
+    restart(rec.n)
+
+
+def _watch(rec: Recorder, ids: range) -> Iterator[int]:
+    """The ids, stopping the trace at the one that is looked for."""
+    for i in ids:
+        if i == rec.target:
+            raise Located(rec.tape.sites[rec.site()])
+        yield i

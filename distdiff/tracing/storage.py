@@ -1,0 +1,282 @@
+"""Where the elements of a traced array lie on the tape.
+
+A `Storage` is a value buffer and the nodes that carry its elements, in one of two forms:
+
+- *pieces* (`boxes.Piece`): a few boxes, each affine on the tape or constant.  A fresh result is one piece; roll, concatenate and
+  assignment to a slice make several.
+- *explicit*: an int64 id beside every element (-1: a constant, whose value is in the buffer), after element writes in a loop,
+  index-array writes, or when the boxes become too many.
+
+Traced arrays are views of a storage's buffer, so NumPy's aliasing rules hold: what one view writes, all see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..tape import Affine, Const, Indexed, Operand, c_strides
+from .boxes import Index, Piece, extent, part_of, select, subtract, view_axes, whole
+from .recorder import Recorder
+
+MAX_PIECES = 16
+MAX_JOINED = 256  # pieces of a concatenation or stack whose parts are large
+LARGE_PIECE = 1024
+SMALL = 16  # storages up to this size are explicit at once when an element is written
+
+
+class Storage:
+    """A buffer of values and the nodes that carry them (see the module's text)."""
+
+    __slots__ = ("_address", "block", "boolean", "buffer", "ids", "ids_shared", "pieces", "rec", "shared", "__weakref__")
+
+    def __init__(self, rec: Recorder, buffer: np.ndarray, pieces: list[Piece], block: int = -1,
+                 boolean: bool = False) -> None:
+        self.rec = rec
+        self.buffer = buffer
+        self.pieces: list[Piece] | None = pieces
+        self.ids: np.ndarray | None = None  # flat; explicit form
+        self.ids_shared = False  # the tape holds a reference to ids
+        self.block = block  # the block this storage is, whole and in order; -1: none
+        self.shared = block >= 0  # the buffer doubles as the kept values of `block`
+        self.boolean = boolean
+        self._address = -1
+
+    @classmethod
+    def of_block(cls, rec: Recorder, buffer: np.ndarray, block: int, boolean: bool = False) -> Storage:
+        """A fresh result: all of one block."""
+        return cls(rec, buffer, None, block, boolean)  # type: ignore[arg-type]  # its piece is made when wanted
+
+    @property
+    def address(self) -> int:
+        if self._address < 0:
+            self._address = self.buffer.__array_interface__["data"][0]
+        return self._address
+
+    @property
+    def boxes(self) -> list[Piece] | None:
+        """The pieces; None in explicit form."""
+        if self.pieces is None and self.ids is None:
+            shape = self.buffer.shape
+            self.pieces = whole(shape, Affine(self.block, 0, c_strides(shape)))
+        return self.pieces
+
+    @property
+    def constant(self) -> bool:
+        """Whether no element depends on an input."""
+        if self.block >= 0:
+            return False
+        if self.ids is not None:
+            return not (self.ids >= 0).any()
+        return all(type(piece.ref) is Const for piece in self.pieces)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def lower(self, view: np.ndarray, shape: Index) -> Operand | list[Piece]:
+        """What carries `view` (of the buffer), broadcast to `shape`: an operand, or pieces."""
+        if view.shape != shape:
+            view = np.broadcast_to(view, shape)
+        strides = tuple(s // 8 if n > 1 else 0 for s, n in zip(view.strides, shape))
+        if 0 in shape:
+            return Const(0.0)
+        offset = (view.__array_interface__["data"][0] - self.address) // 8
+        if self.block >= 0:
+            return Affine(self.block, offset, strides)
+        if self.ids is None:
+            mapped = view_axes(self.buffer.shape, shape, strides, offset)
+            if mapped is not None:
+                pieces = select(self.pieces, *mapped, shape)
+                return pieces[0].ref if len(pieces) == 1 else pieces
+        return self._lower_explicit(view, strides, offset)
+
+    def _lower_explicit(self, view: np.ndarray, strides: Index, offset: int) -> Operand | list[Piece]:
+        ids = self.explicit() if self.ids is None else self.ids
+        part = as_strided(ids[offset:], view.shape, tuple(8 * s for s in strides))
+        missing = part < 0
+        if missing.any():
+            if missing.all():
+                return Const(self.rec.snapshot(view))
+            core = tuple(slice(0, 1) if s == 0 else slice(None) for s in strides)  # each constant once
+            part_core, missing = part[core], missing[core]
+            if self.ids_shared:  # pragma: no cover - constants are numbered before ids are shared
+                self._own_ids()
+                return self._lower_explicit(view, strides, offset)
+            first = self.rec.constant_nodes(view[core][missing])
+            part_core[missing] = np.arange(first, first + int(missing.sum()))
+        ref = compress(self.rec, part)
+        if ref is not None:
+            return ref
+        if ids is self.ids and part.flags.c_contiguous:
+            self.ids_shared = True
+            return Indexed(part)
+        return Indexed(np.array(part))
+
+    def node(self, offset: int) -> int:
+        """The node that carries the element at `offset` of the buffer; -1 for a constant."""
+        if self.block >= 0:
+            return self.rec.firsts[self.block] + offset
+        if self.ids is not None:
+            return int(self.ids[offset])
+        index = []
+        for step in c_strides(self.buffer.shape):
+            index.append(offset // step)
+            offset -= index[-1] * step
+        for piece in self.pieces:
+            if all(low <= i < high for low, i, high in zip(piece.lo, index, piece.hi)):
+                here = part_of(piece, tuple(index), tuple(i + 1 for i in index)).ref
+                if type(here) is Const:
+                    return -1
+                return int(here.ids.item()) if type(here) is Indexed else self._first(here.block) + here.offset
+        raise AssertionError("an element that no piece covers")
+
+    def _first(self, block: int) -> int:
+        firsts = self.rec.firsts
+        return firsts[block] if block < len(firsts) else self.rec.n  # the open scalar run
+
+    def explicit(self) -> np.ndarray:
+        """Flat ids of all elements, -1 for constants."""
+        shape = self.buffer.shape
+        ids = np.full(shape, -1, dtype=np.int64)
+        for lo, hi, ref in self.boxes:
+            if type(ref) is not Const:
+                box = tuple(map(slice, lo, hi))
+                ids[box] = ref.ids if type(ref) is Indexed else ref.ids(self._first(ref.block), extent(lo, hi))
+        return ids.reshape(-1)
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def protect(self) -> None:
+        """Before the buffer is written: what the tape keeps as values of the block must stay as computed."""
+        if self.shared:
+            if self.rec.keep_values:
+                self.rec.values[self.block] = self.buffer.reshape(-1).copy()
+            self.shared = False
+
+    def _own_ids(self) -> None:
+        if self.ids_shared:
+            self.ids, self.ids_shared = self.ids.copy(), False
+
+    def make_explicit(self) -> None:
+        """Take the explicit form, with ids that may be written."""
+        if self.ids is None:
+            self.ids = self.explicit()
+            self.pieces, self.block = None, -1
+        else:
+            self._own_ids()
+
+    def assign(self, view: np.ndarray, lowered: Operand | list[Piece], values: Any) -> None:
+        """view[...] = values, where `lowered` (over view.shape) carries the values."""
+        self.protect()
+        shape = self.buffer.shape
+        if view.size:
+            offset = (view.__array_interface__["data"][0] - self.address) // 8
+            strides = tuple(s // 8 if n > 1 else 0 for s, n in zip(view.strides, view.shape))
+            new = lowered if type(lowered) is list else whole(view.shape, lowered)
+            if view.size == self.buffer.size and view.shape == shape and offset == 0 and all(
+                    s == c or n == 1 for s, c, n in zip(strides, c_strides(shape), shape)):
+                self._become(new)
+            elif self.ids is not None or not self._assign_box(view, strides, offset, new):
+                self.make_explicit()
+                ids = as_strided(self.ids[offset:], view.shape, tuple(8 * s for s in strides))
+                for lo, hi, ref in new:
+                    box = tuple(map(slice, lo, hi))
+                    if type(ref) is Const:
+                        ids[box] = -1
+                    else:
+                        ids[box] = ref.ids if type(ref) is Indexed else ref.ids(self._first(ref.block), extent(lo, hi))
+        view[...] = values
+
+    def _become(self, pieces: list[Piece]) -> None:
+        self.ids, self.ids_shared, self.block, self.pieces = None, False, -1, pieces
+        if len(pieces) == 1 and type(pieces[0].ref) is Affine:
+            ref, shape = pieces[0].ref, self.buffer.shape
+            blocks = self.rec.tape.blocks
+            if ref.offset == 0 and ref.block < len(blocks) and blocks[ref.block].size == self.buffer.size and all(
+                    s == c or n == 1 for s, c, n in zip(ref.strides, c_strides(shape), shape)):
+                self.block, self.pieces = ref.block, None
+
+    def _assign_box(self, view: np.ndarray, strides: Index, offset: int, new: list[Piece]) -> bool:
+        """Replace a box of the pieces; False where it is no box, or the pieces become too many."""
+        shape = self.buffer.shape
+        if view.size == 1 and self.buffer.size <= SMALL:
+            return False
+        mapped = view_axes(shape, view.shape, strides, offset)
+        if mapped is None or any(axis is not None and abs(axis[1]) != 1 for axis in mapped[1]):
+            return False
+        base, axes = mapped
+        moving = {axis[0]: (k, axis[1]) for k, axis in enumerate(axes) if axis is not None}
+        lo, hi = list(base), [b + 1 for b in base]
+        view_base, view_map = [0] * view.ndim, []  # the buffer's box as a view of `view`: the inverse mapping
+        for axis in range(len(shape)):
+            if axis not in moving:
+                view_map.append(None)
+                continue
+            k, step = moving[axis]
+            n = view.shape[k]
+            if step > 0:
+                hi[axis] = base[axis] + n
+            else:
+                lo[axis], view_base[k] = base[axis] - n + 1, n - 1
+            view_map.append((k, step))
+        box = tuple(h - low for low, h in zip(lo, hi))
+        turned = select(new, tuple(view_base), view_map, box)
+        pieces = subtract(self.boxes, tuple(lo), tuple(hi))
+        if len(pieces) + len(turned) > MAX_PIECES:
+            return False
+        pieces += [Piece(tuple(a + b for a, b in zip(p.lo, lo)), tuple(a + b for a, b in zip(p.hi, lo)), p.ref)
+                   for p in turned]
+        self.pieces, self.block = pieces, -1
+        return True
+
+
+def too_many(pieces: Sequence[Piece], size: int) -> bool:
+    """Whether joined pieces had better become explicit ids."""
+    return len(pieces) > (MAX_JOINED if size >= LARGE_PIECE * len(pieces) else MAX_PIECES)
+
+
+def compress(rec: Recorder, ids: np.ndarray) -> Operand | list[Piece] | None:
+    """Explicit ids as an affine operand, or (one axis) as a few affine pieces; None if they are irregular."""
+    ref = _affine(rec, ids)
+    if ref is not None or ids.ndim != 1 or len(ids) < 2 * MAX_PIECES:
+        return ref
+    steps = np.diff(ids)
+    turns = np.flatnonzero(steps[1:] != steps[:-1])
+    if len(turns) > 2 * MAX_PIECES:
+        return None
+    pieces, start = [], 0
+    while start < len(ids):
+        if start == len(ids) - 1:
+            stop = start + 1
+        else:
+            ends = np.flatnonzero(steps[start:] != steps[start])
+            stop = start + int(ends[0]) + 1 if len(ends) else len(ids)
+        ref = _affine(rec, ids[start:stop])
+        if ref is None or len(pieces) >= MAX_PIECES:
+            return None
+        pieces.append(Piece((start,), (stop,), ref))
+        start = stop
+    return pieces
+
+
+def _affine(rec: Recorder, ids: np.ndarray) -> Affine | None:
+    first = int(ids[(0,) * ids.ndim])
+    strides = tuple(int(ids[(0,) * k + (1,) + (0,) * (ids.ndim - k - 1)]) - first if n > 1 else 0
+                    for k, n in enumerate(ids.shape))
+    block = rec.block_of(first)
+    if block < len(rec.firsts):
+        start, stop = rec.firsts[block], rec.firsts[block] + rec.tape.blocks[block].size
+    else:
+        start, stop = rec.n, 1 << 62
+    low = first + sum(min(0, s * (n - 1)) for s, n in zip(strides, ids.shape))
+    high = first + sum(max(0, s * (n - 1)) for s, n in zip(strides, ids.shape))
+    if low < start or high >= stop or int(ids[(-1,) * ids.ndim]) != first + sum(
+            s * (n - 1) for s, n in zip(strides, ids.shape)):
+        return None
+    ref = Affine(block, first - start, strides)
+    if prod(ids.shape) > 2 and not np.array_equal(ids, ref.ids(start, ids.shape)):
+        return None
+    return ref

@@ -1,0 +1,104 @@
+"""Nested containers of arrays, taken apart and put together again.
+
+A *leaf* is a number or an array; tuples, lists, dicts and named tuples nest them, None nests nothing.  The order of leaves is
+that of the containers, and of the sorted keys of a dict, so two dicts that are equal flatten alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+
+
+class Spec(NamedTuple):
+    """How leaves nest: `kind` is "leaf", "none", "tuple", "list", "dict" or "namedtuple"."""
+
+    kind: str
+    keys: tuple[Any, ...] = ()  # of a dict, sorted
+    children: tuple[Spec, ...] = ()
+    type: Any = None  # of a named tuple
+
+    @property
+    def n_leaves(self) -> int:
+        return 1 if self.kind == "leaf" else sum(child.n_leaves for child in self.children)
+
+    def __repr__(self) -> str:
+        inner = [repr(child) for child in self.children]
+        if self.kind in ("leaf", "none"):
+            return "*" if self.kind == "leaf" else "None"
+        if self.kind == "dict":
+            return "{" + ", ".join(f"{key!r}: {part}" for key, part in zip(self.keys, inner)) + "}"
+        if self.kind == "namedtuple":
+            return f"{self.type.__name__}({', '.join(inner)})"
+        if self.kind == "list":
+            return f"[{', '.join(inner)}]"
+        return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
+
+
+LEAF = Spec("leaf")
+NONE = Spec("none")
+
+
+def is_number(leaf: Any) -> bool:
+    """Whether a leaf is a real or complex number or an array of them (not text, objects or functions)."""
+    kind = getattr(getattr(leaf, "dtype", None), "kind", None)
+    return kind in tuple("fiubc") if kind is not None else isinstance(leaf, (int, float, complex))
+
+
+def flatten(tree: Any, what: str = "value", is_leaf: Callable[[Any], bool] = is_number) -> tuple[list[Any], Spec]:
+    """The leaves of `tree` in order, and how they nest.
+
+    Raises `InputError`, naming the path, for what is neither a container nor accepted by `is_leaf`.
+    """
+    leaves: list[Any] = []
+
+    def walk(node: Any, path: str) -> Spec:
+        if node is None:
+            return NONE
+        if isinstance(node, tuple) and hasattr(node, "_fields"):
+            children = tuple(walk(child, f"{path}.{name}") for name, child in zip(node._fields, node))
+            return Spec("namedtuple", children=children, type=type(node))
+        if isinstance(node, (tuple, list)):
+            children = tuple(walk(child, f"{path}[{k}]") for k, child in enumerate(node))
+            return Spec("tuple" if isinstance(node, tuple) else "list", children=children)
+        if isinstance(node, dict):
+            keys = tuple(sorted(node, key=lambda key: (type(key).__name__, key)))
+            return Spec("dict", keys, tuple(walk(node[key], f"{path}[{key!r}]") for key in keys))
+        if not is_leaf(node):
+            raise InputError(f"{path} is a {type(node).__name__}, which is no number: use floats, arrays, and tuples, lists, "
+                             "dicts or named tuples of them")
+        leaves.append(node)
+        return LEAF
+
+    spec = walk(tree, what)
+    return leaves, spec
+
+
+def unflatten(spec: Spec, leaves: list[Any]) -> Any:
+    """The containers of `spec` around the leaves: the inverse of `flatten`."""
+    if len(leaves) != spec.n_leaves:
+        raise InputError(f"{len(leaves)} leaves given for {spec.n_leaves} in {spec}")
+    rest = iter(leaves)
+
+    def build(spec: Spec) -> Any:
+        if spec.kind == "leaf":
+            return next(rest)
+        if spec.kind == "none":
+            return None
+        children = [build(child) for child in spec.children]
+        if spec.kind == "dict":
+            return dict(zip(spec.keys, children))
+        if spec.kind == "namedtuple":
+            return spec.type(*children)
+        return children if spec.kind == "list" else tuple(children)
+
+    return build(spec)
+
+
+def as_float(leaf: Any) -> float | np.ndarray:
+    """A leaf as float or float64 array."""
+    return float(leaf) if np.ndim(leaf) == 0 else np.asarray(leaf, dtype=np.float64)
