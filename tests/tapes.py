@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import tape_oracle
 from hypothesis import strategies as st
 
-import tape_oracle
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
 from distdiff.ops.table import BY_NAME
 from distdiff.partition import LocalTape

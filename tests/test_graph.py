@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
-
 import tape_oracle
+from hypothesis import given
+from tapes import CUMSUM, SIN, Writer, tapes
+
 from distdiff import graph
 from distdiff.ops import ADD, COPY, MULTIPLY
 from distdiff.tape import Affine, Leaf, Statement, Tape
-from tapes import CUMSUM, SIN, Writer, tapes
 
 
 def levels_of(L: np.ndarray) -> np.ndarray:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tape_oracle
 from hypothesis import given
 from hypothesis import strategies as st
+from tapes import SIN, Writer, adjoint, run_ranks, tangent, tapes
 
-import tape_oracle
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
 from distdiff.partition import check, distribute, localize_all, partition
 from distdiff.tape import Tape
-from tapes import SIN, Writer, adjoint, run_ranks, tangent, tapes
 
 RANKS = (1, 2, 3, 5, 8)
 

@@ -198,8 +198,8 @@ def pieces(out: Affine, shape: tuple[int, ...], layout: Layout) -> Pieces | None
 def crossings(cuts: np.ndarray, start: int, step: int, n: int) -> np.ndarray:
     """The first k in 0, ..., n with start + step k >= cut (step > 0), or < cut (step < 0), for every cut."""
     if step > 0:
-        return np.clip(-((start - cuts) // step), 0, n)
-    return np.clip((start - cuts) // -step + 1, 0, n)
+        return np.minimum(np.maximum(-((start - cuts) // step), 0), n)
+    return np.minimum(np.maximum((start - cuts) // -step + 1, 0), n)
 
 
 __all__ = ["Layout", "Pieces", "Ref", "balanced", "crossings", "pieces", "resolve", "single", "split"]

@@ -52,6 +52,7 @@ class Plan:
         self.where = Whereabouts(tape.blocks, n_ranks)
         self.tasks: list[list[Task]] = [[] for _ in tape.items]  # what became of each item
         self.runs: dict[int, RunShare] = {}
+        self._kept: dict[tuple[int, int, int, bytes], Layout] = {}
         self.changed: list[np.ndarray] = []
         self.writers: list[list[int]] = [[] for _ in tape.blocks]
         for i, item in enumerate(tape.items):
@@ -62,7 +63,8 @@ class Plan:
         return self.blocks[-1].first + self.blocks[-1].size if self.blocks else 0
 
     def split(self, block: int, layout: Layout) -> None:
-        """Place a block by cuts along an axis."""
+        """Place a block by cuts along an axis.  Equal layouts become one object, so that `signature` can tell them."""
+        layout = self._kept.setdefault((*layout[:3], layout.cuts.tobytes()), layout)
         self.layouts[block] = layout
         self.where.split(block, layout)
 
@@ -112,6 +114,25 @@ class Plan:
         return n
 
 
+def signature(item: Statement, rank: int, layouts: list[Layout | None], out: object) -> tuple[object, ...] | None:
+    """What a statement's parts and reads depend on, `out` standing for its results; None where that is more than integers.
+
+    Programs repeat themselves: the same statement over arrays cut in the same way comes once a time step.
+    """
+    key: list[object] = [item.op, rank, item.shape, item.out.offset, item.out.strides, out]
+    for ref in item.operands:
+        if type(ref) is Affine:
+            layout = layouts[ref.block]
+            if layout is None:
+                return None
+            key += (ref.offset, ref.strides, id(layout))
+        elif type(ref) is Const:
+            key.append(None)
+        else:
+            return None
+    return tuple(key)
+
+
 def cut(ref: Operand, axis: int, start: int, stop: int) -> Operand:
     """An operand over the part start <= k_axis < stop of its iteration space."""
     if isinstance(ref, Affine):
@@ -131,4 +152,4 @@ def cut_statement(item: Statement, axis: int, start: int, stop: int, out: Affine
     return Statement(item.op, shape, where, tuple(cut(o, axis, start, stop) for o in item.operands), item.site)
 
 
-__all__ = ["Plan", "RunShare", "Task", "cut", "cut_statement"]
+__all__ = ["Plan", "RunShare", "Task", "cut", "cut_statement", "signature"]

@@ -14,7 +14,7 @@ import numpy as np
 from ..kernels.graph import run_steps
 from ..tape import Affine, Const, Indexed, ScalarRun, Statement
 from .layout import Layout, Pieces, pieces, resolve
-from .plan import Plan, Task
+from .plan import Plan, Task, signature
 from .quality import MACHINE, Quality, Traffic, measure
 
 NOBODY = np.empty(0, dtype=np.int64)
@@ -26,6 +26,17 @@ class Interval(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     nodes: int
+    reach: np.ndarray | None = None  # [reader, owner], None if everyone reads only their own
+
+
+class Look(NamedTuple):
+    """What statements of one signature share: who runs which part, at what cost, reading what."""
+
+    parts: Pieces | None  # None: nobody has a part
+    active: np.ndarray
+    lines: np.ndarray
+    seconds: np.ndarray
+    reads: list[Interval | None]
 
 
 class Schedule:
@@ -35,13 +46,15 @@ class Schedule:
         self.plan, self.where = plan, plan.where
         self.n_ranks = plan.n_ranks
         self.ranks = np.arange(plan.n_ranks)
+        self.other = (self.ranks[:, None] != self.ranks).astype(np.int32)
+        self._shared: dict[tuple[object, ...], Look] = {}
+        self._volumes: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         blocks = len(plan.blocks)
         self.lines = np.zeros((blocks, plan.n_ranks))
         self.seconds = np.zeros((blocks, plan.n_ranks))
         self.run_lines: list[tuple[np.ndarray, np.ndarray]] = []
         self.reads: list[list[Interval]] = [[] for _ in range(blocks)]
         self.edges: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
-        self._split_runs: set[int] = set()
         self._run()
 
     # -- supersteps ------------------------------------------------------------------------------------------------
@@ -63,25 +76,41 @@ class Schedule:
     def _statement(self, block: int, item: Statement, rank: int) -> None:
         layout = self.plan.layouts[block]
         assert layout is not None
+        key = signature(item, rank, self.plan.layouts, id(layout))
+        shared = self._shared.get(key) if key is not None else None
+        if shared is None:
+            shared = self._look(item, layout, rank)
+            if key is not None:
+                self._shared[key] = shared
+        if shared.parts is None:
+            return
+        self.lines[block] += shared.lines
+        self.seconds[block] += shared.seconds
+        steps = self.where.steps[block]
+        for ref, read in zip(item.operands, shared.reads):
+            if isinstance(ref, Const):
+                continue
+            if read is None:
+                self._explicit(steps, ref, item.shape, shared.parts, shared.active)
+            elif read.reach is None:
+                np.maximum(steps, self.where.steps[ref.block], out=steps, where=shared.active)
+            else:
+                need = np.where(read.reach, self.where.steps[ref.block] + self.other, 0).max(axis=1)
+                np.maximum(steps, need, out=steps)
+                self.reads[ref.block].append(read)
+
+    def _look(self, item: Statement, layout: Layout, rank: int) -> Look:
+        """What every statement of the same signature has in common."""
         parts = owned_pieces(item, layout, rank)
         active = parts.stop > parts.start
         if not active.any():
-            return
+            return Look(None, active, active, active, [])
         share = (parts.stop - parts.start) / (item.shape[parts.axis] if parts.axis >= 0 else 1)
         lines = item.lines * np.where(active, share, 0.0)
-        self.lines[block] += lines
-        self.seconds[block] += np.where(active, MACHINE.item, 0.0) + MACHINE.line * lines
-        if 0 in item.shape:
-            return
-        steps = self.where.steps[block]
-        for ref in item.operands:
-            if isinstance(ref, Const):
-                continue
-            read = self._interval(ref, item.shape, parts, active) if isinstance(ref, Affine) else None
-            if read is None:
-                self._explicit(steps, ref, item.shape, parts, active)
-            else:
-                self._near(steps, ref.block, read, active)
+        seconds = np.where(active, MACHINE.item, 0.0) + MACHINE.line * lines
+        reads = [self._interval(ref, item.shape, parts, active) if isinstance(ref, Affine) else None
+                 for ref in item.operands] if 0 not in item.shape else []
+        return Look(parts, active, lines, seconds, reads)
 
     def _interval(self, ref: Affine, shape: tuple[int, ...], parts: Pieces, active: np.ndarray) -> Interval | None:
         """The rows of the operand's block that each rank reads; None where that takes explicit ids."""
@@ -105,23 +134,17 @@ class Schedule:
         low, high = low + base, high + top
         if found.flat:
             low, high, nodes = low // layout.inner, -(-high // layout.inner), layout.inner
-        return Interval(np.where(active, low, 0), np.where(active, high, 0), min(nodes, layout.row))
+        low, high = np.where(active, low, 0), np.where(active, high, 0)
+        return Interval(low, high, min(nodes, layout.row), self._reach(layout.cuts, low, high, active))
 
-    def _near(self, steps: np.ndarray, source: int, read: Interval, active: np.ndarray) -> None:
-        layout = self.plan.layouts[source]
-        assert layout is not None
-        cuts, ranks = layout.cuts, self.ranks
-        home = (read.low >= cuts[:-1]) & (read.high <= cuts[1:])
-        known = self.where.steps[source]
-        if home[active].all():
-            np.maximum(steps, known, out=steps, where=active)
-            return
-        low = np.searchsorted(cuts, read.low, side="right") - 1
-        high = np.searchsorted(cuts, read.high - 1, side="right") - 1
-        reach = (ranks >= low[:, None]) & (ranks <= high[:, None]) & (cuts[1:] > cuts[:-1]) & active[:, None]
-        need = np.where(reach, known + (ranks != ranks[:, None]), 0).max(axis=1)
-        np.maximum(steps, need, out=steps, where=active)
-        self.reads[source].append(read)
+    def _reach(self, cuts: np.ndarray, low: np.ndarray, high: np.ndarray, active: np.ndarray) -> np.ndarray | None:
+        """[reader, owner]: who reads whose rows; None if everyone reads only their own."""
+        if ((low >= cuts[:-1]) & (high <= cuts[1:]))[active].all():
+            return None
+        first = np.searchsorted(cuts, low, side="right") - 1
+        last = np.searchsorted(cuts, high - 1, side="right") - 1
+        return ((self.ranks >= first[:, None]) & (self.ranks <= last[:, None]) & (cuts[1:] > cuts[:-1])
+                & active[:, None])
 
     def _explicit(self, steps: np.ndarray, ref: Affine | Indexed, shape: tuple[int, ...], parts: Pieces,
                   active: np.ndarray) -> None:
@@ -184,7 +207,7 @@ class Schedule:
     def finish(self) -> tuple[int, Quality]:
         """(supersteps, quality) of the plan."""
         plan, where, p = self.plan, self.where, self.n_ranks
-        steps = where.steps
+        steps = where.steps[:where.count]
         n_steps = 1 + max([int(steps.max(initial=0)), *(int(s.max(initial=0)) for s, _ in self.run_lines)])
         work = np.zeros((n_steps, p))
         np.add.at(work, (steps, np.broadcast_to(self.ranks, steps.shape)), self.seconds)
@@ -204,9 +227,13 @@ class Schedule:
         parts: list[tuple[np.ndarray, ...]] = []
         for block, reads in enumerate(self.reads):
             if reads:
-                volume = _volume(reads, self.plan.layouts[block])
-                source, target = np.nonzero(volume)
-                parts.append((self.where.steps[block][source], source, target, volume[source, target]))
+                key = (id(self.plan.layouts[block]), *map(id, reads))  # the reads live as long as self
+                if key not in self._volumes:
+                    volume = _volume(reads, self.plan.layouts[block])
+                    source, target = np.nonzero(volume)
+                    self._volumes[key] = source, target, volume[source, target]
+                source, target, values = self._volumes[key]
+                parts.append((self.where.steps[block][source], source, target, values))
         if self.edges:
             ids, step, source, target = (np.concatenate(column) for column in zip(*self.edges))
             _, once = np.unique(ids * self.n_ranks + target, return_index=True)

@@ -10,6 +10,7 @@ from ..tape import Block
 from .layout import Layout
 
 CHUNK = 1 << 20  # ids looked up at once, so that a long index array needs little scratch memory
+_COLUMNS = ("first", "size", "inner", "n", "cuts", "steps", "scattered")
 
 
 class Whereabouts:
@@ -19,29 +20,36 @@ class Whereabouts:
     """
 
     def __init__(self, blocks: list[Block], n_ranks: int) -> None:
-        self.n_ranks = n_ranks
-        n = len(blocks)
-        self.first = np.fromiter((b.first for b in blocks), np.int64, n)
-        self.size = np.fromiter((b.size for b in blocks), np.int64, n)
-        self.n = np.ones(n, dtype=np.int64)
-        self.inner = self.size.copy()
-        self.cuts = np.ones((n, n_ranks + 1), dtype=np.int64)  # all on rank 0
-        self.cuts[:, 0] = 0
-        self.steps = np.zeros((n, n_ranks), dtype=np.int32)
-        self.scattered = np.full(n, -1, dtype=np.int64)  # where a block's nodes begin in the per-node arrays, or -1
+        self.n_ranks, self.count = n_ranks, 0
+        self._grow(len(blocks))
         self.node_owner = np.empty(0, dtype=np.int32)
         self.node_step = np.empty(0, dtype=np.int32)
+        self.first[:len(blocks)] = [b.first for b in blocks]
+        self.size[:len(blocks)] = self.inner[:len(blocks)] = [b.size for b in blocks]
+        self.count = len(blocks)
+
+    def _grow(self, room: int) -> None:
+        """Room for that many blocks; those to come start beyond every id and lie on rank 0."""
+        kept = self.count
+        old = [getattr(self, name) for name in _COLUMNS] if kept else None
+        self.first = np.full(room, np.iinfo(np.int64).max)
+        self.size, self.inner = np.zeros(room, dtype=np.int64), np.zeros(room, dtype=np.int64)
+        self.n = np.ones(room, dtype=np.int64)
+        self.cuts = np.ones((room, self.n_ranks + 1), dtype=np.int64)
+        self.cuts[:, 0] = 0
+        self.steps = np.zeros((room, self.n_ranks), dtype=np.int32)
+        self.scattered = np.full(room, -1, dtype=np.int64)  # where a block's nodes begin in the per-node arrays, or -1
+        if old is not None:
+            for name, column in zip(_COLUMNS, old):
+                getattr(self, name)[:kept] = column[:kept]
 
     def add(self, block: Block) -> None:
         """One more block, after all others."""
-        def longer(a: np.ndarray, value: int | np.ndarray) -> np.ndarray:
-            return np.concatenate([a, np.full((1,) + a.shape[1:], value, dtype=a.dtype)])
-
-        whole = np.ones(self.n_ranks + 1, dtype=np.int64)
-        whole[0] = 0
-        for name, value in (("first", block.first), ("size", block.size), ("n", 1), ("inner", block.size),
-                            ("cuts", whole), ("steps", 0), ("scattered", -1)):
-            setattr(self, name, longer(getattr(self, name), value))
+        if self.count == len(self.first):
+            self._grow(2 * self.count + 8)
+        self.first[self.count] = block.first
+        self.size[self.count] = self.inner[self.count] = block.size
+        self.count += 1
 
     def split(self, block: int, layout: Layout) -> None:
         """Place a split block."""
