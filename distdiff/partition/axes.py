@@ -57,6 +57,18 @@ class Axes:
         plan = self.plan
         shape, writers = plan.blocks[block].shape, plan.writers[block]
         items = [plan.tape.items[i] for i in writers]
+        known = self._recall(block, items)
+        if known is not None and known in self._before:
+            plan.split(block, self._before[known])
+            for index, item in zip(writers, items):
+                plan.add(index, item)
+            return
+        self._decide(block, shape, writers, items)
+        if known is not None:
+            self._before[known] = plan.layouts[block]
+
+    def _decide(self, block: int, shape: tuple[int, ...], writers: list[int], items: list[Statement]) -> None:
+        plan = self.plan
         lines = sum(item.lines for item in items) if items else plan.blocks[block].size
         if lines < self.min_block or lines < 2 or self._reads_itself(block, items):
             self._alone(block, writers, items)
@@ -64,12 +76,6 @@ class Axes:
         if not items:
             axis = self._longest(shape)
             plan.split(block, split(shape, axis, self._cuts(shape[axis] if shape else 1)))
-            return
-        known = self._recall(block, items)
-        if known is not None and known in self._before:
-            plan.split(block, self._before[known])
-            for index, item in zip(writers, items):
-                plan.add(index, item)
             return
         main = max(items, key=lambda item: item.lines)
         vote = self._vote(main)
@@ -80,11 +86,11 @@ class Axes:
         plan.split(block, layout)
         for index, item in zip(writers, items):
             self._hand_on(index, item, layout, vote if item is main else None)
-        if known is not None:
-            self._before[known] = layout
 
     def _recall(self, block: int, items: list[Statement]) -> tuple[object, ...] | None:
         """What decides the block's layout, if that is integers only and no item is to be lowered."""
+        if not items or self._reads_itself(block, items):
+            return None
         key: list[object] = [self.plan.blocks[block].shape]
         for item in items:
             if item.op.kind != "elementwise" or item.reduced:
