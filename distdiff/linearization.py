@@ -303,10 +303,14 @@ class Linearization:
         """
         self._ready(point=assemble)
         comm, facts, local = self.comm, self._facts, self._local
-        if assemble and self._assembly is None:
+        for_counts = assemble and self._assembly is None
+        if for_counts:
             self._assemble()
-            self.choice = self._choose(self._solves_hint)
         system = self._assembly.system if self._assembly is not None else None
+        rows, nnz = (system.n_rows, system.nnz) if system is not None else (None, None)
+        if for_counts:  # looking changes nothing: no later update has to refresh a matrix that nobody solves with
+            self._assembly.close()
+            self._assembly = None
         memory = 8 * local.n_nodes + sum(getattr(s, "memory", 0) for s in self._solvers.values())
         memory += self._assembly.memory if self._assembly is not None else 0
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -321,7 +325,7 @@ class Linearization:
             ranks=comm.size, partition=facts.partition, k_star=len(local.steps),
             messages=comm.allreduce(local.messages), halo=comm.allreduce(local.halo),
             balance=max(lines) * len(lines) / max(sum(lines), 1), partition_candidates=facts.candidates,
-            rows=system.n_rows if system is not None else None, nnz=system.nnz if system is not None else None,
+            rows=rows, nnz=nnz,
             method=self.choice.method, reason=self.choice.reason, candidates=self.choice.candidates,
             times=dict(zip(names, slowest)), memory_per_rank_bytes=comm.allreduce(memory, op=MPI.MAX),
             peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
