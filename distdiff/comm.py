@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from mpi4py import MPI
 
@@ -56,7 +56,11 @@ def agreed(comm: MPI.Comm) -> Iterator[None]:
     raise shared
 
 
-def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool = True) -> T | None:
+@overload
+def on_root(comm: MPI.Comm, work: Callable[[], T], share: Literal[True] = True) -> T: ...
+@overload
+def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool) -> Any: ...
+def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool = True) -> Any:
     """`work()` runs on rank 0; its result comes back on every rank (or rank 0 alone, `share=False`).  Collective."""
     result: Any = None
     with agreed(comm):

@@ -88,7 +88,7 @@ class Linearization:
                 keep_values=comm.size == 1), share=False)
         with self.stages("partition"):
             plan = on_root(comm, lambda: self._plan(traced.tape), share=False) if comm.size > 1 else None
-            tape = traced.tape if comm.rank == 0 else None
+            tape: Any = traced.tape if comm.rank == 0 else None
             self._local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm)
             self._facts = on_root(comm, lambda: _Facts.of(tape, plan, self._args, self._argnums))
         self.aux = traced.aux if comm.rank == 0 else None
@@ -97,8 +97,8 @@ class Linearization:
         self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs)
         x = self._share_point(facts.x)
         facts.x = None
-        known = traced.values if comm.rank == 0 and comm.size == 1 else None
-        self._point: Point | None = self._evaluate(x, known)
+        known: Any = traced.values if comm.rank == 0 and comm.size == 1 else None
+        self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
         self.value = self._read_value()
         self._select(self._solves_hint)
 
@@ -110,7 +110,7 @@ class Linearization:
         """Rank 0's point, cut to the inputs this rank owns.  Collective."""
         return self._inputs.take(self._inputs.share(x))
 
-    def _evaluate(self, x: np.ndarray, known: list[np.ndarray] | None = None, values: Any = None) -> Point:
+    def _evaluate(self, x: np.ndarray, known: list[Any] | None = None, values: Any = None) -> Point:
         with self.stages("evaluate"):
             return evaluate(self._local, x, self.comm, values=values, known=known)
 
@@ -413,7 +413,14 @@ class _Facts:
 
     n_inputs: int
     n_outputs: int
+    guards: int
     x: np.ndarray | None  # the point, dropped once shared
+    inputs: _Nest
+    outputs: _Nest
+    constants: list[tuple[int, np.ndarray]]
+    structure: graph.Structure
+    partition: str
+    candidates: list[Any]
 
     @classmethod
     def of(cls, tape: Tape, plan: Any, args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> _Facts:

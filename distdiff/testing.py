@@ -75,7 +75,7 @@ def taylor_test(f: Callable[..., Any] | None, *args: Any, lin: Linearization | N
     argument; `lin`, a linearization of f at `args`, is used if given; `settings` go to `linearize` otherwise.
     """
     own = lin is None
-    at = lin if lin is not None else linearize(f, *args, **settings)
+    at = lin if lin is not None else linearize(f, *args, **settings)  # type: ignore[arg-type]  # refuses None
     try:
         leaves, spec = flatten(args[0])
         v = flatten(direction)[0] if direction is not None else _random(leaves, seed)
@@ -90,7 +90,7 @@ def taylor_test(f: Callable[..., Any] | None, *args: Any, lin: Linearization | N
                 change = _vector(f, (moved, *args[1:])) - base
                 first.append(float(np.linalg.norm(change)))
                 second.append(float(np.linalg.norm(change - step * derivative)))
-            floor = 100 * np.finfo(float).eps * max(float(np.linalg.norm(base)), max(first), 1e-300)
+            floor = 100 * float(np.finfo(float).eps) * max(float(np.linalg.norm(base)), max(first), 1e-300)
             return TaylorTest(tuple(steps), tuple(first), tuple(second), _rates(second), _rates(first), floor)
 
         if f is None:
@@ -107,7 +107,7 @@ def dot_product_test(f: Callable[..., Any] | None, *args: Any, lin: Linearizatio
                      **settings: Any) -> DotProductTest:
     """<w, J v> against <J^T w, v> for random v and w.  Collective.  Differentiates the first argument."""
     own = lin is None
-    at = lin if lin is not None else linearize(f, *args, **settings)
+    at = lin if lin is not None else linearize(f, *args, **settings)  # type: ignore[arg-type]  # refuses None
     try:
         in_leaves, in_spec = flatten(args[0])
         out_leaves, out_spec = flatten(at.value)
