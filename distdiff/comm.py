@@ -66,4 +66,7 @@ def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool = True) -> Any:
     with agreed(comm):
         if comm.rank == 0:
             result = work()
-    return comm.bcast(result, root=0) if share and comm.size > 1 else result
+    if share and comm.size > 1:
+        shared = comm.bcast(result, root=0)
+        return result if comm.rank == 0 else shared  # rank 0 keeps the object itself, not what became of it on the way
+    return result

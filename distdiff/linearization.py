@@ -122,22 +122,23 @@ class Linearization:
         """
         if all_finite(result):
             return result
-        comm, local = self.comm, self._local
+        comm = self.comm
         found = None
         with agreed(comm):
             found = self._point.first_nonfinite() if self._point is not None else None
-        step = next((s for s, step in enumerate(local.steps) if found is not None and found.item < step.stop), 0)
-        everyone = [f for f in comm.allgather(found and (step, comm.rank, found)) if f is not None]
-        if not everyone:
+        worst = min((f for f in comm.allgather(found) if f is not None), key=lambda f: f.order, default=None)
+        if worst is None:
             raise NonFiniteError("the derivative overflows: every value and partial on the tape is finite, but their products "
                                  "along a path leave the range of double precision; scale the seed or the function")
-        _, rank, worst = min(everyone, key=lambda f: f[:2])
 
         def explain() -> str:
-            node = worst.global_node if worst.global_node >= 0 or comm.size > 1 else worst.node
-            site = local.sites[worst.site] if worst.site >= 0 else locate(
-                self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux, node=node)
-            return worst.message(str(site) if site is not None else f"flattened line {node}")
+            site = worst.site
+            if site is None and worst.node is not None:
+                site = locate(self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
+                              node=worst.node)
+            where = f" at {site}" if site is not None else ""
+            return (f"{worst.what}{where}; every derivative through it is undefined. Keep the argument inside the function's "
+                    "domain (np.where with a safe argument in the branch that is not used), or move the point")
 
         raise NonFiniteError(on_root(comm, explain))
 
