@@ -13,11 +13,12 @@ import numpy as np
 from mpi4py import MPI
 
 from .errors import InputError
+from .kernels import scalar
 from .ops import COPY, MULTIPLY, OPS, WHERE
 from .partials import Partials
 from .partition.local import LocalTape
 from .strided import accumulate, contract, core_array, core_view
-from .tape import Affine, Block, Const, Guard, Indexed, Operand, ScalarRun, Site, Statement
+from .tape import Affine, Block, Const, Guard, Indexed, Operand, ScalarRun, Statement
 
 
 class Values:
@@ -122,12 +123,24 @@ def as_slice(places: np.ndarray) -> slice | np.ndarray:
 
 
 class NonFinite(NamedTuple):
-    """Where a NaN or an infinity came up first on this rank."""
+    """Where a NaN or an infinity came up first on this rank, in program order."""
 
-    what: str  # says it in words
-    order: tuple[int, int]  # (superstep, item): over all ranks the smallest came first
-    site: Site | None  # the user's line, None where the tape holds none (inputs, scalar runs)
-    node: int | None  # for scalar runs the node's id on the whole tape, for `tracing.locate`
+    kind: str  # "input", "value" or "partial"
+    value: float
+    op: str
+    item: int  # index into LocalTape.items, -1 for an input
+    site: int  # index into LocalTape.sites, -1 where the tape holds none (inputs, scalar runs)
+    node: int  # local node id
+    global_node: int  # for scalar runs: the node's id on the whole tape, -1 if unknown
+
+    def message(self, where: str) -> str:
+        """A sentence for the user; `where` says file and line."""
+        if self.kind == "input":
+            return f"an input is {self.value}: every input must be finite"
+        what = f"the result of {self.op}" if self.kind == "value" else f"a partial derivative of {self.op}"
+        return (f"{what} is {self.value} at {where}; derivatives through it are undefined. Keep the argument inside "
+                f"the function's domain; if the value is not used (the other branch of a where), give {self.op} a safe "
+                "argument there: np.where(ok, x, safe)")
 
 
 class Point:
@@ -152,58 +165,47 @@ class Point:
     def first_nonfinite(self) -> NonFinite | None:
         """The first NaN or infinity among inputs, values and active partials, in program order; None if all is well.
 
-        Reads every value and computes every partial once.  It is enough to call it when a result is not finite:
-        an infinite or NaN partial between inputs and outputs always makes the adjoint (or tangent) of some input
-        (output) non-finite, for 0 * inf = nan and nothing turns a NaN back.  (That is also why a NaN in the branch which
-        a `where` does not choose counts: its adjoint is 0 * nan.)
+        Reads every value and computes every partial once, so call it when a result is not finite.  That is enough:
+        0 * inf = nan and nothing turns a NaN back, so an infinite or NaN partial between inputs and outputs always
+        shows in the adjoint (or tangent) of some input (output).  (Hence a NaN in the branch which a `where` does not
+        choose counts: its adjoint is 0 * nan.)
         """
         local = self.local
         x = self.values.gather(local.inputs.ids)
         if not all_finite(x):
-            i = int(np.flatnonzero(~np.isfinite(x))[0])
-            return NonFinite(f"entry {local.inputs.positions[i]} of the inputs is {x[i]}", (-1, 0), None, None)
+            i = int(np.argmin(np.isfinite(x)))
+            return NonFinite("input", float(x[i]), "load", -1, -1, int(local.inputs.ids[i]), -1)
         partials = Partials(self)
         with np.errstate(all="ignore"):
-            for s, step in enumerate(local.steps):
-                for i in range(step.start, step.stop):
-                    item = local.items[i]
-                    check = self._bad_line if type(item) is ScalarRun else self._bad_statement
-                    found = check((s, i), partials)
-                    if found is not None:
-                        return found
+            for i, item in enumerate(local.items):
+                found = self._bad_line(i, item) if type(item) is ScalarRun else self._bad_statement(i, item, partials)
+                if found is not None:
+                    return found
         return None
 
-    def _bad_statement(self, order: tuple[int, int], partials: Partials) -> NonFinite | None:
-        item = self.local.items[order[1]]
+    def _bad_statement(self, i: int, item: Statement, partials: Partials) -> NonFinite | None:
         if 0 in item.shape:
             return None
-        y = self.values.view(item.out, item.shape)
-        derived = (p for p in partials.of(order[1], references=False) if isinstance(p, np.ndarray))
-        for array in (y, *derived):
-            if not all_finite(array):
-                bad = array[~np.isfinite(array)][0]
-                what = f"the result of {item.op.name}" if array is y else f"a partial derivative of {item.op.name}"
-                site = self.local.sites[item.site] if item.site >= 0 else None
-                return NonFinite(f"{what} is {bad}", order, site, None)
+        candidates = [("value", self.values.view(item.out, item.shape))]
+        candidates += [("partial", p) for p in partials.of(i, references=False) if p is not None]
+        for kind, array in candidates:
+            if all_finite(array):
+                continue
+            bad = np.argwhere(~np.isfinite(array))[0]
+            node = self.local.blocks[item.out.block].first + item.out.offset
+            node += sum(int(k) * stride for k, stride in zip(bad, item.out.strides))
+            return NonFinite(kind, float(np.asarray(array)[tuple(bad)]), item.op.name, i, item.site, node, -1)
         return None
 
-    def _bad_line(self, order: tuple[int, int], partials: Partials) -> NonFinite | None:
-        local, item = self.local, self.local.items[order[1]]
-        y = self.values.block(item.block)
-        pa, pb = partials.run(order[1])
-        if all_finite(y) and all_finite(pa) and all_finite(pb):
+    def _bad_line(self, i: int, item: ScalarRun) -> NonFinite | None:
+        local = self.local
+        first, y = local.blocks[item.block].first, self.values.flat
+        k, value, is_partial = scalar.run_first_bad(item, first, y)
+        if k < 0:
             return None
-        finite = np.isfinite(y) & np.isfinite(pa) & np.isfinite(pb)
-        if finite.all():
-            return None
-        k = int(np.argmin(finite))
-        name = OPS[item.op[k]].name
-        if not np.isfinite(y[k]):
-            what = f"the result of {name} is {y[k]}"
-        else:
-            what = f"a partial derivative of {name} is {pb[k] if np.isfinite(pa[k]) else pa[k]}"
         ids = local.run_ids.get(item.block)
-        return NonFinite(what, order, None, local.blocks[item.block].first + k if ids is None else int(ids[k]))
+        return NonFinite("partial" if is_partial else "value", value, OPS[item.op[k]].name, i, -1, first + k,
+                         first + k if ids is None else int(ids[k]))
 
 
 def all_finite(x: np.ndarray) -> bool:
@@ -253,8 +255,6 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
 
 
 def _run(item: ScalarRun, values: Values) -> None:
-    from .kernels import scalar
-
     scalar.run_values(item, values.blocks[item.block].first, values.flat)
 
 

@@ -13,6 +13,7 @@ from tape_oracle import evaluate as oracle
 
 from distdiff.errors import InputError
 from distdiff.evaluate import Values, evaluate, pieces
+from distdiff.kernels import scalar
 from distdiff.ops import ADD, BY_NAME, COPY, CUMSUM, MAX, MULTIPLY
 from distdiff.partials import Partials, expand, expand_values
 from distdiff.partition.local import whole
@@ -156,25 +157,28 @@ def test_the_first_nonfinite_is_named():
                    Statement(BY_NAME["exp"], (2,), Affine(2, 0, (1,)), (Affine(1, 0, (1,)),), 1)]
     local = whole(tape)
     assert evaluate(local, np.array([1.0, 4.0]), ALONE).first_nonfinite() is None
-    found = evaluate(local, np.array([1.0, 0.0]), ALONE).first_nonfinite()
-    assert found.site == tape.sites[0] and "partial derivative of sqrt is inf" in found.what
-    found = evaluate(local, np.array([1.0, -1.0]), ALONE).first_nonfinite()
-    assert found.site == tape.sites[0] and "result of sqrt is nan" in found.what
-    found = evaluate(local, np.array([1.0, 1e12]), ALONE).first_nonfinite()
-    assert found.site == tape.sites[1] and "result of exp is inf" in found.what
-    found = evaluate(local, np.array([np.nan, 1.0]), ALONE).first_nonfinite()
-    assert "entry 0 of the inputs is nan" in found.what and found.order < (0, 0)
+    for x, kind, item, value in (([1.0, 0.0], "partial", 0, "inf"), ([1.0, -1.0], "value", 0, "nan"),
+                                 ([1.0, 1e12], "value", 1, "inf"), ([np.nan, 1.0], "input", -1, "nan")):
+        found = evaluate(local, np.array(x), ALONE).first_nonfinite()
+        assert (found.kind, found.item, found.site, str(found.value)) == (kind, item, item, value)
+        assert value in found.message("model.py:3")
+    assert found.node == 0
 
 
-def test_a_nonfinite_scalar_line_is_named_by_its_node():
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_nonfinite_scalar_line_is_named_by_its_node(compiled, monkeypatch):
+    monkeypatch.setattr(scalar._Loops, "spent", 10**12 if compiled else -(10**12))
+    monkeypatch.setattr(scalar._Loops, "module", None)
     tape = build((2,), (3,))
-    codes = np.array([BY_NAME[name].code for name in ("add", "log", "multiply")], dtype=np.uint8)
+    codes = np.array([BY_NAME[name].code for name in ("add", "sqrt", "multiply")], dtype=np.uint8)
     tape.items.append(ScalarRun(1, codes, np.array([0, 2, 3]), np.array([1, -1, 3]), np.ones(1)))
-    found = evaluate(whole(tape), np.array([1.0, -1.0]), ALONE).first_nonfinite()
-    assert found.node == 3 and found.site is None and "log" in found.what
     local = whole(tape)
+    assert evaluate(local, np.array([1.0, 1.0]), ALONE).first_nonfinite() is None
+    for x, kind in (([1.0, -2.0], "value"), ([1.0, -1.0], "partial")):
+        found = evaluate(local, np.array(x), ALONE).first_nonfinite()
+        assert (found.kind, found.op, found.site, found.node, found.global_node) == (kind, "sqrt", -1, 3, 3)
     local.run_ids = {1: np.array([40, 50, 60])}
-    assert evaluate(local, np.array([1.0, -1.0]), ALONE).first_nonfinite().node == 50
+    assert evaluate(local, np.array([1.0, -1.0]), ALONE).first_nonfinite().global_node == 50
 
 
 def test_large_values_are_not_taken_for_infinite():

@@ -39,7 +39,10 @@ def check(tape, x, keep=False, tolerance=1e-9):
     point = evaluate(local, x, ALONE)
     sweep = Sweep(local, point, ALONE, keep=keep)
     for k in range(2):
-        J = jacobian(tape, x)
+        try:
+            J = jacobian(tape, x)
+        except np.linalg.LinAlgError:  # the oracle's, where the random program left a function's domain
+            return
         if not np.isfinite(J).all() or abs(J).max(initial=0.0) > 1e10:
             return
         J = J[local.outputs.positions]

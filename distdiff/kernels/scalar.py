@@ -103,6 +103,21 @@ def run_partials(run: Run, first: int, y: np.ndarray) -> tuple[np.ndarray, np.nd
     return pa, pb
 
 
+def run_first_bad(run: Run, first: int, y: np.ndarray) -> tuple[int, float, bool]:
+    """(first line whose value or an active partial is not finite, what it is, whether a partial); line -1: none."""
+    if _Loops.ready(len(run.op)):
+        return _Loops.module.run_first_bad(run.op, _Loops.number, ACTIVE, run.a, run.b, run.const, first, y)
+    pa, pb = run_partials(run, first, y)
+    finite = np.isfinite(y[first : first + len(run.op)]) & np.isfinite(pa) & np.isfinite(pb)
+    if finite.all():
+        return -1, 0.0, False
+    k = int(np.argmin(finite))
+    value = float(y[first + k])
+    if not np.isfinite(value):
+        return k, value, False
+    return k, float(pb[k] if np.isfinite(pa[k]) else pa[k]), True
+
+
 def run_expand(run: Run, first: int, y: np.ndarray, indptr: np.ndarray, indices: np.ndarray | None,
                data: np.ndarray) -> None:
     """Entries of L of the lines' rows into indices (unless None) and data, at the places of indptr."""

@@ -312,6 +312,30 @@ def run_partials(op, number, a, b, const, first, y, pa, pb):
 
 
 @_jit
+def run_first_bad(op, number, active, a, b, const, first, y):
+    """(first line whose value or an active partial is NaN or infinite, or -1; what it is; whether a partial)."""
+    for i in range(len(op)):
+        c = number[op[i]]
+        w = y[first + i]
+        if not math.isfinite(w):
+            return i, w, False
+        if c <= MULTIPLY or c == COPY or c == NEGATIVE:
+            continue  # partials are constants or values that are nodes, looked at as such
+        ja, jb = a[i], np.int64(-1)
+        x = y[ja] if ja >= 0 else const[-1 - ja]
+        z = 0.0
+        if c < N_BINARY:
+            jb = b[i]
+            z = y[jb] if jb >= 0 else const[-1 - jb]
+        da, db = partials(c, w, x, z)
+        if ja >= 0 and active[op[i]] & 1 and not math.isfinite(da):
+            return i, da, True
+        if jb >= 0 and active[op[i]] & 2 and not math.isfinite(db):
+            return i, db, True
+    return -1, 0.0, False
+
+
+@_jit
 def run_entries(op, number, active, a, b, const, first, y, indptr, structure, indices, data):
     """Rows of L: at most two entries a line, at the places that indptr gives."""
     for i in range(len(op)):

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
-TILE = 4096
+TILE = 8192
 COMPILE_AFTER = 100_000_000  # elements moved by NumPy, about 50 ms, before the loops are compiled
 
 

@@ -5,9 +5,9 @@ statement again.  Both directions are made of one kind of step, a *term*
 
     dst += scale * p * src
 
-with dst an operand and src the statement's result (adjoint), or the other way round (tangent).  Blocks live in *slots* of
-one workspace, from their first term to their last reading, and freed slots are taken again at once, so the working set is
-the live width of the program and stays in cache.  Three things keep terms from becoming passes over memory:
+with dst an operand and src the statement's result (adjoint), or the other way round (tangent).  Blocks live in *slots*
+of one workspace, from their first term to their last reading, and freed slots are taken again at once, so the working
+set is the live width of the program and stays in cache.  Three things keep terms from becoming passes over memory:
 
 - *lazy multiples*: where dst and src are whole blocks in the same order and p is constant, dst is only noted down as
   a multiple of src's slot.  Chains of scalings, copies, sums and differences cost nothing until something is added;
