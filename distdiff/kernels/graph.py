@@ -36,8 +36,8 @@ class Loop:
 
 
 @Loop
-def run_steps(a, b, owner, base):
-    """Supersteps: s_i = max(base_i, s of operands + [other owner]); base (int32) comes from outside operands."""
+def run_steps(a, b, owner, base, sent):
+    """Supersteps: s_i = max(base_i, s_j + [owner differs or j is sent]) over operands j; base (int32) is from outside."""
     n = len(a)
     steps = base.copy()
     for i in range(n):
@@ -45,12 +45,24 @@ def run_steps(a, b, owner, base):
         for j in (a[i], b[i]):
             if j >= 0:
                 t = steps[j]
-                if owner[j] != owner[i]:
+                if sent[j] or owner[j] != owner[i]:
                     t += 1
                 if t > s:
                     s = t
         steps[i] = s
     return steps
+
+
+@Loop
+def sent_away(a, b, owner):
+    """Which lines of the run another owner's line reads."""
+    sent = np.zeros(len(a), np.bool_)
+    for i in range(len(a)):
+        if a[i] >= 0 and owner[a[i]] != owner[i]:
+            sent[a[i]] = True
+        if b[i] >= 0 and owner[b[i]] != owner[i]:
+            sent[b[i]] = True
+    return sent
 
 
 @Loop

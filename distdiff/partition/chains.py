@@ -14,7 +14,7 @@ import numpy as np
 from ..kernels.graph import chain_links, chain_roots, count_uses
 from ..ops import ADD, COPY, NEGATIVE, SUBTRACT
 from ..tape import Affine, Const, Indexed, Operand, ScalarRun
-from .plan import Plan, RunShare
+from .plan import Plan, RunShare, binary
 
 MIN_LINKS = 8  # shorter chains stay as they are
 
@@ -47,7 +47,7 @@ class Chains:
         for item in tape.items:
             if isinstance(item, ScalarRun):
                 first = tape.blocks[item.block].first
-                for ref in (item.a, item.b[plan.binary(item)]):
+                for ref in (item.a, item.b[binary(item.op)]):
                     self._read(ref[(ref >= 0) & (ref < first)])
             else:
                 for ref in item.operands:
@@ -93,19 +93,18 @@ class Chains:
         return Links(previous, term, root)
 
 
-def rewire(plan: Plan, block: int, run: ScalarRun, links: Links, owner: np.ndarray) -> tuple[RunShare | None, np.ndarray]:
-    """Partial sums for the chains whose links lie on several ranks: (the run so changed, owners of the block's lines)."""
+def rewire(plan: Plan, block: int, run: ScalarRun, links: Links, owner: np.ndarray) -> RunShare | None:
+    """Partial sums for the chains whose links lie on several ranks: the run so changed, None if there are none."""
     root, previous = links.root, links.previous
     positions = np.arange(len(root))
-    crosses = np.zeros(len(root), dtype=bool)
-    np.logical_or.at(crosses, root, owner != owner[root])
+    crosses = np.bincount(root, weights=owner != owner[root], minlength=len(root)) > 0
     member = np.flatnonzero(crosses[root])
     if not len(member):
-        return None, owner
+        return None
     first = plan.blocks[block].first
     op, a, b = run.op.copy(), run.a.copy(), run.b.copy()
     gain, sign = _signs(run, links, member)
-    order = member[np.lexsort((member, owner[member], root[member]))]
+    order = member[np.argsort(root[member] * plan.n_ranks + owner[member], kind="stable")]
     fresh = np.ones(len(order), dtype=bool)  # the first link of its chain on its rank
     fresh[1:] = (root[order[1:]] != root[order[:-1]]) | (owner[order[1:]] != owner[order[:-1]])
     head = previous[order] < 0
@@ -144,11 +143,20 @@ def rewire(plan: Plan, block: int, run: ScalarRun, links: Links, owner: np.ndarr
         op[r], a[r], b[r] = ADD.code if s > 0 else SUBTRACT.code, total, node
     before, codes, left, right = (np.array(column) for column in zip(*extra))
     added = plan.add_block((len(extra),), block, None)
-    plan.scatter(added, owner[before])
+    plan.where.scatter(added, owner[before])
     plan.changed.append(first + member[member != root[member]])
-    share = RunShare(np.insert(first + positions, before, fresh_id + np.arange(len(extra))), np.insert(op, before, codes),
-                     np.insert(a, before, left), np.insert(b, before, right), run.const)
-    return share, owner
+    ids = np.insert(first + positions, before, fresh_id + np.arange(len(extra)))
+    op, a, b = np.insert(op, before, codes), np.insert(a, before, left), np.insert(b, before, right)
+    index = np.empty(len(ids), dtype=np.int64)  # position of each of the block's nodes, then of the fresh ones
+    index[np.where(ids < fresh_id, ids - first, len(root) + ids - fresh_id)] = np.arange(len(ids))
+    inner = tuple(_inside(ref, first, len(root), fresh_id, index) for ref in (a, np.where(binary(op), b, -1)))
+    return RunShare(ids, op, a, b, run.const, np.insert(owner, before, owner[before]), inner)
+
+
+def _inside(ref: np.ndarray, first: int, n: int, fresh: int, index: np.ndarray) -> np.ndarray:
+    """Positions of the operands within the run, -1 outside."""
+    place = np.where(ref >= fresh, n + ref - fresh, np.where(ref < first + n, ref - first, -1))
+    return np.where(place >= 0, index[np.maximum(place, 0)], -1)
 
 
 def _signs(run: ScalarRun, links: Links, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -128,8 +128,17 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
         placers = Axes(plan, min_block, active=active, **settings), Streaming(plan, active) if runs else None
     for block in range(len(tape.blocks)):
         placers[block in runs].place(block)
-    schedule = Schedule(plan)
-    n_steps, quality = schedule.finish()
+    n_steps, quality = Schedule(plan, together=False).finish()
+    if n_steps > 1:
+        soonest = plan.where.steps.copy(), plan.where.node_step.copy(), {b: run.steps for b, run in plan.runs.items()}
+        plan.where.clear_steps()
+        other_steps, other = Schedule(plan, together=True).finish()
+        if other.seconds < quality.seconds:
+            n_steps, quality = other_steps, other
+        else:
+            plan.where.steps, plan.where.node_step, steps = soonest
+            for block, run in plan.runs.items():
+                run.steps = steps[block]
     return Partition(n_ranks, name, plan, n_steps, quality)
 
 

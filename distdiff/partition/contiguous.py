@@ -31,7 +31,8 @@ class Contiguous:
             plan.add(index, item)
         if items and isinstance(items[0], ScalarRun):
             ids = np.arange(first, first + len(items[0].op))
-            plan.scatter(block, (np.searchsorted(self.bounds[1:-1], ids, side="right")).astype(np.int32))
+            owner = np.searchsorted(self.bounds[1:-1], ids, side="right").astype(np.int32)
+            plan.scatter(block, owner, plan.share(items[0], owner))
             return
         middle = first + plan.blocks[block].size // 2
         home = int(np.searchsorted(self.bounds[1:-1], middle, side="right"))

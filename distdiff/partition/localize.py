@@ -82,14 +82,14 @@ class Rank:
     def build(self) -> Ghosts:
         """Number the rank's nodes; returns the ghosts it needs."""
         self._where = self.structure.where
-        self._own_ids = np.concatenate([EMPTY, *(run.share.ids for run in self.parcel.runs)])
+        self._own_ids = np.sort(np.concatenate([EMPTY, *(run.ids for run in self.parcel.runs)]), kind="stable")
         self._needs: dict[int, list[tuple[int, int]]] = {}
         self._ghosts: list[np.ndarray] = []
         self._seen: set[tuple[object, ...]] = set()
         parts = [part for t in range(len(self.structure.tasks)) if (part := self._part(t)) is not None]
         for run in self.parcel.runs:
-            for ref in (run.share.a, run.share.b):
-                self._note(ref[ref >= 0])
+            for ref, inner in zip((run.a, run.b), run.inner):
+                self._note(ref[(ref >= 0) & (inner < 0)])
         ids = np.unique(np.concatenate([EMPTY, *self._ghosts]))
         owner, step = self._find(ids)
         order = np.lexsort((ids, step))
@@ -223,7 +223,8 @@ class Rank:
         mine = (row >= cuts[:, self.rank]) & (row < cuts[:, self.rank + 1])
         single = where.scattered[block] >= 0
         if single.any():
-            mine[single] = np.isin(ids[single], self._own_ids)
+            at = np.searchsorted(self._own_ids, ids[single])
+            mine[single] = np.append(self._own_ids, -1)[at] == ids[single]
         return mine
 
     def _find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -281,7 +282,7 @@ class Rank:
         for run in self.parcel.runs:
             for step, lines in _groups(run.steps):
                 self.run_parts.append((step, run, lines, len(made)))
-                made.append(((step, structure.order[run.block], 0), (len(lines),), None, run.share.ids[lines]))
+                made.append(((step, structure.order[run.block], 0), (len(lines),), None, run.ids[lines]))
         table.sort(key=lambda entry: (entry[0], entry[1].low))
         self._slab_block = np.array([block for block, _ in table], dtype=np.int64)
         self._slab_low = np.array([slab.low for _, slab in table], dtype=np.int64)
@@ -357,11 +358,15 @@ class Rank:
             operands = tuple(self._local_operand(ref) for ref in part.operands)
             made.append((part.step, part.index, len(made), Statement(item.op, part.shape, out, operands, item.site)))
         self.run_ids: dict[int, np.ndarray] = {}
+        numbers: dict[int, np.ndarray] = {run.block: np.empty(len(run.ids), dtype=np.int64) for run in self.parcel.runs}
+        for _, run, lines, place in self.run_parts:
+            numbers[run.block][lines] = self.blocks[self.position[place]].first + np.arange(len(lines))
+        refs = {run.block: self._local_refs(run, numbers[run.block]) for run in self.parcel.runs}
         for step, run, lines, place in self.run_parts:
-            block, share = self.position[place], run.share
-            a, b = (self._local_refs(ref[lines]) for ref in (share.a, share.b))
-            made.append((step, run.index, len(made), ScalarRun(block, share.op[lines], a, b, share.const)))
-            self.run_ids[block] = share.ids[lines]
+            block = self.position[place]
+            a, b = (ref[lines] for ref in refs[run.block])
+            made.append((step, run.index, len(made), ScalarRun(block, run.op[lines], a, b, run.const)))
+            self.run_ids[block] = run.ids[lines]
         made.sort(key=lambda entry: entry[:3])
         self.items = [item for *_, item in made]
         count = np.bincount([step for step, *_ in made], minlength=self.structure.n_steps) if made else \
@@ -390,11 +395,15 @@ class Rank:
                 return read.ref.affine(slab.local, layout, slab.low, slab.high)
         raise AssertionError("a rank has no place for rows it reads")
 
-    def _local_refs(self, ref: np.ndarray) -> np.ndarray:
-        local = ref.copy()
-        nodes = ref >= 0
-        local[nodes] = self.to_local(ref[nodes])
-        return local
+    def _local_refs(self, run: OwnRun, number: np.ndarray) -> list[np.ndarray]:
+        """A run's operands in local numbers; number[i] is that of its line i."""
+        refs = []
+        for ref, inner in zip((run.a, run.b), run.inner):
+            local = np.where(inner >= 0, number[inner], ref)
+            others = np.flatnonzero((ref >= 0) & (inner < 0))
+            local[others] = self.to_local(ref[others])
+            refs.append(local)
+        return refs
 
     # -- exchanges -----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..tape import Affine, Block, Const, Indexed, Leaf, Operand, ScalarRun, Site, Statement, Tape
 from .layout import Layout, Pieces
-from .plan import Plan, RunShare, cut
+from .plan import Plan, RunShare, binary, cut
 from .schedule import distinct_ids, owned_pieces
 from .whereabouts import Whereabouts
 
@@ -43,11 +43,19 @@ class Structure:
 
 @dataclass
 class OwnRun:
-    """A rank's lines of one scalar run, in an order in which they can run; operands are node ids of the whole tape."""
+    """A rank's lines of one scalar run, in an order in which they can run.
+
+    Operands are node ids of the whole tape (or constants); `inner` says which are lines of this very list, by position.
+    """
 
     block: int
     index: int  # of the tape's item
-    share: RunShare
+    ids: np.ndarray
+    op: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    const: np.ndarray
+    inner: tuple[np.ndarray, np.ndarray]
     steps: np.ndarray
 
 
@@ -95,7 +103,7 @@ class Sender:
             plan.n_ranks, n_steps, plan.blocks, plan.order, plan.layouts, self.where.without_nodes(), bare, plan.tape.sites)
         self._leaves = [self._owned_places(leaves) for leaves in (plan.tape.inputs, plan.tape.outputs)]
         self._guards = self._owned_guards(plan.tape)
-        self._run_owner = [self.where.find(plan.share(run).ids) for _, run in self.runs]
+        self._run_orders = [_owner_order(plan.runs[run.block].owner, plan.n_ranks) for _, run in self.runs]
 
     def _part(self, t: int) -> Pieces:
         if t not in self._parts:
@@ -146,16 +154,12 @@ class Sender:
                 ref = item.operands[k]
                 assert isinstance(ref, (Affine, Indexed))
                 foreign.append(self._single_nodes(distinct_ids(plan, ref, item.shape, parts.axis, box)))
-        for (index, run), (owner, step) in zip(self.runs, self._run_owner):
-            mine = np.flatnonzero(owner == rank)
-            if not len(mine):
-                continue
-            share = plan.share(run)
-            own = RunShare(share.ids[mine], share.op[mine], share.a[mine], share.b[mine], share.const)
-            own.const, own.a, own.b = _own_constants(plan, own)
-            parcel.runs.append(OwnRun(run.block, index, own, step[mine]))
-            for ref in (own.a, own.b):
-                foreign.append(self._single_nodes(ref[ref >= 0]))
+        for (index, run), (order, bounds, position) in zip(self.runs, self._run_orders):
+            mine = order[bounds[rank]:bounds[rank + 1]]
+            if len(mine):
+                own, others = _own_run(plan.runs[run.block], run.block, index, rank, mine, position)
+                parcel.runs.append(own)
+                foreign.append(self._single_nodes(others))
         ids = np.unique(np.concatenate(foreign))
         owner, step = self.where.find(ids)
         away = owner != rank
@@ -184,15 +188,32 @@ def _of_rank(columns: tuple[np.ndarray, ...], rank: int) -> tuple[np.ndarray, np
     return ids[part], other[part]
 
 
-def _own_constants(plan: Plan, own: RunShare) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Only the constants the lines use, renumbered; a unary line's second operand becomes its first, which exists."""
-    a = own.a.copy()
-    b = np.where(plan.binary(own), own.b, own.a)
-    used, places = np.unique(np.concatenate([-1 - a[a < 0], -1 - b[b < 0]]), return_inverse=True)
-    n = int((a < 0).sum())
-    a[a < 0] = -1 - places[:n]
-    b[b < 0] = -1 - places[n:]
-    return own.const[used], a, b
+def _owner_order(owner: np.ndarray, n_ranks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(lines by owner, where each owner's begin, position of each line among its owner's)."""
+    order = np.argsort(owner.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n_ranks))])
+    position = np.empty(len(owner), dtype=np.int64)
+    position[order] = np.arange(len(owner))
+    position -= bounds[owner]
+    return order, bounds, position
+
+
+def _own_run(share: RunShare, block: int, index: int, rank: int, mine: np.ndarray,
+             position: np.ndarray) -> tuple[OwnRun, np.ndarray]:
+    """(a rank's lines of a run, the node ids they read that are not among them)."""
+    op, two = share.op[mine], binary(share.op[mine])
+    a, b = share.a[mine], np.where(two, share.b[mine], share.a[mine])  # a unary line's second operand must exist
+    inner = []
+    for whose in (share.inner[0][mine], np.where(two, share.inner[1][mine], share.inner[0][mine])):
+        inner.append(np.where((whose >= 0) & (share.owner[whose] == rank), position[whose], -1))
+    used = np.zeros(len(share.const), dtype=bool)
+    for ref in (a, b):
+        used[-1 - ref[ref < 0]] = True
+    place = np.cumsum(used) - 1
+    for ref in (a, b):
+        ref[ref < 0] = -1 - place[-1 - ref[ref < 0]]
+    others = np.concatenate([ref[(ref >= 0) & (own < 0)] for ref, own in zip((a, b), inner)])
+    return OwnRun(block, index, share.ids[mine], op, a, b, share.const[used], tuple(inner), share.steps[mine]), others
 
 
 class Repeated(NamedTuple):

@@ -6,7 +6,7 @@ write the block (`Plan.add`, `lower.*`).  Nothing here decides anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,11 @@ from .whereabouts import Whereabouts
 ARITY = np.array([op.arity for op in OPS])
 
 
+def binary(op: np.ndarray) -> np.ndarray:
+    """Which op codes have a second operand."""
+    return ARITY[op] > 1
+
+
 class Task(NamedTuple):
     """An item and the one rank that runs it; -1: every rank runs the part whose results it owns."""
 
@@ -27,13 +32,19 @@ class Task(NamedTuple):
 
 @dataclass
 class RunShare:
-    """A scalar run with explicit node ids, in an order in which it can run (see `tape.ScalarRun` for op, a, b, const)."""
+    """A scalar run with explicit node ids, in an order in which it can run (see `tape.ScalarRun` for op, a, b, const).
+
+    `inner` holds the operands' positions within the run, -1 for what is outside of it, constant or not there.
+    """
 
     ids: np.ndarray
     op: np.ndarray
     a: np.ndarray
     b: np.ndarray
     const: np.ndarray
+    owner: np.ndarray
+    inner: tuple[np.ndarray, np.ndarray]
+    steps: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int32))  # supersteps, once scheduled
 
 
 class Plan:
@@ -68,11 +79,10 @@ class Plan:
         self.layouts[block] = layout
         self.where.split(block, layout)
 
-    def scatter(self, block: int, owner: np.ndarray, share: RunShare | None = None) -> None:
-        """Place a scalar run node by node; `share` if it is not the tape's run as it stands."""
+    def scatter(self, block: int, owner: np.ndarray, share: RunShare) -> None:
+        """Place a scalar run node by node: `owner` of its block's nodes, `share` what is to be run."""
         self.where.scatter(block, owner)
-        if share is not None:
-            self.runs[block] = share
+        self.runs[block] = share
 
     def add_block(self, shape: tuple[int, ...], before: int, layout: Layout | None) -> int:
         """A block of fresh nodes that stands just before another in program order."""
@@ -88,18 +98,17 @@ class Plan:
         """Item `index` of the tape is done (in part) by this one."""
         self.tasks[index].append(Task(item, rank))
 
-    def share(self, run: ScalarRun) -> RunShare:
-        """A run with explicit ids: as it was placed, or as it stands on the tape."""
-        if run.block in self.runs:
-            return self.runs[run.block]
+    def share(self, run: ScalarRun, owner: np.ndarray) -> RunShare:
+        """A run as it stands on the tape."""
         first = self.blocks[run.block].first
         ids = np.arange(first, first + len(run.op), dtype=np.int64)
-        return RunShare(ids, run.op, run.a, run.b, run.const)
+        return RunShare(ids, run.op, run.a, run.b, run.const, owner, self.inner(run))
 
-    @staticmethod
-    def binary(share: RunShare | ScalarRun) -> np.ndarray:
-        """Which lines have a second operand."""
-        return ARITY[share.op] > 1
+    def inner(self, run: ScalarRun) -> tuple[np.ndarray, np.ndarray]:
+        """`RunShare.inner` of a run as it stands on the tape."""
+        first = self.blocks[run.block].first
+        return (np.where(run.a >= first, run.a - first, -1),
+                np.where((run.b >= first) & binary(run.op), run.b - first, -1))
 
     def touched(self, ref: Operand, shape: tuple[int, ...]) -> int:
         """How many places of the iteration space read different nodes: 0 for constants."""
@@ -152,4 +161,4 @@ def cut_statement(item: Statement, axis: int, start: int, stop: int, out: Affine
     return Statement(item.op, shape, where, tuple(cut(o, axis, start, stop) for o in item.operands), item.site)
 
 
-__all__ = ["Plan", "RunShare", "Task", "cut", "cut_statement", "signature"]
+__all__ = ["Plan", "RunShare", "Task", "binary", "cut", "cut_statement", "signature"]

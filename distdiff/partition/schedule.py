@@ -1,8 +1,11 @@
 """Supersteps of a placed plan, and what it costs.
 
-    s(unit) = max over the units it reads of  s(operand unit) + [another rank owns it],      k* = 1 + max s
+    s(unit) >= max over the units it reads of  s(operand unit) + [another rank owns it],      k* = 1 + max s
 
-A unit is a rank's part of a block, or a single node of a scalar run.
+A unit is a rank's part of a block, or a single node of a scalar run.  "Soonest" takes the least such s.  That can run ranks one
+after another: the owner of a shared parameter computes its samples in the superstep before the others get the parameter.
+"Together" therefore gives all parts of a block one superstep, and lets a single node that is sent to other ranks count as
+sent to its own rank too.  Both are valid; the measure decides.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.graph import run_steps
+from ..kernels.graph import run_steps, sent_away
 from ..tape import Affine, Const, Indexed, ScalarRun, Statement
 from .layout import Layout, Pieces, pieces, resolve
-from .plan import Plan, Task, signature
+from .plan import Plan, Task, binary, signature
 from .quality import MACHINE, Quality, Traffic, measure
 
 NOBODY = np.empty(0, dtype=np.int64)
@@ -40,9 +43,10 @@ class Look(NamedTuple):
 
 
 class Schedule:
-    """Supersteps of all units (left in `plan.where`), `n_steps` of them, and the partition's `quality`."""
+    """Supersteps of all units (left in `plan.where`, which starts from zeros), and by `finish` their number and quality."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, together: bool = False) -> None:
+        self.together = together
         self.plan, self.where = plan, plan.where
         self.n_ranks = plan.n_ranks
         self.ranks = np.arange(plan.n_ranks)
@@ -72,6 +76,9 @@ class Schedule:
                     self._scalar_run(task.item)
                 else:
                     self._statement(block, task.item, task.rank)
+            if self.together and len(tasks[block]):
+                steps = self.where.steps[block]
+                steps[:] = steps.max()
 
     def _statement(self, block: int, item: Statement, rank: int) -> None:
         layout = self.plan.layouts[block]
@@ -166,41 +173,30 @@ class Schedule:
     def _scalar_run(self, item: ScalarRun) -> None:
         """Supersteps of single nodes; operands inside the run by the compiled loop, others looked up."""
         plan, where = self.plan, self.where
-        share = plan.share(item)
-        if not len(share.ids):
-            return
-        first, n = plan.blocks[item.block].first, plan.blocks[item.block].size
-        owner, _ = where.find(share.ids)
-        base = np.zeros(len(share.ids), dtype=np.int32)  # from operands that other items compute
-        inner: list[np.ndarray] = []
-        position = None
-        if plan.runs.get(item.block) is not None:
-            order = np.argsort(share.ids, kind="stable")
-            ordered = share.ids[order]
-        for ref, used in ((share.a, share.ids >= 0), (share.b, plan.binary(share))):
-            if plan.runs.get(item.block) is None:
-                inside = used & (ref >= first) & (ref < first + n)
-                position = np.where(inside, ref - first, -1)
-            else:
-                at = np.minimum(np.searchsorted(ordered, ref), len(ordered) - 1)
-                inside = used & (ordered[at] == ref)
-                position = np.where(inside, order[at], -1)
-            inner.append(position)
-            outside = np.flatnonzero(used & (ref >= 0) & ~inside)
-            if len(outside):
-                whose, step = where.find(ref[outside])
-                away = whose != owner[outside]
-                np.maximum.at(base, outside, step + away)
-                if away.any():
-                    self.edges.append((ref[outside[away]], step[away], whose[away], owner[outside[away]]))
-        steps = run_steps(inner[0], inner[1], owner, base)
-        where.set_steps(share.ids, steps)
-        for position, ref in zip(inner, (share.a, share.b)):
-            cross = np.flatnonzero((position >= 0) & (owner[position] != owner))
+        share = plan.runs[item.block]
+        owner, n = share.owner, len(share.ids)
+        base = np.zeros(n, dtype=np.int32)  # from operands that other items compute
+        for ref, inner, used in zip((share.a, share.b), share.inner, (True, binary(share.op))):
+            outside = np.flatnonzero((ref >= 0) & (inner < 0) & used)
+            if not len(outside):
+                continue
+            ids = ref[outside]
+            whose, step = where.find(ids)
+            away = whose != owner[outside]
+            if away.any():
+                self.edges.append((ids[away], step[away], whose[away], owner[outside[away]]))
+                if self.together:
+                    away |= np.isin(ids, ids[away])
+            base[outside] = np.maximum(base[outside], step + away)
+        sent = sent_away(*share.inner, owner) if self.together else np.zeros(n, dtype=np.bool_)
+        share.steps = run_steps(*share.inner, owner, base, sent)
+        where.set_steps(share.ids, share.steps)
+        for inner, ref in zip(share.inner, (share.a, share.b)):
+            cross = np.flatnonzero((inner >= 0) & (owner[inner] != owner))
             if len(cross):
-                at = position[cross]
-                self.edges.append((ref[cross], steps[at], owner[at], owner[cross]))
-        self.run_lines.append((steps, owner))
+                at = inner[cross]
+                self.edges.append((ref[cross], share.steps[at], owner[at], owner[cross]))
+        self.run_lines.append((share.steps, owner))
 
     # -- cost ------------------------------------------------------------------------------------------------------
 

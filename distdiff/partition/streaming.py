@@ -11,7 +11,7 @@ import numpy as np
 from ..kernels.graph import place_streaming
 from ..tape import ScalarRun
 from .chains import Chains, rewire
-from .plan import Plan, RunShare
+from .plan import Plan, binary
 
 SLACK = 1.02  # lines a rank may take over the mean before others are preferred
 
@@ -36,25 +36,22 @@ class Streaming:
         assert isinstance(run, ScalarRun)
         plan.add(index, run)
         if self.active == 1 or not len(run.op):
-            plan.scatter(block, np.zeros(len(run.op), dtype=np.int32))
+            owner = np.zeros(len(run.op), dtype=np.int32)
+            plan.scatter(block, owner, plan.share(run, owner))
             return
-        first = plan.blocks[block].first
-        operands = [run.a, np.where(plan.binary(run), run.b, -1)]
-        inside = [np.where(ref >= first, ref - first, -1) for ref in operands]
+        inner = plan.inner(run)
         near = []
-        for ref in operands:
+        for ref, inside, used in zip((run.a, run.b), inner, (True, binary(run.op))):
             owner = np.full(len(ref), -1, dtype=np.int32)
-            outside = np.flatnonzero((ref >= 0) & (ref < first))
+            outside = np.flatnonzero((ref >= 0) & (inside < 0) & used)
             owner[outside] = plan.where.find(ref[outside])[0]
             near.append(owner)
-        links = self.chains.of(block, run, inside[0], inside[1]) if self.chains else None
+        links = self.chains.of(block, run, *inner) if self.chains else None
         follow = links.term if links is not None else np.full(len(run.op), -1, dtype=np.int8)
-        owner = place_streaming(inside[0], inside[1], near[0], near[1], follow, self.load, self.capacity, self.last)
+        owner = place_streaming(*inner, *near, follow, self.load, self.capacity, self.last)
         self.last = int(owner[-1])
-        share: RunShare | None = None
-        if links is not None:
-            share, owner = rewire(plan, block, run, links, owner)
-        plan.scatter(block, owner, share)
+        share = rewire(plan, block, run, links, owner) if links is not None else None
+        plan.scatter(block, owner, share if share is not None else plan.share(run, owner))
 
 
 __all__ = ["Streaming"]

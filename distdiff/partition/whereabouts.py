@@ -76,6 +76,10 @@ class Whereabouts:
         """The block that holds each node (empty blocks share their first id with the next and hold none)."""
         return np.searchsorted(self.first, ids, side="right") - 1
 
+    def clear_steps(self) -> None:
+        """All supersteps 0 again."""
+        self.steps, self.node_step = np.zeros_like(self.steps), np.zeros_like(self.node_step)
+
     def set_steps(self, ids: np.ndarray, steps: np.ndarray) -> None:
         """The supersteps of nodes placed one by one."""
         block = self.block_of(ids)
