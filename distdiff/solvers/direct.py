@@ -29,8 +29,7 @@ PACKAGES = ("mumps", "superlu_dist", "petsc")
 class Direct(Solver):
     """LU factors of I - L, for `tangent` and `adjoint`.  Collective.
 
-    Several right-hand sides go to the package together where it takes them (forward; PETSc 3.18 has no binding for the
-    transposed solve of several, which goes column by column).
+    Several right-hand sides go to the package together where that works: forward, with MUMPS and PETSc's own.
 
     Raises `MissingSolverError` if the package is not in this PETSc, `ConvergenceError` if factorization or solve fails.
     """
@@ -72,8 +71,10 @@ class Direct(Solver):
         with event("direct"):
             if y.ndim == 1:
                 factor.solve(y, transposed and not explicit)
-            elif transposed and not explicit:
-                factor.solve_each(y, True)
+            elif transposed or self.package == "superlu_dist":
+                # PETSc has no binding for a transposed solve of several; with several, SuperLU_DIST 8 behind PETSc 3.18
+                # overwrote memory on two ranks.
+                factor.solve_each(y, transposed and not explicit)
             else:
                 factor.solve_all(y)
         self.info = {"package": self.package}
