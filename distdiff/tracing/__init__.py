@@ -57,6 +57,7 @@ def trace(f: Callable[..., Any], args: tuple[Any, ...], *, argnums: int | tuple[
         traced_args[k] = part
     with creation.substituted(rec):
         try:
+            rec.running = True
             result = f(*traced_args, **(kwargs or {}))
             rec.conclude(f)
             aux = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import BY_NAME, MAX, MIN, Op, WHERE
+from ..ops import BY_NAME, WHERE, Op
 from ..tape import Affine, Const, Indexed, Operand
 from .boxes import Index, Piece, whole
 from .recorder import Recorder
@@ -235,7 +235,8 @@ def lower(rec: Recorder, x: Any, shape: Index) -> Operand | list[Piece]:
     if isinstance(x, np.ndarray) and x.ndim:
         if x.size == 1:
             return Const(float(x.reshape(-1)[0]))
-        return Const(np.broadcast_to(rec.snapshot(x), shape))
+        copy = rec.snapshot(x)
+        return Const(copy if copy.shape == shape else np.broadcast_to(copy, shape))
     return Const(float(x))
 
 
@@ -245,7 +246,7 @@ def is_traced(x: Any) -> bool:
 
 def is_boolean(x: Any) -> bool:
     dtype = getattr(x, "dtype", None)
-    return dtype == bool if dtype is not None else isinstance(x, bool)
+    return dtype.kind == "b" if dtype is not None else isinstance(x, bool)
 
 
 def constant(x: Any) -> bool:
@@ -279,39 +280,38 @@ def compact(x: TracedArray) -> TracedArray:
 
 def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
     """op of any mixture of traced arrays, traced scalars and constants, broadcast."""
-    arrays = False
+    values, shape, even, arrays, varying = [], None, True, False, False
     for x in operands:
         if type(x) is TracedArray:
-            arrays = True
-            if x.st.rec is not rec or not rec.open:
+            st, value = x.st, x.nd
+            if st.rec is not rec or not rec.open:
                 own(rec, x)
+            arrays = True
+            varying = varying or st.block >= 0 or not constant(x)
         elif isinstance(x, TracedScalar):
             if x.rec is not rec or not rec.open:
                 own(rec, x)
-        elif isinstance(x, np.ndarray):
-            arrays = True
-    boolean = op in BOOLEAN_OPS
+            value, varying = x.v, True
+        else:
+            value = x
+            arrays = arrays or isinstance(x, np.ndarray)
+        values.append(value)
+        if isinstance(value, np.ndarray) and value.shape != shape:
+            even, shape = even and shape is None, value.shape
     if not arrays and op is not WHERE:
-        return rec.scalar_op(op, tuple(operands))
-    values = [plain(x) for x in operands]
-    shape = values[0].shape if len(values) == 1 else np.broadcast_shapes(*map(np.shape, values))
-    if all(map(constant, operands)):
-        return op.value(*map(as_plain, operands))
-    if () == shape and op is not WHERE:
+        return rec.scalar_op(op, operands)
+    if not varying:
+        return rec.array_of(op.value(*map(as_plain, operands)))
+    if not even or shape is None:
+        shape = np.broadcast_shapes(*map(np.shape, values))
+    if not shape and op is not WHERE:
         return rec.scalar_op(op, tuple(x.scalar() if type(x) is TracedArray else x for x in operands))
     out = rec.empty(shape)
     op.value(*values, out=out)
+    boolean = op in BOOLEAN_OPS
     if not out.size:
         return rearranged(rec, out, [], boolean)
     return fresh(rec, out, rec.emit(op, shape, [lower(rec, x, shape) for x in operands], out), boolean)
-
-
-def select_over(rec: Recorder, x: TracedArray, largest: bool) -> Any:
-    """The largest (or smallest) element of a traced array."""
-    ref = single(rec, x, x.shape)
-    values = rec.empty(())
-    values[...] = x.nd.max() if largest else x.nd.min()
-    return fresh(rec, values, rec.emit(MAX if largest else MIN, x.shape, (ref,), values, (0,) * x.ndim), x.st.boolean)
 
 
 # -- assignment and index arrays ------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def subtract(pieces: Sequence[Piece], lo: Index, hi: Index) -> list[Piece]:
     """What is left of the pieces outside a box."""
     left = []
     for piece in pieces:
-        if any(h <= low or low2 >= high for low, h, low2, high in zip(piece.lo, piece.hi, lo, hi)):
+        if any(p_hi <= low or p_lo >= high for p_lo, p_hi, low, high in zip(piece.lo, piece.hi, lo, hi)):
             left.append(piece)
             continue
         p_lo, p_hi = list(piece.lo), list(piece.hi)

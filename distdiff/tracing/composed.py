@@ -93,7 +93,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     n = len(xp)
     at = np.clip(searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0)) if is_traced(x) or is_traced(xp) else np.clip(
         np.searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
-    xp, fp = (t if is_traced(t) else np.asarray(t, dtype=float) for t in (xp, fp))
+    x, xp, fp = (t if is_traced(t) else np.asarray(t, dtype=float) for t in (x, xp, fp))
     if n == 1:
         inside = fp[at] + 0.0 * x
     else:

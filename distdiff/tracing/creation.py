@@ -46,16 +46,8 @@ class HoldingArray(np.ndarray):
     def _root(self) -> HoldingArray:
         return self.base if type(self.base) is HoldingArray else self
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return _ufunc(ufunc, method, inputs, kwargs)
-
-    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
-        if function in _WRITES_FIRST and any(is_traced(held(x)) for x in args[1:]):
-            args = (promote(args[0], _recorder(args[1:])), *args[1:])
-        out = kwargs.get("out")
-        if out is not None and any(is_traced(held(x)) for x in args):
-            kwargs = {**kwargs, "out": promote(out, _recorder(args))}
-        return hold(protocol.array_function(self, function, types, args, kwargs))
+    __array_ufunc__ = protocol.array_ufunc
+    __array_function__ = protocol.array_function
 
     def __setitem__(self, index: Any, value: Any) -> None:
         st = self._root()._held
@@ -105,8 +97,6 @@ def held(x: Any) -> Any:
     return TracedArray(st, view)
 
 
-HoldingArray._distdiff_held = staticmethod(held)  # type: ignore[attr-defined]
-
 
 def hold(x: Any) -> Any:
     """A fresh plain result, able to hold traced values."""
@@ -129,6 +119,9 @@ def promote(x: Any, rec: Recorder) -> Any:
     return held(x)
 
 
+HoldingArray._distdiff_held, HoldingArray._distdiff_promote = staticmethod(held), staticmethod(promote)
+
+
 def _constant_storage(rec: Recorder, values: np.ndarray, boolean: bool = False) -> Storage:
     """A storage of constants: one value if they are all the same, else a copy."""
     if not values.size:
@@ -136,12 +129,6 @@ def _constant_storage(rec: Recorder, values: np.ndarray, boolean: bool = False) 
     first = values.reshape(-1)[0]
     same = bool(np.all(values == first)) and not (first == 0.0 and np.signbit(values).any())
     return Storage(rec, values, whole(values.shape, Const(float(first) if same else values.copy())), boolean=boolean)
-
-
-def _recorder(tree: Any) -> Recorder:
-    rec = traced_within(tree)
-    assert rec is not None
-    return rec
 
 
 def traced_within(tree: Any) -> Recorder | None:
@@ -161,24 +148,6 @@ def traced_within(tree: Any) -> Recorder | None:
     return None
 
 
-def _ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    plain_inputs = tuple(map(held, inputs))
-    outs = kwargs.get("out", ())
-    traced = [x for x in plain_inputs if is_traced(x)]
-    if traced:
-        outs = tuple(promote(x, traced[0].rec) for x in outs)
-    else:
-        outs = tuple(map(held, outs))
-    if outs:
-        kwargs["out"] = outs
-    if traced or any(map(is_traced, outs)):
-        return protocol.array_ufunc(None, ufunc, method, *plain_inputs, **kwargs)
-    result = getattr(ufunc, method)(*plain_inputs, **kwargs)
-    return inputs[0] if outs and outs[0] is result and method == "__call__" and type(inputs[0]) is HoldingArray and (
-        inputs[0].view(np.ndarray) is result) else hold(result)
-
-
-_WRITES_FIRST = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
 _SAME = {"__class__", "__new__", "__init__", "__init_subclass__", "__subclasshook__", "__dict__", "__doc__", "__getattribute__",
          "__setattr__", "__delattr__", "__dir__", "__sizeof__", "__array_finalize__", "__array_prepare__", "__array_wrap__",
          "__array_ufunc__", "__array_function__", "__array_interface__", "__array_struct__", "__array_priority__", "__getitem__",
@@ -254,6 +223,15 @@ def array_of(rec: Recorder, values: Any) -> Any:
     return np.stack([part if is_traced(part) else array_of(rec, part) for part in parts])
 
 
+def _objects(tree: Any) -> np.ndarray:
+    """An object array of traced scalars: Python's own operators work on it."""
+    traced = array_of(traced_within(tree), tree)
+    result = NUMPY["empty"](np.shape(traced), dtype=object)
+    for index in np.ndindex(result.shape):
+        result[index] = traced[index]
+    return result
+
+
 def _tracing() -> bool:
     """Whether the caller of a substitute is to be answered with an array that can hold traced values: it is in a thread that
     traces, and is not this package itself."""
@@ -279,7 +257,7 @@ def _convert(name: str) -> Callable[..., Any]:
             result = function(x, dtype, *args, **kwargs)
             return result if result is x else hold(result)
         if dtype is not None and np.dtype(dtype) == object:
-            return function(x, dtype, *args, **kwargs)
+            return _objects(x)
         result = array_of(rec, x)
         if isinstance(result, TracedScalar):
             result = result.as_array(result)

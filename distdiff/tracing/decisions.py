@@ -108,9 +108,10 @@ def sort_in_place(x: TracedArray, axis: int = -1, kind: Any = None, order: Any =
 
 def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
     """Where v belongs in the sorted a; guarded by the comparisons with the two neighbours."""
+    a = a if is_traced(a) else np.asarray(a)
     if sorter is not None:
         a = a[sorter]
-    values_a = a.nd if type(a) is TracedArray else np.asarray(a)
+    values_a = a.nd if type(a) is TracedArray else a
     values_v = v.nd if type(v) is TracedArray else v.v if isinstance(v, TracedScalar) else np.asarray(v)
     at = np.searchsorted(values_a, values_v, side)
     if is_traced(a):

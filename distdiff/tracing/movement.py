@@ -222,6 +222,7 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
         at = -by % n if n else 0
         if at:
             pieces, _ = join([cut(pieces, shape, k, range(at, n)), cut(pieces, shape, k, range(at))], k)
+            pieces = merge(pieces, k)
     return rearranged(x.rec, np.ascontiguousarray(values), pieces, x.st.boolean)
 
 

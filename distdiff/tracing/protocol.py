@@ -18,31 +18,64 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 
 def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-    inputs = tuple(map(unwrap, inputs))
-    if "out" in kwargs:
-        kwargs["out"] = tuple(map(unwrap, kwargs["out"]))
+    given, inputs = inputs, tuple(map(unwrap, inputs))
+    traced = next(filter(is_traced, inputs), None)
+    outs = kwargs.get("out", ())
+    if outs:
+        kwargs["out"] = tuple(unwrap(x) if traced is None else promote(x, traced.rec) for x in outs)
+    if traced is None and not any(map(is_traced, kwargs.get("out", ()))):  # plain after all: NumPy's own, on plain arrays
+        result = getattr(ufunc, method)(*inputs, **kwargs)
+        if outs:
+            return outs[0] if len(outs) == 1 else outs
+        return hold(result, given)
     return ufuncs.call(ufunc, method, inputs, kwargs, reductions.UFUNC_REDUCTIONS, contract.matmul)
 
 
 def array_function(self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
-    args, kwargs = _unwrap_all(args), {name: _unwrap_all(value) for name, value in kwargs.items()}
-    implementation = FUNCTIONS.get(function)
+    given, args = args, _unwrap_all(args)
+    kwargs = {name: value if name == "out" else _unwrap_all(value) for name, value in kwargs.items()}
     traced = list(_traced_in((args, kwargs)))
+    out = kwargs.get("out")
+    if out is not None:
+        kwargs["out"] = promote(out, traced[0].rec) if traced else unwrap(out)
+    if function in WRITES_FIRST and traced:
+        args = (promote(given[0], traced[0].rec), *args[1:])
     if not traced:
-        return function(*args, **kwargs)
+        result = function(*args, **kwargs)
+        return out if out is not None else hold(result, given)
+    implementation = FUNCTIONS.get(function)
     if implementation is not None:
         return implementation(*args, **kwargs)
     if all(constant(x) for x in traced):
-        return function(*_plain_all(args), **{name: _plain_all(value) for name, value in kwargs.items()})
+        result = function(*_plain_all(args), **{name: _plain_all(value) for name, value in kwargs.items()})
+        return traced[0].rec.array_of(result) if type(result) is np.ndarray and result.dtype == np.float64 else result
     name = f"{function.__module__}.{function.__name__}"
     return traced[0].rec.unsupported(name, "it has no derivative rule here; write it in terms of functions that have one, or "
                                      "compute it outside the function if it does not depend on the inputs")
 
 
+WRITES_FIRST = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
+
+
+# Arrays made by a substituted creation function (see `creation`) bring these along, on their type.
+
+
 def unwrap(x: Any) -> Any:
-    """An array made by a substituted creation function, as what it holds (see `creation`)."""
+    """What a holding array holds."""
     held = getattr(type(x), "_distdiff_held", None)
     return x if held is None else held(x)
+
+
+def promote(x: Any, rec: Recorder) -> Any:
+    """A holding array as one that holds traced values, to be written into."""
+    turn = getattr(type(x), "_distdiff_promote", None)
+    return x if turn is None else turn(x, rec)
+
+
+def hold(result: Any, given: tuple[Any, ...]) -> Any:
+    """A plain result of holding arrays, as one itself."""
+    cls = next((type(x) for x in given if hasattr(type(x), "_distdiff_held")), None)
+    return result if cls is None or type(result) is not np.ndarray or result.dtype != np.float64 else result.view(cls)
 
 
 def _unwrap_all(tree: Any) -> Any:

@@ -24,6 +24,7 @@ ARENA_CHUNK = 64 << 20
 RUN_CHUNK = 1 << 16  # scalar lines that are held as Python integers before they are packed
 MAX_SNAPSHOTS = 256
 
+_empty = np.empty  # NumPy's own, whatever is substituted meanwhile
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _LIBRARIES = (_HERE, os.path.dirname(os.path.abspath(np.__file__)))
 
@@ -45,12 +46,13 @@ class Recorder:
         self.n = 0  # nodes in closed blocks: the first id of the open scalar run
         self.firsts: list[int] = []
         self.open = True  # False once the trace is over: traced values that escaped are refused
+        self.running = False  # the user's function runs
         self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...
         self.packed: list[np.ndarray] = []  # full chunks of it, (lines, 3)
         self.constants: dict[float | str, int] = {}
         self.constant_values = array("d")
         # Filled in by tracing.scalar.attach:
-        self.restart: Callable[[int], None]  # tells the scalars the next id
+        self.restart: Callable[[], None]  # tells the scalars that ids have moved on
         self.scalar: Callable[[int, float], Any]  # (node, value) -> a traced scalar
         self.boolean: Callable[[int, float], Any]
         self.scalar_op: Callable[..., Any]  # (op, operands) -> a traced scalar
@@ -73,9 +75,9 @@ class Recorder:
         every 4 KiB would cost as much as the arithmetic."""
         size = prod(shape)
         if not self.keep_values or (self._kept < ARENA_TAPE and size * 8 < ARENA_FROM):
-            return np.empty(shape)
+            return _empty(shape)
         if self._used + size > len(self._arena):
-            self._arena, self._used = np.empty(max(ARENA_CHUNK // 8, size)), 0
+            self._arena, self._used = _empty(max(ARENA_CHUNK // 8, size)), 0
         part = self._arena[self._used : self._used + size].reshape(shape)
         self._used += size
         return part
@@ -109,7 +111,7 @@ class Recorder:
             self.flush()
         size = prod(shape)
         first, self.n = self.n, self.n + size
-        if self.target is not None and first <= self.target < self.n:
+        if self.target is not None and first <= self.target < self.n and self.running:
             raise Located(self.tape.sites[self.site()])
         blocks = self.tape.blocks
         blocks.append(Block(first, shape))
@@ -117,7 +119,7 @@ class Recorder:
         if self.keep_values:
             self.values.append(None if values is None else values.reshape(-1))
             self._kept += size * 8
-        self.restart(self.n)
+        self.restart()
         return len(blocks) - 1
 
     def emit(self, op: Op, shape: tuple[int, ...], operands: Sequence[Operand | list[Piece]], values: np.ndarray,
@@ -198,7 +200,7 @@ class Recorder:
             np.array(self.constant_values)))
         self.constants.clear()
         self.constant_values = array("d")
-        self.restart(self.n)
+        self.restart()
 
     # -- decisions -----------------------------------------------------------------------------------------------------
 

@@ -300,15 +300,22 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
         "extend": rec.run.extend, "lookup": rec.constants.get, "constant": rec.constant, "new": object.__new__,
         "general": general, "divide": numpy_divide, **{f"op_{name}": op for name, op in BY_NAME.items()}}
 
-    def restart(first: int) -> None:
-        ids = range(first, first + RUN_CHUNK)
-        names["next_id"] = (iter(ids) if rec.target is None else _watch(rec, ids)).__next__
+    nothing = iter(()).__next__
+
+    def restart() -> None:
+        """The next id is another than the one after the last: the next line has to ask for it."""
+        names["next_id"] = nothing
 
     def pack() -> int:
-        """The node of the last line, when as many lines are open as are held as Python integers."""
-        rec.pack()
-        last = rec.n + sum(map(len, rec.packed)) - 1
-        restart(last + 1)
+        """The node of the last line, where ids run out: at the first line of a run, or when as many are open as are held as Python
+        integers."""
+        if len(rec.run) >= 3 * RUN_CHUNK:
+            rec.pack()
+        last = rec.n + sum(map(len, rec.packed)) + len(rec.run) // 3 - 1
+        ids = range(last + 1, last + 1 + RUN_CHUNK - len(rec.run) // 3)
+        names["next_id"] = (iter(ids) if rec.target is None else _watch(rec, ids)).__next__
+        if last == rec.target:
+            raise Located(rec.tape.sites[rec.site()])
         return last
 
     def scalar(i: int, v: float) -> TracedScalar:
@@ -352,7 +359,7 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
             plain[name] = lambda self, other, op=op: general(op, self, other)
     Boolean = names["Boolean"] = type("TracedBool", (TracedBool, TracedScalar), {**shared, **plain})
     rec.scalar, rec.boolean, rec.scalar_op, rec.restart = scalar, boolean, scalar_op, restart
-    restart(rec.n)
+    restart()
 
 
 def _watch(rec: Recorder, ids: range) -> Iterator[int]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ..ops import COPY
 from ..tape import Affine, Const, Indexed, Operand, c_strides
 from .boxes import Index, Piece, extent, part_of, select, subtract, view_axes, whole
 from .recorder import Recorder
@@ -26,6 +27,7 @@ from .recorder import Recorder
 MAX_PIECES = 16
 MAX_JOINED = 256  # pieces of a concatenation or stack whose parts are large
 LARGE_PIECE = 1024
+SETTLE = 64  # larger storages that are read irregularly are copied to a block of their own first
 SMALL = 16  # storages up to this size are explicit at once when an element is written
 
 
@@ -78,6 +80,8 @@ class Storage:
 
     def lower(self, view: np.ndarray, shape: Index) -> Operand | list[Piece]:
         """What carries `view` (of the buffer), broadcast to `shape`: an operand, or pieces."""
+        if self.block >= 0 and view is self.buffer and view.shape == shape:
+            return Affine(self.block, 0, c_strides(shape))
         if view.shape != shape:
             view = np.broadcast_to(view, shape)
         strides = tuple(s // 8 if n > 1 else 0 for s, n in zip(view.strides, shape))
@@ -91,7 +95,29 @@ class Storage:
             if mapped is not None:
                 pieces = select(self.pieces, *mapped, shape)
                 return pieces[0].ref if len(pieces) == 1 else pieces
-        return self._lower_explicit(view, strides, offset)
+            if self.buffer.size > SETTLE:
+                self.settle()
+                return Affine(self.block, offset, strides)
+        lowered = self._lower_explicit(view, strides, offset)
+        if type(lowered) is Indexed and self.buffer.size > SETTLE and 2 * view.size >= self.buffer.size:
+            self.settle()
+            return Affine(self.block, offset, strides)
+        return lowered
+
+    def settle(self) -> None:
+        """Copy the elements to one fresh block (COPY statements) that carries them from now on.
+
+        For a large storage whose views can't be described by pieces: one copy, and every later operand is affine again.
+        """
+        shape = self.buffer.shape
+        if self.ids is None:
+            operand: Operand | list[Piece] = self.pieces[0].ref if len(self.pieces) == 1 else self.pieces
+        else:
+            operand = self._lower_explicit(self.buffer, c_strides(shape), 0)
+        values = self.rec.empty(shape)
+        values[...] = self.buffer
+        self.block = self.rec.emit(COPY, shape, (operand,), values)
+        self.pieces, self.ids, self.ids_shared, self.shared = None, None, False, False
 
     def _lower_explicit(self, view: np.ndarray, strides: Index, offset: int) -> Operand | list[Piece]:
         ids = self.explicit() if self.ids is None else self.ids
