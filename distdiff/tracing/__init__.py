@@ -69,7 +69,7 @@ def trace(f: Callable[..., Any], args: tuple[Any, ...], *, argnums: int | tuple[
             rec.finish()
         finally:
             rec.open = False
-    return Trace(rec.tape, rec.values if keep_values else None, plain, aux)
+    return Trace(rec.tape, rec.release() if keep_values else None, plain, aux)
 
 
 def locate(f: Callable[..., Any], args: tuple[Any, ...], *, node: int, argnums: int | tuple[int, ...] = 0,

@@ -103,6 +103,12 @@ class Recorder:
                 self._snapshots[key] = copy
         return copy if base is values else np.broadcast_to(copy, values.shape)
 
+    def release(self) -> list[np.ndarray | None]:
+        """Hand over the values.  The recorder lives in reference cycles with the closures made for it, and would keep them
+        in memory until the garbage collector comes by, while the next trace takes fresh pages."""
+        values, self.values, self._arena = self.values, [], _empty(0)
+        return values
+
     # -- blocks and statements ------------------------------------------------------------------------------------
 
     def new_block(self, shape: tuple[int, ...], values: np.ndarray | None) -> int:
