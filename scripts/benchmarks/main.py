@@ -36,7 +36,7 @@ BENCHMARKS = {
 }
 
 FULL = {
-    "scalar": {"operations": 1e6, "casadi_operations": 1e6, "torch_operations": 1e6, "autograd_operations": 1e6,
+    "scalar": {"operations": 1e6, "casadi_operations": 1e6, "torch_operations": 1e6, "autograd_operations": 2e5,
                "repeats": 5, "budget": 60.0},
     "burgers": {"points": 100_000, "steps": 100, "casadi_points": 1000, "casadi_steps": 10,
                 "repeats": 7, "budget": 20.0},

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import programs
 from measure import Figure, figure
 
 
@@ -87,7 +86,8 @@ def _program(settings: dict[str, Any], name: str, function: Callable[[Any], Any]
 
 def wide(settings: dict[str, Any]) -> Run:
     """Softmax regression on the digits, repeated until there are `images` of them."""
-    digits = programs.load_example("digits")
+    from distdiff.examples import digits
+
     images, labels, _, _ = digits.load()
     copies = -(-settings["images"] // len(labels))
     images, labels = np.tile(images, (copies, 1))[:settings["images"]], np.tile(labels, copies)[:settings["images"]]
@@ -96,7 +96,8 @@ def wide(settings: dict[str, Any]) -> Run:
 
 def grid(settings: dict[str, Any]) -> Run:
     """Shallow water on cells x cells squares, seen by tide gauges."""
-    flow = programs.load_example("flow")
+    from distdiff.examples import flow
+
     sea = flow.make_sea(settings["cells"])
     gauges = flow.place_gauges(sea, count=max(4, settings["cells"] ** 2 // 100), steps=settings["steps"], every=4)
     z = 0.1 * np.random.default_rng(0).standard_normal((settings["cells"], settings["cells"]))
