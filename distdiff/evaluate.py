@@ -18,16 +18,41 @@ from .ops import COPY, MULTIPLY, OPS, WHERE
 from .partials import Partials
 from .partition.local import LocalTape
 from .strided import accumulate, contract, core_array, core_view
-from .tape import Affine, Block, Const, Guard, Indexed, Operand, ScalarRun, Statement
+from .tape import Affine, Block, Const, Guard, Operand, ScalarRun, Site, Statement
+
+
+class Lines(NamedTuple):
+    """A scalar run in numbers of its own: first the nodes `ids` that it reads from outside, then its lines."""
+
+    op: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    const: np.ndarray
+    ids: np.ndarray
+
+    @classmethod
+    def of(cls, run: ScalarRun, first: int) -> Lines:
+        used = np.concatenate([run.a, np.where(scalar.BINARY[run.op], run.b, -1)])
+        n = len(run.op)
+        outside = (used >= 0) & ((used < first) | (used >= first + n))
+        ids, number = np.unique(used[outside], return_inverse=True)
+        renamed = np.where(used >= 0, used - first + len(ids), used)
+        renamed[outside] = number.reshape(-1)
+        return cls(run.op, renamed[:n], renamed[n:], run.const, ids)
 
 
 class Values:
-    """Node values on one rank: one flat vector with the blocks as views, or (`of_known`) one array a block."""
+    """Node values on one rank: one flat vector with the blocks as views, or (`of_known`) one array a block.
+
+    `storage` is another object whenever the memory is another, so that who holds views can tell.
+    """
 
     def __init__(self, blocks: list[Block]) -> None:
         n = blocks[-1].first + blocks[-1].size if blocks else 0
         self.blocks = blocks
         self.owned = True  # not arrays that belong to the tracer or the user: may be overwritten
+        self.storage = object()
+        self._lines: dict[int, Lines] = {}
         self._flat: np.ndarray | None = np.zeros(n)  # zeros: pages are touched only when a block is computed
         self._arrays = [self._flat[b.first : b.first + b.size] for b in blocks]
 
@@ -35,7 +60,7 @@ class Values:
     def of_known(cls, blocks: list[Block], known: list[np.ndarray | None]) -> Values:
         """Take arrays as they are, without copying where they are contiguous float64; None: fresh memory."""
         self = cls.__new__(cls)
-        self.blocks, self.owned, self._flat = blocks, False, None
+        self.blocks, self.owned, self._flat, self.storage, self._lines = blocks, False, None, object(), {}
         self._arrays = [np.zeros(b.size) if a is None else np.ascontiguousarray(a, dtype=np.float64).reshape(-1)
                         for b, a in zip(blocks, known)]
         for b, a in zip(blocks, self._arrays):
@@ -49,7 +74,7 @@ class Values:
         if self._flat is None:
             flat = np.concatenate([np.empty(0), *self._arrays])
             self._arrays = [flat[b.first : b.first + b.size] for b in self.blocks]
-            self._flat, self.owned = flat, True
+            self._flat, self.owned, self.storage = flat, True, object()
         return self._flat
 
     def block(self, i: int) -> np.ndarray:
@@ -76,6 +101,19 @@ class Values:
         for block, where, local in pieces(np.ravel(ids), self.blocks):
             out.reshape(-1)[where] = self._arrays[block][local]
         return out
+
+    def run(self, item: ScalarRun) -> tuple[ScalarRun | Lines, int, np.ndarray]:
+        """(run, first, y): a scalar run, the place of its first line in the vector y, and y with all it reads.
+
+        y is `flat` if there is one, else a copy of the few values that matter (values of its own lines included).
+        """
+        first = self.blocks[item.block].first
+        if self._flat is not None:
+            return item, first, self._flat
+        lines = self._lines.get(item.block)
+        if lines is None:
+            lines = self._lines[item.block] = Lines.of(item, first)
+        return lines, len(lines.ids), np.concatenate([self.gather(lines.ids), self._arrays[item.block]])
 
     def scatter(self, ids: np.ndarray, values: np.ndarray) -> None:
         """Set the values of explicit nodes."""
@@ -123,24 +161,12 @@ def as_slice(places: np.ndarray) -> slice | np.ndarray:
 
 
 class NonFinite(NamedTuple):
-    """Where a NaN or an infinity came up first on this rank, in program order."""
+    """Where a NaN or an infinity came up first on this rank."""
 
-    kind: str  # "input", "value" or "partial"
-    value: float
-    op: str
-    item: int  # index into LocalTape.items, -1 for an input
-    site: int  # index into LocalTape.sites, -1 where the tape holds none (inputs, scalar runs)
-    node: int  # local node id
-    global_node: int  # for scalar runs: the node's id on the whole tape, -1 if unknown
-
-    def message(self, where: str) -> str:
-        """A sentence for the user; `where` says file and line."""
-        if self.kind == "input":
-            return f"an input is {self.value}: every input must be finite"
-        what = f"the result of {self.op}" if self.kind == "value" else f"a partial derivative of {self.op}"
-        return (f"{what} is {self.value} at {where}; derivatives through it are undefined. Keep the argument inside "
-                f"the function's domain; if the value is not used (the other branch of a where), give {self.op} a safe "
-                "argument there: np.where(ok, x, safe)")
+    what: str  # says it in words
+    order: tuple[int, int]  # (superstep, item): over all ranks the smallest came first
+    site: Site | None = None  # the user's line, None where the tape holds none (inputs, scalar runs)
+    node: int | None = None  # for scalar runs the node's id on the whole tape, for `tracing.locate`
 
 
 class Point:
@@ -174,38 +200,38 @@ class Point:
         x = self.values.gather(local.inputs.ids)
         if not all_finite(x):
             i = int(np.argmin(np.isfinite(x)))
-            return NonFinite("input", float(x[i]), "load", -1, -1, int(local.inputs.ids[i]), -1)
+            return NonFinite(f"entry {local.inputs.positions[i]} of the inputs is {x[i]}", (-1, 0))
         partials = Partials(self)
         with np.errstate(all="ignore"):
-            for i, item in enumerate(local.items):
-                found = self._bad_line(i, item) if type(item) is ScalarRun else self._bad_statement(i, item, partials)
-                if found is not None:
-                    return found
+            for s, step in enumerate(local.steps):
+                for i in range(step.start, step.stop):
+                    item = local.items[i]
+                    found = self._bad_line((s, i), item) if type(item) is ScalarRun else self._bad_statement(
+                        (s, i), item, partials)
+                    if found is not None:
+                        return found
         return None
 
-    def _bad_statement(self, i: int, item: Statement, partials: Partials) -> NonFinite | None:
+    def _bad_statement(self, order: tuple[int, int], item: Statement, partials: Partials) -> NonFinite | None:
         if 0 in item.shape:
             return None
-        candidates = [("value", self.values.view(item.out, item.shape))]
-        candidates += [("partial", p) for p in partials.of(i, references=False) if p is not None]
-        for kind, array in candidates:
-            if all_finite(array):
-                continue
-            bad = np.argwhere(~np.isfinite(array))[0]
-            node = self.local.blocks[item.out.block].first + item.out.offset
-            node += sum(int(k) * stride for k, stride in zip(bad, item.out.strides))
-            return NonFinite(kind, float(np.asarray(array)[tuple(bad)]), item.op.name, i, item.site, node, -1)
+        candidates = [("the result", self.values.view(item.out, item.shape))]
+        candidates += [("a partial derivative", p) for p in partials.of(order[1], references=False) if p is not None]
+        for what, array in candidates:
+            if not all_finite(array):
+                array = np.asarray(array)
+                what = f"{what} of {item.op.name} is {array[~np.isfinite(array)][0]}"
+                return NonFinite(what, order, self.local.sites[item.site] if item.site >= 0 else None)
         return None
 
-    def _bad_line(self, i: int, item: ScalarRun) -> NonFinite | None:
+    def _bad_line(self, order: tuple[int, int], item: ScalarRun) -> NonFinite | None:
         local = self.local
-        first, y = local.blocks[item.block].first, self.values.flat
-        k, value, is_partial = scalar.run_first_bad(item, first, y)
+        k, value, is_partial = scalar.run_first_bad(*self.values.run(item))
         if k < 0:
             return None
         ids = local.run_ids.get(item.block)
-        return NonFinite("partial" if is_partial else "value", value, OPS[item.op[k]].name, i, -1, first + k,
-                         first + k if ids is None else int(ids[k]))
+        what = f"{'a partial derivative' if is_partial else 'the result'} of {OPS[item.op[k]].name} is {value}"
+        return NonFinite(what, order, None, local.blocks[item.block].first + k if ids is None else int(ids[k]))
 
 
 def all_finite(x: np.ndarray) -> bool:
@@ -215,9 +241,9 @@ def all_finite(x: np.ndarray) -> bool:
 
 
 def needs_flat(local: LocalTape, comm: MPI.Comm) -> bool:
-    """Whether values must be one vector: halos, scalar runs and index arrays reach across blocks."""
-    return comm.size > 1 or any(
-        type(item) is ScalarRun or any(type(o) is Indexed for o in item.operands) for item in local.items)
+    """Whether values had better be one vector: halos reach across blocks, and so do most operands of scalar code."""
+    lines = sum(len(item.op) for item in local.items if type(item) is ScalarRun)
+    return comm.size > 1 or 4 * lines > local.n_nodes
 
 
 def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Values | None = None,
@@ -227,7 +253,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     x_local: values of the inputs this rank owns, in the order of `local.inputs.ids`.
     values: storage of an earlier point, reused (its contents are overwritten) if it is our own memory.
     known: values that the tracer has already, one array a local block or None where it has none; what is known is not
-    computed again and, where no halo, scalar run or index array crosses blocks, not copied either.
+    computed again and, on one rank and for array code, not copied either.
     """
     if x_local.shape != local.inputs.ids.shape:
         raise InputError(f"this rank owns {len(local.inputs.ids)} inputs, the point has shape {x_local.shape}")
@@ -255,7 +281,10 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
 
 
 def _run(item: ScalarRun, values: Values) -> None:
-    scalar.run_values(item, values.blocks[item.block].first, values.flat)
+    run, first, y = values.run(item)
+    scalar.run_values(run, first, y)
+    if run is not item:
+        values.block(item.block)[:] = y[first:]
 
 
 def _statement(item: Statement, values: Values) -> None:

@@ -140,9 +140,7 @@ class Partials:
         """(pa, pb) of a scalar run."""
         if self.keep and (i, 0) in self._kept:
             return self._kept[i, 0], self._kept[i, 1]
-        local, values = self.point.local, self.point.values
-        item = local.items[i]
-        pa, pb = scalar.run_partials(item, local.blocks[item.block].first, values.flat)
+        pa, pb = scalar.run_partials(*self.point.values.run(self.point.local.items[i]))
         if self.keep:
             self._kept[i, 0], self._kept[i, 1] = pa, pb
         return pa, pb

@@ -36,7 +36,7 @@ class Sweep:
 
     def __init__(self, local: LocalTape, point: Point, comm: MPI.Comm, keep: bool = False) -> None:
         self.local, self.comm = local, comm
-        self._point, self._partials = point, Partials(point, keep)
+        self._point, self._partials, self._storage = point, Partials(point, keep), point.values.storage
         self._plans: dict[str, ops.Plan] = {}
         self._programs: dict[str, tuple[tuple[int, ...], list[Call]]] = {}  # direction: (columns, calls bound for them)
         self._workspace = np.empty(0)
@@ -57,8 +57,9 @@ class Sweep:
 
     def refresh(self, point: Point) -> None:
         """Solve at another point of the same tape from now on."""
-        if point.values is not self._point.values:
+        if point.values.storage is not self._storage:
             self._programs.clear()  # their calls hold views of the old values
+            self._storage = point.values.storage
         self._point = point
         self._partials.refresh(point)
 
@@ -208,9 +209,11 @@ class Sweep:
 
     def _lines(self, op: ops.Lines, W: np.ndarray, forward: bool) -> Call:
         item = self.local.items[op.item]
-        first = self.local.blocks[item.block].first
         loop = scalar.run_tangent if forward else scalar.run_adjoint
-        return loop, (item, first, self._point.values.flat, op.ta, op.tb, op.base, W)
+
+        def lines() -> None:
+            loop(*self._point.values.run(item), op.ta, op.tb, op.base, W)
+        return lines, ()
 
     def _halo(self, op: ops.Halo, W: np.ndarray, forward: bool) -> Call:
         return (op.exchange.forward if forward else op.exchange.reverse), (self.comm, W)
