@@ -128,8 +128,9 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
         placers = Axes(plan, min_block, active=active, **settings), Streaming(plan, active) if runs else None
     for block in range(len(tape.blocks)):
         placers[block in runs].place(block)
-    n_steps, quality = Schedule(plan, together=False).finish()
-    if n_steps > 1:
+    schedule = Schedule(plan, together=False)
+    n_steps, quality = schedule.finish()
+    if n_steps > 1 and schedule.apart:
         soonest = plan.where.steps.copy(), plan.where.node_step.copy(), {b: run.steps for b, run in plan.runs.items()}
         plan.where.clear_steps()
         other_steps, other = Schedule(plan, together=True).finish()

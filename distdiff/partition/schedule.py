@@ -47,6 +47,7 @@ class Schedule:
 
     def __init__(self, plan: Plan, together: bool = False) -> None:
         self.together = together
+        self.apart = False  # whether the other rule may differ
         self.plan, self.where = plan, plan.where
         self.n_ranks = plan.n_ranks
         self.ranks = np.arange(plan.n_ranks)
@@ -76,9 +77,12 @@ class Schedule:
                     self._scalar_run(task.item)
                 else:
                     self._statement(block, task.item, task.rank)
-            if self.together and len(tasks[block]):
-                steps = self.where.steps[block]
+            steps = self.where.steps[block]
+            if self.together:
                 steps[:] = steps.max()
+            elif not self.apart and steps.any():
+                active = self.seconds[block] > 0
+                self.apart = bool(active.any() and (steps[active] != steps[active][0]).any())
 
     def _statement(self, block: int, item: Statement, rank: int) -> None:
         layout = self.plan.layouts[block]
@@ -189,6 +193,7 @@ class Schedule:
                     away |= np.isin(ids, ids[away])
             base[outside] = np.maximum(base[outside], step + away)
         sent = sent_away(*share.inner, owner) if self.together else np.zeros(n, dtype=np.bool_)
+        self.apart = True
         share.steps = run_steps(*share.inner, owner, base, sent)
         where.set_steps(share.ids, share.steps)
         for inner, ref in zip(share.inner, (share.a, share.b)):
