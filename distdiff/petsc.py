@@ -125,10 +125,10 @@ class Options:
 def options(extra: Mapping[str, Any] | None, who: str) -> Iterator[Options]:
     """PETSc options with the prefix `distdiff_` while one solver is configured and set up.
 
-    `extra` ({'ksp_type': 'fgmres', 'mat_mumps_icntl_14': 50}; a leading '-' or 'distdiff_' may be left out, True stands for a
-    flag) enters the database for the duration; what stands on the command line wins.  Afterwards options with our prefix that
-    nobody asked for are warned about, each once.  A PETSc error inside becomes an `InputError` if it speaks of an unknown type or
-    a bad option value.
+    `extra` ({'ksp_type': 'fgmres', 'mat_mumps_icntl_14': 50}; a leading '-' or 'distdiff_' may be left out,
+    True stands for a flag) enters the database for the duration; what stands on the command line
+    wins.  Afterwards options with our prefix that nobody asked for are warned about, each once.  A PETSc error
+    inside becomes an `InputError` if it speaks of an unknown type or a bad option value.
     """
     PETSc = petsc()
     database = PETSc.Options()
@@ -146,8 +146,8 @@ def options(extra: Mapping[str, Any] | None, who: str) -> Iterator[Options]:
     except PETSc.Error as error:
         if error.ierr in _OPTION_ERRORS:
             given = ", ".join(f"-{name} {database.getAll().get(name, '')}".rstrip() for name in ours) or "none"
-            raise InputError(f"PETSc refused the options for {who} ({_reason(PETSc, error)}; options given: {given}); correct "
-                             f"or remove the option, PETSc's manual pages list the values") from error
+            raise InputError(f"PETSc refused the options for {who} ({_reason(error)}; options given: {given}); "
+                             "correct or remove the option, PETSc's manual pages list the values") from error
         raise
     finally:
         for name in entered:
@@ -164,7 +164,7 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _reason(PETSc: Any, error: Any) -> str:
+def _reason(error: Any) -> str:
     """The last line of PETSc's own message, which names the value it did not like."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].split("]", 1)[-1].strip() if lines else f"error {error.ierr}"
@@ -179,9 +179,9 @@ def _warn_unused(PETSc: Any, names: list[str], entered: list[str], who: str) -> 
 
 def _used(PETSc: Any, name: str) -> bool:
     """Has anybody asked the options database for this name?"""
-    # petsc4py has no binding for PetscOptionsUsed up to (at least) 3.18; the C function is in the library that
-    # its extension module is linked with.  The flag is an enum up to 3.22 and a C bool later: four zeroed bytes
-    # hold either.
+    # petsc4py has no binding for PetscOptionsUsed up to (at least) 3.18; the C function is in the library
+    # that its extension module is linked with.  The flag is an enum up to 3.22 and a C bool later: four zeroed
+    # bytes hold either.
     library = ctypes.CDLL(PETSc.__file__)
     flag = ctypes.c_int(0)
     library.PetscOptionsUsed(None, name.encode(), ctypes.byref(flag))

@@ -1,22 +1,26 @@
 """Local elimination: the rows of I - L that are worth storing.
 
-Given the rows of L over one rank's local nodes, nodes are eliminated whose elimination can never add a nonzero:
+Given the rows of L over one rank's local nodes, nodes are eliminated whose elimination can never add a
+nonzero:
 
 - *zero*: no operand carries a derivative (constants and what is computed from them alone);
-- *alias*: the row has one operand after elimination, y_i' = c y_r'.  Every use of i becomes a use of its *root* r.
-  In-degree 1: the users' rows keep their length, the alias' own row goes;
-- *cone*: all uses of the node end in one kept row, its *head*, directly or through nodes with the same head (the fan-out-free
-  cone of the head).  Its out-degree in the reduced system is 1.  A chain s = s + t_k becomes one wide row this way, and an
-  intermediate that is used several times within one kept statement vanishes as well, which a count of uses would not find;
+- *alias*: the row has one operand after elimination, y_i' = c y_r'.  Every use of i becomes a use of its
+  *root* r. In-degree 1: the users' rows keep their length, the alias' own row goes;
+- *cone*: all uses of the node end in one kept row, its *head*, directly or through nodes with the same head
+  (the fan-out-free cone of the head).  Its out-degree in the reduced system is 1.  A chain s = s + t_k becomes
+  one wide row this way, and an intermediate that is used several times within one kept statement vanishes as
+  well, which a count of uses would not find;
 - *unused*: no kept row depends on it.
 
-Kept whatever their degree: inputs, outputs, and nodes that another rank reads.  With in-degree p and out-degree q, elimination
-trades p + q entries and a diagonal for at most p q, so in- or out-degree 1 never loses (Markowitz' count; Griewank and Walther,
-Evaluating Derivatives, 2nd ed., section 9.2).  Further nodes with p q <= p + q would be those with p = q = 2 alone; they need
-dynamic row lists, and are not eliminated here.
+Kept whatever their degree: inputs, outputs, and nodes that another rank reads.  With in-degree p and
+out-degree q, elimination trades p + q entries and a diagonal for at most p q, so in- or out-degree 1 never
+loses (Markowitz' count; Griewank and Walther, Evaluating Derivatives, 2nd ed., section 9.2).  Further nodes
+with p q <= p + q would be those with p = q = 2 alone; they need dynamic row lists, and are not eliminated
+here.
 
-The structure is found in four passes over L, each linear.  The values of a kept row are one adjoint sweep from the row over its
-cone, so every entry of L is read once however deep the cone is; `Reduced.refresh` repeats that for new values.
+The structure is found in four passes over L, each linear.  The values of a kept row are one adjoint sweep from
+the row over its cone, so every entry of L is read once however deep the cone is; `Reduced.refresh` repeats
+that for new values.
 """
 
 from __future__ import annotations
@@ -60,11 +64,12 @@ class CSR:
 class Reduced:
     """One rank's rows of I - L after elimination, in the layout of PETSc's MPIAIJ.
 
-    own      CSR over the rank's kept nodes (square, lower triangular, columns ascending, so the unit diagonal is last)
-    ghost    CSR over ghost columns
-    kept     local node id of each row, ascending; ghosts: local node id of each ghost column
-    ends     rows ends[s]:ends[s+1] belong to superstep s
-    exchanges   the tape's exchanges, with rows for own nodes and n_rows + column for ghosts
+    own          CSR over the rank's kept nodes: square, lower triangular, columns ascending, unit diagonal last
+    ghost        CSR over ghost columns
+    kept         local node id of each row, ascending
+    ghosts       local node id of each ghost column
+    ends         rows ends[s]:ends[s+1] belong to superstep s
+    exchanges    the tape's exchanges, with rows for own nodes and n_rows + column for ghosts
     inputs, outputs   Portions whose ids are rows
     """
 
@@ -72,40 +77,29 @@ class Reduced:
         n = len(L.indptr) - 1
         self._indptr, self._indices = L.indptr, L.indices
         small = np.int32 if n < 2**31 - 1 else np.int64
-        state = _states(local, n, full)
-        root = np.arange(n + 1, dtype=small)
-        work = n + len(L.indices)
-        csr.find_roots(work, L.indptr, L.indices, state, root)
-        head = np.full(n, csr.UNUSED, dtype=small)
-        csr.find_heads(work, L.indptr, L.indices, state, root, head)
-
-        ids = np.arange(n, dtype=small)
-        is_kept = (head == ids) & (state != csr.GHOST)
-        self.kept = np.flatnonzero(is_kept).astype(small)
-        self.ghosts = np.flatnonzero(state == csr.GHOST).astype(small)
+        columns, work = index_type(), n + len(L.indices)
+        state, root, head = _states(local, n, full), np.arange(n + 1, dtype=small), np.full(n, csr.UNSEEN, dtype=small)
+        if not full:
+            csr.find_roots(work, L.indptr, L.indices, state, root)
+            csr.find_heads(work, L.indptr, L.indices, state, root, head)
+        self.kept, self.ghosts, self._member, self._alias, self._zero = (
+            np.flatnonzero(state == kind).astype(small)
+            for kind in (csr.KEPT, csr.GHOST, csr.CONE, csr.ALIAS, csr.ZERO))
+        self._root = root
         n_kept, n_ghosts = len(self.kept), len(self.ghosts)
         number = np.full(n + 1, -1, dtype=small)
         number[self.kept] = np.arange(n_kept, dtype=small)
-        in_cone = (state == csr.INTERIOR) & (root[:-1] == ids) & ~is_kept & (head >= 0)
-        n_members = int(np.count_nonzero(in_cone))
-        cone = np.zeros(n_kept + 2, dtype=small)
-        self._member = np.empty(n_members, dtype=small)
-        csr.group_cones(2 * n, state, root, head, number, cone, self._member)
-        self._cone = cone[1:]
+        self._cone = np.zeros(n_kept + 2, dtype=small)
+        self._member = csr.group(2 * len(self._member) + n_kept, head, number, self._member, self._cone)
+        self._cone = self._cone[1:]
         number[self.ghosts] = n_kept + np.arange(n_ghosts, dtype=small)
-        self._root = root
-        self._alias = ids[(state == csr.INTERIOR) & (root[:-1] != ids) & (root[:-1] != n)]
-        self._zero = ids[root[:-1] == n]
-        del in_cone, is_kept, head, ids
+        del state, head
 
-        columns = index_type()
-        bound = n_kept + len(L.indices)
         a_ptr, b_ptr = np.zeros(n_kept + 1, dtype=np.int64), np.zeros(n_kept + 1, dtype=np.int64)
-        a_idx = np.empty(bound, dtype=columns)  # untouched pages of an upper bound cost nothing
+        a_idx = np.empty(n_kept + len(L.indices), dtype=columns)  # untouched pages of an upper bound cost nothing
         b_idx = np.empty(len(L.indices) if n_ghosts else 0, dtype=columns)
-        mark = np.full(n + 1, -1, dtype=small)
-        csr.reduced_rows(work, L.indptr, L.indices, root, self.kept, self._cone, self._member, number, n_kept, mark,
-                         a_ptr, a_idx, b_ptr, b_idx)
+        csr.reduced_rows(work, L.indptr, L.indices, root, self.kept, self._cone, self._member, number, n_kept,
+                         np.full(n + 1, -1, dtype=small), a_ptr, a_idx, b_ptr, b_idx)
         self.own = _compact(a_ptr, a_idx, columns)
         self.ghost = _compact(b_ptr, b_idx, columns)
 
@@ -147,8 +141,9 @@ class Reduced:
         work = n + len(L_data)
         csr.alias_factors(work, self._indptr, self._indices, L_data, self._root, self._alias, factor)
         a, b = self.own, self.ghost
-        csr.reduced_values(work, self._indptr, self._indices, L_data, self._root, factor, self.kept, self.ghosts, self._cone,
-                           self._member, a.indptr, a.indices, a.data, b.indptr, b.indices, b.data, np.zeros(n + 1))
+        csr.reduced_values(work, self._indptr, self._indices, L_data, self._root, factor, self.kept, self.ghosts,
+                           self._cone, self._member, a.indptr, a.indices, a.data, b.indptr, b.indices, b.data,
+                           np.zeros(n + 1))
 
     def order_ghosts(self, order: np.ndarray) -> None:
         """Renumber ghost columns: the new column g is the old column order[g].  Rows' columns ascend afterwards."""
@@ -167,7 +162,8 @@ class Reduced:
 
 
 def eliminate(local: LocalTape, L: RowsOfL, full: bool = False) -> Reduced:
-    """Eliminate the rank's interior nodes (see the module's text); `full` keeps every own node, one row a line.
+    """Eliminate the rank's interior nodes (see the module's text); `full` keeps every own node, one row a
+    line.
 
     Local, no communication.  L's `indptr` and `indices` are kept by reference for `Reduced.refresh`.
     """
@@ -175,7 +171,8 @@ def eliminate(local: LocalTape, L: RowsOfL, full: bool = False) -> Reduced:
 
 
 def superstep_ends(local: LocalTape, n: int) -> np.ndarray:
-    """First local id past the rows of superstep s - 1, for s = 0, ..., k*: rows of a superstep are consecutive ids.
+    """First local id past the rows of superstep s - 1, for s = 0, ..., k*: rows of a superstep are
+    consecutive ids.
 
     Read off what the items of each superstep compute; the last one takes the rest.
     """

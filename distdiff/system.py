@@ -1,7 +1,8 @@
 """I - L over the ranks: a PETSc MPIAIJ matrix whose arrays are the eliminated rows themselves.
 
-Rows are the kept nodes, numbered rank after rank, on each rank in tape order.  On a rank the diagonal block is unit lower
-triangular; the whole is a symmetric permutation of a unit triangular matrix, so every pivot is 1 in any symmetric ordering.
+Rows are the kept nodes, numbered rank after rank, on each rank in tape order.  On a rank the diagonal block is
+unit lower triangular; the whole is a symmetric permutation of a unit triangular matrix, so every pivot is 1
+in any symmetric ordering.
 
 There is one copy of the matrix: PETSc's blocks *are* `Reduced.own` and `Reduced.ghost`
 (MatCreateMPIAIJWithSplitArrays shares the caller's arrays), the substitution reads the same arrays, and
@@ -27,12 +28,13 @@ TAG = 73  # ours on the caller's communicator, beside the exchange's of the tape
 class TriangularSystem:
     """I - L distributed over `comm`.  Creation, `refresh` and `close` are collective.
 
-    mat        the PETSc matrix (AIJ; on one rank SEQAIJ)
-    own, ghost this rank's rows: square lower triangular part (unit diagonal last in each row), and part over ghost columns
-    ends       rows ends[s]:ends[s+1] belong to superstep s
-    halos      the exchange after each superstep
-    n_local, n_ghosts      rows and ghost columns of this rank
-    n_rows, nnz            rows and stored entries (unit diagonal included) over all ranks
+    mat                the PETSc matrix (AIJ; on one rank SEQAIJ)
+    own                this rank's rows over its own columns: lower triangular, unit diagonal last in each row
+    ghost              this rank's rows over ghost columns
+    ends               rows ends[s]:ends[s+1] belong to superstep s
+    halos              the exchange after each superstep
+    n_local, n_ghosts  rows and ghost columns of this rank
+    n_rows, nnz        rows and stored entries (unit diagonal included) over all ranks
 
     Raises `IndexRangeError` on every rank if this PETSc's indices are too small for the system.
     """
@@ -52,7 +54,7 @@ class TriangularSystem:
             self._ghost_columns = self._number_ghosts(reduced, start)
             self.halos = [Halo(comm, exchange, self.n_local) for exchange in reduced.exchanges]
             self.mat = self.matrix(comm)
-        self.ghost_rows = np.flatnonzero(np.diff(self.ghost.indptr)).astype(np.int32 if self.n_local < 2**31 else np.int64)
+        self.ghost_rows = np.flatnonzero(np.diff(self.ghost.indptr)).astype(self.ghost.indptr.dtype)
         self.ghost_ends = np.searchsorted(self.ghost_rows, self.ends)
         self._closed = False
 
@@ -79,8 +81,9 @@ class TriangularSystem:
         if comm.size == 1:
             mat = PETSc.Mat().createAIJWithArrays(size, diagonal, comm=comm)
         else:
-            # PETSc wants global columns here and turns them, in place, into places among the sorted ghosts, which are
-            # ours.  Columns have an array of their own all the same: the ghost part is small, and versions may differ.
+            # PETSc wants global columns here and turns them, in place, into places among the sorted ghosts,
+            # which are ours.  Columns have an array of their own all the same: the ghost part is small, and
+            # versions may differ.
             columns = self._ghost_columns[ghost.indices].astype(ghost.indices.dtype)
             mat = PETSc.Mat().createAIJWithArrays(size, (diagonal, (ghost.indptr, columns, ghost.data)), comm=comm)
         mat.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATION_ERR, True)
@@ -105,7 +108,8 @@ class TriangularSystem:
     def refresh(self, reduced: Reduced) -> None:
         """Take the values that `Reduced.refresh` has written, in the same places.  Collective.
 
-        Nothing moves if `reduced` is the one this system was made from; one of the same structure is copied from.
+        Nothing moves if `reduced` is the one this system was made from; one of the same structure is copied
+        from.
         """
         for mine, new in ((self.own, reduced.own), (self.ghost, reduced.ghost)):
             if new.data is not mine.data:
@@ -140,7 +144,8 @@ class TriangularSystem:
 class Halo:
     """One superstep's exchange between an own vector (n_local[, m]) and a ghost vector (n_ghosts[, m]).
 
-    Same contract as `Exchange`, made for many calls: buffers are kept, and the messages are persistent requests.
+    Same contract as `Exchange`, made for many calls: buffers are kept, and the messages are persistent
+    requests.
     """
 
     def __init__(self, comm: MPI.Comm, exchange: Exchange, n_local: int) -> None:
@@ -224,8 +229,9 @@ def check_index_range(n_rows: int, *nnz: int) -> None:
             "with --with-64-bit-indices, or method='sweep', which assembles nothing")
     if max(nnz, default=0) > limit:
         raise IndexRangeError(
-            f"one rank holds {max(nnz)} entries of the system, but this PETSc counts to {limit} a rank (32-bit indices); use more "
-            "ranks, a PETSc configured with --with-64-bit-indices, or method='sweep', which assembles nothing")
+            f"one rank holds {max(nnz)} entries of the system, but this PETSc counts to {limit} a rank (32-bit "
+            "indices); use more ranks, a PETSc configured with --with-64-bit-indices, or method='sweep', which "
+            "assembles nothing")
 
 
 def _join(parts: list[tuple[int, np.ndarray]]) -> np.ndarray:

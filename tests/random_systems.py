@@ -42,7 +42,8 @@ class Problem(NamedTuple):
     def bound(self, factor: float = 200.0) -> np.ndarray:
         """What rounding may do to each entry of the Jacobian: factor eps |(I - L)^-1| |I - L| |(I - L)^-1|."""
         inverse = np.abs(self.inverse())
-        return factor * np.finfo(float).eps * (inverse @ np.abs(np.eye(len(self.L)) - self.L) @ inverse)[np.ix_(self.outputs, self.inputs)]
+        grown = inverse @ np.abs(np.eye(len(self.L)) - self.L) @ inverse
+        return factor * np.finfo(float).eps * grown[np.ix_(self.outputs, self.inputs)]
 
     def tolerance(self) -> float:
         """The largest entry of `bound` that any entry of (I - L)^-1 could have, for methods that mix rows."""
@@ -80,8 +81,8 @@ def spread(L: sp.csr_matrix, owner: np.ndarray, inputs: np.ndarray, outputs: np.
     steps = int(step.max(initial=0)) + 1
     size = int(owner.max(initial=0)) + 1
     # Who reads what from whom: the same list on every rank.
-    wanted = {(i, owner[j], j) for i, j in ((owner[i], j) for i in range(n) for j in L.indices[L.indptr[i]:L.indptr[i + 1]])
-              if owner[j] != i}
+    edges = ((i, j) for i in range(n) for j in L.indices[L.indptr[i]:L.indptr[i + 1]])
+    wanted = {(owner[i], owner[j], j) for i, j in edges if owner[i] != owner[j]}
     mine = np.flatnonzero(owner == rank)
     is_input = np.isin(mine, inputs)
     blocks: list[Block] = []
@@ -101,7 +102,8 @@ def spread(L: sp.csr_matrix, owner: np.ndarray, inputs: np.ndarray, outputs: np.
         nodes = [int(i) for i in mine[~is_input] if step[i] == s]
         block = add(nodes)
         codes = np.zeros(len(nodes))
-        items.append(ScalarRun(block, codes.astype(np.uint8), codes.astype(np.int64), codes.astype(np.int64), np.empty(0)))
+        ids = codes.astype(np.int64)
+        items.append(ScalarRun(block, codes.astype(np.uint8), ids, ids, np.empty(0)))
         bounds.append((start, len(items)))
         add([j for j in ghosts if step[j] == s])  # ghosts between own blocks, as halos are
     place = {node: k for k, node in enumerate(order)}
@@ -127,7 +129,7 @@ def spread(L: sp.csr_matrix, owner: np.ndarray, inputs: np.ndarray, outputs: np.
     portions = []
     for nodes in (inputs, outputs):
         here = [(place[j], k) for k, j in enumerate(nodes) if owner[j] == rank]
-        portions.append(Portion(np.array([a for a, _ in here], dtype=np.int64), np.array([b for _, b in here], dtype=np.int64)))
+        portions.append(Portion(*(np.array([pair[k] for pair in here], dtype=np.int64) for k in (0, 1))))
     local = LocalTape(blocks, items, [Step(a, b, e) for (a, b), e in zip(bounds, exchanges)], *portions, own=own)
     rows = Rows(np.array(indptr, np.int64), np.array(indices, np.int64), np.array(data, float))
     dense = np.zeros((n, n))

@@ -1,4 +1,4 @@
-"""Every method, forward and transposed, one and several right-hand sides, against a dense solve, on any number of ranks."""
+"""Every method, forward and transposed, one and several right-hand sides, against a triangular solve, on any ranks."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def check(comm, p: Problem, method: str, full: bool, m: int) -> dict:
         system.close()
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["reduced", "full"])
-@pytest.mark.parametrize("m", [0, 1, 4])
-@pytest.mark.parametrize("owners", ["random", "slabs", "last", "one"])
+@pytest.mark.parametrize("owners, m, full", [
+    ("random", 0, False), ("random", 4, True), ("slabs", 1, False), ("slabs", 4, True), ("last", 4, False),
+    ("one", 0, True), ("one", 2, False)])
 @pytest.mark.parametrize("method", METHODS)
 def test_against_dense_solve(comm, method, owners, m, full):
-    check(comm, random_problem(comm, 17 + m, n=45, n_in=5, n_out=5, owners=owners), method, full, m)
+    check(comm, random_problem(comm, 17 + m, n=30, n_in=3, n_out=4, owners=owners), method, full, m)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -115,7 +115,7 @@ def test_no_right_hand_sides(comm, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_refresh(comm, method):
     """New values in place give what a new system gives."""
-    p = random_problem(comm, 8, n=40)
+    p = random_problem(comm, 8, n=30, n_in=3, n_out=3)
     reduced = eliminate(p.local, p.rows)
     system = TriangularSystem(comm, reduced)
     solver = solver_for(method, system)
@@ -138,8 +138,8 @@ def test_refresh(comm, method):
 
 @pytest.mark.parametrize("method", ["substitution", "gmres", "richardson", "bcgs"])
 def test_growth_by_many_orders(comm, method):
-    """Entries about 10: the solution grows by many orders of magnitude, and its small entries are right all the same."""
-    p = random_problem(comm, 12, n=60, degree=3.0, size=20.0, window=5)
+    """Entries above 10: the solution grows by many orders, and its small entries are right all the same."""
+    p = random_problem(comm, 12, n=40, n_in=3, n_out=3, degree=3.0, size=30.0, window=4)
     J = p.jacobian()
     assert np.abs(J).max() > 1e12
     system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
@@ -166,7 +166,7 @@ def test_krylov_ends_after_k_star(comm):
     system.close()
 
 
-def chain_over_ranks(comm, n: int = 40) -> Problem:
+def chain_over_ranks(comm, n: int = 24) -> Problem:
     """x_(i+1) = x_i + x_(i-1)/2 dealt out in turn: every edge crosses, k* = n where there are ranks to cross to."""
     i = np.arange(2, n)
     L = sp.csr_matrix((np.r_[np.ones(n - 2), np.full(n - 2, 0.5)], (np.r_[i, i], np.r_[i - 1, i - 2])), shape=(n, n))
@@ -283,13 +283,13 @@ def test_substitution_as_a_petsc_solver(comm):
 
 
 def test_compiled_sweeps_agree_with_plain(comm, monkeypatch):
-    p = random_problem(comm, 33, n=60, degree=3.0)
+    p = random_problem(comm, 33, n=30, n_in=2, n_out=2, degree=3.0)
+    kernels = [kernel for kernel in vars(csr).values() if isinstance(kernel, csr.Kernel)]
     results = []
-    for work in (10**9, -1):
-        monkeypatch.setattr(csr, "PLAIN_WORK", work)
-        for kernel in vars(csr).values():
-            if isinstance(kernel, csr.Kernel):
-                monkeypatch.setattr(kernel, "_compiled", None)
+    for compiled in (False, True):
+        monkeypatch.setattr(csr, "PLAIN_WORK", 10**9)
+        for kernel in kernels:
+            monkeypatch.setattr(kernel, "_compiled", kernel.compiled if compiled else None)
         system = TriangularSystem(comm, eliminate(p.local, p.rows))
         solvers = Substitution(system), Krylov(system, {"ksp_type": "richardson"})
         results.append([J for s in solvers for m in (0, 3) for J in jacobians(comm, p, system, s, m)])

@@ -1,10 +1,12 @@
 """Loops over compressed sparse rows: elimination of local nodes, and substitution.
 
-Written as plain Python over arrays.  `Kernel` runs them as they stand while the work is small, so a small problem
-pays neither for Numba's import nor for a compilation, and compiles them (cached on disk) once the work adds up.
+Written as plain Python over arrays.  `Kernel` runs them as they stand while the work is small, so a small
+problem pays neither for Numba's import nor for a compilation, and compiles them (cached on disk) once the
+work adds up.
 
-In all of them `indptr, indices, data` are the rows of L over local node ids, n = len(indptr) - 1 is the number of
-local nodes, and the id n stands for "nothing": the root of a node whose derivative is identically zero.
+In all of them `indptr, indices, data` are the rows of L over local node ids, n = len(indptr) - 1 is the
+number of local nodes, and the id n stands for "nothing": the root of a node whose derivative is identically
+zero.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-INTERIOR, KEPT, GHOST = 0, 1, 2  # state of a node before elimination
-UNUSED, SHARED = -1, -2  # head of a node: none of its uses seen, uses in several kept rows
+INTERIOR, KEPT, GHOST = 0, 1, 2  # state of a node before elimination; interior ones become
+CONE, ALIAS, ZERO = 3, 4, 5  # ... one of these, or kept, or stay interior: unused
+UNSEEN, SHARED = -1, -2  # head of a node: none of its uses seen, uses in several kept rows
 
 PLAIN_WORK = 100_000  # inner steps a kernel may spend in plain Python, about 50 ms, before it is compiled
 
@@ -52,44 +55,50 @@ class Kernel:
 
 @Kernel
 def find_roots(indptr, indices, state, root):
-    """root[i] = the only node that interior node i depends on (through others like it), n if none, i itself if several.
+    """root[i] = the only node that interior node i depends on (through others like it), n if none, else i itself.
 
-    root comes in as 0, ..., n.
+    root comes in as 0, ..., n; state becomes ALIAS or ZERO.
     """
     n = len(state)
     for i in range(n):
         if state[i] != 0:
             continue
         r = n
-        single = True
+        several = False
         for e in range(indptr[i], indptr[i + 1]):
             q = root[indices[e]]
             if q == n or q == r:
                 continue
-            if r == n:
-                r = q
-            else:
-                single = False
+            if r != n:
+                several = True
                 break
-        root[i] = r if single else i
+            r = q
+        if not several:
+            root[i] = r
+            state[i] = 5 if r == n else 4
 
 
 @Kernel
 def find_heads(indptr, indices, state, root, head):
-    """head[i] = the kept row that alone uses node i (directly or through nodes with the same head), i itself if kept.
+    """head[i] = the kept row that alone uses node i, directly or through nodes with the same head; i itself if kept.
 
-    Backwards over the own nodes; head comes in as UNUSED and stays so for nodes that reach no kept row.
+    Backwards over the own nodes; head comes in as UNSEEN and stays so for nodes that reach no kept row.  The state of
+    interior nodes becomes CONE, or KEPT where several rows use them.
     """
-    n = len(state)
+    n = len(root) - 1
     for i in range(n - 1, -1, -1):
-        if state[i] == 2 or root[i] != i:
+        if state[i] > 1:
             continue
         h = head[i]
-        if state[i] == 1 or h == -2:
+        if state[i] == 1:
             h = i
-            head[i] = i
         elif h == -1:
             continue
+        elif h == -2:
+            h = i
+            state[i] = 1
+        else:
+            state[i] = 3
         for e in range(indptr[i], indptr[i + 1]):
             q = root[indices[e]]
             if q == n:
@@ -101,24 +110,23 @@ def find_heads(indptr, indices, state, root, head):
 
 
 @Kernel
-def group_cones(state, root, head, number, cone, member):
-    """member[cone[r+1]:cone[r+2]] = the eliminated nodes whose head is kept row r, latest first (a counting sort).
+def group(head, number, nodes, start):
+    """The nodes sorted by number[head] and, within one head, descending (a counting sort; `nodes` ascend).
 
-    cone comes in as rows + 2 zeros.
+    start comes in as zeros, two more than heads; group r comes out at start[r+1]:start[r+2].
     """
-    n = len(state)
-    rows = len(cone) - 2
-    for i in range(n):
-        if state[i] == 0 and root[i] == i and head[i] != i and head[i] >= 0:
-            cone[number[head[i]] + 1] += 1
+    rows = len(start) - 2
+    out = nodes.copy()
+    for k in range(len(nodes)):
+        start[number[head[nodes[k]]] + 1] += 1
     for r in range(rows):
-        cone[r + 1] += cone[r]
-    cone[rows + 1] = cone[rows]
-    for i in range(n):  # ascending, each cone filled from its end
-        if state[i] == 0 and root[i] == i and head[i] != i and head[i] >= 0:
-            r = number[head[i]]
-            cone[r + 1] -= 1
-            member[cone[r + 1]] = i
+        start[r + 1] += start[r]
+    start[rows + 1] = start[rows]
+    for k in range(len(nodes)):  # each group filled from its end
+        r = number[head[nodes[k]]]
+        start[r + 1] -= 1
+        out[start[r + 1]] = nodes[k]
+    return out
 
 
 @Kernel
@@ -196,11 +204,13 @@ def alias_factors(indptr, indices, data, root, alias, factor):
 
 
 @Kernel
-def reduced_values(indptr, indices, data, root, factor, kept, ghosts, cone, member, a_ptr, a_idx, a_val, b_ptr, b_idx, b_val,
-                   acc):
-    """Values of I - L reduced: each kept row swept backwards over its cone.  acc (n + 1 zeros) returns to zeros but acc[n].
+def reduced_values(indptr, indices, data, root, factor, kept, ghosts, cone, member,
+                   a_ptr, a_idx, a_val, b_ptr, b_idx, b_val, acc):
+    """Values of I - L reduced: each kept row swept backwards over its cone.  acc (n + 1 zeros) returns to
+    zeros but acc[n].
 
-    This is the adjoint sweep of one kept node over the nodes that only it uses; every entry of L is read once.
+    This is the adjoint sweep of one kept node over the nodes that only it uses; every entry of L is read
+    once.
     """
     for r in range(len(kept)):
         i = kept[r]

@@ -31,14 +31,14 @@ class Solver:
         self._outputs_distinct = len(np.unique(out)) == len(out)
 
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
-        """ydot at this rank's outputs (n_out_local[, m]) for the seed xdot at its inputs (n_in_local[, m]).  Collective."""
+        """ydot at this rank's outputs (n_out_local[, m]), xdot at its inputs (n_in_local[, m]).  Collective."""
         y = self._zeros(xdot, self.system.inputs.ids, "tangent")
         y[self.system.inputs.ids] = xdot
         self._solve(y, False)
         return y[self.system.outputs.ids]
 
     def adjoint(self, ybar: np.ndarray) -> np.ndarray:
-        """lam at this rank's inputs (n_in_local[, m]) for the seed ybar at its outputs (n_out_local[, m]).  Collective."""
+        """lam at this rank's inputs (n_in_local[, m]), ybar at its outputs (n_out_local[, m]).  Collective."""
         ids = self.system.outputs.ids
         lam = self._zeros(ybar, ids, "adjoint")
         if self._outputs_distinct:

@@ -1,13 +1,16 @@
 """Sparse direct solvers: MUMPS, SuperLU_DIST, or PETSc's own LU on one rank.
 
-I - L needs no factorization, being triangular up to its numbering: this is for comparison, and for systems whose
-diagonal blocks are not triangular.  Every pivot is 1 in any symmetric ordering, so no pivoting is wanted.
+I - L needs no factorization, being triangular up to its numbering: this is for comparison, and for systems
+whose diagonal blocks are not triangular.  Every pivot is 1 in any symmetric ordering, so no pivoting is
+wanted.
 
 - MUMPS solves forward and transposed with one factorization.
-- SuperLU_DIST has no transposed solve in PETSc: the transpose is formed and factored on its own when an adjoint is first asked for.
+- SuperLU_DIST has no transposed solve in PETSc: the transpose is formed and factored on its own when an
+  adjoint is first asked for.
 - PETSc's LU is sequential; natural ordering, in which the factors are I - L and I themselves.
 
-Option (prefix `distdiff_`): `pc_factor_mat_solver_type` mumps, superlu_dist or petsc, and the packages' own, `mat_mumps_icntl_14` ...
+Option (prefix `distdiff_`): `pc_factor_mat_solver_type` mumps, superlu_dist or petsc, and the packages' own,
+`mat_mumps_icntl_14` ...
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ class Direct(Solver):
 
     Several right-hand sides go to the package together where that works: forward, with MUMPS and PETSc's own.
 
-    Raises `MissingSolverError` if the package is not in this PETSc, `ConvergenceError` if factorization or solve fails.
+    Raises `MissingSolverError` if the package is not in this PETSc, `ConvergenceError` if factorization or
+    solve fails.
     """
 
     name = "direct"
@@ -72,8 +76,8 @@ class Direct(Solver):
             if y.ndim == 1:
                 factor.solve(y, transposed and not explicit)
             elif transposed or self.package == "superlu_dist":
-                # PETSc has no binding for a transposed solve of several; with several, SuperLU_DIST 8 behind PETSc 3.18
-                # overwrote memory on two ranks.
+                # PETSc has no binding for a transposed solve of several; with several, SuperLU_DIST 8 behind
+                # PETSc 3.18 overwrote memory on two ranks.
                 factor.solve_each(y, transposed and not explicit)
             else:
                 factor.solve_all(y)
@@ -86,8 +90,9 @@ class _Factor:
     def __init__(self, system: TriangularSystem, package: str, transposed: bool) -> None:
         PETSc = petsc()
         self.system, self.package, self.transposed = system, package, transposed
-        # PETSc keeps SuperLU_DIST's process grid on the communicator and, at least up to 3.18, frees it twice once a second
-        # factorization has used it: heap corruption.  On a communicator of its own a factorization is safe.
+        # PETSc keeps SuperLU_DIST's process grid on the communicator and, at least up to 3.18, frees it twice
+        # once a second factorization has used it: heap corruption.  On a communicator of its own a
+        # factorization is safe.
         self.comm = system.comm.Dup() if package == "superlu_dist" else system.comm
         self.base = system.matrix(self.comm) if package == "superlu_dist" else system.mat
         self.mat = self.base.transpose(PETSc.Mat()) if transposed else self.base
@@ -113,7 +118,8 @@ class _Factor:
             self.ksp.setUp()
         except PETSc.Error as error:
             if error.ierr in (75, 76, 77):  # overflow, in a library, ... : the package gave up
-                raise ConvergenceError(self._complaint(f"factorization failed with PETSc error {error.ierr}")) from error
+                what = f"factorization failed with PETSc error {error.ierr}"
+                raise ConvergenceError(self._complaint(what)) from error
             raise
         reason = self.ksp.getConvergedReason()
         if reason < 0:
@@ -159,8 +165,9 @@ class _Factor:
             X.destroy()
 
     def _complaint(self, what: str) -> str:
-        return (f"{self.package}: {what} on {self.system.n_rows} rows; entries may be too large or not finite, or memory "
-                "too small (mat_mumps_icntl_14 raises MUMPS' workspace); method='substitution' needs no factorization")
+        return (f"{self.package}: {what} on {self.system.n_rows} rows; entries may be too large or not finite, or "
+                "memory too small (mat_mumps_icntl_14 raises MUMPS' workspace); method='substitution' needs no "
+                "factorization")
 
     def close(self) -> None:
         self.ksp.destroy()
@@ -186,8 +193,9 @@ def _package(given: Any, size: int) -> str:
         ranks = "one rank" if size == 1 else f"{size} ranks"
         what = f"direct solver {wanted!r}" if wanted else "a parallel direct solver"
         raise MissingSolverError(
-            f"{what} is not available on {ranks}: this PETSc has {', '.join(built) or 'none for more than one rank'}; use "
-            "method='substitution', or a PETSc configured with --download-mumps (Debian's and conda-forge's have it)")
+            f"{what} is not available on {ranks}: this PETSc has {', '.join(built) or 'none for more than one rank'}; "
+            "use method='substitution', or a PETSc configured with --download-mumps (Debian's and conda-forge's "
+            "have it)")
     return wanted
 
 
@@ -195,8 +203,8 @@ def _defaults(package: str, size: int) -> Any:
     """Package options that suit a unit triangular matrix, where the user has set none."""
     chosen = {}
     if package == "superlu_dist":
-        # No pivot search: the diagonal is 1.  On one rank the numbering is triangular as it is; on several it is a
-        # permutation of triangular, which fills in if factored as it stands.
+        # No pivot search: the diagonal is 1.  On one rank the numbering is triangular as it is; on several it
+        # is a permutation of triangular, which fills in if factored as it stands.
         chosen = {"mat_superlu_dist_rowperm": "NOROWPERM",
                   "mat_superlu_dist_colperm": "NATURAL" if size == 1 else "MMD_AT_PLUS_A"}
     return quiet_options(chosen)

@@ -1,18 +1,22 @@
 """Krylov and Richardson iteration, preconditioned by exact local blocks or by substitution.
 
-With M the block diagonal of I - L over the ranks, the iteration x += M^-1 (b - (I - L) x) has the iteration matrix
-M^-1 (M - (I - L)), which is nilpotent: every factor crosses from one rank to another, and no path does that more than k* - 1
-times.  So it is exact after k* steps from *any* start, however large the entries of L, and GMRES on the preconditioned
-system ends after at most k* iterations (in exact arithmetic).  Hence
+With M the block diagonal of I - L over the ranks, the iteration x += M^-1 (b - (I - L) x) has the iteration
+matrix M^-1 (M - (I - L)), which is nilpotent: every factor crosses from one rank to another, and no path does
+that more than k* - 1 times.  So it is exact after k* steps from *any* start, however large the entries of L,
+and GMRES on the preconditioned system ends after at most k* iterations (in exact arithmetic).  Hence
 
-- GMRES (default; any KSP by option) with right preconditioning, so its residual is the true one; divtol out of the way, for
-  a non-normal system may grow by many orders of magnitude before it ends exactly; restart and iteration limit above k*;
-- whatever GMRES left, measured componentwise, is removed by the exact iteration above, at most k* steps of it.
+- GMRES (default; any KSP by option) with right preconditioning, so its residual is the true one; divtol out
+  of the way, for a non-normal system may grow by many orders of magnitude before it ends exactly; restart and
+  iteration limit above k*;
+- whatever GMRES left, measured componentwise, is removed by the exact iteration above, at most k* steps of
+  it.
 
-A solution is accepted only on its true residual r = b - A x, componentwise:  |r_i| <= tol (|b| + |A| |x|)_i for every row i, the
-backward error of Oettli and Prager (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., theorem 7.3).
+A solution is accepted only on its true residual r = b - A x, componentwise:  |r_i| <= tol (|b| + |A| |x|)_i
+for every row i, the backward error of Oettli and Prager (Higham, Accuracy and Stability of Numerical
+Algorithms, 2nd ed., theorem 7.3).
 
-Options (prefix `distdiff_`): every `ksp_...` and `pc_...` of PETSc, and `preconditioner` (blocks or substitution).
+Options (prefix `distdiff_`): every `ksp_...` and `pc_...` of PETSc, and `preconditioner` (blocks or
+substitution).
 """
 
 from __future__ import annotations
@@ -157,14 +161,17 @@ class Krylov(Solver):
         return float(mine[0]), float(mine[1])
 
     def _complaint(self, iterations: int, steps: int, reason: int, error: float, tolerance: float, norm: float) -> str:
-        names = {v: k for k, v in vars(petsc().KSP.ConvergedReason).items() if isinstance(v, int) and not k.startswith("_")}
+        reasons = vars(petsc().KSP.ConvergedReason)
+        names = {value: name for name, value in reasons.items() if isinstance(value, int)}
         done = f"{self.ksp.getType()} stopped after {iterations} iterations ({names.get(reason, reason)})"
         if steps:
             done += f" and {steps} further exact block steps"
         if not np.isfinite(norm):
-            return (f"{done}: the solution overflowed (largest residual {norm}); partials or seeds are too large or not "
-                    "finite: scale the function or look for the statement whose derivative explodes")
-        limit = "" if self._limit is None else f"; ksp_max_it={self._limit} allows too few iterations, k* is {self.system.k_star}"
+            return (f"{done}: the solution overflowed (largest residual {norm}); partials or seeds are too large or "
+                    "not finite: scale the function or look for the statement whose derivative explodes")
+        limit = ""
+        if self._limit is not None:
+            limit = f"; ksp_max_it={self._limit} allows too few iterations, k* is {self.system.k_star}"
         return (f"{done}: componentwise residual {error:.3g} > {tolerance:.3g}{limit}; raise the limit, or use "
                 "method='substitution', which is exact in one pass")
 

@@ -2,9 +2,10 @@
 
     for each superstep:   rows that read ghosts take them;  own rows in order;  one halo exchange
 
-and transposed the same backwards.  k* exchanges in all, each to neighbours only.  PETSc has no distributed triangular solve, so
-this is a Python preconditioner for it: `SubstitutionPC` under KSP `preonly` is a direct solver, and under any other KSP a
-preconditioner.  Several right-hand sides are kept row-major and stream the matrix once.
+and transposed the same backwards.  k* exchanges in all, each to neighbours only.  PETSc has no distributed
+triangular solve, so this is a Python preconditioner for it: `SubstitutionPC` under KSP `preonly` is a direct
+solver, and under any other KSP a preconditioner.  Several right-hand sides are kept row-major and stream the
+matrix once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def _unsigned(indices: np.ndarray) -> np.ndarray:
 
 
 class Passes:
-    """Forward and backward substitution in place, on arrays (n_local,) or (n_local, m), row-major.  Collective.
+    """Forward and backward substitution in place, on arrays (n_local,) or (n_local, m),
+    row-major.  Collective.
 
     With `local=True` each rank solves with its diagonal block alone, without communication: block Jacobi.
     """
@@ -123,8 +125,8 @@ class SubstitutionPC:
 class Substitution(Solver):
     """Substitution in supersteps, for `tangent` and `adjoint`.  Collective.
 
-    Both go straight to the compiled passes, without the copies that PETSc's vectors would cost; `ksp` is the same solver
-    as a PETSc object, for whoever wants to compose it.
+    Both go straight to the compiled passes, without the copies that PETSc's vectors would cost; `ksp` is the
+    same solver as a PETSc object, for whoever wants to compose it.
     """
 
     name = "substitution"
