@@ -102,6 +102,9 @@ def print_benchmark(name: str, record: dict[str, Any]) -> None:
         print("  " + words)
     versions = [f"{r['tool']}: {r['version']}" for r in results if not r["error"]]
     print("  " + "; ".join(versions))
+    hindered = [f"{r['tool']} {100 * r['cpu_share']:.0f} %" for r in results if not r["error"] and r["cpu_share"] < 0.9]
+    if hindered:
+        print("  hindered by other work on the machine (share of a core they had): " + ", ".join(hindered))
     wrong = [c for c in benchmark["checks"] if not c["agrees"]]
     if wrong:
         for c in wrong:

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import platform
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,13 @@ def version(tool: str) -> str:
 def main(benchmark: str, tool: str, settings_file: str, folder: str) -> None:
     """Runs the tool and writes its results into `folder`."""
     settings = json.loads(Path(settings_file).read_text(encoding="utf-8"))
+    wall, cpu = time.perf_counter(), time.process_time()
     run = importlib.import_module(benchmark).TOOLS[tool](settings)
+    share = (time.process_time() - cpu) / (time.perf_counter() - wall)
     for label, gradient in run.gradients.items():
         np.save(Path(folder) / f"{label}.npy", gradient)
-    result = {"tool": tool, "version": version(tool), "peak_mib": peak_memory_mib(), "figures": run.figures}
+    result = {"tool": tool, "version": version(tool), "peak_mib": peak_memory_mib(), "cpu_share": share,
+              "figures": run.figures}
     (Path(folder) / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
