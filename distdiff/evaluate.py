@@ -53,7 +53,7 @@ class Values:
         self.owned = True  # not arrays that belong to the tracer or the user: may be overwritten
         self.storage = object()
         self._lines: dict[int, Lines] = {}
-        self._flat: np.ndarray | None = np.zeros(n)  # zeros: pages are touched only when a block is computed
+        self._flat: np.ndarray | None = np.empty(n)  # empty, unlike zeros, gets huge pages from NumPy
         self._arrays = [self._flat[b.first : b.first + b.size] for b in blocks]
 
     @classmethod
@@ -61,7 +61,7 @@ class Values:
         """Take arrays as they are, without copying where they are contiguous float64; None: fresh memory."""
         self = cls.__new__(cls)
         self.blocks, self.owned, self._flat, self.storage, self._lines = blocks, False, None, object(), {}
-        self._arrays = [np.zeros(b.size) if a is None else np.ascontiguousarray(a, dtype=np.float64).reshape(-1)
+        self._arrays = [np.empty(b.size) if a is None else np.ascontiguousarray(a, dtype=np.float64).reshape(-1)
                         for b, a in zip(blocks, known)]
         for b, a in zip(blocks, self._arrays):
             if a.size != b.size:

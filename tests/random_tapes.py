@@ -91,10 +91,18 @@ class Maker:
         axis = int(self.rng.integers(len(shape)))
         cuts = sorted({0, shape[axis], *self.rng.integers(0, shape[axis] + 1, size=2).tolist()})
         found = []
+        same = [i for i, block in enumerate(self.tape.blocks) if block.size == int(np.prod(shape))]
+        whole = self.rng.choice([ADD, SUBTRACT, MULTIPLY]) if same and self.rng.random() < 0.6 else None
+        sources = self.rng.choice(same, size=2).tolist() if same else []
         for start, stop in zip(cuts, cuts[1:]):
             box = tuple(stop - start if k == axis else n for k, n in enumerate(shape))
             op = self.rng.choice(ELEMENTWISE)
-            found.append((op, box, start * strides[axis], self.operands(op, box)))
+            operands = self.operands(op, box)
+            if whole is not None:  # as a statement would be that was cut into boxes
+                op = whole
+                for k, source in enumerate(sources):
+                    operands[k:] = [Affine(source, start * strides[axis], strides)]
+            found.append((op, box, start * strides[axis], operands))
         b = self.tape.add_block(shape)
         for j in self.rng.permutation(len(found)):
             op, box, offset, operands = found[j]

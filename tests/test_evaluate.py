@@ -157,8 +157,8 @@ def test_the_first_nonfinite_is_named():
                    Statement(BY_NAME["exp"], (2,), Affine(2, 0, (1,)), (Affine(1, 0, (1,)),), 1)]
     local = whole(tape)
     assert evaluate(local, np.array([1.0, 4.0]), ALONE).first_nonfinite() is None
-    for x, what, item in (([1.0, 0.0], "a partial derivative of sqrt is inf", 0), ([1.0, -1.0], "the result of sqrt is nan", 0),
-                          ([1.0, 1e12], "the result of exp is inf", 1)):
+    for x, what, item in (([1.0, 0.0], "a partial derivative of sqrt is inf", 0),
+                          ([1.0, -1.0], "the result of sqrt is nan", 0), ([1.0, 1e12], "the result of exp is inf", 1)):
         found = evaluate(local, np.array(x), ALONE).first_nonfinite()
         assert (found.what, found.order, found.site) == (what, (0, item), tape.sites[item])
     found = evaluate(local, np.array([np.nan, 1.0]), ALONE).first_nonfinite()

@@ -23,7 +23,8 @@ from ..partials import Other, Partials, coefficient
 from ..partition.local import LocalTape
 from ..strided import ITEM, accumulate, core_view, one_to_one
 from ..tape import Indexed
-from . import sweep_plan as ops
+from . import sweep_ops as ops
+from .sweep_plan import plan_adjoint, plan_tangent
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]
 
@@ -75,7 +76,7 @@ class Sweep:
             raise InputError(f"the {direction}'s seed has shape {seed.shape}; this rank wants ({n_in},) or ({n_in}, m)")
         plan = self._plans.get(direction)
         if plan is None:
-            make = ops.plan_tangent if direction == "tangent" else ops.plan_adjoint
+            make = plan_tangent if direction == "tangent" else plan_adjoint
             plan = self._plans[direction] = make(self.local)
         tail = seed.shape[1:]
         result = np.zeros((n_out, *tail))
@@ -142,6 +143,9 @@ class Sweep:
 
     def _product(self, op: ops.Product, W: np.ndarray, forward: bool) -> Call:
         dst, first, second = self._three(op, W)
+        if op.item < 0:
+            p = self._point.values.block(op.k)
+            return (stream.product if W.ndim == 1 else stream.columns), (dst, op.s1, first, op.s2, p, second)
         shape = self.local.items[op.item].shape
         fetch, p = self._partial(op.item, op.k)
         if p is not None and p.shape == shape and p.flags.c_contiguous:

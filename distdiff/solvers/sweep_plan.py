@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import insort
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from ..partials import coefficient
 from ..partition.local import Exchange, LocalTape
 from ..strided import interval, one_to_one
 from ..tape import Affine, Const, Indexed, ScalarRun, Statement
+from .sweep_join import joined
+from .sweep_ops import Gather, Halo, Linear, Lines, Plan, Product, Result, Scan, Scatter, Seed, Strided, Term, Zero
 
 SAFE = (1e-100, 1e100)  # lazy factors: their products must not overflow or vanish before they meet a number
 
@@ -49,128 +51,6 @@ class State:
 
     def __init__(self, slot: Slot, scale: float, gaps: list[tuple[int, int]]) -> None:
         self.slot, self.scale, self.gaps = slot, scale, gaps
-
-
-# -- the operations of a plan; places are rows of the workspace W
-
-
-class Zero(NamedTuple):
-    """W[start:stop] = 0."""
-
-    start: int
-    stop: int
-
-
-class Linear(NamedTuple):
-    """W[dst:dst+n] = s1 W[first:first+n] + s2 W[second:second+n]; first -1: no such term."""
-
-    dst: int
-    n: int
-    s1: float
-    first: int
-    s2: float
-    second: int
-
-
-class Product(NamedTuple):
-    """W[dst:dst+n] = s1 W[first:first+n] + s2 p W[second:second+n], p the partial of item for operand k."""
-
-    dst: int
-    n: int
-    s1: float
-    first: int
-    s2: float
-    second: int
-    item: int
-    k: int
-
-
-class Strided(NamedTuple):
-    """dst (+)= scale p src over an iteration space, dst and src affine in W; p = 1 if item is -1."""
-
-    dst: int
-    dst_strides: tuple[int, ...]
-    src: int
-    src_strides: tuple[int, ...]
-    shape: tuple[int, ...]
-    scale: float
-    item: int
-    k: int
-    write: bool
-    overlapping: bool
-
-
-class Scatter(NamedTuple):
-    """W[places[k]] += scale p[k] src[k], places may repeat."""
-
-    places: np.ndarray
-    src: int
-    src_strides: tuple[int, ...]
-    shape: tuple[int, ...]
-    scale: float
-    item: int
-    k: int
-
-
-class Gather(NamedTuple):
-    """dst += scale p[k] W[places[k]]."""
-
-    dst: int
-    dst_strides: tuple[int, ...]
-    places: np.ndarray
-    shape: tuple[int, ...]
-    scale: float
-    item: int
-    k: int
-
-
-class Scan(NamedTuple):
-    """Cumulative sums along the last axis: t = W[src]; t[..., i] += t[..., i-1] (reverse: from the end); W[src] = t."""
-
-    at: int
-    strides: tuple[int, ...]
-    shape: tuple[int, ...]
-    reverse: bool
-
-
-class Lines(NamedTuple):
-    """A scalar run; its line i is at base + i, its operands at ta[i], tb[i]."""
-
-    item: int
-    ta: np.ndarray
-    tb: np.ndarray
-    base: int
-
-
-class Halo(NamedTuple):
-    """An exchange, its ids turned into places of W."""
-
-    exchange: Exchange
-
-
-class Seed(NamedTuple):
-    """W[places] = seed[where], or += (then places may repeat)."""
-
-    where: slice | np.ndarray
-    places: slice | np.ndarray
-    add: bool
-
-
-class Result(NamedTuple):
-    """result[where] = scale * W[places]; zero if places is None."""
-
-    where: slice | np.ndarray
-    places: slice | np.ndarray | None
-    scale: float
-
-
-class Plan(NamedTuple):
-    """Operations, then results; `rows` of workspace, `moved` of them written in all."""
-
-    operations: list[Any]
-    results: list[Result]
-    rows: int
-    moved: int
 
 
 def plan_adjoint(local: LocalTape) -> Plan:
@@ -275,9 +155,12 @@ class _Planner:
         self.ops.append(Linear(dst, n, s1, first, s2, second))
         self.moved += n
 
-    def term(self, i: int, k: int, what: Any, dst: Affine, src: Affine, shape: tuple[int, ...], last: bool) -> None:
-        """dst += p * src, p the partial `what` of statement i for operand k; `last`: src's block ends here."""
-        b, state = dst.block, self.states[src.block]
+    def term(self, term: Term, last: bool) -> None:
+        """dst += p * src; `last`: src's block ends here."""
+        i, k, what, dst, src, shape = term
+        if dst.block == src.block:
+            self.own(dst.block)
+        b, state = dst.block, self.fill(src.block)
         constant = isinstance(what, float)
         scale = state.scale * what if constant else state.scale
         spans = interval(dst, shape), interval(src, shape)
@@ -366,37 +249,46 @@ class _Planner:
 
     # -- statements
 
-    def statement(self, i: int, item: Statement, last: bool) -> None:
-        """All terms of a statement; `last`: in the adjoint, the result's block ends here."""
-        if 0 in item.shape:
+    def statements(self, items: list[int], last: bool) -> None:
+        """All terms of statements of one block; `last`: in the adjoint, the block ends here."""
+        b = self.local.items[items[0]].out.block
+        if not self.forward and self.states[b] is None:
             return
-        out, shape, b = item.out, item.shape, item.out.block
-        active = [(k, what) for k, what in enumerate(coefficient(item, k) for k in range(len(item.operands)))
-                  if what is not None]
-        if self.forward:
-            active = [(k, what) for k, what in active if self._carries(item.operands[k])]
-        elif self.states[b] is None:
-            return
-        if not active:
-            return
-        if item.op.kind == "scan" and not self.forward:
-            self.claim([b])
-            self.ops.append(Scan(self.states[b].slot.offset + out.offset, out.strides, shape, True))
-            self.moved += prod(shape)
-        for n, (k, what) in enumerate(active):
-            ref = item.operands[k]
-            if type(ref) is Indexed:
-                self.indexed(i, k, what, ref, out, shape)
+        terms: list[Term] = []
+        scans = []
+        for i in items:
+            item = self.local.items[i]
+            out, shape = item.out, item.shape
+            if 0 in shape:
                 continue
-            dst, src = (out, ref) if self.forward else (ref, out)
-            if dst.block == src.block:
-                self.own(b)
-            self.fill(src.block)
-            self.term(i, k, what, dst, src, shape, last and n == len(active) - 1)
-        if item.op.kind == "scan" and self.forward:
-            self.claim([b])
-            self.ops.append(Scan(self.states[b].slot.offset + out.offset, out.strides, shape, False))
-            self.moved += prod(shape)
+            active = [(k, what) for k, what in enumerate(coefficient(item, k) for k in range(len(item.operands)))
+                      if what is not None and (not self.forward or self._carries(item.operands[k]))]
+            if active and item.op.kind == "scan":
+                scans.append(item)
+                if not self.forward:
+                    self.scan(item)
+            for k, what in active:
+                ref = item.operands[k]
+                if type(ref) is Indexed:
+                    self.indexed(i, k, what, ref, out, shape)
+                elif self.forward:
+                    terms.append(Term(i, k, what, out, ref, shape))
+                else:
+                    terms.append(Term(i, k, what, ref, out, shape))
+        if len(items) > 1:
+            terms = joined(terms, self.local.items, self.blocks)
+        for n, term in enumerate(terms):
+            self.term(term, last and n == len(terms) - 1)
+        if self.forward:
+            for item in scans:
+                self.scan(item)
+
+    def scan(self, item: Statement) -> None:
+        b = item.out.block
+        self.claim([b])
+        at = self.states[b].slot.offset + item.out.offset
+        self.ops.append(Scan(at, item.out.strides, item.shape, not self.forward))
+        self.moved += prod(item.shape)
 
     def _carries(self, ref: Any) -> bool:
         """Whether a tangent has come to an operand at all."""
@@ -446,13 +338,32 @@ class _Planner:
 
     # -- directions
 
-    def events(self) -> list[tuple[str, int]]:
-        """Items and exchanges in forward order: ("item", i) or ("halo", step)."""
-        order: list[tuple[str, int]] = []
+    def events(self) -> list[tuple[str, Any]]:
+        """Items and exchanges in forward order: ("run", i), ("statements", [i, ...] of one block) or ("halo", step)."""
+        order: list[tuple[str, Any]] = []
         for s, step in enumerate(self.local.steps):
-            order += [("item", i) for i in range(step.start, step.stop)]
+            previous = -1
+            for i in range(step.start, step.stop):
+                item = self.local.items[i]
+                if type(item) is ScalarRun:
+                    order.append(("run", i))
+                    previous = -1
+                    continue
+                b = item.out.block
+                alone = item.op.kind == "scan" or any(b in self._read(ref) for ref in item.operands)
+                if b == previous and not alone:
+                    order[-1][1].append(i)
+                else:
+                    order.append(("statements", [i]))
+                previous = -1 if alone else b
             order.append(("halo", s))
         return order
+
+    def _read(self, ref: Any) -> list[int]:
+        """Blocks that an operand reads."""
+        if type(ref) is Affine:
+            return [ref.block]
+        return [] if type(ref) is Const else self.blocks_of(ref.ids)
 
     def _exchanged(self, step: int) -> list[int]:
         exchange = self.local.steps[step].exchange
@@ -462,34 +373,22 @@ class _Planner:
         local, events = self.local, self.events()
         first = [-1] * len(self.blocks)  # event that first defines (part of) a block: its adjoint ends there
         for e in range(len(events) - 1, -1, -1):
-            kind, i = events[e]
-            if kind == "item":
-                item = local.items[i]
-                first[item.block if type(item) is ScalarRun else item.out.block] = e
-            else:
-                for _, ids in local.steps[i].exchange.recvs:
-                    for b in self.blocks_of(ids):
-                        first[b] = e
+            for b in self._defined(*events[e]):
+                first[b] = e
         for b in self.blocks_of(local.inputs.ids):
             first[b] = -1
         self.seed(local.outputs.ids)
         for e in range(len(events) - 1, -1, -1):
-            kind, i = events[e]
+            kind, what = events[e]
             if kind == "halo":
-                self.halo(local.steps[i].exchange)
-                for b in self._exchanged(i):
-                    if first[b] == e:
-                        self.drop(b)
-                continue
-            item = local.items[i]
-            if type(item) is ScalarRun:
-                self.run(i, item)
-                b = item.block
+                self.halo(local.steps[what].exchange)
+            elif kind == "run":
+                self.run(what, local.items[what])
             else:
-                b = item.out.block
-                self.statement(i, item, first[b] == e)
-            if first[b] == e:
-                self.drop(b)
+                self.statements(what, first[local.items[what[0]].out.block] == e)
+            for b in self._defined(kind, what):
+                if first[b] == e:
+                    self.drop(b)
         return Plan(self.ops, self.results(local.inputs.ids), self.rows, self.moved)
 
     def tangent(self) -> Plan:
@@ -497,37 +396,44 @@ class _Planner:
         ends: list[list[int]] = [[] for _ in events]  # blocks that are read last (or never, after they were made)
         seen = set(self.blocks_of(local.outputs.ids))
         for e in range(len(events) - 1, -1, -1):
-            kind, i = events[e]
-            used = self._exchanged(i) if kind == "halo" else self._used(local.items[i])
-            for b in used:
+            for b in self._used(*events[e]):
                 if b not in seen:
                     seen.add(b)
                     ends[e].append(b)
         self.seed(local.inputs.ids)
-        for e, (kind, i) in enumerate(events):
+        for e, (kind, what) in enumerate(events):
             if kind == "halo":
-                self.halo(local.steps[i].exchange)
-            elif type(local.items[i]) is ScalarRun:
-                self.run(i, local.items[i])
+                self.halo(local.steps[what].exchange)
+            elif kind == "run":
+                self.run(what, local.items[what])
             else:
-                self.statement(i, local.items[i], False)
+                self.statements(what, False)
             for b in ends[e]:
                 self.drop(b)
         return Plan(self.ops, self.results(local.outputs.ids), self.rows, self.moved)
 
-    def _used(self, item: Any) -> list[int]:
-        """Blocks that an item reads or writes."""
-        if type(item) is ScalarRun:
+    def _defined(self, kind: str, what: Any) -> list[int]:
+        """Blocks that (in the tape's direction) get values in an event."""
+        if kind == "halo":
+            return [b for _, ids in self.local.steps[what].exchange.recvs for b in self.blocks_of(ids)]
+        item = self.local.items[what if kind == "run" else what[0]]
+        return [item.block if kind == "run" else item.out.block]
+
+    def _used(self, kind: str, what: Any) -> list[int]:
+        """Blocks that an event reads or writes."""
+        if kind == "halo":
+            return self._exchanged(what)
+        if kind == "run":
+            item = self.local.items[what]
             if self.fixed:
                 return []
             use_a, use_b = scalar.active(item)
             return [*self.blocks_of(item.a[use_a]), *self.blocks_of(item.b[use_b]), item.block]
-        used = [item.out.block]
-        for ref in item.operands:
-            if type(ref) is Affine:
-                used.append(ref.block)
-            elif type(ref) is not Const:
-                used += self.blocks_of(ref.ids)
+        used = []
+        for item in (self.local.items[i] for i in what):
+            used.append(item.out.block)
+            for ref in item.operands:
+                used += self._read(ref)
         return used
 
     def seed(self, ids: np.ndarray) -> None:
