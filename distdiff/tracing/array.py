@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ..ops import BY_NAME, WHERE, Op
 from ..tape import Affine, Const, Indexed, Operand
-from .boxes import Index, Piece, whole
+from .boxes import Index, Piece, select, whole
 from .recorder import Recorder
 from .scalar import BOOLEAN_OPS, TracedScalar
 from .storage import Storage, compress, too_many
@@ -193,6 +194,14 @@ def fresh(rec: Recorder, values: np.ndarray, block: int, boolean: bool = False) 
 
 def rearranged(rec: Recorder, values: np.ndarray, pieces: list[Piece], boolean: bool = False) -> TracedArray:
     """An array made by moving data: its values, a buffer of its own, and the pieces that carry them."""
+    if not values.flags.c_contiguous:  # NumPy keeps the memory order of its operands: a storage of the axes in that order
+        order = memory_order(values)
+        turned = values.transpose(order)
+        if turned.flags.c_contiguous:
+            axes = [(k, 1) if values.shape[k] > 1 else None for k in order]
+            pieces = select(pieces, (0,) * values.ndim, axes, turned.shape)
+            return TracedArray(rearranged(rec, turned, pieces, boolean).st, values)
+        values = values.copy(order="C")
     st = Storage(rec, values, pieces, boolean=boolean)
     if too_many(pieces, values.size):
         st.make_explicit()
@@ -201,9 +210,14 @@ def rearranged(rec: Recorder, values: np.ndarray, pieces: list[Piece], boolean: 
     return TracedArray(st, values)
 
 
+def memory_order(nd: np.ndarray) -> list[int]:
+    """The axes from the slowest in memory to the fastest."""
+    return sorted(range(nd.ndim), key=lambda k: -abs(nd.strides[k]))
+
+
 def of_ids(rec: Recorder, values: np.ndarray, ids: np.ndarray, boolean: bool = False) -> TracedArray:
     """An array of gathered elements, given their nodes (-1: constant)."""
-    values = np.ascontiguousarray(values)
+    values = np.array(values, order="C", ndmin=0)
     if not values.size:
         return rearranged(rec, values, [], boolean)
     st = Storage(rec, values, [], boolean=boolean)
@@ -306,12 +320,39 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
         shape = np.broadcast_shapes(*map(np.shape, values))
     if not shape and op is not WHERE:
         return rec.scalar_op(op, tuple(x.scalar() if type(x) is TracedArray else x for x in operands))
+    if len(shape) > 1:
+        order = _result_order(values)
+        if order is not None:
+            turned = elementwise(rec, op, [_turn(x, shape, order) for x in operands])
+            return TracedArray(turned.st, turned.nd.transpose(np.argsort(order)))
     out = rec.empty(shape)
     op.value(*values, out=out)
     boolean = op in BOOLEAN_OPS
     if not out.size:
         return rearranged(rec, out, [], boolean)
     return fresh(rec, out, rec.emit(op, shape, [lower(rec, x, shape) for x in operands], out), boolean)
+
+
+def _result_order(values: Sequence[Any]) -> list[int] | None:
+    """The order of the result's axes in memory that NumPy takes from its operands; None for C order."""
+    for value in values:
+        if isinstance(value, np.ndarray) and not value.flags.c_contiguous:
+            steps = [abs(s) for s, n in zip(value.strides, value.shape) if n > 1 and s]
+            if any(a < b for a, b in zip(steps, steps[1:])):
+                break
+    else:
+        return None
+    result = np.nditer([*values, None], order="K", flags=["zerosize_ok"]).operands[-1]
+    order = memory_order(result)
+    return None if order == list(range(result.ndim)) else order
+
+
+def _turn(x: Any, shape: Index, order: list[int]) -> Any:
+    nd = x.nd if type(x) is TracedArray else x
+    if not isinstance(nd, np.ndarray) or not nd.ndim:
+        return x
+    turned = np.broadcast_to(nd, shape).transpose(order)
+    return TracedArray(x.st, turned) if type(x) is TracedArray else turned
 
 
 # -- assignment and index arrays ------------------------------------------------------------------------------------
@@ -339,6 +380,10 @@ def assign(target: TracedArray, value: Any) -> None:
     np.broadcast_shapes(np.shape(values), target.shape)
     if np.broadcast_shapes(np.shape(values), target.shape) != target.shape:
         raise ValueError(f"could not broadcast input array from shape {np.shape(values)} into shape {target.shape}")
+    if type(value) is TracedArray and value.st is st and target.ndim == 1 and values.strides != target.nd.strides:
+        # Where both overlap NumPy's result depends on the order of its writes: the ids are moved by the same code.
+        scatter(target, ..., value)
+        return
     st.assign(target.nd, lower(rec, value, target.shape), values)
 
 
@@ -366,28 +411,23 @@ def gather(x: TracedArray, index: Any) -> TracedArray:
 
 
 def scatter(x: TracedArray, index: Any, value: Any) -> None:
-    """x[index] = value with index arrays; of several writes to an element the last stays, as in NumPy."""
-    st, view = x.st, x.nd
+    """x[index] = value with index arrays; ids move as the values do, also where NumPy's result depends on the order of writes."""
+    st, nd = x.st, x.nd
     rec = st.rec
     if is_traced(value):
         own(rec, value)
+    elif isinstance(value, (list, tuple)):
+        value = np.asarray(value)
     values = plain(value)
     st.protect()
-    shape = view[index].shape
-    if type(value) is TracedArray:
-        full = value
-        if value.shape != shape:
-            np.broadcast_shapes(value.shape, shape)
-            extra = value.ndim - len(shape)
-            full = TracedArray(value.st, value.nd.reshape(value.shape[extra:]) if extra > 0 else value.nd)
-        ids = ids_of(full)
-    else:
-        ids = value.i if isinstance(value, TracedScalar) else -1
     st.make_explicit()
-    offset = (view.__array_interface__["data"][0] - st.address) // 8
-    view[index] = values
-    places = positions(view, index, offset)
-    st.ids[places] = ids
+    offset = (nd.__array_interface__["data"][0] - st.address) // 8
+    ids = as_strided(st.ids[offset:], nd.shape, nd.strides) if nd.size else np.empty(nd.shape, np.int64)
+    if type(value) is TracedArray:
+        ids[index] = ids_of(value)
+    else:
+        ids[index] = value.i if isinstance(value, TracedScalar) else -1
+    nd[index] = values
 
 
 def ids_of(x: TracedArray) -> np.ndarray:
@@ -395,7 +435,7 @@ def ids_of(x: TracedArray) -> np.ndarray:
     st = x.st
     ids = st.explicit() if st.ids is None else st.ids
     offset = (x.nd.__array_interface__["data"][0] - st.address) // 8
-    return np.lib.stride_tricks.as_strided(ids[offset:], x.shape, x.nd.strides)
+    return as_strided(ids[offset:], x.shape, x.nd.strides) if x.size else np.empty(x.shape, np.int64)
 
 
 def _advanced(index: Any) -> bool:

@@ -44,7 +44,13 @@ class HoldingArray(np.ndarray):
     _held: Storage | None = None  # of the array that owns the memory; views find it through `base`
 
     def _root(self) -> HoldingArray:
-        return self.base if type(self.base) is HoldingArray else self
+        root: Any = self
+        base = self.base
+        while base is not None:
+            if type(base) is HoldingArray:
+                root = base
+            base = getattr(base, "base", None)
+        return root
 
     __array_ufunc__ = protocol.array_ufunc
     __array_function__ = protocol.array_function
@@ -99,8 +105,13 @@ def held(x: Any) -> Any:
 
 
 def hold(x: Any) -> Any:
-    """A fresh plain result, able to hold traced values."""
-    return x.view(HoldingArray) if type(x) is np.ndarray and x.dtype == np.float64 else x
+    """A fresh plain result, able to hold traced values (a view of someone else's memory can't)."""
+    if type(x) is not np.ndarray or x.dtype != np.float64:
+        return x
+    base: Any = x.base
+    while base is not None and type(base) is not HoldingArray:
+        base = getattr(base, "base", None)
+    return x.view(HoldingArray) if base is not None or x.base is None else x
 
 
 def promote(x: Any, rec: Recorder) -> Any:
@@ -112,14 +123,15 @@ def promote(x: Any, rec: Recorder) -> Any:
     root = x._root()
     if root._held is None:
         memory = root.view(np.ndarray)
-        if not memory.flags.c_contiguous:  # memory order does not matter to the storage, places in it do
-            memory = as_strided(memory, (memory.size,), (8,)) if memory.flags.f_contiguous else memory
-        root._held = _constant_storage(rec, np.array(memory, order="C"))
+        if not memory.flags.c_contiguous:  # a root is dense: as one axis in the order of its memory
+            memory = as_strided(memory, (memory.size,), (8,))
+        root._held = _constant_storage(rec, memory.copy())
         memory.fill(np.nan)
     return held(x)
 
 
 HoldingArray._distdiff_held, HoldingArray._distdiff_promote = staticmethod(held), staticmethod(promote)
+HoldingArray._distdiff_hold = staticmethod(hold)
 
 
 def _constant_storage(rec: Recorder, values: np.ndarray, boolean: bool = False) -> Storage:
@@ -234,11 +246,11 @@ def _objects(tree: Any) -> np.ndarray:
 
 def _tracing() -> bool:
     """Whether the caller of a substitute is to be answered with an array that can hold traced values: it is in a thread that
-    traces, and is not this package itself."""
+    traces, and is neither NumPy nor this package itself."""
     if threading.get_ident() not in _active:
         return False
     name = sys._getframe(2).f_globals.get("__name__") or ""
-    return not name.startswith(_PACKAGE) or name.startswith(_EXAMPLES)
+    return not name.startswith(("numpy.", _PACKAGE)) or name.startswith(_EXAMPLES)
 
 
 _PACKAGE = __name__.partition(".")[0] + "."
@@ -295,7 +307,7 @@ def _create(name: str) -> Callable[..., Any]:
         result = fill(*args, **kwargs)  # what was not written of np.empty is 0 at every run
         if type(result) is np.ndarray and result.dtype == np.float32:
             result = result.astype(np.float64)
-        return hold(result)
+        return hold(result if result.base is None else result.copy())
 
     return create
 

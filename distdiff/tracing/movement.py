@@ -36,7 +36,7 @@ def pieces_of(x: TracedArray) -> list[Piece]:
 def copy(x: Any, order: str = "K", subok: bool = False) -> Any:
     """An array of its own with the same nodes."""
     x = traced_array(x)
-    return rearranged(x.rec, np.array(x.nd, order="C"), pieces_of(x), x.st.boolean)
+    return rearranged(x.rec, np.array(x.nd, order=order), pieces_of(x), x.st.boolean)
 
 
 def reshape(x: Any, *shape: Any, order: str = "C", **kwargs: Any) -> Any:
@@ -223,7 +223,7 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
         if at:
             pieces, _ = join([cut(pieces, shape, k, range(at, n)), cut(pieces, shape, k, range(at))], k)
             pieces = merge(pieces, k)
-    return rearranged(x.rec, np.ascontiguousarray(values), pieces, x.st.boolean)
+    return rearranged(x.rec, values, pieces, x.st.boolean)
 
 
 def pad(x: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
@@ -249,7 +249,7 @@ def pad(x: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
         first = _border(pieces, shape, axis, mode, at[:before], float(low))
         last = _border(pieces, shape, axis, mode, at[len(at) - after :], float(high))
         pieces, shape = join([*first, (pieces, shape), *last], axis)
-    return rearranged(rec, np.ascontiguousarray(values), pieces, x.st.boolean)
+    return rearranged(rec, values, pieces, x.st.boolean)
 
 
 Part = tuple[list[Piece], Index]
@@ -377,7 +377,7 @@ if hasattr(np, "row_stack"):
     FUNCTIONS.setdefault(np.row_stack, vstack)
 
 METHODS: dict[str, Callable[..., Any]] = {
-    "reshape": reshape, "ravel": ravel, "flatten": flatten, "copy": copy, "take": take, "repeat": repeat,
+    "reshape": reshape, "ravel": ravel, "flatten": flatten, "copy": lambda x, order="C": copy(x, order), "take": take, "repeat": repeat,
     "swapaxes": FUNCTIONS[np.swapaxes], "squeeze": FUNCTIONS[np.squeeze], "diagonal": FUNCTIONS[np.diagonal],
     "transpose": lambda x, *axes: TracedArray(x.st, x.nd.transpose(*axes)),
     "compress": lambda x, condition, axis=None, out=None: compress(condition, x, axis, out),

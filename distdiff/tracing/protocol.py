@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -74,8 +75,14 @@ def promote(x: Any, rec: Recorder) -> Any:
 
 def hold(result: Any, given: tuple[Any, ...]) -> Any:
     """A plain result of holding arrays, as one itself."""
-    cls = next((type(x) for x in given if hasattr(type(x), "_distdiff_held")), None)
-    return result if cls is None or type(result) is not np.ndarray or result.dtype != np.float64 else result.view(cls)
+    for x in given:
+        if type(x) in (tuple, list):
+            held = hold(result, tuple(x))
+            if held is not result:
+                return held
+        elif hasattr(type(x), "_distdiff_hold"):
+            return type(x)._distdiff_hold(result)
+    return result
 
 
 def _unwrap_all(tree: Any) -> Any:
@@ -189,6 +196,17 @@ def _unsupported_method(name: str) -> Callable[..., Any]:
     return method
 
 
+def _unwrapping(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def unwrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        out = kwargs.get("out")
+        result = method(self, *map(_unwrap_all, args), **{
+            name: promote(value, self.rec) if name == "out" else _unwrap_all(value) for name, value in kwargs.items()})
+        return result if out is None else out
+
+    return unwrapped
+
+
 def _flat(self: TracedArray) -> TracedArray:
     return self.reshape(-1)
 
@@ -219,7 +237,7 @@ def install() -> None:
     }
     for name, ufunc_name in _BINARY.items():
         attributes[f"__{name}__"], attributes[f"__r{name}__"] = _forward(ufunc_name), _reflected(ufunc_name)
-        attributes[f"__i{name}__"] = ufuncs.in_place(BY_NAME[ufunc_name])
+        attributes[f"__i{name}__"] = _unwrapping(ufuncs.in_place(BY_NAME[ufunc_name]))
     for name, ufunc_name in _COMPARE.items():
         attributes[f"__{name}__"] = _forward(ufunc_name)
     for name, ufunc in _BITS.items():
@@ -228,8 +246,9 @@ def install() -> None:
     for name in ("choose", "cumprod", "partition", "argpartition", "put", "resize", "tobytes", "tofile", "view", "dump", "dumps",
                  "getfield", "setfield", "byteswap", "itemset"):
         attributes[name] = _unsupported_method(name)
+    attributes["__setitem__"] = _unwrapping(cls.__setitem__)
     for name, value in attributes.items():
-        setattr(cls, name, value)
+        setattr(cls, name, value if name.startswith("__") or isinstance(value, property) else _unwrapping(value))
     TracedScalar.__array_ufunc__ = array_ufunc  # type: ignore[attr-defined]
     TracedScalar.__array_function__ = array_function  # type: ignore[attr-defined]
 

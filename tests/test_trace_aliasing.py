@@ -1,0 +1,128 @@
+"""Random programs of views, in-place writes and arithmetic: traced they compute what NumPy computes, at this and another point.
+
+A program is a list of small integers; every choice it makes depends on them and on shapes alone, so the plain and the traced run
+do the same.  Values at the traced point show that buffers alias as NumPy's do; values of the tape at another point show that
+node ids moved along with them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tape_oracle as oracle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distdiff.tracing import trace
+
+
+class Choices:
+    """Numbers in a row, read as choices."""
+
+    def __init__(self, numbers):
+        self.numbers, self.place = numbers, 0
+
+    def below(self, n):
+        self.place += 1
+        return self.numbers[self.place % len(self.numbers)] % n if n > 0 else 0
+
+    def slice(self, n):
+        start, stop = sorted((self.below(n + 1), self.below(n + 1)))
+        if self.below(3) == 0:
+            start, stop = 0, n
+        step = (1, 1, 1, 2, -1, -2)[self.below(6)]
+        if step < 0:
+            return slice(stop - 1 if stop else 0, start - 1 if start else None, step)
+        return slice(start, stop, step)
+
+
+def view(pick: Choices, a):
+    kind = pick.below(7)
+    if kind <= 2 and a.ndim:
+        return a[tuple(pick.slice(n) for n in a.shape)]
+    if kind == 3:
+        return a.T
+    if kind == 4 and a.ndim:
+        return a[pick.below(a.shape[0])] if a.ndim > 1 and a.shape[0] else a[None]
+    if kind == 5:
+        return a.reshape(-1)
+    if kind == 6 and a.ndim == 1 and len(a) % 2 == 0:
+        return a.reshape(2, -1)
+    return a
+
+
+def conform(pick: Choices, value, shape):
+    """Something of a shape that can be assigned to `shape`."""
+    if value.shape == shape or value.ndim == 0:
+        return value
+    if value.ndim == len(shape) and value.size and all(v >= n for v, n in zip(value.shape, shape)):
+        return value[tuple(slice(n) for n in shape)]
+    if value.size and shape and pick.below(2):
+        return np.broadcast_to(value.reshape(-1)[:1], shape)
+    return np.float64(1.25)
+
+
+def run(numbers, x):
+    pick = Choices(numbers)
+    variables = [x.copy(), x.reshape(3, 4) * 1.0, np.zeros(5), np.zeros((2, 3))]
+    for _ in range(pick.below(14) + 2):
+        a = variables[pick.below(len(variables))]
+        b = variables[pick.below(len(variables))]
+        kind = pick.below(14)
+        if kind <= 3:
+            variables.append(view(pick, a))
+        elif kind == 4:
+            target = view(pick, a)
+            target[...] = conform(pick, b, target.shape)
+        elif kind == 5:
+            target = view(pick, a)
+            target += conform(pick, b, target.shape)
+        elif kind == 6:
+            target = view(pick, a)
+            target *= 0.5
+        elif kind == 7 and a.size:
+            index = tuple(pick.below(n) for n in a.shape)
+            a[index] = b.reshape(-1)[pick.below(b.size)] * 0.5 if b.size and pick.below(3) else 0.75
+        elif kind == 8:
+            variables.append(np.sin(a) + conform(pick, b, a.shape))
+        elif kind == 9 and a.ndim:
+            variables.append(np.roll(a, pick.below(7) - 3, pick.below(a.ndim)))
+        elif kind == 10 and a.ndim:
+            axis = pick.below(a.ndim)
+            variables.append(np.concatenate([a, a[(slice(None),) * axis + (slice(1, None),)]], axis=axis))
+        elif kind == 11 and a.ndim and a.shape[0]:
+            index = np.array([pick.below(a.shape[0]) for _ in range(3)])
+            if pick.below(2):
+                variables.append(a[index])
+            else:
+                a[index] = conform(pick, b, a[index].shape)
+        elif kind == 12:
+            variables.append(a.copy())
+        elif kind == 13 and a.ndim and a.shape[0]:
+            target = view(pick, a)
+            target[::-1] = target if target.ndim else 1.0
+        variables = variables[-8:]
+    return [np.asarray(v) for v in variables]
+
+
+X = np.linspace(0.3, 1.4, 12) ** 2
+X2 = np.cos(np.arange(12.0))
+
+
+def compare(numbers):
+    t = trace(lambda x: run(numbers, x), (X,), keep_values=True)
+    plain = run(numbers, X)
+    for traced, expected in zip(t.result, plain):
+        np.testing.assert_array_equal(traced, expected)
+    y = oracle.evaluate(t.tape, X)
+    for block, values in zip(t.tape.blocks, t.values):
+        if values is not None:
+            np.testing.assert_array_equal(values, y[block.first : block.first + block.size])
+    flat = np.concatenate([np.ravel(v) for v in run(numbers, X2)])
+    np.testing.assert_allclose(oracle.outputs(t.tape, oracle.evaluate(t.tape, X2)), flat, rtol=1e-13, atol=1e-15)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(0, 840), min_size=12, max_size=90))
+def test_random_programs_alias_as_numpy(numbers):
+    with np.errstate(all="ignore"):
+        compare(numbers)
