@@ -9,6 +9,7 @@ array is cut where the array is.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -16,19 +17,22 @@ from ..tape import Affine, Const, Indexed, Operand, Statement
 from . import lower
 from .layout import Layout, balanced, crossings, pieces, resolve, single, split
 from .plan import Plan, signature
+from .quality import MACHINE
 
 NEAR = 8  # rows by which cuts may differ and still count as the same ...
 NEAR_SHARE = 16  # ... or this fraction of a rank's rows
 UNEVEN = 1.6  # largest part over the mean part beyond which inherited cuts are given up
 
 
+Wish = tuple[tuple[int, np.ndarray] | None, int]  # (axis and edges at which an operand is cut), nodes it touches
+
+
 @dataclass
 class Vote:
-    """One operand's wish: cut the iteration space's `axis` at `edges`."""
+    """Cut the iteration space's `axis` at `edges`."""
 
     axis: int
     edges: np.ndarray
-    weight: int
 
 
 @dataclass
@@ -144,38 +148,53 @@ class Axes:
     # -- where operands are cut ---------------------------------------------------------------------------------------
 
     def _vote(self, item: Statement) -> Vote | None:
-        """The axis of the iteration space to cut, and where, by the operands that touch most."""
-        if 0 in item.shape:
-            return None
-        votes = []
-        for ref in item.operands:
-            weight = self.plan.touched(ref, item.shape)
-            if weight > 1 and not isinstance(ref, Const):
-                wish = self._wish(ref, item.shape)
-                if wish is not None and self._usable(item, wish[0]):
-                    votes.append(Vote(*wish, weight))
-        if not votes:
-            return self._no_wishes(item)
-        best = max(votes, key=lambda v: v.weight)
-        same = [v.edges for v in votes if v.axis == best.axis and v.weight == best.weight]
-        n = item.shape[best.axis]
-        if len(same) > 1:
-            best.edges = self._middle(same, n)
-        return best
+        """The axis of the iteration space to cut, and where; None to leave it to the block.
 
-    def _usable(self, item: Statement, axis: int) -> bool:
-        if item.op.kind == "select":
-            return axis not in item.reduced or axis == item.reduced[0]
-        return True
-
-    def _no_wishes(self, item: Statement) -> Vote | None:
-        """All operands are in one place or constant: cut a long reduction anyway, else let the block decide."""
-        kept = [n for n, s in zip(item.shape, item.out.strides) if s]
-        axes = [k for k in item.reduced if self._may_split(item, k)]
-        if not axes or max(kept, default=1) >= self.active:
+        Of the cuts that cost about least (`_cost`), first those that an operand has already (of the operand that touches
+        most), and of a result's axes before axes that are summed away; then the longest axis.
+        """
+        if 0 in item.shape or not item.shape:
             return None
-        axis = max(axes, key=lambda k: item.shape[k])
-        return Vote(axis, self._cuts(item.shape[axis]), 0)
+        operands = [(ref, self.plan.touched(ref, item.shape)) for ref in item.operands if not isinstance(ref, Const)]
+        wishes = [(self._wish(ref, item.shape) if n > 1 else None, n) for ref, n in operands]
+        options: list[tuple[tuple[float, ...], Vote]] = []
+        for axis, n in enumerate(item.shape):
+            if n < 2 or (axis in item.reduced and not self._may_split(item, axis)):
+                continue
+            wished = [(wish[1], weight) for wish, weight in wishes if wish is not None and wish[0] == axis]
+            summed = float(axis in item.reduced)
+            if wished:
+                most = max(weight for _, weight in wished)
+                same = [edges for edges, weight in wished if weight == most]
+                edges = self._middle(same, n) if len(same) > 1 else same[0]
+                options.append(((0, summed, -most, axis), Vote(axis, edges)))
+            options.append(((1, summed, -n, axis), Vote(axis, self.lengths.get(n, self._fair(n)))))
+        if not options:
+            return None
+        strides = [ref.strides if isinstance(ref, Affine) else _index_strides(ref) for ref, _ in operands]
+        costs = [self._cost(item, vote, wishes, strides) for _, vote in options]
+        enough = min(costs) + 0.25 * MACHINE.message + 0.005 * MACHINE.line * item.lines / self.active
+        return min((option for option, cost in zip(options, costs) if cost <= enough), key=lambda option: option[0])[1]
+
+    def _cost(self, item: Statement, vote: Vote, wishes: list[Wish], strides: list[tuple[int, ...]]) -> float:
+        """Seconds that cutting the iteration space so costs beyond a perfect cut: values moved, and uneven parts."""
+        others = self.active - 1
+        moved = 0.0
+        for (wish, size), stride in zip(wishes, strides):
+            if not stride[vote.axis]:
+                moved += size * others
+            elif wish is None or wish[0] != vote.axis:
+                moved += size * others / self.active
+            else:
+                moved += size * float(abs(wish[1] - vote.edges).sum()) / item.shape[vote.axis]
+        if vote.axis in item.reduced:
+            moved += others * self._results(item)
+        uneven = np.diff(vote.edges).max() / item.shape[vote.axis] - 1.0 / self.active
+        return 8 * MACHINE.byte * moved / self.active + MACHINE.line * item.lines * float(uneven)
+
+    @staticmethod
+    def _results(item: Statement) -> int:
+        return prod(n for k, n in enumerate(item.shape) if k not in item.reduced)
 
     def _middle(self, edges: list[np.ndarray], n: int) -> np.ndarray:
         """Between several operands' cuts, rounded towards balance: what is read reaches equally far to both sides."""
@@ -303,6 +322,11 @@ class Axes:
         assert isinstance(ref, Affine)
         first = self.plan.blocks[ref.block].first + ref.offset
         return np.array([first, first + sum(s * (n - 1) for n, s in zip(shape, ref.strides))])
+
+
+def _index_strides(ref: Indexed) -> tuple[int, ...]:
+    """0 for the axes along which an index array repeats itself."""
+    return tuple(1 if s or n == 1 else 0 for s, n in zip(ref.ids.strides, ref.ids.shape))
 
 
 def _spread(item: Statement) -> tuple[int, ...]:

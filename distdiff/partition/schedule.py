@@ -134,7 +134,8 @@ class Schedule:
         base, top, nodes = found.start[1], found.start[1] + 1, 1
         for k, (extent, (_, step, _)) in enumerate(zip(shape, found.steps)):
             if step == 0:
-                nodes *= extent if ref.strides[k] else 1
+                if ref.strides[k]:
+                    nodes *= extent if k != parts.axis else int((parts.stop - parts.start).max())
             elif k == parts.axis:
                 first, last = step * parts.start, step * (parts.stop - 1)
                 low, high = np.minimum(first, last), np.maximum(first, last)
