@@ -188,12 +188,11 @@ def available(size: int) -> list[str]:
 
 def _package(given: Any, size: int) -> str:
     built = available(size)
-    wanted = given.string("pc_factor_mat_solver_type", built[0] if built else "", PACKAGES if built else None)
-    if not built or wanted not in built:
+    wanted = given.string("pc_factor_mat_solver_type", (built or PACKAGES)[0], PACKAGES)
+    if wanted not in built:
         ranks = "one rank" if size == 1 else f"{size} ranks"
-        what = f"direct solver {wanted!r}" if wanted else "a parallel direct solver"
         raise MissingSolverError(
-            f"{what} is not available on {ranks}: this PETSc has {', '.join(built) or 'none for more than one rank'}; "
+            f"direct solver {wanted!r} is not available on {ranks}: this PETSc has {', '.join(built) or 'none for more than one rank'}; "
             "use method='substitution', or a PETSc configured with --download-mumps (Debian's and conda-forge's "
             "have it)")
     return wanted
