@@ -158,7 +158,7 @@ def test_small_demo(tmp_path, capfd):
     fitted = np.exp(results["scalar"]["x"])
     # posterior means of the Stan case study with their own error model: 0.55, 0.028, 0.80, 0.024, 34, 5.9
     np.testing.assert_allclose(fitted, [0.55, 0.028, 0.80, 0.024, 34.0, 5.9], rtol=0.05)
-    assert results["grid"]["error"] < 0.5
+    assert results["grid"]["error"] < 0.25
     assert results["wide"]["difference"] < 1e-12
     assert results["wide"]["accuracy"] > 0.6
 
