@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +93,35 @@ def test_mistakes(folder, words, message):
 def test_a_function_that_raises_shows_its_own_traceback(folder):
     done = run(folder, "grad", "model:broken", "--input", "u.npy", "--output", "g.npz")
     assert done.returncode == 1 and "boom" in done.stderr and "model.py" in done.stderr
+
+
+def _mpirun(folder: Path, ranks: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command under mpirun, as from a fresh shell: this process is an MPI program itself, and says so in its environment."""
+    mpirun = shutil.which("mpirun")
+    assert mpirun is not None, "no mpirun on PATH"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PMIX_", "PMI_", "OMPI_COMM_", "OMPI_UNIVERSE"))
+                   and k not in ("OMPI_MCA_ess", "OMPI_MCA_orte_launch", "HYDI_CONTROL_FD")}
+    return subprocess.run([mpirun, "-n", str(ranks), sys.executable, "-m", "distdiff.cli", *words], cwd=folder, text=True,
+                          capture_output=True, timeout=100, env=environment)
+
+
+def test_under_mpirun(folder):
+    alone = run(folder, "grad", "model:loss", "--input", "x.npz", "--output", "one.npz")
+    both = _mpirun(folder, 2, "grad", "model:loss", "--input", "x.npz", "--output", "two.npz", "--partition", "axes")
+    assert both.returncode == 0, both.stderr
+    assert both.stdout == alone.stdout.replace("one.npz", "two.npz")
+    with np.load(folder / "one.npz") as one, np.load(folder / "two.npz") as two:
+        for name in one:
+            np.testing.assert_allclose(two[name], one[name], rtol=1e-13)
+    report = _mpirun(folder, 2, "report", "model:loss", "--input", "x.npz")
+    assert report.returncode == 0 and "ranks        2" in report.stdout, report.stderr
+
+
+def test_a_mistake_under_mpirun_is_told_once(folder):
+    done = _mpirun(folder, 2, "grad", "model:broken", "--input", "u.npy", "--output", "g.npz")
+    assert done.returncode != 0 and done.stderr.count("the function raised RuntimeError: boom") == 1
+    done = _mpirun(folder, 2, "grad", "model:loss", "--input", "y.npz", "--output", "g.npz")
+    assert done.returncode != 0 and done.stderr.count("no input file y.npz") == 1
 
 
 def test_help_teaches():
