@@ -191,10 +191,10 @@ def _package(given: Any, size: int) -> str:
     wanted = given.string("pc_factor_mat_solver_type", (built or PACKAGES)[0], PACKAGES)
     if wanted not in built:
         ranks = "one rank" if size == 1 else f"{size} ranks"
+        has = ", ".join(built) or "none for more than one rank"
         raise MissingSolverError(
-            f"direct solver {wanted!r} is not available on {ranks}: this PETSc has {', '.join(built) or 'none for more than one rank'}; "
-            "use method='substitution', or a PETSc configured with --download-mumps (Debian's and conda-forge's "
-            "have it)")
+            f"direct solver {wanted!r} is not available on {ranks}: this PETSc has {has}; use method='substitution', "
+            "or a PETSc configured with --download-mumps (Debian's and conda-forge's have it)")
     return wanted
 
 
