@@ -270,6 +270,8 @@ def _convert(name: str) -> Callable[..., Any]:
             return result if result is x else hold(result)
         if dtype is not None and np.dtype(dtype) == object:
             return _objects(x)
+        if name in ("asarray", "asanyarray") and type(x) is HoldingArray and (dtype is None or np.dtype(dtype) == x.dtype):
+            return x
         result = array_of(rec, x)
         if isinstance(result, TracedScalar):
             result = result.as_array(result)

@@ -155,9 +155,6 @@ class TracedScalar:
 
     T = real
 
-    def __getitem__(self, index: Any) -> Any:
-        return self.as_array(self)[index]
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"a traced scalar has no attribute {name!r}")

@@ -1,0 +1,306 @@
+"""Arrays made while tracing: true ndarrays for everyone else, restored whatever happens; and what is refused, by name and line."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.optimize
+import tape_oracle as oracle
+
+import distdiff.numpy
+from distdiff.errors import DistdiffError, InputError, UnsupportedOperationError
+from distdiff.tape import Const
+from distdiff.tracing import trace
+from distdiff.tracing.creation import NUMPY, SUBSTITUTES
+
+U = np.array([0.9137, 1.7214, 0.4353, 1.3079])
+
+
+def restored() -> bool:
+    return all(getattr(np, name) is function for name, function in NUMPY.items()) and type(np.zeros(1)) is np.ndarray
+
+
+# -- substitution ---------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_substituted_outside():
+    assert restored()
+    trace(lambda u: u * np.ones(4), (U,))
+    assert restored() and set(NUMPY) == set(SUBSTITUTES)
+
+
+def test_restored_after_errors():
+    for error in (ValueError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        def f(u):
+            raise error("stop")
+
+        with pytest.raises(error):
+            trace(f, (U,))
+        assert restored()
+    with pytest.raises(InputError):
+        trace(lambda u: None, (U,))
+    assert restored()
+
+
+def test_restored_when_a_generator_is_left_open():
+    def numbers(u):
+        for k in range(3):
+            yield np.zeros(2) + u[k]
+
+    kept = []
+
+    def f(u):
+        g = numbers(u)
+        kept.append(g)
+        return next(g)
+
+    t = trace(f, (U,))
+    np.testing.assert_array_equal(t.result, [U[0]] * 2)
+    assert restored()
+    with pytest.raises(DistdiffError, match="after its trace was over"):
+        next(kept[0])
+
+
+def test_traces_inside_a_trace():
+    def f(u):
+        inner = trace(lambda v: np.zeros(2) + v[0], (np.array([3.0]),))
+        out = np.zeros(2)  # the outer trace still has its own
+        out[0] = u[0] * inner.result[1]
+        return out
+
+    t = trace(f, (U,))
+    np.testing.assert_allclose(t.result, [3 * U[0], 0.0])
+    assert restored()
+    with pytest.raises(UnsupportedOperationError, match="itself a traced value"):
+        trace(lambda u: trace(lambda v: v * 2, (u,)).result, (U,))
+    assert restored()
+
+    def mixes(u):
+        return trace(lambda v: v * u, (np.ones(4),)).result
+
+    with pytest.raises(UnsupportedOperationError, match="another trace"):
+        trace(mixes, (U,))
+    assert restored()
+
+
+def test_other_threads_see_numpy_itself():
+    inside, done = threading.Event(), threading.Event()
+    seen = []
+
+    def other():
+        inside.wait(10)
+        seen.extend([type(np.zeros(2)), type(np.array([1.0, 2.0])), np.sum([1.0, 2.0])])
+        done.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+
+    def f(u):
+        inside.set()
+        assert done.wait(10)
+        out = np.zeros(4)
+        assert type(out) is not np.ndarray and isinstance(out, np.ndarray)
+        out[1] = u[0]
+        return out
+
+    trace(f, (U,))
+    thread.join()
+    assert seen == [np.ndarray, np.ndarray, 3.0] and restored()
+
+
+def test_two_threads_trace_at_once():
+    barrier = threading.Barrier(2)
+    results = {}
+
+    def work(k):
+        def f(u):
+            barrier.wait(10)
+            out = np.zeros(4)
+            for i in range(4):
+                out[i] = u[i] * k
+            barrier.wait(10)
+            return out.sum()
+
+        results[k] = trace(f, (U,)).result
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in (2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {2: pytest.approx(2 * U.sum()), 3: pytest.approx(3 * U.sum())} and restored()
+
+
+def test_other_functions_of_numpy_stay(monkeypatch):
+    def f(u):
+        assert type(np.arange(3)) is np.ndarray and np.zeros(2, dtype=int).dtype == int
+        assert type(np.zeros(2, dtype=complex)) is np.ndarray and type(np.array(["a"])) is np.ndarray
+        assert np.array([1, 2]).dtype.kind == "i" and np.zeros((2, 2), dtype=bool).dtype == bool
+        assert np.asarray(U) is U and np.array(U) is not U
+        assert np.zeros.__name__ == "zeros" and "Return a new array" in np.zeros.__doc__
+        return u
+
+    trace(f, (U,))
+
+
+# -- holding arrays ----------------------------------------------------------------------------------------------
+
+
+def test_holding_arrays_are_ndarrays_to_compiled_code():
+    def f(u):
+        a = np.zeros((2, 2))
+        a[0, 0] = a[1, 1] = 2.0
+        a += np.eye(2)
+        lu = scipy.linalg.lu_factor(a)
+        b = scipy.linalg.lu_solve(lu, np.ones(2))
+        root = scipy.optimize.brentq(lambda x: x * x - 2.0, 0.0, 2.0)
+        values, _ = np.linalg.eigh(a)
+        memory = memoryview(np.ones(3))
+        return u[:2] * b + root + values[0] + memory[0] + np.ones(3)[1:].sum() + float(np.ones(1)) + math.sqrt(np.full(1, 4.0)[0])
+
+    t = trace(f, (U,))
+    np.testing.assert_allclose(t.result, f(U))
+
+
+def test_memory_of_a_holding_array_can_not_be_mistaken():
+    def f(u):
+        a = np.zeros(3)
+        a[1] = u[0]
+        assert np.isnan(np.ndarray.view(a, np.ndarray)).all()
+        assert np.isnan(memoryview(a)[0])
+        return a
+
+    np.testing.assert_array_equal(trace(f, (U,)).result, [0.0, U[0], 0.0])
+
+
+def test_views_taken_before_and_after():
+    def f(u):
+        a = np.zeros((3, 4))
+        row, column, flat = a[1], a.T[2], a.reshape(-1)
+        a[1, 2] = u[0]
+        flat[0] = u[1]
+        column[0] += 5.0
+        row *= 2
+        b = np.asarray(a)
+        b[2] = u
+        c = a.copy()
+        c[0] = 7.0
+        return a, row, column, flat, b is a, np.array(row), a.sum(), a.max(axis=0), a.mean(), c, a[a > 1], len(a), a.shape, a.tolist()
+
+    t = trace(f, (U,))
+    for traced, plain in zip(t.result, f(U)):
+        np.testing.assert_allclose(np.array(traced, dtype=float), np.array(plain, dtype=float))
+    y = oracle.evaluate(t.tape, U * 1.5 + 1)
+    flat = np.concatenate([np.ravel(np.asarray(part, dtype=float)) for part in f(U * 1.5 + 1)])
+    np.testing.assert_allclose(oracle.outputs(t.tape, y)[: 12 + 4 + 3 + 12], flat[: 12 + 4 + 3 + 12])
+
+
+def test_constant_results_need_no_nodes():
+    def f(u):
+        a = np.zeros(4)
+        a[1] = 2.0
+        return a, np.ones(2), 3.0, 4, np.float32(1.0), True, u[0]
+
+    t = trace(f, (U,))
+    assert t.tape.n_nodes == 4 and all(isinstance(leaf.ref, Const) for leaf in t.tape.outputs[:-1])
+    assert type(t.result[0]) is np.ndarray and t.result[5] == 1.0
+
+
+def test_np_empty_is_the_same_every_time():
+    def f(u):
+        a = np.empty(5)
+        a[1:3] = u[:2]
+        return a * 1.0
+
+    np.testing.assert_array_equal(trace(f, (U,)).result, [0.0, U[0], U[1], 0.0, 0.0])
+
+
+def test_distdiff_numpy():
+    def f(u):
+        from distdiff.numpy import array, sin, zeros
+
+        out = zeros(3)
+        out[0] = sin(u[0])
+        assert distdiff.numpy.value(out[0]) == np.sin(U[0]) and type(distdiff.numpy.value(u)) is np.ndarray
+        return out * array([u[0], 1.0, 2.0])
+
+    np.testing.assert_allclose(trace(f, (U,)).result, [np.sin(U[0]) * U[0], 0, 0])
+    assert type(distdiff.numpy.zeros(2)) is np.ndarray and distdiff.numpy.linalg is np.linalg and "zeros" in dir(distdiff.numpy)
+
+
+def test_isinstance_and_attributes():
+    def f(u):
+        assert isinstance(u, np.ndarray) and u.dtype == np.float64 and u.shape == (4,) and u.ndim == 1 and u.size == 4
+        assert (u > 1).dtype == bool and u[0].dtype == np.float64 and u[0].shape == () and np.ndim(u[0]) == 0
+        assert np.shape(u) == (4,) and np.size(u) == 4 and not np.iscomplexobj(u) and np.isrealobj(u)
+        assert u.flags.c_contiguous and u.nbytes == 32 and u.itemsize == 8 and len(u) == 4 and u.T.shape == (4,)
+        assert "traced" in repr(u) and str(u[0]) == str(U[0]) and f"{u[0]:.2f}" == "0.91" and "0.91" in f"{u}"
+        assert u.real is u and (u.imag == 0).all() and 0.5 not in (u > 5) * 1.0
+        assert np.result_type(u, 1.0) == np.float64
+        return u
+
+    trace(f, (U,))
+
+
+# -- refused, by name and line ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("f, words", [
+    (lambda u: math.sin(u[0]), "np.sin"), (lambda u: float(u[0]), "plain float"), (lambda u: float(u.sum()), "plain float"),
+    (lambda u: complex(u[0]), "complex"), (lambda u: u * 1j, "complex"), (lambda u: u[0] * 1j, "complex"),
+    (lambda u: np.fft.fft(u), "numpy.fft"), (lambda u: np.linalg.inv(u.reshape(2, 2)), "numpy.linalg.inv"),
+    (lambda u: np.linalg.solve(np.eye(4), u), "numpy.linalg.solve"), (lambda u: np.unique(u), "unique"),
+    (lambda u: np.spacing(u), "numpy.spacing"), (lambda u: np.frexp(u), "numpy.frexp"), (lambda u: u.astype(complex), "complex"),
+    (lambda u: np.add.at(u, [0], 1.0), "add.at"), (lambda u: np.add.reduceat(u, [0, 2]), "reduceat"),
+    (lambda u: np.add(u, u, where=np.ones(4, bool)), "where="), (lambda u: np.sin(u, dtype=int), "dtype"),
+    (lambda u: u.sum(initial=1.0), "initial"), (lambda u: np.multiply.accumulate(u), "accumulate"), (lambda u: u.tobytes(), "tobytes"),
+    (lambda u: scipy.linalg.expm(u.reshape(2, 2)), "."), (lambda u: U.__setitem__(0, u[0]), "plain array"),
+    (lambda u: np.add(U, u, out=OUTSIDE), "plain array"), (lambda u: np.array(u, dtype=complex), "complex"),
+    (lambda u: np.pad(u, 1, mode="linear_ramp"), "linear_ramp"), (lambda u: np.linalg.norm(u.reshape(2, 2), 2), "norm"),
+    (lambda u: u * np.array(["a"] * 4), "numpy.multiply"), (lambda u: np.sin([u[0], u[1]]), "np.array"),
+    (lambda u: np.arange(u[0]), "arange"), (lambda u: np.einsum("...i->...", u), "einsum"), (lambda u: u.view("i8"), "."),
+    (lambda u: np.percentile(u, 30), "percentile"), (lambda u: np.linalg.det(u.reshape(2, 2)), "det"),
+])
+def test_unsupported(f, words):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises((UnsupportedOperationError, TypeError), match=words) as caught:
+            trace(f, (U,))
+    if isinstance(caught.value, UnsupportedOperationError):
+        line = f.__code__.co_firstlineno
+        assert f"{__file__}:{line}" in str(caught.value) or "scipy" in str(caught.value)
+    assert restored()
+
+
+OUTSIDE = np.zeros(4)
+
+
+def test_numpys_own_errors_come_through():
+    for f, error in ((lambda u: u + np.ones(3), ValueError), (lambda u: u[7], IndexError), (lambda u: u[0, 0], IndexError),
+                     (lambda u: u.reshape(3), ValueError), (lambda u: u.sum(axis=2), ValueError), (lambda u: np.concatenate([u, u[None]]), ValueError),
+                     (lambda u: u.copy().__setitem__(slice(2), np.ones(3)), ValueError), (lambda u: bool(u > 1), ValueError),
+                     (lambda u: u[u], IndexError), (lambda u: -(u > 1), TypeError), (lambda u: (u > 1) - (u > 2), TypeError),
+                     (lambda u: u @ np.ones(3), ValueError), (lambda u: u + "a", TypeError), (lambda u: u[0] + None, TypeError),
+                     (lambda u: len(u.sum()), TypeError), (lambda u: range(u[0]), TypeError), (lambda u: {u[0]: 1}, TypeError),
+                     (lambda u: u.no_such_thing, AttributeError), (lambda u: int(u[0] / 0.0 * 0.0), ValueError),
+                     (lambda u: np.stack([u, u[:2]]), ValueError), (lambda u: u.transpose(1, 0), ValueError)):
+        with np.errstate(all="ignore"), pytest.raises(error):
+            trace(f, (U,))
+        assert restored()
+
+
+def test_comparisons_with_what_is_no_number():
+    assert trace(lambda u: u if u[0] is not None and u[0] != None else 2 * u, (U,)).tape.lines == 4  # noqa: E711
+
+
+def test_division_by_zero_is_numpys():
+    def f(u):
+        return np.array([u[0] / 0.0, (u[0] - u[0]) / 0.0, 1.0 / (u[0] - U[0]), u[0] ** 0.5, (-u[0]) ** 0.5])
+
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(trace(f, (U,)).result, [np.inf, np.nan, np.inf, U[0] ** 0.5, np.nan])
