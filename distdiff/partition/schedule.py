@@ -251,12 +251,13 @@ def _volume(reads: list[Interval], layout: Layout) -> np.ndarray:
     Reads that touch a rank's own rows (or follow one on another) become one interval; far ones are counted one by one.
     """
     cuts = layout.cuts
-    low, high = cuts[:-1].copy(), cuts[1:].copy()
+    empty = cuts[:-1] == cuts[1:]
+    low, high = np.where(empty, np.iinfo(np.int64).max, cuts[:-1]), np.where(empty, -1, cuts[1:])
     nodes = 0
     far: dict[bytes, Interval] = {}
     for read in sorted(reads, key=lambda r: int((r.high - r.low).max()), reverse=True):
-        touches = (read.high > read.low) & (read.low <= high) & (read.high >= low) | (high <= low)
-        low = np.where(touches, np.minimum(np.where(high > low, low, read.low), read.low), low)
+        touches = (read.high > read.low) & ((high < low) | (read.low <= high) & (read.high >= low))
+        low = np.where(touches, np.minimum(low, read.low), low)
         high = np.where(touches, np.maximum(high, read.high), high)
         nodes = max(nodes, read.nodes)
         rest = Interval(np.where(touches, 0, read.low), np.where(touches, 0, read.high), read.nodes)
