@@ -50,7 +50,6 @@ class Values:
     def __init__(self, blocks: list[Block]) -> None:
         n = blocks[-1].first + blocks[-1].size if blocks else 0
         self.blocks = blocks
-        self.owned = True  # not arrays that belong to the tracer or the user: may be overwritten
         self.storage = object()
         self._lines: dict[int, Lines] = {}
         self._flat: np.ndarray | None = np.empty(n)  # empty, unlike zeros, gets huge pages from NumPy
@@ -58,9 +57,12 @@ class Values:
 
     @classmethod
     def of_known(cls, blocks: list[Block], known: list[np.ndarray | None]) -> Values:
-        """Take arrays as they are, without copying where they are contiguous float64; None: fresh memory."""
+        """Take over arrays as they are, without copying where they are contiguous float64; None: fresh memory.
+
+        They are handed over: at the next point they are overwritten.
+        """
         self = cls.__new__(cls)
-        self.blocks, self.owned, self._flat, self.storage, self._lines = blocks, False, None, object(), {}
+        self.blocks, self._flat, self.storage, self._lines = blocks, None, object(), {}
         self._arrays = [np.empty(b.size) if a is None else np.ascontiguousarray(a, dtype=np.float64).reshape(-1)
                         for b, a in zip(blocks, known)]
         for b, a in zip(blocks, self._arrays):
@@ -74,8 +76,17 @@ class Values:
         if self._flat is None:
             flat = np.concatenate([np.empty(0), *self._arrays])
             self._arrays = [flat[b.first : b.first + b.size] for b in self.blocks]
-            self._flat, self.owned, self.storage = flat, True, object()
+            self._flat, self.storage = flat, object()
         return self._flat
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another point's values may be written over these: memory that is writeable and no two blocks share."""
+        if self._flat is not None:
+            return True
+        stretches = sorted((a.__array_interface__["data"][0], a.nbytes) for a in self._arrays if a.nbytes)
+        return all(a.flags.writeable for a in self._arrays) and all(
+            start + n <= after for (start, n), (after, _) in zip(stretches, stretches[1:]))
 
     def block(self, i: int) -> np.ndarray:
         """The values of block i, shape (size,)."""
@@ -251,9 +262,9 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     """Run the tape forward at a point.  Collective on `comm`.
 
     x_local: values of the inputs this rank owns, in the order of `local.inputs.ids`.
-    values: storage of an earlier point, reused (its contents are overwritten) if it is our own memory.
-    known: values that the tracer has already, one array a local block or None where it has none; what is known is not
-    computed again and, on one rank and for array code, not copied either.
+    values: storage of an earlier point, reused: its contents are overwritten.
+    known: values that the tracer has already, one array a local block or None where it has none, handed over for good
+    (the next point overwrites them); what is known is not computed again and, on one rank and for array code, not copied either.
     """
     if x_local.shape != local.inputs.ids.shape:
         raise InputError(f"this rank owns {len(local.inputs.ids)} inputs, the point has shape {x_local.shape}")
@@ -263,7 +274,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
             values.flat  # noqa: B018 (joins the arrays)
         todo = {i for i, array in enumerate(known) if array is None}
     else:
-        if values is None or not values.owned:
+        if values is None or not values.reusable:
             values = Values(local.blocks)
         todo = None
         values.scatter(local.inputs.ids, x_local)

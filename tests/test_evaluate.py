@@ -84,9 +84,29 @@ def test_known_values_are_taken_without_copying():
     assert point.values.block(0) is x or point.values.block(0).base is x
     assert np.shares_memory(point.values.block(1), known[1])
     np.testing.assert_array_equal(point.outputs(), x * (x + 1.0))
-    moved = evaluate(whole(tape), x + 1.0, ALONE, values=point.values)
-    np.testing.assert_array_equal(x, np.arange(4.0))  # arrays that are not ours are never written
-    np.testing.assert_array_equal(moved.outputs(), (x + 1.0) * (x + 2.0))
+    moved = evaluate(whole(tape), np.arange(4.0) + 1.0, ALONE, values=point.values)
+    assert moved.values is point.values and np.shares_memory(moved.values.block(1), known[1])
+    np.testing.assert_array_equal(moved.outputs(), (np.arange(4.0) + 1.0) * (np.arange(4.0) + 2.0))
+
+
+def test_known_values_that_share_memory_are_not_written_over():
+    tape = build((4,), (4,), (4,))
+    tape.items += [Statement(COPY, (4,), Affine(1, 0, (1,)), (Affine(0, 0, (1,)),)),
+                   Statement(ADD, (4,), Affine(2, 0, (1,)), (Affine(1, 0, (1,)), Affine(0, 0, (1,))))]
+    x = np.arange(4.0)
+    point = evaluate(whole(tape), x, ALONE, known=[x, x, 2.0 * x])
+    again = evaluate(whole(tape), x + 1.0, ALONE, values=point.values)
+    assert again.values is not point.values
+    np.testing.assert_array_equal(again.outputs(), 2.0 * (x + 1.0))
+    frozen = np.arange(4.0)
+    frozen.flags.writeable = False
+    point = evaluate(whole(tape), x, ALONE, known=[x.copy(), frozen, 2.0 * x])
+    assert evaluate(whole(tape), x + 1.0, ALONE, values=point.values).values is not point.values
+
+
+def test_a_wrong_number_of_known_values_is_refused():
+    tape = build((4,), (4,), (4,))
+    x = np.arange(4.0)
     with pytest.raises(InputError):
         Values.of_known(tape.blocks, [x, x, x[:2]])
 
