@@ -253,7 +253,7 @@ def _draw_step(draw, w: Writer, kind: str, a: Array, known: list[Array]) -> Arra
     return w.run(lines)
 
 
-# -- virtual ranks ------------------------------------------------------------------------------------------------------
+# -- virtual ranks ------------------------------------------------------------
 
 
 def as_tape(local: LocalTape, start: int, stop: int) -> Tape:

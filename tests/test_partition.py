@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tapes import SIN, Writer, adjoint, run_ranks, tangent, tapes
 
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
-from distdiff.partition import check, distribute, localize_all, partition
+from distdiff.partition import Partition, check, choose, distribute, localize_all, partition
 from distdiff.tape import Tape
 
 RANKS = (1, 2, 3, 5, 8)
@@ -18,7 +18,12 @@ RANKS = (1, 2, 3, 5, 8)
 
 def reproduces(tape: Tape, n_ranks: int, **settings) -> list:
     """Partition, localize, check, run and differentiate; returns the LocalTapes."""
-    plan = partition(tape, n_ranks, **settings)
+    return follows(tape, partition(tape, n_ranks, **settings))
+
+
+def follows(tape: Tape, plan: Partition) -> list:
+    """The virtual ranks of a partition compute what the oracle computes."""
+    n_ranks = plan.n_ranks
     locals_ = localize_all(tape, plan)
     assert len(locals_) == n_ranks and all(len(local.steps) == len(locals_[0].steps) for local in locals_)
     for local in locals_:
@@ -65,7 +70,18 @@ def test_mixed_programs(tape, n_ranks, strategy, min_block):
     reproduces(tape, n_ranks, strategy=strategy, min_block=min_block)
 
 
-# -- known shapes ----------------------------------------------------------------------------------------------------------
+@given(tapes(), st.sampled_from(RANKS))
+def test_parts_of_a_block_together(tape, n_ranks):
+    follows(tape, choose._make(tape, n_ranks, "axes", n_ranks, 1, {}, rules=("together",)))
+
+
+@given(tapes(), st.sampled_from([4, 5, 8]))
+def test_ranks_left_out(tape, n_ranks):
+    locals_ = follows(tape, choose._make(tape, n_ranks, "axes", n_ranks // 2, 1, {}))
+    assert not any(local.n_own for local in locals_[n_ranks // 2:])
+
+
+# -- known shapes ------------------------------------------------------------
 
 
 def stencil(shape: tuple[int, ...], steps: int) -> Tape:
@@ -174,6 +190,18 @@ def test_samples_in_a_scalar_loop_are_spread():
     assert max(local.lines for local in locals_) <= 1.3 * sum(local.lines for local in locals_) / 3
 
 
+def test_a_shared_parameter_does_not_run_ranks_in_turn():
+    w = Writer()
+    x, weights = w.input(4000, 20), w.input(20)
+    residual = w.reduce(MULTIPLY, {1}, x, weights)
+    for _ in range(3):
+        residual = w.apply(SIN, residual)
+    w.output(w.reduce(COPY, {0}, residual))
+    locals_ = localize_all(w.tape, partition(w.tape, 2))
+    busy = [[sum(item.lines for item in local.items[step.start:step.stop]) for step in local.steps] for local in locals_]
+    assert sum(max(step) for step in zip(*busy)) < 0.6 * sum(map(sum, busy))
+
+
 def test_a_sequential_loop_stays_on_one_rank():
     w = Writer()
     lines: list = [(SIN, int(w.input().view), 0.0)]
@@ -206,7 +234,7 @@ def test_wrong_settings_are_refused(settings):
         partition(w.tape, 2, **settings)
 
 
-# -- over MPI -------------------------------------------------------------------------------------------------------------
+# -- over MPI ------------------------------------------------------------
 
 
 def same(a, b) -> None:

@@ -14,7 +14,7 @@ from .contiguous import Contiguous
 from .parcel import Sender
 from .plan import Plan
 from .quality import Quality
-from .schedule import Schedule
+from .schedule import RULES, Schedule
 from .streaming import Streaming
 
 STRATEGIES = ("auto", "axes", "contiguous", "fewer ranks")
@@ -119,7 +119,8 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str) -> list[tuple[str, int,
     return found
 
 
-def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, settings: dict[str, Any]) -> Partition:
+def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, settings: dict[str, Any],
+          rules: tuple[str, ...] = RULES) -> Partition:
     plan = Plan(tape, n_ranks)
     runs = {item.block for item in tape.items if isinstance(item, ScalarRun)}
     if name == "contiguous":
@@ -128,19 +129,28 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
         placers = Axes(plan, min_block, active=active, **settings), Streaming(plan, active) if runs else None
     for block in range(len(tape.blocks)):
         placers[block in runs].place(block)
-    schedule = Schedule(plan, together=False)
-    n_steps, quality = schedule.finish()
-    if n_steps > 1 and schedule.apart:
-        soonest = plan.where.steps.copy(), plan.where.node_step.copy(), {b: run.steps for b, run in plan.runs.items()}
-        plan.where.clear_steps()
-        other_steps, other = Schedule(plan, together=True).finish()
-        if other.seconds < quality.seconds:
-            n_steps, quality = other_steps, other
-        else:
-            plan.where.steps, plan.where.node_step, steps = soonest
-            for block, run in plan.runs.items():
-                run.steps = steps[block]
+    n_steps, quality = _schedule(plan, rules)
     return Partition(n_ranks, name, plan, n_steps, quality)
+
+
+def _schedule(plan: Plan, rules: tuple[str, ...]) -> tuple[int, Quality]:
+    """Supersteps by the better one of the rules."""
+    where = plan.where
+    best: tuple[int, Quality] | None = None
+    for rule in rules:
+        where.clear_steps()
+        before = where.steps, where.node_step
+        schedule = Schedule(plan, rule)
+        found = schedule.finish()
+        if best is None or found[1].seconds < best[1].seconds:
+            best, kept = found, (*before, {block: share.steps for block, share in plan.runs.items()})
+        if not schedule.apart:
+            break
+    assert best is not None
+    where.steps, where.node_step, steps = kept
+    for block, share in plan.runs.items():
+        share.steps = steps[block]
+    return best
 
 
 __all__ = ["STRATEGIES", "Candidate", "Partition", "default_min_block", "partition"]

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..tape import Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Statement
-from .layout import Layout, Ref, pieces, resolve
+from .layout import Layout, pieces, resolve
 from .local import Exchange, LocalTape, Portion, Step
 from .parcel import OwnRun, Parcel, Structure, unpack
+from .reach import Box, Look, Read, away, moved, rows_of
 
 NEAR_ROWS = 2  # rows of nobody's business between two needed intervals that still make one slab,
 NEAR_SHARE = 8  # ... or this fraction of the intervals' rows
@@ -33,15 +34,6 @@ class Slab:
     high: int
     key: tuple[float, float, int]
     local: int = -1
-
-
-class Read(NamedTuple):
-    """An affine operand over the rank's part: its reference in the layout's terms and the rows it spans."""
-
-    ref: Ref
-    block: int
-    low: int
-    high: int
 
 
 class Part(NamedTuple):
@@ -83,9 +75,11 @@ class Rank:
         """Number the rank's nodes; returns the ghosts it needs."""
         self._where = self.structure.where
         self._own_ids = np.sort(np.concatenate([EMPTY, *(run.ids for run in self.parcel.runs)]), kind="stable")
-        self._needs: dict[int, list[tuple[int, int]]] = {}
+        self._needs: dict[int, set[tuple[int, int]]] = {}
         self._ghosts: list[np.ndarray] = []
-        self._seen: set[tuple[object, ...]] = set()
+        self._boxes: dict[tuple[object, ...], Box | None] = {}
+        self._looks: dict[tuple[object, ...], Look | None] = {}
+        self._affines: dict[tuple[int, int, int], Affine] = {}
         parts = [part for t in range(len(self.structure.tasks)) if (part := self._part(t)) is not None]
         for run in self.parcel.runs:
             for ref, inner in zip((run.a, run.b), run.inner):
@@ -103,59 +97,78 @@ class Rank:
     # -- what the rank reads ---------------------------------------------------------------------------------------
 
     def _part(self, t: int) -> Part | None:
-        structure, rank = self.structure, self.rank
+        structure = self.structure
         index, item, only = structure.tasks[t]
-        if only >= 0 and only != rank:
+        if only >= 0 and only != self.rank:
             return None
         block = item.out.block
         layout = structure.layouts[block]
-        assert layout is not None
-        axis, start, shape = -1, 0, item.shape
-        if only < 0:
-            parts = pieces(item.out, item.shape, layout)
-            assert parts is not None
-            box = parts.box(item.shape, rank)
-            if box is None:
-                return None
-            axis, (start, shape) = parts.axis, box
-        out_shape = tuple(n if s else 1 for n, s in zip(shape, item.out.strides))
-        out = resolve(_moved(item.out, axis, start), out_shape, layout)
-        assert out is not None
-        operands = []
+        key = (item.out.offset, item.out.strides, item.shape, id(layout), only)
+        if key not in self._boxes:
+            self._boxes[key] = self._box(item, layout, only)
+        box = self._boxes[key]
+        if box is None:
+            return None
+        operands: list[Operand | Read] = []
         for k, ref in enumerate(item.operands):
-            if isinstance(ref, Affine):
-                operands.append(self._affine(_moved(ref, axis, start), shape))
-            elif isinstance(ref, Const):
+            if type(ref) is Affine:
+                operands.append(self._affine(ref, box))
+            elif type(ref) is Const:
                 operands.append(ref)
             else:
                 filled = unpack(self.parcel.arrays[t, k])
                 if isinstance(filled, Indexed):
                     self._note(np.ravel(filled.ids))
                 operands.append(filled)
-        return Part(int(structure.where.steps[block, rank]), index, item, Read(out, block, 0, 0), shape, tuple(operands))
+        step = int(structure.where.steps[block, self.rank])
+        return Part(step, index, item, Read(box.out, block, 0, 0), box.shape, tuple(operands))
 
-    def _affine(self, ref: Affine, shape: tuple[int, ...]) -> Operand | Read:
+    def _box(self, item: Statement, layout: Layout | None, only: int) -> Box | None:
+        """The rank's part of the statement's iteration space, None if it has none."""
+        assert layout is not None
+        axis, start, shape = -1, 0, item.shape
+        if only < 0:
+            parts = pieces(item.out, item.shape, layout)
+            assert parts is not None
+            found = parts.box(item.shape, self.rank)
+            if found is None:
+                return None
+            axis, (start, shape) = parts.axis, found
+        kept = tuple(n if s else 1 for n, s in zip(shape, item.out.strides))
+        out = resolve(moved(item.out, axis, start), kept, layout)
+        assert out is not None
+        return Box(axis, start, shape, out)
+
+    def _affine(self, ref: Affine, box: Box) -> Operand | Read:
         """Note what the operand needs; a `Read` if slabs will hold it, else explicit ids."""
+        if 0 in box.shape:
+            return Indexed(np.empty(box.shape, dtype=np.int64))
         layout = self.structure.layouts[ref.block]
-        if 0 in shape:
-            return Indexed(np.empty(shape, dtype=np.int64))
-        found = resolve(ref, shape, layout) if layout is not None else None
+        key = (ref.offset, ref.strides, id(layout), id(box))
+        if key not in self._looks:
+            here = moved(ref, box.axis, box.start)
+            self._looks[key] = self._look(here, box.shape, layout) if layout is not None else None
+        look = self._looks[key]
+        if look is None:
+            return self._one_by_one(moved(ref, box.axis, box.start), box.shape)
+        if look.away is not None:
+            self._needs.setdefault(ref.block, set()).add((look.low, look.high))
+            self._ghosts.append(look.away + self.structure.blocks[ref.block].first)
+        return Read(look.ref, ref.block, look.low, look.high)
+
+    def _look(self, ref: Affine, shape: tuple[int, ...], layout: Layout) -> Look | None:
+        found = resolve(ref, shape, layout)
         if found is None:
-            return self._one_by_one(ref, shape)
+            return None
         low, high = found.span(shape)
-        cuts = layout.cuts[self.rank:self.rank + 2]
-        home_low, home_high = (int(c) * (layout.inner if found.flat else 1) for c in cuts)
+        first, last = rows_of(low, high, layout, found.flat)
+        home_low, home_high = (int(c) * (layout.inner if found.flat else 1)
+                               for c in layout.cuts[self.rank:self.rank + 2])
         if low >= home_low and high <= home_high:
-            return Read(found, ref.block, *_rows(low, high, layout, found.flat))
-        first, last = _rows(low, high, layout, found.flat)
+            return Look(found, first, last, None)
         if not self._worth_a_slab(ref, shape, layout, first, last):
-            return self._one_by_one(ref, shape)
-        key = (ref, shape)
-        if key not in self._seen:
-            self._seen.add(key)
-            self._needs.setdefault(ref.block, []).append((first, last))
-            self._ghosts.append(self._away(ref, shape, found, home_low, home_high))
-        return Read(found, ref.block, first, last)
+            return None
+        return Look(found, first, last, away(ref, shape, layout, found, home_low, home_high))
 
     def _worth_a_slab(self, ref: Affine, shape: tuple[int, ...], layout: Layout, first: int, last: int) -> bool:
         if layout.row <= 64:
@@ -171,42 +184,6 @@ class Rank:
         ids = ref.ids(self.structure.blocks[ref.block].first, tuple(n if s else 1 for n, s in zip(shape, ref.strides)))
         self._note(np.ravel(ids))
         return Indexed(np.broadcast_to(ids, shape))
-
-    def _away(self, ref: Affine, shape: tuple[int, ...], found: Ref, home_low: int, home_high: int) -> np.ndarray:
-        """The ids the operand reads outside of the rank's own rows.
-
-        Only the places of one axis whose reads leave home are expanded: the border of the rank's part.
-        """
-        shape = tuple(n if s else 1 for n, s in zip(shape, ref.strides))
-        middle = found.middle
-        moving = [k for k, step in enumerate(middle) if step and shape[k] > 1]
-        first = self.structure.blocks[ref.block].first
-        if not moving:
-            return np.ravel(ref.ids(first, shape))
-        axis = max(moving, key=lambda k: abs(middle[k]) * (shape[k] - 1))
-        low = high = found.start[1]
-        for k in moving:
-            if k != axis:
-                low, high = low + min(0, middle[k]) * (shape[k] - 1), high + max(0, middle[k]) * (shape[k] - 1)
-        n, step = shape[axis], middle[axis]
-        if step > 0:  # home: k with low + step k >= home_low and high + step k < home_high
-            start, stop = -((low - home_low) // step), -((high - home_high) // step)
-        else:
-            start, stop = (high - home_high) // -step + 1, (low - home_low) // -step + 1
-        start, stop = min(max(start, 0), n), min(max(stop, 0), n)
-        ranges = [(0, n)] if start >= stop else [(0, start), (stop, n)]
-        found_ids = []
-        for a, b in ranges:
-            if b > a:
-                box = shape[:axis] + (b - a,) + shape[axis + 1:]
-                found_ids.append(np.ravel(_moved(ref, axis, a).ids(first, box)))
-        ids = np.concatenate([EMPTY, *found_ids])
-        if len(moving) > 1 or start >= stop:
-            layout = self.structure.layouts[ref.block]
-            assert layout is not None
-            row = (ids - first) // (1 if found.flat else layout.inner) % (layout.n * (layout.inner if found.flat else 1))
-            ids = ids[(row < home_low) | (row >= home_high)]
-        return ids
 
     def _note(self, ids: np.ndarray) -> None:
         """Single nodes that are read; those of others become ghosts."""
@@ -251,7 +228,7 @@ class Rank:
             if layout is None:
                 continue
             own = (int(layout.cuts[self.rank]), int(layout.cuts[self.rank + 1]))
-            spans = sorted(self._needs.get(block, []) + ([own] if own[1] > own[0] else []))
+            spans = sorted([*self._needs.get(block, ()), *([own] if own[1] > own[0] else ())])
             if not spans or not layout.row:
                 continue
             slabs: list[Slab] = []
@@ -392,7 +369,11 @@ class Rank:
             low, high = read.low, read.high
         for slab in self.slabs[read.block]:
             if slab.low <= low and high <= slab.high:
-                return read.ref.affine(slab.local, layout, slab.low, slab.high)
+                key = (id(read.ref), slab.low, slab.high)  # references are kept by the parts, so ids stay theirs
+                if key not in self._affines:
+                    self._affines[key] = read.ref.affine(0, layout, slab.low, slab.high)
+                _, offset, strides = self._affines[key]
+                return Affine(slab.local, offset, strides)
         raise AssertionError("a rank has no place for rows it reads")
 
     def _local_refs(self, run: OwnRun, number: np.ndarray) -> list[np.ndarray]:
@@ -448,14 +429,6 @@ class Rank:
             block = self.blocks[self.position[place]]
             own[block.first:block.first + block.size] = True
         return own
-
-
-def _moved(ref: Affine, axis: int, start: int) -> Affine:
-    return ref if axis < 0 or not start else Affine(ref.block, ref.offset + start * ref.strides[axis], ref.strides)
-
-
-def _rows(low: int, high: int, layout: Layout, flat: bool) -> tuple[int, int]:
-    return (low // layout.inner, -(-high // layout.inner)) if flat else (low, high)
 
 
 def _slab_shape(shape: tuple[int, ...], layout: Layout, rows: int) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from .layout import Layout, Pieces, pieces, resolve
 from .plan import Plan, Task, binary, signature
 from .quality import MACHINE, Quality, Traffic, measure
 
+RULES = ("soonest", "together")
 NOBODY = np.empty(0, dtype=np.int64)
 
 
@@ -45,8 +46,8 @@ class Look(NamedTuple):
 class Schedule:
     """Supersteps of all units (left in `plan.where`, which starts from zeros), and by `finish` their number and quality."""
 
-    def __init__(self, plan: Plan, together: bool = False) -> None:
-        self.together = together
+    def __init__(self, plan: Plan, rule: str) -> None:
+        self.together = rule == "together"
         self.apart = False  # whether the other rule may differ
         self.plan, self.where = plan, plan.where
         self.n_ranks = plan.n_ranks
@@ -302,4 +303,4 @@ def distinct_ids(plan: Plan, ref: Affine | Indexed, shape: tuple[int, ...], axis
     return np.ravel(moved.ids(plan.blocks[ref.block].first, part))
 
 
-__all__ = ["Schedule", "distinct_ids", "owned_pieces"]
+__all__ = ["RULES", "Schedule", "distinct_ids", "owned_pieces"]
