@@ -325,7 +325,7 @@ def run(
                 digits.load()
             if out is not None:
                 figures.need_matplotlib()
-                out.mkdir(parents=True, exist_ok=True)
+                _make_folder(out)
     results = {}
     for part in parts:
         began = time.perf_counter()
@@ -333,6 +333,15 @@ def run(
         demo.tell("in all", f"{time.perf_counter() - began:.1f} s")
         demo.say()
     return results
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"the figures' folder {out} cannot be made ({error.strerror}); name another with --out"
+        ) from error
 
 
 def parser() -> argparse.ArgumentParser:
@@ -375,6 +384,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ImportError, OSError, ArithmeticError, dd.DistdiffError) as error:
         if comm.rank == 0:
             print(f"the demo stopped: {error}", file=sys.stderr, flush=True)
+        comm.barrier()  # mpirun ends the job with the first rank that fails: not before the message is out
         return 1
     if comm.rank == 0:
         print(f"done in {time.perf_counter() - began:.1f} s", flush=True)

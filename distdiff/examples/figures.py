@@ -94,7 +94,8 @@ def flow(
 
     `runs` holds the modelled records, shape of gauges.observations, under "first guess" and "recovered".
     """
-    figure = _figure(12.0, 7.6)
+    figure = _figure(12.6, 7.6)
+    figure.get_layout_engine().set(w_pad=0.12)
     grid = figure.add_gridspec(2, 3)
     side = sea.dx * sea.cells / 1000.0
     extent = (0.0, side, 0.0, side)
@@ -106,7 +107,9 @@ def flow(
     shown = np.argsort(spread)[[-1, -max(2, len(spread) // 4), -max(3, len(spread) // 2)]]
     colours = (BLUE, ORANGE, GREEN)
 
-    def surface(place: Any, field: np.ndarray, title: str, limit: float) -> Any:
+    def surface(
+        place: Any, field: np.ndarray, title: str, limit: float, label: str = "surface elevation (m)"
+    ) -> Any:
         axes = figure.add_subplot(place)
         axes.set_facecolor("0.80")  # land
         image = axes.imshow(
@@ -118,7 +121,7 @@ def flow(
             vmax=limit,
         )
         axes.set(xlabel="x (km)", ylabel="y (km)", title=title)
-        figure.colorbar(image, ax=axes, shrink=0.7, label="surface elevation (m)")
+        figure.colorbar(image, ax=axes, shrink=0.7, label=label)
         return axes
 
     true_axes = surface(grid[0, 0], truth, f"truth, and the {len(x)} gauges", highest)
@@ -136,7 +139,7 @@ def flow(
         )
     surface(grid[0, 1], guess, "first guess", highest)
     surface(grid[0, 2], recovered, "recovered from the gauges", highest)
-    surface(grid[1, 0], error, "recovered - truth", worst)
+    surface(grid[1, 0], error, "recovered - truth", worst, label="error (m)")
 
     minutes = np.array(gauges.times) * sea.dt / 60.0
     records = grid[1, 1:].subgridspec(3, 1, hspace=0.08).subplots(sharex=True, sharey=True)
