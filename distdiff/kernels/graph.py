@@ -166,3 +166,76 @@ def chain_roots(previous):
         if previous[i] >= 0:
             root[previous[i]] = root[i]
     return root
+
+
+@Loop
+def split_chains(op, a, b, previous, term, root, owner, slot, n_ranks, first, add, subtract, copy):
+    """Rewires, in place, the chains of additions that are to become partial sums: those whose root has slot >= 0.
+
+    Returns for every slot and rank (flat) the last link of the rank's partial sum, -1 for none, and the sign (+1, -1)
+    with which that sum enters the chain's total.
+    """
+    n, slots = len(op), 0
+    gain = np.ones(n, np.int8)  # how what a link passes on enters the total
+    for k in range(n):
+        i = n - 1 - k
+        if slot[root[i]] >= slots:
+            slots = slot[root[i]] + 1
+        if previous[i] >= 0:
+            gain[previous[i]] = -gain[i] if op[i] == subtract and term[i] == 0 else gain[i]
+    last = np.full(slots * n_ranks, -1, np.int64)
+    enters = np.ones(slots * n_ranks, np.int8)
+    for i in range(n):
+        if slot[root[i]] < 0:
+            continue
+        place = slot[root[i]] * n_ranks + owner[i]
+        if previous[i] < 0:  # the first link adds two terms and stays as it is
+            enters[place] = gain[i]
+        else:
+            operand = a[i] if term[i] == 0 else b[i]
+            sign = -gain[i] if op[i] == subtract and term[i] == 1 else gain[i]
+            if last[place] < 0:
+                op[i], a[i], b[i] = copy, operand, operand
+                enters[place] = sign
+            else:
+                op[i] = add if sign == enters[place] else subtract
+                a[i], b[i] = first + last[place], operand
+        last[place] = i
+    return last, enters
+
+
+@Loop
+def weave(op, a, b, owner, before, more_op, more_a, more_b, first, fresh, binary):
+    """A run with more lines, line k of them just before line before[k] (ascending) of the old: ids, op, a, b, owner,
+    and the operands' positions.  The old lines' ids begin at `first`, the others' at `fresh`.
+    """
+    n, m = len(op), len(before)
+    ids = np.empty(n + m, np.int64)
+    new_op = np.empty(n + m, op.dtype)
+    new_a, new_b = np.empty(n + m, np.int64), np.empty(n + m, np.int64)
+    new_owner = np.empty(n + m, owner.dtype)
+    inner_a, inner_b = np.empty(n + m, np.int64), np.empty(n + m, np.int64)
+    position = np.empty(n, np.int64)
+    k = 0
+    for i in range(n):
+        while k < m and before[k] == i:
+            j = i + k
+            ids[j], new_op[j], new_a[j], new_b[j], new_owner[j] = fresh + k, more_op[k], more_a[k], more_b[k], owner[i]
+            k += 1
+        j = i + k
+        position[i] = j
+        ids[j], new_op[j], new_a[j], new_b[j], new_owner[j] = first + i, op[i], a[i], b[i], owner[i]
+    for j in range(n + m):
+        for second in range(2):
+            ref = new_b[j] if second else new_a[j]
+            at = -1
+            if second == 0 or binary[new_op[j]]:
+                if ref >= fresh:
+                    at = before[ref - fresh] + ref - fresh
+                elif ref >= first:
+                    at = position[ref - first]
+            if second:
+                inner_b[j] = at
+            else:
+                inner_a[j] = at
+    return ids, new_op, new_a, new_b, new_owner, inner_a, inner_b

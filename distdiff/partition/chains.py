@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.graph import chain_links, chain_roots, count_uses
+from ..kernels.graph import chain_links, chain_roots, count_uses, split_chains, weave
 from ..ops import ADD, COPY, NEGATIVE, SUBTRACT
 from ..tape import Affine, Const, Indexed, Operand, ScalarRun
-from .plan import Plan, RunShare, binary
+from .plan import ARITY, Plan, RunShare, binary
 
 MIN_LINKS = 8  # shorter chains stay as they are
 
@@ -95,81 +95,47 @@ class Chains:
 
 def rewire(plan: Plan, block: int, run: ScalarRun, links: Links, owner: np.ndarray) -> RunShare | None:
     """Partial sums for the chains whose links lie on several ranks: the run so changed, None if there are none."""
-    root, previous = links.root, links.previous
-    positions = np.arange(len(root))
-    crosses = np.bincount(root, weights=owner != owner[root], minlength=len(root)) > 0
-    member = np.flatnonzero(crosses[root])
-    if not len(member):
+    root = links.root
+    crosses = np.flatnonzero(np.bincount(root, weights=owner != owner[root], minlength=len(root)))
+    if not len(crosses):
         return None
-    first = plan.blocks[block].first
+    n_ranks, first, fresh = plan.n_ranks, plan.blocks[block].first, plan.n_nodes
+    slot = np.full(len(root), -1, dtype=np.int64)
+    slot[crosses] = np.arange(len(crosses))
     op, a, b = run.op.copy(), run.a.copy(), run.b.copy()
-    gain, sign = _signs(run, links, member)
-    order = member[np.argsort(root[member] * plan.n_ranks + owner[member], kind="stable")]
-    fresh = np.ones(len(order), dtype=bool)  # the first link of its chain on its rank
-    fresh[1:] = (root[order[1:]] != root[order[:-1]]) | (owner[order[1:]] != owner[order[:-1]])
-    head = previous[order] < 0
-    relative = np.where(head, gain[order], sign[order])  # how what a line contributes enters the total
-    leader = np.flatnonzero(fresh)[np.cumsum(fresh) - 1]
-    enters = relative[leader]  # ... and how its rank's partial sum does
-    term = np.where(links.term[order] == 0, run.a[order], run.b[order])
-    link = ~fresh & ~head  # a head is the first of its chain, so it is fresh
-    here = order[link]
-    a[here] = first + order[np.flatnonzero(link) - 1]
-    b[here] = term[link]
-    op[here] = np.where(relative[link] == enters[link], ADD.code, SUBTRACT.code)
-    alone = fresh & ~head
-    op[order[alone]] = COPY.code
-    a[order[alone]] = b[order[alone]] = term[alone]
-
-    last = np.ones(len(order), dtype=bool)
-    last[:-1] = fresh[1:]
-    sums: dict[int, list[tuple[int, int]]] = {}
-    for place in np.flatnonzero(last):
-        sums.setdefault(int(root[order[place]]), []).append((int(order[place]), int(enters[place])))
-    extra: list[tuple[int, int, int, int]] = []  # (before line, op, a, b), ids follow n_nodes
-    fresh_id = plan.n_nodes
-    for r, partials in sorted(sums.items()):
-        extra.append((r, int(op[r]), int(a[r]), int(b[r])))  # the last link's own partial sum moves to a new node
-        parts = [(fresh_id + len(extra) - 1, s) if p == r else (first + p, s) for p, s in partials]
-        parts.sort(key=lambda part: -part[1])
-        total, positive = parts[0]
-        if positive < 0:
-            extra.append((r, NEGATIVE.code, total, total))
-            total = fresh_id + len(extra) - 1
-        for node, s in parts[1:-1]:
-            extra.append((r, ADD.code if s > 0 else SUBTRACT.code, total, node))
-            total = fresh_id + len(extra) - 1
-        node, s = parts[-1]
-        op[r], a[r], b[r] = ADD.code if s > 0 else SUBTRACT.code, total, node
+    last, enters = split_chains(op, a, b, links.previous, links.term, root, owner, slot, n_ranks, first,
+                                ADD.code, SUBTRACT.code, COPY.code)
+    plan.changed.append(first + np.flatnonzero((slot[root] >= 0) & (slot < 0)))
+    extra: list[tuple[int, int, int, int]] = []  # (before line, op, a, b); their ids begin at `fresh`
+    for r, links_of, signs in zip(crosses, last.reshape(-1, n_ranks), enters.reshape(-1, n_ranks)):
+        parts = [(first + int(p), int(s)) for p, s in zip(links_of, signs) if p >= 0]
+        _total(int(r), parts, first, fresh, op, a, b, extra)
     before, codes, left, right = (np.array(column) for column in zip(*extra))
     added = plan.add_block((len(extra),), block, None)
     plan.where.scatter(added, owner[before])
-    plan.changed.append(first + member[member != root[member]])
-    ids = np.insert(first + positions, before, fresh_id + np.arange(len(extra)))
-    op, a, b = np.insert(op, before, codes), np.insert(a, before, left), np.insert(b, before, right)
-    index = np.empty(len(ids), dtype=np.int64)  # position of each of the block's nodes, then of the fresh ones
-    index[np.where(ids < fresh_id, ids - first, len(root) + ids - fresh_id)] = np.arange(len(ids))
-    inner = tuple(_inside(ref, first, len(root), fresh_id, index) for ref in (a, np.where(binary(op), b, -1)))
-    return RunShare(ids, op, a, b, run.const, np.insert(owner, before, owner[before]), inner)
+    ids, op, a, b, owner, *inner = weave(op, a, b, owner, before, codes, left, right, first, fresh, ARITY > 1)
+    return RunShare(ids, op, a, b, run.const, owner, tuple(inner))
 
 
-def _inside(ref: np.ndarray, first: int, n: int, fresh: int, index: np.ndarray) -> np.ndarray:
-    """Positions of the operands within the run, -1 outside."""
-    place = np.where(ref >= fresh, n + ref - fresh, np.where(ref < first + n, ref - first, -1))
-    return np.where(place >= 0, index[np.maximum(place, 0)], -1)
+def _total(r: int, parts: list[tuple[int, int]], first: int, fresh: int, op: np.ndarray, a: np.ndarray, b: np.ndarray,
+           extra: list[tuple[int, int, int, int]]) -> None:
+    """Line r, the last of its chain, becomes the sum of the partial sums `parts` (node, sign), by way of more lines.
 
-
-def _signs(run: ScalarRun, links: Links, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(how a link, how its own term) enters the chain's total: +1 or -1."""
-    gain = np.ones(len(run.op), dtype=np.int8)
-    minus = run.op == SUBTRACT.code
-    flips = minus & (links.term == 0)  # t - s: what came before changes its sign
-    if flips.any():
-        for i in member[::-1]:
-            if links.previous[i] >= 0:
-                gain[links.previous[i]] = -gain[i] if flips[i] else gain[i]
-    sign = np.where(minus & (links.term == 1), -gain, gain)
-    return gain, sign
+    The partial sum that line r was itself moves to a new line.
+    """
+    extra.append((r, int(op[r]), int(a[r]), int(b[r])))
+    moved = fresh + len(extra) - 1
+    parts = [(moved if node == first + r else node, sign) for node, sign in parts]
+    parts.sort(key=lambda part: -part[1])
+    total, positive = parts[0]
+    if positive < 0:
+        extra.append((r, NEGATIVE.code, total, total))
+        total = fresh + len(extra) - 1
+    for node, sign in parts[1:-1]:
+        extra.append((r, ADD.code if sign > 0 else SUBTRACT.code, total, node))
+        total = fresh + len(extra) - 1
+    node, sign = parts[-1]
+    op[r], a[r], b[r] = ADD.code if sign > 0 else SUBTRACT.code, total, node
 
 
 __all__ = ["MIN_LINKS", "Chains", "Links", "rewire"]
