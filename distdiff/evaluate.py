@@ -81,7 +81,7 @@ class Values:
 
     @property
     def reusable(self) -> bool:
-        """Whether another point's values may be written over these: memory that is writeable and no two blocks share."""
+        """Whether another point's values may be written over these: writeable memory that no two blocks share."""
         if self._flat is not None:
             return True
         stretches = sorted((a.__array_interface__["data"][0], a.nbytes) for a in self._arrays if a.nbytes)
@@ -264,7 +264,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     x_local: values of the inputs this rank owns, in the order of `local.inputs.ids`.
     values: storage of an earlier point, reused: its contents are overwritten.
     known: values that the tracer has already, one array a local block or None where it has none, handed over for good
-    (the next point overwrites them); what is known is not computed again and, on one rank and for array code, not copied either.
+    (the next point overwrites them); what is known is not computed again and, for array code on one rank, not copied.
     """
     if x_local.shape != local.inputs.ids.shape:
         raise InputError(f"this rank owns {len(local.inputs.ids)} inputs, the point has shape {x_local.shape}")

@@ -1,7 +1,7 @@
 """Streaming sums of contiguous vectors, one pass over memory each.
 
     linear     dst = s1 first + s2 second
-    product    dst = s1 first + s2 p second
+    product    dst = s1 first + (s2 p + c) second
     columns    the same for dst, first, second of shape (n, m), with p of shape (n,)
 
 `first` may be None (no such term) or dst itself; `second` may be dst itself.  NumPy does it in tiles that stay in
@@ -60,41 +60,48 @@ def linear(dst: np.ndarray, s1: float, first: np.ndarray | None, s2: float, seco
                 np.add(first[i : i + TILE] * s1, t, out=dst[i : i + TILE])
 
 
-def product(dst: np.ndarray, s1: float, first: np.ndarray | None, s2: float, p: np.ndarray, second: np.ndarray) -> None:
-    """dst = s1 first + s2 p second, for 1-D arrays."""
-    if first is None and s2 == 1.0:
+def product(dst: np.ndarray, s1: float, first: np.ndarray | None, s2: float, p: np.ndarray, c: float,
+            second: np.ndarray) -> None:
+    """dst = s1 first + (s2 p + c) second, for 1-D arrays."""
+    if first is None and s2 == 1.0 and c == 0.0:
         np.multiply(p, second, out=dst)
     elif _Loops.ready(dst.size):
         loops = _Loops.module
         if first is None:
             if second is dst:
-                loops.scale_by(dst, s2, p)
+                loops.scale_by(dst, s2, p, c)
             else:
-                loops.product_alone(dst, s2, p, second)
+                loops.product_alone(dst, s2, p, c, second)
         elif first is dst:
-            loops.product_into(dst, s1, s2, p, second)
+            loops.product_into(dst, s1, s2, p, c, second)
         elif second is dst:
-            loops.product_onto(dst, s1, first, s2, p)
+            loops.product_onto(dst, s1, first, s2, p, c)
         else:
-            loops.product(dst, s1, first, s2, p, second)
+            loops.product(dst, s1, first, s2, p, c, second)
     else:
         for i in range(0, len(dst), TILE):
-            t = p[i : i + TILE] * second[i : i + TILE]
-            if s2 != 1.0:
-                t *= s2
+            if c != 0.0:
+                t = p[i : i + TILE] * s2
+                t += c
+                t *= second[i : i + TILE]
+            else:
+                t = p[i : i + TILE] * second[i : i + TILE]
+                if s2 != 1.0:
+                    t *= s2
             if first is not None:
                 t += first[i : i + TILE] if s1 == 1.0 else first[i : i + TILE] * s1
             dst[i : i + TILE] = t
 
 
-def columns(dst: np.ndarray, s1: float, first: np.ndarray | None, s2: float, p: np.ndarray, second: np.ndarray) -> None:
-    """dst = s1 first + s2 p second, for (n, m) arrays and p (n,)."""
+def columns(dst: np.ndarray, s1: float, first: np.ndarray | None, s2: float, p: np.ndarray, c: float,
+            second: np.ndarray) -> None:
+    """dst = s1 first + (s2 p + c) second, for (n, m) arrays and p (n,)."""
     if first is not None and _Loops.ready(dst.size):
-        _Loops.module.columns(dst, s1, first, s2, p, second)
+        _Loops.module.columns(dst, s1, first, s2, p, c, second)
         return
     rows = max(1, TILE // max(dst.shape[1], 1))
     for i in range(0, len(dst), rows):
-        t = (p[i : i + rows] * s2)[:, None] * second[i : i + rows]
+        t = (p[i : i + rows] * s2 + c)[:, None] * second[i : i + rows]
         if first is not None:
             t += first[i : i + rows] if s1 == 1.0 else first[i : i + rows] * s1
         dst[i : i + rows] = t

@@ -29,40 +29,40 @@ def linear_into(dst, s1, s2, second):
 
 
 @_jit
-def scale_by(dst, s, p):
+def scale_by(dst, s, p, c):
     for i in range(len(dst)):
-        dst[i] = s * p[i] * dst[i]
+        dst[i] = (s * p[i] + c) * dst[i]
 
 
 @_jit
-def product_alone(dst, s, p, second):
+def product_alone(dst, s, p, c, second):
     for i in range(len(dst)):
-        dst[i] = s * p[i] * second[i]
+        dst[i] = (s * p[i] + c) * second[i]
 
 
 @_jit
-def product_into(dst, s1, s2, p, second):
+def product_into(dst, s1, s2, p, c, second):
     for i in range(len(dst)):
-        dst[i] = s1 * dst[i] + s2 * p[i] * second[i]
+        dst[i] = s1 * dst[i] + (s2 * p[i] + c) * second[i]
 
 
 @_jit
-def product_onto(dst, s1, first, s2, p):
+def product_onto(dst, s1, first, s2, p, c):
     for i in range(len(dst)):
-        dst[i] = s1 * first[i] + s2 * p[i] * dst[i]
+        dst[i] = s1 * first[i] + (s2 * p[i] + c) * dst[i]
 
 
 @_jit
-def product(dst, s1, first, s2, p, second):
+def product(dst, s1, first, s2, p, c, second):
     for i in range(len(dst)):
-        dst[i] = s1 * first[i] + s2 * p[i] * second[i]
+        dst[i] = s1 * first[i] + (s2 * p[i] + c) * second[i]
 
 
 @_jit
-def columns(dst, s1, first, s2, p, second):
+def columns(dst, s1, first, s2, p, c, second):
     n, m = dst.shape
     for i in range(n):
-        w = s2 * p[i]
+        w = s2 * p[i] + c
         for k in range(m):
             dst[i, k] = s1 * first[i, k] + w * second[i, k]
 

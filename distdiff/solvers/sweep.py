@@ -145,16 +145,16 @@ class Sweep:
         dst, first, second = self._three(op, W)
         if op.item < 0:
             p = self._point.values.block(op.k)
-            return (stream.product if W.ndim == 1 else stream.columns), (dst, op.s1, first, op.s2, p, second)
+            return (stream.product if W.ndim == 1 else stream.columns), (dst, op.s1, first, op.s2, p, op.c, second)
         shape = self.local.items[op.item].shape
         fetch, p = self._partial(op.item, op.k)
         if p is not None and p.shape == shape and p.flags.c_contiguous:
             p = p.reshape(-1)
-            return (stream.product if W.ndim == 1 else stream.columns), (dst, op.s1, first, op.s2, p, second)
+            return (stream.product if W.ndim == 1 else stream.columns), (dst, op.s1, first, op.s2, p, op.c, second)
 
         def product() -> None:
             p = np.broadcast_to(fetch(), shape).reshape(-1)
-            (stream.product if W.ndim == 1 else stream.columns)(dst, op.s1, first, op.s2, p, second)
+            (stream.product if W.ndim == 1 else stream.columns)(dst, op.s1, first, op.s2, p, op.c, second)
         return product, ()
 
     def _partial(self, i: int, k: int) -> tuple[Callable[[], np.ndarray], np.ndarray | None]:

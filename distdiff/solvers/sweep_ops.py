@@ -43,9 +43,9 @@ class Linear(NamedTuple):
 
 
 class Product(NamedTuple):
-    """W[dst:dst+n] = s1 W[first:first+n] + s2 p W[second:second+n], p the partial of item for operand k.
+    """W[dst:dst+n] = s1 W[first:first+n] + (s2 p + c) W[second:second+n], p the partial of item for operand k.
 
-    item -1: p is the values of block k.
+    first -1: no such term; item -1: p is the values of block k.
     """
 
     dst: int
@@ -56,6 +56,7 @@ class Product(NamedTuple):
     second: int
     item: int
     k: int
+    c: float
 
 
 class Strided(NamedTuple):

@@ -152,7 +152,21 @@ class _Planner:
     # -- terms
 
     def linear(self, dst: int, n: int, s1: float, first: int, s2: float, second: int) -> None:
+        """dst = s1 first + s2 second, taken up into the last operation if that added second to dst as well."""
+        last = self.ops[-1] if self.ops else None
+        if first == dst and type(last) is Linear and last[:2] == (dst, n) and last.second == second != dst:
+            self.ops[-1] = Linear(dst, n, s1 * last.s1, last.first, s1 * last.s2 + s2, second)
+            return
         self.ops.append(Linear(dst, n, s1, first, s2, second))
+        self.moved += n
+
+    def product(self, dst: int, n: int, s1: float, first: int, s2: float, second: int, item: int, k: int) -> None:
+        """dst = s1 first + s2 p second, likewise."""
+        last = self.ops[-1] if self.ops else None
+        if first == dst and type(last) is Linear and last[:2] == (dst, n) and last.second == second != dst:
+            self.ops[-1] = Product(dst, n, s1 * last.s1, last.first, s2, second, item, k, s1 * last.s2)
+            return
+        self.ops.append(Product(dst, n, s1, first, s2, second, item, k, 0.0))
         self.moved += n
 
     def term(self, term: Term, last: bool) -> None:
@@ -178,8 +192,7 @@ class _Planner:
             if constant:
                 self.linear(at, m, 1.0, old, scale, source)
             else:
-                self.ops.append(Product(at, m, 1.0, old, scale, source, i, k))
-                self.moved += m
+                self.product(at, m, 1.0, old, scale, source, i, k)
             return
         injective = one_to_one(shape, dst.strides)
         covers = injective and prod(m for m, s in zip(shape, dst.strides) if s) == n
@@ -219,8 +232,7 @@ class _Planner:
         if constant:
             self.linear(target.offset, slot.size, s1, first, scale, slot.offset)
         else:
-            self.ops.append(Product(target.offset, slot.size, s1, first, scale, slot.offset, i, k))
-            self.moved += slot.size
+            self.product(target.offset, slot.size, s1, first, scale, slot.offset, i, k)
         if old is not None and old.slot is not target:
             self._unref(old.slot)
         self.states[b] = State(target, 1.0, [])
