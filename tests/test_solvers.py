@@ -26,6 +26,8 @@ METHODS = {
     "fgmres": (Krylov, {"ksp_type": "fgmres"}),
     "bcgs": (Krylov, {"ksp_type": "bcgs"}),
     "gmres over substitution": (Krylov, {"preconditioner": "substitution"}),
+    "petsc's own bjacobi": (Krylov, {"pc_type": "bjacobi", "sub_pc_type": "ilu"}),
+    "neumann series": (Krylov, {"ksp_type": "richardson", "pc_type": "none"}),
     "mumps": (Direct, {"pc_factor_mat_solver_type": "mumps"}),
     "superlu_dist": (Direct, {"pc_factor_mat_solver_type": "superlu_dist"}),
     "petsc": (Direct, {"pc_factor_mat_solver_type": "petsc"}),

@@ -33,7 +33,7 @@ class Kernel:
     def __call__(self, work: int, *arguments: Any) -> Any:
         if self._compiled is not None:
             return self._compiled(*arguments)
-        self._spent += work
+        self._spent += work + 20  # a call costs something too
         if self._spent <= PLAIN_WORK:
             return self.plain(*arguments)
         return self.compiled(*arguments)
@@ -289,7 +289,28 @@ def backward_columns(lo, hi, indptr, indices, data, y):
 
 @Kernel
 def from_ghosts(rows, indptr, indices, data, ghosts, y):
-    """y_i -= sum_g B_ig ghosts_g over the given rows (those with ghost columns); y (n, m), ghosts (n_ghosts, m)."""
+    """y_i -= sum_g B_ig ghosts_g over the given rows, those with ghost columns."""
+    for p in range(len(rows)):
+        i = rows[p]
+        s = y[i]
+        for e in range(indptr[i], indptr[i + 1]):
+            s -= data[e] * ghosts[indices[e]]
+        y[i] = s
+
+
+@Kernel
+def to_ghosts(rows, indptr, indices, data, ghosts, y):
+    """ghosts_g -= sum_i B_ig y_i over the given rows: the transpose of `from_ghosts`."""
+    for p in range(len(rows)):
+        i = rows[p]
+        s = y[i]
+        for e in range(indptr[i], indptr[i + 1]):
+            ghosts[indices[e]] -= data[e] * s
+
+
+@Kernel
+def from_ghosts_columns(rows, indptr, indices, data, ghosts, y):
+    """`from_ghosts` for all columns of y (n, m) and ghosts (n_ghosts, m)."""
     m = y.shape[1]
     for p in range(len(rows)):
         i = rows[p]
@@ -301,8 +322,8 @@ def from_ghosts(rows, indptr, indices, data, ghosts, y):
 
 
 @Kernel
-def to_ghosts(rows, indptr, indices, data, ghosts, y):
-    """ghosts_g -= sum_i B_ig y_i over the given rows: the transpose of `from_ghosts`."""
+def to_ghosts_columns(rows, indptr, indices, data, ghosts, y):
+    """`to_ghosts` for all columns of y (n, m) and ghosts (n_ghosts, m)."""
     m = y.shape[1]
     for p in range(len(rows)):
         i = rows[p]

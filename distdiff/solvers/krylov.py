@@ -74,6 +74,8 @@ class Krylov(Solver):
             ksp.setUp()
             # A limit that the user sets is a limit on all iterations, the closing ones included.
             self._limit = given.integer("ksp_max_it", 0) if given.given("ksp_max_it") else None
+            if pc.getType() != PETSc.PC.Type.PYTHON:  # one of PETSc's own, by -distdiff_pc_type
+                choice = pc.getType()
         self.preconditioner = choice
         self._closed = False
 

@@ -27,9 +27,13 @@ def _unsigned(indices: np.ndarray) -> np.ndarray:
     return indices.view(np.uint32 if indices.itemsize == 4 else np.uint64)
 
 
+# By the number of dimensions of the solution: own rows, rows with ghosts.
+_FORWARD = {1: (csr.forward, csr.from_ghosts), 2: (csr.forward_columns, csr.from_ghosts_columns)}
+_BACKWARD = {1: (csr.backward, csr.to_ghosts), 2: (csr.backward_columns, csr.to_ghosts_columns)}
+
+
 class Passes:
-    """Forward and backward substitution in place, on arrays (n_local,) or (n_local, m),
-    row-major.  Collective.
+    """Forward and backward substitution in place, on arrays (n_local,) or (n_local, m), row-major.  Collective.
 
     With `local=True` each rank solves with its diagonal block alone, without communication: block Jacobi.
     """
@@ -42,42 +46,39 @@ class Passes:
         self._steps = []
         for s in range(system.k_star):
             rows = system.ghost_rows[system.ghost_ends[s]:system.ghost_ends[s + 1]]
-            self._steps.append((int(system.ends[s]), int(system.ends[s + 1]), rows, system.halos[s]))
+            lo, hi = int(system.ends[s]), int(system.ends[s + 1])
+            entries = int(own.indptr[hi]) - int(own.indptr[lo])
+            self._steps.append((entries, lo, hi, rows, system.halos[s]))
         self._buffers: dict[tuple[int, ...], np.ndarray] = {}
 
     def forward(self, y: np.ndarray) -> None:
         """y <- (I - L)^-1 y."""
-        sweep = csr.forward if y.ndim == 1 else csr.forward_columns
+        sweep, gather = _FORWARD[y.ndim]
         if self.local:
-            self._sweep(sweep, 0, self.system.n_local, y)
+            sweep(self.system.own.nnz, 0, len(y), *self._own, y)
             return
         ghosts = self._ghosts(y.shape[1:])
-        y2, ghosts2 = (y[:, None], ghosts[:, None]) if y.ndim == 1 else (y, ghosts)
-        for lo, hi, rows, halo in self._steps:
+        for entries, lo, hi, rows, halo in self._steps:
             if len(rows):
-                csr.from_ghosts(len(rows), rows, *self._ghost, ghosts2, y2)
-            self._sweep(sweep, lo, hi, y)
+                gather(len(rows), rows, *self._ghost, ghosts, y)
+            if entries:
+                sweep(entries, lo, hi, *self._own, y)
             halo.forward(y, ghosts)
 
     def backward(self, lam: np.ndarray) -> None:
         """lam <- (I - L)^-T lam."""
-        sweep = csr.backward if lam.ndim == 1 else csr.backward_columns
+        sweep, scatter = _BACKWARD[lam.ndim]
         if self.local:
-            self._sweep(sweep, 0, self.system.n_local, lam)
+            sweep(self.system.own.nnz, 0, len(lam), *self._own, lam)
             return
         ghosts = self._ghosts(lam.shape[1:])
         ghosts.fill(0.0)
-        lam2, ghosts2 = (lam[:, None], ghosts[:, None]) if lam.ndim == 1 else (lam, ghosts)
-        for lo, hi, rows, halo in reversed(self._steps):
+        for entries, lo, hi, rows, halo in reversed(self._steps):
             halo.reverse(lam, ghosts)
-            self._sweep(sweep, lo, hi, lam)
+            if entries:
+                sweep(entries, lo, hi, *self._own, lam)
             if len(rows):
-                csr.to_ghosts(len(rows), rows, *self._ghost, ghosts2, lam2)
-
-    def _sweep(self, sweep: csr.Kernel, lo: int, hi: int, y: np.ndarray) -> None:
-        if hi > lo:
-            indptr = self._own[0]
-            sweep(int(indptr[hi]) - int(indptr[lo]), lo, hi, *self._own, y)
+                scatter(len(rows), rows, *self._ghost, ghosts, lam)
 
     @property
     def nbytes(self) -> int:
