@@ -16,9 +16,11 @@ METHODS = ("sweep", "substitution", "krylov", "direct")
 # Measured constants, seconds.
 SWEEP_ARRAY_LINE = 1.2e-9  # one adjoint sweep over array code, a line
 SWEEP_SCALAR_LINE = 4.0e-9  # one adjoint sweep over scalar runs, a line
-SWEEP_ITEM = 12e-6  # dispatch of one statement from Python
+PLAN_ITEM = 16e-6  # planning the sweep of one statement, once
+SWEEP_ITEM = 4e-6  # dispatch of one planned statement
+EXPAND_ITEM = 40e-6  # expanding one statement into rows, once
 SWEEP_NEXT_COLUMN = 0.6  # a further right-hand side in the same sweep, of the first one's cost
-ASSEMBLE_LINE = 60e-9  # expand, eliminate and assemble, a line
+ASSEMBLE_LINE = 50e-9  # expand, eliminate and assemble, a line
 KEPT_SHARE = 0.3  # rows kept by preaccumulation, of the lines (before it is known)
 ROW = 3.5e-9  # substitution on an assembled row, first right-hand side
 ROW_NEXT_COLUMN = 1.2e-9
@@ -73,8 +75,9 @@ def predict(work: Work, columns: int) -> dict[str, float]:
     latency = LATENCY * (work.k_star - 1) if work.ranks > 1 else 0.0
     one_sweep = SWEEP_ARRAY_LINE * work.array_lines + SWEEP_SCALAR_LINE * work.scalar_lines
     batches = -(-columns // 32)
-    sweep = one_sweep * (1 + (columns - 1) * SWEEP_NEXT_COLUMN) + SWEEP_ITEM * work.items * batches + latency * batches
-    setup = 0.0 if work.kept_rows is not None else ASSEMBLE_LINE * lines
+    sweep = one_sweep * (1 + (columns - 1) * SWEEP_NEXT_COLUMN) + work.items * (PLAN_ITEM + SWEEP_ITEM * batches)
+    sweep += latency * batches
+    setup = 0.0 if work.kept_rows is not None else ASSEMBLE_LINE * lines + EXPAND_ITEM * work.items
     substitution = setup + rows * (ROW + (columns - 1) * ROW_NEXT_COLUMN) + latency * batches
     krylov = setup + columns * work.k_star * (KRYLOV_ITERATION * ROW * rows + LATENCY * work.ranks)
     direct = setup + FACTOR_ROW * rows + columns * DIRECT_ROW * rows
