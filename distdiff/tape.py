@@ -118,6 +118,8 @@ class ScalarRun:
 
 Item = Statement | ScalarRun
 
+UNREAD = np.empty(0)  # among the values of blocks: those of a block that no partial, guard or output reads were not kept
+
 
 class Guard(NamedTuple):
     """The trace holds only where the nodes `ref` have exactly the values `expected` (comparisons, mask, index)."""
@@ -196,5 +198,5 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-__all__ = ["ADD", "COPY", "OPS", "Affine", "Block", "Const", "Guard", "Indexed", "Item", "Leaf", "Op", "Operand",
+__all__ = ["ADD", "COPY", "OPS", "UNREAD", "Affine", "Block", "Const", "Guard", "Indexed", "Item", "Leaf", "Op", "Operand",
            "ScalarRun", "Site", "Statement", "Tape", "c_strides"]

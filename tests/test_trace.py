@@ -14,7 +14,7 @@ import tape_oracle as oracle
 
 from distdiff.errors import InputError, UnsupportedOperationError
 from distdiff.ops import COPY
-from distdiff.tape import Affine, Const, Indexed, ScalarRun, Statement
+from distdiff.tape import UNREAD, Affine, Const, Indexed, ScalarRun, Statement
 from distdiff.tracing import locate, trace
 
 Pair = collections.namedtuple("Pair", "a b")
@@ -45,6 +45,7 @@ def check(f, *args, derivative=True, rtol=1e-13):
         if values is not None:
             assert values.shape == (block.size,) and values.flags.c_contiguous and type(values) is np.ndarray
             np.testing.assert_allclose(values, y[block.first : block.first + block.size], rtol=1e-12, atol=1e-14)
+    check_unread(f, args, y)
     if derivative:
         shapes = [np.shape(a) for a in args]
 
@@ -62,6 +63,38 @@ def check(f, *args, derivative=True, rtol=1e-13):
             e[k] = h
             np.testing.assert_allclose(J[:, k], (at(x + e) - at(x - e)) / (2 * h), rtol=2e-6, atol=2e-8)
     return t
+
+
+def check_unread(f, args, y):
+    """With keep_values="read", what was not kept is read by no partial, guard, scalar run or output; the rest is kept as it was."""
+    t = trace(f, tuple(args), argnums=tuple(range(len(args))), keep_values="read")
+    known = y.copy()
+    for block, values in zip(t.tape.blocks, t.values):
+        part = slice(block.first, block.first + block.size)
+        if values is UNREAD:
+            known[part] = np.nan
+        elif values is not None:
+            np.testing.assert_allclose(values, y[part], rtol=1e-12, atol=1e-14)
+
+    def same(ref, shape):
+        ids, _ = oracle.operand(t.tape, ref, shape, y)
+        if ids is not None:
+            np.testing.assert_array_equal(known[ids], y[ids])
+
+    for item in t.tape.items:
+        if isinstance(item, ScalarRun):
+            ids = np.concatenate([item.a, item.b])
+            ids = ids[(ids >= 0) & (ids < t.tape.blocks[item.block].first)]
+            np.testing.assert_array_equal(known[ids], y[ids])
+            continue
+        for ref, reads in zip(item.operands, item.op.reads):
+            if not isinstance(ref, Const):
+                for place in reads:
+                    same(item.out if place < 0 else item.operands[place], item.shape)
+    for leaf in t.tape.outputs:
+        same(leaf.ref, leaf.shape)
+    for guard in t.tape.guards:
+        same(guard.ref, np.shape(guard.expected))
 
 
 def nodes(t) -> int:
@@ -506,6 +539,18 @@ def test_broadcast_constants_stay_small():
     row = np.arange(5.0)
     t = trace(lambda u: u * np.broadcast_to(row, (100, 5)) + row, (np.ones((100, 5)),))
     assert all(item.operands[1].value.strides[0] == 0 for item in t.tape.items)
+
+
+def test_values_that_nothing_reads_are_not_kept():
+    def step(u):
+        for _ in range(5):
+            left, right = np.roll(u, 1), np.roll(u, -1)
+            u = u - 0.1 * (u * (right - left) / 2.0) + 0.3 * (right - 2.0 * u + left)
+        return np.sum(u * u)
+
+    t = trace(step, (U,), keep_values="read")
+    kept = [values is not UNREAD for values in t.values]
+    assert sum(kept) == 1 + 5 * 2 + 1  # the input, u and right - left of every step, the result
 
 
 def test_sums_stand_still_along_their_axes():

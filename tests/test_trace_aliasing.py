@@ -11,6 +11,7 @@ import numpy as np
 import tape_oracle as oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_trace import check_unread
 
 from distdiff.tracing import trace
 
@@ -117,6 +118,7 @@ def compare(numbers):
     for block, values in zip(t.tape.blocks, t.values):
         if values is not None:
             np.testing.assert_array_equal(values, y[block.first : block.first + block.size])
+    check_unread(lambda x: run(numbers, x), (X,), y)
     flat = np.concatenate([np.ravel(v) for v in run(numbers, X2)])
     np.testing.assert_allclose(oracle.outputs(t.tape, oracle.evaluate(t.tape, X2)), flat, rtol=1e-13, atol=1e-15)
 

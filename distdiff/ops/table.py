@@ -14,8 +14,10 @@ operand, and a maximum over an array to its first maximal element: the derivativ
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ import numpy as np
 Partial = Callable[..., Any] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Op:
     """One elemental operation."""
 
@@ -38,11 +40,25 @@ class Op:
     def arity(self) -> int:
         return len(self.partials)
 
+    @cached_property
+    def reads(self) -> tuple[frozenset[int], ...]:
+        """For each partial, the values its rule reads: operand numbers, -1 for the result (the names its code loads)."""
+        if self.kind == "select":
+            return (frozenset((0,)),)
+        return tuple(frozenset() if rule is None else _names_read(rule) for rule in self.partials)
+
     def __reduce__(self) -> Any:
         return _by_name, (self.name,)  # ops are singletons: they travel by name
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
+
+
+def _names_read(rule: Callable[..., Any]) -> frozenset[int]:
+    names = rule.__code__.co_varnames[: rule.__code__.co_argcount]
+    loaded = {i.argval for i in dis.get_instructions(rule) if i.opname.startswith("LOAD_FAST")}
+    loaded |= {name for pair in loaded if isinstance(pair, tuple) for name in pair}  # two at once, since Python 3.13
+    return frozenset(names.index(name) - 1 for name in loaded if name in names)
 
 
 OPS: list[Op] = []

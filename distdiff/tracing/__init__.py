@@ -24,7 +24,7 @@ from .storage import Storage
 
 @dataclass
 class Trace:
-    """A tape, and what running the function gave: `values[b]` of block b (None: recompute), the plain result and aux."""
+    """A tape, and what running the function gave: `values[b]` of block b (None: recompute; tape.UNREAD: nothing reads them), the plain result and aux."""
 
     tape: Tape
     values: list[np.ndarray | None] | None
@@ -33,12 +33,13 @@ class Trace:
 
 
 def trace(f: Callable[..., Any], args: tuple[Any, ...], *, argnums: int | tuple[int, ...] = 0, has_aux: bool = False,
-          kwargs: dict[str, Any] | None = None, keep_values: bool = False, locate: int | None = None) -> Trace:
+          kwargs: dict[str, Any] | None = None, keep_values: bool | str = False, locate: int | None = None) -> Trace:
     """Run f(*args, **kwargs) on traced values of the arguments at `argnums` and return its tape.
 
     Arguments at `argnums` are real floats or arrays of any shape, or tuples, lists, dicts and named tuples of them; everything is computed
     in float64.  f may return any nesting of traced or plain numbers and arrays (with has_aux, a pair of that and
-    anything).  keep_values: also the values of all nodes, one flat array a block.
+    anything).  keep_values: also the values of all nodes, one flat array a block; "read": `tape.UNREAD` for the blocks that no
+    partial, guard or output reads, whose memory the run itself could use again.
 
     Not collective.  Raises `InputError` for arguments and results that are no real floats, `UnsupportedOperationError` for
     operations without a rule, naming them and the user's line, and whatever f raises.
@@ -153,6 +154,7 @@ def _output(rec: Recorder, x: Any) -> tuple[tuple[int, ...], Operand, Any]:
     if x.rec is not rec:
         rec.unsupported("a result of another trace", "return what this function computed")
     rec.flush()
+    x.st.need()
     ref = x.st.lower(x.nd, x.shape)
     values = np.array(x.nd)
     if type(ref) is list:  # one operand a leaf: pieces are copied side by side

@@ -115,6 +115,7 @@ class TracedArray:
     def scalar(self) -> Any:
         """The single element: a traced scalar, or a plain float if it is constant."""
         st = self.st
+        st.need()
         node = st.node((self.nd.__array_interface__["data"][0] - st.address) // 8)
         return scalar_of(st.rec, node, self.nd.item(), st.boolean)
 
@@ -122,6 +123,8 @@ class TracedArray:
         view, st = self.nd, self.st
         if type(index) is int and view.ndim == 1:
             value = view.item(index)
+            if st.rec.sparing:
+                st.need()
             n = view.shape[0]
             offset = (view.__array_interface__["data"][0] - st.address + (index + n if index < 0 else index) * view.strides[0]) // 8
             if st.block >= 0:
@@ -289,7 +292,7 @@ def compact(x: TracedArray) -> TracedArray:
     rec = x.rec
     values = rec.empty(x.shape)
     values[...] = x.nd
-    return fresh(rec, values, rec.emit(BY_NAME["copy"], x.shape, (x.st.lower(x.nd, x.shape),), values), x.st.boolean)
+    return fresh(rec, values, rec.emit(BY_NAME["copy"], x.shape, (x.st.lower(x.nd, x.shape),), values, read=True), x.st.boolean)
 
 
 def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
@@ -330,7 +333,22 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
     boolean = op in BOOLEAN_OPS
     if not out.size:
         return rearranged(rec, out, [], boolean)
-    return fresh(rec, out, rec.emit(op, shape, [lower(rec, x, shape) for x in operands], out), boolean)
+    lowered = [lower(rec, x, shape) for x in operands]
+    read = rec.sparing and not op.linear and read_values(op, operands)
+    return fresh(rec, out, rec.emit(op, shape, lowered, out, read=read), boolean)
+
+
+def read_values(op: Op, operands: Sequence[Any]) -> bool:
+    """Keep the values of (lowered) operands that the partials read; whether they read the result's."""
+    result = False
+    for x, places in zip(operands, op.reads):
+        if is_traced(x):
+            for place in places:
+                if place < 0:
+                    result = True
+                elif type(operands[place]) is TracedArray:
+                    operands[place].st.need()
+    return result
 
 
 def _result_order(values: Sequence[Any]) -> list[int] | None:
@@ -384,7 +402,11 @@ def assign(target: TracedArray, value: Any) -> None:
         # Where both overlap NumPy's result depends on the order of its writes: the ids are moved by the same code.
         scatter(target, ..., value)
         return
+    if type(value) is TracedArray and value.st is st:
+        st.need()
     st.assign(target.nd, lower(rec, value, target.shape), values)
+    if type(value) is TracedArray and st.block < 0:
+        value.st.need()  # its ids are where its values may not outlive it
 
 
 def positions(view: np.ndarray, index: Any, offset: int) -> np.ndarray:
@@ -400,6 +422,7 @@ def positions(view: np.ndarray, index: Any, offset: int) -> np.ndarray:
 def gather(x: TracedArray, index: Any) -> TracedArray:
     """x[index] with index arrays: a copy, whose ids are gathered likewise."""
     st, view = x.st, x.nd
+    st.need()
     values = view[index]
     places = positions(view, index, (view.__array_interface__["data"][0] - st.address) // 8)
     if st.block >= 0:
@@ -433,6 +456,7 @@ def scatter(x: TracedArray, index: Any, value: Any) -> None:
 def ids_of(x: TracedArray) -> np.ndarray:
     """Explicit ids of a traced array, -1 for constants; to be read only."""
     st = x.st
+    st.need()
     ids = st.explicit() if st.ids is None else st.ids
     offset = (x.nd.__array_interface__["data"][0] - st.address) // 8
     return as_strided(ids[offset:], x.shape, x.nd.strides) if x.size else np.empty(x.shape, np.int64)
@@ -458,6 +482,7 @@ def decided(x: Any) -> np.ndarray:
     rec = x.rec
     if isinstance(x, TracedScalar):
         return np.bool_(bool(x))
+    x.st.need()
     lowered = x.st.lower(x.nd, x.shape)
     for lo, hi, ref in lowered if type(lowered) is list else whole(x.shape, lowered):
         if type(ref) is not Const:

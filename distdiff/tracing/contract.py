@@ -13,7 +13,7 @@ import numpy as np
 
 from ..ops import MULTIPLY
 from ..tape import Const, Operand, c_strides
-from .array import TracedArray, as_plain, constant, fresh, is_traced, single
+from .array import TracedArray, as_plain, constant, fresh, is_traced, read_values, single
 from .boxes import Index
 from .recorder import Recorder
 from .reductions import traced_array
@@ -59,6 +59,8 @@ def contraction(a: Any, b: Any, a_axes: list[int], b_axes: list[int], free: int,
     values = rec.empty(shape[:free])
     values[...] = computed
     refs = (_spread(rec, a, a_axes, shape), _spread(rec, b, b_axes, shape))
+    if rec.sparing:
+        read_values(MULTIPLY, (a, b))
     strides = c_strides(shape[:free]) + (0,) * (len(shape) - free)
     return fresh(rec, values, rec.emit(MULTIPLY, shape, refs, values, strides))
 

@@ -29,6 +29,7 @@ def viewer(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pieces_of(x: TracedArray) -> list[Piece]:
+    x.st.need()  # its ids go where its values may not outlive it
     lowered = x.st.lower(x.nd, x.shape)
     return lowered if type(lowered) is list else whole(x.shape, lowered) if x.size else []
 

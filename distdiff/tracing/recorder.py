@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError, UnsupportedOperationError
 from ..ops import COPY, Op
-from ..tape import Affine, Block, Const, Guard, Indexed, Operand, ScalarRun, Site, Statement, Tape, c_strides
+from ..tape import Affine, Block, Const, Guard, Indexed, Operand, ScalarRun, Site, Statement, Tape, UNREAD, c_strides
 from .boxes import Piece, refine
 
 ARENA_FROM = 1 << 20  # a result this large (bytes), or a tape grown to ARENA_TAPE, takes its memory from large chunks
@@ -39,9 +39,10 @@ class Located(BaseException):
 class Recorder:
     """Writes one tape.  `values[b]` are the values of block b's nodes, or None for a scalar run."""
 
-    def __init__(self, keep_values: bool, target: int | None = None) -> None:
+    def __init__(self, keep_values: bool | str, target: int | None = None) -> None:
         self.tape = Tape()
-        self.keep_values = keep_values
+        self.keep_values = bool(keep_values)
+        self.sparing = keep_values == "read"  # keep only what a partial, a guard or an output reads
         self.values: list[np.ndarray | None] = []
         self.n = 0  # nodes in closed blocks: the first id of the open scalar run
         self.firsts: list[int] = []
@@ -74,7 +75,7 @@ class Recorder:
         """Memory for a result.  Kept values come from large chunks, which the kernel maps in huge pages: a page fault for
         every 4 KiB would cost as much as the arithmetic."""
         size = prod(shape)
-        if not self.keep_values or (self._kept < ARENA_TAPE and size * 8 < ARENA_FROM):
+        if not self.keep_values or self.sparing or (self._kept < ARENA_TAPE and size * 8 < ARENA_FROM):
             return _empty(shape)
         if self._used + size > len(self._arena):
             self._arena, self._used = _empty(max(ARENA_CHUNK // 8, size)), 0
@@ -111,8 +112,8 @@ class Recorder:
 
     # -- blocks and statements ------------------------------------------------------------------------------------
 
-    def new_block(self, shape: tuple[int, ...], values: np.ndarray | None) -> int:
-        """Fresh nodes with these values; returns the block's index."""
+    def new_block(self, shape: tuple[int, ...], values: np.ndarray, read: bool = True) -> int:
+        """Fresh nodes with these values; returns the block's index.  read: something is known to read the values."""
         if self.run or self.packed:
             self.flush()
         size = prod(shape)
@@ -123,19 +124,19 @@ class Recorder:
         blocks.append(Block(first, shape))
         self.firsts.append(first)
         if self.keep_values:
-            self.values.append(None if values is None else values.reshape(-1))
+            self.values.append(values.reshape(-1) if read or not self.sparing else UNREAD)
             self._kept += size * 8
         self.restart()
         return len(blocks) - 1
 
     def emit(self, op: Op, shape: tuple[int, ...], operands: Sequence[Operand | list[Piece]], values: np.ndarray,
-             out_strides: tuple[int, ...] | None = None) -> int:
+             out_strides: tuple[int, ...] | None = None, read: bool = False) -> int:
         """Statements that compute a fresh block of shape values.shape from operands over the iteration space `shape`.
 
         Operands may be in several pieces: one statement a box of their common refinement.
         """
         site = self.site()
-        block = self.new_block(values.shape, values)
+        block = self.new_block(values.shape, values, read or not values.shape)
         strides = c_strides(shape) if out_strides is None else out_strides
         items = self.tape.items
         for operand in operands:

@@ -61,6 +61,8 @@ def _reduce(op: Op, name: str, function: Callable[..., Any], x: Any, axis: Axes,
         return rec.array_of(function(as_plain(x), axis=axes, keepdims=keepdims))
     kept, with_ones, strides = _out_strides(x.shape, axes)
     ref = single(rec, x, x.shape)
+    if op is not COPY:
+        x.st.need()
     values = rec.empty(kept)
     function(x.nd, axis=axes, out=values)
     block = rec.emit(op, x.shape, (ref,), values, strides)

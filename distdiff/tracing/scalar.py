@@ -107,9 +107,10 @@ class TracedScalar:
     # -- what would lose the derivative ----------------------------------------------------------------------------
 
     def __float__(self) -> NoReturn:
-        self.rec.unsupported("a traced value was turned into a plain float",
-                             f"{CUT}. Use NumPy's function for Python's: np.sin(x), not math.sin(x); to only look at the "
-                             "value, print it or use distdiff.numpy.value(x)")
+        self.rec.unsupported(
+            "a traced value was turned into a plain float",
+            f"{CUT}. Use NumPy's functions for Python's, np.sin(x), not math.sin(x); a plain array made outside the function can't take "
+            "traced values: make it inside (np.zeros), or copy it there (np.array(a)); to only look, use distdiff.numpy.value(x)")
 
     def __complex__(self) -> NoReturn:
         self.rec.unsupported("a traced value was turned into a complex number", f"{CUT}; derivatives here are of real functions")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..ops import COPY
-from ..tape import Affine, Const, Indexed, Operand, c_strides
+from ..tape import UNREAD, Affine, Const, Indexed, Operand, c_strides
 from .boxes import Index, Piece, extent, part_of, select, subtract, view_axes, whole
 from .recorder import Recorder
 
@@ -175,12 +175,21 @@ class Storage:
 
     # -- writing -----------------------------------------------------------------------------------------------
 
-    def protect(self) -> None:
-        """Before the buffer is written: what the tape keeps as values of the block must stay as computed."""
-        if self.shared:
-            if self.rec.keep_values:
+    def need(self) -> None:
+        """The values of the block this storage is will be read: keep them (others are kept where ids leave their storage)."""
+        if self.block >= 0 and self.rec.sparing and self.rec.values[self.block] is UNREAD:
+            self.rec.values[self.block] = self.buffer.reshape(-1)
+            self.shared = True
+
+    def protect(self, whole: bool = False) -> None:
+        """Before the buffer is written (all of it, if `whole`): what the tape keeps of the block must stay as computed."""
+        if self.block >= 0 and self.rec.keep_values:
+            if self.rec.values[self.block] is UNREAD:
+                if not whole:  # the elements that stay are still this block's
+                    self.rec.values[self.block] = self.buffer.reshape(-1).copy()
+            elif self.shared:
                 self.rec.values[self.block] = self.buffer.reshape(-1).copy()
-            self.shared = False
+        self.shared = False
 
     def _own_ids(self) -> None:
         if self.ids_shared:
@@ -196,7 +205,7 @@ class Storage:
 
     def assign(self, view: np.ndarray, lowered: Operand | list[Piece], values: Any) -> None:
         """view[...] = values, where `lowered` (over view.shape) carries the values."""
-        self.protect()
+        self.protect(whole=view.size == self.buffer.size)
         shape = self.buffer.shape
         if view.size:
             offset = (view.__array_interface__["data"][0] - self.address) // 8
