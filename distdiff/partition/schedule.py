@@ -197,7 +197,7 @@ class Schedule:
         sent = sent_away(*share.inner, owner) if self.together else np.zeros(n, dtype=np.bool_)
         self.apart = True
         share.steps = run_steps(*share.inner, owner, base, sent)
-        where.set_steps(share.ids, share.steps)
+        where.set_steps(item.block, share.ids, share.steps)
         for inner, ref in zip(share.inner, (share.a, share.b)):
             cross = np.flatnonzero((inner >= 0) & (owner[inner] != owner))
             if len(cross):

@@ -80,10 +80,17 @@ class Whereabouts:
         """All supersteps 0 again."""
         self.steps, self.node_step = np.zeros_like(self.steps), np.zeros_like(self.node_step)
 
-    def set_steps(self, ids: np.ndarray, steps: np.ndarray) -> None:
-        """The supersteps of nodes placed one by one."""
-        block = self.block_of(ids)
-        self.node_step[self.scattered[block] + ids - self.first[block]] = steps
+    def set_steps(self, block: int, ids: np.ndarray, steps: np.ndarray) -> None:
+        """The supersteps of a scalar run's nodes: those of its block, and perhaps more of another."""
+        first, size = int(self.first[block]), int(self.size[block])
+        if len(ids) == size:
+            self.node_step[self.nodes(block)] = steps
+            return
+        inside = (ids >= first) & (ids < first + size)
+        self.node_step[self.scattered[block] + ids[inside] - first] = steps[inside]
+        ids, steps = ids[~inside], steps[~inside]
+        other = self.block_of(ids)
+        self.node_step[self.scattered[other] + ids - self.first[other]] = steps
 
     def find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(owner, superstep) of each node, shape of ids."""
