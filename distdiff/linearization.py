@@ -12,6 +12,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,8 @@ class Linearization:
         self._on_branch_change = on_branch_change
         self._solvers: dict[str, Any] = {}
         self._assembly: Any = None
+        self._kept_rows: int | None = None
+        self._stale: set[str] = set()  # solvers, and "assembly", that hold the values of an earlier point
         self._closed = False
         with agreed(self.comm):
             check_method(method)
@@ -85,7 +88,7 @@ class Linearization:
         with self.stages("trace"):
             traced = on_root(comm, lambda: trace(
                 self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
-                keep_values=comm.size == 1), share=False)
+                keep_values="read" if comm.size == 1 else False), share=False)
         with self.stages("partition"):
             plan = on_root(comm, lambda: self._plan(traced.tape), share=False) if comm.size > 1 else None
             tape: Any = traced.tape if comm.rank == 0 else None
@@ -97,6 +100,7 @@ class Linearization:
         self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs)
         x = self._share_point(facts.x)
         facts.x = None
+        self._size, self._kept_rows = self._count_work(), None
         known: Any = traced.values if comm.rank == 0 and comm.size == 1 else None
         self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
         self.value = self._read_value()
@@ -166,23 +170,36 @@ class Linearization:
                 self._assemble()
                 with self.stages("set up"):
                     self._solvers[name] = assembled_solver(name, self._assembly, self.options)
+        elif name in self._stale:
+            if name != "sweep":
+                self._assemble()
+            self._solvers[name].refresh(self._point)
+            self._stale.discard(name)
         return self._solvers[name]
 
     def _assemble(self) -> None:
-        """The PETSc system, once.  Collective."""
+        """The PETSc system with the values of this point.  Collective."""
         if self._assembly is None:
             self._assembly = Assembly(self._local, self._point, self.comm, self.preaccumulate, self.stages)
+            self._kept_rows = self.comm.allreduce(self._assembly.system.n_local, op=MPI.MAX)
+        elif "assembly" in self._stale:
+            self._assembly.refresh(self._point)
+        self._stale.discard("assembly")
 
     def _choose(self, columns: int) -> Choice:
         return choose(self._work(), columns, self.method)
 
     def _work(self) -> Work:
-        array = sum(item.lines for item in self._local.items if not isinstance(item, ScalarRun))
-        scalar = sum(item.lines for item in self._local.items if isinstance(item, ScalarRun))
-        rows = self._assembly.system.n_local if self._assembly is not None else None
-        mine = (array, scalar, len(self._local.items), rows or 0)
-        array, scalar, items, most = (max(column) for column in zip(*self.comm.allgather(mine)))
-        return Work(array, scalar, items, len(self._local.steps), self.comm.size, most if rows is not None else None)
+        assembled = self._assembly is not None and "assembly" not in self._stale
+        return replace(self._size, kept_rows=self._kept_rows, assembled=assembled)
+
+    def _count_work(self) -> Work:
+        """Lines and statements of the busiest rank.  Collective."""
+        items = self._local.items
+        scalar = sum(item.lines for item in items if isinstance(item, ScalarRun))
+        mine = (self._local.lines - scalar, scalar, len(items))
+        array, scalar, most = (max(column) for column in zip(*self.comm.allgather(mine)))
+        return Work(array, scalar, most, len(self._local.steps), self.comm.size)
 
     # -- derivatives ----------------------------------------------------------------------------------------------
 
@@ -276,10 +293,7 @@ class Linearization:
             self._build()
             return self.value
         self.value = self._read_value()
-        if self._assembly is not None:
-            self._assembly.refresh(self._point)
-        for solver in self._solvers.values():
-            solver.refresh(self._point)
+        self._stale = set(self._solvers) | ({"assembly"} if self._assembly is not None else set())
         return self.value
 
     def _guard_site(self, guard: Any) -> str:
@@ -350,6 +364,7 @@ class Linearization:
         for solver in self._solvers.values():
             solver.close()
         self._solvers = {}
+        self._stale = set()
         if self._assembly is not None:
             self._assembly.close()
         self._assembly = None

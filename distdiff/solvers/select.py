@@ -40,7 +40,8 @@ class Work:
     items: int
     k_star: int
     ranks: int
-    kept_rows: int | None = None  # once assembled
+    kept_rows: int | None = None  # once known
+    assembled: bool = False  # the matrix holds the values of this point
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def predict(work: Work, columns: int) -> dict[str, float]:
     batches = -(-columns // 32)
     sweep = one_sweep * (1 + (columns - 1) * SWEEP_NEXT_COLUMN) + work.items * (PLAN_ITEM + SWEEP_ITEM * batches)
     sweep += latency * batches
-    setup = 0.0 if work.kept_rows is not None else ASSEMBLE_LINE * lines + EXPAND_ITEM * work.items
+    setup = 0.0 if work.assembled else ASSEMBLE_LINE * lines + EXPAND_ITEM * work.items
     substitution = setup + rows * (ROW + (columns - 1) * ROW_NEXT_COLUMN) + latency * batches
     krylov = setup + columns * work.k_star * (KRYLOV_ITERATION * ROW * rows + LATENCY * work.ranks)
     direct = setup + FACTOR_ROW * rows + columns * DIRECT_ROW * rows
