@@ -45,12 +45,15 @@ class Slot:
 
 
 class State:
-    """A block's vector: scale * slot, zero in `gaps` (intervals never written), which only an unshared slot has."""
+    """A block's vector: scale * W[at : at + size], within `slot`.
 
-    __slots__ = ("gaps", "scale", "slot")
+    It is zero in `gaps` (intervals of the block that were never written), which only an unshared slot has.
+    """
 
-    def __init__(self, slot: Slot, scale: float, gaps: list[tuple[int, int]]) -> None:
-        self.slot, self.scale, self.gaps = slot, scale, gaps
+    __slots__ = ("at", "gaps", "scale", "slot")
+
+    def __init__(self, slot: Slot, at: int, scale: float = 1.0, gaps: list[tuple[int, int]] | None = None) -> None:
+        self.slot, self.at, self.scale, self.gaps = slot, at, scale, gaps or []
 
 
 def plan_adjoint(local: LocalTape) -> Plan:
@@ -66,18 +69,19 @@ def plan_tangent(local: LocalTape) -> Plan:
 class _Planner:
     def __init__(self, local: LocalTape, forward: bool) -> None:
         self.local, self.blocks, self.forward = local, local.blocks, forward
+        self.sizes = [b.size for b in local.blocks]
         self.ops: list[Any] = []
         self.states: list[State | None] = [None] * len(local.blocks)
         self.free: dict[int, list[int]] = {}
         self.rows = self.moved = 0
-        self.full = [i for i, b in enumerate(local.blocks) if b.size]
+        self.full = [i for i, n in enumerate(self.sizes) if n]
         self.firsts = np.array([local.blocks[i].first for i in self.full], dtype=np.int64)
         lines = sum(len(item.op) for item in local.items if type(item) is ScalarRun)
         self.fixed = 2 * lines > local.n_nodes
         if self.fixed:  # scalar code: every node keeps its number, so that ids need no translation
             self.rows = local.n_nodes
             self.ops.append(Zero(0, self.rows))
-            self.states = [State(Slot(b.first, b.size), 1.0, []) for b in local.blocks]
+            self.states = [State(Slot(b.first, b.size), b.first) for b in local.blocks]
 
     # -- memory
 
@@ -109,17 +113,17 @@ class _Planner:
 
     def own(self, b: int) -> State:
         """Block b's state, in a slot of its own, scale 1 (gaps may remain)."""
-        state = self.states[b]
+        state, n = self.states[b], self.sizes[b]
         if state is None:
-            n = self.blocks[b].size
-            state = self.states[b] = State(self.alloc(n), 1.0, [(0, n)] if n else [])
+            slot = self.alloc(n)
+            state = self.states[b] = State(slot, slot.offset, 1.0, [(0, n)] if n else [])
         elif state.slot.refs > 1:
-            slot = self.alloc(state.slot.size)
-            self.linear(slot.offset, slot.size, 0.0, -1, state.scale, state.slot.offset)
+            slot = self.alloc(n)
+            self.linear(slot.offset, n, 0.0, -1, state.scale, state.at)
             self._unref(state.slot)
-            state.slot, state.scale = slot, 1.0
+            state.slot, state.at, state.scale = slot, slot.offset, 1.0
         elif state.scale != 1.0:
-            self.linear(state.slot.offset, state.slot.size, 0.0, -1, state.scale, state.slot.offset)
+            self.linear(state.at, n, 0.0, -1, state.scale, state.at)
             state.scale = 1.0
         return state
 
@@ -128,7 +132,7 @@ class _Planner:
         state = self.states[b]
         if state is not None and state.gaps:
             for lo, hi in state.gaps:
-                self.ops.append(Zero(state.slot.offset + lo, state.slot.offset + hi))
+                self.ops.append(Zero(state.at + lo, state.at + hi))
                 self.moved += hi - lo
             state.gaps = []
         return state
@@ -178,13 +182,12 @@ class _Planner:
         constant = isinstance(what, float)
         scale = state.scale * what if constant else state.scale
         spans = interval(dst, shape), interval(src, shape)
-        n = self.blocks[b].size
-        if spans[0] == (0, n) and spans[1] == (0, self.blocks[src.block].size) and b != src.block:
-            self._whole(i, k, constant, b, state, scale, last)
+        n = self.sizes[b]
+        if spans[0] == (0, n) and spans[1] is not None and b != src.block:
+            self._whole(i, k, constant, b, state, state.at + src.offset, scale, last)
             return
-        owned = self.own(b)
-        base = owned.slot.offset
-        source = self.states[src.block].slot.offset + src.offset
+        base = self.own(b).at
+        source = state.at + src.offset
         if spans[0] is not None and spans[1] is not None:
             m = spans[0][1] - spans[0][0]
             at = base + dst.offset
@@ -207,43 +210,43 @@ class _Planner:
                                 not injective))
         self.moved += prod(shape)
 
-    def _whole(self, i: int, k: int, constant: bool, b: int, state: State, scale: float, last: bool) -> None:
-        """The term between two whole blocks in the same order."""
-        slot, old = state.slot, self.states[b]
+    def _whole(self, i: int, k: int, constant: bool, b: int, state: State, source: int, scale: float,
+               last: bool) -> None:
+        """The term from an interval at `source` of another block's state to the whole block b."""
+        slot, old, n = state.slot, self.states[b], self.sizes[b]
         if old is not None:
             self.fill(b)
-            if constant and old.slot is slot:
+            if constant and old.at == source:
                 total = old.scale + scale
                 if total == 0.0 or SAFE[0] < abs(total) < SAFE[1]:
                     old.scale = total
                     return
-        elif constant and SAFE[0] < abs(scale) < SAFE[1]:
+        elif constant and SAFE[0] < abs(scale) < SAFE[1] and 2 * n >= slot.size:  # no small part keeps a large slot
             slot.refs += 1
-            self.states[b] = State(slot, scale, [])
+            self.states[b] = State(slot, source, scale)
             return
         if old is not None and old.slot.refs == 1:
-            target = old.slot
-        elif last and slot.refs == 1:
-            target = slot
+            target, at = old.slot, old.at
+        elif last and slot.refs == 1 and 2 * n >= slot.size:  # overwrites src, of which only the release follows
+            target, at = slot, source
             slot.refs += 1
         else:
-            target = self.alloc(slot.size)
-        s1, first = (old.scale, old.slot.offset) if old is not None else (0.0, -1)
+            target = self.alloc(n)
+            at = target.offset
+        s1, first = (old.scale, old.at) if old is not None else (0.0, -1)
         if constant:
-            self.linear(target.offset, slot.size, s1, first, scale, slot.offset)
+            self.linear(at, n, s1, first, scale, source)
         else:
-            self.product(target.offset, slot.size, s1, first, scale, slot.offset, i, k)
+            self.product(at, n, s1, first, scale, source, i, k)
         if old is not None and old.slot is not target:
             self._unref(old.slot)
-        self.states[b] = State(target, 1.0, [])
-        if target is slot:  # what src was is overwritten; only its release follows
-            state.gaps = []
+        self.states[b] = State(target, at)
 
     def places(self, ids: np.ndarray) -> np.ndarray:
         """Node ids as rows of the workspace; their blocks must be owned."""
         if self.fixed:
             return ids
-        shift = np.array([0 if self.states[b] is None else self.states[b].slot.offset - self.blocks[b].first
+        shift = np.array([0 if self.states[b] is None else self.states[b].at - self.blocks[b].first
                           for b in self.full], dtype=np.int64)
         return ids + shift[np.searchsorted(self.firsts, ids, side="right") - 1]
 
@@ -298,7 +301,7 @@ class _Planner:
     def scan(self, item: Statement) -> None:
         b = item.out.block
         self.claim([b])
-        at = self.states[b].slot.offset + item.out.offset
+        at = self.states[b].at + item.out.offset
         self.ops.append(Scan(at, item.out.strides, item.shape, not self.forward))
         self.moved += prod(item.shape)
 
@@ -314,7 +317,7 @@ class _Planner:
         item = -1 if isinstance(what, float) else i
         self.claim(touched)
         self.claim([out.block])
-        at = self.states[out.block].slot.offset + out.offset
+        at = self.states[out.block].at + out.offset
         places = self.places(ref.ids)
         if self.forward:
             self.ops.append(Gather(at, out.strides, places, shape, scale, item, k))
@@ -332,7 +335,7 @@ class _Planner:
             use_a, use_b = scalar.active(item)
             self.claim([*self.blocks_of(item.a[use_a]), *self.blocks_of(item.b[use_b]), b])
             ta, tb = np.zeros_like(item.a), np.zeros_like(item.b)
-            base = self.states[b].slot.offset
+            base = self.states[b].at
             ta[use_a], tb[use_b] = self.places(item.a[use_a]), self.places(item.b[use_b])
             # operands without a derivative get a zero added: to the line itself, where nothing reads it any more
             for t, used in ((ta, use_a), (tb, use_b)):
@@ -451,7 +454,7 @@ class _Planner:
     def seed(self, ids: np.ndarray) -> None:
         """The right-hand side enters at these nodes (a node may come up twice: an array returned twice)."""
         for b, where, places in pieces(ids, self.blocks):
-            offset = self.own(b).slot.offset
+            offset = self.own(b).at
             write = isinstance(places, slice) and self.touch(b, (places.start, places.stop))
             if not write:
                 self.fill(b)
@@ -463,7 +466,7 @@ class _Planner:
         for b, where, places in pieces(ids, self.blocks):
             state = self.fill(b)
             results.append(Result(where, None, 0.0) if state is None else
-                           Result(where, _shifted(places, state.slot.offset), state.scale))
+                           Result(where, _shifted(places, state.at), state.scale))
         return results
 
 
