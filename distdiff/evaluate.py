@@ -18,7 +18,7 @@ from .ops import COPY, MULTIPLY, OPS, WHERE
 from .partials import Partials
 from .partition.local import LocalTape
 from .strided import accumulate, contract, core_array, core_view
-from .tape import Affine, Block, Const, Guard, Operand, ScalarRun, Site, Statement
+from .tape import UNREAD, Affine, Block, Const, Guard, Operand, ScalarRun, Site, Statement
 
 
 class Lines(NamedTuple):
@@ -51,20 +51,22 @@ class Values:
         n = blocks[-1].first + blocks[-1].size if blocks else 0
         self.blocks = blocks
         self.storage = object()
+        self.complete = True  # False: some blocks were not computed, since nothing reads them (`tape.UNREAD`)
         self._lines: dict[int, Lines] = {}
         self._flat: np.ndarray | None = np.empty(n)  # empty, unlike zeros, gets huge pages from NumPy
         self._arrays = [self._flat[b.first : b.first + b.size] for b in blocks]
 
     @classmethod
     def of_known(cls, blocks: list[Block], known: list[np.ndarray | None]) -> Values:
-        """Take over arrays as they are, without copying where they are contiguous float64; None: fresh memory.
+        """Take over arrays as they are, not copied where they are contiguous float64; None or UNREAD: fresh memory.
 
         They are handed over: at the next point they are overwritten.
         """
         self = cls.__new__(cls)
         self.blocks, self._flat, self.storage, self._lines = blocks, None, object(), {}
-        self._arrays = [np.empty(b.size) if a is None else np.ascontiguousarray(a, dtype=np.float64).reshape(-1)
-                        for b, a in zip(blocks, known)]
+        self.complete = all(a is not UNREAD for a in known)
+        self._arrays = [np.empty(b.size) if a is None or a is UNREAD
+                        else np.ascontiguousarray(a, dtype=np.float64).reshape(-1) for b, a in zip(blocks, known)]
         for b, a in zip(blocks, self._arrays):
             if a.size != b.size:
                 raise InputError(f"known values of the block at node {b.first} have {a.size} elements, not {b.size}")
@@ -209,6 +211,8 @@ class Point:
         """
         local = self.local
         x = self.values.gather(local.inputs.ids)
+        if not self.values.complete:
+            return evaluate(local, x, MPI.COMM_SELF).first_nonfinite()
         if not all_finite(x):
             i = int(np.argmin(np.isfinite(x)))
             return NonFinite(f"entry {local.inputs.positions[i]} of the inputs is {x[i]}", (-1, 0))
@@ -263,8 +267,9 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
 
     x_local: values of the inputs this rank owns, in the order of `local.inputs.ids`.
     values: storage of an earlier point, reused: its contents are overwritten.
-    known: values that the tracer has already, one array a local block or None where it has none, handed over for good
-    (the next point overwrites them); what is known is not computed again and, for array code on one rank, not copied.
+    known: values that the tracer has already, one array a local block, handed over for good (the next point overwrites
+    them); None where it has none; `tape.UNREAD` where nothing reads the values, so that they are not computed. What is
+    known is not computed again and, for array code on one rank, not copied.
     """
     if x_local.shape != local.inputs.ids.shape:
         raise InputError(f"this rank owns {len(local.inputs.ids)} inputs, the point has shape {x_local.shape}")
@@ -276,7 +281,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     else:
         if values is None or not values.reusable:
             values = Values(local.blocks)
-        todo = None
+        todo, values.complete = None, True
         values.scatter(local.inputs.ids, x_local)
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
         for step in local.steps:
