@@ -1,8 +1,9 @@
 """The structure of L read off a tape: levels, depth, width, nonzeros, and a name for its shape.
 
-The level of a node is the number of edges of the longest path that ends there; nodes of one level don't depend on each
-other.  Array blocks are taken as units (a block's level is that of its last elements), so an all-array tape costs
-microseconds a statement however many lines it stands for; scalar lines are taken one by one in a compiled loop.
+The level of a node is the number of edges of the longest path that ends there; nodes of one level don't
+depend on each other.  Array blocks are taken as units (a block's level is that of its last elements), so an
+all-array tape costs microseconds a statement however many lines it stands for; scalar lines are taken one by
+one in a compiled loop.
 """
 
 from __future__ import annotations

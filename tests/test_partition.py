@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tapes import SIN, Writer, adjoint, run_ranks, tangent, tapes
 
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
-from distdiff.partition import Partition, check, choose, distribute, localize_all, partition
+from distdiff.partition import Partition, check, choose, distribute, localize_all, partition, transport
 from distdiff.tape import Tape
 
 RANKS = (1, 2, 3, 5, 8)
@@ -65,7 +65,8 @@ def test_scalar_programs(tape, n_ranks):
     reproduces(tape, n_ranks, strategy="axes", min_block=1)
 
 
-@given(tapes(), st.sampled_from(RANKS), st.sampled_from(["auto", "axes", "contiguous", "fewer ranks"]), st.sampled_from([1, 12]))
+@given(tapes(), st.sampled_from(RANKS), st.sampled_from(["auto", "axes", "contiguous", "fewer ranks"]),
+       st.sampled_from([1, 12]))
 def test_mixed_programs(tape, n_ranks, strategy, min_block):
     reproduces(tape, n_ranks, strategy=strategy, min_block=min_block)
 
@@ -198,7 +199,8 @@ def test_a_shared_parameter_does_not_run_ranks_in_turn():
         residual = w.apply(SIN, residual)
     w.output(w.reduce(COPY, {0}, residual))
     locals_ = localize_all(w.tape, partition(w.tape, 2))
-    busy = [[sum(item.lines for item in local.items[step.start:step.stop]) for step in local.steps] for local in locals_]
+    busy = [[sum(item.lines for item in local.items[step.start:step.stop]) for step in local.steps]
+            for local in locals_]
     assert sum(max(step) for step in zip(*busy)) < 0.6 * sum(map(sum, busy))
 
 
@@ -234,6 +236,28 @@ def test_wrong_settings_are_refused(settings):
         partition(w.tape, 2, **settings)
 
 
+def test_a_row_that_all_ranks_read_is_not_held_with_its_block():
+    w = Writer()
+    a, c = w.input(100, 200), w.input(90, 200)
+    total = w.apply(ADD, a[10:], w.apply(MULTIPLY, c, a[3]))
+    far = w.apply(MULTIPLY, total, a[:1, 7:8].broadcast(total.shape))
+    w.output(w.reduce(COPY, {0, 1}, far))
+    plan = choose._make(w.tape, 4, "axes", 4, 50, {})
+    locals_ = localize_all(w.tape, plan)
+    for local in locals_:
+        check(local)
+    assert max(local.n_nodes for local in locals_) < 1.3 * sum(local.n_own for local in locals_) / 4
+
+
+def test_constants_travel_once_where_they_repeat_themselves():
+    w = Writer()
+    x = w.input(40, 30)
+    w.output(w.apply(MULTIPLY, x, np.linspace(0, 1, 30)))
+    plan = partition(w.tape, 3, strategy="axes", min_block=1)
+    assert sum(ref.base.size for ref in plan.sender().parcel(1).arrays.values()) == 30
+    reproduces(w.tape, 3, strategy="axes", min_block=1)
+
+
 # -- over MPI ------------------------------------------------------------
 
 
@@ -263,3 +287,24 @@ def test_distribute_gives_what_localize_all_gives(comm, tape):
     plan = partition(tape, comm.size, strategy="axes", min_block=1)
     local = distribute(*((tape, plan) if comm.rank == 0 else (None, None)), comm)
     same(local, localize_all(tape, plan)[comm.rank])
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("piece", [1 << 30, 1000])
+def test_large_objects_travel_in_pieces(comm, monkeypatch, piece):
+    monkeypatch.setattr(transport, "PIECE", piece)
+    thing = {"ids": np.arange(5000), "text": "x" * 3000, "empty": np.empty((0, 3)), "shape": (1, 2)}
+    same(transport.broadcast(thing if comm.rank == 0 else None, comm), thing)
+    if comm.rank == 0:
+        for rank in range(1, comm.size):
+            transport.send(thing, rank, comm)
+    else:
+        same(transport.receive(0, comm), thing)
+
+
+@pytest.mark.mpi
+def test_an_error_on_rank_0_reaches_all(comm):
+    if comm.size == 1:
+        pytest.skip("needs another rank")
+    with pytest.raises(Exception, match="sender"):
+        distribute(Tape(), None, comm)

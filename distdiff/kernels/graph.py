@@ -1,7 +1,7 @@
 """Compiled loops over the scalar lines of a run: levels, supersteps, placement, chains of additions.
 
-In all of them `a` and `b` are the operands' positions within the run, or -1 for what lies outside of it.  Numba is
-imported, and a loop compiled (once a machine, cached on disk), when a loop is first asked for.
+In all of them `a` and `b` are the operands' positions within the run, or -1 for what lies outside of it.
+Numba is imported, and a loop compiled (once a machine, cached on disk), when a loop is first asked for.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Loop:
 
 @Loop
 def run_steps(a, b, owner, base, sent):
-    """Supersteps: s_i = max(base_i, s_j + [owner differs or j is sent]) over operands j; base (int32) is from outside."""
+    """Supersteps: s_i = max(base_i, s_j + [owner differs or j is sent]) over operands j; base (int32) is from
+    outside.
+    """
     n = len(a)
     steps = base.copy()
     for i in range(n):
@@ -83,12 +85,13 @@ def run_levels(a, b, base):
 def place_streaming(a, b, near_a, near_b, follow, load, capacity, fallback):
     """Owners in one pass over the run: a line goes where its operands are, unless that rank is full.
 
-    near_a, near_b: owners of the outside operands, -1 for none.  follow[i] >= 0: the line is a link of a chain of additions, and
-    goes with its term, the operand that this says (0: a, 1: b).  load (float64, a rank) counts lines and is updated; capacity is the most a
-    rank may take before others are preferred; fallback (int64) is the rank of the line before the first.
+    near_a, near_b: owners of the outside operands, -1 for none.  follow[i] >= 0: the line is a link of a
+    chain of additions, and goes with its term, the operand that this says (0: a, 1: b).  load (float64, a
+    rank) counts lines and is updated; capacity is the most a rank may take before others are preferred;
+    fallback (int64) is the rank of the line before the first.
 
-    Linear deterministic greedy (Stanton and Kliot, KDD 2012): the score of a rank is the operands it has, times
-    its free share; with two operands only their owners and the least loaded rank can win.
+    Linear deterministic greedy (Stanton and Kliot, KDD 2012): the score of a rank is the operands it has,
+    times its free share; with two operands only their owners and the least loaded rank can win.
     """
     n = len(a)
     ranks = len(load)
@@ -125,10 +128,11 @@ def place_streaming(a, b, near_a, near_b, follow, load, capacity, fallback):
 
 @Loop
 def chain_links(a, b, additive, uses):
-    """The chains of additions: previous[i] = the operand of line i that is the chain's earlier part, -1 where none.
+    """The chains of additions: previous[i] = the operand of line i that is the chain's earlier part, -1 where
+    none.
 
-    A line can be continued if it is an addition or subtraction (`additive`) that is used once (`uses`), by another.
-    Of two such operands the one with the longer chain behind it goes on.
+    A line can be continued if it is an addition or subtraction (`additive`) that is used once (`uses`), by
+    another. Of two such operands the one with the longer chain behind it goes on.
     """
     n = len(a)
     length = np.zeros(n, np.int64)
@@ -170,10 +174,11 @@ def chain_roots(previous):
 
 @Loop
 def split_chains(op, a, b, previous, term, root, owner, slot, n_ranks, first, add, subtract, copy):
-    """Rewires, in place, the chains of additions that are to become partial sums: those whose root has slot >= 0.
+    """Rewires, in place, the chains of additions that are to become partial sums: those whose root has slot
+    >= 0.
 
-    Returns for every slot and rank (flat) the last link of the rank's partial sum, -1 for none, and the sign (+1, -1)
-    with which that sum enters the chain's total.
+    Returns for every slot and rank (flat) the last link of the rank's partial sum, -1 for none, and the sign
+    (+1, -1) with which that sum enters the chain's total.
     """
     n, slots = len(op), 0
     gain = np.ones(n, np.int8)  # how what a link passes on enters the total
@@ -206,8 +211,8 @@ def split_chains(op, a, b, previous, term, root, owner, slot, n_ranks, first, ad
 
 @Loop
 def weave(op, a, b, owner, before, more_op, more_a, more_b, first, fresh, binary):
-    """A run with more lines, line k of them just before line before[k] (ascending) of the old: ids, op, a, b, owner,
-    and the operands' positions.  The old lines' ids begin at `first`, the others' at `fresh`.
+    """A run with more lines, line k of them just before line before[k] (ascending) of the old: ids, op, a, b,
+    owner, and the operands' positions.  The old lines' ids begin at `first`, the others' at `fresh`.
     """
     n, m = len(op), len(before)
     ids = np.empty(n + m, np.int64)

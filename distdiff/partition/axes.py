@@ -1,9 +1,9 @@
 """Array-axis blocks: every array is cut along one axis, where its operands are cut.
 
-A block is cut so that a rank finds most of what it reads at home (owner computes): an affine operand that maps an axis of
-the iteration space to the cut axis of its block hands its cuts on, shifted by the slice's offset.  So that the cuts of a
-program do not drift with every shift, an axis length keeps the cuts it got first as long as they are near: a rolled
-array is cut where the array is.
+A block is cut so that a rank finds most of what it reads at home (owner computes): an affine operand that
+maps an axis of the iteration space to the cut axis of its block hands its cuts on, shifted by the slice's
+offset.  So that the cuts of a program do not drift with every shift, an axis length keeps the cuts it got
+first as long as they are near: a rolled array is cut where the array is.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Vote:
 class Axes:
     """The partitioner; `place` lays one block out.
 
-    min_block: blocks with fewer lines have one owner.  first: axis along which inputs are cut, "longest" or "first" (the
-    first that is long enough).  active: ranks that get anything.
+    min_block: blocks with fewer lines have one owner.  first: axis along which inputs are cut, "longest" or
+    "first" (the first that is long enough).  active: ranks that get anything.
     """
 
     plan: Plan
@@ -150,8 +150,8 @@ class Axes:
     def _vote(self, item: Statement) -> Vote | None:
         """The axis of the iteration space to cut, and where; None to leave it to the block.
 
-        Of the cuts that cost about least (`_cost`), first those that an operand has already (of the operand that touches
-        most), and of a result's axes before axes that are summed away; then the longest axis.
+        Of the cuts that cost about least (`_cost`), first those that an operand has already (of the operand
+        that touches most), and of a result's axes before axes that are summed away; then the longest axis.
         """
         if 0 in item.shape or not item.shape:
             return None
@@ -206,7 +206,9 @@ class Axes:
         return np.maximum.accumulate(np.clip(middle, 0, n))
 
     def _wish(self, ref: Affine | Indexed, shape: tuple[int, ...]) -> tuple[int, np.ndarray] | None:
-        """(axis, edges) at which an operand is cut over the iteration space; None where it is not, or on several axes."""
+        """(axis, edges) at which an operand is cut over the iteration space; None where it is not, or on
+        several axes.
+        """
         if isinstance(ref, Indexed):
             return self._indexed_wish(ref)
         layout = self.plan.layouts[ref.block]

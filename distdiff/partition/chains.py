@@ -1,8 +1,8 @@
 """Chains of additions s_k = s_(k-1) +- t_k in scalar runs, and how one becomes a sum over ranks.
 
-Eliminating the links, which are used once, makes one wide row of the chain:  s_n = sum_k (+-) t_k.  Where its terms lie on several
-ranks, every rank adds up its own into a partial sum p_r, in the links' own nodes, and the last link's node becomes
-sum_r (+-) p_r.  The derivative is exact; values agree to rounding.
+Eliminating the links, which are used once, makes one wide row of the chain:  s_n = sum_k (+-) t_k.  Where its
+terms lie on several ranks, every rank adds up its own into a partial sum p_r, in the links' own nodes, and
+the last link's node becomes sum_r (+-) p_r.  The derivative is exact; values agree to rounding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ MIN_LINKS = 8  # shorter chains stay as they are
 
 @dataclass
 class Links:
-    """For every line of a run: the earlier link (-1: none), which operand is the term (-1: no link), the chain's last link."""
+    """For every line of a run: the earlier link (-1: none), which operand is the term (-1: no link), the
+    chain's last link.
+    """
 
     previous: np.ndarray
     term: np.ndarray
@@ -119,7 +121,8 @@ def rewire(plan: Plan, block: int, run: ScalarRun, links: Links, owner: np.ndarr
 
 def _total(r: int, parts: list[tuple[int, int]], first: int, fresh: int, op: np.ndarray, a: np.ndarray, b: np.ndarray,
            extra: list[tuple[int, int, int, int]]) -> None:
-    """Line r, the last of its chain, becomes the sum of the partial sums `parts` (node, sign), by way of more lines.
+    """Line r, the last of its chain, becomes the sum of the partial sums `parts` (node, sign), by way of more
+    lines.
 
     The partial sum that line r was itself moves to a new line.
     """

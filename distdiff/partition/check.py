@@ -13,9 +13,9 @@ ARITY = np.array([op.arity for op in OPS])
 def check(local: LocalTape) -> None:
     """Raise AssertionError where the LocalTape breaks an invariant.
 
-    Ids are in range; items write own nodes only, each once, and never an input; every own operand of an own node has a smaller
-    id; nodes of a superstep come before those of the next; ghosts are received once, before they are read; what is sent, read by a guard
-    or part of a portion is owned and computed by then.
+    Ids are in range; items write own nodes only, each once, and never an input; every own operand of an own
+    node has a smaller id; nodes of a superstep come before those of the next; ghosts are received once,
+    before they are read; what is sent, read by a guard or part of a portion is owned and computed by then.
     """
     n = local.n_nodes
     own = np.ones(n, dtype=bool) if local.own is None else local.own

@@ -74,13 +74,14 @@ def default_min_block(n_ranks: int) -> int:
 def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int | None = None) -> Partition:
     """Decide, from structure alone, which rank owns which node.  Not collective: rank 0 calls it.
 
-    strategy: "auto" measures all candidates and takes the one with the least predicted seconds; "axes" (arrays cut along
-    an axis, scalar lines streamed to where their operands are), "contiguous" (stretches in trace order) or "fewer ranks"
-    (rank 0 alone) take that one.
+    strategy: "auto" measures all candidates and takes the one with the least predicted seconds; "axes"
+    (arrays cut along an axis, scalar lines streamed to where their operands are), "contiguous" (stretches in
+    trace order) or "fewer ranks" (rank 0 alone) take that one.
     min_block: array blocks with fewer lines have a single owner.
     """
     if strategy not in STRATEGIES:
-        raise InputError(f"partition strategy {strategy!r} does not exist; choose one of {', '.join(map(repr, STRATEGIES))}")
+        names = ", ".join(map(repr, STRATEGIES))
+        raise InputError(f"partition strategy {strategy!r} does not exist; choose one of {names}")
     if n_ranks < 1 or (min_block is not None and min_block < 1):
         raise InputError(f"n_ranks={n_ranks} and min_block={min_block} must be positive")
     small = default_min_block(n_ranks) if min_block is None else min_block

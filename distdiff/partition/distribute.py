@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from ..comm import agreed
+from ..comm import agreed, on_root
 from ..tape import Tape
 from .choose import Partition
 from .local import LocalTape, whole
@@ -28,22 +28,23 @@ def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
 def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm) -> LocalTape:
     """Every rank's share of the tape that rank 0 has partitioned.  Collective.
 
-    Rank 0 passes the tape and a partition for comm.size ranks, the others None.  Structure is broadcast (an affine statement
-    is a few integers however many lines it stands for); constants, index arrays and scalar lines are sent to the ranks that
-    use them, one rank's parcel at a time.
+    Rank 0 passes the tape and a partition for comm.size ranks, the others None.  Structure is broadcast (an
+    affine statement is a few integers however many lines it stands for); constants, index arrays and scalar
+    lines are sent to the ranks that use them, one rank's parcel at a time.
     """
     if comm.size == 1:
         assert tape is not None
         return whole(tape)
-    with agreed(comm):
-        sender = partition.sender() if comm.rank == 0 else None
+    sender = on_root(comm, lambda: partition.sender(), share=False)
     structure = broadcast(sender.structure if sender is not None else None, comm)
-    if sender is not None:
-        for rank in range(1, comm.size):
-            send(sender.parcel(rank), rank, comm)
-        parcel = sender.parcel(0)
-    else:
-        parcel = receive(0, comm)
+    parcel: Any = None
+    for rank in reversed(range(comm.size)):  # rank 0 keeps the last one
+        with agreed(comm):
+            made = sender.parcel(rank) if sender is not None else None
+        if comm.rank == 0 and rank:
+            send(made, rank, comm)
+        elif comm.rank == rank:
+            parcel = receive(0, comm) if rank else made
     mine = Rank(structure, parcel, comm.rank)
     ghosts: Any = None
     with agreed(comm):

@@ -1,8 +1,9 @@
 """How a block of nodes is split along one axis, and which part of it an affine operand touches.
 
-A split block is seen with three axes (outer, n, inner): everything before the split axis, the split axis, everything
-after it.  Rank r owns the rows cuts[r] <= c < cuts[r+1] of the middle axis.  A single owner is a split too,
-with all rows on one rank.  An affine operand over an iteration space has then, for every multi-index k,
+A split block is seen with three axes (outer, n, inner): everything before the split axis, the split axis,
+everything after it.  Rank r owns the rows cuts[r] <= c < cuts[r+1] of the middle axis.  A single owner is a
+split too, with all rows on one rank.  An affine operand over an iteration space has then, for every
+multi-index k,
 
     c(k) = start + sum_t step_t k_t
 
@@ -55,8 +56,8 @@ def balanced(n: int, n_ranks: int) -> np.ndarray:
 class Ref(NamedTuple):
     """An affine reference in a layout's terms (see the module's equation).
 
-    `start` and `steps` are (outer, middle, inner) places.  If `flat`, the layout has no outer axis and all of it is in
-    nodes instead of rows: start and steps are (0, nodes, 0), and a row has `Layout.inner` of them.
+    `start` and `steps` are (outer, middle, inner) places.  If `flat`, the layout has no outer axis and all of
+    it is in nodes instead of rows: start and steps are (0, nodes, 0), and a row has `Layout.inner` of them.
     """
 
     start: tuple[int, int, int]

@@ -1,9 +1,9 @@
 """One rank's share of the tape, in local numbers, with the schedule of its supersteps.
 
-A `LocalTape` is what travels to a rank: structure, never values of nodes.  Its blocks and items are those of `tape`, in local
-numbers: local node i is the i-th place of the rank's value vector.  Some places are the rank's own nodes, the others
-are *ghosts*, copies of nodes that another rank computes.  An array's owned range and its halo lie side by side in one
-block, so shifted operands of a stencil remain affine in local numbers.
+A `LocalTape` is what travels to a rank: structure, never values of nodes.  Its blocks and items are those of
+`tape`, in local numbers: local node i is the i-th place of the rank's value vector.  Some places are the rank's own
+nodes, the others are *ghosts*, copies of nodes that another rank computes.  An array's owned range and its halo lie
+side by side in one block, so shifted operands of a stencil remain affine in local numbers.
 
 Execution, the same for values and tangents:
 
@@ -11,10 +11,10 @@ Execution, the same for values and tangents:
 
 and for adjoints the same backwards:
 
-    for step in reversed(steps):    step.exchange reversed (ghosts -> added to the owner), then items[start:stop] backwards
+    for step in reversed(steps):    step.exchange reversed (ghosts -> added to the owner), items[start:stop] backwards
 
-All ranks have the same number of steps, k* of them; superstep s of a node is 1 + the most cross-rank edges on any path to it
-(at the granularity the partition was made with).
+All ranks have the same number of steps, k* of them.  A node's superstep counts the cross-rank edges on paths to it (at
+the granularity the partition was made with).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """From the structure and a rank's parcel to its LocalTape, in local numbers.
 
-A local block is a *slab*: rows low <= c < high of a block along its cut axis, the rank's own rows and the halo next to
-them side by side; rows needed from far away (a periodic wrap) make slabs of their own, and single nodes that no affine
-operand reads make one ghost block a superstep.  Lines of a scalar run make one block a superstep.
+A local block is a *slab*: rows low <= c < high of a block along its cut axis, the rank's own rows and the
+halo next to them side by side; rows needed from far away (a periodic wrap) make slabs of their own, and
+single nodes that no affine operand reads make one ghost block a superstep.  Lines of a scalar run make one
+block a superstep.
 
 Local blocks are numbered by (superstep, program order), so every operand of a node has a smaller number.
 """

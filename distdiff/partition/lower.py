@@ -1,8 +1,10 @@
-"""Sums, extrema and running sums whose long axis lies on several ranks, as partial results and what joins them.
+"""Sums, extrema and running sums whose long axis lies on several ranks, as partial results and what joins
+them.
 
     sum_k a_k  =  sum_r p_r,     p_r = sum over rank r's k of a_k
 
-New blocks hold the partial results; no new operation is needed, so everything downstream reads them as any other statement.
+New blocks hold the partial results; no new operation is needed, so everything downstream reads them as any
+other statement.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def _one_each(active: np.ndarray, n_ranks: int) -> np.ndarray:
 
 
 def reduction(plan: Plan, index: int, item: Statement, axis: int, edges: np.ndarray) -> None:
-    """Lower a sum, contraction or extremum cut along the reduced `axis` at `edges` (ranks + 1 places of that axis).
+    """Lower a sum, contraction or extremum cut along the reduced `axis` at `edges` (ranks + 1 places of that
+    axis).
 
     An extremum must be cut along its first reduced axis, so that a tie still goes to the first in C order.
     """
@@ -48,7 +51,9 @@ def reduction(plan: Plan, index: int, item: Statement, axis: int, edges: np.ndar
 
 
 def scan(plan: Plan, index: int, item: Statement, edges: np.ndarray) -> None:
-    """Lower a running sum cut along its own (last) axis: y = local running sum + all that came before on other ranks."""
+    """Lower a running sum cut along its own (last) axis: y = local running sum + all that came before on
+    other ranks.
+    """
     block, axis = item.out.block, len(item.shape) - 1
     active = np.flatnonzero(np.diff(edges) > 0)
     lead = item.shape[:-1]

@@ -1,7 +1,8 @@
 """What rank 0 sends of a partition: one structure for all ranks, one parcel for each.  No values of nodes.
 
-The structure holds the items with their arrays (constants, index arrays) taken out and no scalar runs; a parcel holds the rank's part of
-those arrays, its own lines of the runs, and where the single nodes lie that it reads from others.
+The structure holds the items with their arrays (constants, index arrays) taken out and no scalar runs; a
+parcel holds the rank's part of those arrays, its own lines of the runs, and where the single nodes lie that
+it reads from others.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Structure:
 class OwnRun:
     """A rank's lines of one scalar run, in an order in which they can run.
 
-    Operands are node ids of the whole tape (or constants); `inner` says which are lines of this very list, by position.
+    Operands are node ids of the whole tape (or constants); `inner` says which are lines of this very list, by
+    position.
     """
 
     block: int
@@ -100,7 +102,8 @@ class Sender:
             bare.append((index, Statement(item.op, item.shape, item.out, tuple(operands), item.site), rank))
         self.runs = [(i, item) for i, item, _ in self.tasks if isinstance(item, ScalarRun)]
         self.structure = Structure(
-            plan.n_ranks, n_steps, plan.blocks, plan.order, plan.layouts, self.where.without_nodes(), bare, plan.tape.sites)
+            plan.n_ranks, n_steps, plan.blocks, plan.order, plan.layouts, self.where.without_nodes(), bare,
+            plan.tape.sites)
         self._leaves = [self._owned_places(leaves) for leaves in (plan.tape.inputs, plan.tape.outputs)]
         self._guards = self._owned_guards(plan.tape)
         self._run_orders = [_owner_order(plan.runs[run.block].owner, plan.n_ranks) for _, run in self.runs]
@@ -227,7 +230,8 @@ def _lean(ref: Operand) -> Any:
     """A constant broadcast along an axis travels once."""
     if isinstance(ref, Const) and isinstance(ref.value, np.ndarray):
         value = ref.value
-        base = value[tuple(slice(0, 1) if s == 0 and n > 1 else slice(None) for s, n in zip(value.strides, value.shape))]
+        base = value[tuple(slice(0, 1) if s == 0 and n > 1 else slice(None)
+                           for s, n in zip(value.strides, value.shape))]
         if base.size < value.size:
             return Repeated(np.ascontiguousarray(base), value.shape)
         return Const(np.ascontiguousarray(value))

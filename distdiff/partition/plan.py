@@ -1,7 +1,7 @@
 """A partition in the making: where every block lies, and the tape's items with their sums lowered to it.
 
-A partitioner walks over the blocks in order and, for each, calls `Plan.split` or `Plan.scatter` and hands on the items that
-write the block (`Plan.add`, `lower.*`).  Nothing here decides anything.
+A partitioner walks over the blocks in order and, for each, calls `Plan.split` or `Plan.scatter` and hands on
+the items that write the block (`Plan.add`, `lower.*`).  Nothing here decides anything.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Task(NamedTuple):
 
 @dataclass
 class RunShare:
-    """A scalar run with explicit node ids, in an order in which it can run (see `tape.ScalarRun` for op, a, b, const).
+    """A scalar run with explicit node ids, in an order in which it can run (see `tape.ScalarRun` for op, a,
+    b, const).
 
     `inner` holds the operands' positions within the run, -1 for what is outside of it, constant or not there.
     """
@@ -50,9 +51,9 @@ class RunShare:
 class Plan:
     """The tape's blocks and items, placed on ranks one block after another.
 
-    `order[b]` says where a block stands in program order; blocks made by lowering stand before the block they serve, though
-    their node ids come after all others.  `changed` holds the nodes whose value is no longer the tape's: links of a
-    chain of additions that became partial sums.
+    `order[b]` says where a block stands in program order; blocks made by lowering stand before the block they
+    serve, though their node ids come after all others.  `changed` holds the nodes whose value is no longer
+    the tape's: links of a chain of additions that became partial sums.
     """
 
     def __init__(self, tape: Tape, n_ranks: int) -> None:
@@ -124,7 +125,8 @@ class Plan:
 
 
 def signature(item: Statement, rank: int, layouts: list[Layout | None], out: object) -> tuple[object, ...] | None:
-    """What a statement's parts and reads depend on, `out` standing for its results; None where that is more than integers.
+    """What a statement's parts and reads depend on, `out` standing for its results; None where that is more
+    than integers.
 
     Programs repeat themselves: the same statement over arrays cut in the same way comes once a time step.
     """

@@ -1,6 +1,7 @@
 """The one measure by which partitions are compared: what a pass over the tape should take.
 
-    seconds = sum over supersteps s of  max_r work(s, r)  +  latency * max_r messages(s, r)  +  max_r bytes(s, r) / bandwidth
+    seconds = sum over supersteps s of  max_r work(s, r)  +  latency * max_r messages(s, r)  +  max_r bytes(s,
+    r) / bandwidth
 
 Everything but the seconds is counted, not modelled.
 """
@@ -15,8 +16,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Machine:
-    """What one evaluation and one solve take on a rank, in seconds: measured on one core of a current server, messages in
-    shared memory.  Only the ratios matter for the choice."""
+    """What one evaluation and one solve take on a rank, in seconds: measured on one core of a current server,
+    messages in shared memory.  Only the ratios matter for the choice."""
 
     line: float = 2.2e-9  # a flattened line of array code
     run_line: float = 1.0e-8  # a line of a scalar run
@@ -54,7 +55,8 @@ class Traffic:
     values: np.ndarray
 
 
-def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Traffic, machine: Machine = MACHINE) -> Quality:
+def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Traffic,
+            machine: Machine = MACHINE) -> Quality:
     """Quality from lines (ranks,), work in seconds (supersteps, ranks), own nodes (ranks,) and the traffic."""
     n_steps, n_ranks = work.shape
     shape = (n_steps, n_ranks)
@@ -71,7 +73,7 @@ def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Tra
         seconds += 0.5 * float((machine.message * count + machine.byte * bytes_).max(axis=1, initial=0.0).sum())
     ghosts = np.bincount(target, weights=volume, minlength=n_ranks)
     return Quality(
-        max_work=int(lines.max(initial=0)), balance=float(lines.max(initial=0) / max(lines.mean(), 1e-300)) if lines.any() else 1.0,
+        max_work=int(lines.max(initial=0)), balance=float(lines.max() / lines.mean()) if lines.any() else 1.0,
         halo=int(volume.sum()), messages=len(messages), k_star=n_steps,
         memory=int((8 * (nodes + ghosts) + 16 * lines).max(initial=0)), seconds=seconds)
 

@@ -2,10 +2,10 @@
 
     s(unit) >= max over the units it reads of  s(operand unit) + [another rank owns it],      k* = 1 + max s
 
-A unit is a rank's part of a block, or a single node of a scalar run.  "Soonest" takes the least such s.  That can run ranks one
-after another: the owner of a shared parameter computes its samples in the superstep before the others get the parameter.
-"Together" therefore gives all parts of a block one superstep, and lets a single node that is sent to other ranks count as
-sent to its own rank too.  Both are valid; the measure decides.
+A unit is a rank's part of a block, or a single node of a scalar run.  "Soonest" takes the least such s.  That
+can run ranks one after another: the owner of a shared parameter computes its samples in the superstep before
+the others get the parameter. "Together" therefore gives all parts of a block one superstep, and lets a single
+node that is sent to other ranks count as sent to its own rank too.  Both are valid; the measure decides.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Look(NamedTuple):
 
 
 class Schedule:
-    """Supersteps of all units (left in `plan.where`, which starts from zeros), and by `finish` their number and quality."""
+    """Supersteps of all units (left in `plan.where`, which starts from zeros), and by `finish` their number
+    and quality.
+    """
 
     def __init__(self, plan: Plan, rule: str) -> None:
         self.together = rule == "together"
@@ -249,7 +251,8 @@ class Schedule:
 def _volume(reads: list[Interval], layout: Layout) -> np.ndarray:
     """Values from every rank to every rank, (source, target): the reads of a block united.
 
-    Reads that touch a rank's own rows (or follow one on another) become one interval; far ones are counted one by one.
+    Reads that touch a rank's own rows (or follow one on another) become one interval; far ones are counted
+    one by one.
     """
     cuts = layout.cuts
     empty = cuts[:-1] == cuts[1:]

@@ -1,7 +1,7 @@
 """Scalar lines placed in one pass, each where its operands are (linear deterministic greedy).
 
-A link s_k = s_(k-1) +- t_k of a chain of additions goes with its term t_k, whatever the earlier links did: where the terms lie on
-several ranks the chain becomes one partial sum a rank.
+A link s_k = s_(k-1) +- t_k of a chain of additions goes with its term t_k, whatever the earlier links did:
+where the terms lie on several ranks the chain becomes one partial sum a rank.
 """
 
 from __future__ import annotations

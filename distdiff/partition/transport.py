@@ -1,4 +1,6 @@
-"""Python objects between ranks, of any size: arrays out of band (pickle protocol 5), in pieces below MPI's 2^31 limit."""
+"""Python objects between ranks, of any size: arrays out of band (pickle protocol 5), in pieces below MPI's
+2^31 limit.
+"""
 
 from __future__ import annotations
 
