@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import functions
 import tape_oracle
 from hypothesis import given
 from hypothesis import strategies as st
 from tapes import SIN, Writer, adjoint, run_ranks, tangent, tapes
 
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
-from distdiff.partition import Partition, check, choose, distribute, localize_all, partition, transport
+from distdiff.partition import Partition, check, choose, distribute, localize_all, partition, schedule, transport
 from distdiff.tape import Tape
+from distdiff.tracing import trace
 
 RANKS = (1, 2, 3, 5, 8)
 
@@ -21,15 +23,15 @@ def reproduces(tape: Tape, n_ranks: int, **settings) -> list:
     return follows(tape, partition(tape, n_ranks, **settings))
 
 
-def follows(tape: Tape, plan: Partition) -> list:
-    """The virtual ranks of a partition compute what the oracle computes."""
+def follows(tape: Tape, plan: Partition, x: np.ndarray | None = None) -> list:
+    """The virtual ranks of a partition compute what the oracle computes, at x or a random point."""
     n_ranks = plan.n_ranks
     locals_ = localize_all(tape, plan)
     assert len(locals_) == n_ranks and all(len(local.steps) == len(locals_[0].steps) for local in locals_)
     for local in locals_:
         check(local)
     rng = np.random.default_rng(tape.n_nodes)
-    x = rng.uniform(-1.0, 1.0, tape.n_inputs)
+    x = rng.uniform(-1.0, 1.0, tape.n_inputs) if x is None else x
     truth = tape_oracle.evaluate(tape, x)
     y, matrix = run_ranks(locals_, x)
     scale = 1.0 + np.abs(truth[np.isfinite(truth)]).max(initial=0.0)
@@ -80,6 +82,21 @@ def test_parts_of_a_block_together(tape, n_ranks):
 def test_ranks_left_out(tape, n_ranks):
     locals_ = follows(tape, choose._make(tape, n_ranks, "axes", n_ranks // 2, 1, {}))
     assert not any(local.n_own for local in locals_[n_ranks // 2:])
+
+
+@pytest.mark.parametrize("case", functions.CASES, ids=str)
+@pytest.mark.parametrize("n_ranks", [2, 5])
+def test_traced_functions(case, n_ranks):
+    tape = trace(case.f, (case.x,)).tape
+    for rule in schedule.RULES:
+        plan = choose._make(tape, n_ranks, "axes", n_ranks, 1, {}, rules=(rule,))
+        if tape.n_nodes > 2000:  # the oracle is dense
+            for local in localize_all(tape, plan):
+                check(local)
+            continue
+        locals_ = follows(tape, plan, np.ravel(case.x))
+        assert plan.quality.max_work == max(local.lines for local in locals_)
+        assert plan.quality.messages == sum(local.messages for local in locals_)
 
 
 # -- known shapes ------------------------------------------------------------
