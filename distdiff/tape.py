@@ -22,6 +22,7 @@ Two ops are more than elementwise (`Op.kind`): "select" (maximum/minimum over th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -189,6 +190,7 @@ class Tape:
         return ref.ids if isinstance(ref, Indexed) else ref.ids(self.blocks[ref.block].first, shape)
 
 
+@lru_cache(maxsize=4096)
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides, in elements, of a C-ordered array."""
     strides, step = [], 1

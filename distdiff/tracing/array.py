@@ -119,48 +119,66 @@ class TracedArray:
         node = st.node((self.nd.__array_interface__["data"][0] - st.address) // 8)
         return scalar_of(st.rec, node, self.nd.item(), st.boolean)
 
+    def _place(self, index: Any) -> int:
+        """Place in the buffer of the element at an index of plain integers; -1 for any other index."""
+        nd = self.nd
+        if type(index) is int:
+            if nd.ndim != 1:
+                return -1
+            step = (index + nd.shape[0] if index < 0 else index) * nd.strides[0]
+        elif type(index) is tuple and len(index) == nd.ndim:
+            step = 0
+            for i, n, stride in zip(index, nd.shape, nd.strides):
+                if type(i) is not int:
+                    return -1
+                step += (i + n if i < 0 else i) * stride
+        else:
+            return -1
+        if nd is self.st.buffer:
+            return step // 8
+        return (nd.__array_interface__["data"][0] - self.st.address + step) // 8
+
     def __getitem__(self, index: Any) -> Any:
-        view, st = self.nd, self.st
-        if type(index) is int and view.ndim == 1:
-            value = view.item(index)
+        nd, st = self.nd, self.st
+        place = self._place(index)
+        if place >= 0:
+            value = nd.item(index)  # raises where the index is out of bounds
             if st.rec.sparing:
                 st.need()
-            n = view.shape[0]
-            offset = (view.__array_interface__["data"][0] - st.address + (index + n if index < 0 else index) * view.strides[0]) // 8
             if st.block >= 0:
-                node = st.rec.firsts[st.block] + offset
+                node = st.rec.firsts[st.block] + place
             elif st.ids is not None:
-                node = int(st.ids[offset])
+                node = int(st.ids[place])
             else:
-                node = st.node(offset)
-            if node >= 0 and not st.boolean:
-                return st.rec.scalar(node, value)
+                node = st.node(place)
             return scalar_of(st.rec, node, value, st.boolean)
         if not _advanced(index):
-            part = view[index]
+            part = nd[index]
             if type(part) is np.ndarray:
                 return TracedArray(st, part)
-            part = view[index + (...,) if type(index) is tuple else (index, ...)]
+            part = nd[index + (...,) if type(index) is tuple else (index, ...)]
             return TracedArray(st, part).scalar()
-        index = plain_index(st.rec, index)
-        return gather(self, index)
+        return gather(self, plain_index(st.rec, index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         st = self.st
         rec = st.rec
-        if isinstance(value, TracedScalar) and st.ids is not None and type(index) is int and self.nd.ndim == 1:
-            own(rec, value)
-            st.protect()
-            view = self.nd
-            view[index] = value.v
-            st._own_ids()
-            offset = (view.__array_interface__["data"][0] - st.address) // 8
-            st.ids[offset + (index + view.shape[0] if index < 0 else index) * view.strides[0] // 8] = value.i
-            return
+        if st.ids is not None and not st.boolean:
+            scalar = isinstance(value, TracedScalar)
+            if scalar or type(value) is float:
+                place = self._place(index)
+                if place >= 0:
+                    if scalar:
+                        own(rec, value)
+                    st.protect()
+                    st._own_ids()
+                    self.nd[index] = value.v if scalar else value
+                    st.ids[place] = value.i if scalar else -1
+                    return
         if not _advanced(index):
             if type(index) is not tuple:
                 index = (index,)
-            part = self.nd[index if Ellipsis in [i for i in index if i is Ellipsis] else index + (...,)]
+            part = self.nd[index if any(i is Ellipsis for i in index) else (*index, ...)]
             assign(TracedArray(st, part), value)
             return
         mask = _single_mask(index)
@@ -168,8 +186,7 @@ class TracedArray:
             # u[u < 0] = 0 needs no decision: it is a choice element by element
             assign(self, elementwise(rec, WHERE, (mask, value, self)))
             return
-        index = plain_index(rec, index)
-        scatter(self, index, value)
+        scatter(self, plain_index(rec, index), value)
 
 
 def own(rec: Recorder, x: Any) -> None:
@@ -293,6 +310,31 @@ def compact(x: TracedArray) -> TracedArray:
     values = rec.empty(x.shape)
     values[...] = x.nd
     return fresh(rec, values, rec.emit(BY_NAME["copy"], x.shape, (x.st.lower(x.nd, x.shape),), values, read=True), x.st.boolean)
+
+
+def binary(op: Op, a: TracedArray, b: TracedArray | float) -> Any:
+    """op of an array with another of its shape or a float, both carried by one block and in C order: the usual case, with no more
+    work than that takes.  NotImplemented: the general way is wanted."""
+    st, nd = a.st, a.nd
+    rec, shape = st.rec, nd.shape
+    if st.block < 0 or st.boolean or not rec.open or not shape or not (len(shape) == 1 or nd.flags.c_contiguous):
+        return NotImplemented
+    if type(b) is TracedArray:
+        other, value = b.st, b.nd
+        if other.block < 0 or other.boolean or other.rec is not rec or value.shape != shape or not (
+                len(shape) == 1 or value.flags.c_contiguous):
+            return NotImplemented
+        lowered = (st.lower(nd, shape), other.lower(value, shape))
+    else:
+        value = b
+        lowered = (st.lower(nd, shape), Const(b))
+    out = rec.empty(shape)
+    if not out.size:
+        return NotImplemented
+    op.value(nd, value, out=out)
+    read = rec.sparing and not op.linear and read_values(op, (a, b))
+    boolean = op in BOOLEAN_OPS
+    return TracedArray(Storage.of_block(rec, out, rec.emit(op, shape, lowered, out, read=read), boolean), out)
 
 
 def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:

@@ -125,6 +125,10 @@ def cut(pieces: Sequence[Piece], shape: Index, axis: int, index: range) -> tuple
     view_shape = shape[:axis] + (len(index),) + shape[axis + 1 :]
     if 0 in view_shape:
         return [], view_shape
+    if len(pieces) == 1 and type(pieces[0].ref) is Affine:
+        block, offset, strides = pieces[0].ref
+        turned = strides[:axis] + (strides[axis] * index.step,) + strides[axis + 1 :]
+        return whole(view_shape, Affine(block, offset + index[0] * strides[axis], turned)), view_shape
     base = tuple(index[0] if k == axis else 0 for k in range(len(shape)))
     axes: list[Axis] = [(k, index.step if k == axis else 1) if n > 1 else None for k, n in enumerate(view_shape)]
     return select(pieces, base, axes, view_shape), view_shape
@@ -214,13 +218,20 @@ def refine(operands: Sequence[Operand | list[Piece]], shape: Index) -> Iterator[
     """The common refinement: boxes on which every operand is one piece.  A bare operand covers everything."""
     parts: list[tuple[Index, Index, list[Piece]]] = [((0,) * len(shape), shape, [])]
     for operand in operands:
-        pieces = operand if isinstance(operand, list) else whole(shape, operand)
+        if type(operand) is not list:
+            everywhere = Piece((0,) * len(shape), shape, operand)
+            for part in parts:
+                part[2].append(everywhere)
+            continue
         finer = []
         for lo, hi, found in parts:
-            for piece in pieces:
+            for piece in operand:
                 low, high = tuple(map(max, lo, piece.lo)), tuple(map(min, hi, piece.hi))
-                if all(a < b for a, b in zip(low, high)):
-                    finer.append((low, high, found + [piece]))
+                for a, b in zip(low, high):
+                    if a >= b:
+                        break
+                else:
+                    finer.append((low, high, [*found, piece]))
         parts = finer
     for lo, hi, found in parts:
         yield lo, hi, tuple(part_of(piece, lo, hi).ref for piece in found)

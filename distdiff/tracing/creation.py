@@ -42,6 +42,7 @@ class HoldingArray(np.ndarray):
     """An ndarray that can come to hold traced values (see the module's text)."""
 
     _held: Storage | None = None  # of the array that owns the memory; views find it through `base`
+    _all: TracedArray | None = None  # the whole of it
 
     def _root(self) -> HoldingArray:
         root: Any = self
@@ -56,6 +57,9 @@ class HoldingArray(np.ndarray):
     __array_function__ = protocol.array_function
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if self._all is not None and type(index) is int:
+            self._all[index] = held(value)
+            return
         st = self._root()._held
         if st is None:
             rec = traced_within(value)
@@ -72,6 +76,8 @@ class HoldingArray(np.ndarray):
         held(self)[_index(index)] = held(value)
 
     def __getitem__(self, index: Any) -> Any:
+        if self._all is not None and type(index) is int:
+            return self._all[index]
         if self._root()._held is None:
             return np.ndarray.__getitem__(self, _index(index))
         return held(self)[_index(index)]
@@ -93,6 +99,8 @@ def held(x: Any) -> Any:
     """What a holding array holds: a traced array, or, as long as it is plain, a plain view; anything else as it is."""
     if type(x) is not HoldingArray:
         return x
+    if x._all is not None:
+        return x._all
     root = x._root()
     st = root._held
     if st is None:
@@ -126,6 +134,7 @@ def promote(x: Any, rec: Recorder) -> Any:
         if not memory.flags.c_contiguous:  # a root is dense: as one axis in the order of its memory
             memory = as_strided(memory, (memory.size,), (8,))
         root._held = _constant_storage(rec, memory.copy())
+        root._all = held(root)
         memory.fill(np.nan)
     return held(x)
 

@@ -214,16 +214,22 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
     x = traced_array(x)
     if axis is None and x.ndim != 1:
         return reshape(roll(reshape(x, -1), shift, 0), x.shape)
-    shifts, axes = np.broadcast_arrays(shift, 0 if axis is None else axis)
-    values = np.roll(x.nd, shift, 0 if axis is None else axis)
+    axis = 0 if axis is None else axis
+    values = np.roll(x.nd, shift, axis)
     pieces, shape = pieces_of(x), x.shape
-    for by, k in zip(shifts.reshape(-1).tolist(), axes.reshape(-1).tolist()):
+    if isinstance(shift, int) and isinstance(axis, int):
+        shifts = [(shift, axis)]
+    else:
+        shifts = [(int(by), int(k)) for by, k in np.broadcast(shift, axis)]
+    for by, k in shifts:
         k %= x.ndim
         n = shape[k]
         at = -by % n if n else 0
         if at:
+            single = len(pieces) == 1
             pieces, _ = join([cut(pieces, shape, k, range(at, n)), cut(pieces, shape, k, range(at))], k)
-            pieces = merge(pieces, k)
+            if not single:  # what was cut before may come together again
+                pieces = merge(pieces, k)
     return rearranged(x.rec, values, pieces, x.st.boolean)
 
 

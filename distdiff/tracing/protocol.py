@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ops import BY_NAME
 from . import composed, contract, decisions, movement, reductions, ufuncs
-from .array import TracedArray, as_plain, assign, constant, elementwise, is_boolean, is_traced
+from .array import TracedArray, as_plain, assign, binary, constant, elementwise, is_boolean, is_traced
 from .recorder import Recorder
 from .scalar import CUT, TracedScalar, attach
 
@@ -117,13 +117,18 @@ _BITS = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 
 def _forward(name: str) -> Callable[..., Any]:
     op = BY_NAME[name]
-    if name in ("power", "add", "multiply", "subtract"):  # booleans and exponents want care
+    if name == "power":  # the exponents 2, 1/2, -1 are functions of their own
         return lambda self, other: ufuncs.general(op, self, unwrap(other))
 
     def operator(self: TracedArray, other: Any) -> Any:
-        if type(other) is float or type(other) is TracedArray:
-            return elementwise(self.rec, op, (self, other))
-        return ufuncs.general(op, self, unwrap(other))
+        kind = type(other)
+        if kind is TracedArray or kind is float:
+            result = binary(op, self, other)
+        elif kind is int or kind is np.float64:
+            result = binary(op, self, float(other))
+        else:
+            result = NotImplemented
+        return ufuncs.general(op, self, unwrap(other)) if result is NotImplemented else result
 
     return operator
 
