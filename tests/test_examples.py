@@ -121,11 +121,12 @@ def test_gradient_against_complex_step(name, method):
 
 @EVERYWHERE
 @pytest.mark.parametrize("name", ["lotka_volterra", "burgers", "flow", "digits"])
-def test_update_is_a_new_linearization(name):
+@pytest.mark.parametrize("method", ["auto", "substitution"])
+def test_update_is_a_new_linearization(name, method):
     f, x = problem(name)
     moved = x + 0.05 * np.random.default_rng(7).standard_normal(x.shape)
     value, gradient = dd.value_and_grad(f)(moved)
-    with dd.linearize(f, x) as lin:
+    with dd.linearize(f, x, method=method) as lin:
         lin.vjp(1.0)
         assert lin.update(moved) == pytest.approx(value, rel=1e-13)
         np.testing.assert_allclose(lin.vjp(1.0), gradient, rtol=0, atol=1e-12 * np.abs(gradient).max())

@@ -118,7 +118,8 @@ class Demo:
         )
         self.tell(
             "PETSc",
-            f"I - L on {system.ranks} ranks: {system.rows:,} rows kept of {system.nodes:,}, {system.nnz:,} nonzeros, "
+            f"I - L over {system.ranks} rank{'s' * (system.ranks > 1)}: {system.rows:,} rows kept of "
+            f"{system.nodes:,}, {system.nnz:,} nonzeros, "
             f"set up in {set_up:.2f} s\nits substitution and the gradient above differ by {difference:.1e} of the "
             "largest entry",
         )
