@@ -6,7 +6,6 @@ into the node storage; scalar runs are one compiled loop; after each superstep t
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +52,7 @@ class Values:
         self.storage = object()
         self.complete = True  # False: some blocks were not computed, since nothing reads them (`tape.UNREAD`)
         self._lines: dict[int, Lines] = {}
+        self._index = BlockIndex(blocks)
         self._flat: np.ndarray | None = np.empty(n)  # empty, unlike zeros, gets huge pages from NumPy
         self._arrays = [self._flat[b.first : b.first + b.size] for b in blocks]
 
@@ -63,7 +63,8 @@ class Values:
         They are handed over: at the next point they are overwritten.
         """
         self = cls.__new__(cls)
-        self.blocks, self._flat, self.storage, self._lines = blocks, None, object(), {}
+        self.blocks, self._flat, self.storage = blocks, None, object()
+        self._lines, self._index = {}, BlockIndex(blocks)
         self.complete = all(a is not UNREAD for a in known)
         self._arrays = [np.empty(b.size) if a is None or a is UNREAD
                         else np.ascontiguousarray(a, dtype=np.float64).reshape(-1) for b, a in zip(blocks, known)]
@@ -111,7 +112,7 @@ class Values:
         if self._flat is not None:
             return self._flat[ids]
         out = np.empty(ids.shape)
-        for block, where, local in pieces(np.ravel(ids), self.blocks):
+        for block, where, local in self._index.pieces(np.ravel(ids)):
             out.reshape(-1)[where] = self._arrays[block][local]
         return out
 
@@ -130,39 +131,55 @@ class Values:
 
     def scatter(self, ids: np.ndarray, values: np.ndarray) -> None:
         """Set the values of explicit nodes."""
-        for block, where, local in pieces(ids, self.blocks):
+        for block, where, local in self._index.pieces(ids):
             self._arrays[block][local] = values[where]
 
 
-def pieces(ids: np.ndarray, blocks: list[Block]) -> list[tuple[int, slice | np.ndarray, slice | np.ndarray]]:
-    """Split a list of nodes by block: (block, places in `ids`, places in the block), slices where they are ranges."""
-    if not len(ids):
-        return []
-    full = [i for i, b in enumerate(blocks) if b.size]
-    firsts = [blocks[i].first for i in full]
-    found: list[tuple[int, slice | np.ndarray, slice | np.ndarray]] = []
-    run = as_slice(ids)
-    if isinstance(run, slice):
-        at = run.start
-        for j in range(bisect_right(firsts, at) - 1, len(full)):
-            stop = min(run.stop, firsts[j] + blocks[full[j]].size)
-            found.append((full[j], slice(at - run.start, stop - run.start), slice(at - firsts[j], stop - firsts[j])))
-            at = stop
-            if at == run.stop:
-                return found
-    owner = np.searchsorted(np.array(firsts), ids, side="right") - 1
-    cuts = np.flatnonzero(np.diff(owner)) + 1
-    if len(cuts) < 64:  # ranges one after another: leaves laid side by side
-        for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(ids)]):
-            block = full[owner[start]]
-            local = ids[start:stop] - blocks[block].first
-            found.append((block, slice(start, stop), as_slice(local)))
+class BlockIndex:
+    """Which block a node lies in."""
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
+        self.full = [i for i, b in enumerate(blocks) if b.size]  # blocks that have nodes
+        self.firsts = np.array([blocks[i].first for i in self.full], dtype=np.int64)
+
+    def number(self, ids: np.ndarray) -> np.ndarray:
+        """For every node the place of its block in `full`."""
+        return np.searchsorted(self.firsts, ids, side="right") - 1
+
+    def blocks_of(self, ids: np.ndarray) -> list[int]:
+        """The blocks that a list of nodes touches."""
+        if ids.size == 1:
+            return [self.full[int(self.number(ids.item()))]]
+        return [self.full[j] for j in np.unique(self.number(ids))] if ids.size else []
+
+    def pieces(self, ids: np.ndarray) -> list[tuple[int, slice | np.ndarray, slice | np.ndarray]]:
+        """Nodes split by block: (block, places in `ids`, places in the block), slices where they are ranges."""
+        if not len(ids):
+            return []
+        found: list[tuple[int, slice | np.ndarray, slice | np.ndarray]] = []
+        run = as_slice(ids)
+        if isinstance(run, slice):
+            at = run.start
+            for j in range(int(self.number(at)), len(self.full)):
+                first = self.blocks[self.full[j]].first
+                stop = min(run.stop, first + self.blocks[self.full[j]].size)
+                found.append((self.full[j], slice(at - run.start, stop - run.start), slice(at - first, stop - first)))
+                at = stop
+                if at == run.stop:
+                    return found
+        owner = self.number(ids)
+        cuts = np.flatnonzero(np.diff(owner)) + 1
+        if len(cuts) < 64:  # ranges one after another: leaves laid side by side
+            for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(ids)]):
+                block = self.full[owner[start]]
+                found.append((block, slice(start, stop), as_slice(ids[start:stop] - self.blocks[block].first)))
+            return found
+        for k in np.unique(owner):
+            where = np.flatnonzero(owner == k)
+            block = self.full[k]
+            found.append((block, as_slice(where), as_slice(ids[where] - self.blocks[block].first)))
         return found
-    for k in np.unique(owner):
-        where = np.flatnonzero(owner == k)
-        block = full[k]
-        found.append((block, as_slice(where), as_slice(ids[where] - blocks[block].first)))
-    return found
 
 
 def as_slice(places: np.ndarray) -> slice | np.ndarray:

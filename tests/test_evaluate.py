@@ -12,7 +12,7 @@ from tape_oracle import check_guards, dense_L
 from tape_oracle import evaluate as oracle
 
 from distdiff.errors import InputError
-from distdiff.evaluate import Values, evaluate, pieces
+from distdiff.evaluate import BlockIndex, Values, evaluate
 from distdiff.kernels import scalar
 from distdiff.ops import ADD, BY_NAME, COPY, CUMSUM, MAX, MULTIPLY
 from distdiff.partials import Partials, expand, expand_values
@@ -248,6 +248,7 @@ def test_pieces_cover_a_list_of_nodes(sizes, ids):
         first += n
     ids = np.array([i % first for i in ids] if first else [], dtype=np.int64)
     found = np.full(len(ids), -1)
-    for block, where, local in pieces(ids, blocks):
+    for block, where, local in BlockIndex(blocks).pieces(ids):
         found[where] = blocks[block].first + np.arange(blocks[block].size)[local]
     np.testing.assert_array_equal(found, ids)
+    assert BlockIndex(blocks).blocks_of(ids) == sorted({block for block, _, _ in BlockIndex(blocks).pieces(ids)})

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluate import pieces
+from ..evaluate import BlockIndex
 from ..kernels import scalar
 from ..partials import coefficient
 from ..partition.local import Exchange, LocalTape
@@ -74,8 +74,8 @@ class _Planner:
         self.states: list[State | None] = [None] * len(local.blocks)
         self.free: dict[int, list[int]] = {}
         self.rows = self.moved = 0
-        self.full = [i for i, n in enumerate(self.sizes) if n]
-        self.firsts = np.array([local.blocks[i].first for i in self.full], dtype=np.int64)
+        self.index = BlockIndex(local.blocks)
+        self.blocks_of = self.index.blocks_of
         lines = sum(len(item.op) for item in local.items if type(item) is ScalarRun)
         self.fixed = 2 * lines > local.n_nodes
         if self.fixed:  # scalar code: every node keeps its number, so that ids need no translation
@@ -246,16 +246,10 @@ class _Planner:
         """Node ids as rows of the workspace; their blocks must be owned."""
         if self.fixed:
             return ids
-        shift = np.array([0 if self.states[b] is None else self.states[b].at - self.blocks[b].first
-                          for b in self.full], dtype=np.int64)
-        return ids + shift[np.searchsorted(self.firsts, ids, side="right") - 1]
-
-    def blocks_of(self, ids: np.ndarray) -> list[int]:
-        """Blocks that a list of nodes touches."""
-        if not ids.size:
-            return []
-        owner = np.searchsorted(self.firsts, np.ravel(ids), side="right") - 1
-        return [self.full[j] for j in np.unique(owner)]
+        numbers, which = np.unique(self.index.number(ids), return_inverse=True)
+        owners = [self.index.full[j] for j in numbers]
+        shift = np.array([self.states[b].at - self.blocks[b].first for b in owners], dtype=np.int64)
+        return ids + shift[which.reshape(ids.shape)] if ids.size else ids
 
     def claim(self, blocks: list[int]) -> None:
         for b in blocks:
@@ -276,14 +270,15 @@ class _Planner:
             out, shape = item.out, item.shape
             if 0 in shape:
                 continue
-            active = [(k, what) for k, what in enumerate(coefficient(item, k) for k in range(len(item.operands)))
-                      if what is not None and (not self.forward or self._carries(item.operands[k]))]
-            if active and item.op.kind == "scan":
-                scans.append(item)
-                if not self.forward:
-                    self.scan(item)
-            for k, what in active:
-                ref = item.operands[k]
+            scans_too = item.op.kind == "scan"
+            for k, ref in enumerate(item.operands):
+                what = coefficient(item, k)
+                if what is None or (self.forward and not self._carries(ref)):
+                    continue
+                if scans_too:
+                    scans.append(item)
+                    if not self.forward:
+                        self.scan(item)
                 if type(ref) is Indexed:
                     self.indexed(i, k, what, ref, out, shape)
                 elif self.forward:
@@ -453,7 +448,7 @@ class _Planner:
 
     def seed(self, ids: np.ndarray) -> None:
         """The right-hand side enters at these nodes (a node may come up twice: an array returned twice)."""
-        for b, where, places in pieces(ids, self.blocks):
+        for b, where, places in self.index.pieces(ids):
             offset = self.own(b).at
             write = isinstance(places, slice) and self.touch(b, (places.start, places.stop))
             if not write:
@@ -463,7 +458,7 @@ class _Planner:
     def results(self, ids: np.ndarray) -> list[Result]:
         """The solution is read off at these nodes."""
         results = []
-        for b, where, places in pieces(ids, self.blocks):
+        for b, where, places in self.index.pieces(ids):
             state = self.fill(b)
             results.append(Result(where, None, 0.0) if state is None else
                            Result(where, _shifted(places, state.at), state.scale))
