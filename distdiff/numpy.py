@@ -2,8 +2,9 @@
 
     import distdiff.numpy as np          or          from distdiff.numpy import zeros, array
 
-is NumPy itself, but for the functions that make arrays: while a function is traced they answer with arrays that can hold
-traced values.  `import numpy as np` needs none of this: there np.zeros is looked up at the call, and is substituted.
+is NumPy itself, but for the functions that make arrays: while a function is traced they answer with arrays
+that can hold traced values.  `import numpy as np` needs none of this: there np.zeros is looked up at the
+call, and is substituted.
 """
 
 from __future__ import annotations

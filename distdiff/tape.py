@@ -3,8 +3,8 @@
 A *node* is one flattened scalar line y_i = F_i(y_0, ..., y_{i-1}).  Nodes that come from one array operation
 form a *block*: consecutive ids, laid out in C order over the block's shape.  A `Statement` says how (a box of)
 a block is computed; it stands for as many lines as its iteration shape has elements, and where its operands
-are *affine* it holds a few integers however many lines that is.  A `ScalarRun` is a run of scalar lines (a Python loop over
-floats), held as flat arrays.
+are *affine* it holds a few integers however many lines that is.  A `ScalarRun` is a run of scalar lines (a Python
+loop over floats), held as flat arrays.
 
 The same classes describe the whole tape on rank 0 and, in local numbers, the share of one rank
 (`partition.local.LocalTape`): what evaluates, sweeps or expands one serves the other.
@@ -119,7 +119,7 @@ class ScalarRun:
 
 Item = Statement | ScalarRun
 
-UNREAD = np.empty(0)  # among the values of blocks: those of a block that no partial, guard or output reads were not kept
+UNREAD = np.empty(0)  # stands for the values of a block that no partial, guard or output reads: they were not kept
 
 
 class Guard(NamedTuple):
@@ -200,5 +200,5 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-__all__ = ["ADD", "COPY", "OPS", "UNREAD", "Affine", "Block", "Const", "Guard", "Indexed", "Item", "Leaf", "Op", "Operand",
-           "ScalarRun", "Site", "Statement", "Tape", "c_strides"]
+__all__ = ["ADD", "COPY", "OPS", "UNREAD", "Affine", "Block", "Const", "Guard", "Indexed", "Item", "Leaf", "Op",
+           "Operand", "ScalarRun", "Site", "Statement", "Tape", "c_strides"]

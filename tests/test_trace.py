@@ -1,23 +1,17 @@
 """Tracing: what the function computes, and what the tape says it computed.
 
-Every program below runs once in plain NumPy and once traced; the independent interpreter of `tape_oracle` evaluates the tape, and its
-Jacobian is held against central differences of the plain function.
+Every program below runs once in plain NumPy and once traced; the independent interpreter of `tape_oracle`
+evaluates the tape, and its Jacobian is held against central differences of the plain function.
 """
 
 from __future__ import annotations
-
-import collections
 
 import numpy as np
 import pytest
 import tape_oracle as oracle
 
-from distdiff.errors import InputError, UnsupportedOperationError
-from distdiff.ops import COPY
-from distdiff.tape import UNREAD, Affine, Const, Indexed, ScalarRun, Statement
-from distdiff.tracing import locate, trace
-
-Pair = collections.namedtuple("Pair", "a b")
+from distdiff.tape import UNREAD, Const, ScalarRun
+from distdiff.tracing import trace
 
 
 def flat(tree) -> np.ndarray:
@@ -66,7 +60,8 @@ def check(f, *args, derivative=True, rtol=1e-13):
 
 
 def check_unread(f, args, y):
-    """With keep_values="read", what was not kept is read by no partial, guard, scalar run or output; the rest is kept as it was."""
+    """With keep_values="read", what was not kept is read by no partial, guard, scalar run or output; the rest
+    is kept as it was."""
     t = trace(f, tuple(args), argnums=tuple(range(len(args))), keep_values="read")
     known = y.copy()
     for block, values in zip(t.tape.blocks, t.values):
@@ -113,62 +108,180 @@ def program(*args):
     def add(f):
         PROGRAMS[f.__name__] = (f, args)
         return f
+
     return add
 
 
 for name, function in {
     "square": lambda u: u * u,
-    "arithmetic": lambda u: (u + 2.0) * u / (3.0 - u) - 1.0 / u + 2 ** u - u ** 3 + u ** 2 + u**0.5 + u**-1 + u**u + u**0 + u**1,
+    "arithmetic": lambda u: (
+        (u + 2.0) * u / (3.0 - u) - 1.0 / u + 2**u - u**3 + u**2 + u**0.5 + u**-1 + u**u + u**0 + u**1
+    ),
     "unary": lambda u: -u + (+u) + abs(u - 1.0),
     "modulo": lambda u: u % 0.7 + u // 0.7 + 2.0 % u,
     "with constants": lambda u: C7 * u + u / C7 - C7 + (C7 - u) + np.float64(2.0) * u + np.int64(3) * u + u * 2,
     "constant first": lambda u: np.add(C7, u) + C7 * (C7 + u),
     "slices": lambda u: u[1:] * u[:-1] + u[::-1][1:] - u[6:0:-1],
     "strides": lambda u: u[::2] * u[1:5:1],
-    "scalars": lambda u: u[0] * u[3] + u[-1] / 2 - 3.0 / u[2] + 2 * u[1] - u[1] ** 2 + u[2] ** 1.5 + 2.0 ** u[1] + (-u[3]) + abs(u[2] - 1),
-    "scalar ufuncs": lambda u: np.sin(u[0]) * np.exp(u[1]) + np.arctan2(u[2], u[3]) + np.maximum(u[0], u[1]) + np.sqrt(u[2]),
-    "scalar methods": lambda u: u[0].sum() + u[1].mean() + u[2].copy() + u[3].reshape(1)[0] + u[0].item() + u[1].clip(0.0, 1.0),
+    "scalars": lambda u: (
+        u[0] * u[3]
+        + u[-1] / 2
+        - 3.0 / u[2]
+        + 2 * u[1]
+        - u[1] ** 2
+        + u[2] ** 1.5
+        + 2.0 ** u[1]
+        + (-u[3])
+        + abs(u[2] - 1)
+    ),
+    "scalar ufuncs": lambda u: (
+        np.sin(u[0]) * np.exp(u[1]) + np.arctan2(u[2], u[3]) + np.maximum(u[0], u[1]) + np.sqrt(u[2])
+    ),
+    "scalar methods": lambda u: (
+        u[0].sum() + u[1].mean() + u[2].copy() + u[3].reshape(1)[0] + u[0].item() + u[1].clip(0.0, 1.0)
+    ),
     "scalar with array": lambda u: u[0] * u + u / u[1] - (u - u[2]) * C7[:7] + C7 * u[3] + u[3] * C7,
     "sum": lambda u: u.sum() + np.sum(u * u) + np.add.reduce(u) + sum(u) + np.sum([u[0], u[1]]),
-    "mean var std": lambda u: [u.mean(), np.var(u), u.std(ddof=1), np.mean(u * u), np.average(u, weights=C7), np.average(u)],
+    "mean var std": lambda u: [
+        u.mean(),
+        np.var(u),
+        u.std(ddof=1),
+        np.mean(u * u),
+        np.average(u, weights=C7),
+        np.average(u),
+    ],
     "prod": lambda u: [u.prod(), np.prod(u[:4]), np.multiply.reduce(u[1:3])],
-    "max min": lambda u: [u.max(), np.min(u), np.amax(u * u), np.ptp(u), np.maximum.reduce(u), max(u[0], u[1]), min(u)],
+    "max min": lambda u: [
+        u.max(),
+        np.min(u),
+        np.amax(u * u),
+        np.ptp(u),
+        np.maximum.reduce(u),
+        max(u[0], u[1]),
+        min(u),
+    ],
     "cumsum": lambda u: np.cumsum(u) * u + np.add.accumulate(u) + u.cumsum(axis=0),
-    "roll": lambda u: np.roll(u, 1) * u - np.roll(u, -2) + np.roll(u, 0) + np.roll(np.roll(u, 3), -3) + np.roll(u, 15),
+    "roll": lambda u: (
+        np.roll(u, 1) * u - np.roll(u, -2) + np.roll(u, 0) + np.roll(np.roll(u, 3), -3) + np.roll(u, 15)
+    ),
     "concatenate": lambda u: np.concatenate([u[:2], u[4:], [1.0, 2.0], u[1:3] * 2, C7[:2]]) * 2.0,
-    "stacks": lambda u: [np.stack([u, u * u]), np.stack([u, C7], axis=1), np.vstack([u, u]), np.hstack([u, u[0], 1.0]),
-                         np.column_stack([u, u * 2]), np.dstack([u, u]), np.append(u, 1.0), np.r_["0,2", [1.0]].sum() + u],
-    "pad": lambda u: [np.pad(u, 2), np.pad(u, (1, 3), mode="edge"), np.pad(u, 2, mode="wrap"), np.pad(u, 3, mode="reflect"),
-                      np.pad(u, 2, mode="symmetric"), np.pad(u, (0, 2), constant_values=1.5), np.pad(u[:2], 5, mode="reflect") * 2],
-    "where": lambda u: np.where(u > 1.0, u * u, 2.0) + np.where(u < C7, u, C7) + np.where(C7 > 1, u, 0) + np.where([True] * 7, u, 1.0),
-    "masks": lambda u: (u > 1.0) * u + ((u > 0.5) & (u < 1.5)) * 2.0 + (~(u > 1)).sum() + (u >= 1).any() + np.all(u > 0) * 1.0 + (
-        (u > 1) | (u < 0.5)).mean() + ((u > 1) ^ (u > 0.5)) * u + (u == u) * 1.0 + (u != 1.0) * u,
+    "stacks": lambda u: [
+        np.stack([u, u * u]),
+        np.stack([u, C7], axis=1),
+        np.vstack([u, u]),
+        np.hstack([u, u[0], 1.0]),
+        np.column_stack([u, u * 2]),
+        np.dstack([u, u]),
+        np.append(u, 1.0),
+        np.r_["0,2", [1.0]].sum() + u,
+    ],
+    "pad": lambda u: [
+        np.pad(u, 2),
+        np.pad(u, (1, 3), mode="edge"),
+        np.pad(u, 2, mode="wrap"),
+        np.pad(u, 3, mode="reflect"),
+        np.pad(u, 2, mode="symmetric"),
+        np.pad(u, (0, 2), constant_values=1.5),
+        np.pad(u[:2], 5, mode="reflect") * 2,
+    ],
+    "where": lambda u: (
+        np.where(u > 1.0, u * u, 2.0)
+        + np.where(u < C7, u, C7)
+        + np.where(C7 > 1, u, 0)
+        + np.where([True] * 7, u, 1.0)
+    ),
+    "masks": lambda u: (
+        (u > 1.0) * u
+        + ((u > 0.5) & (u < 1.5)) * 2.0
+        + (~(u > 1)).sum()
+        + (u >= 1).any()
+        + np.all(u > 0) * 1.0
+        + ((u > 1) | (u < 0.5)).mean()
+        + ((u > 1) ^ (u > 0.5)) * u
+        + (u == u) * 1.0
+        + (u != 1.0) * u
+    ),
     "mask index": lambda u: u[u > 1.0].sum() + u[C7 > 0.5].prod() + u[(u > 0.5) & (u < 1.2)][0],
-    "clip": lambda u: np.clip(u, 0.7, 1.2) + u.clip(None, 1.0) + np.clip(u, C7 * 0.5, None) + np.maximum(u, 1.0) * np.minimum(u, C7),
-    "fancy": lambda u: u[[0, 3, 3, 1]] * u[np.array([1, 2, 5, 6])] + np.take(u, [1, 1, 2, 0]) + u[np.array([0, 1, 2, 3])],
-    "fancy 2": lambda u: np.take(u, 3) + np.take_along_axis(u, np.argsort(C7), 0) * u + np.repeat(u, 2)[3:10] + np.tile(u, 2)[4:11],
-    "diff gradient": lambda u: [np.diff(u), np.diff(u, 2), np.diff(u, prepend=0.0), np.gradient(u), np.gradient(u, 0.5), np.gradient(
-        u, np.cumsum(C7)), np.gradient(u, 0.3, edge_order=2)],
-    "trapz": lambda u: getattr(np, "trapezoid", getattr(np, "trapz", None))(u, dx=0.1) + getattr(
-        np, "trapezoid", getattr(np, "trapz", None))(u, np.cumsum(C7)),
-    "interp": lambda u: np.interp(u, [0.5, 1.0, 1.5], [1.0, 3.0, -1.0]) + np.interp([0.2, 2.5], np.cumsum(u), u * u).sum(),
-    "norms": lambda u: [np.linalg.norm(u), np.linalg.norm(u, 1), np.linalg.norm(u, np.inf), np.linalg.norm(u, 3), np.linalg.norm(u - 1)],
-    "dot": lambda u: [u.dot(u), np.dot(u, C7), C7 @ u, u @ (2.0 * u), np.inner(u, u), np.vdot(u, C7), np.outer(u[:2], u[3:])],
-    "convolve": lambda u: [np.convolve(u, [1.0, 2.0, 0.5]), np.convolve(u[:3], u, "same"), np.convolve(C7, u[:2], "valid"),
-                           np.correlate(u, [1.0, 2.0])],
+    "clip": lambda u: (
+        np.clip(u, 0.7, 1.2) + u.clip(None, 1.0) + np.clip(u, C7 * 0.5, None) + np.maximum(u, 1.0) * np.minimum(u, C7)
+    ),
+    "fancy": lambda u: (
+        u[[0, 3, 3, 1]] * u[np.array([1, 2, 5, 6])] + np.take(u, [1, 1, 2, 0]) + u[np.array([0, 1, 2, 3])]
+    ),
+    "fancy 2": lambda u: (
+        np.take(u, 3) + np.take_along_axis(u, np.argsort(C7), 0) * u + np.repeat(u, 2)[3:10] + np.tile(u, 2)[4:11]
+    ),
+    "diff gradient": lambda u: [
+        np.diff(u),
+        np.diff(u, 2),
+        np.diff(u, prepend=0.0),
+        np.gradient(u),
+        np.gradient(u, 0.5),
+        np.gradient(u, np.cumsum(C7)),
+        np.gradient(u, 0.3, edge_order=2),
+    ],
+    "trapz": lambda u: (
+        getattr(np, "trapezoid", getattr(np, "trapz", None))(u, dx=0.1)
+        + getattr(np, "trapezoid", getattr(np, "trapz", None))(u, np.cumsum(C7))
+    ),
+    "interp": lambda u: (
+        np.interp(u, [0.5, 1.0, 1.5], [1.0, 3.0, -1.0]) + np.interp([0.2, 2.5], np.cumsum(u), u * u).sum()
+    ),
+    "norms": lambda u: [
+        np.linalg.norm(u),
+        np.linalg.norm(u, 1),
+        np.linalg.norm(u, np.inf),
+        np.linalg.norm(u, 3),
+        np.linalg.norm(u - 1),
+    ],
+    "dot": lambda u: [
+        u.dot(u),
+        np.dot(u, C7),
+        C7 @ u,
+        u @ (2.0 * u),
+        np.inner(u, u),
+        np.vdot(u, C7),
+        np.outer(u[:2], u[3:]),
+    ],
+    "convolve": lambda u: [
+        np.convolve(u, [1.0, 2.0, 0.5]),
+        np.convolve(u[:3], u, "same"),
+        np.convolve(C7, u[:2], "valid"),
+        np.correlate(u, [1.0, 2.0]),
+    ],
     "polyval": lambda u: np.polyval([1.0, 2.0, 3.0], u) + np.polyval(u[:3], 1.5),
     "sort": lambda u: np.sort(u) * np.arange(7) + np.median(u) + np.sort(u)[::-1] + u[np.argsort(u)] * 2,
     "arg": lambda u: u[np.argmax(u)] + u[u.argmin()] * 2 + u[np.searchsorted(np.cumsum(u), 3.0)],
     "ints": lambda u: u[int(u[0])] + u[(3 * u[:2]).astype(int)].sum() + int(2 * u[1]) * u[2] + round(u[3]) * u[0],
-    "copies": lambda u: np.copy(u) + u.copy() + np.array(u) + np.asarray(u) + u.astype(float) + np.ascontiguousarray(u[::-1]),
+    "copies": lambda u: (
+        np.copy(u) + u.copy() + np.array(u) + np.asarray(u) + u.astype(float) + np.ascontiguousarray(u[::-1])
+    ),
     "split": lambda u: [p * 2 for p in np.split(u[:6], 3)] + [p.sum() for p in np.array_split(u, 3)],
     "round": lambda u: np.round(u, 1) + np.floor(u) + np.rint(u) + u - np.trunc(u),
-    "misc": lambda u: [np.sinc(u), np.nan_to_num(u), np.deg2rad(u), np.heaviside(u - 1.0, 0.5), np.fmod(u, 0.4), np.hypot(u, C7),
-                       np.fmax(u, 1.0), np.positive(u), np.conjugate(u), np.select([u > 1.2, u > 0.8], [u, u * u], 3.0),
-                       np.full(3, u[0]), np.full_like(u, u[1]), np.linspace(u[0], u[1], 4), np.add.outer(u[:2], u[:3]), np.divmod(u, 0.3)],
+    "misc": lambda u: [
+        np.sinc(u),
+        np.nan_to_num(u),
+        np.deg2rad(u),
+        np.heaviside(u - 1.0, 0.5),
+        np.fmod(u, 0.4),
+        np.hypot(u, C7),
+        np.fmax(u, 1.0),
+        np.positive(u),
+        np.conjugate(u),
+        np.select([u > 1.2, u > 0.8], [u, u * u], 3.0),
+        np.full(3, u[0]),
+        np.full_like(u, u[1]),
+        np.linspace(u[0], u[1], 4),
+        np.add.outer(u[:2], u[:3]),
+        np.divmod(u, 0.3),
+    ],
     "iterate": lambda u: sum(v * k for k, v in enumerate(u)) + len(u) + sum(r.sum() for r in u.reshape(7, 1)),
     "chained compare": lambda u: u * 2 if 0.0 < u[0] < u[1] and u.sum() > 1 else u,
-    "reshape": lambda u: u[:6].reshape(2, 3) * u[1:].reshape(3, 2).T + u[:6].reshape(2, -1).T.reshape(2, 3) + np.ravel(u[:6]).reshape(2, 3),
+    "reshape": lambda u: (
+        u[:6].reshape(2, 3) * u[1:].reshape(3, 2).T
+        + u[:6].reshape(2, -1).T.reshape(2, 3)
+        + np.ravel(u[:6]).reshape(2, 3)
+    ),
     "list results": lambda u: {"b": [u, u[0]], "a": (u * 2, 1.0, [C7, 2])},
     "object array": lambda u: np.array([u[0], u[1] * 2], dtype=object),
     "empty parts": lambda u: np.concatenate([u[:0], u, u[7:]]) + u[3:3].sum() + np.zeros(0).sum(),
@@ -177,36 +290,129 @@ for name, function in {
     PROGRAMS[name] = (function, (U,))
 
 for name, function in {
-    "axes": lambda m: [m.sum(0), m.sum(axis=1), m.sum(axis=(0, 1)), m.sum(axis=-1, keepdims=True), m.mean(0), np.max(m, axis=1),
-                       m.min(axis=0, keepdims=True), np.cumsum(m), np.cumsum(m, axis=0), m.cumsum(axis=1), m.prod(axis=1), m.var(axis=0),
-                       np.sum(m, keepdims=True), np.amax(m, axis=(0, 1)), m.any(axis=0) * 1.0, np.ptp(m, axis=1), np.median(m, axis=1)],
-    "views": lambda m: [m.T * 2, m[::-1, 1:] * m[:, :3], np.swapaxes(m, 0, 1) + 1, np.moveaxis(m, 0, 1) * 2, m[:, None, :] * m[None, :, :],
-                        np.flip(m, 1) * m, np.rot90(m) * 2, np.fliplr(m) + m, np.expand_dims(m, 0) * 2, np.squeeze(m[None]) * m,
-                        np.broadcast_to(m[0], (2, 4)) * 2, m.diagonal() * 2, np.diag(m) * 3, m.ravel() * 2, m.T.ravel() * m.ravel(),
-                        m.flatten(order="F") * 2, m.reshape(4, 3) * m.T, m.reshape(2, 6) * 2, m.transpose(1, 0) * 2, np.trace(m)],
+    "axes": lambda m: [
+        m.sum(0),
+        m.sum(axis=1),
+        m.sum(axis=(0, 1)),
+        m.sum(axis=-1, keepdims=True),
+        m.mean(0),
+        np.max(m, axis=1),
+        m.min(axis=0, keepdims=True),
+        np.cumsum(m),
+        np.cumsum(m, axis=0),
+        m.cumsum(axis=1),
+        m.prod(axis=1),
+        m.var(axis=0),
+        np.sum(m, keepdims=True),
+        np.amax(m, axis=(0, 1)),
+        m.any(axis=0) * 1.0,
+        np.ptp(m, axis=1),
+        np.median(m, axis=1),
+    ],
+    "views": lambda m: [
+        m.T * 2,
+        m[::-1, 1:] * m[:, :3],
+        np.swapaxes(m, 0, 1) + 1,
+        np.moveaxis(m, 0, 1) * 2,
+        m[:, None, :] * m[None, :, :],
+        np.flip(m, 1) * m,
+        np.rot90(m) * 2,
+        np.fliplr(m) + m,
+        np.expand_dims(m, 0) * 2,
+        np.squeeze(m[None]) * m,
+        np.broadcast_to(m[0], (2, 4)) * 2,
+        m.diagonal() * 2,
+        np.diag(m) * 3,
+        m.ravel() * 2,
+        m.T.ravel() * m.ravel(),
+        m.flatten(order="F") * 2,
+        m.reshape(4, 3) * m.T,
+        m.reshape(2, 6) * 2,
+        m.transpose(1, 0) * 2,
+        np.trace(m),
+    ],
     "broadcast": lambda m: m + m[0] + m[:, :1] * m[:1] + m[1, 2] * m + V4 * m + m[:, 0][:, None],
-    "products": lambda m: [m @ V4, m.T @ m, V4 @ m.T, m @ m.T, np.dot(m, V4), np.dot(m, m.T), np.tensordot(m, m, axes=([0], [0])),
-                           np.tensordot(m, m, axes=2), np.einsum("ij,kj->ik", m, m), np.einsum("ij,ij->", m, m), np.einsum("ij->j", m),
-                           np.einsum("ij,jk,kl->il", m, m.T, m), np.einsum("ii->i", m[:, :3]), np.inner(m, m), np.kron(m[:2, :2], m[:1]),
-                           np.einsum("ij,j->i", m, V4), np.outer(m[0], m[1]), np.einsum("ij,jk", m, m.T), np.matmul(m, V4)],
-    "batched": lambda m: [m.reshape(3, 2, 2) @ m.reshape(3, 2, 2), m.reshape(3, 2, 2) @ m[:2, 0], m.reshape(3, 2, 2) @ m[:2, :2],
-                          m[0, :2] @ m.reshape(3, 2, 2), np.dot(m.reshape(3, 2, 2), m[:2])],
-    "roll 2d": lambda m: np.roll(m, 1, axis=0) * np.roll(m, (1, -1), axis=(0, 1)) + np.roll(m, 2, axis=1) - np.roll(m, 5),
-    "pad 2d": lambda m: [np.pad(m, 1) * 2, np.pad(m, ((1, 0), (0, 2)), mode="edge") * 2, np.pad(m, 2, mode="wrap") + 1, np.pad(
-        m, 1, mode="reflect") * 2, np.pad(m, ((0, 0), (1, 1)), mode="symmetric"), np.pad(m, ((1, 2), (3, 0)), constant_values=((1, 2), (3, 4)))],
-    "joins 2d": lambda m: [np.concatenate([m, m * 2], axis=1) * 2, np.stack([m, m], axis=-1) * 1, np.block([[m, m * 2], [np.ones((1, 8))]]),
-                           np.vstack([m, V4]) * 2, np.concatenate([m, m], axis=None) * 2, np.hstack([m, m[:, :1]])],
-    "fancy 2d": lambda m: [m[[0, 2]] * 2, m[:, [1, 1, 3]], m[[0, 1, 2], [3, 2, 1]] * 2, m[m > 1.0] * 2, m[1, [0, 2]], m[np.ix_([0, 2], [1, 3])] * 2,
-                           np.take(m, [0, 2], axis=1), m[..., None, 1], m[1][2] * m[-1, -1], np.delete(m, 1, axis=0), np.insert(m, 1, 2.0, axis=1),
-                           np.take_along_axis(m, np.argsort(m, axis=1), axis=1), np.sort(m, axis=0), m[np.argmax(m, axis=0), np.arange(4)],
-                           np.repeat(m, 2, axis=1), np.tile(m, (2, 1)), np.tril(m), np.triu(m, 1) * 2, np.diff(m, axis=0), np.gradient(m)[1]],
+    "products": lambda m: [
+        m @ V4,
+        m.T @ m,
+        V4 @ m.T,
+        m @ m.T,
+        np.dot(m, V4),
+        np.dot(m, m.T),
+        np.tensordot(m, m, axes=([0], [0])),
+        np.tensordot(m, m, axes=2),
+        np.einsum("ij,kj->ik", m, m),
+        np.einsum("ij,ij->", m, m),
+        np.einsum("ij->j", m),
+        np.einsum("ij,jk,kl->il", m, m.T, m),
+        np.einsum("ii->i", m[:, :3]),
+        np.inner(m, m),
+        np.kron(m[:2, :2], m[:1]),
+        np.einsum("ij,j->i", m, V4),
+        np.outer(m[0], m[1]),
+        np.einsum("ij,jk", m, m.T),
+        np.matmul(m, V4),
+    ],
+    "batched": lambda m: [
+        m.reshape(3, 2, 2) @ m.reshape(3, 2, 2),
+        m.reshape(3, 2, 2) @ m[:2, 0],
+        m.reshape(3, 2, 2) @ m[:2, :2],
+        m[0, :2] @ m.reshape(3, 2, 2),
+        np.dot(m.reshape(3, 2, 2), m[:2]),
+    ],
+    "roll 2d": lambda m: (
+        np.roll(m, 1, axis=0) * np.roll(m, (1, -1), axis=(0, 1)) + np.roll(m, 2, axis=1) - np.roll(m, 5)
+    ),
+    "pad 2d": lambda m: [
+        np.pad(m, 1) * 2,
+        np.pad(m, ((1, 0), (0, 2)), mode="edge") * 2,
+        np.pad(m, 2, mode="wrap") + 1,
+        np.pad(m, 1, mode="reflect") * 2,
+        np.pad(m, ((0, 0), (1, 1)), mode="symmetric"),
+        np.pad(m, ((1, 2), (3, 0)), constant_values=((1, 2), (3, 4))),
+    ],
+    "joins 2d": lambda m: [
+        np.concatenate([m, m * 2], axis=1) * 2,
+        np.stack([m, m], axis=-1) * 1,
+        np.block([[m, m * 2], [np.ones((1, 8))]]),
+        np.vstack([m, V4]) * 2,
+        np.concatenate([m, m], axis=None) * 2,
+        np.hstack([m, m[:, :1]]),
+    ],
+    "fancy 2d": lambda m: [
+        m[[0, 2]] * 2,
+        m[:, [1, 1, 3]],
+        m[[0, 1, 2], [3, 2, 1]] * 2,
+        m[m > 1.0] * 2,
+        m[1, [0, 2]],
+        m[np.ix_([0, 2], [1, 3])] * 2,
+        np.take(m, [0, 2], axis=1),
+        m[..., None, 1],
+        m[1][2] * m[-1, -1],
+        np.delete(m, 1, axis=0),
+        np.insert(m, 1, 2.0, axis=1),
+        np.take_along_axis(m, np.argsort(m, axis=1), axis=1),
+        np.sort(m, axis=0),
+        m[np.argmax(m, axis=0), np.arange(4)],
+        np.repeat(m, 2, axis=1),
+        np.tile(m, (2, 1)),
+        np.tril(m),
+        np.triu(m, 1) * 2,
+        np.diff(m, axis=0),
+        np.gradient(m)[1],
+    ],
     "meshgrid": lambda m: np.meshgrid(m[0], m[:, 1]) + np.meshgrid(m[0, :2], V4, indexing="ij"),
     "cross": lambda m: np.cross(m[:, :3], m[:, 1:]) * 2,
     "laplacian": lambda m: m[1:-1, 2:] + m[1:-1, :-2] + m[2:, 1:-1] + m[:-2, 1:-1] - 4 * m[1:-1, 1:-1],
     "broadcast arrays": lambda m: [a * b for a, b in [np.broadcast_arrays(m[0], m[:, :1])]],
     "window": lambda m: np.lib.stride_tricks.sliding_window_view(m, 2, axis=1).sum(-1) * 2,
     "like": lambda m: [np.zeros_like(m) + m, np.ones_like(m) * m, np.empty_like(m) * 0 + m, np.full_like(m, 3.0) * m],
-    "norm axes": lambda m: [np.linalg.norm(m), np.linalg.norm(m, axis=1), np.linalg.norm(m, 1, axis=0), np.linalg.norm(m, axis=0, keepdims=True)],
+    "norm axes": lambda m: [
+        np.linalg.norm(m),
+        np.linalg.norm(m, axis=1),
+        np.linalg.norm(m, 1, axis=0),
+        np.linalg.norm(m, axis=0, keepdims=True),
+    ],
 }.items():
     PROGRAMS[name] = (function, (M,))
 
@@ -301,7 +507,19 @@ def created_from_lists(u):
     k[0, 1] = u[3]
     n = np.linspace(0, 1, 5)
     n[2:] = u[:3]
-    return a, b @ b, c.sum(0), d * 2, e * 2, g, h, np.dot(k, a[:2]), n * 2, np.stack([u[0], u[1]]), np.max([u[0], u[1]])
+    return (
+        a,
+        b @ b,
+        c.sum(0),
+        d * 2,
+        e * 2,
+        g,
+        h,
+        np.dot(k, a[:2]),
+        n * 2,
+        np.stack([u[0], u[1]]),
+        np.max([u[0], u[1]]),
+    )
 
 
 @program(U)
@@ -382,11 +600,67 @@ def test_program(name):
         check(f, *args)
 
 
-UFUNCS = ["sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arctanh", "exp", "exp2", "expm1", "log",
-          "log2", "log10", "log1p", "sqrt", "cbrt", "square", "reciprocal", "negative", "absolute", "fabs", "sign", "floor", "ceil",
-          "rint", "trunc", "isfinite", "isnan", "isinf", "signbit", "logical_not"]
-BINARY = ["add", "subtract", "multiply", "divide", "true_divide", "power", "float_power", "arctan2", "hypot", "maximum", "minimum", "remainder",
-          "mod", "copysign", "logaddexp", "logaddexp2", "floor_divide", "greater", "less_equal", "logical_and", "logical_xor", "equal"]
+UFUNCS = [
+    "sin",
+    "cos",
+    "tan",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "arcsinh",
+    "arctanh",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sqrt",
+    "cbrt",
+    "square",
+    "reciprocal",
+    "negative",
+    "absolute",
+    "fabs",
+    "sign",
+    "floor",
+    "ceil",
+    "rint",
+    "trunc",
+    "isfinite",
+    "isnan",
+    "isinf",
+    "signbit",
+    "logical_not",
+]
+BINARY = [
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "true_divide",
+    "power",
+    "float_power",
+    "arctan2",
+    "hypot",
+    "maximum",
+    "minimum",
+    "remainder",
+    "mod",
+    "copysign",
+    "logaddexp",
+    "logaddexp2",
+    "floor_divide",
+    "greater",
+    "less_equal",
+    "logical_and",
+    "logical_xor",
+    "equal",
+]
 
 
 @pytest.mark.parametrize("name", UFUNCS)
@@ -410,303 +684,3 @@ def test_python_floats_as_arguments():
     check(lambda a, b: a * b + a / b - b**a + 3 % a, 1.37, 2.5)
     check(lambda a: np.array([a, a * a]), 2.0)
     check(lambda a: a, 2.0)
-
-
-# -- structure --------------------------------------------------------------------------------------------------
-
-
-def test_array_code_has_affine_operands_only():
-    def f(u):
-        for _ in range(3):
-            u = u + 0.1 * (np.roll(u, 1) - 2.0 * u + np.roll(u, -1))
-            u[1:-1] = u[1:-1] * u[2:] - np.pad(u, 1)[:-2][1:-1]
-        return np.stack([u[:4], u[3:]]).T @ np.ones(2)
-
-    t = check(f, U)
-    assert all(isinstance(ref, (Affine, Const)) for item in t.tape.items for ref in item.operands)
-
-
-def test_irregular_storages_settle():
-    """Views that are no boxes of a large piecewise array: one COPY, and operands are affine again; aliasing holds."""
-    big = np.linspace(0.5, 1.5, 100)
-
-    def f(u):
-        m = np.zeros((10, 10))
-        m[1:-1, 1:-1] = u.reshape(10, 10)[:8, :8]
-        flat = m.reshape(-1)
-        a = flat * 2.0
-        b = flat[3:50] * flat[:47] + m.T.reshape(-1)[:47]
-        m[0] = 3.0
-        flat[99] = u[0]
-        return a, b, flat * 2.0, m * m
-
-    t = check(f, big, derivative=False)
-    assert all(isinstance(ref, (Affine, Const)) for item in t.tape.items for ref in item.operands)
-
-    def g(u):
-        v = u.copy()
-        v[np.argsort(np.sin(np.arange(100) * 7.0))] = u * 2.0
-        return v * v + v[::-1]
-
-    t = check(g, big, derivative=False)
-    assert sum(isinstance(ref, Indexed) for item in t.tape.items for ref in item.operands) == 1
-
-
-def test_moving_data_makes_no_statements():
-    t = check(lambda u: np.roll(np.concatenate([u[2:], u[:2]]), 2)[::-1].copy(), U)
-    assert nodes(t) == 0 and not t.tape.items
-    t = check(lambda u: np.roll(u, 2) + 0.0, U)
-    assert len(t.tape.items) == 2  # one a piece
-
-
-def test_gathered_ids_are_compressed():
-    t = check(lambda u: u[[0, 2, 4]] * u[np.arange(3)], U)
-    assert all(isinstance(ref, Affine) for item in t.tape.items for ref in item.operands)
-
-    def loop(u):
-        out = np.empty(60)
-        for i in range(60):
-            out[i] = u[i % 7] * 2.0
-        return out * u[0]
-
-    last = check(loop, U).tape.items[-1]
-    assert isinstance(last, Statement) and isinstance(last.operands[0], Affine)
-    t = check(lambda u: u[[0, 5, 1, 1]] * 2.0, U)
-    assert isinstance(t.tape.items[0].operands[0], Indexed)
-
-
-def test_scalar_lines_are_one_run():
-    def f(u):
-        s = 1.0
-        for k in range(100):
-            s = s * u[k % 7] + 0.5
-        return s
-
-    items = check(f, U).tape.items
-    assert len(items) == 1 and isinstance(items[0], ScalarRun) and items[0].lines == 200
-    assert list(items[0].const) == [1.0, 0.5]
-
-
-def test_long_scalar_run_is_packed():
-    n = 70_001
-
-    def f(u):
-        s = u[0]
-        for _ in range(n):
-            s = s * 0.5 + u[1]
-        return s
-
-    t = trace(f, (U,))
-    assert t.tape.n_nodes == 7 + 2 * n and t.tape.items[0].lines == 2 * n
-    y = oracle.evaluate(t.tape, U)
-    assert y[-1] == t.result == f(U)
-
-
-def test_zeros_keep_their_sign():
-    t = check(lambda a: a * 0.0 + a * -0.0, 2.0, derivative=False)
-    assert sorted(map(str, t.tape.items[0].const)) == ["-0.0", "0.0"]
-
-
-def test_constant_work_costs_nothing():
-    def f(u):
-        a = np.linspace(0, 1, 50)
-        b = np.zeros((50, 50))
-        b[np.arange(50), np.arange(50)] = np.exp(a)
-        c = np.linalg.solve(b, a)
-        return u * c[3]
-
-    t = check(f, U)
-    assert nodes(t) == 7 and len(t.tape.items) == 1
-
-
-def test_constants_are_copies_and_shared():
-    c = np.ones(100)
-
-    def f(u):
-        v = u * c
-        w = v * c
-        c[0] = 5.0
-        z = w * c
-        c[0] = 1.0
-        return z
-
-    t = trace(f, (np.ones(100),))
-    first, second, third = (item.operands[1].value for item in t.tape.items)
-    assert first is second and third is not first and third[0] == 5.0 and first[0] == 1.0
-
-
-def test_broadcast_constants_stay_small():
-    row = np.arange(5.0)
-    t = trace(lambda u: u * np.broadcast_to(row, (100, 5)) + row, (np.ones((100, 5)),))
-    assert all(item.operands[1].value.strides[0] == 0 for item in t.tape.items)
-
-
-def test_values_that_nothing_reads_are_not_kept():
-    def step(u):
-        for _ in range(5):
-            left, right = np.roll(u, 1), np.roll(u, -1)
-            u = u - 0.1 * (u * (right - left) / 2.0) + 0.3 * (right - 2.0 * u + left)
-        return np.sum(u * u)
-
-    t = trace(step, (U,), keep_values="read")
-    kept = [values is not UNREAD for values in t.values]
-    assert sum(kept) == 1 + 5 * 2 + 1  # the input, u and right - left of every step, the result
-
-
-def test_sums_stand_still_along_their_axes():
-    t = check(lambda m: m.sum(axis=0), M)
-    (item,) = t.tape.items
-    assert item.op is COPY and item.shape == (3, 4) and item.out.strides == (0, 1)
-    (item,) = check(lambda m: m @ V4, M).tape.items
-    assert item.op.name == "multiply" and item.shape == (3, 4) and item.out.strides == (1, 0)
-
-
-# -- guards ----------------------------------------------------------------------------------------------------------
-
-
-def guarded(f, x, other):
-    """Whether a tape made at x notices that it does not hold at `other`."""
-    t = trace(f, (x,))
-    assert oracle.check_guards(t.tape, oracle.evaluate(t.tape, x))
-    return not oracle.check_guards(t.tape, oracle.evaluate(t.tape, other))
-
-
-@pytest.mark.parametrize("f", [
-    lambda u: u if u[0] > 1 else 2 * u,
-    lambda u: u * (2 if u[:2].sum() > 2.7 else 1) if u[2] > 1 else u,
-    lambda u: u[u > 1].sum(),
-    lambda u: u[np.argmax(u)],
-    lambda u: u[np.argsort(u)] * np.arange(7),
-    lambda u: np.sort(u),
-    lambda u: u[int(3 * u[0])],
-    lambda u: max(u[0], u[1]),
-    lambda u: u * np.count_nonzero(u > 1) if np.any(u[:3] > 1.5) and np.all(u[4:6] < 1.5) else u,
-    lambda u: u[np.nonzero(u > 1)],
-    lambda u: u * np.searchsorted(np.arange(3.0), u[0]),
-    lambda u: u if np.allclose(u[0], U[0]) else 2 * u,
-    lambda u: u * (u[0] > 1 or u[1] > 1.5),
-    lambda u: np.interp(u, [0.5, 1.0, 1.5], [1.0, 3.0, -1.0]),
-    lambda u: u * len(np.flatnonzero(u < 0.5)),
-    lambda u: u * float(u[0] < 1),
-    lambda u: u[(10 * u).astype(int) % 7],
-])
-def test_decisions_are_guarded(f):
-    assert guarded(f, U, U[[1, 0, 3, 2, 5, 6, 4]])
-    assert not guarded(f, U, U * 1.0)
-
-
-@pytest.mark.parametrize("f", [
-    lambda u: np.where(u > 1, u, 2 * u), lambda u: u.max(), lambda u: np.maximum(u, 1), lambda u: abs(u - 1),
-    lambda u: ((u > 1) & (u < 2)) * u, lambda u: (u > 1).any() * u, lambda u: np.clip(u, 0.5, 1.0), lambda u: np.sign(u - 1),
-])
-def test_choices_by_element_are_recomputed(f):
-    t = trace(f, (U,))
-    assert not t.tape.guards
-    other = U[[1, 0, 3, 2, 5, 6, 4]]
-    np.testing.assert_allclose(oracle.outputs(t.tape, oracle.evaluate(t.tape, other)), np.ravel(f(other)))
-
-
-def test_masked_assignment_is_no_decision():
-    def f(u):
-        u = u.copy()
-        u[u > 1] = 0.0
-        return u * 2
-
-    t = trace(f, (U,))
-    assert not t.tape.guards
-    np.testing.assert_allclose(oracle.outputs(t.tape, oracle.evaluate(t.tape, U[::-1])), f(U[::-1]))
-
-
-# -- arguments and results ---------------------------------------------------------------------------------------
-
-
-def test_nested_arguments_and_results():
-    def f(params, scale):
-        return {"z": params["w"] * scale + params["b"][0], "a": Pair(params["b"][1].x if hasattr(params["b"][1], "x") else params["b"][1], 3.0)}
-
-    params = {"w": M, "b": [2.0, V4]}
-    t = trace(f, (params, 2.0), argnums=(0, 1))
-    assert [leaf.shape for leaf in t.tape.inputs] == [(), (4,), (3, 4), ()]
-    np.testing.assert_allclose(t.result["z"], M * 2.0 + 2.0)
-    assert isinstance(t.result["a"], Pair) and t.result["a"].b == 3.0 and isinstance(t.result["a"].a, np.ndarray)
-    t = trace(f, (params, 2.0), argnums=1)
-    assert t.tape.n_inputs == 1 and isinstance(t.tape.outputs[0].ref, Const)
-
-
-def test_untraced_arguments_pass_as_they_are():
-    marker = object()
-
-    def f(x, y, z=None):
-        assert y is marker and z == "text"
-        return x * 2
-
-    assert trace(f, (U, marker), kwargs={"z": "text"}).tape.n_outputs == 7
-
-
-def test_aux():
-    t = trace(lambda u: (u.sum(), {"u": u * 2, "s": u[0], "name": "x", "n": [u[1] > 1, 3]}), (U,), has_aux=True)
-    np.testing.assert_array_equal(t.aux["u"], U * 2)
-    assert t.aux["s"] == U[0] and t.aux["name"] == "x" and t.aux["n"] == [True, 3] and type(t.aux["u"]) is np.ndarray
-    with pytest.raises(InputError, match="result, aux"):
-        trace(lambda u: u, (U,), has_aux=True)
-
-
-def test_float32_is_computed_in_float64():
-    t = trace(lambda u: (u * u).sum(), (np.float32(U),))
-    assert t.tape.inputs[0].shape == (7,) and t.result == (np.float64(np.float32(U)) ** 2).sum()
-
-
-@pytest.mark.parametrize("args, error, words", [
-    ((np.arange(3),), InputError, "astype"), ((3,), InputError, "1.0"), ((np.array([True]),), InputError, "float"),
-    ((np.ones(2) * 1j,), UnsupportedOperationError, "complex"), ((1j,), UnsupportedOperationError, "complex"),
-    ((np.zeros(0),), InputError, "empty"), (("text",), InputError, "str"), (([1.0, "a"],), InputError, r"\[1\]"),
-    ((None,), InputError, "no number"), ((np.array(["a"]),), InputError, "number"),
-])
-def test_wrong_arguments(args, error, words):
-    with pytest.raises(error, match=words):
-        trace(lambda x: x, args)
-
-
-@pytest.mark.parametrize("f, words", [
-    (lambda u: None, "None"), (lambda u: "text", "str"), (lambda u: [u, "a"], "result"), (lambda u: [], "no number"),
-])
-def test_wrong_results(f, words):
-    with pytest.raises(InputError, match=words):
-        trace(f, (U,))
-
-
-def test_wrong_argnums():
-    for argnums in (1, -2, (0, 0), ()):
-        with pytest.raises(InputError, match="argnums"):
-            trace(lambda u: u, (U,), argnums=argnums)
-
-
-def test_the_users_own_exception_comes_through():
-    class Mine(Exception):
-        pass
-
-    def f(u):
-        raise Mine("here")
-
-    with pytest.raises(Mine, match="here"):
-        trace(f, (U,))
-    assert np.zeros.__module__ == "numpy" and type(np.zeros(2)) is np.ndarray
-
-
-# -- sites --------------------------------------------------------------------------------------------------------
-
-
-def test_sites_and_locate():
-    def f(u):
-        s = u[0] * 2.0
-        s = s + u[1]
-        v = u * s
-        return v.sum()
-
-    line = f.__code__.co_firstlineno
-    t = trace(f, (U,))
-    assert [t.tape.sites[item.site].line for item in t.tape.items[1:]] == [line + 3, line + 4]
-    assert all(site.file == __file__ and site.function.endswith("f") for site in t.tape.sites)
-    assert [locate(f, (U,), node=k) for k in (0, 6)] == [None, None]
-    assert [locate(f, (U,), node=k).line - line for k in (7, 8, 9, 15, 16)] == [1, 2, 3, 3, 4]
-    assert type(np.zeros(2)) is np.ndarray

@@ -1,8 +1,9 @@
-"""Random programs of views, in-place writes and arithmetic: traced they compute what NumPy computes, at this and another point.
+"""Random programs of views, in-place writes and arithmetic: traced they compute what NumPy computes, at this
+and another point.
 
-A program is a list of small integers; every choice it makes depends on them and on shapes alone, so the plain and the traced run
-do the same.  Values at the traced point show that buffers alias as NumPy's do; values of the tape at another point show that
-node ids moved along with them.
+A program is a list of small integers; every choice it makes depends on them and on shapes alone, so the plain
+and the traced run do the same.  Values at the traced point show that buffers alias as NumPy's do; values of
+the tape at another point show that node ids moved along with them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Arrays made while tracing: true ndarrays for everyone else, restored whatever happens; and what is refused, by name and line."""
+"""Arrays made while tracing: true ndarrays for everyone else, restored whatever happens; and what is refused,
+by name and line."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def test_nothing_is_substituted_outside():
 
 def test_restored_after_errors():
     for error in (ValueError, KeyboardInterrupt, SystemExit, GeneratorExit):
-        def f(u):
+
+        def f(u, error=error):
             raise error("stop")
 
         with pytest.raises(error):
@@ -161,7 +163,15 @@ def test_holding_arrays_are_ndarrays_to_compiled_code():
         root = scipy.optimize.brentq(lambda x: x * x - 2.0, 0.0, 2.0)
         values, _ = np.linalg.eigh(a)
         memory = memoryview(np.ones(3))
-        return u[:2] * b + root + values[0] + memory[0] + np.ones(3)[1:].sum() + float(np.ones(1)) + math.sqrt(np.full(1, 4.0)[0])
+        return (
+            u[:2] * b
+            + root
+            + values[0]
+            + memory[0]
+            + np.ones(3)[1:].sum()
+            + float(np.ones(1))
+            + math.sqrt(np.full(1, 4.0)[0])
+        )
 
     t = trace(f, (U,))
     np.testing.assert_allclose(t.result, f(U))
@@ -190,7 +200,22 @@ def test_views_taken_before_and_after():
         b[2] = u
         c = a.copy()
         c[0] = 7.0
-        return a, row, column, flat, b is a, np.array(row), a.sum(), a.max(axis=0), a.mean(), c, a[a > 1], len(a), a.shape, a.tolist()
+        return (
+            a,
+            row,
+            column,
+            flat,
+            b is a,
+            np.array(row),
+            a.sum(),
+            a.max(axis=0),
+            a.mean(),
+            c,
+            a[a > 1],
+            len(a),
+            a.shape,
+            a.tolist(),
+        )
 
     t = trace(f, (U,))
     for traced, plain in zip(t.result, f(U)):
@@ -230,7 +255,11 @@ def test_distdiff_numpy():
         return out * array([u[0], 1.0, 2.0])
 
     np.testing.assert_allclose(trace(f, (U,)).result, [np.sin(U[0]) * U[0], 0, 0])
-    assert type(distdiff.numpy.zeros(2)) is np.ndarray and distdiff.numpy.linalg is np.linalg and "zeros" in dir(distdiff.numpy)
+    assert (
+        type(distdiff.numpy.zeros(2)) is np.ndarray
+        and distdiff.numpy.linalg is np.linalg
+        and "zeros" in dir(distdiff.numpy)
+    )
 
 
 def test_isinstance_and_attributes():
@@ -250,22 +279,44 @@ def test_isinstance_and_attributes():
 # -- refused, by name and line ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("f, words", [
-    (lambda u: math.sin(u[0]), "np.sin"), (lambda u: float(u[0]), "plain float"), (lambda u: float(u.sum()), "plain float"),
-    (lambda u: complex(u[0]), "complex"), (lambda u: u * 1j, "complex"), (lambda u: u[0] * 1j, "complex"),
-    (lambda u: np.fft.fft(u), "numpy.fft"), (lambda u: np.linalg.inv(u.reshape(2, 2)), "numpy.linalg.inv"),
-    (lambda u: np.linalg.solve(np.eye(4), u), "numpy.linalg.solve"), (lambda u: np.unique(u), "unique"),
-    (lambda u: np.spacing(u), "numpy.spacing"), (lambda u: np.frexp(u), "numpy.frexp"), (lambda u: u.astype(complex), "complex"),
-    (lambda u: np.add.at(u, [0], 1.0), "add.at"), (lambda u: np.add.reduceat(u, [0, 2]), "reduceat"),
-    (lambda u: np.add(u, u, where=np.ones(4, bool)), "where="), (lambda u: np.sin(u, dtype=int), "dtype"),
-    (lambda u: u.sum(initial=1.0), "initial"), (lambda u: np.multiply.accumulate(u), "accumulate"), (lambda u: u.tobytes(), "tobytes"),
-    (lambda u: scipy.linalg.expm(u.reshape(2, 2)), "."), (lambda u: U.__setitem__(0, u[0]), "plain array"),
-    (lambda u: np.add(U, u, out=OUTSIDE), "plain array"), (lambda u: np.array(u, dtype=complex), "complex"),
-    (lambda u: np.pad(u, 1, mode="linear_ramp"), "linear_ramp"), (lambda u: np.linalg.norm(u.reshape(2, 2), 2), "norm"),
-    (lambda u: u * np.array(["a"] * 4), "numpy.multiply"), (lambda u: np.sin([u[0], u[1]]), "np.array"),
-    (lambda u: np.arange(u[0]), "arange"), (lambda u: np.einsum("...i->...", u), "einsum"), (lambda u: u.view("i8"), "."),
-    (lambda u: np.percentile(u, 30), "percentile"), (lambda u: np.linalg.det(u.reshape(2, 2)), "det"),
-])
+@pytest.mark.parametrize(
+    "f, words",
+    [
+        (lambda u: math.sin(u[0]), "np.sin"),
+        (lambda u: float(u[0]), "plain float"),
+        (lambda u: float(u.sum()), "plain float"),
+        (lambda u: complex(u[0]), "complex"),
+        (lambda u: u * 1j, "complex"),
+        (lambda u: u[0] * 1j, "complex"),
+        (lambda u: np.fft.fft(u), "numpy.fft"),
+        (lambda u: np.linalg.inv(u.reshape(2, 2)), "numpy.linalg.inv"),
+        (lambda u: np.linalg.solve(np.eye(4), u), "numpy.linalg.solve"),
+        (lambda u: np.unique(u), "unique"),
+        (lambda u: np.spacing(u), "numpy.spacing"),
+        (lambda u: np.frexp(u), "numpy.frexp"),
+        (lambda u: u.astype(complex), "complex"),
+        (lambda u: np.add.at(u, [0], 1.0), "add.at"),
+        (lambda u: np.add.reduceat(u, [0, 2]), "reduceat"),
+        (lambda u: np.add(u, u, where=np.ones(4, bool)), "where="),
+        (lambda u: np.sin(u, dtype=int), "dtype"),
+        (lambda u: u.sum(initial=1.0), "initial"),
+        (lambda u: np.multiply.accumulate(u), "accumulate"),
+        (lambda u: u.tobytes(), "tobytes"),
+        (lambda u: scipy.linalg.expm(u.reshape(2, 2)), "."),
+        (lambda u: U.__setitem__(0, u[0]), "plain array"),
+        (lambda u: np.add(U, u, out=OUTSIDE), "plain array"),
+        (lambda u: np.array(u, dtype=complex), "complex"),
+        (lambda u: np.pad(u, 1, mode="linear_ramp"), "linear_ramp"),
+        (lambda u: np.linalg.norm(u.reshape(2, 2), 2), "norm"),
+        (lambda u: u * np.array(["a"] * 4), "numpy.multiply"),
+        (lambda u: np.sin([u[0], u[1]]), "np.array"),
+        (lambda u: np.arange(u[0]), "arange"),
+        (lambda u: np.einsum("...i->...", u), "einsum"),
+        (lambda u: u.view("i8"), "."),
+        (lambda u: np.percentile(u, 30), "percentile"),
+        (lambda u: np.linalg.det(u.reshape(2, 2)), "det"),
+    ],
+)
 def test_unsupported(f, words):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -281,14 +332,29 @@ OUTSIDE = np.zeros(4)
 
 
 def test_numpys_own_errors_come_through():
-    for f, error in ((lambda u: u + np.ones(3), ValueError), (lambda u: u[7], IndexError), (lambda u: u[0, 0], IndexError),
-                     (lambda u: u.reshape(3), ValueError), (lambda u: u.sum(axis=2), ValueError), (lambda u: np.concatenate([u, u[None]]), ValueError),
-                     (lambda u: u.copy().__setitem__(slice(2), np.ones(3)), ValueError), (lambda u: bool(u > 1), ValueError),
-                     (lambda u: u[u], IndexError), (lambda u: -(u > 1), TypeError), (lambda u: (u > 1) - (u > 2), TypeError),
-                     (lambda u: u @ np.ones(3), ValueError), (lambda u: u + "a", TypeError), (lambda u: u[0] + None, TypeError),
-                     (lambda u: len(u.sum()), TypeError), (lambda u: range(u[0]), TypeError), (lambda u: {u[0]: 1}, TypeError),
-                     (lambda u: u.no_such_thing, AttributeError), (lambda u: int(u[0] / 0.0 * 0.0), ValueError),
-                     (lambda u: np.stack([u, u[:2]]), ValueError), (lambda u: u.transpose(1, 0), ValueError)):
+    for f, error in (
+        (lambda u: u + np.ones(3), ValueError),
+        (lambda u: u[7], IndexError),
+        (lambda u: u[0, 0], IndexError),
+        (lambda u: u.reshape(3), ValueError),
+        (lambda u: u.sum(axis=2), ValueError),
+        (lambda u: np.concatenate([u, u[None]]), ValueError),
+        (lambda u: u.copy().__setitem__(slice(2), np.ones(3)), ValueError),
+        (lambda u: bool(u > 1), ValueError),
+        (lambda u: u[u], IndexError),
+        (lambda u: -(u > 1), TypeError),
+        (lambda u: (u > 1) - (u > 2), TypeError),
+        (lambda u: u @ np.ones(3), ValueError),
+        (lambda u: u + "a", TypeError),
+        (lambda u: u[0] + None, TypeError),
+        (lambda u: len(u.sum()), TypeError),
+        (lambda u: range(u[0]), TypeError),
+        (lambda u: {u[0]: 1}, TypeError),
+        (lambda u: u.no_such_thing, AttributeError),
+        (lambda u: int(u[0] / 0.0 * 0.0), ValueError),
+        (lambda u: np.stack([u, u[:2]]), ValueError),
+        (lambda u: u.transpose(1, 0), ValueError),
+    ):
         with np.errstate(all="ignore"), pytest.raises(error):
             trace(f, (U,))
         assert restored()

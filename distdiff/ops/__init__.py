@@ -1,7 +1,19 @@
 """The elementals: what each operation computes, and its partial derivatives."""
 
 from .table import (
-    ADD, BY_NAME, COPY, CUMSUM, DIVIDE, MAX, MIN, MULTIPLY, NEGATIVE, OPS, SUBTRACT, WHERE, Op,
+    ADD,
+    BY_NAME,
+    COPY,
+    CUMSUM,
+    DIVIDE,
+    MAX,
+    MIN,
+    MULTIPLY,
+    NEGATIVE,
+    OPS,
+    SUBTRACT,
+    WHERE,
+    Op,
 )
 
 __all__ = ["ADD", "BY_NAME", "COPY", "CUMSUM", "DIVIDE", "MAX", "MIN", "MULTIPLY", "NEGATIVE", "OPS", "SUBTRACT",

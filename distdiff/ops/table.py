@@ -2,8 +2,8 @@
 
 `value(*x, out=None)` is a NumPy ufunc (or keeps its calling convention).  `partials[k](y, *x)` is the derivative of the
 result y with respect to operand k: a float where it is constant, else an array, by reference where it is one of the
-operands (d(ab)/da is b itself).  `partials[k] is None` says that the derivative vanishes identically (comparisons, rounding):
-such an operand makes no entry in L.
+operands (d(ab)/da is b itself).  `partials[k] is None` says that the derivative vanishes identically (comparisons,
+rounding): such an operand makes no entry in L.
 
 `code` numbers the ops of scalar runs; `kernels.scalar_values` and `kernels.scalar_partials` compute the same functions
 compiled, and a test holds the two against each other.
@@ -42,7 +42,7 @@ class Op:
 
     @cached_property
     def reads(self) -> tuple[frozenset[int], ...]:
-        """For each partial, the values its rule reads: operand numbers, -1 for the result (the names its code loads)."""
+        """For each partial, the values its rule reads: operand numbers, -1 for the result."""
         if self.kind == "select":
             return (frozenset((0,)),)
         return tuple(frozenset() if rule is None else _names_read(rule) for rule in self.partials)
@@ -55,6 +55,7 @@ class Op:
 
 
 def _names_read(rule: Callable[..., Any]) -> frozenset[int]:
+    """The arguments that a rule's code loads, counted from the first operand: it cannot read others."""
     names = rule.__code__.co_varnames[: rule.__code__.co_argcount]
     loaded = {i.argval for i in dis.get_instructions(rule) if i.opname.startswith("LOAD_FAST")}
     loaded |= {name for pair in loaded if isinstance(pair, tuple) for name in pair}  # two at once, since Python 3.13
@@ -69,7 +70,8 @@ def _by_name(name: str) -> Op:
     return BY_NAME[name]
 
 
-def _op(name: str, value: Callable[..., Any], *partials: Partial, kind: str = "elementwise", linear: bool = False) -> Op:
+def _op(name: str, value: Callable[..., Any], *partials: Partial, kind: str = "elementwise",
+        linear: bool = False) -> Op:
     op = Op(name, len(OPS), value, partials, kind, linear)
     OPS.append(op)
     BY_NAME[name] = op

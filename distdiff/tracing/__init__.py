@@ -1,8 +1,9 @@
 """From a user's function to its tape: the function runs once on traced values.
 
-`trace(f, args)` is all there is to know.  Behind it: `array` and `scalar` are what the function sees, `storage` and `boxes`
-where their elements lie on the tape, `recorder` writes it, `protocol` puts NumPy's functions together from `ufuncs`, `reductions`,
-`contract`, `movement`, `decisions` and `composed`, and `creation` answers np.zeros and its kin while a thread traces.
+`trace(f, args)` is all there is to know.  Behind it: `array` and `scalar` are what the function sees,
+`storage` and `boxes` where their elements lie on the tape, `recorder` writes it, `protocol` puts NumPy's
+functions together from `ufuncs`, `reductions`, `contract`, `movement`, `decisions` and `composed`, and
+`creation` answers np.zeros and its kin while a thread traces.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..errors import InputError, UnsupportedOperationError
 from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
 from . import creation, protocol, tree
 from .array import TracedArray, compact, is_traced
+from .holding import held, traced_within
 from .recorder import Located, Recorder
 from .scalar import TracedScalar
 from .storage import Storage
@@ -24,7 +26,8 @@ from .storage import Storage
 
 @dataclass
 class Trace:
-    """A tape, and what running the function gave: `values[b]` of block b (None: recompute; tape.UNREAD: nothing reads them), the plain result and aux."""
+    """A tape, and what running the function gave: `values[b]` of block b (None: recompute; tape.UNREAD:
+    nothing reads them), the plain result and aux."""
 
     tape: Tape
     values: list[np.ndarray | None] | None
@@ -32,24 +35,36 @@ class Trace:
     aux: Any = None
 
 
-def trace(f: Callable[..., Any], args: tuple[Any, ...], *, argnums: int | tuple[int, ...] = 0, has_aux: bool = False,
-          kwargs: dict[str, Any] | None = None, keep_values: bool | str = False, locate: int | None = None) -> Trace:
+def trace(
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    *,
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+    kwargs: dict[str, Any] | None = None,
+    keep_values: bool | str = False,
+    locate: int | None = None,
+) -> Trace:
     """Run f(*args, **kwargs) on traced values of the arguments at `argnums` and return its tape.
 
-    Arguments at `argnums` are real floats or arrays of any shape, or tuples, lists, dicts and named tuples of them; everything is computed
-    in float64.  f may return any nesting of traced or plain numbers and arrays (with has_aux, a pair of that and
-    anything).  keep_values: also the values of all nodes, one flat array a block; "read": `tape.UNREAD` for the blocks that no
-    partial, guard or output reads, whose memory the run itself could use again.
+    Arguments at `argnums` are real floats or arrays of any shape, or tuples, lists, dicts and named tuples of
+    them; everything is computed in float64.  f may return any nesting of traced or plain numbers and arrays
+    (with has_aux, a pair of that and anything).  keep_values: also the values of all nodes, one flat array a
+    block; "read": `tape.UNREAD` for the blocks that no partial, guard or output reads, whose memory the run
+    itself could use again.
 
-    Not collective.  Raises `InputError` for arguments and results that are no real floats, `UnsupportedOperationError` for
-    operations without a rule, naming them and the user's line, and whatever f raises.
+    Not collective.  Raises `InputError` for arguments and results that are no real floats,
+    `UnsupportedOperationError` for operations without a rule, naming them and the user's line, and whatever f
+    raises.
     """
     rec = Recorder(keep_values, locate)
     protocol.prepare(rec, lambda values: creation.array_of(rec, values))
     numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
     _check_numbers(numbers, len(args))
-    leaves, spec = tree.flatten(args[numbers[0]] if isinstance(argnums, (int, np.integer)) else tuple(args[k] for k in numbers),
-                                f"argument {argnums}" if isinstance(argnums, (int, np.integer)) else "arguments")
+    leaves, spec = tree.flatten(
+        args[numbers[0]] if isinstance(argnums, (int, np.integer)) else tuple(args[k] for k in numbers),
+        f"argument {argnums}" if isinstance(argnums, (int, np.integer)) else "arguments",
+    )
     if not leaves:
         raise InputError(f"argument {argnums} holds no number to differentiate with respect to")
     nested = tree.unflatten(spec, [_load(rec, leaf, k, len(leaves)) for k, leaf in enumerate(leaves)])
@@ -64,7 +79,9 @@ def trace(f: Callable[..., Any], args: tuple[Any, ...], *, argnums: int | tuple[
             aux = None
             if has_aux:
                 if not isinstance(result, tuple) or len(result) != 2:
-                    raise InputError(f"has_aux=True wants the function to return (result, aux), it returned a {type(result).__name__}")
+                    raise InputError(
+                        f"has_aux=True wants a function that returns (result, aux), not a {type(result).__name__}"
+                    )
                 result, aux = result[0], plain_value(result[1])
             plain = _store(rec, result)
             rec.finish()
@@ -73,8 +90,15 @@ def trace(f: Callable[..., Any], args: tuple[Any, ...], *, argnums: int | tuple[
     return Trace(rec.tape, rec.release() if keep_values else None, plain, aux)
 
 
-def locate(f: Callable[..., Any], args: tuple[Any, ...], *, node: int, argnums: int | tuple[int, ...] = 0,
-           has_aux: bool = False, kwargs: dict[str, Any] | None = None) -> Site | None:
+def locate(
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    *,
+    node: int,
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+    kwargs: dict[str, Any] | None = None,
+) -> Site | None:
     """The line of the user's code that made a node, by running f once more; None for an input."""
     try:
         trace(f, args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, locate=node)
@@ -95,17 +119,23 @@ def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:
     """An input leaf as traced value, on a block of its own."""
     what = "the argument" if n_leaves == 1 else f"leaf {k} of the arguments"
     if is_traced(leaf):
-        raise UnsupportedOperationError(f"{what} is itself a traced value: a function that is being differentiated can't be "
-                                        "differentiated inside another; use distdiff.hvp or hessian for second derivatives")
-    array = creation.NUMPY["asarray"](creation.held(leaf))
+        raise UnsupportedOperationError(
+            f"{what} is itself a traced value: a function that is being differentiated can't be "
+            "differentiated inside another; use distdiff.hvp or hessian for second derivatives"
+        )
+    array = creation.NUMPY["asarray"](held(leaf))
     if array.dtype.kind in "iub":
         remedy = "write 1.0 for 1" if array.ndim == 0 else "use x.astype(float)"
         raise InputError(f"{what} holds {array.dtype} values; derivatives are taken with respect to floats: {remedy}")
     if array.dtype.kind == "c":
-        raise UnsupportedOperationError(f"{what} holds complex values; derivatives here are those of real functions: pass real and "
-                                        "imaginary parts as two arrays")
+        raise UnsupportedOperationError(
+            f"{what} holds complex values; derivatives here are those of real functions: pass real and "
+            "imaginary parts as two arrays"
+        )
     if array.size == 0:
-        raise InputError(f"{what} is an empty array of shape {array.shape}: there is nothing to differentiate with respect to")
+        raise InputError(
+            f"{what} is an empty array of shape {array.shape}: there is nothing to differentiate with respect to"
+        )
     values = rec.empty(array.shape)
     values[...] = array
     block = rec.new_block(values.shape, values)
@@ -119,17 +149,19 @@ def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:
 def _store(rec: Recorder, result: Any) -> Any:
     """Record the function's result as the tape's outputs; returns its plain values."""
     if result is None:
-        raise InputError("the function returned None: it must return what is to be differentiated (is a return missing?)")
+        raise InputError(
+            "the function returned None: it must return what is to be differentiated (is a return missing?)"
+        )
 
     def is_leaf(x: Any) -> bool:
-        return tree.is_number(x) or is_traced(x) or creation.traced_within(x) is not None
+        return tree.is_number(x) or is_traced(x) or traced_within(x) is not None
 
     leaves, spec = tree.flatten(result, "the function's result", is_leaf)
     if not leaves:
         raise InputError("the function's result holds no number to differentiate")
     plain = []
     for leaf in leaves:
-        x = creation.held(leaf)
+        x = held(leaf)
         if isinstance(x, np.ndarray) and type(x) is not TracedArray and x.dtype == object:
             x = rec.array_of(x)
         shape, ref, values = _output(rec, x)
@@ -150,7 +182,11 @@ def _output(rec: Recorder, x: Any) -> tuple[tuple[int, ...], Operand, Any]:
         if values.dtype.kind == "c":
             rec.unsupported("a complex result", "return real and imaginary parts as two arrays")
         values = values.astype(np.float64)
-        return values.shape, Const(float(values) if values.ndim == 0 else values), float(values) if values.ndim == 0 else values
+        return (
+            values.shape,
+            Const(float(values) if values.ndim == 0 else values),
+            float(values) if values.ndim == 0 else values,
+        )
     if x.rec is not rec:
         rec.unsupported("a result of another trace", "return what this function computed")
     rec.flush()
@@ -170,8 +206,9 @@ def _compacted(x: TracedArray) -> Operand:
 
 
 def plain_value(x: Any) -> Any:
-    """x with plain values in the place of traced ones, in containers too: to look at, not to compute with (no derivative)."""
-    x = creation.held(x)
+    """x with plain values in the place of traced ones, in containers too: to look at, not to compute with (no
+    derivative)."""
+    x = held(x)
     if isinstance(x, TracedScalar):
         return bool(x.v) if x.dtype == bool else x.v
     if type(x) is TracedArray:

@@ -1,8 +1,9 @@
 """Pieces: how the elements of an array lie on the tape, as a list of boxes.
 
-A *piece* (lo, hi, ref) says that the elements with lo <= index < hi are carried by `ref`, an operand over the box's shape
-(`tape.Affine`, `tape.Const`, `tape.Indexed`).  The pieces of an array are disjoint and cover it.  Everything that moves data
-(slices, roll, concatenate, pad, assignment to a slice) rearranges pieces: no statement, no id per element.
+A *piece* (lo, hi, ref) says that the elements with lo <= index < hi are carried by `ref`, an operand over the
+box's shape (`tape.Affine`, `tape.Const`, `tape.Indexed`).  The pieces of an array are disjoint and cover it.
+Everything that moves data (slices, roll, concatenate, pad, assignment to a slice) rearranges pieces: no
+statement, no id per element.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def extent(lo: Index, hi: Index) -> Index:
 def view_axes(shape: Index, view_shape: Index, strides: Index, offset: int) -> tuple[Index, list[Axis]] | None:
     """Which axis of a C-ordered array of `shape` each axis of a view moves along, and the index of its first element.
 
-    strides and offset count elements.  None if an axis of the view moves along several axes at once (a diagonal, or axes
-    that a reshape merged).
+    strides and offset count elements.  None if an axis of the view moves along several axes at once (a
+    diagonal, or axes that a reshape merged).
     """
     base, rest, steps = [], offset, c_strides(shape)
     for step in steps:
@@ -139,8 +140,13 @@ def join(parts: Sequence[tuple[Sequence[Piece], Index]], axis: int) -> tuple[lis
     joined, start = [], 0
     for pieces, shape in parts:
         for lo, hi, ref in pieces:
-            joined.append(Piece(lo[:axis] + (lo[axis] + start,) + lo[axis + 1 :],
-                                hi[:axis] + (hi[axis] + start,) + hi[axis + 1 :], ref))
+            joined.append(
+                Piece(
+                    lo[:axis] + (lo[axis] + start,) + lo[axis + 1 :],
+                    hi[:axis] + (hi[axis] + start,) + hi[axis + 1 :],
+                    ref,
+                )
+            )
         start += shape[axis]
     shape = parts[0][1]
     return joined, shape[:axis] + (start,) + shape[axis + 1 :]
@@ -167,7 +173,8 @@ def _strides_along(last: Piece, piece: Piece, axis: int) -> Index | None:
 
 def _continues(last: Piece, piece: Piece, axis: int) -> bool:
     if last.hi[axis] != piece.lo[axis] or any(
-            k != axis and (last.lo[k] != piece.lo[k] or last.hi[k] != piece.hi[k]) for k in range(len(last.lo))):
+        k != axis and (last.lo[k] != piece.lo[k] or last.hi[k] != piece.hi[k]) for k in range(len(last.lo))
+    ):
         return False
     a, b = last.ref, piece.ref
     if isinstance(a, Const) and isinstance(b, Const):
@@ -175,8 +182,11 @@ def _continues(last: Piece, piece: Piece, axis: int) -> bool:
     if not (isinstance(a, Affine) and isinstance(b, Affine)) or a.block != b.block:
         return False
     n_a, n_b = last.hi[axis] - last.lo[axis], piece.hi[axis] - piece.lo[axis]
-    if any(s != t and extent(piece.lo, piece.hi)[k] > 1
-           for k, (s, t) in enumerate(zip(a.strides, b.strides)) if k != axis):
+    if any(
+        s != t and extent(piece.lo, piece.hi)[k] > 1
+        for k, (s, t) in enumerate(zip(a.strides, b.strides))
+        if k != axis
+    ):
         return False
     step, odd = divmod(b.offset - a.offset, n_a)
     return not odd and (n_a == 1 or a.strides[axis] == step) and (n_b == 1 or b.strides[axis] == step)
@@ -214,7 +224,9 @@ def part_of(piece: Piece, lo: Index, hi: Index) -> Piece:
     return Piece(lo, hi, ref)
 
 
-def refine(operands: Sequence[Operand | list[Piece]], shape: Index) -> Iterator[tuple[Index, Index, tuple[Operand, ...]]]:
+def refine(
+    operands: Sequence[Operand | list[Piece]], shape: Index
+) -> Iterator[tuple[Index, Index, tuple[Operand, ...]]]:
     """The common refinement: boxes on which every operand is one piece.  A bare operand covers everything."""
     parts: list[tuple[Index, Index, list[Piece]]] = [((0,) * len(shape), shape, [])]
     for operand in operands:

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from .array import TracedArray, as_plain, assign, is_boolean, is_traced
+from .array import TracedArray, as_plain, is_boolean, is_traced
 from .decisions import searchsorted, sort
+from .indexing import assign
 from .reductions import axes_of, traced_array
 from .ufuncs import recorder_of
 
 
-def clip(x: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **kwargs: Any) -> Any:
+def clip(
+    x: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **kwargs: Any
+) -> Any:
     low, high = a_min if a_min is not None else min, a_max if a_max is not None else max
     result = x
     if low is not None:
@@ -54,9 +57,17 @@ def gradient(x: Any, *spacing: Any, axis: Any = None, edge_order: int = 1) -> An
     for k, h in zip(axes, spacing):
         y = np.moveaxis(x, k, 0)
         if len(y) < edge_order + 1:
-            raise ValueError("Shape of array too small to calculate a numerical gradient, at least (edge_order + 1) elements "
-                             "are required.")
-        steps = np.diff(h) if np.ndim(h) else np.full(len(y) - 1, float(h)) if not is_traced(h) else np.broadcast_to(h, len(y) - 1)
+            raise ValueError(
+                "Shape of array too small to calculate a numerical gradient, at least (edge_order + 1) elements "
+                "are required."
+            )
+        steps = (
+            np.diff(h)
+            if np.ndim(h)
+            else np.full(len(y) - 1, float(h))
+            if not is_traced(h)
+            else np.broadcast_to(h, len(y) - 1)
+        )
         column = np.reshape(steps, (-1,) + (1,) * (y.ndim - 1))
         a, b = column[:-1], column[1:]
         if np.ndim(h) == 0:
@@ -89,10 +100,15 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
 def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
     """Piecewise linear: which piece a point lies in is a decision."""
     if period is not None:
-        recorder_of((x, xp, fp)).unsupported("numpy.interp with period=", "wrap x into one period, and extend xp and fp")
+        recorder_of((x, xp, fp)).unsupported(
+            "numpy.interp with period=", "wrap x into one period, and extend xp and fp"
+        )
     n = len(xp)
-    at = np.clip(searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0)) if is_traced(x) or is_traced(xp) else np.clip(
-        np.searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
+    at = (
+        np.clip(searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
+        if is_traced(x) or is_traced(xp)
+        else np.clip(np.searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
+    )
     x, xp, fp = (t if is_traced(t) else np.asarray(t, dtype=float) for t in (x, xp, fp))
     if n == 1:
         inside = fp[at] + 0.0 * x
@@ -102,7 +118,9 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     return np.where(np.less(x, xp[0]), low, np.where(np.greater(x, xp[-1]), high, inside))
 
 
-def median(x: Any, axis: int | None = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
+def median(
+    x: Any, axis: int | None = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
+) -> Any:
     x = traced_array(x)
     if isinstance(axis, tuple):
         x.rec.unsupported("numpy.median over several axes", "reshape first")
@@ -216,7 +234,9 @@ def _like(value: float | None) -> Callable[..., Any]:
     return like
 
 
-def full_like(x: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
+def full_like(
+    x: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None
+) -> Any:
     if is_traced(x):
         return _like(None)(x, fill_value, dtype=dtype, shape=shape)
     result = fill_value.rec.array_of(np.zeros(x.shape if shape is None else shape))
@@ -228,7 +248,9 @@ def _asked_of_values(function: Callable[..., Any]) -> Callable[..., Any]:
     """Functions whose answer rests on shapes and types only, or that print."""
 
     def ask(*args: Any, **kwargs: Any) -> Any:
-        return function(*(as_plain(x) if type(x) is TracedArray else x.v if is_traced(x) else x for x in args), **kwargs)
+        return function(
+            *(as_plain(x) if type(x) is TracedArray else x.v if is_traced(x) else x for x in args), **kwargs
+        )
 
     return ask
 
@@ -241,14 +263,45 @@ def _into(out: Any, result: Any) -> Any:
 
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    np.clip: clip, np.diff: diff, np.gradient: gradient, np.interp: interp, np.median: median, np.cross: cross,
-    np.convolve: convolve, np.correlate: correlate, np.polyval: polyval, np.around: around, np.sinc: sinc,
-    np.nan_to_num: nan_to_num, np.select: select, np.copyto: copyto, np.kron: kron, np.zeros_like: _like(0.0),
-    np.empty_like: _like(0.0), np.ones_like: _like(1.0), np.full_like: full_like,
+    np.clip: clip,
+    np.diff: diff,
+    np.gradient: gradient,
+    np.interp: interp,
+    np.median: median,
+    np.cross: cross,
+    np.convolve: convolve,
+    np.correlate: correlate,
+    np.polyval: polyval,
+    np.around: around,
+    np.sinc: sinc,
+    np.nan_to_num: nan_to_num,
+    np.select: select,
+    np.copyto: copyto,
+    np.kron: kron,
+    np.zeros_like: _like(0.0),
+    np.empty_like: _like(0.0),
+    np.ones_like: _like(1.0),
+    np.full_like: full_like,
     np.imag: lambda x: np.zeros(np.shape(x)),
-    **{function: _asked_of_values(function) for function in (
-        np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.array_repr, np.array_str, np.array2string,
-        np.result_type, np.common_type, np.may_share_memory, np.shares_memory, np.can_cast, np.min_scalar_type)},
+    **{
+        function: _asked_of_values(function)
+        for function in (
+            np.shape,
+            np.ndim,
+            np.size,
+            np.iscomplexobj,
+            np.isrealobj,
+            np.array_repr,
+            np.array_str,
+            np.array2string,
+            np.result_type,
+            np.common_type,
+            np.may_share_memory,
+            np.shares_memory,
+            np.can_cast,
+            np.min_scalar_type,
+        )
+    },
 }
 for _name in ("round", "round_"):
     if hasattr(np, _name):

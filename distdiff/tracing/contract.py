@@ -1,7 +1,7 @@
 """Products that sum: dot, matmul, inner, outer, tensordot, einsum.
 
-Each is one MULTIPLY statement over the free and the contracted axes, whose result stands still along the contracted ones;
-the values come from NumPy's own product, nothing of the iteration space is materialised.
+Each is one MULTIPLY statement over the free and the contracted axes, whose result stands still along the
+contracted ones; the values come from NumPy's own product, nothing of the iteration space is materialised.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ def _spread(rec: Recorder, x: Any, axes: list[int], shape: Index) -> Operand:
     return Const(np.broadcast_to(rec.snapshot(x).transpose(order)[at], shape))
 
 
-def contraction(a: Any, b: Any, a_axes: list[int], b_axes: list[int], free: int, function: Callable[[Any, Any], Any],
-                name: str) -> Any:
-    """sum over the axes >= free of a[a_axes] * b[b_axes]; `function(a, b)` computes the values, of the free axes' shape."""
+def contraction(
+    a: Any, b: Any, a_axes: list[int], b_axes: list[int], free: int, function: Callable[[Any, Any], Any], name: str
+) -> Any:
+    """sum over the axes >= free of a[a_axes] * b[b_axes]; `function(a, b)` computes the values, of the free
+    axes' shape."""
     rec = recorder_of((a, b))
     a, b = _operand(rec, a, name), _operand(rec, b, name)
     if constant(a) and constant(b):
@@ -166,8 +168,15 @@ def _pair(rec: Recorder, s: str, a: Any, t: str, b: Any, kept: str) -> Any:
     if not is_traced(a) and not is_traced(b):
         return np.einsum(f"{s},{t}->{kept}", a, b)
     order = kept + "".join(c for c in dict.fromkeys(s + t) if c not in kept)
-    return contraction(a, b, [order.index(c) for c in s], [order.index(c) for c in t], len(kept),
-                       lambda x, y: np.einsum(f"{s},{t}->{kept}", x, y, optimize=True), "einsum")
+    return contraction(
+        a,
+        b,
+        [order.index(c) for c in s],
+        [order.index(c) for c in t],
+        len(kept),
+        lambda x, y: np.einsum(f"{s},{t}->{kept}", x, y, optimize=True),
+        "einsum",
+    )
 
 
 def _alone(term: str, x: Any, result: str) -> Any:
@@ -186,7 +195,12 @@ def _into(out: Any, result: Any) -> Any:
 
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    np.dot: dot, np.inner: inner, np.vdot: vdot, np.outer: outer, np.tensordot: tensordot, np.einsum: einsum,
+    np.dot: dot,
+    np.inner: inner,
+    np.vdot: vdot,
+    np.outer: outer,
+    np.tensordot: tensordot,
+    np.einsum: einsum,
 }
 
 __all__ = ["FUNCTIONS", "dot", "matmul"]

@@ -1,7 +1,7 @@
 """Where the program asks for a plain answer: masks, orders, whole numbers.
 
-The answer is what NumPy gives; the comparisons that decide it are recorded on the tape and guarded, so that a tape is not used at a
-point where the answer would be another.
+The answer is what NumPy gives; the comparisons that decide it are recorded on the tape and guarded, so that a
+tape is not used at a point where the answer would be another.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..ops import BY_NAME
-from .array import TracedArray, decided, is_traced
+from .array import TracedArray, elementwise, is_traced
+from .indexing import decided
 from .movement import moved
 from .reductions import traced_array
 from .scalar import TracedScalar
+from .ufuncs import number, recorder_of
 
 
 def decide(condition: Any) -> Any:
@@ -25,13 +27,15 @@ def decide(condition: Any) -> Any:
 
 def whole(x: Any) -> Any:
     """x cut to whole numbers, as plain int64."""
-    from .array import elementwise
-
     if x.dtype == bool:
         return np.asarray(decide(x)).astype(np.int64)
     if isinstance(x, TracedScalar):
         return np.int64(int(x))
-    return np.asarray(decide(elementwise(x.rec, BY_NAME["trunc"], (x,)))).astype(np.int64) if x.size else np.zeros(x.shape, int)
+    return (
+        np.asarray(decide(elementwise(x.rec, BY_NAME["trunc"], (x,)))).astype(np.int64)
+        if x.size
+        else np.zeros(x.shape, int)
+    )
 
 
 def nonzero(x: Any) -> tuple[np.ndarray, ...]:
@@ -42,9 +46,6 @@ def where(condition: Any, *choices: Any) -> Any:
     """np.where: a choice element by element is a statement; with one argument it decides indices."""
     if not choices:
         return nonzero(condition)
-    from .array import elementwise
-    from .ufuncs import number, recorder_of
-
     rec = recorder_of((condition, *choices))
     operands = [number(rec, x, "where") for x in (condition, *choices)]
     if not is_traced(operands[1]) and not is_traced(operands[2]) or is_traced(operands[0]):
@@ -52,7 +53,9 @@ def where(condition: Any, *choices: Any) -> Any:
     return elementwise(rec, BY_NAME["where"], [np.not_equal(operands[0], 0), *operands[1:]])
 
 
-def _extreme(x: Any, axis: int | None, keepdims: Any, function: Callable[..., Any], beaten: Callable[..., Any]) -> Any:
+def _extreme(
+    x: Any, axis: int | None, keepdims: Any, function: Callable[..., Any], beaten: Callable[..., Any]
+) -> Any:
     x = traced_array(x)
     keep = bool(keepdims) and keepdims is not np._NoValue
     if axis is None:
@@ -149,8 +152,17 @@ def array_equal(a: Any, b: Any, equal_nan: bool = False) -> bool:
 
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    np.where: where, np.nonzero: nonzero, np.flatnonzero: lambda x: nonzero(np.ravel(x))[0],
-    np.argwhere: lambda x: np.transpose(nonzero(x)), np.argmax: argmax, np.argmin: argmin, np.argsort: argsort,
-    np.sort: sort, np.searchsorted: searchsorted, np.digitize: digitize, np.allclose: allclose,
-    np.isclose: isclose, np.array_equal: array_equal,
+    np.where: where,
+    np.nonzero: nonzero,
+    np.flatnonzero: lambda x: nonzero(np.ravel(x))[0],
+    np.argwhere: lambda x: np.transpose(nonzero(x)),
+    np.argmax: argmax,
+    np.argmin: argmin,
+    np.argsort: argsort,
+    np.sort: sort,
+    np.searchsorted: searchsorted,
+    np.digitize: digitize,
+    np.allclose: allclose,
+    np.isclose: isclose,
+    np.array_equal: array_equal,
 }

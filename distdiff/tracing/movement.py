@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ..tape import Const
 from .array import TracedArray, compact, ids_of, is_boolean, is_traced, of_ids, rearranged
 from .boxes import Index, Piece, cut, join, merge, select, whole
+from .indexing import decided
 from .reductions import traced_array
 from .storage import Storage
 from .ufuncs import number, recorder_of
@@ -93,7 +94,9 @@ def _part(rec: Any, x: Any) -> tuple[np.ndarray, list[Piece]]:
     return x, whole(x.shape, ref) if ref is not None else []
 
 
-def concatenate(arrays: Sequence[Any], axis: int | None = 0, out: Any = None, dtype: Any = None, casting: str = "same_kind") -> Any:
+def concatenate(
+    arrays: Sequence[Any], axis: int | None = 0, out: Any = None, dtype: Any = None, casting: str = "same_kind"
+) -> Any:
     arrays = list(arrays)
     rec = recorder_of(arrays)
     arrays = [number(rec, x, "concatenate") for x in arrays]
@@ -173,8 +176,11 @@ def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
     if axis is None:
         x, axis = np.reshape(x, -1), 0
     order = np.insert(np.arange(x.shape[axis]), index, -1)
-    result = take(x, np.where(order < 0, 0, order), axis) if is_traced(x) else recorder_of([values]).array_of(
-        np.take(x, np.where(order < 0, 0, order), axis))
+    result = (
+        take(x, np.where(order < 0, 0, order), axis)
+        if is_traced(x)
+        else recorder_of([values]).array_of(np.take(x, np.where(order < 0, 0, order), axis))
+    )
     result[(slice(None),) * (axis % x.ndim) + (order < 0,)] = values
     return result
 
@@ -246,7 +252,9 @@ def pad(x: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
         pad_width = [(w, w) if isinstance(w, int) else w for w in pad_width]
     constants = kwargs.get("constant_values", 0)
     widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
-    if is_traced(constants) or (isinstance(constants, (list, tuple)) and any(map(is_traced, np.ravel(np.array(constants, object))))):
+    if is_traced(constants) or (
+        isinstance(constants, (list, tuple)) and any(map(is_traced, np.ravel(np.array(constants, object))))
+    ):
         rec.unsupported("numpy.pad with traced constant_values", "concatenate, or assign the border")
     values = np.pad(x.nd, widths, mode, **kwargs)
     fill = np.broadcast_to(np.asarray(constants, dtype=float), (x.ndim, 2)).tolist()
@@ -263,7 +271,8 @@ Part = tuple[list[Piece], Index]
 
 
 def _border(pieces: list[Piece], shape: Index, axis: int, mode: str, at: np.ndarray, value: float) -> list[Part]:
-    """The parts that pad one side: a constant, an edge that stands still, or runs of the elements `at` these indices."""
+    """The parts that pad one side: a constant, an edge that stands still, or runs of the elements `at` these
+    indices."""
     if not len(at):
         return []
     box = shape[:axis] + (len(at),) + shape[axis + 1 :]
@@ -290,7 +299,13 @@ def tile(x: Any, reps: Any) -> Any:
     x = np.reshape(x, (1,) * max(0, len(reps) - x.ndim) + x.shape)
     reps = (1,) * (x.ndim - len(reps)) + reps
     for axis, times in enumerate(reps):
-        x = x[(slice(None),) * axis + (slice(0),)] if times == 0 else concatenate([x] * times, axis) if times > 1 else x
+        x = (
+            x[(slice(None),) * axis + (slice(0),)]
+            if times == 0
+            else concatenate([x] * times, axis)
+            if times > 1
+            else x
+        )
     return copy(x)
 
 
@@ -325,8 +340,6 @@ def take_along_axis(x: Any, indices: Any, axis: int | None) -> Any:
 
 def compress(condition: Any, x: Any, axis: int | None = None, out: Any = None) -> Any:
     if is_traced(condition):
-        from .array import decided
-
         condition = decided(condition)
     return _into(out, take(x, np.flatnonzero(condition), axis))
 
@@ -367,25 +380,73 @@ def _at_least(ndim: int) -> Callable[..., Any]:
 
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    **{function: viewer(function) for function in (
-        np.transpose, np.swapaxes, np.moveaxis, np.rollaxis, np.expand_dims, np.broadcast_to, np.flip, np.flipud, np.fliplr,
-        np.rot90, np.diagonal, np.squeeze, np.real, sliding_window_view)},
-    np.reshape: reshape, np.ravel: ravel, np.copy: copy, np.concatenate: concatenate,
-    np.stack: stack, np.vstack: vstack, np.hstack: hstack, np.dstack: dstack, np.column_stack: column_stack, np.block: block,
-    np.append: append, np.delete: delete, np.insert: insert, np.split: split, np.array_split: array_split,
-    np.vsplit: lambda x, n: split(x, n, 0), np.hsplit: lambda x, n: split(x, n, 0 if np.ndim(x) == 1 else 1),
-    np.dsplit: lambda x, n: split(x, n, 2), np.broadcast_arrays: broadcast_arrays, np.meshgrid: meshgrid, np.roll: roll,
-    np.pad: pad, np.tile: tile, np.repeat: repeat, np.take: take, np.take_along_axis: take_along_axis,
-    np.compress: compress, np.tril: lambda x, k=0: _triangle(x, np.tril, k), np.triu: lambda x, k=0: _triangle(x, np.triu, k),
-    np.diag: diag, np.diagflat: lambda x, k=0: diag(np.ravel(x), k),
-    np.atleast_1d: _at_least(1), np.atleast_2d: _at_least(2), np.atleast_3d: _at_least(3),
+    **{
+        function: viewer(function)
+        for function in (
+            np.transpose,
+            np.swapaxes,
+            np.moveaxis,
+            np.rollaxis,
+            np.expand_dims,
+            np.broadcast_to,
+            np.flip,
+            np.flipud,
+            np.fliplr,
+            np.rot90,
+            np.diagonal,
+            np.squeeze,
+            np.real,
+            sliding_window_view,
+        )
+    },
+    np.reshape: reshape,
+    np.ravel: ravel,
+    np.copy: copy,
+    np.concatenate: concatenate,
+    np.stack: stack,
+    np.vstack: vstack,
+    np.hstack: hstack,
+    np.dstack: dstack,
+    np.column_stack: column_stack,
+    np.block: block,
+    np.append: append,
+    np.delete: delete,
+    np.insert: insert,
+    np.split: split,
+    np.array_split: array_split,
+    np.vsplit: lambda x, n: split(x, n, 0),
+    np.hsplit: lambda x, n: split(x, n, 0 if np.ndim(x) == 1 else 1),
+    np.dsplit: lambda x, n: split(x, n, 2),
+    np.broadcast_arrays: broadcast_arrays,
+    np.meshgrid: meshgrid,
+    np.roll: roll,
+    np.pad: pad,
+    np.tile: tile,
+    np.repeat: repeat,
+    np.take: take,
+    np.take_along_axis: take_along_axis,
+    np.compress: compress,
+    np.tril: lambda x, k=0: _triangle(x, np.tril, k),
+    np.triu: lambda x, k=0: _triangle(x, np.triu, k),
+    np.diag: diag,
+    np.diagflat: lambda x, k=0: diag(np.ravel(x), k),
+    np.atleast_1d: _at_least(1),
+    np.atleast_2d: _at_least(2),
+    np.atleast_3d: _at_least(3),
 }
-if hasattr(np, "row_stack"):
-    FUNCTIONS.setdefault(np.row_stack, vstack)
+if "row_stack" in vars(np):  # gone in NumPy 2
+    FUNCTIONS.setdefault(vars(np)["row_stack"], vstack)
 
 METHODS: dict[str, Callable[..., Any]] = {
-    "reshape": reshape, "ravel": ravel, "flatten": flatten, "copy": lambda x, order="C": copy(x, order), "take": take, "repeat": repeat,
-    "swapaxes": FUNCTIONS[np.swapaxes], "squeeze": FUNCTIONS[np.squeeze], "diagonal": FUNCTIONS[np.diagonal],
+    "reshape": reshape,
+    "ravel": ravel,
+    "flatten": flatten,
+    "copy": lambda x, order="C": copy(x, order),
+    "take": take,
+    "repeat": repeat,
+    "swapaxes": FUNCTIONS[np.swapaxes],
+    "squeeze": FUNCTIONS[np.squeeze],
+    "diagonal": FUNCTIONS[np.diagonal],
     "transpose": lambda x, *axes: TracedArray(x.st, x.nd.transpose(*axes)),
     "compress": lambda x, condition, axis=None, out=None: compress(condition, x, axis, out),
 }

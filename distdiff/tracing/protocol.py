@@ -1,4 +1,5 @@
-"""What NumPy and Python see of a traced array: protocols, operators and methods, put together from the rooms below."""
+"""What NumPy and Python see of a traced array: protocols, operators and methods, put together from the rooms
+below."""
 
 from __future__ import annotations
 
@@ -10,12 +11,18 @@ import numpy as np
 
 from ..ops import BY_NAME
 from . import composed, contract, decisions, movement, reductions, ufuncs
-from .array import TracedArray, as_plain, assign, binary, constant, elementwise, is_boolean, is_traced
+from .array import TracedArray, as_plain, binary, constant, elementwise, is_traced
+from .indexing import assign, getitem, setitem
 from .recorder import Recorder
 from .scalar import CUT, TracedScalar, attach
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    **movement.FUNCTIONS, **reductions.FUNCTIONS, **contract.FUNCTIONS, **decisions.FUNCTIONS, **composed.FUNCTIONS}
+    **movement.FUNCTIONS,
+    **reductions.FUNCTIONS,
+    **contract.FUNCTIONS,
+    **decisions.FUNCTIONS,
+    **composed.FUNCTIONS,
+}
 
 
 def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -24,7 +31,9 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
     outs = kwargs.get("out", ())
     if outs:
         kwargs["out"] = tuple(unwrap(x) if traced is None else promote(x, traced.rec) for x in outs)
-    if traced is None and not any(map(is_traced, kwargs.get("out", ()))):  # plain after all: NumPy's own, on plain arrays
+    if traced is None and not any(
+        map(is_traced, kwargs.get("out", ()))
+    ):  # plain after all: NumPy's own, on plain arrays
         result = getattr(ufunc, method)(*inputs, **kwargs)
         if outs:
             return outs[0] if len(outs) == 1 else outs
@@ -51,8 +60,11 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
         result = function(*_plain_all(args), **{name: _plain_all(value) for name, value in kwargs.items()})
         return traced[0].rec.array_of(result) if type(result) is np.ndarray and result.dtype == np.float64 else result
     name = f"{function.__module__}.{function.__name__}"
-    return traced[0].rec.unsupported(name, "it has no derivative rule here; write it in terms of functions that have one, or "
-                                     "compute it outside the function if it does not depend on the inputs")
+    return traced[0].rec.unsupported(
+        name,
+        "it has no derivative rule here; write it in terms of functions that have one, or "
+        "compute it outside the function if it does not depend on the inputs",
+    )
 
 
 WRITES_FIRST = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
@@ -109,9 +121,23 @@ def _plain_all(tree: Any) -> Any:
 
 # -- operators -------------------------------------------------------------------------------------------------
 
-_BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "power", "mod": "remainder",
-           "floordiv": "floor_divide"}
-_COMPARE = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+_BINARY = {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "pow": "power",
+    "mod": "remainder",
+    "floordiv": "floor_divide",
+}
+_COMPARE = {
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "eq": "equal",
+    "ne": "not_equal",
+}
 _BITS = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 
 
@@ -152,7 +178,9 @@ def _bits_in_place(ufunc: np.ufunc) -> Callable[..., Any]:
 
 def _truth(self: TracedArray) -> bool:
     if self.size != 1:
-        raise ValueError("The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()")
+        raise ValueError(
+            "The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()"
+        )
     return bool(self.reshape(()).scalar())
 
 
@@ -162,11 +190,15 @@ def _array(self: TracedArray, dtype: Any = None, copy: Any = None) -> np.ndarray
         values = as_plain(self)
         return values if dtype is None else values.astype(dtype)
     self.rec.unsupported(
-        "a traced array was turned into a plain array", f"{CUT}. Compiled code (scipy, numba, the math module) can't be traced, nor "
-        "can an array made outside the function take traced values: make it inside with np.zeros or np.array")
+        "a traced array was turned into a plain array",
+        f"{CUT}. Compiled code (scipy, numba, the math module) can't be traced, nor "
+        "can an array made outside the function take traced values: make it inside with np.zeros or np.array",
+    )
 
 
-def _astype(self: TracedArray, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True) -> Any:
+def _astype(
+    self: TracedArray, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
+) -> Any:
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
         if self.st.boolean:
@@ -184,8 +216,11 @@ def _item(self: TracedArray, *args: Any) -> Any:
         if self.size != 1:
             raise ValueError("can only convert an array of size 1 to a Python scalar")
         return self.reshape(-1)[0]
-    return self.reshape(-1)[args[0]] if len(args) == 1 and isinstance(args[0], (int, np.integer)) else self[
-        args[0] if len(args) == 1 else args]
+    return (
+        self.reshape(-1)[args[0]]
+        if len(args) == 1 and isinstance(args[0], (int, np.integer))
+        else self[args[0] if len(args) == 1 else args]
+    )
 
 
 def _list(self: TracedArray) -> Any:
@@ -196,7 +231,9 @@ def _unsupported_method(name: str) -> Callable[..., Any]:
     def method(self: TracedArray, *args: Any, **kwargs: Any) -> Any:
         if self.st.constant:
             return getattr(as_plain(self), name)(*args, **kwargs)
-        return self.rec.unsupported(f"numpy.ndarray.{name}", "it has no derivative rule, or would lose the derivative")
+        return self.rec.unsupported(
+            f"numpy.ndarray.{name}", "it has no derivative rule, or would lose the derivative"
+        )
 
     return method
 
@@ -205,8 +242,14 @@ def _unwrapping(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def unwrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         out = kwargs.get("out")
-        result = method(self, *map(_unwrap_all, args), **{
-            name: promote(value, self.rec) if name == "out" else _unwrap_all(value) for name, value in kwargs.items()})
+        result = method(
+            self,
+            *map(_unwrap_all, args),
+            **{
+                name: promote(value, self.rec) if name == "out" else _unwrap_all(value)
+                for name, value in kwargs.items()
+            },
+        )
         return result if out is None else out
 
     return unwrapped
@@ -220,25 +263,41 @@ def install() -> None:
     """Attach all of it to the traced types, once."""
     cls = TracedArray
     attributes: dict[str, Any] = {
-        "__array_ufunc__": array_ufunc, "__array_function__": array_function, "__array__": _array, "__bool__": _truth,
-        "__neg__": lambda self: ufuncs.apply(BY_NAME["negative"], self), "__pos__": movement.copy,
+        "__array_ufunc__": array_ufunc,
+        "__array_function__": array_function,
+        "__array__": _array,
+        "__bool__": _truth,
+        "__neg__": lambda self: ufuncs.apply(BY_NAME["negative"], self),
+        "__pos__": movement.copy,
         "__abs__": lambda self: elementwise(self.rec, BY_NAME["absolute"], (self,)),
-        "__invert__": lambda self: np.invert(self), "__divmod__": lambda self, other: (self // other, self % other),
+        "__invert__": lambda self: np.invert(self),
+        "__divmod__": lambda self, other: (self // other, self % other),
         "__matmul__": lambda self, other: contract.matmul(self, unwrap(other)),
         "__rmatmul__": lambda self, other: contract.matmul(unwrap(other), self),
-        "__float__": lambda self: float(self.item()), "__int__": lambda self: int(self.item()),
+        "__float__": lambda self: float(self.item()),
+        "__int__": lambda self: int(self.item()),
         "__complex__": lambda self: complex(self.item()),
         "__contains__": lambda self, x: bool((self == x).any()),
-        "__copy__": movement.copy, "__deepcopy__": lambda self, memo: movement.copy(self),
-        "astype": _astype, "item": _item, "tolist": _list, "fill": lambda self, value: assign(self, value),
+        "__copy__": movement.copy,
+        "__deepcopy__": lambda self, memo: movement.copy(self),
+        "astype": _astype,
+        "item": _item,
+        "tolist": _list,
+        "fill": lambda self, value: assign(self, value),
         "dot": lambda self, other, out=None: contract.dot(self, unwrap(other), out),
-        "conj": movement.copy, "conjugate": movement.copy,
+        "conj": movement.copy,
+        "conjugate": movement.copy,
         "clip": lambda self, min=None, max=None, out=None, **kwargs: composed.clip(self, min, max, out, **kwargs),
         "round": lambda self, decimals=0, out=None: composed.around(self, decimals, out),
-        "nonzero": decisions.nonzero, "argmax": decisions.argmax, "argmin": decisions.argmin,
-        "argsort": decisions.argsort, "sort": decisions.sort_in_place, "searchsorted": decisions.searchsorted,
+        "nonzero": decisions.nonzero,
+        "argmax": decisions.argmax,
+        "argmin": decisions.argmin,
+        "argsort": decisions.argsort,
+        "sort": decisions.sort_in_place,
+        "searchsorted": decisions.searchsorted,
         "flat": property(_flat, lambda self, value: assign(self.reshape(-1), value)),
-        **reductions.METHODS, **movement.METHODS,
+        **reductions.METHODS,
+        **movement.METHODS,
     }
     for name, ufunc_name in _BINARY.items():
         attributes[f"__{name}__"], attributes[f"__r{name}__"] = _forward(ufunc_name), _reflected(ufunc_name)
@@ -248,10 +307,25 @@ def install() -> None:
     for name, ufunc in _BITS.items():
         attributes[f"__{name}__"], attributes[f"__r{name}__"] = _bits(ufunc, False), _bits(ufunc, True)
         attributes[f"__i{name}__"] = _bits_in_place(ufunc)
-    for name in ("choose", "cumprod", "partition", "argpartition", "put", "resize", "tobytes", "tofile", "view", "dump", "dumps",
-                 "getfield", "setfield", "byteswap", "itemset"):
+    for name in (
+        "choose",
+        "cumprod",
+        "partition",
+        "argpartition",
+        "put",
+        "resize",
+        "tobytes",
+        "tofile",
+        "view",
+        "dump",
+        "dumps",
+        "getfield",
+        "setfield",
+        "byteswap",
+        "itemset",
+    ):
         attributes[name] = _unsupported_method(name)
-    attributes["__setitem__"] = _unwrapping(cls.__setitem__)
+    attributes["__getitem__"], attributes["__setitem__"] = getitem, _unwrapping(setitem)
     for name, value in attributes.items():
         setattr(cls, name, value if name.startswith("__") or isinstance(value, property) else _unwrapping(value))
     TracedScalar.__array_ufunc__ = array_ufunc  # type: ignore[attr-defined]
@@ -267,4 +341,3 @@ def prepare(rec: Recorder, array_of: Callable[[Any], Any]) -> None:
     rec.array_of = array_of
 
 
-__all__ = ["FUNCTIONS", "is_boolean", "prepare", "unwrap"]

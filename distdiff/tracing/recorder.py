@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError, UnsupportedOperationError
 from ..ops import COPY, Op
-from ..tape import Affine, Block, Const, Guard, Indexed, Operand, ScalarRun, Site, Statement, Tape, UNREAD, c_strides
+from ..tape import UNREAD, Affine, Block, Const, Guard, Indexed, Operand, ScalarRun, Site, Statement, Tape, c_strides
 from .boxes import Piece, refine
 
 ARENA_FROM = 1 << 20  # a result this large (bytes), or a tape grown to ARENA_TAPE, takes its memory from large chunks
@@ -72,8 +72,8 @@ class Recorder:
     # -- memory ------------------------------------------------------------------------------------------------
 
     def empty(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Memory for a result.  Kept values come from large chunks, which the kernel maps in huge pages: a page fault for
-        every 4 KiB would cost as much as the arithmetic."""
+        """Memory for a result.  Kept values come from large chunks, which the kernel maps in huge pages: a
+        page fault for every 4 KiB would cost as much as the arithmetic."""
         size = prod(shape)
         if not self.keep_values or self.sparing or (self._kept < ARENA_TAPE and size * 8 < ARENA_FROM):
             return _empty(shape)
@@ -86,7 +86,9 @@ class Recorder:
     def snapshot(self, values: np.ndarray) -> np.ndarray:
         """An own float64 copy of a user's constant array, shared between uses while its content stays the same."""
         if values.dtype.kind not in "fiub":
-            self.unsupported(f"a constant array of dtype {values.dtype}", "derivatives here are those of real functions")
+            self.unsupported(
+                f"a constant array of dtype {values.dtype}", "derivatives here are those of real functions"
+            )
         base = values
         if 0 in values.strides:  # a broadcast constant stays one
             base = values[tuple(slice(0, 1) if s == 0 else slice(None) for s in values.strides)]
@@ -105,8 +107,9 @@ class Recorder:
         return copy if base is values else np.broadcast_to(copy, values.shape)
 
     def release(self) -> list[np.ndarray | None]:
-        """Hand over the values.  The recorder lives in reference cycles with the closures made for it, and would keep them
-        in memory until the garbage collector comes by, while the next trace takes fresh pages."""
+        """Hand over the values.  The recorder lives in reference cycles with the closures made for it, and
+        would keep them in memory until the garbage collector comes by, while the next trace takes fresh
+        pages."""
         values, self.values, self._arena = self.values, [], _empty(0)
         return values
 
@@ -129,8 +132,15 @@ class Recorder:
         self.restart()
         return len(blocks) - 1
 
-    def emit(self, op: Op, shape: tuple[int, ...], operands: Sequence[Operand | list[Piece]], values: np.ndarray,
-             out_strides: tuple[int, ...] | None = None, read: bool = False) -> int:
+    def emit(
+        self,
+        op: Op,
+        shape: tuple[int, ...],
+        operands: Sequence[Operand | list[Piece]],
+        values: np.ndarray,
+        out_strides: tuple[int, ...] | None = None,
+        read: bool = False,
+    ) -> int:
         """Statements that compute a fresh block of shape values.shape from operands over the iteration space `shape`.
 
         Operands may be in several pieces: one statement a box of their common refinement.
@@ -154,7 +164,9 @@ class Recorder:
         """Nodes that carry constants, where explicit ids want some; returns the first id."""
         block = self.new_block(values.shape, values)
         strides = c_strides(values.shape)
-        self.tape.items.append(Statement(COPY, values.shape, Affine(block, 0, strides), (Const(values),), self.site()))
+        self.tape.items.append(
+            Statement(COPY, values.shape, Affine(block, 0, strides), (Const(values),), self.site())
+        )
         return self.firsts[block]
 
     def block_of(self, node: int) -> int:
@@ -202,9 +214,15 @@ class Recorder:
         if self.keep_values:
             self.values.append(None)
         self.n += len(lines)
-        self.tape.items.append(ScalarRun(
-            len(blocks) - 1, lines[:, 0].astype(np.uint8), lines[:, 1].copy(), lines[:, 2].copy(),
-            np.array(self.constant_values)))
+        self.tape.items.append(
+            ScalarRun(
+                len(blocks) - 1,
+                lines[:, 0].astype(np.uint8),
+                lines[:, 1].copy(),
+                lines[:, 2].copy(),
+                np.array(self.constant_values),
+            )
+        )
         self.constants.clear()
         self.constant_values = array("d")
         self.restart()
@@ -231,7 +249,7 @@ class Recorder:
         self._snapshots.clear()
         self.open = False
 
-    # -- the user's lines ------------------------------------------------------------------------------------------------
+    # -- the user's lines --------------------------------------------------------------------------------------
 
     def user_frame(self) -> FrameType:
         """The innermost frame that is neither ours nor NumPy's."""
@@ -241,14 +259,17 @@ class Recorder:
             code = frame.f_code
             known = codes.get(id(code))
             if known is None:
-                known = codes[id(code)] = (code, code.co_filename.startswith(_LIBRARIES)
-                                           or code.co_filename.startswith("<__array_function__"))
+                known = codes[id(code)] = (
+                    code,
+                    code.co_filename.startswith(_LIBRARIES) or code.co_filename.startswith("<__array_function__"),
+                )
             if not known[1] or frame.f_back is None:
                 return frame
             frame = frame.f_back
 
     def conclude(self, f: Callable[..., Any]) -> None:
-        """The function has returned: what is still recorded (its result, put together) belongs to the function as a whole."""
+        """The function has returned: what is still recorded (its result, put together) belongs to the
+        function as a whole."""
         code = getattr(f, "__code__", None)
         if code is None:
             self._end = len(self.tape.sites)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ops import COPY, CUMSUM, MAX, MIN, Op
 from ..tape import c_strides
-from .array import TracedArray, constant, as_plain, fresh, is_traced, own, single
+from .array import TracedArray, as_plain, constant, fresh, is_traced, own, single
 from .scalar import TracedScalar
 
 Axes = int | tuple[int, ...] | None
@@ -29,14 +29,16 @@ def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
     axes = axis if isinstance(axis, tuple) else (axis,)
     for k in axes:
         if not -ndim <= k < ndim:
-            raise np.AxisError(k, ndim) if hasattr(np, "AxisError") else np.exceptions.AxisError(k, ndim)
+            np.empty((1,) * ndim).sum(axis=k)  # raises NumPy's AxisError
     normal = tuple(int(k) % ndim for k in axes)
     if len(set(normal)) != len(normal):
         raise ValueError("duplicate value in 'axis'")
     return normal
 
 
-def _out_strides(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def _out_strides(
+    shape: tuple[int, ...], axes: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """(shape without the axes, shape with length 1 there, the strides of the result over the iteration space)."""
     kept = tuple(n for k, n in enumerate(shape) if k not in axes)
     with_ones = tuple(1 if k in axes else n for k, n in enumerate(shape))
@@ -44,16 +46,24 @@ def _out_strides(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[i
     return kept, with_ones, tuple(0 if k in axes else next(steps) for k in range(len(shape)))
 
 
-def _reduce(op: Op, name: str, function: Callable[..., Any], x: Any, axis: Axes, keepdims: bool, **options: Any) -> Any:
+def _reduce(
+    op: Op, name: str, function: Callable[..., Any], x: Any, axis: Axes, keepdims: bool, **options: Any
+) -> Any:
     x = traced_array(x)
     rec = x.rec
     for option, value in options.items():
-        if value is None or value is np._NoValue or (option == "dtype" and np.dtype(value).kind == "f") or (
-                option == "where" and value is True):
+        if (
+            value is None
+            or value is np._NoValue
+            or (option == "dtype" and np.dtype(value).kind == "f")
+            or (option == "where" and value is True)
+        ):
             continue
         if option == "dtype" and x.st.boolean:
             continue
-        rec.unsupported(f"numpy.{name} with {option}=", "traced values are floats of 64 bits, and reductions start from nothing")
+        rec.unsupported(
+            f"numpy.{name} with {option}=", "traced values are floats of 64 bits, and reductions start from nothing"
+        )
     axes = axes_of(axis, x.ndim)
     if constant(x) or not x.size or not axes:
         if not axes:
@@ -71,27 +81,54 @@ def _reduce(op: Op, name: str, function: Callable[..., Any], x: Any, axis: Axes,
     return traced_array(result).reshape(with_ones) if keepdims else result
 
 
-def total(x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, keepdims: bool = False, initial: Any = None,
-          where: Any = None) -> Any:
+def total(
+    x: Any,
+    axis: Axes = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = None,
+) -> Any:
     """Sum: one COPY statement whose result stands still along the summed axes."""
-    return _into(out, _reduce(COPY, "sum", np.add.reduce, x, axis, _flag(keepdims), dtype=dtype, initial=initial, where=where))
+    return _into(
+        out, _reduce(COPY, "sum", np.add.reduce, x, axis, _flag(keepdims), dtype=dtype, initial=initial, where=where)
+    )
 
 
-def largest(x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, initial: Any = None, where: Any = None,
-            dtype: Any = None) -> Any:
+def largest(
+    x: Any,
+    axis: Axes = None,
+    out: Any = None,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = None,
+    dtype: Any = None,
+) -> Any:
     return _into(out, _reduce(MAX, "max", np.maximum.reduce, x, axis, _flag(keepdims), initial=initial, where=where))
 
 
-def smallest(x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, initial: Any = None, where: Any = None,
-             dtype: Any = None) -> Any:
+def smallest(
+    x: Any,
+    axis: Axes = None,
+    out: Any = None,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = None,
+    dtype: Any = None,
+) -> Any:
     return _into(out, _reduce(MIN, "min", np.minimum.reduce, x, axis, _flag(keepdims), initial=initial, where=where))
 
 
-def anywhere(x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, dtype: Any = None) -> Any:
+def anywhere(
+    x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, dtype: Any = None
+) -> Any:
     return largest(_truth(x), axis, out, keepdims, None, where)
 
 
-def everywhere(x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, dtype: Any = None) -> Any:
+def everywhere(
+    x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, dtype: Any = None
+) -> Any:
     return smallest(_truth(x), axis, out, keepdims, None, where)
 
 
@@ -99,8 +136,15 @@ def _truth(x: Any) -> Any:
     return x if x.dtype == bool else np.not_equal(x, 0.0)
 
 
-def product(x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, keepdims: bool = False, initial: Any = None,
-            where: Any = None) -> Any:
+def product(
+    x: Any,
+    axis: Axes = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = None,
+) -> Any:
     """Product, by halving: log2(n) multiplications of whole arrays."""
     x = traced_array(x)
     if initial not in (None, np._NoValue, 1) or where not in (None, np._NoValue, True):
@@ -121,14 +165,24 @@ def product(x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, keepd
     return _into(out, np.reshape(result, with_ones) if _flag(keepdims) else result)
 
 
-def mean(x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, keepdims: bool = False, where: Any = None) -> Any:
+def mean(
+    x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, keepdims: bool = False, where: Any = None
+) -> Any:
     x = traced_array(x)
     count = prod(x.shape[k] for k in axes_of(axis, x.ndim))
     return _into(out, total(x, axis, dtype, None, keepdims, None, where) / count)
 
 
-def variance(x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False,
-             where: Any = None, **other: Any) -> Any:
+def variance(
+    x: Any,
+    axis: Axes = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+    where: Any = None,
+    **other: Any,
+) -> Any:
     x = traced_array(x)
     for name, value in {"where": where, **other}.items():
         if value is not None and value is not np._NoValue and value is not True:
@@ -181,7 +235,9 @@ def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> 
     if ord is None or ord == "fro" or (ord == 2 and vector):
         return np.sqrt(total(x * x, axis, keepdims=keepdims))
     if not vector:
-        x.rec.unsupported(f"numpy.linalg.norm of a matrix with ord={ord!r}", "only the Frobenius norm has a derivative rule")
+        x.rec.unsupported(
+            f"numpy.linalg.norm of a matrix with ord={ord!r}", "only the Frobenius norm has a derivative rule"
+        )
     if ord == np.inf:
         return largest(np.abs(x), axis, keepdims=keepdims)
     if ord == -np.inf:
@@ -195,7 +251,9 @@ def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> 
 
 def average(x: Any, axis: Axes = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False) -> Any:
     if returned:
-        (x if is_traced(x) else weights).rec.unsupported("numpy.average with returned=True", "divide the sums yourself")
+        (x if is_traced(x) else weights).rec.unsupported(
+            "numpy.average with returned=True", "divide the sums yourself"
+        )
     if weights is None:
         return mean(x, axis, keepdims=keepdims)
     if np.ndim(weights) == 1 and np.ndim(x) > 1:
@@ -221,20 +279,49 @@ def _into(out: Any, result: Any) -> Any:
 
 
 UFUNC_REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {
-    np.add: total, np.maximum: largest, np.minimum: smallest, np.multiply: product, np.logical_or: anywhere,
-    np.logical_and: everywhere, np.bitwise_or: anywhere, np.bitwise_and: everywhere,
+    np.add: total,
+    np.maximum: largest,
+    np.minimum: smallest,
+    np.multiply: product,
+    np.logical_or: anywhere,
+    np.logical_and: everywhere,
+    np.bitwise_or: anywhere,
+    np.bitwise_and: everywhere,
 }
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    np.sum: total, np.max: largest, np.min: smallest, np.amax: largest, np.amin: smallest, np.any: anywhere,
-    np.all: everywhere, np.prod: product, np.mean: mean, np.var: variance, np.std: deviation, np.ptp: peak_to_peak,
-    np.cumsum: cumulative_sum, np.trace: trace, np.linalg.norm: norm, np.average: average,
+    np.sum: total,
+    np.max: largest,
+    np.min: smallest,
+    np.amax: largest,
+    np.amin: smallest,
+    np.any: anywhere,
+    np.all: everywhere,
+    np.prod: product,
+    np.mean: mean,
+    np.var: variance,
+    np.std: deviation,
+    np.ptp: peak_to_peak,
+    np.cumsum: cumulative_sum,
+    np.trace: trace,
+    np.linalg.norm: norm,
+    np.average: average,
     np.count_nonzero: count_nonzero,
 }
 
 METHODS: dict[str, Callable[..., Any]] = {
-    "sum": total, "max": largest, "min": smallest, "any": anywhere, "all": everywhere, "prod": product, "mean": mean,
-    "var": variance, "std": deviation, "cumsum": cumulative_sum, "trace": trace, "ptp": peak_to_peak,
+    "sum": total,
+    "max": largest,
+    "min": smallest,
+    "any": anywhere,
+    "all": everywhere,
+    "prod": product,
+    "mean": mean,
+    "var": variance,
+    "std": deviation,
+    "cumsum": cumulative_sum,
+    "trace": trace,
+    "ptp": peak_to_peak,
 }
 
 __all__ = ["FUNCTIONS", "METHODS", "UFUNC_REDUCTIONS", "traced_array"]

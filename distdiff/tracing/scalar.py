@@ -1,9 +1,10 @@
 """Traced scalars: what an element of a traced array, or a float argument, is while the function runs.
 
-A scalar is an id and a value.  Every operation appends (op, a, b) to the recorder's open run, a flat list of integers that is packed
-into typed arrays; nothing else of it lives on.  A loop of a million lines is limited by how fast Python makes the result object,
-so the classes are made once a trace, around the run they append to (their state is in closure cells), and the four
-arithmetic operators are written out from one template instead of sharing a helper.
+A scalar is an id and a value.  Every operation appends (op, a, b) to the recorder's open run, a flat list of
+integers that is packed into typed arrays; nothing else of it lives on.  A loop of a million lines is limited
+by how fast Python makes the result object, so the classes are made once a trace, around the run they append
+to (their state is in closure cells), and the four arithmetic operators are written out from one template
+instead of sharing a helper.
 """
 
 from __future__ import annotations
@@ -109,16 +110,22 @@ class TracedScalar:
     def __float__(self) -> NoReturn:
         self.rec.unsupported(
             "a traced value was turned into a plain float",
-            f"{CUT}. Use NumPy's functions for Python's, np.sin(x), not math.sin(x); a plain array made outside the function can't take "
-            "traced values: make it inside (np.zeros), or copy it there (np.array(a)); to only look, use distdiff.numpy.value(x)")
+            f"{CUT}. Use NumPy's functions for Python's, np.sin(x), not math.sin(x); a plain array made outside the "
+            "function can't take traced values: make it inside (np.zeros), or copy it there (np.array(a)); to only look, "
+            "use distdiff.numpy.value(x)",
+        )
 
     def __complex__(self) -> NoReturn:
-        self.rec.unsupported("a traced value was turned into a complex number", f"{CUT}; derivatives here are of real functions")
+        self.rec.unsupported(
+            "a traced value was turned into a complex number", f"{CUT}; derivatives here are of real functions"
+        )
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         self.rec.unsupported(
-            "a traced value was put into a plain array", f"{CUT}. Make the array inside the function (np.zeros, np.array), or copy "
-            "one from outside with np.array(a), before writing traced values into it; compiled code can't be traced")
+            "a traced value was put into a plain array",
+            f"{CUT}. Make the array inside the function (np.zeros, np.array), or copy "
+            "one from outside with np.array(a), before writing traced values into it; compiled code can't be traced",
+        )
 
     # -- a float that knows what NumPy's floats know -------------------------------------------------------------
 
@@ -163,7 +170,8 @@ class TracedScalar:
 
 
 _POWER, _SQUARE, _NEGATIVE, _ABSOLUTE, _REMAINDER, _FLOOR_DIVIDE = (
-    BY_NAME[name] for name in ("power", "square", "negative", "absolute", "remainder", "floor_divide"))
+    BY_NAME[name] for name in ("power", "square", "negative", "absolute", "remainder", "floor_divide")
+)
 
 # The operands are a traced scalar or a Python number; everything else goes the general way.
 _FORWARD = """
@@ -231,12 +239,26 @@ def _method(template: str, name: str, op: str, sign: str) -> str:
 
 
 _ARITHMETIC = (("add", "add", "+"), ("sub", "subtract", "-"), ("mul", "multiply", "*"), ("truediv", "divide", "/"))
-_COMPARISONS = (("lt", "less", "<"), ("le", "less_equal", "<="), ("gt", "greater", ">"), ("ge", "greater_equal", ">="),
-                ("eq", "equal", "=="), ("ne", "not_equal", "!="))
-_METHODS = ([(f"__{name}__", BY_NAME[op]) for name, op, _ in _ARITHMETIC + _COMPARISONS]
-            + [(f"__r{name}__", BY_NAME[op]) for name, op, _ in _ARITHMETIC])
-_CODE = compile("".join([_method(_FORWARD, *row) for row in _ARITHMETIC] + [_method(_REFLECTED, *row) for row in _ARITHMETIC]
-                        + [_method(_COMPARE, *row) for row in _COMPARISONS]), __file__, "exec")
+_COMPARISONS = (
+    ("lt", "less", "<"),
+    ("le", "less_equal", "<="),
+    ("gt", "greater", ">"),
+    ("ge", "greater_equal", ">="),
+    ("eq", "equal", "=="),
+    ("ne", "not_equal", "!="),
+)
+_METHODS = [(f"__{name}__", BY_NAME[op]) for name, op, _ in _ARITHMETIC + _COMPARISONS] + [
+    (f"__r{name}__", BY_NAME[op]) for name, op, _ in _ARITHMETIC
+]
+_CODE = compile(
+    "".join(
+        [_method(_FORWARD, *row) for row in _ARITHMETIC]
+        + [_method(_REFLECTED, *row) for row in _ARITHMETIC]
+        + [_method(_COMPARE, *row) for row in _COMPARISONS]
+    ),
+    __file__,
+    "exec",
+)
 
 
 def numpy_divide(a: float, b: float) -> float:
@@ -287,16 +309,38 @@ class TracedBool:
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
 
-BOOLEAN_OPS = frozenset(BY_NAME[name] for name in (
-    "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "logical_and", "logical_or", "logical_xor",
-    "logical_not", "isfinite", "isnan", "isinf", "signbit"))
+BOOLEAN_OPS = frozenset(
+    BY_NAME[name]
+    for name in (
+        "greater",
+        "greater_equal",
+        "less",
+        "less_equal",
+        "equal",
+        "not_equal",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "logical_not",
+        "isfinite",
+        "isnan",
+        "isinf",
+        "signbit",
+    )
+)
 
 
 def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., Any]) -> None:
     """Give a recorder its scalar types: rec.scalar(i, v), rec.boolean(i, v), rec.scalar_op(op, operands)."""
     names: dict[str, Any] = {  # the globals of the operators' code
-        "extend": rec.run.extend, "lookup": rec.constants.get, "constant": rec.constant, "new": object.__new__,
-        "general": general, "divide": numpy_divide, **{f"op_{name}": op for name, op in BY_NAME.items()}}
+        "extend": rec.run.extend,
+        "lookup": rec.constants.get,
+        "constant": rec.constant,
+        "new": object.__new__,
+        "general": general,
+        "divide": numpy_divide,
+        **{f"op_{name}": op for name, op in BY_NAME.items()},
+    }
 
     nothing = iter(()).__next__
 
@@ -305,7 +349,8 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
         names["next_id"] = nothing
 
     def pack() -> int:
-        """The node of the last line, where ids run out: at the first line of a run, or when as many are open as are held as Python
+        """The node of the last line, where ids run out: at the first line of a run, or when as many are open
+        as are held as Python
         integers."""
         if len(rec.run) >= 3 * RUN_CHUNK:
             rec.pack()

@@ -2,10 +2,10 @@
 
 A `Storage` is a value buffer and the nodes that carry its elements, in one of two forms:
 
-- *pieces* (`boxes.Piece`): a few boxes, each affine on the tape or constant.  A fresh result is one piece; roll, concatenate and
-  assignment to a slice make several.
-- *explicit*: an int64 id beside every element (-1: a constant, whose value is in the buffer), after element writes in a loop,
-  index-array writes, or when the boxes become too many.
+- *pieces* (`boxes.Piece`): a few boxes, each affine on the tape or constant.  A fresh result is one piece;
+  roll, concatenate and assignment to a slice make several.
+- *explicit*: an int64 id beside every element (-1: a constant, whose value is in the buffer), after element
+  writes in a loop, index-array writes, or when the boxes become too many.
 
 Traced arrays are views of a storage's buffer, so NumPy's aliasing rules hold: what one view writes, all see.
 """
@@ -34,10 +34,22 @@ SMALL = 16  # storages up to this size are explicit at once when an element is w
 class Storage:
     """A buffer of values and the nodes that carry them (see the module's text)."""
 
-    __slots__ = ("_address", "block", "boolean", "buffer", "ids", "ids_shared", "pieces", "rec", "shared", "__weakref__")
+    __slots__ = (
+        "_address",
+        "block",
+        "boolean",
+        "buffer",
+        "ids",
+        "ids_shared",
+        "pieces",
+        "rec",
+        "shared",
+        "__weakref__",
+    )
 
-    def __init__(self, rec: Recorder, buffer: np.ndarray, pieces: list[Piece], block: int = -1,
-                 boolean: bool = False) -> None:
+    def __init__(
+        self, rec: Recorder, buffer: np.ndarray, pieces: list[Piece], block: int = -1, boolean: bool = False
+    ) -> None:
         self.rec = rec
         self.buffer = buffer
         self.pieces: list[Piece] | None = pieces
@@ -107,7 +119,8 @@ class Storage:
     def settle(self) -> None:
         """Copy the elements to one fresh block (COPY statements) that carries them from now on.
 
-        For a large storage whose views can't be described by pieces: one copy, and every later operand is affine again.
+        For a large storage whose views can't be described by pieces: one copy, and every later operand is
+        affine again.
         """
         shape = self.buffer.shape
         if self.ids is None:
@@ -176,13 +189,15 @@ class Storage:
     # -- writing -----------------------------------------------------------------------------------------------
 
     def need(self) -> None:
-        """The values of the block this storage is will be read: keep them (others are kept where ids leave their storage)."""
+        """The values of the block this storage is will be read: keep them (others are kept where ids leave
+        their storage)."""
         if self.block >= 0 and self.rec.sparing and self.rec.values[self.block] is UNREAD:
             self.rec.values[self.block] = self.buffer.reshape(-1)
             self.shared = True
 
     def protect(self, whole: bool = False) -> None:
-        """Before the buffer is written (all of it, if `whole`): what the tape keeps of the block must stay as computed."""
+        """Before the buffer is written (all of it, if `whole`): what the tape keeps of the block must stay as
+        computed."""
         if self.block >= 0 and self.rec.keep_values:
             if self.rec.values[self.block] is UNREAD:
                 if not whole:  # the elements that stay are still this block's
@@ -211,8 +226,12 @@ class Storage:
             offset = (view.__array_interface__["data"][0] - self.address) // 8
             strides = tuple(s // 8 if n > 1 else 0 for s, n in zip(view.strides, view.shape))
             new = lowered if type(lowered) is list else whole(view.shape, lowered)
-            if view.size == self.buffer.size and view.shape == shape and offset == 0 and all(
-                    s == c or n == 1 for s, c, n in zip(strides, c_strides(shape), shape)):
+            if (
+                view.size == self.buffer.size
+                and view.shape == shape
+                and offset == 0
+                and all(s == c or n == 1 for s, c, n in zip(strides, c_strides(shape), shape))
+            ):
                 self._become(new)
             elif self.ids is not None or not self._assign_box(view, strides, offset, new):
                 self.make_explicit()
@@ -222,7 +241,9 @@ class Storage:
                     if type(ref) is Const:
                         ids[box] = -1
                     else:
-                        ids[box] = ref.ids if type(ref) is Indexed else ref.ids(self._first(ref.block), extent(lo, hi))
+                        ids[box] = (
+                            ref.ids if type(ref) is Indexed else ref.ids(self._first(ref.block), extent(lo, hi))
+                        )
         view[...] = values
 
     def _become(self, pieces: list[Piece]) -> None:
@@ -230,8 +251,12 @@ class Storage:
         if len(pieces) == 1 and type(pieces[0].ref) is Affine:
             ref, shape = pieces[0].ref, self.buffer.shape
             blocks = self.rec.tape.blocks
-            if ref.offset == 0 and ref.block < len(blocks) and blocks[ref.block].size == self.buffer.size and all(
-                    s == c or n == 1 for s, c, n in zip(ref.strides, c_strides(shape), shape)):
+            if (
+                ref.offset == 0
+                and ref.block < len(blocks)
+                and blocks[ref.block].size == self.buffer.size
+                and all(s == c or n == 1 for s, c, n in zip(ref.strides, c_strides(shape), shape))
+            ):
                 self.block, self.pieces = ref.block, None
 
     def _assign_box(self, view: np.ndarray, strides: Index, offset: int, new: list[Piece]) -> bool:
@@ -262,8 +287,10 @@ class Storage:
         pieces = subtract(self.boxes, tuple(lo), tuple(hi))
         if len(pieces) + len(turned) > MAX_PIECES:
             return False
-        pieces += [Piece(tuple(a + b for a, b in zip(p.lo, lo)), tuple(a + b for a, b in zip(p.hi, lo)), p.ref)
-                   for p in turned]
+        pieces += [
+            Piece(tuple(a + b for a, b in zip(p.lo, lo)), tuple(a + b for a, b in zip(p.hi, lo)), p.ref)
+            for p in turned
+        ]
         self.pieces, self.block = pieces, -1
         return True
 
@@ -299,8 +326,9 @@ def compress(rec: Recorder, ids: np.ndarray) -> Operand | list[Piece] | None:
 
 def _affine(rec: Recorder, ids: np.ndarray) -> Affine | None:
     first = int(ids[(0,) * ids.ndim])
-    strides = tuple(int(ids[(0,) * k + (1,) + (0,) * (ids.ndim - k - 1)]) - first if n > 1 else 0
-                    for k, n in enumerate(ids.shape))
+    strides = tuple(
+        int(ids[(0,) * k + (1,) + (0,) * (ids.ndim - k - 1)]) - first if n > 1 else 0 for k, n in enumerate(ids.shape)
+    )
     block = rec.block_of(first)
     if block < len(rec.firsts):
         start, stop = rec.firsts[block], rec.firsts[block] + rec.tape.blocks[block].size
@@ -308,8 +336,11 @@ def _affine(rec: Recorder, ids: np.ndarray) -> Affine | None:
         start, stop = rec.n, 1 << 62
     low = first + sum(min(0, s * (n - 1)) for s, n in zip(strides, ids.shape))
     high = first + sum(max(0, s * (n - 1)) for s, n in zip(strides, ids.shape))
-    if low < start or high >= stop or int(ids[(-1,) * ids.ndim]) != first + sum(
-            s * (n - 1) for s, n in zip(strides, ids.shape)):
+    if (
+        low < start
+        or high >= stop
+        or int(ids[(-1,) * ids.ndim]) != first + sum(s * (n - 1) for s, n in zip(strides, ids.shape))
+    ):
         return None
     ref = Affine(block, first - start, strides)
     if prod(ids.shape) > 2 and not np.array_equal(ids, ref.ids(start, ids.shape)):

@@ -1,7 +1,8 @@
 """Nested containers of arrays, taken apart and put together again.
 
-A *leaf* is a number or an array; tuples, lists, dicts and named tuples nest them, None nests nothing.  The order of leaves is
-that of the containers, and of the sorted keys of a dict, so two dicts that are equal flatten alike.
+A *leaf* is a number or an array; tuples, lists, dicts and named tuples nest them, None nests nothing.  The
+order of leaves is that of the containers, and of the sorted keys of a dict, so two dicts that are equal
+flatten alike.
 """
 
 from __future__ import annotations
@@ -69,8 +70,10 @@ def flatten(tree: Any, what: str = "value", is_leaf: Callable[[Any], bool] = is_
             keys = tuple(sorted(node, key=lambda key: (type(key).__name__, key)))
             return Spec("dict", keys, tuple(walk(node[key], f"{path}[{key!r}]") for key in keys))
         if not is_leaf(node):
-            raise InputError(f"{path} is a {type(node).__name__}, which is no number: use floats, arrays, and tuples, lists, "
-                             "dicts or named tuples of them")
+            raise InputError(
+                f"{path} is a {type(node).__name__}, which is no number: use floats, arrays, and tuples, lists, "
+                "dicts or named tuples of them"
+            )
         leaves.append(node)
         return LEAF
 

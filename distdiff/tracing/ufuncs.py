@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import ADD, BY_NAME, OPS, Op
-from .array import TracedArray, assign, compact, elementwise, is_boolean, is_traced, own
+from ..ops import BY_NAME, OPS, Op
+from .array import TracedArray, elementwise, is_boolean, is_traced, own
+from .boxes import whole
+from .indexing import assign
 from .recorder import Recorder
 from .scalar import TracedScalar
+from .storage import Storage
 
 OP_OF: dict[np.ufunc, Op] = {op.value: op for op in OPS if isinstance(op.value, np.ufunc)}
 OP_OF[np.fabs] = BY_NAME["absolute"]
@@ -18,7 +21,10 @@ OP_OF[np.float_power] = BY_NAME["power"]
 
 _AND, _OR, _XOR, _NOT = (BY_NAME[f"logical_{name}"] for name in ("and", "or", "xor", "not"))
 _OF_BOOLEANS = {  # what NumPy does with two boolean arrays
-    BY_NAME["add"]: _OR, BY_NAME["multiply"]: _AND, BY_NAME["maximum"]: _OR, BY_NAME["minimum"]: _AND,
+    BY_NAME["add"]: _OR,
+    BY_NAME["multiply"]: _AND,
+    BY_NAME["maximum"]: _OR,
+    BY_NAME["minimum"]: _AND,
 }
 _BITWISE = {np.bitwise_and: _AND, np.bitwise_or: _OR, np.bitwise_xor: _XOR, np.invert: _NOT}
 
@@ -40,8 +46,10 @@ def number(rec: Recorder, x: Any, name: str) -> Any:
         return x if is_traced(x) else number(rec, x, name)
     values = np.asarray(x)
     if values.dtype.kind not in "fiub":
-        rec.unsupported(f"numpy.{name} with {'complex numbers' if values.dtype.kind == 'c' else f'a {type(x).__name__}'}",
-                        "derivatives here are those of real functions of floats and arrays")
+        rec.unsupported(
+            f"numpy.{name} with {'complex numbers' if values.dtype.kind == 'c' else f'a {type(x).__name__}'}",
+            "derivatives here are those of real functions of floats and arrays",
+        )
     return values if values.ndim else values[()]
 
 
@@ -52,11 +60,15 @@ def apply(op: Op, *operands: Any) -> Any:
     if op in _OF_BOOLEANS and all(map(is_boolean, operands)):
         op = _OF_BOOLEANS[op]
     elif op.name == "subtract" and all(map(is_boolean, operands)):
-        raise TypeError("numpy boolean subtract, the `-` operator, is not supported, use the bitwise_xor, the `^` operator, "
-                        "or the logical_xor function instead.")
+        raise TypeError(
+            "numpy boolean subtract, the `-` operator, is not supported, use the bitwise_xor, the `^` operator, "
+            "or the logical_xor function instead."
+        )
     elif op.name == "negative" and is_boolean(operands[0]):
-        raise TypeError("The numpy boolean negative, the `-` operator, is not supported, use the `~` operator or the "
-                        "logical_not function instead.")
+        raise TypeError(
+            "The numpy boolean negative, the `-` operator, is not supported, use the `~` operator or the "
+            "logical_not function instead."
+        )
     elif op.name == "power":
         simple = _power(rec, *operands)
         if simple is not None:
@@ -92,8 +104,10 @@ def _composed(name: str) -> Callable[..., Any]:
     return {
         "positive": lambda x: x.copy() if type(x) is TracedArray else x,
         "conjugate": lambda x: x.copy() if type(x) is TracedArray else x,
-        "deg2rad": lambda x: x * (np.pi / 180.0), "radians": lambda x: x * (np.pi / 180.0),
-        "rad2deg": lambda x: x * (180.0 / np.pi), "degrees": lambda x: x * (180.0 / np.pi),
+        "deg2rad": lambda x: x * (np.pi / 180.0),
+        "radians": lambda x: x * (np.pi / 180.0),
+        "rad2deg": lambda x: x * (180.0 / np.pi),
+        "degrees": lambda x: x * (180.0 / np.pi),
         "logaddexp2": lambda a, b: np.logaddexp(a * np.log(2.0), b * np.log(2.0)) / np.log(2.0),
         "divmod": lambda a, b: (np.floor_divide(a, b), np.remainder(a, b)),
         "heaviside": lambda x, h: np.where(np.equal(x, 0.0), h, np.greater(x, 0.0) * 1.0),
@@ -103,13 +117,33 @@ def _composed(name: str) -> Callable[..., Any]:
     }[name]
 
 
-_COMPOSED = {getattr(np, name): _composed(name) for name in (
-    "positive", "conjugate", "deg2rad", "radians", "rad2deg", "degrees", "logaddexp2", "divmod", "heaviside", "fmod", "fmax",
-    "fmin")}
+_COMPOSED = {
+    getattr(np, name): _composed(name)
+    for name in (
+        "positive",
+        "conjugate",
+        "deg2rad",
+        "radians",
+        "rad2deg",
+        "degrees",
+        "logaddexp2",
+        "divmod",
+        "heaviside",
+        "fmod",
+        "fmax",
+        "fmin",
+    )
+}
 
 
-def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any],
-         reductions: dict[np.ufunc, Callable[..., Any]], matmul: Callable[..., Any]) -> Any:
+def call(
+    ufunc: np.ufunc,
+    method: str,
+    inputs: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    reductions: dict[np.ufunc, Callable[..., Any]],
+    matmul: Callable[..., Any],
+) -> Any:
     """`__array_ufunc__` of arrays and scalars alike."""
     outs = kwargs.pop("out", ())
     rec = recorder_of(inputs + outs)
@@ -122,18 +156,22 @@ def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str
         return outs[0] if len(outs) == 1 else outs
     if method == "reduce":
         if ufunc not in reductions:
-            rec.unsupported(f"numpy.{ufunc.__name__}.reduce", "it has no derivative rule; reductions are add, maximum, minimum, "
-                            "multiply and the logical ones")
+            rec.unsupported(
+                f"numpy.{ufunc.__name__}.reduce",
+                "it has no derivative rule; reductions are add, maximum, minimum, multiply and the logical ones",
+            )
         axis = kwargs.pop("axis", 0)
         result = reductions[ufunc](inputs[0], axis=axis, **{k: v for k, v in kwargs.items() if v is not None})
     elif method == "accumulate" and ufunc is np.add:
         result = np.cumsum(inputs[0], axis=kwargs.get("axis", 0))
     elif method == "outer" and ufunc.nin == 2:
         a, b = inputs
-        shape = (np.shape(a) + (1,) * np.ndim(b))
+        shape = np.shape(a) + (1,) * np.ndim(b)
         result = ufunc(np.reshape(a, shape), b)
     elif method != "__call__":
-        rec.unsupported(f"numpy.{ufunc.__name__}.{method}", "it has no derivative rule; write it with index arrays or a loop")
+        rec.unsupported(
+            f"numpy.{ufunc.__name__}.{method}", "it has no derivative rule; write it with index arrays or a loop"
+        )
     else:
         result = _elementwise_call(rec, ufunc, inputs, kwargs, matmul)
     if not outs or outs[0] is None:
@@ -142,17 +180,22 @@ def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str
         rec.unsupported(f"numpy.{ufunc.__name__} with several outputs given by out=", "assign the results instead")
     target = outs[0]
     if type(target) is not TracedArray:
-        rec.unsupported(f"numpy.{ufunc.__name__} writing a traced result into a plain array (out= or an in-place operator)",
-                        "make the array inside the function (np.zeros, np.array), or write a = a + b instead of a += b")
+        rec.unsupported(
+            f"numpy.{ufunc.__name__} writing a traced result into a plain array (out= or an in-place operator)",
+            "make the array inside the function (np.zeros, np.array), or write a = a + b instead of a += b",
+        )
     if is_boolean(target) and not is_boolean(result):
-        raise TypeError(f"Cannot cast ufunc '{ufunc.__name__}' output from dtype('float64') to dtype('bool') with casting rule "
-                        "'same_kind'")
+        raise TypeError(
+            f"Cannot cast ufunc '{ufunc.__name__}' output from dtype('float64') to dtype('bool') with casting rule "
+            "'same_kind'"
+        )
     assign(target, result)
     return target
 
 
-def _elementwise_call(rec: Recorder, ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: dict[str, Any],
-                      matmul: Callable[..., Any]) -> Any:
+def _elementwise_call(
+    rec: Recorder, ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: dict[str, Any], matmul: Callable[..., Any]
+) -> Any:
     if kwargs.get("where", True) is not True:
         rec.unsupported(f"numpy.{ufunc.__name__} with where=", "use np.where(condition, a, b)")
     dtype = kwargs.get("dtype")
@@ -167,7 +210,9 @@ def _elementwise_call(rec: Recorder, ufunc: np.ufunc, inputs: tuple[Any, ...], k
         return apply(_BITWISE[ufunc], *inputs)
     if ufunc in _COMPOSED:
         return _COMPOSED[ufunc](*(number(rec, x, ufunc.__name__) for x in inputs))
-    rec.unsupported(f"numpy.{ufunc.__name__}", "it has no derivative rule here; write it in terms of functions that have one")
+    rec.unsupported(
+        f"numpy.{ufunc.__name__}", "it has no derivative rule here; write it in terms of functions that have one"
+    )
 
 
 def in_place(op: Op) -> Callable[[TracedArray, Any], TracedArray]:
@@ -178,8 +223,10 @@ def in_place(op: Op) -> Callable[[TracedArray, Any], TracedArray]:
         if result is NotImplemented:
             return result
         if self.st.boolean and not is_boolean(result):
-            raise TypeError(f"Cannot cast ufunc '{op.name}' output from dtype('float64') to dtype('bool') with casting rule "
-                            "'same_kind'")
+            raise TypeError(
+                f"Cannot cast ufunc '{op.name}' output from dtype('float64') to dtype('bool') with casting rule "
+                "'same_kind'"
+            )
         assign(self, result)
         return self
 
@@ -188,12 +235,7 @@ def in_place(op: Op) -> Callable[[TracedArray, Any], TracedArray]:
 
 def as_array(x: TracedScalar) -> TracedArray:
     """A traced scalar as an array of shape ()."""
-    from .boxes import whole
-    from .storage import Storage
-
     own(x.rec, x)
     st = Storage(x.rec, np.array(x.v), whole((), x.rec.node(x.i)), boolean=is_boolean(x))
     return TracedArray(st, st.buffer)
 
-
-__all__ = ["ADD", "OP_OF", "apply", "as_array", "call", "compact", "general", "in_place", "number", "recorder_of"]

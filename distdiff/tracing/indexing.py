@@ -1,0 +1,213 @@
+"""Reading and writing parts of traced arrays: elements, views, index arrays, masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..ops import BY_NAME, WHERE
+from ..tape import Affine, Const, Indexed
+from .array import TracedArray, elementwise, ids_of, is_boolean, is_traced, lower, of_ids, own, plain, scalar_of
+from .boxes import whole
+from .recorder import Recorder
+from .scalar import TracedScalar
+
+
+def _place(self: TracedArray, index: Any) -> int:
+    """Place in the buffer of the element at an index of plain integers; -1 for any other index."""
+    nd = self.nd
+    if type(index) is int:
+        if nd.ndim != 1:
+            return -1
+        step = (index + nd.shape[0] if index < 0 else index) * nd.strides[0]
+    elif type(index) is tuple and len(index) == nd.ndim:
+        step = 0
+        for i, n, stride in zip(index, nd.shape, nd.strides):
+            if type(i) is not int:
+                return -1
+            step += (i + n if i < 0 else i) * stride
+    else:
+        return -1
+    if nd is self.st.buffer:
+        return step // 8
+    return (nd.__array_interface__["data"][0] - self.st.address + step) // 8
+
+
+def getitem(self: TracedArray, index: Any) -> Any:
+    nd, st = self.nd, self.st
+    place = _place(self, index)
+    if place >= 0:
+        value = nd.item(index)  # raises where the index is out of bounds
+        if st.rec.sparing:
+            st.need()
+        if st.block >= 0:
+            node = st.rec.firsts[st.block] + place
+        elif st.ids is not None:
+            node = int(st.ids[place])
+        else:
+            node = st.node(place)
+        return scalar_of(st.rec, node, value, st.boolean)
+    if not _advanced(index):
+        part = nd[index]
+        if type(part) is np.ndarray:
+            return TracedArray(st, part)
+        part = nd[index + (...,) if type(index) is tuple else (index, ...)]
+        return TracedArray(st, part).scalar()
+    return gather(self, plain_index(st.rec, index))
+
+
+def setitem(self: TracedArray, index: Any, value: Any) -> None:
+    st = self.st
+    rec = st.rec
+    if st.ids is not None and not st.boolean:
+        scalar = isinstance(value, TracedScalar)
+        if scalar or type(value) is float:
+            place = _place(self, index)
+            if place >= 0:
+                if scalar:
+                    own(rec, value)
+                st.protect()
+                st._own_ids()
+                self.nd[index] = value.v if scalar else value
+                st.ids[place] = value.i if scalar else -1
+                return
+    if not _advanced(index):
+        if type(index) is not tuple:
+            index = (index,)
+        part = self.nd[index if any(i is Ellipsis for i in index) else (*index, ...)]
+        assign(TracedArray(st, part), value)
+        return
+    mask = _single_mask(index)
+    if mask is not None and np.ndim(plain(value)) == 0 and mask.shape == self.shape:
+        # u[u < 0] = 0 needs no decision: it is a choice element by element
+        assign(self, elementwise(rec, WHERE, (mask, value, self)))
+        return
+    scatter(self, plain_index(rec, index), value)
+
+
+def assign(target: TracedArray, value: Any) -> None:
+    """target[...] = value, NumPy's broadcasting and aliasing."""
+    st = target.st
+    rec = st.rec
+    if not is_traced(value):
+        value = np.asarray(value)
+        if value.dtype.kind not in "fiub":
+            value = (
+                value.astype(np.float64)
+                if value.dtype.kind == "O"
+                else rec.unsupported(f"assigning {value.dtype} values", "traced arrays hold real numbers")
+            )
+    else:
+        own(rec, value)
+    values = plain(value)
+    extra = np.ndim(values) - target.ndim
+    if extra > 0 and np.shape(values)[:extra] == (1,) * extra:  # NumPy drops leading axes of length 1
+        values = values.reshape(values.shape[extra:])
+        value = TracedArray(value.st, values) if type(value) is TracedArray else values
+    if st.boolean and not is_boolean(value):
+        value = elementwise(rec, BY_NAME["not_equal"], (value, 0.0)) if is_traced(value) else value != 0
+        values = plain(value)
+    np.broadcast_shapes(np.shape(values), target.shape)
+    if np.broadcast_shapes(np.shape(values), target.shape) != target.shape:
+        raise ValueError(f"could not broadcast input array from shape {np.shape(values)} into shape {target.shape}")
+    if type(value) is TracedArray and value.st is st and target.ndim == 1 and values.strides != target.nd.strides:
+        # Where both overlap NumPy's result depends on the order of its writes: the ids are moved by the same code.
+        scatter(target, ..., value)
+        return
+    if type(value) is TracedArray and value.st is st:
+        st.need()
+    st.assign(target.nd, lower(rec, value, target.shape), values)
+    if type(value) is TracedArray and st.block < 0:
+        value.st.need()  # its ids are where its values may not outlive it
+
+
+def positions(view: np.ndarray, index: Any, offset: int) -> np.ndarray:
+    """Places in the buffer of view[index], for any index: summed axis by axis, with no more memory than the
+    result."""
+    total: Any = offset
+    for axis, (n, stride) in enumerate(zip(view.shape, view.strides)):
+        steps = np.arange(n, dtype=np.int64) * (stride // 8)
+        steps = steps.reshape((n,) + (1,) * (view.ndim - axis - 1))
+        total = total + np.broadcast_to(steps, view.shape)[index]
+    return np.asarray(total, dtype=np.int64)
+
+
+def gather(x: TracedArray, index: Any) -> TracedArray:
+    """x[index] with index arrays: a copy, whose ids are gathered likewise."""
+    st, view = x.st, x.nd
+    st.need()
+    values = view[index]
+    places = positions(view, index, (view.__array_interface__["data"][0] - st.address) // 8)
+    if st.block >= 0:
+        ids = places + st.rec.firsts[st.block]
+    else:
+        ids = (st.explicit() if st.ids is None else st.ids)[places]
+    result = of_ids(st.rec, np.asarray(values), ids, st.boolean)
+    return result.scalar() if np.ndim(values) == 0 else result
+
+
+def scatter(x: TracedArray, index: Any, value: Any) -> None:
+    """x[index] = value with index arrays; ids move as the values do, also where NumPy's result depends on the
+    order of writes."""
+    st, nd = x.st, x.nd
+    rec = st.rec
+    if is_traced(value):
+        own(rec, value)
+    elif isinstance(value, (list, tuple)):
+        value = np.asarray(value)
+    values = plain(value)
+    st.protect()
+    st.make_explicit()
+    offset = (nd.__array_interface__["data"][0] - st.address) // 8
+    ids = as_strided(st.ids[offset:], nd.shape, nd.strides) if nd.size else np.empty(nd.shape, np.int64)
+    if type(value) is TracedArray:
+        ids[index] = ids_of(value)
+    else:
+        ids[index] = value.i if isinstance(value, TracedScalar) else -1
+    nd[index] = values
+
+
+def _advanced(index: Any) -> bool:
+    """Whether an index holds index arrays, masks or lists."""
+    if type(index) is tuple:
+        return any(map(_advanced, index))
+    return not (index is None or index is Ellipsis or isinstance(index, (int, np.integer, slice))) or isinstance(
+        index, (bool, np.bool_)
+    )
+
+
+def _single_mask(index: Any) -> TracedArray | None:
+    """The traced mask that is the whole index."""
+    if type(index) is tuple and len(index) == 1:
+        index = index[0]
+    return index if type(index) is TracedArray and index.st.boolean else None
+
+
+def decided(x: Any) -> np.ndarray:
+    """The value of a traced mask, as a decision: the trace is guarded by it."""
+    rec = x.rec
+    if isinstance(x, TracedScalar):
+        return np.bool_(bool(x))
+    x.st.need()
+    lowered = x.st.lower(x.nd, x.shape)
+    for lo, hi, ref in lowered if type(lowered) is list else whole(x.shape, lowered):
+        if type(ref) is not Const:
+            rec.guard(
+                ref if type(ref) is Affine else Indexed(np.array(ref.ids)), np.array(x.nd[tuple(map(slice, lo, hi))])
+            )
+    return x.values()
+
+
+def plain_index(rec: Recorder, index: Any) -> Any:
+    """An index whose traced masks are decided."""
+    if type(index) is tuple:
+        return tuple(plain_index(rec, part) for part in index)
+    if is_traced(index):
+        if not is_boolean(index):
+            raise IndexError("arrays used as indices must be of integer (or boolean) type")
+        return decided(index)
+    if type(index) is list and any(map(is_traced, index)):
+        return [plain_index(rec, part) for part in index]
+    return index
