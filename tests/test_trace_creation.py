@@ -169,7 +169,7 @@ def test_holding_arrays_are_ndarrays_to_compiled_code():
             + values[0]
             + memory[0]
             + np.ones(3)[1:].sum()
-            + float(np.ones(1))
+            + float(np.ones(()))
             + math.sqrt(np.full(1, 4.0)[0])
         )
 

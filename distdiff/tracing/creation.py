@@ -127,7 +127,7 @@ def _convert(name: str) -> Callable[..., Any]:
         copied = result is not held(x)
         if dtype is not None and np.dtype(dtype) != result.dtype:
             result, copied = result.astype(dtype), True
-        if name == "array" and kwargs.get("copy", True) and not copied:
+        if name == "array" and kwargs.get("copy", True) is True and not copied:
             result = result.copy()
         ndmin = kwargs.get("ndmin", 0)
         if name in ("ascontiguousarray", "asfortranarray"):
