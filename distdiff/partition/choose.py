@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from .axes import Axes
 from .contiguous import Contiguous
 from .parcel import Sender
 from .plan import Plan
-from .quality import Quality
+from .quality import MACHINE, Quality, Traffic, measure
 from .schedule import RULES, Schedule
 from .streaming import Streaming
 
 STRATEGIES = ("auto", "axes", "contiguous", "fewer ranks")
+ALONE = "rank 0 alone"
 MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
 
 
@@ -35,7 +36,7 @@ class Partition:
 
     n_ranks: int
     name: str
-    plan: Plan
+    plan: Plan | None  # None: rank 0 has it all
     n_steps: int
     quality: Quality
     candidates: list[Candidate] = field(default_factory=list)
@@ -47,17 +48,19 @@ class Partition:
     @property
     def changed(self) -> np.ndarray:
         """Nodes whose values are no longer the tape's: links of chains of additions that became partial sums."""
-        return np.concatenate([np.empty(0, dtype=np.int64), *self.plan.changed])
+        return np.concatenate([np.empty(0, dtype=np.int64), *(self.plan.changed if self.plan is not None else [])])
 
     def owner(self, ids: np.ndarray) -> np.ndarray:
         """The rank that owns each node of the tape."""
-        return self.plan.where.find(ids)[0]
+        return self.plan.where.find(ids)[0] if self.plan is not None else np.zeros(np.shape(ids), dtype=np.int32)
 
     def superstep(self, ids: np.ndarray) -> np.ndarray:
         """The superstep in which each node of the tape is computed."""
-        return self.plan.where.find(ids)[1]
+        return self.plan.where.find(ids)[1] if self.plan is not None else np.zeros(np.shape(ids), dtype=np.int32)
 
     def sender(self) -> Sender:
+        """What makes the structure and the parcels that travel."""
+        assert self.plan is not None
         return Sender(self.plan, self.n_steps)
 
     def summary(self) -> list[dict[str, Any]]:
@@ -88,7 +91,9 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     best: Partition | None = None
     candidates = []
     for name, active, settings in _candidates(tape, n_ranks, strategy):
-        made = _make(tape, n_ranks, name, active, small, settings)
+        made = _make(tape, n_ranks, name, active, small, settings) if active > 1 else _alone(tape, n_ranks)
+        if strategy == "auto" and made.plan is None and made.quality.seconds < 2 * MACHINE.message:
+            return replace(made, candidates=[Candidate(made.name, made.quality)])  # one exchange costs more
         candidates.append(Candidate(name, made.quality))
         if best is None or made.quality.seconds < best.quality.seconds:
             best = made
@@ -102,14 +107,14 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str) -> list[tuple[str, int,
     arrays = any(not isinstance(item, ScalarRun) for item in tape.items)
     scalars = any(isinstance(item, ScalarRun) for item in tape.items)
     axes = "axes and streaming" if arrays and scalars else "streaming" if scalars else "axes"
-    alone = ("rank 0 alone", 1, {})
+    alone: tuple[str, int, dict[str, Any]] = (ALONE, 1, {})
     if n_ranks == 1 or strategy == "fewer ranks":
         return [alone]
     if strategy == "contiguous":
         return [("contiguous", n_ranks, {})]
     if strategy == "axes":
         return [(axes, n_ranks, {})]
-    found = [(axes, n_ranks, {}), alone]
+    found = [alone, (axes, n_ranks, {})]
     if len(tape.items) < MANY_ITEMS:
         if any(len(leaf.shape) > 1 and np.argmax(leaf.shape) for leaf in tape.inputs):
             found.append((f"{axes}, first axis", n_ranks, {"first": "first"}))
@@ -118,6 +123,17 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str) -> list[tuple[str, int,
         if n_ranks >= 4:
             found.append((f"{axes} on {n_ranks // 2} ranks", n_ranks // 2, {}))
     return found
+
+
+def _alone(tape: Tape, n_ranks: int) -> Partition:
+    """Everything on rank 0."""
+    scalar = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
+    array = sum(item.lines for item in tape.items if not isinstance(item, ScalarRun))
+    lines, nodes = np.zeros(n_ranks), np.zeros(n_ranks)
+    lines[0], nodes[0] = array + scalar, tape.n_nodes
+    work = np.zeros((1, n_ranks))
+    work[0, 0] = MACHINE.item * len(tape.items) + MACHINE.line * array + MACHINE.run_line * scalar
+    return Partition(n_ranks, ALONE, None, 1, measure(lines, work, nodes, Traffic.none()))
 
 
 def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, settings: dict[str, Any],

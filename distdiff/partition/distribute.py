@@ -10,7 +10,7 @@ from mpi4py import MPI
 from ..comm import agreed, on_root
 from ..tape import Tape
 from .choose import Partition
-from .local import LocalTape, whole
+from .local import LocalTape, nothing, whole
 from .localize import Ghosts, Rank
 from .transport import broadcast, receive, send
 
@@ -19,6 +19,8 @@ def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
     """The LocalTapes of all ranks, made in one process without MPI: what `distribute` gives each of them."""
     if partition.n_ranks == 1:
         return [whole(tape)]
+    if partition.plan is None:
+        return [whole(tape), *(nothing() for _ in range(partition.n_ranks - 1))]
     sender = partition.sender()
     ranks = [Rank(sender.structure, sender.parcel(r), r) for r in range(partition.n_ranks)]
     ghosts = [rank.build() for rank in ranks]
@@ -35,6 +37,8 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm) -
     if comm.size == 1:
         assert tape is not None
         return whole(tape)
+    if on_root(comm, lambda: partition.plan is None):
+        return whole(tape) if comm.rank == 0 else nothing()
     sender = on_root(comm, lambda: partition.sender(), share=False)
     structure = broadcast(sender.structure if sender is not None else None, comm)
     parcel: Any = None

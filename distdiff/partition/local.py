@@ -131,6 +131,13 @@ def positions(leaves: list[Leaf], tape: Tape) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([empty, *ids]), np.concatenate([empty, *places])
 
 
+def nothing() -> LocalTape:
+    """The share of a rank that has none where another has the whole tape."""
+    empty = np.empty(0, dtype=np.int64)
+    return LocalTape(blocks=[], items=[], steps=[Step(0, 0, Exchange())], inputs=Portion(empty, empty),
+                     outputs=Portion(empty, empty), own=np.empty(0, dtype=bool))
+
+
 def whole(tape: Tape) -> LocalTape:
     """The whole tape as the share of a single rank: the same items, one superstep, no exchange."""
     return LocalTape(

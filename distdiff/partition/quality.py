@@ -54,6 +54,12 @@ class Traffic:
     target: np.ndarray
     values: np.ndarray
 
+    @classmethod
+    def none(cls) -> Traffic:
+        """No messages."""
+        nothing = np.empty(0, dtype=np.int64)
+        return cls(nothing, nothing, nothing, np.empty(0))
+
 
 def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Traffic,
             machine: Machine = MACHINE) -> Quality:

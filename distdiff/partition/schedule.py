@@ -21,7 +21,6 @@ from .plan import Plan, Task, binary, signature
 from .quality import MACHINE, Quality, Traffic, measure
 
 RULES = ("soonest", "together")
-NOBODY = np.empty(0, dtype=np.int64)
 
 
 class Interval(NamedTuple):
@@ -244,7 +243,7 @@ class Schedule:
             _, once = np.unique(ids * self.n_ranks + target, return_index=True)
             parts.append((step[once], source[once], target[once], np.ones(len(once))))
         if not parts:
-            return Traffic(NOBODY, NOBODY, NOBODY, np.empty(0))
+            return Traffic.none()
         return Traffic(*(np.concatenate(column) for column in zip(*parts)))
 
 
