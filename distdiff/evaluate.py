@@ -13,10 +13,11 @@ from mpi4py import MPI
 
 from .errors import InputError
 from .kernels import scalar
+from .liveness import kept_blocks, lodgings
 from .ops import COPY, MULTIPLY, OPS, WHERE
 from .partials import Partials
 from .partition.local import LocalTape
-from .strided import accumulate, contract, core_array, core_view
+from .strided import BlockIndex, accumulate, contract, core_array, core_view
 from .tape import UNREAD, Affine, Block, Const, Guard, Operand, ScalarRun, Site, Statement
 
 
@@ -41,20 +42,46 @@ class Lines(NamedTuple):
 
 
 class Values:
-    """Node values on one rank: one flat vector with the blocks as views, or (`of_known`) one array a block.
+    """Node values on one rank: one flat vector with the blocks as views, or one array a block.
 
-    `storage` is another object whenever the memory is another, so that who holds views can tell.
+    Not `complete`: only the values that a solve reads stay (`liveness`); the other blocks have shared memory, or were
+    not computed at all.  `storage` is another object whenever the memory is another, so that who holds views can tell.
     """
 
     def __init__(self, blocks: list[Block]) -> None:
         n = blocks[-1].first + blocks[-1].size if blocks else 0
         self.blocks = blocks
         self.storage = object()
-        self.complete = True  # False: some blocks were not computed, since nothing reads them (`tape.UNREAD`)
+        self.complete = True
+        self._lean = False
         self._lines: dict[int, Lines] = {}
         self._index = BlockIndex(blocks)
         self._flat: np.ndarray | None = np.empty(n)  # empty, unlike zeros, gets huge pages from NumPy
         self._arrays = [self._flat[b.first : b.first + b.size] for b in blocks]
+
+    @classmethod
+    def lean(cls, local: LocalTape) -> Values:
+        """Memory for what solves read, and a pool for the rest."""
+        self = cls.__new__(cls)
+        self.blocks, self._flat, self._index, self._lines = local.blocks, None, BlockIndex(local.blocks), {}
+        self._arrays = []
+        self.share(local)
+        return self
+
+    def share(self, local: LocalTape) -> None:
+        """Let the blocks that no solve reads live in a pool; the others keep their arrays."""
+        kept = kept_blocks(local, self._index)
+        places, size = lodgings(local, kept, self._index)
+        pool = np.empty(size)
+        if not self._arrays:
+            own = np.empty(sum(b.size for b, place in zip(self.blocks, places) if place < 0))
+            ends = np.cumsum([b.size if place < 0 else 0 for b, place in zip(self.blocks, places)]).tolist()
+            self._arrays = [own[end - b.size : end] if place < 0 else pool[place : place + b.size]
+                            for b, place, end in zip(self.blocks, places, ends)]
+        else:
+            self._arrays = [array if place < 0 else pool[place : place + array.size]
+                            for array, place in zip(self._arrays, places)]
+        self.complete, self.storage, self._lean = all(place < 0 for place in places), object(), True
 
     @classmethod
     def of_known(cls, blocks: list[Block], known: list[np.ndarray | None]) -> Values:
@@ -65,7 +92,7 @@ class Values:
         self = cls.__new__(cls)
         self.blocks, self._flat, self.storage = blocks, None, object()
         self._lines, self._index = {}, BlockIndex(blocks)
-        self.complete = all(a is not UNREAD for a in known)
+        self.complete, self._lean = all(a is not UNREAD for a in known), False
         self._arrays = [np.empty(b.size) if a is None or a is UNREAD
                         else np.ascontiguousarray(a, dtype=np.float64).reshape(-1) for b, a in zip(blocks, known)]
         for b, a in zip(blocks, self._arrays):
@@ -77,15 +104,25 @@ class Values:
     def flat(self) -> np.ndarray:
         """All values as one contiguous vector; separate arrays are copied into one at the first call."""
         if self._flat is None:
+            if self._lean and not self.complete:
+                raise RuntimeError("not all values were kept: evaluate with complete=True to have them in one vector")
             flat = np.concatenate([np.empty(0), *self._arrays])
             self._arrays = [flat[b.first : b.first + b.size] for b in self.blocks]
             self._flat, self.storage = flat, object()
         return self._flat
 
     @property
+    def is_flat(self) -> bool:
+        return self._flat is not None
+
+    @property
+    def is_lean(self) -> bool:
+        return self._lean
+
+    @property
     def reusable(self) -> bool:
         """Whether another point's values may be written over these: writeable memory that no two blocks share."""
-        if self._flat is not None:
+        if self._flat is not None or self._lean:
             return True
         stretches = sorted((a.__array_interface__["data"][0], a.nbytes) for a in self._arrays if a.nbytes)
         return all(a.flags.writeable for a in self._arrays) and all(
@@ -135,61 +172,6 @@ class Values:
             self._arrays[block][local] = values[where]
 
 
-class BlockIndex:
-    """Which block a node lies in."""
-
-    def __init__(self, blocks: list[Block]) -> None:
-        self.blocks = blocks
-        self.full = [i for i, b in enumerate(blocks) if b.size]  # blocks that have nodes
-        self.firsts = np.array([blocks[i].first for i in self.full], dtype=np.int64)
-
-    def number(self, ids: np.ndarray) -> np.ndarray:
-        """For every node the place of its block in `full`."""
-        return np.searchsorted(self.firsts, ids, side="right") - 1
-
-    def blocks_of(self, ids: np.ndarray) -> list[int]:
-        """The blocks that a list of nodes touches."""
-        if ids.size == 1:
-            return [self.full[int(self.number(ids.item()))]]
-        return [self.full[j] for j in np.unique(self.number(ids))] if ids.size else []
-
-    def pieces(self, ids: np.ndarray) -> list[tuple[int, slice | np.ndarray, slice | np.ndarray]]:
-        """Nodes split by block: (block, places in `ids`, places in the block), slices where they are ranges."""
-        if not len(ids):
-            return []
-        found: list[tuple[int, slice | np.ndarray, slice | np.ndarray]] = []
-        run = as_slice(ids)
-        if isinstance(run, slice):
-            at = run.start
-            for j in range(int(self.number(at)), len(self.full)):
-                first = self.blocks[self.full[j]].first
-                stop = min(run.stop, first + self.blocks[self.full[j]].size)
-                found.append((self.full[j], slice(at - run.start, stop - run.start), slice(at - first, stop - first)))
-                at = stop
-                if at == run.stop:
-                    return found
-        owner = self.number(ids)
-        cuts = np.flatnonzero(np.diff(owner)) + 1
-        if len(cuts) < 64:  # ranges one after another: leaves laid side by side
-            for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(ids)]):
-                block = self.full[owner[start]]
-                found.append((block, slice(start, stop), as_slice(ids[start:stop] - self.blocks[block].first)))
-            return found
-        for k in np.unique(owner):
-            where = np.flatnonzero(owner == k)
-            block = self.full[k]
-            found.append((block, as_slice(where), as_slice(ids[where] - self.blocks[block].first)))
-        return found
-
-
-def as_slice(places: np.ndarray) -> slice | np.ndarray:
-    """The same places as a slice if they are consecutive."""
-    n = len(places)
-    if n and places[-1] - places[0] == n - 1 and bool((places[1:] > places[:-1]).all()):
-        return slice(int(places[0]), int(places[0]) + n)
-    return places
-
-
 class NonFinite(NamedTuple):
     """Where a NaN or an infinity came up first on this rank."""
 
@@ -208,6 +190,12 @@ class Point:
     def outputs(self) -> np.ndarray:
         """Values at local.outputs, shape (n,)."""
         return self.values.gather(self.local.outputs.ids)
+
+    def completed(self, comm: MPI.Comm) -> Point:
+        """The same point with all values, those too that no solve reads.  Collective."""
+        if comm.allreduce(int(self.values.complete), op=MPI.MIN):
+            return self
+        return evaluate(self.local, self.values.gather(self.local.inputs.ids), comm, complete=True)
 
     def broken_guards(self) -> list[Guard]:
         """The guards whose nodes have other values than when traced (this rank's; agree over the ranks)."""
@@ -229,7 +217,7 @@ class Point:
         local = self.local
         x = self.values.gather(local.inputs.ids)
         if not self.values.complete:
-            return evaluate(local, x, MPI.COMM_SELF).first_nonfinite()
+            raise RuntimeError("not all values were kept: ask completed(comm).first_nonfinite()")
         if not all_finite(x):
             i = int(np.argmin(np.isfinite(x)))
             return NonFinite(f"entry {local.inputs.positions[i]} of the inputs is {x[i]}", (-1, 0))
@@ -272,34 +260,54 @@ def all_finite(x: np.ndarray) -> bool:
         return bool(np.isfinite(np.add.reduce(x, axis=None))) or bool(np.isfinite(x).all())
 
 
-def needs_flat(local: LocalTape, comm: MPI.Comm) -> bool:
-    """Whether values had better be one vector: halos reach across blocks, and so do most operands of scalar code."""
-    lines = sum(len(item.op) for item in local.items if type(item) is ScalarRun)
-    return comm.size > 1 or 4 * lines > local.n_nodes
+def needs_flat(local: LocalTape) -> bool:
+    """Whether values had better be one vector: most are scalar code's, whose operands reach across blocks."""
+    return 4 * sum(len(item.op) for item in local.items if type(item) is ScalarRun) > local.n_nodes
+
+
+class _Vector:
+    """The values as an exchange sees them: a vector that is read and written at explicit nodes."""
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, values: Values) -> None:
+        self._values, self.shape = values, (sum(b.size for b in values.blocks),)
+
+    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+        return self._values.gather(ids)
+
+    def __setitem__(self, ids: np.ndarray, new: np.ndarray) -> None:
+        self._values.scatter(ids, new)
 
 
 def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Values | None = None,
-             known: list[np.ndarray | None] | None = None) -> Point:
+             known: list[np.ndarray | None] | None = None, complete: bool = False) -> Point:
     """Run the tape forward at a point.  Collective on `comm`.
 
     x_local: values of the inputs this rank owns, in the order of `local.inputs.ids`.
     values: storage of an earlier point, reused: its contents are overwritten.
     known: values that the tracer has already, one array a local block, handed over for good (the next point overwrites
     them); None where it has none; `tape.UNREAD` where nothing reads the values, so that they are not computed. What is
-    known is not computed again and, for array code on one rank, not copied.
+    known is not computed again and, for array code, not copied.
+    complete: keep all values, not only those that solves read.
     """
     if x_local.shape != local.inputs.ids.shape:
         raise InputError(f"this rank owns {len(local.inputs.ids)} inputs, the point has shape {x_local.shape}")
     if known is not None:
         values = Values.of_known(local.blocks, known)
-        if needs_flat(local, comm):
+        if needs_flat(local):
             values.flat  # noqa: B018 (joins the arrays)
         todo = {i for i, array in enumerate(known) if array is None}
     else:
-        if values is None or not values.reusable:
-            values = Values(local.blocks)
-        todo, values.complete = None, True
+        if values is None or not values.reusable or (complete and not values.complete):
+            values = Values(local.blocks) if complete or needs_flat(local) else Values.lean(local)
+        elif values.is_flat:
+            values.complete = True  # from now on: all of them are computed
+        elif not complete and not values.is_lean:
+            values.share(local)
+        todo = None
         values.scatter(local.inputs.ids, x_local)
+    vector = values.flat if values.is_flat else _Vector(values)
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
         for step in local.steps:
             for item in local.items[step.start : step.stop]:
@@ -309,7 +317,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
                 elif todo is None or item.out.block in todo:
                     _statement(item, values)
             if step.exchange.sends or step.exchange.recvs:
-                step.exchange.forward(comm, values.flat)
+                step.exchange.forward(comm, vector)
     return Point(local, values)
 
 

@@ -127,9 +127,10 @@ class Linearization:
         if all_finite(result):
             return result
         comm = self.comm
+        point = self._point.completed(comm) if self._point is not None else None
         found = None
         with agreed(comm):
-            found = self._point.first_nonfinite() if self._point is not None else None
+            found = point.first_nonfinite() if point is not None else None
         worst = min((f for f in comm.allgather(found) if f is not None), key=lambda f: f.order, default=None)
         if worst is None:
             raise NonFiniteError("the derivative overflows: every value and partial on the tape is finite, but their products "

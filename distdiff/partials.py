@@ -7,6 +7,7 @@ only where the rule computes one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -62,7 +63,7 @@ def coefficient(item: Statement, k: int) -> Coefficient:
     if op is DIVIDE and k == 0:
         other = operands[1]
         if type(other) is Const and not isinstance(other.value, np.ndarray):
-            return float(np.true_divide(1.0, other.value))
+            return 1.0 / other.value if other.value else math.copysign(math.inf, other.value)
     constant = _CONSTANT_RULES.get(rule)
     return Rule(rule) if constant is None else constant
 
@@ -219,7 +220,7 @@ def _fill(local: LocalTape, point: Point, indptr: np.ndarray, indices: np.ndarra
     for i, item in enumerate(local.items):
         if type(item) is ScalarRun:
             first = local.blocks[item.block].first
-            scalar.run_expand(item, first, point.values.flat, indptr, indices, data)
+            scalar.run_expand(*point.values.run(item), item, first, indptr, indices, data)
         elif 0 not in item.shape:
             _fill_statement(local, i, item, partials, indptr, indices, data)
 

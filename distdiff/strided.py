@@ -1,6 +1,6 @@
-"""Strided views of flat vectors, and the sums and contractions over them.
+"""Strided views of flat vectors, and the sums and contractions over them; which blocks explicit ids lie in.
 
-Everything here works on *core views*: an operand that does not depend on an axis of the iteration space has length 1
+The views here are *core views*: an operand that does not depend on an axis of the iteration space has length 1
 there (instead of stride 0), so NumPy's broadcasting does the rest and no array ever has the size of an iteration
 space that its data does not fill.
 """
@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from .tape import Affine
+from .tape import Affine, Block
 
 ITEM = 8  # bytes of a float64
 TILE = 16384  # elements of a temporary that stays in the first two cache levels
@@ -216,3 +216,61 @@ def _matrices(x: np.ndarray, both: list[int], rows: list[int], columns: list[int
     n = x.shape
     return x.transpose([*order, *rest]).reshape(
         prod(n[k] for k in both), prod(n[k] for k in rows), prod(n[k] for k in columns))
+
+
+class BlockIndex:
+    """Which block a node lies in."""
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
+        self.full = [i for i, b in enumerate(blocks) if b.size]  # blocks that have nodes
+        self.firsts = np.array([blocks[i].first for i in self.full], dtype=np.int64)
+
+    def number(self, ids: np.ndarray) -> np.ndarray:
+        """For every node the place of its block in `full`."""
+        return np.searchsorted(self.firsts, ids, side="right") - 1
+
+    def blocks_of(self, ids: np.ndarray) -> list[int]:
+        """The blocks that a list of nodes touches."""
+        if not ids.size:
+            return []
+        run = as_slice(np.ravel(ids))
+        if isinstance(run, slice):
+            return self.full[int(self.number(run.start)) : int(self.number(run.stop - 1)) + 1]
+        return [self.full[j] for j in np.unique(self.number(ids))]
+
+    def pieces(self, ids: np.ndarray) -> list[tuple[int, slice | np.ndarray, slice | np.ndarray]]:
+        """Nodes split by block: (block, places in `ids`, places in the block), slices where they are ranges."""
+        if not len(ids):
+            return []
+        found: list[tuple[int, slice | np.ndarray, slice | np.ndarray]] = []
+        run = as_slice(ids)
+        if isinstance(run, slice):
+            at = run.start
+            for j in range(int(self.number(at)), len(self.full)):
+                first = self.blocks[self.full[j]].first
+                stop = min(run.stop, first + self.blocks[self.full[j]].size)
+                found.append((self.full[j], slice(at - run.start, stop - run.start), slice(at - first, stop - first)))
+                at = stop
+                if at == run.stop:
+                    return found
+        owner = self.number(ids)
+        cuts = np.flatnonzero(np.diff(owner)) + 1
+        if len(cuts) < 64:  # ranges one after another: leaves laid side by side
+            for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(ids)]):
+                block = self.full[owner[start]]
+                found.append((block, slice(start, stop), as_slice(ids[start:stop] - self.blocks[block].first)))
+            return found
+        for k in np.unique(owner):
+            where = np.flatnonzero(owner == k)
+            block = self.full[k]
+            found.append((block, as_slice(where), as_slice(ids[where] - self.blocks[block].first)))
+        return found
+
+
+def as_slice(places: np.ndarray) -> slice | np.ndarray:
+    """The same places as a slice if they are consecutive."""
+    n = len(places)
+    if n and places[-1] - places[0] == n - 1 and bool((places[1:] > places[:-1]).all()):
+        return slice(int(places[0]), int(places[0]) + n)
+    return places

@@ -12,11 +12,13 @@ from tape_oracle import check_guards, dense_L
 from tape_oracle import evaluate as oracle
 
 from distdiff.errors import InputError
-from distdiff.evaluate import BlockIndex, Values, evaluate
+from distdiff.evaluate import Values, evaluate
 from distdiff.kernels import scalar
+from distdiff.liveness import Pool, kept_blocks
 from distdiff.ops import ADD, BY_NAME, COPY, CUMSUM, MAX, MULTIPLY
 from distdiff.partials import Partials, expand, expand_values
 from distdiff.partition.local import whole
+from distdiff.strided import BlockIndex
 from distdiff.tape import Affine, Block, Const, Guard, Indexed, Leaf, ScalarRun, Site, Statement, Tape, c_strides
 
 ALONE = MPI.COMM_SELF
@@ -48,12 +50,30 @@ def masked_equal(actual, expected, **tolerances):
 def test_values_agree_with_the_interpreter(seed):
     tape, x = random_tape(seed)
     expected = oracle(tape, x)
-    point = evaluate(whole(tape), x, ALONE)
+    point = evaluate(whole(tape), x, ALONE, complete=True)
     masked_equal(point.values.flat, expected, rtol=1e-11, atol=1e-11)
     other = x + 0.1
     again = evaluate(whole(tape), other, ALONE, values=point.values)
     assert again.values is point.values
     masked_equal(again.values.flat, oracle(tape, other), rtol=1e-11, atol=1e-11)
+
+
+@given(st.integers(0, 10**6))
+def test_what_solves_read_is_kept(seed):
+    """Kept blocks hold the interpreter's values at any point; the others' memory is shared, so their values are not."""
+    tape, x = random_tape(seed, size=16)
+    local = whole(tape)
+    values = None
+    for here in (x, x + 0.1):
+        point = evaluate(local, here, ALONE, values=values)
+        values = point.values
+        expected = oracle(tape, here)
+        for b, kept in enumerate(kept_blocks(local, BlockIndex(tape.blocks))):
+            block = tape.blocks[b]
+            if kept:
+                masked_equal(values.block(b), expected[block.first : block.first + block.size], rtol=1e-11, atol=1e-11)
+        masked_equal(point.outputs(), expected[local.outputs.ids], rtol=1e-11, atol=1e-11)
+        masked_equal(point.completed(ALONE).values.flat, expected, rtol=1e-11, atol=1e-11)
 
 
 @given(st.integers(0, 10**6))
@@ -166,7 +186,7 @@ def test_guards_say_whether_the_trace_still_holds():
                    Guard(Indexed(np.array([3, 5])), np.ones(2), 8)]
     for x in ([1.0, -1.0, 2.0], [1.0, 1.0, 2.0], [-1.0, -1.0, 1.0]):
         point = evaluate(whole(tape), np.array(x), ALONE)
-        assert (point.broken_guards() == []) == check_guards(tape, point.values.flat)
+        assert (point.broken_guards() == []) == check_guards(tape, point.completed(ALONE).values.flat)
     assert [g.site for g in point.broken_guards()] == [7, 8]
 
 
@@ -176,12 +196,12 @@ def test_the_first_nonfinite_is_named():
     tape.items += [Statement(BY_NAME["sqrt"], (2,), Affine(1, 0, (1,)), (Affine(0, 0, (1,)),), 0),
                    Statement(BY_NAME["exp"], (2,), Affine(2, 0, (1,)), (Affine(1, 0, (1,)),), 1)]
     local = whole(tape)
-    assert evaluate(local, np.array([1.0, 4.0]), ALONE).first_nonfinite() is None
+    assert evaluate(local, np.array([1.0, 4.0]), ALONE, complete=True).first_nonfinite() is None
     for x, what, item in (([1.0, 0.0], "a partial derivative of sqrt is inf", 0),
                           ([1.0, -1.0], "the result of sqrt is nan", 0), ([1.0, 1e12], "the result of exp is inf", 1)):
-        found = evaluate(local, np.array(x), ALONE).first_nonfinite()
+        found = evaluate(local, np.array(x), ALONE, complete=True).first_nonfinite()
         assert (found.what, found.order, found.site) == (what, (0, item), tape.sites[item])
-    found = evaluate(local, np.array([np.nan, 1.0]), ALONE).first_nonfinite()
+    found = evaluate(local, np.array([np.nan, 1.0]), ALONE, complete=True).first_nonfinite()
     assert found.what == "entry 0 of the inputs is nan" and found.order < (0, 0)
 
 
@@ -193,18 +213,18 @@ def test_a_nonfinite_scalar_line_is_named_by_its_node(compiled, monkeypatch):
     codes = np.array([BY_NAME[name].code for name in ("add", "sqrt", "multiply")], dtype=np.uint8)
     tape.items.append(ScalarRun(1, codes, np.array([0, 2, 3]), np.array([1, -1, 3]), np.ones(1)))
     local = whole(tape)
-    assert evaluate(local, np.array([1.0, 1.0]), ALONE).first_nonfinite() is None
+    assert evaluate(local, np.array([1.0, 1.0]), ALONE, complete=True).first_nonfinite() is None
     for x, what in (([1.0, -2.0], "the result of sqrt is nan"), ([1.0, -1.0], "a partial derivative of sqrt is inf")):
-        found = evaluate(local, np.array(x), ALONE).first_nonfinite()
+        found = evaluate(local, np.array(x), ALONE, complete=True).first_nonfinite()
         assert (found.what, found.order, found.site, found.node) == (what, (0, 0), None, 3)
     local.run_ids = {1: np.array([40, 50, 60])}
-    assert evaluate(local, np.array([1.0, -1.0]), ALONE).first_nonfinite().node == 50
+    assert evaluate(local, np.array([1.0, -1.0]), ALONE, complete=True).first_nonfinite().node == 50
 
 
 def test_large_values_are_not_taken_for_infinite():
     tape = build((4,), (4,))
     tape.items.append(Statement(COPY, (4,), Affine(1, 0, (1,)), (Affine(0, 0, (1,)),)))
-    assert evaluate(whole(tape), np.full(4, 1.7e308), ALONE).first_nonfinite() is None
+    assert evaluate(whole(tape), np.full(4, 1.7e308), ALONE, complete=True).first_nonfinite() is None
 
 
 def test_partials_are_references_where_they_can_be():
@@ -252,3 +272,15 @@ def test_pieces_cover_a_list_of_nodes(sizes, ids):
         found[where] = blocks[block].first + np.arange(blocks[block].size)[local]
     np.testing.assert_array_equal(found, ids)
     assert BlockIndex(blocks).blocks_of(ids) == sorted({block for block, _, _ in BlockIndex(blocks).pieces(ids)})
+
+
+@given(st.lists(st.integers(0, 5), max_size=40), st.randoms(use_true_random=False))
+def test_a_pool_never_gives_a_place_twice(sizes, random):
+    pool, taken = Pool(), []
+    for n in sizes:
+        if taken and random.random() < 0.5:
+            pool.give(*taken.pop(random.randrange(len(taken))))
+        offset = pool.take(n)
+        assert offset + n <= pool.size
+        assert all(offset + n <= o or o + m <= offset for o, m in taken if m and n)
+        taken.append((offset, n))

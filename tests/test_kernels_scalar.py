@@ -115,7 +115,7 @@ def test_sweeps_are_the_products_with_the_explicit_matrix(columns, mode):
     scalar.run_values(run, n_in, y)
     indptr = np.concatenate([np.zeros(n_in + 1, dtype=int), np.cumsum(scalar.run_counts(run))])
     indices, data = np.full(indptr[-1], -1, dtype=np.int32), np.zeros(indptr[-1])
-    scalar.run_expand(run, n_in, y, indptr, indices, data)
+    scalar.run_expand(run, n_in, y, run, n_in, indptr, indices, data)
     L = np.zeros((n_in + n, n_in + n))
     np.add.at(L, (np.repeat(np.arange(n_in + n), np.diff(indptr)), indices), data)
     tail = () if columns is None else (columns,)

@@ -118,16 +118,19 @@ def run_first_bad(run: Run, first: int, y: np.ndarray) -> tuple[int, float, bool
     return k, float(pb[k] if np.isfinite(pa[k]) else pa[k]), True
 
 
-def run_expand(run: Run, first: int, y: np.ndarray, indptr: np.ndarray, indices: np.ndarray | None,
-               data: np.ndarray) -> None:
-    """Entries of L of the lines' rows into indices (unless None) and data, at the places of indptr."""
+def run_expand(run: Run, first: int, y: np.ndarray, source: Run, row: int, indptr: np.ndarray,
+               indices: np.ndarray | None, data: np.ndarray) -> None:
+    """Entries of L in rows row, row + 1, ... into indices (unless None) and data, at the places of indptr.
+
+    `source` is the run in the numbers of the columns; `run` may be the same in other numbers, those of y.
+    """
     if _Loops.ready(len(run.op)):
         structure = indices is not None
-        _Loops.module.run_entries(run.op, _Loops.number, ACTIVE, run.a, run.b, run.const, first, y, indptr, structure,
-                                  indices if structure else np.empty(0, dtype=np.int32), data)
+        _Loops.module.run_entries(run.op, _Loops.number, ACTIVE, run.a, run.b, run.const, first, y, source.a, source.b,
+                                  row, indptr, structure, indices if structure else np.empty(0, dtype=np.int32), data)
         return
-    start = indptr[first : first + len(run.op)].copy()
-    for mask, p, ids in zip(active(run), run_partials(run, first, y), (run.a, run.b)):
+    start = indptr[row : row + len(run.op)].copy()
+    for mask, p, ids in zip(active(source), run_partials(run, first, y), (source.a, source.b)):
         data[start[mask]] = p[mask]
         if indices is not None:
             indices[start[mask]] = ids[mask]

@@ -336,7 +336,7 @@ def run_first_bad(op, number, active, a, b, const, first, y):
 
 
 @_jit
-def run_entries(op, number, active, a, b, const, first, y, indptr, structure, indices, data):
+def run_entries(op, number, active, a, b, const, first, y, ca, cb, row, indptr, structure, indices, data):
     """Rows of L: at most two entries a line, at the places that indptr gives."""
     for i in range(len(op)):
         c = number[op[i]]
@@ -347,16 +347,16 @@ def run_entries(op, number, active, a, b, const, first, y, indptr, structure, in
             jb = b[i]
             z = y[jb] if jb >= 0 else const[-1 - jb]
         da, db = partials(c, y[first + i], x, z)
-        k = indptr[first + i]
+        k = indptr[row + i]
         if ja >= 0 and active[op[i]] & 1:
             data[k] = da
             if structure:
-                indices[k] = ja
+                indices[k] = ca[i]
             k += 1
         if jb >= 0 and active[op[i]] & 2:
             data[k] = db
             if structure:
-                indices[k] = jb
+                indices[k] = cb[i]
 
 
 @_jit(fastmath={"contract"})

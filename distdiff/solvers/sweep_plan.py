@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluate import BlockIndex
 from ..kernels import scalar
+from ..liveness import Pool
 from ..partials import coefficient
 from ..partition.local import Exchange, LocalTape
-from ..strided import interval, one_to_one
+from ..strided import BlockIndex, interval, one_to_one
 from ..tape import Affine, Const, Indexed, ScalarRun, Statement
 from .sweep_join import joined
 from .sweep_ops import Gather, Halo, Linear, Lines, Plan, Product, Result, Scan, Scatter, Seed, Strided, Term, Zero
@@ -72,31 +72,21 @@ class _Planner:
         self.sizes = [b.size for b in local.blocks]
         self.ops: list[Any] = []
         self.states: list[State | None] = [None] * len(local.blocks)
-        self.free: dict[int, list[int]] = {}
-        self.rows = self.moved = 0
+        self.pool = Pool()
+        self.moved = 0
         self.index = BlockIndex(local.blocks)
         self.blocks_of = self.index.blocks_of
         lines = sum(len(item.op) for item in local.items if type(item) is ScalarRun)
         self.fixed = 2 * lines > local.n_nodes
         if self.fixed:  # scalar code: every node keeps its number, so that ids need no translation
-            self.rows = local.n_nodes
-            self.ops.append(Zero(0, self.rows))
+            self.pool.take(local.n_nodes)
+            self.ops.append(Zero(0, local.n_nodes))
             self.states = [State(Slot(b.first, b.size), b.first) for b in local.blocks]
 
     # -- memory
 
     def alloc(self, n: int) -> Slot:
-        same = self.free.get(n)
-        if same:
-            return Slot(same.pop(), n)
-        larger = [size for size, offsets in self.free.items() if size > n and offsets]
-        if larger:
-            size = min(larger)
-            offset = self.free[size].pop()
-            self.free.setdefault(size - n, []).append(offset + n)
-            return Slot(offset, n)
-        self.rows += n
-        return Slot(self.rows - n, n)
+        return Slot(self.pool.take(n), n)
 
     def drop(self, b: int) -> None:
         """Block b is not needed any more."""
@@ -109,7 +99,7 @@ class _Planner:
     def _unref(self, slot: Slot) -> None:
         slot.refs -= 1
         if not slot.refs:
-            self.free.setdefault(slot.size, []).append(slot.offset)
+            self.pool.give(slot.offset, slot.size)
 
     def own(self, b: int) -> State:
         """Block b's state, in a slot of its own, scale 1 (gaps may remain)."""
@@ -399,7 +389,7 @@ class _Planner:
             for b in self._defined(kind, what):
                 if first[b] == e:
                     self.drop(b)
-        return Plan(self.ops, self.results(local.inputs.ids), self.rows, self.moved)
+        return Plan(self.ops, self.results(local.inputs.ids), self.pool.size, self.moved)
 
     def tangent(self) -> Plan:
         local, events = self.local, self.events()
@@ -420,7 +410,7 @@ class _Planner:
                 self.statements(what, False)
             for b in ends[e]:
                 self.drop(b)
-        return Plan(self.ops, self.results(local.outputs.ids), self.rows, self.moved)
+        return Plan(self.ops, self.results(local.outputs.ids), self.pool.size, self.moved)
 
     def _defined(self, kind: str, what: Any) -> list[int]:
         """Blocks that (in the tape's direction) get values in an event."""

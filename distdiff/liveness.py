@@ -1,0 +1,110 @@
+"""Which values a solve needs, and where the others can live while they are needed to compute them.
+
+A partial reads few values: those of linear statements are constants, and of a product only the other operand is read.
+In a stencil code four values of five are read by nothing but the next statements.  Such blocks share a small pool of
+memory, a block's place being taken again as soon as its last reader has run; the pool stays in cache, and evaluating a
+point writes only what has to stay.
+"""
+
+from __future__ import annotations
+
+from .ops import COPY, MULTIPLY
+from .partials import coefficient
+from .partition.local import LocalTape
+from .strided import BlockIndex
+from .tape import Affine, Const, Indexed, Operand, ScalarRun, Statement
+
+
+class Pool:
+    """Intervals of one growing stretch of memory; what was given back last is taken first."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._free: dict[int, list[int]] = {}
+
+    def take(self, n: int) -> int:
+        """The offset of n free elements."""
+        same = self._free.get(n)
+        if same:
+            return same.pop()
+        larger = [size for size, offsets in self._free.items() if size > n and offsets]
+        if larger:
+            size = min(larger)
+            offset = self._free[size].pop()
+            self.give(offset + n, size - n)
+            return offset
+        self.size += n
+        return self.size - n
+
+    def give(self, offset: int, n: int) -> None:
+        """Give n elements back."""
+        self._free.setdefault(n, []).append(offset)
+
+
+def kept_blocks(local: LocalTape, index: BlockIndex) -> list[bool]:
+    """Which blocks' values partials, guards, inputs or outputs read; the others only feed later statements."""
+    kept = [False] * len(local.blocks)
+
+    def keep(ref: Operand) -> None:
+        if type(ref) is Affine:
+            kept[ref.block] = True
+        elif type(ref) is Indexed:
+            for b in index.blocks_of(ref.ids):
+                kept[b] = True
+
+    for ids in (local.inputs.ids, local.outputs.ids):
+        keep(Indexed(ids))
+    for guard in local.guards:
+        keep(guard.ref)
+    for item in local.items:
+        if type(item) is ScalarRun:
+            kept[item.block] = True
+            keep(Indexed(item.a[item.a >= 0]))
+            keep(Indexed(item.b[item.b >= 0]))
+        else:
+            for j in _read_by_partials(item):
+                keep(item.out if j < 0 else item.operands[j])
+    return kept
+
+
+def _read_by_partials(item: Statement) -> set[int]:
+    """Operands (-1: the result) whose values the statement's array partials read."""
+    read: set[int] = set()
+    for k in range(len(item.operands)):
+        what = coefficient(item, k)
+        if what is not None and not isinstance(what, float):
+            read |= item.op.reads[k]
+            if item.reduced and item.op is not COPY and item.op is not MULTIPLY:
+                read |= set(range(len(item.operands)))  # the result is a sum: its terms are computed again
+    return read
+
+
+def lodgings(local: LocalTape, kept: list[bool], index: BlockIndex) -> tuple[list[int], int]:
+    """(offset of every block in a pool, -1 for those kept; size of the pool)."""
+    uses: list[set[int]] = []  # blocks an event reads or writes, in forward order
+    for step in local.steps:
+        for item in local.items[step.start : step.stop]:
+            used = set()
+            if type(item) is not ScalarRun:
+                used.add(item.out.block)
+                for ref in item.operands:
+                    if type(ref) is Affine:
+                        used.add(ref.block)
+                    elif type(ref) is not Const:
+                        used.update(index.blocks_of(ref.ids))
+            uses.append(used)
+        exchange = step.exchange
+        uses.append({b for _, ids in (*exchange.sends, *exchange.recvs) for b in index.blocks_of(ids)})
+    last: dict[int, int] = {}
+    for e, used in enumerate(uses):
+        last.update(dict.fromkeys(used, e))
+    pool, places = Pool(), [-1] * len(local.blocks)
+    for e, used in enumerate(uses):
+        transient = [b for b in used if not kept[b]]
+        for b in transient:
+            if places[b] < 0:
+                places[b] = pool.take(local.blocks[b].size)
+        for b in transient:
+            if last[b] == e:
+                pool.give(places[b], local.blocks[b].size)
+    return places, pool.size
