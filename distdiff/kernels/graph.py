@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-SMALL = 2000  # lines up to which a loop runs as plain Python, about 10 ms
+SMALL = 10_000  # lines up to which a loop runs as plain Python: some 10 ms, where loading compiled code takes more
 
 
 class Loop:
