@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tapes import SIN, Writer, adjoint, run_ranks, tangent, tapes
 
+from distdiff import graph
+from distdiff.kernels import graph as kernels
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
 from distdiff.partition import Partition, check, choose, distribute, localize_all, partition, schedule, transport
 from distdiff.tape import Tape
@@ -189,6 +191,26 @@ def test_chain_of_additions_splits_over_ranks(n_ranks, ops, turned):
     assert len(locals_[0].steps) == 2
     assert sum(local.halo for local in locals_) == n_ranks - 1
     assert max(local.lines for local in locals_) <= 1.3 * sum(local.lines for local in locals_) / n_ranks
+
+
+@pytest.mark.parametrize("n_ranks", [2, 5])
+def test_compiled_loops_do_what_the_plain_ones_do(monkeypatch, n_ranks):
+    w = Writer()
+    x = w.input(30)
+    lines: list = [(SIN, int(i), 0.0) for i in x.view] + [(SUBTRACT, 0.5, ("line", 0))]
+    for k in range(1, 30):
+        last = len(lines) - 1
+        lines.append((SUBTRACT, ("line", k), ("line", last)) if k % 4 == 0 else (ADD, ("line", last), ("line", k)))
+    lines += [(MULTIPLY, ("line", len(lines) - 1), 3.0), (SIN, ("line", 3), 0.0)]
+    w.output(w.run(lines))
+    plain = localize_all(w.tape, partition(w.tape, n_ranks, strategy="axes", min_block=1))
+    depth = graph.analyse(w.tape)
+    for loop in vars(kernels).values():
+        if isinstance(loop, kernels.Loop):
+            monkeypatch.setattr(loop, "_compiled", None)
+    monkeypatch.setattr(kernels, "SMALL", -1)
+    assert graph.analyse(w.tape) == depth
+    same(reproduces(w.tape, n_ranks, strategy="axes", min_block=1), plain)
 
 
 def test_samples_in_a_scalar_loop_are_spread():
