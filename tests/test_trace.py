@@ -562,6 +562,29 @@ def several_arguments(u, s, m):
 
 
 @program(U)
+def sums_over_indices(u):
+    a = np.zeros((3, 4))
+    np.add.at(a, ([0, 0, 2, 0, 1, 2], [1, 1, 3, 1, 0, 3]), u[:6] * u[1:])
+    b = u * 2
+    np.add.at(b, [1, 1, 5], 0.5)
+    np.subtract.at(b, [[0, 6], [0, 3]], u[:4].reshape(2, 2))
+    c = np.bincount([0, 3, 3, 1, 0, 0, 3], weights=u * u, minlength=6)
+    d = np.eye(3) * 1.0
+    np.fill_diagonal(d, u[:3])
+    return a * 1.0, b * 1.0, c * 2.0, d @ u[:3]
+
+
+@program(M)
+def flat_of_views(m):
+    m = m * 1.0
+    m.flat[5] = m[0, 0] * 2
+    total = sum(m.T.flat)
+    m.flat = np.arange(12.0)
+    m.flat[3:6] = m.T.flat[:3] * total
+    return m * 1.0, total
+
+
+@program(U)
 def many_pieces(u):
     parts = [u[k : k + 1] * k for k in range(7)] * 4
     a = np.concatenate(parts)

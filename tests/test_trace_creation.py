@@ -295,7 +295,7 @@ def test_isinstance_and_attributes():
         (lambda u: np.spacing(u), "numpy.spacing"),
         (lambda u: np.frexp(u), "numpy.frexp"),
         (lambda u: u.astype(complex), "complex"),
-        (lambda u: np.add.at(u, [0], 1.0), "add.at"),
+        (lambda u: np.multiply.at(u, [0], 2.0), "multiply.at"), (lambda u: np.add.at(U, [0], u[:1]), "at"),
         (lambda u: np.add.reduceat(u, [0, 2]), "reduceat"),
         (lambda u: np.add(u, u, where=np.ones(4, bool)), "where="),
         (lambda u: np.sin(u, dtype=int), "dtype"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import BY_NAME
-from . import composed, contract, decisions, movement, reductions, ufuncs
+from . import composed, contract, decisions, movement, reductions, scatter, ufuncs
 from .array import TracedArray, as_plain, binary, constant, elementwise, is_traced
 from .indexing import assign, getitem, setitem
 from .recorder import Recorder
@@ -22,6 +22,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **contract.FUNCTIONS,
     **decisions.FUNCTIONS,
     **composed.FUNCTIONS,
+    **scatter.FUNCTIONS,
 }
 
 
@@ -38,6 +39,10 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
         if outs:
             return outs[0] if len(outs) == 1 else outs
         return hold(result, given)
+    if method == "at" and ufunc in (np.add, np.subtract) and traced is not None:
+        target = promote(given[0], traced.rec)
+        if type(target) is TracedArray:
+            return scatter.add_at(target, inputs[1], inputs[2], 1.0 if ufunc is np.add else -1.0)
     return ufuncs.call(ufunc, method, inputs, kwargs, reductions.UFUNC_REDUCTIONS, contract.matmul)
 
 
@@ -256,7 +261,16 @@ def _unwrapping(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _flat(self: TracedArray) -> TracedArray:
-    return self.reshape(-1)
+    """The elements in C order: a view where there is one, else a copy that can't be written into."""
+    flat = self.reshape(-1)
+    if flat.st is not self.st:
+        flat.nd.flags.writeable = False
+    return flat
+
+
+def _assign_flat(self: TracedArray, value: Any) -> None:
+    self[...] = value if np.ndim(value) == 0 else np.resize(value, self.shape) if not is_traced(value) else np.reshape(
+        value, self.shape)
 
 
 def install() -> None:
@@ -295,7 +309,7 @@ def install() -> None:
         "argsort": decisions.argsort,
         "sort": decisions.sort_in_place,
         "searchsorted": decisions.searchsorted,
-        "flat": property(_flat, lambda self, value: assign(self.reshape(-1), value)),
+        "flat": property(_flat, _assign_flat),
         **reductions.METHODS,
         **movement.METHODS,
     }

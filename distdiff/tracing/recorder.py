@@ -49,7 +49,8 @@ class Recorder:
         self.open = True  # False once the trace is over: traced values that escaped are refused
         self.running = False  # the user's function runs
         self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...
-        self.packed: list[np.ndarray] = []  # full chunks of it, (lines, 3)
+        self.packed: list[tuple[np.ndarray, ...]] = []  # full chunks of it: op, a, b
+        self.run_lines = 0  # in these chunks
         self.constants: dict[float | str, int] = {}
         self.constant_values = array("d")
         # Filled in by tracing.scalar.attach:
@@ -196,9 +197,11 @@ class Recorder:
         return known
 
     def pack(self) -> None:
-        """Turn the lines held as Python integers into a typed array."""
+        """Turn the lines held as Python integers into typed arrays: op, a, b."""
         if self.run:
-            self.packed.append(np.array(self.run, dtype=np.int64).reshape(-1, 3))
+            lines = np.frombuffer(array("q", self.run), dtype=np.int64).reshape(-1, 3)
+            self.packed.append((lines[:, 0].astype(np.uint8), lines[:, 1].copy(), lines[:, 2].copy()))
+            self.run_lines += len(lines)
             self.run.clear()
 
     def flush(self) -> None:
@@ -206,23 +209,16 @@ class Recorder:
         self.pack()
         if not self.packed:
             return
-        lines = self.packed[0] if len(self.packed) == 1 else np.concatenate(self.packed)
+        op, a, b = self.packed[0] if len(self.packed) == 1 else map(np.concatenate, zip(*self.packed))
         self.packed.clear()
+        self.run_lines = 0
         blocks = self.tape.blocks
-        blocks.append(Block(self.n, (len(lines),)))
+        blocks.append(Block(self.n, op.shape))
         self.firsts.append(self.n)
         if self.keep_values:
             self.values.append(None)
-        self.n += len(lines)
-        self.tape.items.append(
-            ScalarRun(
-                len(blocks) - 1,
-                lines[:, 0].astype(np.uint8),
-                lines[:, 1].copy(),
-                lines[:, 2].copy(),
-                np.array(self.constant_values),
-            )
-        )
+        self.n += len(op)
+        self.tape.items.append(ScalarRun(len(blocks) - 1, op, a, b, np.array(self.constant_values)))
         self.constants.clear()
         self.constant_values = array("d")
         self.restart()

@@ -111,8 +111,8 @@ class TracedScalar:
         self.rec.unsupported(
             "a traced value was turned into a plain float",
             f"{CUT}. Use NumPy's functions for Python's, np.sin(x), not math.sin(x); a plain array made outside the "
-            "function can't take traced values: make it inside (np.zeros), or copy it there (np.array(a)); to only look, "
-            "use distdiff.numpy.value(x)",
+            "function can't take traced values: make it inside (np.zeros), or copy it there (np.array(a)); to only "
+            "look, use distdiff.numpy.value(x)",
         )
 
     def __complex__(self) -> NoReturn:
@@ -354,7 +354,7 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
         integers."""
         if len(rec.run) >= 3 * RUN_CHUNK:
             rec.pack()
-        last = rec.n + sum(map(len, rec.packed)) + len(rec.run) // 3 - 1
+        last = rec.n + rec.run_lines + len(rec.run) // 3 - 1
         ids = range(last + 1, last + 1 + RUN_CHUNK - len(rec.run) // 3)
         names["next_id"] = (iter(ids) if rec.target is None else _watch(rec, ids)).__next__
         if last == rec.target:
