@@ -15,6 +15,7 @@ from distdiff.errors import InputError
 from distdiff.evaluate import evaluate
 from distdiff.kernels import scalar, stream
 from distdiff.ops import ADD, BY_NAME, COPY, MULTIPLY, SUBTRACT
+from distdiff.partition import distribute, partition
 from distdiff.partition.local import whole
 from distdiff.solvers.sweep import Sweep
 from distdiff.solvers.sweep_plan import plan_adjoint, plan_tangent
@@ -221,3 +222,30 @@ def test_a_seed_of_the_wrong_size_is_refused():
     with pytest.raises(InputError, match="tangent's seed"):
         sweep.tangent(np.ones((3, 1, 1)))
     sweep.close()
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("seed", range(12))
+def test_ranks_sweep_their_shares(comm, seed):
+    """Every rank evaluates and sweeps its share; together they are the interpreter's Jacobian."""
+    tape, x = random_tape(seed, size=12, scalars=seed % 2 == 1)
+    plan = partition(tape, comm.size, min_block=1) if comm.rank == 0 else None
+    local = distribute(tape if comm.rank == 0 else None, plan, comm)
+    n_in, n_out = tape.n_inputs, tape.n_outputs
+    point = None
+    for here in (x, x * 1.05 + 0.01):
+        point = evaluate(local, here[local.inputs.positions], comm, values=point and point.values)
+        J = jacobian(tape, here)
+        if not np.isfinite(J).all() or abs(J).max(initial=0.0) > 1e10:
+            return
+        scale = max(1.0, abs(J).max(initial=0.0))
+        sweep = Sweep(local, point, comm)
+        for tail in ((), (3,)):
+            rng = np.random.default_rng(seed)
+            v, w = rng.normal(size=(n_in, *tail)), rng.normal(size=(n_out, *tail))
+            total = np.zeros((n_out, *tail))
+            total[local.outputs.positions] = sweep.tangent(v[local.inputs.positions])
+            np.testing.assert_allclose(comm.allreduce(total), J @ v, rtol=1e-9, atol=1e-9 * scale)
+            total = np.zeros((n_in, *tail))
+            total[local.inputs.positions] = sweep.adjoint(w[local.outputs.positions])
+            np.testing.assert_allclose(comm.allreduce(total), J.T @ w, rtol=1e-9, atol=1e-9 * scale)
