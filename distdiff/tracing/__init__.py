@@ -1,9 +1,10 @@
 """From a user's function to its tape: the function runs once on traced values.
 
-`trace(f, args)` is all there is to know.  Behind it: `array` and `scalar` are what the function sees,
-`storage` and `boxes` where their elements lie on the tape, `recorder` writes it, `protocol` puts NumPy's
-functions together from `ufuncs`, `reductions`, `contract`, `movement`, `decisions` and `composed`, and
-`creation` answers np.zeros and its kin while a thread traces.
+`trace(f, args)` is all there is to know.  Behind it, from the ground up: `recorder` writes the tape, with `memory` for
+the values; `boxes` and `storage` say where an array's elements lie on it; `scalar` and `array` are what the function
+sees, `indexing` how it reads and writes parts; `ufuncs`, `reductions`, `contract`, `movement`, `decisions`,
+`composed` and `scatter` are NumPy's functions, put together in `protocol`; `holding` and `creation` answer np.zeros
+and its kin while a thread traces; `tree` takes nested arguments and results apart.
 """
 
 from __future__ import annotations

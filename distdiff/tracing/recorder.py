@@ -16,11 +16,9 @@ import numpy as np
 from ..errors import InputError, UnsupportedOperationError
 from ..ops import COPY, Op
 from ..tape import UNREAD, Affine, Block, Const, Guard, Indexed, Operand, ScalarRun, Site, Statement, Tape, c_strides
+from . import memory
 from .boxes import Piece, refine
 
-ARENA_FROM = 1 << 20  # a result this large (bytes), or a tape grown to ARENA_TAPE, takes its memory from large chunks
-ARENA_TAPE = 16 << 20
-ARENA_CHUNK = 64 << 20
 RUN_CHUNK = 1 << 16  # scalar lines that are held as Python integers before they are packed
 MAX_SNAPSHOTS = 256
 
@@ -61,9 +59,6 @@ class Recorder:
         self.array_of: Callable[[Any], Any]  # nested lists of traced values as a traced array (tracing.creation)
         self.target = target
         self._end = -1  # site of what is recorded after the function returned
-        self._arena = np.empty(0)
-        self._used = 0
-        self._kept = 0
         self._sites: dict[tuple[int, int], int] = {}
         self._site_numbers: dict[Site, int] = {}
         self._codes: dict[int, tuple[Any, bool]] = {}  # id(code) -> (code, kept alive; whether it is a library's)
@@ -73,16 +68,9 @@ class Recorder:
     # -- memory ------------------------------------------------------------------------------------------------
 
     def empty(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Memory for a result.  Kept values come from large chunks, which the kernel maps in huge pages: a
-        page fault for every 4 KiB would cost as much as the arithmetic."""
+        """Memory for a result."""
         size = prod(shape)
-        if not self.keep_values or self.sparing or (self._kept < ARENA_TAPE and size * 8 < ARENA_FROM):
-            return _empty(shape)
-        if self._used + size > len(self._arena):
-            self._arena, self._used = _empty(max(ARENA_CHUNK // 8, size)), 0
-        part = self._arena[self._used : self._used + size].reshape(shape)
-        self._used += size
-        return part
+        return _empty(shape) if size < memory.LARGE else memory.empty(size).reshape(shape)
 
     def snapshot(self, values: np.ndarray) -> np.ndarray:
         """An own float64 copy of a user's constant array, shared between uses while its content stays the same."""
@@ -111,7 +99,7 @@ class Recorder:
         """Hand over the values.  The recorder lives in reference cycles with the closures made for it, and
         would keep them in memory until the garbage collector comes by, while the next trace takes fresh
         pages."""
-        values, self.values, self._arena = self.values, [], _empty(0)
+        values, self.values = self.values, []
         return values
 
     # -- blocks and statements ------------------------------------------------------------------------------------
@@ -129,7 +117,6 @@ class Recorder:
         self.firsts.append(first)
         if self.keep_values:
             self.values.append(values.reshape(-1) if read or not self.sparing else UNREAD)
-            self._kept += size * 8
         self.restart()
         return len(blocks) - 1
 

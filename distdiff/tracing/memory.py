@@ -1,0 +1,63 @@
+"""Memory for large results, used again by later ones.
+
+The first write to fresh memory costs more than the arithmetic (the kernel maps and clears every page), and a loop
+that takes a gradient at every turn would pay it at every turn.  So large buffers go back to a pool when the last
+array that looks into them is gone.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any
+
+import numpy as np
+
+_empty = np.empty  # NumPy's own, whatever is substituted meanwhile
+
+LARGE = 1 << 14  # elements: from 128 KiB on malloc itself maps fresh pages
+HUGE = 1 << 19  # from 4 MiB on huge pages are asked for, as NumPy does
+_PHYSICAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+LIMIT = min(1 << 30, _PHYSICAL // 8)  # bytes that may lie in the pool
+
+_pool: dict[int, list[mmap.mmap]] = {}  # by number of elements
+_pooled = 0  # bytes
+
+
+class _Lease(np.ndarray):
+    """The array that stands between a buffer and all views of it: it dies with the last of them."""
+
+    memory: Any = None
+
+    def __array_finalize__(self, parent: Any) -> None:
+        self.memory = None  # views of a lease are no leases
+
+    def __del__(self) -> None:
+        global _pooled
+        memory = self.memory
+        if memory is None or _pool is None:  # (at the end of the interpreter)
+            return
+        size = len(memory)
+        if _pooled + size > LIMIT:
+            _pool.clear()
+            _pooled = 0
+        if size <= LIMIT:
+            _pool.setdefault(size // 8, []).append(memory)
+            _pooled += size
+
+
+def empty(size: int) -> np.ndarray:
+    """An uninitialized float64 array of shape (size,)."""
+    global _pooled
+    if size < LARGE:
+        return _empty(size)
+    try:
+        memory = _pool[size].pop()
+        _pooled -= len(memory)
+    except (KeyError, IndexError):
+        memory = mmap.mmap(-1, 8 * size)  # no ndarray: NumPy would look through one, past the lease
+        if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    lease = np.ndarray.__new__(_Lease, (size,), np.float64, memory)
+    lease.memory = memory
+    return lease.view(np.ndarray)
