@@ -54,6 +54,7 @@ class Values:
         self.storage = object()
         self.complete = True
         self._lean = False
+        self._untouched = set()
         self._lines: dict[int, Lines] = {}
         self._index = BlockIndex(blocks)
         self._flat: np.ndarray | None = np.empty(n)  # empty, unlike zeros, gets huge pages from NumPy
@@ -81,6 +82,7 @@ class Values:
         else:
             self._arrays = [array if place < 0 else pool[place : place + array.size]
                             for array, place in zip(self._arrays, places)]
+        self._untouched: set[int] = set()
         self.complete, self.storage, self._lean = all(place < 0 for place in places), object(), True
 
     @classmethod
@@ -92,6 +94,7 @@ class Values:
         self = cls.__new__(cls)
         self.blocks, self._flat, self.storage = blocks, None, object()
         self._lines, self._index = {}, BlockIndex(blocks)
+        self._untouched = {i for i, a in enumerate(known) if a is UNREAD}
         self.complete, self._lean = all(a is not UNREAD for a in known), False
         self._arrays = [np.empty(b.size) if a is None or a is UNREAD
                         else np.ascontiguousarray(a, dtype=np.float64).reshape(-1) for b, a in zip(blocks, known)]
@@ -110,6 +113,18 @@ class Values:
             self._arrays = [flat[b.first : b.first + b.size] for b in self.blocks]
             self._flat, self.storage = flat, object()
         return self._flat
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in use: shared memory counts once, arrays that nothing was written to not at all."""
+        if self._flat is not None:
+            return self._flat.nbytes
+        total = end = 0
+        used = [a for i, a in enumerate(self._arrays) if i not in self._untouched]
+        for start, n in sorted((a.__array_interface__["data"][0], a.nbytes) for a in used if a.nbytes):
+            total += max(start + n - max(start, end), 0)
+            end = max(end, start + n)
+        return total
 
     @property
     def is_flat(self) -> bool:
