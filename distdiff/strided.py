@@ -27,7 +27,7 @@ def core_shape(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, .
 def core_view(flat: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
     """Elements offset + sum_k i_k strides_k of a contiguous vector (n,) or of the rows of (n, m), never copied.
 
-    Length 1 where the stride is 0; for (n, m) the result has a trailing axis of length m.
+    Length 1 where the stride is 0; for (n, m), which may lie in C or in Fortran order, there is a trailing axis of m.
     """
     shape = core_shape(shape, strides)
     if flat.ndim == 1:
@@ -39,7 +39,9 @@ def core_view(flat: np.ndarray, offset: int, shape: tuple[int, ...], strides: tu
     m = flat.shape[1]
     if 0 in shape:
         return np.empty((*shape, m))
-    return np.ndarray((*shape, m), flat.dtype, flat, offset * m * ITEM, [*(s * m * ITEM for s in strides), ITEM])
+    row, column = flat.strides
+    memory = flat if flat.flags.c_contiguous else flat.T
+    return np.ndarray((*shape, m), flat.dtype, memory, offset * row, [*(s * row for s in strides), column])
 
 
 def core_array(value: np.ndarray) -> np.ndarray:

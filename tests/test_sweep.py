@@ -17,6 +17,7 @@ from distdiff.kernels import scalar, stream
 from distdiff.ops import ADD, BY_NAME, COPY, MULTIPLY, SUBTRACT
 from distdiff.partition import distribute, partition
 from distdiff.partition.local import whole
+from distdiff.solvers import sweep_plan
 from distdiff.solvers.sweep import Sweep
 from distdiff.solvers.sweep_plan import plan_adjoint, plan_tangent
 from distdiff.tape import Affine, Const, Indexed, Leaf, Statement
@@ -61,13 +62,19 @@ def check(tape, x, keep=False, tolerance=1e-9):
         sweep.refresh(point)
 
 
+@pytest.fixture(params=["by rows", "by columns"])
+def layout(request, monkeypatch):
+    """Several right-hand sides side by side, or one vector after another: what large and what small arrays get."""
+    monkeypatch.setattr(sweep_plan, "LONG", 10**9 if request.param == "by rows" else 0)
+
+
 @given(st.integers(0, 10**6), st.booleans())
-def test_random_programs(mode, seed, keep):
+def test_random_programs(mode, layout, seed, keep):
     check(*random_tape(seed), keep=keep)
 
 
 @given(st.integers(0, 10**6))
-def test_random_array_programs(mode, seed):
+def test_random_array_programs(mode, layout, seed):
     check(*random_tape(seed, scalars=False, indexed=False, size=16))
 
 
@@ -106,7 +113,7 @@ def test_a_box_may_read_another_box_of_its_block(mode):
     np.testing.assert_allclose(sweep.adjoint(np.eye(4)), J.T)
 
 
-def test_sliding_windows(mode):
+def test_sliding_windows(mode, layout):
     """Overlapping operands: y_i = sum_j x_{i+j}^2 c_j, and a product of windows."""
     n, w = 7, 3
     tape = build((n,), (n - w + 1,), (n - w + 1, w))
@@ -118,7 +125,7 @@ def test_sliding_windows(mode):
     check(tape, np.linspace(0.5, 1.5, n))
 
 
-def test_indices_that_repeat(mode):
+def test_indices_that_repeat(mode, layout):
     tape = build((3,), (5,), (2, 2))
     tape.items += [Statement(BY_NAME["square"], (5,), Affine(1, 0, (1,)), (Indexed(np.array([0, 2, 2, 1, 2])),)),
                    Statement(MULTIPLY, (2, 2), Affine(2, 0, (2, 1)),

@@ -11,6 +11,7 @@ Over several ranks the operations of a superstep alternate with halo exchanges.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ..evaluate import Point
 from ..kernels import scalar, stream
 from ..partials import Other, Partials, coefficient
 from ..partition.local import LocalTape
-from ..strided import ITEM, accumulate, core_view, one_to_one
+from ..strided import accumulate, core_view, one_to_one
 from ..tape import Indexed
 from . import sweep_ops as ops
 from .sweep_plan import plan_adjoint, plan_tangent
@@ -82,7 +83,7 @@ class Sweep:
         result = np.zeros((n_out, *tail))
         if 0 in tail:
             return result
-        W = self._view(plan.rows, tail)
+        W = self._view(plan.rows, tail, plan.by_rows)
         if self._programs.get(direction, (None,))[0] != tail:
             self._programs[direction] = (tail, self._bind(plan, W, direction == "tangent"))
         self._seed = seed
@@ -97,13 +98,13 @@ class Sweep:
                     result[where] *= scale
         return result
 
-    def _view(self, rows: int, tail: tuple[int, ...]) -> np.ndarray:
-        """The workspace as (rows,) or (rows, m), larger memory if need be."""
+    def _view(self, rows: int, tail: tuple[int, ...], by_rows: bool) -> np.ndarray:
+        """The workspace as (rows,) or (rows, m), in C or (not by_rows) Fortran order; larger memory if need be."""
         size = rows * int(np.prod(tail, dtype=np.int64))
         if self._workspace.size < size:
             self._workspace = np.empty(size)
             self._programs.clear()  # their calls hold views of the old workspace
-        return self._workspace[:size].reshape((rows, *tail))
+        return self._workspace[:size].reshape((rows, *tail), order="C" if by_rows else "F")
 
     # -- from a plan to calls
 
@@ -128,9 +129,12 @@ class Sweep:
         return enter, ()
 
     def _linear(self, op: ops.Linear, W: np.ndarray, forward: bool) -> Call:
-        flat, m = (W, 1) if W.ndim == 1 else (W.reshape(-1), W.shape[1])
-        dst, first, second = self._three(op, flat, m)
-        return stream.linear, (dst, op.s1, first, op.s2, second)
+        if W.ndim == 1 or W.flags.c_contiguous:
+            m = W.size // max(len(W), 1)
+            dst, first, second = self._three(op, W.reshape(-1), m)
+            return stream.linear, (dst, op.s1, first, op.s2, second)
+        return _each, (stream.linear, [(dst, op.s1, first, op.s2, second)
+                                       for dst, first, second in (self._three(op, column) for column in W.T)])
 
     @staticmethod
     def _three(op: Any, W: np.ndarray, m: int = 1) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -142,19 +146,23 @@ class Sweep:
         return dst, first, second
 
     def _product(self, op: ops.Product, W: np.ndarray, forward: bool) -> Call:
-        dst, first, second = self._three(op, W)
+        by_columns = W.ndim == 2 and not W.flags.c_contiguous
+        loop = stream.columns if W.ndim == 2 and not by_columns else stream.product
+        triples = [self._three(op, column) for column in (W.T if by_columns else [W])]
         if op.item < 0:
-            p = self._point.values.block(op.k)
-            return (stream.product if W.ndim == 1 else stream.columns), (dst, op.s1, first, op.s2, p, op.c, second)
-        shape = self.local.items[op.item].shape
-        fetch, p = self._partial(op.item, op.k)
-        if p is not None and p.shape == shape and p.flags.c_contiguous:
+            p: np.ndarray | None = self._point.values.block(op.k)
+        else:
+            shape = self.local.items[op.item].shape
+            fetch, p = self._partial(op.item, op.k)
+        if p is not None and (op.item < 0 or (p.shape == shape and p.flags.c_contiguous)):
             p = p.reshape(-1)
-            return (stream.product if W.ndim == 1 else stream.columns), (dst, op.s1, first, op.s2, p, op.c, second)
+            calls = [(dst, op.s1, first, op.s2, p, op.c, second) for dst, first, second in triples]
+            return (loop, calls[0]) if not by_columns else (_each, (loop, calls))
 
         def product() -> None:
             p = np.broadcast_to(fetch(), shape).reshape(-1)
-            (stream.product if W.ndim == 1 else stream.columns)(dst, op.s1, first, op.s2, p, op.c, second)
+            for dst, first, second in triples:
+                loop(dst, op.s1, first, op.s2, p, op.c, second)
         return product, ()
 
     def _partial(self, i: int, k: int) -> tuple[Callable[[], np.ndarray], np.ndarray | None]:
@@ -170,7 +178,10 @@ class Sweep:
     def _strided(self, op: ops.Strided, W: np.ndarray, forward: bool) -> Call:
         dst = core_view(W, op.dst, op.shape, op.dst_strides)
         src = core_view(W, op.src, op.shape, op.src_strides)
-        add = _accumulate_overlapping if op.overlapping else accumulate
+        if op.overlapping:
+            add: Callable[..., None] = partial(_accumulate_overlapping, strides=op.dst_strides)
+        else:
+            add = accumulate
         if op.item < 0:
             return add, (dst, src, 1.0, op.shape, op.scale, op.write)
         fetch, p = self._partial(op.item, op.k)
@@ -192,7 +203,11 @@ class Sweep:
             if fetch is not None:
                 values = values * _with_columns(fetch(), W, op.shape)
             values = np.broadcast_to(values, full).reshape((len(places), *W.shape[1:]))
-            stream.scatter_add(places, values, W)
+            if W.flags.c_contiguous:
+                stream.scatter_add(places, values, W)
+            else:
+                for column, part in zip(W.T, values.T):
+                    stream.scatter_add(places, np.ascontiguousarray(part), column)
         return scatter, ()
 
     def _gather(self, op: ops.Gather, W: np.ndarray, forward: bool) -> Call:
@@ -215,8 +230,12 @@ class Sweep:
         item = self.local.items[op.item]
         loop = scalar.run_tangent if forward else scalar.run_adjoint
 
+        columns = [W] if W.flags.c_contiguous else W.T
+
         def lines() -> None:
-            loop(*self._point.values.run(item), op.ta, op.tb, op.base, W)
+            run = self._point.values.run(item)
+            for column in columns:
+                loop(*run, op.ta, op.tb, op.base, column)
         return lines, ()
 
     def _halo(self, op: ops.Halo, W: np.ndarray, forward: bool) -> Call:
@@ -234,15 +253,17 @@ def _cumulate(view: np.ndarray, axis: int) -> None:
     np.cumsum(view, axis=axis, out=view)
 
 
+def _each(function: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
+    for arguments in calls:
+        function(*arguments)
+
+
 def _accumulate_overlapping(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: tuple[int, ...],
-                            scale: float, write: bool) -> None:
+                            scale: float, write: bool, strides: tuple[int, ...]) -> None:
     """`accumulate` where dst meets elements twice (sliding windows): one index of the shortest axis after another.
 
-    Adding over an axis whose neighbours are other axes' elements one at a time makes the rest one to one.
+    `strides` are those of dst, in elements.  With enough axes cut to length 1 the others are one to one.
     """
-    columns = dst.shape[len(shape):]
-    item = ITEM * int(np.prod(columns, dtype=np.int64))
-    strides = tuple(s // item for s in dst.strides[: len(shape)])
     if one_to_one(dst.shape[: len(shape)], strides):
         accumulate(dst, src, p, shape, scale, write)
         return
@@ -252,4 +273,5 @@ def _accumulate_overlapping(dst: np.ndarray, src: np.ndarray, p: float | np.ndar
             if not isinstance(x, np.ndarray) or x.shape[axis] == 1:
                 return x
             return x[(slice(None),) * axis + (slice(i, i + 1),)]
-        _accumulate_overlapping(cut(dst), cut(src), cut(p), (*shape[:axis], 1, *shape[axis + 1 :]), scale, False)
+        part = (*shape[:axis], 1, *shape[axis + 1 :])
+        _accumulate_overlapping(cut(dst), cut(src), cut(p), part, scale, False, strides)

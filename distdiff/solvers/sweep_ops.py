@@ -139,9 +139,14 @@ class Result(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Operations, then results; `rows` of workspace, `moved` of them written in all."""
+    """Operations, then results; `rows` of workspace, `moved` of them written in all.
+
+    by_rows: with several columns, the entries of a row are best neighbours in memory (scalar code, small arrays);
+    else each column is best a vector of its own.
+    """
 
     operations: list[Any]
     results: list[Result]
     rows: int
     moved: int
+    by_rows: bool

@@ -34,6 +34,8 @@ from .sweep_ops import Gather, Halo, Linear, Lines, Plan, Product, Result, Scan,
 
 SAFE = (1e-100, 1e100)  # lazy factors: their products must not overflow or vanish before they meet a number
 
+LONG = 1000  # elements an operation moves on average from which on its dispatch, once a column, no longer counts
+
 
 class Slot:
     """A stretch of the workspace; `refs` blocks are multiples of it."""
@@ -389,7 +391,7 @@ class _Planner:
             for b in self._defined(kind, what):
                 if first[b] == e:
                     self.drop(b)
-        return Plan(self.ops, self.results(local.inputs.ids), self.pool.size, self.moved)
+        return self.plan(local.inputs.ids)
 
     def tangent(self) -> Plan:
         local, events = self.local, self.events()
@@ -410,7 +412,7 @@ class _Planner:
                 self.statements(what, False)
             for b in ends[e]:
                 self.drop(b)
-        return Plan(self.ops, self.results(local.outputs.ids), self.pool.size, self.moved)
+        return self.plan(local.outputs.ids)
 
     def _defined(self, kind: str, what: Any) -> list[int]:
         """Blocks that (in the tape's direction) get values in an event."""
@@ -444,6 +446,11 @@ class _Planner:
             if not write:
                 self.fill(b)
             self.ops.append(Seed(where, _shifted(places, offset), not write))
+
+    def plan(self, ids: np.ndarray) -> Plan:
+        results = self.results(ids)
+        by_rows = self.fixed or self.moved < LONG * len(self.ops)
+        return Plan(self.ops, results, self.pool.size, self.moved, by_rows)
 
     def results(self, ids: np.ndarray) -> list[Result]:
         """The solution is read off at these nodes."""
