@@ -17,7 +17,7 @@ from distdiff.kernels import scalar, stream
 from distdiff.ops import ADD, BY_NAME, COPY, MULTIPLY, SUBTRACT
 from distdiff.partition import distribute, partition
 from distdiff.partition.local import whole
-from distdiff.solvers import sweep_plan
+from distdiff.solvers import sweep, sweep_plan
 from distdiff.solvers.sweep import Sweep
 from distdiff.solvers.sweep_plan import plan_adjoint, plan_tangent
 from distdiff.tape import Affine, Const, Indexed, Leaf, Statement
@@ -66,6 +66,7 @@ def check(tape, x, keep=False, tolerance=1e-9):
 def layout(request, monkeypatch):
     """Several right-hand sides side by side, or one vector after another: what large and what small arrays get."""
     monkeypatch.setattr(sweep_plan, "LONG", 10**9 if request.param == "by rows" else 0)
+    monkeypatch.setattr(sweep, "CACHE", 8 * 100)  # two columns of 50 rows at a time
 
 
 @given(st.integers(0, 10**6), st.booleans())

@@ -10,12 +10,14 @@ the first cache level; once enough has been moved to be worth Numba's import, co
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 
 import numpy as np
 
 TILE = 8192
-COMPILE_AFTER = 100_000_000  # elements moved by NumPy, about 50 ms, before the loops are compiled
+COMPILE_AFTER = 100_000_000  # elements moved by NumPy, about 50 ms, before the loops are compiled ...
+COMPILE_SOON = 10_000_000  # ... and if Numba is there already
 
 
 class _Loops:
@@ -25,7 +27,7 @@ class _Loops:
     @classmethod
     def ready(cls, n: int) -> bool:
         cls.spent += n
-        if cls.module is None and cls.spent > COMPILE_AFTER:
+        if cls.module is None and cls.spent > (COMPILE_SOON if "numba" in sys.modules else COMPILE_AFTER):
             from . import stream_loops
 
             cls.module = stream_loops

@@ -27,6 +27,8 @@ from ..tape import Indexed
 from . import sweep_ops as ops
 from .sweep_plan import plan_adjoint, plan_tangent
 
+CACHE = 16 << 20  # bytes of workspace that many columns together may take before they go in several batches
+
 Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 
@@ -83,6 +85,13 @@ class Sweep:
         result = np.zeros((n_out, *tail))
         if 0 in tail:
             return result
+        if seed.ndim == 2 and not plan.by_rows and self.comm.size == 1:  # several ranks: rather fewer messages
+            width = max(1, CACHE // (8 * max(plan.rows, 1)))
+            if width < seed.shape[1]:
+                for start in range(0, seed.shape[1], width):
+                    part = slice(start, start + width)
+                    result[:, part] = self._solve(direction, np.ascontiguousarray(seed[:, part]), n_in, n_out)
+                return result
         W = self._view(plan.rows, tail, plan.by_rows)
         if self._programs.get(direction, (None,))[0] != tail:
             self._programs[direction] = (tail, self._bind(plan, W, direction == "tangent"))
