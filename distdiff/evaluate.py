@@ -6,7 +6,8 @@ into the node storage; scalar runs are one compiled loop; after each superstep t
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
@@ -18,7 +19,9 @@ from .ops import COPY, MULTIPLY, OPS, WHERE
 from .partials import Partials
 from .partition.local import LocalTape
 from .strided import BlockIndex, accumulate, contract, core_array, core_view
-from .tape import UNREAD, Affine, Block, Const, Guard, Operand, ScalarRun, Site, Statement
+from .tape import UNREAD, Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Site, Statement
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class Lines(NamedTuple):
@@ -53,6 +56,7 @@ class Values:
         self.blocks = blocks
         self.storage = object()
         self.complete = True
+        self.program: list[Call] | None = None  # the calls that compute all items, on views of this memory
         self._lean = False
         self._untouched = set()
         self._lines: dict[int, Lines] = {}
@@ -84,6 +88,7 @@ class Values:
                             for array, place in zip(self._arrays, places)]
         self._untouched: set[int] = set()
         self.complete, self.storage, self._lean = all(place < 0 for place in places), object(), True
+        self.program = None
 
     @classmethod
     def of_known(cls, blocks: list[Block], known: list[np.ndarray | None]) -> Values:
@@ -93,7 +98,7 @@ class Values:
         """
         self = cls.__new__(cls)
         self.blocks, self._flat, self.storage = blocks, None, object()
-        self._lines, self._index = {}, BlockIndex(blocks)
+        self._lines, self._index, self.program = {}, BlockIndex(blocks), None
         self._untouched = {i for i, a in enumerate(known) if a is UNREAD}
         self.complete, self._lean = all(a is not UNREAD for a in known), False
         self._arrays = [np.empty(b.size) if a is None or a is UNREAD
@@ -111,7 +116,7 @@ class Values:
                 raise RuntimeError("not all values were kept: evaluate with complete=True to have them in one vector")
             flat = np.concatenate([np.empty(0), *self._arrays])
             self._arrays = [flat[b.first : b.first + b.size] for b in self.blocks]
-            self._flat, self.storage = flat, object()
+            self._flat, self.storage, self.program = flat, object(), None
         return self._flat
 
     @property
@@ -323,17 +328,37 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
         todo = None
         values.scatter(local.inputs.ids, x_local)
     vector = values.flat if values.is_flat else _Vector(values)
+    if todo is None:
+        if values.program is None:
+            values.program = [_bind(item, values) for item in local.items]
+        calls: list[Call | None] = values.program
+    else:
+        calls = [_bind(item, values) if _block(item) in todo else None for item in local.items]
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
         for step in local.steps:
-            for item in local.items[step.start : step.stop]:
-                if type(item) is ScalarRun:
-                    if todo is None or item.block in todo:
-                        _run(item, values)
-                elif todo is None or item.out.block in todo:
-                    _statement(item, values)
+            for call in calls[step.start : step.stop]:
+                if call is not None:
+                    call[0](*call[1])
             if step.exchange.sends or step.exchange.recvs:
                 step.exchange.forward(comm, vector)
     return Point(local, values)
+
+
+def _block(item: Item) -> int:
+    return item.block if type(item) is ScalarRun else item.out.block
+
+
+def _bind(item: Item, values: Values) -> Call:
+    """The call that computes an item, on views of the values: made once, for all points that use the same memory."""
+    if type(item) is ScalarRun:
+        return _run, (item, values)
+    shape = item.shape
+    out = values.view(item.out, shape)
+    if 0 in shape:
+        return out.fill, (0.0,)  # a sum over nothing, if there is anything to set
+    if any(type(ref) is Indexed for ref in item.operands):
+        return _gathered, (item, values, out)
+    return _statement(item, out, [values.operand(ref, shape) for ref in item.operands])
 
 
 def _run(item: ScalarRun, values: Values) -> None:
@@ -343,33 +368,35 @@ def _run(item: ScalarRun, values: Values) -> None:
         values.block(item.block)[:] = y[first:]
 
 
-def _statement(item: Statement, values: Values) -> None:
+def _gathered(item: Statement, values: Values, out: np.ndarray) -> None:
+    function, arguments = _statement(item, out, [values.operand(ref, item.shape) for ref in item.operands])
+    function(*arguments)
+
+
+def _statement(item: Statement, out: np.ndarray, xs: list[float | np.ndarray]) -> Call:
     """One vector statement, written straight into the node storage."""
     op, shape = item.op, item.shape
-    if 0 in shape:
-        values.view(item.out, shape)[...] = 0.0  # a sum over nothing, if there is anything to set
-        return
-    operand = values.operand
-    xs = [operand(ref, shape) for ref in item.operands]
-    if op.kind == "elementwise":
-        out = values.view(item.out, shape)
-        if out.shape == shape or not item.reduced:
-            if op is COPY:
-                np.copyto(out, xs[0])
-            elif op is WHERE:
-                np.copyto(out, xs[2])
-                np.copyto(out, xs[1], where=np.asarray(xs[0]) != 0)
-            else:
-                op.value(*xs, out=out)
-        else:
-            _reduce(item, out, xs)
-    elif op.kind == "select":
-        out = values.view(item.out, shape)
-        axes = item.reduced
-        np.copyto(out, op.value(_spread(xs[0], shape, axes), axis=axes, keepdims=True))
-    else:  # scan
-        out = values.view(item.out, shape)
-        np.cumsum(np.broadcast_to(xs[0], shape), axis=-1, out=out)
+    if op.kind == "scan":
+        return np.cumsum, (np.broadcast_to(xs[0], shape), len(shape) - 1, None, out)
+    if op.kind == "select":
+        return _select, (item, out, xs[0])
+    if out.shape != shape and item.reduced:
+        return _reduce, (item, out, xs)
+    if op is COPY:
+        return np.copyto, (out, xs[0])
+    if op is WHERE:
+        return _where, (out, *xs)
+    return op.value, (*xs, out)
+
+
+def _where(out: np.ndarray, condition: float | np.ndarray, a: float | np.ndarray, b: float | np.ndarray) -> None:
+    np.copyto(out, b)
+    np.copyto(out, a, where=np.asarray(condition) != 0)
+
+
+def _select(item: Statement, out: np.ndarray, x: float | np.ndarray) -> None:
+    axes = item.reduced
+    np.copyto(out, item.op.value(_spread(x, item.shape, axes), axis=axes, keepdims=True))
 
 
 def _spread(x: float | np.ndarray, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
