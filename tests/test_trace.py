@@ -585,6 +585,46 @@ def flat_of_views(m):
 
 
 @program(U)
+def statistics(u):
+    a, b, c = u * 1.0, u * 1.0, u[:6].reshape(2, 3) * 1.0
+    np.put(a, [0, 3], u[1:3] * 2)
+    np.place(b, b > 1, [0.5, 0.25])
+    np.put_along_axis(c, np.array([[1], [0]]), u[:2].reshape(2, 1), axis=1)
+    return (
+        np.quantile(u, 0.3),
+        np.percentile(u, [10, 80]),
+        np.quantile(c, 0.4, axis=1),
+        np.cumprod(u),
+        u[:6].reshape(2, 3).cumprod(axis=1),
+        np.cov(c),
+        np.corrcoef(c),
+        np.nansum(u),
+        np.nanmean(u),
+        np.nanmax(u),
+        np.linalg.matrix_power(c[:, :2], 5),
+        np.ediff1d(u),
+        np.linalg.multi_dot([c, c.T, c]),
+        np.vander(u[:3]),
+        np.resize(u, (3, 3)),
+        np.extract(u > 1, u),
+        np.choose([0, 1, 0, 1, 0, 1, 0], [u, u * 2]),
+        np.piecewise(u, [u > 1], [lambda t: t * t, lambda t: -t]),
+        np.partition(u, 3),
+        u[np.argpartition(u, 2)],
+        a * 1,
+        b * 1,
+        c * 1,
+    )
+
+
+@program(U)
+def special_functions(u):
+    from scipy.special import expit, logit, logsumexp, softmax, xlogy
+
+    return expit(u), logit(u / 3), xlogy(u, u + 1), logsumexp(u), softmax(u)
+
+
+@program(U)
 def many_pieces(u):
     parts = [u[k : k + 1] * k for k in range(7)] * 4
     a = np.concatenate(parts)

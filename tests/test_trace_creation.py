@@ -12,6 +12,8 @@ import pytest
 import scipy.linalg
 import scipy.optimize
 import tape_oracle as oracle
+from scipy.signal import fftconvolve
+from scipy.special import erf
 
 import distdiff.numpy
 from distdiff.errors import DistdiffError, InputError, UnsupportedOperationError
@@ -295,7 +297,8 @@ def test_isinstance_and_attributes():
         (lambda u: np.spacing(u), "numpy.spacing"),
         (lambda u: np.frexp(u), "numpy.frexp"),
         (lambda u: u.astype(complex), "complex"),
-        (lambda u: np.multiply.at(u, [0], 2.0), "multiply.at"), (lambda u: np.add.at(U, [0], u[:1]), "at"),
+        (lambda u: np.multiply.at(u, [0], 2.0), "multiply.at"),
+        (lambda u: np.add.at(U, [0], u[:1]), "at"),
         (lambda u: np.add.reduceat(u, [0, 2]), "reduceat"),
         (lambda u: np.add(u, u, where=np.ones(4, bool)), "where="),
         (lambda u: np.sin(u, dtype=int), "dtype"),
@@ -313,7 +316,9 @@ def test_isinstance_and_attributes():
         (lambda u: np.arange(u[0]), "arange"),
         (lambda u: np.einsum("...i->...", u), "einsum"),
         (lambda u: u.view("i8"), "."),
-        (lambda u: np.percentile(u, 30), "percentile"),
+        (lambda u: np.histogram(u), "histogram"),
+        (lambda u: erf(u), "erf"),
+        (lambda u: fftconvolve(u, u), "NaN|incompatible|plain array"),
         (lambda u: np.linalg.det(u.reshape(2, 2)), "det"),
     ],
 )
@@ -324,7 +329,7 @@ def test_unsupported(f, words):
             trace(f, (U,))
     if isinstance(caught.value, UnsupportedOperationError):
         line = f.__code__.co_firstlineno
-        assert f"{__file__}:{line}" in str(caught.value) or "scipy" in str(caught.value)
+        assert f"{__file__}:{line}" in str(caught.value)
     assert restored()
 
 

@@ -180,6 +180,12 @@ def _output(rec: Recorder, x: Any) -> tuple[tuple[int, ...], Operand, Any]:
         return (), rec.node(x.i), x.v
     if type(x) is not TracedArray:
         values = creation.NUMPY["asarray"](x)
+        if rec.holding and values.dtype.kind == "f" and np.isnan(values).any():
+            rec.unsupported(
+                "a result that is NaN and depends on no input",
+                "compiled code seems to have read an array that holds traced values, whose memory is NaN on purpose; "
+                "it can't be traced",
+            )
         if values.dtype.kind == "c":
             rec.unsupported("a complex result", "return real and imaginary parts as two arrays")
         values = values.astype(np.float64)

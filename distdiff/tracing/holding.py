@@ -120,6 +120,7 @@ def promote(x: Any, rec: Recorder) -> Any:
             memory = as_strided(memory, (memory.size,), (8,))
         root._held = constant_storage(rec, memory.copy())
         root._all = held(root)
+        rec.holding = True
         memory.fill(np.nan)
     return held(x)
 

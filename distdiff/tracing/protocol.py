@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import BY_NAME
-from . import composed, contract, decisions, movement, reductions, scatter, ufuncs
+from . import composed, contract, decisions, movement, reductions, scatter, statistics, ufuncs
 from .array import TracedArray, as_plain, binary, constant, elementwise, is_traced
 from .indexing import assign, getitem, setitem
 from .recorder import Recorder
@@ -23,6 +23,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **decisions.FUNCTIONS,
     **composed.FUNCTIONS,
     **scatter.FUNCTIONS,
+    **statistics.FUNCTIONS,
 }
 
 
@@ -303,6 +304,10 @@ def install() -> None:
         "conjugate": movement.copy,
         "clip": lambda self, min=None, max=None, out=None, **kwargs: composed.clip(self, min, max, out, **kwargs),
         "round": lambda self, decimals=0, out=None: composed.around(self, decimals, out),
+        "cumprod": statistics.cumulative_product,
+        "argpartition": statistics.argpartition,
+        "choose": statistics.choose,
+        "put": statistics.put,
         "nonzero": decisions.nonzero,
         "argmax": decisions.argmax,
         "argmin": decisions.argmin,
@@ -322,12 +327,8 @@ def install() -> None:
         attributes[f"__{name}__"], attributes[f"__r{name}__"] = _bits(ufunc, False), _bits(ufunc, True)
         attributes[f"__i{name}__"] = _bits_in_place(ufunc)
     for name in (
-        "choose",
-        "cumprod",
-        "partition",
-        "argpartition",
-        "put",
         "resize",
+        "partition",
         "tobytes",
         "tofile",
         "view",

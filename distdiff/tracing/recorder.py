@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -27,6 +28,18 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _LIBRARIES = (_HERE, os.path.dirname(os.path.abspath(np.__file__)))
 
 
+_INSTALLED = tuple({os.path.normpath(sysconfig.get_paths()[k]) + os.sep for k in ("stdlib", "platlib", "purelib")})
+_ENTRY = os.path.join(_HERE, "__init__.py")
+
+
+def _owner(file: str, function: str) -> str:
+    """Whose code this is: "ours" (and NumPy's), "trace" (where one begins), an installed "library" or the "user"."""
+    if file.startswith(_LIBRARIES) or file.startswith("<__array_function__"):
+        return "trace" if file == _ENTRY and function == "trace" else "ours"
+    installed = file.startswith((*_INSTALLED, "<frozen")) or "site-packages" in file or "dist-packages" in file
+    return "library" if installed else "user"
+
+
 class Located(BaseException):
     """Raised through the user's function when the node that is looked for is made (not to be caught by it)."""
 
@@ -45,6 +58,7 @@ class Recorder:
         self.n = 0  # nodes in closed blocks: the first id of the open scalar run
         self.firsts: list[int] = []
         self.open = True  # False once the trace is over: traced values that escaped are refused
+        self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
         self.running = False  # the user's function runs
         self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...
         self.packed: list[tuple[np.ndarray, ...]] = []  # full chunks of it: op, a, b
@@ -61,7 +75,7 @@ class Recorder:
         self._end = -1  # site of what is recorded after the function returned
         self._sites: dict[tuple[int, int], int] = {}
         self._site_numbers: dict[Site, int] = {}
-        self._codes: dict[int, tuple[Any, bool]] = {}  # id(code) -> (code, kept alive; whether it is a library's)
+        self._codes: dict[int, tuple[Any, str]] = {}  # id(code) -> (code, kept alive; whose it is)
         self._snapshots: dict[Any, np.ndarray] = {}
         self._guards: dict[int, tuple[array, array]] = {}  # scalar decisions, by site: ids, values
 
@@ -235,20 +249,23 @@ class Recorder:
     # -- the user's lines --------------------------------------------------------------------------------------
 
     def user_frame(self) -> FrameType:
-        """The innermost frame that is neither ours nor NumPy's."""
-        frame = sys._getframe(2)
+        """The innermost frame of the user's own code: not ours or NumPy's, nor an installed library's if there is another."""
+        frame: FrameType | None = sys._getframe(2)
         codes = self._codes
-        while True:
+        library = None
+        while frame is not None:
             code = frame.f_code
             known = codes.get(id(code))
             if known is None:
-                known = codes[id(code)] = (
-                    code,
-                    code.co_filename.startswith(_LIBRARIES) or code.co_filename.startswith("<__array_function__"),
-                )
-            if not known[1] or frame.f_back is None:
+                known = codes[id(code)] = (code, _owner(code.co_filename, code.co_name))
+            if known[1] == "user":
                 return frame
+            if known[1] == "trace":
+                break
+            if known[1] == "library" and library is None:
+                library = frame
             frame = frame.f_back
+        return library or frame or sys._getframe(2)
 
     def conclude(self, f: Callable[..., Any]) -> None:
         """The function has returned: what is still recorded (its result, put together) belongs to the

@@ -136,6 +136,16 @@ _COMPOSED = {
 }
 
 
+_ELSEWHERE: dict[str, Callable[..., Any]] = {  # ufuncs of scipy.special, known by their names
+    "expit": lambda x: 0.5 * (1.0 + np.tanh(0.5 * x)),
+    "log_expit": lambda x: -np.logaddexp(0.0, -x),
+    "logit": lambda x: np.log(x) - np.log1p(-x),
+    "xlogy": lambda x, y: np.where(np.equal(x, 0.0), 0.0, x * np.log(np.where(np.equal(x, 0.0), 1.0, y))),
+    "xlog1py": lambda x, y: np.where(np.equal(x, 0.0), 0.0, x * np.log1p(np.where(np.equal(x, 0.0), 0.0, y))),
+    "entr": lambda x: -_ELSEWHERE["xlogy"](x, x),
+}
+
+
 def call(
     ufunc: np.ufunc,
     method: str,
@@ -208,6 +218,11 @@ def _elementwise_call(
         return apply(op, *inputs)
     if ufunc in _BITWISE and all(map(is_boolean, inputs)):
         return apply(_BITWISE[ufunc], *inputs)
+    name = ufunc.__name__
+    if getattr(np, name, None) is not ufunc:
+        if name in _ELSEWHERE:
+            return _ELSEWHERE[name](*(number(rec, x, name) for x in inputs))
+        rec.unsupported(f"the ufunc {name}", "it has no derivative rule here; write it with NumPy's functions")
     if ufunc in _COMPOSED:
         return _COMPOSED[ufunc](*(number(rec, x, ufunc.__name__) for x in inputs))
     rec.unsupported(
