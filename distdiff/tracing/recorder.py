@@ -249,7 +249,7 @@ class Recorder:
     # -- the user's lines --------------------------------------------------------------------------------------
 
     def user_frame(self) -> FrameType:
-        """The innermost frame of the user's own code: not ours or NumPy's, nor an installed library's if there is another."""
+        """The innermost frame of the user's own code: not ours or NumPy's, nor (if there is another) a library's."""
         frame: FrameType | None = sys._getframe(2)
         codes = self._codes
         library = None
