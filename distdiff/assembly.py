@@ -1,4 +1,4 @@
-"""From a point on the tape to the assembled system: expand, eliminate, assemble; and again in place at the next point."""
+"""From a point on the tape to the assembled system: expand, eliminate, assemble; and in place at the next point."""
 
 from __future__ import annotations
 

@@ -44,14 +44,14 @@ what PETSc calls it without a prefix (ksp_rtol=1e-10), or with the prefix distdi
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar, with its help."""
     top = argparse.ArgumentParser(
-        prog="distdiff", description="Exact derivatives of very large functions by a distributed sparse triangular solve.",
-        epilog=GUIDE, formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="distdiff", epilog=GUIDE, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Exact derivatives of very large functions by a distributed sparse triangular solve.")
     top.add_argument("--version", action="version", version=f"distdiff {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     grad = _command(commands, "grad", "write the value and the gradient of a function of one result")
     grad.add_argument("--output", required=True, metavar="FILE.npz",
                       help="where to write: 'value', and one gradient under each parameter's name")
-    report = _command(commands, "report", "print rows, nonzeros, depth, width, kept nodes, partition, candidates and costs")
+    report = _command(commands, "report", "print structure, kept rows, partition, memory, each method's predicted cost")
     report.add_argument("--json", action="store_true", help="print JSON instead of text")
     report.add_argument("--no-assemble", action="store_true",
                         help="don't build the PETSc system for its counts when the method needs none")
@@ -64,13 +64,14 @@ def _command(commands: Any, name: str, help_: str) -> argparse.ArgumentParser:
     sub = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".", epilog=GUIDE,
                               formatter_class=argparse.RawDescriptionHelpFormatter)
     sub.add_argument("function", metavar="MODULE:FUNCTION", help="the function, e.g. model:loss or dir/model.py:loss")
-    sub.add_argument("--input", required=True, metavar="FILE", help=".npz (an array a parameter) or .npy (one parameter)")
-    sub.add_argument("--wrt", nargs="+", metavar="NAME", help="parameters to differentiate (default: all floating ones)")
-    sub.add_argument("--method", default="auto", help="auto (default), sweep, substitution, krylov or direct")
-    sub.add_argument("--partition", default="auto", help="auto (default) or a partitioner's name, see 'report'")
-    sub.add_argument("--full-system", action="store_true", help="keep every flattened line as a row (no preaccumulation)")
-    sub.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a PETSc option; may be repeated")
-    sub.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add = sub.add_argument
+    add("--input", required=True, metavar="FILE", help=".npz (an array a parameter) or .npy (one parameter)")
+    add("--wrt", nargs="+", metavar="NAME", help="parameters to differentiate (default: all floating ones)")
+    add("--method", default="auto", help="auto (default), sweep, substitution, krylov or direct")
+    add("--partition", default="auto", help="auto (default) or a partitioner's name, see 'report'")
+    add("--full-system", action="store_true", help="keep every flattened line as a row (no preaccumulation)")
+    add("--option", action="append", default=[], metavar="NAME=VALUE", help="a PETSc option; may be repeated")
+    add("--quiet", action="store_true", help="no progress on stderr")
     return sub
 
 
@@ -134,8 +135,8 @@ def _grad(arguments: argparse.Namespace, lin: Any, f: Callable[..., Any], args: 
     from .comm import on_root
 
     if np.shape(lin.value) != () or isinstance(lin.value, (tuple, list, dict)):
-        raise InputError(f"{arguments.function} returns {type(lin.value).__name__} of shape {np.shape(lin.value)}, and a gradient "
-                         "is of one number: return a sum or a loss")
+        raise InputError(f"{arguments.function} returns {type(lin.value).__name__} of shape {np.shape(lin.value)}, "
+                         "and a gradient is of one number: return a sum or a loss")
     gradients = lin.vjp(1.0)
 
     def write() -> None:
@@ -220,8 +221,8 @@ def load_arguments(f: Callable[..., Any], path: str) -> tuple[list[str], tuple[A
         if parameter.name not in arrays:
             left = [p.name for p in parameters[k:] if p.name in arrays]
             if parameter.default is parameter.empty or left:
-                raise InputError(f"{path} has no array {parameter.name!r}, which {f.__name__}({', '.join(names)}) needs "
-                                 f"; it holds {', '.join(arrays) or 'nothing'}")
+                raise InputError(f"{path} has no array {parameter.name!r}, which {f.__name__}({', '.join(names)}) "
+                                 f"needs; it holds {', '.join(arrays) or 'nothing'}")
             break
         array = arrays[parameter.name]
         args.append(array if array.ndim else array.item())

@@ -1,7 +1,7 @@
 """The functional face: a few lines each on top of `Linearization`.
 
-All of these are collective on the communicator (`comm=`, default `MPI.COMM_WORLD`), rank 0's arguments count, and results come
-back on every rank.  Keyword arguments after `argnums` and `has_aux` are those of `linearize`.
+All of these are collective on the communicator (`comm=`, default `MPI.COMM_WORLD`), rank 0's arguments count, and
+results come back on every rank.  Keyword arguments after `argnums` and `has_aux` are those of `linearize`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: boo
 
 def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], has_aux: bool = False,
         **settings: Any) -> Any:
-    """(f(x), J xdot): the value and the derivative along `tangents`, nested and shaped as `primals`; with aux, a third."""
+    """(f(x), J xdot): value and derivative along `tangents`, nested and shaped as `primals`; with aux, a third."""
     with linearize(f, *primals, argnums=tuple(range(len(primals))), has_aux=has_aux, **settings) as lin:
         derivative = lin.jvp(*tangents)
         return (lin.value, derivative, lin.aux) if has_aux else (lin.value, derivative)
@@ -84,7 +84,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False, **settings:
 
 def jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False,
              **settings: Any) -> Callable[..., Any]:
-    """A function of the same arguments returning the dense Jacobian of f; see `Linearization.jacobian` for its shape."""
+    """A function of the same arguments returning f's dense Jacobian; see `Linearization.jacobian` for its shape."""
 
     def dense(*args: Any, **kwargs: Any) -> Any:
         with linearize(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, **settings) as lin:

@@ -3,8 +3,8 @@
     (I - L) ydot = xdot          lin.jvp(xdot)      y'  = J x'
     (I - L)^T lam = ybar         lin.vjp(ybar)      x-bar = J^T y-bar
 
-`Linearization` is where the stages meet (trace, partition, evaluate, preaccumulate, assemble, choose, solve).  All of its
-methods are collective on its communicator; rank 0's arguments count, and results come back on every rank.
+`Linearization` is where the stages meet (trace, partition, evaluate, preaccumulate, assemble, choose, solve).  All
+of its methods are collective on its communicator; rank 0's arguments count, and results come back on every rank.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Linearization:
             if not callable(f):
                 raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called")
             if not isinstance(solves, int) or solves < 1:
-                raise InputError(f"solves={solves!r} must be a positive integer: the right-hand sides expected at a point")
+                raise InputError(f"solves={solves!r} must be a positive integer: right-hand sides expected at a point")
         self._build()
 
     # -- from the function to the point ------------------------------------------------------------------------
@@ -133,8 +133,9 @@ class Linearization:
             found = point.first_nonfinite() if point is not None else None
         worst = min((f for f in comm.allgather(found) if f is not None), key=lambda f: f.order, default=None)
         if worst is None:
-            raise NonFiniteError("the derivative overflows: every value and partial on the tape is finite, but their products "
-                                 "along a path leave the range of double precision; scale the seed or the function")
+            raise NonFiniteError("the derivative overflows: every value and partial on the tape is finite, but their "
+                                 "products along a path leave the range of double precision; scale the seed or the "
+                                 "function")
 
         def explain() -> str:
             site = worst.site
@@ -142,8 +143,8 @@ class Linearization:
                 site = locate(self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
                               node=worst.node)
             where = f" at {site}" if site is not None else ""
-            return (f"{worst.what}{where}; every derivative through it is undefined. Keep the argument inside the function's "
-                    "domain (np.where with a safe argument in the branch that is not used), or move the point")
+            return (f"{worst.what}{where}; every derivative through it is undefined. Keep the argument inside the "
+                    "function's domain (np.where with a safe argument in the branch not used), or move the point")
 
         raise NonFiniteError(on_root(comm, explain))
 
@@ -207,8 +208,8 @@ class Linearization:
     def jvp(self, *tangents: Any) -> Any:
         """ydot = J xdot, by one forward solve.  Collective.
 
-        `tangents` are nested and shaped as the differentiated arguments (one a number in `argnums`); the result as f's result.
-        Raises `InputError` where shapes don't fit.
+        `tangents` are nested and shaped as the differentiated arguments (one a number in `argnums`); the result as
+        f's result.  Raises `InputError` where shapes don't fit.
         """
         self._ready()
         xdot = self._seed(self._facts.inputs, self._pack(tangents), "tangent", self._inputs)
@@ -235,8 +236,9 @@ class Linearization:
     def jacobian(self) -> Any:
         """The dense Jacobian, from as many right-hand sides as the smaller of inputs and outputs.  Collective.
 
-        For one array in and one out its shape is out.shape + in.shape; for nested results or arguments, the result's nesting holding the
-        arguments' nesting holding such blocks.  Forward solves if there are no more inputs than outputs, else transposed ones.
+        For one array in and one out its shape is out.shape + in.shape; for nested results or arguments, the result's
+        nesting holding the arguments' nesting holding such blocks.  Forward solves if there are no more inputs than
+        outputs, else transposed ones.
         """
         self._ready()
         n_in, n_out = self._facts.n_inputs, self._facts.n_outputs
@@ -269,9 +271,10 @@ class Linearization:
     def update(self, *args: Any) -> Any:
         """Move to a new point, replaying the tape without tracing again; returns the value there.  Collective.
 
-        `args` replace the differentiated arguments (one a number in `argnums`), same nesting and shapes.  Where a recorded comparison goes
-        the other way at the new point, the function is traced afresh (`on_branch_change="retrace"`, counted in `retraces`) or
-        `BranchChangedError` is raised ("raise"); never a derivative of the wrong branch.
+        `args` replace the differentiated arguments (one a number in `argnums`), same nesting and shapes.  Where a
+        recorded comparison goes the other way at the new point, the function is traced afresh
+        (`on_branch_change="retrace"`, counted in `retraces`) or `BranchChangedError` is raised ("raise"); never a
+        derivative of the wrong branch.
         """
         self._ready(point=False)
         facts = self._facts
@@ -287,8 +290,8 @@ class Linearization:
             self._point = None
             if self._on_branch_change == "raise":
                 raise BranchChangedError(
-                    f"at the new point a comparison goes the other way ({sites[0]}), so the recorded tape does not apply; "
-                    "use on_branch_change='retrace', or linearize again there")
+                    f"at the new point a comparison goes the other way ({sites[0]}), so the recorded tape does not "
+                    "apply; use on_branch_change='retrace', or linearize again there")
             self._drop_solvers()
             self.retraces += 1
             self._build()
@@ -375,14 +378,15 @@ class Linearization:
         if self._closed:
             raise InputError("this linearization was closed; make a new one with distdiff.linearize")
         if point and self._point is None:
-            raise InputError("the last update failed, so there is no point to differentiate at; update(x) to a valid one")
+            raise InputError("the last update failed: there is no point to differentiate at; update(x) to a valid one")
 
     def _pack(self, values: tuple[Any, ...]) -> Any:
         """Per-argument values as the one tree the inputs are nested in."""
         expected = 1 if isinstance(self._argnums, int) else len(self._argnums)
         with agreed(self.comm):
             if len(values) != expected:
-                raise InputError(f"{len(values)} arguments given for {expected} differentiated ones (argnums={self._argnums!r})")
+                raise InputError(f"{len(values)} arguments given for {expected} differentiated ones "
+                                 f"(argnums={self._argnums!r})")
         return values[0] if isinstance(self._argnums, int) else tuple(values)
 
     def _seed(self, nest: _Nest, tree: Any, what: str, spread: Spread) -> np.ndarray:

@@ -71,13 +71,14 @@ class Report:
             f"{_count(self.outputs)} outputs, {_count(self.guards)} guards",
             f"structure    {self.shape}: depth {_count(self.depth)}, width {_count(self.width)}; I - L has "
             f"{_count(self.nodes)} rows, {_count(self.nonzeros)} entries below the diagonal",
-            f"ranks        {self.ranks}; partition {self.partition}: k* = {_count(self.k_star)}, {_count(self.messages)} "
-            f"messages, {_count(self.halo)} halo values a pass, busiest rank {self.balance:.2f} x the mean",
+            f"ranks        {self.ranks}; partition {self.partition}: k* = {_count(self.k_star)}, "
+            f"{_count(self.messages)} messages, "
+            f"{_count(self.halo)} halo values a pass, busiest rank {self.balance:.2f} x the mean",
         ]
         if len(self.partition_candidates) > 1:
             for c in self.partition_candidates:
-                out.append(f"               {c['name']:<24} predicted {_seconds(c['seconds'])} a pass, k* {_count(c['k_star'])}, "
-                           f"halo {_count(c['halo'])}, busiest rank {_count(c['max_work'])} lines")
+                out.append(f"               {c['name']:<24} predicted {_seconds(c['seconds'])} a pass, k* "
+                           f"{_count(c['k_star'])}, halo {_count(c['halo'])}, busiest rank {_count(c['max_work'])} lines")
         out += [f"system       {kept}", f"method       {self.method}: {self.reason}"]
         for c in self.candidates:
             cost = "not applicable" if c.seconds is None else f"predicted {_seconds(c.seconds)}"

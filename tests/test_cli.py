@@ -96,13 +96,15 @@ def test_a_function_that_raises_shows_its_own_traceback(folder):
 
 
 def _mpirun(folder: Path, ranks: int, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command under mpirun, as from a fresh shell: this process is an MPI program itself, and says so in its environment."""
+    """The command under mpirun as from a fresh shell: this process is an MPI program, and its environment says so."""
     mpirun = shutil.which("mpirun")
     assert mpirun is not None, "no mpirun on PATH"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PMIX_", "PMI_", "OMPI_COMM_", "OMPI_UNIVERSE"))
+    inherited = ("PMIX_", "PMI_", "OMPI_COMM_", "OMPI_UNIVERSE")
+    environment = {k: v for k, v in os.environ.items()
+                   if not k.startswith(inherited)
                    and k not in ("OMPI_MCA_ess", "OMPI_MCA_orte_launch", "HYDI_CONTROL_FD")}
-    return subprocess.run([mpirun, "-n", str(ranks), sys.executable, "-m", "distdiff.cli", *words], cwd=folder, text=True,
-                          capture_output=True, timeout=100, env=environment)
+    return subprocess.run([mpirun, "-n", str(ranks), sys.executable, "-m", "distdiff.cli", *words], cwd=folder,
+                          text=True, capture_output=True, timeout=100, env=environment)
 
 
 def test_under_mpirun(folder):
@@ -125,5 +127,6 @@ def test_a_mistake_under_mpirun_is_told_once(folder):
 
 
 def test_help_teaches():
-    done = subprocess.run([sys.executable, "-m", "distdiff.cli", "grad", "--help"], text=True, capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "distdiff.cli", "grad", "--help"], text=True, capture_output=True,
+                          timeout=60)
     assert done.returncode == 0 and "mpirun -n 4 distdiff grad" in done.stdout

@@ -8,7 +8,12 @@ from mpi4py import MPI
 
 import distdiff as dd
 from distdiff.errors import (
-    BranchChangedError, ConvergenceError, InputError, NonFiniteError, RemoteError, UnsupportedOperationError,
+    BranchChangedError,
+    ConvergenceError,
+    InputError,
+    NonFiniteError,
+    RemoteError,
+    UnsupportedOperationError,
 )
 
 pytestmark = pytest.mark.mpi
@@ -131,7 +136,8 @@ def test_wrong_options(settings, word):
 
 def test_wrong_petsc_option_value():
     with pytest.raises(InputError, match="nonsense"):
-        with dd.linearize(lambda x: np.sum(x * x), np.ones(3), method="krylov", options={"ksp_type": "nonsense"}) as lin:
+        wrong = {"ksp_type": "nonsense"}
+        with dd.linearize(lambda x: np.sum(x * x), np.ones(3), method="krylov", options=wrong) as lin:
             lin.vjp(1.0)
 
 
