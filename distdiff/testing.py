@@ -74,7 +74,7 @@ def taylor_test(f: Callable[..., Any], *args: Any, lin: Linearization | None = N
     first argument; `lin`, a linearization of f at `args`, is used if given; `settings` go to `linearize` otherwise.
     """
     own = lin is None
-    at = lin if lin is not None else linearize(f, *args, **settings)  # type: ignore[arg-type]  # refuses None
+    at = lin if lin is not None else linearize(f, *args, **settings)
     try:
         leaves, spec = flatten(args[0])
         v = flatten(direction)[0] if direction is not None else _random(leaves, seed)
@@ -104,7 +104,7 @@ def dot_product_test(f: Callable[..., Any], *args: Any, lin: Linearization | Non
                      **settings: Any) -> DotProductTest:
     """<w, J v> against <J^T w, v> for random v and w.  Collective.  Differentiates the first argument."""
     own = lin is None
-    at = lin if lin is not None else linearize(f, *args, **settings)  # type: ignore[arg-type]  # refuses None
+    at = lin if lin is not None else linearize(f, *args, **settings)
     try:
         in_leaves, in_spec = flatten(args[0])
         out_leaves, out_spec = flatten(at.value)
