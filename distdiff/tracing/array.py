@@ -254,34 +254,45 @@ def compact(x: TracedArray) -> TracedArray:
     )
 
 
-def binary(op: Op, a: TracedArray, b: TracedArray | float) -> Any:
-    """op of an array with another of its shape or a float, both carried by one block and in C order: the
-    usual case, with no more work than that takes.  NotImplemented: the general way is wanted."""
+def binary(op: Op, a: TracedArray, b: TracedArray | float, reflected: bool = False) -> Any:
+    """op of an array with another of its shape or a float, in C order: the usual case, with no more work than that
+    takes.  reflected: b op a, with b a float.  NotImplemented: the general way is wanted."""
     st, nd = a.st, a.nd
     rec, shape = st.rec, nd.shape
-    if st.block < 0 or st.boolean or not rec.open or not shape or not (len(shape) == 1 or nd.flags.c_contiguous):
+    if not rec.open or not shape or not _usual(a, rec, shape):
         return NotImplemented
     if type(b) is TracedArray:
-        other, value = b.st, b.nd
-        if (
-            other.block < 0
-            or other.boolean
-            or other.rec is not rec
-            or value.shape != shape
-            or not (len(shape) == 1 or value.flags.c_contiguous)
-        ):
+        if not _usual(b, rec, shape):
             return NotImplemented
-        lowered = (st.lower(nd, shape), other.lower(value, shape))
+        value = b.nd
+        lowered = (st.lower(nd, shape), b.st.lower(value, shape))
     else:
         value = b
         lowered = (st.lower(nd, shape), Const(b))
     out = rec.empty(shape)
     if not out.size:
         return NotImplemented
-    op.value(nd, value, out=out)
-    read = rec.sparing and not op.linear and read_values(op, (a, b))
+    operands: tuple[Any, ...] = (a, b)
+    if reflected:
+        op.value(value, nd, out=out)
+        operands, lowered = (b, a), lowered[::-1]
+    else:
+        op.value(nd, value, out=out)
+    read = rec.sparing and not op.linear and read_values(op, operands)
     boolean = op in BOOLEAN_OPS
     return TracedArray(Storage.of_block(rec, out, rec.emit(op, shape, lowered, out, read=read), boolean), out)
+
+
+def _usual(x: TracedArray, rec: Recorder, shape: Index) -> bool:
+    """Whether x is a float array of this shape in C order that depends on the inputs."""
+    st, nd = x.st, x.nd
+    return (
+        nd.shape == shape
+        and st.rec is rec
+        and not st.boolean
+        and (len(shape) == 1 or nd.flags.c_contiguous)
+        and (st.block >= 0 or (st.ids is None and not st.constant))
+    )
 
 
 def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:

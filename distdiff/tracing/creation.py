@@ -94,7 +94,10 @@ def _tracing() -> bool:
     in a thread that traces, and is neither NumPy nor this package itself."""
     if threading.get_ident() not in _active:
         return False
-    name = sys._getframe(2).f_globals.get("__name__") or ""
+    frame = sys._getframe(2)
+    if frame.f_code.co_name == "<module>":  # imported meanwhile: its constants outlive the trace
+        return False
+    name = frame.f_globals.get("__name__") or ""
     return not name.startswith(("numpy.", _PACKAGE)) or name.startswith(_EXAMPLES)
 
 

@@ -167,7 +167,13 @@ def _forward(name: str) -> Callable[..., Any]:
 
 def _reflected(name: str) -> Callable[..., Any]:
     op = BY_NAME[name]
-    return lambda self, other: ufuncs.general(op, unwrap(other), self)
+
+    def operator(self: TracedArray, other: Any) -> Any:
+        kind = type(other)
+        result = binary(op, self, float(other), True) if kind is float or kind is int else NotImplemented
+        return ufuncs.general(op, unwrap(other), self) if result is NotImplemented else result
+
+    return operator
 
 
 def _bits(ufunc: np.ufunc, reflected: bool) -> Callable[..., Any]:

@@ -92,8 +92,11 @@ class Storage:
 
     def lower(self, view: np.ndarray, shape: Index) -> Operand | list[Piece]:
         """What carries `view` (of the buffer), broadcast to `shape`: an operand, or pieces."""
-        if self.block >= 0 and view is self.buffer and view.shape == shape:
-            return Affine(self.block, 0, c_strides(shape))
+        if view is self.buffer and view.shape == shape:
+            if self.block >= 0:
+                return Affine(self.block, 0, c_strides(shape))
+            if self.ids is None and self.pieces:
+                return self.pieces[0].ref if len(self.pieces) == 1 else self.pieces
         if view.shape != shape:
             view = np.broadcast_to(view, shape)
         strides = tuple(s // 8 if n > 1 else 0 for s, n in zip(view.strides, shape))
