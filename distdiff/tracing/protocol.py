@@ -14,7 +14,7 @@ from . import composed, contract, decisions, movement, reductions, scatter, stat
 from .array import TracedArray, as_plain, binary, constant, elementwise, is_traced
 from .indexing import assign, getitem, setitem
 from .recorder import Recorder
-from .scalar import CUT, TracedScalar, attach
+from .scalar import CUT, PLAIN, TracedScalar, attach
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **movement.FUNCTIONS,
@@ -203,8 +203,7 @@ def _array(self: TracedArray, dtype: Any = None, copy: Any = None) -> np.ndarray
         return values if dtype is None else values.astype(dtype)
     self.rec.unsupported(
         "a traced array was turned into a plain array",
-        f"{CUT}. Compiled code (scipy, numba, the math module) can't be traced, nor "
-        "can an array made outside the function take traced values: make it inside with np.zeros or np.array",
+        f"{CUT}. Compiled code (scipy, numba) can't be traced; {PLAIN}",
     )
 
 

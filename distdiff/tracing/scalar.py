@@ -20,6 +20,10 @@ from ..ops import BY_NAME, Op
 from .recorder import RUN_CHUNK, Located, Recorder
 
 CUT = "it would cut the derivative"
+PLAIN = (
+    "a plain array, made outside the function or with `from numpy import zeros`, can't take traced values: make it "
+    "inside with np.zeros or np.array(a), or import zeros from distdiff.numpy"
+)
 
 
 class TracedScalar:
@@ -110,9 +114,8 @@ class TracedScalar:
     def __float__(self) -> NoReturn:
         self.rec.unsupported(
             "a traced value was turned into a plain float",
-            f"{CUT}. Use NumPy's functions for Python's, np.sin(x), not math.sin(x); a plain array made outside the "
-            "function can't take traced values: make it inside (np.zeros), or copy it there (np.array(a)); to only "
-            "look, use distdiff.numpy.value(x)",
+            f"{CUT}. Use NumPy's functions for Python's, np.sin(x), not math.sin(x); {PLAIN}; to only look at the "
+            "value, use distdiff.numpy.value(x)",
         )
 
     def __complex__(self) -> NoReturn:
@@ -123,8 +126,7 @@ class TracedScalar:
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         self.rec.unsupported(
             "a traced value was put into a plain array",
-            f"{CUT}. Make the array inside the function (np.zeros, np.array), or copy "
-            "one from outside with np.array(a), before writing traced values into it; compiled code can't be traced",
+            f"{CUT}: {PLAIN}; compiled code can't be traced, and lists of traced values want np.array first",
         )
 
     # -- a float that knows what NumPy's floats know -------------------------------------------------------------

@@ -12,7 +12,7 @@ from .array import TracedArray, elementwise, is_boolean, is_traced, own
 from .boxes import whole
 from .indexing import assign
 from .recorder import Recorder
-from .scalar import TracedScalar
+from .scalar import PLAIN, TracedScalar
 from .storage import Storage
 
 OP_OF: dict[np.ufunc, Op] = {op.value: op for op in OPS if isinstance(op.value, np.ufunc)}
@@ -192,7 +192,7 @@ def call(
     if type(target) is not TracedArray:
         rec.unsupported(
             f"numpy.{ufunc.__name__} writing a traced result into a plain array (out= or an in-place operator)",
-            "make the array inside the function (np.zeros, np.array), or write a = a + b instead of a += b",
+            f"{PLAIN}; or write a = a + b instead of a += b",
         )
     if is_boolean(target) and not is_boolean(result):
         raise TypeError(
