@@ -21,7 +21,7 @@ from .partition.local import LocalTape
 from .strided import BlockIndex, accumulate, contract, core_array, core_view
 from .tape import UNREAD, Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Site, Statement
 
-Call = tuple[Callable[..., Any], tuple[Any, ...]]
+Call = tuple[Callable[..., Any], tuple[Any, ...], bool]  # function, arguments, and whether the values come before them
 
 
 class Lines(NamedTuple):
@@ -60,7 +60,8 @@ class Values:
         self._lean = False
         self._untouched = set()
         self._lines: dict[int, Lines] = {}
-        self._index = BlockIndex(blocks)
+        self.index = BlockIndex(blocks)
+        self.found: dict[int, tuple[np.ndarray, list[Any]]] = {}  # where the nodes of an exchange's lists are
         self._flat: np.ndarray | None = np.empty(n)  # empty, unlike zeros, gets huge pages from NumPy
         self._arrays = [self._flat[b.first : b.first + b.size] for b in blocks]
 
@@ -68,15 +69,15 @@ class Values:
     def lean(cls, local: LocalTape) -> Values:
         """Memory for what solves read, and a pool for the rest."""
         self = cls.__new__(cls)
-        self.blocks, self._flat, self._index, self._lines = local.blocks, None, BlockIndex(local.blocks), {}
+        self.blocks, self._flat, self.index, self._lines, self.found = local.blocks, None, BlockIndex(local.blocks), {}, {}
         self._arrays = []
         self.share(local)
         return self
 
     def share(self, local: LocalTape) -> None:
         """Let the blocks that no solve reads live in a pool; the others keep their arrays."""
-        kept = kept_blocks(local, self._index)
-        places, size = lodgings(local, kept, self._index)
+        kept = kept_blocks(local, self.index)
+        places, size = lodgings(local, kept, self.index)
         pool = np.empty(size)
         if not self._arrays:
             own = np.empty(sum(b.size for b, place in zip(self.blocks, places) if place < 0))
@@ -98,7 +99,7 @@ class Values:
         """
         self = cls.__new__(cls)
         self.blocks, self._flat, self.storage = blocks, None, object()
-        self._lines, self._index, self.program = {}, BlockIndex(blocks), None
+        self._lines, self.found, self.index, self.program = {}, {}, BlockIndex(blocks), None
         self._untouched = {i for i, a in enumerate(known) if a is UNREAD}
         self.complete, self._lean = all(a is not UNREAD for a in known), False
         self._arrays = [np.empty(b.size) if a is None or a is UNREAD
@@ -169,7 +170,7 @@ class Values:
         if self._flat is not None:
             return self._flat[ids]
         out = np.empty(ids.shape)
-        for block, where, local in self._index.pieces(np.ravel(ids)):
+        for block, where, local in self.index.pieces(np.ravel(ids)):
             out.reshape(-1)[where] = self._arrays[block][local]
         return out
 
@@ -188,7 +189,7 @@ class Values:
 
     def scatter(self, ids: np.ndarray, values: np.ndarray) -> None:
         """Set the values of explicit nodes."""
-        for block, where, local in self._index.pieces(ids):
+        for block, where, local in self.index.pieces(ids):
             self._arrays[block][local] = values[where]
 
 
@@ -286,18 +287,31 @@ def needs_flat(local: LocalTape) -> bool:
 
 
 class _Vector:
-    """The values as an exchange sees them: a vector that is read and written at explicit nodes."""
+    """The values as an exchange sees them: a vector that is read and written at explicit nodes.
+
+    The lists of nodes are those of the schedule, so where their blocks are is looked up once.
+    """
 
     dtype = np.dtype(np.float64)
 
     def __init__(self, values: Values) -> None:
-        self._values, self.shape = values, (sum(b.size for b in values.blocks),)
+        self.values, self.shape = values, (sum(b.size for b in values.blocks),)
+
+    def _pieces(self, ids: np.ndarray) -> list[Any]:
+        found = self.values.found
+        if id(ids) not in found:
+            found[id(ids)] = ids, self.values.index.pieces(ids)  # ids too, or its id could be another's later
+        return found[id(ids)][1]
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        return self._values.gather(ids)
+        out = np.empty(len(ids))
+        for block, where, local in self._pieces(ids):
+            out[where] = self.values.block(block)[local]
+        return out
 
     def __setitem__(self, ids: np.ndarray, new: np.ndarray) -> None:
-        self._values.scatter(ids, new)
+        for block, where, local in self._pieces(ids):
+            self.values.block(block)[local] = new[where]
 
 
 def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Values | None = None,
@@ -337,8 +351,13 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
         for step in local.steps:
             for call in calls[step.start : step.stop]:
-                if call is not None:
-                    call[0](*call[1])
+                if call is None:
+                    continue
+                function, arguments, looks_up = call
+                if looks_up:
+                    function(values, *arguments)
+                else:
+                    function(*arguments)
             if step.exchange.sends or step.exchange.recvs:
                 step.exchange.forward(comm, vector)
     return Point(local, values)
@@ -351,29 +370,30 @@ def _block(item: Item) -> int:
 def _bind(item: Item, values: Values) -> Call:
     """The call that computes an item, on views of the values: made once, for all points that use the same memory."""
     if type(item) is ScalarRun:
-        return _run, (item, values)
+        return _run, (item,), True
     shape = item.shape
     out = values.view(item.out, shape)
     if 0 in shape:
-        return out.fill, (0.0,)  # a sum over nothing, if there is anything to set
+        return out.fill, (0.0,), False  # a sum over nothing, if there is anything to set
     if any(type(ref) is Indexed for ref in item.operands):
-        return _gathered, (item, values, out)
-    return _statement(item, out, [values.operand(ref, shape) for ref in item.operands])
+        return _gathered, (item, out), True
+    return *_statement(item, out, [values.operand(ref, shape) for ref in item.operands]), False
 
 
-def _run(item: ScalarRun, values: Values) -> None:
+def _run(values: Values, item: ScalarRun) -> None:
     run, first, y = values.run(item)
     scalar.run_values(run, first, y)
     if run is not item:
         values.block(item.block)[:] = y[first:]
 
 
-def _gathered(item: Statement, values: Values, out: np.ndarray) -> None:
+def _gathered(values: Values, item: Statement, out: np.ndarray) -> None:
     function, arguments = _statement(item, out, [values.operand(ref, item.shape) for ref in item.operands])
     function(*arguments)
 
 
-def _statement(item: Statement, out: np.ndarray, xs: list[float | np.ndarray]) -> Call:
+def _statement(item: Statement, out: np.ndarray,
+               xs: list[float | np.ndarray]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """One vector statement, written straight into the node storage."""
     op, shape = item.op, item.shape
     if op.kind == "scan":
