@@ -69,7 +69,8 @@ class Values:
     def lean(cls, local: LocalTape) -> Values:
         """Memory for what solves read, and a pool for the rest."""
         self = cls.__new__(cls)
-        self.blocks, self._flat, self.index, self._lines, self.found = local.blocks, None, BlockIndex(local.blocks), {}, {}
+        self.blocks, self._flat, self.index = local.blocks, None, BlockIndex(local.blocks)
+        self._lines, self.found = {}, {}
         self._arrays = []
         self.share(local)
         return self
