@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.optimize
+import scipy.sparse
 import tape_oracle as oracle
 from scipy.signal import fftconvolve
 from scipy.special import erf
 
 import distdiff.numpy
 from distdiff.errors import DistdiffError, InputError, UnsupportedOperationError
-from distdiff.tape import Const
-from distdiff.tracing import trace
+from distdiff.tape import Affine, Const
+from distdiff.tracing import sparse, trace
 from distdiff.tracing.creation import NUMPY, SUBSTITUTES
 
 U = np.array([0.9137, 1.7214, 0.4353, 1.3079])
@@ -177,6 +178,33 @@ def test_holding_arrays_are_ndarrays_to_compiled_code():
 
     t = trace(f, (U,))
     np.testing.assert_allclose(t.result, f(U))
+
+
+def test_sparse_matrices():
+    band = scipy.sparse.diags([1.0, -2.0, 1.5], [-1, 0, 1], shape=(40, 40), format="csr")
+    odd = scipy.sparse.random(30, 40, 0.1, random_state=1, format="csc")
+    empty = scipy.sparse.csr_matrix((3, 40))
+    x = np.cos(np.arange(40.0))
+    own = {cls: vars(cls)[name] for cls, name in sparse.methods()}
+
+    def f(u):
+        m = u.reshape(40, 1) * np.ones(2)
+        out = np.zeros(40)
+        out[:] = u
+        return (band @ u, band.dot(u * u), odd @ u, odd.T @ (odd @ u), u @ band, u @ odd.T, band @ m, empty @ u,
+                odd @ out, band @ np.ones(40), (band @ band) @ u)
+
+    t = trace(f, (x,))
+    assert {cls: vars(cls)[name] for cls, name in sparse.methods()} == own
+    for traced, plain in zip(t.result, f(x)):
+        np.testing.assert_allclose(traced, plain, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(oracle.jacobian(trace(lambda u: band @ u, (x,)).tape, x), band.toarray(), atol=1e-14)
+    np.testing.assert_allclose(oracle.jacobian(trace(lambda u: odd @ (u * 2), (x,)).tape, x), 2 * odd.toarray(), atol=1e-14)
+    products = [item for item in trace(lambda u: band @ u, (x,)).tape.items if item.op.name == "multiply"]
+    assert [item.shape for item in products] == [(2, 2), (38, 3)]  # the rows at the ends, and the inner ones
+    assert isinstance(products[1].operands[1], Affine)
+    with pytest.raises(ValueError, match="mismatch"):
+        trace(lambda u: odd.T @ u, (x,))
 
 
 def test_memory_of_a_holding_array_can_not_be_mistaken():

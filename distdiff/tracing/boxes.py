@@ -67,40 +67,46 @@ def view_axes(shape: Index, view_shape: Index, strides: Index, offset: int) -> t
 
 def select(pieces: Sequence[Piece], base: Index, axes: Sequence[Axis], view_shape: Index) -> list[Piece]:
     """Pieces of a view: view index i stands for element base + sum_k i_k step_k e_axis_k."""
-    moving = {axis[0]: (k, axis[1]) for k, axis in enumerate(axes) if axis is not None}
+    plan = [(start, -1, 0) for start in base]  # for each axis of the array: start, the view's axis, step
+    for k, axis in enumerate(axes):
+        if axis is not None:
+            plan[axis[0]] = (base[axis[0]], k, axis[1])
     selected = []
     for lo, hi, ref in pieces:
         first, last = [0] * len(view_shape), list(view_shape)
-        for axis, (low, high) in enumerate(zip(lo, hi)):
-            start = base[axis]
-            if axis not in moving:
-                if not low <= start < high:
-                    break
-                continue
-            k, step = moving[axis]
+        for (start, k, step), low, high in zip(plan, lo, hi):
+            if k < 0:
+                if low <= start < high:
+                    continue
+                break
             if step > 0:  # low <= start + step i < high
-                first[k], last[k] = max(0, -((start - low) // step)), min(last[k], -((start - high) // step))
+                begin, end = -((start - low) // step), -((start - high) // step)
             else:  # the same with the bounds turned round
-                first[k], last[k] = max(0, -((high - 1 - start) // -step)), min(last[k], (start - low) // -step + 1)
+                begin, end = -((high - 1 - start) // -step), (start - low) // -step + 1
+            if begin > 0:
+                first[k] = begin
+            if end < last[k]:
+                last[k] = end
             if first[k] >= last[k]:
                 break
         else:
-            at = list(base)
-            for axis, (k, step) in moving.items():
-                at[axis] += first[k] * step
-            box = tuple(b - a for a, b in zip(first, last))
-            corner = tuple(i - low for i, low in zip(at, lo))
-            selected.append(Piece(tuple(first), tuple(last), _part(ref, corner, axes, box)))
+            corner = [start + (first[k] * step if k >= 0 else 0) - low for (start, k, step), low in zip(plan, lo)]
+            box = tuple([b - a for a, b in zip(first, last)])
+            if type(ref) is Affine:
+                offset = ref.offset
+                for i, stride in zip(corner, ref.strides):
+                    offset += i * stride
+                steps = [0 if axis is None or n == 1 else ref.strides[axis[0]] * axis[1] for axis, n in zip(axes, box)]
+                part: Operand = Affine(ref.block, offset, tuple(steps))
+            else:
+                part = _part(ref, corner, axes, box)
+            selected.append(Piece(tuple(first), tuple(last), part))
     return selected
 
 
-def _part(ref: Operand, corner: Index, axes: Sequence[Axis], box: Index) -> Operand:
-    """What carries a view of shape `box` into a piece, given the place of its first element in the piece."""
-    if isinstance(ref, Affine):
-        offset = ref.offset + sum(i * s for i, s in zip(corner, ref.strides))
-        strides = tuple(0 if axis is None or n == 1 else ref.strides[axis[0]] * axis[1] for axis, n in zip(axes, box))
-        return Affine(ref.block, offset, strides)
-    values = ref.value if isinstance(ref, Const) else ref.ids
+def _part(ref: Const | Indexed, corner: Sequence[int], axes: Sequence[Axis], box: Index) -> Operand:
+    """What carries a view of shape `box` into a piece of explicit values; its first element is at `corner` there."""
+    values = ref.value if type(ref) is Const else ref.ids
     if isinstance(values, float):
         return ref
     index: list[int | slice] = list(corner)
@@ -116,9 +122,9 @@ def _part(ref: Operand, corner: Index, axes: Sequence[Axis], box: Index) -> Oper
     if order:
         by_array_axis = [k for _, k in sorted(order)]
         part = part.transpose([by_array_axis.index(k) for _, k in order])
-    part = part[tuple(np.newaxis if axis is None else slice(None) for axis in axes)] if order else np.asarray(part)
-    part = np.broadcast_to(part, box)
-    return Const(part) if isinstance(ref, Const) else Indexed(part)
+        part = part[tuple(np.newaxis if axis is None else slice(None) for axis in axes)]
+    part = np.broadcast_to(np.asarray(part), box)
+    return Const(part) if type(ref) is Const else Indexed(part)
 
 
 def cut(pieces: Sequence[Piece], shape: Index, axis: int, index: range) -> tuple[list[Piece], Index]:

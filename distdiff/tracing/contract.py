@@ -13,6 +13,7 @@ import numpy as np
 
 from ..ops import MULTIPLY
 from ..tape import Const, Operand, c_strides
+from . import sparse
 from .array import TracedArray, as_plain, constant, fresh, is_traced, read_values, single
 from .boxes import Index
 from .recorder import Recorder
@@ -78,6 +79,8 @@ def dot(a: Any, b: Any, out: Any = None) -> Any:
 
 
 def matmul(a: Any, b: Any) -> Any:
+    if hasattr(b, "tocsr"):  # SciPy's sparse matrices
+        return np.transpose(sparse.product(b.T, np.transpose(a)))
     m, n = np.ndim(a), np.ndim(b)
     if m == 0 or n == 0:
         raise ValueError("matmul: Input operand does not have enough dimensions (a scalar): use * instead")

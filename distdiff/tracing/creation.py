@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from . import sparse
 from .array import TracedArray, is_boolean, is_traced, of_ids, own
 from .holding import HoldingArray, constant_storage, held, hold, traced_within
 from .recorder import Recorder
@@ -40,6 +41,7 @@ _CONVERT = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarr
 
 NUMPY: dict[str, Callable[..., Any]] = {}  # NumPy's own functions, by name
 _active: dict[int, list[Recorder]] = {}  # thread -> the traces it is in
+_sparse: list[tuple[type, str, Callable[..., Any]]] = []  # SciPy's own methods
 _lock = threading.Lock()
 _uses = 0
 
@@ -249,6 +251,11 @@ def _substitutes() -> dict[str, Callable[..., Any]]:
 SUBSTITUTES = _substitutes()
 
 
+def _held_in_this_thread(x: Any) -> TracedArray | None:
+    x = held(x) if threading.get_ident() in _active else x
+    return x if type(x) is TracedArray else None
+
+
 @contextmanager
 def substituted(rec: Recorder) -> Iterator[None]:
     """While the body runs, this thread's creation functions answer with arrays that can hold traced values."""
@@ -258,6 +265,9 @@ def substituted(rec: Recorder) -> Iterator[None]:
         if _uses == 0:
             for name, function in SUBSTITUTES.items():
                 setattr(np, name, function)
+            for cls, name in sparse.methods():
+                _sparse.append((cls, name, vars(cls)[name]))
+                setattr(cls, name, sparse.dispatching(vars(cls)[name], _held_in_this_thread))
         _uses += 1
         _active.setdefault(me, []).append(rec)
     try:
@@ -271,3 +281,5 @@ def substituted(rec: Recorder) -> Iterator[None]:
             if _uses == 0:
                 for name in SUBSTITUTES:
                     setattr(np, name, NUMPY[name])
+                while _sparse:
+                    setattr(*_sparse.pop())

@@ -102,6 +102,8 @@ def assign(target: TracedArray, value: Any) -> None:
     else:
         own(rec, value)
     values = plain(value)
+    if type(value) is TracedArray and value.st is st and _same_place(values, target.nd):
+        return  # the second half of u[1:-1] += v
     extra = np.ndim(values) - target.ndim
     if extra > 0 and np.shape(values)[:extra] == (1,) * extra:  # NumPy drops leading axes of length 1
         values = values.reshape(values.shape[extra:])
@@ -121,6 +123,11 @@ def assign(target: TracedArray, value: Any) -> None:
     st.assign(target.nd, lower(rec, value, target.shape), values)
     if type(value) is TracedArray and st.block < 0:
         value.st.need()  # its ids are where its values may not outlive it
+
+
+def _same_place(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.strides == b.strides and (
+        a.__array_interface__["data"][0] == b.__array_interface__["data"][0])
 
 
 def positions(view: np.ndarray, index: Any, offset: int) -> np.ndarray:
