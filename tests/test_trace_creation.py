@@ -199,7 +199,8 @@ def test_sparse_matrices():
     for traced, plain in zip(t.result, f(x)):
         np.testing.assert_allclose(traced, plain, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(oracle.jacobian(trace(lambda u: band @ u, (x,)).tape, x), band.toarray(), atol=1e-14)
-    np.testing.assert_allclose(oracle.jacobian(trace(lambda u: odd @ (u * 2), (x,)).tape, x), 2 * odd.toarray(), atol=1e-14)
+    twice = trace(lambda u: odd @ (u * 2), (x,)).tape
+    np.testing.assert_allclose(oracle.jacobian(twice, x), 2 * odd.toarray(), atol=1e-14)
     products = [item for item in trace(lambda u: band @ u, (x,)).tape.items if item.op.name == "multiply"]
     assert [item.shape for item in products] == [(2, 2), (38, 3)]  # the rows at the ends, and the inner ones
     assert isinstance(products[1].operands[1], Affine)
