@@ -204,10 +204,15 @@ def contract(dst: np.ndarray, a: np.ndarray, b: np.ndarray, shape: tuple[int, ..
     rest = [k for k in range(len(full)) if k not in order]
     result = dst.transpose([*order, *rest])
     stacked = (len(left), left.shape[1], right.shape[2])
-    if write and scale == 1.0 and result.flags.c_contiguous and result.size == prod(stacked):
+    by_blas = bool(rows or columns)
+    if by_blas and write and scale == 1.0 and result.flags.c_contiguous and result.size == prod(stacked):
         np.matmul(left, right, out=result.reshape(stacked))
         return
-    product = np.matmul(left, right).reshape([full[k] for k in order] + [1] * len(rest))
+    if by_blas:
+        product = np.matmul(left, right)
+    else:  # many dot products: no call of BLAS for each
+        product = np.einsum("bk,bk->b", left[:, 0, :], right[:, :, 0])
+    product = product.reshape([full[k] for k in order] + [1] * len(rest))
     _axpy(result, product, scale, write)
 
 
@@ -216,8 +221,11 @@ def _matrices(x: np.ndarray, both: list[int], rows: list[int], columns: list[int
     order = [*both, *rows, *columns]
     rest = [k for k in range(x.ndim) if k not in order]
     n = x.shape
-    return x.transpose([*order, *rest]).reshape(
+    stack = x.transpose([*order, *rest]).reshape(
         prod(n[k] for k in both), prod(n[k] for k in rows), prod(n[k] for k in columns))
+    if ITEM not in stack.strides[1:] and stack.size:
+        stack = np.ascontiguousarray(stack)  # BLAS wants one of the two axes to have neighbouring elements
+    return stack
 
 
 class BlockIndex:
