@@ -6,6 +6,7 @@ into the node storage; scalar runs are one compiled loop; after each superstep t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -51,46 +52,27 @@ class Values:
     not computed at all.  `storage` is another object whenever the memory is another, so that who holds views can tell.
     """
 
-    def __init__(self, blocks: list[Block]) -> None:
-        n = blocks[-1].first + blocks[-1].size if blocks else 0
-        self.blocks = blocks
-        self.storage = object()
-        self.complete = True
+    def __init__(self, blocks: list[Block], arrays: list[np.ndarray] | None = None) -> None:
+        """On the given arrays, one a block, or on one fresh vector."""
+        self.blocks, self.index = blocks, BlockIndex(blocks)
+        self.storage, self.complete = object(), True
         self.program: list[Call] | None = None  # the calls that compute all items, on views of this memory
-        self._lean = False
-        self._untouched = set()
-        self._lines: dict[int, Lines] = {}
-        self.index = BlockIndex(blocks)
         self.found: dict[int, tuple[np.ndarray, list[Any]]] = {}  # where the nodes of an exchange's lists are
-        self._flat: np.ndarray | None = np.empty(n)  # empty, unlike zeros, gets huge pages from NumPy
-        self._arrays = [self._flat[b.first : b.first + b.size] for b in blocks]
+        self._lines: dict[int, Lines] = {}
+        self._lean = False  # blocks that no solve reads live in a pool
+        self._untouched: set[int] = set()  # blocks whose memory was never written to
+        self._flat: np.ndarray | None = None
+        if arrays is None:
+            flat = self._flat = np.empty(blocks[-1].first + blocks[-1].size if blocks else 0)
+            arrays = [flat[b.first : b.first + b.size] for b in blocks]
+        self._arrays = arrays
 
     @classmethod
     def lean(cls, local: LocalTape) -> Values:
         """Memory for what solves read, and a pool for the rest."""
-        self = cls.__new__(cls)
-        self.blocks, self._flat, self.index = local.blocks, None, BlockIndex(local.blocks)
-        self._lines, self.found = {}, {}
-        self._arrays = []
+        self = cls(local.blocks, [])
         self.share(local)
         return self
-
-    def share(self, local: LocalTape) -> None:
-        """Let the blocks that no solve reads live in a pool; the others keep their arrays."""
-        kept = kept_blocks(local, self.index)
-        places, size = lodgings(local, kept, self.index)
-        pool = np.empty(size)
-        if not self._arrays:
-            own = np.empty(sum(b.size for b, place in zip(self.blocks, places) if place < 0))
-            ends = np.cumsum([b.size if place < 0 else 0 for b, place in zip(self.blocks, places)]).tolist()
-            self._arrays = [own[end - b.size : end] if place < 0 else pool[place : place + b.size]
-                            for b, place, end in zip(self.blocks, places, ends)]
-        else:
-            self._arrays = [array if place < 0 else pool[place : place + array.size]
-                            for array, place in zip(self._arrays, places)]
-        self._untouched: set[int] = set()
-        self.complete, self.storage, self._lean = all(place < 0 for place in places), object(), True
-        self.program = None
 
     @classmethod
     def of_known(cls, blocks: list[Block], known: list[np.ndarray | None]) -> Values:
@@ -98,17 +80,28 @@ class Values:
 
         They are handed over: at the next point they are overwritten.
         """
-        self = cls.__new__(cls)
-        self.blocks, self._flat, self.storage = blocks, None, object()
-        self._lines, self.found, self.index, self.program = {}, {}, BlockIndex(blocks), None
-        self._untouched = {i for i, a in enumerate(known) if a is UNREAD}
-        self.complete, self._lean = all(a is not UNREAD for a in known), False
-        self._arrays = [np.empty(b.size) if a is None or a is UNREAD
-                        else np.ascontiguousarray(a, dtype=np.float64).reshape(-1) for b, a in zip(blocks, known)]
-        for b, a in zip(blocks, self._arrays):
+        arrays = [np.empty(b.size) if a is None or a is UNREAD
+                  else np.ascontiguousarray(a, dtype=np.float64).reshape(-1) for b, a in zip(blocks, known)]
+        for b, a in zip(blocks, arrays):
             if a.size != b.size:
                 raise InputError(f"known values of the block at node {b.first} have {a.size} elements, not {b.size}")
+        self = cls(blocks, arrays)
+        self._untouched = {i for i, a in enumerate(known) if a is UNREAD}
+        self.complete = not self._untouched
         return self
+
+    def share(self, local: LocalTape) -> None:
+        """Let the blocks that no solve reads live in a pool; the others keep their arrays, or get some."""
+        places, size = lodgings(local, kept_blocks(local, self.index), self.index)
+        pool = np.empty(size)
+        if not self._arrays:
+            sizes = [b.size if place < 0 else 0 for b, place in zip(self.blocks, places)]
+            own, ends = np.empty(sum(sizes)), itertools.accumulate(sizes)
+            self._arrays = [own[end - n : end] for n, end in zip(sizes, ends)]
+        self._arrays = [array if place < 0 else pool[place : place + b.size]
+                        for b, array, place in zip(self.blocks, self._arrays, places)]
+        self.complete, self.storage, self._lean = all(place < 0 for place in places), object(), True
+        self.program, self._untouched = None, set()
 
     @property
     def flat(self) -> np.ndarray:
