@@ -33,6 +33,11 @@ else
     # One thread a rank: the ranks are the parallelism, and BLAS threads on top of them fight for the same cores.
     export PATH OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
+    # Open MPI 5 doesn't start without a home directory, as a container may leave it.
+    if [ -z "${HOME:-}" ]; then
+        HOME=$(getent passwd "$(id -u)" 2>/dev/null | cut -d: -f6)
+        export HOME="${HOME:-${TMPDIR:-/tmp}}"
+    fi
     # Open MPI refuses root unless told twice (4.x reads OMPI_, 5.x PRTE_).
     if [ "$(id -u)" = 0 ]; then
         export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
