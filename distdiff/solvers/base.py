@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..errors import InputError
 from ..system import TriangularSystem
 
 
-class Solver:
+class Solver(ABC):
     """A way to solve with a `TriangularSystem`.  All methods are collective.
 
     A subclass solves in place: `_solve(y, transposed)` for y of shape (n_local,) or (n_local, m), row-major.
@@ -59,8 +60,9 @@ class Solver:
         """Bytes this rank holds beside the system."""
         return sum(a.nbytes for a in self._workspace.values())
 
+    @abstractmethod
     def _solve(self, y: np.ndarray, transposed: bool) -> None:
-        raise NotImplementedError
+        """Overwrite the seed y, (n_local,) or (n_local, m), with the solution of (I - L) or its transpose."""
 
     def _zeros(self, seed: np.ndarray, ids: np.ndarray, what: str) -> np.ndarray:
         """The solution's array, kept between calls: fresh pages cost as much as the solve."""
