@@ -49,10 +49,10 @@ class Solver(ABC):
         self._solve(lam, True)
         return lam[self.system.inputs.ids]
 
-    def refresh(self, point: Any = None) -> None:
+    def refresh(self, point: Any = None) -> None:  # noqa: B027 (most solvers hold nothing of their own)
         """The system's values have changed (`TriangularSystem.refresh`)."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (nor free anything)
         """Free PETSc objects; a second call does nothing."""
 
     @property
