@@ -6,6 +6,7 @@ into the node storage; scalar runs are one compiled loop; after each superstep t
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -400,6 +401,8 @@ def _statement(item: Statement, out: np.ndarray,
         return np.copyto, (out, xs[0])
     if op is WHERE:
         return _where, (out, *xs)
+    if op.value is np.maximum or op.value is np.minimum:
+        return functools.partial(op.value, out=out), tuple(xs)  # NumPy 2.4 wants their result by keyword
     return op.value, (*xs, out)
 
 
