@@ -1,4 +1,4 @@
-"""Agreement over a communicator: one rank fails, every rank raises the same error, nobody hangs."""
+"""Agreement over a communicator (one rank fails, every rank raises the same error, nobody hangs), and channels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, overload
 
+import numpy as np
 from mpi4py import MPI
 
 from . import errors
@@ -70,3 +71,73 @@ def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool = True) -> Any:
         shared = comm.bcast(result, root=0)
         return result if comm.rank == 0 else shared  # rank 0 keeps the object itself, not what became of it on the way
     return result
+
+
+class Channel:
+    """Messages that are exchanged again and again: buffers and persistent requests.
+
+    `sends` and `recvs` list (rank, count); a buffer holds count rows of `columns` numbers.  `forward` brings what
+    is in `sends` buffers into the receivers' `recvs` buffers, `reverse` brings it back.  Neighbours call together;
+    `close` is local.
+    """
+
+    def __init__(self, comm: MPI.Comm, sends: list[tuple[int, int]], recvs: list[tuple[int, int]],
+                 columns: tuple[int, ...], tag: int) -> None:
+        self.own = np.empty((sum(n for _, n in sends), *columns))  # all neighbours' buffers, one after another
+        self.ghost = np.empty((sum(n for _, n in recvs), *columns))
+        self.sends, self.recvs = _split(self.own, sends), _split(self.ghost, recvs)
+        own = [(r, buffer) for (r, _), buffer in zip(sends, self.sends)]
+        ghost = [(r, buffer) for (r, _), buffer in zip(recvs, self.recvs)]
+        self._forward = ([comm.Recv_init(b, source=r, tag=tag) for r, b in ghost]
+                         + [comm.Send_init(b, dest=r, tag=tag) for r, b in own])
+        self._reverse = ([comm.Recv_init(b, source=r, tag=tag) for r, b in own]
+                         + [comm.Send_init(b, dest=r, tag=tag) for r, b in ghost])
+
+    @property
+    def nbytes(self) -> int:
+        return self.own.nbytes + self.ghost.nbytes
+
+    def forward(self) -> None:
+        MPI.Prequest.Startall(self._forward)
+        MPI.Request.Waitall(self._forward)
+
+    def reverse(self) -> None:
+        MPI.Prequest.Startall(self._reverse)
+        MPI.Request.Waitall(self._reverse)
+
+    def close(self) -> None:
+        for request in self._forward + self._reverse:
+            request.Free()
+        self._forward = self._reverse = []
+
+
+class Channels:
+    """The channels of one exchange by number of columns: for one column, and for the two widths used latest."""
+
+    def __init__(self, sends: list[tuple[int, np.ndarray]], recvs: list[tuple[int, np.ndarray]], tag: int) -> None:
+        self._sends = [(rank, len(ids)) for rank, ids in sends]
+        self._recvs = [(rank, len(ids)) for rank, ids in recvs]
+        self._tag = tag
+        self._open: dict[tuple[int, ...], Channel] = {}
+
+    def get(self, comm: MPI.Comm, columns: tuple[int, ...]) -> Channel:
+        channel = self._open.get(columns)
+        if channel is None:
+            if len(self._open) >= 3:
+                self._open.pop(next(width for width in self._open if width)).close()
+            channel = self._open[columns] = Channel(comm, self._sends, self._recvs, columns, self._tag)
+        return channel
+
+    @property
+    def nbytes(self) -> int:
+        return sum(channel.nbytes for channel in self._open.values())
+
+    def close(self) -> None:
+        for channel in self._open.values():
+            channel.close()
+        self._open = {}
+
+
+def _split(buffer: np.ndarray, parts: list[tuple[int, int]]) -> list[np.ndarray]:
+    ends = np.cumsum([n for _, n in parts]).tolist()
+    return [buffer[end - n:end] for (_, n), end in zip(parts, ends)]

@@ -370,6 +370,7 @@ class Linearization:
             solver.close()
         self._solvers = {}
         self._stale = set()
+        self._local.close()
         if self._assembly is not None:
             self._assembly.close()
         self._assembly = None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from .comm import agreed
+from .comm import Channels, agreed
 from .errors import IndexRangeError
 from .partition.local import Exchange, Portion
 from .petsc import event, petsc
@@ -61,11 +61,12 @@ class TriangularSystem:
     def _number_ghosts(self, reduced: Reduced, start: int) -> np.ndarray:
         """Order ghost columns by global row, used ones first, as PETSc orders them; returns their global rows."""
         n = self.n_local
-        numbers = np.full(n + self.n_ghosts, -1, dtype=np.int64)
+        numbers = np.full(n + self.n_ghosts, -1.0)  # as doubles, which hold rows exactly up to 2^53
         numbers[:n] = start + np.arange(n)
         for exchange in reduced.exchanges:
             exchange.forward(self.comm, numbers)
-        rows = numbers[n:]
+            exchange.close()
+        rows = numbers[n:].astype(np.int64)
         used = np.zeros(self.n_ghosts, dtype=bool)
         used[self.ghost.indices] = True
         order = np.lexsort((rows, ~used))
@@ -144,8 +145,7 @@ class TriangularSystem:
 class Halo:
     """One superstep's exchange between an own vector (n_local[, m]) and a ghost vector (n_ghosts[, m]).
 
-    Same contract as `Exchange`, made for many calls: buffers are kept, and the messages are persistent
-    requests.
+    Same contract as `Exchange`, but with ghosts in a vector of their own.
     """
 
     def __init__(self, comm: MPI.Comm, exchange: Exchange, n_local: int) -> None:
@@ -154,70 +154,32 @@ class Halo:
         self.recvs = [(rank, ids - n_local) for rank, ids in exchange.recvs if len(ids)]
         self.own = _join(self.sends)
         self.ghost = _join(self.recvs)
-        self._channels: dict[tuple[int, ...], _Channel] = {}
+        self._channels = Channels(self.sends, self.recvs, TAG)
 
     @property
     def nbytes(self) -> int:
-        return self.own.nbytes + self.ghost.nbytes + sum(c.nbytes for c in self._channels.values())
+        return self.own.nbytes + self.ghost.nbytes + self._channels.nbytes
 
     def forward(self, y: np.ndarray, ghosts: np.ndarray) -> None:
         """ghosts[recv] = y_owner[send]; neighbours call together."""
         if self.sends or self.recvs:
-            channel = self._channel(y.shape[1:])
+            channel = self._channels.get(self.comm, y.shape[1:])
             np.take(y, self.own, axis=0, out=channel.own, mode="clip")  # mode: np.take buffers `out` otherwise
-            channel.run(channel.forward)
+            channel.forward()
             ghosts[self.ghost] = channel.ghost
 
     def reverse(self, lam: np.ndarray, ghosts: np.ndarray) -> None:
         """lam_owner[send] += ghosts[recv], and ghosts[recv] = 0: the transpose of `forward`."""
         if self.sends or self.recvs:
-            channel = self._channel(lam.shape[1:])
+            channel = self._channels.get(self.comm, lam.shape[1:])
             np.take(ghosts, self.ghost, axis=0, out=channel.ghost, mode="clip")
             ghosts[self.ghost] = 0.0
-            channel.run(channel.reverse)
-            start = 0
-            for _, ids in self.sends:  # one neighbour after another: ids are distinct within a message only
-                lam[ids] += channel.own[start:start + len(ids)]
-                start += len(ids)
-
-    def _channel(self, columns: tuple[int, ...]) -> _Channel:
-        if columns not in self._channels:
-            if len(self._channels) >= 3:  # buffers for one column and for the two latest widths
-                self._channels.pop(next(k for k in self._channels if k)).close()
-            self._channels[columns] = _Channel(self.comm, self.sends, self.recvs, columns)
-        return self._channels[columns]
+            channel.reverse()
+            for (_, ids), received in zip(self.sends, channel.sends):  # ids are distinct within a message only
+                lam[ids] += received
 
     def close(self) -> None:
-        for channel in self._channels.values():
-            channel.close()
-        self._channels = {}
-
-
-class _Channel:
-    """Buffers and persistent requests of a halo for one number of columns."""
-
-    def __init__(self, comm: MPI.Comm, sends: list[tuple[int, np.ndarray]], recvs: list[tuple[int, np.ndarray]],
-                 columns: tuple[int, ...]) -> None:
-        self.own = np.empty((sum(len(ids) for _, ids in sends), *columns))
-        self.ghost = np.empty((sum(len(ids) for _, ids in recvs), *columns))
-        own, ghost = _parts(self.own, sends), _parts(self.ghost, recvs)
-        self.forward = ([comm.Recv_init(b, source=r, tag=TAG) for r, b in ghost]
-                        + [comm.Send_init(b, dest=r, tag=TAG) for r, b in own])
-        self.reverse = ([comm.Recv_init(b, source=r, tag=TAG) for r, b in own]
-                        + [comm.Send_init(b, dest=r, tag=TAG) for r, b in ghost])
-
-    @property
-    def nbytes(self) -> int:
-        return self.own.nbytes + self.ghost.nbytes
-
-    @staticmethod
-    def run(requests: list[MPI.Prequest]) -> None:
-        MPI.Prequest.Startall(requests)
-        MPI.Request.Waitall(requests)
-
-    def close(self) -> None:
-        for request in self.forward + self.reverse:
-            request.Free()
+        self._channels.close()
 
 
 def check_index_range(n_rows: int, *nnz: int) -> None:
@@ -236,14 +198,6 @@ def check_index_range(n_rows: int, *nnz: int) -> None:
 
 def _join(parts: list[tuple[int, np.ndarray]]) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype=np.int64), *(ids for _, ids in parts)])
-
-
-def _parts(buffer: np.ndarray, lists: list[tuple[int, np.ndarray]]) -> list[tuple[int, np.ndarray]]:
-    parts, start = [], 0
-    for rank, ids in lists:
-        parts.append((rank, buffer[start:start + len(ids)]))
-        start += len(ids)
-    return parts
 
 
 __all__ = ["CSR", "Halo", "Portion", "TriangularSystem", "check_index_range"]

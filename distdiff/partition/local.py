@@ -25,39 +25,49 @@ from typing import NamedTuple
 import numpy as np
 from mpi4py import MPI
 
+from ..comm import Channel, Channels
 from ..tape import Block, Guard, Item, Leaf, Site, Tape
 
 
 @dataclass
 class Exchange:
-    """Who sends which local nodes to whom after a superstep; receiver's and sender's lists match in order."""
+    """Who sends which local nodes to whom after a superstep; receiver's and sender's lists match in order.
+
+    Passes over the tape repeat, so its messages are persistent requests; `close` (local) frees them.
+    """
 
     sends: list[tuple[int, np.ndarray]] = field(default_factory=list)  # (rank, local ids of own nodes)
     recvs: list[tuple[int, np.ndarray]] = field(default_factory=list)  # (rank, local ids of ghosts)
+    _channels: Channels | None = field(default=None, repr=False, compare=False)
 
     def forward(self, comm: MPI.Comm, y: np.ndarray) -> None:
         """Ghosts take their owners' values: y[recv] = y_owner[send].  y is (n,) or (n, m); neighbours call together."""
-        received = self._swap(comm, [(r, y[ids]) for r, ids in self.sends],
-                              [(r, np.empty((len(ids),) + y.shape[1:], y.dtype)) for r, ids in self.recvs])
-        for (_, ids), values in zip(self.recvs, received):
-            y[ids] = values
+        channel = self._channel(comm, y.shape[1:])
+        for (_, ids), buffer in zip(self.sends, channel.sends):
+            buffer[...] = y[ids]
+        channel.forward()
+        for (_, ids), buffer in zip(self.recvs, channel.recvs):
+            y[ids] = buffer
 
     def reverse(self, comm: MPI.Comm, lam: np.ndarray) -> None:
         """Owners add what their ghosts gathered, and the ghosts return to zero: the transpose of `forward`."""
-        received = self._swap(comm, [(r, lam[ids]) for r, ids in self.recvs],
-                              [(r, np.empty((len(ids),) + lam.shape[1:], lam.dtype)) for r, ids in self.sends])
-        for _, ids in self.recvs:
+        channel = self._channel(comm, lam.shape[1:])
+        for (_, ids), buffer in zip(self.recvs, channel.recvs):
+            buffer[...] = lam[ids]
             lam[ids] = 0.0
-        for (_, ids), values in zip(self.sends, received):
-            lam[ids] += values  # a node goes to one neighbour once, so ids are distinct within a message
+        channel.reverse()
+        for (_, ids), buffer in zip(self.sends, channel.sends):
+            lam[ids] += buffer  # a node goes to one neighbour once, so ids are distinct within a message
 
-    @staticmethod
-    def _swap(comm: MPI.Comm, outgoing: list[tuple[int, np.ndarray]],
-              incoming: list[tuple[int, np.ndarray]]) -> list[np.ndarray]:
-        requests = [comm.Irecv(buffer, source=r, tag=_TAG) for r, buffer in incoming]
-        requests += [comm.Isend(np.ascontiguousarray(values), dest=r, tag=_TAG) for r, values in outgoing]
-        MPI.Request.Waitall(requests)
-        return [buffer for _, buffer in incoming]
+    def close(self) -> None:
+        """Free the messages; a later pass makes them anew."""
+        if self._channels is not None:
+            self._channels.close()
+
+    def _channel(self, comm: MPI.Comm, columns: tuple[int, ...]) -> Channel:
+        if self._channels is None:
+            self._channels = Channels(self.sends, self.recvs, _TAG)
+        return self._channels.get(comm, columns)
 
 
 _TAG = 71  # messages between two ranks never overtake each other, so one tag serves all supersteps
@@ -105,6 +115,11 @@ class LocalTape:
     def lines(self) -> int:
         """Flattened lines this rank computes."""
         return sum(item.lines for item in self.items)
+
+    def close(self) -> None:
+        """Free the messages of the exchanges.  Local."""
+        for step in self.steps:
+            step.exchange.close()
 
     @property
     def messages(self) -> int:

@@ -68,8 +68,12 @@ class Sweep:
         self._partials.refresh(point)
 
     def close(self) -> None:
-        """Free the workspace."""
+        """Free the workspace and the messages."""
         self._programs.clear()
+        for plan in self._plans.values():
+            for op in plan.operations:
+                if isinstance(op, ops.Halo):
+                    op.exchange.close()
         self._plans.clear()
         self._workspace = np.empty(0)
 
