@@ -244,16 +244,18 @@ def choose_argnums(names: list[str], args: tuple[Any, ...], wrt: list[str] | Non
 
 
 def _split_option(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
+    name, equals, value = text.partition("=")
     name = name.lstrip("-").removeprefix("distdiff_")
-    if not name:
-        raise InputError(f"--option {text!r} has no name; write --option ksp_rtol=1e-10")
+    if not name or not equals:
+        raise InputError(f"--option {text!r} is no NAME=VALUE; write --option ksp_rtol=1e-10")
     return name, value
 
 
 def write_npz(path: str, arrays: dict[str, Any]) -> None:
     """Write an .npz under a temporary name beside it, then rename: no reader ever sees half a file."""
     target = Path(path)
+    if target.is_dir():
+        raise InputError(f"{path} is a directory; name the file to write")
     if not target.parent.is_dir():
         raise InputError(f"there is no directory {target.parent} to write {path} in")
     handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".npz")

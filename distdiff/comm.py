@@ -20,15 +20,24 @@ def world() -> MPI.Comm:
     return MPI.COMM_WORLD
 
 
-def _portable(error: BaseException) -> BaseException:
-    """The error itself if it can travel, else a `RemoteError` with its text."""
+def _packed(error: BaseException) -> bytes:
+    """The error, ready to travel: itself if it can, else a `RemoteError` with its text."""
     try:
-        copy = pickle.loads(pickle.dumps(error))
-        if type(copy) is type(error) and str(copy) == str(error):
-            return copy
-    except Exception:  # whatever a foreign exception's pickling does, its text still travels
+        # Not the error's own pickling, which calls its class with `args`: a class with an __init__ of its own refuses.
+        packed = pickle.dumps((type(error), error.args, error.__dict__))
+        if str(_unpacked(packed)) == str(error):
+            return packed
+    except Exception:  # whatever a foreign exception's contents do, its text still travels
         pass
-    return errors.RemoteError(f"{type(error).__name__}: {error}")
+    return pickle.dumps((errors.RemoteError, (f"{type(error).__name__}: {error}",), {}))
+
+
+def _unpacked(packed: bytes) -> BaseException:
+    kind, args, attributes = pickle.loads(packed)
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 @contextmanager
@@ -39,10 +48,10 @@ def agreed(comm: MPI.Comm) -> Iterator[None]:
     The rank that failed raises its own error (with its traceback); the others raise the error of the
     lowest failing rank.
     """
-    failure: Exception | None = None
+    failure: BaseException | None = None
     try:
         yield
-    except Exception as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # a rank that leaves must not leave others waiting
         failure = error
     if comm.size == 1:
         if failure is not None:
@@ -51,10 +60,10 @@ def agreed(comm: MPI.Comm) -> Iterator[None]:
     worst = comm.allreduce(comm.rank if failure is not None else comm.size, op=MPI.MIN)
     if worst == comm.size:
         return
-    shared = comm.bcast(_portable(failure) if comm.rank == worst and failure is not None else None, root=worst)
+    packed = comm.bcast(_packed(failure) if comm.rank == worst and failure is not None else None, root=worst)
     if failure is not None:
         raise failure
-    raise shared
+    raise _unpacked(packed)
 
 
 @overload
@@ -64,13 +73,25 @@ def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool) -> Any: ...
 def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool = True) -> Any:
     """`work()` runs on rank 0; its result comes back on every rank (or rank 0 alone, `share=False`).  Collective."""
     result: Any = None
+    packed: Any = None
+    share = share and comm.size > 1
     with agreed(comm):
         if comm.rank == 0:
             result = work()
-    if share and comm.size > 1:
-        shared = comm.bcast(result, root=0)
-        return result if comm.rank == 0 else shared  # rank 0 keeps the object itself, not what became of it on the way
+            packed = _pack(result) if share else None
+    if share:
+        packed = comm.bcast(packed, root=0)
+        if comm.rank:
+            return pickle.loads(packed)
     return result
+
+
+def _pack(result: Any) -> bytes:
+    try:
+        return pickle.dumps(result, protocol=5)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise errors.InputError(f"rank 0 can't send its result to the other ranks: {error}. Results, aux and "
+                                "containers must be picklable: classes of an importable module, no functions or files") from error
 
 
 class Channel:

@@ -46,7 +46,7 @@ class Linearization:
     Attributes
     ----------
     value : the function's result at the point, nested as f returned it
-    aux : what f returned beside its result (`has_aux=True`), on rank 0 as it was, None elsewhere
+    aux : what f returned beside its result (`has_aux=True`); ranks other than 0 have copies
     """
 
     def __init__(
@@ -57,27 +57,31 @@ class Linearization:
         stages: Stages | None = None,
     ) -> None:
         self.comm = comm if comm is not None else agreement.world()
-        self.method, self.options, self.preaccumulate = method, dict(options or {}), preaccumulate
+        if not isinstance(self.comm, MPI.Comm) or self.comm == MPI.COMM_NULL:
+            raise InputError(f"comm={comm!r} is no communicator; give one of mpi4py's, or leave it out")
+        settings: dict[str, Any] = {
+            "argnums": argnums, "has_aux": has_aux, "method": method, "options": options,
+            "preaccumulate": preaccumulate, "partition": partition, "min_block": min_block,
+            "on_branch_change": on_branch_change, "solves": solves}
+        with agreed(self.comm):
+            if not callable(f):
+                raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called")
+            _check_settings(**settings)
+        settings = on_root(self.comm, lambda: settings)  # rank 0's count, or ranks might go different ways
+        self.method, self.options = settings["method"], dict(settings["options"] or {})
+        self.preaccumulate = settings["preaccumulate"]
         self.stages = stages or Stages()
         self.retraces = self.solves = 0
         self.aux: Any = None
         self._f, self._args, self._kwargs = f, tuple(args), dict(kwargs or {})
-        self._argnums, self._has_aux = argnums, has_aux
-        self._partition, self._min_block, self._solves_hint = partition, min_block, solves
-        self._on_branch_change = on_branch_change
+        self._argnums, self._has_aux = settings["argnums"], settings["has_aux"]
+        self._partition, self._min_block = settings["partition"], settings["min_block"]
+        self._solves_hint, self._on_branch_change = settings["solves"], settings["on_branch_change"]
         self._solvers: dict[str, Any] = {}
         self._assembly: Any = None
         self._kept_rows: int | None = None
         self._stale: set[str] = set()  # solvers, and "assembly", that hold the values of an earlier point
         self._closed = False
-        with agreed(self.comm):
-            check_method(method)
-            _check_setting("on_branch_change", on_branch_change, ("retrace", "raise"))
-            _check_setting("partition", partition, STRATEGIES)
-            if not callable(f):
-                raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called")
-            if not isinstance(solves, int) or solves < 1:
-                raise InputError(f"solves={solves!r} must be a positive integer: right-hand sides expected at a point")
         self._build()
 
     # -- from the function to the point ------------------------------------------------------------------------
@@ -94,7 +98,7 @@ class Linearization:
             tape: Any = traced.tape if comm.rank == 0 else None
             self._local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm)
             self._facts = on_root(comm, lambda: _Facts.of(tape, plan, self._args, self._argnums))
-        self.aux = traced.aux if comm.rank == 0 else None
+        self.aux = on_root(comm, lambda: traced.aux)
         facts = self._facts
         self._inputs = Spread(comm, self._local.inputs.positions, facts.n_inputs)
         self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs)
@@ -491,6 +495,23 @@ def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] 
     return Linearization(f, args, argnums=argnums, **settings)
 
 
-def _check_setting(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{name}={value!r} does not exist; choose one of {', '.join(map(repr, allowed))}")
+def _check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preaccumulate: Any, partition: Any,
+                    min_block: Any, on_branch_change: Any, solves: Any) -> None:
+    """Raise `InputError` for the first setting that is none."""
+    check_method(method)
+    numbers = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not numbers or not all(isinstance(k, int) and not isinstance(k, bool) for k in numbers):
+        raise InputError(f"argnums={argnums!r} must be an integer or a tuple of integers, positions of arguments")
+    if options is not None and not isinstance(options, Mapping):
+        raise InputError(f"options={options!r} must be a dictionary of PETSc options, such as {{'ksp_rtol': 1e-10}}")
+    for name, value in (("has_aux", has_aux), ("preaccumulate", preaccumulate)):
+        if not isinstance(value, (bool, np.bool_)):
+            raise InputError(f"{name}={value!r} must be True or False")
+    for name, value, allowed in (("partition", partition, STRATEGIES),
+                                 ("on_branch_change", on_branch_change, ("retrace", "raise"))):
+        if value not in allowed:
+            raise InputError(f"{name}={value!r} does not exist; choose one of {', '.join(map(repr, allowed))}")
+    if min_block is not None and (not isinstance(min_block, int) or min_block < 1):
+        raise InputError(f"min_block={min_block!r} must be a positive integer: elements of the least array to spread")
+    if not isinstance(solves, int) or solves < 1:
+        raise InputError(f"solves={solves!r} must be a positive integer: right-hand sides expected at a point")

@@ -198,3 +198,44 @@ def test_numpy_is_as_before_after_an_error():
     with pytest.raises(ZeroDivisionError):
         dd.grad(lambda x: 1 / 0)(np.ones(1))
     assert before == (np.zeros, np.array, np.empty, np.ones, np.full, np.asarray)
+
+
+@pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
+def test_leaving_from_inside_the_function_takes_every_rank_along(leave):
+    def f(x):
+        raise leave(3)
+
+    with pytest.raises(leave):
+        dd.grad(f)(np.ones(3))
+
+
+class TwoPart(Exception):
+    """An exception that pickle can't rebuild by itself: its __init__ wants more than its args."""
+
+    def __init__(self, code, text):
+        super().__init__(f"{code}: {text}")
+        self.code = code
+
+
+def test_an_error_with_an_init_of_its_own_is_the_same_on_every_rank():
+    def f(x):
+        raise TwoPart(7, "no convergence")
+
+    with pytest.raises(TwoPart, match="7: no convergence") as caught:
+        dd.grad(f)(np.ones(2))
+    assert caught.value.code == 7
+
+
+def test_rank_0_settings_count():
+    """Ranks that asked for different methods would wait for each other; rank 0 decides, as for the arguments."""
+    method = "sweep" if MPI.COMM_WORLD.rank == 0 else "substitution"
+    with dd.linearize(lambda x: np.sum(x * x), np.ones(3), method=method) as lin:
+        np.testing.assert_allclose(lin.vjp(1.0), 2 * np.ones(3))
+        assert lin.method == "sweep"
+
+
+@pytest.mark.parametrize("settings", [{"argnums": 1.5}, {"argnums": "a"}, {"options": ["a"]}, {"min_block": -1},
+                                      {"preaccumulate": "no"}, {"comm": 3}, {"comm": MPI.COMM_NULL}])
+def test_settings_of_the_wrong_kind(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        dd.linearize(lambda x: np.sum(x), np.ones(3), **settings)

@@ -102,3 +102,19 @@ def test_taylor_test_finds_a_wrong_derivative(monkeypatch):
     result = taylor_test(f, CASES[1].x, lin=lin)
     lin.close()
     assert not result.passed and result.rates[-1] < 1.2
+
+
+def test_taylor_test_finds_a_trace_that_took_another_way():
+    """A type test sees a traced scalar, not a float: the trace is of another function, and the test says so."""
+    result = taylor_test(lambda t: t * t if type(t) in (float, np.float64) else 0.0 * t, 3.0)
+    assert not result.passed and "types" in str(result)
+
+
+def test_large_repeats_keep_their_values():
+    """Arrays copied into fresh nodes because their ids are irregular keep the values that solves and outputs read."""
+    x = np.random.default_rng(0).standard_normal(150)
+    gradient = dd.grad(lambda x: np.sin(np.concatenate([np.repeat(x, 2), x])).sum())(x)
+    np.testing.assert_allclose(gradient, 3 * np.cos(x), rtol=1e-12)
+    value, derivative = dd.jvp(lambda x: (x, np.repeat(x, 2)), (x,), (x,))
+    np.testing.assert_array_equal(value[1], np.repeat(x, 2))
+    np.testing.assert_array_equal(derivative[1], np.repeat(x, 2))

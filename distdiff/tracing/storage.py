@@ -132,7 +132,7 @@ class Storage:
             operand = self._lower_explicit(self.buffer, c_strides(shape), 0)
         values = self.rec.empty(shape)
         values[...] = self.buffer
-        self.block = self.rec.emit(COPY, shape, (operand,), values)
+        self.block = self.rec.emit(COPY, shape, (operand,), values, read=True)
         self.pieces, self.ids, self.ids_shared, self.shared = None, None, False, False
 
     def _lower_explicit(self, view: np.ndarray, strides: Index, offset: int) -> Operand | list[Piece]:
