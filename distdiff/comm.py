@@ -91,7 +91,7 @@ def _pack(result: Any) -> bytes:
         return pickle.dumps(result, protocol=5)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise errors.InputError(f"rank 0 can't send its result to the other ranks: {error}. Results, aux and "
-                                "containers must be picklable: classes of an importable module, no functions or files") from error
+                                "containers must be picklable: classes of an importable module, no files") from error
 
 
 class Channel:

@@ -77,7 +77,7 @@ class Report:
         ]
         if len(self.partition_candidates) > 1:
             for c in self.partition_candidates:
-                out.append(f"               {c['name']:<24} predicted {_seconds(c['seconds'])} a pass, k* "
+                out.append(f"               {c['name']:<24} predicted {_seconds(c['seconds'])} a gradient, k* "
                            f"{_count(c['k_star'])}, halo {_count(c['halo'])}, "
                            f"busiest rank {_count(c['max_work'])} lines")
         out += [f"system       {kept}", f"method       {self.method}: {self.reason}"]

@@ -232,7 +232,7 @@ def test_samples_in_a_scalar_loop_are_spread():
 
 def test_a_shared_parameter_does_not_run_ranks_in_turn():
     w = Writer()
-    x, weights = w.input(4000, 20), w.input(20)
+    x, weights = w.input(40_000, 20), w.input(20)
     residual = w.reduce(MULTIPLY, {1}, x, weights)
     for _ in range(3):
         residual = w.apply(SIN, residual)
@@ -246,7 +246,7 @@ def test_a_shared_parameter_does_not_run_ranks_in_turn():
 def test_a_sequential_loop_stays_on_one_rank():
     w = Writer()
     lines: list = [(SIN, int(w.input().view), 0.0)]
-    for k in range(20_000):
+    for k in range(100_000):
         lines.append((SIN, ("line", k), 0.0))
     w.output(w.run(lines)[-1:])
     plan = partition(w.tape, 4)
