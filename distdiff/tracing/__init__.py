@@ -2,7 +2,7 @@
 
 `trace(f, args)` is all there is to know.  Behind it, from the ground up: `recorder` writes the tape, with `memory` for
 the values; `boxes` and `storage` say where an array's elements lie on it; `scalar` and `array` are what the function
-sees, `indexing` how it reads and writes parts; `ufuncs`, `reductions`, `contract`, `movement`, `decisions`,
+sees, `indexing` how it reads and writes parts, `layout` in what order they lie in memory; `ufuncs`, `reductions`, `contract`, `movement`, `decisions`,
 `composed` and `scatter` are NumPy's functions, put together in `protocol`; `holding` and `creation` answer np.zeros
 and its kin while a thread traces; `tree` takes nested arguments and results apart.
 """

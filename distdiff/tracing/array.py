@@ -177,9 +177,15 @@ def memory_order(nd: np.ndarray) -> list[int]:
 
 def of_ids(rec: Recorder, values: np.ndarray, ids: np.ndarray, boolean: bool = False) -> TracedArray:
     """An array of gathered elements, given their nodes (-1: constant)."""
-    values = np.array(values, order="C", ndmin=0)
+    values = np.asarray(values)
     if not values.size:
         return rearranged(rec, values, [], boolean)
+    if values.ndim > 1 and not values.flags.c_contiguous:  # the order in memory that NumPy gave them
+        order = memory_order(values)
+        if order != list(range(values.ndim)):
+            turned = of_ids(rec, values.transpose(order), ids.transpose(order), boolean)
+            return TracedArray(turned.st, turned.nd.transpose(np.argsort(order)))
+    values = np.array(values, order="C")
     st = Storage(rec, values, [], boolean=boolean)
     ids = np.ascontiguousarray(ids)
     ref = compress(rec, ids) if ids.min() >= 0 else None

@@ -10,6 +10,7 @@ import numpy as np
 from .array import TracedArray, as_plain, is_boolean, is_traced
 from .decisions import searchsorted, sort
 from .indexing import assign
+from .layout import laid
 from .reductions import axes_of, traced_array
 from .ufuncs import recorder_of
 
@@ -79,7 +80,8 @@ def gradient(x: Any, *spacing: Any, axis: Any = None, edge_order: int = 1) -> An
         else:
             first = _one_sided(y[:3], column[0], column[1])
             last = -_one_sided(y[:-4:-1], column[-1], column[-2])
-        results.append(np.moveaxis(np.concatenate([first, inner, last]), 0, k))
+        result = np.moveaxis(np.concatenate([first, inner, last]), 0, k)
+        results.append(laid(result, np.empty_like(x.nd)))
     return results[0] if len(results) == 1 else results
 
 
@@ -221,12 +223,12 @@ def _like(value: float | None) -> Callable[..., Any]:
         else:
             fill = value
         dtype = args[0] if args else dtype
-        shape = x.shape if shape is None else shape
         if dtype is None and is_boolean(x):
-            return np.full(shape, fill, dtype=bool)
+            dtype = bool
         if dtype is not None and np.dtype(dtype).kind != "f":
-            return np.full(shape, fill, dtype=dtype)
-        result = x.rec.array_of(np.zeros(shape) if is_traced(fill) else np.full(shape, fill, dtype=np.float64))
+            return np.full_like(x.nd, fill, dtype, order, shape=shape)
+        first = 0.0 if is_traced(fill) else fill
+        result = x.rec.array_of(np.full_like(x.nd, first, np.float64, order, shape=shape))
         if is_traced(fill):
             result[...] = fill
         return result
@@ -238,8 +240,8 @@ def full_like(
     x: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None
 ) -> Any:
     if is_traced(x):
-        return _like(None)(x, fill_value, dtype=dtype, shape=shape)
-    result = fill_value.rec.array_of(np.zeros(x.shape if shape is None else shape))
+        return _like(None)(x, fill_value, dtype=dtype, order=order, shape=shape)
+    result = fill_value.rec.array_of(np.zeros_like(x, np.float64, order, shape=shape))
     result[...] = fill_value
     return result
 

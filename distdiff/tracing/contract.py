@@ -17,7 +17,7 @@ from . import sparse
 from .array import TracedArray, as_plain, constant, fresh, is_traced, read_values, single
 from .boxes import Index
 from .recorder import Recorder
-from .reductions import traced_array
+from .reductions import in_order, traced_array
 from .ufuncs import number, recorder_of
 
 
@@ -59,13 +59,18 @@ def contraction(
     computed = function(_values(a), _values(b))
     if 0 in shape:
         return rec.array_of(np.zeros(shape[:free]))
-    values = rec.empty(shape[:free])
-    values[...] = computed
+    back = None
+    if free < 2 or computed.flags.c_contiguous:
+        values = rec.empty(shape[:free])
+        values[...] = computed
+        strides = c_strides(shape[:free]) + (0,) * (len(shape) - free)
+    else:
+        values, strides, back = in_order(rec, computed, range(free), len(shape))
     refs = (_spread(rec, a, a_axes, shape), _spread(rec, b, b_axes, shape))
     if rec.sparing:
         read_values(MULTIPLY, (a, b))
-    strides = c_strides(shape[:free]) + (0,) * (len(shape) - free)
-    return fresh(rec, values, rec.emit(MULTIPLY, shape, refs, values, strides))
+    result = fresh(rec, values, rec.emit(MULTIPLY, shape, refs, values, strides))
+    return result if back is None else result.transpose(back)
 
 
 def dot(a: Any, b: Any, out: Any = None) -> Any:

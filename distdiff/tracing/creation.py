@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from . import sparse
-from .array import TracedArray, is_boolean, is_traced, of_ids, own
+from .array import TracedArray, is_boolean, is_traced, memory_order, of_ids, own
 from .holding import HoldingArray, constant_storage, held, hold, traced_within
+from .layout import laid, view_or_copy
 from .recorder import Recorder
 from .scalar import TracedScalar
 
@@ -40,6 +41,7 @@ _CREATE = (
 _CONVERT = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite")
 
 NUMPY: dict[str, Callable[..., Any]] = {}  # NumPy's own functions, by name
+_IF_NEEDED = None if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else False  # a copy, to np.array
 _active: dict[int, list[Recorder]] = {}  # thread -> the traces it is in
 _sparse: list[tuple[type, str, Callable[..., Any]]] = []  # SciPy's own methods
 _lock = threading.Lock()
@@ -59,8 +61,9 @@ def array_of(rec: Recorder, values: Any) -> Any:
             return np.reshape(array_of(rec, values.ravel().tolist()), values.shape)
         if values.dtype.kind not in "fiub":
             rec.unsupported(f"an array of dtype {values.dtype}", "derivatives here are those of real functions")
-        buffer = np.array(values, dtype=np.float64, order="C")
-        st = constant_storage(rec, buffer, values.dtype == bool)
+        buffer = np.array(values, dtype=np.float64, order="K")
+        order = memory_order(buffer)
+        st = constant_storage(rec, buffer.transpose(order), values.dtype == bool)
         return TracedArray(st, buffer)
     if traced_within(values) is None:
         return array_of(rec, NUMPY["array"](values))
@@ -123,6 +126,8 @@ def _convert(name: str) -> Callable[..., Any]:
         if (
             name in ("asarray", "asanyarray")
             and type(x) is HoldingArray
+            and not args
+            and not kwargs
             and (dtype is None or np.dtype(dtype) == x.dtype)
         ):
             return x
@@ -132,14 +137,14 @@ def _convert(name: str) -> Callable[..., Any]:
         copied = result is not held(x)
         if dtype is not None and np.dtype(dtype) != result.dtype:
             result, copied = result.astype(dtype), True
-        if name == "array" and kwargs.get("copy", True) is True and not copied:
-            result = result.copy()
-        ndmin = kwargs.get("ndmin", 0)
-        if name in ("ascontiguousarray", "asfortranarray"):
-            ndmin = max(ndmin, 1)
-        if np.ndim(result) < ndmin:
-            result = np.reshape(result, (1,) * (ndmin - np.ndim(result)) + np.shape(result))
-        return result
+        if type(result) is not TracedArray:  # whole numbers, which are plain
+            return function(result, None, *args, **kwargs)
+        if copied and result.ndim > 1 and isinstance(x, (list, tuple)):  # NumPy makes C order of a list
+            result = laid(result, NUMPY["empty"](result.shape))
+        options = {key: value for key, value in kwargs.items() if key != "like"}
+        if copied and name == "array":
+            options["copy"] = _IF_NEEDED
+        return view_or_copy(result, function(result.nd, None, *args, **options))
 
     return convert
 
@@ -163,7 +168,9 @@ def _create(name: str) -> Callable[..., Any]:
         result = fill(*args, **kwargs)  # what was not written of np.empty is 0 at every run
         if type(result) is np.ndarray and result.dtype == np.float32:
             result = result.astype(np.float64)
-        return hold(result if result.base is None else result.copy())
+        if is_traced(result):
+            return result
+        return hold(result if result.base is None else result.copy(order="K"))
 
     return create
 

@@ -141,17 +141,17 @@ def positions(view: np.ndarray, index: Any, offset: int) -> np.ndarray:
     return np.asarray(total, dtype=np.int64)
 
 
-def gather(x: TracedArray, index: Any) -> TracedArray:
-    """x[index] with index arrays: a copy, whose ids are gathered likewise."""
+def gather(x: TracedArray, index: Any, order: Any = None) -> TracedArray:
+    """x[index] with index arrays: a copy (in NumPy's memory order, or `order`), whose ids are gathered likewise."""
     st, view = x.st, x.nd
     st.need()
-    values = view[index]
+    values = np.asarray(view[index], order=order)
     places = positions(view, index, (view.__array_interface__["data"][0] - st.address) // 8)
     if st.block >= 0:
         ids = places + st.rec.firsts[st.block]
     else:
         ids = (st.explicit() if st.ids is None else st.ids)[places]
-    result = of_ids(st.rec, np.asarray(values), ids, st.boolean)
+    result = of_ids(st.rec, values, ids, st.boolean)
     return result.scalar() if np.ndim(values) == 0 else result
 
 

@@ -11,9 +11,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ..tape import Const
 from .array import TracedArray, compact, ids_of, is_boolean, is_traced, of_ids, rearranged
 from .boxes import Index, Piece, cut, join, merge, select, whole
-from .indexing import decided
+from .indexing import decided, gather
+from .layout import copied, inside, pieces_of
 from .reductions import traced_array
-from .storage import Storage
 from .ufuncs import number, recorder_of
 
 SMALL = 64  # a copy this small takes explicit ids, a larger irregular one fresh nodes by COPY (affine operands)
@@ -29,16 +29,10 @@ def viewer(function: Callable[..., Any]) -> Callable[..., Any]:
     return view
 
 
-def pieces_of(x: TracedArray) -> list[Piece]:
-    x.st.need()  # its ids go where its values may not outlive it
-    lowered = x.st.lower(x.nd, x.shape)
-    return lowered if type(lowered) is list else whole(x.shape, lowered) if x.size else []
-
-
 def copy(x: Any, order: str = "K", subok: bool = False) -> Any:
     """An array of its own with the same nodes."""
     x = traced_array(x)
-    return rearranged(x.rec, np.array(x.nd, order=order), pieces_of(x), x.st.boolean)
+    return copied(x, np.array(x.nd, order=order))
 
 
 def reshape(x: Any, *shape: Any, order: str = "C", **kwargs: Any) -> Any:
@@ -51,21 +45,27 @@ def reshape(x: Any, *shape: Any, order: str = "C", **kwargs: Any) -> Any:
             shape = np.empty(x.shape).reshape(shape).shape
             return reshape(x.T, shape[::-1]).T
     values = x.nd.reshape(shape)
-    if not values.size or _inside(values, x.st):
+    if not values.size or inside(values, x.st):
         return TracedArray(x.st, values)
     return _regular(x, values, lambda ids: ids.reshape(shape))
 
 
 def ravel(x: Any, order: str = "C") -> Any:
-    return reshape(x, -1, order=order)
+    """A view where NumPy takes one, which is rarer than for reshape: of elements without gaps, in this order."""
+    x = traced_array(x)
+    values = x.nd.ravel(order)
+    if not values.size or inside(values, x.st):
+        return TracedArray(x.st, values)
+    if order == "K":
+        return of_ids(x.rec, values, ids_of(x).ravel("K"), x.st.boolean)
+    flat = reshape(x, -1, order=order)
+    return copy(flat) if flat.st is x.st else flat
 
 
 def flatten(x: Any, order: str = "C") -> Any:
-    return copy(reshape(x, -1, order=order))
-
-
-def _inside(values: np.ndarray, st: Storage) -> bool:
-    return 0 <= values.__array_interface__["data"][0] - st.address < st.buffer.nbytes
+    x = traced_array(x)
+    flat = ravel(x, order)
+    return copy(flat) if flat.st is x.st else flat
 
 
 def _regular(x: TracedArray, values: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> TracedArray:
@@ -209,7 +209,7 @@ def meshgrid(*arrays: Any, copy: bool = True, sparse: bool = False, indexing: st
         grids = [np.swapaxes(x, 0, 1) for x in grids]
     if not sparse:
         grids = broadcast_arrays(*grids)
-    return [np.copy(x) for x in grids] if copy else grids
+    return [x.copy() for x in grids] if copy else grids
 
 
 # -- shifting and padding ---------------------------------------------------------------------------------------
@@ -328,8 +328,11 @@ def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
     indices = np.asarray(indices)
     if mode != "raise":
         indices = indices % x.shape[axis] if mode == "wrap" else np.clip(indices, 0, x.shape[axis] - 1)
-    index = (slice(None),) * axis + ((int(indices),) if indices.ndim == 0 else (indices,))
-    return _into(out, x[index])
+    before = (slice(None),) * axis
+    if indices.ndim:
+        return _into(out, gather(x, (*before, indices), "C"))
+    result = x[(*before, int(indices))]
+    return _into(out, copy(result, "C") if type(result) is TracedArray else result)
 
 
 def take_along_axis(x: Any, indices: Any, axis: int | None) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import BY_NAME
-from . import composed, contract, decisions, movement, reductions, scatter, statistics, ufuncs
+from . import composed, contract, decisions, layout, movement, reductions, scatter, statistics, ufuncs
 from .array import TracedArray, as_plain, binary, constant, elementwise, is_traced
 from .indexing import assign, getitem, setitem
 from .recorder import Recorder
@@ -25,6 +25,22 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **scatter.FUNCTIONS,
     **statistics.FUNCTIONS,
 }
+
+FUNCTIONS.update(
+    (function, layout.as_numpy(function, FUNCTIONS[function]))
+    for function in (
+        np.tile,
+        np.sort,
+        np.partition,
+        np.insert,
+        np.delete,
+        np.diff,
+        np.median,
+        np.cross,
+        np.choose,
+        np.resize,
+    )
+)
 
 
 def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -214,7 +230,8 @@ def _astype(
     if dtype.kind == "f":
         if self.st.boolean:
             return elementwise(self.rec, BY_NAME["copy"], (self,)) if self.size else self.values().astype(float)
-        return movement.copy(self) if copy else self
+        values = self.nd.astype(np.float64, order=order, copy=copy)
+        return self if values is self.nd else layout.copied(self, values)
     if dtype.kind == "b":
         return self if self.st.boolean else np.not_equal(self, 0.0)
     if dtype.kind in "iu":  # whole numbers decide (they index and count): recorded, guarded, and plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from ..ops import COPY, CUMSUM, MAX, MIN, Op
 from ..tape import c_strides
-from .array import TracedArray, as_plain, constant, fresh, is_traced, own, single
+from .array import TracedArray, as_plain, constant, fresh, is_traced, memory_order, own, single
+from .layout import laid, turned
+from .recorder import Recorder
 from .scalar import TracedScalar
 
 Axes = int | tuple[int, ...] | None
@@ -67,18 +69,39 @@ def _reduce(
     axes = axes_of(axis, x.ndim)
     if constant(x) or not x.size or not axes:
         if not axes:
-            return x.copy() if x.ndim else x.scalar()
+            return x.copy("K") if x.ndim else x.scalar()
         return rec.array_of(function(as_plain(x), axis=axes, keepdims=keepdims))
     kept, with_ones, strides = _out_strides(x.shape, axes)
     ref = single(rec, x, x.shape)
     if op is not COPY:
         x.st.need()
-    values = rec.empty(kept)
-    function(x.nd, axis=axes, out=values)
+    if len(kept) > 1 and turned(x.nd):
+        along = [k for k in range(x.ndim) if k not in axes]
+        values, strides, back = in_order(rec, function(x.nd, axis=axes), along, x.ndim)
+    else:
+        values, back = rec.empty(kept), None
+        function(x.nd, axis=axes, out=values)
     block = rec.emit(op, x.shape, (ref,), values, strides)
     boolean = x.st.boolean and op is not COPY
     result = fresh(rec, values, block, boolean)
+    if back is not None:
+        result = result.transpose(back)
     return traced_array(result).reshape(with_ones) if keepdims else result
+
+
+def in_order(
+    rec: Recorder, computed: np.ndarray, along: Sequence[int], ndim: int
+) -> tuple[np.ndarray, tuple[int, ...], list[int]]:
+    """A computed result as the values of a block, in NumPy's memory order: (values, with the axes from the slowest to
+    the fastest; the block's strides over an iteration space of ndim axes, where axis k of the result runs along
+    along[k]; how to turn the axes back)."""
+    order = memory_order(computed)
+    values = rec.empty(tuple(computed.shape[k] for k in order))
+    values[...] = computed.transpose(order)
+    strides = [0] * ndim
+    for k, step in zip(order, c_strides(values.shape)):
+        strides[along[k]] = step
+    return values, tuple(strides), np.argsort(order).tolist()
 
 
 def total(
@@ -162,6 +185,8 @@ def product(
         flat = np.concatenate([pairs, flat[..., 2 * half :]], axis=-1) if n % 2 else pairs
         n = flat.shape[-1]
     result = flat[..., 0]
+    if type(result) is TracedArray:
+        result = laid(result.copy(), np.multiply.reduce(x.nd, axis=axes) if turned(x.nd) else result.nd)
     return _into(out, np.reshape(result, with_ones) if _flag(keepdims) else result)
 
 
@@ -213,11 +238,16 @@ def cumulative_sum(x: Any, axis: int | None = None, dtype: Any = None, out: Any 
         return _into(out, rec.array_of(np.cumsum(as_plain(x), axis=axis)))
     moved = np.moveaxis(x, axis, -1)
     ref = single(rec, moved, moved.shape)
-    values = rec.empty(x.shape)
-    np.cumsum(x.nd, axis=axis, out=values)
-    strides = c_strides(x.shape)
-    strides = strides[:axis] + strides[axis + 1 :] + (strides[axis],)
-    return _into(out, fresh(rec, values, rec.emit(CUMSUM, moved.shape, (ref,), values, strides)))
+    along = [k if k < axis else x.ndim - 1 if k == axis else k - 1 for k in range(x.ndim)]
+    if turned(x.nd):
+        values, strides, back = in_order(rec, np.cumsum(x.nd, axis=axis), along, x.ndim)
+    else:
+        values, back = rec.empty(x.shape), None
+        np.cumsum(x.nd, axis=axis, out=values)
+        strides = c_strides(x.shape)
+        strides = strides[:axis] + strides[axis + 1 :] + (strides[axis],)
+    result = fresh(rec, values, rec.emit(CUMSUM, moved.shape, (ref,), values, strides))
+    return _into(out, result if back is None else result.transpose(back))
 
 
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:

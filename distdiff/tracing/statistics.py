@@ -9,6 +9,7 @@ import numpy as np
 
 from .array import is_traced
 from .decisions import decide, sort
+from .layout import laid
 from .movement import moved
 from .reductions import axes_of, largest, mean, smallest, total, traced_array
 
@@ -45,7 +46,7 @@ def cumulative_product(x: Any, axis: int | None = None, dtype: Any = None, out: 
     while step < moved.shape[-1]:
         moved = np.concatenate([moved[..., :step], moved[..., step:] * moved[..., :-step]], axis=-1)
         step *= 2
-    result = np.moveaxis(moved, -1, axis)
+    result = laid(np.moveaxis(moved, -1, axis), np.empty_like(x.nd))
     if out is not None:
         out[...] = result
         return out

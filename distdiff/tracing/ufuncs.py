@@ -81,11 +81,11 @@ def _power(rec: Recorder, base: Any, exponent: Any) -> Any:
     if type(base) is TracedArray and not is_traced(exponent) and np.ndim(exponent) == 0:
         name = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal", 1.0: "copy"}.get(float(exponent))
         if name == "copy":
-            return base.copy()
+            return base.copy("K")
         if name:
             return elementwise(rec, BY_NAME[name], (base,))
         if exponent == 0:
-            return rec.array_of(np.ones(base.shape))
+            return rec.array_of(np.ones_like(base.nd))
     return None
 
 
@@ -102,8 +102,8 @@ def general(op: Op, *operands: Any) -> Any:
 def _composed(name: str) -> Callable[..., Any]:
     """Functions that are a formula in others."""
     return {
-        "positive": lambda x: x.copy() if type(x) is TracedArray else x,
-        "conjugate": lambda x: x.copy() if type(x) is TracedArray else x,
+        "positive": lambda x: x.copy("K") if type(x) is TracedArray else x,
+        "conjugate": lambda x: x.copy("K") if type(x) is TracedArray else x,
         "deg2rad": lambda x: x * (np.pi / 180.0),
         "radians": lambda x: x * (np.pi / 180.0),
         "rad2deg": lambda x: x * (180.0 / np.pi),
