@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from random_systems import Problem, collect, random_problem, spread
 
+import distdiff as dd
 from distdiff.errors import ConvergenceError, InputError, MissingSolverError
 from distdiff.kernels import csr
 from distdiff.petsc import petsc
@@ -14,6 +17,7 @@ from distdiff.preaccumulate import eliminate
 from distdiff.solvers import direct
 from distdiff.solvers.direct import Direct
 from distdiff.solvers.krylov import Krylov
+from distdiff.solvers.residual import Residual
 from distdiff.solvers.substitution import Passes, Substitution, SubstitutionPC
 from distdiff.system import TriangularSystem
 
@@ -209,6 +213,155 @@ def test_overflow_raises(comm, bad):
         solver = Krylov(system)
         with pytest.raises(ConvergenceError, match="overflow|not\\s+finite"):
             solver.tangent(np.ones(len(system.inputs.ids)))
+    solver.close()
+    system.close()
+
+
+def cancelling(comm) -> Problem:
+    """Thirds that cancel to rounding, multiplied along further rows: every edge crosses where ranks allow."""
+    rng = np.random.default_rng(5)
+    n = 60
+    dense = np.zeros((n, n))
+    for i in range(2, n):
+        if i % 4 == 0:  # x_i = x_(i-1) - (x_(i-2) x_(i-1) / x_(i-2)), zero but for rounding
+            dense[i, i - 1] = 1.0
+            dense[i, :i - 1] = -dense[i - 1, :i - 1]
+        else:
+            dense[i, max(0, i - 3):i] = rng.uniform(-1.0, 1.0, min(i, 3)) / 3.0
+    return spread(sp.csr_matrix(dense), np.arange(n) % comm.size, np.arange(2), np.arange(n - 4, n), comm.rank)
+
+
+@pytest.mark.parametrize("method", ["gmres", "richardson", "neumann series", "mumps", "superlu_dist", "petsc"])
+def test_exact_cancellation(comm, method):
+    """Rows that are nothing but rounding keep no solver from its solution."""
+    p = cancelling(comm)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    solver = solver_for(method, system)
+    for J in jacobians(comm, p, system, solver, 0):
+        np.testing.assert_allclose(J, p.jacobian(), rtol=0, atol=1e-13)
+    solver.close()
+    system.close()
+
+
+def softmax(x):
+    m = x.max()
+    return np.exp(x - (m + np.log(np.exp(x - m).sum())))
+
+
+@pytest.mark.parametrize("method", ["krylov", "direct"])
+@pytest.mark.parametrize("f", [softmax, lambda x: x.var() * x, lambda x: (x - x.mean()) / x.std()])
+def test_functions_that_cancel(comm, f, method):
+    x, seed = np.random.default_rng(0).standard_normal(10), np.arange(10.0)
+    results = []
+    for name in ("substitution", method):
+        with dd.linearize(f, x, comm=comm, method=name, partition="axes", min_block=1) as lin:
+            results.append(lin.vjp(seed))
+    np.testing.assert_allclose(*results, rtol=1e-12, atol=1e-13)
+
+
+def test_exact_steps_end_as_substitution_bit_for_bit(comm):
+    p = cancelling(comm)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    solver = Krylov(system)
+    rng = np.random.default_rng(comm.rank)
+    for transposed in (False, True):
+        solver._b[:] = rng.standard_normal(system.n_local)
+        ends = []
+        for start in (0.0, 1e8):
+            solver._x[:] = start * rng.standard_normal(system.n_local)
+            for _ in range(system.k_star):
+                solver._exact_step(transposed)
+            ends.append(solver._x.copy())
+        np.testing.assert_array_equal(*ends)
+        assert solver._residual(solver._b, solver._x, np.zeros(system.n_local), transposed)[0] <= 1e-14
+    solver.close()
+    system.close()
+
+
+def test_residual_against_magnitudes(comm):
+    """s counts paths without signs; a solution that stops half way is far from it."""
+    p = cancelling(comm)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    residual, r = Residual(system), np.zeros(system.n_local)
+    b = np.random.default_rng(comm.rank).standard_normal(system.n_local)
+    for transposed in (False, True):
+        x = b.copy()
+        (Passes(system).backward if transposed else Passes(system).forward)(x)
+        assert residual(b, x, r, transposed)[0] <= 1e-14
+        assert residual.against_magnitudes(b, r, transposed) <= 1e-14
+        for wrong in (b, 0.0 * b, 0.9 * x):
+            residual(b, wrong, r, transposed)
+            assert residual.against_magnitudes(b, r, transposed) > 1e-2
+    assert residual.tolerance(False) == residual.tolerance(True) == 1e-12
+    system.close()
+
+
+@pytest.mark.parametrize("options", [
+    {"pc_type": "jacobi", "ksp_type": "preonly"}, {"pc_type": "none", "ksp_type": "gmres", "ksp_max_it": 1}])
+def test_direct_refuses_what_is_no_factorization(comm, options):
+    p = random_problem(comm, 2, n=20)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows))
+    with warnings.catch_warnings(), pytest.raises(InputError, match="no factorization.*krylov"):
+        warnings.simplefilter("error")  # no word of options that another choice would have used
+        Direct(system, options)
+    system.close()
+
+
+def test_direct_checks_its_residual(comm, monkeypatch):
+    """A factorization that solves nothing is found out, forward and transposed, one and several."""
+    p = chain_over_ranks(comm)  # deep: three refinements without factors get nowhere
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    solver = Direct(system)
+    for name in ("solve", "solve_all", "solve_each"):
+        monkeypatch.setattr(direct._Factor, name, lambda self, y, transposed=False: None)
+    for m in ((), (2,)):
+        with pytest.raises(ConvergenceError, match="after 3 refinements.*approximate.*substitution"):
+            solver.tangent(np.ones((len(system.inputs.ids), *m)))
+        with pytest.raises(ConvergenceError, match="residual"):
+            solver.adjoint(np.ones((len(system.outputs.ids), *m)))
+    solver.close()
+    system.close()
+
+
+def test_direct_refines_approximate_factors(comm, monkeypatch):
+    p = random_problem(comm, 2, n=20, n_in=3)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    solver = Direct(system)
+    exact = direct._Factor.solve
+
+    def nearly(self, y, transposed):
+        exact(self, y, transposed)
+        y *= 1.0 + 1e-5
+
+    monkeypatch.setattr(direct._Factor, "solve", nearly)
+    for J in jacobians(comm, p, system, solver, 0):
+        np.testing.assert_allclose(J, p.jacobian(), rtol=0, atol=p.tolerance())
+    assert solver.info["residual"] <= 1e-12
+    solver.close()
+    system.close()
+
+
+def test_loose_tolerances(comm):
+    p = random_problem(comm, 3, n=20, owners="last")
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    seed = np.ones(len(system.inputs.ids))
+    for rtol in (1.0, 5.0):
+        with pytest.raises(InputError, match="ksp_rtol=.*below 1"):
+            Krylov(system, {"ksp_rtol": rtol})
+    # One damped step over the exact block leaves a tenth of the right-hand side.
+    damped = {"ksp_type": "richardson", "ksp_richardson_scale": 0.9}
+    solver = Krylov(system, {**damped, "ksp_rtol": 0.2})
+    with pytest.warns(UserWarning, match="componentwise residual of 0.0526.*ksp_rtol=0.2"):
+        solver.tangent(seed)
+    assert solver.info["iterations"] == 1 and abs(solver.info["residual"] - 0.1 / 1.9) < 1e-12
+    solver.close()
+    solver = Krylov(system, damped)
+    solver.tangent(seed)
+    assert solver.info["residual"] <= 1e-12
+    solver.close()
+    solver = Krylov(system, {"ksp_max_it": 1, "pc_type": "none"})
+    with pytest.raises(ConvergenceError, match="ksp_max_it=1"):
+        solver.tangent(seed)
     solver.close()
     system.close()
 

@@ -1,9 +1,9 @@
 """Krylov and Richardson iteration, preconditioned by exact local blocks or by substitution.
 
-With M the block diagonal of I - L over the ranks, the iteration x += M^-1 (b - (I - L) x) has the iteration
-matrix M^-1 (M - (I - L)), which is nilpotent: every factor crosses from one rank to another, and no path does
-that more than k* - 1 times.  So it is exact after k* steps from *any* start, however large the entries of L,
-and GMRES on the preconditioned system ends after at most k* iterations (in exact arithmetic).  Hence
+With M the block diagonal of I - L over the ranks and N = M - (I - L) the rest, the iteration x <- M^-1 (b + N x)
+has the iteration matrix M^-1 N, which is nilpotent: every factor crosses from one rank to another, and no path
+does that more than k* - 1 times.  So it is exact after k* steps from *any* start, however large the entries of
+L, and GMRES on the preconditioned system ends after at most k* iterations (in exact arithmetic).  Hence
 
 - GMRES (default; any KSP by option) with right preconditioning, so its residual is the true one; divtol out
   of the way, for a non-normal system may grow by many orders of magnitude before it ends exactly; restart and
@@ -11,9 +11,14 @@ and GMRES on the preconditioned system ends after at most k* iterations (in exac
 - whatever GMRES left, measured componentwise, is removed by the exact iteration above, at most k* steps of
   it.
 
-A solution is accepted only on its true residual r = b - A x, componentwise:  |r_i| <= tol (|b| + |A| |x|)_i
-for every row i, the backward error of Oettli and Prager (Higham, Accuracy and Stability of Numerical
-Algorithms, 2nd ed., theorem 7.3).
+The steps compute x anew from b and N x; they do not add a correction to x.  That ends after k* steps in
+floating point too, bit for bit: rows of the first superstep depend on b alone, rows of the s-th on rows that
+no longer change after s - 1 steps, and every step does the same arithmetic.  What is left is a substitution,
+with its small componentwise residual, even where terms cancel to mere rounding.  Corrections would round
+anew in every step, and at such rows never settle.
+
+A solution is accepted only on its true residual, componentwise (`residual.py`).  `ksp_rtol` loosens that, at
+the user's word: below 1 only (x = 0 has residual 1), and with a warning from LOOSE on.
 
 Options (prefix `distdiff_`): every `ksp_...` and `pc_...` of PETSc, and `preconditioner` (blocks or
 substitution).
@@ -21,21 +26,22 @@ substitution).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
-from ..errors import ConvergenceError
+from ..errors import ConvergenceError, InputError
 from ..kernels import csr
 from ..petsc import PREFIX, event, petsc
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
+from .residual import RTOL, Residual
 from .substitution import Passes, SubstitutionPC
 
-RTOL = 1e-12
+LOOSE = 1e-6  # a residual above is the user's choice, but nobody should find it by accident
 RESTART_LIMIT = 200  # basis vectors at most; beyond, the exact iteration finishes what restarts leave
 
 
@@ -44,7 +50,8 @@ class Krylov(Solver):
 
     Several right-hand sides are solved column by column: Krylov spaces are not shared between them.
 
-    Raises `ConvergenceError` if the true residual stays above the tolerance, `InputError` for a wrong option.
+    Raises `ConvergenceError` if the true residual stays above the tolerance, `InputError` for a wrong option;
+    warns if a tolerance of the user's let a residual above LOOSE pass.
     """
 
     name = "krylov"
@@ -53,6 +60,7 @@ class Krylov(Solver):
         super().__init__(system)
         PETSc = petsc()
         self._blocks = Passes(system, local=True)
+        self._residual = Residual(system)
         self._x, self._b = np.zeros(system.n_local), np.zeros(system.n_local)
         k = system.k_star
         with petsc_options(options, self.name) as given:
@@ -72,6 +80,11 @@ class Krylov(Solver):
                 ksp.setPCSide(PETSc.PC.Side.RIGHT)
             ksp.setFromOptions()
             ksp.setUp()
+            self._rtol = ksp.getTolerances()[0]
+            if not self._rtol < 1.0:
+                ksp.destroy()
+                raise InputError(f"ksp_rtol={self._rtol:g} would accept any result, zero included, since the residual "
+                                 "is relative; give a tolerance below 1, or leave it out")
             # A limit that the user sets is a limit on all iterations, the closing ones included.
             self._limit = given.integer("ksp_max_it", 0) if given.given("ksp_max_it") else None
             if pc.getType() != PETSc.PC.Type.PYTHON:  # one of PETSc's own, by -distdiff_pc_type
@@ -93,7 +106,7 @@ class Krylov(Solver):
     def memory(self) -> int:
         """Bytes beside the system, the Krylov basis at its largest included."""
         basis = min(self.system.k_star + 8, RESTART_LIMIT) * 8 * self.system.n_local
-        return super().memory + basis + self._x.nbytes + self._b.nbytes
+        return super().memory + basis + self._x.nbytes + self._b.nbytes + self._residual.nbytes
 
     def _solve(self, y: np.ndarray, transposed: bool) -> None:
         if self.system.n_rows == 0:
@@ -109,6 +122,10 @@ class Krylov(Solver):
                 totals["exact_steps"] += steps
                 worst = max(worst, error)
                 column[:] = self._x
+        if worst > LOOSE:
+            warnings.warn(f"krylov accepted a componentwise residual of {worst:.3g}, as ksp_rtol={self._rtol:g} "
+                          "allows: derivatives may be wrong by that and more; lower ksp_rtol or leave it out",
+                          stacklevel=4)
         self.info = {**totals, "residual": worst, "type": self.ksp.getType(), "preconditioner": self.preconditioner}
 
     def _solve_one(self, transposed: bool) -> tuple[int, int, float]:
@@ -120,47 +137,37 @@ class Krylov(Solver):
             vec.stateIncrease()  # PETSc caches norms by state, and we have written into the arrays
         (ksp.solveTranspose if transposed else ksp.solve)(b, x)
         iterations, reason = ksp.getIterationNumber(), ksp.getConvergedReason()
-        tolerance = max(ksp.getTolerances()[0], RTOL)
+        tolerance = max(self._rtol, self._residual.tolerance(transposed))
         residual = self._work("residual")
-        error, norm = self._residual(residual, transposed)
+        error, norm = self._residual(self._b, self._x, residual, transposed)
         steps, most = 0, self.system.k_star + 1
         if self._limit is not None:
             most = min(most, max(self._limit - iterations, 0))
-        while not error <= tolerance and steps < most and np.isfinite(norm):
-            (self._blocks.backward if transposed else self._blocks.forward)(residual)
-            self._x += residual
+        while not error <= tolerance and steps < most:
+            self._exact_step(transposed)
             steps += 1
-            error, norm = self._residual(residual, transposed)
+            error, norm = self._residual(self._b, self._x, residual, transposed)
         if not error <= tolerance:
             raise ConvergenceError(self._complaint(iterations, steps, reason, error, tolerance, norm))
         return iterations, steps, error
 
-    def _residual(self, r: np.ndarray, transposed: bool) -> tuple[float, float]:
-        """r <- b - A x; returns max_i |r_i| / (|b| + |A| |x|)_i over all rows of all ranks, and the largest |r_i|."""
-        system, x = self.system, self._x
-        own, ghost = system.own, system.ghost
-        scale = self._work("scale")
-        r[:] = self._b
-        np.abs(self._b, out=scale)
-        kernel = csr.residual_transposed if transposed else csr.residual
-        kernel(own.nnz, own.indptr, own.indices, own.data, x, r, scale)
+    def _exact_step(self, transposed: bool) -> None:
+        """x <- M^-1 (b + N x), or transposed."""
+        system, new = self.system, self._work("new")
+        new[:] = self._b
         if system.comm.size > 1:
-            gr, gs = self._work("ghost residual", ghosts=True), self._work("ghost scale", ghosts=True)
+            ghosts, ghost = self._work("ghosts", ghosts=True), system.ghost
+            arrays = (ghost.indptr, ghost.indices, ghost.data, ghosts)
+            rows = system.ghost_rows
             if transposed:
-                gr.fill(0.0)
-                gs.fill(0.0)
-                kernel(ghost.nnz, ghost.indptr, ghost.indices, ghost.data, x, gr, gs)
-                system.halo_add(r, gr)
-                system.halo_add(scale, gs)
+                ghosts.fill(0.0)
+                csr.to_ghosts(ghost.nnz, rows, *arrays, self._x)
+                system.halo_add(new, ghosts)
             else:
-                system.halo_update(x, gr)
-                kernel(ghost.nnz, ghost.indptr, ghost.indices, ghost.data, gr, r, scale)
-        with np.errstate(all="ignore"):
-            size = np.abs(r)
-            ratio = size / np.where(size == 0.0, 1.0, scale)
-        mine = np.array([_largest(ratio), _largest(size)])
-        system.comm.Allreduce(MPI.IN_PLACE, mine, op=MPI.MAX)
-        return float(mine[0]), float(mine[1])
+                system.halo_update(self._x, ghosts)
+                csr.from_ghosts(ghost.nnz, rows, *arrays, new)
+        (self._blocks.backward if transposed else self._blocks.forward)(new)
+        self._x[:] = new
 
     def _complaint(self, iterations: int, steps: int, reason: int, error: float, tolerance: float, norm: float) -> str:
         reasons = vars(petsc().KSP.ConvergedReason)
@@ -176,9 +183,3 @@ class Krylov(Solver):
             limit = f"; ksp_max_it={self._limit} allows too few iterations, k* is {self.system.k_star}"
         return (f"{done}: componentwise residual {error:.3g} > {tolerance:.3g}{limit}; raise the limit, or use "
                 "method='substitution', which is exact in one pass")
-
-
-def _largest(values: np.ndarray) -> float:
-    """The maximum, infinity where a value is not a number, 0 of nothing (MPI's MAX says nothing about NaN)."""
-    largest = float(values.max(initial=0.0))
-    return largest if largest == largest else float("inf")

@@ -1,0 +1,100 @@
+"""The true residual r = b - A x of a solution, row by row, and when it is small enough to accept.
+
+Two measures, A = I - L:
+
+- componentwise backward error  max_i |r_i| / (|b| + |A| |x|)_i  (Oettli and Prager; Higham, Accuracy and
+  Stability of Numerical Algorithms, 2nd ed., theorem 7.3).  Substitution keeps it below gamma_n, n the
+  longest row (theorem 8.5), whatever the entries are.
+- residual against magnitudes  max_i |r_i| / s_i,  (I - |L|) s = |b|: s_i adds up every path to row i without
+  signs.  Where terms cancel exactly, x_i is rounding left over from terms of size s_i, and a method that
+  does not round as substitution does (a factorization in another order) leaves residuals of eps s_i there,
+  far above x_i.  A residual below tol s gives an error below tol (I - |L|)^-1 s; that of substitution is
+  bounded a priori by 2 gamma_n times the same, since |x| <= s and |A| s <= 2 s (Higham, theorem 8.10).
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from mpi4py import MPI
+
+from ..kernels import csr
+from ..system import TriangularSystem
+from .substitution import Passes
+
+RTOL = 1e-12
+_EPS, _TINY = np.finfo(float).eps, np.finfo(float).tiny
+
+
+class Residual:
+    """Residuals of one system, whose values may change in place.  All methods are collective."""
+
+    def __init__(self, system: TriangularSystem) -> None:
+        self.system = system
+        self._scale = np.zeros(system.n_local)
+        self._ghosts = np.zeros((2, system.n_ghosts))
+        self._longest: dict[bool, int] = {}
+
+    @property
+    def nbytes(self) -> int:
+        return self._scale.nbytes + self._ghosts.nbytes
+
+    def __call__(self, b: np.ndarray, x: np.ndarray, r: np.ndarray, transposed: bool) -> tuple[float, float]:
+        """r <- b - A x, all (n_local,); returns the componentwise backward error and max |r_i|, over all ranks."""
+        system, scale = self.system, self._scale
+        own, ghost = system.own, system.ghost
+        r[:] = b
+        np.abs(b, out=scale)
+        kernel = csr.residual_transposed if transposed else csr.residual
+        kernel(own.nnz, own.indptr, own.indices, own.data, x, r, scale)
+        if system.comm.size > 1:
+            gr, gs = self._ghosts
+            if transposed:
+                self._ghosts.fill(0.0)
+                kernel(ghost.nnz, ghost.indptr, ghost.indices, ghost.data, x, gr, gs)
+                system.halo_add(r, gr)
+                system.halo_add(scale, gs)
+            else:
+                system.halo_update(x, gr)
+                kernel(ghost.nnz, ghost.indptr, ghost.indices, ghost.data, gr, r, scale)
+        return self._largest(r, scale)
+
+    def against_magnitudes(self, b: np.ndarray, r: np.ndarray, transposed: bool) -> float:
+        """max |r_i| / s_i over all ranks.  One substitution with |L|, on a copy of the values."""
+        system = copy.copy(self.system)  # same structure, same exchanges
+        own, ghost = copy.copy(system.own), copy.copy(system.ghost)
+        own.data, ghost.data = -np.abs(own.data), -np.abs(ghost.data)
+        own.data[own.indptr[1:] - 1] = 1.0
+        system.own, system.ghost = own, ghost
+        passes, s = Passes(system), np.abs(b)
+        passes.backward(s) if transposed else passes.forward(s)
+        return self._largest(r, s)[0]
+
+    def tolerance(self, transposed: bool) -> float:
+        """RTOL, or what rounding may do to the longest row if that is more: 2 n eps."""
+        if transposed not in self._longest:
+            system = self.system
+            if transposed:
+                counts = np.bincount(system.own.indices, minlength=system.n_local).astype(float)
+                ghosts = np.bincount(system.ghost.indices, minlength=system.n_ghosts).astype(float)
+                system.halo_add(counts, ghosts)
+            else:
+                counts = np.diff(system.own.indptr) + np.diff(system.ghost.indptr)
+            longest = int(counts.max(initial=1))
+            self._longest[transposed] = system.comm.allreduce(longest, op=MPI.MAX)
+        return max(RTOL, 2 * _EPS * self._longest[transposed])
+
+    def _largest(self, r: np.ndarray, scale: np.ndarray) -> tuple[float, float]:
+        with np.errstate(all="ignore"):
+            size = np.abs(r)
+            ratio = size / (scale + _TINY)  # below the normal numbers rounding is no longer relative
+        mine = np.array([_maximum(ratio), _maximum(size)])
+        self.system.comm.Allreduce(MPI.IN_PLACE, mine, op=MPI.MAX)
+        return float(mine[0]), float(mine[1])
+
+
+def _maximum(values: np.ndarray) -> float:
+    """The maximum, infinity where a value is not a number, 0 of nothing (MPI's MAX says nothing about NaN)."""
+    largest = float(values.max(initial=0.0))
+    return largest if largest == largest else float("inf")
