@@ -2,9 +2,10 @@
 
 `trace(f, args)` is all there is to know.  Behind it, from the ground up: `recorder` writes the tape, with `memory` for
 the values; `boxes` and `storage` say where an array's elements lie on it; `scalar` and `array` are what the function
-sees, `indexing` how it reads and writes parts, `layout` in what order they lie in memory; `ufuncs`, `reductions`, `contract`, `movement`, `decisions`,
-`composed` and `scatter` are NumPy's functions, put together in `protocol`; `holding` and `creation` answer np.zeros
-and its kin while a thread traces; `tree` takes nested arguments and results apart.
+sees, `indexing` how it reads and writes parts, `layout` in what order they lie in memory; `ufuncs`, `reductions`,
+`contract`, `movement`, `decisions`, `composed` and `scatter` are NumPy's functions, put together in `protocol`;
+`holding` and `creation` answer np.zeros and its kin while a thread traces; `tree` takes nested arguments and results
+apart.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ def trace(
         try:
             rec.running = True
             result = f(*traced_args, **(kwargs or {}))
+            if rec.refusal is not None:
+                raise _swallowed(rec.refusal)
             rec.conclude(f)
             aux = None
             if has_aux:
@@ -106,6 +109,16 @@ def locate(
     except Located as found:
         return found.site
     return None
+
+
+def _swallowed(refusal: UnsupportedOperationError) -> UnsupportedOperationError:
+    """What a function that caught a refusal and went on raises: its result may rest on anything."""
+    error = UnsupportedOperationError(
+        f"{refusal} (this was caught inside the function, by an `except` around that line, and what the function did "
+        "instead is not what it computes on plain values; let the error through, or avoid the operation)"
+    )
+    error.__cause__ = refusal
+    return error
 
 
 def _check_numbers(numbers: tuple[int, ...], n_args: int) -> None:

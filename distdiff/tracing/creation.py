@@ -22,6 +22,7 @@ from .holding import HoldingArray, constant_storage, held, hold, traced_within
 from .layout import laid, view_or_copy
 from .recorder import Recorder
 from .scalar import TracedScalar
+from .ufuncs import OTHER_RULES, refuse_other_rules
 
 _CREATE = (
     "zeros",
@@ -43,7 +44,7 @@ _CONVERT = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarr
 NUMPY: dict[str, Callable[..., Any]] = {}  # NumPy's own functions, by name
 _IF_NEEDED = None if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else False  # a copy, to np.array
 _active: dict[int, list[Recorder]] = {}  # thread -> the traces it is in
-_sparse: list[tuple[type, str, Callable[..., Any]]] = []  # SciPy's own methods
+_replaced: list[tuple[type, str, Any]] = []  # SciPy's and NumPy's own methods
 _lock = threading.Lock()
 _uses = 0
 
@@ -263,6 +264,20 @@ def _held_in_this_thread(x: Any) -> TracedArray | None:
     return x if type(x) is TracedArray else None
 
 
+def _refusing(cls: type) -> Any:
+    """The constructor of an array class with other rules, which refuses traced values."""
+    original = cls.__new__
+
+    def new(kind: type, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() in _active:
+            rec = traced_within([*args, *kwargs.values()])
+            if rec is not None:
+                refuse_other_rules(rec, f"a numpy {cls.__name__} of traced values")
+        return original(kind, *args, **kwargs)
+
+    return staticmethod(new)
+
+
 @contextmanager
 def substituted(rec: Recorder) -> Iterator[None]:
     """While the body runs, this thread's creation functions answer with arrays that can hold traced values."""
@@ -273,8 +288,11 @@ def substituted(rec: Recorder) -> Iterator[None]:
             for name, function in SUBSTITUTES.items():
                 setattr(np, name, function)
             for cls, name in sparse.methods():
-                _sparse.append((cls, name, vars(cls)[name]))
+                _replaced.append((cls, name, vars(cls)[name]))
                 setattr(cls, name, sparse.dispatching(vars(cls)[name], _held_in_this_thread))
+            for cls in OTHER_RULES:
+                _replaced.append((cls, "__new__", vars(cls)["__new__"]))
+                cls.__new__ = _refusing(cls)  # type: ignore[method-assign]
         _uses += 1
         _active.setdefault(me, []).append(rec)
     try:
@@ -288,5 +306,5 @@ def substituted(rec: Recorder) -> Iterator[None]:
             if _uses == 0:
                 for name in SUBSTITUTES:
                     setattr(np, name, NUMPY[name])
-                while _sparse:
-                    setattr(*_sparse.pop())
+                while _replaced:
+                    setattr(*_replaced.pop())

@@ -67,6 +67,9 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
     given, args = args, _unwrap_all(args)
     kwargs = {name: value if name == "out" else _unwrap_all(value) for name, value in kwargs.items()}
     traced = list(_traced_in((args, kwargs)))
+    for kind in types:
+        if issubclass(kind, ufuncs.OTHER_RULES) and traced:
+            ufuncs.refuse_other_rules(traced[0].rec, f"numpy.{function.__name__} with a {kind.__name__}")
     out = kwargs.get("out")
     if out is not None:
         kwargs["out"] = promote(out, traced[0].rec) if traced else unwrap(out)

@@ -60,6 +60,7 @@ class Recorder:
         self.open = True  # False once the trace is over: traced values that escaped are refused
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
         self.running = False  # the user's function runs
+        self.refusal: UnsupportedOperationError | None = None  # the first; f may catch it, but not go on without it
         self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...
         self.packed: list[tuple[np.ndarray, ...]] = []  # full chunks of it: op, a, b
         self.run_lines = 0  # in these chunks
@@ -297,7 +298,10 @@ class Recorder:
 
     def unsupported(self, what: str, remedy: str) -> NoReturn:
         """Refuse an operation by name, with the user's file and line."""
-        raise UnsupportedOperationError(f"{what} at {self.tape.sites[self.site()]}: {remedy}")
+        error = UnsupportedOperationError(f"{what} at {self.tape.sites[self.site()]}: {remedy}")
+        if self.refusal is None:
+            self.refusal = error
+        raise error
 
     def mismatch(self, what: str) -> NoReturn:
         raise InputError(f"{what} at {self.tape.sites[self.site()]}")

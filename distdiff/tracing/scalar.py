@@ -10,6 +10,7 @@ instead of sharing a helper.
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -170,6 +171,8 @@ class TracedScalar:
             raise AttributeError(f"a traced scalar has no attribute {name!r}")
         return getattr(self.as_array(self), name)  # sum, mean, reshape, clip, ... as numpy.float64 has them
 
+
+numbers.Real.register(TracedScalar)  # np.isscalar, and isinstance(t, numbers.Number), as for NumPy's floats
 
 _POWER, _SQUARE, _NEGATIVE, _ABSOLUTE, _REMAINDER, _FLOOR_DIVIDE = (
     BY_NAME[name] for name in ("power", "square", "negative", "absolute", "remainder", "floor_divide")

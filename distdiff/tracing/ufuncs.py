@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -37,6 +37,13 @@ def recorder_of(operands: Any) -> Recorder:
     raise AssertionError("no traced operand")
 
 
+OTHER_RULES = (np.matrix, np.ma.MaskedArray)  # subclasses of ndarray that compute otherwise: * is @, masks
+
+
+def refuse_other_rules(rec: Recorder, what: str) -> NoReturn:
+    rec.unsupported(what, "its rules are not those of arrays; use arrays, with @ for products and np.where for masks")
+
+
 def number(rec: Recorder, x: Any, name: str) -> Any:
     """An operand as traced value, real number or real array; refuses what is none."""
     if is_traced(x) or type(x) is float or type(x) is int:
@@ -44,6 +51,8 @@ def number(rec: Recorder, x: Any, name: str) -> Any:
     if isinstance(x, (list, tuple)):
         x = rec.array_of(x)
         return x if is_traced(x) else number(rec, x, name)
+    if isinstance(x, OTHER_RULES):
+        refuse_other_rules(rec, f"numpy.{name} with a {type(x).__name__}")
     values = np.asarray(x)
     if values.dtype.kind not in "fiub":
         rec.unsupported(
