@@ -38,7 +38,7 @@ class Choices:
 
 
 def view(pick: Choices, a):
-    kind = pick.below(7)
+    kind = pick.below(9)
     if kind <= 2 and a.ndim:
         return a[tuple(pick.slice(n) for n in a.shape)]
     if kind == 3:
@@ -49,6 +49,10 @@ def view(pick: Choices, a):
         return a.reshape(-1)
     if kind == 6 and a.ndim == 1 and len(a) % 2 == 0:
         return a.reshape(2, -1)
+    if kind == 7:
+        return a.ravel(("C", "F", "K", "A")[pick.below(4)])
+    if kind == 8:
+        return np.asarray(a, order=("C", "F")[pick.below(2)])
     return a
 
 
@@ -63,13 +67,26 @@ def conform(pick: Choices, value, shape):
     return np.float64(1.25)
 
 
+def rearranged(pick: Choices, a, axis):
+    kind = pick.below(5)
+    if kind == 0:
+        return np.diff(a, axis=axis)
+    if kind == 1:
+        return np.tile(a, 1 + pick.below(2))
+    if kind == 2 and a.shape[axis]:
+        return np.delete(a, pick.below(a.shape[axis]), axis=axis)
+    if kind == 3:
+        return np.repeat(a, 2, axis=axis)
+    return np.cumsum(a, axis=axis)
+
+
 def run(numbers, x):
     pick = Choices(numbers)
     variables = [x.copy(), x.reshape(3, 4) * 1.0, np.zeros(5), np.zeros((2, 3))]
     for _ in range(pick.below(14) + 2):
         a = variables[pick.below(len(variables))]
         b = variables[pick.below(len(variables))]
-        kind = pick.below(14)
+        kind = pick.below(18)
         if kind <= 3:
             variables.append(view(pick, a))
         elif kind == 4:
@@ -102,6 +119,14 @@ def run(numbers, x):
         elif kind == 13 and a.ndim and a.shape[0]:
             target = view(pick, a)
             target[::-1] = target if target.ndim else 1.0
+        elif kind == 14 and a.ndim:
+            variables.append(rearranged(pick, a, pick.below(a.ndim)))
+        elif kind == 15 and a.ndim > 1 and a.size:
+            variables.append((np.sum, np.max)[pick.below(2)](np.stack([a, 2 * a]).T, axis=pick.below(3)))
+        elif kind == 16:
+            variables.append(np.copy(a) if pick.below(2) else np.zeros_like(a) + a)
+        elif kind == 17 and a.ndim > 1 and a.shape[-1]:
+            variables.append(a[..., [pick.below(a.shape[-1]) for _ in range(2)]])
         variables = variables[-8:]
     return [np.asarray(v) for v in variables]
 

@@ -165,3 +165,31 @@ def test_only_what_numpy_turns_is_turned():
     """Reductions of C-ordered arrays stay whole blocks of the tape."""
     t = trace(lambda u: u.sum(axis=1).cumsum(axis=0) * 2, (np.ones((3, 4, 5)),))
     assert len(t.tape.items) == 3
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda z: np.asarray(z),
+        lambda z: np.asarray(z, order="F"),
+        lambda z: np.asarray(z, dtype=float),
+        lambda z: np.ascontiguousarray(z),
+        lambda z: np.asfortranarray(z),
+        lambda z: np.array(z),
+        lambda z: np.array(z, subok=False, ndmin=3),
+        lambda z: np.tile(z, 2),
+        lambda z: z.ravel("K"),
+        lambda z: z.T.ravel("F"),
+    ],
+)
+def test_arrays_made_inside_are_converted_before_they_hold_traced_values(convert):
+    """The result can hold traced values itself, and sees those written into the array where it is a view."""
+
+    def f(u):
+        z = np.zeros((2, 3))
+        r = convert(z)
+        z[0] = u
+        r[..., 1] += u[0]
+        return z, r * 1.0
+
+    check(f, np.array([0.4, 1.3, 2.2]))

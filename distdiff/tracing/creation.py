@@ -120,6 +120,11 @@ def _convert(name: str) -> Callable[..., Any]:
             return function(x, dtype, *args, **kwargs)
         rec = traced_within(x)
         if rec is None:
+            if type(x) is HoldingArray and x.ndim and dtype in (None, float, np.float64):  # views of it are to know it
+                if name == "array":
+                    return hold(function(x, dtype, *args, **{**kwargs, "subok": True}))
+                order = {"ascontiguousarray": "C", "asfortranarray": "F"}.get(name)
+                return NUMPY["asanyarray"](x, dtype, *args, **({} if order is None else {"order": order}), **kwargs)
             result = function(x, dtype, *args, **kwargs)
             return result if result is x else hold(result)
         if dtype is not None and np.dtype(dtype) == object:

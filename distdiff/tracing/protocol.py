@@ -118,8 +118,16 @@ def hold(result: Any, given: tuple[Any, ...]) -> Any:
             if held is not result:
                 return held
         elif hasattr(type(x), "_distdiff_hold"):
+            if type(result) is np.ndarray and result.base is not None and not _shares(result, given):
+                result = result.copy("K")  # a view of memory that nobody else has
             return type(x)._distdiff_hold(result)
     return result
+
+
+def _shares(result: np.ndarray, given: Any) -> bool:
+    if type(given) in (tuple, list):
+        return any(_shares(result, part) for part in given)
+    return isinstance(given, np.ndarray) and np.may_share_memory(result, given)
 
 
 def _unwrap_all(tree: Any) -> Any:
