@@ -135,6 +135,12 @@ LAYOUTS_3D = {
     "matmul turned": lambda w: np.matmul(w.transpose(0, 2, 1), w)[0],
     "einsum": lambda w: np.einsum("ijk->kj", w),
     "einsum of two": lambda w: np.einsum("ijk,il->klj", w, w[:, 0])[0],
+    "einsum of two turned": lambda w: np.einsum("ij,jk->ik", w[0], w[1].T),
+    "einsum of three": lambda w: np.einsum("ij,jk,kl->li", w[0], w[1].T, w[0]),
+    "select": lambda w: np.select([w > 1.0], [w], 0.5)[0],
+    "select all": lambda w: np.select([w > 1.0], [w], 0.5).T[0],
+    "triu": lambda w: np.triu(w)[:, :, 0],
+    "round": lambda w: np.round(w * w, 1)[0] + 0.1 * w[0, 0, 0],
     "tensordot": lambda w: np.tensordot(w, w, (2, 2))[0, 1],
 }
 

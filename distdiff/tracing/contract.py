@@ -14,8 +14,9 @@ import numpy as np
 from ..ops import MULTIPLY
 from ..tape import Const, Operand, c_strides
 from . import sparse
-from .array import TracedArray, as_plain, constant, fresh, is_traced, read_values, single
+from .array import TracedArray, as_plain, constant, fresh, is_traced, memory_order, read_values, single
 from .boxes import Index
+from .layout import laid
 from .recorder import Recorder
 from .reductions import in_order, traced_array
 from .ufuncs import number, recorder_of
@@ -159,7 +160,19 @@ def einsum(subscripts: Any, *operands: Any, out: Any = None, optimize: Any = Fal
         kept = result if len(stack) == 2 else "".join(c for c in dict.fromkeys(s + t) if c in wanted)
         stack[:2] = [(kept, _pair(rec, s, a, t, b, kept))]
     term, x = stack[0]
-    return _into(out, x if term == result else _alone(term, x, result))
+    y = x if term == result else _alone(term, x, result)
+    if len(terms) > 1 and type(y) is TracedArray and y.ndim > 1:
+        small = np.einsum(f"{inputs}->{result}", *map(_small, operands), optimize=optimize)
+        order = memory_order(small)
+        y = laid(y, np.empty([y.shape[k] for k in order]).transpose(np.argsort(order)))
+    return _into(out, y)
+
+
+def _small(x: Any) -> np.ndarray:
+    """An array of no more than two elements an axis that has its axes in memory in the same order as x."""
+    nd = _values(x) if isinstance(x, np.ndarray) else np.empty(np.shape(x))
+    order = memory_order(nd)
+    return np.zeros([min(nd.shape[k], 2) for k in order]).transpose(np.argsort(order))
 
 
 def _diagonals(term: str, x: Any) -> tuple[str, Any]:

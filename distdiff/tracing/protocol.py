@@ -28,7 +28,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 FUNCTIONS.update(
     (function, layout.as_numpy(function, FUNCTIONS[function]))
-    for function in (
+    for function in {
         np.tile,
         np.sort,
         np.partition,
@@ -39,7 +39,13 @@ FUNCTIONS.update(
         np.cross,
         np.choose,
         np.resize,
-    )
+        np.select,
+        np.around,
+        np.round,
+        np.tril,
+        np.triu,
+    }
+    if function in FUNCTIONS
 )
 
 
@@ -336,7 +342,7 @@ def install() -> None:
         "conj": movement.copy,
         "conjugate": movement.copy,
         "clip": lambda self, min=None, max=None, out=None, **kwargs: composed.clip(self, min, max, out, **kwargs),
-        "round": lambda self, decimals=0, out=None: composed.around(self, decimals, out),
+        "round": lambda self, decimals=0, out=None: FUNCTIONS[np.around](self, decimals, out=out),
         "cumprod": statistics.cumulative_product,
         "argpartition": statistics.argpartition,
         "choose": statistics.choose,
