@@ -32,7 +32,7 @@ BENCHMARKS = {
     "scalar": ("python", "distdiff", "casadi", "torch", "autograd", "jax", "jax_scan"),
     "burgers": ("numpy", "distdiff", "torch", "autograd", "jax", "casadi"),
     "substitution": ("petsc", "distdiff"),
-    "ranks": ("latency", "wide", "grid", "demo_grid"),
+    "ranks": ("latency", "memory", "wide", "grid", "demo_grid"),
 }
 
 FULL = {

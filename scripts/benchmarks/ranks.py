@@ -126,6 +126,17 @@ def latency(settings: dict[str, Any]) -> Run:
     return run
 
 
+def memory(settings: dict[str, Any]) -> Run:
+    """What all ranks together stream from and to memory: the bound of programs whose values don't stay in cache."""
+    run = Run(settings)
+    a, b, c = (np.ones(2_000_000 if settings["quick"] else 20_000_000) for _ in range(3))
+    seconds = run.samples(lambda: np.multiply(a, b, out=c))
+    in_all = 3 * a.nbytes * run.comm.size
+    run.figures.append(figure("c = a * b, all ranks at once", seconds, in_all, "byte", role="latency",
+                              ranks=run.comm.size, gb_a_second=in_all / statistics.median(seconds) / 1e9))
+    return run
+
+
 def _ping_pong(run: Run, buffer: np.ndarray, rounds: int) -> float:
     comm = run.comm
     comm.Barrier()
@@ -140,4 +151,4 @@ def _ping_pong(run: Run, buffer: np.ndarray, rounds: int) -> float:
     return (time.perf_counter() - start) / (2 * rounds)
 
 
-TOOLS = {"wide": wide, "grid": grid, "demo_grid": demo_grid, "latency": latency}
+TOOLS = {"wide": wide, "grid": grid, "demo_grid": demo_grid, "latency": latency, "memory": memory}
