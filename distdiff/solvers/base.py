@@ -77,5 +77,6 @@ class Solver(ABC):
         key = (name, ghosts)
         shape = (self.system.n_ghosts if ghosts else self.system.n_local, *columns)
         if key not in self._workspace or self._workspace[key].shape != shape:
-            self._workspace[key] = np.zeros(shape)
+            self._workspace[key] = np.empty(shape)  # unlike zeros, large ones get huge pages: fewer TLB misses
+            self._workspace[key].fill(0.0)
         return self._workspace[key]
