@@ -24,17 +24,19 @@ from .assembly import Assembly
 from .comm import agreed, on_root
 from .errors import BranchChangedError, InputError, NonFiniteError
 from .evaluate import Point, all_finite, evaluate
-from .partition import STRATEGIES, distribute, whole
+from .nest import Nest
+from .partition import distribute, whole
 from .partition import partition as make_partition
 from .report import Report
+from .settings import check_settings
 from .solvers import assembled_solver
-from .solvers.select import Choice, Work, check_method, choose
+from .solvers.select import Choice, Work, choose
 from .solvers.sweep import Sweep
 from .spread import Spread
 from .stages import Stages
 from .tape import Const, ScalarRun, Tape
 from .tracing import locate, trace
-from .tracing.tree import flatten, unflatten
+from .tracing.tree import flatten
 
 BATCH = 32  # right-hand sides that one pass carries: enough to hide the structure's traffic behind the columns'
 BATCH_BYTES = 512e6  # ... unless their workspace would not fit
@@ -66,7 +68,7 @@ class Linearization:
         with agreed(self.comm):
             if not callable(f):
                 raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called")
-            _check_settings(**settings)
+            check_settings(**settings)
         settings = on_root(self.comm, lambda: settings)  # rank 0's count, or ranks might go different ways
         self.method, self.options = settings["method"], dict(settings["options"] or {})
         self.preaccumulate = settings["preaccumulate"]
@@ -394,45 +396,10 @@ class Linearization:
                                  f"(argnums={self._argnums!r})")
         return values[0] if isinstance(self._argnums, int) else tuple(values)
 
-    def _seed(self, nest: _Nest, tree: Any, what: str, spread: Spread) -> np.ndarray:
+    def _seed(self, nest: Nest, tree: Any, what: str, spread: Spread) -> np.ndarray:
         """Rank 0's `tree` as a flat vector, checked against the nest, cut to this rank's places.  Collective."""
         flat = on_root(self.comm, lambda: nest.flat(tree, what), share=False)
         return spread.take(spread.share(flat))
-
-
-class _Nest:
-    """How a list of arrays nests, and their shapes."""
-
-    def __init__(self, spec: Any, shapes: list[tuple[int, ...]]) -> None:
-        self.spec, self.shapes = spec, shapes
-        self.bounds = np.cumsum([0] + [int(np.prod(s, dtype=np.int64)) for s in shapes])
-
-    def unflatten(self, leaves: list[Any]) -> Any:
-        return unflatten(self.spec, leaves)
-
-    def split(self, full: np.ndarray, axis: int = 0) -> list[np.ndarray]:
-        return np.split(full, self.bounds[1:-1], axis=axis) if len(self.shapes) else []
-
-    def nest(self, full: np.ndarray) -> Any:
-        """The vector of all leaves as the nested arrays; scalars come as floats."""
-        return self.unflatten([part.reshape(shape)[()] for part, shape in zip(self.split(full), self.shapes)])
-
-    def flat(self, tree: Any, what: str) -> np.ndarray:
-        """The nested arrays as one vector, or `InputError` saying what does not fit."""
-        leaves, spec = flatten(tree)
-        if spec != self.spec:
-            raise InputError(f"the {what} is nested as {spec}, but {self.spec} is wanted")
-        parts = []
-        for k, (leaf, shape) in enumerate(zip(leaves, self.shapes)):
-            array = np.asarray(leaf)
-            if array.dtype.kind not in "fiub":
-                raise InputError(f"the {what}'s leaf {k} holds {array.dtype} values; real numbers are wanted")
-            if array.shape != shape:
-                raise InputError(f"the {what}'s leaf {k} has shape {array.shape}, but {shape} is wanted")
-            if what != "point" and not np.isfinite(array).all():
-                raise InputError(f"the {what}'s leaf {k} holds NaN or infinity")
-            parts.append(array.astype(float, copy=False).ravel())
-        return np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
 
 
 class _Facts:
@@ -442,8 +409,8 @@ class _Facts:
     n_outputs: int
     guards: int
     x: np.ndarray | None  # the point, dropped once shared
-    inputs: _Nest
-    outputs: _Nest
+    inputs: Nest
+    outputs: Nest
     constants: list[tuple[int, np.ndarray]]
     structure: graph.Structure
     partition: str
@@ -456,8 +423,8 @@ class _Facts:
         tree = args[argnums] if isinstance(argnums, int) else tuple(args[k] for k in argnums)
         leaves, in_spec = flatten(tree)
         self.x = np.concatenate([np.asarray(leaf, dtype=float).ravel() for leaf in leaves])
-        self.inputs = _Nest(in_spec, [leaf.shape for leaf in tape.inputs])
-        self.outputs = _Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
+        self.inputs = Nest(in_spec, [leaf.shape for leaf in tape.inputs])
+        self.outputs = Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
         self.constants = [(start, np.broadcast_to(leaf.ref.value, leaf.shape).copy())
                           for start, leaf in zip(self.outputs.bounds, tape.outputs) if isinstance(leaf.ref, Const)]
         self.structure = graph.analyse(tape)
@@ -493,25 +460,3 @@ def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] 
     Raises `InputError`, `UnsupportedOperationError`, `NonFiniteError`, or what f itself raised, on every rank alike.
     """
     return Linearization(f, args, argnums=argnums, **settings)
-
-
-def _check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preaccumulate: Any, partition: Any,
-                    min_block: Any, on_branch_change: Any, solves: Any) -> None:
-    """Raise `InputError` for the first setting that is none."""
-    check_method(method)
-    numbers = argnums if isinstance(argnums, tuple) else (argnums,)
-    if not numbers or not all(isinstance(k, int) and not isinstance(k, bool) for k in numbers):
-        raise InputError(f"argnums={argnums!r} must be an integer or a tuple of integers, positions of arguments")
-    if options is not None and not isinstance(options, Mapping):
-        raise InputError(f"options={options!r} must be a dictionary of PETSc options, such as {{'ksp_rtol': 1e-10}}")
-    for name, value in (("has_aux", has_aux), ("preaccumulate", preaccumulate)):
-        if not isinstance(value, (bool, np.bool_)):
-            raise InputError(f"{name}={value!r} must be True or False")
-    for name, value, allowed in (("partition", partition, STRATEGIES),
-                                 ("on_branch_change", on_branch_change, ("retrace", "raise"))):
-        if value not in allowed:
-            raise InputError(f"{name}={value!r} does not exist; choose one of {', '.join(map(repr, allowed))}")
-    if min_block is not None and (not isinstance(min_block, int) or min_block < 1):
-        raise InputError(f"min_block={min_block!r} must be a positive integer: elements of the least array to spread")
-    if not isinstance(solves, int) or solves < 1:
-        raise InputError(f"solves={solves!r} must be a positive integer: right-hand sides expected at a point")

@@ -1,8 +1,8 @@
 """Which method solves the system: a cost model over the structure, every candidate with its figure and its reason.
 
 The model is  seconds(method) = setup + columns x solve  on the busiest rank, plus the latency of the supersteps.
-Its constants are nanoseconds a flattened line or a stored nonzero, as `scripts/bench` measures them on a 2.6 GHz Zen 4
-core; they order the methods, they do not promise seconds.
+Its constants are rounded from timings on a 2.6 GHz Zen 4 core (`scripts/bench` repeats those of sweep and substitution;
+those of krylov and direct are rough).  They order the methods, they do not promise seconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..errors import InputError
 
 METHODS = ("sweep", "substitution", "krylov", "direct")
 
-# Measured constants, seconds.
+# Seconds.
 SWEEP_ARRAY_LINE = 1.2e-9  # one adjoint sweep over array code, a line
 SWEEP_SCALAR_LINE = 4.0e-9  # one adjoint sweep over scalar runs, a line
 PLAN_ITEM = 16e-6  # planning the sweep of one statement, once

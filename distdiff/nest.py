@@ -1,0 +1,45 @@
+"""Nested arrays as one vector: how the leaves of arguments and results lie one after another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+from .tracing.tree import flatten, unflatten
+
+
+class Nest:
+    """How a list of arrays nests, and their shapes."""
+
+    def __init__(self, spec: Any, shapes: list[tuple[int, ...]]) -> None:
+        self.spec, self.shapes = spec, shapes
+        self.bounds = np.cumsum([0] + [int(np.prod(s, dtype=np.int64)) for s in shapes])
+
+    def unflatten(self, leaves: list[Any]) -> Any:
+        return unflatten(self.spec, leaves)
+
+    def split(self, full: np.ndarray, axis: int = 0) -> list[np.ndarray]:
+        return np.split(full, self.bounds[1:-1], axis=axis) if len(self.shapes) else []
+
+    def nest(self, full: np.ndarray) -> Any:
+        """The vector of all leaves as the nested arrays; scalars come as floats."""
+        return self.unflatten([part.reshape(shape)[()] for part, shape in zip(self.split(full), self.shapes)])
+
+    def flat(self, tree: Any, what: str) -> np.ndarray:
+        """The nested arrays as one vector, or `InputError` saying what does not fit."""
+        leaves, spec = flatten(tree)
+        if spec != self.spec:
+            raise InputError(f"the {what} is nested as {spec}, but {self.spec} is wanted")
+        parts = []
+        for k, (leaf, shape) in enumerate(zip(leaves, self.shapes)):
+            array = np.asarray(leaf)
+            if array.dtype.kind not in "fiub":
+                raise InputError(f"the {what}'s leaf {k} holds {array.dtype} values; real numbers are wanted")
+            if array.shape != shape:
+                raise InputError(f"the {what}'s leaf {k} has shape {array.shape}, but {shape} is wanted")
+            if what != "point" and not np.isfinite(array).all():
+                raise InputError(f"the {what}'s leaf {k} holds NaN or infinity")
+            parts.append(array.astype(float, copy=False).ravel())
+        return np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])

@@ -1,0 +1,34 @@
+"""What `linearize` can be told, and whether it makes sense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+from .partition import STRATEGIES
+from .solvers.select import check_method
+
+
+def check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preaccumulate: Any, partition: Any,
+                   min_block: Any, on_branch_change: Any, solves: Any) -> None:
+    """Raise `InputError` for the first setting that is none."""
+    check_method(method)
+    numbers = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not numbers or not all(isinstance(k, int) and not isinstance(k, bool) for k in numbers):
+        raise InputError(f"argnums={argnums!r} must be an integer or a tuple of integers, positions of arguments")
+    if options is not None and not isinstance(options, Mapping):
+        raise InputError(f"options={options!r} must be a dictionary of PETSc options, such as {{'ksp_rtol': 1e-10}}")
+    for name, value in (("has_aux", has_aux), ("preaccumulate", preaccumulate)):
+        if not isinstance(value, (bool, np.bool_)):
+            raise InputError(f"{name}={value!r} must be True or False")
+    for name, value, allowed in (("partition", partition, STRATEGIES),
+                                 ("on_branch_change", on_branch_change, ("retrace", "raise"))):
+        if value not in allowed:
+            raise InputError(f"{name}={value!r} does not exist; choose one of {', '.join(map(repr, allowed))}")
+    if min_block is not None and (not isinstance(min_block, int) or min_block < 1):
+        raise InputError(f"min_block={min_block!r} must be a positive integer: elements of the least array to spread")
+    if not isinstance(solves, int) or solves < 1:
+        raise InputError(f"solves={solves!r} must be a positive integer: right-hand sides expected at a point")
