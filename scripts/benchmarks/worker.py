@@ -37,6 +37,8 @@ def main(benchmark: str, tool: str, settings_file: str, folder: str) -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     run = importlib.import_module(benchmark).TOOLS[tool](settings)
     share = (time.process_time() - cpu) / (time.perf_counter() - wall)
+    if not getattr(run, "root", True):  # under mpirun the ranks share the folder: one of them writes
+        return
     for label, gradient in run.gradients.items():
         np.save(Path(folder) / f"{label}.npy", gradient)
     result = {"tool": tool, "version": version(tool), "peak_mib": peak_memory_mib(), "cpu_share": share,
