@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .jit import jit
+
 INTERIOR, KEPT, GHOST = 0, 1, 2  # state of a node before elimination; interior ones become
 CONE, ALIAS, ZERO = 3, 4, 5  # ... one of these, or kept, or stay interior: unused
 UNSEEN, SHARED = -1, -2  # head of a node: none of its uses seen, uses in several kept rows
@@ -41,12 +43,7 @@ class Kernel:
     @property
     def compiled(self) -> Callable[..., Any]:
         if self._compiled is None:
-            import numba
-
-            try:
-                self._compiled = numba.njit(cache=True, fastmath={"contract"})(self.plain)
-            except RuntimeError:  # neither the package's folder nor the user's cache can be written
-                self._compiled = numba.njit(fastmath={"contract"})(self.plain)
+            self._compiled = jit(self.plain, contract=True)
         return self._compiled
 
 

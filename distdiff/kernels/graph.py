@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .jit import jit
+
 SMALL = 10_000  # lines up to which a loop runs as plain Python: some 10 ms, where loading compiled code takes more
 
 
@@ -26,12 +28,7 @@ class Loop:
         if len(arguments[0]) <= SMALL and self._compiled is None:
             return self.plain(*arguments)
         if self._compiled is None:
-            import numba
-
-            try:
-                self._compiled = numba.njit(cache=True)(self.plain)
-            except RuntimeError:  # neither the package's folder nor the user's cache can be written
-                self._compiled = numba.njit(self.plain)
+            self._compiled = jit(self.plain)
         return self._compiled(*arguments)
 
 

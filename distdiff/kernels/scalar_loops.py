@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+
+from .jit import jit
 
 BINARY = ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "arctan2", "hypot", "logaddexp",
           "remainder", "copysign", "floor_divide", "greater", "greater_equal", "less", "less_equal", "equal",
@@ -28,23 +29,12 @@ N_BINARY = len(BINARY)
 LN2, LN10 = math.log(2.0), math.log(10.0)
 
 
-def _jit(function=None, **options):
-    """Compiled with NumPy's rules for division by zero, on disk where a folder can be written."""
-    def wrap(f):
-        settings = dict(error_model="numpy", nogil=True, **options)
-        try:
-            return numba.njit(cache=True, **settings)(f)
-        except RuntimeError:  # neither the package's folder nor the user's cache can be written
-            return numba.njit(**settings)(f)
-    return wrap(function) if function is not None else wrap
-
-
-@_jit
+@jit
 def _sign(x):
     return 1.0 if x > 0.0 else -1.0 if x < 0.0 else x
 
 
-@_jit
+@jit
 def _cbrt(x):
     if x == 0.0 or not math.isfinite(x):
         return x
@@ -52,7 +42,7 @@ def _cbrt(x):
     return r - (r * r * r - x) / (3.0 * r * r)  # one Newton step: pow(x, 1/3) rounds the exponent
 
 
-@_jit
+@jit
 def _floor_divide(x, z):
     """As NumPy: the quotient that goes with the remainder of the divisor's sign."""
     if z == 0.0:
@@ -67,7 +57,7 @@ def _floor_divide(x, z):
     return whole + 1.0 if q - whole > 0.5 else whole
 
 
-@_jit
+@jit
 def value(c, x, z):
     """op(x, z); a unary op ignores z."""
     if c == ADD:
@@ -196,7 +186,7 @@ def value(c, x, z):
     return math.nan
 
 
-@_jit
+@jit
 def partials(c, y, x, z):
     """(d op/dx, d op/dz); 0 for what has no derivative and for the missing operand of a unary op."""
     if c == ADD:
@@ -281,7 +271,7 @@ def partials(c, y, x, z):
     return 0.0, 0.0
 
 
-@_jit
+@jit
 def run_values(op, number, a, b, const, first, y):
     """y[first + i] = op[i](y[a[i]], y[b[i]]), one line after another."""
     for i in range(len(op)):
@@ -295,7 +285,7 @@ def run_values(op, number, a, b, const, first, y):
         y[first + i] = value(c, x, z)
 
 
-@_jit
+@jit
 def run_partials(op, number, a, b, const, first, y, pa, pb):
     """pa[i], pb[i]: partials of line i, 0 for constants."""
     for i in range(len(op)):
@@ -311,7 +301,7 @@ def run_partials(op, number, a, b, const, first, y, pa, pb):
         pb[i] = db if jb >= 0 else 0.0
 
 
-@_jit
+@jit
 def run_first_bad(op, number, active, a, b, const, first, y):
     """(first line whose value or an active partial is NaN or infinite, or -1; what it is; whether a partial)."""
     for i in range(len(op)):
@@ -335,7 +325,7 @@ def run_first_bad(op, number, active, a, b, const, first, y):
     return -1, 0.0, False
 
 
-@_jit
+@jit
 def run_entries(op, number, active, a, b, const, first, y, ca, cb, row, indptr, structure, indices, data):
     """Rows of L: at most two entries a line, at the places that indptr gives."""
     for i in range(len(op)):
@@ -359,7 +349,7 @@ def run_entries(op, number, active, a, b, const, first, y, ca, cb, row, indptr, 
                 indices[k] = cb[i]
 
 
-@_jit(fastmath={"contract"})
+@jit(contract=True)
 def run_adjoint(op, number, a, b, const, first, y, ta, tb, base, lam):
     """lam[ta[i]] += pa[i] lam[base+i], lam[tb[i]] += pb[i] lam[base+i], last line first; lam is (n,)."""
     for i in range(len(op) - 1, -1, -1):
@@ -394,7 +384,7 @@ def run_adjoint(op, number, a, b, const, first, y, ta, tb, base, lam):
             lam[ta[i]] += da * w
 
 
-@_jit(fastmath={"contract"})
+@jit(contract=True)
 def run_adjoint_columns(op, number, a, b, const, first, y, ta, tb, base, lam):
     """The same for lam (n, m): each line's partials serve all columns."""
     m = lam.shape[1]
@@ -417,7 +407,7 @@ def run_adjoint_columns(op, number, a, b, const, first, y, ta, tb, base, lam):
                 lam[t, k] += db * lam[base + i, k]
 
 
-@_jit(fastmath={"contract"})
+@jit(contract=True)
 def run_tangent(op, number, a, b, const, first, y, ta, tb, base, ydot):
     """ydot[base+i] = pa[i] ydot[ta[i]] + pb[i] ydot[tb[i]], one line after another; ydot is (n,)."""
     for i in range(len(op)):
@@ -437,7 +427,7 @@ def run_tangent(op, number, a, b, const, first, y, ta, tb, base, ydot):
         ydot[base + i] = s
 
 
-@_jit(fastmath={"contract"})
+@jit(contract=True)
 def run_tangent_columns(op, number, a, b, const, first, y, ta, tb, base, ydot):
     """The same for ydot (n, m)."""
     m = ydot.shape[1]

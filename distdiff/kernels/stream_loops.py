@@ -5,60 +5,52 @@ One loop for each way in which arguments can coincide: the compiler vectorises o
 
 from __future__ import annotations
 
-import numba
+from .jit import jit
 
 
-def _jit(function):
-    """Compiled with fused multiply-add allowed, on disk where a folder can be written."""
-    try:
-        return numba.njit(cache=True, nogil=True, fastmath={"contract"})(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return numba.njit(nogil=True, fastmath={"contract"})(function)
-
-
-@_jit
+@jit(contract=True)
 def linear(dst, s1, first, s2, second):
     for i in range(len(dst)):
         dst[i] = s1 * first[i] + s2 * second[i]
 
 
-@_jit
+@jit(contract=True)
 def linear_into(dst, s1, s2, second):
     for i in range(len(dst)):
         dst[i] = s1 * dst[i] + s2 * second[i]
 
 
-@_jit
+@jit(contract=True)
 def scale_by(dst, s, p, c):
     for i in range(len(dst)):
         dst[i] = (s * p[i] + c) * dst[i]
 
 
-@_jit
+@jit(contract=True)
 def product_alone(dst, s, p, c, second):
     for i in range(len(dst)):
         dst[i] = (s * p[i] + c) * second[i]
 
 
-@_jit
+@jit(contract=True)
 def product_into(dst, s1, s2, p, c, second):
     for i in range(len(dst)):
         dst[i] = s1 * dst[i] + (s2 * p[i] + c) * second[i]
 
 
-@_jit
+@jit(contract=True)
 def product_onto(dst, s1, first, s2, p, c):
     for i in range(len(dst)):
         dst[i] = s1 * first[i] + (s2 * p[i] + c) * dst[i]
 
 
-@_jit
+@jit(contract=True)
 def product(dst, s1, first, s2, p, c, second):
     for i in range(len(dst)):
         dst[i] = s1 * first[i] + (s2 * p[i] + c) * second[i]
 
 
-@_jit
+@jit(contract=True)
 def columns(dst, s1, first, s2, p, c, second):
     n, m = dst.shape
     for i in range(n):
@@ -67,13 +59,13 @@ def columns(dst, s1, first, s2, p, c, second):
             dst[i, k] = s1 * first[i, k] + w * second[i, k]
 
 
-@_jit
+@jit(contract=True)
 def scatter_add(places, values, vector):
     for i in range(len(places)):
         vector[places[i]] += values[i]
 
 
-@_jit
+@jit(contract=True)
 def scatter_add_columns(places, values, vector):
     for i in range(len(places)):
         for k in range(values.shape[1]):
