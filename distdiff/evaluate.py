@@ -22,6 +22,7 @@ from .partials import Partials
 from .partition.local import LocalTape
 from .strided import BlockIndex, accumulate, contract, core_array, core_view
 from .tape import UNREAD, Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Site, Statement
+from .tracing import memory
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], bool]  # function, arguments, and whether the values come before them
 
@@ -43,6 +44,7 @@ class Lines(NamedTuple):
         ids, number = np.unique(used[outside], return_inverse=True)
         renamed = np.where(used >= 0, used - first + len(ids), used)
         renamed[outside] = number.reshape(-1)
+        renamed = renamed.astype(run.a.dtype, copy=False)
         return cls(run.op, renamed[:n], renamed[n:], run.const, ids)
 
 
@@ -64,7 +66,7 @@ class Values:
         self._untouched: set[int] = set()  # blocks whose memory was never written to
         self._flat: np.ndarray | None = None
         if arrays is None:
-            flat = self._flat = np.empty(blocks[-1].first + blocks[-1].size if blocks else 0)
+            flat = self._flat = memory.empty(blocks[-1].first + blocks[-1].size if blocks else 0)
             arrays = [flat[b.first : b.first + b.size] for b in blocks]
         self._arrays = arrays
 
@@ -76,17 +78,23 @@ class Values:
         return self
 
     @classmethod
-    def of_known(cls, blocks: list[Block], known: list[np.ndarray | None]) -> Values:
+    def of_known(cls, blocks: list[Block], known: list[np.ndarray | None], flat: bool = False) -> Values:
         """Take over arrays as they are, not copied where they are contiguous float64; None or UNREAD: fresh memory.
 
-        They are handed over: at the next point they are overwritten.
+        They are handed over: at the next point they are overwritten.  flat: they are copied into one vector.
         """
-        arrays = [np.empty(b.size) if a is None or a is UNREAD
-                  else np.ascontiguousarray(a, dtype=np.float64).reshape(-1) for b, a in zip(blocks, known)]
-        for b, a in zip(blocks, arrays):
-            if a.size != b.size:
+        for b, a in zip(blocks, known):
+            if a is not None and a is not UNREAD and a.size != b.size:
                 raise InputError(f"known values of the block at node {b.first} have {a.size} elements, not {b.size}")
-        self = cls(blocks, arrays)
+        if flat:
+            self = cls(blocks)
+            for array, a in zip(self._arrays, known):
+                if a is not None and a is not UNREAD:
+                    array[:] = np.ravel(a)
+            self.complete = not any(a is UNREAD for a in known)
+            return self
+        self = cls(blocks, [np.empty(b.size) if a is None or a is UNREAD
+                            else np.ascontiguousarray(a, dtype=np.float64).reshape(-1) for b, a in zip(blocks, known)])
         self._untouched = {i for i, a in enumerate(known) if a is UNREAD}
         self.complete = not self._untouched
         return self
@@ -323,9 +331,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     if x_local.shape != local.inputs.ids.shape:
         raise InputError(f"this rank owns {len(local.inputs.ids)} inputs, the point has shape {x_local.shape}")
     if known is not None:
-        values = Values.of_known(local.blocks, known)
-        if needs_flat(local):
-            values.flat  # noqa: B018 (joins the arrays)
+        values = Values.of_known(local.blocks, known, flat=needs_flat(local))
         todo = {i for i, array in enumerate(known) if array is None}
     else:
         if values is None or not values.reusable or (complete and not values.complete):

@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from .kernels.graph import run_levels
+from .kernels.graph import read_before, run_levels
 from .ops import OPS
 from .tape import Affine, Const, Indexed, Operand, ScalarRun, Statement, Tape
 
@@ -87,15 +87,18 @@ def nonzeros(tape: Tape) -> int:
 
 
 class _Levels:
-    """Levels of all nodes: one number a block, and one a node of the scalar runs."""
+    """Levels of all nodes: one number a block, and one for each node of a scalar run that others than the run read."""
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
         self.first = np.array([block.first for block in tape.blocks], dtype=np.int64)
         self.block = np.zeros(len(tape.blocks), dtype=np.int64)
-        self.nodes: dict[int, np.ndarray] = {}
+        self.scalar = np.zeros(len(tape.blocks), dtype=bool)
+        self.scalar[[item.block for item in tape.items if isinstance(item, ScalarRun)]] = True
+        self.read = self._read_from_runs()  # nodes of runs, ascending
+        self.level = np.zeros(len(self.read), dtype=np.int64)
         self.ends: list[tuple[int, int, int]] = []  # (level, levels, nodes a level): `nodes` on each of `levels` levels
-        self.runs: list[np.ndarray] = []
+        self.count = np.zeros(1, dtype=np.int64)  # nodes of runs, by level
         for leaf in tape.inputs:
             self.ends.append((0, 1, prod(leaf.shape)))
         for item in tape.items:
@@ -103,6 +106,27 @@ class _Levels:
                 self._run(item)
             else:
                 self._statement(item)
+
+    def _read_from_runs(self) -> np.ndarray:
+        found = [np.empty(0, dtype=np.int64)]
+        for item in self.tape.items:
+            if isinstance(item, ScalarRun):
+                ids = read_before(item.op, item.a, item.b, ARITY, self.first[item.block])
+                found.append(ids[self.scalar[self._block_of(ids)]])
+                continue
+            for ref in item.operands:
+                if isinstance(ref, Indexed) and self.scalar.any():
+                    ids = np.unique(ref.ids)
+                    found.append(ids[self.scalar[self._block_of(ids)]])
+                elif isinstance(ref, Affine) and self.scalar[ref.block]:
+                    found.append(self._ids(ref, item.shape))
+        return np.unique(np.concatenate(found))
+
+    def _block_of(self, ids: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.first, ids, side="right") - 1
+
+    def _ids(self, ref: Affine, shape: tuple[int, ...]) -> np.ndarray:
+        return np.ravel(ref.ids(int(self.first[ref.block]), tuple(n if s else 1 for n, s in zip(shape, ref.strides))))
 
     def _statement(self, item: Statement) -> None:
         n = prod(item.shape)
@@ -122,36 +146,36 @@ class _Levels:
         if isinstance(ref, Const):
             return -1
         if isinstance(ref, Affine):
-            if ref.block not in self.nodes:
+            if not self.scalar[ref.block]:
                 return int(self.block[ref.block])
-            return int(self._each(np.ravel(ref.ids(int(self.first[ref.block]),
-                                                   tuple(n if s else 1 for n, s in zip(shape, ref.strides))))).max())
+            return int(self._each(self._ids(ref, shape)).max())
         assert isinstance(ref, Indexed)
         return int(self._each(np.ravel(ref.ids)).max(initial=-1))
 
     def _each(self, ids: np.ndarray) -> np.ndarray:
         """Levels of nodes."""
-        block = np.searchsorted(self.first, ids, side="right") - 1
+        block = self._block_of(ids)
+        single = self.scalar[block]
         level = self.block[block]
-        if self.nodes:
-            for b in np.unique(block):
-                if int(b) in self.nodes:
-                    here = block == b
-                    level[here] = self.nodes[int(b)][ids[here] - self.first[b]]
+        level[single] = self.level[np.searchsorted(self.read, ids[single])]
         return level
 
     def _run(self, item: ScalarRun) -> None:
         first = int(self.first[item.block])
+        ids = read_before(item.op, item.a, item.b, ARITY, first)
+        known = np.append(self._each(ids), -1)  # the last for constants
         base = np.full(len(item.op), -1, dtype=np.int64)
         inside = []
         for ref, used in ((item.a, ARITY[item.op] > 0), (item.b, ARITY[item.op] > 1)):
             inside.append(np.where(used & (ref >= first), ref - first, -1))
             outside = np.flatnonzero(used & (ref >= 0) & (ref < first))
-            if len(outside):
-                base[outside] = np.maximum(base[outside], self._each(ref[outside]))
+            base[outside] = np.maximum(base[outside], known[np.searchsorted(ids, ref[outside])])
         levels = run_levels(inside[0], inside[1], base)
-        self.nodes[item.block] = levels
-        self.runs.append(levels)
+        span = slice(*np.searchsorted(self.read, [first, first + len(levels)]))
+        self.level[span] = levels[self.read[span] - first]
+        count = np.bincount(levels, minlength=len(self.count))
+        count[: len(self.count)] += self.count
+        self.count = count
         self.block[item.block] = levels.max(initial=0)
 
     def summary(self) -> tuple[int, int, bool]:
@@ -162,8 +186,7 @@ class _Levels:
             change[level] += nodes
             change[level + levels] -= nodes
         count = np.cumsum(change)[:-1]
-        for levels in self.runs:
-            count += np.bincount(levels, minlength=depth + 1)
+        count[: len(self.count)] += self.count
         shrinking = bool((count[1:] <= SHRINK * count[:-1]).all())
         return depth, int(count.max(initial=0)), shrinking
 

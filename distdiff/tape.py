@@ -9,6 +9,10 @@ loop over floats), held as flat arrays.
 The same classes describe the whole tape on rank 0 and, in local numbers, the share of one rank
 (`partition.local.LocalTape`): what evaluates, sweeps or expands one serves the other.
 
+A scalar line takes 9 bytes (`ScalarRun`): its operation and two node ids of 32 bits, or 64 where the tape needs
+them.  A run ends after `RUN_LINES` lines at the latest, so what anyone holds beside it while working on it is bounded,
+and vectors over its block can live and die long before those of the whole program.
+
 A statement with iteration shape S reads operand values a_k, b_k, ... for every multi-index k in S, and
 
     y[out(k)]  =  op(a_k, b_k, ...)          if `out` is one to one,
@@ -103,7 +107,7 @@ class Statement:
 class ScalarRun:
     """A run of scalar lines: node first+i is op[i] applied to operands a[i] and, for binary ops, b[i].
 
-    `a` and `b` (int64) hold node ids, or -1-k for the constant `const[k]`; a unary op ignores its b.
+    `a` and `b` (`id_type`) hold node ids, or -1-k for the constant `const[k]`; a unary op ignores its b.
     """
 
     block: int
@@ -116,6 +120,17 @@ class ScalarRun:
     def lines(self) -> int:
         return len(self.op)
 
+    @property
+    def nbytes(self) -> int:
+        return self.op.nbytes + self.a.nbytes + self.b.nbytes + self.const.nbytes
+
+
+def id_type(n: int) -> type[np.signedinteger[Any]]:
+    """The type of operand ids in a scalar run, for nodes 0, ..., n-1 and as many constants."""
+    return np.int32 if n <= 2**31 else np.int64
+
+
+RUN_LINES = 1 << 16  # lines of a scalar run: a vector over its block, 512 KiB, stays in cache
 
 Item = Statement | ScalarRun
 
@@ -200,5 +215,5 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-__all__ = ["ADD", "COPY", "OPS", "UNREAD", "Affine", "Block", "Const", "Guard", "Indexed", "Item", "Leaf", "Op",
-           "Operand", "ScalarRun", "Site", "Statement", "Tape", "c_strides"]
+__all__ = ["ADD", "COPY", "OPS", "RUN_LINES", "UNREAD", "Affine", "Block", "Const", "Guard", "Indexed", "Item", "Leaf",
+           "Op", "Operand", "ScalarRun", "Site", "Statement", "Tape", "c_strides", "id_type"]

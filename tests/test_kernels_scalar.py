@@ -99,6 +99,20 @@ def test_kinks_follow_the_tables_convention(mode):
         assert [pa[0], pb[0]] == expected
 
 
+def test_the_blocks_a_run_reads(mode):
+    rng = np.random.default_rng(4)
+    firsts = np.array([0, 5, 6, 20, 50])
+    names = {op.name: op.code for op in OPS}
+    op = rng.choice([names["add"], names["sin"]], size=40).astype(np.uint8)
+    for blocks in ([0], [1, 3], [0, 2, 3], []):
+        pool = np.concatenate([[-1, -2, 50], *(np.arange(firsts[k], firsts[k + 1]) for k in blocks)])
+        a, b = rng.choice(pool, size=40).astype(np.int32), rng.choice(pool, size=40).astype(np.int32)
+        b[op == names["sin"]] = 0  # not read: a unary operation
+        a[: len(blocks)] = firsts[blocks]
+        found = scalar.blocks_read(ScalarRun(4, op, a, b, np.ones(2)), firsts, 4)
+        assert found.tolist() == blocks
+
+
 @pytest.mark.parametrize("columns", [None, 1, 3])
 def test_sweeps_are_the_products_with_the_explicit_matrix(columns, mode):
     rng = np.random.default_rng(3)
@@ -120,12 +134,17 @@ def test_sweeps_are_the_products_with_the_explicit_matrix(columns, mode):
     np.add.at(L, (np.repeat(np.arange(n_in + n), np.diff(indptr)), indices), data)
     tail = () if columns is None else (columns,)
     system = np.eye(n_in + n) - L
-    lam = rng.normal(size=(n_in + n, *tail))
-    expected = np.linalg.solve(system.T, lam)
-    scalar.run_adjoint(run, n_in, y, a, b, n_in, lam)
+    starts, shifts = np.array([0, 1, n_in]), np.array([n + 1, n + 4, -n_in])  # three blocks, somewhere in a workspace
+    places = np.concatenate([[n + 1], np.arange(1, n_in) + n + 4, np.arange(n)])
+    work = rng.normal(size=(n + n_in + 8, *tail))
+    expected = np.linalg.solve(system.T, work[places])
+    scalar.run_adjoint(run, n_in, y, a, b, starts, shifts, work)
+    lam = work[places]
     np.testing.assert_allclose(lam, expected, rtol=1e-10, atol=1e-10 * abs(expected).max())
     ydot = np.zeros((n_in + n, *tail))
     ydot[:n_in] = rng.normal(size=(n_in, *tail))
     expected = np.linalg.solve(system, ydot)
-    scalar.run_tangent(run, n_in, y, a, b, n_in, ydot)
+    work[places] = ydot
+    scalar.run_tangent(run, n_in, y, a, b, starts, shifts, work)
+    ydot = work[places]
     np.testing.assert_allclose(ydot, expected, rtol=1e-10, atol=1e-10 * abs(expected).max())

@@ -11,7 +11,7 @@ from test_trace import V4, M, U, check, nodes
 
 from distdiff.errors import InputError, UnsupportedOperationError
 from distdiff.ops import COPY
-from distdiff.tape import UNREAD, Affine, Const, Indexed, ScalarRun, Statement
+from distdiff.tape import RUN_LINES, UNREAD, Affine, Const, Indexed, ScalarRun, Statement
 from distdiff.tracing import locate, trace
 
 Pair = collections.namedtuple("Pair", "a b")
@@ -92,7 +92,7 @@ def test_scalar_lines_are_one_run():
     assert list(items[0].const) == [1.0, 0.5]
 
 
-def test_long_scalar_run_is_packed():
+def test_long_scalar_code_is_cut_into_runs():
     n = 70_001
 
     def f(u):
@@ -102,7 +102,8 @@ def test_long_scalar_run_is_packed():
         return s
 
     t = trace(f, (U,))
-    assert t.tape.n_nodes == 7 + 2 * n and t.tape.items[0].lines == 2 * n
+    assert t.tape.n_nodes == 7 + 2 * n and [run.lines for run in t.tape.items] == [RUN_LINES] * 2 + [2 * n % RUN_LINES]
+    assert [run.nbytes for run in t.tape.items] == [9 * run.lines + 8 for run in t.tape.items]
     y = oracle.evaluate(t.tape, U)
     assert y[-1] == t.result == f(U)
 

@@ -32,6 +32,30 @@ class Loop:
         return self._compiled(*arguments)
 
 
+def read_before(op, a, b, arity, first):
+    """The distinct ids below `first`, ascending, among the operands of a run's lines (no constants)."""
+    if len(op) > SMALL:
+        found = np.empty(2 * len(op), np.int64)
+        return np.unique(found[:_read_before(op, a, b, arity, first, found)])
+    used = np.concatenate([a[arity[op] > 0], b[arity[op] > 1]])
+    return np.unique(used[(used >= 0) & (used < first)]).astype(np.int64)
+
+
+@Loop
+def _read_before(op, a, b, arity, first, found):
+    """These ids into `found`; returns how many.  Those that come up again and again, as parameters do, come once."""
+    latest = np.full(256, -1)
+    n = 0
+    for i in range(len(op)):
+        for second in range(2):
+            j = b[i] if second else a[i]
+            if j >= 0 and j < first and arity[op[i]] > second and latest[j & 255] != j:
+                latest[j & 255] = j
+                found[n] = j
+                n += 1
+    return n
+
+
 @Loop
 def run_steps(a, b, owner, base, sent):
     """Supersteps: s_i = max(base_i, s_j + [owner differs or j is sent]) over operands j; base (int32) is from

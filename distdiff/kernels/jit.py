@@ -10,16 +10,20 @@ from collections.abc import Callable
 from typing import Any
 
 
-def jit(function: Callable[..., Any] | None = None, *, contract: bool = False) -> Callable[..., Any]:
+def jit(function: Callable[..., Any] | None = None, *, contract: bool = False,
+        inline: bool = False) -> Callable[..., Any]:
     """A decorator: the function compiled at its first call for each signature (importing Numba takes half a second).
 
     Division by zero gives inf or nan, as in NumPy.  `contract` allows fused multiply-add, for loops that need not
-    give NumPy's result to the last bit.
+    give NumPy's result to the last bit.  `inline` puts the function into its callers as it stands: a helper that takes
+    arrays is called at the price of counting their references otherwise.
     """
     def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
         import numba
 
-        settings = dict(error_model="numpy", nogil=True, fastmath={"contract"} if contract else False)
+        settings: dict[str, Any] = dict(error_model="numpy", nogil=True, fastmath={"contract"} if contract else False)
+        if inline:
+            settings["inline"] = "always"
         try:
             return numba.njit(cache=True, **settings)(f)
         except RuntimeError:  # neither the package's folder nor the user's cache can be written

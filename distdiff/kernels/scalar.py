@@ -4,7 +4,8 @@ Small runs go line by line through the op table, so they pay neither for Numba's
 the work adds up (`PLAIN_LINES`) the compiled loops of `scalar_loops` take over, cached on disk.
 
 In all of them lines read `y`, the local node values as one vector.  The sweeps work on `lam` or `ydot`, (n,) or
-(n, m), in numbers of their own: operand a of line i is at ta[i], operand b at tb[i], line i itself at base + i.
+(n, m), where blocks of nodes lie in any order: operands a and b of line i are the nodes ta[i] and tb[i], line i itself
+is node starts[-1] + i, and node j lies at j + shifts[k] for the last starts[k] <= j.
 """
 
 from __future__ import annotations
@@ -137,15 +138,32 @@ def run_expand(run: Run, first: int, y: np.ndarray, source: Run, row: int, indpt
         start += mask
 
 
-def run_adjoint(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndarray, base: int,
-                lam: np.ndarray) -> None:
-    """lam[ta_i] += pa_i lam[base+i], lam[tb_i] += pb_i lam[base+i], last line first."""
+def blocks_read(run: Run, firsts: np.ndarray, own: int) -> np.ndarray:
+    """The blocks before its own that a run's operands lie in, ascending; block k has nodes from firsts[k] on."""
+    n = len(run.op)
+    if _Loops.ready(n):
+        read = np.zeros(own, dtype=np.bool_)
+        _Loops.module.blocks_read(run.op, _Loops.number, run.a, run.b, firsts, own, read)
+        return np.flatnonzero(read)
+    used = np.concatenate([run.a, run.b[BINARY[run.op]]])
+    used = used[(used >= 0) & (used < firsts[own])]
+    return np.unique(np.searchsorted(firsts, used, side="right") - 1)
+
+
+def _places(ids: np.ndarray, starts: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    return ids + shifts[np.searchsorted(starts, ids, side="right") - 1]
+
+
+def run_adjoint(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndarray, starts: np.ndarray,
+                shifts: np.ndarray, lam: np.ndarray) -> None:
+    """lam[place of ta_i] += pa_i lam[place of i], lam[place of tb_i] += pb_i lam[place of i], last line first."""
     if _Loops.ready(lam.size // max(len(lam), 1) * len(run.op)):
         loop = _Loops.module.run_adjoint if lam.ndim == 1 else _Loops.module.run_adjoint_columns
-        loop(run.op, _Loops.number, run.a, run.b, run.const, first, y, ta, tb, base, lam)
+        loop(run.op, _Loops.number, run.a, run.b, run.const, first, y, ta, tb, starts, shifts, lam)
         return
     pa, pb = run_partials(run, first, y)
     use_a, use_b = active(run)
+    base, ta, tb = starts[-1] + shifts[-1], _places(ta, starts, shifts), _places(tb, starts, shifts)
     with np.errstate(all="ignore"):
         for i in range(len(run.op) - 1, -1, -1):
             if use_a[i]:
@@ -154,15 +172,16 @@ def run_adjoint(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndar
                 lam[tb[i]] += pb[i] * lam[base + i]
 
 
-def run_tangent(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndarray, base: int,
-                ydot: np.ndarray) -> None:
-    """ydot[base+i] = pa_i ydot[ta_i] + pb_i ydot[tb_i], in order."""
+def run_tangent(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndarray, starts: np.ndarray,
+                shifts: np.ndarray, ydot: np.ndarray) -> None:
+    """ydot[place of i] = pa_i ydot[place of ta_i] + pb_i ydot[place of tb_i], in order."""
     if _Loops.ready(ydot.size // max(len(ydot), 1) * len(run.op)):
         loop = _Loops.module.run_tangent if ydot.ndim == 1 else _Loops.module.run_tangent_columns
-        loop(run.op, _Loops.number, run.a, run.b, run.const, first, y, ta, tb, base, ydot)
+        loop(run.op, _Loops.number, run.a, run.b, run.const, first, y, ta, tb, starts, shifts, ydot)
         return
     pa, pb = run_partials(run, first, y)
     use_a, use_b = active(run)
+    base, ta, tb = starts[-1] + shifts[-1], _places(ta, starts, shifts), _places(tb, starts, shifts)
     with np.errstate(all="ignore"):
         for i in range(len(run.op)):
             row = np.zeros(ydot.shape[1:])

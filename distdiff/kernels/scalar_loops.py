@@ -349,9 +349,47 @@ def run_entries(op, number, active, a, b, const, first, y, ca, cb, row, indptr, 
                 indices[k] = cb[i]
 
 
+@jit
+def blocks_read(op, number, a, b, firsts, own, read):
+    """read[k] = True for the blocks firsts[k] <= j < firsts[k+1], k < own, that operands j lie in."""
+    last = own
+    for i in range(len(op)):
+        for second in range(2):
+            if second and number[op[i]] >= N_BINARY:
+                continue
+            j = b[i] if second else a[i]
+            if j < 0 or j >= firsts[own]:
+                continue
+            if last == own or j < firsts[last] or j >= firsts[last + 1]:
+                last = np.searchsorted(firsts[:own], j, side="right") - 1
+                read[last] = True
+
+
+@jit(inline=True)
+def place(j, own, shift, second, shift_first, starts, shifts):
+    """j + shifts[k] for the last starts[k] <= j, quickly for the run's own lines and for the first block (parameters).
+
+    Unsigned: Numba then leaves out the question whether an index counts from the end, a sixth of the whole sweep.
+    """
+    if j >= own:
+        return np.uint64(j + shift)
+    if j < second:
+        return np.uint64(j + shift_first)
+    low, high = np.uint64(1), np.uint64(len(starts) - 2)
+    while low < high:
+        middle = (low + high + np.uint64(1)) >> np.uint64(1)
+        if j < starts[middle]:
+            high = middle - np.uint64(1)
+        else:
+            low = middle
+    return np.uint64(j + shifts[low])
+
+
 @jit(contract=True)
-def run_adjoint(op, number, a, b, const, first, y, ta, tb, base, lam):
-    """lam[ta[i]] += pa[i] lam[base+i], lam[tb[i]] += pb[i] lam[base+i], last line first; lam is (n,)."""
+def run_adjoint(op, number, a, b, const, first, y, ta, tb, starts, shifts, lam):
+    """lam[place of ta[i]] += pa[i] lam[place of line i], and so for tb and pb, last line first; lam is (n,)."""
+    own, shift, shift_first = starts[-1], shifts[-1], shifts[0]
+    base, second = own + shift, starts[min(1, len(starts) - 1)]
     for i in range(len(op) - 1, -1, -1):
         c = number[op[i]]
         ja = a[i]
@@ -360,14 +398,14 @@ def run_adjoint(op, number, a, b, const, first, y, ta, tb, base, lam):
             jb = b[i]
             if c == ADD:
                 if ja >= 0:
-                    lam[ta[i]] += w
+                    lam[place(ta[i], own, shift, second, shift_first, starts, shifts)] += w
                 if jb >= 0:
-                    lam[tb[i]] += w
+                    lam[place(tb[i], own, shift, second, shift_first, starts, shifts)] += w
             elif c == SUBTRACT:
                 if ja >= 0:
-                    lam[ta[i]] += w
+                    lam[place(ta[i], own, shift, second, shift_first, starts, shifts)] += w
                 if jb >= 0:
-                    lam[tb[i]] -= w
+                    lam[place(tb[i], own, shift, second, shift_first, starts, shifts)] -= w
             else:
                 x = y[ja] if ja >= 0 else const[-1 - ja]
                 z = y[jb] if jb >= 0 else const[-1 - jb]
@@ -376,18 +414,20 @@ def run_adjoint(op, number, a, b, const, first, y, ta, tb, base, lam):
                 else:
                     da, db = partials(c, y[first + i], x, z)
                 if ja >= 0:
-                    lam[ta[i]] += da * w
+                    lam[place(ta[i], own, shift, second, shift_first, starts, shifts)] += da * w
                 if jb >= 0:
-                    lam[tb[i]] += db * w
+                    lam[place(tb[i], own, shift, second, shift_first, starts, shifts)] += db * w
         elif ja >= 0:
             da, db = partials(c, y[first + i], y[ja], 0.0)
-            lam[ta[i]] += da * w
+            lam[place(ta[i], own, shift, second, shift_first, starts, shifts)] += da * w
 
 
 @jit(contract=True)
-def run_adjoint_columns(op, number, a, b, const, first, y, ta, tb, base, lam):
+def run_adjoint_columns(op, number, a, b, const, first, y, ta, tb, starts, shifts, lam):
     """The same for lam (n, m): each line's partials serve all columns."""
     m = lam.shape[1]
+    own, shift, shift_first = starts[-1], shifts[-1], shifts[0]
+    base, second = own + shift, starts[min(1, len(starts) - 1)]
     for i in range(len(op) - 1, -1, -1):
         c = number[op[i]]
         ja, jb = a[i], np.int64(-1)
@@ -398,18 +438,20 @@ def run_adjoint_columns(op, number, a, b, const, first, y, ta, tb, base, lam):
             z = y[jb] if jb >= 0 else const[-1 - jb]
         da, db = partials(c, y[first + i], x, z)
         if ja >= 0:
-            t = ta[i]
+            t = place(ta[i], own, shift, second, shift_first, starts, shifts)
             for k in range(m):
                 lam[t, k] += da * lam[base + i, k]
         if jb >= 0:
-            t = tb[i]
+            t = place(tb[i], own, shift, second, shift_first, starts, shifts)
             for k in range(m):
                 lam[t, k] += db * lam[base + i, k]
 
 
 @jit(contract=True)
-def run_tangent(op, number, a, b, const, first, y, ta, tb, base, ydot):
-    """ydot[base+i] = pa[i] ydot[ta[i]] + pb[i] ydot[tb[i]], one line after another; ydot is (n,)."""
+def run_tangent(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot):
+    """ydot[place of line i] = pa[i] ydot[place of ta[i]] + pb[i] ydot[place of tb[i]], in order; ydot is (n,)."""
+    own, shift, shift_first = starts[-1], shifts[-1], shifts[0]
+    base, second = own + shift, starts[min(1, len(starts) - 1)]
     for i in range(len(op)):
         c = number[op[i]]
         ja, jb = a[i], np.int64(-1)
@@ -421,16 +463,18 @@ def run_tangent(op, number, a, b, const, first, y, ta, tb, base, ydot):
         da, db = partials(c, y[first + i], x, z)
         s = 0.0
         if ja >= 0:
-            s = da * ydot[ta[i]]
+            s = da * ydot[place(ta[i], own, shift, second, shift_first, starts, shifts)]
         if jb >= 0:
-            s += db * ydot[tb[i]]
+            s += db * ydot[place(tb[i], own, shift, second, shift_first, starts, shifts)]
         ydot[base + i] = s
 
 
 @jit(contract=True)
-def run_tangent_columns(op, number, a, b, const, first, y, ta, tb, base, ydot):
+def run_tangent_columns(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot):
     """The same for ydot (n, m)."""
     m = ydot.shape[1]
+    own, shift, shift_first = starts[-1], shifts[-1], shifts[0]
+    base, second = own + shift, starts[min(1, len(starts) - 1)]
     for i in range(len(op)):
         c = number[op[i]]
         ja, jb = a[i], np.int64(-1)
@@ -440,10 +484,12 @@ def run_tangent_columns(op, number, a, b, const, first, y, ta, tb, base, ydot):
             jb = b[i]
             z = y[jb] if jb >= 0 else const[-1 - jb]
         da, db = partials(c, y[first + i], x, z)
+        ka = place(ta[i], own, shift, second, shift_first, starts, shifts) if ja >= 0 else np.uint64(0)
+        kb = place(tb[i], own, shift, second, shift_first, starts, shifts) if jb >= 0 else np.uint64(0)
         for k in range(m):
             s = 0.0
             if ja >= 0:
-                s = da * ydot[ta[i], k]
+                s = da * ydot[ka, k]
             if jb >= 0:
-                s += db * ydot[tb[i], k]
+                s += db * ydot[kb, k]
             ydot[base + i, k] = s

@@ -24,6 +24,7 @@ from ..partials import Other, Partials, coefficient
 from ..partition.local import LocalTape
 from ..strided import accumulate, core_view, one_to_one
 from ..tape import Indexed
+from ..tracing import memory
 from . import sweep_ops as ops
 from .sweep_plan import plan_adjoint, plan_tangent
 
@@ -115,7 +116,7 @@ class Sweep:
         """The workspace as (rows,) or (rows, m), in C or (not by_rows) Fortran order; larger memory if need be."""
         size = rows * int(np.prod(tail, dtype=np.int64))
         if self._workspace.size < size:
-            self._workspace = np.empty(size)
+            self._workspace = memory.empty(size)
             self._programs.clear()  # their calls hold views of the old workspace
         return self._workspace[:size].reshape((rows, *tail), order="C" if by_rows else "F")
 
@@ -248,7 +249,7 @@ class Sweep:
         def lines() -> None:
             run = self._point.values.run(item)
             for column in columns:
-                loop(*run, op.ta, op.tb, op.base, column)
+                loop(*run, item.a, item.b, op.starts, op.shifts, column)
         return lines, ()
 
     def _halo(self, op: ops.Halo, W: np.ndarray, forward: bool) -> Call:

@@ -108,12 +108,11 @@ class Scan(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """A scalar run; its line i is at base + i, its operands at ta[i], tb[i]."""
+    """A scalar run; of the blocks it touches node j lies at j + shifts[k], starts[k] <= j, the last being its own."""
 
     item: int
-    ta: np.ndarray
-    tb: np.ndarray
-    base: int
+    starts: np.ndarray
+    shifts: np.ndarray
 
 
 class Halo(NamedTuple):

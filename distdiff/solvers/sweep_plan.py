@@ -78,12 +78,9 @@ class _Planner:
         self.moved = 0
         self.index = BlockIndex(local.blocks)
         self.blocks_of = self.index.blocks_of
+        self.number = {b: k for k, b in enumerate(self.index.full)}
         lines = sum(len(item.op) for item in local.items if type(item) is ScalarRun)
-        self.fixed = 2 * lines > local.n_nodes
-        if self.fixed:  # scalar code: every node keeps its number, so that ids need no translation
-            self.pool.take(local.n_nodes)
-            self.ops.append(Zero(0, local.n_nodes))
-            self.states = [State(Slot(b.first, b.size), b.first) for b in local.blocks]
+        self.scalar = 2 * lines > local.n_nodes
 
     # -- memory
 
@@ -93,7 +90,7 @@ class _Planner:
     def drop(self, b: int) -> None:
         """Block b is not needed any more."""
         state = self.states[b]
-        if state is None or self.fixed:
+        if state is None:
             return
         self.states[b] = None
         self._unref(state.slot)
@@ -236,8 +233,6 @@ class _Planner:
 
     def places(self, ids: np.ndarray) -> np.ndarray:
         """Node ids as rows of the workspace; their blocks must be owned."""
-        if self.fixed:
-            return ids
         numbers, which = np.unique(self.index.number(ids), return_inverse=True)
         owners = [self.index.full[j] for j in numbers]
         shift = np.array([self.states[b].at - self.blocks[b].first for b in owners], dtype=np.int64)
@@ -316,19 +311,20 @@ class _Planner:
         b = item.block
         if not len(item.op) or (not self.forward and self.states[b] is None):
             return
-        if self.fixed:
-            self.ops.append(Lines(i, item.a, item.b, self.blocks[b].first))
+        blocks = self.blocks_of_run(item)
+        self.claim(blocks[:-1])
+        if self.forward:
+            self.own(b).gaps = []  # every line is written before it is read
         else:
-            use_a, use_b = scalar.active(item)
-            self.claim([*self.blocks_of(item.a[use_a]), *self.blocks_of(item.b[use_b]), b])
-            ta, tb = np.zeros_like(item.a), np.zeros_like(item.b)
-            base = self.states[b].at
-            ta[use_a], tb[use_b] = self.places(item.a[use_a]), self.places(item.b[use_b])
-            # operands without a derivative get a zero added: to the line itself, where nothing reads it any more
-            for t, used in ((ta, use_a), (tb, use_b)):
-                t[~used] = base + np.flatnonzero(~used)
-            self.ops.append(Lines(i, ta, tb, base))
+            self.claim([b])
+        starts = np.array([self.blocks[k].first for k in blocks])
+        self.ops.append(Lines(i, starts, np.array([self.states[k].at for k in blocks]) - starts))
         self.moved += 2 * len(item.op)
+
+    def blocks_of_run(self, item: ScalarRun) -> list[int]:
+        """The blocks that a run reads, and its own."""
+        read = scalar.blocks_read(item, self.index.firsts, self.number[item.block])
+        return [*(self.index.full[k] for k in read), item.block]
 
     def halo(self, exchange: Exchange) -> None:
         if not exchange.sends and not exchange.recvs:
@@ -427,10 +423,7 @@ class _Planner:
             return self._exchanged(what)
         if kind == "run":
             item = self.local.items[what]
-            if self.fixed:
-                return []
-            use_a, use_b = scalar.active(item)
-            return [*self.blocks_of(item.a[use_a]), *self.blocks_of(item.b[use_b]), item.block]
+            return self.blocks_of_run(item) if len(item.op) else [item.block]
         used = []
         for item in (self.local.items[i] for i in what):
             used.append(item.out.block)
@@ -449,7 +442,7 @@ class _Planner:
 
     def plan(self, ids: np.ndarray) -> Plan:
         results = self.results(ids)
-        by_rows = self.fixed or self.moved < LONG * len(self.ops)
+        by_rows = self.scalar or self.moved < LONG * len(self.ops)
         return Plan(self.ops, results, self.pool.size, self.moved, by_rows)
 
     def results(self, ids: np.ndarray) -> list[Result]:

@@ -16,11 +16,25 @@ import numpy as np
 
 from ..errors import InputError, UnsupportedOperationError
 from ..ops import COPY, Op
-from ..tape import UNREAD, Affine, Block, Const, Guard, Indexed, Operand, ScalarRun, Site, Statement, Tape, c_strides
+from ..tape import (
+    RUN_LINES,
+    UNREAD,
+    Affine,
+    Block,
+    Const,
+    Guard,
+    Indexed,
+    Operand,
+    ScalarRun,
+    Site,
+    Statement,
+    Tape,
+    c_strides,
+    id_type,
+)
 from . import memory
 from .boxes import Piece, refine
 
-RUN_CHUNK = 1 << 16  # scalar lines that are held as Python integers before they are packed
 MAX_SNAPSHOTS = 256
 
 _empty = np.empty  # NumPy's own, whatever is substituted meanwhile
@@ -61,9 +75,7 @@ class Recorder:
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
         self.running = False  # the user's function runs
         self.refusal: UnsupportedOperationError | None = None  # the first; f may catch it, but not go on without it
-        self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...
-        self.packed: list[tuple[np.ndarray, ...]] = []  # full chunks of it: op, a, b
-        self.run_lines = 0  # in these chunks
+        self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...  up to RUN_LINES of them
         self.constants: dict[float | str, int] = {}
         self.constant_values = array("d")
         # Filled in by tracing.scalar.attach:
@@ -121,7 +133,7 @@ class Recorder:
 
     def new_block(self, shape: tuple[int, ...], values: np.ndarray, read: bool = True) -> int:
         """Fresh nodes with these values; returns the block's index.  read: something is known to read the values."""
-        if self.run or self.packed:
+        if self.run:
             self.flush()
         size = prod(shape)
         first, self.n = self.n, self.n + size
@@ -193,34 +205,27 @@ class Recorder:
         if known is None:
             self.constant_values.append(value)
             known = -len(self.constant_values)
-            if len(self.constants) >= RUN_CHUNK:
+            if len(self.constants) >= RUN_LINES:
                 self.constants.clear()
             self.constants[key] = known
         return known
 
-    def pack(self) -> None:
-        """Turn the lines held as Python integers into typed arrays: op, a, b."""
-        if self.run:
-            lines = np.frombuffer(array("q", self.run), dtype=np.int64).reshape(-1, 3)
-            self.packed.append((lines[:, 0].astype(np.uint8), lines[:, 1].copy(), lines[:, 2].copy()))
-            self.run_lines += len(lines)
-            self.run.clear()
-
     def flush(self) -> None:
         """Close the open scalar run, if there is one: it becomes a block and an item."""
-        self.pack()
-        if not self.packed:
+        if not self.run:
             return
-        op, a, b = self.packed[0] if len(self.packed) == 1 else map(np.concatenate, zip(*self.packed))
-        self.packed.clear()
-        self.run_lines = 0
-        blocks = self.tape.blocks
-        blocks.append(Block(self.n, op.shape))
+        lines = np.frombuffer(array("q", self.run), dtype=np.int64).reshape(-1, 3)
+        self.run.clear()
+        blocks, n = self.tape.blocks, len(lines)
+        blocks.append(Block(self.n, (n,)))
         self.firsts.append(self.n)
         if self.keep_values:
             self.values.append(None)
-        self.n += len(op)
-        self.tape.items.append(ScalarRun(len(blocks) - 1, op, a, b, np.array(self.constant_values)))
+        self.n += n
+        ids = id_type(self.n)
+        self.tape.items.append(ScalarRun(
+            len(blocks) - 1, lines[:, 0].astype(np.uint8), lines[:, 1].astype(ids), lines[:, 2].astype(ids),
+            np.array(self.constant_values)))
         self.constants.clear()
         self.constant_values = array("d")
         self.restart()
@@ -305,8 +310,3 @@ class Recorder:
 
     def mismatch(self, what: str) -> NoReturn:
         raise InputError(f"{what} at {self.tape.sites[self.site()]}")
-
-
-def counter(first: int, size: int = RUN_CHUNK) -> Callable[[], int]:
-    """The next `size` ids, one a call, then StopIteration: the moment to pack."""
-    return iter(range(first, first + size)).__next__

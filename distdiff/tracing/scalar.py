@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..ops import BY_NAME, Op
-from .recorder import RUN_CHUNK, Located, Recorder
+from ..tape import RUN_LINES
+from .recorder import Located, Recorder
 
 CUT = "it would cut the derivative"
 PLAIN = (
@@ -354,13 +355,11 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
         names["next_id"] = nothing
 
     def pack() -> int:
-        """The node of the last line, where ids run out: at the first line of a run, or when as many are open
-        as are held as Python
-        integers."""
-        if len(rec.run) >= 3 * RUN_CHUNK:
-            rec.pack()
-        last = rec.n + rec.run_lines + len(rec.run) // 3 - 1
-        ids = range(last + 1, last + 1 + RUN_CHUNK - len(rec.run) // 3)
+        """The node of the last line, where ids run out: at the first line of a run, and at the one that fills it."""
+        if len(rec.run) >= 3 * RUN_LINES:
+            rec.flush()
+        last = rec.n + len(rec.run) // 3 - 1
+        ids = range(last + 1, last + RUN_LINES - len(rec.run) // 3)
         names["next_id"] = (iter(ids) if rec.target is None else _watch(rec, ids)).__next__
         if last == rec.target:
             raise Located(rec.tape.sites[rec.site()])
