@@ -15,8 +15,9 @@ import numpy as np
 from mpi4py import MPI
 
 from .errors import InputError
-from .kernels import scalar
-from .liveness import kept_blocks, lodgings
+from .fusion import Fusion
+from .kernels import scalar, tiles
+from .liveness import NOWHERE, kept_blocks, lodgings
 from .ops import COPY, MULTIPLY, OPS, WHERE
 from .partials import Partials
 from .partition.local import LocalTape
@@ -59,10 +60,11 @@ class Values:
         """On the given arrays, one a block, or on one fresh vector."""
         self.blocks, self.index = blocks, BlockIndex(blocks)
         self.storage, self.complete = object(), True
-        self.program: list[Call] | None = None  # the calls that compute all items, on views of this memory
+        self.program: list[Call | None] | None = None  # the calls that compute all items, on views of this memory
         self.found: dict[int, tuple[np.ndarray, list[Any]]] = {}  # where the nodes of an exchange's lists are
         self._lines: dict[int, Lines] = {}
         self._lean = False  # blocks that no solve reads live in a pool
+        self._fusion: Fusion | None = None  # the groups of statements that run tile by tile
         self._untouched: set[int] = set()  # blocks whose memory was never written to
         self._flat: np.ndarray | None = None
         if arrays is None:
@@ -71,10 +73,10 @@ class Values:
         self._arrays = arrays
 
     @classmethod
-    def lean(cls, local: LocalTape) -> Values:
+    def lean(cls, local: LocalTape, fused: bool) -> Values:
         """Memory for what solves read, and a pool for the rest."""
         self = cls(local.blocks, [])
-        self.share(local)
+        self.share(local, fused)
         return self
 
     @classmethod
@@ -99,18 +101,36 @@ class Values:
         self.complete = not self._untouched
         return self
 
-    def share(self, local: LocalTape) -> None:
-        """Let the blocks that no solve reads live in a pool; the others keep their arrays, or get some."""
-        places, size = lodgings(local, kept_blocks(local, self.index), self.index)
+    def share(self, local: LocalTape, fused: bool) -> None:
+        """Let the blocks that no solve reads live in a pool; the others keep their arrays, or get some.
+
+        fused: what one group of statements alone reads needs no memory.
+        """
+        self._fusion = Fusion(local) if fused else None
+        spans = self._fusion.spans if self._fusion is not None else ()
+        places, size = lodgings(local, kept_blocks(local, self.index), self.index, spans)
         pool = np.empty(size)
         if not self._arrays:
-            sizes = [b.size if place < 0 else 0 for b, place in zip(self.blocks, places)]
+            sizes = [b.size if place == -1 else 0 for b, place in zip(self.blocks, places)]
             own, ends = np.empty(sum(sizes)), itertools.accumulate(sizes)
             self._arrays = [own[end - n : end] for n, end in zip(sizes, ends)]
-        self._arrays = [array if place < 0 else pool[place : place + b.size]
+        self._arrays = [array if place == -1 else UNREAD if place == NOWHERE else pool[place : place + b.size]
                         for b, array, place in zip(self.blocks, self._arrays, places)]
-        self.complete, self.storage, self._lean = all(place < 0 for place in places), object(), True
+        self.complete, self.storage, self._lean = all(place == -1 for place in places), object(), True
         self.program, self._untouched = None, set()
+
+    def calls(self, local: LocalTape, fused: bool) -> list[Call | None]:
+        """The calls that compute all items, made once for this memory; None where another item's call does it too."""
+        if self.program is None or (fused and self._fusion is None):
+            if fused and self._fusion is None:
+                self._fusion = Fusion(local)
+            grouped = [] if self._fusion is None else self._fusion.programs(
+                [None if a is UNREAD else a for a in self._arrays])
+            inside = {i for start, stop in self._fusion.spans for i in range(start, stop)} if self._fusion else set()
+            self.program = [None if i in inside else _bind(item, self) for i, item in enumerate(local.items)]
+            for start, program in grouped:
+                self.program[start] = program.run, (), False
+        return self.program
 
     @property
     def flat(self) -> np.ndarray:
@@ -142,6 +162,10 @@ class Values:
     @property
     def is_lean(self) -> bool:
         return self._lean
+
+    @property
+    def is_fused(self) -> bool:
+        return self._fusion is not None
 
     @property
     def reusable(self) -> bool:
@@ -334,19 +358,18 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
         values = Values.of_known(local.blocks, known, flat=needs_flat(local))
         todo = {i for i, array in enumerate(known) if array is None}
     else:
+        fused = tiles.worth(local.n_nodes, len(local.items))
         if values is None or not values.reusable or (complete and not values.complete):
-            values = Values(local.blocks) if complete or needs_flat(local) else Values.lean(local)
+            values = Values(local.blocks) if complete or needs_flat(local) else Values.lean(local, fused)
         elif values.is_flat:
             values.complete = True  # from now on: all of them are computed
-        elif not complete and not values.is_lean:
-            values.share(local)
+        elif not complete and (not values.is_lean or (fused and not values.is_fused)):
+            values.share(local, fused)
         todo = None
         values.scatter(local.inputs.ids, x_local)
     vector = values.flat if values.is_flat else _Vector(values)
     if todo is None:
-        if values.program is None:
-            values.program = [_bind(item, values) for item in local.items]
-        calls: list[Call | None] = values.program
+        calls = values.calls(local, fused)
     else:
         calls = [_bind(item, values) if _block(item) in todo else None for item in local.items]
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning

@@ -8,6 +8,8 @@ point writes only what has to stay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .ops import COPY, MULTIPLY
 from .partials import coefficient
 from .partition.local import LocalTape
@@ -79,28 +81,48 @@ def _read_by_partials(item: Statement) -> set[int]:
     return read
 
 
-def lodgings(local: LocalTape, kept: list[bool], index: BlockIndex) -> tuple[list[int], int]:
-    """(offset of every block in a pool, -1 for those kept; size of the pool)."""
+NOWHERE = -2  # a block that lives within one group of statements
+
+
+def lodgings(local: LocalTape, kept: list[bool], index: BlockIndex,
+             groups: Sequence[tuple[int, int]] = ()) -> tuple[list[int], int]:
+    """(offset of every block in a pool, -1 for those kept, `NOWHERE` for those that need no memory; size of the pool).
+
+    groups: (start, stop) of items that run tile by tile, in any order as far as the pool is concerned.
+    """
     uses: list[set[int]] = []  # blocks an event reads or writes, in forward order
+    once: dict[int, bool] = {}  # blocks used so far: whether by one group alone
+    following = iter([*groups, (len(local.items),) * 2])
+    start, stop = next(following)
     for step in local.steps:
-        for item in local.items[step.start : step.stop]:
-            used = set()
-            if type(item) is not ScalarRun:
-                used.add(item.out.block)
-                for ref in item.operands:
-                    if type(ref) is Affine:
-                        used.add(ref.block)
-                    elif type(ref) is not Const:
-                        used.update(index.blocks_of(ref.ids))
+        i = step.start
+        while i < step.stop:
+            grouped = i == start
+            event = range(i, stop if grouped else i + 1)
+            if grouped:
+                start, stop = next(following)
+            used: set[int] = set()
+            for item in local.items[event.start : event.stop]:
+                if type(item) is not ScalarRun:
+                    used.add(item.out.block)
+                    for ref in item.operands:
+                        if type(ref) is Affine:
+                            used.add(ref.block)
+                        elif type(ref) is not Const:
+                            used.update(index.blocks_of(ref.ids))
+            once.update((b, grouped and b not in once) for b in used)
             uses.append(used)
+            i = event.stop
         exchange = step.exchange
-        uses.append({b for _, ids in (*exchange.sends, *exchange.recvs) for b in index.blocks_of(ids)})
+        used = {b for _, ids in (*exchange.sends, *exchange.recvs) for b in index.blocks_of(ids)}
+        once.update(dict.fromkeys(used, False))
+        uses.append(used)
     last: dict[int, int] = {}
     for e, used in enumerate(uses):
         last.update(dict.fromkeys(used, e))
-    pool, places = Pool(), [-1] * len(local.blocks)
+    pool, places = Pool(), [-1 if kept[b] or not once.get(b, False) else NOWHERE for b in range(len(local.blocks))]
     for e, used in enumerate(uses):
-        transient = [b for b in used if not kept[b]]
+        transient = [b for b in used if not kept[b] and places[b] != NOWHERE]
         for b in transient:
             if places[b] < 0:
                 places[b] = pool.take(local.blocks[b].size)

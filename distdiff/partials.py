@@ -113,9 +113,11 @@ class Partials:
         if item.op.kind == "select":
             p = select_indicator(item.op, values.operand(item.operands[0], shape), shape, item.reduced)
         else:
-            xs = [values.operand(ref, shape) for ref in item.operands]
+            reads = item.op.reads[k]  # the rule's arguments; the others' values may not have been kept
+            xs = [values.operand(ref, shape) if j in reads or item.reduced else None
+                  for j, ref in enumerate(item.operands)]
             with np.errstate(all="ignore"):
-                y = item.op.value(*xs) if item.reduced else values.view(item.out, shape)
+                y = item.op.value(*xs) if item.reduced else values.view(item.out, shape) if -1 in reads else None
                 p = what.function(y, *xs)
         if isinstance(p, np.ndarray) and p.ndim < len(shape):
             p = p.reshape((1,) * (len(shape) - p.ndim) + p.shape)

@@ -1,0 +1,253 @@
+"""Which statements run together tile by tile: groups of consecutive elementwise statements over one grid of elements.
+
+Every block that a group computes has the same number of elements, so the place of an element in its block is its place
+on the grid.  A statement joins the group if it reads the group's own results only at the places where it writes; what
+else it reads, shifted as it may be, was complete before the group began.  Hence tiles can run one after another, and a
+result that only the group reads needs no more memory than one tile.
+
+The grid is cut into rows as its boxes want it: slices along the last axis of an array make pieces of its rows.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from .kernels import tiles
+from .partition.local import LocalTape
+from .tape import Affine, Const, Item, Operand, Statement
+
+LONGEST_ROW = 4 * tiles.TILE  # a tile holds whole rows
+MOST = 64  # statements in a group: their memory has to stay in the second cache level
+
+Strides = tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)
+def _collapsed(shape: tuple[int, ...], strides: tuple[Strides, ...]) -> tuple[tuple[int, ...], tuple[Strides, ...]]:
+    """The same elements over as few axes as can be: none of length 1, neighbours joined where all strides allow."""
+    axes: list[list[int]] = []  # length, then one stride an operand
+    for k, n in enumerate(shape):
+        if n == 1:
+            continue
+        here = [s[k] for s in strides]
+        if axes and all(before == n * s for before, s in zip(axes[-1][1:], here)):
+            axes[-1] = [n * axes[-1][0], *here]
+        else:
+            axes.append([n, *here])
+    return tuple(a[0] for a in axes), tuple(tuple(a[j + 1] for a in axes) for j in range(len(strides)))
+
+
+class Member(NamedTuple):
+    """A statement that can run tile by tile: its axes, and the strides of result and operands along them."""
+
+    item: Statement
+    extents: tuple[int, ...]
+    strides: tuple[Strides, ...]
+
+    @property
+    def row_length(self) -> int:
+        """Elements a row of the grid must have, 0 if any will do."""
+        if len(self.extents) == 2:
+            return self.strides[0][0]
+        return self.strides[0][0] if self.extents and self.strides[0][0] != 1 else 0
+
+    def box(self, length: int) -> tuple[int, int, int, bool] | None:
+        """(first row, rows, width, whether they join end to end) on a grid with such rows; None if it is no box."""
+        row, column = divmod(self.item.out.offset, length)
+        if not self.extents:
+            return row, 1, 1, False
+        n = self.extents[-1]
+        if len(self.extents) == 2:
+            fits = self.strides[0][0] == length and column + n <= length
+            return (row, self.extents[0], n, False) if fits else None
+        if self.strides[0][0] != 1:
+            return (row, n, 1, False) if self.strides[0][0] == length else None
+        if column == 0 and n % length == 0:
+            return row, n // length, length, True
+        return (row, 1, n, False) if column + n <= length else None
+
+
+def member(item: Item) -> Member | None:
+    """The item as a member of a group, if it can be one."""
+    if type(item) is not Statement or item.op.name not in tiles.NUMBER or item.op.kind != "elementwise" \
+            or item.reduced or 0 in item.shape:
+        return None
+    strides = [item.out.strides]
+    for ref in item.operands:
+        if type(ref) is Affine:
+            strides.append(ref.strides)
+        elif type(ref) is not Const:
+            return None
+        elif isinstance(ref.value, np.ndarray):
+            if ref.value.dtype != np.float64 or ref.value.shape != item.shape:
+                return None
+            strides.append(tuple(s // 8 for s in ref.value.strides))
+        else:
+            strides.append((0,) * len(item.shape))
+    extents, along = _collapsed(item.shape, tuple(strides))
+    out = along[0]
+    if len(extents) > 2 or any(s <= 0 for s in out) or (len(extents) == 2 and out[1] != 1):
+        return None
+    found = Member(item, extents, along)
+    return found if found.row_length <= LONGEST_ROW else None
+
+
+class Group:
+    """Consecutive statements items[start:stop], all of them members, over a grid with rows of `length` elements."""
+
+    def __init__(self, start: int, first: Member, size: int) -> None:
+        self.start, self.size, self.length = start, size, max(first.row_length, 1)
+        self.members = [first]
+        self.made = {first.item.out.block}
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.members)
+
+    def join(self, new: Member, size: int) -> bool:
+        """Take one more statement, if the tiles can still run one after another."""
+        item = new.item
+        if size != self.size or len(self.members) == MOST:
+            return False
+        out = item.out
+        for ref, strides in zip(item.operands, new.strides[1:]):
+            if type(ref) is Affine and ref.block in self.made \
+                    and (ref.offset != out.offset or strides != new.strides[0]):
+                return False
+        length = new.row_length or self.length
+        if length != self.length and any(m.box(length) is None for m in self.members):
+            return False
+        if new.box(length) is None:
+            return False
+        self.length = length
+        self.members.append(new)
+        self.made.add(out.block)
+        return True
+
+
+class Fusion:
+    """The groups of a share of the tape, and the programs that run them."""
+
+    def __init__(self, local: LocalTape) -> None:
+        self.local = local
+        self.groups: list[Group] = []
+        for step in local.steps:
+            group = None
+            for i in range(step.start, step.stop):
+                found = member(local.items[i])
+                if found is None:
+                    group = None
+                    continue
+                size = local.blocks[found.item.out.block].size
+                if group is None or not group.join(found, size):
+                    group = Group(i, found, size)
+                    self.groups.append(group)
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """(start, stop) of the items of every group."""
+        return [(group.start, group.stop) for group in self.groups]
+
+    def stretches(self) -> list[list[Group]]:
+        """Groups that follow one another within a superstep: each stretch runs as one program."""
+        ends = {step.stop for step in self.local.steps}
+        found: list[list[Group]] = []
+        for group in self.groups:
+            if found and found[-1][-1].stop == group.start and group.start not in ends:
+                found[-1].append(group)
+            else:
+                found.append([group])
+        return found
+
+    def programs(self, arrays: list[np.ndarray | None]) -> list[tuple[int, tiles.Bound]]:
+        """(first item, program) of every stretch.  arrays: the blocks' memory, None for what only its group reads."""
+        writer = _Writer(arrays)
+        written = [(stretch[0].start, writer.program(stretch)) for stretch in self.stretches()]
+        addresses, memory = writer.addresses()
+        return [(start, program.bind(addresses, memory)) for start, program in written]
+
+
+class _Writer:
+    """Writes programs.  Addresses are numbered: blocks, then scratch memory, constants, and constant arrays."""
+
+    def __init__(self, arrays: list[np.ndarray | None]) -> None:
+        self.arrays = arrays
+        self.scratch = 0  # bytes that the largest group takes
+        self.constants: dict[bytes, int] = {}  # bits of a float: its place
+        self.tables: dict[int, tuple[np.ndarray, int]] = {}  # id of a constant array: the array, its number
+
+    def program(self, stretch: list[Group]) -> tiles.Program:
+        program = tiles.Program()
+        for group in stretch:
+            rows = -(-group.size // group.length)
+            tile = max(1, tiles.TILE // group.length)
+            program.group(rows, tile)
+            slots = self._slots(group, 8 * tile * group.length + 192)  # not all at the same offset in their pages
+            for m in group.members:
+                row, high, width, collapsed = m.box(group.length)  # type: ignore[misc]
+                low, high = row, row + high
+                places = [self._place(ref, strides, m, group.length, low, width, collapsed, slots)
+                          for ref, strides in zip((m.item.out, *m.item.operands), m.strides)]
+                program.add(m.item.op.name, low, high, width, collapsed, places)
+        return program
+
+    def _slots(self, group: Group, size: int) -> dict[int, int]:
+        """Offsets in scratch memory for the blocks that only this group reads; free again after the last reading."""
+        last: dict[int, int] = {}
+        for k, m in enumerate(group.members):
+            for ref in (m.item.out, *m.item.operands):
+                if type(ref) is Affine and self.arrays[ref.block] is None:
+                    last[ref.block] = k
+        slots: dict[int, int] = {}
+        free: list[int] = []
+        count = 0
+        ending: dict[int, list[int]] = {}
+        for block, k in last.items():
+            ending.setdefault(k, []).append(block)
+        for k, m in enumerate(group.members):
+            block = m.item.out.block
+            if block in last and block not in slots:  # never the slot of an operand: loops run faster on two arrays
+                if not free:
+                    free.append(count * size)
+                    count += 1
+                slots[block] = free.pop()
+            free += [slots[b] for b in ending.get(k, ())]
+        self.scratch = max(self.scratch, count * size)
+        return slots
+
+    def _place(self, ref: Operand, strides: Strides, m: Member, length: int, low: int, width: int, collapsed: bool,
+               slots: dict[int, int]) -> tiles.Place:
+        if type(ref) is Affine and ref.block in slots:
+            return tiles.Place(len(self.arrays), slots[ref.block] + 8 * (m.item.out.offset % length), 8 * length, 1,
+                               True)
+        if type(ref) is Const and not isinstance(ref.value, np.ndarray):
+            place = self.constants.setdefault(np.float64(ref.value).tobytes(), len(self.constants))
+            return tiles.Place(len(self.arrays) + 1, 8 * place)
+        if type(ref) is Const:
+            _, number = self.tables.setdefault(id(ref.value), (ref.value, len(self.arrays) + 2 + len(self.tables)))
+            base, offset = number, 0
+        else:
+            base, offset = ref.block, ref.offset  # type: ignore[union-attr]
+        if not strides:
+            row, step = 0, 0
+        elif len(strides) == 2:
+            row, step = strides
+        elif collapsed:
+            row, step = length * strides[0], strides[0]
+        elif width == 1:
+            row, step = strides[0], 0
+        else:
+            row, step = 0, strides[0]
+        return tiles.Place(base, 8 * (offset - low * row), 8 * row, step)
+
+    def addresses(self) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """The table of addresses, and the memory that it points to beside the blocks."""
+        scratch = np.empty(self.scratch // 8)
+        constants = np.frombuffer(b"".join(self.constants), dtype=np.float64)
+        tables = [array for array, _ in self.tables.values()]
+        found = [0 if a is None else a.__array_interface__["data"][0]
+                 for a in (*self.arrays, scratch, constants, *tables)]
+        return np.array(found, dtype=np.int64), (scratch, constants, *tables)

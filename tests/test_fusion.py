@@ -1,0 +1,207 @@
+"""Replay tile by tile against statement by statement: the same bits."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mpi4py import MPI
+from random_tapes import random_tape
+
+import distdiff as dd
+from distdiff import fusion
+from distdiff.evaluate import evaluate
+from distdiff.kernels import tiles
+from distdiff.partition.local import whole
+from distdiff.tracing import trace
+
+ALONE = MPI.COMM_SELF
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled():
+    """The interpreter is loaded, and tiles are so small that every grid has several."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(tiles, "TILE", 4)
+    patch.setattr(fusion, "LONGEST_ROW", 16)
+    patch.setattr(tiles._Loops, "module", None)
+    patch.setattr(tiles._Loops, "spent", 10**12)
+    assert tiles.worth(0, 0)
+    yield
+    patch.undo()
+
+
+def evaluations(local, x, **options):
+    """The point tile by tile, and statement by statement."""
+    fused = evaluate(local, x, ALONE, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "worth", lambda elements, operations: False)
+        plain = evaluate(local, x, ALONE, **options)
+    return fused, plain
+
+
+def same_bits(a, b):
+    """Equal bit for bit, -0.0 apart from 0.0; of a NaN only that it is one (its sign depends on operand order)."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    nan = np.isnan(a)
+    np.testing.assert_array_equal(nan, np.isnan(b))
+    np.testing.assert_array_equal(np.where(nan, 0.0, a).view(np.int64), np.where(nan, 0.0, b).view(np.int64))
+
+
+def local_of(f, *args):
+    """The tape of f, whole."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return whole(trace(f, args, argnums=tuple(range(len(args)))).tape)
+
+
+def agrees(f, *args):
+    """Both ways give f's own values; returns the groups."""
+    local = local_of(f, *args)
+    x = np.concatenate([np.ravel(a) for a in args])
+    with np.errstate(all="ignore"):
+        expected = np.ravel(f(*args))
+    for complete in (False, True):
+        fused, plain = evaluations(local, x, complete=complete)
+        same_bits(fused.outputs(), plain.outputs())
+        same_bits(fused.outputs(), expected)
+        if complete:
+            same_bits(fused.values.flat, plain.values.flat)
+    return fusion.Fusion(local).groups
+
+
+def test_the_interpreter_numbers_operations_as_programs_do():
+    from distdiff.kernels import tile_loops
+
+    assert tile_loops.NAMES == tiles.NAMES
+
+
+@given(st.integers(0, 10**6))
+def test_random_tapes_give_the_same_bits(seed):
+    tape, x = random_tape(seed, size=16)
+    local = whole(tape)
+    fused, plain = evaluations(local, x)
+    same_bits(fused.outputs(), plain.outputs())
+    for b in range(len(tape.blocks)):
+        if fused.values.block(b).base is not None and fused.values.complete:
+            same_bits(fused.values.block(b), plain.values.block(b))
+    again = evaluate(local, x + 0.1, ALONE, values=fused.values)
+    assert again.values is fused.values
+    full, plain = evaluations(local, x + 0.1, complete=True)
+    same_bits(again.outputs(), plain.outputs())
+    same_bits(full.values.flat, plain.values.flat)
+
+
+def burgers(u):
+    for _ in range(3):
+        left, right = np.roll(u, 1), np.roll(u, -1)
+        u = u - 0.01 * (u * (right - left) / 0.3) + 0.1 * (right - 2.0 * u + left) / 0.7**2
+    return u
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 9, 23])
+def test_a_step_on_a_ring_is_one_group(n):
+    groups = agrees(burgers, np.sin(np.arange(n) + 1.0))
+    if n > 2:
+        assert len(groups) == 3
+
+
+def test_what_only_a_group_reads_has_no_memory():
+    u = np.sin(np.arange(50.0))
+    local = local_of(burgers, u)
+    fused, plain = evaluations(local, u)
+    kept = 50 * 8 * (1 + 2 * 3)  # the point, and a step's right - left and result
+    assert fused.values.nbytes == kept < plain.values.nbytes
+
+
+def in_place(u, k):
+    u = u.copy()
+    for _ in range(2):
+        u[1:-1] = u[1:-1] + k[1:-1] * (u[2:] - 2.0 * u[1:-1] + u[:-2])
+        u[0], u[-1] = u[1], u[-2]
+        u[::3] *= 0.5
+    return u * k
+
+
+def test_in_place_slices():
+    rng = np.random.default_rng(0)
+    for n in (3, 8, 31):
+        agrees(in_place, rng.normal(size=n), rng.uniform(0.1, 0.3, n))
+
+
+def plane(u, v):
+    flux = np.roll(u, -1, axis=1) * v - u
+    other = np.roll(u, -1, axis=0) - v[:, :1] * u[:1]
+    u = u + (flux - np.roll(flux, 1, axis=1)) + (other - np.roll(other, 1, axis=0))
+    w = u[1:-1, 1:-1] - 0.25 * (u[2:, 1:-1] + u[:-2, 1:-1] + u[1:-1, 2:] + u[1:-1, :-2])
+    return np.where(w > 0.1, w * w, -w).T / (1.0 + v[1:-1, 1:-1].T)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (5, 4), (4, 13), (7, 40), (40, 7)])
+def test_stencils_in_the_plane(shape):
+    rng = np.random.default_rng(1)
+    agrees(plane, rng.normal(size=shape), rng.uniform(0.5, 1.5, shape))
+
+
+def space(u):
+    for axis in range(3):
+        u = u + 0.1 * (np.roll(u, 1, axis=axis) - 2.0 * u + np.roll(u, -1, axis=axis))
+    return u[:, ::2] * u[:, 1::2]
+
+
+def test_stencils_in_space():
+    agrees(space, np.random.default_rng(2).normal(size=(3, 4, 5)))
+
+
+@np.errstate(all="ignore")
+def test_extreme_values():
+    values = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 1.7e308, -1.7e308, 2.0**-1022])
+    a, b = (m.ravel() for m in np.meshgrid(values, values))
+    binary = [np.add, np.subtract, np.multiply, np.divide, np.greater, np.greater_equal, np.less, np.less_equal,
+              np.equal, np.not_equal]
+    for ufunc in binary:
+        agrees(lambda x, y, u=ufunc: u(x, y) * 1.0, a, b)
+        for c in (0.0, -0.0, 2.0, np.inf):
+            agrees(lambda x, u=ufunc, c=c: u(x, c) * 1.0, a)
+            agrees(lambda x, u=ufunc, c=c: u(c, x) * 1.0, a)
+    for ufunc in (np.negative, np.square, np.absolute, np.sqrt, np.reciprocal):
+        agrees(lambda x, u=ufunc: u(x), a)
+    for ufunc in (np.maximum, np.minimum):  # of 0.0 and -0.0 NumPy takes either
+        local = local_of(lambda x, y, u=ufunc: u(x, y), a, b)
+        fused, _ = evaluations(local, np.concatenate([a, b]))
+        np.testing.assert_array_equal(fused.outputs(), ufunc(a, b))
+    agrees(lambda x, y: np.where(x, y, -y), a, b)
+
+
+def test_empty_and_single_elements():
+    agrees(lambda x: np.concatenate([x[:0] * 2.0, x[1:2] * 3.0, (x[:1, None] * x).ravel()]), np.arange(1.0, 6.0))
+
+
+def test_constant_arrays_of_any_strides():
+    rng = np.random.default_rng(3)
+    c = rng.normal(size=(6, 10))
+    agrees(lambda x: x * c[::2, ::2] + c[0, :5] - c[:3, :1], rng.normal(size=(3, 5)))
+
+
+def test_operations_without_an_instruction_run_between_groups():
+    u = np.linspace(0.1, 1.0, 21)
+    groups = agrees(lambda x: np.sum(np.exp(2.0 * x * x) / (1.0 + x)) * x, u)
+    assert len(groups) == 3
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("f, shape", [(burgers, (57,)), (space, (4, 6, 8))])
+def test_ranks_give_the_same_bits(f, shape):
+    x = np.random.default_rng(4).normal(size=shape)
+    comm = MPI.COMM_WORLD
+    with dd.linearize(f, x, comm=comm, min_block=1, method="sweep") as lin:
+        for here in (x, x + 0.25):
+            if here is not x:
+                lin.update(here)
+            same_bits(lin.value, f(here))
+        with dd.linearize(f, here, comm=ALONE, method="sweep") as single:
+            w = np.cos(np.arange(np.size(lin.value))).reshape(np.shape(lin.value))
+            np.testing.assert_allclose(lin.vjp(w), single.vjp(w), rtol=1e-12, atol=1e-14)
