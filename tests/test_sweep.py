@@ -58,7 +58,8 @@ def check(tape, x, keep=False, tolerance=1e-9):
         x = x * 1.05 + 0.01
         point = evaluate(local, x, ALONE, values=point.values)
         if k == 0:  # as the tracer hands values over: one array a block
-            point = evaluate(local, x, ALONE, known=[point.values.block(b).copy() for b in range(len(tape.blocks))])
+            full = evaluate(local, x, ALONE, complete=True)
+            point = evaluate(local, x, ALONE, known=[full.values.block(b).copy() for b in range(len(tape.blocks))])
         sweep.refresh(point)
 
 

@@ -11,20 +11,14 @@ import numba
 from numba import carray, types
 from numba.extending import intrinsic
 
+from .jit import jit
+
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "greater", "greater_equal", "less",
           "less_equal", "equal", "not_equal")
 UNARY = ("copy", "negative", "square", "absolute", "sqrt", "reciprocal")
 NAMES = (*BINARY, *UNARY, "where")
 (ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, GREATER, GREATER_EQUAL, LESS, LESS_EQUAL, EQUAL, NOT_EQUAL,
  COPY, NEGATIVE, SQUARE, ABSOLUTE, SQRT, RECIPROCAL, WHERE) = range(len(NAMES))
-
-
-def _jit(function):
-    """Compiled with NumPy's rules for division by zero, on disk where a folder can be written."""
-    try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 _part = numba.njit(error_model="numpy")  # compiled into `run`
@@ -112,7 +106,7 @@ def _where(n, to, one, s, two, t, three, u):
             y[i] = a if c != 0.0 else carray(_pointer(three + 8 * u * i), 1)[0]
 
 
-@_jit
+@jit
 def run(groups, code):
     """Run groups one after another, each tile by tile.  The columns are those that `tiles.Program` writes."""
     for g in range(len(groups)):
