@@ -20,7 +20,7 @@ from .kernels import scalar, tiles
 from .liveness import NOWHERE, kept_blocks, lodgings
 from .ops import COPY, MULTIPLY, OPS, WHERE
 from .partials import Partials
-from .partition.local import LocalTape
+from .partition.local import Exchange, LocalTape, Portion, Step
 from .strided import BlockIndex, accumulate, contract, core_array, core_view
 from .tape import UNREAD, Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Site, Statement
 from .tracing import memory
@@ -101,14 +101,16 @@ class Values:
         self.complete = not self._untouched
         return self
 
-    def share(self, local: LocalTape, fused: bool) -> None:
-        """Let the blocks that no solve reads live in a pool; the others keep their arrays, or get some.
+    def share(self, local: LocalTape, fused: bool, kept: list[bool] | None = None) -> None:
+        """Let the blocks that no solve reads (or that are not `kept`) live in a pool; the others keep their arrays, or
+        get some.
 
         fused: what one group of statements alone reads needs no memory.
         """
         self._fusion = Fusion(local) if fused else None
         spans = self._fusion.spans if self._fusion is not None else ()
-        places, size = lodgings(local, kept_blocks(local, self.index), self.index, spans)
+        kept = kept_blocks(local, self.index) if kept is None else kept
+        places, size = lodgings(local, kept, self.index, spans)
         pool = np.empty(size)
         if not self._arrays:
             sizes = [b.size if place == -1 else 0 for b, place in zip(self.blocks, places)]
@@ -374,21 +376,39 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
         calls = [_bind(item, values) if _block(item) in todo else None for item in local.items]
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
         for step in local.steps:
-            for call in calls[step.start : step.stop]:
-                if call is None:
-                    continue
-                function, arguments, looks_up = call
-                if looks_up:
-                    function(values, *arguments)
-                else:
-                    function(*arguments)
+            _execute(values, calls[step.start : step.stop])
             if step.exchange.sends or step.exchange.recvs:
                 step.exchange.forward(comm, vector)
     return Point(local, values)
 
 
+def evaluate_items(blocks: list[Block], items: list[Item], arrays: list[Any]) -> None:
+    """Compute the items' values into the arrays of their blocks, one a block; nobody wants those of `UNREAD` ones.
+
+    What the items read is computed by earlier ones or lies in the arrays.
+    """
+    empty = np.empty(0, dtype=np.int64)
+    nothing = Portion(empty, empty)
+    local = LocalTape(blocks, items, [Step(0, len(items), Exchange())], nothing, nothing)
+    values = Values(blocks, arrays)
+    fused = tiles.worth(sum(blocks[b].size for b in {_block(item) for item in items}), len(items))
+    values.share(local, fused, [array is not UNREAD for array in arrays])
+    with np.errstate(all="ignore"):
+        _execute(values, values.calls(local, fused))
+
+
 def _block(item: Item) -> int:
     return item.block if type(item) is ScalarRun else item.out.block
+
+
+def _execute(values: Values, calls: list[Call | None]) -> None:
+    for call in calls:
+        if call is not None:
+            function, arguments, looks_up = call
+            if looks_up:
+                function(values, *arguments)
+            else:
+                function(*arguments)
 
 
 def _bind(item: Item, values: Values) -> Call:

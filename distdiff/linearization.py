@@ -23,7 +23,7 @@ from . import graph
 from .assembly import Assembly
 from .comm import agreed, on_root
 from .errors import BranchChangedError, InputError, NonFiniteError
-from .evaluate import Point, all_finite, evaluate
+from .evaluate import Point, all_finite, evaluate, evaluate_items
 from .nest import Nest
 from .partition import distribute, whole
 from .partition import partition as make_partition
@@ -94,7 +94,7 @@ class Linearization:
         with self.stages("trace"):
             traced = on_root(comm, lambda: trace(
                 self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
-                keep_values="read" if comm.size == 1 else False), share=False)
+                keep_values="read" if comm.size == 1 else False, evaluate=evaluate_items), share=False)
         with self.stages("partition"):
             plan = on_root(comm, lambda: self._plan(traced.tape), share=False) if comm.size > 1 else None
             tape: Any = traced.tape if comm.rank == 0 else None

@@ -21,7 +21,7 @@ from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
 from . import creation, protocol, tree
 from .array import TracedArray, compact, is_traced
 from .holding import held, traced_within
-from .recorder import Located, Recorder
+from .recorder import Evaluate, Located, Recorder
 from .scalar import TracedScalar
 from .storage import Storage
 
@@ -46,6 +46,7 @@ def trace(
     kwargs: dict[str, Any] | None = None,
     keep_values: bool | str = False,
     locate: int | None = None,
+    evaluate: Evaluate | None = None,
 ) -> Trace:
     """Run f(*args, **kwargs) on traced values of the arguments at `argnums` and return its tape.
 
@@ -53,13 +54,14 @@ def trace(
     them; everything is computed in float64.  f may return any nesting of traced or plain numbers and arrays
     (with has_aux, a pair of that and anything).  keep_values: also the values of all nodes, one flat array a
     block; "read": `tape.UNREAD` for the blocks that no partial, guard or output reads, whose memory the run
-    itself could use again.
+    itself could use again.  evaluate (with "read"): large results are computed by it, many statements at a time, when
+    somebody looks at values or the function is over, and not one by one.
 
     Not collective.  Raises `InputError` for arguments and results that are no real floats,
     `UnsupportedOperationError` for operations without a rule, naming them and the user's line, and whatever f
     raises.
     """
-    rec = Recorder(keep_values, locate)
+    rec = Recorder(keep_values, locate, evaluate)
     protocol.prepare(rec, lambda values: creation.array_of(rec, values))
     numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
     _check_numbers(numbers, len(args))
@@ -209,10 +211,10 @@ def _output(rec: Recorder, x: Any) -> tuple[tuple[int, ...], Operand, Any]:
         )
     if x.rec is not rec:
         rec.unsupported("a result of another trace", "return what this function computed")
+    values = np.array(x.nd)
     rec.flush()
     x.st.need()
     ref = x.st.lower(x.nd, x.shape)
-    values = np.array(x.nd)
     if type(ref) is list:  # one operand a leaf: pieces are copied side by side
         ref = _compacted(x)
     return x.shape, ref, values if values.ndim else float(values)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..ops import BY_NAME, WHERE, Op
 from ..tape import Const, Indexed, Operand
+from . import memory
 from .boxes import Index, Piece, select, whole
 from .recorder import Recorder
 from .scalar import BOOLEAN_OPS, TracedScalar
@@ -18,23 +21,30 @@ from .storage import Storage, compress, too_many
 
 
 class TracedArray:
-    """An array whose elements are nodes: `nd`, an ordinary ndarray, is a view of the value buffer of the
-    storage `st`.
+    """An array whose elements are nodes: `window`, an ordinary ndarray, is a view of the value buffer of the
+    storage `st`, and `nd` is the same view once the buffer holds the values.
 
     Its node ids need no array of their own: they are read off the view's address and strides.
     """
 
-    __slots__ = ("__weakref__", "nd", "st")
+    __slots__ = ("__weakref__", "st", "window")
     __array_priority__ = 1000.0
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, st: Storage, nd: np.ndarray) -> None:
+    def __init__(self, st: Storage, window: np.ndarray) -> None:
         self.st = st
-        self.nd = nd
+        self.window = window
 
     @property
     def rec(self) -> Recorder:
         return self.st.rec
+
+    @property
+    def nd(self) -> np.ndarray:
+        """The values; those that were put off are computed now."""
+        if self.st.pending:
+            self.st.fill()
+        return self.window
 
     # -- what an ndarray knows of itself -----------------------------------------------------------------------
 
@@ -44,31 +54,31 @@ class TracedArray:
 
     @property
     def shape(self) -> Index:
-        return self.nd.shape
+        return self.window.shape
 
     @shape.setter
     def shape(self, shape: Any) -> None:
-        self.nd.shape = shape
+        self.window.shape = shape
 
     @property
     def ndim(self) -> int:
-        return self.nd.ndim
+        return self.window.ndim
 
     @property
     def size(self) -> int:
-        return self.nd.size
+        return self.window.size
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(bool) if self.st.boolean else self.nd.dtype
+        return np.dtype(bool) if self.st.boolean else self.window.dtype
 
     @property
     def strides(self) -> Index:
-        return self.nd.strides
+        return self.window.strides
 
     @property
     def flags(self) -> Any:
-        return self.nd.flags
+        return self.window.flags
 
     @property
     def itemsize(self) -> int:
@@ -80,7 +90,7 @@ class TracedArray:
 
     @property
     def T(self) -> TracedArray:
-        return TracedArray(self.st, self.nd.T)
+        return TracedArray(self.st, self.window.T)
 
     @property
     def real(self) -> TracedArray:
@@ -92,7 +102,7 @@ class TracedArray:
 
     @property
     def base(self) -> Any:
-        return None if self.nd is self.st.buffer else self.st.buffer
+        return None if self.window is self.st.buffer else self.st.buffer
 
     def values(self) -> np.ndarray:
         """The elements' values as a plain array of their own."""
@@ -101,7 +111,7 @@ class TracedArray:
     def __len__(self) -> int:
         if self.ndim == 0:
             raise TypeError("len() of unsized object")
-        return len(self.nd)
+        return len(self.window)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[k] for k in range(len(self)))
@@ -118,7 +128,7 @@ class TracedArray:
         """The single element: a traced scalar, or a plain float if it is constant."""
         st = self.st
         st.need()
-        node = st.node((self.nd.__array_interface__["data"][0] - st.address) // 8)
+        node = st.node((self.window.__array_interface__["data"][0] - st.address) // 8)
         return scalar_of(st.rec, node, self.nd.item(), st.boolean)
 
 
@@ -148,6 +158,18 @@ def fresh(rec: Recorder, values: np.ndarray, block: int, boolean: bool = False) 
     if values.ndim == 0:
         return scalar_of(rec, rec.firsts[block], values.item(), boolean)
     return TracedArray(Storage.of_block(rec, values, block, boolean), values)
+
+
+def moved_later(rec: Recorder, shape: Index, pieces: list[Piece], boolean: bool) -> TracedArray | None:
+    """An array made by moving data, as `rearranged` gives it, whose values are moved when somebody looks; None where
+    that can't or had better not be."""
+    if not rec.lazy or prod(shape) < memory.LARGE or too_many(pieces, prod(shape)) or not all(map(rec.holds, pieces)):
+        return None
+    values = rec.empty(shape)
+    st = Storage(rec, values, pieces, boolean=boolean)
+    st.pending = True
+    rec.moved.append(weakref.ref(st))
+    return TracedArray(st, values)
 
 
 def rearranged(rec: Recorder, values: np.ndarray, pieces: list[Piece], boolean: bool = False) -> TracedArray:
@@ -209,7 +231,7 @@ def plain(x: Any) -> Any:
 def lower(rec: Recorder, x: Any, shape: Index) -> Operand | list[Piece]:
     """What carries an operand, broadcast to `shape`."""
     if type(x) is TracedArray:
-        return x.st.lower(x.nd, shape)
+        return x.st.lower(x.window, shape)
     if isinstance(x, TracedScalar):
         return rec.node(x.i, len(shape))
     if isinstance(x, np.ndarray) and x.ndim:
@@ -263,35 +285,44 @@ def compact(x: TracedArray) -> TracedArray:
 def binary(op: Op, a: TracedArray, b: TracedArray | float, reflected: bool = False) -> Any:
     """op of an array with another of its shape or a float, in C order: the usual case, with no more work than that
     takes.  reflected: b op a, with b a float.  NotImplemented: the general way is wanted."""
-    st, nd = a.st, a.nd
+    st, nd = a.st, a.window
     rec, shape = st.rec, nd.shape
     if not rec.open or not shape or not _usual(a, rec, shape):
         return NotImplemented
     if type(b) is TracedArray:
         if not _usual(b, rec, shape):
             return NotImplemented
-        value = b.nd
-        lowered = (st.lower(nd, shape), b.st.lower(value, shape))
+        lowered = (st.lower(nd, shape), b.st.lower(b.window, shape))
     else:
-        value = b
         lowered = (st.lower(nd, shape), Const(b))
     out = rec.empty(shape)
     if not out.size:
         return NotImplemented
     operands: tuple[Any, ...] = (a, b)
     if reflected:
-        op.value(value, nd, out=out)
         operands, lowered = (b, a), lowered[::-1]
-    else:
-        op.value(nd, value, out=out)
-    read = rec.sparing and not op.linear and read_values(op, operands)
+    return _recorded(rec, op, operands, lowered, out)
+
+
+def _recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[Operand | list[Piece]],
+              out: np.ndarray) -> Any:
+    """The statement out = op(operands), computed now or, where that may pay, once somebody looks."""
     boolean = op in BOOLEAN_OPS
-    return TracedArray(Storage.of_block(rec, out, rec.emit(op, shape, lowered, out, read=read), boolean), out)
+    read = rec.sparing and not op.linear and read_values(op, operands)
+    if rec.lazy and out.size >= memory.LARGE:
+        for x in operands:
+            if type(x) is TracedArray and not x.st.pending:
+                x.st.need()
+        st = Storage.of_block(rec, out, rec.emit(op, out.shape, lowered, out, read=read), boolean)
+        st.put_off()
+        return TracedArray(st, out)
+    op.value(*map(plain, operands), out=out)
+    return fresh(rec, out, rec.emit(op, out.shape, lowered, out, read=read), boolean)
 
 
 def _usual(x: TracedArray, rec: Recorder, shape: Index) -> bool:
     """Whether x is a float array of this shape in C order that depends on the inputs."""
-    st, nd = x.st, x.nd
+    st, nd = x.st, x.window
     return (
         nd.shape == shape
         and st.rec is rec
@@ -306,7 +337,7 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
     values, shape, even, arrays, varying = [], None, True, False, False
     for x in operands:
         if type(x) is TracedArray:
-            st, value = x.st, x.nd
+            st, value = x.st, x.window
             if st.rec is not rec or not rec.open:
                 own(rec, x)
             arrays = True
@@ -333,15 +364,12 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
         order = _result_order(values)
         if order is not None:
             turned = elementwise(rec, op, [_turn(x, shape, order) for x in operands])
-            return TracedArray(turned.st, turned.nd.transpose(np.argsort(order)))
+            return TracedArray(turned.st, turned.window.transpose(np.argsort(order)))
     out = rec.empty(shape)
-    op.value(*values, out=out)
-    boolean = op in BOOLEAN_OPS
     if not out.size:
-        return rearranged(rec, out, [], boolean)
+        return rearranged(rec, out, [], op in BOOLEAN_OPS)
     lowered = [lower(rec, x, shape) for x in operands]
-    read = rec.sparing and not op.linear and read_values(op, operands)
-    return fresh(rec, out, rec.emit(op, shape, lowered, out, read=read), boolean)
+    return _recorded(rec, op, operands, lowered, out)
 
 
 def read_values(op: Op, operands: Sequence[Any]) -> bool:
@@ -372,7 +400,7 @@ def _result_order(values: Sequence[Any]) -> list[int] | None:
 
 
 def _turn(x: Any, shape: Index, order: list[int]) -> Any:
-    nd = x.nd if type(x) is TracedArray else x
+    nd = x.window if type(x) is TracedArray else x
     if not isinstance(nd, np.ndarray) or not nd.ndim:
         return x
     turned = np.broadcast_to(nd, shape).transpose(order)
@@ -384,5 +412,5 @@ def ids_of(x: TracedArray) -> np.ndarray:
     st = x.st
     st.need()
     ids = st.explicit() if st.ids is None else st.ids
-    offset = (x.nd.__array_interface__["data"][0] - st.address) // 8
-    return as_strided(ids[offset:], x.shape, x.nd.strides) if x.size else np.empty(x.shape, np.int64)
+    offset = (x.window.__array_interface__["data"][0] - st.address) // 8
+    return as_strided(ids[offset:], x.shape, x.window.strides) if x.size else np.empty(x.shape, np.int64)

@@ -17,7 +17,7 @@ from .scalar import TracedScalar
 
 def _place(self: TracedArray, index: Any) -> int:
     """Place in the buffer of the element at an index of plain integers; -1 for any other index."""
-    nd = self.nd
+    nd = self.window
     if type(index) is int:
         if nd.ndim != 1:
             return -1
@@ -36,10 +36,10 @@ def _place(self: TracedArray, index: Any) -> int:
 
 
 def getitem(self: TracedArray, index: Any) -> Any:
-    nd, st = self.nd, self.st
+    nd, st = self.window, self.st
     place = _place(self, index)
     if place >= 0:
-        value = nd.item(index)  # raises where the index is out of bounds
+        value = self.nd.item(index)  # raises where the index is out of bounds
         if st.rec.sparing:
             st.need()
         if st.block >= 0:
@@ -76,7 +76,7 @@ def setitem(self: TracedArray, index: Any, value: Any) -> None:
     if not _advanced(index):
         if type(index) is not tuple:
             index = (index,)
-        part = self.nd[index if any(i is Ellipsis for i in index) else (*index, ...)]
+        part = self.window[index if any(i is Ellipsis for i in index) else (*index, ...)]
         assign(TracedArray(st, part), value)
         return
     mask = _single_mask(index)
@@ -102,7 +102,7 @@ def assign(target: TracedArray, value: Any) -> None:
     else:
         own(rec, value)
     values = plain(value)
-    if type(value) is TracedArray and value.st is st and _same_place(values, target.nd):
+    if type(value) is TracedArray and value.st is st and _same_place(values, target.window):
         return  # the second half of u[1:-1] += v
     extra = np.ndim(values) - target.ndim
     if extra > 0 and np.shape(values)[:extra] == (1,) * extra:  # NumPy drops leading axes of length 1

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..tape import Const
-from .array import TracedArray, compact, ids_of, is_boolean, is_traced, of_ids, rearranged
+from .array import TracedArray, compact, ids_of, is_boolean, is_traced, moved_later, of_ids, rearranged
 from .boxes import Index, Piece, cut, join, merge, select, whole
 from .indexing import decided, gather
 from .layout import copied, inside, pieces_of
@@ -24,7 +24,7 @@ def viewer(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def view(x: Any, *args: Any, **kwargs: Any) -> TracedArray:
         x = traced_array(x)
-        return TracedArray(x.st, function(x.nd, *args, **kwargs))
+        return TracedArray(x.st, function(x.window, *args, **kwargs))
 
     return view
 
@@ -40,11 +40,11 @@ def reshape(x: Any, *shape: Any, order: str = "C", **kwargs: Any) -> Any:
     shape = kwargs.pop("newshape", kwargs.pop("shape", shape))
     if isinstance(shape, tuple) and len(shape) == 1:
         shape = shape[0]
-    if order in ("F", "A") and not (order == "A" and x.nd.flags.c_contiguous):
-        if order == "F" or x.nd.flags.f_contiguous:
+    if order in ("F", "A") and not (order == "A" and x.window.flags.c_contiguous):
+        if order == "F" or x.window.flags.f_contiguous:
             shape = np.empty(x.shape).reshape(shape).shape
             return reshape(x.T, shape[::-1]).T
-    values = x.nd.reshape(shape)
+    values = x.window.reshape(shape)
     if not values.size or inside(values, x.st):
         return TracedArray(x.st, values)
     return _regular(x, values, lambda ids: ids.reshape(shape))
@@ -194,7 +194,7 @@ def split(x: Any, sections: Any, axis: int = 0) -> list[Any]:
 
 def array_split(x: Any, sections: Any, axis: int = 0) -> list[Any]:
     x = traced_array(x)
-    return [TracedArray(x.st, part) for part in np.array_split(x.nd, sections, axis)]
+    return [TracedArray(x.st, part) for part in np.array_split(x.window, sections, axis)]
 
 
 def broadcast_arrays(*arrays: Any, subok: bool = False) -> list[Any]:
@@ -221,12 +221,13 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
     if axis is None and x.ndim != 1:
         return reshape(roll(reshape(x, -1), shift, 0), x.shape)
     axis = 0 if axis is None else axis
-    values = np.roll(x.nd, shift, axis)
     pieces, shape = pieces_of(x), x.shape
     if isinstance(shift, int) and isinstance(axis, int):
         shifts = [(shift, axis)]
     else:
         shifts = [(int(by), int(k)) for by, k in np.broadcast(shift, axis)]
+    if not all(-x.ndim <= k < x.ndim for _, k in shifts):
+        np.roll(x.window, shift, axis)  # raises
     for by, k in shifts:
         k %= x.ndim
         n = shape[k]
@@ -236,7 +237,8 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
             pieces, _ = join([cut(pieces, shape, k, range(at, n)), cut(pieces, shape, k, range(at))], k)
             if not single:  # what was cut before may come together again
                 pieces = merge(pieces, k)
-    return rearranged(x.rec, values, pieces, x.st.boolean)
+    later = moved_later(x.rec, shape, pieces, x.st.boolean) if x.window.flags.c_contiguous else None
+    return rearranged(x.rec, np.roll(x.nd, shift, axis), pieces, x.st.boolean) if later is None else later
 
 
 def pad(x: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
@@ -450,6 +452,6 @@ METHODS: dict[str, Callable[..., Any]] = {
     "swapaxes": FUNCTIONS[np.swapaxes],
     "squeeze": FUNCTIONS[np.squeeze],
     "diagonal": FUNCTIONS[np.diagonal],
-    "transpose": lambda x, *axes: TracedArray(x.st, x.nd.transpose(*axes)),
+    "transpose": lambda x, *axes: TracedArray(x.st, x.window.transpose(*axes)),
     "compress": lambda x, condition, axis=None, out=None: compress(condition, x, axis, out),
 }

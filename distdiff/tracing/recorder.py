@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+import weakref
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ..errors import InputError, UnsupportedOperationError
 from ..ops import COPY, Op
@@ -24,6 +26,7 @@ from ..tape import (
     Const,
     Guard,
     Indexed,
+    Item,
     Operand,
     ScalarRun,
     Site,
@@ -36,6 +39,10 @@ from . import memory
 from .boxes import Piece, refine
 
 MAX_SNAPSHOTS = 256
+MANY_LOOKS, WORTH = 4, 32  # putting off is given up after so many looks with fewer items to compute at each, on average
+
+# (blocks, items, arrays): computes the items' values into the blocks' arrays; those of UNREAD ones are not wanted.
+Evaluate = Callable[[list[Block], list[Item], list[Any]], None]
 
 _empty = np.empty  # NumPy's own, whatever is substituted meanwhile
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -64,8 +71,13 @@ class Located(BaseException):
 class Recorder:
     """Writes one tape.  `values[b]` are the values of block b's nodes, or None for a scalar run."""
 
-    def __init__(self, keep_values: bool | str, target: int | None = None) -> None:
+    def __init__(self, keep_values: bool | str, target: int | None = None, evaluate: Evaluate | None = None) -> None:
         self.tape = Tape()
+        self.evaluate = evaluate
+        self.lazy = evaluate is not None and keep_values == "read"  # large results are computed when somebody looks
+        self.pending: dict[int, weakref.ref[Any]] = {}  # blocks put off, and their storages (while somebody has them)
+        self.moved: list[weakref.ref[Any]] = []  # storages whose values are to be moved there from other blocks
+        self._computed = self._looks = self._put_off = 0  # items so far, times somebody looked, items computed then
         self.keep_values = bool(keep_values)
         self.sparing = keep_values == "read"  # keep only what a partial, a guard or an output reads
         self.values: list[np.ndarray | None] = []
@@ -126,8 +138,57 @@ class Recorder:
         """Hand over the values.  The recorder lives in reference cycles with the closures made for it, and
         would keep them in memory until the garbage collector comes by, while the next trace takes fresh
         pages."""
+        if self.pending:
+            self.compute()
+        for storage in self.moved:  # arrays that escaped the trace
+            st = storage()
+            if st is not None and st.pending:
+                st.fill()
+        self.moved.clear()
         values, self.values = self.values, []
         return values
+
+    # -- values that were put off ------------------------------------------------------------------------------
+
+    def compute(self) -> None:
+        """Compute what was put off: into the kept arrays, and into the buffers of arrays that somebody still has."""
+        self.flush()
+        pending, self.pending = self.pending, {}
+        blocks, values = self.tape.blocks, self.values
+        todo = []
+        for item in self.tape.items[self._computed :]:
+            if type(item) is ScalarRun:
+                values[item.block] = _empty(blocks[item.block].size)
+                todo.append(item)
+            elif item.out.block in pending:
+                todo.append(item)
+        arrays = list(values)
+        for block, storage in pending.items():
+            st = storage()
+            if st is not None:
+                st.pending = False
+                if arrays[block] is UNREAD:
+                    arrays[block] = st.buffer.reshape(-1)
+        assert self.evaluate is not None
+        self.evaluate(blocks, todo, arrays)
+        self._computed = len(self.tape.items)
+        self._looks += 1
+        self._put_off += len(todo)
+        if self._looks >= MANY_LOOKS and self._put_off < WORTH * self._looks:
+            self.lazy = False  # a function that looks at its values all the time
+
+    def holds(self, piece: Piece) -> bool:
+        """Whether a piece's values can be read at any time: kept (or to be), or constant."""
+        operand = piece.ref
+        return type(operand) is Const or (
+            type(operand) is Affine and operand.block < len(self.values)
+            and self.values[operand.block] is not None and self.values[operand.block] is not UNREAD)
+
+    def view(self, operand: Affine, shape: tuple[int, ...]) -> np.ndarray:
+        """The kept values of an operand."""
+        values = self.values[operand.block]
+        assert values is not None and values is not UNREAD
+        return as_strided(values[operand.offset :], shape, [8 * s for s in operand.strides])
 
     # -- blocks and statements ------------------------------------------------------------------------------------
 

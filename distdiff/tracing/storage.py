@@ -12,6 +12,7 @@ Traced arrays are views of a storage's buffer, so NumPy's aliasing rules hold: w
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -41,6 +42,7 @@ class Storage:
         "buffer",
         "ids",
         "ids_shared",
+        "pending",
         "pieces",
         "rec",
         "shared",
@@ -58,6 +60,7 @@ class Storage:
         self.block = block  # the block this storage is, whole and in order; -1: none
         self.shared = block >= 0  # the buffer doubles as the kept values of `block`
         self.boolean = boolean
+        self.pending = False  # the buffer does not hold the values yet
         self._address = -1
 
     @classmethod
@@ -87,6 +90,23 @@ class Storage:
         if self.ids is not None:
             return not (self.ids >= 0).any()
         return all(type(piece.ref) is Const for piece in self.pieces)
+
+    # -- values that were put off ------------------------------------------------------------------------------
+
+    def put_off(self) -> None:
+        """The block this storage is gets computed later, into the buffer if that is still wanted then."""
+        self.pending = True
+        self.rec.pending[self.block] = weakref.ref(self)
+
+    def fill(self) -> None:
+        """Let the buffer hold the values: computed by the statements that were put off, or moved from other blocks."""
+        if self.rec.pending:
+            self.rec.compute()
+        if self.pending:
+            self.pending = False
+            for lo, hi, operand in self.boxes:
+                box = self.buffer[tuple(map(slice, lo, hi))]
+                box[...] = operand.value if type(operand) is Const else self.rec.view(operand, box.shape)
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -126,6 +146,8 @@ class Storage:
         affine again.
         """
         shape = self.buffer.shape
+        if self.pending:
+            self.fill()
         if self.ids is None:
             operand: Operand | list[Piece] = self.pieces[0].ref if len(self.pieces) == 1 else self.pieces
         else:
@@ -201,6 +223,8 @@ class Storage:
     def protect(self, whole: bool = False) -> None:
         """Before the buffer is written (all of it, if `whole`): what the tape keeps of the block must stay as
         computed."""
+        if self.pending:
+            self.fill()
         if self.block >= 0 and self.rec.keep_values:
             if self.rec.values[self.block] is UNREAD:
                 if not whole:  # the elements that stay are still this block's
@@ -215,6 +239,8 @@ class Storage:
 
     def make_explicit(self) -> None:
         """Take the explicit form, with ids that may be written."""
+        if self.pending:
+            self.fill()
         if self.ids is None:
             self.ids = self.explicit()
             self.pieces, self.block = None, -1
