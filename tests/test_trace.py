@@ -59,10 +59,10 @@ def check(f, *args, derivative=True, rtol=1e-13):
     return t
 
 
-def check_unread(f, args, y):
+def check_unread(f, args, y, **options):
     """With keep_values="read", what was not kept is read by no partial, guard, scalar run or output; the rest
     is kept as it was."""
-    t = trace(f, tuple(args), argnums=tuple(range(len(args))), keep_values="read")
+    t = trace(f, tuple(args), argnums=tuple(range(len(args))), keep_values="read", **options)
     known = y.copy()
     for block, values in zip(t.tape.blocks, t.values):
         part = slice(block.first, block.first + block.size)
@@ -90,6 +90,7 @@ def check_unread(f, args, y):
         same(leaf.ref, leaf.shape)
     for guard in t.tape.guards:
         same(guard.ref, np.shape(guard.expected))
+    return t
 
 
 def nodes(t) -> int:

@@ -47,6 +47,7 @@ def reshape(x: Any, *shape: Any, order: str = "C", **kwargs: Any) -> Any:
     values = x.window.reshape(shape)
     if not values.size or inside(values, x.st):
         return TracedArray(x.st, values)
+    values = x.nd.reshape(shape)  # a copy, which must be one of the values
     return _regular(x, values, lambda ids: ids.reshape(shape))
 
 

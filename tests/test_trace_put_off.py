@@ -1,0 +1,174 @@
+"""Results that a trace computes only when somebody looks: the same tape, the same values, and nobody sees others."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+import tape_oracle as oracle
+from test_fusion import same_bits
+from test_trace import PROGRAMS, check_unread, flat
+
+import distdiff as dd
+from distdiff.evaluate import evaluate_items
+from distdiff.kernels import tiles
+from distdiff.tape import UNREAD, Statement
+from distdiff.tracing import memory, recorder, trace
+
+
+np_full = np.full  # NumPy's own, whatever is substituted meanwhile
+
+
+@pytest.fixture(params=["statement by statement", "tile by tile"])
+def put_off(request, monkeypatch):
+    """Every array is put off, and memory that nobody has written to yet is NaN."""
+    monkeypatch.setattr(memory, "LARGE", 1)
+    monkeypatch.setattr(recorder, "MANY_LOOKS", 10**9)
+    monkeypatch.setattr(recorder.Recorder, "empty", lambda self, shape: np_full(shape, np.nan))
+    fused = request.param == "tile by tile"
+    if fused:
+        monkeypatch.setattr(tiles, "TILE", 4)
+        monkeypatch.setattr(tiles._Loops, "module", None)
+        monkeypatch.setattr(tiles._Loops, "spent", 10**12)
+    else:
+        monkeypatch.setattr(tiles, "worth", lambda elements, operations: False)
+
+
+def tapes_equal(a, b):
+    """The same blocks and statements; constants are compared by value."""
+    assert a.blocks == b.blocks and len(a.items) == len(b.items)
+    for one, two in zip(a.items, b.items):
+        assert type(one) is type(two)
+        if type(one) is Statement:
+            assert (one.op, one.shape, one.out, one.site) == (two.op, two.shape, two.out, two.site)
+            for x, y in zip(one.operands, two.operands):
+                assert type(x) is type(y)
+                for p, q in zip(x, y):
+                    np.testing.assert_array_equal(p, q)
+        else:
+            np.testing.assert_array_equal(one.op, two.op)
+            np.testing.assert_array_equal(one.a, two.a)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs(name, put_off):
+    f, args = PROGRAMS[name]
+    args = tuple(np.array(a) if isinstance(a, np.ndarray) else a for a in args)
+    numbers = tuple(range(len(args)))
+    eager = trace(f, args, argnums=numbers, keep_values=True)
+    y = oracle.evaluate(eager.tape, flat(args))
+    t = check_unread(f, args, y, evaluate=evaluate_items)
+    tapes_equal(t.tape, eager.tape)
+    for one, two in zip(flat(t.result), flat(eager.result)):
+        same_bits(one, two)
+    for lazy, kept in zip(t.values, eager.values):
+        if lazy is not UNREAD and lazy is not None and kept is not None:
+            same_bits(lazy, kept)
+
+
+def ring(u, steps=6):
+    for _ in range(steps):
+        u = u - 0.1 * (u * (np.roll(u, -1) - np.roll(u, 1))) + 0.05 * np.exp(-u)
+    return u
+
+
+def test_nothing_is_computed_before_somebody_looks(put_off):
+    calls = []
+
+    def evaluate(blocks, items, arrays):
+        calls.append(len(items))
+        evaluate_items(blocks, items, arrays)
+
+    looks = []
+
+    def f(u):
+        u = ring(u)
+        looks.append(len(calls))
+        v = float(u[3] > 0.0) + u.sum()
+        looks.append(len(calls))
+        w = ring(u) * v
+        looks.append(len(calls))
+        return np.sum(w)
+
+    x = np.linspace(0.1, 0.9, 20)
+    t = trace(f, (x,), keep_values="read", evaluate=evaluate)
+    assert looks == [0, 1, 1] and len(calls) == 2
+    same_bits(t.result, f(x))
+
+
+def test_what_nobody_has_any_more_is_not_kept(put_off):
+    t = trace(lambda u: np.sum(ring(u)), (np.linspace(0.1, 0.9, 20),), keep_values="read", evaluate=evaluate_items)
+    eager = trace(lambda u: np.sum(ring(u)), (np.linspace(0.1, 0.9, 20),), keep_values="read")
+    assert [v is UNREAD for v in t.values] == [v is UNREAD for v in eager.values]
+
+
+def test_looking_writing_and_slicing_in_between(put_off):
+    def f(u):
+        seen = []
+        first = u * 2.0
+        half = first[::2]
+        turned = np.roll(first, 3)
+        first[1:4] = first[2:5] * 3.0
+        seen.append(half.sum())
+        first *= turned
+        turned[0] = u[1]
+        if turned[0] > 0.0:
+            first = first + np.roll(half.repeat(2), 1)
+        first[:] = first[::-1] - turned
+        grid = np.roll(first.reshape(2, -1).T * 0.5, 1, axis=0)
+        return grid, half, turned, seen[0], np.roll(first, 2)[::3]
+
+    x = np.linspace(0.5, 1.5, 12)
+    t = trace(f, (x,), keep_values="read", evaluate=evaluate_items)
+    same_bits(flat(t.result), flat(f(x.copy())))
+
+
+def test_an_array_that_escapes_its_trace_holds_its_values(put_off):
+    escaped = []
+
+    def f(u):
+        v = u * 2.0
+        escaped.extend([v, np.roll(v, 1), np.roll(v, 1)[2:]])
+        return np.sum(u)
+
+    x = np.arange(1.0, 8.0)
+    trace(f, (x,), keep_values="read", evaluate=evaluate_items)
+    for a, b in zip(escaped, (2.0 * x, np.roll(2.0 * x, 1), np.roll(2.0 * x, 1)[2:])):
+        same_bits(a.values(), b)
+
+
+def test_a_function_that_always_looks_is_computed_as_it_goes():
+    n, calls = memory.LARGE, []
+
+    def evaluate(blocks, items, arrays):
+        calls.append(len(items))
+        evaluate_items(blocks, items, arrays)
+
+    def f(u):
+        for _ in range(20):
+            u = u + 0.1 * u * u
+            if u[0] > 1e9:
+                return u
+        return u
+
+    t = trace(f, (np.linspace(0.0, 0.5, n),), keep_values="read", evaluate=evaluate)
+    assert len(calls) == recorder.MANY_LOOKS
+    same_bits(t.result, f(np.linspace(0.0, 0.5, n)))
+
+
+def test_gradients_of_large_arrays():
+    n = memory.LARGE + 77
+    x = np.cos(np.arange(float(n)))
+    v = np.sin(np.arange(float(n)))
+    for _ in range(2):
+        with dd.linearize(lambda u: np.sum(ring(u, 3) ** 2), x) as lin:
+            same_bits(lin.value, np.sum(ring(x, 3) ** 2))
+            gradient = lin.vjp(np.ones(()))
+            np.testing.assert_allclose(gradient @ v, lin.jvp(v), rtol=1e-10)
+            lin.update(x + 0.1)
+            same_bits(lin.value, np.sum(ring(x + 0.1, 3) ** 2))
+        gc.collect()
+    h = 1e-6
+    near = [np.sum(ring(x + s * h * v, 3) ** 2) for s in (1, -1)]
+    np.testing.assert_allclose(gradient @ v, (near[0] - near[1]) / (2 * h), rtol=1e-6)
