@@ -16,7 +16,6 @@ from distdiff.kernels import tiles
 from distdiff.tape import UNREAD, Statement
 from distdiff.tracing import memory, recorder, trace
 
-
 np_full = np.full  # NumPy's own, whatever is substituted meanwhile
 
 

@@ -21,6 +21,7 @@ from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
 from . import creation, protocol, tree
 from .array import TracedArray, compact, is_traced
 from .holding import held, traced_within
+from .memory import rare_collections
 from .recorder import Evaluate, Located, Recorder
 from .scalar import TracedScalar
 from .storage import Storage
@@ -75,7 +76,7 @@ def trace(
     traced_args = list(args)
     for k, part in zip(numbers, (nested,) if isinstance(argnums, (int, np.integer)) else nested):
         traced_args[k] = part
-    with creation.substituted(rec):
+    with creation.substituted(rec), rare_collections():
         try:
             rec.running = True
             result = f(*traced_args, **(kwargs or {}))
@@ -93,7 +94,8 @@ def trace(
             rec.finish()
         finally:
             rec.open = False
-    return Trace(rec.tape, rec.release() if keep_values else None, plain, aux)
+    tape, values = rec.release()
+    return Trace(tape, values if keep_values else None, plain, aux)
 
 
 def locate(

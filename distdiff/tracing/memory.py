@@ -2,13 +2,16 @@
 
 The first write to fresh memory costs more than the arithmetic (the kernel maps and clears every page), and a loop
 that takes a gradient at every turn would pay it at every turn.  So large buffers go back to a pool when the last
-array that looks into them is gone.
+array that looks into them is gone.  Python's own objects are let be while there is no garbage among them.
 """
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,8 +23,26 @@ HUGE = 1 << 19  # from 4 MiB on huge pages are asked for, as NumPy does
 _PHYSICAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 LIMIT = min(1 << 30, _PHYSICAL // 8)  # bytes that may lie in the pool
 
+COLLECT_AFTER = 100_000  # new objects
+
 _pool: dict[int, list[mmap.mmap]] = {}  # by number of elements
 _pooled = 0  # bytes
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Python's garbage collector looks less often: a trace makes objects by the thousand, all of which stay.
+
+    Every 700 new objects it would look at the new ones, and every time their number has grown by a quarter at all
+    objects of the process, which takes tens of milliseconds once large libraries are loaded.
+    """
+    thresholds = gc.get_threshold()
+    if thresholds[0]:  # 0: the user has turned it off
+        gc.set_threshold(max(thresholds[0], COLLECT_AFTER), *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 class _Lease(np.ndarray):

@@ -134,10 +134,9 @@ class Recorder:
                 self._snapshots[key] = copy
         return copy if base is values else np.broadcast_to(copy, values.shape)
 
-    def release(self) -> list[np.ndarray | None]:
-        """Hand over the values.  The recorder lives in reference cycles with the closures made for it, and
-        would keep them in memory until the garbage collector comes by, while the next trace takes fresh
-        pages."""
+    def release(self) -> tuple[Tape, list[np.ndarray | None]]:
+        """Hand over the tape and its values.  The recorder lives in reference cycles with the closures made for it, and
+        would keep them in memory until the garbage collector comes by, while the next trace takes fresh pages."""
         if self.pending:
             self.compute()
         for storage in self.moved:  # arrays that escaped the trace
@@ -145,8 +144,9 @@ class Recorder:
             if st is not None and st.pending:
                 st.fill()
         self.moved.clear()
-        values, self.values = self.values, []
-        return values
+        tape, values = self.tape, self.values
+        self.tape, self.values = Tape(sites=tape.sites), []
+        return tape, values
 
     # -- values that were put off ------------------------------------------------------------------------------
 
