@@ -75,13 +75,17 @@ def distdiff(settings: dict[str, Any]) -> Run:
         points = [run.initial, run.initial * 1.001]
         turn = [0]
 
-        def again() -> Any:
+        def replay() -> Any:
             turn[0] ^= 1
-            lin.update(points[turn[0]])
+            return lin.update(points[turn[0]])
+
+        def again() -> Any:
+            replay()
             return lin.vjp(seed)
 
         again()
         run.repeat("gradient again at another point", again, role="again", stages=stages)
+        run.repeat("value again at another point (replay)", replay, role="replay")
         run.repeat("gradient alone, same point", lambda: lin.vjp(seed), role="solve")
     return run
 

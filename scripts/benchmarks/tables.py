@@ -31,9 +31,10 @@ def _limits_of(name: str, record: dict[str, Any]) -> tuple[dict[str, float], str
                 f"{CSR_ROW_BYTES:g} bytes a row of two nonzeros")
     if name == "burgers":
         state = 16.0 / POINT_STEP_LINES * byte
-        return ({"cold": state, "warm": state, "again": state, "solve": 24.0 / POINT_STEP_LINES * byte},
-                "limit: the state of every step written once and read once, 16 bytes a point-step of 11 lines; solve, "
-                "three coefficients read, 24 bytes")
+        return ({"cold": state, "warm": state, "again": state, "replay": state,
+                 "solve": 24.0 / POINT_STEP_LINES * byte},
+                "limit: the state of every step written once and read once, 16 bytes a point-step of 11 lines; replay, "
+                "the state and what multiplies it written once, 16 bytes; solve, three coefficients read, 24 bytes")
     return {}, ("limit: bytes a row over the triad's bandwidth" if name == "substitution" else "")
 
 
@@ -155,6 +156,8 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
     aim("burgers: trace + gradient", warm, CODIPACK_GRADIENT, True, "ns a line")
     for tool in ("torch", "autograd"):
         aim(f"burgers: trace + gradient, over {tool}'s", over(warm, one("burgers", tool, "warm")), 0.4, True)
+    aim("burgers: value again at another point (replay), over the NumPy primal in the same process",
+        over(one("burgers", "distdiff", "replay"), one("burgers", "distdiff", "primal")), 1.0, True)
     aim("burgers: gradient again at another point, over JAX's",
         over(one("burgers", "distdiff", "again"), jax), 0.7, True)
     if record["limits"]:
