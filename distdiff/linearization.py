@@ -91,6 +91,23 @@ class Linearization:
     def _build(self) -> None:
         """Trace, partition, distribute, evaluate, and prepare the solver.  Collective."""
         comm = self.comm
+        known = self._spread()
+        facts = self._facts
+        self._inputs = Spread(comm, self._local.inputs.positions, facts.n_inputs)
+        self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs)
+        x = self._share_point(facts.x)
+        facts.x = None
+        self._size, self._kept_rows = self._count_work(), None
+        self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
+        self.value = self._read_value()
+        self._select(self._solves_hint)
+
+    def _spread(self) -> list[Any] | None:
+        """Trace and partition; every rank gets its share, and what the function said of itself.  Collective.
+
+        Returns the values that tracing left, on one rank.  Tape and plan live no longer than this.
+        """
+        comm = self.comm
         with self.stages("trace"):
             traced = on_root(comm, lambda: trace(
                 self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
@@ -98,19 +115,10 @@ class Linearization:
         with self.stages("partition"):
             plan = on_root(comm, lambda: self._plan(traced.tape), share=False) if comm.size > 1 else None
             tape: Any = traced.tape if comm.rank == 0 else None
-            self._local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm)
             self._facts = on_root(comm, lambda: _Facts.of(tape, plan, self._args, self._argnums))
+            self._local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm)
         self.aux = on_root(comm, lambda: traced.aux)
-        facts = self._facts
-        self._inputs = Spread(comm, self._local.inputs.positions, facts.n_inputs)
-        self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs)
-        x = self._share_point(facts.x)
-        facts.x = None
-        self._size, self._kept_rows = self._count_work(), None
-        known: Any = traced.values if comm.rank == 0 and comm.size == 1 else None
-        self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
-        self.value = self._read_value()
-        self._select(self._solves_hint)
+        return traced.values if comm.size == 1 else None
 
     def _plan(self, tape: Tape) -> Any:
         keywords = {} if self._min_block is None else {"min_block": self._min_block}

@@ -199,8 +199,9 @@ def _states(local: LocalTape, n: int, full: bool) -> np.ndarray:
     for step in local.steps:
         for _, ids in step.exchange.sends:
             state[ids] = csr.KEPT
-    if local.own is not None:
-        state[~local.own[:n]] = csr.GHOST
+    own = local.own
+    if own is not None:
+        state[~own[:n]] = csr.GHOST
     return state
 
 

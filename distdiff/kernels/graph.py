@@ -57,6 +57,26 @@ def _read_before(op, a, b, arity, first, found):
 
 
 @Loop
+def renumber(ids, first, shift, known, numbers):
+    """Operand ids of a run in other numbers, in place: from `first` on j + shift, before it numbers[k], j = known[k]
+    (ascending); constants stay.
+    """
+    for i in range(len(ids)):
+        j = ids[i]
+        if j >= first:
+            ids[i] = j + shift
+        elif j >= 0:
+            low, high = 0, len(known) - 1
+            while low < high:
+                middle = (low + high) >> 1
+                if known[middle] < j:
+                    low = middle + 1
+                else:
+                    high = middle
+            ids[i] = numbers[low]
+
+
+@Loop
 def run_steps(a, b, owner, base, sent):
     """Supersteps: s_i = max(base_i, s_j + [owner differs or j is sent]) over operands j; base (int32) is from
     outside.
@@ -236,11 +256,11 @@ def weave(op, a, b, owner, before, more_op, more_a, more_b, first, fresh, binary
     owner, and the operands' positions.  The old lines' ids begin at `first`, the others' at `fresh`.
     """
     n, m = len(op), len(before)
-    ids = np.empty(n + m, np.int64)
+    ids = np.empty(n + m, a.dtype)
     new_op = np.empty(n + m, op.dtype)
-    new_a, new_b = np.empty(n + m, np.int64), np.empty(n + m, np.int64)
+    new_a, new_b = np.empty(n + m, a.dtype), np.empty(n + m, a.dtype)
     new_owner = np.empty(n + m, owner.dtype)
-    inner_a, inner_b = np.empty(n + m, np.int64), np.empty(n + m, np.int64)
+    inner_a, inner_b = np.empty(n + m, a.dtype), np.empty(n + m, a.dtype)
     position = np.empty(n, np.int64)
     k = 0
     for i in range(n):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..kernels.graph import chain_links, chain_roots, count_uses, split_chains, weave
 from ..ops import ADD, COPY, NEGATIVE, SUBTRACT
-from ..tape import Affine, Const, Indexed, Operand, ScalarRun
+from ..tape import Affine, Const, Indexed, Operand, ScalarRun, id_type
 from .plan import ARITY, Plan, RunShare, binary
 
 MIN_LINKS = 8  # shorter chains stay as they are
@@ -104,7 +104,8 @@ def rewire(plan: Plan, block: int, run: ScalarRun, links: Links, owner: np.ndarr
     n_ranks, first, fresh = plan.n_ranks, plan.blocks[block].first, plan.n_nodes
     slot = np.full(len(root), -1, dtype=np.int64)
     slot[crosses] = np.arange(len(crosses))
-    op, a, b = run.op.copy(), run.a.copy(), run.b.copy()
+    ids = id_type(fresh + 4 * n_ranks * len(crosses))
+    op, a, b = run.op.copy(), run.a.astype(ids), run.b.astype(ids)
     last, enters = split_chains(op, a, b, links.previous, links.term, root, owner, slot, n_ranks, first,
                                 ADD.code, SUBTRACT.code, COPY.code)
     plan.changed.append(first + np.flatnonzero((slot[root] >= 0) & (slot < 0)))
@@ -115,8 +116,8 @@ def rewire(plan: Plan, block: int, run: ScalarRun, links: Links, owner: np.ndarr
     before, codes, left, right = (np.array(column) for column in zip(*extra))
     added = plan.add_block((len(extra),), block, None)
     plan.where.scatter(added, owner[before])
-    ids, op, a, b, owner, *inner = weave(op, a, b, owner, before, codes, left, right, first, fresh, ARITY > 1)
-    return RunShare(ids, op, a, b, run.const, owner, tuple(inner))
+    nodes, op, a, b, owner, *inner = weave(op, a, b, owner, before, codes, left, right, first, fresh, ARITY > 1)
+    return RunShare(nodes, op, a, b, run.const, owner, tuple(inner))
 
 
 def _total(r: int, parts: list[tuple[int, int]], first: int, fresh: int, op: np.ndarray, a: np.ndarray, b: np.ndarray,

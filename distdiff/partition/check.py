@@ -18,8 +18,8 @@ def check(local: LocalTape) -> None:
     before they are read; what is sent, read by a guard or part of a portion is owned and computed by then.
     """
     n = local.n_nodes
+    assert local.own_bits is None or len(local.own_bits) == -(-n // 8), "own has another length than the local nodes"
     own = np.ones(n, dtype=bool) if local.own is None else local.own
-    assert len(own) == n, "own has another length than the local nodes"
     for before, block in zip(local.blocks, local.blocks[1:]):
         assert before.first + before.size == block.first, "blocks leave gaps"
     ready = np.zeros(n, dtype=bool)  # computed or received

@@ -27,13 +27,18 @@ class Contiguous:
         plan = self.plan
         first, shape = plan.blocks[block]
         items = [plan.tape.items[i] for i in plan.writers[block]]
-        for index, item in zip(plan.writers[block], items):
-            plan.add(index, item)
         if items and isinstance(items[0], ScalarRun):
-            ids = np.arange(first, first + len(items[0].op))
-            owner = np.searchsorted(self.bounds[1:-1], ids, side="right").astype(np.int32)
+            n = len(items[0].op)
+            low, high = np.searchsorted(self.bounds[1:-1], [first, first + n - 1], side="right")
+            if low == high:
+                plan.settle(block, int(low))
+                return
+            owner = np.searchsorted(self.bounds[1:-1], np.arange(first, first + n), side="right").astype(np.int32)
+            plan.add(plan.writers[block][0], items[0])
             plan.scatter(block, owner, plan.share(items[0], owner))
             return
+        for index, item in zip(plan.writers[block], items):
+            plan.add(index, item)
         middle = first + plan.blocks[block].size // 2
         home = int(np.searchsorted(self.bounds[1:-1], middle, side="right"))
         layout = single(shape, home, plan.n_ranks)

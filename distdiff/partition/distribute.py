@@ -8,10 +8,11 @@ import numpy as np
 from mpi4py import MPI
 
 from ..comm import agreed, on_root
-from ..tape import Tape
+from ..tape import ScalarRun, Tape
 from .choose import Partition
 from .local import LocalTape, nothing, whole
 from .localize import Ghosts, Rank
+from .parcel import Sender
 from .transport import broadcast, receive, send
 
 
@@ -24,6 +25,8 @@ def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
     sender = partition.sender()
     ranks = [Rank(sender.structure, sender.parcel(r), r) for r in range(partition.n_ranks)]
     ghosts = [rank.build() for rank in ranks]
+    for rank, run in sender.whole_runs():
+        ranks[rank].adopt(run)
     return [rank.connect([g.wanted(rank.rank) for g in ghosts]) for rank in ranks]
 
 
@@ -32,7 +35,8 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm) -
 
     Rank 0 passes the tape and a partition for comm.size ranks, the others None.  Structure is broadcast (an
     affine statement is a few integers however many lines it stands for); constants, index arrays and scalar
-    lines are sent to the ranks that use them, one rank's parcel at a time.
+    lines are sent to the ranks that use them, one rank's parcel at a time, and runs that one rank has as a whole one by
+    one.  These the tape gives up: afterwards it is used up.
     """
     if comm.size == 1:
         assert tape is not None
@@ -53,11 +57,29 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm) -
     ghosts: Any = None
     with agreed(comm):
         ghosts = mine.build()
+    _hand_out(sender, mine, comm)
     wanted = _ask(ghosts, comm)
     local: Any = None
     with agreed(comm):
         local = mine.connect(wanted)
     return local
+
+
+def _hand_out(sender: Sender | None, mine: Rank, comm: MPI.Comm) -> None:
+    """Runs that one rank has as a whole go there, one after another.  Collective."""
+    failure: Exception | None = None  # of one's own; whoever fails goes on receiving, so that nobody waits for ever
+    announced = ((comm.rank, None),) * len(mine.parcel.whole)
+    for rank, run in sender.whole_runs(take=True) if sender is not None else announced:
+        if rank != comm.rank:
+            send((run.block, run.op, run.a, run.b, run.const), rank, comm)
+            continue
+        try:
+            mine.adopt(ScalarRun(*receive(0, comm)) if run is None else run)
+        except Exception as error:
+            failure = failure or error
+    with agreed(comm):
+        if failure is not None:
+            raise failure
 
 
 def _ask(ghosts: Ghosts, comm: MPI.Comm) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -99,8 +99,8 @@ class LocalTape:
     outputs: Portion
     guards: list[Guard] = field(default_factory=list)  # of own nodes, refs in local numbers
     sites: list[Site] = field(default_factory=list)
-    own: np.ndarray | None = None  # bool per local node, None: all are own (one rank)
-    run_ids: dict[int, np.ndarray] = field(default_factory=dict)  # local block of a ScalarRun -> global node ids
+    own_bits: np.ndarray | None = None  # np.packbits of `own`, None: all are own (one rank)
+    run_ids: dict[int, np.ndarray | range] = field(default_factory=dict)  # local block of a ScalarRun -> global ids
 
     @property
     def n_nodes(self) -> int:
@@ -108,8 +108,14 @@ class LocalTape:
         return self.blocks[-1].first + self.blocks[-1].size if self.blocks else 0
 
     @property
+    def own(self) -> np.ndarray | None:
+        """Which local nodes are the rank's own, bool; None: all."""
+        return None if self.own_bits is None else np.unpackbits(self.own_bits, count=self.n_nodes).view(bool)
+
+    @property
     def n_own(self) -> int:
-        return self.n_nodes if self.own is None else int(self.own.sum())
+        own = self.own
+        return self.n_nodes if own is None else int(own.sum())
 
     @property
     def lines(self) -> int:
@@ -150,7 +156,7 @@ def nothing() -> LocalTape:
     """The share of a rank that has none where another has the whole tape."""
     empty = np.empty(0, dtype=np.int64)
     return LocalTape(blocks=[], items=[], steps=[Step(0, 0, Exchange())], inputs=Portion(empty, empty),
-                     outputs=Portion(empty, empty), own=np.empty(0, dtype=bool))
+                     outputs=Portion(empty, empty), own_bits=np.empty(0, dtype=np.uint8))
 
 
 def whole(tape: Tape) -> LocalTape:

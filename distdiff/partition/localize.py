@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..tape import Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Statement
+from ..kernels.graph import renumber
+from ..tape import Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Statement, id_type
 from .layout import Layout, pieces, resolve
 from .local import Exchange, LocalTape, Portion, Step
 from .parcel import OwnRun, Parcel, Structure, unpack
+from .plan import binary
 from .reach import Box, Look, Read, away, moved, rows_of
 
 NEAR_ROWS = 2  # rows of nobody's business between two needed intervals that still make one slab,
@@ -65,12 +67,14 @@ class Ghosts:
 
 @dataclass
 class Rank:
-    """One rank's share in the making: `build` numbers it, `connect` says who gets what."""
+    """One rank's share in the making: `build` numbers it, `adopt` takes in whole runs, `connect` says who gets what."""
 
     structure: Structure
     parcel: Parcel
     rank: int
     slabs: dict[int, list[Slab]] = field(default_factory=dict)
+    run_ids: dict[int, np.ndarray | range] = field(default_factory=dict)
+    _made: list[tuple[int, int, int, Item]] = field(default_factory=list)  # (step, index, number, item)
 
     def build(self) -> Ghosts:
         """Number the rank's nodes; returns the ghosts it needs."""
@@ -85,6 +89,8 @@ class Rank:
         for run in self.parcel.runs:
             for ref, inner in zip((run.a, run.b), run.inner):
                 self._note(ref[(ref >= 0) & (inner < 0)])
+        for _, reads in self.parcel.whole.values():
+            self._note(reads)
         ids = np.unique(np.concatenate([EMPTY, *self._ghosts]))
         owner, step = self._find(ids)
         order = np.lexsort((ids, step))
@@ -329,13 +335,13 @@ class Rank:
     # -- the tape in local numbers -----------------------------------------------------------------------------------
 
     def _write(self, parts: list[Part]) -> None:
-        made: list[tuple[int, int, int, Item]] = []
+        made = self._made = []
         for part in parts:
             item = part.item
             out = self._local_affine(part.out, True)
             operands = tuple(self._local_operand(ref) for ref in part.operands)
             made.append((part.step, part.index, len(made), Statement(item.op, part.shape, out, operands, item.site)))
-        self.run_ids: dict[int, np.ndarray] = {}
+        self.run_ids = {}
         numbers: dict[int, np.ndarray] = {run.block: np.empty(len(run.ids), dtype=np.int64) for run in self.parcel.runs}
         for _, run, lines, place in self.run_parts:
             numbers[run.block][lines] = self.blocks[self.position[place]].first + np.arange(len(lines))
@@ -345,11 +351,21 @@ class Rank:
             a, b = (ref[lines] for ref in refs[run.block])
             made.append((step, run.index, len(made), ScalarRun(block, run.op[lines], a, b, run.const)))
             self.run_ids[block] = run.ids[lines]
-        made.sort(key=lambda entry: entry[:3])
-        self.items = [item for *_, item in made]
-        count = np.bincount([step for step, *_ in made], minlength=self.structure.n_steps) if made else \
-            np.zeros(self.structure.n_steps, dtype=np.int64)
-        self.bounds = np.concatenate([[0], np.cumsum(count)])
+
+    def adopt(self, run: ScalarRun) -> None:
+        """Take in one of the runs that the parcel announced (`Parcel.whole`), as it stands on the tape."""
+        index, reads = self.parcel.whole[run.block]
+        (slab,) = self.slabs[run.block]
+        first, here = self.structure.blocks[run.block].first, self.blocks[slab.local].first
+        numbers = self.to_local(reads)
+        operands = []
+        for ref in (run.a, np.where(binary(run.op), run.b, run.a)):  # a unary line's second operand must exist
+            ids = ref.astype(id_type(self.blocks[-1].first + self.blocks[-1].size))
+            renumber(ids, first, here - first, reads, numbers)
+            operands.append(ids)
+        step = int(self._where.steps[run.block, self.rank])
+        self._made.append((step, index, len(self._made), ScalarRun(slab.local, run.op, *operands, run.const)))
+        self.run_ids[slab.local] = range(first, first + len(run.op))
 
     def _local_operand(self, ref: Operand | Read) -> Operand:
         if isinstance(ref, Read):
@@ -391,7 +407,8 @@ class Rank:
 
     def connect(self, wanted: list[tuple[np.ndarray, np.ndarray]]) -> LocalTape:
         """The finished LocalTape; wanted[q] = (ids, supersteps) of this rank's nodes that rank q has as ghosts."""
-        n_steps = self.structure.n_steps
+        n_steps, made = self.structure.n_steps, sorted(self._made, key=lambda entry: entry[:3])
+        bounds = np.searchsorted([step for step, *_ in made], np.arange(n_steps + 1))
         exchanges = [Exchange() for _ in range(n_steps)]
         for q, (ids, step) in enumerate(wanted):
             if len(ids):
@@ -399,14 +416,14 @@ class Rank:
         for q in np.unique(self.ghosts.owner):
             mine = self.ghosts.owner == q
             self._deal(exchanges, "recvs", int(q), self.ghosts.local[mine], self.ghosts.step[mine])
-        steps = [Step(int(self.bounds[s]), int(self.bounds[s + 1]), exchanges[s]) for s in range(n_steps)]
+        steps = [Step(int(bounds[s]), int(bounds[s + 1]), exchanges[s]) for s in range(n_steps)]
         parcel = self.parcel
         return LocalTape(
-            blocks=self.blocks, items=self.items, steps=steps,
+            blocks=self.blocks, items=[item for *_, item in made], steps=steps,
             inputs=Portion(self.to_local(parcel.inputs[0]), parcel.inputs[1]),
             outputs=Portion(self.to_local(parcel.outputs[0]), parcel.outputs[1]),
             guards=[Guard(Indexed(self.to_local(ids)), expected, site) for ids, expected, site in parcel.guards],
-            sites=self.structure.sites, own=self._own(), run_ids=self.run_ids)
+            sites=self.structure.sites, own_bits=np.packbits(self._own()), run_ids=self.run_ids)
 
     @staticmethod
     def _deal(exchanges: list[Exchange], side: str, rank: int, local: np.ndarray, step: np.ndarray) -> None:

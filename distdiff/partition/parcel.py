@@ -7,6 +7,7 @@ it reads from others.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -67,6 +68,7 @@ class Parcel:
 
     arrays: dict[tuple[int, int], Operand] = field(default_factory=dict)  # (task, operand) -> the rank's part
     runs: list[OwnRun] = field(default_factory=list)
+    whole: dict[int, tuple[int, np.ndarray]] = field(default_factory=dict)  # block -> (item's index, ids it reads)
     foreign: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.empty(0, np.int64),) * 3  # single nodes: id, owner, step
     inputs: tuple[np.ndarray, np.ndarray] = (np.empty(0, np.int64),) * 2  # node ids, places
     outputs: tuple[np.ndarray, np.ndarray] = (np.empty(0, np.int64),) * 2
@@ -163,6 +165,10 @@ class Sender:
                 own, others = _own_run(plan.runs[run.block], run.block, index, rank, mine, position)
                 parcel.runs.append(own)
                 foreign.append(self._single_nodes(others))
+        for block, (index, home, reads) in plan.whole.items():
+            if home == rank:
+                parcel.whole[block] = index, reads
+                foreign.append(self._single_nodes(reads))
         ids = np.unique(np.concatenate(foreign))
         owner, step = self.where.find(ids)
         away = owner != rank
@@ -173,6 +179,20 @@ class Sender:
             if len(ids):
                 parcel.guards.append((ids, expected, site))
         return parcel
+
+    def whole_runs(self, take: bool = False) -> Iterator[tuple[int, ScalarRun]]:
+        """(rank, run) of the runs that go to one rank as they are, in program order.
+
+        take: the tape gives them up one by one, so that they are gone here once the rank has them.
+        """
+        items = self.plan.tape.items
+        for block in sorted(self.plan.whole, key=self.plan.order.__getitem__):
+            index, rank, _ = self.plan.whole[block]
+            run = items[index]
+            assert isinstance(run, ScalarRun)
+            if take:
+                items[index] = ScalarRun(block, run.op[:0].copy(), run.a[:0].copy(), run.b[:0].copy(), np.empty(0))
+            yield rank, run
 
     def _single_nodes(self, ids: np.ndarray) -> np.ndarray:
         """Those of the ids that are nodes of scalar runs."""

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..tape import OPS, Affine, Block, Const, Indexed, Item, Operand, ScalarRun, Statement, Tape
-from .layout import Layout
+from ..kernels.graph import read_before
+from ..tape import OPS, Affine, Block, Const, Indexed, Item, Operand, ScalarRun, Statement, Tape, id_type
+from .layout import Layout, split
 from .whereabouts import Whereabouts
 
 ARITY = np.array([op.arity for op in OPS])
@@ -28,6 +29,14 @@ class Task(NamedTuple):
 
     item: Item
     rank: int = -1
+
+
+class WholeRun(NamedTuple):
+    """A scalar run on one rank: its block has one owner and one superstep, and nothing is held a line."""
+
+    index: int  # of the tape's item
+    rank: int
+    reads: np.ndarray  # nodes of other blocks that its lines read, ascending
 
 
 @dataclass
@@ -63,7 +72,8 @@ class Plan:
         self.layouts: list[Layout | None] = [None] * len(tape.blocks)
         self.where = Whereabouts(tape.blocks, n_ranks)
         self.tasks: list[list[Task]] = [[] for _ in tape.items]  # what became of each item
-        self.runs: dict[int, RunShare] = {}
+        self.runs: dict[int, RunShare] = {}  # by block: placed node by node,
+        self.whole: dict[int, WholeRun] = {}  # ... or as a whole
         self._kept: dict[tuple[int, int, int, bytes], Layout] = {}
         self.changed: list[np.ndarray] = []
         self.writers: list[list[int]] = [[] for _ in tape.blocks]
@@ -85,6 +95,16 @@ class Plan:
         self.where.scatter(block, owner)
         self.runs[block] = share
 
+    def settle(self, block: int, rank: int) -> None:
+        """Place the scalar run that computes a block on one rank."""
+        (index,) = self.writers[block]
+        run = self.tape.items[index]
+        assert isinstance(run, ScalarRun)
+        cuts = np.zeros(self.n_ranks + 1, dtype=np.int64)
+        cuts[rank + 1:] = len(run.op)
+        self.split(block, split((len(run.op),), 0, cuts))
+        self.whole[block] = WholeRun(index, rank, read_before(run.op, run.a, run.b, ARITY, self.blocks[block].first))
+
     def add_block(self, shape: tuple[int, ...], before: int, layout: Layout | None) -> int:
         """A block of fresh nodes that stands just before another in program order."""
         self.blocks.append(Block(self.n_nodes, tuple(shape)))
@@ -102,7 +122,7 @@ class Plan:
     def share(self, run: ScalarRun, owner: np.ndarray) -> RunShare:
         """A run as it stands on the tape."""
         first = self.blocks[run.block].first
-        ids = np.arange(first, first + len(run.op), dtype=np.int64)
+        ids = np.arange(first, first + len(run.op), dtype=id_type(self.n_nodes))
         return RunShare(ids, run.op, run.a, run.b, run.const, owner, self.inner(run))
 
     def inner(self, run: ScalarRun) -> tuple[np.ndarray, np.ndarray]:

@@ -74,6 +74,8 @@ class Schedule:
                 item = task.item
                 tasks[item.block if isinstance(item, ScalarRun) else item.out.block].append(task)
         for block in sorted(range(len(plan.blocks)), key=plan.order.__getitem__):
+            if block in plan.whole:
+                self._whole_run(block)
             for task in tasks[block]:
                 if isinstance(task.item, ScalarRun):
                     self._scalar_run(task.item)
@@ -176,6 +178,17 @@ class Schedule:
         """Single nodes that travel to a rank (each noted once a rank at the end)."""
         _, step = self.where.find(ids)
         self.edges.append((ids, step, owner, target))
+
+    def _whole_run(self, block: int) -> None:
+        """The superstep of a run that one rank has."""
+        _, rank, ids = self.plan.whole[block]
+        n = self.plan.blocks[block].size
+        self.lines[block, rank], self.seconds[block, rank] = n, MACHINE.item + MACHINE.run_line * n
+        owner, step = self.where.find(ids)
+        away = owner != rank
+        self.where.steps[block, rank] = (step + away).max(initial=0)
+        if away.any():
+            self.edges.append((ids[away], step[away], owner[away], np.full(np.count_nonzero(away), rank)))
 
     def _scalar_run(self, item: ScalarRun) -> None:
         """Supersteps of single nodes; operands inside the run by the compiled loop, others looked up."""

@@ -22,8 +22,9 @@ class Whereabouts:
     def __init__(self, blocks: list[Block], n_ranks: int) -> None:
         self.n_ranks, self.count = n_ranks, 0
         self._grow(len(blocks))
-        self.node_owner = np.empty(0, dtype=np.int32)
+        self.node_owner = np.empty(0, dtype=np.int32)  # with room for more
         self.node_step = np.empty(0, dtype=np.int32)
+        self.nodes_placed = 0
         self.first[:len(blocks)] = [b.first for b in blocks]
         self.size[:len(blocks)] = self.inner[:len(blocks)] = [b.size for b in blocks]
         self.count = len(blocks)
@@ -57,9 +58,13 @@ class Whereabouts:
 
     def scatter(self, block: int, owner: np.ndarray) -> None:
         """Place a block node by node."""
-        self.scattered[block] = len(self.node_owner)
-        self.node_owner = np.concatenate([self.node_owner, np.asarray(owner, dtype=np.int32)])
-        self.node_step = np.concatenate([self.node_step, np.zeros(len(owner), dtype=np.int32)])
+        start, self.nodes_placed = self.nodes_placed, self.nodes_placed + len(owner)
+        if self.nodes_placed > len(self.node_owner):
+            more = np.zeros(self.nodes_placed + self.nodes_placed // 4 - start, dtype=np.int32)
+            self.node_owner = np.concatenate([self.node_owner[:start], more])
+            self.node_step = np.concatenate([self.node_step[:start], more])
+        self.scattered[block] = start
+        self.node_owner[start:self.nodes_placed] = owner
 
     def without_nodes(self) -> Whereabouts:
         """A copy for ranks that are told of single nodes one by one: the per-node entries left out."""
