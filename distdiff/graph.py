@@ -13,9 +13,9 @@ from math import prod
 
 import numpy as np
 
-from .kernels.graph import read_before, run_levels
+from .kernels.graph import read_before, run_levels, tally
 from .ops import OPS
-from .tape import Affine, Const, Indexed, Operand, ScalarRun, Statement, Tape
+from .tape import RUN_LINES, Affine, Const, Indexed, Operand, ScalarRun, Statement, Tape
 
 SHALLOW = 64  # levels up to which a graph counts as shallow
 THIN = 8  # nodes a level, on average, up to which it counts as thin
@@ -98,7 +98,7 @@ class _Levels:
         self.read = self._read_from_runs()  # nodes of runs, ascending
         self.level = np.zeros(len(self.read), dtype=np.int64)
         self.ends: list[tuple[int, int, int]] = []  # (level, levels, nodes a level): `nodes` on each of `levels` levels
-        self.count = np.zeros(1, dtype=np.int64)  # nodes of runs, by level
+        self.count = np.zeros(1, dtype=np.int32)  # nodes of runs by level, with room for more levels
         for leaf in tape.inputs:
             self.ends.append((0, 1, prod(leaf.shape)))
         for item in tape.items:
@@ -173,22 +173,33 @@ class _Levels:
         levels = run_levels(inside[0], inside[1], base)
         span = slice(*np.searchsorted(self.read, [first, first + len(levels)]))
         self.level[span] = levels[self.read[span] - first]
-        count = np.bincount(levels, minlength=len(self.count))
-        count[: len(self.count)] += self.count
-        self.count = count
-        self.block[item.block] = levels.max(initial=0)
+        deepest = self.block[item.block] = levels.max(initial=0)
+        if deepest >= len(self.count):
+            self.count = np.concatenate([self.count, np.zeros(deepest + deepest // 4 + 1 - len(self.count), np.int32)])
+        tally(levels, self.count)
 
     def summary(self) -> tuple[int, int, bool]:
         """(depth, width, whether every level is much narrower than the one before)."""
         depth = int(self.block.max(initial=0))
-        change = np.zeros(depth + 2, dtype=np.int64)
-        for level, levels, nodes in self.ends:
-            change[level] += nodes
-            change[level + levels] -= nodes
-        count = np.cumsum(change)[:-1]
-        count[: len(self.count)] += self.count
-        shrinking = bool((count[1:] <= SHRINK * count[:-1]).all())
-        return depth, int(count.max(initial=0)), shrinking
+        edges = np.array([(level, nodes) for level, _, nodes in self.ends]
+                         + [(level + levels, -nodes) for level, levels, nodes in self.ends]).reshape(-1, 2)
+        edges = edges[np.argsort(edges[:, 0], kind="stable")]
+        width, shrinking, carried, last = 0, True, 0, None
+        for start in range(0, depth + 1, RUN_LINES):  # in pieces: a chain has as many levels as lines
+            stop = min(start + RUN_LINES, depth + 1)
+            here = edges[slice(*np.searchsorted(edges[:, 0], [start, stop]))]
+            change = np.zeros(stop - start, dtype=np.int64)
+            np.add.at(change, here[:, 0] - start, here[:, 1])
+            change[0] += carried
+            count = np.cumsum(change)
+            carried = int(count[-1])
+            runs = self.count[start:stop]
+            count[: len(runs)] += runs
+            width = max(width, int(count.max()))
+            before = count[:-1] if last is None else np.append(last, count[:-1])
+            shrinking = shrinking and bool((count[len(count) - len(before):] <= SHRINK * before).all())
+            last = count[-1]
+        return depth, width, shrinking
 
 
 __all__ = ["Structure", "analyse", "nonzeros"]
