@@ -25,7 +25,7 @@ for host in "${hosts[@]}"; do
 done >"$out/hostfile"
 
 # One rank alone compiles and caches the kernels; then all of them only read.
-python -m distdiff.examples.demo --part grid --size small --no-figures --out "$out/first"
+python -m distdiff.cli warm
 
 # With a hostfile, more ranks than the slots it grants are a mistake.
 unset OMPI_MCA_rmaps_base_oversubscribe PRTE_MCA_rmaps_default_mapping_policy

@@ -19,7 +19,7 @@ out=out/cluster-${PBS_JOBID%%.*}
 ranks=$(wc -l <"$PBS_NODEFILE") # one line for every process asked for with mpiprocs
 
 # One rank alone compiles and caches the kernels; then all of them only read.
-python -m distdiff.examples.demo --part grid --size small --no-figures --out "$out/first"
+python -m distdiff.cli warm
 
 if is_openmpi; then
     launch=(mpirun -n "$ranks" --hostfile "$PBS_NODEFILE" --bind-to core -x PATH -x OMP_NUM_THREADS)

@@ -21,7 +21,7 @@ cd "${SLURM_SUBMIT_DIR:?submit this with sbatch, from the directory of the proje
 activate "$modules" "$conda_environment"
 out=out/cluster-$SLURM_JOB_ID
 
-# One rank alone compiles and caches the kernels; then all of them only read.
-srun --nodes=1 --ntasks=1 python -m distdiff.examples.demo --part grid --size small --no-figures --out "$out/first"
+# Two ranks compile and keep the kernels; then all of them only read.
+srun --nodes=1 --ntasks=2 python -m distdiff.cli warm
 
 "${launch[@]}" python -m distdiff.examples.demo --part grid --size "$size" --no-figures --out "$out"

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -55,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--json", action="store_true", help="print JSON instead of text")
     report.add_argument("--no-assemble", action="store_true",
                         help="don't build the PETSc system for its counts when the method needs none")
+    commands.add_parser("warm", help="compile the loops that large problems need, ahead of time", description=(
+        "Compile the loops that large problems need, and keep them in the first folder of these that can be "
+        "written: $DISTDIFF_CACHE_DIR (or $NUMBA_CACHE_DIR), __pycache__ beside the source, distdiff in the user's "
+        "cache. On two ranks, 'mpirun -n 2 distdiff warm', those for messages between ranks as well. Do it on a node "
+        "of the type that the jobs run on: compiled code is for one kind of processor."))
     check = _command(commands, "check", "run the Taylor test and the dot-product test; exit status 1 if one fails")
     check.add_argument("--seed", type=int, default=0, help="of the random directions (default 0)")
     return top
@@ -82,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
 
     comm = MPI.COMM_WORLD
     try:
-        return _run(arguments, comm)
+        return _warm(comm) if arguments.command == "warm" else _run(arguments, comm)
     except DistdiffError as error:
         if comm.rank == 0:
             print(f"distdiff: error: {error}", file=sys.stderr)
@@ -124,6 +130,16 @@ def _run(arguments: argparse.Namespace, comm: Any) -> int:
                     print(json.dumps(text.to_dict(), indent=2) if arguments.json else text)
                 return 0
             return _check(arguments, lin, f, args, argnums)
+
+
+def _warm(comm: Any) -> int:
+    from .warm import warm
+
+    began = time.perf_counter()
+    missing = warm(comm)
+    if comm.rank == 0:
+        print(f"{len(missing)} loops compiled in {time.perf_counter() - began:.1f} s; all others were there")
+    return 0
 
 
 def _elsewhere(*args: Any) -> Any:

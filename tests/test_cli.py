@@ -130,3 +130,23 @@ def test_help_teaches():
     done = subprocess.run([sys.executable, "-m", "distdiff.cli", "grad", "--help"], text=True, capture_output=True,
                           timeout=60)
     assert done.returncode == 0 and "mpirun -n 4 distdiff grad" in done.stdout
+
+
+def test_warm_leaves_nothing_to_compile(folder):
+    assert run(folder, "warm").returncode == 0
+    again = run(folder, "warm")
+    assert again.stdout.startswith("0 loops compiled"), again.stdout + again.stderr
+    large = """
+import sys, numpy as np, distdiff as dd
+def orbit(u):
+    p, q = u[0], u[1]
+    for _ in range(10_000):
+        p, q = p + 0.001 * (p - p * q), q + 0.001 * (p * q - q)
+    return p * q
+for method in ("sweep", "substitution"):
+    dd.grad(orbit, method=method)(np.ones(2))
+from distdiff.kernels.cache import DiskCache
+sys.exit("\\n".join(DiskCache.compiled) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", large], cwd=folder, text=True, capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr

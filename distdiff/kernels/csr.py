@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .jit import jit
+from .jit import jit, worth_it
 
 INTERIOR, KEPT, GHOST = 0, 1, 2  # state of a node before elimination; interior ones become
 CONE, ALIAS, ZERO = 3, 4, 5  # ... one of these, or kept, or stay interior: unused
@@ -36,9 +36,7 @@ class Kernel:
         if self._compiled is not None:
             return self._compiled(*arguments)
         self._spent += work + 20  # a call costs something too
-        if self._spent <= PLAIN_WORK:
-            return self.plain(*arguments)
-        return self.compiled(*arguments)
+        return (self.compiled if worth_it(self._spent, PLAIN_WORK) else self.plain)(*arguments)
 
     @property
     def compiled(self) -> Callable[..., Any]:

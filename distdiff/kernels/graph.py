@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import jit
+from .jit import jit, worth_it
 
 SMALL = 10_000  # lines up to which a loop runs as plain Python: some 10 ms, where loading compiled code takes more
 
@@ -25,9 +25,9 @@ class Loop:
         self.__doc__ = plain.__doc__
 
     def __call__(self, *arguments: Any) -> Any:
-        if len(arguments[0]) <= SMALL and self._compiled is None:
-            return self.plain(*arguments)
         if self._compiled is None:
+            if not worth_it(len(arguments[0]), SMALL):
+                return self.plain(*arguments)
             self._compiled = jit(self.plain)
         return self._compiled(*arguments)
 

@@ -1,13 +1,22 @@
-"""How every loop of this package is compiled, and where the result is kept.
-
-The machine code is cached on disk by Numba, beside the source or, where that can't be written, in the user's cache;
-where neither can be written it is compiled anew by every process.
-"""
+"""How and when every loop of this package is compiled: by Numba, once it is worth it, and kept on disk (`cache`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+_at_once = False
+
+
+def worth_it(work: int, budget: int) -> bool:
+    """Whether so much work wants compiled loops: more than Numba's import and a compilation cost in plain Python."""
+    return _at_once or work > budget
+
+
+def compile_at_once() -> None:
+    """From now on nothing is too small to be compiled: for filling the cache."""
+    global _at_once
+    _at_once = True
 
 
 def jit(function: Callable[..., Any] | None = None, *, contract: bool = False,
@@ -21,12 +30,14 @@ def jit(function: Callable[..., Any] | None = None, *, contract: bool = False,
     def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
         import numba
 
+        from .cache import DiskCache
+
         settings: dict[str, Any] = dict(error_model="numpy", nogil=True, fastmath={"contract"} if contract else False)
         if inline:
             settings["inline"] = "always"
-        try:
-            return numba.njit(cache=True, **settings)(f)
-        except RuntimeError:  # neither the package's folder nor the user's cache can be written
-            return numba.njit(**settings)(f)
+        dispatcher = numba.njit(**settings)(f)
+        if not numba.config.DISABLE_JIT:
+            dispatcher._cache = DiskCache(f)  # where njit(cache=True) puts Numba's own
+        return dispatcher
 
     return compiled if function is None else compiled(function)

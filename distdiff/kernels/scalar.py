@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from ..ops import BY_NAME, OPS
+from .jit import worth_it
 
 PLAIN_LINES = 50_000  # lines (times columns) that may run in plain Python, about 0.1 s, before the loops are compiled
 
@@ -40,7 +41,7 @@ class _Loops:
     def ready(cls, lines: int) -> bool:
         """Whether to run compiled, after `lines` more."""
         cls.spent += lines
-        if cls.module is None and cls.spent > PLAIN_LINES:
+        if cls.module is None and worth_it(cls.spent, PLAIN_LINES):
             cls.load()
         return cls.module is not None
 

@@ -15,6 +15,8 @@ from types import ModuleType
 
 import numpy as np
 
+from .jit import worth_it
+
 TILE = 8192
 COMPILE_AFTER = 100_000_000  # elements moved by NumPy, about 50 ms, before the loops are compiled ...
 COMPILE_SOON = 10_000_000  # ... and if Numba is there already
@@ -27,7 +29,7 @@ class _Loops:
     @classmethod
     def ready(cls, n: int) -> bool:
         cls.spent += n
-        if cls.module is None and cls.spent > (COMPILE_SOON if "numba" in sys.modules else COMPILE_AFTER):
+        if cls.module is None and worth_it(cls.spent, COMPILE_SOON if "numba" in sys.modules else COMPILE_AFTER):
             from . import stream_loops
 
             cls.module = stream_loops

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .jit import worth_it
+
 TILE = 2048  # elements: a handful of slots of 16 KiB share the first cache level with what is read and written
 COMPILE_AFTER = 300_000_000  # elements computed by NumPy, about 150 ms, before the interpreter is loaded ...
 COMPILE_SOON = 10_000_000  # ... and if Numba is there already
@@ -49,7 +51,7 @@ class _Loops:
 def worth(elements: int, operations: int) -> bool:
     """Whether to run tile by tile from now on, after so much more work that NumPy could do."""
     _Loops.spent += elements + DISPATCH * operations
-    if _Loops.module is None and _Loops.spent > (COMPILE_SOON if "numba" in sys.modules else COMPILE_AFTER):
+    if _Loops.module is None and worth_it(_Loops.spent, COMPILE_SOON if "numba" in sys.modules else COMPILE_AFTER):
         from . import tile_loops
 
         _Loops.module = tile_loops
