@@ -34,7 +34,7 @@ class Loop:
 
 def read_before(op, a, b, arity, first):
     """The distinct ids below `first`, ascending, among the operands of a run's lines (no constants)."""
-    if len(op) > SMALL:
+    if worth_it(len(op), SMALL):
         found = np.empty(2 * len(op), np.int64)
         return np.unique(found[:_read_before(op, a, b, arity, first, found)])
     used = np.concatenate([a[arity[op] > 0], b[arity[op] > 1]])
