@@ -150,7 +150,8 @@ class Values:
         """Bytes in use: shared memory counts once, arrays that nothing was written to not at all."""
         if self._flat is not None:
             return self._flat.nbytes
-        total = end = 0
+        total = sum(lines.a.nbytes + lines.b.nbytes + lines.ids.nbytes for lines in self._lines.values())
+        end = 0
         used = [a for i, a in enumerate(self._arrays) if i not in self._untouched]
         for start, n in sorted((a.__array_interface__["data"][0], a.nbytes) for a in used if a.nbytes):
             total += max(start + n - max(start, end), 0)

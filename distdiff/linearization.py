@@ -344,7 +344,8 @@ class Linearization:
         if for_counts:  # looking changes nothing: no later update has to refresh a matrix that nobody solves with
             self._assembly.close()
             self._assembly = None
-        memory = self._point.values.nbytes if self._point is not None else 0
+        memory = local.nbytes + self._inputs.nbytes + self._outputs.nbytes
+        memory += self._point.values.nbytes if self._point is not None else 0
         memory += sum(getattr(s, "memory", 0) for s in self._solvers.values())
         memory += self._assembly.memory if self._assembly is not None else 0
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -51,7 +51,7 @@ class Report:
     reason: str
     candidates: tuple[Candidate, ...]
     times: dict[str, float]  # seconds by stage, on the slowest rank
-    memory_per_rank_bytes: int  # values, partials, workspace and matrix, on the fullest rank
+    memory_per_rank_bytes: int  # tape, values, partials, workspace, messages and matrix, on the fullest rank
     peak_memory_per_rank_bytes: int  # resident set of the process, most so far, on the fullest rank
     guards: int
     retraces: int

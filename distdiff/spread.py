@@ -19,6 +19,11 @@ class Spread:
             self._everyone = np.empty(int(self._counts.sum()), dtype=np.int64)
             comm.Allgatherv(self.places, (self._everyone, self._counts, self._starts, MPI.INT64_T))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the lists of places."""
+        return self.places.nbytes + (self._everyone.nbytes if self.comm.size > 1 else 0)
+
     def share(self, full: np.ndarray | None) -> np.ndarray:
         """Rank 0's vector on every rank.  Collective."""
         if self.comm.size == 1:

@@ -20,13 +20,15 @@ the granularity the partition was made with).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
 
 from ..comm import Channel, Channels
-from ..tape import Block, Guard, Item, Leaf, Site, Tape
+from ..tape import Block, Guard, Item, Leaf, ScalarRun, Site, Tape
+
+OBJECTS = 320  # bytes of Python objects a statement, block or step, about
 
 
 @dataclass
@@ -58,6 +60,12 @@ class Exchange:
         channel.reverse()
         for (_, ids), buffer in zip(self.sends, channel.sends):
             lam[ids] += buffer  # a node goes to one neighbour once, so ids are distinct within a message
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the lists of nodes and of the messages."""
+        lists = sum(ids.nbytes for _, ids in (*self.sends, *self.recvs))
+        return lists + (self._channels.nbytes if self._channels is not None else 0)
 
     def close(self) -> None:
         """Free the messages; a later pass makes them anew."""
@@ -128,6 +136,22 @@ class LocalTape:
             step.exchange.close()
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the tape: every array once, and about what Python's objects take."""
+        arrays: list[Any] = [self.own_bits, *self.inputs, *self.outputs, *self.run_ids.values()]
+        total = OBJECTS * (len(self.items) + len(self.blocks) + len(self.steps))
+        for item in self.items:
+            if isinstance(item, ScalarRun):
+                total += item.nbytes
+            else:
+                arrays += [x for ref in item.operands for x in ref]
+        for guard in self.guards:
+            arrays += [*guard.ref, guard.expected]
+        for step in self.steps:
+            total += step.exchange.nbytes
+        return total + sum({id(a): a.nbytes for a in map(_memory, arrays) if a is not None}.values())
+
+    @property
     def messages(self) -> int:
         return sum(len(step.exchange.sends) for step in self.steps)
 
@@ -135,6 +159,15 @@ class LocalTape:
     def halo(self) -> int:
         """Values sent in one forward pass."""
         return sum(len(ids) for step in self.steps for _, ids in step.exchange.sends)
+
+
+def _memory(array: Any) -> np.ndarray | None:
+    """The array whose memory an array looks into; None for what is no array."""
+    if not isinstance(array, np.ndarray):
+        return None
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def positions(leaves: list[Leaf], tape: Tape) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..evaluate import Point
 from ..kernels import scalar, stream
 from ..partials import Other, Partials, coefficient
-from ..partition.local import LocalTape
+from ..partition.local import Exchange, LocalTape
 from ..strided import accumulate, core_view, one_to_one
 from ..tape import Indexed
 from ..tracing import memory
@@ -49,8 +49,10 @@ class Sweep:
 
     @property
     def memory(self) -> int:
-        """Bytes held for solves: workspace and kept partials."""
-        return self._workspace.nbytes + self._partials.nbytes
+        """Bytes held for solves: workspace, kept partials, places in the plans and messages."""
+        parts = [part for plan in self._plans.values() for op in plan.operations for part in op]
+        plans = sum(part.nbytes for part in parts if isinstance(part, (np.ndarray, Exchange)))
+        return self._workspace.nbytes + self._partials.nbytes + plans
 
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
         """xdot (n_in,) or (n_in, m) at local.inputs -> ydot at local.outputs, (n_out,) or (n_out, m).  Collective."""

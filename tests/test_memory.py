@@ -1,0 +1,175 @@
+"""Bytes a line: what a tape, a linearization and rank 0 hold, counted, however long the program is."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import distdiff as dd
+from distdiff import graph
+from distdiff.errors import NonFiniteError
+from distdiff.examples.burgers import initial, make_misfit
+from distdiff.partition import choose, distribute, localize_all, partition, whole
+from distdiff.partition.check import check
+from distdiff.tape import RUN_LINES, ScalarRun
+from distdiff.tracing import trace
+
+SMALL = 1 << 17  # bytes of what does not grow with the program
+
+
+def chain(steps):
+    """A recurrence of six lines a step, whose parameters every step reads, with a result from its middle as well."""
+    def f(x):
+        a, b, s = x[0], x[1], x[2]
+        middle = s
+        for k in range(steps):
+            s = s + 0.1 * (a * s - b * s * s)
+            if k == steps // 3:
+                middle = s
+        return s * s + middle * np.sin(a)
+    return f
+
+
+X = np.array([0.9, 1.1, 0.4])
+
+
+def traced_bytes(make):
+    """(what `make` returns, bytes that it keeps, bytes that it needs in between)."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        made = make()
+        gc.collect()
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return made, kept, peak
+
+
+def test_a_scalar_tape_takes_nine_bytes_a_line():
+    f = chain(40_000)
+    trace(chain(10), (X,))
+    local, kept, peak = traced_bytes(lambda: whole(trace(f, (X,)).tape))
+    assert local.lines > 3.5 * RUN_LINES
+    assert abs(local.nbytes - kept) < SMALL
+    assert local.nbytes < 9 * local.lines + SMALL
+    assert peak < 9 * local.lines + 90 * RUN_LINES  # what is not packed yet, as Python's integers
+
+
+def test_an_array_tape_is_counted_with_its_objects():
+    trace(make_misfit(64, 3), (initial(64),))
+    local, kept, _ = traced_bytes(lambda: whole(trace(make_misfit(64, 300), (initial(64),)).tape))
+    assert 0.8 < local.nbytes / kept < 1.25
+
+
+@pytest.mark.parametrize("direction", ["vjp", "jvp"])
+def test_all_that_scalar_code_holds(direction):
+    f = chain(60_000)
+    with dd.linearize(f, X, method="sweep") as lin:
+        getattr(lin, direction)(1.0 if direction == "vjp" else np.ones(3))
+        report = lin.report()
+        # operation and operands, values, adjoints of the runs that are alive: this one, another, the one in the middle
+        assert report.memory_per_rank_bytes < (9 + 8) * report.lines + 8 * 4 * RUN_LINES + SMALL
+        assert report.memory_per_rank_bytes > (9 + 8) * report.lines
+
+
+def test_all_that_array_code_holds():
+    f, x = make_misfit(20_000, 60), initial(20_000)
+    with dd.linearize(f, x) as lin:
+        lin.vjp(1.0)
+        report = lin.report()
+    assert report.lines > 1e7 and report.memory_per_rank_bytes < 1.7 * report.lines
+
+
+def test_structure_is_found_in_less_than_the_tape():
+    found = []
+    for steps in (30_000, 90_000):
+        tape = trace(chain(steps), (X,)).tape
+        graph.analyse(tape)
+        structure, _, peak = traced_bytes(lambda tape=tape: graph.analyse(tape))
+        found.append((structure, tape.lines, peak))
+    (shorter, few, low), (longer, many, high) = found
+    assert high - low < 9 * (many - few)  # nodes a level, of which a chain has almost as many as lines
+    assert longer.depth > 2 * RUN_LINES and longer.depth - shorter.depth == 5 * 60_000
+    assert (longer.width, longer.shape) == (shorter.width, shorter.shape)
+
+
+@pytest.fixture
+def run_by_run(monkeypatch):
+    """Programs of this size are laid out as large ones are."""
+    monkeypatch.setattr(choose, "MANY_LINES", 1000)
+    monkeypatch.setattr(choose, "ROOMY", 1000)
+    monkeypatch.setattr(choose, "SAME", 2.0)
+
+
+def growth(steps):
+    """Bytes rank 0 needs beside the tape to lay it out, by lines."""
+    tape = trace(chain(steps), (X,)).tape
+    partition(tape, 3)
+    plan, kept, peak = traced_bytes(lambda: partition(tape, 3))
+    return plan, tape, kept, peak
+
+
+def test_laying_out_scalar_code_takes_nothing_a_line(run_by_run):
+    _, tape, kept, peak = growth(36_000)
+    longer, large, kept_longer, peak_longer = growth(360_000)
+    assert large.lines > 9.9 * tape.lines and longer.name == "contiguous" and longer.k_star == 3
+    # single lines are placed in runs that straddle two ranks, the same number whatever the length
+    assert kept_longer < kept + 0.1 * large.lines and peak_longer < peak + 0.1 * large.lines
+    shares = localize_all(large, longer)
+    for share in shares:
+        check(share)
+    assert sum(share.lines for share in shares) == large.lines - large.n_inputs
+    assert max(share.lines for share in shares) < 1.01 * large.lines / 3
+    assert sum(share.nbytes for share in shares) < 10 * large.lines + 3 * 30 * RUN_LINES
+
+
+@pytest.mark.mpi
+def test_stretches_of_scalar_code_give_the_same_derivative(comm, run_by_run):
+    from mpi4py import MPI
+
+    f = chain(60_000)
+    with dd.linearize(f, X, comm=MPI.COMM_SELF) as one, dd.linearize(f, X, comm=comm) as lin:
+        report = lin.report()
+        if comm.size > 1:
+            assert report.partition == "contiguous" and report.k_star == comm.size
+            assert report.messages <= comm.size * (comm.size - 1)
+        for point in (X, X * 0.9):
+            one.update(point), lin.update(point)
+            np.testing.assert_allclose(lin.value, one.value, rtol=1e-12)
+            np.testing.assert_allclose(lin.vjp(1.0), one.vjp(1.0), rtol=1e-11)
+            np.testing.assert_allclose(lin.jvp(np.ones(3)), one.jvp(np.ones(3)), rtol=1e-11)
+            np.testing.assert_allclose(lin.vjp(1.0).sum(), lin.jvp(np.ones(3)), rtol=1e-11)
+        most = lin.report().memory_per_rank_bytes
+        assert most < (9 + 8) * report.lines / comm.size + 8 * 4 * RUN_LINES + 40 * RUN_LINES + SMALL
+
+
+@pytest.mark.mpi
+def test_rank_0_gives_the_tape_up(comm, run_by_run):
+    tape = trace(chain(60_000), (X,)).tape if comm.rank == 0 else None
+    plan = partition(tape, comm.size, strategy="contiguous") if comm.rank == 0 and comm.size > 1 else None
+    local = distribute(tape, plan, comm)
+    check(local)
+    if comm.size > 1 and comm.rank == 0:
+        left = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
+        assert left <= (comm.size - 1) * RUN_LINES  # runs that straddle two ranks
+    assert comm.allreduce(local.lines) == 60_000 * 6 + 4
+    assert local.nbytes < 9.2 * local.lines + 60 * RUN_LINES + SMALL
+
+
+@pytest.mark.mpi
+def test_what_is_not_finite_is_found_in_another_ranks_stretch(comm, run_by_run):
+    def f(x):
+        s = x[0]
+        for _ in range(60_000):
+            s = s * 0.9999 + 0.0001 * x[1]
+        return np.sqrt(s - s)  # here
+
+    with pytest.raises(NonFiniteError, match=r"sqrt is inf at .*test_memory.py") as error, \
+            dd.linearize(f, X[:2], comm=comm) as lin:
+        lin.vjp(1.0)
+    line = f.__code__.co_firstlineno + 4
+    assert f"test_memory.py:{line}" in str(error.value)
