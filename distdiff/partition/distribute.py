@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from mpi4py import MPI
 
 from ..comm import agreed, on_root
 from ..tape import ScalarRun, Tape
+from ..tracing.memory import give_back
 from .choose import Partition
 from .local import LocalTape, nothing, whole
 from .localize import Ghosts, Rank
@@ -26,7 +28,7 @@ def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
     ranks = [Rank(sender.structure, sender.parcel(r), r) for r in range(partition.n_ranks)]
     ghosts = [rank.build() for rank in ranks]
     for rank, run in sender.whole_runs():
-        ranks[rank].adopt(run)
+        ranks[rank].adopt(replace(run, a=run.a.copy(), b=run.b.copy()))
     return [rank.connect([g.wanted(rank.rank) for g in ghosts]) for rank in ranks]
 
 
@@ -77,6 +79,8 @@ def _hand_out(sender: Sender | None, mine: Rank, comm: MPI.Comm) -> None:
             mine.adopt(ScalarRun(*receive(0, comm)) if run is None else run)
         except Exception as error:
             failure = failure or error
+    if mine.structure.whole:
+        give_back()
     with agreed(comm):
         if failure is not None:
             raise failure

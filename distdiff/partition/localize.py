@@ -353,16 +353,19 @@ class Rank:
             self.run_ids[block] = run.ids[lines]
 
     def adopt(self, run: ScalarRun) -> None:
-        """Take in one of the runs that the parcel announced (`Parcel.whole`), as it stands on the tape."""
+        """Take in one of the runs that the parcel announced (`Parcel.whole`), as it stands on the tape.
+
+        Its arrays are overwritten: new ones beside them would leave holes in the heap, of the size of the tape.
+        """
         index, reads = self.parcel.whole[run.block]
         (slab,) = self.slabs[run.block]
         first, here = self.structure.blocks[run.block].first, self.blocks[slab.local].first
         numbers = self.to_local(reads)
-        operands = []
-        for ref in (run.a, np.where(binary(run.op), run.b, run.a)):  # a unary line's second operand must exist
-            ids = ref.astype(id_type(self.blocks[-1].first + self.blocks[-1].size))
-            renumber(ids, first, here - first, reads, numbers)
-            operands.append(ids)
+        np.copyto(run.b, run.a, where=~binary(run.op))  # a unary line's second operand must exist
+        ids, operands = id_type(self.blocks[-1].first + self.blocks[-1].size), []
+        for ref in (run.a, run.b):
+            renumber(ref, first, here - first, reads, numbers)
+            operands.append(ref.astype(ids, copy=False))
         step = int(self._where.steps[run.block, self.rank])
         self._made.append((step, index, len(self._made), ScalarRun(slab.local, run.op, *operands, run.const)))
         self.run_ids[slab.local] = range(first, first + len(run.op))

@@ -41,6 +41,7 @@ class Structure:
     where: Whereabouts  # without the per-node entries
     tasks: list[tuple[int, Statement, int]]  # (index of the tape's item, statement, the rank that runs it or -1)
     sites: list[Site]
+    whole: bool  # whether there are runs that one rank has as a whole
 
 
 @dataclass
@@ -105,7 +106,7 @@ class Sender:
         self.runs = [(i, item) for i, item, _ in self.tasks if isinstance(item, ScalarRun)]
         self.structure = Structure(
             plan.n_ranks, n_steps, plan.blocks, plan.order, plan.layouts, self.where.without_nodes(), bare,
-            plan.tape.sites)
+            plan.tape.sites, bool(plan.whole))
         self._leaves = [self._owned_places(leaves) for leaves in (plan.tape.inputs, plan.tape.outputs)]
         self._guards = self._owned_guards(plan.tape)
         self._run_orders = [_owner_order(plan.runs[run.block].owner, plan.n_ranks) for _, run in self.runs]

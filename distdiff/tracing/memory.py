@@ -7,6 +7,7 @@ array that looks into them is gone.  Python's own objects are let be while there
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import mmap
 import os
@@ -65,6 +66,13 @@ class _Lease(np.ndarray):
         if size <= LIMIT:
             _pool.setdefault(size // 8, []).append(memory)
             _pooled += size
+
+
+def give_back() -> None:
+    """What is free on the heap goes back to the system, where the C library would keep it (glibc does)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def empty(size: int) -> np.ndarray:
