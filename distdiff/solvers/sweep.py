@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from ..tape import Indexed
 from ..tracing import memory
 from . import sweep_ops as ops
 from .sweep_plan import plan_adjoint, plan_tangent
+from .sweep_table import Memory, Program
 
 CACHE = 16 << 20  # bytes of workspace that many columns together may take before they go in several batches
 
@@ -41,18 +44,20 @@ class Sweep:
 
     def __init__(self, local: LocalTape, point: Point, comm: MPI.Comm, keep: bool = False) -> None:
         self.local, self.comm = local, comm
-        self._point, self._partials, self._storage = point, Partials(point, keep), point.values.storage
+        self._point, self._partials, self._storage, self._keep = point, Partials(point), point.values.storage, keep
         self._plans: dict[str, ops.Plan] = {}
         self._programs: dict[str, tuple[tuple[int, ...], list[Call]]] = {}  # direction: (columns, calls bound for them)
         self._workspace = np.empty(0)
+        self._coefficients: dict[str, np.ndarray] = {}  # direction: partials that rules compute
+        self._fresh: set[tuple[str, int]] = set()  # those, by place, that hold this point's values
         self._seed: Any = None
 
     @property
     def memory(self) -> int:
-        """Bytes held for solves: workspace, kept partials, places in the plans and messages."""
+        """Bytes held for solves: workspace, stored partials, places in the plans and messages."""
         parts = [part for plan in self._plans.values() for op in plan.operations for part in op]
         plans = sum(part.nbytes for part in parts if isinstance(part, (np.ndarray, Exchange)))
-        return self._workspace.nbytes + self._partials.nbytes + plans
+        return self._workspace.nbytes + sum(c.nbytes for c in self._coefficients.values()) + plans
 
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
         """xdot (n_in,) or (n_in, m) at local.inputs -> ydot at local.outputs, (n_out,) or (n_out, m).  Collective."""
@@ -68,6 +73,7 @@ class Sweep:
             self._programs.clear()  # their calls hold views of the old values
             self._storage = point.values.storage
         self._point = point
+        self._fresh.clear()
         self._partials.refresh(point)
 
     def close(self) -> None:
@@ -78,7 +84,7 @@ class Sweep:
                 if isinstance(op, ops.Halo):
                     op.exchange.close()
         self._plans.clear()
-        self._workspace = np.empty(0)
+        self._workspace, self._coefficients = np.empty(0), {}
 
     def _solve(self, direction: str, seed: np.ndarray, n_in: int, n_out: int) -> np.ndarray:
         seed = np.asarray(seed, dtype=np.float64)
@@ -87,7 +93,8 @@ class Sweep:
         plan = self._plans.get(direction)
         if plan is None:
             make = plan_tangent if direction == "tangent" else plan_adjoint
-            plan = self._plans[direction] = make(self.local)
+            plan = self._plans[direction] = make(self.local, self._keep)
+            self._coefficients[direction] = np.empty(plan.stored)
         tail = seed.shape[1:]
         result = np.zeros((n_out, *tail))
         if 0 in tail:
@@ -107,11 +114,9 @@ class Sweep:
             for function, arguments in self._programs[direction][1]:
                 function(*arguments)
         self._seed = None
-        for where, places, scale in plan.results:
+        for where, places in plan.results:
             if places is not None:
                 result[where] = W[places]
-                if scale != 1.0:
-                    result[where] *= scale
         return result
 
     def _view(self, rows: int, tail: tuple[int, ...], by_rows: bool) -> np.ndarray:
@@ -125,10 +130,18 @@ class Sweep:
     # -- from a plan to calls
 
     def _bind(self, plan: ops.Plan, W: np.ndarray, forward: bool) -> list[Call]:
-        bind = {ops.Zero: self._zero, ops.Linear: self._linear, ops.Product: self._product, ops.Strided: self._strided,
-                ops.Scatter: self._scatter, ops.Gather: self._gather, ops.Scan: self._scan, ops.Lines: self._lines,
-                ops.Halo: self._halo, ops.Seed: self._enter}
-        return [bind[type(op)](op, W, forward) for op in plan.operations]
+        bind = {ops.Zero: self._zero, ops.Strided: self._strided, ops.Scatter: self._scatter, ops.Gather: self._gather,
+                ops.Scan: self._scan, ops.Lines: self._lines, ops.Halo: self._halo, ops.Seed: self._enter,
+                ops.Partial: self._stored}
+        memory = Memory(self._point.values.block, len(self.local.blocks), plan,
+                        self._coefficients["tangent" if forward else "adjoint"])
+        calls: list[Call] = []
+        for combinations, group in groupby(plan.operations, key=ops.combines):
+            if combinations:
+                calls.append((Program(list(group), memory, W), ()))
+            else:
+                calls += [bind[type(op)](op, W, forward) for op in group]
+        return calls
 
     def _zero(self, op: ops.Zero, W: np.ndarray, forward: bool) -> Call:
         return W[op.start : op.stop].fill, (0.0,)
@@ -144,42 +157,18 @@ class Sweep:
                 np.add.at(W, op.places, values)
         return enter, ()
 
-    def _linear(self, op: ops.Linear, W: np.ndarray, forward: bool) -> Call:
-        if W.ndim == 1 or W.flags.c_contiguous:
-            m = W.size // max(len(W), 1)
-            dst, first, second = self._three(op, W.reshape(-1), m)
-            return stream.linear, (dst, op.s1, first, op.s2, second)
-        return _each, (stream.linear, [(dst, op.s1, first, op.s2, second)
-                                       for dst, first, second in (self._three(op, column) for column in W.T)])
+    def _stored(self, op: ops.Partial, W: np.ndarray, forward: bool) -> Call:
+        """A partial into its place among the stored coefficients; with `keep` once a point."""
+        direction = "tangent" if forward else "adjoint"
+        place = self._coefficients[direction][op.place : op.place + prod(op.shape)].reshape(op.shape)
+        fetch = self._partial(op.item, op.k)[0]
 
-    @staticmethod
-    def _three(op: Any, W: np.ndarray, m: int = 1) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Views of dst, first and second; the same object where they coincide."""
-        n = op.n * m
-        dst = W[op.dst * m : op.dst * m + n]
-        first = None if op.first < 0 else dst if op.first == op.dst else W[op.first * m : op.first * m + n]
-        second = dst if op.second == op.dst else W[op.second * m : op.second * m + n]
-        return dst, first, second
-
-    def _product(self, op: ops.Product, W: np.ndarray, forward: bool) -> Call:
-        by_columns = W.ndim == 2 and not W.flags.c_contiguous
-        loop = stream.columns if W.ndim == 2 and not by_columns else stream.product
-        triples = [self._three(op, column) for column in (W.T if by_columns else [W])]
-        if op.item < 0:
-            p: np.ndarray | None = self._point.values.block(op.k)
-        else:
-            shape = self.local.items[op.item].shape
-            fetch, p = self._partial(op.item, op.k)
-        if p is not None and (op.item < 0 or (p.shape == shape and p.flags.c_contiguous)):
-            p = p.reshape(-1)
-            calls = [(dst, op.s1, first, op.s2, p, op.c, second) for dst, first, second in triples]
-            return (loop, calls[0]) if not by_columns else (_each, (loop, calls))
-
-        def product() -> None:
-            p = np.broadcast_to(fetch(), shape).reshape(-1)
-            for dst, first, second in triples:
-                loop(dst, op.s1, first, op.s2, p, op.c, second)
-        return product, ()
+        def store() -> None:
+            if (direction, op.place) not in self._fresh:
+                np.copyto(place, fetch())
+                if self._keep:
+                    self._fresh.add((direction, op.place))
+        return store, ()
 
     def _partial(self, i: int, k: int) -> tuple[Callable[[], np.ndarray], np.ndarray | None]:
         """How to get a partial when it is wanted, and the array itself if it is a view that stays valid."""
@@ -267,11 +256,6 @@ def _with_columns(p: np.ndarray, W: np.ndarray, shape: tuple[int, ...]) -> np.nd
 
 def _cumulate(view: np.ndarray, axis: int) -> None:
     np.cumsum(view, axis=axis, out=view)
-
-
-def _each(function: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
-    for arguments in calls:
-        function(*arguments)
 
 
 def _accumulate_overlapping(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: tuple[int, ...],

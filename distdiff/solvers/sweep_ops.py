@@ -1,26 +1,52 @@
-"""The operations that a planned sweep is made of (see `sweep_plan`); places are rows of the workspace W."""
+"""The operations that a planned sweep is made of (see `sweep_plan`).
+
+Places are addresses of vectors while planning (`combination.Vector`), then rows of the workspace W (`sweep_places`).
+Combinations, of which there are most, keep addresses, and are moved as tables when they are bound to memory.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..partition.local import Exchange
-from ..tape import Affine
+from .combination import MASK, SHIFT, STORED, VALUES, Factor
 
 
-class Term(NamedTuple):
-    """dst += p * src over `shape`, p (a float, or array) the partial `what` of statement `item` for operand k.
+class Pass(NamedTuple):
+    """(a + b f) W[src + i . strides] for a box of indices i, f the product of the factors (none: b is not used)."""
 
-    item -1: p is the values of block k, dst and src are whole blocks.
-    """
+    src: int
+    strides: tuple[int, ...]
+    a: float
+    b: float
+    factors: tuple[Factor, ...]
+
+
+class Box(NamedTuple):
+    """W[dst + i . strides] = sum of passes, for i over `shape` (up to three axes)."""
+
+    dst: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    passes: tuple[Pass, ...]
+
+
+class Combine(NamedTuple):
+    """One row of blocks of the eliminated system: boxes that make up block `block`."""
+
+    block: int
+    boxes: list[Box]
+
+
+class Partial(NamedTuple):
+    """The stored partial `place` = the partial of statement `item` for operand k, over its shape in C order."""
 
     item: int
     k: int
-    what: Any
-    dst: Affine
-    src: Affine
+    place: int
     shape: tuple[int, ...]
 
 
@@ -31,36 +57,11 @@ class Zero(NamedTuple):
     stop: int
 
 
-class Linear(NamedTuple):
-    """W[dst:dst+n] = s1 W[first:first+n] + s2 W[second:second+n]; first -1: no such term."""
-
-    dst: int
-    n: int
-    s1: float
-    first: int
-    s2: float
-    second: int
-
-
-class Product(NamedTuple):
-    """W[dst:dst+n] = s1 W[first:first+n] + (s2 p + c) W[second:second+n], p the partial of item for operand k.
-
-    first -1: no such term; item -1: p is the values of block k.
-    """
-
-    dst: int
-    n: int
-    s1: float
-    first: int
-    s2: float
-    second: int
-    item: int
-    k: int
-    c: float
-
-
 class Strided(NamedTuple):
-    """dst (+)= scale p src over an iteration space, dst and src affine in W; p = 1 if item is -1."""
+    """dst (+)= p src over an iteration space, dst and src affine in W.
+
+    p is the constant `scale`, or (item >= 0) the partial of statement `item` for operand k.
+    """
 
     dst: int
     dst_strides: tuple[int, ...]
@@ -130,22 +131,146 @@ class Seed(NamedTuple):
 
 
 class Result(NamedTuple):
-    """result[where] = scale * W[places]; zero if places is None."""
+    """result[where] = W[places]; zero if places is None."""
 
     where: slice | np.ndarray
     places: slice | np.ndarray | None
-    scale: float
+
+
+class Time(NamedTuple):
+    """One time of a `Repeat`: how far blocks and items are on, and what vectors and partials are called."""
+
+    blocks: int
+    items: int
+    vectors: list[int]
+    partials: list[int]
+
+
+class Repeat(NamedTuple):
+    """The operations, once for each of `times`, with names of its own for vectors, partials and blocks lo to hi - 1.
+
+    vectors, partials: the numbers in the operations that those of a time stand for, ascending.
+    """
+
+    operations: list[Any]
+    vectors: list[int]
+    partials: list[int]
+    times: list[Time]
+    lo: int
+    hi: int
+
+    def unrolled(self) -> list[Any]:
+        """Each operation by itself."""
+        result = []
+        for time in self.times:
+            table = np.zeros(self.vectors[-1] + 1 if self.vectors else 0, dtype=np.int64)
+            table[self.vectors] = time.vectors
+            names = dict(zip(self.partials, time.partials))
+
+            def block(b: int, time: Time = time) -> int:
+                return b + time.blocks if self.lo <= b < self.hi else b
+
+            moves = Moves(table << SHIFT, names, block, time.items)
+            result += [moves.of(op) for op in self.operations]
+        return result
+
+
+class Moves:
+    """Operations under other names, or at their places.
+
+    vectors: for each vector's number the address where its elements begin now; partials likewise.
+    """
+
+    def __init__(self, vectors: np.ndarray, partials: Mapping[int, int] | np.ndarray, block: Callable[[int], int],
+                 items: int) -> None:
+        self.vectors, self.partials, self.block, self.items = vectors, partials, block, items
+
+    def where(self, address: Any) -> Any:
+        """An address, an array or a slice of them."""
+        if isinstance(address, slice):
+            start = self.where(address.start)
+            return slice(start, start + address.stop - address.start)
+        moved = self.vectors[address >> SHIFT] + (address & MASK)
+        return int(moved) if isinstance(address, int) else np.asarray(moved)
+
+    def of(self, op: Any) -> Any:
+        """An operation."""
+        if type(op) is Combine:
+            return Combine(self.block(op.block), [
+                Box(self.where(box.dst), box.shape, box.strides, tuple(
+                    p._replace(src=self.where(p.src), factors=tuple(self._factor(f) for f in p.factors))
+                    for p in box.passes)) for box in op.boxes])
+        if type(op) is Halo:
+            return Halo(Exchange(sends=[(r, self.where(places)) for r, places in op.exchange.sends],
+                                 recvs=[(r, self.where(places)) for r, places in op.exchange.recvs]))
+        if type(op) is Lines:
+            return Lines(op.item + self.items, op.starts, self.where(op.starts + op.shifts) - op.starts)
+        changes = {name: self.where(getattr(op, name)) for name in ADDRESSES[type(op)]}
+        if type(op) is Partial:
+            changes["place"] = self.partials[op.place]
+        if getattr(op, "item", -1) >= 0:
+            changes["item"] = op.item + self.items
+        return op._replace(**changes)
+
+    def _factor(self, f: Factor) -> Factor:
+        if f.kind == VALUES:
+            return f._replace(number=self.block(f.number))
+        return f._replace(number=self.partials[f.number]) if f.kind == STORED else f
+
+
+ADDRESSES: dict[type, tuple[str, ...]] = {
+    Partial: (), Zero: ("start", "stop"), Strided: ("dst", "src"), Scatter: ("places", "src"),
+    Gather: ("dst", "places"), Scan: ("at",), Seed: ("places",), Result: ("places",)}
+
+
+def names(op: Any) -> tuple[set[int], set[int]]:
+    """The vectors and the partials that an operation names."""
+    if type(op) is Combine:
+        passes = [p for box in op.boxes for p in box.passes]
+        return ({box.dst >> SHIFT for box in op.boxes} | {p.src >> SHIFT for p in passes},
+                {f.number for p in passes for f in p.factors if f.kind == STORED})
+    if type(op) is Halo:
+        addresses = [places for _, places in (*op.exchange.sends, *op.exchange.recvs)]
+    elif type(op) is Lines:
+        addresses = [op.starts + op.shifts]
+    else:
+        addresses = [getattr(op, name) for name in ADDRESSES[type(op)]]
+    found: set[int] = set()
+    for address in addresses:
+        first = address.start if isinstance(address, slice) else address
+        found.update(np.unique(np.asarray(first) >> SHIFT).tolist())
+    return found, {op.place} if type(op) is Partial else set()
 
 
 class Plan(NamedTuple):
-    """Operations, then results; `rows` of workspace, `moved` of them written in all.
+    """Operations, then results; `rows` of workspace, `stored` coefficients, `moved` elements that passes go over.
 
+    vectors, partials: where each vector begins among the rows, each partial among the stored coefficients.
     by_rows: with several columns, the entries of a row are best neighbours in memory (scalar code, small arrays);
     else each column is best a vector of its own.
+    constants: arrays that factors of the kind CONSTANT name.
     """
 
     operations: list[Any]
     results: list[Result]
     rows: int
+    stored: int
     moved: int
     by_rows: bool
+    constants: list[np.ndarray]
+    vectors: np.ndarray
+    partials: np.ndarray
+
+
+def combines(op: Any) -> bool:
+    """Whether an operation is a combination, or a loop of nothing else."""
+    return type(op) is Combine or (type(op) is Repeat and all(type(x) is Combine for x in op.operations))
+
+
+def unrolled(operations: list[Any]) -> Iterator[Any]:
+    """The operations, with loops unrolled that have others than combinations."""
+    for op in operations:
+        if type(op) is Repeat and not combines(op):
+            yield from op.unrolled()
+        else:
+            yield op

@@ -1,0 +1,58 @@
+"""From a gathered sum to the boxes that the kernels run through."""
+
+from __future__ import annotations
+
+from math import prod
+
+from .combination import Cell, Coefficient, Factor, Index, dot
+from .sweep_ops import Box, Pass
+
+SHORT = 8  # elements along the last axis below which a longer one is better the innermost
+
+
+def box_of(cell: Cell, dst: int, strides: Index) -> Box:
+    """The operation on one cell of a block whose vector lies at `dst`; a term that reads there comes first.
+
+    Axes that all operands run through as one are joined, so that the innermost is as long as may be.
+    """
+    lo, shape = cell.lo, [b - a for a, b in zip(cell.lo, cell.hi)]
+    passes = [Pass(at + dot(steps, lo), steps, a, b, tuple(f._replace(at=f.at + dot(f.strides, lo)) for f in factors))
+              for at, steps, c in sorted(cell.terms, key=lambda t: t[0] != dst) for a, b, factors in monomials(c)]
+    dst += dot(strides, lo)
+    if len(shape) < 2:
+        return Box(dst, tuple(shape), strides, tuple(passes))
+    columns = [strides, *(p.strides for p in passes), *(f.strides for p in passes for f in p.factors)]
+    axes = _joined(shape, columns)
+    shape = [n for n, _ in axes]
+
+    def along(s: Index) -> Index:
+        return tuple(s[axis] for _, axis in axes)
+
+    return Box(dst, tuple(shape), along(strides), tuple(
+        p._replace(strides=along(p.strides), factors=tuple(f._replace(strides=along(f.strides)) for f in p.factors))
+        for p in passes))
+
+
+def monomials(c: Coefficient) -> list[tuple[float, float, tuple[Factor, ...]]]:
+    """The coefficient as a sum of a + b f."""
+    a = sum(beta for factors, beta in c if not factors)
+    rest = [(a if k == 0 else 0.0, beta, factors) for k, (factors, beta) in enumerate(x for x in c if x[0])]
+    return rest or [(a, 0.0, ())]
+
+
+def _joined(shape: list[int], columns: list[Index]) -> list[tuple[int, int]]:
+    """(length, axis whose strides count) of the axes left after joining; the innermost last."""
+    axes: list[tuple[int, int]] = []
+    for axis, n in enumerate(shape):
+        if n == 1:
+            continue
+        if axes and all(s[axes[-1][1]] == s[axis] * n for s in columns):
+            axes[-1] = axes[-1][0] * n, axis
+        else:
+            axes.append((n, axis))
+    if not axes:
+        return [(1, len(shape) - 1)] if prod(shape) == 1 else [(0, 0)]
+    if axes[-1][0] < SHORT:
+        longest = max(range(len(axes)), key=lambda k: axes[k][0])
+        axes.append(axes.pop(longest))
+    return axes

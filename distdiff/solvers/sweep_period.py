@@ -1,0 +1,203 @@
+"""Loops on the tape: stretches of events that repeat, all block numbers moved on by a constant.
+
+A loop in the user's function leaves one period of statements after another.  Planning is a function of the statements
+and of the planner's state, so where both are a period's, only renumbered, the operations are the last period's,
+renumbered.  Finding that costs a comparison of each statement with the one a period before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..ops import DIVIDE, MULTIPLY
+from ..partition.local import LocalTape
+from ..strided import BlockIndex
+from ..tape import Affine, Const, Indexed, Statement
+
+Event = tuple[str, Any]
+
+SHORTEST = 4  # periods that make a loop
+LONGEST = 2000  # events of a period
+TRIES = 8  # lags looked at from one place
+
+
+class Loop(NamedTuple):
+    """Events start + j period, ..., start + (j + 1) period - 1 for j < count are alike.
+
+    Blocks lo, ..., hi - 1 belong to the loop and are `blocks` further in each period; items are `items` further.
+    """
+
+    start: int
+    period: int
+    count: int
+    blocks: int
+    items: int
+    lo: int
+    hi: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.count * self.period
+
+
+def loops(local: LocalTape, events: list[Event], same: Callable[[int, int, int], bool]) -> list[Loop]:
+    """The longest loops, disjoint; `same(e, f, blocks)`: what else must agree of events e and f, `blocks` apart."""
+    keys = [_key(local, event) for event in events]
+    found: list[Loop] = []
+    stretches = [(0, len(events))]
+    while stretches:
+        lo, hi = stretches.pop()
+        if hi - lo < 8 * SHORTEST:
+            continue
+        for middle in ((lo + hi) // 2, (lo + 3 * hi) // 4, (3 * lo + hi) // 4):
+            loop = _around(local, events, keys, lo, hi, middle, same)
+            if loop is not None:
+                found.append(loop)
+                stretches += [(lo, loop.start), (loop.stop, hi)]
+                break
+    return found
+
+
+def _key(local: LocalTape, event: Event) -> Any:
+    """Little, but quickly compared."""
+    kind, what = event
+    if kind != "statements":
+        return kind
+    item = local.items[what[0]]
+    return len(what), item.site, id(item.op), item.shape
+
+
+def _around(local: LocalTape, events: list[Event], keys: list[Any], lo: int, hi: int, middle: int,
+            same: Callable[[int, int, int], bool]) -> Loop | None:
+    tries = 0
+    for lag in range(1, min(LONGEST, middle - lo, hi - middle) + 1):
+        if keys[middle - lag] != keys[middle] or keys[middle - lag : middle] != keys[middle : middle + lag]:
+            continue
+        pair = _Pair.of(local, events, middle, lag)
+        if pair is not None:
+            stop = middle
+            while stop < hi and pair.alike(stop) and same(stop, stop - lag, pair.blocks):
+                stop += 1
+            start = middle
+            while start - lag > lo and pair.alike(start - 1) and same(start - 1, start - 1 - lag, pair.blocks):
+                start -= 1
+            loop = pair.loop(start - lag, stop)
+            if loop is not None:
+                return loop
+        tries += 1
+        if tries == TRIES:
+            break
+    return None
+
+
+class _Pair:
+    """Compares events a lag apart."""
+
+    def __init__(self, local: LocalTape, events: list[Event], lag: int, blocks: int, items: int) -> None:
+        self.local, self.events, self.lag, self.blocks, self.items = local, events, lag, blocks, items
+        self.index = BlockIndex(local.blocks)
+        self.far = 0  # the furthest that a reference within the loop reaches back, in blocks
+        self.outside = -1  # the last block that all periods refer to alike
+
+    @classmethod
+    def of(cls, local: LocalTape, events: list[Event], e: int, lag: int) -> _Pair | None:
+        """Of the first event from e on that has statements."""
+        for k in range(e, min(e + lag, len(events))):
+            kind, what = events[k]
+            if kind == "statements" and events[k - lag][0] == kind:
+                i, j = what[0], events[k - lag][1][0]
+                step = local.items[i].out.block - local.items[j].out.block
+                return cls(local, events, lag, step, i - j) if step > 0 else None
+        return None
+
+    def alike(self, e: int) -> bool:
+        (kind, what), (other_kind, other) = self.events[e], self.events[e - self.lag]
+        if kind != other_kind or kind == "run":
+            return False
+        if kind == "halo":
+            steps = self.local.steps
+            return self._exchanges(steps[what].exchange, steps[other].exchange)
+        items = self.local.items
+        return len(what) == len(other) and all(
+            i - j == self.items and self._statements(items[i], items[j]) for i, j in zip(what, other))
+
+    def _statements(self, x: Statement, y: Statement) -> bool:
+        if (x.op is not y.op or x.shape != y.shape or x.out.block - y.out.block != self.blocks
+                or x.out[1:] != y.out[1:]):
+            return False
+        blocks = self.local.blocks
+        if blocks[x.out.block].shape != blocks[y.out.block].shape:
+            return False
+        matters = x.op is MULTIPLY or x.op is DIVIDE  # constants that become coefficients
+        for a, b in zip(x.operands, y.operands):
+            if type(a) is Affine:
+                if type(b) is not Affine or a[1:] != b[1:] or not self._blocks(x.out.block, a.block, b.block):
+                    return False
+            elif type(a) is not type(b):
+                return False
+            elif type(a) is Indexed:
+                if not self._ids(x.out.block, a.ids, b.ids):
+                    return False
+            elif matters and not _same_constant(a, b):
+                return False
+        return True
+
+    def _blocks(self, out: int, a: int, b: int) -> bool:
+        if a == b:
+            self.outside = max(self.outside, a)
+        elif a - b == self.blocks:
+            self.far = max(self.far, out - a)
+        else:
+            return False
+        return True
+
+    def _ids(self, out: int, a: np.ndarray, b: np.ndarray) -> bool:
+        """Explicit nodes, all moved on by a period or all outside the loop."""
+        if a.shape != b.shape:
+            return False
+        if not a.size:
+            return True
+        if np.array_equal(a, b):
+            self.outside = max(self.outside, self._block(int(a.max())))
+            return True
+        blocks = self.local.blocks
+        self.far = max(self.far, out - self._block(int(a.min())))
+        return np.array_equal(a - (blocks[out].first - blocks[out - self.blocks].first), b)
+
+    def _block(self, node: int) -> int:
+        return self.index.full[int(self.index.number(np.array(node)))]
+
+    def _exchanges(self, x: Any, y: Any) -> bool:
+        return not (x.sends or x.recvs or y.sends or y.recvs)
+
+    def loop(self, start: int, stop: int) -> Loop | None:
+        """The whole periods between two events that refer to nothing between the loop's blocks and their own."""
+        first = next((e for e in range(start, stop) if self.events[e][0] == "statements"), stop)
+        if first == stop:
+            return None
+        items = self.local.items
+        while first < stop and items[self._item(first)].out.block <= self.outside:
+            first += self.lag
+        if stop - first < SHORTEST * self.lag:
+            return None
+        lo = items[self._item(first)].out.block
+        first += self.lag * (-(-self.far // self.blocks))
+        count = (stop - first) // self.lag
+        if count < SHORTEST:
+            return None
+        hi = items[self._item(first)].out.block + count * self.blocks
+        return Loop(first, self.lag, count, self.blocks, self.items, lo, hi)
+
+    def _item(self, e: int) -> int:
+        return self.events[e][1][0]
+
+
+def _same_constant(a: Const, b: Const) -> bool:
+    x, y = a.value, b.value
+    if isinstance(x, np.ndarray) or isinstance(y, np.ndarray):
+        return (isinstance(x, np.ndarray) and isinstance(y, np.ndarray) and x.strides == y.strides
+                and x.__array_interface__["data"][0] == y.__array_interface__["data"][0])
+    return x == y

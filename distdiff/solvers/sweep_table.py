@@ -1,0 +1,165 @@
+"""Planned combinations bound to memory: as tables for the compiled loops, or as views for NumPy's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+
+from ..kernels import combine
+from ..strided import ITEM, core_shape, core_view
+from .combination import CONSTANT, MASK, SHIFT, STORED, VALUES, Factor
+from .sweep_ops import Box, Combine, Pass, Plan, Repeat, Time
+
+
+class Memory:
+    """Where the factors of coefficients lie: values of blocks, constant arrays, stored partials."""
+
+    def __init__(self, block: Callable[[int], np.ndarray], blocks: int, plan: Plan, stored: np.ndarray) -> None:
+        self.block, self.constants, self.stored = block, plan.constants, stored
+        self.vectors, self.partials = plan.vectors, plan.partials
+        self._addresses = np.zeros(blocks, dtype=np.int64)
+
+    def addresses(self, kinds: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Addresses of the arrays that factors (kind, number) read; kind -1: none, 0."""
+        result = np.zeros(len(kinds), dtype=np.int64)
+        here = kinds == VALUES
+        for b in np.unique(numbers[here]).tolist():
+            if not self._addresses[b]:
+                self._addresses[b] = _address(self.block(b))
+        result[here] = self._addresses[numbers[here]]
+        here = kinds == CONSTANT
+        result[here] = np.array([_address(x) for x in self.constants], dtype=np.int64)[numbers[here]]
+        here = kinds > CONSTANT
+        result[here] = _address(self.stored) + ITEM * self.partials[numbers[here]]
+        return result
+
+    def view(self, f: Factor, shape: tuple[int, ...], columns: bool) -> np.ndarray:
+        """A factor over `shape`, with a trailing axis of length 1 if it meets columns."""
+        if f.kind == VALUES:
+            x = core_view(self.block(f.number), f.at, shape, f.strides)
+        elif f.kind == CONSTANT:
+            x = np.asarray(_Elements(self.constants[f.number], f.at, shape, f.strides))
+        else:
+            x = core_view(self.stored, int(self.partials[f.number]) + f.at, shape, f.strides)
+        return x[..., None] if columns else x
+
+
+class _Elements:
+    """Elements at + i . strides of a constant, which may run backwards or stand still, as an array."""
+
+    def __init__(self, base: np.ndarray, at: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        self.base = base  # stays alive as long as views of it
+        self.__array_interface__ = {
+            "version": 3, "typestr": base.dtype.str, "data": (_address(base) + at * ITEM, True),
+            "shape": core_shape(shape, strides), "strides": tuple(s * ITEM for s in strides)}
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+class Program:
+    """Consecutive combinations, run as one call; bound when first run, to NumPy views or to compiled tables."""
+
+    def __init__(self, operations: list[Combine | Repeat], memory: Memory, W: np.ndarray) -> None:
+        self.operations, self.memory, self.W = operations, memory, W
+        self.elements = sum(_elements(op) for op in operations)
+        self._tables: combine.Tables | None = None
+        self._views: list[combine.Views] | None = None
+
+    def __call__(self) -> None:
+        W = self.W
+        if (W.ndim == 1 or W.flags.f_contiguous) and combine.compiled(self.elements * W.size // len(W)):
+            if self._tables is None:
+                self._tables, self._views = self._tabulate(), None
+            combine.run(W, self._tables)
+            return
+        if self._views is None:
+            self._views = [self._view(box) for op in self.operations
+                           for single in (op.unrolled() if type(op) is Repeat else [op]) for box in single.boxes]
+        combine.run_views(self._views)
+
+    def _view(self, box: Box) -> combine.Views:
+        W, shape, columns = self.W, box.shape, self.W.ndim == 2
+        dst = core_view(W, self._row(box.dst), shape, box.strides)
+        passes = []
+        for src, strides, a, b, factors in box.passes:
+            p, q = (*(self.memory.view(f, shape, columns) for f in factors), None, None)[:2]
+            same = src == box.dst and strides == box.strides
+            passes.append((dst if same else core_view(W, self._row(src), shape, strides), a, b, p, q))
+        return dst, passes
+
+    def _row(self, address: int) -> int:
+        return int(self.memory.vectors[address >> SHIFT]) + (address & MASK)
+
+    def _tabulate(self) -> combine.Tables:
+        cells, passes, factors, counts = [], [], [], 0
+        for op in self.operations:
+            repeat = op if type(op) is Repeat else Repeat([op], [], [], [Time(0, 0, [], [])], 0, 0)
+            times = len(repeat.times)
+            boxes = [box for single in repeat.operations for box in single.boxes]
+            terms = [p for box in boxes for p in box.passes]
+            ends = np.cumsum([len(box.passes) for box in boxes])
+            starts = counts + len(terms) * np.arange(times)[:, None]
+            shapes = np.array([[*_three(box.shape, 1), *_three(box.strides, 0)] for box in boxes], dtype=np.int64)
+            cells.append(np.concatenate([
+                self._rows([box.dst for box in boxes], repeat), np.tile(shapes, (times, 1)),
+                (starts + np.concatenate([[0], ends[:-1]])).reshape(-1, 1), (starts + ends).reshape(-1, 1)], axis=1))
+            counts += times * len(terms)
+            if terms:
+                passes.append(self._passes(terms, repeat))
+                factors.append(np.tile(np.array([[p.a, p.b] for p in terms]), (times, 1)))
+        return combine.Tables(np.concatenate(cells),
+                              np.concatenate([np.empty((0, 12), dtype=np.int64), *passes]),
+                              np.concatenate([np.empty((0, 2)), *factors]))
+
+    def _rows(self, addresses: list[int], repeat: Repeat) -> np.ndarray:
+        """Addresses as rows of the workspace, a column of all for one time after the other."""
+        address = np.array(addresses, dtype=np.int64)
+        numbers = _named(address >> SHIFT, repeat.vectors, [time.vectors for time in repeat.times])
+        return (self.memory.vectors[numbers] + (address & MASK)).reshape(-1, 1)
+
+    def _passes(self, terms: list[Pass], repeat: Repeat) -> np.ndarray:
+        """Rows of `combine.Tables.passes`, for one time after the other."""
+        table = np.array([[*_three(p.strides, 0), *_factor(p, 0), *_factor(p, 1)] for p in terms], dtype=np.int64)
+        times = len(repeat.times)
+        moves = np.array([time.blocks for time in repeat.times])[:, None]
+        columns = [self._rows([p.src for p in terms], repeat), np.tile(table[:, :3], (times, 1))]
+        for first in (3, 9):
+            kind, number, at = table[:, first : first + 3].T
+            inside = (kind == VALUES) & (number >= repeat.lo) & (number < repeat.hi)
+            stored = np.where(kind == STORED, number, repeat.partials[0] if repeat.partials else 0)
+            numbers = np.where(kind == STORED, _named(stored, repeat.partials, [t.partials for t in repeat.times]),
+                               number + moves * inside).reshape(-1)
+            kinds = np.tile(kind, times)
+            address = self.memory.addresses(kinds, numbers) + ITEM * np.tile(at, times)
+            columns += [np.where(kinds < 0, 0, address)[:, None], np.tile(table[:, first + 3 : first + 6], (times, 1))]
+        return np.concatenate(columns, axis=1)
+
+
+def _named(numbers: np.ndarray, old: list[int], new: list[list[int]]) -> np.ndarray:
+    """For each time, numbers among `old` by their names then, shape (times, n); `old` empty: unchanged."""
+    if not old:
+        return np.tile(numbers, (len(new), 1))
+    return np.array(new, dtype=np.int64)[:, np.searchsorted(old, numbers)]
+
+
+def _factor(p: Pass, k: int) -> tuple[int, ...]:
+    """(kind, number, at, three strides) of a pass's factor k; kind -1 if it has none."""
+    if k >= len(p.factors):
+        return (-1, 0, 0, 0, 0, 0)
+    f = p.factors[k]
+    return (f.kind, f.number, f.at, *_three(f.strides, 0))
+
+
+def _three(x: tuple[int, ...], fill: int) -> tuple[int, ...]:
+    """As many as three axes, the first ones made up."""
+    return (fill,) * (3 - len(x)) + tuple(x)
+
+
+def _elements(op: Combine | Repeat) -> int:
+    if type(op) is Repeat:
+        return len(op.times) * sum(_elements(single) for single in op.operations)
+    return sum(prod(box.shape) * max(len(box.passes), 1) for box in op.boxes)

@@ -1,0 +1,222 @@
+"""Eliminated, replayed loops against the assembled system: programs with long loops of every kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+import distdiff as dd
+from distdiff.evaluate import evaluate
+from distdiff.kernels import stream
+from distdiff.partition.local import whole
+from distdiff.solvers.sweep import Sweep
+from distdiff.solvers.sweep_ops import Combine, Repeat
+from distdiff.solvers.sweep_plan import plan_adjoint, plan_tangent
+from distdiff.tracing import trace
+
+ALONE = MPI.COMM_SELF
+STEPS = 14
+
+
+def heat(u):
+    for _ in range(STEPS):
+        u = u + 0.1 * (np.roll(u, 1) - 2.0 * u + np.roll(u, -1))
+    return u
+
+
+def burgers(u):
+    for _ in range(STEPS):
+        left, right = np.roll(u, 1), np.roll(u, -1)
+        u = u - 0.1 * u * (right - left) + 0.05 * (right - 2.0 * u + left)
+    return u
+
+
+def interior(u):
+    """In-place interior updates, boundaries kept."""
+    v = np.zeros_like(u)
+    for _ in range(STEPS):
+        v[1:-1] = 0.9 * u[1:-1] + 0.05 * u[2:] * u[:-2]
+        v[0], v[-1] = u[0], 0.5 * u[-1]
+        u, v = v, np.zeros_like(u)
+    return u
+
+
+def parameters(p):
+    """Every step reads the same two arrays, one through a rule."""
+    a, u = p[:6], p[6:]
+    b = np.sin(a)
+    for _ in range(STEPS):
+        u = u + 0.1 * b * np.tanh(u) + 0.01 * a * np.roll(u, 2)
+    return u
+
+
+def gauges(u):
+    """Some steps leave a record, by index."""
+    records = []
+    for step in range(STEPS):
+        u = u + 0.1 * (np.roll(u, 1) - u) * u
+        if step % 3 == 2:
+            records.append(u[[0, 3, 3]])
+    return np.concatenate(records)
+
+
+def reductions(u):
+    """A mean in every step, which all elements read."""
+    total = 0.0
+    for _ in range(STEPS):
+        u = u - 0.1 * u * np.mean(u) + 0.1 * np.cos(u)
+        total = total + np.sum(u**2)
+    return np.stack([total, u[0], u[-1]])
+
+
+def alternating(u):
+    """Two kinds of steps in turn, and a loop after the loop."""
+    for step in range(STEPS):
+        u = 0.9 * u + 0.1 * np.roll(u, 1) if step % 2 else u - 0.1 * u * u
+    for _ in range(STEPS):
+        u = u * 0.99 + 0.02 * np.roll(u, -1) * u
+    return u
+
+
+def grid(u):
+    """Five points on a torus, and a transposed product."""
+    u = u.reshape(4, 3)
+    for _ in range(STEPS):
+        u = u + 0.1 * (np.roll(u, 1, 0) + np.roll(u, -1, 0) + np.roll(u, 1, 1) + np.roll(u, -1, 1) - 4.0 * u) * u
+    return u @ u.T
+
+
+def volume(u):
+    """Three axes, one sided differences in place of some."""
+    u = u.reshape(2, 3, 2)
+    for _ in range(STEPS):
+        v = u + 0.0
+        v[:, 1:, :] = u[:, 1:, :] - 0.1 * (u[:, 1:, :] - u[:, :-1, :]) * u[::-1, 1:, :]
+        u = v
+    return u
+
+
+def history(u):
+    """Two steps back, and a result that reads all steps."""
+    before, total = u, 0.5 * u
+    for _ in range(STEPS):
+        u, before = 2.0 * u - before + 0.01 * np.roll(u, 1) * u, u
+        total = total + u * u
+    return total
+
+
+def products(u):
+    """Chains of products: coefficients of more factors than a kernel takes."""
+    for _ in range(STEPS):
+        u = 0.3 * u * np.roll(u, 1) * np.roll(u, -1) * (1.0 + u) + 0.5 * u
+    return u
+
+
+def leapfrog(x):
+    q, p = x[:5], x[5:]
+    for _ in range(STEPS):
+        p = p - 0.05 * np.sin(q)
+        q = q + 0.1 * p
+        p = p - 0.05 * np.sin(q)
+    return np.concatenate([q, p])
+
+
+def constants(u):
+    """An array of constants in a loop, one that is another in each step."""
+    w = np.linspace(0.5, 1.0, len(u))
+    for step in range(STEPS):
+        u = w * u + np.full(len(u), 0.1 * step) * np.roll(u, 1)
+    return u
+
+
+def scans(u):
+    for _ in range(STEPS):
+        u = u - 0.02 * np.cumsum(u) * u
+    return u
+
+
+PROGRAMS = [(heat, 9), (burgers, 9), (interior, 8), (parameters, 12), (gauges, 7), (reductions, 6), (alternating, 7),
+            (grid, 12), (volume, 12), (history, 6), (products, 7), (leapfrog, 10), (constants, 6), (scans, 5)]
+
+
+@pytest.fixture(params=["plain", "compiled"])
+def mode(request, monkeypatch):
+    monkeypatch.setattr(stream._Loops, "spent", 10**12 if request.param == "compiled" else -(10**12))
+    if request.param == "plain":
+        monkeypatch.setattr(stream._Loops, "module", None)
+
+
+def point_of(f, x):
+    traced = trace(f, (x,), argnums=0, keep_values="read")
+    local = whole(traced.tape)
+    return local, evaluate(local, x, ALONE, known=traced.values)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("f,n", PROGRAMS, ids=lambda p: getattr(p, "__name__", ""))
+def test_loops_agree_with_the_assembled_system(mode, f, n, keep):
+    x = np.linspace(0.4, 1.2, n)
+    local, point = point_of(f, x)
+    sweep = Sweep(local, point, ALONE, keep=keep)
+    rng = np.random.default_rng(0)
+    for here in (x, x[::-1] * 0.9):
+        J = dd.jacobian(f, method="substitution", comm=ALONE)(here).reshape(-1, n)
+        point = evaluate(local, here, ALONE, values=point.values)
+        sweep.refresh(point)
+        for tail in ((), (3,)):
+            for _ in range(2):
+                v, w = rng.normal(size=(n, *tail)), rng.normal(size=(len(J), *tail))
+                scale = 1e-12 * max(1.0, abs(J).max())
+                np.testing.assert_allclose(sweep.tangent(v), J @ v, rtol=1e-10, atol=scale)
+                np.testing.assert_allclose(sweep.adjoint(w), J.T @ w, rtol=1e-10, atol=scale)
+    sweep.close()
+
+
+@pytest.mark.parametrize("f,n", PROGRAMS, ids=lambda p: getattr(p, "__name__", ""))
+def test_a_replayed_plan_is_the_plan(f, n, monkeypatch):
+    """Planned event by event, loops or not, the operations are as many and go over as many elements."""
+    from distdiff.solvers import sweep_plan
+
+    local = point_of(f, np.linspace(0.4, 1.2, n))[0]
+    for make in (plan_adjoint, plan_tangent):
+        replayed = make(local)
+        with monkeypatch.context() as patch:
+            patch.setattr(sweep_plan, "loops", lambda *arguments: [])
+            plain = make(local)
+        assert (replayed.moved, replayed.rows, replayed.stored) == (plain.moved, plain.rows, plain.stored)
+        assert len(single(replayed)) == len(single(plain))
+
+
+def single(plan):
+    return [x for op in plan.operations for x in (op.unrolled() if type(op) is Repeat else [op])]
+
+
+@pytest.mark.parametrize("make", [plan_adjoint, plan_tangent])
+def test_a_burgers_step_is_three_diagonals_without_coefficients(make):
+    """Eleven lines a point-step become one row: three operands in the interior and at each of the two wraps."""
+    n = 50
+    plans = []
+    for steps in (20, 40):
+        def run(u, steps=steps):
+            for _ in range(steps):
+                left, right = np.roll(u, 1), np.roll(u, -1)
+                u = u - 1e-3 * (u * (right - left) / 0.04) + 1e-4 * (right - 2.0 * u + left) / 0.0004
+            return u
+        plans.append(make(point_of(run, np.linspace(0.5, 1.5, n))[0]))
+    assert plans[1].stored == 0 and plans[1].rows == plans[0].rows == 2 * n
+    assert plans[1].moved - plans[0].moved == 20 * 3 * n
+    last = [op for op in single(plans[1]) if type(op) is Combine][20]
+    assert sorted(box.shape for box in last.boxes) == [(1,), (1,), (n - 2,)]
+    assert all(len(box.passes) == 3 for box in last.boxes)
+
+
+def test_planning_a_long_loop_plans_two_periods(monkeypatch):
+    from distdiff.solvers.sweep_plan import _Planner
+
+    local = point_of(lambda u: [u := u - 0.1 * u * np.roll(u, 1) for _ in range(300)][-1], np.linspace(0.5, 1.0, 8))[0]
+    calls = []
+    plain = _Planner.statements
+    monkeypatch.setattr(_Planner, "statements", lambda self, items: (calls.append(items), plain(self, items)))
+    plan_adjoint(local)
+    assert len(calls) < len(local.items) // 20
