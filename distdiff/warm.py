@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .comm import agreed, world
-from .kernels import jit, stream
+from .kernels import jit
 from .linearization import linearize
 from .partition import localize_all, partition
 from .tracing import trace
@@ -36,22 +36,7 @@ def warm(comm: Any = None) -> list[str]:
                 tape = trace(f, (x,)).tape
                 for strategy in ("axes", "contiguous"):
                     localize_all(tape, partition(tape, 3, strategy=strategy, min_block=1))
-    _stream()
     return sorted({name for names in comm.allgather(DiskCache.compiled[before:]) for name in names})
-
-
-def _stream() -> None:
-    """The loops over whole arrays, for every way in which arguments coincide, and values that may not be written."""
-    x, y, values = (np.ones(8) for _ in range(3))
-    table = np.ones((8, 3))
-    read_only = values.view()
-    read_only.flags.writeable = False
-    for p in (values, read_only):
-        stream.linear(x, 2.0, y, 3.0, p)
-        stream.linear(x, 2.0, x, 3.0, p)
-        stream.columns(table, 2.0, table, 3.0, p, 1.0, table.copy())
-        for first, second in ((None, y), (None, x), (x, y), (y, x), (y, y)):
-            stream.product(x, 2.0, first, 3.0, p, 1.0, second)
 
 
 def _grid(u: np.ndarray) -> Any:
