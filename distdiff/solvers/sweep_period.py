@@ -96,8 +96,12 @@ def _around(local: LocalTape, events: list[Event], keys: list[Any], lo: int, hi:
 class _Pair:
     """Compares events a lag apart."""
 
-    def __init__(self, local: LocalTape, events: list[Event], lag: int, blocks: int, items: int) -> None:
-        self.local, self.events, self.lag, self.blocks, self.items = local, events, lag, blocks, items
+    def __init__(self, local: LocalTape, events: list[Event], lag: int, i: int, j: int) -> None:
+        """i, j: two items a lag apart."""
+        self.local, self.events, self.lag, self.items = local, events, lag, i - j
+        after, before = local.items[i].out.block, local.items[j].out.block
+        self.blocks = after - before
+        self.nodes = local.blocks[after].first - local.blocks[before].first
         self.index = BlockIndex(local.blocks)
         self.far = 0  # the furthest that a reference within the loop reaches back, in blocks
         self.outside = -1  # the last block that all periods refer to alike
@@ -108,9 +112,8 @@ class _Pair:
         for k in range(e, min(e + lag, len(events))):
             kind, what = events[k]
             if kind == "statements" and events[k - lag][0] == kind:
-                i, j = what[0], events[k - lag][1][0]
-                step = local.items[i].out.block - local.items[j].out.block
-                return cls(local, events, lag, step, i - j) if step > 0 else None
+                pair = cls(local, events, lag, what[0], events[k - lag][1][0])
+                return pair if pair.blocks > 0 else None
         return None
 
     def alike(self, e: int) -> bool:
@@ -163,15 +166,17 @@ class _Pair:
         if np.array_equal(a, b):
             self.outside = max(self.outside, self._block(int(a.max())))
             return True
-        blocks = self.local.blocks
         self.far = max(self.far, out - self._block(int(a.min())))
-        return np.array_equal(a - (blocks[out].first - blocks[out - self.blocks].first), b)
+        return np.array_equal(a - self.nodes, b)
 
     def _block(self, node: int) -> int:
         return self.index.full[int(self.index.number(np.array(node)))]
 
     def _exchanges(self, x: Any, y: Any) -> bool:
-        return not (x.sends or x.recvs or y.sends or y.recvs)
+        mine, others = [*x.sends, *x.recvs], [*y.sends, *y.recvs]
+        return len(x.sends) == len(y.sends) and [rank for rank, _ in mine] == [rank for rank, _ in others] and all(
+            self._ids(self._block(int(a.max())) + self.blocks if a.size else 0, a, b)
+            for (_, a), (_, b) in zip(mine, others))
 
     def loop(self, start: int, stop: int) -> Loop | None:
         """The whole periods between two events that refer to nothing between the loop's blocks and their own."""
@@ -189,6 +194,9 @@ class _Pair:
         if count < SHORTEST:
             return None
         hi = items[self._item(first)].out.block + count * self.blocks
+        shapes = [block.shape for block in self.local.blocks[lo:hi]]
+        if shapes[self.blocks :] != shapes[: -self.blocks]:
+            return None
         return Loop(first, self.lag, count, self.blocks, self.items, lo, hi)
 
     def _item(self, e: int) -> int:
