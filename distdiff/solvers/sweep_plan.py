@@ -30,7 +30,6 @@ from .sweep_ops import (
     Lines,
     Moves,
     Plan,
-    Repeat,
     Result,
     Scan,
     Scatter,
@@ -350,10 +349,10 @@ class _Planner:
                    for b, where, places in self.index.pieces(ids)]
         lasting = {n for result in results if result.places is not None for n in names(result)[0]}
         offsets, rows, stored, size = placed(self.ops, sums.vectors, sums.partials, lasting, self.keep_partials)
-        count = sum(len(op.times) * len(op.operations) if type(op) is Repeat else 1 for op in self.ops)
-        by_rows = self.scalar or sums.moved < LONG * count
         moves = Moves(offsets, stored, lambda b: b, 0)
         operations = [op if combines(op) else moves.of(op) for op in unrolled(self.ops)]
+        dispatched = sum(not combines(op) for op in operations)  # the others are one call for all columns
+        by_rows = self.scalar or sums.moved < LONG * dispatched
         results = [r if r.places is None else moves.of(r) for r in results]
         return Plan(operations, results, rows, size, sums.moved, by_rows, self.uses.constants, offsets, stored)
 
