@@ -14,12 +14,12 @@ from ..errors import InputError
 METHODS = ("sweep", "substitution", "krylov", "direct")
 
 # Seconds.
-SWEEP_ARRAY_LINE = 1.2e-9  # one adjoint sweep over array code, a line
+SWEEP_ARRAY_LINE = 0.5e-9  # one adjoint sweep over array code, a line: 0.15 for stencils, more where rules compute
 SWEEP_SCALAR_LINE = 4.0e-9  # one adjoint sweep over scalar runs, a line
 PLAN_ITEM = 16e-6  # planning the sweep of one statement, once
 SWEEP_ITEM = 4e-6  # dispatch of one planned statement
 EXPAND_ITEM = 40e-6  # expanding one statement into rows, once
-SWEEP_NEXT_COLUMN = 0.6  # a further right-hand side in the same sweep, of the first one's cost
+SWEEP_NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
 ASSEMBLE_LINE = 50e-9  # expand, eliminate and assemble, a line
 KEPT_SHARE = 0.3  # rows kept by preaccumulation, of the lines (before it is known)
 ROW = 3.5e-9  # substitution on an assembled row, first right-hand side
