@@ -65,7 +65,6 @@ class Values:
         self._lines: dict[int, Lines] = {}
         self._lean = False  # blocks that no solve reads live in a pool
         self._fusion: Fusion | None = None  # the groups of statements that run tile by tile
-        self._untouched: set[int] = set()  # blocks whose memory was never written to
         self._flat: np.ndarray | None = None
         if arrays is None:
             flat = self._flat = memory.empty(blocks[-1].first + blocks[-1].size if blocks else 0)
@@ -81,7 +80,7 @@ class Values:
 
     @classmethod
     def of_known(cls, blocks: list[Block], known: list[np.ndarray | None], flat: bool = False) -> Values:
-        """Take over arrays as they are, not copied where they are contiguous float64; None or UNREAD: fresh memory.
+        """Take over arrays as they are, not copied where they are contiguous float64; None: fresh memory, UNREAD: none.
 
         They are handed over: at the next point they are overwritten.  flat: they are copied into one vector.
         """
@@ -93,12 +92,10 @@ class Values:
             for array, a in zip(self._arrays, known):
                 if a is not None and a is not UNREAD:
                     array[:] = np.ravel(a)
-            self.complete = not any(a is UNREAD for a in known)
-            return self
-        self = cls(blocks, [np.empty(b.size) if a is None or a is UNREAD
-                            else np.ascontiguousarray(a, dtype=np.float64).reshape(-1) for b, a in zip(blocks, known)])
-        self._untouched = {i for i, a in enumerate(known) if a is UNREAD}
-        self.complete = not self._untouched
+        else:
+            self = cls(blocks, [np.empty(b.size) if a is None else UNREAD if a is UNREAD
+                                else np.ascontiguousarray(a, dtype=np.float64).reshape(-1) for b, a in zip(blocks, known)])
+        self.complete = not any(a is UNREAD for a in known)
         return self
 
     def share(self, local: LocalTape, fused: bool, kept: list[bool] | None = None) -> None:
@@ -116,10 +113,11 @@ class Values:
             sizes = [b.size if place == -1 else 0 for b, place in zip(self.blocks, places)]
             own, ends = np.empty(sum(sizes)), itertools.accumulate(sizes)
             self._arrays = [own[end - n : end] for n, end in zip(sizes, ends)]
-        self._arrays = [array if place == -1 else UNREAD if place == NOWHERE else pool[place : place + b.size]
-                        for b, array, place in zip(self.blocks, self._arrays, places)]
+        self._arrays = [pool[place : place + b.size] if place >= 0 else UNREAD if place == NOWHERE
+                        else np.empty(b.size) if keep and array is UNREAD else array
+                        for b, array, place, keep in zip(self.blocks, self._arrays, places, kept)]
         self.complete, self.storage, self._lean = all(place == -1 for place in places), object(), True
-        self.program, self._untouched = None, set()
+        self.program = None
 
     def calls(self, local: LocalTape, fused: bool) -> list[Call | None]:
         """The calls that compute all items, made once for this memory; None where another item's call does it too."""
@@ -140,20 +138,20 @@ class Values:
         if self._flat is None:
             if self._lean and not self.complete:
                 raise RuntimeError("not all values were kept: evaluate with complete=True to have them in one vector")
-            flat = np.concatenate([np.empty(0), *self._arrays])
+            flat = np.concatenate([np.empty(0), *(np.empty(b.size) if a is UNREAD else a
+                                                  for b, a in zip(self.blocks, self._arrays))])
             self._arrays = [flat[b.first : b.first + b.size] for b in self.blocks]
             self._flat, self.storage, self.program = flat, object(), None
         return self._flat
 
     @property
     def nbytes(self) -> int:
-        """Bytes in use: shared memory counts once, arrays that nothing was written to not at all."""
+        """Bytes in use: shared memory counts once."""
         if self._flat is not None:
             return self._flat.nbytes
         total = sum(lines.a.nbytes + lines.b.nbytes + lines.ids.nbytes for lines in self._lines.values())
         end = 0
-        used = [a for i, a in enumerate(self._arrays) if i not in self._untouched]
-        for start, n in sorted((a.__array_interface__["data"][0], a.nbytes) for a in used if a.nbytes):
+        for start, n in sorted((a.__array_interface__["data"][0], a.nbytes) for a in self._arrays if a.nbytes):
             total += max(start + n - max(start, end), 0)
             end = max(end, start + n)
         return total

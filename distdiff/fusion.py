@@ -11,13 +11,13 @@ The grid is cut into rows as its boxes want it: slices along the last axis of an
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .kernels import tiles
 from .partition.local import LocalTape
-from .tape import Affine, Const, Item, Operand, Statement
+from .tape import Affine, Block, Const, Item, Operand, Statement
 
 LONGEST_ROW = 4 * tiles.TILE  # a tile holds whole rows
 MOST = 64  # statements in a group: their memory has to stay in the second cache level
@@ -95,24 +95,31 @@ def member(item: Item) -> Member | None:
     return found if found.row_length <= LONGEST_ROW else None
 
 
-class Group:
-    """Consecutive statements items[start:stop], all of them members, over a grid with rows of `length` elements."""
+class Pattern:
+    """What groups that repeat have in common: their statements, with blocks counted from the one written first.
 
-    def __init__(self, start: int, first: Member, size: int) -> None:
-        self.start, self.size, self.length = start, size, max(first.row_length, 1)
+    Time steps repeat; only the first of them is looked at statement by statement.
+    """
+
+    def __init__(self, first: Member, blocks: list[Block]) -> None:
+        self.origin = first.item.out.block
+        self.size = blocks[self.origin].size
+        self.length = max(first.row_length, 1)
         self.members = [first]
-        self.made = {first.item.out.block}
+        self.made = {self.origin}
+        self.keys: list[Any] = []  # of its statements and of the one that followed (None at the end of a superstep)
 
     @property
-    def stop(self) -> int:
-        return self.start + len(self.members)
+    def tile(self) -> int:
+        """Rows of the grid in a tile."""
+        return max(1, tiles.TILE // self.length)
 
-    def join(self, new: Member, size: int) -> bool:
+    def join(self, new: Member, blocks: list[Block]) -> bool:
         """Take one more statement, if the tiles can still run one after another."""
         item = new.item
-        if size != self.size or len(self.members) == MOST:
-            return False
         out = item.out
+        if len(self.members) == MOST or blocks[out.block].size != self.size:
+            return False
         for ref, strides in zip(item.operands, new.strides[1:]):
             if type(ref) is Affine and ref.block in self.made \
                     and (ref.offset != out.offset or strides != new.strides[0]):
@@ -128,23 +135,72 @@ class Group:
         return True
 
 
+class Group(NamedTuple):
+    """Consecutive statements items[start:stop] that follow a pattern, `shift` blocks after it."""
+
+    start: int
+    stop: int
+    pattern: Pattern
+    shift: int
+
+
+def _key(item: Item | None, origin: int, blocks: list[Block]) -> Any:
+    """Equal for two statements that are the same but for where counting blocks begins; of no use if not a statement."""
+    if type(item) is not Statement:
+        return None if item is None else id(item)
+    out = item.out
+    parts: list[Any] = [item.op, item.shape, blocks[out.block].shape, out.block - origin, out.offset, out.strides]
+    for ref in item.operands:
+        if type(ref) is Affine:
+            parts.append((ref.block - origin, ref.offset, ref.strides))
+        elif type(ref) is Const and not isinstance(ref.value, np.ndarray):
+            parts.append(ref.value or repr(ref.value))  # 0.0 == -0.0, but they are two constants
+        else:
+            parts.append(id(ref[0]))
+    return tuple(parts)
+
+
 class Fusion:
     """The groups of a share of the tape, and the programs that run them."""
 
     def __init__(self, local: LocalTape) -> None:
         self.local = local
         self.groups: list[Group] = []
+        self._patterns: dict[Any, Pattern] = {}  # by the first statement
         for step in local.steps:
-            group = None
-            for i in range(step.start, step.stop):
-                found = member(local.items[i])
-                if found is None:
-                    group = None
-                    continue
-                size = local.blocks[found.item.out.block].size
-                if group is None or not group.join(found, size):
-                    group = Group(i, found, size)
+            i = step.start
+            while i < step.stop:
+                group = self._group(i, step.stop)
+                if group is not None:
                     self.groups.append(group)
+                i = i + 1 if group is None else group.stop
+
+    def _group(self, start: int, end: int) -> Group | None:
+        """The group that begins with item `start`, before item `end`; None if that item is not of a kind to fuse."""
+        blocks, items = self.local.blocks, self.local.items
+        if type(items[start]) is not Statement:
+            return None
+        origin = items[start].out.block  # type: ignore[union-attr]
+        key = _key(items[start], origin, blocks)
+        known = self._patterns.get(key)
+        if known is not None and start + len(known.members) <= end:
+            for i, other in enumerate(known.keys, start):
+                if other != (key if i == start else _key(items[i] if i < end else None, origin, blocks)):
+                    break
+            else:
+                return Group(start, start + len(known.members), known, origin - known.origin)
+        first = member(items[start])
+        if first is None:
+            return None
+        pattern = self._patterns[key] = Pattern(first, blocks)
+        stop = start + 1
+        while stop < end:
+            found = member(items[stop])
+            if found is None or not pattern.join(found, blocks):
+                break
+            stop += 1
+        pattern.keys = [_key(items[i] if i < end else None, origin, blocks) for i in range(start, stop + 1)]
+        return Group(start, stop, pattern, 0)
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -171,45 +227,60 @@ class Fusion:
 
 
 class _Writer:
-    """Writes programs.  Addresses are numbered: blocks, then scratch memory, constants, and constant arrays."""
+    """Writes programs.  Addresses are numbered: blocks, then scratch memory, constants, and constant arrays.
+
+    The instructions of a pattern are written once for all its groups with the same results in scratch memory.
+    """
 
     def __init__(self, arrays: list[np.ndarray | None]) -> None:
         self.arrays = arrays
         self.scratch = 0  # bytes that the largest group takes
         self.constants: dict[bytes, int] = {}  # bits of a float: its place
         self.tables: dict[int, tuple[np.ndarray, int]] = {}  # id of a constant array: the array, its number
+        self.written: dict[Any, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def program(self, stretch: list[Group]) -> tiles.Program:
         program = tiles.Program()
         for group in stretch:
-            rows = -(-group.size // group.length)
-            tile = max(1, tiles.TILE // group.length)
-            program.group(rows, tile)
-            slots = self._slots(group, 8 * tile * group.length + 192)  # not all at the same offset in their pages
-            for m in group.members:
-                row, high, width, collapsed = m.box(group.length)  # type: ignore[misc]
-                low, high = row, row + high
-                places = [self._place(ref, strides, m, group.length, low, width, collapsed, slots)
-                          for ref, strides in zip((m.item.out, *m.item.operands), m.strides)]
-                program.add(m.item.op.name, low, high, width, collapsed, places)
+            pattern = group.pattern
+            key = pattern, *(self.arrays[b + group.shift] is None for b in pattern.made)
+            code, bases, counted = self.written.get(key) or self.written.setdefault(key, self._write(group))
+            rows = -(-pattern.size // pattern.length)
+            program.add(rows, pattern.tile, code, bases + group.shift * counted)
         return program
 
-    def _slots(self, group: Group, size: int) -> dict[int, int]:
+    def _write(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(instructions, bases of their places in the pattern, which bases are blocks and move with the group)."""
+        pattern = group.pattern
+        local = {b for b in pattern.made if self.arrays[b + group.shift] is None}
+        slots = self._slots(pattern, local)
+        code, bases = [], []
+        for m in pattern.members:
+            row, rows, width, collapsed = m.box(pattern.length)  # type: ignore[misc]
+            places = [self._place(ref, strides, m, pattern.length, row, width, collapsed, slots)
+                      for ref, strides in zip((m.item.out, *m.item.operands), m.strides)]
+            code.append(tiles.instruction(m.item.op.name, row, row + rows, width, collapsed, places))
+            bases.append(tiles.bases(places))
+        table = np.array(bases, dtype=np.int64)
+        # (a place that an operation lacks has base 0, as a block, and moves too: nothing is read there)
+        return np.array(code, dtype=np.int64), table, (table < len(self.arrays)).astype(np.int64)
+
+    def _slots(self, pattern: Pattern, local: set[int]) -> dict[int, int]:
         """Offsets in scratch memory for the blocks that only this group reads; free again after the last reading."""
+        size = 8 * pattern.tile * pattern.length + 192  # not all slots at the same place in their pages
         last: dict[int, int] = {}
-        for k, m in enumerate(group.members):
-            for ref in (m.item.out, *m.item.operands):
-                if type(ref) is Affine and self.arrays[ref.block] is None:
-                    last[ref.block] = k
-        slots: dict[int, int] = {}
-        free: list[int] = []
-        count = 0
+        for k, m in enumerate(pattern.members):
+            last.update((ref.block, k) for ref in (m.item.out, *m.item.operands)
+                        if type(ref) is Affine and ref.block in local)
         ending: dict[int, list[int]] = {}
         for block, k in last.items():
             ending.setdefault(k, []).append(block)
-        for k, m in enumerate(group.members):
+        slots: dict[int, int] = {}
+        free: list[int] = []
+        count = 0
+        for k, m in enumerate(pattern.members):
             block = m.item.out.block
-            if block in last and block not in slots:  # never the slot of an operand: loops run faster on two arrays
+            if block in local and block not in slots:  # never the slot of an operand: loops run faster on two arrays
                 if not free:
                     free.append(count * size)
                     count += 1

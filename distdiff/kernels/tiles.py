@@ -58,35 +58,43 @@ def worth(elements: int, operations: int) -> bool:
     return _Loops.module is not None
 
 
+def instruction(op: str, low: int, high: int, width: int, collapsed: bool, places: list[Place]) -> tuple[int, ...]:
+    """A row of the table.  places: of the result, then of the operands.  collapsed: its rows join end to end."""
+    y, a, b, c = _four(places)
+    return (NUMBER[op], low, high, width, collapsed, y.offset, y.row, y.local, a.offset, a.row, a.local, a.step,
+            b.offset, b.row, b.local, b.step, c.offset, c.row, c.local, c.step)
+
+
+def bases(places: list[Place]) -> tuple[int, ...]:
+    """The numbers of the addresses that go with an instruction."""
+    return tuple(place.base for place in _four(places))
+
+
+def _four(places: list[Place]) -> list[Place]:
+    return [*places, *[NOWHERE] * (4 - len(places))]
+
+
 class Program:
-    """Instructions in groups.  `add` all of them, then `bind` the addresses, then `run`."""
+    """Groups of instructions.  `add` all of them, then `bind` the addresses."""
 
     def __init__(self) -> None:
         self._groups: list[tuple[int, int, int, int]] = []
-        self._code: list[tuple[int, ...]] = []
-        self._bases: list[tuple[int, int, int, int]] = []
+        self._code: list[np.ndarray] = []
+        self._bases: list[np.ndarray] = []
+        self._length = 0
 
-    def group(self, rows: int, tile: int) -> None:
-        """Begin a group over a grid of `rows`, `tile` of them at a time."""
-        n = len(self._code)
-        self._groups.append((n, n, rows, tile))
-
-    def add(self, op: str, low: int, high: int, width: int, collapsed: bool, places: list[Place]) -> None:
-        """An instruction of the latest group; places: result, then operands.  collapsed: its rows join end to end."""
-        while len(places) < 4:
-            places.append(NOWHERE)
-        y, a, b, c = places
-        self._code.append((NUMBER[op], low, high, width, collapsed, y.offset, y.row, y.local, a.offset, a.row, a.local,
-                           a.step, b.offset, b.row, b.local, b.step, c.offset, c.row, c.local, c.step))
-        self._bases.append((y.base, a.base, b.base, c.base))
-        first, _, rows, tile = self._groups[-1]
-        self._groups[-1] = (first, len(self._code), rows, tile)
+    def add(self, rows: int, tile: int, code: np.ndarray, bases: np.ndarray) -> None:
+        """A group over a grid of `rows`, `tile` of them at a time: its instructions (n, 20) and their bases (n, 4)."""
+        self._groups.append((self._length, self._length + len(code), rows, tile))
+        self._code.append(code)
+        self._bases.append(bases)
+        self._length += len(code)
 
     def bind(self, addresses: np.ndarray, memory: tuple[np.ndarray, ...]) -> Bound:
         """The program at these addresses (int64); `memory` is kept alive, the rest is the caller's to keep."""
-        code = np.array(self._code, dtype=np.int64).reshape(-1, 20)
-        code[:, [5, 8, 12, 16]] += addresses[np.array(self._bases, dtype=np.int64).reshape(-1, 4)]
-        return Bound(np.array(self._groups, dtype=np.int64).reshape(-1, 4), code, memory)
+        code = np.concatenate(self._code)
+        code[:, [5, 8, 12, 16]] += addresses[np.concatenate(self._bases)]
+        return Bound(np.array(self._groups, dtype=np.int64), code, memory)
 
 
 class Bound(NamedTuple):
