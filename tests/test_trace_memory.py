@@ -78,6 +78,19 @@ def test_values_of_large_blocks(keep):
     assert first in [address(v) for v in t.values if v is not None and v.size]
 
 
+def test_memory_comes_back_without_the_garbage_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        trace(program, (np.cos(np.arange(float(N))),), keep_values=True)
+        buffers = memory._pool[N]
+        first = {id(buffer) for buffer in buffers}
+        trace(program, (np.cos(np.arange(float(N))),), keep_values=True)
+        assert {id(buffer) for buffer in buffers} == first
+    finally:
+        gc.enable()
+
+
 def test_a_result_is_the_users_own():
     x = np.ones(N)
     kept = trace(lambda u: u * 2.0, (x,)).result

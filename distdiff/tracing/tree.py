@@ -7,7 +7,7 @@ flatten alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,50 +56,49 @@ def flatten(tree: Any, what: str = "value", is_leaf: Callable[[Any], bool] = is_
     Raises `InputError`, naming the path, for what is neither a container nor accepted by `is_leaf`.
     """
     leaves: list[Any] = []
+    return leaves, _walk(tree, what, is_leaf, leaves)
 
-    def walk(node: Any, path: str) -> Spec:
-        if node is None:
-            return NONE
-        if isinstance(node, tuple) and hasattr(node, "_fields"):
-            children = tuple(walk(child, f"{path}.{name}") for name, child in zip(node._fields, node))
-            return Spec("namedtuple", children=children, type=type(node))
-        if isinstance(node, (tuple, list)):
-            children = tuple(walk(child, f"{path}[{k}]") for k, child in enumerate(node))
-            return Spec("tuple" if isinstance(node, tuple) else "list", children=children)
-        if isinstance(node, dict):
-            keys = tuple(sorted(node, key=lambda key: (type(key).__name__, key)))
-            return Spec("dict", keys, tuple(walk(node[key], f"{path}[{key!r}]") for key in keys))
-        if not is_leaf(node):
-            raise InputError(
-                f"{path} is a {type(node).__name__}, which is no number: use floats, arrays, and tuples, lists, "
-                "dicts or named tuples of them"
-            )
-        leaves.append(node)
-        return LEAF
 
-    spec = walk(tree, what)
-    return leaves, spec
+# (No inner functions: one that calls itself is a reference cycle and would keep large leaves alive.)
+def _walk(node: Any, path: str, is_leaf: Callable[[Any], bool], leaves: list[Any]) -> Spec:
+    if node is None:
+        return NONE
+    if isinstance(node, tuple) and hasattr(node, "_fields"):
+        children = tuple(_walk(child, f"{path}.{name}", is_leaf, leaves) for name, child in zip(node._fields, node))
+        return Spec("namedtuple", children=children, type=type(node))
+    if isinstance(node, (tuple, list)):
+        children = tuple(_walk(child, f"{path}[{k}]", is_leaf, leaves) for k, child in enumerate(node))
+        return Spec("tuple" if isinstance(node, tuple) else "list", children=children)
+    if isinstance(node, dict):
+        keys = tuple(sorted(node, key=lambda key: (type(key).__name__, key)))
+        return Spec("dict", keys, tuple(_walk(node[key], f"{path}[{key!r}]", is_leaf, leaves) for key in keys))
+    if not is_leaf(node):
+        raise InputError(
+            f"{path} is a {type(node).__name__}, which is no number: use floats, arrays, and tuples, lists, "
+            "dicts or named tuples of them"
+        )
+    leaves.append(node)
+    return LEAF
 
 
 def unflatten(spec: Spec, leaves: list[Any]) -> Any:
     """The containers of `spec` around the leaves: the inverse of `flatten`."""
     if len(leaves) != spec.n_leaves:
         raise InputError(f"{len(leaves)} leaves given for {spec.n_leaves} in {spec}")
-    rest = iter(leaves)
+    return _build(spec, iter(leaves))
 
-    def build(spec: Spec) -> Any:
-        if spec.kind == "leaf":
-            return next(rest)
-        if spec.kind == "none":
-            return None
-        children = [build(child) for child in spec.children]
-        if spec.kind == "dict":
-            return dict(zip(spec.keys, children))
-        if spec.kind == "namedtuple":
-            return spec.type(*children)
-        return children if spec.kind == "list" else tuple(children)
 
-    return build(spec)
+def _build(spec: Spec, rest: Iterator[Any]) -> Any:
+    if spec.kind == "leaf":
+        return next(rest)
+    if spec.kind == "none":
+        return None
+    children = [_build(child, rest) for child in spec.children]
+    if spec.kind == "dict":
+        return dict(zip(spec.keys, children))
+    if spec.kind == "namedtuple":
+        return spec.type(*children)
+    return children if spec.kind == "list" else tuple(children)
 
 
 def as_float(leaf: Any) -> float | np.ndarray:
