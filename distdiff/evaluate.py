@@ -93,8 +93,9 @@ class Values:
                 if a is not None and a is not UNREAD:
                     array[:] = np.ravel(a)
         else:
-            self = cls(blocks, [np.empty(b.size) if a is None else UNREAD if a is UNREAD
-                                else np.ascontiguousarray(a, dtype=np.float64).reshape(-1) for b, a in zip(blocks, known)])
+            self = cls(blocks, [np.empty(b.size) if a is None else a if a is UNREAD
+                                else np.ascontiguousarray(a, dtype=np.float64).reshape(-1)
+                                for b, a in zip(blocks, known)])
         self.complete = not any(a is UNREAD for a in known)
         return self
 

@@ -9,6 +9,7 @@ statement, no id per element.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -220,10 +221,14 @@ def part_of(piece: Piece, lo: Index, hi: Index) -> Piece:
     """A piece cut down to a smaller box (given in the array's indices)."""
     if lo == piece.lo and hi == piece.hi:
         return piece
-    ref, corner = piece.ref, tuple(a - b for a, b in zip(lo, piece.lo))
-    if isinstance(ref, Affine):
-        ref = Affine(ref.block, ref.offset + sum(i * s for i, s in zip(corner, ref.strides)), ref.strides)
-    elif isinstance(ref, Indexed):
+    ref = piece.ref
+    if type(ref) is Affine:
+        block, offset, strides = ref
+        for a, b, step in zip(lo, piece.lo, strides):
+            offset += (a - b) * step
+        return Piece(lo, hi, Affine(block, offset, strides))
+    corner = tuple(a - b for a, b in zip(lo, piece.lo))
+    if isinstance(ref, Indexed):
         ref = Indexed(ref.ids[tuple(slice(c, c + n) for c, n in zip(corner, extent(lo, hi)))])
     elif not isinstance(ref.value, float):
         ref = Const(ref.value[tuple(slice(c, c + n) for c, n in zip(corner, extent(lo, hi)))])
@@ -233,23 +238,29 @@ def part_of(piece: Piece, lo: Index, hi: Index) -> Piece:
 def refine(
     operands: Sequence[Operand | list[Piece]], shape: Index
 ) -> Iterator[tuple[Index, Index, tuple[Operand, ...]]]:
-    """The common refinement: boxes on which every operand is one piece.  A bare operand covers everything."""
-    parts: list[tuple[Index, Index, list[Piece]]] = [((0,) * len(shape), shape, [])]
-    for operand in operands:
-        if type(operand) is not list:
-            everywhere = Piece((0,) * len(shape), shape, operand)
-            for part in parts:
-                part[2].append(everywhere)
-            continue
+    """The common refinement, (corner, extent, operands) a box: boxes on which every operand is one piece.  A bare
+    operand covers everything."""
+    origin = (0,) * len(shape)
+    pieces = [operand if type(operand) is list else [Piece(origin, shape, operand)] for operand in operands]
+    for lo, hi, size, chosen in _common(shape, tuple([tuple([piece[:2] for piece in parts]) for parts in pieces])):
+        yield lo, size, tuple([part_of(parts[k], lo, hi).ref for parts, k in zip(pieces, chosen)])
+
+
+@lru_cache(maxsize=1024)
+def _common(
+    shape: Index, bounds: tuple[tuple[tuple[Index, Index], ...], ...]
+) -> list[tuple[Index, Index, Index, tuple[int, ...]]]:
+    """(lo, hi, extent, number of the box of each operand it lies in) of the common refinement of operands' boxes.
+
+    It is the same at every turn of a loop.
+    """
+    found: list[tuple[Index, Index, tuple[int, ...]]] = [((0,) * len(shape), shape, ())]
+    for boxes in bounds:
         finer = []
-        for lo, hi, found in parts:
-            for piece in operand:
-                low, high = tuple(map(max, lo, piece.lo)), tuple(map(min, hi, piece.hi))
-                for a, b in zip(low, high):
-                    if a >= b:
-                        break
-                else:
-                    finer.append((low, high, [*found, piece]))
-        parts = finer
-    for lo, hi, found in parts:
-        yield lo, hi, tuple(part_of(piece, lo, hi).ref for piece in found)
+        for lo, hi, chosen in found:
+            for k, (box_lo, box_hi) in enumerate(boxes):
+                low, high = tuple(map(max, lo, box_lo)), tuple(map(min, hi, box_hi))
+                if all(a < b for a, b in zip(low, high)):
+                    finer.append((low, high, (*chosen, k)))
+        found = finer
+    return [(lo, hi, extent(lo, hi), chosen) for lo, hi, chosen in found]

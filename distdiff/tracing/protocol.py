@@ -3,7 +3,7 @@ below."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -72,7 +72,9 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
 def array_function(self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
     given, args = args, _unwrap_all(args)
     kwargs = {name: value if name == "out" else _unwrap_all(value) for name, value in kwargs.items()}
-    traced = list(_traced_in((args, kwargs)))
+    traced: list[Any] = []
+    _find_traced(args, traced)
+    _find_traced(kwargs, traced)
     for kind in types:
         if issubclass(kind, ufuncs.OTHER_RULES) and traced:
             ufuncs.refuse_other_rules(traced[0].rec, f"numpy.{function.__name__} with a {kind.__name__}")
@@ -142,14 +144,16 @@ def _unwrap_all(tree: Any) -> Any:
     return unwrap(tree)
 
 
-def _traced_in(tree: Any) -> Iterator[Any]:
+def _find_traced(tree: Any, found: list[Any]) -> None:
+    """Append the traced values in nested containers."""
     if is_traced(tree):
-        yield tree
+        found.append(tree)
     elif type(tree) in (tuple, list):
         for part in tree:
-            yield from _traced_in(part)
+            _find_traced(part, found)
     elif type(tree) is dict:
-        yield from _traced_in(list(tree.values()))
+        for part in tree.values():
+            _find_traced(part, found)
 
 
 def _plain_all(tree: Any) -> Any:

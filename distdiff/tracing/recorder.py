@@ -231,9 +231,9 @@ class Recorder:
         else:
             items.append(Statement(op, shape, Affine(block, 0, strides), tuple(operands), site))
             return block
-        for lo, hi, refs in refine(operands, shape):
-            out = Affine(block, sum(i * s for i, s in zip(lo, strides)), strides)
-            items.append(Statement(op, tuple(h - low for low, h in zip(lo, hi)), out, refs, site))
+        for lo, size, refs in refine(operands, shape):
+            out = Affine(block, sum([i * s for i, s in zip(lo, strides)]), strides)
+            items.append(Statement(op, size, out, refs, site))
         return block
 
     def constant_nodes(self, values: np.ndarray) -> int:
