@@ -20,7 +20,7 @@ from .streaming import Streaming
 STRATEGIES = ("auto", "axes", "contiguous", "fewer ranks")
 ALONE = "rank 0 alone"
 MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
-MANY_LINES = 1 << 21  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
+MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
 SAME = 1.02  # predicted seconds within this factor of the best are no reason
 ROOMY = 1 << 28  # bytes on the fullest rank up to which memory is none either
 

@@ -1,6 +1,7 @@
 """Runs the benchmarks: every tool in a process of its own, one after the other, on one core, in the same run.
 
-    scripts/bench [scalar|burgers|substitution|ranks|all] [--quick] [--json FILE] [--tools LIST]
+    scripts/bench [scalar|burgers|substitution|ranks|scale|all] [--quick | --full] [--json FILE] [--plot FILE]
+                  [--tools LIST]
 
 The exit status is 1 if distdiff failed or a tool's gradient differs from distdiff's, 0 otherwise; missed targets and
 failures of other tools are shown, not punished.
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from measure import machine
+from scale import draw
 from tables import print_benchmark, print_limits, print_targets, targets
 
 HERE = Path(__file__).resolve().parent
@@ -33,7 +35,10 @@ BENCHMARKS = {
     "burgers": ("numpy", "distdiff", "torch", "autograd", "jax", "casadi"),
     "substitution": ("petsc", "distdiff"),
     "ranks": ("latency", "memory", "wide", "grid", "demo_grid"),
+    "scale": ("grid", "scalar"),
 }
+PARALLEL = ("ranks", "scale")  # run on one rank and on two
+LARGEST = {"grid": [1e9], "scalar": [2e8]}  # with --full, on two ranks
 
 FULL = {
     "scalar": {"operations": 1e6, "casadi_operations": 1e6, "torch_operations": 1e6, "autograd_operations": 2e5,
@@ -44,6 +49,7 @@ FULL = {
                      "budget": 2.0},
     "ranks": {"images": 100_000, "cells": 256, "steps": 60, "demo_cells": 80, "demo_steps": 128, "repeats": 7,
               "budget": 15.0},
+    "scale": {"grid": [1e5, 1e6, 1e7, 1e8], "scalar": [1e5, 1e6, 1e7, 1e8], "repeats": 5, "budget": 10.0},
 }
 QUICK = {
     "scalar": {"operations": 1e5, "casadi_operations": 5e4, "torch_operations": 5e4, "autograd_operations": 2e4,
@@ -53,6 +59,7 @@ QUICK = {
                      "budget": 0.2},
     "ranks": {"images": 4_000, "cells": 64, "steps": 20, "demo_cells": 32, "demo_steps": 20, "repeats": 3,
               "budget": 3.0},
+    "scale": {"grid": [1e5, 1e6, 1e7], "scalar": [1e5, 1e6], "repeats": 3, "budget": 2.0},
 }
 
 
@@ -82,8 +89,8 @@ def pinned(core: int) -> Any:
 class Session:
     """One run of scripts/bench: where results go, which core is used, what has been measured."""
 
-    def __init__(self, quick: bool, folder: Path) -> None:
-        self.quick, self.folder = quick, folder
+    def __init__(self, quick: bool, full: bool, folder: Path) -> None:
+        self.quick, self.full, self.folder = quick, full, folder
         self.core = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
         self.timeout = 180 if quick else 1500
 
@@ -120,8 +127,10 @@ class Session:
         tools = [tool for tool in BENCHMARKS[benchmark] if chosen is None or tool in chosen]
         results = []
         for tool in tools:
-            for ranks in ((2,) if tool == "latency" else (1, 2)) if benchmark == "ranks" else (0,):
-                results.append(self.work(benchmark, tool, settings, ranks))
+            for ranks in ((2,) if tool == "latency" else (1, 2)) if benchmark in PARALLEL else (0,):
+                largest = LARGEST[tool] if self.full and benchmark == "scale" and ranks == 2 else []
+                more = {tool: settings[tool] + largest} if largest else {}
+                results.append(self.work(benchmark, tool, {**settings, **more}, ranks))
         return {"settings": settings, "results": results, "checks": self.compare(benchmark)}
 
     def compare(self, benchmark: str) -> list[dict[str, Any]]:
@@ -145,6 +154,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.split("\n")[0])
     parser.add_argument("benchmark", nargs="*", metavar="|".join([*BENCHMARKS, "all"]), help="which (default: all)")
     parser.add_argument("--quick", action="store_true", help="small sizes, a minute or two: a smoke test")
+    parser.add_argument("--full", action="store_true",
+                        help="scale: also 1e9 lines of array code and 2e8 scalar statements; 6 GiB, some minutes")
+    parser.add_argument("--plot", metavar="FILE", help="scale: draw cost by size there, as PNG")
     parser.add_argument("--json", metavar="FILE", help="write machine, versions and every sample there")
     parser.add_argument("--tools", metavar="LIST", help="only these tools, separated by commas")
     arguments = parser.parse_args()
@@ -154,7 +166,7 @@ def main() -> int:
     names = list(BENCHMARKS) if not arguments.benchmark or "all" in arguments.benchmark else arguments.benchmark
     chosen = set(arguments.tools.split(",")) if arguments.tools else None
     with tempfile.TemporaryDirectory(prefix="distdiff-bench-") as folder:
-        session = Session(arguments.quick, Path(folder))
+        session = Session(arguments.quick, arguments.full, Path(folder))
         record: dict[str, Any] = {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "quick": arguments.quick,
             "machine": machine(), "core": session.core, "limits": session.work("limits", "machine", {})["figures"]}
@@ -165,10 +177,12 @@ def main() -> int:
             print_benchmark(name, record)
     record["targets"] = targets(record)
     print_targets(record)
+    if arguments.plot and "scale" in record["benchmarks"]:
+        draw(Path(arguments.plot), [f for r in record["benchmarks"]["scale"]["results"] for f in r["figures"]])
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(record, indent=1), encoding="utf-8")
     ours = [r for b in record["benchmarks"].values() for r in b["results"]
-            if r["tool"] == "distdiff" or r["tool"] in BENCHMARKS["ranks"]]
+            if r["tool"] == "distdiff" or r["ranks"]]
     checks = [check for b in record["benchmarks"].values() for check in b["checks"]]
     return int(any(r["error"] for r in ours) or not all(check["agrees"] for check in checks))
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from scale import BUDGET, HELD, ROOM, slope
+
 Figure = dict[str, Any]
 
 POINT_STEP_LINES = 11.0
@@ -77,6 +79,9 @@ def print_limits(record: dict[str, Any]) -> None:
 
 def print_benchmark(name: str, record: dict[str, Any]) -> None:
     """One benchmark's table."""
+    if name == "scale":
+        _print_scale(record)
+        return
     benchmark = record["benchmarks"][name]
     limits, words = _limits_of(name, record)
     results = benchmark["results"]
@@ -119,6 +124,30 @@ def print_benchmark(name: str, record: dict[str, Any]) -> None:
     elif benchmark["checks"]:
         worst = max(c["difference"] for c in benchmark["checks"])
         print(f"  all {len(benchmark['checks'])} comparisons of gradients agree; the largest difference is {worst:.1e}")
+
+
+def _print_scale(record: dict[str, Any]) -> None:
+    """Cost by size, beside what memory allows."""
+    figures = [f for _, f in _figures(record, "scale")]
+    byte = _limit(record, "STREAM triad, memory") if record["limits"] else 0.0
+    rows = []
+    for f in figures:
+        name, lines, peaks = f["role"], f["units"], f["peaks"]
+        rows.append([f["case"], str(f["ranks"]), f["partition"], _seconds(f["samples"][0]), _seconds(f["min"]),
+                     f"{1e9 * f['min'] / lines:.3g}", f"{2 * HELD[name] * byte:.2g}",
+                     " + ".join(f"{p / lines:.3g}" for p in peaks), f"{sum(peaks) / lines:.3g}",
+                     f"{HELD[name]:.3g}", f"{BUDGET[name]:g}", f"{sum(peaks) / 2**30:.2f}",
+                     f"{f['tangent_differs']:.0e}, {f['difference_differs']:.0e}"])
+    print("\nscale: trace and gradient from scratch, by size")
+    _print(["program", "ranks", "partition", "first", "best", "ns/line", "limit", "peak B/line, by rank", "sum",
+            "limit", "aim", "GiB", "<g,v> off J v, difference"], rows, 3)
+    print(f"  limits: what has to be held, written once and read once at the triad's bandwidth; "
+          f"{ROOM / 2**30:g} GiB is what the largest are to fit in")
+    two = {f["units"]: f["peaks"][0] for f in figures if f["role"] == "scalar" and f["ranks"] == 2}
+    sizes = sorted(two)
+    for small, large in zip(sizes, sizes[1:]):
+        print(f"  rank 0 of 2, scalar code: {two[small] / 1e6:.4g} MB for {small:.3g} lines, {two[large] / 1e6:.4g} MB "
+              f"for {large:.3g}: {(two[large] - two[small]) / (large - small):.3g} bytes a further line")
 
 
 def _figures(record: dict[str, Any], name: str) -> list[tuple[dict[str, Any], Figure]]:
@@ -172,6 +201,15 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
     for program in ("wide", "grid", "demo_grid"):
         aim(f"ranks: {program}, evaluate + solve, 1 rank over 2",
             over(one("ranks", program, "again", 1), one("ranks", program, "again", 2)), 1.8, False)
+    scale = [f for _, f in _figures(record, "scale")]
+    for name, what in (("grid", "array code"), ("scalar", "scalar code")):
+        for ranks in (1, 2):
+            of = [f for f in scale if (f["role"], f["ranks"]) == (name, ranks)]
+            if of:
+                largest = max(of, key=lambda f: f["units"])
+                where, peak = f"scale: {what}, {ranks} rank{'s' * (ranks > 1)}", sum(largest["peaks"])
+                aim(f"{where}, peak of all", peak / largest["units"], BUDGET[name], True, "bytes a line")
+                aim(f"{where}, growth of time, lines to the power of", slope(of), 1.1, True, "")
     return found
 
 
