@@ -109,10 +109,10 @@ class Values:
         spans = self._fusion.spans if self._fusion is not None else ()
         kept = kept_blocks(local, self.index) if kept is None else kept
         places, size = lodgings(local, kept, self.index, spans)
-        pool = np.empty(size)
+        pool = memory.empty(size)
         if not self._arrays:
             sizes = [b.size if place == -1 else 0 for b, place in zip(self.blocks, places)]
-            own, ends = np.empty(sum(sizes)), itertools.accumulate(sizes)
+            own, ends = memory.empty(sum(sizes)), itertools.accumulate(sizes)
             self._arrays = [own[end - n : end] for n, end in zip(sizes, ends)]
         self._arrays = [pool[place : place + b.size] if place >= 0 else UNREAD if place == NOWHERE
                         else np.empty(b.size) if keep and array is UNREAD else array

@@ -175,7 +175,7 @@ class _Levels:
         self.level[span] = levels[self.read[span] - first]
         deepest = self.block[item.block] = levels.max(initial=0)
         if deepest >= len(self.count):
-            self.count = np.concatenate([self.count, np.zeros(deepest + deepest // 4 + 1 - len(self.count), np.int32)])
+            self.count.resize(deepest + deepest // 8 + 1, refcheck=False)  # zeros; large memory is moved, not copied
         tally(levels, self.count)
 
     def summary(self) -> tuple[int, int, bool]:

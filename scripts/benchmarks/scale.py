@@ -47,8 +47,8 @@ def _forget_peak() -> None:
 
 
 def grid_program(lines: float) -> tuple[Callable[[Any], Any], np.ndarray]:
-    """Burgers with about so many flattened lines; arrays of at most 1e5 points."""
-    points = int(max(1000, min(100_000, lines // 1100)))
+    """Burgers with about so many flattened lines: ten steps or more, of at most 1e5 points."""
+    points = int(min(100_000, lines // 110))
     return make_burgers(points, max(1, round(lines / (11 * points)))), burgers_initial(points)
 
 
@@ -63,7 +63,7 @@ def _warm_up() -> None:
 
     import distdiff as dd
 
-    for program, lines in ((grid_program, 1e6), (scalar_program, 2e5)):
+    for program, lines in ((grid_program, 2e7), (scalar_program, 2e5)):
         f, x = program(lines)
         with dd.linearize(f, x, comm=MPI.COMM_SELF) as lin:
             lin.vjp(1.0), lin.jvp(np.ones_like(x))
