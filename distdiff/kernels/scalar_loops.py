@@ -366,11 +366,18 @@ def blocks_read(op, number, a, b, firsts, own, read):
 
 
 @jit(inline=True)
-def place(j, own, shift, second, shift_first, starts, shifts):
-    """j + shifts[k] for the last starts[k] <= j, quickly for the run's own lines and for the first block (parameters).
+def lodging(starts, shifts):
+    """What `place` has to know of the blocks a run touches: node j lies at j + shifts[k], k the last starts[k] <= j."""
+    return starts[-1], shifts[-1], starts[min(1, len(starts) - 1)], shifts[0], starts, shifts
+
+
+@jit(inline=True)
+def place(j, blocks):
+    """Where node j lies in the workspace: found at once for the run's own lines and for the first block (parameters).
 
     Unsigned: Numba then leaves out the question whether an index counts from the end, a sixth of the whole sweep.
     """
+    own, shift, second, shift_first, starts, shifts = blocks
     if j >= own:
         return np.uint64(j + shift)
     if j < second:
@@ -388,8 +395,7 @@ def place(j, own, shift, second, shift_first, starts, shifts):
 @jit(contract=True)
 def run_adjoint(op, number, a, b, const, first, y, ta, tb, starts, shifts, lam):
     """lam[place of ta[i]] += pa[i] lam[place of line i], and so for tb and pb, last line first; lam is (n,)."""
-    own, shift, shift_first = starts[-1], shifts[-1], shifts[0]
-    base, second = own + shift, starts[min(1, len(starts) - 1)]
+    blocks, base = lodging(starts, shifts), starts[-1] + shifts[-1]
     for i in range(len(op) - 1, -1, -1):
         c = number[op[i]]
         ja = a[i]
@@ -398,14 +404,14 @@ def run_adjoint(op, number, a, b, const, first, y, ta, tb, starts, shifts, lam):
             jb = b[i]
             if c == ADD:
                 if ja >= 0:
-                    lam[place(ta[i], own, shift, second, shift_first, starts, shifts)] += w
+                    lam[place(ta[i], blocks)] += w
                 if jb >= 0:
-                    lam[place(tb[i], own, shift, second, shift_first, starts, shifts)] += w
+                    lam[place(tb[i], blocks)] += w
             elif c == SUBTRACT:
                 if ja >= 0:
-                    lam[place(ta[i], own, shift, second, shift_first, starts, shifts)] += w
+                    lam[place(ta[i], blocks)] += w
                 if jb >= 0:
-                    lam[place(tb[i], own, shift, second, shift_first, starts, shifts)] -= w
+                    lam[place(tb[i], blocks)] -= w
             else:
                 x = y[ja] if ja >= 0 else const[-1 - ja]
                 z = y[jb] if jb >= 0 else const[-1 - jb]
@@ -414,20 +420,19 @@ def run_adjoint(op, number, a, b, const, first, y, ta, tb, starts, shifts, lam):
                 else:
                     da, db = partials(c, y[first + i], x, z)
                 if ja >= 0:
-                    lam[place(ta[i], own, shift, second, shift_first, starts, shifts)] += da * w
+                    lam[place(ta[i], blocks)] += da * w
                 if jb >= 0:
-                    lam[place(tb[i], own, shift, second, shift_first, starts, shifts)] += db * w
+                    lam[place(tb[i], blocks)] += db * w
         elif ja >= 0:
             da, db = partials(c, y[first + i], y[ja], 0.0)
-            lam[place(ta[i], own, shift, second, shift_first, starts, shifts)] += da * w
+            lam[place(ta[i], blocks)] += da * w
 
 
 @jit(contract=True)
 def run_adjoint_columns(op, number, a, b, const, first, y, ta, tb, starts, shifts, lam):
     """The same for lam (n, m): each line's partials serve all columns."""
     m = lam.shape[1]
-    own, shift, shift_first = starts[-1], shifts[-1], shifts[0]
-    base, second = own + shift, starts[min(1, len(starts) - 1)]
+    blocks, base = lodging(starts, shifts), starts[-1] + shifts[-1]
     for i in range(len(op) - 1, -1, -1):
         c = number[op[i]]
         ja, jb = a[i], np.int64(-1)
@@ -438,11 +443,11 @@ def run_adjoint_columns(op, number, a, b, const, first, y, ta, tb, starts, shift
             z = y[jb] if jb >= 0 else const[-1 - jb]
         da, db = partials(c, y[first + i], x, z)
         if ja >= 0:
-            t = place(ta[i], own, shift, second, shift_first, starts, shifts)
+            t = place(ta[i], blocks)
             for k in range(m):
                 lam[t, k] += da * lam[base + i, k]
         if jb >= 0:
-            t = place(tb[i], own, shift, second, shift_first, starts, shifts)
+            t = place(tb[i], blocks)
             for k in range(m):
                 lam[t, k] += db * lam[base + i, k]
 
@@ -450,8 +455,7 @@ def run_adjoint_columns(op, number, a, b, const, first, y, ta, tb, starts, shift
 @jit(contract=True)
 def run_tangent(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot):
     """ydot[place of line i] = pa[i] ydot[place of ta[i]] + pb[i] ydot[place of tb[i]], in order; ydot is (n,)."""
-    own, shift, shift_first = starts[-1], shifts[-1], shifts[0]
-    base, second = own + shift, starts[min(1, len(starts) - 1)]
+    blocks, base = lodging(starts, shifts), starts[-1] + shifts[-1]
     for i in range(len(op)):
         c = number[op[i]]
         ja, jb = a[i], np.int64(-1)
@@ -463,9 +467,9 @@ def run_tangent(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot)
         da, db = partials(c, y[first + i], x, z)
         s = 0.0
         if ja >= 0:
-            s = da * ydot[place(ta[i], own, shift, second, shift_first, starts, shifts)]
+            s = da * ydot[place(ta[i], blocks)]
         if jb >= 0:
-            s += db * ydot[place(tb[i], own, shift, second, shift_first, starts, shifts)]
+            s += db * ydot[place(tb[i], blocks)]
         ydot[base + i] = s
 
 
@@ -473,8 +477,7 @@ def run_tangent(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot)
 def run_tangent_columns(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot):
     """The same for ydot (n, m)."""
     m = ydot.shape[1]
-    own, shift, shift_first = starts[-1], shifts[-1], shifts[0]
-    base, second = own + shift, starts[min(1, len(starts) - 1)]
+    blocks, base = lodging(starts, shifts), starts[-1] + shifts[-1]
     for i in range(len(op)):
         c = number[op[i]]
         ja, jb = a[i], np.int64(-1)
@@ -484,8 +487,8 @@ def run_tangent_columns(op, number, a, b, const, first, y, ta, tb, starts, shift
             jb = b[i]
             z = y[jb] if jb >= 0 else const[-1 - jb]
         da, db = partials(c, y[first + i], x, z)
-        ka = place(ta[i], own, shift, second, shift_first, starts, shifts) if ja >= 0 else np.uint64(0)
-        kb = place(tb[i], own, shift, second, shift_first, starts, shifts) if jb >= 0 else np.uint64(0)
+        ka = place(ta[i], blocks) if ja >= 0 else np.uint64(0)
+        kb = place(tb[i], blocks) if jb >= 0 else np.uint64(0)
         for k in range(m):
             s = 0.0
             if ja >= 0:

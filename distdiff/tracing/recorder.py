@@ -308,7 +308,10 @@ class Recorder:
         """Close what is open; the tape is complete."""
         self.flush()
         for site, (ids, values) in self._guards.items():
-            self.tape.guards.append(Guard(Indexed(np.array(ids)), np.array(values), site))
+            expected = np.array(values)
+            if ((expected == 0.0) | (expected == 1.0)).all():
+                expected = expected.astype(bool)  # an eighth of the memory, where comparisons decide
+            self.tape.guards.append(Guard(Indexed(np.array(ids)), expected, site))
         self._guards.clear()
         self._snapshots.clear()
         self.open = False

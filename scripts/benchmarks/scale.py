@@ -65,8 +65,9 @@ def _warm_up() -> None:
 
     for program, lines in ((grid_program, 2e7), (scalar_program, 2e5)):
         f, x = program(lines)
-        with dd.linearize(f, x, comm=MPI.COMM_SELF) as lin:
-            lin.vjp(1.0), lin.jvp(np.ones_like(x))
+        for comm in (MPI.COMM_SELF, MPI.COMM_WORLD):
+            with dd.linearize(f, x, comm=comm) as lin:
+                lin.vjp(1.0), lin.jvp(np.ones_like(x))
 
 
 def _difference(f: Callable[[Any], Any], x: np.ndarray, v: np.ndarray) -> float:
@@ -76,8 +77,8 @@ def _difference(f: Callable[[Any], Any], x: np.ndarray, v: np.ndarray) -> float:
     return float(plus - minus) / (2 * h)
 
 
-def _measure(run: Run, name: str, program: Callable[[float], Any], lines: float) -> Figure:
-    """One size: gradients from scratch, their peak, what is held, and the checks."""
+def _measure(run: Run, name: str, program: Callable[[float], Any], lines: float, before: int) -> Figure:
+    """One size: gradients from scratch, their peak beyond `before`, what is held, and the checks."""
     import distdiff as dd
 
     f, x = program(lines)
@@ -85,7 +86,6 @@ def _measure(run: Run, name: str, program: Callable[[float], Any], lines: float)
     samples: list[float] = []
     while True:  # again from scratch, while there is time: the second finds its memory mapped already
         run.comm.Barrier()
-        before = _status("VmRSS") or 0
         _forget_peak()
         start = time.perf_counter()
         lin = dd.linearize(f, x)
@@ -118,8 +118,9 @@ def _measure(run: Run, name: str, program: Callable[[float], Any], lines: float)
 def _sizes(settings: dict[str, Any], name: str, program: Callable[[float], Any]) -> Run:
     run = Run(settings)
     _warm_up()
+    before = _status("VmRSS") or 0
     for lines in settings[name]:
-        run.figures.append(_measure(run, name, program, lines))
+        run.figures.append(_measure(run, name, program, lines, before))
     return run
 
 
