@@ -62,12 +62,16 @@ def _warm_up() -> None:
     from mpi4py import MPI
 
     import distdiff as dd
+    from distdiff.tracing import memory
 
     for program, lines in ((grid_program, 2e7), (scalar_program, 2e5)):
         f, x = program(lines)
         for comm in (MPI.COMM_SELF, MPI.COMM_WORLD):
             with dd.linearize(f, x, comm=comm) as lin:
                 lin.vjp(1.0), lin.jvp(np.ones_like(x))
+    memory._pool.clear()  # what these programs leave for later ones is not the process's own
+    memory._pooled = 0
+    memory.give_back()
 
 
 def _difference(f: Callable[[Any], Any], x: np.ndarray, v: np.ndarray) -> float:
