@@ -148,6 +148,27 @@ def test_stretches_of_scalar_code_give_the_same_derivative(comm, run_by_run):
 
 
 @pytest.mark.mpi
+def test_arrays_are_cut_along_axes_beside_scalar_code_in_stretches(comm, run_by_run):
+    from mpi4py import MPI
+
+    def f(u):
+        for _ in range(100):
+            u = u + 0.1 * (np.roll(u, 1) - 2.0 * u + np.roll(u, -1)) * u
+        s, t = u[3], u[-5]
+        for _ in range(2000):
+            s = s + 0.01 * s * t
+        return np.sum(u * u) * s
+
+    u = np.random.default_rng(0).uniform(0.5, 1.0, 40_000)
+    with dd.linearize(f, u, comm=MPI.COMM_SELF) as one, dd.linearize(f, u, comm=comm) as lin:
+        if comm.size > 1:
+            assert lin.report().partition == "axes and stretches"
+            assert lin.report().balance < 1.1
+        np.testing.assert_allclose(lin.vjp(1.0), one.vjp(1.0), rtol=1e-10)
+        np.testing.assert_allclose(lin.jvp(u), one.jvp(u), rtol=1e-10)
+
+
+@pytest.mark.mpi
 def test_rank_0_gives_the_tape_up(comm, run_by_run):
     tape = trace(chain(60_000), (X,)).tape if comm.rank == 0 else None
     plan = partition(tape, comm.size, strategy="contiguous") if comm.rank == 0 and comm.size > 1 else None

@@ -19,6 +19,7 @@ from .streaming import Streaming
 
 STRATEGIES = ("auto", "axes", "contiguous", "fewer ranks")
 ALONE = "rank 0 alone"
+RUN_BY_RUN = "axes and stretches"
 MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
 MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
 SAME = 1.02  # predicted seconds within this factor of the best are no reason
@@ -126,7 +127,7 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str) -> list[tuple[str, int,
         return [(axes, n_ranks, {})]
     lines = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
     if lines > MANY_LINES:
-        return [alone, ("contiguous", n_ranks, {})]
+        return [alone, ("contiguous", n_ranks, {}), *([(RUN_BY_RUN, n_ranks, {})] if arrays else [])]
     found = [alone, (axes, n_ranks, {})]
     if len(tape.items) < MANY_ITEMS:
         if any(len(leaf.shape) > 1 and np.argmax(leaf.shape) for leaf in tape.inputs):
@@ -155,6 +156,8 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
     runs = {item.block for item in tape.items if isinstance(item, ScalarRun)}
     if name == "contiguous":
         placers: tuple[Any, Any] = (Contiguous(plan),) * 2
+    elif name == RUN_BY_RUN:
+        placers = Axes(plan, min_block, active=active), Contiguous(plan)
     else:
         placers = Axes(plan, min_block, active=active, **settings), Streaming(plan, active) if runs else None
     for block in range(len(tape.blocks)):

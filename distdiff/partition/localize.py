@@ -364,6 +364,7 @@ class Rank:
         np.copyto(run.b, run.a, where=~binary(run.op))  # a unary line's second operand must exist
         ids, operands = id_type(self.blocks[-1].first + self.blocks[-1].size), []
         for ref in (run.a, run.b):
+            ref = ref.astype(np.promote_types(ref.dtype, ids), copy=False)
             renumber(ref, first, here - first, reads, numbers)
             operands.append(ref.astype(ids, copy=False))
         step = int(self._where.steps[run.block, self.rank])
