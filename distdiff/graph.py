@@ -181,8 +181,9 @@ class _Levels:
     def summary(self) -> tuple[int, int, bool]:
         """(depth, width, whether every level is much narrower than the one before)."""
         depth = int(self.block.max(initial=0))
-        edges = np.array([(level, nodes) for level, _, nodes in self.ends]
-                         + [(level + levels, -nodes) for level, levels, nodes in self.ends]).reshape(-1, 2)
+        begin = [(level, nodes) for level, _, nodes in self.ends]
+        end = [(level + levels, -nodes) for level, levels, nodes in self.ends]
+        edges = np.array(begin + end, dtype=np.int64).reshape(-1, 2)
         edges = edges[np.argsort(edges[:, 0], kind="stable")]
         width, shrinking, carried, last = 0, True, 0, None
         for start in range(0, depth + 1, RUN_LINES):  # in pieces: a chain has as many levels as lines

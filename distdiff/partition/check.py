@@ -14,8 +14,9 @@ def check(local: LocalTape) -> None:
     """Raise AssertionError where the LocalTape breaks an invariant.
 
     Ids are in range; items write own nodes only, each once, and never an input; every own operand of an own
-    node has a smaller id; nodes of a superstep come before those of the next; ghosts are received once,
-    before they are read; what is sent, read by a guard or part of a portion is owned and computed by then.
+    node has a smaller id, and every operand of a scalar line; nodes of a superstep come before those of the next;
+    ghosts are received once, before they are read; what is sent, read by a guard or part of a portion is owned and
+    computed by then.
     """
     n = local.n_nodes
     assert local.own_bits is None or len(local.own_bits) == -(-n // 8), "own has another length than the local nodes"
@@ -43,7 +44,8 @@ def check(local: LocalTape) -> None:
             for read, target in reads:
                 _in_range(read, n)
                 assert ready[read].all(), "an operand is read before it is there"
-                assert (read < target)[own[read]].all(), "an own operand has no smaller id"
+                before = read < target if ordered else (read < target)[own[read]]
+                assert before.all(), "an operand has no smaller id"  # of a run's lines that holds of ghosts as well
             assert not written[ids].any(), "a node is written twice"
             ready[ids] = written[ids] = True
             lowest, top = min(lowest, int(ids.min(initial=n))), max(top, int(ids.max(initial=-1)))
