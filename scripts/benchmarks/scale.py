@@ -62,14 +62,19 @@ def _warm_up() -> None:
     from mpi4py import MPI
 
     import distdiff as dd
-    from distdiff.tracing import memory
 
     for program, lines in ((grid_program, 2e7), (scalar_program, 2e5)):
         f, x = program(lines)
         for comm in (MPI.COMM_SELF, MPI.COMM_WORLD):
             with dd.linearize(f, x, comm=comm) as lin:
                 lin.vjp(1.0), lin.jvp(np.ones_like(x))
-    memory._pool.clear()  # what these programs leave for later ones is not the process's own
+
+
+def _empty_pool() -> None:
+    """What one program leaves for the next to use again (up to 1 GiB) is not the next one's: each stands for itself."""
+    from distdiff.tracing import memory
+
+    memory._pool.clear()
     memory._pooled = 0
     memory.give_back()
 
@@ -122,8 +127,10 @@ def _measure(run: Run, name: str, program: Callable[[float], Any], lines: float,
 def _sizes(settings: dict[str, Any], name: str, program: Callable[[float], Any]) -> Run:
     run = Run(settings)
     _warm_up()
+    _empty_pool()
     before = _status("VmRSS") or 0
     for lines in settings[name]:
+        _empty_pool()
         run.figures.append(_measure(run, name, program, lines, before))
     return run
 
