@@ -11,6 +11,7 @@ new values are written in place.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mpi4py import MPI
 
 from .comm import Channels, agreed
 from .errors import IndexRangeError
+from .kernels.stretches import Stretches, stretches
 from .partition.local import Exchange, Portion
 from .petsc import event, petsc
 from .preaccumulate import CSR, Reduced
@@ -90,6 +92,11 @@ class TriangularSystem:
         mat.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATION_ERR, True)
         mat.assemble()
         return mat
+
+    @cached_property
+    def stretches(self) -> Stretches:
+        """Runs of own rows that reach back by the same distances, found at first use.  Local."""
+        return stretches(self.ends, self.own.indptr, self.own.indices)
 
     @property
     def k_star(self) -> int:

@@ -11,7 +11,7 @@ from random_systems import Problem, collect, random_problem, spread
 
 import distdiff as dd
 from distdiff.errors import ConvergenceError, InputError, MissingSolverError
-from distdiff.kernels import csr
+from distdiff.kernels import csr, stretches, substitution
 from distdiff.petsc import petsc
 from distdiff.preaccumulate import eliminate
 from distdiff.solvers import direct
@@ -437,9 +437,29 @@ def test_substitution_as_a_petsc_solver(comm):
     system.close()
 
 
+@pytest.mark.parametrize("owners", ["slabs", "halves", "last"])
+def test_stretches_on_ranks(comm, owners, monkeypatch):
+    """A program of recurrences and stencils, ghosts in some of its rows, against a dense solve."""
+    monkeypatch.setattr(stretches, "SMALL", 0)
+    n = 420
+    entries = [(i, i - d) for i in range(40, n) for d in ([40, 38] if i < 200 else [1, 2] if i < 300 else [90, 1])]
+    i, j = np.array(entries).T
+    L = sp.csr_matrix((np.random.default_rng(5).uniform(-0.45, 0.45, len(i)), (i, j)), shape=(n, n))
+    owner = {"slabs": np.arange(n) * comm.size // n, "halves": np.arange(n) // 105 % comm.size,
+             "last": np.full(n, comm.size - 1)}[owners]
+    p = spread(L, owner, np.arange(40), np.array([60, 250, 418, 419]), comm.rank)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    assert comm.allreduce(int((system.stretches.table[:, stretches.WIDTH] > 0).sum())) >= 3
+    for m in (0, 3, 9):
+        for J in jacobians(comm, p, system, Substitution(system), m):
+            np.testing.assert_allclose(J, p.jacobian(), rtol=0, atol=p.tolerance())
+    system.close()
+
+
 def test_compiled_sweeps_agree_with_plain(comm, monkeypatch):
     p = random_problem(comm, 33, n=30, n_in=2, n_out=2, degree=3.0)
-    kernels = [kernel for kernel in vars(csr).values() if isinstance(kernel, csr.Kernel)]
+    kernels = [kernel for module in (csr, substitution) for kernel in vars(module).values()
+               if isinstance(kernel, csr.Kernel)]
     results = []
     for compiled in (False, True):
         monkeypatch.setattr(csr, "PLAIN_WORK", 10**9)

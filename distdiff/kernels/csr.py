@@ -1,4 +1,4 @@
-"""Loops over compressed sparse rows: elimination of local nodes, and substitution.
+"""Loops over compressed sparse rows: elimination of local nodes, and residuals.
 
 Written as plain Python over arrays.  `Kernel` runs them as they stand while the work is small, so a small
 problem pays neither for Numba's import nor for a compilation, and compiles them (cached on disk) once the
@@ -228,105 +228,6 @@ def reduced_values(indptr, indices, data, root, factor, kept, ghosts, cone, memb
             q = ghosts[b_idx[e]]
             b_val[e] = -acc[q]
             acc[q] = 0.0
-
-
-# -- substitution with the own block (rows sorted, unit diagonal last), in place
-
-
-@Kernel
-def forward(lo, hi, indptr, indices, data, y):
-    """Rows lo, ..., hi - 1 of  A y = y:  y_i -= sum_(j<i) A_ij y_j."""
-    start = indptr[lo]
-    for i in range(lo, hi):
-        stop = indptr[i + 1]
-        s = y[i]
-        for e in range(start, stop - 1):
-            s -= data[e] * y[indices[e]]
-        y[i] = s
-        start = stop
-
-
-@Kernel
-def backward(lo, hi, indptr, indices, data, y):
-    """Rows hi - 1, ..., lo of  A^T y = y:  y_j -= A_ij y_i for all j < i, a scatter."""
-    stop = indptr[hi]
-    for i in range(hi - 1, lo - 1, -1):
-        start = indptr[i]
-        s = y[i]
-        for e in range(start, stop - 1):
-            y[indices[e]] -= data[e] * s
-        stop = start
-
-
-@Kernel
-def forward_columns(lo, hi, indptr, indices, data, y):
-    """`forward` for all columns of y (n, m), row-major: the matrix is streamed once."""
-    m = y.shape[1]
-    for i in range(lo, hi):
-        for e in range(indptr[i], indptr[i + 1] - 1):
-            a = data[e]
-            j = indices[e]
-            for k in range(m):
-                y[i, k] -= a * y[j, k]
-
-
-@Kernel
-def backward_columns(lo, hi, indptr, indices, data, y):
-    """`backward` for all columns of y (n, m), row-major: the matrix is streamed once."""
-    m = y.shape[1]
-    for i in range(hi - 1, lo - 1, -1):
-        for e in range(indptr[i], indptr[i + 1] - 1):
-            a = data[e]
-            j = indices[e]
-            for k in range(m):
-                y[j, k] -= a * y[i, k]
-
-
-@Kernel
-def from_ghosts(rows, indptr, indices, data, ghosts, y):
-    """y_i -= sum_g B_ig ghosts_g over the given rows, those with ghost columns."""
-    for p in range(len(rows)):
-        i = rows[p]
-        s = y[i]
-        for e in range(indptr[i], indptr[i + 1]):
-            s -= data[e] * ghosts[indices[e]]
-        y[i] = s
-
-
-@Kernel
-def to_ghosts(rows, indptr, indices, data, ghosts, y):
-    """ghosts_g -= sum_i B_ig y_i over the given rows: the transpose of `from_ghosts`."""
-    for p in range(len(rows)):
-        i = rows[p]
-        s = y[i]
-        for e in range(indptr[i], indptr[i + 1]):
-            ghosts[indices[e]] -= data[e] * s
-
-
-@Kernel
-def from_ghosts_columns(rows, indptr, indices, data, ghosts, y):
-    """`from_ghosts` for all columns of y (n, m) and ghosts (n_ghosts, m)."""
-    m = y.shape[1]
-    for p in range(len(rows)):
-        i = rows[p]
-        for e in range(indptr[i], indptr[i + 1]):
-            b = data[e]
-            g = indices[e]
-            for k in range(m):
-                y[i, k] -= b * ghosts[g, k]
-
-
-@Kernel
-def to_ghosts_columns(rows, indptr, indices, data, ghosts, y):
-    """`to_ghosts` for all columns of y (n, m) and ghosts (n_ghosts, m)."""
-    m = y.shape[1]
-    for p in range(len(rows)):
-        i = rows[p]
-        for e in range(indptr[i], indptr[i + 1]):
-            b = data[e]
-            g = indices[e]
-            for k in range(m):
-                ghosts[g, k] -= b * y[i, k]
 
 
 # -- residual, componentwise

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConvergenceError, InputError
-from ..kernels import csr
+from ..kernels import substitution as kernels
 from ..petsc import PREFIX, event, petsc
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
@@ -161,11 +161,11 @@ class Krylov(Solver):
             rows = system.ghost_rows
             if transposed:
                 ghosts.fill(0.0)
-                csr.to_ghosts(ghost.nnz, rows, *arrays, self._x)
+                kernels.to_ghosts(ghost.nnz, rows, *arrays, self._x)
                 system.halo_add(new, ghosts)
             else:
                 system.halo_update(self._x, ghosts)
-                csr.from_ghosts(ghost.nnz, rows, *arrays, new)
+                kernels.from_ghosts(ghost.nnz, rows, *arrays, new)
         (self._blocks.backward if transposed else self._blocks.forward)(new)
         self._x[:] = new
 

@@ -15,21 +15,26 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import csr
+from ..kernels import substitution as kernels
 from ..petsc import event, petsc
 from ..petsc import options as petsc_options
+from ..preaccumulate import CSR
 from ..system import TriangularSystem
 from .base import Solver
 
 
-def _unsigned(indices: np.ndarray) -> np.ndarray:
-    """The same indices seen as unsigned: compiled loops then need no test for Python's negative ones."""
-    return indices.view(np.uint32 if indices.itemsize == 4 else np.uint64)
+def _unsigned(rows: CSR) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same rows with columns seen as unsigned: compiled loops then need no test for Python's negative ones.
+
+    Not so 64-bit row pointers: NumPy 1.x makes a float of np.uint64(3) - 1, where loops run as plain Python.
+    """
+    pointers = rows.indptr.view(np.uint32) if rows.indptr.itemsize == 4 else rows.indptr
+    return pointers, rows.indices.view(np.uint32 if rows.indices.itemsize == 4 else np.uint64), rows.data
 
 
 # By the number of dimensions of the solution: own rows, rows with ghosts.
-_FORWARD = {1: (csr.forward, csr.from_ghosts), 2: (csr.forward_columns, csr.from_ghosts_columns)}
-_BACKWARD = {1: (csr.backward, csr.to_ghosts), 2: (csr.backward_columns, csr.to_ghosts_columns)}
+_FORWARD = {1: (kernels.forward, kernels.from_ghosts), 2: (kernels.forward_columns, kernels.from_ghosts_columns)}
+_BACKWARD = {1: (kernels.backward, kernels.to_ghosts), 2: (kernels.backward_columns, kernels.to_ghosts_columns)}
 
 
 class Passes:
@@ -41,48 +46,48 @@ class Passes:
     def __init__(self, system: TriangularSystem, local: bool = False) -> None:
         self.system, self.local = system, local
         own, ghost = system.own, system.ghost
-        self._own = (_unsigned(own.indptr), _unsigned(own.indices), own.data)
-        self._ghost = (_unsigned(ghost.indptr), _unsigned(ghost.indices), ghost.data)
+        self._own, self._ghost = _unsigned(own), _unsigned(ghost)
+        found = system.stretches
+        self._stretches = found.table, found.offsets
         self._steps = []
         for s in range(system.k_star):
             rows = system.ghost_rows[system.ghost_ends[s]:system.ghost_ends[s + 1]]
-            lo, hi = int(system.ends[s]), int(system.ends[s + 1])
-            entries = int(own.indptr[hi]) - int(own.indptr[lo])
-            self._steps.append((entries, lo, hi, rows, system.halos[s]))
+            entries = int(own.indptr[system.ends[s + 1]]) - int(own.indptr[system.ends[s]])
+            self._steps.append((entries, int(found.steps[s]), int(found.steps[s + 1]), rows, system.halos[s]))
         self._buffers: dict[tuple[int, ...], np.ndarray] = {}
 
     def forward(self, y: np.ndarray) -> None:
         """y <- (I - L)^-1 y."""
         sweep, gather = _FORWARD[y.ndim]
         if self.local:
-            sweep(self.system.own.nnz, 0, len(y), *self._own, y)
+            sweep(self.system.own.nnz, 0, len(self._stretches[0]), *self._stretches, *self._own, y)
             return
         ghosts = self._ghosts(y.shape[1:])
         for entries, lo, hi, rows, halo in self._steps:
             if len(rows):
                 gather(len(rows), rows, *self._ghost, ghosts, y)
             if entries:
-                sweep(entries, lo, hi, *self._own, y)
+                sweep(entries, lo, hi, *self._stretches, *self._own, y)
             halo.forward(y, ghosts)
 
     def backward(self, lam: np.ndarray) -> None:
         """lam <- (I - L)^-T lam."""
         sweep, scatter = _BACKWARD[lam.ndim]
         if self.local:
-            sweep(self.system.own.nnz, 0, len(lam), *self._own, lam)
+            sweep(self.system.own.nnz, 0, len(self._stretches[0]), *self._stretches, *self._own, lam)
             return
         ghosts = self._ghosts(lam.shape[1:])
         ghosts.fill(0.0)
         for entries, lo, hi, rows, halo in reversed(self._steps):
             halo.reverse(lam, ghosts)
             if entries:
-                sweep(entries, lo, hi, *self._own, lam)
+                sweep(entries, lo, hi, *self._stretches, *self._own, lam)
             if len(rows):
                 scatter(len(rows), rows, *self._ghost, ghosts, lam)
 
     @property
     def nbytes(self) -> int:
-        return sum(buffer.nbytes for buffer in self._buffers.values())
+        return self.system.stretches.nbytes + sum(buffer.nbytes for buffer in self._buffers.values())
 
     def _ghosts(self, columns: tuple[int, ...]) -> np.ndarray:
         if columns not in self._buffers:

@@ -1,0 +1,365 @@
+"""Substitution with one rank's rows of I - L, in place: the own block, stretch by stretch, and its ghosts.
+
+`table` and `offsets` describe the stretches (see `stretches`): in one of constant offsets neither row pointers nor
+column indices are read.  The offsets -1 and -2 are a recurrence, carried in registers.  All others reach back at least
+as far as a block is long, so that its rows are independent and run diagonal by diagonal, vectorised.
+"""
+
+from __future__ import annotations
+
+from .csr import Kernel
+from .stretches import ENTRY, FIRST, NEAR, PLACE, REACH, ROWS, WIDTH
+
+BLOCK = 2048  # rows of a block at most: its values and solution stay in the second cache level ...
+COLUMNS_BLOCK = 64  # ... and with several columns in the first
+WIDE = 8  # columns from which on loops over them are worth their set-up
+
+
+@Kernel
+def forward(lo, hi, table, offsets, indptr, indices, data, y):
+    """Stretches lo, ..., hi - 1 of  A y = y:  y_i -= sum_(j<i) A_ij y_j."""
+    for q in range(lo, hi):
+        first = table[q, FIRST]
+        rows = table[q, ROWS]
+        w = table[q, WIDTH]
+        if w == 0:
+            e0 = indptr[first]
+            previous = y[first - 1]  # of any value if there is none
+            for i in range(first, first + rows):
+                e1 = indptr[i + 1]
+                s = y[i]
+                if e1 - e0 == 3:  # what binary operations make
+                    s -= data[e0] * y[indices[e0]]
+                    j = indices[e0 + 1]
+                    if j + 1 == i:
+                        s -= data[e0 + 1] * previous  # no wait for memory
+                    else:
+                        s -= data[e0 + 1] * y[j]
+                else:
+                    for e in range(e0, e1 - 1):
+                        s -= data[e] * y[indices[e]]
+                y[i] = s
+                previous = s
+                e0 = e1
+            continue
+        d = offsets[table[q, PLACE]:table[q, PLACE] + w]
+        near = table[q, NEAR]
+        size = min(BLOCK, table[q, REACH])
+        a = data[table[q, ENTRY]:table[q, ENTRY] + rows * (w + 1)].reshape(rows, w + 1)
+        for r in range(0, rows, size):
+            n = min(size, rows - r)
+            f = first + r
+            z = y[f:f + n]
+            for k in range(w - near):
+                c = a[r:r + n, k]
+                x = y[f + d[k]:f + d[k] + n]
+                for i in range(n):
+                    z[i] -= c[i] * x[i]
+            if near == 0:
+                continue
+            c = a[r:r + n, w - 1]
+            s = y[f - 1]
+            if near == 1:
+                for i in range(n):
+                    s = z[i] - c[i] * s
+                    z[i] = s
+            else:
+                c2 = a[r:r + n, w - 2]
+                s2 = y[f - 2]
+                for i in range(n):
+                    t = (z[i] - c2[i] * s2) - c[i] * s
+                    z[i] = t
+                    s2 = s
+                    s = t
+
+
+@Kernel
+def backward(lo, hi, table, offsets, indptr, indices, data, y):
+    """Stretches hi - 1, ..., lo of  A^T y = y:  y_j -= A_ij y_i for all j < i, a scatter."""
+    for q in range(hi - 1, lo - 1, -1):
+        first = table[q, FIRST]
+        rows = table[q, ROWS]
+        w = table[q, WIDTH]
+        if w == 0:
+            e1 = indptr[first + rows]
+            s = y[first + rows - 1]
+            for i in range(first + rows - 1, first - 1, -1):
+                y[i] = s
+                e0 = indptr[i]
+                if e1 - e0 == 3:
+                    y[indices[e0]] -= data[e0] * s
+                    j = indices[e0 + 1]
+                    if j + 1 == i:
+                        s = y[j] - data[e0 + 1] * s  # no wait for memory
+                    else:
+                        y[j] -= data[e0 + 1] * s
+                        s = y[i - 1]
+                else:
+                    for e in range(e0, e1 - 1):
+                        y[indices[e]] -= data[e] * s
+                    s = y[i - 1]
+                e1 = e0
+            if first > 0:
+                y[first - 1] = s
+            continue
+        d = offsets[table[q, PLACE]:table[q, PLACE] + w]
+        near = table[q, NEAR]
+        size = min(BLOCK, table[q, REACH])
+        a = data[table[q, ENTRY]:table[q, ENTRY] + rows * (w + 1)].reshape(rows, w + 1)
+        for end in range(rows, 0, -size):
+            n = min(size, end)
+            r = end - n
+            f = first + r
+            z = y[f:f + n]
+            if near == 1:
+                c = a[r:end, w - 1]
+                s = z[n - 1]
+                for p in range(n):
+                    i = n - 1 - p
+                    z[i] = s
+                    s = y[f + i - 1] - c[i] * s
+                y[f - 1] = s
+            elif near == 2:
+                c = a[r:end, w - 1]
+                c2 = a[r:end, w - 2]
+                s = z[n - 1]
+                s2 = y[f + n - 2]
+                for p in range(n):
+                    i = n - 1 - p
+                    z[i] = s
+                    t = y[f + i - 2] - c2[i] * s
+                    s = s2 - c[i] * s
+                    s2 = t
+                y[f - 1] = s
+                y[f - 2] = s2
+            for k in range(w - near):
+                c = a[r:end, k]
+                x = y[f + d[k]:f + d[k] + n]
+                for i in range(n):
+                    x[i] -= c[i] * z[i]
+
+
+@Kernel
+def forward_columns(lo, hi, table, offsets, indptr, indices, data, y):
+    """`forward` for all columns of y (n, m), row-major: the matrix is streamed once."""
+    m = y.shape[1]
+    for q in range(lo, hi):
+        first = table[q, FIRST]
+        rows = table[q, ROWS]
+        w = table[q, WIDTH]
+        if w == 0:
+            for i in range(first, first + rows):
+                e0 = indptr[i]
+                e1 = indptr[i + 1] - 1
+                if m >= WIDE:
+                    for e in range(e0, e1):
+                        c = data[e]
+                        j = indices[e]
+                        for k in range(m):
+                            y[i, k] -= c * y[j, k]
+                    continue
+                k = 0
+                while k + 4 <= m:  # few columns: sums in registers
+                    s0 = y[i, k]
+                    s1 = y[i, k + 1]
+                    s2 = y[i, k + 2]
+                    s3 = y[i, k + 3]
+                    for e in range(e0, e1):
+                        c = data[e]
+                        j = indices[e]
+                        s0 -= c * y[j, k]
+                        s1 -= c * y[j, k + 1]
+                        s2 -= c * y[j, k + 2]
+                        s3 -= c * y[j, k + 3]
+                    y[i, k] = s0
+                    y[i, k + 1] = s1
+                    y[i, k + 2] = s2
+                    y[i, k + 3] = s3
+                    k += 4
+                while k < m:
+                    s0 = y[i, k]
+                    for e in range(e0, e1):
+                        s0 -= data[e] * y[indices[e], k]
+                    y[i, k] = s0
+                    k += 1
+            continue
+        d = offsets[table[q, PLACE]:table[q, PLACE] + w]
+        near = table[q, NEAR]
+        size = min(COLUMNS_BLOCK, table[q, REACH])
+        a = data[table[q, ENTRY]:table[q, ENTRY] + rows * (w + 1)].reshape(rows, w + 1)
+        for r in range(0, rows, size):
+            n = min(size, rows - r)
+            f = first + r
+            z = y[f:f + n]
+            for p in range(w - near):
+                c = a[r:r + n, p]
+                x = y[f + d[p]:f + d[p] + n]
+                if m >= 4:
+                    for i in range(n):
+                        for k in range(m):
+                            z[i, k] -= c[i] * x[i, k]
+                else:
+                    for k in range(m):
+                        for i in range(n):
+                            z[i, k] -= c[i] * x[i, k]
+            if near == 0:
+                continue
+            if m >= WIDE:
+                for i in range(n):
+                    for p in range(w - near, w):
+                        c1 = a[r + i, p]
+                        j = f + i + d[p]
+                        for k in range(m):
+                            y[f + i, k] -= c1 * y[j, k]
+                continue
+            c = a[r:r + n, w - 1]
+            c2 = a[r:r + n, w - near]
+            for k in range(m):
+                s = y[f - 1, k]
+                if near == 1:
+                    for i in range(n):
+                        s = z[i, k] - c[i] * s
+                        z[i, k] = s
+                else:
+                    s2 = y[f - 2, k]
+                    for i in range(n):
+                        t = (z[i, k] - c2[i] * s2) - c[i] * s
+                        z[i, k] = t
+                        s2 = s
+                        s = t
+
+
+@Kernel
+def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
+    """`backward` for all columns of y (n, m), row-major: the matrix is streamed once."""
+    m = y.shape[1]
+    for q in range(hi - 1, lo - 1, -1):
+        first = table[q, FIRST]
+        rows = table[q, ROWS]
+        w = table[q, WIDTH]
+        if w == 0:
+            for i in range(first + rows - 1, first - 1, -1):
+                e0 = indptr[i]
+                e1 = indptr[i + 1] - 1
+                if m >= WIDE:
+                    for e in range(e0, e1):
+                        c = data[e]
+                        j = indices[e]
+                        for k in range(m):
+                            y[j, k] -= c * y[i, k]
+                    continue
+                k = 0
+                while k + 4 <= m:
+                    s0 = y[i, k]
+                    s1 = y[i, k + 1]
+                    s2 = y[i, k + 2]
+                    s3 = y[i, k + 3]
+                    for e in range(e0, e1):
+                        c = data[e]
+                        j = indices[e]
+                        y[j, k] -= c * s0
+                        y[j, k + 1] -= c * s1
+                        y[j, k + 2] -= c * s2
+                        y[j, k + 3] -= c * s3
+                    k += 4
+                while k < m:
+                    s0 = y[i, k]
+                    for e in range(e0, e1):
+                        y[indices[e], k] -= data[e] * s0
+                    k += 1
+            continue
+        d = offsets[table[q, PLACE]:table[q, PLACE] + w]
+        near = table[q, NEAR]
+        size = min(COLUMNS_BLOCK, table[q, REACH])
+        a = data[table[q, ENTRY]:table[q, ENTRY] + rows * (w + 1)].reshape(rows, w + 1)
+        for end in range(rows, 0, -size):
+            n = min(size, end)
+            r = end - n
+            f = first + r
+            z = y[f:f + n]
+            if near > 0 and m >= WIDE:
+                for p in range(n):
+                    i = n - 1 - p
+                    for g in range(w - near, w):
+                        c1 = a[r + i, g]
+                        j = f + i + d[g]
+                        for k in range(m):
+                            y[j, k] -= c1 * y[f + i, k]
+            elif near > 0:
+                c = a[r:end, w - 1]
+                c2 = a[r:end, w - near]
+                for k in range(m):
+                    s = z[n - 1, k]
+                    if near == 1:
+                        for p in range(n):
+                            i = n - 1 - p
+                            z[i, k] = s
+                            s = y[f + i - 1, k] - c[i] * s
+                    else:
+                        s2 = y[f + n - 2, k]
+                        for p in range(n):
+                            i = n - 1 - p
+                            z[i, k] = s
+                            t = y[f + i - 2, k] - c2[i] * s
+                            s = s2 - c[i] * s
+                            s2 = t
+                        y[f - 2, k] = s2
+                    y[f - 1, k] = s
+            for p in range(w - near):
+                c = a[r:end, p]
+                x = y[f + d[p]:f + d[p] + n]
+                if m >= 4:
+                    for i in range(n):
+                        for k in range(m):
+                            x[i, k] -= c[i] * z[i, k]
+                else:
+                    for k in range(m):
+                        for i in range(n):
+                            x[i, k] -= c[i] * z[i, k]
+
+
+@Kernel
+def from_ghosts(rows, indptr, indices, data, ghosts, y):
+    """y_i -= sum_g B_ig ghosts_g over the given rows, those with ghost columns."""
+    for p in range(len(rows)):
+        i = rows[p]
+        s = y[i]
+        for e in range(indptr[i], indptr[i + 1]):
+            s -= data[e] * ghosts[indices[e]]
+        y[i] = s
+
+
+@Kernel
+def to_ghosts(rows, indptr, indices, data, ghosts, y):
+    """ghosts_g -= sum_i B_ig y_i over the given rows: the transpose of `from_ghosts`."""
+    for p in range(len(rows)):
+        i = rows[p]
+        s = y[i]
+        for e in range(indptr[i], indptr[i + 1]):
+            ghosts[indices[e]] -= data[e] * s
+
+
+@Kernel
+def from_ghosts_columns(rows, indptr, indices, data, ghosts, y):
+    """`from_ghosts` for all columns of y (n, m) and ghosts (n_ghosts, m)."""
+    m = y.shape[1]
+    for p in range(len(rows)):
+        i = rows[p]
+        for e in range(indptr[i], indptr[i + 1]):
+            b = data[e]
+            g = indices[e]
+            for k in range(m):
+                y[i, k] -= b * ghosts[g, k]
+
+
+@Kernel
+def to_ghosts_columns(rows, indptr, indices, data, ghosts, y):
+    """`to_ghosts` for all columns of y (n, m) and ghosts (n_ghosts, m)."""
+    m = y.shape[1]
+    for p in range(len(rows)):
+        i = rows[p]
+        for e in range(indptr[i], indptr[i + 1]):
+            b = data[e]
+            g = indices[e]
+            for k in range(m):
+                ghosts[g, k] -= b * y[i, k]
