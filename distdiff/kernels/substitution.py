@@ -7,6 +7,8 @@ as far as a block is long, so that its rows are independent and run diagonal by 
 
 from __future__ import annotations
 
+import numpy as np
+
 from .csr import Kernel
 from .stretches import ENTRY, FIRST, NEAR, PLACE, REACH, ROWS, WIDTH
 
@@ -110,14 +112,14 @@ def backward(lo, hi, table, offsets, indptr, indices, data, y):
             n = min(size, end)
             r = end - n
             f = first + r
-            z = y[f:f + n]
+            z, below, below2 = y[f:f + n], y[f - 1:f + n - 1], y[f - near:f + n - near]
             if near == 1:
                 c = a[r:end, w - 1]
                 s = z[n - 1]
                 for p in range(n):
-                    i = n - 1 - p
+                    i = np.uint64(n - 1 - p)
                     z[i] = s
-                    s = y[f + i - 1] - c[i] * s
+                    s = below[i] - c[i] * s
                 y[f - 1] = s
             elif near == 2:
                 c = a[r:end, w - 1]
@@ -125,9 +127,9 @@ def backward(lo, hi, table, offsets, indptr, indices, data, y):
                 s = z[n - 1]
                 s2 = y[f + n - 2]
                 for p in range(n):
-                    i = n - 1 - p
+                    i = np.uint64(n - 1 - p)
                     z[i] = s
-                    t = y[f + i - 2] - c2[i] * s
+                    t = below2[i] - c2[i] * s
                     s = s2 - c[i] * s
                     s2 = t
                 y[f - 1] = s
@@ -276,7 +278,7 @@ def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
             n = min(size, end)
             r = end - n
             f = first + r
-            z = y[f:f + n]
+            z, below, below2 = y[f:f + n], y[f - 1:f + n - 1], y[f - near:f + n - near]
             if near > 0 and m >= WIDE:
                 for p in range(n):
                     i = n - 1 - p
@@ -292,15 +294,15 @@ def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
                     s = z[n - 1, k]
                     if near == 1:
                         for p in range(n):
-                            i = n - 1 - p
+                            i = np.uint64(n - 1 - p)
                             z[i, k] = s
-                            s = y[f + i - 1, k] - c[i] * s
+                            s = below[i, k] - c[i] * s
                     else:
                         s2 = y[f + n - 2, k]
                         for p in range(n):
-                            i = n - 1 - p
+                            i = np.uint64(n - 1 - p)
                             z[i, k] = s
-                            t = y[f + i - 2, k] - c2[i] * s
+                            t = below2[i, k] - c2[i] * s
                             s = s2 - c[i] * s
                             s2 = t
                         y[f - 2, k] = s2
