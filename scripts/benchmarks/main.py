@@ -33,7 +33,7 @@ TOLERANCE = 1e-10
 BENCHMARKS = {
     "scalar": ("python", "distdiff", "casadi", "torch", "autograd", "jax", "jax_scan"),
     "burgers": ("numpy", "distdiff", "torch", "autograd", "jax", "casadi"),
-    "substitution": ("petsc", "distdiff"),
+    "substitution": ("petsc", "distdiff", "reads"),
     "ranks": ("latency", "memory", "wide", "grid", "demo_grid"),
     "scale": ("grid", "scalar"),
 }
@@ -46,7 +46,7 @@ FULL = {
     "burgers": {"points": 100_000, "steps": 100, "casadi_points": 1000, "casadi_steps": 10,
                 "repeats": 7, "budget": 20.0},
     "substitution": {"rows": 3_000_000, "width": 30_000, "patterns": ["layered", "chain", "scattered"], "repeats": 7,
-                     "budget": 2.0},
+                     "budget": 2.0, "triad": 2**24},
     "ranks": {"images": 100_000, "cells": 256, "steps": 60, "demo_cells": 80, "demo_steps": 128, "repeats": 7,
               "budget": 15.0},
     "scale": {"grid": [1e5, 1e6, 1e7, 1e8], "scalar": [1e5, 1e6, 1e7, 1e8], "repeats": 5, "budget": 10.0},
@@ -56,7 +56,7 @@ QUICK = {
                "repeats": 3, "budget": 2.0},
     "burgers": {"points": 20_000, "steps": 20, "casadi_points": 100, "casadi_steps": 10, "repeats": 3, "budget": 2.0},
     "substitution": {"rows": 300_000, "width": 3_000, "patterns": ["layered", "chain", "scattered"], "repeats": 3,
-                     "budget": 0.2},
+                     "budget": 0.2, "triad": 2**22},
     "ranks": {"images": 4_000, "cells": 64, "steps": 20, "demo_cells": 32, "demo_steps": 20, "repeats": 3,
               "budget": 3.0},
     "scale": {"grid": [1e5, 1e6, 1e7], "scalar": [1e5, 1e6], "repeats": 3, "budget": 2.0},

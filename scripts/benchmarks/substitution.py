@@ -12,8 +12,15 @@ PETSc solves with the same matrix in the ways it has, and the fastest counts:
     MatMatSolve                   the same for a block of columns
     MatSOR                        one forward sweep from zero, which is exactly the forward substitution (no transpose)
 
-Limit: bytes that must move, over the bandwidth of the triad in the same run. A row has two values (16 bytes), two
-column indices (8), one row pointer (4), and its entry in m right-hand sides is read and written (16 m): 28 + 16 m.
+Limit: bytes that must move, over the bandwidth of the triad, which runs beside every figure. A row has two values (16
+bytes), two column indices (8), one row pointer (4), and its entry in m right-hand sides is read and written (16 m):
+28 + 16 m. What a tool moves in fact is another figure, "moved": rows read as they are stored have the unit diagonal as
+well, 40 + 16 m; distdiff reads no indices of rows that reach back alike, 24 + 16 m; and scattered rows fetch a whole
+cache line or several for each entry of the solution they read. A chain has a second limit: a row waits for the row
+before, one multiply-add long at least; the larger of both counts.
+
+"reads alone" are what the scattered pattern reads, without a solve: out_i = y_j + y_k, no row waits for another. A
+solve in the same order takes at least as long, whatever the bandwidth.
 
 distdiff is timed twice: "in place" as its own solves run it, the right-hand side overwritten by the solution; and as a
 PETSc solver with PETSc's contract, from b to x (KSP preonly with the substitution as preconditioner), which copies b.
@@ -26,11 +33,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from measure import Figure, figure, per_call, timed
+from measure import Figure, Triad, chain, figure, per_call, timed
 
 PATTERNS = ("layered", "chain", "scattered")
-COLUMNS = (1, 16)
+COLUMNS = (1, 4, 16)
 NONZEROS = 2
+LINE = 64  # bytes of a cache line
 
 
 def rows_of(pattern: str, n: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,6 +69,12 @@ def bytes_a_row(columns: int) -> int:
     return 12 * NONZEROS + 4 + 16 * columns
 
 
+def moved_a_row(pattern: str, columns: int, indices: bool) -> int:
+    """What one row does move, with its `indices` or without, see the module's docstring."""
+    lines = -(-8 * columns // LINE) if pattern == "scattered" else 0
+    return 8 * (NONZEROS + 1) + (4 * (NONZEROS + 1) + 4 if indices else 0) + 16 * columns + NONZEROS * lines * LINE
+
+
 class Run:
     """Collects the figures and the solutions of one tool."""
 
@@ -69,6 +83,8 @@ class Run:
         self.rows: int = settings["rows"]
         self.figures: list[Figure] = []
         self.gradients: dict[str, np.ndarray] = {}
+        self.triad = Triad(settings["triad"])
+        self.latency = min(chain(5, 1.0)) / 1e6  # seconds a multiply-add
 
     def solve(self, pattern: str, direction: str, columns: int, method: str, call: Callable[[], Any],
               solution: Callable[[], np.ndarray]) -> None:
@@ -92,14 +108,22 @@ class Run:
     def keep(self, pattern: str, direction: str, columns: int, method: str, seconds: list[float],
              x: np.ndarray) -> None:
         """A figure, and the ends of the solution for comparison with every other way to it."""
-        self.figures.append(figure(f"{pattern}, {direction}, {columns} rhs: {method}", seconds, self.rows, "row",
-                                   role=f"{pattern} {direction} {columns}", method=method,
-                                   bytes_per_unit=bytes_a_row(columns)))
+        self.add(pattern, direction, columns, method, seconds)
         x = x.reshape(self.rows, columns)
         ends = np.concatenate([x[:1000], x[-1000:]])
         kept = self.gradients.setdefault(f"{pattern}-{direction}-{columns}", ends)
         if not np.allclose(ends, kept, rtol=1e-10, atol=1e-10 * np.abs(kept).max()):
             raise RuntimeError(f"{method} gives another solution of {pattern}, {direction}, {columns} right-hand sides")
+
+    def add(self, pattern: str, direction: str, columns: int, method: str, seconds: list[float]) -> None:
+        """A figure beside its limit, in ns a row."""
+        second_a_byte = min(timed(self.triad)[0] for _ in range(3)) / self.triad.bytes
+        bound = max(bytes_a_row(columns) * second_a_byte, self.latency if pattern == "chain" else 0.0)
+        indices = pattern == "scattered" or not method.startswith("distdiff")
+        self.figures.append(figure(f"{pattern}, {direction}, {columns} rhs: {method}", seconds, self.rows, "row",
+                                   role=f"{pattern} {direction} {columns}", method=method, limit=1e9 * bound,
+                                   bytes_per_unit=bytes_a_row(columns),
+                                   moved_per_unit=moved_a_row(pattern, columns, indices)))
 
     def right_hand_side(self, columns: int) -> np.ndarray:
         """The same for every tool, shape (rows, columns)."""
@@ -190,4 +214,35 @@ def distdiff(settings: dict[str, Any]) -> Run:
     return run
 
 
-TOOLS = {"petsc": petsc, "distdiff": distdiff}
+def reads(settings: dict[str, Any]) -> Run:
+    """What the scattered reads alone take, nothing depending on anything."""
+    import numba
+
+    @numba.njit
+    def one(pairs, y, out):  # type: ignore[no-untyped-def]
+        for i in range(len(out)):
+            out[i] = y[pairs[i, 0]] + y[pairs[i, 1]]
+
+    @numba.njit
+    def many(pairs, y, out):  # type: ignore[no-untyped-def]
+        for i in range(len(out)):
+            for k in range(out.shape[1]):
+                out[i, k] = y[pairs[i, 0], k] + y[pairs[i, 1], k]
+
+    run = Run(settings)
+    n = run.rows
+    indptr, indices, _ = rows_of("scattered", n, settings["width"])
+    full = np.flatnonzero(np.diff(indptr) == NONZEROS + 1)
+    pairs = np.zeros((n, 2), dtype=np.uint32)
+    pairs[full, 0], pairs[full, 1] = indices[indptr[full]], indices[indptr[full] + 1]
+    for columns in COLUMNS:
+        y = run.right_hand_side(columns)
+        y = y[:, 0].copy() if columns == 1 else y
+        out = np.zeros_like(y)
+        kernel = one if columns == 1 else many
+        seconds = per_call(lambda k=kernel, y=y, out=out: k(pairs, y, out), settings["repeats"], settings["budget"])
+        run.add("scattered", "reads alone", columns, "independent rows", seconds)
+    return run
+
+
+TOOLS = {"petsc": petsc, "distdiff": distdiff, "reads": reads}

@@ -37,7 +37,8 @@ def _limits_of(name: str, record: dict[str, Any]) -> tuple[dict[str, float], str
                  "solve": 24.0 / POINT_STEP_LINES * byte},
                 "limit: the state of every step written once and read once, 16 bytes a point-step of 11 lines; replay, "
                 "the state and what multiplies it written once, 16 bytes; solve, three coefficients read, 24 bytes")
-    return {}, ("limit: bytes a row over the triad's bandwidth" if name == "substitution" else "")
+    return {}, ("limit: bytes a row over the bandwidth of the triad beside it, or a chain's latency"
+                if name == "substitution" else "")
 
 
 def _reference(results: list[dict[str, Any]], tool: str) -> dict[str, float]:
@@ -54,6 +55,8 @@ def _ratio(value: float, reference: float | None) -> str:
 
 
 def _print(header: list[str], rows: list[list[str]], left: int) -> None:
+    used = [k for k in range(len(header)) if not rows or k < left or any(row[k] for row in rows)]
+    header, rows = [header[k] for k in used], [[row[k] for k in used] for row in rows]
     widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
     for row in [header, *rows]:
         pairs = enumerate(zip(row, widths, strict=True))
@@ -93,11 +96,10 @@ def print_benchmark(name: str, record: dict[str, Any]) -> None:
     rows = []
     for result in results:
         if result["error"]:
-            rows.append([result["tool"], "failed: " + result["error"][:80], *[""] * 8])
+            rows.append([result["tool"], "failed: " + result["error"][:80], *[""] * 10])
         for f in result["figures"]:
             limit = limits.get(f.get("role", ""))
-            if name == "substitution" and record["limits"]:
-                limit = f["bytes_per_unit"] * _limit(record, "STREAM triad, memory")
+            limit = f.get("limit", limit)
             tool = result["tool"] + (f" x{result['ranks']}" if result["ranks"] else "")
             role = f.get("role", "")
             same = ours.get(role) if result["tool"] != "distdiff" and role != "primal" else None
@@ -105,11 +107,14 @@ def print_benchmark(name: str, record: dict[str, Any]) -> None:
                          f"{_seconds(f['min'])} .. {_seconds(f['max'])} ({len(f['samples'])})",
                          f"{f['ns_per_unit']:.4g}", _ratio(f["ns_per_unit"], same),
                          _ratio(f["ns_per_unit"], base.get("primal")),
-                         f"{limit:.3g}" if limit else "", f"{result['peak_mib']:.0f}"])
+                         f"{limit:.3g}" if limit else "",
+                         f"{100 * limit / f['ns_per_unit']:.0f} %" if limit else "",
+                         f"{f['bytes_per_unit']} ({f['moved_per_unit']})" if "bytes_per_unit" in f else "",
+                         f"{result['peak_mib']:.0f}"])
     units = {f["unit"] for r in results for f in r["figures"]}
     unit = units.pop() if len(units) == 1 else "unit"
     _print(["tool", "what", f"{unit}s", "median", "range (samples)", f"ns/{unit}", "/ distdiff", "/ primal",
-            "limit ns", "MiB"], rows, 2)
+            "limit ns", "reached", f"bytes/{unit} (moved)", "MiB"], rows, 2)
     if words:
         print("  " + words)
     versions = [f"{r['tool']}: {r['version']}" for r in results if not r["error"]]
@@ -193,6 +198,9 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
         aim("burgers: gradient alone, over three coefficients read from memory",
             over(one("burgers", "distdiff", "solve"), _limits_of("burgers", record)[0]["solve"]), 1.5, True)
     solves = _figures(record, "substitution")
+    local = [f["limit"] / f["ns_per_unit"] for r, f in solves
+             if r["tool"] == "distdiff" and f["method"] == "distdiff in place" and not f["role"].startswith("scattered")]
+    aim("substitution: local patterns, least part of the limit", min(local, default=None), 0.7, False)
     for role in dict.fromkeys(f["role"] for _, f in solves):
         petsc = [f["ns_per_unit"] for r, f in solves if r["tool"] == "petsc" and f["role"] == role]
         mine = [f["ns_per_unit"] for r, f in solves if r["tool"] == "distdiff" and f["role"] == role]
