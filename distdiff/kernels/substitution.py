@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from .csr import Kernel
-from .stretches import ENTRY, FIRST, NEAR, PLACE, REACH, ROWS, WIDTH
+from .stretches import ENTRY, FAR, FIRST, NEAR, PLACE, REACH, ROWS, WIDTH
 
-BLOCK = 2048  # rows of a block at most: its values and solution stay in the second cache level ...
-COLUMNS_BLOCK = 64  # ... and with several columns in the first
+BLOCK = 2048  # entries of the solution in a block at most: it stays in the first cache level from diagonal to diagonal
 WIDE = 8  # columns from which on loops over them are worth their set-up
 
 
@@ -145,6 +144,7 @@ def backward(lo, hi, table, offsets, indptr, indices, data, y):
 def forward_columns(lo, hi, table, offsets, indptr, indices, data, y):
     """`forward` for all columns of y (n, m), row-major: the matrix is streamed once."""
     m = y.shape[1]
+    block = BLOCK // min(max(m, 1), FAR)
     for q in range(lo, hi):
         first = table[q, FIRST]
         rows = table[q, ROWS]
@@ -187,7 +187,7 @@ def forward_columns(lo, hi, table, offsets, indptr, indices, data, y):
             continue
         d = offsets[table[q, PLACE]:table[q, PLACE] + w]
         near = table[q, NEAR]
-        size = min(COLUMNS_BLOCK, table[q, REACH])
+        size = min(block, table[q, REACH])
         a = data[table[q, ENTRY]:table[q, ENTRY] + rows * (w + 1)].reshape(rows, w + 1)
         for r in range(0, rows, size):
             n = min(size, rows - r)
@@ -235,6 +235,7 @@ def forward_columns(lo, hi, table, offsets, indptr, indices, data, y):
 def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
     """`backward` for all columns of y (n, m), row-major: the matrix is streamed once."""
     m = y.shape[1]
+    block = BLOCK // min(max(m, 1), FAR)
     for q in range(hi - 1, lo - 1, -1):
         first = table[q, FIRST]
         rows = table[q, ROWS]
@@ -272,7 +273,7 @@ def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
             continue
         d = offsets[table[q, PLACE]:table[q, PLACE] + w]
         near = table[q, NEAR]
-        size = min(COLUMNS_BLOCK, table[q, REACH])
+        size = min(block, table[q, REACH])
         a = data[table[q, ENTRY]:table[q, ENTRY] + rows * (w + 1)].reshape(rows, w + 1)
         for end in range(rows, 0, -size):
             n = min(size, end)
