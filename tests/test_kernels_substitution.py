@@ -50,7 +50,8 @@ def program(rng: np.random.Generator) -> list[list[int]]:
         elif kind == 3:
             columns += [[] for _ in range(start, stop)]
         else:
-            columns += [list(rng.integers(0, i, min(i, rng.integers(0, 6)))) if i else [] for i in range(start, stop)]
+            columns += [list(rng.integers(0, i, min(i, rng.choice([0, 1, 2, 3, 5, 30])))) if i else []
+                        for i in range(start, stop)]
     return columns
 
 
@@ -68,7 +69,8 @@ def substitute(rows: CSR, ends: np.ndarray, y: np.ndarray, transposed: bool, pla
     run = kernel.plain if plain else kernel.compiled
     steps = range(len(ends) - 1)
     for s in reversed(steps) if transposed else steps:
-        run(found.steps[s], found.steps[s + 1], found.table, found.offsets, *_unsigned(rows), y)
+        run(found.steps[s], found.steps[s + 1], found.table, found.offsets,
+            _unsigned(rows.indptr), _unsigned(rows.indices), rows.data, y)
 
 
 def check(rows: CSR, ends: np.ndarray, m: int | None, plain: bool) -> None:

@@ -14,6 +14,7 @@ from .stretches import ENTRY, FAR, FIRST, NEAR, PLACE, REACH, ROWS, WIDTH
 
 BLOCK = 2048  # entries of the solution in a block at most: it stays in the first cache level from diagonal to diagonal
 WIDE = 8  # columns from which on loops over them are worth their set-up
+ONE, TWO, THREE, FOUR = np.arange(1, 5, dtype=np.uint64)  # unsigned sums: no test whether a place is negative
 
 
 @Kernel
@@ -24,21 +25,33 @@ def forward(lo, hi, table, offsets, indptr, indices, data, y):
         rows = table[q, ROWS]
         w = table[q, WIDTH]
         if w == 0:
-            e0 = indptr[first]
+            e0 = np.uint64(indptr[first])
             previous = y[first - 1]  # of any value if there is none
             for i in range(first, first + rows):
-                e1 = indptr[i + 1]
+                e1 = np.uint64(indptr[i + 1])
                 s = y[i]
                 if e1 - e0 == 3:  # what binary operations make
                     s -= data[e0] * y[indices[e0]]
-                    j = indices[e0 + 1]
-                    if j + 1 == i:
-                        s -= data[e0 + 1] * previous  # no wait for memory
+                    j = indices[e0 + ONE]
+                    if j + ONE == i:
+                        s -= data[e0 + ONE] * previous  # no wait for memory
                     else:
-                        s -= data[e0 + 1] * y[j]
-                else:
-                    for e in range(e0, e1 - 1):
+                        s -= data[e0 + ONE] * y[j]
+                elif e1 - e0 < 16:
+                    for e in range(e0, e1 - ONE):
                         s -= data[e] * y[indices[e]]
+                else:  # sums that don't wait for each other
+                    s1 = s2 = s3 = 0.0
+                    e = e0
+                    for _ in range((e1 - e0 - ONE) // FOUR):
+                        s -= data[e] * y[indices[e]]
+                        s1 -= data[e + ONE] * y[indices[e + ONE]]
+                        s2 -= data[e + TWO] * y[indices[e + TWO]]
+                        s3 -= data[e + THREE] * y[indices[e + THREE]]
+                        e += FOUR
+                    for g in range(e, e1 - ONE):
+                        s -= data[g] * y[indices[g]]
+                    s += (s1 + s2) + s3
                 y[i] = s
                 previous = s
                 e0 = e1
@@ -82,26 +95,27 @@ def backward(lo, hi, table, offsets, indptr, indices, data, y):
         rows = table[q, ROWS]
         w = table[q, WIDTH]
         if w == 0:
-            e1 = indptr[first + rows]
+            e1 = np.uint64(indptr[first + rows])
             s = y[first + rows - 1]
-            for i in range(first + rows - 1, first - 1, -1):
+            low = max(first, 1)  # row 0 has no operands
+            for p in range(first + rows - low):
+                i = np.uint64(first + rows - 1 - p)
                 y[i] = s
-                e0 = indptr[i]
+                e0 = np.uint64(indptr[i])
                 if e1 - e0 == 3:
                     y[indices[e0]] -= data[e0] * s
-                    j = indices[e0 + 1]
-                    if j + 1 == i:
-                        s = y[j] - data[e0 + 1] * s  # no wait for memory
+                    j = indices[e0 + ONE]
+                    if j + ONE == i:
+                        s = y[j] - data[e0 + ONE] * s  # no wait for memory
                     else:
-                        y[j] -= data[e0 + 1] * s
-                        s = y[i - 1]
+                        y[j] -= data[e0 + ONE] * s
+                        s = y[i - ONE]
                 else:
-                    for e in range(e0, e1 - 1):
+                    for e in range(e0, e1 - ONE):
                         y[indices[e]] -= data[e] * s
-                    s = y[i - 1]
+                    s = y[i - ONE]
                 e1 = e0
-            if first > 0:
-                y[first - 1] = s
+            y[low - 1] = s
             continue
         d = offsets[table[q, PLACE]:table[q, PLACE] + w]
         near = table[q, NEAR]
@@ -151,39 +165,39 @@ def forward_columns(lo, hi, table, offsets, indptr, indices, data, y):
         w = table[q, WIDTH]
         if w == 0:
             for i in range(first, first + rows):
-                e0 = indptr[i]
-                e1 = indptr[i + 1] - 1
+                e0 = np.uint64(indptr[i])
+                e1 = np.uint64(indptr[i + 1]) - ONE
                 if m >= WIDE:
+                    to = y[i]
                     for e in range(e0, e1):
-                        c = data[e]
-                        j = indices[e]
+                        c1 = data[e]
+                        of = y[indices[e]]
                         for k in range(m):
-                            y[i, k] -= c * y[j, k]
+                            to[k] -= c1 * of[k]
                     continue
-                k = 0
-                while k + 4 <= m:  # few columns: sums in registers
-                    s0 = y[i, k]
-                    s1 = y[i, k + 1]
-                    s2 = y[i, k + 2]
-                    s3 = y[i, k + 3]
+                for t in range(m // 4):  # few columns: sums in registers
+                    k0 = np.uint64(4 * t)
+                    s0 = y[i, k0]
+                    s1 = y[i, k0 + ONE]
+                    s2 = y[i, k0 + TWO]
+                    s3 = y[i, k0 + THREE]
                     for e in range(e0, e1):
-                        c = data[e]
+                        c1 = data[e]
                         j = indices[e]
-                        s0 -= c * y[j, k]
-                        s1 -= c * y[j, k + 1]
-                        s2 -= c * y[j, k + 2]
-                        s3 -= c * y[j, k + 3]
-                    y[i, k] = s0
-                    y[i, k + 1] = s1
-                    y[i, k + 2] = s2
-                    y[i, k + 3] = s3
-                    k += 4
-                while k < m:
-                    s0 = y[i, k]
+                        s0 -= c1 * y[j, k0]
+                        s1 -= c1 * y[j, k0 + ONE]
+                        s2 -= c1 * y[j, k0 + TWO]
+                        s3 -= c1 * y[j, k0 + THREE]
+                    y[i, k0] = s0
+                    y[i, k0 + ONE] = s1
+                    y[i, k0 + TWO] = s2
+                    y[i, k0 + THREE] = s3
+                for t in range(m - m % 4, m):
+                    k0 = np.uint64(t)
+                    s0 = y[i, k0]
                     for e in range(e0, e1):
-                        s0 -= data[e] * y[indices[e], k]
-                    y[i, k] = s0
-                    k += 1
+                        s0 -= data[e] * y[indices[e], k0]
+                    y[i, k0] = s0
             continue
         d = offsets[table[q, PLACE]:table[q, PLACE] + w]
         near = table[q, NEAR]
@@ -242,34 +256,34 @@ def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
         w = table[q, WIDTH]
         if w == 0:
             for i in range(first + rows - 1, first - 1, -1):
-                e0 = indptr[i]
-                e1 = indptr[i + 1] - 1
+                e0 = np.uint64(indptr[i])
+                e1 = np.uint64(indptr[i + 1]) - ONE
                 if m >= WIDE:
+                    of = y[i]
                     for e in range(e0, e1):
-                        c = data[e]
-                        j = indices[e]
+                        c1 = data[e]
+                        to = y[indices[e]]
                         for k in range(m):
-                            y[j, k] -= c * y[i, k]
+                            to[k] -= c1 * of[k]
                     continue
-                k = 0
-                while k + 4 <= m:
-                    s0 = y[i, k]
-                    s1 = y[i, k + 1]
-                    s2 = y[i, k + 2]
-                    s3 = y[i, k + 3]
+                for t in range(m // 4):
+                    k0 = np.uint64(4 * t)
+                    s0 = y[i, k0]
+                    s1 = y[i, k0 + ONE]
+                    s2 = y[i, k0 + TWO]
+                    s3 = y[i, k0 + THREE]
                     for e in range(e0, e1):
-                        c = data[e]
+                        c1 = data[e]
                         j = indices[e]
-                        y[j, k] -= c * s0
-                        y[j, k + 1] -= c * s1
-                        y[j, k + 2] -= c * s2
-                        y[j, k + 3] -= c * s3
-                    k += 4
-                while k < m:
-                    s0 = y[i, k]
+                        y[j, k0] -= c1 * s0
+                        y[j, k0 + ONE] -= c1 * s1
+                        y[j, k0 + TWO] -= c1 * s2
+                        y[j, k0 + THREE] -= c1 * s3
+                for t in range(m - m % 4, m):
+                    k0 = np.uint64(t)
+                    s0 = y[i, k0]
                     for e in range(e0, e1):
-                        y[indices[e], k] -= data[e] * s0
-                    k += 1
+                        y[indices[e], k0] -= data[e] * s0
             continue
         d = offsets[table[q, PLACE]:table[q, PLACE] + w]
         near = table[q, NEAR]

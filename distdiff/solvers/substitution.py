@@ -18,18 +18,13 @@ import numpy as np
 from ..kernels import substitution as kernels
 from ..petsc import event, petsc
 from ..petsc import options as petsc_options
-from ..preaccumulate import CSR
 from ..system import TriangularSystem
 from .base import Solver
 
 
-def _unsigned(rows: CSR) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same rows with columns seen as unsigned: compiled loops then need no test for Python's negative ones.
-
-    Not so 64-bit row pointers: NumPy 1.x makes a float of np.uint64(3) - 1, where loops run as plain Python.
-    """
-    pointers = rows.indptr.view(np.uint32) if rows.indptr.itemsize == 4 else rows.indptr
-    return pointers, rows.indices.view(np.uint32 if rows.indices.itemsize == 4 else np.uint64), rows.data
+def _unsigned(indices: np.ndarray) -> np.ndarray:
+    """The same indices seen as unsigned: compiled loops then need no test for Python's negative ones."""
+    return indices.view(np.uint32 if indices.itemsize == 4 else np.uint64)
 
 
 # By the number of dimensions of the solution: own rows, rows with ghosts.
@@ -46,7 +41,8 @@ class Passes:
     def __init__(self, system: TriangularSystem, local: bool = False) -> None:
         self.system, self.local = system, local
         own, ghost = system.own, system.ghost
-        self._own, self._ghost = _unsigned(own), _unsigned(ghost)
+        self._own = (_unsigned(own.indptr), _unsigned(own.indices), own.data)
+        self._ghost = (_unsigned(ghost.indptr), _unsigned(ghost.indices), ghost.data)
         found = system.stretches
         self._stretches = found.table, found.offsets
         self._steps = []
