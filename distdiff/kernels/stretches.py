@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .csr import Kernel
+from .jit import worth_it
 
 FIRST, ROWS, ENTRY, WIDTH, PLACE, NEAR, REACH = range(7)
 LEAST = 64  # rows that are worth a stretch of their own
@@ -48,7 +49,7 @@ def stretches(ends: np.ndarray, indptr: np.ndarray, indices: np.ndarray) -> Stre
     Of small systems, a stretch for every superstep, to be read as it is stored: not worth the search.
     """
     n, nnz, steps = len(indptr) - 1, len(indices), np.zeros(len(ends), dtype=np.int64)
-    if nnz < SMALL:
+    if not worth_it(nnz, SMALL):
         rows = np.diff(ends)
         steps[1:] = np.cumsum(rows > 0)
         table = np.zeros((steps[-1], REACH + 1), dtype=np.int64)
