@@ -14,7 +14,8 @@ from distdiff.solvers.substitution import _unsigned
 
 # Offsets of rows that run as stretches (recurrences, far, mixed, wide), and of rows that can't.
 REGULAR = ([1], [2, 1], [32], [100, 40, 1], [77, 33, 32, 2, 1], [200, 199, 150, 149, 120, 90, 64, 63, 40], [50, 50, 1])
-IRREGULAR = ([2], [31], [3, 1], [3, 2, 1], [1, 1], [2, 2, 1], [90, 5])
+IRREGULAR = ([2], [31], [3, 1], [3, 2, 1], [1, 1], [2, 2, 1], [90, 5],
+             list(range(40, 60)))
 
 
 @pytest.fixture(autouse=True)

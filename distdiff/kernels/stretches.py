@@ -28,6 +28,7 @@ from .jit import worth_it
 FIRST, ROWS, ENTRY, WIDTH, PLACE, NEAR, REACH = range(7)
 LEAST = 64  # rows that are worth a stretch of their own
 FAR = 32  # rows that an offset reaches back at least, if it is not one of the nearest two
+MOST = 12  # offsets; with more of them, going over a block diagonal by diagonal costs more than indices do
 SMALL = 100_000  # entries that stay in the second cache level, where it matters little how they are read
 
 
@@ -87,7 +88,7 @@ def find(ends, indptr, indices, table, offsets, steps):
             if w > 0 and indices[e0 + w - 1] + 1 == i:
                 near = 2 if w > 1 and indices[e0 + w - 2] + 2 == i else 1
             reach = t - i if w == near else i - indices[e0 + w - near - 1]
-            if t - i >= LEAST and reach >= FAR:
+            if t - i >= LEAST and reach >= FAR and w <= MOST:
                 if pending < i:
                     table[count, FIRST] = pending
                     table[count, ROWS] = i - pending

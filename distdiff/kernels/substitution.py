@@ -26,17 +26,12 @@ def forward(lo, hi, table, offsets, indptr, indices, data, y):
         w = table[q, WIDTH]
         if w == 0:
             e0 = np.uint64(indptr[first])
-            previous = y[first - 1]  # of any value if there is none
             for i in range(first, first + rows):
                 e1 = np.uint64(indptr[i + 1])
                 s = y[i]
                 if e1 - e0 == 3:  # what binary operations make
                     s -= data[e0] * y[indices[e0]]
-                    j = indices[e0 + ONE]
-                    if j + ONE == i:
-                        s -= data[e0 + ONE] * previous  # no wait for memory
-                    else:
-                        s -= data[e0 + ONE] * y[j]
+                    s -= data[e0 + ONE] * y[indices[e0 + ONE]]
                 elif e1 - e0 < 16:
                     for e in range(e0, e1 - ONE):
                         s -= data[e] * y[indices[e]]
@@ -53,12 +48,11 @@ def forward(lo, hi, table, offsets, indptr, indices, data, y):
                         s -= data[g] * y[indices[g]]
                     s += (s1 + s2) + s3
                 y[i] = s
-                previous = s
                 e0 = e1
             continue
         d = offsets[table[q, PLACE]:table[q, PLACE] + w]
         near = table[q, NEAR]
-        size = min(BLOCK, table[q, REACH])
+        size = min(2 * BLOCK // w, table[q, REACH])  # values that are read once for every diagonal stay near as well
         a = data[table[q, ENTRY]:table[q, ENTRY] + rows * (w + 1)].reshape(rows, w + 1)
         for r in range(0, rows, size):
             n = min(size, rows - r)
@@ -96,30 +90,21 @@ def backward(lo, hi, table, offsets, indptr, indices, data, y):
         w = table[q, WIDTH]
         if w == 0:
             e1 = np.uint64(indptr[first + rows])
-            s = y[first + rows - 1]
-            low = max(first, 1)  # row 0 has no operands
-            for p in range(first + rows - low):
+            for p in range(rows):
                 i = np.uint64(first + rows - 1 - p)
-                y[i] = s
                 e0 = np.uint64(indptr[i])
+                s = y[i]
                 if e1 - e0 == 3:
                     y[indices[e0]] -= data[e0] * s
-                    j = indices[e0 + ONE]
-                    if j + ONE == i:
-                        s = y[j] - data[e0 + ONE] * s  # no wait for memory
-                    else:
-                        y[j] -= data[e0 + ONE] * s
-                        s = y[i - ONE]
+                    y[indices[e0 + ONE]] -= data[e0 + ONE] * s
                 else:
                     for e in range(e0, e1 - ONE):
                         y[indices[e]] -= data[e] * s
-                    s = y[i - ONE]
                 e1 = e0
-            y[low - 1] = s
             continue
         d = offsets[table[q, PLACE]:table[q, PLACE] + w]
         near = table[q, NEAR]
-        size = min(BLOCK, table[q, REACH])
+        size = min(2 * BLOCK // w, table[q, REACH])  # values that are read once for every diagonal stay near as well
         a = data[table[q, ENTRY]:table[q, ENTRY] + rows * (w + 1)].reshape(rows, w + 1)
         for end in range(rows, 0, -size):
             n = min(size, end)

@@ -199,9 +199,9 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
             over(one("burgers", "distdiff", "solve"), _limits_of("burgers", record)[0]["solve"]), 1.5, True)
     solves = _figures(record, "substitution")
     local = [f["limit"] / f["ns_per_unit"] for _, f in solves
-             if f["method"] == "distdiff in place" and not f["role"].startswith("scattered")]
+             if f.get("method") == "distdiff in place" and not f["role"].startswith("scattered")]
     aim("substitution: local patterns, least part of the limit", min(local, default=None), 0.7, False)
-    for role in dict.fromkeys(f["role"] for _, f in solves):
+    for role in dict.fromkeys(f["role"] for _, f in solves if "role" in f):
         petsc = [f["ns_per_unit"] for r, f in solves if r["tool"] == "petsc" and f["role"] == role]
         mine = [f["ns_per_unit"] for r, f in solves if r["tool"] == "distdiff" and f["role"] == role]
         if petsc and mine:
