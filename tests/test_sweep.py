@@ -11,6 +11,7 @@ from random_tapes import random_tape
 from tape_oracle import jacobian
 from test_evaluate import build
 
+import distdiff as dd
 from distdiff.errors import InputError
 from distdiff.evaluate import evaluate
 from distdiff.kernels import scalar, stream
@@ -258,3 +259,32 @@ def test_ranks_sweep_their_shares(comm, seed):
             total = np.zeros((n_in, *tail))
             total[local.inputs.positions] = sweep.adjoint(w[local.outputs.positions])
             np.testing.assert_allclose(comm.allreduce(total), J.T @ w, rtol=1e-9, atol=1e-9 * scale)
+
+
+@pytest.mark.mpi
+def test_many_solves_at_one_point_write_the_lines_out(comm, monkeypatch):
+    """Written out or not, solve after solve and at the next point: the same, and within the memory allowed."""
+    def f(u):
+        p, q, total = u[0], u[1], 0.0
+        for k in range(60):
+            p, q = p + 0.01 * (2.0 - p * q), q + 0.01 * np.sin(p / q) - abs(q) * (q > 1.0) * 1e-3
+            total = total + np.maximum(p, q) ** 2 - 3.0 * u[k % 4]
+            if k == 30:
+                v = np.exp(0.1 * u)
+                total = total * v[2]
+        return total + v[3], p
+
+    monkeypatch.setattr(scalar._Loops, "spent", 10**12)
+    x, w = np.array([1.0, 0.9, 1.3, 0.7]), (0.5, 2.0)
+    settings = {"comm": comm, "method": "sweep", "partition": "contiguous", "min_block": 1}
+    for limit in (sweep.STORE, 0):
+        monkeypatch.setattr(sweep, "STORE", limit)
+        with dd.linearize(f, x, **settings) as lin:
+            for point in (x, 1.1 * x):
+                lin.update(point)
+                with dd.linearize(f, point, **settings) as fresh:
+                    expected = fresh.vjp(w)
+                for k in range(2 * sweep.MANY):
+                    np.testing.assert_allclose(lin.vjp(w), expected, rtol=1e-13)
+                    stored = comm.allreduce(lin._solvers["sweep"]._written_bytes)
+                    assert (stored > 0) == (limit > 0 and k >= sweep.MANY)

@@ -11,12 +11,15 @@ is node starts[-1] + i, and node j lies at j + shifts[k] for the last starts[k] 
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ..ops import BY_NAME, OPS
 from .jit import worth_it
+
+if TYPE_CHECKING:
+    from .scalar_stored import Stored
 
 PLAIN_LINES = 50_000  # lines (times columns) that may run in plain Python, about 0.1 s, before the loops are compiled
 
@@ -171,6 +174,16 @@ def run_adjoint(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndar
                 lam[ta[i]] += pa[i] * lam[base + i]
             if use_b[i]:
                 lam[tb[i]] += pb[i] * lam[base + i]
+
+
+def store_adjoint(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndarray, starts: np.ndarray,
+                  shifts: np.ndarray) -> Stored | None:
+    """`run_adjoint` for these arguments, without lam, written out for many calls; None while that isn't worth it."""
+    if not _Loops.ready(len(run.op)):
+        return None
+    from .scalar_stored import Stored
+
+    return Stored.of(run.op, _Loops.number, run.a, run.b, run.const, first, y, (ta, tb), starts, shifts)
 
 
 def run_tangent(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndarray, starts: np.ndarray,

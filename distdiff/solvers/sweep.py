@@ -31,6 +31,8 @@ from . import sweep_ops as ops
 from .sweep_plan import plan_adjoint, plan_tangent
 from .sweep_table import Memory, Program
 
+MANY = 3  # solves at one point after which scalar lines are written out ...
+STORE = 256 << 20  # ... as long as they take no more bytes than this; it costs as much as five solves save
 CACHE = 16 << 20  # bytes of workspace that many columns together may take before they go in several batches
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]
@@ -51,13 +53,20 @@ class Sweep:
         self._coefficients: dict[str, np.ndarray] = {}  # direction: partials that rules compute
         self._fresh: set[tuple[str, int]] = set()  # those, by place, that hold this point's values
         self._seed: Any = None
+        self._solved = 0  # adjoints of one column at this point
+        self._written: dict[int, Any] = {}  # scalar runs written out for more of them
 
     @property
     def memory(self) -> int:
-        """Bytes held for solves: workspace, stored partials, places in the plans and messages."""
+        """Bytes held for solves: workspace, stored partials, lines written out, places in the plans and messages."""
         parts = [part for plan in self._plans.values() for op in plan.operations for part in op]
         plans = sum(part.nbytes for part in parts if isinstance(part, (np.ndarray, Exchange)))
-        return self._workspace.nbytes + sum(c.nbytes for c in self._coefficients.values()) + plans
+        coefficients = sum(c.nbytes for c in self._coefficients.values())
+        return self._workspace.nbytes + coefficients + self._written_bytes + plans
+
+    @property
+    def _written_bytes(self) -> int:
+        return sum(run.nbytes for run in self._written.values())
 
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
         """xdot (n_in,) or (n_in, m) at local.inputs -> ydot at local.outputs, (n_out,) or (n_out, m).  Collective."""
@@ -75,6 +84,8 @@ class Sweep:
         self._point = point
         self._fresh.clear()
         self._partials.refresh(point)
+        self._solved = 0
+        self._written.clear()
 
     def close(self) -> None:
         """Free the workspace and the messages."""
@@ -84,6 +95,7 @@ class Sweep:
                 if isinstance(op, ops.Halo):
                     op.exchange.close()
         self._plans.clear()
+        self._written.clear()
         self._workspace, self._coefficients = np.empty(0), {}
 
     def _solve(self, direction: str, seed: np.ndarray, n_in: int, n_out: int) -> np.ndarray:
@@ -106,6 +118,7 @@ class Sweep:
                     part = slice(start, start + width)
                     result[:, part] = self._solve(direction, np.ascontiguousarray(seed[:, part]), n_in, n_out)
                 return result
+        self._solved += direction == "adjoint" and not tail
         W = self._view(plan.rows, tail, plan.by_rows)
         if self._programs.get(direction, (None,))[0] != tail:
             self._programs[direction] = (tail, self._bind(plan, W, direction == "tangent"))
@@ -236,12 +249,26 @@ class Sweep:
         loop = scalar.run_tangent if forward else scalar.run_adjoint
 
         columns = [W] if W.flags.c_contiguous else W.T
+        one = W.ndim == 1 and not forward
 
         def lines() -> None:
+            if one and self._solved > MANY and self._write_out(op) is not None:
+                self._written[op.item].adjoint(W)
+                return
             run = self._point.values.run(item)
             for column in columns:
                 loop(*run, item.a, item.b, op.starts, op.shifts, column)
         return lines, ()
+
+    def _write_out(self, op: ops.Lines) -> Any:
+        """The scalar run written out, None where that is too much memory or too little work."""
+        item = self.local.items[op.item]
+        affordable = 24 * len(item.op) + self._written_bytes <= STORE and len(self._workspace) < 2**32
+        if op.item not in self._written and affordable:
+            stored = scalar.store_adjoint(*self._point.values.run(item), item.a, item.b, op.starts, op.shifts)
+            if stored is not None:
+                self._written[op.item] = stored
+        return self._written.get(op.item)
 
     def _halo(self, op: ops.Halo, W: np.ndarray, forward: bool) -> Call:
         return (op.exchange.forward if forward else op.exchange.reverse), (self.comm, W)
