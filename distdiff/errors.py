@@ -45,3 +45,7 @@ class TracingError(DistdiffError):
 
 class RemoteError(DistdiffError):
     """Another rank failed with an error that is not distdiff's own; its text is in the message."""
+
+
+class NotCompiledWarning(UserWarning):
+    """A function given to `compiled` is traced by the interpreter; the message says where and why."""

@@ -9,6 +9,7 @@ of its methods are collective on its communicator; rank 0's arguments count, and
 
 from __future__ import annotations
 
+import functools
 import resource
 import sys
 from collections.abc import Callable, Mapping
@@ -421,7 +422,7 @@ class _Facts:
     inputs: Nest
     outputs: Nest
     constants: list[tuple[int, np.ndarray]]
-    structure: graph.Structure
+    tape: Tape | None  # on one rank, for `structure`
     partition: str
     candidates: list[Any]
 
@@ -436,10 +437,18 @@ class _Facts:
         self.outputs = Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
         self.constants = [(start, np.broadcast_to(leaf.ref.value, leaf.shape).copy())
                           for start, leaf in zip(self.outputs.bounds, tape.outputs) if isinstance(leaf.ref, Const)]
-        self.structure = graph.analyse(tape)
+        self.tape = tape
+        if plan is not None:  # the tape does not stay
+            self.structure, self.tape = graph.analyse(tape), None
         self.partition = "one rank" if plan is None else plan.name
         self.candidates = [] if plan is None else plan.summary()
         return self
+
+    @functools.cached_property
+    def structure(self) -> graph.Structure:
+        """Levels and shape; on one rank found when somebody asks, since scalar code pays for it line by line."""
+        assert self.tape is not None
+        return graph.analyse(self.tape)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "x"}  # the point travels as a buffer

@@ -313,3 +313,19 @@ def substituted(rec: Recorder) -> Iterator[None]:
                     setattr(np, name, NUMPY[name])
                 while _replaced:
                     setattr(*_replaced.pop())
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """While the body runs, NumPy is itself again, for code that takes its functions by name (Numba's compiler).
+
+    It is so for all threads: one that traces meanwhile has its traced values refused by plain arrays.
+    """
+    with _lock:
+        for name in SUBSTITUTES if _uses else ():
+            setattr(np, name, NUMPY[name])
+        try:
+            yield
+        finally:
+            for name, function in SUBSTITUTES.items() if _uses else ():
+                setattr(np, name, function)

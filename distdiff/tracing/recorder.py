@@ -38,6 +38,7 @@ from ..tape import (
 from . import memory
 from .boxes import Piece, refine
 
+FEW_LINES = 1 << 12  # of compiled code: they join the lines around them
 MAX_SNAPSHOTS = 256
 MANY_LOOKS, WORTH = 4, 32  # putting off is given up after so many looks with fewer items to compute at each, on average
 
@@ -158,8 +159,9 @@ class Recorder:
         todo = []
         for item in self.tape.items[self._computed :]:
             if type(item) is ScalarRun:
-                values[item.block] = _empty(blocks[item.block].size)
-                todo.append(item)
+                if values[item.block] is None:
+                    values[item.block] = _empty(blocks[item.block].size)
+                    todo.append(item)
             elif item.out.block in pending:
                 todo.append(item)
         arrays = list(values)
@@ -271,24 +273,46 @@ class Recorder:
             self.constants[key] = known
         return known
 
+    def next_node(self) -> int:
+        """The node of the scalar line that comes next."""
+        return self.n + len(self.run) // 3
+
+    def append_lines(self, op: np.ndarray, a: np.ndarray, b: np.ndarray, const: np.ndarray, values: np.ndarray) -> None:
+        """Scalar lines that compiled code made, RUN_LINES at most, for the nodes from `next_node()` on.
+
+        Few of them continue the open run; many are a run of their own, whose values need no evaluation, on these
+        arrays, not copied.
+        """
+        if len(op) < FEW_LINES:
+            numbers = [self.constant(c) for c in const.tolist()]
+            for line in zip(op.tolist(), *([i if i >= 0 else numbers[-1 - i] for i in ids.tolist()] for ids in (a, b))):
+                self.run.extend(line)
+            self.restart()
+            return
+        self.flush()
+        self._append_run(op, a, b, const, values)
+
     def flush(self) -> None:
         """Close the open scalar run, if there is one: it becomes a block and an item."""
         if not self.run:
             return
         lines = np.frombuffer(array("q", self.run), dtype=np.int64).reshape(-1, 3)
         self.run.clear()
-        blocks, n = self.tape.blocks, len(lines)
-        blocks.append(Block(self.n, (n,)))
-        self.firsts.append(self.n)
-        if self.keep_values:
-            self.values.append(None)
-        self.n += n
-        ids = id_type(self.n)
-        self.tape.items.append(ScalarRun(
-            len(blocks) - 1, lines[:, 0].astype(np.uint8), lines[:, 1].astype(ids), lines[:, 2].astype(ids),
-            np.array(self.constant_values)))
+        const = np.array(self.constant_values)
         self.constants.clear()
         self.constant_values = array("d")
+        ids = id_type(self.n + len(lines))
+        self._append_run(lines[:, 0].astype(np.uint8), lines[:, 1].astype(ids), lines[:, 2].astype(ids), const, None)
+
+    def _append_run(self, op: np.ndarray, a: np.ndarray, b: np.ndarray, const: np.ndarray,
+                    values: np.ndarray | None) -> None:
+        blocks = self.tape.blocks
+        blocks.append(Block(self.n, op.shape))
+        self.firsts.append(self.n)
+        if self.keep_values:
+            self.values.append(values)
+        self.n += len(op)
+        self.tape.items.append(ScalarRun(len(blocks) - 1, op, a, b, const))
         self.restart()
 
     # -- decisions -----------------------------------------------------------------------------------------------------
@@ -303,6 +327,12 @@ class Recorder:
         ids, values = self._guards.setdefault(site, (array("q"), array("d")))
         ids.append(node)
         values.append(expected)
+
+    def guard_nodes(self, ids: np.ndarray, values: np.ndarray, site: int) -> None:
+        """The same for many nodes, int64 and float64."""
+        known_ids, known_values = self._guards.setdefault(site, (array("q"), array("d")))
+        known_ids.frombytes(ids.tobytes())
+        known_values.frombytes(values.tobytes())
 
     def finish(self) -> None:
         """Close what is open; the tape is complete."""
@@ -357,12 +387,15 @@ class Recorder:
         number = self._sites.get(key)
         if number is None:
             code = frame.f_code
-            site = Site(code.co_filename, frame.f_lineno, code.co_qualname)
-            number = self._site_numbers.get(site)
-            if number is None:
-                number = self._site_numbers[site] = len(self.tape.sites)
-                self.tape.sites.append(site)
-            self._sites[key] = number
+            number = self._sites[key] = self.site_number(Site(code.co_filename, frame.f_lineno, code.co_qualname))
+        return number
+
+    def site_number(self, site: Site) -> int:
+        """Index of a site among the tape's."""
+        number = self._site_numbers.get(site)
+        if number is None:
+            number = self._site_numbers[site] = len(self.tape.sites)
+            self.tape.sites.append(site)
         return number
 
     def unsupported(self, what: str, remedy: str) -> NoReturn:

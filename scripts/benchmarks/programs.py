@@ -44,7 +44,8 @@ def make_chain(steps: int) -> Callable[[Any], Any]:
     step = load_example("lotka_volterra").step
 
     def chain(parameters: Any) -> Any:
-        alpha, beta, gamma, delta, hare, lynx = (parameters[i] for i in range(6))
+        alpha, beta, gamma = parameters[0], parameters[1], parameters[2]
+        delta, hare, lynx = parameters[3], parameters[4], parameters[5]
         for _ in range(steps):
             hare, lynx = step(hare, lynx, alpha, beta, gamma, delta, 1.0 / STEPS_A_YEAR)
         return hare * hare + lynx * lynx
