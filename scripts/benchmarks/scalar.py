@@ -63,16 +63,30 @@ def python(settings: dict[str, Any]) -> Run:
 
 def distdiff(settings: dict[str, Any]) -> Run:
     """distdiff from Python, interpreted tracing."""
+    return _distdiff(settings, lambda f: f)
+
+
+def distdiff_compiled(settings: dict[str, Any]) -> Run:
+    """distdiff with the loop under `dd.compiled`: traced by machine code.  The first gradient includes compiling it."""
     import distdiff as dd
 
+    return _distdiff(settings, dd.compiled)
+
+
+def _distdiff(settings: dict[str, Any], prepare: Callable[[Any], Any]) -> Run:
+    import distdiff as dd
+    from distdiff.tracing import trace
+
     run = Run(settings, settings["operations"])
-    check = programs.make_chain(CHECK_STEPS)
+    repeats, budget = settings["repeats"], settings["budget"]
+    check = prepare(programs.make_chain(CHECK_STEPS))
     start, (_, gradient) = timed(lambda: dd.value_and_grad(check)(run.point))
     run.add("first gradient in the process, short chain", [start], CHECK_STEPS)
     run.check(gradient)
-    chain = programs.make_chain(run.steps)
+    chain = prepare(programs.make_chain(run.steps))
     run.gradient("trace + gradient", lambda: dd.value_and_grad(chain)(run.point)[1])
-    repeats, budget = settings["repeats"], settings["budget"]
+    run.add("trace alone, values kept", samples(lambda: trace(chain, (run.point,), keep_values="read"), repeats, budget),
+            role="trace")
     with dd.linearize(chain, run.point) as lin:
         seed = np.ones(())
         lin.vjp(seed)
@@ -188,5 +202,5 @@ def jax_scan(settings: dict[str, Any]) -> Run:
     return run
 
 
-TOOLS = {"python": python, "distdiff": distdiff, "casadi": casadi, "torch": torch, "autograd": autograd,
+TOOLS = {"python": python, "distdiff": distdiff, "distdiff_compiled": distdiff_compiled, "casadi": casadi, "torch": torch, "autograd": autograd,
          "jax": jax, "jax_scan": jax_scan}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 import threading
@@ -84,10 +85,10 @@ def _compiled(f: Compiled, shapes: tuple[Any, ...], given: tuple[Any, ...], mark
                 with suspended():
                     code.compile(kinds)
                 return code
-            except NumbaError as error:
-                reason = explain(error)
             except NotCompiled as error:
                 reason = str(error)
+            except Exception as error:  # Numba's own, and what it trips over
+                reason = explain(error, f.function)
             f.failures[key, kinds] = reason
         raise NotCompiled(reason)
     return code
@@ -105,16 +106,27 @@ def _warn(f: Compiled, reason: str) -> None:
         f"slower: {reason}", NotCompiledWarning, stacklevel=level)
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, function: FunctionType) -> str:
     """What Numba could not do, and where: the innermost of its messages, with the user's file and line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    places = [p for p in re.findall(r'File "([^"]+)", line (\d+):', text) if "<distdiff" not in p[0]]
     wanted = re.search(r">>> (.+)", text)
-    plain = [line.strip() for line in text.splitlines()]
-    said = [line for line in plain if line and not line.startswith(("Failed in", "During:", "File ", "<source"))]
-    what = f"no rule for {wanted.group(1).strip()}" if wanted else (said[0] if said else type(error).__name__)
-    where = f" at {places[0][0]}:{places[0][1]}" if places else ""
-    return f"{what}{where} (Numba: {type(error).__name__})"
+    said = [line.strip() for line in text.splitlines()]
+    said = [line for line in said if line and not line.startswith(("Failed in", "During:", "File ", "<source"))]
+    if wanted and (result := re.match(r"outward\((.*)\)", wanted.group(1).strip())):
+        what = f"its result is of the kind {result.group(1)}; return numbers, arrays, or tuples of them"
+    elif wanted:
+        what = f"Numba has no rule for {wanted.group(1).strip()}"
+    else:
+        what = f"Numba says: {said[0].rstrip('.')}" if said else "Numba failed"
+    if not isinstance(error, NumbaError):
+        what += f" ({type(error).__name__})"
+    places = [place for place in re.findall(r'File "([^"]+)", line (\d+):', text) if not _OTHERS.search(place[0])]
+    code = function.__code__
+    file, line = places[0] if places else (code.co_filename, code.co_firstlineno)
+    return f"{what}, at {os.path.abspath(file)}:{line}"
+
+
+_OTHERS = re.compile(r"<distdiff|[\\/]numba[\\/]|[\\/]tracing[\\/]compiled[\\/]")
 
 
 def _first_line(error: Exception) -> str:

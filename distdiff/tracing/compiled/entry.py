@@ -9,6 +9,7 @@ from typing import Any
 import numba
 from llvmlite import ir
 from numba.core import types
+from numba.core.errors import TypingError
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
@@ -49,7 +50,9 @@ def _outward(x: Any) -> Any:
         return x.copy(dtype=RECORD)
     if isinstance(x, types.BaseTuple) and not isinstance(x, types.BaseNamedTuple):
         return types.Tuple([_outward(part) for part in x])
-    return x
+    if isinstance(x, (types.Array, types.Number, types.Boolean, types.NoneType, types.UnicodeType)):
+        return x
+    raise TypingError(f"a result of the kind {x} can't leave compiled code: return numbers, arrays, or tuples of them")
 
 
 def _lower_outward(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:

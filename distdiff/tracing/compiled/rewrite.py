@@ -147,6 +147,8 @@ class _Rewriting(FunctionPass):
                             before, call = _sited(block.scope, decision, value.args, site, statement.loc)
                             value.func, value.args = call.func, call.args
                             body += before
+                        elif _hashable(known.get(value.func.name)) in MAKERS:
+                            body += _numpy_kinds(block.scope, value, known)
                     elif isinstance(value, ir.Expr) and value.op == "unary" and value.fn is operator.not_:
                         site = site_text(code.filename, statement.loc.line, code.func_qualname)
                         before, call = _sited(block.scope, DECISIONS[bool], [value.value], site, statement.loc)
@@ -200,6 +202,24 @@ class Rewrite(_Rewriting):
 class RewriteAndMark(_Rewriting):
     _name = "distdiff_rewrite_and_mark"
     marked = True
+
+
+def _numpy_kinds(scope: Any, call: ir.Expr, known: dict[str, Any]) -> list[ir.Assign]:
+    """NumPy's int64 and bool_ for Python's int and bool among the arguments, which Numba knows as dtypes."""
+    before = []
+
+    def numpy_kind(x: ir.Var) -> ir.Var:
+        kind = known.get(x.name)
+        if kind is not int and kind is not bool:
+            return x
+        other = scope.redefine("$dtype", call.loc)
+        before.append(ir.Assign(ir.Global(kind.__name__, np.int64 if kind is int else np.bool_, call.loc), other,
+                                call.loc))
+        return other
+
+    call.args = [numpy_kind(x) for x in call.args]
+    call.kws = tuple((name, numpy_kind(x)) for name, x in call.kws)
+    return before
 
 
 def _sited(scope: Any, function: Callable[..., Any], args: list[Any], site: str,
