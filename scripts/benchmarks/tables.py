@@ -10,8 +10,10 @@ Figure = dict[str, Any]
 POINT_STEP_LINES = 11.0
 CSR_ROW_BYTES = 44.0
 TAPE_BYTES = 24.0
-# Nanoseconds that CoDiPack (C++) takes on such a machine: for an operation in its reverse sweep (2.1, rounded), and for
-# a line of Burgers' whole gradient.
+RECORD_BYTES = 17.0  # of a scalar line: operation, two ids of 32 bits, value
+# Nanoseconds that CoDiPack (C++) takes on such a machine: to record an operation, for one in its reverse sweep (2.1,
+# rounded), and for a line of Burgers' whole gradient.
+CODIPACK_RECORD = 4.7
 CODIPACK_REVERSE = 2.0
 CODIPACK_GRADIENT = 1.9
 
@@ -28,9 +30,10 @@ def _limits_of(name: str, record: dict[str, Any]) -> tuple[dict[str, float], str
     byte = _limit(record, "STREAM triad, memory")
     if name == "scalar":
         record_and_read = 2 * TAPE_BYTES * byte
-        return ({"gradient": record_and_read, "again": CSR_ROW_BYTES * byte, "solve": CSR_ROW_BYTES * byte},
-                f"limit: gradient, {TAPE_BYTES:g} bytes an operation recorded and read back; again and solve, "
-                f"{CSR_ROW_BYTES:g} bytes a row of two nonzeros")
+        return ({"gradient": record_and_read, "again": CSR_ROW_BYTES * byte, "solve": CSR_ROW_BYTES * byte,
+                 "trace": RECORD_BYTES * byte},
+                f"limit: gradient, {TAPE_BYTES:g} bytes an operation recorded and read back; trace, {RECORD_BYTES:g} "
+                f"bytes recorded; again and solve, {CSR_ROW_BYTES:g} bytes a row of two nonzeros")
     if name == "burgers":
         state = 16.0 / POINT_STEP_LINES * byte
         return ({"cold": state, "warm": state, "again": state, "replay": state,
@@ -179,6 +182,10 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
 
     ours = one("scalar", "distdiff", "gradient")
     aim("scalar: trace + gradient", ours, 600.0, True, "ns an operation")
+    aim("scalar: compiled trace, values kept", one("scalar", "distdiff_compiled", "trace"), CODIPACK_RECORD, True,
+        "ns an operation")
+    aim("scalar: compiled trace + gradient", one("scalar", "distdiff_compiled", "gradient"), 15.0, True,
+        "ns an operation")
     aim("scalar: solve again at one point", one("scalar", "distdiff", "solve"), CODIPACK_REVERSE, True,
         "ns an operation")
     aim("scalar: gradient again at another point, over CasADi's",
