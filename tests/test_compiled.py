@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import types
 import warnings
 
 import numpy as np
@@ -359,6 +360,13 @@ def test_what_stands_outside_is_built_in_until_it_changes():
     assert dd.grad(f)(1.0) == 20.0
     assert len(f.entries) == 1
 
+    settings = types.ModuleType("settings")
+    settings.factor = 1.0
+    g = dd.compiled(lambda x: settings.factor * x)
+    assert dd.grad(g)(1.0) == 1.0
+    settings.factor = 2.0
+    assert dd.grad(g)(1.0) == 2.0
+
 
 def test_division_by_zero_and_bounds():
     @dd.compiled
@@ -411,6 +419,22 @@ def test_what_cannot_be_compiled_is_interpreted_and_says_why():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dd.grad(f)(POINT)  # once
+
+
+def test_arguments_that_cannot_go_in_are_interpreted():
+    @dd.compiled
+    def f(x, how):
+        return x * how["factor"] if type(how) is dict else x * how.factor
+
+    class Options:
+        factor = 3.0
+
+    with pytest.warns(NotCompiledWarning, match="argument 1 is a dict"):
+        assert dd.grad(lambda x: f(x, {"factor": 2.0}))(1.0) == 2.0
+    with pytest.warns(NotCompiledWarning, match="argument 1 is a dict"):
+        assert dd.grad(lambda x: dd.compiled(f.function)(2.0, {"factor": x}))(1.0) == 2.0
+    with pytest.warns(NotCompiledWarning):
+        assert dd.grad(lambda x: f(x, Options()))(1.0) == 3.0
 
 
 @pytest.mark.mpi

@@ -85,8 +85,8 @@ def _distdiff(settings: dict[str, Any], prepare: Callable[[Any], Any]) -> Run:
     run.check(gradient)
     chain = prepare(programs.make_chain(run.steps))
     run.gradient("trace + gradient", lambda: dd.value_and_grad(chain)(run.point)[1])
-    run.add("trace alone, values kept", samples(lambda: trace(chain, (run.point,), keep_values="read"), repeats, budget),
-            role="trace")
+    alone = samples(lambda: trace(chain, (run.point,), keep_values="read"), repeats, budget)
+    run.add("trace alone, values kept", alone, role="trace")
     with dd.linearize(chain, run.point) as lin:
         seed = np.ones(())
         lin.vjp(seed)
@@ -202,5 +202,5 @@ def jax_scan(settings: dict[str, Any]) -> Run:
     return run
 
 
-TOOLS = {"python": python, "distdiff": distdiff, "distdiff_compiled": distdiff_compiled, "casadi": casadi, "torch": torch, "autograd": autograd,
-         "jax": jax, "jax_scan": jax_scan}
+TOOLS = {"python": python, "distdiff": distdiff, "distdiff_compiled": distdiff_compiled, "casadi": casadi,
+         "torch": torch, "autograd": autograd, "jax": jax, "jax_scan": jax_scan}

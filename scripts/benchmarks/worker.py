@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from measure import peak_memory_mib
 
-PACKAGES = {"distdiff": "distdiff", "distdiff_compiled": "distdiff", "casadi": "casadi", "torch": "torch", "autograd": "autograd", "jax": "jax",
-            "jax_scan": "jax"}
+PACKAGES = {"distdiff": "distdiff", "distdiff_compiled": "distdiff", "casadi": "casadi", "torch": "torch",
+            "autograd": "autograd", "jax": "jax", "jax_scan": "jax"}
 
 
 def version(tool: str) -> str:

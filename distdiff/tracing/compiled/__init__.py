@@ -34,9 +34,14 @@ class Compiled:
         self.__wrapped__ = f
         self.__code__ = function.__code__
         self.function = function
-        self.entries: dict[Any, Any] = {}  # `call` keeps what it compiled, and what it could not, here
-        self.failures: dict[Any, str] = {}
         self.warned: set[str] = set()
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of what was compiled, and what could not be (`call` keeps it here)."""
+        self.entries: dict[Any, Any] = {}  # by the arguments' shapes
+        self.ready: dict[Any, Any] = {}  # the same, by the arguments' kinds
+        self.failures: dict[Any, str] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         rec = _recorder(args) or (_recorder(kwargs.values()) if kwargs else None)
@@ -60,7 +65,7 @@ def _call() -> Callable[..., Any]:
 
 def _recorder(args: Any) -> Any:
     for x in args:
-        rec = x.rec if is_traced(x) else traced_within(x)
+        rec = x.rec if is_traced(x) else _recorder(x.values()) if type(x) is dict else traced_within(x)
         if rec is not None:
             return rec
     return None

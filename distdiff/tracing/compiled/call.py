@@ -12,6 +12,7 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
+from numba import typeof
 from numba.core.errors import NumbaError
 from numpy.lib.stride_tricks import as_strided
 
@@ -65,33 +66,37 @@ def _positional(function: FunctionType, args: tuple[Any, ...], kwargs: dict[str,
     return bound.args
 
 
-def _compiled(f: Compiled, shapes: tuple[Any, ...], given: tuple[Any, ...], marked: bool) -> Any:
+def _compiled(f: Compiled, shapes: tuple[Any, ...], given: list[Any], marked: bool) -> Any:
     """The compiled code for these arguments."""
     if not current(f.function):
-        f.entries.clear()
-        f.failures.clear()
-    key = (shapes, marked)
-    code = f.entries.get(key)
+        f.forget()
+    fast = (shapes, marked, *map(_kind, given))
+    code = f.ready.get(fast)
     if code is None:
-        code = f.entries[key] = entry(f.function, shapes, marked)
-    try:
-        kinds = tuple(code.typeof_pyval(x) for x in given)
-    except ValueError as error:
-        raise NotCompiled(f"Numba does not know an argument: {_first_line(error)}") from None
-    if kinds not in code.overloads:
-        reason = f.failures.get((key, kinds))
-        if reason is None:
+        code = f.entries.get((shapes, marked))
+        if code is None:
+            code = f.entries[shapes, marked] = entry(f.function, shapes, marked)
+        kinds = tuple(map(code.typeof_pyval, given))
+        if kinds not in code.overloads:
+            if fast in f.failures:
+                raise NotCompiled(f.failures[fast])
             try:
                 with suspended():
                     code.compile(kinds)
-                return code
-            except NotCompiled as error:
-                reason = str(error)
             except Exception as error:  # Numba's own, and what it trips over
-                reason = explain(error, f.function)
-            f.failures[key, kinds] = reason
-        raise NotCompiled(reason)
+                f.failures[fast] = str(error) if type(error) is NotCompiled else explain(error, f.function)
+                raise NotCompiled(f.failures[fast]) from None
+        f.ready[fast] = code
     return code
+
+
+def _kind(x: Any) -> Any:
+    """What tells Numba's types of arguments apart, or is finer."""
+    if isinstance(x, np.ndarray):
+        return x.dtype, x.ndim, x.flags.c_contiguous, x.flags.f_contiguous, x.flags.writeable, x.flags.aligned
+    if isinstance(x, (int, float, str)) or x is None:
+        return type(x)
+    return typeof(x)
 
 
 def _warn(f: Compiled, reason: str) -> None:
@@ -129,10 +134,6 @@ def explain(error: Exception, function: FunctionType) -> str:
 _OTHERS = re.compile(r"<distdiff|[\\/]numba[\\/]|[\\/]tracing[\\/]compiled[\\/]")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
-
-
 class _Memory:
     """Memory that traced arrays among the arguments look into, and its copy as traced floats."""
 
@@ -158,8 +159,9 @@ class _Memory:
             self.copy["mark"] = 0
         self.before = self.copy.copy()
 
-    def seen(self, nd: np.ndarray) -> np.ndarray:
+    def seen(self, x: TracedArray | HoldingArray) -> np.ndarray:
         """The copy as an array looks at it."""
+        nd = x.nd if type(x) is TracedArray else x
         offset = (nd.__array_interface__["data"][0] - self.address) // 8 - self.low
         strides = tuple(2 * s for s in nd.strides)
         return np.ndarray(nd.shape, ELEMENT, self.copy, 16 * offset, strides)
@@ -214,10 +216,10 @@ class Passage:
         for memory in self._memories.values():
             memory.copy_in(rec)
 
-    def inward(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """What `entry` wants to know of the arguments' shapes, and the arguments."""
-        both = [self._inward(x) for x in self._args]
-        return tuple(shape for shape, _ in both), tuple(x for _, x in both)
+    def inward(self) -> tuple[tuple[Any, ...], list[Any]]:
+        """What `entry` wants to know of the arguments' shapes, and what it takes."""
+        given: list[Any] = []
+        return tuple(self._inward(x, given) for x in self._args), given
 
     def _look(self, x: Any, what: str) -> Any:
         """The argument, lists as tuples; arrays are told to the memory they look into."""
@@ -240,8 +242,8 @@ class Passage:
             if len(x) > LONGEST:
                 raise NotCompiled(f"{what} is a {type(x).__name__} of {len(x)} elements: make it an array")
             return tuple(self._look(part, f"{what}[{k}]") for k, part in enumerate(x))
-        elif traced_within(x) is not None:
-            raise NotCompiled(f"{what} is a {type(x).__name__} that holds traced values")
+        elif type(x) is dict or traced_within(x) is not None:
+            raise NotCompiled(f"{what} is a {type(x).__name__}")
         else:
             function = python_function(x)
             return x if function is None else tracing(function, self.rec.target is not None)
@@ -255,17 +257,17 @@ class Passage:
             found = self._memories[id(holder)] = _Memory(holder, memory.reshape(-1))
         return found
 
-    def _inward(self, x: Any) -> tuple[Any, Any]:
+    def _inward(self, x: Any, given: list[Any]) -> Any:
         if isinstance(x, TracedScalar):
-            return "scalar", Number(x.v, x.i + 1)
-        if type(x) is TracedArray:
-            return "array", self._memories[id(x.st)].seen(x.nd)
-        if type(x) is HoldingArray:
-            return "array", self._memories[id(x._root())].seen(x)
+            given += (float(x.v), x.i + 1)
+            return "scalar"
         if type(x) is tuple:
-            both = [self._inward(part) for part in x]
-            return tuple(shape for shape, _ in both), tuple(part for _, part in both)
-        return "plain", x
+            return tuple(self._inward(part, given) for part in x)
+        if type(x) is TracedArray or type(x) is HoldingArray:
+            given.append(self._memories[id(x.st if type(x) is TracedArray else x._root())].seen(x))
+            return "array"
+        given.append(x)
+        return "plain"
 
     def write_back(self) -> None:
         """What compiled code wrote into arrays it was given."""

@@ -15,20 +15,17 @@ from numba.extending import intrinsic
 
 from . import arrays  # noqa: F401 (declares the functions that make arrays)
 from .rewrite import tracing
-from .types import ELEMENT, Answer, Number, TracedBool, TracedFloat, traced_float
+from .types import ELEMENT, Answer, Number, TracedBool, TracedFloat, pair, traced_float
 
 RECORD = numba.from_dtype(ELEMENT)
 _NUMBER, _ANSWER = (types.NamedTuple((types.float64, types.int64), kind) for kind in (Number, Answer))
 
 
 @intrinsic
-def scalar(typingctx: Any, x: Any) -> Any:
-    """(value, mark) as a traced float."""
-
-    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
-        return args[0]
-
-    return signature(traced_float, x), lower
+def scalar(typingctx: Any, value: Any, mark: Any) -> Any:
+    """A value and its mark as a traced float."""
+    return signature(traced_float, types.float64, types.int64), (
+        lambda context, builder, sig, args: pair(builder, *args))
 
 
 @intrinsic
@@ -72,13 +69,18 @@ def _lower_outward(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.
 def _maker(shapes: tuple[Any, ...]) -> Any:
     """Text of an entry whose arguments come in these shapes: "scalar", "array", "plain", or a tuple of such."""
 
-    def inward(name: str, shape: Any) -> str:
-        if type(shape) is tuple:
-            return f"({''.join(inward(f'{name}[{k}]', part) + ', ' for k, part in enumerate(shape))})"
-        return name if shape == "plain" else f"{shape}({name})"
+    names: list[str] = []
 
-    names = [f"a{k}" for k in range(len(shapes))]
-    given = ", ".join(inward(name, shape) for name, shape in zip(names, shapes))
+    def new(count: int = 1) -> str:
+        names.extend([f"a{len(names) + k}" for k in range(count)])
+        return ", ".join(names[-count:])
+
+    def inward(shape: Any) -> str:
+        if type(shape) is tuple:
+            return f"({''.join(inward(part) + ', ' for part in shape)})"
+        return new() if shape == "plain" else f"scalar({new(2)})" if shape == "scalar" else f"array({new()})"
+
+    given = ", ".join(map(inward, shapes))
     text = f"def make(inner, scalar, array, outward):\n def entry({', '.join(names)}):\n"
     text += f"  return outward(inner({given}))\n return entry\n"
     space: dict[str, Any] = {}
@@ -87,5 +89,6 @@ def _maker(shapes: tuple[Any, ...]) -> Any:
 
 
 def entry(function: FunctionType, shapes: tuple[Any, ...], marked: bool) -> Any:
-    """The compiled function that takes plain pairs and structured arrays, calls `function` traced, and gives such."""
+    """The compiled function that takes values, marks and structured arrays one by one, puts them together in `shapes`,
+    calls `function` traced, and gives its result `outward`."""
     return numba.njit(no_cfunc_wrapper=True)(_maker(shapes)(tracing(function, marked), scalar, array, outward))

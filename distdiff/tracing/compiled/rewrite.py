@@ -7,7 +7,6 @@ hold traced floats; and what decides (bool, int, max, ...) is told where in the 
 from __future__ import annotations
 
 import operator
-import weakref
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -39,18 +38,27 @@ class NotCompiled(Exception):
 class _Program:
     """A function compiled to trace: its dispatchers, and what it found outside of itself when it was compiled."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: FunctionType) -> None:
+        self.function = function
         self.dispatchers: dict[bool, Any] = {}  # by whether it marks the lines of the user's code
         self.outside: dict[tuple[int, Any], tuple[Any, Any, Any]] = {}  # (namespace, name, what was there)
         self.calls: set[FunctionType] = set()
 
 
-_programs: weakref.WeakKeyDictionary[FunctionType, _Program] = weakref.WeakKeyDictionary()
+_NAME = "__distdiff_compiled__"
+
+
+def _program(function: FunctionType) -> _Program:
+    """What belongs to a function; it lives and dies with it."""
+    found = function.__dict__.get(_NAME)
+    if found is None or found.function is not function:  # functools.wraps copies attributes
+        found = function.__dict__[_NAME] = _Program(function)
+    return found
 
 
 def tracing(function: FunctionType, marked: bool) -> Any:
     """The Numba dispatcher that compiles `function` to trace; marked: code that says at which line it is."""
-    program = _programs.setdefault(function, _Program())
+    program = _program(function)
     found = program.dispatchers.get(marked)
     if found is None:
         compiler = MarkingCompiler if marked else TracingCompiler
@@ -65,16 +73,14 @@ def current(function: FunctionType) -> bool:
     functions, waiting = {function}, [function]
     changed = False
     while waiting:
-        program = _programs.get(waiting.pop())
-        if program is None:
-            continue
+        program = _program(waiting.pop())
         changed = changed or not all(_same(_look_up(*place), what) for *place, what in program.outside.values())
         new = program.calls - functions
         functions |= new
         waiting += new
     if changed:
         for one in functions:
-            _programs.pop(one, None)
+            one.__dict__.pop(_NAME, None)
     return not changed
 
 
@@ -121,7 +127,7 @@ class _Rewriting(FunctionPass):
     def run_pass(self, state: Any) -> bool:
         func_ir = state.func_ir
         code = func_ir.func_id
-        self.program, self.function = _programs.setdefault(code.func, _Program()), code.func
+        self.program, self.function = _program(code.func), code.func
         known: dict[str, Any] = {}  # variables with one value, known before the program runs
         for block in func_ir.blocks.values():
             body, line = [], 0
@@ -136,7 +142,7 @@ class _Rewriting(FunctionPass):
                     found = _static(value, known)
                     if found is not _NOTHING:
                         known[statement.target.name] = found
-                        self._note(value, found)
+                        self._note(value, found, known)
                         other = self._substitute(found)
                         if other is not found:
                             statement.value = ir.Global(statement.target.name, other, statement.loc)
@@ -160,19 +166,21 @@ class _Rewriting(FunctionPass):
         return True
 
 
-    def _note(self, value: Any, found: Any) -> None:
+    def _note(self, value: Any, found: Any, known: dict[str, Any]) -> None:
         """Remember what stands outside of the function."""
         function = self.function
         if isinstance(value, ir.FreeVar):
             space, name = function.__closure__[value.index], None
         elif isinstance(value, ir.Global) and value.name in function.__globals__:
             space, name = function.__globals__, value.name
+        elif isinstance(value, ir.Expr) and not _of_numpy(known[value.value.name]):
+            space, name = vars(known[value.value.name]), value.attr
         else:
             return
         if isinstance(found, (list, np.ndarray)):
             if isinstance(found, np.ndarray) and found.nbytes > LARGEST:
                 raise NotCompiled(
-                    f"{value.name}, used by {function.__qualname__} ({function.__code__.co_filename}:"
+                    f"{name or value.name}, used by {function.__qualname__} ({function.__code__.co_filename}:"
                     f"{value.loc.line}) but made outside of it, has {found.nbytes} bytes, too many to build into the "
                     "code: pass it as an argument"
                 )
@@ -187,7 +195,7 @@ class _Rewriting(FunctionPass):
         if maker is not None:
             return maker
         function = python_function(found)
-        if function is None or function.__module__.partition(".")[0] in ("numpy", "numba", "math"):
+        if function is None or _of_numpy(function):
             return found
         self.program.calls.add(function)
         return tracing(function, self.marked)
@@ -240,6 +248,12 @@ def _static(value: Any, known: dict[str, Any]) -> Any:
         if isinstance(owner, ModuleType):
             return getattr(owner, value.attr, _NOTHING)
     return _NOTHING
+
+
+def _of_numpy(x: Any) -> bool:
+    """Whether a module, or a function's, is NumPy's or Numba's own, and Numba knows what to do with it."""
+    name = x.__name__ if isinstance(x, ModuleType) else x.__module__
+    return (name or "").partition(".")[0] in ("numpy", "numba")
 
 
 def _hashable(x: Any) -> Any:

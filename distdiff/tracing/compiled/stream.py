@@ -33,14 +33,26 @@ class Stopped(Exception):
     """Raised in compiled code when refill failed; the reason is in `Stream.failure`."""
 
 
+class _Chunk:
+    """Memory for the lines of a chunk and, apart from them, for their values."""
+
+    def __init__(self) -> None:
+        raw = memory.empty(CHUNK * 9 // 8).view(np.uint8)
+        self.a, self.b = raw[: 4 * CHUNK].view(np.int32), raw[4 * CHUNK : 8 * CHUNK].view(np.int32)
+        self.op = raw[8 * CHUNK :]
+        self.values = memory.empty(CHUNK)
+        self.addresses = [_address(part) for part in (self.op, self.a, self.b, self.values)]
+
+
 class Stream:
-    """The one tape that compiled code writes at a time.  `begin`, run compiled code, then `end` (or `abandon`)."""
+    """The one tape that compiled code writes at a time.  `begin`, run compiled code, then `end`."""
 
     def __init__(self) -> None:
         self.words = np.zeros(N_WORDS, dtype=np.int64)
         self._table = np.zeros((1 << TABLE_BITS, 2), dtype=np.int64)
         self._const = np.empty(2 * CHUNK)
         self._guards = np.empty(GUARDS, np.int64), np.empty(GUARDS), np.empty(GUARDS, np.int64)
+        self._free: _Chunk | None = None
         self.failure: BaseException | None = None
         self._callback = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int32)(self._refill)
         words = self.words
@@ -52,53 +64,54 @@ class Stream:
     def begin(self, rec: Recorder) -> None:
         """Lines go to this recorder from now on."""
         self.rec, self.failure = rec, None
-        self._spare: np.ndarray | None = None
         self.words[GUARD_NEXT], self.words[GUARD_END] = 0, GUARDS
         self._open()
 
     def end(self) -> None:
         """Hand over what is left, or raise what went wrong in a refill."""
-        if self.failure is None:
+        failure, self.failure = self.failure, None
+        try:
+            if failure is not None:
+                raise failure
             self._close()
             self._decisions()
-        failure, self.failure = self.failure, None
-        del self.rec, self._op, self._a, self._b, self._values
-        if failure is not None:
-            raise failure
+        finally:
+            del self.rec
 
     def _open(self) -> None:
         """Lay out a chunk for the lines from the recorder's next node on."""
         first = self.rec.next_node()
-        lines = memory.empty(CHUNK * 9 // 8)
-        raw = lines.view(np.uint8)
-        self._a, self._b = raw[: 4 * CHUNK].view(np.int32), raw[4 * CHUNK : 8 * CHUNK].view(np.int32)
-        self._op = raw[8 * CHUNK :]
-        if self.rec.keep_values or self._spare is None:
-            self._spare = memory.empty(CHUNK)
-        self._values = self._spare
-        words = self.words
         if first + CHUNK >= 1 << 31:
             raise InputError(
                 f"the function has more than {first} flattened lines, and compiled tracing numbers nodes with 32 bits: "
                 "trace it by the interpreter, or differentiate it in parts"
             )
+        self._chunk, self._free = self._free or _Chunk(), None
         target = self.rec.target
         end = first + CHUNK if target is None or target < first else min(first + CHUNK, target)
-        words[NEXT], words[END] = first + 1, end + 1
-        words[OP] = _address(self._op) - (first + 1)
-        words[A], words[B] = _address(self._a) - 4 * (first + 1), _address(self._b) - 4 * (first + 1)
-        words[VALUE] = _address(self._values) - 8 * (first + 1)
+        words, mark = self.words, first + 1
+        words[NEXT], words[END] = mark, end + 1
+        op, a, b, values = self._chunk.addresses
+        words[OP], words[A], words[B], words[VALUE] = op - mark, a - 4 * mark, b - 4 * mark, values - 8 * mark
         words[CONST_NEXT] = 0
         self._table.fill(0)
         self._first = first
 
     def _close(self) -> None:
+        """Hand the chunk's lines over: its memory as well, unless they are few."""
         n = int(self.words[NEXT]) - 1 - self._first
-        const = self._const[: self.words[CONST_NEXT]].copy()
-        self.rec.append_lines(self._op[:n], self._a[:n], self._b[:n], const, self._values[:n])
+        chunk = self._chunk
+        parts = [part[:n] for part in (chunk.op, chunk.a, chunk.b, chunk.values)]
+        if n < CHUNK // 2:
+            parts, self._free = [part.copy() for part in parts], chunk
+        op, a, b, values = parts
+        if n:
+            self.rec.append_lines(op, a, b, self._const[: self.words[CONST_NEXT]].copy(), values)
 
     def _decisions(self) -> None:
         n = int(self.words[GUARD_NEXT])
+        if not n:
+            return
         nodes, values, sites = (part[:n] for part in self._guards)
         for address in np.unique(sites):
             mine = sites == address
