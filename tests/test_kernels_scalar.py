@@ -89,6 +89,13 @@ def test_special_values_of_unary_ops_agree_with_numpy(op, mode):
     np.testing.assert_allclose(y[first:], expected, rtol=1e-14)
 
 
+def test_a_remainder_of_zero_has_the_divisors_sign(mode):
+    x = np.array([[0.0, -0.0, 1.0, -3.0, 0.0, 3.0], [-1.0, -0.22, -1.0, -1.0, 1.0, 1.5]])
+    run, first, y = _run(OPS[[op.name for op in OPS].index("remainder")], x)
+    scalar.run_values(run, first, y)
+    np.testing.assert_array_equal(np.signbit(y[first:]), np.signbit(np.remainder(*x)))
+
+
 def test_kinks_follow_the_tables_convention(mode):
     for name, x in {"maximum": (1.0, 1.0), "minimum": (1.0, 1.0), "power": (2.0, 0.0), "hypot": (0.0, 0.0)}.items():
         op = next(op for op in OPS if op.name == name)

@@ -88,7 +88,8 @@ def value(c, x, z):
             return z + math.log1p(math.exp(d))
         return d
     elif c == REMAINDER:
-        return np.remainder(x, z)
+        rest = np.remainder(x, z)
+        return rest if rest != 0.0 else math.copysign(0.0, z)  # as NumPy; Numba's gives 0.0 for -0.0
     elif c == COPYSIGN:
         return math.copysign(x, z)
     elif c == FLOOR_DIVIDE:

@@ -96,7 +96,10 @@ def _kind(x: Any) -> Any:
         return x.dtype, x.ndim, x.flags.c_contiguous, x.flags.f_contiguous, x.flags.writeable, x.flags.aligned
     if isinstance(x, (int, float, str)) or x is None:
         return type(x)
-    return typeof(x)
+    try:
+        return typeof(x)
+    except ValueError:
+        raise NotCompiled(f"Numba does not know arguments of type {type(x).__qualname__}") from None
 
 
 def _warn(f: Compiled, reason: str) -> None:
