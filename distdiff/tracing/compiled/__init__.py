@@ -101,8 +101,9 @@ def compiled(f: Callable[..., Any]) -> Compiled:
     A decision on a traced value (if, while, int(x), max) is guarded: at a new point where it would be another, the
     function is traced afresh, or `BranchChangedError` raised, as for interpreted code.
 
-    As always with Numba, integers have 64 bits, a plain number over plain zero raises, and what f finds outside of itself (globals, variables of an enclosing
-    function) is built into the code: where one is another at a later call, f is compiled again.
+    As always with Numba, integers have 64 bits, a plain number over plain zero raises, and what f finds outside of
+    itself (globals, variables of an enclosing function) is built into the code: where one is another at a later call,
+    f is compiled again.
 
     Returns a callable with f's signature.  Not collective.  Raises `InputError` where f is no Python function.
     """
