@@ -103,6 +103,11 @@ def _power_exponent(y: Any, a: Any, b: Any) -> Any:
     return y * np.log(np.where((a == 0) & (b > 0), 1.0, a))
 
 
+def _mask(condition: Any) -> Any:
+    """1.0 where a condition holds and 0.0 where not; a condition on traced values stays one."""
+    return np.asarray(condition, dtype=float) if type(condition) in (np.ndarray, np.bool_, bool) else condition
+
+
 def _hypot_partial(y: Any, a: Any) -> Any:
     return a / np.where(y == 0, 1.0, y)
 
@@ -145,10 +150,10 @@ _op("arcsinh", np.arcsinh, lambda y, a: 1.0 / np.hypot(1.0, a))
 _op("arccosh", np.arccosh, lambda y, a: 1.0 / np.sqrt((a - 1.0) * (a + 1.0)))
 _op("arctanh", np.arctanh, lambda y, a: 1.0 / ((1.0 - a) * (1.0 + a)))
 # -- kinks
-_op("maximum", np.maximum, lambda y, a, b: np.asarray(a >= b, dtype=float),
-    lambda y, a, b: np.asarray(a < b, dtype=float))
-_op("minimum", np.minimum, lambda y, a, b: np.asarray(a <= b, dtype=float),
-    lambda y, a, b: np.asarray(a > b, dtype=float))
+_op("maximum", np.maximum, lambda y, a, b: _mask(a >= b),
+    lambda y, a, b: _mask(a < b))
+_op("minimum", np.minimum, lambda y, a, b: _mask(a <= b),
+    lambda y, a, b: _mask(a > b))
 _op("remainder", np.remainder, _one, lambda y, a, b: -np.floor(a / b))
 _op("copysign", np.copysign, lambda y, a, b: np.sign(a) * np.sign(y), None)
 # -- piecewise constant: derivative 0, no entries; a comparison is 1.0 where it holds and 0.0 where not
@@ -164,8 +169,8 @@ for _name in ("greater", "greater_equal", "less", "less_equal", "equal", "not_eq
 for _name in ("logical_not", "isfinite", "isnan", "isinf", "signbit"):
     _op(_name, getattr(np, _name), None)
 # -- ops of arrays only
-WHERE = _op("where", _where, None, lambda y, c, a, b: np.asarray(c != 0, dtype=float),
-            lambda y, c, a, b: np.asarray(c == 0, dtype=float))
+WHERE = _op("where", _where, None, lambda y, c, a, b: _mask(c != 0),
+            lambda y, c, a, b: _mask(c == 0))
 MAX = _op("max", np.max, _one, kind="select")
 MIN = _op("min", np.min, _one, kind="select")
 CUMSUM = _op("cumsum", np.cumsum, _one, kind="scan", linear=True)

@@ -11,7 +11,7 @@ apart.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,13 @@ from ..errors import InputError, UnsupportedOperationError
 from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
 from . import creation, protocol, tree
 from .array import TracedArray, compact, is_traced
+from .creation import running
 from .holding import held, traced_within
 from .memory import rare_collections
-from .recorder import Evaluate, Located, Recorder
+from .recorder import Evaluate, Located, Recorder, ValuesWanted
 from .scalar import TracedScalar
 from .storage import Storage
+from .stretch import Stretch, check_numbers, is_leaf
 
 
 @dataclass
@@ -62,10 +64,11 @@ def trace(
     `UnsupportedOperationError` for operations without a rule, naming them and the user's line, and whatever f
     raises.
     """
+    again = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate}
     rec = Recorder(keep_values, locate, evaluate)
     protocol.prepare(rec, lambda values: creation.array_of(rec, values))
     numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
-    _check_numbers(numbers, len(args))
+    check_numbers(numbers, len(args))
     leaves, spec = tree.flatten(
         args[numbers[0]] if isinstance(argnums, (int, np.integer)) else tuple(args[k] for k in numbers),
         f"argument {argnums}" if isinstance(argnums, (int, np.integer)) else "arguments",
@@ -92,10 +95,14 @@ def trace(
                 result, aux = result[0], plain_value(result[1])
             plain = _store(rec, result)
             rec.finish()
+        except ValuesWanted:
+            pass
+        else:
+            tape, values = rec.release()
+            return Trace(tape, values if keep_values else None, plain, aux)
         finally:
             rec.open = False
-    tape, values = rec.release()
-    return Trace(tape, values if keep_values else None, plain, aux)
+    return replace(trace(f, args, keep_values="read", **again), values=None)
 
 
 def locate(
@@ -125,21 +132,13 @@ def _swallowed(refusal: UnsupportedOperationError) -> UnsupportedOperationError:
     return error
 
 
-def _check_numbers(numbers: tuple[int, ...], n_args: int) -> None:
-    for k in numbers:
-        if not isinstance(k, (int, np.integer)) or not -n_args <= k < n_args:
-            raise InputError(f"argnums={k!r}, but the function is called with {n_args} positional arguments")
-    if not numbers or len({k % n_args for k in numbers}) != len(numbers):
-        raise InputError(f"argnums={numbers!r}: name every argument to differentiate once")
-
-
 def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:
     """An input leaf as traced value, on a block of its own."""
     what = "the argument" if n_leaves == 1 else f"leaf {k} of the arguments"
     if is_traced(leaf):
         raise UnsupportedOperationError(
-            f"{what} is itself a traced value: a function that is being differentiated can't be "
-            "differentiated inside another; use distdiff.hvp or hessian for second derivatives"
+            f"{what} is itself a traced value, of a function that is being differentiated; in there use "
+            "distdiff.grad, jvp, vjp, jacobian, hvp or hessian"
         )
     array = creation.NUMPY["asarray"](held(leaf))
     if array.dtype.kind in "iub":
@@ -246,4 +245,4 @@ def plain_value(x: Any) -> Any:
     return x
 
 
-__all__ = ["Trace", "locate", "plain_value", "trace"]
+__all__ = ["Stretch", "Trace", "is_leaf", "locate", "plain_value", "running", "trace"]

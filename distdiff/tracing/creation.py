@@ -283,6 +283,12 @@ def _refusing(cls: type) -> Any:
     return staticmethod(new)
 
 
+def running() -> Recorder | None:
+    """The trace that this thread is in, or None."""
+    traces = _active.get(threading.get_ident())
+    return traces[-1] if traces else None
+
+
 @contextmanager
 def substituted(rec: Recorder) -> Iterator[None]:
     """While the body runs, this thread's creation functions answer with arrays that can hold traced values."""

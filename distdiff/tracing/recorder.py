@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import sysconfig
@@ -47,8 +48,9 @@ Evaluate = Callable[[list[Block], list[Item], list[Any]], None]
 
 _empty = np.empty  # NumPy's own, whatever is substituted meanwhile
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_LIBRARIES = (_HERE, os.path.dirname(os.path.abspath(np.__file__)))
-
+_PACKAGE = os.path.dirname(_HERE)
+_LIBRARIES = (_PACKAGE + os.sep, os.path.dirname(os.path.abspath(np.__file__)))
+_EXAMPLES = os.path.join(_PACKAGE, "examples") + os.sep
 
 _INSTALLED = tuple({os.path.normpath(sysconfig.get_paths()[k]) + os.sep for k in ("stdlib", "platlib", "purelib")})
 _ENTRY = os.path.join(_HERE, "__init__.py")
@@ -56,10 +58,14 @@ _ENTRY = os.path.join(_HERE, "__init__.py")
 
 def _owner(file: str, function: str) -> str:
     """Whose code this is: "ours" (and NumPy's), "trace" (where one begins), an installed "library" or the "user"."""
-    if file.startswith(_LIBRARIES) or file.startswith("<__array_function__"):
+    if file.startswith((*_LIBRARIES, "<__array_function__")) and not file.startswith(_EXAMPLES):
         return "trace" if file == _ENTRY and function == "trace" else "ours"
     installed = file.startswith((*_INSTALLED, "<frozen")) or "site-packages" in file or "dist-packages" in file
     return "library" if installed else "user"
+
+
+class ValuesWanted(BaseException):
+    """Raised through the user's function when it wants a derivative inside: the trace begins again and keeps values."""
 
 
 class Located(BaseException):
@@ -98,7 +104,8 @@ class Recorder:
         self.scalar_op: Callable[..., Any]  # (op, operands) -> a traced scalar
         self.array_of: Callable[[Any], Any]  # nested lists of traced values as a traced array (tracing.creation)
         self.target = target
-        self._end = -1  # site of what is recorded after the function returned
+        self.primals: Any = None  # tracing.primals.Primals, once a derivative is taken inside the function
+        self._end = -1  # site of what is recorded, where it is not the line that runs
         self._sites: dict[tuple[int, int], int] = {}
         self._site_numbers: dict[Site, int] = {}
         self._codes: dict[int, tuple[Any, str]] = {}  # id(code) -> (code, kept alive; whose it is)
@@ -367,16 +374,29 @@ class Recorder:
             frame = frame.f_back
         return library or frame or sys._getframe(2)
 
+    def keep(self) -> None:
+        """The values of nodes will be asked for."""
+        if not self.keep_values:
+            raise ValuesWanted
+
     def conclude(self, f: Callable[..., Any]) -> None:
         """The function has returned: what is still recorded (its result, put together) belongs to the
         function as a whole."""
-        code = getattr(f, "__code__", None)
+        self._end = self.site_of(f)
+
+    def site_of(self, f: Callable[..., Any]) -> int:
+        """The site that is a function as a whole."""
+        code = getattr(inspect.unwrap(f), "__code__", None)
         if code is None:
-            self._end = len(self.tape.sites)
             self.tape.sites.append(Site("the function", 0, getattr(f, "__qualname__", type(f).__name__)))
         else:
-            self._end = len(self.tape.sites)
             self.tape.sites.append(Site(code.co_filename, code.co_firstlineno, code.co_qualname))
+        return len(self.tape.sites) - 1
+
+    def stand(self, site: int) -> int:
+        """What is recorded from now on belongs to that site (-1: to the line that runs); returns what it was."""
+        before, self._end = self._end, site
+        return before
 
     def site(self) -> int:
         """Index of the user's current line among the tape's sites."""

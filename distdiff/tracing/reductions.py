@@ -81,7 +81,7 @@ def _reduce(
     else:
         values, back = rec.empty(kept), None
         function(x.nd, axis=axes, out=values)
-    block = rec.emit(op, x.shape, (ref,), values, strides)
+    block = rec.emit(op, x.shape, (ref,), values, strides, read=op is not COPY)
     boolean = x.st.boolean and op is not COPY
     result = fresh(rec, values, block, boolean)
     if back is not None:
