@@ -20,22 +20,22 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import errors, testing
-    from .drivers import grad, jacobian, jvp, trace, value_and_grad, vjp
+    from .drivers import grad, hessian, hvp, jacobian, jvp, trace, value_and_grad, vjp
     from .errors import DistdiffError
     from .linearization import Linearization, linearize
     from .tracing.compiled import compiled
 
 _HOME = {  # public name -> the module that holds it
     "grad": "drivers", "value_and_grad": "drivers", "jvp": "drivers", "vjp": "drivers", "jacobian": "drivers",
-    "trace": "drivers",
+    "hvp": "drivers", "hessian": "drivers", "trace": "drivers",
     "linearize": "linearization", "Linearization": "linearization",
     "compiled": "tracing.compiled",
     "DistdiffError": "errors",
 }
 _MODULES = ("errors", "testing", "numpy", "examples")
 
-__all__ = ["DistdiffError", "Linearization", "__version__", "compiled", "errors", "grad", "jacobian", "jvp",
-           "linearize", "testing", "trace", "value_and_grad", "vjp"]
+__all__ = ["DistdiffError", "Linearization", "__version__", "compiled", "errors", "grad", "hessian", "hvp", "jacobian",
+           "jvp", "linearize", "testing", "trace", "value_and_grad", "vjp"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, overload
@@ -15,9 +16,19 @@ from . import errors
 T = TypeVar("T")
 
 
+class _Alone(threading.local):
+    """How many `on_root` calls of this thread are running their work."""
+
+    depth = 0
+
+
+_alone = _Alone()
+
+
 def world() -> MPI.Comm:
-    """The default communicator, taken when it is asked for and never at import."""
-    return MPI.COMM_WORLD
+    """The default communicator, taken when it is asked for and never at import: of all ranks, or, in work that rank 0
+    does for them all, of itself."""
+    return MPI.COMM_SELF if _alone.depth else MPI.COMM_WORLD
 
 
 def _packed(error: BaseException) -> bytes:
@@ -77,7 +88,11 @@ def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool = True) -> Any:
     share = share and comm.size > 1
     with agreed(comm):
         if comm.rank == 0:
-            result = work()
+            _alone.depth += 1
+            try:
+                result = work()
+            finally:
+                _alone.depth -= 1
             packed = _pack(result) if share else None
     if share:
         packed = comm.bcast(packed, root=0)

@@ -2,19 +2,23 @@
 
 All of these are collective on the communicator (`comm=`, default `MPI.COMM_WORLD`), rank 0's arguments count, and
 results come back on every rank.  Keyword arguments after `argnums` and `has_aux` are those of `linearize`.
+
+Inside a function that one of them differentiates they work on traced values, and nothing is collective: derivatives of
+derivatives are these functions applied to each other, `grad(grad(f))`, `jvp(grad(f), ...)`, to any order.  The settings
+of the outermost count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
-import numpy as np
-
 from .comm import agreed, on_root, world
-from .errors import InputError
 from .linearization import Linearization, linearize
+from .nested import NestedLinearization, refuse_inside, require_number
 from .tape import Tape
+from .tracing import running
 from .tracing import trace as _trace
 
 
@@ -25,12 +29,11 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, ha
     f must return one real number; raises `InputError` otherwise.  grad f = J^T 1, by one transposed solve.
     """
 
+    @wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        with linearize(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, **settings) as lin:
+        with _at(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, **settings) as lin:
             with agreed(lin.comm):
-                if np.shape(lin.value) != () or isinstance(lin.value, (tuple, list, dict)):
-                    raise InputError("the gradient is of functions that return one number; this one returned "
-                                     f"{_describe(lin.value)}. Sum it, or use jacobian or vjp")
+                require_number(lin.value)
             gradient = lin.vjp(1.0)
             return ((lin.value, lin.aux) if has_aux else lin.value), gradient
 
@@ -42,6 +45,7 @@ def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: boo
     """A function of the same arguments returning the gradient of f (and aux, with `has_aux`); see `value_and_grad`."""
     both = value_and_grad(f, argnums, has_aux, **settings)
 
+    @wraps(f)
     def gradient(*args: Any, **kwargs: Any) -> Any:
         value, g = both(*args, **kwargs)
         return (g, value[1]) if has_aux else g
@@ -52,7 +56,7 @@ def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: boo
 def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], has_aux: bool = False,
         **settings: Any) -> Any:
     """(f(x), J xdot): value and derivative along `tangents`, nested and shaped as `primals`; with aux, a third."""
-    with linearize(f, *primals, argnums=tuple(range(len(primals))), has_aux=has_aux, **settings) as lin:
+    with _at(f, *primals, argnums=tuple(range(len(primals))), has_aux=has_aux, **settings) as lin:
         derivative = lin.jvp(*tangents)
         return (lin.value, derivative, lin.aux) if has_aux else (lin.value, derivative)
 
@@ -60,7 +64,7 @@ def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
 class Pullback:
     """ybar -> J^T ybar at a fixed point, one result an argument.  Collective; `close` frees what it holds."""
 
-    def __init__(self, linearization: Linearization) -> None:
+    def __init__(self, linearization: Linearization | NestedLinearization) -> None:
         self.linearization = linearization
 
     def __call__(self, cotangent: Any) -> Any:
@@ -78,7 +82,7 @@ class Pullback:
 
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False, **settings: Any) -> Any:
     """(f(x), pullback) with pullback(ybar) = J^T ybar, a tuple with one entry a primal; with aux, a third."""
-    lin = linearize(f, *primals, argnums=tuple(range(len(primals))), has_aux=has_aux, **settings)
+    lin = _at(f, *primals, argnums=tuple(range(len(primals))), has_aux=has_aux, **settings)
     return (lin.value, Pullback(lin), lin.aux) if has_aux else (lin.value, Pullback(lin))
 
 
@@ -86,20 +90,43 @@ def jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux:
              **settings: Any) -> Callable[..., Any]:
     """A function of the same arguments returning f's dense Jacobian; see `Linearization.jacobian` for its shape."""
 
+    @wraps(f)
     def dense(*args: Any, **kwargs: Any) -> Any:
-        with linearize(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, **settings) as lin:
+        with _at(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, **settings) as lin:
             return (lin.jacobian(), lin.aux) if has_aux else lin.jacobian()
 
     return dense
 
 
+def hvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], has_aux: bool = False,
+        **settings: Any) -> Any:
+    """H v, the Hessian of f at `primals` times the vector `tangents`; with aux, a pair of that and aux.
+
+    H is d^2 f / dx^2 over all primals; the result is nested and shaped as the primal, or as the tuple of them if there
+    are several.  f must return one real number.  H v = J v of the gradient, one forward solve over its program.
+    """
+    gradient = grad(f, tuple(range(len(primals))) if len(primals) != 1 else 0, has_aux)
+    _, product, *aux = jvp(gradient, primals, tangents, has_aux, **settings)
+    return (product, *aux) if has_aux else product
+
+
+def hessian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False,
+            **settings: Any) -> Callable[..., Any]:
+    """A function of the same arguments returning f's dense Hessian, the Jacobian of its gradient.
+
+    For one array x its shape is x.shape + x.shape; for nested or several arguments, their nesting holding their nesting
+    holding such blocks.  f must return one real number.  Symmetric up to rounding.
+    """
+    return jacobian(grad(f, argnums, has_aux), argnums, has_aux, **settings)
+
+
 def trace(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, comm: Any = None) -> Tape | None:
     """The tape of f at `args`: its flattened structure.  Collective; the tape stays on rank 0, other ranks get None."""
+    refuse_inside()
     traced = on_root(comm if comm is not None else world(), lambda: _trace(f, args, argnums=argnums), share=False)
     return None if traced is None else traced.tape
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, (tuple, list, dict)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"an array of shape {np.shape(value)}"
+def _at(f: Callable[..., Any], *args: Any, **settings: Any) -> Linearization | NestedLinearization:
+    """f linearized at `args`: over the ranks, or, inside a function that is being traced, on that function's tape."""
+    return linearize(f, *args, **settings) if running() is None else NestedLinearization(f, args, **settings)

@@ -26,6 +26,7 @@ from .comm import agreed, on_root
 from .errors import BranchChangedError, InputError, NonFiniteError
 from .evaluate import Point, all_finite, evaluate, evaluate_items
 from .nest import Nest
+from .nested import gradient, refuse_inside, require_number
 from .partition import distribute, whole
 from .partition import partition as make_partition
 from .report import Report
@@ -59,6 +60,7 @@ class Linearization:
         partition: str = "auto", min_block: int | None = None, on_branch_change: str = "retrace", solves: int = 1,
         stages: Stages | None = None,
     ) -> None:
+        refuse_inside()
         self.comm = comm if comm is not None else agreement.world()
         if not isinstance(self.comm, MPI.Comm) or self.comm == MPI.COMM_NULL:
             raise InputError(f"comm={comm!r} is no communicator; give one of mpi4py's, or leave it out")
@@ -71,6 +73,7 @@ class Linearization:
                 raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called")
             check_settings(**settings)
         settings = on_root(self.comm, lambda: settings)  # rank 0's count, or ranks might go different ways
+        self._settings = settings
         self.method, self.options = settings["method"], dict(settings["options"] or {})
         self.preaccumulate = settings["preaccumulate"]
         self.stages = stages or Stages()
@@ -85,6 +88,8 @@ class Linearization:
         self._kept_rows: int | None = None
         self._stale: set[str] = set()  # solvers, and "assembly", that hold the values of an earlier point
         self._closed = False
+        self._gradient: Linearization | None = None  # of the gradient, at the point or at an earlier one
+        self._gradient_moves = False
         self._build()
 
     # -- from the function to the point ------------------------------------------------------------------------
@@ -248,6 +253,26 @@ class Linearization:
         self.solves += 1
         return self._facts.inputs.nest(xbar)
 
+    def hvp(self, *tangents: Any) -> Any:
+        """H v, the second derivative of a function with one result, by one forward solve of its gradient's program.
+        Collective.
+
+        `tangents` as for `jvp`, the result as for `vjp`.  The gradient is traced at the first call, and from then on
+        follows `update`.  Raises `InputError` where f returns more than a number.
+        """
+        self._ready()
+        with agreed(self.comm):
+            require_number(self.value)
+        if self._gradient is None:
+            settings = {**self._settings, "has_aux": False}
+            self._gradient = Linearization(gradient(self._f, self._argnums, self._has_aux), self._args, comm=self.comm,
+                                           kwargs=self._kwargs, stages=self.stages, **settings)
+        elif self._gradient_moves:
+            numbers = (self._argnums,) if isinstance(self._argnums, int) else self._argnums
+            self._gradient.update(*(self._args[k] for k in numbers))
+        self._gradient_moves = False
+        return self._gradient.jvp(*tangents)
+
     def jacobian(self) -> Any:
         """The dense Jacobian, from as many right-hand sides as the smaller of inputs and outputs.  Collective.
 
@@ -295,6 +320,7 @@ class Linearization:
         facts = self._facts
         x = self._seed(facts.inputs, self._pack(args), "point", self._inputs)
         self._remember(args)
+        self._gradient_moves = True
         values = self._point.values if self._point is not None else None
         self._point = self._evaluate(x, values=values)
         broken = None
@@ -372,6 +398,8 @@ class Linearization:
         if self._closed:
             return
         self._drop_solvers()
+        if self._gradient is not None:
+            self._gradient.close()
         self._point = None
         self._closed = True
 
@@ -392,6 +420,7 @@ class Linearization:
         self._assembly = None
 
     def _ready(self, point: bool = True) -> None:
+        refuse_inside()
         if self._closed:
             raise InputError("this linearization was closed; make a new one with distdiff.linearize")
         if point and self._point is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .errors import InputError
-from .tracing.tree import flatten, unflatten
+from .tracing.tree import flatten, is_number, unflatten
 
 
 class Nest:
@@ -27,18 +28,24 @@ class Nest:
         """The vector of all leaves as the nested arrays; scalars come as floats."""
         return self.unflatten([part.reshape(shape)[()] for part, shape in zip(self.split(full), self.shapes)])
 
-    def flat(self, tree: Any, what: str) -> np.ndarray:
-        """The nested arrays as one vector, or `InputError` saying what does not fit."""
-        leaves, spec = flatten(tree)
+    def leaves(self, tree: Any, what: str, is_leaf: Callable[[Any], bool] = is_number) -> list[Any]:
+        """The arrays among nested ones, or `InputError` saying what does not fit."""
+        leaves, spec = flatten(tree, what, is_leaf)
         if spec != self.spec:
             raise InputError(f"the {what} is nested as {spec}, but {self.spec} is wanted")
-        parts = []
         for k, (leaf, shape) in enumerate(zip(leaves, self.shapes)):
+            dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
+            if dtype.kind not in "fiub":
+                raise InputError(f"the {what}'s leaf {k} holds {dtype} values; real numbers are wanted")
+            if np.shape(leaf) != shape:
+                raise InputError(f"the {what}'s leaf {k} has shape {np.shape(leaf)}, but {shape} is wanted")
+        return leaves
+
+    def flat(self, tree: Any, what: str) -> np.ndarray:
+        """The nested arrays as one vector, or `InputError` saying what does not fit."""
+        parts = []
+        for k, leaf in enumerate(self.leaves(tree, what)):
             array = np.asarray(leaf)
-            if array.dtype.kind not in "fiub":
-                raise InputError(f"the {what}'s leaf {k} holds {array.dtype} values; real numbers are wanted")
-            if array.shape != shape:
-                raise InputError(f"the {what}'s leaf {k} has shape {array.shape}, but {shape} is wanted")
             if what != "point" and not np.isfinite(array).all():
                 raise InputError(f"the {what}'s leaf {k} holds NaN or infinity")
             parts.append(array.astype(float, copy=False).ravel())

@@ -11,6 +11,9 @@ from .errors import InputError
 from .partition import STRATEGIES
 from .solvers.select import check_method
 
+SETTINGS = frozenset(("comm", "method", "options", "preaccumulate", "partition", "min_block", "on_branch_change",
+                      "solves", "stages"))  # beside what says which function is differentiated, and by what
+
 
 def check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preaccumulate: Any, partition: Any,
                    min_block: Any, on_branch_change: Any, solves: Any) -> None:

@@ -1,0 +1,119 @@
+"""A function linearized inside a function that is being traced: the face of `Linearization`, on the outer tape.
+
+Nothing here is collective: the function around runs on rank 0 alone.  Its tape gets the lines of the derivative
+(`tracing.stretch`), to be spread, solved and differentiated like all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from .errors import InputError, UnsupportedOperationError
+from .nest import Nest
+from .settings import SETTINGS
+from .tracing import Stretch, is_leaf, running
+
+
+class NestedLinearization:
+    """f at a point inside a trace: `value`, `aux`, and derivatives as traced values.
+
+    Settings of solvers and ranks are those of the outermost call; here they are taken and have no effect.
+    """
+
+    comm = MPI.COMM_SELF
+
+    def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], *, argnums: int | tuple[int, ...] = 0,
+                 kwargs: Mapping[str, Any] | None = None, has_aux: bool = False, **settings: Any) -> None:
+        unknown = set(settings) - SETTINGS
+        if unknown:
+            raise TypeError(f"unexpected keyword argument {sorted(unknown)[0]!r}")
+        rec = running()
+        assert rec is not None
+        self._stretch = Stretch(rec, f, args, argnums, dict(kwargs or {}), has_aux)
+        self._single = isinstance(argnums, (int, np.integer))
+        self.value, self.aux = self._stretch.value, self._stretch.aux
+        self._inputs = Nest(self._stretch.in_spec, [leaf.shape for leaf in self._stretch.inputs])
+        self._outputs = Nest(self._stretch.out_spec, [leaf.shape for leaf in self._stretch.outputs])
+
+    def jvp(self, *tangents: Any) -> Any:
+        """ydot = J xdot, nested as `Linearization.jvp`."""
+        leaves = self._inputs.leaves(tangents[0] if self._single else tuple(tangents), "tangent", is_leaf)
+        return self._outputs.unflatten(self._stretch.pushforward(leaves))
+
+    def vjp(self, cotangent: Any) -> Any:
+        """xbar = J^T ybar, nested as `Linearization.vjp`."""
+        leaves = self._outputs.leaves(cotangent, "cotangent", is_leaf)
+        return self._inputs.unflatten(self._stretch.pullback(leaves))
+
+    def jacobian(self) -> Any:
+        """The dense Jacobian, nested as `Linearization.jacobian`: one walk a row, or a column if there are fewer."""
+        inputs, outputs = self._inputs, self._outputs
+        forward = inputs.bounds[-1] <= outputs.bounds[-1]
+        seeded, others = (inputs, outputs) if forward else (outputs, inputs)
+        walk = self._stretch.pushforward if forward else self._stretch.pullback
+        blocks = []  # for each seeded leaf the derivatives of (or by) the others
+        for k, shape in enumerate(seeded.shapes):
+            units = []
+            for i in np.ndindex(shape):
+                seeds = [np.zeros(s) for s in seeded.shapes]
+                seeds[k][i] = 1.0
+                units.append(walk(seeds))
+            blocks.append([_block([unit[j] for unit in units], shape, other, forward)
+                           for j, other in enumerate(others.shapes)])
+        if forward:
+            blocks = [list(row) for row in zip(*blocks)]
+        return outputs.unflatten([inputs.unflatten(row) for row in blocks])
+
+    def close(self) -> None:
+        """Nothing is held: the lines stay on the tape."""
+
+    def __enter__(self) -> NestedLinearization:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def gradient(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """The gradient of f as a function to be traced."""
+
+    @wraps(f)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        at = NestedLinearization(f, args, argnums=argnums, kwargs=kwargs, has_aux=has_aux)
+        require_number(at.value)
+        return at.vjp(1.0)
+
+    return function
+
+
+def require_number(value: Any) -> None:
+    """Raise `InputError` unless a function's result is one number."""
+    if isinstance(value, (tuple, list, dict)):
+        found = f"a {type(value).__name__} of {len(value)}"
+    elif np.shape(value) != ():
+        found = f"an array of shape {np.shape(value)}"
+    else:
+        return
+    raise InputError(f"the gradient is of functions that return one number; this one returned {found}. Sum it, or use "
+                     "jacobian or vjp")
+
+
+def refuse_inside() -> None:
+    """Refuse to work for all ranks inside a function that rank 0 alone is running."""
+    if running() is not None:
+        raise UnsupportedOperationError(
+            "a linearization is made or used inside a function that is being differentiated, which runs on rank 0 "
+            "alone; use grad, jvp, vjp, jacobian, hvp or hessian there, whose derivatives become part of the function")
+
+
+def _block(units: list[Any], seeded: tuple[int, ...], other: tuple[int, ...], forward: bool) -> Any:
+    """Derivatives for each element of a seeded leaf as one block of a Jacobian, result first."""
+    if not seeded:
+        return units[0]
+    block = np.stack([u if np.ndim(u) else np.reshape(u, ()) for u in units], axis=len(other) if forward else 0)
+    return np.reshape(block, other + seeded if forward else seeded + other)
