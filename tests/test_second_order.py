@@ -11,6 +11,7 @@ import distdiff as dd
 from distdiff.errors import InputError, UnsupportedOperationError
 from distdiff.ops import OPS
 from distdiff.tape import Indexed, ScalarRun
+from distdiff.tracing import memory, recorder
 
 SMOOTH = [op for op in OPS if op.kind == "elementwise" and any(op.partials)]
 X = np.array([1.2, 0.7, -0.3, 0.4])
@@ -143,6 +144,25 @@ def test_no_variable_is_taken_for_another():
     inner = dd.grad(lambda x: np.sum(dd.grad(lambda y: np.sum(x * y * y))(x * x)))(a)  # sum 2 x x^2
     np.testing.assert_allclose(inner, 6 * a**2)
     assert dd.grad(lambda x: dd.grad(lambda y: dd.grad(lambda z: x * y * z)(x) * y)(x))(2.0) == 8.0  # d/dx 2 x^2
+
+
+@pytest.mark.parametrize("case", functions.CASES, ids=str)
+def test_what_is_shared_with_the_inner_function(case):
+    f, x = one_number(case), case.x
+    k = np.cos(np.arange(x.size))
+    inner = dd.grad(lambda x: np.dot(k, dd.grad(lambda y: f(0.3 * x + 0.7 * y))(x)))(x)  # 0.7 (0.3 + 0.7) H k
+    close(inner, 0.7 * dd.hvp(f, (x,), (k,)), 1e-12)
+
+
+@pytest.mark.parametrize("case", functions.CASES, ids=str)
+def test_results_that_are_put_off(case, monkeypatch):
+    f, x = one_number(case), case.x
+    h = dd.hessian(f)(x)
+    full = np.full
+    monkeypatch.setattr(memory, "LARGE", 1)
+    monkeypatch.setattr(recorder, "MANY_LOOKS", 10**9)
+    monkeypatch.setattr(recorder.Recorder, "empty", lambda self, shape: full(shape, np.nan))
+    close(dd.hessian(f)(x), h, 1e-13)
 
 
 def test_what_does_not_depend_is_constant():

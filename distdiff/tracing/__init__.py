@@ -5,7 +5,8 @@ the values; `boxes` and `storage` say where an array's elements lie on it; `scal
 sees, `indexing` how it reads and writes parts, `layout` in what order they lie in memory; `ufuncs`, `reductions`,
 `contract`, `movement`, `decisions`, `composed` and `scatter` are NumPy's functions, put together in `protocol`;
 `holding` and `creation` answer np.zeros and its kin while a thread traces; `tree` takes nested arguments and results
-apart.
+apart.  `stretch` takes derivatives inside a trace: `primals` gives its nodes back as traced values, `walks` goes
+through them, `sheets` puts the derivatives of a block together.
 """
 
 from __future__ import annotations
