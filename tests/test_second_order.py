@@ -301,6 +301,17 @@ def test_sums_contractions_and_broadcasts():
     assert np.abs(h - h.T).max() < 1e-13 * np.abs(h).max()
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_running_sums_of_broadcasts(axis):
+    def f(x):
+        a, b = np.broadcast_to((x**2)[:, None], (4, 3)), np.broadcast_to(x**3, (2, 4))
+        return np.sum(np.cumsum(a, axis=axis)) + np.sum(np.cumsum(b, axis=axis))
+
+    squares = 3 * np.array([4, 3, 2, 1]) if axis == 0 else np.full(4, 6)  # how often each is summed
+    cubes = np.full(4, 3) if axis == 0 else 2 * np.array([4, 3, 2, 1])
+    np.testing.assert_allclose(dd.hessian(f)(X), np.diag(2 * squares + 6 * cubes * X), rtol=1e-14)
+
+
 @pytest.mark.mpi
 def test_update_follows_branches():
     def f(x):

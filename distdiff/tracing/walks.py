@@ -41,15 +41,21 @@ class Walk:
 
     def partial(self, group: Group, k: int, read: dict[int, Any]) -> Any:
         """The partial with respect to operand k over the group's shape; `read` collects what rules read."""
-        op, reads = group.op, group.op.reads[k]
-        for j in reads:
+        op = group.op
+        for j in op.reads[k]:
             if j not in read:
-                read[j] = self.primals.at(group.out, group.shape) if j < 0 and not group.reduced else (
-                    op.value(*(self.primals.operand(group, i) for i in range(op.arity))) if j < 0
-                    else self.primals.operand(group, j))
+                read[j] = self._read(group, j)
         if op.kind == "select":
             return _first_extremum(read[0], self.primals.at(group.out, group.shape), group)
         return op.partials[k](read.get(-1), *(read.get(j) for j in range(op.arity)))
+
+    def _read(self, group: Group, j: int) -> Any:
+        """Operand j of a group, or (-1) what it computes, before any sum."""
+        if j >= 0:
+            return self.primals.operand(group, j)
+        if not group.reduced:
+            return self.primals.at(group.out, group.shape)
+        return group.op.value(*(self.primals.operand(group, i) for i in range(group.op.arity)))
 
     def depends(self, group: Group, k: int) -> bool:
         """Whether operand k of a group counts."""
@@ -133,7 +139,8 @@ class Adjoint(Walk):
         if group.op.kind == "scan" and shape_of(lam):
             lam = np.cumsum(lam[..., ::-1], axis=-1)[..., ::-1]
         elif group.op.kind == "scan":
-            lam = lam * np.arange(float(group.shape[-1]), 0.0, -1.0)
+            after = np.arange(float(group.shape[-1]), 0.0, -1.0)  # terms of the sum that each operand is in
+            lam = lam * after.reshape((1,) * (len(group.shape) - 1) + (-1,))
         read: dict[int, Any] = {}
         for k in range(group.op.arity):
             if not self.depends(group, k):
