@@ -441,13 +441,15 @@ def test_substitution_as_a_petsc_solver(comm):
 def test_stretches_on_ranks(comm, owners, monkeypatch):
     """A program of recurrences and stencils, ghosts in some of its rows, against a dense solve."""
     monkeypatch.setattr(stretches, "SMALL", 0)
-    n = 420
-    entries = [(i, i - d) for i in range(40, n) for d in ([40, 38] if i < 200 else [1, 2] if i < 300 else [90, 1])]
+    k = (comm.size + 1) // 2  # every rank has rows enough for stretches
+    n = 420 * k
+    entries = [(i, i - d) for i in range(40, n)
+               for d in ([40, 38] if i < 200 * k else [1, 2] if i < 300 * k else [90, 1])]
     i, j = np.array(entries).T
     L = sp.csr_matrix((np.random.default_rng(5).uniform(-0.45, 0.45, len(i)), (i, j)), shape=(n, n))
-    owner = {"slabs": np.arange(n) * comm.size // n, "halves": np.arange(n) // 105 % comm.size,
+    owner = {"slabs": np.arange(n) * comm.size // n, "halves": np.arange(n) // (105 * k) % comm.size,
              "last": np.full(n, comm.size - 1)}[owners]
-    p = spread(L, owner, np.arange(40), np.array([60, 250, 418, 419]), comm.rank)
+    p = spread(L, owner, np.arange(40), np.array([60 * k, 250 * k, n - 2, n - 1]), comm.rank)
     system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
     assert comm.allreduce(int((system.stretches.table[:, stretches.WIDTH] > 0).sum())) >= 3
     for m in (0, 3, 9):
