@@ -417,7 +417,14 @@ def run_adjoint(op, number, a, b, const, first, y, ta, tb, starts, shifts, lam):
         w = lam[base + i]
         if c < N_BINARY:
             jb = b[i]
-            if c == ADD:
+            if c == MULTIPLY:
+                if ja >= 0:
+                    z = y[np.uint64(jb)] if jb >= 0 else const[np.uint64(-1 - jb)]
+                    lam[place(ta[i], blocks)] += z * w
+                if jb >= 0:
+                    x = y[np.uint64(ja)] if ja >= 0 else const[np.uint64(-1 - ja)]
+                    lam[place(tb[i], blocks)] += x * w
+            elif c == ADD:
                 if ja >= 0:
                     lam[place(ta[i], blocks)] += w
                 if jb >= 0:
@@ -430,10 +437,7 @@ def run_adjoint(op, number, a, b, const, first, y, ta, tb, starts, shifts, lam):
             else:
                 x = y[np.uint64(ja)] if ja >= 0 else const[np.uint64(-1 - ja)]
                 z = y[np.uint64(jb)] if jb >= 0 else const[np.uint64(-1 - jb)]
-                if c == MULTIPLY:
-                    da, db = z, x
-                else:
-                    da, db = partials(c, y[first + k], x, z)
+                da, db = partials(c, y[first + k], x, z)
                 if ja >= 0:
                     lam[place(ta[i], blocks)] += da * w
                 if jb >= 0:
