@@ -33,6 +33,7 @@ from .report import Report
 from .settings import check_settings
 from .solvers import assembled_solver
 from .solvers.select import Choice, Work, choose
+from .solvers.structured import StructuredSystem
 from .solvers.sweep import Sweep
 from .spread import Spread
 from .stages import Stages
@@ -86,6 +87,7 @@ class Linearization:
         self._solvers: dict[str, Any] = {}
         self._assembly: Any = None
         self._kept_rows: int | None = None
+        self._operator: Any = None  # I - L on all nodes, for PETSc users
         self._stale: set[str] = set()  # solvers, and "assembly", that hold the values of an earlier point
         self._closed = False
         self._gradient: Linearization | None = None  # of the gradient, at the point or at an earlier one
@@ -306,6 +308,24 @@ class Linearization:
                 for block, in_shape in zip(self._facts.inputs.split(row, axis=1), self._facts.inputs.shapes)])
             for row, out_shape in zip(rows, self._facts.outputs.shapes)])
 
+    def operator(self) -> StructuredSystem:
+        """I - L of the whole program as a linear operator, for PETSc's own solvers; nothing is assembled.  Collective.
+
+        Its rows are all flattened lines, spread over the ranks; a right-hand side may enter at any of them.
+
+            op = lin.operator()              the same one at every call; follows `update`, until f is traced again
+            op.mat                           a PETSc Mat (MATPYTHON): mult, multTranspose, solve, solveTranspose
+            op.precondition(ksp.getPC())     exact substitution as a PC: with `preonly` a direct solver
+            op.inputs, op.outputs            the rows of x and of f(x) on this rank: seed there, read there
+            op.mult(v), op.solve(b), ...     the same on NumPy arrays, (op.n_own,) or (op.n_own, m)
+
+        `close` frees it.  Raises `InputError` where there is no point.
+        """
+        self._ready()
+        if self._operator is None:
+            self._operator = StructuredSystem(self._local, self._point, self.comm)
+        return self._operator
+
     # -- another point --------------------------------------------------------------------------------------------
 
     def update(self, *args: Any) -> Any:
@@ -339,6 +359,8 @@ class Linearization:
             return self.value
         self.value = self._read_value()
         self._stale = set(self._solvers) | ({"assembly"} if self._assembly is not None else set())
+        if self._operator is not None:
+            self._operator.refresh(self._point)
         return self.value
 
     def _guard_site(self, guard: Any) -> str:
@@ -375,6 +397,7 @@ class Linearization:
         memory += self._point.values.nbytes if self._point is not None else 0
         memory += sum(getattr(s, "memory", 0) for s in self._solvers.values())
         memory += self._assembly.memory if self._assembly is not None else 0
+        memory += self._operator.nbytes if self._operator is not None else 0
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         lines = comm.allgather(local.lines)
         names = list(self.stages.seconds)
@@ -415,9 +438,10 @@ class Linearization:
         self._solvers = {}
         self._stale = set()
         self._local.close()
-        if self._assembly is not None:
-            self._assembly.close()
-        self._assembly = None
+        for held in (self._assembly, self._operator):
+            if held is not None:
+                held.close()
+        self._assembly = self._operator = None
 
     def _ready(self, point: bool = True) -> None:
         refuse_inside()

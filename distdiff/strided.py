@@ -8,6 +8,7 @@ space that its data does not fill.
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -106,6 +107,32 @@ def accumulate(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: t
         _sum(dst, src, shape, scale, write)
     else:
         contract(dst, p, src, shape, scale, write)
+
+
+def accumulate_overlapping(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: tuple[int, ...],
+                           scale: float, write: bool, strides: tuple[int, ...]) -> None:
+    """`accumulate` where dst meets elements twice (sliding windows): one index of the shortest axis after another.
+
+    `strides` are those of dst, in elements.  With enough axes cut to length 1 the others are one to one.
+    """
+    if one_to_one(dst.shape[: len(shape)], strides):
+        accumulate(dst, src, p, shape, scale, write)
+        return
+    axis = min((n, k) for k, n in enumerate(dst.shape[: len(shape)]) if n > 1)[1]
+    for i in range(shape[axis]):
+        def cut(x: Any, i: int = i) -> Any:
+            if not isinstance(x, np.ndarray) or x.shape[axis] == 1:
+                return x
+            return x[(slice(None),) * axis + (slice(i, i + 1),)]
+        part = (*shape[:axis], 1, *shape[axis + 1 :])
+        accumulate_overlapping(cut(dst), cut(src), cut(p), part, scale, False, strides)
+
+
+def with_columns(p: np.ndarray, shape: tuple[int, ...], columns: bool) -> np.ndarray:
+    """A coefficient over `shape` beside core views: all axes are there, and a trailing one if they have columns."""
+    if p.ndim < len(shape):
+        p = p.reshape((1,) * (len(shape) - p.ndim) + p.shape)
+    return p[..., None] if columns else p
 
 
 def _axpy(dst: np.ndarray, src: np.ndarray, scale: float, write: bool) -> None:

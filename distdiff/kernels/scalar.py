@@ -187,18 +187,21 @@ def store_adjoint(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.nd
 
 
 def run_tangent(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndarray, starts: np.ndarray,
-                shifts: np.ndarray, ydot: np.ndarray) -> None:
-    """ydot[place of i] = pa_i ydot[place of ta_i] + pb_i ydot[place of tb_i], in order."""
+                shifts: np.ndarray, ydot: np.ndarray, add: bool = False) -> None:
+    """ydot[place of i] = pa_i ydot[place of ta_i] + pb_i ydot[place of tb_i], in order.
+
+    add: += instead, so that what stands in the lines' places is a right-hand side.
+    """
     if _Loops.ready(ydot.size // max(len(ydot), 1) * len(run.op)):
         loop = _Loops.module.run_tangent if ydot.ndim == 1 else _Loops.module.run_tangent_columns
-        loop(run.op, _Loops.number, run.a, run.b, run.const, first, y, ta, tb, starts, shifts, ydot)
+        loop(run.op, _Loops.number, run.a, run.b, run.const, first, y, ta, tb, starts, shifts, ydot, add)
         return
     pa, pb = run_partials(run, first, y)
     use_a, use_b = active(run)
     base, ta, tb = starts[-1] + shifts[-1], _places(ta, starts, shifts), _places(tb, starts, shifts)
     with np.errstate(all="ignore"):
         for i in range(len(run.op)):
-            row = np.zeros(ydot.shape[1:])
+            row = ydot[base + i] if add else np.zeros(ydot.shape[1:])
             if use_a[i]:
                 row = row + pa[i] * ydot[ta[i]]
             if use_b[i]:

@@ -472,8 +472,8 @@ def run_adjoint_columns(op, number, a, b, const, first, y, ta, tb, starts, shift
 
 
 @jit(contract=True)
-def run_tangent(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot):
-    """ydot[place of line i] = pa[i] ydot[place of ta[i]] + pb[i] ydot[place of tb[i]], in order; ydot is (n,)."""
+def run_tangent(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot, add):
+    """ydot[place of line i] = pa[i] ydot[place of ta[i]] + pb[i] ydot[place of tb[i]], or += (add), in order; (n,)."""
     blocks, base = lodging(starts, shifts), starts[-1] + shifts[-1]
     for i in range(len(op)):
         c = number[op[i]]
@@ -484,16 +484,16 @@ def run_tangent(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot)
             jb = b[i]
             z = y[jb] if jb >= 0 else const[-1 - jb]
         da, db = partials(c, y[first + i], x, z)
-        s = 0.0
+        s = ydot[base + i] if add else 0.0
         if ja >= 0:
-            s = da * ydot[place(ta[i], blocks)]
+            s += da * ydot[place(ta[i], blocks)]
         if jb >= 0:
             s += db * ydot[place(tb[i], blocks)]
         ydot[base + i] = s
 
 
 @jit(contract=True)
-def run_tangent_columns(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot):
+def run_tangent_columns(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot, add):
     """The same for ydot (n, m)."""
     m = ydot.shape[1]
     blocks, base = lodging(starts, shifts), starts[-1] + shifts[-1]
@@ -509,9 +509,9 @@ def run_tangent_columns(op, number, a, b, const, first, y, ta, tb, starts, shift
         ka = place(ta[i], blocks) if ja >= 0 else np.uint64(0)
         kb = place(tb[i], blocks) if jb >= 0 else np.uint64(0)
         for k in range(m):
-            s = 0.0
+            s = ydot[base + i, k] if add else 0.0
             if ja >= 0:
-                s = da * ydot[ka, k]
+                s += da * ydot[ka, k]
             if jb >= 0:
                 s += db * ydot[kb, k]
             ydot[base + i, k] = s

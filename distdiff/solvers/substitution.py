@@ -11,7 +11,7 @@ matrix once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -91,10 +91,17 @@ class Passes:
         return self._buffers[columns]
 
 
-class SubstitutionPC:
-    """`Passes` as the context of a PETSc Python preconditioner (PCPYTHON)."""
+class InPlace(Protocol):
+    """Both substitutions in place, on arrays (n_local,) or (n_local, m)."""
 
-    def __init__(self, passes: Passes) -> None:
+    def forward(self, y: np.ndarray) -> None: ...
+    def backward(self, lam: np.ndarray) -> None: ...
+
+
+class SubstitutionPC:
+    """`Passes`, or what else has `forward` and `backward` in place, as the context of a PETSc Python preconditioner."""
+
+    def __init__(self, passes: InPlace) -> None:
         self.passes = passes
         self.applications = 0
 

@@ -24,7 +24,7 @@ from ..evaluate import Point
 from ..kernels import scalar, stream
 from ..partials import Other, Partials, coefficient
 from ..partition.local import Exchange, LocalTape
-from ..strided import accumulate, core_view, one_to_one
+from ..strided import accumulate, accumulate_overlapping, core_view, with_columns
 from ..tape import Indexed
 from ..tracing import memory
 from . import sweep_ops as ops
@@ -197,17 +197,17 @@ class Sweep:
         dst = core_view(W, op.dst, op.shape, op.dst_strides)
         src = core_view(W, op.src, op.shape, op.src_strides)
         if op.overlapping:
-            add: Callable[..., None] = partial(_accumulate_overlapping, strides=op.dst_strides)
+            add: Callable[..., None] = partial(accumulate_overlapping, strides=op.dst_strides)
         else:
             add = accumulate
         if op.item < 0:
             return add, (dst, src, 1.0, op.shape, op.scale, op.write)
         fetch, p = self._partial(op.item, op.k)
         if p is not None:
-            return add, (dst, src, _with_columns(p, W, op.shape), op.shape, op.scale, op.write)
+            return add, (dst, src, with_columns(p, op.shape, W.ndim > 1), op.shape, op.scale, op.write)
 
         def term() -> None:
-            add(dst, src, _with_columns(fetch(), W, op.shape), op.shape, op.scale, op.write)
+            add(dst, src, with_columns(fetch(), op.shape, W.ndim > 1), op.shape, op.scale, op.write)
         return term, ()
 
     def _scatter(self, op: ops.Scatter, W: np.ndarray, forward: bool) -> Call:
@@ -219,7 +219,7 @@ class Sweep:
         def scatter() -> None:
             values = src * op.scale
             if fetch is not None:
-                values = values * _with_columns(fetch(), W, op.shape)
+                values = values * with_columns(fetch(), op.shape, W.ndim > 1)
             values = np.broadcast_to(values, full).reshape((len(places), *W.shape[1:]))
             if W.flags.c_contiguous:
                 stream.scatter_add(places, values, W)
@@ -233,7 +233,7 @@ class Sweep:
         fetch = self._partial(op.item, op.k)[0] if op.item >= 0 else None
 
         def gather() -> None:
-            p = 1.0 if fetch is None else _with_columns(fetch(), W, op.shape)
+            p = 1.0 if fetch is None else with_columns(fetch(), op.shape, W.ndim > 1)
             accumulate(dst, W[op.places], p, op.shape, op.scale)
         return gather, ()
 
@@ -274,31 +274,5 @@ class Sweep:
         return (op.exchange.forward if forward else op.exchange.reverse), (self.comm, W)
 
 
-def _with_columns(p: np.ndarray, W: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """p over `shape`, with a trailing axis of length 1 if the workspace has columns."""
-    if p.ndim < len(shape):
-        p = p.reshape((1,) * (len(shape) - p.ndim) + p.shape)
-    return p if W.ndim == 1 else p[..., None]
-
-
 def _cumulate(view: np.ndarray, axis: int) -> None:
     np.cumsum(view, axis=axis, out=view)
-
-
-def _accumulate_overlapping(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: tuple[int, ...],
-                            scale: float, write: bool, strides: tuple[int, ...]) -> None:
-    """`accumulate` where dst meets elements twice (sliding windows): one index of the shortest axis after another.
-
-    `strides` are those of dst, in elements.  With enough axes cut to length 1 the others are one to one.
-    """
-    if one_to_one(dst.shape[: len(shape)], strides):
-        accumulate(dst, src, p, shape, scale, write)
-        return
-    axis = min((n, k) for k, n in enumerate(dst.shape[: len(shape)]) if n > 1)[1]
-    for i in range(shape[axis]):
-        def cut(x: Any, i: int = i) -> Any:
-            if not isinstance(x, np.ndarray) or x.shape[axis] == 1:
-                return x
-            return x[(slice(None),) * axis + (slice(i, i + 1),)]
-        part = (*shape[:axis], 1, *shape[axis + 1 :])
-        _accumulate_overlapping(cut(dst), cut(src), cut(p), part, scale, False, strides)
