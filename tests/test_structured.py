@@ -15,7 +15,7 @@ from distdiff.errors import InputError
 from distdiff.evaluate import evaluate
 from distdiff.kernels import scalar, stream
 from distdiff.partials import expand
-from distdiff.partition.local import whole
+from distdiff.partition import distribute, partition, whole
 from distdiff.petsc import petsc
 from distdiff.solvers.structured import StructuredSystem
 from distdiff.tracing import trace
@@ -169,7 +169,45 @@ def test_vectors_that_do_not_fit_are_refused():
             system.mult(x, out)
 
 
-# -- through PETSc, on any ranks
+# -- on any ranks
+
+
+def global_L(local, point, comm, start, n):
+    """L over all ranks' rows, dense on every rank, from the ranks' expanded rows."""
+    own = np.ones(local.n_nodes, dtype=bool) if local.own is None else local.own
+    numbers = np.full(local.n_nodes, -1.0)
+    numbers[own] = start + np.arange(own.sum())
+    for step in local.steps:
+        step.exchange.forward(comm, numbers)
+    numbers = numbers.astype(int)
+    rows, mine = expand(local, point), np.zeros((n, n))
+    np.add.at(mine, (np.repeat(numbers, np.diff(rows.indptr)), numbers[rows.indices]), rows.data)
+    return comm.allreduce(mine)
+
+
+@pytest.mark.mpi
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("seed", range(12))
+def test_ranks_together_are_the_dense_operator(comm, seed):
+    """All four operations, applied to all unit vectors at once, on all nodes of all ranks."""
+    tape, x = random_tape(seed, size=10, scalars=seed % 2 == 1)
+    plan = partition(tape, comm.size, min_block=1) if comm.rank == 0 else None
+    local = distribute(tape if comm.rank == 0 else None, plan, comm)
+    point = evaluate(local, x[local.inputs.positions], comm)
+    system = StructuredSystem(local, point, comm, keep=seed % 3 == 0)
+    for here in (x, x * 1.05 + 0.01):
+        point = evaluate(local, here[local.inputs.positions], comm, values=point.values)
+        system.refresh(point)
+        L = global_L(local, point, comm, system.row_start, system.n_rows)
+        if not tame(L):
+            continue
+        A, mine = np.eye(len(L)) - L, slice(system.row_start, system.row_start + system.n_own)
+        inverse = np.linalg.solve(A, np.eye(len(A)))
+        for ours, matrix in ((system.mult, A), (system.mult_transpose, A.T),
+                             (system.solve, inverse), (system.solve_transpose, inverse.T)):
+            tolerance = 1e-10 * max(1.0, abs(matrix).max(initial=0.0))
+            for _ in range(2):
+                np.testing.assert_allclose(ours(np.eye(len(A))[mine]), matrix[mine], rtol=1e-9, atol=tolerance)
 
 
 def krylov(system, kind, pc):
@@ -194,7 +232,8 @@ def krylov(system, kind, pc):
 def test_petsc_solves_with_it(comm, f, n, kind, pc):
     """Seeded at the inputs and read at the outputs every KSP gives the Jacobian; at a second point too."""
     x = np.linspace(0.4, 1.3, n)
-    with dd.linearize(f, x, comm=comm) as lin:
+    with dd.linearize(f, x, comm=comm, min_block=1, partition="contiguous" if f is loop else "axes") as lin:
+        assert comm.size == 1 or lin.report().halo > 0
         system = lin.operator()
         ksp = krylov(system, kind, pc)
         b, y = system.mat.createVecs()
@@ -225,7 +264,8 @@ def test_petsc_solves_with_it(comm, f, n, kind, pc):
 def test_ranks_together_hold_the_one_operator(comm, f, n):
     """<w, A v> = <A^T w, v> and A^-1 A v = v over all ranks; Mat's methods are the system's."""
     x = np.linspace(0.4, 1.3, n)
-    with dd.linearize(f, x, comm=comm) as lin:
+    with dd.linearize(f, x, comm=comm, min_block=1, partition="contiguous" if f is loop else "axes") as lin:
+        assert comm.size == 1 or lin.report().halo > 0
         system = lin.operator()
         mat = system.mat
         assert mat.getType() == "python" and mat.getSize() == (system.n_rows,) * 2
@@ -244,7 +284,8 @@ def test_ranks_together_hold_the_one_operator(comm, f, n):
             np.testing.assert_allclose(dot(w, system.solve(v)), dot(system.solve_transpose(w), v), rtol=1e-9)
         a, b = mat.createVecs()
         a.array[:] = v[:, 0]
-        for ours, theirs in ((system.mult, mat.mult), (system.mult_transpose, mat.multTranspose)):
+        for ours, theirs in ((system.mult, mat.mult), (system.mult_transpose, mat.multTranspose),
+                             (system.solve, mat.solve), (system.solve_transpose, mat.solveTranspose)):
             theirs(a, b)
             np.testing.assert_array_equal(b.array_r, ours(v[:, 0]))
         np.testing.assert_array_equal(mat.getDiagonal().array_r, 1.0)
