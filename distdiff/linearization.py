@@ -414,7 +414,9 @@ class Linearization:
             method=self.choice.method, reason=self.choice.reason, candidates=self.choice.candidates,
             times=dict(zip(names, slowest)), memory_per_rank_bytes=comm.allreduce(memory, op=MPI.MAX),
             peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
-            retraces=self.retraces, solves=self.solves, info=dict(getattr(solver, "info", {}) or {}))
+            retraces=self.retraces, solves=self.solves,
+            sweeps=self._solvers["sweep"].counts() if "sweep" in self._solvers else {},
+            info=dict(getattr(solver, "info", {}) or {}))
 
     def close(self) -> None:
         """Free the PETSc objects and the values.  Collective; a second call does nothing."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .solvers.select import Candidate
+from .solvers.sweep_ops import Counts
 
 
 def _count(n: float | None) -> str:
@@ -56,6 +57,7 @@ class Report:
     guards: int
     retraces: int
     solves: int  # right-hand sides solved so far
+    sweeps: dict[str, Counts] = field(default_factory=dict)  # by direction, of those swept in so far
     info: dict[str, Any] = field(default_factory=dict)  # the solver's own: iterations, residual, ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,7 +82,13 @@ class Report:
                 out.append(f"               {c['name']:<24} predicted {_seconds(c['seconds'])} a gradient, k* "
                            f"{_count(c['k_star'])}, halo {_count(c['halo'])}, "
                            f"busiest rank {_count(c['max_work'])} lines")
-        out += [f"system       {kept}", f"method       {self.method}: {self.reason}"]
+        out.append(f"system       {kept}")
+        for direction, sweep in self.sweeps.items():
+            stored = f"{_bytes(sweep.coefficient_bytes)} of" if sweep.coefficient_bytes else "no"
+            out.append(f"sweep        {direction}: {_count(sweep.rows)} rows left by block elimination "
+                       f"({self.nodes / max(sweep.rows, 1):.1f} times fewer), {sweep.terms_per_row:.3g} terms a row, "
+                       f"{stored} stored coefficients, {_count(sweep.moved)} elements moved a solve")
+        out += [f"method       {self.method}: {self.reason}"]
         for c in self.candidates:
             cost = "not applicable" if c.seconds is None else f"predicted {_seconds(c.seconds)}"
             out.append(f"               {c.method:<14} {cost}; {c.reason}")

@@ -68,6 +68,15 @@ class Sweep:
     def _written_bytes(self) -> int:
         return sum(run.nbytes for run in self._written.values())
 
+    def counts(self) -> dict[str, ops.Counts]:
+        """What a solve works on, for each direction ("tangent", "adjoint") solved in so far.  Collective."""
+        found = {}
+        for direction in sorted(self._plans):
+            plan = self._plans[direction]
+            kept, moved, stored = self.comm.allreduce(np.array([plan.kept, plan.moved, 8 * plan.stored])).tolist()
+            found[direction] = ops.Counts(kept, moved / max(kept, 1), stored, moved)
+        return found
+
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
         """xdot (n_in,) or (n_in, m) at local.inputs -> ydot at local.outputs, (n_out,) or (n_out, m).  Collective."""
         return self._solve("tangent", xdot, len(self.local.inputs.ids), len(self.local.outputs.ids))

@@ -7,6 +7,7 @@ Combinations, of which there are most, keep addresses, and are moved as tables w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -245,6 +246,8 @@ def names(op: Any) -> tuple[set[int], set[int]]:
 class Plan(NamedTuple):
     """Operations, then results; `rows` of workspace, `stored` coefficients, `moved` elements that passes go over.
 
+    kept: rows that elimination leaves, those where the right-hand side enters aside; rows of workspace serve many.
+
     vectors, partials: where each vector begins among the rows, each partial among the stored coefficients.
     by_rows: with several columns, the entries of a row are best neighbours in memory (scalar code, small arrays);
     else each column is best a vector of its own.
@@ -255,11 +258,22 @@ class Plan(NamedTuple):
     results: list[Result]
     rows: int
     stored: int
+    kept: int
     moved: int
     by_rows: bool
     constants: list[np.ndarray]
     vectors: np.ndarray
     partials: np.ndarray
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one solve of a sweep works on, over all ranks."""
+
+    rows: int  # kept by block elimination
+    terms_per_row: float  # of a kept row, on average: its diagonals, where rows are a stencil's
+    coefficient_bytes: int  # stored coefficients; others are constants and the point's own values
+    moved: int  # elements that the solve's operations go over
 
 
 def combines(op: Any) -> bool:

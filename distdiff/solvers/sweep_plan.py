@@ -341,6 +341,7 @@ class _Planner:
             if not add:
                 self.sums.make(b)
             self.ops.append(Seed(where, _shifted(places, self.sums.own(b)), add))
+        self.sums.kept = 0  # these are none that elimination left
 
     def plan(self, ids: np.ndarray) -> Plan:
         """The plan, its solution read off at these nodes."""
@@ -354,7 +355,8 @@ class _Planner:
         dispatched = sum(not combines(op) for op in operations)  # the others are one call for all columns
         by_rows = self.scalar or sums.moved < LONG * dispatched
         results = [r if r.places is None else moves.of(r) for r in results]
-        return Plan(operations, results, rows, size, sums.moved, by_rows, self.uses.constants, offsets, stored)
+        return Plan(operations, results, rows, size, sums.kept, sums.moved, by_rows, self.uses.constants, offsets,
+                    stored)
 
 
 def _shifted(places: slice | np.ndarray, offset: int) -> slice | np.ndarray:

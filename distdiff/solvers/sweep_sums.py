@@ -55,6 +55,7 @@ class Sums:
         self.sizes = [b.size for b in blocks]
         self.grids: list[Index] = [b.shape if len(b.shape) <= AXES else (b.size,) for b in blocks]
         self.ops: list[Any] = []
+        self.kept = 0  # rows that are stored: elements of vectors, as often as they are written anew
         self.moved = 0  # elements that the operations go over
         self.vectors: list[int] = []  # sizes of those made, by number
         self.partials: list[int] = []  # likewise of partials that are computed
@@ -105,6 +106,7 @@ class Sums:
 
     def make(self, b: int) -> int:
         """Block b's vector is one of its own from now on, which what comes next writes; its address."""
+        self.kept += self.sizes[b]
         return self._own_at(b, self._vector(self.sizes[b]))
 
     def partial(self, item: int, k: int, shape: Index) -> int:
@@ -150,6 +152,7 @@ class Sums:
         boxes = [box_of(cell, vector.at, strides) for cell in cells]
         if boxes:
             self.ops.append(Combine(b, boxes))
+        self.kept += self.sizes[b]
         self.moved += sum(prod(box.shape) * max(len(box.passes), 1) for box in boxes)
         return self._own_at(b, vector)
 
@@ -216,6 +219,7 @@ class Period(NamedTuple):
     first: int
     partials: int
     made: tuple[int, int]  # vectors and partials
+    kept: int
     moved: int
     operations: list[Any]
     numbers: list[int]  # vectors that the operations name, and those before, ascending
@@ -245,7 +249,8 @@ class Replay:
             plan()
             return
         refs = {t.vector: t.vector.refs for terms in sums._terms.values() for t in terms}
-        first, partials, start, moved = len(sums.vectors), len(sums.partials), len(sums.ops), sums.moved
+        first, partials, start = len(sums.vectors), len(sums.partials), len(sums.ops)
+        kept, moved = sums.kept, sums.moved
         sums._before = {}
         plan()
         before, sums._before = sums._before, None
@@ -257,7 +262,7 @@ class Replay:
         numbers, partial_numbers = (set().union(*sets) for sets in zip(*found)) if found else (set(), set())
         self._known.append(Period(
             base, before, refs, after, first, partials, (len(sums.vectors) - first, len(sums.partials) - partials),
-            sums.moved - moved, operations, sorted(numbers | {v.number for terms, _ in before.values()
+            sums.kept - kept, sums.moved - moved, operations, sorted(numbers | {v.number for terms, _ in before.values()
                                                               for v in (t.vector for t in terms or ())}),
             sorted(partial_numbers)))
 
@@ -335,6 +340,7 @@ class Replay:
             b = self._block(b, step)
             sums._set(b, None if terms is None else [term(t) for t in terms])
             (sums._decided.add if decided else sums._decided.discard)(b)
+        sums.kept += period.kept
         sums.moved += period.moved
         if not period.operations:
             return
