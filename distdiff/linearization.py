@@ -319,11 +319,12 @@ class Linearization:
             op.inputs, op.outputs            the rows of x and of f(x) on this rank: seed there, read there
             op.mult(v), op.solve(b), ...     the same on NumPy arrays, (op.n_own,) or (op.n_own, m)
 
-        `close` frees it.  Raises `InputError` where there is no point.
+        Coefficients that rules compute are computed at every product, and stored if `solves` told of several.  Raises
+        `InputError` where there is no point; `close` frees it.
         """
         self._ready()
         if self._operator is None:
-            self._operator = StructuredSystem(self._local, self._point, self.comm)
+            self._operator = StructuredSystem(self._local, self._point, self.comm, keep=self._solves_hint > 1)
         return self._operator
 
     # -- another point --------------------------------------------------------------------------------------------

@@ -304,6 +304,11 @@ def test_the_operator_follows_the_linearization(comm):
     lin.update(x + 0.1)
     assert lin.operator() is system and system.mat is mat
     assert comm.allreduce(float(abs(system.solve(v) - before).sum())) > 0.0
+    assert comm.allreduce(system.coefficient_bytes) == 0
+    with dd.linearize(np.sin, x, comm=comm, solves=2) as several:
+        several.operator().mult(np.ones(several.operator().n_own))
+        assert comm.allreduce(several.operator().coefficient_bytes) == 8 * len(x)
+        assert several.report().memory_per_rank_bytes > 0
     lin.update(x - 2.0)  # another branch: another tape
     again = lin.operator()
     assert again is not system
