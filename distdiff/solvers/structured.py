@@ -27,7 +27,7 @@ from ..errors import InputError
 from ..evaluate import Point
 from ..kernels import scalar, stream
 from ..partials import Partials, coefficient
-from ..partition.local import LocalTape, Portion
+from ..partition.local import OBJECTS, LocalTape, Portion
 from ..petsc import petsc
 from ..strided import accumulate, accumulate_overlapping, core_view, with_columns
 from ..system import check_index_range
@@ -73,41 +73,37 @@ class StructuredSystem:
 
     def mult(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """x - L x, written into `out` if given (not x itself).  Collective."""
-        x, z = self._checked(x), self._result(out, x)
-        z[...] = x
-        with np.errstate(all="ignore"):
-            if self._own is None:
-                self._product(x, z)
-            else:
-                y, w = self._local_vector("x", x), self._local_vector("z", x)
-                for step in self._local.steps:
-                    step.exchange.forward(self.comm, y)
-                self._product(y, w)
-                z[...] = w[self._own]
-        return z
-
-    def _product(self, x: np.ndarray, z: np.ndarray) -> None:
-        for segment in chain.from_iterable(self._segments):
-            segment.add(x, z, -1.0)
+        return self._product(x, out, False)
 
     def mult_transpose(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """x - L^T x, written into `out` if given (not x itself).  Collective."""
-        x, z = self._checked(x), self._result(out, x)
-        z[...] = x
-        with np.errstate(all="ignore"):
-            if self._own is None:
-                self._product_transposed(x, z)
-            else:
-                y, w = self._local_vector("x", x), self._local_vector("z", x)
-                self._product_transposed(y, w)
-                for step in reversed(self._local.steps):
-                    step.exchange.reverse(self.comm, w)
-                z[...] = w[self._own]
+        return self._product(x, out, True)
+
+    def _product(self, x: np.ndarray, out: np.ndarray | None, transposed: bool) -> np.ndarray:
+        x = self._checked(x)
+        z = self._result(out, x)
+        if self._own is None:
+            z[...] = x
+            self._subtract(x, z, transposed)
+            return z
+        local_x, local_z = self._local_vector("x", x), self._local_vector("z", x)
+        steps = self._local.steps
+        if transposed:
+            self._subtract(local_x, local_z, True)
+            for step in reversed(steps):
+                step.exchange.reverse(self.comm, local_z)
+        else:
+            for step in steps:
+                step.exchange.forward(self.comm, local_x)
+            self._subtract(local_x, local_z, False)
+        z[...] = local_z[self._own]
         return z
 
-    def _product_transposed(self, x: np.ndarray, z: np.ndarray) -> None:
-        for segment in chain.from_iterable(self._segments):
-            segment.add_transposed(x, z, -1.0)
+    def _subtract(self, x: np.ndarray, z: np.ndarray, transposed: bool) -> None:
+        """z -= L x or z -= L^T x, over local nodes."""
+        with np.errstate(all="ignore"):
+            for segment in chain.from_iterable(self._segments):
+                (segment.add_transposed if transposed else segment.add)(x, z, -1.0)
 
     def solve(self, b: np.ndarray) -> np.ndarray:
         """(I - L)^-1 b for any b.  Collective."""
@@ -223,9 +219,9 @@ class StructuredSystem:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held beside tape and point: stored coefficients, vectors with ghosts, which rows are own."""
-        own = 0 if self._own is None else self._own.nbytes
-        return self.coefficient_bytes + own + sum(a.nbytes for a in self._workspace.values())
+        """Bytes held beside tape and point: stored coefficients, vectors with ghosts, which rows are own, objects."""
+        held = OBJECTS * self.n_segments + (0 if self._own is None else self._own.nbytes)
+        return self.coefficient_bytes + held + sum(a.nbytes for a in self._workspace.values())
 
 
 class _Context:
@@ -280,6 +276,8 @@ class _Operand(NamedTuple):
 
 class _Block:
     """The rows of one statement.  Vectors are over local nodes."""
+
+    __slots__ = ("_number", "_operands", "_partials", "_scan", "_shape", "_start", "_strides")
 
     def __init__(self, partials: Partials, number: int, item: Statement, blocks: list[Block]) -> None:
         self._partials, self._number, self._shape = partials, number, item.shape
@@ -354,6 +352,8 @@ class _Block:
 
 class _Lines:
     """The rows of a scalar run.  Vectors are over local nodes."""
+
+    __slots__ = ("_first", "_item", "_number", "_partials", "_shifts", "_starts")
 
     def __init__(self, partials: Partials, number: int, item: ScalarRun, blocks: list[Block]) -> None:
         self._partials, self._number, self._item = partials, number, item
