@@ -14,7 +14,7 @@ import resource
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mpi4py import MPI
@@ -33,13 +33,15 @@ from .report import Report
 from .settings import check_settings
 from .solvers import assembled_solver
 from .solvers.select import Choice, Work, choose
-from .solvers.structured import StructuredSystem
 from .solvers.sweep import Sweep
 from .spread import Spread
 from .stages import Stages
 from .tape import Const, ScalarRun, Tape
 from .tracing import locate, trace
 from .tracing.tree import flatten
+
+if TYPE_CHECKING:
+    from .solvers.structured import StructuredSystem
 
 BATCH = 32  # right-hand sides that one pass carries: enough to hide the structure's traffic behind the columns'
 BATCH_BYTES = 512e6  # ... unless their workspace would not fit
@@ -324,6 +326,8 @@ class Linearization:
         """
         self._ready()
         if self._operator is None:
+            from .solvers.structured import StructuredSystem
+
             self._operator = StructuredSystem(self._local, self._point, self.comm, keep=self._solves_hint > 1)
         return self._operator
 

@@ -296,6 +296,27 @@ def test_ranks_together_hold_the_one_operator(comm, f, n):
 
 @pytest.mark.mpi
 @pytest.mark.timeout(60)
+def test_several_columns_go_through_petsc_together(comm):
+    with dd.linearize(burgers, np.linspace(0.4, 1.3, 9), comm=comm, min_block=1, partition="axes") as lin:
+        system = lin.operator()
+        rows = np.random.default_rng(comm.rank).normal(size=(system.n_own, 3))
+        ksp = krylov(system, "preonly", "structured")
+        size = ((system.n_own, system.n_rows), (petsc().DECIDE, 3))
+        B, X = (petsc().Mat().createDense(size, comm=comm) for _ in range(2))
+        for M in (B, X):
+            M.setUp(), M.assemble()
+        B.getDenseArray()[...] = rows
+        B.assemble()
+        pc = ksp.getPC()
+        pc.setUp()
+        pc.matApply(B, X)
+        np.testing.assert_array_equal(X.getDenseArray(), system.solve(rows))
+        for thing in (ksp, B, X):
+            thing.destroy()
+
+
+@pytest.mark.mpi
+@pytest.mark.timeout(60)
 def test_the_operator_follows_the_linearization(comm):
     x = np.linspace(0.4, 1.3, 9)
     lin = dd.linearize(lambda u: np.sin(u) * (u if u[0] > 0.0 else 2.0), x, comm=comm)

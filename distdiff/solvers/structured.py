@@ -183,7 +183,11 @@ class StructuredSystem:
         return self._mat
 
     def precondition(self, pc: Any) -> None:
-        """Make a PETSc PC apply `solve` and `solve_transpose`: under `preonly` a direct solver.  Collective."""
+        """Make a PETSc PC apply `solve` and `solve_transpose`: under `preonly` a direct solver.  Collective.
+
+        Destroy the KSP before the program ends: PETSc calls into Python when it frees such a PC, and at the end of
+        the interpreter that can crash.
+        """
         pc.setType(petsc().PC.Type.PYTHON)
         pc.setPythonContext(SubstitutionPC(self))
 
