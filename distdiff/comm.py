@@ -109,12 +109,33 @@ def _pack(result: Any) -> bytes:
                                 "containers must be picklable: classes of an importable module, no files") from error
 
 
+class Messages:
+    """Persistent requests that run together: `start` returns at once, `finish` when all have arrived.  Local.
+
+    Between the two nobody touches the buffers.
+    """
+
+    def __init__(self, requests: list[MPI.Prequest]) -> None:
+        self._requests = requests
+
+    def start(self) -> None:
+        MPI.Prequest.Startall(self._requests)
+
+    def finish(self) -> None:
+        MPI.Request.Waitall(self._requests)
+
+    def close(self) -> None:
+        for request in self._requests:
+            request.Free()
+        self._requests = []
+
+
 class Channel:
     """Messages that are exchanged again and again: buffers and persistent requests.
 
-    `sends` and `recvs` list (rank, count); a buffer holds count rows of `columns` numbers.  `forward` brings what
-    is in `sends` buffers into the receivers' `recvs` buffers, `reverse` brings it back.  Neighbours call together;
-    `close` is local.
+    `sends` and `recvs` list (rank, count); a buffer holds count rows of `columns` numbers.  The `forward` messages
+    bring what is in `sends` buffers into the receivers' `recvs` buffers, the `reverse` ones bring it back.  Neighbours
+    start their exchanges in the same order; `close` is local.
     """
 
     def __init__(self, comm: MPI.Comm, sends: list[tuple[int, int]], recvs: list[tuple[int, int]],
@@ -124,27 +145,18 @@ class Channel:
         self.sends, self.recvs = _split(self.own, sends), _split(self.ghost, recvs)
         own = [(r, buffer) for (r, _), buffer in zip(sends, self.sends)]
         ghost = [(r, buffer) for (r, _), buffer in zip(recvs, self.recvs)]
-        self._forward = ([comm.Recv_init(b, source=r, tag=tag) for r, b in ghost]
-                         + [comm.Send_init(b, dest=r, tag=tag) for r, b in own])
-        self._reverse = ([comm.Recv_init(b, source=r, tag=tag) for r, b in own]
-                         + [comm.Send_init(b, dest=r, tag=tag) for r, b in ghost])
+        self.forward, self.reverse = (
+            Messages([comm.Recv_init(b, source=r, tag=tag) for r, b in to]
+                     + [comm.Send_init(b, dest=r, tag=tag) for r, b in out])
+            for to, out in ((ghost, own), (own, ghost)))
 
     @property
     def nbytes(self) -> int:
         return self.own.nbytes + self.ghost.nbytes
 
-    def forward(self) -> None:
-        MPI.Prequest.Startall(self._forward)
-        MPI.Request.Waitall(self._forward)
-
-    def reverse(self) -> None:
-        MPI.Prequest.Startall(self._reverse)
-        MPI.Request.Waitall(self._reverse)
-
     def close(self) -> None:
-        for request in self._forward + self._reverse:
-            request.Free()
-        self._forward = self._reverse = []
+        self.forward.close()
+        self.reverse.close()
 
 
 class Channels:

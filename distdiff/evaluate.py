@@ -20,11 +20,12 @@ from .kernels import scalar, tiles
 from .liveness import NOWHERE, kept_blocks, lodgings
 from .ops import COPY, MULTIPLY, OPS, WHERE
 from .partials import Partials
-from .partition.local import Exchange, LocalTape, Portion, Step
-from .strided import BlockIndex, accumulate, contract, core_array, core_view
+from .partition.local import Exchange, LocalTape, Portion, Spot, Step
+from .strided import BlockIndex, accumulate, contract, core_array, core_view, progressions
 from .tape import UNREAD, Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Site, Statement
 from .tracing import memory
 
+Event = Callable[[], None] | None  # starts or finishes an exchange, if there is one
 Call = tuple[Callable[..., Any], tuple[Any, ...], bool]  # function, arguments, and whether the values come before them
 
 
@@ -61,7 +62,7 @@ class Values:
         self.blocks, self.index = blocks, BlockIndex(blocks)
         self.storage, self.complete = object(), True
         self.program: list[Call | None] | None = None  # the calls that compute all items, on views of this memory
-        self.found: dict[int, tuple[np.ndarray, list[Any]]] = {}  # where the nodes of an exchange's lists are
+        self.exchanges: list[tuple[Event, Event]] | None = None  # starts and finishes of a pass, on the same views
         self._lines: dict[int, Lines] = {}
         self._lean = False  # blocks that no solve reads live in a pool
         self._fusion: Fusion | None = None  # the groups of statements that run tile by tile
@@ -118,7 +119,7 @@ class Values:
                         else np.empty(b.size) if keep and array is UNREAD else array
                         for b, array, place, keep in zip(self.blocks, self._arrays, places, kept)]
         self.complete, self.storage, self._lean = all(place == -1 for place in places), object(), True
-        self.program = None
+        self.program = self.exchanges = None
 
     def calls(self, local: LocalTape, fused: bool) -> list[Call | None]:
         """The calls that compute all items, made once for this memory; None where another item's call does it too."""
@@ -133,6 +134,15 @@ class Values:
                 self.program[start] = program.run, (), False
         return self.program
 
+    def crossings(self, local: LocalTape, comm: MPI.Comm) -> list[tuple[Event, Event]]:
+        """What starts and what finishes the exchange of every superstep, made once for this memory."""
+        if self.exchanges is None:
+            self.exchanges = [
+                (exchange.starter(comm, [self.spots(ids) for _, ids in exchange.sends]),
+                 exchange.finisher(comm, [self.spots(ids) for _, ids in exchange.recvs])) if exchange else (None, None)
+                for exchange in (step.exchange for step in local.steps)]
+        return self.exchanges
+
     @property
     def flat(self) -> np.ndarray:
         """All values as one contiguous vector; separate arrays are copied into one at the first call."""
@@ -142,7 +152,7 @@ class Values:
             flat = np.concatenate([np.empty(0), *(np.empty(b.size) if a is UNREAD else a
                                                   for b, a in zip(self.blocks, self._arrays))])
             self._arrays = [flat[b.first : b.first + b.size] for b in self.blocks]
-            self._flat, self.storage, self.program = flat, object(), None
+            self._flat, self.storage, self.program, self.exchanges = flat, object(), None, None
         return self._flat
 
     @property
@@ -215,6 +225,19 @@ class Values:
         if lines is None:
             lines = self._lines[item.block] = Lines.of(item, first)
         return lines, len(lines.ids), np.concatenate([self.gather(lines.ids), self._arrays[item.block]])
+
+    def spots(self, ids: np.ndarray) -> list[Spot]:
+        """Where explicit nodes lie: (places in `ids`, array, places in the array)."""
+        if self._flat is not None:
+            return [(where, self._flat, places) for where, places in progressions(ids)]
+        found: list[Spot] = []
+        for block, where, local in self.index.pieces(ids):
+            if isinstance(where, slice) and not isinstance(local, slice):
+                found += [(slice(where.start + part.start, where.start + part.stop), self._arrays[block], places)
+                          for part, places in progressions(local)]
+            else:
+                found.append((where, self._arrays[block], local))
+        return found
 
     def scatter(self, ids: np.ndarray, values: np.ndarray) -> None:
         """Set the values of explicit nodes."""
@@ -315,34 +338,6 @@ def needs_flat(local: LocalTape) -> bool:
     return 4 * sum(len(item.op) for item in local.items if type(item) is ScalarRun) > local.n_nodes
 
 
-class _Vector:
-    """The values as an exchange sees them: a vector that is read and written at explicit nodes.
-
-    The lists of nodes are those of the schedule, so where their blocks are is looked up once.
-    """
-
-    dtype = np.dtype(np.float64)
-
-    def __init__(self, values: Values) -> None:
-        self.values, self.shape = values, (sum(b.size for b in values.blocks),)
-
-    def _pieces(self, ids: np.ndarray) -> list[Any]:
-        found = self.values.found
-        if id(ids) not in found:
-            found[id(ids)] = ids, self.values.index.pieces(ids)  # ids too, or its id could be another's later
-        return found[id(ids)][1]
-
-    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        out = np.empty(len(ids))
-        for block, where, local in self._pieces(ids):
-            out[where] = self.values.block(block)[local]
-        return out
-
-    def __setitem__(self, ids: np.ndarray, new: np.ndarray) -> None:
-        for block, where, local in self._pieces(ids):
-            self.values.block(block)[local] = new[where]
-
-
 def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Values | None = None,
              known: list[np.ndarray | None] | None = None, complete: bool = False) -> Point:
     """Run the tape forward at a point.  Collective on `comm`.
@@ -369,16 +364,18 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
             values.share(local, fused)
         todo = None
         values.scatter(local.inputs.ids, x_local)
-    vector = values.flat if values.is_flat else _Vector(values)
     if todo is None:
         calls = values.calls(local, fused)
     else:
         calls = [_bind(item, values) if _block(item) in todo else None for item in local.items]
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
-        for step in local.steps:
-            _execute(values, calls[step.start : step.stop])
-            if step.exchange.sends or step.exchange.recvs:
-                step.exchange.forward(comm, vector)
+        for step, (start, finish) in zip(local.steps, values.crossings(local, comm)):
+            _execute(values, calls[step.start : step.ready])
+            if start is not None:
+                start()
+            _execute(values, calls[step.ready : step.stop])
+            if finish is not None:
+                finish()
     return Point(local, values)
 
 
@@ -389,7 +386,7 @@ def evaluate_items(blocks: list[Block], items: list[Item], arrays: list[Any]) ->
     """
     empty = np.empty(0, dtype=np.int64)
     nothing = Portion(empty, empty)
-    local = LocalTape(blocks, items, [Step(0, len(items), Exchange())], nothing, nothing)
+    local = LocalTape(blocks, items, [Step(0, len(items), len(items), Exchange())], nothing, nothing)
     values = Values(blocks, arrays)
     fused = tiles.worth(sum(blocks[b].size for b in {_block(item) for item in items}), len(items))
     values.share(local, fused, [array is not UNREAD for array in arrays])

@@ -168,12 +168,12 @@ class Fusion:
         self.groups: list[Group] = []
         self._patterns: dict[Any, Pattern] = {}  # by the first statement
         for step in local.steps:
-            i = step.start
-            while i < step.stop:
-                group = self._group(i, step.stop)
-                if group is not None:
-                    self.groups.append(group)
-                i = i + 1 if group is None else group.stop
+            for i, end in ((step.start, step.ready), (step.ready, step.stop)):  # what is sent must be there
+                while i < end:
+                    group = self._group(i, end)
+                    if group is not None:
+                        self.groups.append(group)
+                    i = i + 1 if group is None else group.stop
 
     def _group(self, start: int, end: int) -> Group | None:
         """The group that begins with item `start`, before item `end`; None if that item is not of a kind to fuse."""
@@ -208,8 +208,8 @@ class Fusion:
         return [(group.start, group.stop) for group in self.groups]
 
     def stretches(self) -> list[list[Group]]:
-        """Groups that follow one another within a superstep: each stretch runs as one program."""
-        ends = {step.stop for step in self.local.steps}
+        """Groups that follow one another between exchanges: each stretch runs as one program."""
+        ends = {end for step in self.local.steps for end in (step.ready, step.stop)}
         found: list[list[Group]] = []
         for group in self.groups:
             if found and found[-1][-1].stop == group.start and group.start not in ends:

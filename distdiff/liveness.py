@@ -95,28 +95,28 @@ def lodgings(local: LocalTape, kept: list[bool], index: BlockIndex,
     following = iter([*groups, (len(local.items),) * 2])
     start, stop = next(following)
     for step in local.steps:
-        i = step.start
-        while i < step.stop:
-            grouped = i == start
-            event = range(i, stop if grouped else i + 1)
-            if grouped:
-                start, stop = next(following)
-            used: set[int] = set()
-            for item in local.items[event.start : event.stop]:
-                if type(item) is not ScalarRun:
-                    used.add(item.out.block)
-                    for ref in item.operands:
-                        if type(ref) is Affine:
-                            used.add(ref.block)
-                        elif type(ref) is not Const:
-                            used.update(index.blocks_of(ref.ids))
-            once.update((b, grouped and b not in once) for b in used)
+        for i, end, messages in ((step.start, step.ready, step.exchange.sends),
+                                 (step.ready, step.stop, step.exchange.recvs)):
+            while i < end:
+                grouped = i == start
+                event = range(i, stop if grouped else i + 1)
+                if grouped:
+                    start, stop = next(following)
+                used: set[int] = set()
+                for item in local.items[event.start : event.stop]:
+                    if type(item) is not ScalarRun:
+                        used.add(item.out.block)
+                        for ref in item.operands:
+                            if type(ref) is Affine:
+                                used.add(ref.block)
+                            elif type(ref) is not Const:
+                                used.update(index.blocks_of(ref.ids))
+                once.update((b, grouped and b not in once) for b in used)
+                uses.append(used)
+                i = event.stop
+            used = {b for _, ids in messages for b in index.blocks_of(ids)}
+            once.update(dict.fromkeys(used, False))
             uses.append(used)
-            i = event.stop
-        exchange = step.exchange
-        used = {b for _, ids in (*exchange.sends, *exchange.recvs) for b in index.blocks_of(ids)}
-        once.update(dict.fromkeys(used, False))
-        uses.append(used)
     last: dict[int, int] = {}
     for e, used in enumerate(uses):
         last.update(dict.fromkeys(used, e))

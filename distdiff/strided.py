@@ -305,6 +305,27 @@ class BlockIndex:
         return found
 
 
+def progressions(places: np.ndarray, most: int = 6) -> list[tuple[slice, slice | np.ndarray]]:
+    """Places as (where in the list, slice) pairs, if few arithmetic progressions make them up; else as they are.
+
+    A row of a grid is one, and so is a column.
+    """
+    n = len(places)
+    whole: list[tuple[slice, slice | np.ndarray]] = [(slice(0, n), places)]
+    step = np.diff(places)
+    turns = np.append(np.flatnonzero(np.diff(step)), n - 2) + 1  # the last place of every run of equal steps
+    found: list[tuple[slice, slice | np.ndarray]] = []
+    start = 0
+    while start < n:
+        if len(found) == most or (start < n - 1 and step[start] <= 0):
+            return whole
+        last = int(turns[np.searchsorted(turns, start, side="right")]) if start < n - 1 else start
+        by = int(step[start]) if last > start else 1
+        found.append((slice(start, last + 1), slice(int(places[start]), int(places[last]) + 1, by)))
+        start = last + 1
+    return found
+
+
 def as_slice(places: np.ndarray) -> slice | np.ndarray:
     """The same places as a slice if they are consecutive."""
     n = len(places)

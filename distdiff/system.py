@@ -172,7 +172,8 @@ class Halo:
         if self.sends or self.recvs:
             channel = self._channels.get(self.comm, y.shape[1:])
             np.take(y, self.own, axis=0, out=channel.own, mode="clip")  # mode: np.take buffers `out` otherwise
-            channel.forward()
+            channel.forward.start()
+            channel.forward.finish()
             ghosts[self.ghost] = channel.ghost
 
     def reverse(self, lam: np.ndarray, ghosts: np.ndarray) -> None:
@@ -181,7 +182,8 @@ class Halo:
             channel = self._channels.get(self.comm, lam.shape[1:])
             np.take(ghosts, self.ghost, axis=0, out=channel.ghost, mode="clip")
             ghosts[self.ghost] = 0.0
-            channel.reverse()
+            channel.reverse.start()
+            channel.reverse.finish()
             for (_, ids), received in zip(self.sends, channel.sends):  # ids are distinct within a message only
                 lam[ids] += received
 

@@ -130,7 +130,7 @@ def spread(L: sp.csr_matrix, owner: np.ndarray, inputs: np.ndarray, outputs: np.
     for nodes in (inputs, outputs):
         here = [(place[j], k) for k, j in enumerate(nodes) if owner[j] == rank]
         portions.append(Portion(*(np.array([pair[k] for pair in here], dtype=np.int64) for k in (0, 1))))
-    steps = [Step(a, b, e) for (a, b), e in zip(bounds, exchanges)]
+    steps = [Step(a, b, b, e) for (a, b), e in zip(bounds, exchanges)]
     local = LocalTape(blocks, items, steps, *portions, own_bits=np.packbits(own))
     rows = Rows(np.array(indptr, np.int64), np.array(indices, np.int64), np.array(data, float))
     dense = np.zeros((n, n))

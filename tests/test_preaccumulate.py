@@ -32,7 +32,7 @@ def program(rows: list[list[tuple[int, float]]], inputs: list[int], outputs: lis
     entries = [entry for row in rows for entry in row]
     L = Rows(indptr, np.array([j for j, _ in entries], np.int64), np.array([v for _, v in entries], float))
     exchange = Exchange(sends=[(1, np.array(sent, np.int64))] if len(sent) else [])
-    local = LocalTape([Block(0, (n,))], [], [Step(0, 0, exchange)],
+    local = LocalTape([Block(0, (n,))], [], [Step(0, 0, 0, exchange)],
                       Portion(np.array(inputs, np.int64), np.arange(len(inputs))),
                       Portion(np.array(outputs, np.int64), np.arange(len(outputs))))
     return local, L
@@ -172,6 +172,6 @@ def test_superstep_ends_of_statements():
 
     grid = Statement(COPY, (2, 4), Affine(1, 1, (5, 1)), ())  # last node written: 4 + 1 + 5 + 3
     run = ScalarRun(2, np.zeros(4, np.uint8), np.zeros(4, np.int64), np.zeros(4, np.int64), np.empty(0))
-    local = LocalTape(blocks, [grid, run], [Step(0, 1, Exchange()), Step(1, 1, Exchange()), Step(1, 2, Exchange())],
+    local = LocalTape(blocks, [grid, run], [Step(*bounds, Exchange()) for bounds in ((0, 1, 1), (1, 1, 1), (1, 2, 2))],
                       Portion(np.arange(4), np.arange(4)), Portion(np.array([22]), np.array([0])))
     assert list(superstep_ends(local, 25)) == [0, 14, 14, 25]

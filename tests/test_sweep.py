@@ -236,10 +236,11 @@ def test_a_seed_of_the_wrong_size_is_refused():
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("seed", range(12))
-def test_ranks_sweep_their_shares(comm, seed):
+@pytest.mark.parametrize("depth", [1, 3])
+def test_ranks_sweep_their_shares(comm, seed, depth):
     """Every rank evaluates and sweeps its share; together they are the interpreter's Jacobian."""
     tape, x = random_tape(seed, size=12, scalars=seed % 2 == 1)
-    plan = partition(tape, comm.size, min_block=1) if comm.rank == 0 else None
+    plan = partition(tape, comm.size, strategy="axes", min_block=1, depth=depth) if comm.rank == 0 else None
     local = distribute(tape if comm.rank == 0 else None, plan, comm)
     n_in, n_out = tape.n_inputs, tape.n_outputs
     point = None

@@ -15,8 +15,9 @@ def check(local: LocalTape) -> None:
 
     Ids are in range; items write own nodes only, each once, and never an input; every own operand of an own
     node has a smaller id, and every operand of a scalar line; nodes of a superstep come before those of the next;
-    ghosts are received once, before they are read; what is sent, read by a guard or part of a portion is owned and
-    computed by then.
+    ghosts are received once, before they are read, in one message from each neighbour and superstep; what is sent is
+    owned and computed once the superstep is `ready`; what is read by a guard or part of a portion is owned and
+    computed.
     """
     n = local.n_nodes
     assert local.own_bits is None or len(local.own_bits) == -(-n // 8), "own has another length than the local nodes"
@@ -33,7 +34,14 @@ def check(local: LocalTape) -> None:
     for s, step in enumerate(local.steps):
         assert s == 0 or step.start == local.steps[s - 1].stop, "steps leave items out"
         lowest, top = n, highest
-        for item in local.items[step.start:step.stop]:
+        assert step.start <= step.ready <= step.stop, "a superstep is ready before it begins or after it ends"
+        for messages in (step.exchange.sends, step.exchange.recvs):
+            assert len({rank for rank, _ in messages}) == len(messages), "two messages to one neighbour in a superstep"
+        sent = np.concatenate([np.empty(0, np.int64), *(_in_range(ids, n) for _, ids in step.exchange.sends)])
+        for i in range(step.start, step.stop):
+            item = local.items[i]
+            if i == step.ready:
+                assert ready[sent].all(), "sends what it does not have yet"
             ids, reads = _out(local, item), _reads(local, item)
             _in_range(ids, n)
             assert own[ids].all(), "an item writes a ghost"
@@ -52,7 +60,7 @@ def check(local: LocalTape) -> None:
         assert lowest > highest, "a node comes before those of an earlier superstep"
         highest = top
         for _, ids in step.exchange.sends:
-            assert own[_in_range(ids, n)].all() and ready[ids].all(), "sends what it does not have"
+            assert own[ids].all() and ready[ids].all(), "sends what it does not have"
             assert len(np.unique(ids)) == len(ids), "sends a node twice in one message"
         for _, ids in step.exchange.recvs:
             assert not own[_in_range(ids, n)].any() and not ready[ids].any(), "receives what it has"

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..tape import ScalarRun, Tape
 from .axes import Axes
 from .contiguous import Contiguous
+from .deepen import deepened
 from .parcel import Sender
 from .plan import Plan
 from .quality import MACHINE, Quality, Traffic, measure
@@ -78,21 +79,26 @@ def default_min_block(n_ranks: int) -> int:
     return 64 * n_ranks
 
 
-def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int | None = None) -> Partition:
+def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int | None = None,
+              depth: int | None = None) -> Partition:
     """Decide, from structure alone, which rank owns which node.  Not collective: rank 0 calls it.
 
     strategy: "auto" measures all candidates and takes the one with the least predicted seconds; "axes"
     (arrays cut along an axis, scalar lines streamed to where their operands are), "contiguous" (stretches in
     trace order) or "fewer ranks" (rank 0 alone) take that one.
     min_block: array blocks with fewer lines have a single owner.
+    depth: how many supersteps become one by deep halos; None: as many as pay.
     """
     if strategy not in STRATEGIES:
         names = ", ".join(map(repr, STRATEGIES))
         raise InputError(f"partition strategy {strategy!r} does not exist; choose one of {names}")
     if n_ranks < 1 or (min_block is not None and min_block < 1):
         raise InputError(f"n_ranks={n_ranks} and min_block={min_block} must be positive")
+    if depth is not None and depth < 1:
+        raise InputError(f"depth={depth} must be positive: 1 exchanges after every superstep")
     small = default_min_block(n_ranks) if min_block is None else min_block
     best: Partition | None = None
+    spread: Partition | None = None  # the best one that cuts arrays
     candidates = []
     for name, active, settings in _candidates(tape, n_ranks, strategy):
         made = _make(tape, n_ranks, name, active, small, settings) if active > 1 else _alone(tape, n_ranks)
@@ -101,7 +107,15 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         candidates.append(Candidate(name, made.quality))
         if best is None or _better(made.quality, best.quality):
             best = made
+        cuts = made.plan is not None and name != "contiguous"
+        if cuts and (spread is None or _better(made.quality, spread.quality)):
+            spread = made
     assert best is not None
+    deeper = _deepen(spread, depth) if spread is not None else None
+    if deeper is not None:
+        candidates.append(Candidate(deeper.name, deeper.quality))
+        if best is spread or _better(deeper.quality, best.quality):
+            best = deeper
     best.candidates = candidates
     return best
 
@@ -162,28 +176,62 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
         placers = Axes(plan, min_block, active=active, **settings), Streaming(plan, active) if runs else None
     for block in range(len(tape.blocks)):
         placers[block in runs].place(block)
-    n_steps, quality = _schedule(plan, rules)
-    return Partition(n_ranks, name, plan, n_steps, quality)
-
-
-def _schedule(plan: Plan, rules: tuple[str, ...]) -> tuple[int, Quality]:
-    """Supersteps by the better one of the rules."""
-    where = plan.where
-    best: tuple[int, Quality] | None = None
+    best: _Scheduled | None = None
     for rule in rules:
-        where.clear_steps()
-        before = where.steps, where.node_step
-        schedule = Schedule(plan, rule)
-        found = schedule.finish()
-        if best is None or found[1].seconds < best[1].seconds:
-            best, kept = found, (*before, {block: share.steps for block, share in plan.runs.items()})
-        if not schedule.apart:
+        found = _Scheduled(plan, Schedule(plan, rule))
+        if best is None or found.quality.seconds < best.quality.seconds:
+            best = found
+        if not found.apart:
             break
     assert best is not None
-    where.steps, where.node_step, steps = kept
-    for block, share in plan.runs.items():
-        share.steps = steps[block]
-    return best
+    best.restore()
+    return Partition(n_ranks, name, plan, best.n_steps, best.quality)
+
+
+class _Scheduled:
+    """A schedule of a plan: what it promises, and what `restore` puts back into the plan."""
+
+    def __init__(self, plan: Plan, schedule: Schedule) -> None:
+        self.plan, self.apart = plan, schedule.apart
+        self.n_steps, self.quality = schedule.finish()
+        self._steps, self._node_steps, self._extents = plan.where.steps, plan.where.node_step, plan.extents
+        self._run_steps = {block: share.steps for block, share in plan.runs.items()}
+
+    def restore(self) -> None:
+        where = self.plan.where
+        where.steps, where.node_step, self.plan.extents = self._steps, self._node_steps, self._extents
+        for block, share in self.plan.runs.items():
+            share.steps = self._run_steps[block]
+
+
+def _deepen(made: Partition, depth: int | None = None) -> Partition | None:
+    """The same plan with `depth` supersteps in one, or more and more of them as long as that pays; None if none do.
+
+    GrowLocal (arXiv 2503.05408) grows supersteps likewise while work / (largest work + latency) improves.
+    """
+    plan = made.plan
+    assert plan is not None
+    base = plan.where.steps, plan.where.node_step, {block: share.steps for block, share in plan.runs.items()}
+    floors = base[0][:len(plan.blocks)].max(axis=1)
+    best: _Scheduled | None = None
+    grown, least = depth or 2, np.inf if depth else made.quality.seconds
+    while 1 < grown < made.n_steps and made.quality.messages:
+        schedule = Schedule(plan, "together", floors // grown)
+        plan.extents = deepened(plan, schedule.tasks, schedule.free)
+        found = _Scheduled(plan, schedule) if plan.extents is not None else None
+        if found is None or found.quality.seconds >= least:
+            break
+        best, chosen, least = found, grown, found.quality.seconds
+        if depth:
+            break
+        grown *= 2
+    if best is None:
+        plan.where.steps, plan.where.node_step, plan.extents = *base[:2], None
+        for block, share in plan.runs.items():
+            share.steps = base[2][block]
+        return None
+    best.restore()
+    return Partition(made.n_ranks, f"{made.name}, {chosen} supersteps in one", plan, best.n_steps, best.quality)
 
 
 __all__ = ["STRATEGIES", "Candidate", "Partition", "default_min_block", "partition"]

@@ -7,18 +7,24 @@ side by side in one block, so shifted operands of a stencil remain affine in loc
 
 Execution, the same for values and tangents:
 
-    for step in steps:    items[start:stop] in order, then step.exchange forward (owner -> ghosts)
+    for step in steps:
+        items[start:ready] in order;    start step.exchange forward (owner -> ghosts)
+        items[ready:stop];              finish it
 
 and for adjoints the same backwards:
 
-    for step in reversed(steps):    step.exchange reversed (ghosts -> added to the owner), items[start:stop] backwards
+    for step in reversed(steps):
+                                        start step.exchange in reverse (ghosts -> added to the owner)
+        items[ready:stop] backwards;    finish it
+        items[start:ready]
 
-All ranks have the same number of steps, k* of them.  A node's superstep counts the cross-rank edges on paths to it (at
-the granularity the partition was made with).
+so messages travel while a rank computes what no neighbour waits for.  All ranks have the same number of steps, k* of
+them.  A node's superstep counts the cross-rank edges on paths to it (at the granularity the partition was made with).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,40 +32,74 @@ import numpy as np
 from mpi4py import MPI
 
 from ..comm import Channel, Channels
+from ..strided import progressions
 from ..tape import Block, Guard, Item, Leaf, ScalarRun, Site, Tape
 
 OBJECTS = 320  # bytes of Python objects a statement, block or step, about
+
+# Some nodes of a message: (their places in the message, the array that holds them, their places in the array)
+Spot = tuple[slice | np.ndarray, np.ndarray, slice | np.ndarray]
+Copy = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 @dataclass
 class Exchange:
     """Who sends which local nodes to whom after a superstep; receiver's and sender's lists match in order.
 
-    Passes over the tape repeat, so its messages are persistent requests; `close` (local) frees them.
+        forward    y[ghosts] = y_owner[sent]                            `y` is (n,) or (n, m)
+        reverse    lam_owner[sent] += lam[ghosts]; lam[ghosts] = 0      its transpose
+
+    Passes over the tape repeat, so the messages are persistent requests, and `starter` and `finisher` bind all that a
+    pass does to the memory it works on.  Neighbours start their exchanges in the same order.  `close` (local) frees the
+    messages.
     """
 
     sends: list[tuple[int, np.ndarray]] = field(default_factory=list)  # (rank, local ids of own nodes)
     recvs: list[tuple[int, np.ndarray]] = field(default_factory=list)  # (rank, local ids of ghosts)
     _channels: Channels | None = field(default=None, repr=False, compare=False)
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to exchange."""
+        return bool(self.sends or self.recvs)
+
+    def starter(self, comm: MPI.Comm, spots: list[list[Spot]], columns: tuple[int, ...] = (),
+                back: bool = False) -> Callable[[], None]:
+        """A function that packs what leaves this rank and starts the messages.
+
+        spots: where the nodes of every message lie, those of `sends`, or `back` (in reverse) those of `recvs`.
+        """
+        channel = self._channel(comm, columns)
+        buffers, messages = (channel.recvs, channel.reverse) if back else (channel.sends, channel.forward)
+        copies = [copy for buffer, part in zip(buffers, spots) for spot in part for copy in _pack(buffer, *spot, back)]
+
+        def start() -> None:
+            for function, arguments in copies:
+                function(*arguments)
+            messages.start()
+        return start
+
+    def finisher(self, comm: MPI.Comm, spots: list[list[Spot]], columns: tuple[int, ...] = (),
+                 back: bool = False) -> Callable[[], None]:
+        """A function that waits for the messages and unpacks them: spots of `recvs`, or `back` those of `sends`."""
+        channel = self._channel(comm, columns)
+        buffers, messages = (channel.sends, channel.reverse) if back else (channel.recvs, channel.forward)
+        copies = [_unpack(buffer, *spot, back) for buffer, part in zip(buffers, spots) for spot in part]
+
+        def finish() -> None:
+            messages.finish()
+            for function, arguments in copies:
+                function(*arguments)
+        return finish
+
     def forward(self, comm: MPI.Comm, y: np.ndarray) -> None:
-        """Ghosts take their owners' values: y[recv] = y_owner[send].  y is (n,) or (n, m); neighbours call together."""
-        channel = self._channel(comm, y.shape[1:])
-        for (_, ids), buffer in zip(self.sends, channel.sends):
-            buffer[...] = y[ids]
-        channel.forward()
-        for (_, ids), buffer in zip(self.recvs, channel.recvs):
-            y[ids] = buffer
+        """The exchange at once, on a vector of all local nodes.  Neighbours call together."""
+        self.starter(comm, spots_of(self.sends, y), y.shape[1:])()
+        self.finisher(comm, spots_of(self.recvs, y), y.shape[1:])()
 
     def reverse(self, comm: MPI.Comm, lam: np.ndarray) -> None:
-        """Owners add what their ghosts gathered, and the ghosts return to zero: the transpose of `forward`."""
-        channel = self._channel(comm, lam.shape[1:])
-        for (_, ids), buffer in zip(self.recvs, channel.recvs):
-            buffer[...] = lam[ids]
-            lam[ids] = 0.0
-        channel.reverse()
-        for (_, ids), buffer in zip(self.sends, channel.sends):
-            lam[ids] += buffer  # a node goes to one neighbour once, so ids are distinct within a message
+        """Its transpose at once.  Neighbours call together."""
+        self.starter(comm, spots_of(self.recvs, lam), lam.shape[1:], back=True)()
+        self.finisher(comm, spots_of(self.sends, lam), lam.shape[1:], back=True)()
 
     @property
     def nbytes(self) -> int:
@@ -78,13 +118,46 @@ class Exchange:
         return self._channels.get(comm, columns)
 
 
+def spots_of(messages: list[tuple[int, np.ndarray]], vector: np.ndarray) -> list[list[Spot]]:
+    """Where the nodes of messages lie in one vector whose places are their ids."""
+    return [[(where, vector, places) for where, places in progressions(ids)] for _, ids in messages]
+
+
+def _pack(buffer: np.ndarray, where: slice | np.ndarray, array: np.ndarray, places: slice | np.ndarray,
+          clear: bool) -> list[Copy]:
+    """Calls that bring array[places] into the buffer, and leave zeros behind if told to."""
+    if isinstance(places, slice) and isinstance(where, slice):
+        copies: list[Copy] = [(np.copyto, (buffer[where], array[places]))]
+    elif isinstance(where, slice):
+        # mode: np.take would buffer `out` otherwise
+        copies = [(np.take, (array, places, 0, buffer[where], "clip"))]
+    else:
+        copies = [(lambda: buffer.__setitem__(where, array[places]), ())]
+    return [*copies, (array.__setitem__, (places, 0.0))] if clear else copies
+
+
+def _unpack(buffer: np.ndarray, where: slice | np.ndarray, array: np.ndarray, places: slice | np.ndarray,
+            add: bool) -> Copy:
+    """A call that brings the buffer's content to array[places], where it replaces or (distinct places) adds."""
+    if isinstance(places, slice) and isinstance(where, slice):
+        view, part = array[places], buffer[where]
+        return (np.add, (view, part, view)) if add else (np.copyto, (view, part))
+    if add:
+        return (lambda: array.__setitem__(places, array[places] + buffer[where])), ()
+    return (lambda: array.__setitem__(places, buffer[where])), ()
+
+
 _TAG = 71  # messages between two ranks never overtake each other, so one tag serves all supersteps
 
 
 class Step(NamedTuple):
-    """A superstep: items[start:stop] without communication, then one exchange."""
+    """A superstep: items[start:stop] without communication, and one exchange.
+
+    What is sent is there once items[start:ready] have run; no item reads what is received before the next superstep.
+    """
 
     start: int
+    ready: int
     stop: int
     exchange: Exchange
 
@@ -188,14 +261,15 @@ def positions(leaves: list[Leaf], tape: Tape) -> tuple[np.ndarray, np.ndarray]:
 def nothing() -> LocalTape:
     """The share of a rank that has none where another has the whole tape."""
     empty = np.empty(0, dtype=np.int64)
-    return LocalTape(blocks=[], items=[], steps=[Step(0, 0, Exchange())], inputs=Portion(empty, empty),
+    return LocalTape(blocks=[], items=[], steps=[Step(0, 0, 0, Exchange())], inputs=Portion(empty, empty),
                      outputs=Portion(empty, empty), own_bits=np.empty(0, dtype=np.uint8))
 
 
 def whole(tape: Tape) -> LocalTape:
     """The whole tape as the share of a single rank: the same items, one superstep, no exchange."""
+    n = len(tape.items)
     return LocalTape(
-        blocks=tape.blocks, items=tape.items, steps=[Step(0, len(tape.items), Exchange())],
+        blocks=tape.blocks, items=tape.items, steps=[Step(0, n, n, Exchange())],
         inputs=Portion(*positions(tape.inputs, tape)), outputs=Portion(*positions(tape.outputs, tape)),
         guards=tape.guards, sites=tape.sites,
         run_ids={},

@@ -11,17 +11,20 @@ Local blocks are numbered by (superstep, program order), so every operand of a n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 
 from ..kernels.graph import renumber
+from ..strided import BlockIndex
 from ..tape import Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Statement, id_type
-from .layout import Layout, pieces, resolve
+from .layout import Layout, resolve
 from .local import Exchange, LocalTape, Portion, Step
 from .parcel import OwnRun, Parcel, Structure, unpack
 from .plan import binary
-from .reach import Box, Look, Read, away, moved, rows_of
+from .reach import Box, Look, Read, away, boxes, moved, nearest_turn, rows_of
+from .rejoin import Joiner
 
 NEAR_ROWS = 2  # rows of nobody's business between two needed intervals that still make one slab,
 NEAR_SHARE = 8  # ... or this fraction of the intervals' rows
@@ -31,7 +34,7 @@ EMPTY = np.empty(0, dtype=np.int64)
 
 @dataclass
 class Slab:
-    """Rows of a block, and the local block that holds them."""
+    """Places low <= c < high of a block's ring of rows (see `reach`), and the local block that holds them."""
 
     low: int
     high: int
@@ -81,11 +84,15 @@ class Rank:
         self._where = self.structure.where
         self._own_ids = np.sort(np.concatenate([EMPTY, *(run.ids for run in self.parcel.runs)]), kind="stable")
         self._needs: dict[int, set[tuple[int, int]]] = {}
+        self._hulls: dict[int, tuple[int, int]] = {}
         self._ghosts: list[np.ndarray] = []
-        self._boxes: dict[tuple[object, ...], Box | None] = {}
+        self._boxes: dict[tuple[object, ...], list[Box]] = {}
+        cuts = self._where.cuts[:len(self.structure.blocks)]
+        extents = self.parcel.extents
+        self._low, self._high = (cuts[:, self.rank], cuts[:, self.rank + 1]) if extents is None else extents
         self._looks: dict[tuple[object, ...], Look | None] = {}
         self._affines: dict[tuple[int, int, int], Affine] = {}
-        parts = [part for t in range(len(self.structure.tasks)) if (part := self._part(t)) is not None]
+        parts = [part for t in range(len(self.structure.tasks)) for part in self._parts(t)]
         for run in self.parcel.runs:
             for ref, inner in zip((run.a, run.b), run.inner):
                 self._note(ref[(ref >= 0) & (inner < 0)])
@@ -103,79 +110,88 @@ class Rank:
 
     # -- what the rank reads ---------------------------------------------------------------------------------------
 
-    def _part(self, t: int) -> Part | None:
+    def _parts(self, t: int) -> list[Part]:
+        """The rank's part of a statement, box by box."""
         structure = self.structure
         index, item, only = structure.tasks[t]
-        if only >= 0 and only != self.rank:
-            return None
         block = item.out.block
         layout = structure.layouts[block]
-        key = (item.out.offset, item.out.strides, item.shape, id(layout), only)
-        if key not in self._boxes:
-            self._boxes[key] = self._box(item, layout, only)
-        box = self._boxes[key]
-        if box is None:
-            return None
-        operands: list[Operand | Read] = []
-        for k, ref in enumerate(item.operands):
-            if type(ref) is Affine:
-                operands.append(self._affine(ref, box))
-            elif type(ref) is Const:
-                operands.append(ref)
-            else:
-                filled = unpack(self.parcel.arrays[t, k])
-                if isinstance(filled, Indexed):
-                    self._note(np.ravel(filled.ids))
-                operands.append(filled)
-        step = int(structure.where.steps[block, self.rank])
-        return Part(step, index, item, Read(box.out, block, 0, 0), box.shape, tuple(operands))
-
-    def _box(self, item: Statement, layout: Layout | None, only: int) -> Box | None:
-        """The rank's part of the statement's iteration space, None if it has none."""
         assert layout is not None
-        axis, start, shape = -1, 0, item.shape
-        if only < 0:
-            parts = pieces(item.out, item.shape, layout)
-            assert parts is not None
-            found = parts.box(item.shape, self.rank)
-            if found is None:
-                return None
-            axis, (start, shape) = parts.axis, found
-        kept = tuple(n if s else 1 for n, s in zip(shape, item.out.strides))
-        out = resolve(moved(item.out, axis, start), kept, layout)
-        assert out is not None
-        return Box(axis, start, shape, out)
+        span = self._span(block)
+        key = (item.out.offset, item.out.strides, item.shape, id(layout), only, span)
+        if key not in self._boxes:
+            home = (int(layout.cuts[self.rank]), int(layout.cuts[self.rank + 1]))
+            self._boxes[key] = boxes(item, layout, self.rank, None if span == home else span, only)
+        step = int(structure.where.steps[block, self.rank])
+        parts = []
+        for number, box in enumerate(self._boxes[key]):
+            operands: list[Operand | Read] = []
+            for k, ref in enumerate(item.operands):
+                if type(ref) is Affine:
+                    operands.append(self._affine(ref, box))
+                elif type(ref) is Const:
+                    operands.append(ref)
+                else:
+                    filled = unpack(self.parcel.arrays[t, k, number])
+                    if isinstance(filled, Indexed):
+                        self._note(np.ravel(filled.ids))
+                    operands.append(filled)
+            out = Read(box.out, block, *span, box.turn)
+            parts.append(Part(step, index, item, out, box.shape, tuple(operands)))
+        return parts
+
+    def _span(self, block: int) -> tuple[int, int]:
+        """The places of a block that the rank computes: its own rows, and perhaps more."""
+        return int(self._low[block]), int(self._high[block])
 
     def _affine(self, ref: Affine, box: Box) -> Operand | Read:
         """Note what the operand needs; a `Read` if slabs will hold it, else explicit ids."""
         if 0 in box.shape:
             return Indexed(np.empty(box.shape, dtype=np.int64))
         layout = self.structure.layouts[ref.block]
-        key = (ref.offset, ref.strides, id(layout), id(box))
+        span = self._span(ref.block)
+        key = (ref.offset, ref.strides, id(layout), id(box), span)
         if key not in self._looks:
             here = moved(ref, box.axis, box.start)
-            self._looks[key] = self._look(here, box.shape, layout) if layout is not None else None
+            self._looks[key] = self._look(here, box.shape, layout, span) if layout is not None else None
         look = self._looks[key]
+        if look is not None and not self._fits(ref.block, layout, look):
+            look = self._look(moved(ref, box.axis, box.start), box.shape, layout, span, turned=False)
+            if look is not None and not self._fits(ref.block, layout, look):
+                look = None
         if look is None:
             return self._one_by_one(moved(ref, box.axis, box.start), box.shape)
         if look.away is not None:
             self._needs.setdefault(ref.block, set()).add((look.low, look.high))
             self._ghosts.append(look.away + self.structure.blocks[ref.block].first)
-        return Read(look.ref, ref.block, look.low, look.high)
+        return Read(look.ref, ref.block, look.low, look.high, look.turn)
 
-    def _look(self, ref: Affine, shape: tuple[int, ...], layout: Layout) -> Look | None:
+    def _fits(self, block: int, layout: Layout, look: Look) -> bool:
+        """Whether the block's places with these ones make less than one turn: then no row has two places."""
+        low, high = self._hulls.get(block) or self._span(block)
+        if low == high:
+            low, high = look.low, look.high
+        low, high = min(low, look.low), max(high, look.high)
+        if high - low > layout.n:
+            return False
+        self._hulls[block] = low, high
+        return True
+
+    def _look(self, ref: Affine, shape: tuple[int, ...], layout: Layout, span: tuple[int, int],
+              turned: bool = True) -> Look | None:
         found = resolve(ref, shape, layout)
         if found is None:
             return None
-        low, high = found.span(shape)
-        first, last = rows_of(low, high, layout, found.flat)
-        home_low, home_high = (int(c) * (layout.inner if found.flat else 1)
-                               for c in layout.cuts[self.rank:self.rank + 2])
-        if low >= home_low and high <= home_high:
-            return Look(found, first, last, None)
-        if not self._worth_a_slab(ref, shape, layout, first, last):
+        first, last = rows_of(*found.span(shape), layout, found.flat)
+        own = int(layout.cuts[self.rank]), int(layout.cuts[self.rank + 1])
+        turn = nearest_turn(first, last, *own, layout.n) if turned else 0
+        if first + turn >= span[0] and last + turn <= span[1]:
+            return Look(found, first + turn, last + turn, turn, None)
+        if not self._worth_a_slab(ref, shape, layout, first + turn, last + turn):
             return None
-        return Look(found, first, last, away(ref, shape, layout, found, home_low, home_high))
+        unit = layout.inner if found.flat else 1
+        others = away(ref, shape, layout, found, (span[0] - turn) * unit, (span[1] - turn) * unit)
+        return Look(found, first + turn, last + turn, turn, others)
 
     def _worth_a_slab(self, ref: Affine, shape: tuple[int, ...], layout: Layout, first: int, last: int) -> bool:
         if layout.row <= 64:
@@ -199,12 +215,12 @@ class Rank:
             self._ghosts.append(ids[~self.owns(ids)])
 
     def owns(self, ids: np.ndarray) -> np.ndarray:
-        """Which nodes are the rank's own."""
+        """Which nodes the rank computes."""
         where = self._where
         block = where.block_of(ids)
         row = (ids - where.first[block]) // np.maximum(where.inner[block], 1) % np.maximum(where.n[block], 1)
-        cuts = where.cuts[block]
-        mine = (row >= cuts[:, self.rank]) & (row < cuts[:, self.rank + 1])
+        low = self._low[block]
+        mine = (row - low) % np.maximum(where.n[block], 1) < self._high[block] - low
         single = where.scattered[block] >= 0
         if single.any():
             at = np.searchsorted(self._own_ids, ids[single])
@@ -234,7 +250,7 @@ class Rank:
         for block, layout in enumerate(structure.layouts):
             if layout is None:
                 continue
-            own = (int(layout.cuts[self.rank]), int(layout.cuts[self.rank + 1]))
+            own = self._span(block)
             spans = sorted([*self._needs.get(block, ()), *([own] if own[1] > own[0] else ())])
             if not spans or not layout.row:
                 continue
@@ -255,22 +271,26 @@ class Rank:
         """Local blocks in the order of (superstep, program order), and the tables that `to_local` uses."""
         structure = self.structure
         made: list[tuple[tuple[float, float, int], tuple[int, ...], Slab | None, np.ndarray | None]] = []
-        table = []
+        table: list[tuple[int, int, int, Slab, int]] = []  # block, rows low <= c < high, slab, where low lies in it
         for block, slabs in self.slabs.items():
             layout, shape = structure.layouts[block], structure.blocks[block].shape
             assert layout is not None
             for slab in slabs:
                 made.append((slab.key, _slab_shape(shape, layout, slab.high - slab.low), slab, None))
-                table.append((block, slab))
+                for turn in (-layout.n, 0, layout.n):
+                    low, high = max(slab.low - turn, 0), min(slab.high - turn, layout.n)
+                    if low < high:
+                        table.append((block, low, high, slab, low + turn - slab.low))
         self.run_parts: list[tuple[int, OwnRun, np.ndarray, int]] = []  # (step, run, its lines, place in `made`)
         for run in self.parcel.runs:
             for step, lines in _groups(run.steps):
                 self.run_parts.append((step, run, lines, len(made)))
                 made.append(((step, structure.order[run.block], 0), (len(lines),), None, run.ids[lines]))
-        table.sort(key=lambda entry: (entry[0], entry[1].low))
-        self._slab_block = np.array([block for block, _ in table], dtype=np.int64)
-        self._slab_low = np.array([slab.low for _, slab in table], dtype=np.int64)
-        self._slab_high = np.array([slab.high for _, slab in table], dtype=np.int64)
+        table.sort(key=lambda entry: entry[:2])
+        self._slab_block, self._slab_low, self._slab_high = (
+            np.array([entry[k] for entry in table], dtype=np.int64) for k in range(3))
+        self._slab_shift = np.array([at - low for _, low, _, _, at in table], dtype=np.int64)
+        self._slab_width = np.array([slab.high - slab.low for *_, slab, _ in table], dtype=np.int64)
         self._slab_first = np.zeros(len(table), dtype=np.int64)
         slab_index, _ = self._slab_of(ghosts)
         loose = np.flatnonzero(slab_index < 0)
@@ -291,14 +311,14 @@ class Rank:
                 single_ids.append(ids)
                 single_local.append(first + np.arange(len(ids), dtype=np.int64))
             first += self.blocks[-1].size
-        for t, (_, slab) in enumerate(table):
+        for t, (*_, slab, _) in enumerate(table):
             self._slab_first[t] = self.blocks[slab.local].first
         ids, local = np.concatenate(single_ids), np.concatenate(single_local)
         by_id = np.argsort(ids, kind="stable")
         self._single_ids, self._single_local = ids[by_id], local[by_id]
 
     def _slab_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(index of the slab that holds each node or -1, row of the node)."""
+        """(place of the slab that holds each node in the table or -1, row of the node)."""
         where = self._where
         block = where.block_of(ids)
         row = (ids - where.first[block]) // np.maximum(where.inner[block], 1) % np.maximum(where.n[block], 1)
@@ -321,9 +341,9 @@ class Rank:
         s, block = slab[held], where.block_of(flat[held])
         inner = where.inner[block]
         place = flat[held] - where.first[block]
-        width = self._slab_high[s] - self._slab_low[s]
         outer = place // (inner * where.n[block])
-        local[held] = self._slab_first[s] + (outer * width + row[held] - self._slab_low[s]) * inner + place % inner
+        local[held] = (self._slab_first[s] + place % inner
+                       + (outer * self._slab_width[s] + row[held] + self._slab_shift[s]) * inner)
         rest = np.flatnonzero(slab < 0)
         if len(rest):
             at = np.searchsorted(self._single_ids, flat[rest])
@@ -338,7 +358,7 @@ class Rank:
         made = self._made = []
         for part in parts:
             item = part.item
-            out = self._local_affine(part.out, True)
+            out = self._local_affine(part.out)
             operands = tuple(self._local_operand(ref) for ref in part.operands)
             made.append((part.step, part.index, len(made), Statement(item.op, part.shape, out, operands, item.site)))
         self.run_ids = {}
@@ -373,7 +393,7 @@ class Rank:
 
     def _local_operand(self, ref: Operand | Read) -> Operand:
         if isinstance(ref, Read):
-            return self._local_affine(ref, False)
+            return self._local_affine(ref)
         return Indexed(self._spread(ref.ids)) if isinstance(ref, Indexed) else ref
 
     def _spread(self, ids: np.ndarray) -> np.ndarray:
@@ -381,18 +401,15 @@ class Rank:
         base = ids[tuple(slice(0, 1) if s == 0 and n > 1 else slice(None) for s, n in zip(ids.strides, ids.shape))]
         return np.broadcast_to(self.to_local(base), ids.shape)
 
-    def _local_affine(self, read: Read, out: bool) -> Affine:
+    def _local_affine(self, read: Read) -> Affine:
         layout = self.structure.layouts[read.block]
         assert layout is not None
-        if out:
-            low, high = (int(c) for c in layout.cuts[self.rank:self.rank + 2])
-        else:
-            low, high = read.low, read.high
         for slab in self.slabs[read.block]:
-            if slab.low <= low and high <= slab.high:
-                key = (id(read.ref), slab.low, slab.high)  # references are kept by the parts, so ids stay theirs
+            if slab.low <= read.low and read.high <= slab.high:
+                low, high = slab.low - read.turn, slab.high - read.turn
+                key = (id(read.ref), low, high)  # references are kept by the parts, so ids stay theirs
                 if key not in self._affines:
-                    self._affines[key] = read.ref.affine(0, layout, slab.low, slab.high)
+                    self._affines[key] = read.ref.affine(0, layout, low, high)
                 _, offset, strides = self._affines[key]
                 return Affine(slab.local, offset, strides)
         raise AssertionError("a rank has no place for rows it reads")
@@ -411,23 +428,45 @@ class Rank:
 
     def connect(self, wanted: list[tuple[np.ndarray, np.ndarray]]) -> LocalTape:
         """The finished LocalTape; wanted[q] = (ids, supersteps) of this rank's nodes that rank q has as ghosts."""
-        n_steps, made = self.structure.n_steps, sorted(self._made, key=lambda entry: entry[:3])
-        bounds = np.searchsorted([step for step, *_ in made], np.arange(n_steps + 1))
-        exchanges = [Exchange() for _ in range(n_steps)]
+        exchanges = [Exchange() for _ in range(self.structure.n_steps)]
         for q, (ids, step) in enumerate(wanted):
             if len(ids):
                 self._deal(exchanges, "sends", q, self.to_local(ids), step)
         for q in np.unique(self.ghosts.owner):
             mine = self.ghosts.owner == q
             self._deal(exchanges, "recvs", int(q), self.ghosts.local[mine], self.ghosts.step[mine])
-        steps = [Step(int(bounds[s]), int(bounds[s + 1]), exchanges[s]) for s in range(n_steps)]
+        steps, items = self._schedule(exchanges)
         parcel = self.parcel
         return LocalTape(
-            blocks=self.blocks, items=[item for *_, item in made], steps=steps,
+            blocks=self.blocks, items=items, steps=steps,
             inputs=Portion(self.to_local(parcel.inputs[0]), parcel.inputs[1]),
             outputs=Portion(self.to_local(parcel.outputs[0]), parcel.outputs[1]),
             guards=[Guard(Indexed(self.to_local(ids)), expected, site) for ids, expected, site in parcel.guards],
             sites=self.structure.sites, own_bits=np.packbits(self._own()), run_ids=self.run_ids)
+
+    def _schedule(self, exchanges: list[Exchange]) -> tuple[list[Step], list[Item]]:
+        """The supersteps and all items in order; within a superstep, what neighbours wait for comes first."""
+        index, joiner = BlockIndex(self.blocks), Joiner()
+        made: list[list[Item]] = [[] for _ in exchanges]
+        ordered = sorted(self._made, key=lambda entry: entry[:3])
+        for (step, _), group in groupby(ordered, key=lambda entry: (entry[0], _block(entry[3]))):
+            made[step] += joiner.joined([item for *_, item in group])
+        steps: list[Step] = []
+        items: list[Item] = []
+        for computed, exchange in zip(made, exchanges):
+            wanted = {b for _, ids in exchange.sends for b in index.blocks_of(ids)}
+            first: list[Item] = []
+            rest: list[Item] = []
+            for item in reversed(computed):
+                if _block(item) in wanted:
+                    first.append(item)
+                    wanted.update(_blocks_read(item, index))
+                else:
+                    rest.append(item)
+            start = len(items)
+            items += [*reversed(first), *reversed(rest)]
+            steps.append(Step(start, start + len(first), len(items), exchange))
+        return steps, items
 
     @staticmethod
     def _deal(exchanges: list[Exchange], side: str, rank: int, local: np.ndarray, step: np.ndarray) -> None:
@@ -441,7 +480,7 @@ class Rank:
         for block, slabs in self.slabs.items():
             layout = self.structure.layouts[block]
             assert layout is not None
-            low, high = (int(c) for c in layout.cuts[self.rank:self.rank + 2])
+            low, high = self._span(block)
             for slab in slabs:
                 if slab.low <= low < high <= slab.high:
                     first = self.blocks[slab.local].first
@@ -451,6 +490,17 @@ class Rank:
             block = self.blocks[self.position[place]]
             own[block.first:block.first + block.size] = True
         return own
+
+
+def _block(item: Item) -> int:
+    return item.block if isinstance(item, ScalarRun) else item.out.block
+
+
+def _blocks_read(item: Item, index: BlockIndex) -> set[int]:
+    if isinstance(item, ScalarRun):
+        return {b for ref in (item.a, item.b) for b in index.blocks_of(ref[ref >= 0])}
+    read = {ref.block for ref in item.operands if isinstance(ref, Affine)}
+    return read.union(*(index.blocks_of(ref.ids) for ref in item.operands if isinstance(ref, Indexed)))
 
 
 def _slab_shape(shape: tuple[int, ...], layout: Layout, rows: int) -> tuple[int, ...]:

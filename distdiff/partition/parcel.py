@@ -16,6 +16,7 @@ import numpy as np
 from ..tape import Affine, Block, Const, Indexed, Leaf, Operand, ScalarRun, Site, Statement, Tape
 from .layout import Layout, Pieces
 from .plan import Plan, RunShare, binary, cut
+from .reach import boxes
 from .schedule import distinct_ids, owned_pieces
 from .whereabouts import Whereabouts
 
@@ -67,7 +68,8 @@ class OwnRun:
 class Parcel:
     """The part of a partition that one rank gets."""
 
-    arrays: dict[tuple[int, int], Operand] = field(default_factory=dict)  # (task, operand) -> the rank's part
+    arrays: dict[tuple[int, int, int], Operand] = field(default_factory=dict)  # (task, operand, box): the rank's part
+    extents: tuple[np.ndarray, np.ndarray] | None = None  # of the rank (`deepen.Extents`), None: its own rows
     runs: list[OwnRun] = field(default_factory=list)
     whole: dict[int, tuple[int, np.ndarray]] = field(default_factory=dict)  # block -> (item's index, ids it reads)
     foreign: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.empty(0, np.int64),) * 3  # single nodes: id, owner, step
@@ -119,6 +121,19 @@ class Sender:
             self._parts[t] = owned_pieces(item, layout, rank)
         return self._parts[t]
 
+    def _boxes(self, t: int, rank: int) -> list[tuple[int, tuple[int, tuple[int, ...]]]]:
+        """(axis, (start, shape)) of the boxes that a rank runs of a task."""
+        _, item, only = self.statements[t]
+        block, extents = item.out.block, self.plan.extents
+        layout = self.plan.layouts[block]
+        if only < 0 and extents is not None and layout is not None:
+            span = extents.of(block, rank)
+            if span != (layout.cuts[rank], layout.cuts[rank + 1]):
+                return [(box.axis, (box.start, box.shape)) for box in boxes(item, layout, rank, span)]
+        parts = self._part(t)
+        box = parts.box(item.shape, rank)
+        return [(parts.axis, box)] if box is not None else []
+
     def _owned_places(self, leaves: list[Leaf]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(owner, node ids, places) of the leaves' elements, by owner."""
         ids, places, start = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
@@ -142,15 +157,19 @@ class Sender:
         """The parcel of a rank."""
         plan = self.plan
         parcel = Parcel()
+        if plan.extents is not None:
+            parcel.extents = plan.extents.low[:, rank], plan.extents.high[:, rank]
+        shared: dict[tuple[object, ...], Any] = {}  # a constant that many statements read travels, and is kept, once
         for t, k in self.holes:
             _, item, _ = self.statements[t]
-            parts = self._part(t)
-            box = parts.box(item.shape, rank)
-            if box is not None:
+            for number, (axis, box) in enumerate(self._boxes(t, rank)):
                 ref = item.operands[k]
-                if parts.axis >= 0:
-                    ref = cut(ref, parts.axis, box[0], box[0] + box[1][parts.axis])
-                parcel.arrays[t, k] = _lean(ref)
+                key = (*_identity(ref), axis, box)
+                if key not in shared:
+                    if axis >= 0:
+                        ref = cut(ref, axis, box[0], box[0] + box[1][axis])
+                    shared[key] = _lean(ref)
+                parcel.arrays[t, k, number] = shared[key]
         foreign = [np.empty(0, np.int64)]
         for t, k in self.single:
             _, item, _ = self.statements[t]
@@ -238,6 +257,13 @@ def _own_run(share: RunShare, block: int, index: int, rank: int, mine: np.ndarra
         ref[ref < 0] = -1 - place[-1 - ref[ref < 0]]
     others = np.concatenate([ref[(ref >= 0) & (own < 0)] for ref, own in zip((a, b), inner)])
     return OwnRun(block, index, share.ids[mine], op, a, b, share.const[used], tuple(inner), share.steps[mine]), others
+
+
+def _identity(ref: Operand) -> tuple[object, ...]:
+    """What two operands with the same array in memory have in common; the tape keeps the arrays alive."""
+    array = ref.ids if isinstance(ref, Indexed) else ref.value if isinstance(ref, Const) else None
+    assert isinstance(array, np.ndarray)
+    return type(ref), array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
 
 
 class Repeated(NamedTuple):

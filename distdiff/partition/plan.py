@@ -57,6 +57,19 @@ class RunShare:
     steps: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int32))  # supersteps, once scheduled
 
 
+@dataclass
+class Extents:
+    """Rank r computes the places low[block, r] <= c < high[block, r] of a block's ring of rows (see `reach`)."""
+
+    low: np.ndarray
+    high: np.ndarray
+    lines: np.ndarray  # (blocks, ranks), beyond those of a rank's own rows
+    traffic: list[tuple[np.ndarray, ...]]  # (superstep, source, target, values) columns, as `quality.Traffic`
+
+    def of(self, block: int, rank: int) -> tuple[int, int]:
+        return int(self.low[block, rank]), int(self.high[block, rank])
+
+
 class Plan:
     """The tape's blocks and items, placed on ranks one block after another.
 
@@ -76,6 +89,7 @@ class Plan:
         self.whole: dict[int, WholeRun] = {}  # ... or as a whole
         self._kept: dict[tuple[int, int, int, bytes], Layout] = {}
         self.changed: list[np.ndarray] = []
+        self.extents: Extents | None = None  # rows that ranks compute beyond their own
         self.writers: list[list[int]] = [[] for _ in tape.blocks]
         for i, item in enumerate(tape.items):
             self.writers[item.block if isinstance(item, ScalarRun) else item.out.block].append(i)
@@ -183,4 +197,4 @@ def cut_statement(item: Statement, axis: int, start: int, stop: int, out: Affine
     return Statement(item.op, shape, where, tuple(cut(o, axis, start, stop) for o in item.operands), item.site)
 
 
-__all__ = ["Plan", "RunShare", "Task", "binary", "cut", "cut_statement", "signature"]
+__all__ = ["Extents", "Plan", "RunShare", "Task", "binary", "cut", "cut_statement", "signature"]

@@ -25,7 +25,7 @@ class Machine:
     line: float = 1.0e-9  # a flattened line of array code
     run_line: float = 8.0e-9  # a line of a scalar run
     item: float = 4.0e-6  # what a vector statement costs before its first element
-    message: float = 9.0e-5  # a message there and one back: packing, matching, waiting
+    message: float = 5.0e-5  # a message there and one back: packing, matching, waiting
     byte: float = 5.0e-10  # a byte there and back, all copies included
 
 

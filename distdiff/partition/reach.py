@@ -1,4 +1,8 @@
-"""What a rank's part of a statement reads of a block: the rows it spans, and the nodes that others own."""
+"""What a rank's part of a statement reads of a block: the rows it spans, and the nodes that others compute.
+
+Rows of a block's cut axis are seen as a ring: a rank puts row c at place c + turn, turn in {-n, 0, n}, so that the last
+rows lie right before the first where a program wraps around, and a roll is affine on a rank.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +10,97 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..tape import Affine
-from .layout import Layout, Ref
+from ..tape import Affine, Statement
+from .layout import Layout, Ref, pieces, resolve
 
 
 class Box(NamedTuple):
-    """The rank's part of an iteration space: it begins at `start` along `axis`; its results in the layout's terms."""
+    """A rank's part of an iteration space: it begins at `start` along `axis`; its results in the layout's terms."""
 
     axis: int
     start: int
     shape: tuple[int, ...]
     out: Ref
+    turn: int
 
 
 class Look(NamedTuple):
     """What equal operands over equal parts of arrays laid out alike have in common."""
 
     ref: Ref
-    low: int
+    low: int  # places
     high: int
+    turn: int
     away: np.ndarray | None  # nodes of others, counted from the block's first
 
 
 class Read(NamedTuple):
-    """An affine operand over the rank's part: its reference in the layout's terms and the rows it spans."""
+    """An affine operand over the rank's part: its reference in the layout's terms and the places it spans."""
 
     ref: Ref
     block: int
     low: int
     high: int
+    turn: int
+
+
+def boxes(item: Statement, layout: Layout, rank: int, span: tuple[int, int] | None = None, only: int = -1) -> list[Box]:
+    """A rank's part of a statement's iteration space.
+
+    span: the results at these places of the ring of rows; None: those on the rank's own rows, one box or none.
+    only: that rank runs the whole statement.
+    """
+    if only >= 0:
+        return [_box(item, layout, -1, 0, item.shape, 0)] if only == rank else []
+    if span is None:
+        found = _piece(item, layout, rank)
+        return [_box(item, layout, *found, 0)] if found is not None else []
+    result = []
+    for turn in (-layout.n, 0, layout.n):
+        low, high = max(span[0] - turn, 0), min(span[1] - turn, layout.n)
+        if low < high:
+            found = _piece(item, layout._replace(cuts=np.array([0, low, high, layout.n])), 1)
+            if found is not None:
+                result.append(_box(item, layout, *found, turn))
+    return result
+
+
+def _piece(item: Statement, layout: Layout, rank: int) -> tuple[int, int, tuple[int, ...]] | None:
+    """(axis, start, shape) of the part whose results lie on a rank's rows."""
+    parts = pieces(item.out, item.shape, layout)
+    assert parts is not None, "a block is cut where its statements' parts are no boxes"
+    found = parts.box(item.shape, rank)
+    return (parts.axis, *found) if found is not None else None
+
+
+def _box(item: Statement, layout: Layout, axis: int, start: int, shape: tuple[int, ...], turn: int) -> Box:
+    kept = tuple(n if s else 1 for n, s in zip(shape, item.out.strides))
+    out = resolve(moved(item.out, axis, start), kept, layout)
+    assert out is not None
+    return Box(axis, start, shape, out, turn)
+
+
+def nearest_turn(low: int, high: int, home_low: int, home_high: int, n: int) -> int:
+    """The turn that brings rows low <= c < high nearest to a rank's own rows; none if it has no rows."""
+    return int(nearest_turns(*(np.array([x]) for x in (low, high, home_low, home_high)), n)[0])
+
+
+def nearest_turns(low: np.ndarray, high: np.ndarray, home_low: np.ndarray, home_high: np.ndarray,
+                  n: int) -> np.ndarray:
+    """`nearest_turn` for many ranks."""
+    best = np.zeros_like(low)
+    least = _gap(low, high, home_low, home_high)
+    for turn in (-n, n):
+        gap = _gap(low + turn, high + turn, home_low, home_high)
+        better = (gap < least) & (home_high > home_low)
+        best, least = np.where(better, turn, best), np.where(better, gap, least)
+    return best
+
+
+def _gap(low: np.ndarray, high: np.ndarray, home_low: np.ndarray, home_high: np.ndarray) -> np.ndarray:
+    """How far rows are from a rank's own; negative: rows in common."""
+    common = np.maximum(np.minimum(high, home_high) - np.maximum(low, home_low), 0)
+    return np.where(common > 0, -common, np.maximum(low - home_high, home_low - high))
 
 
 def away(ref: Affine, shape: tuple[int, ...], layout: Layout, found: Ref, home_low: int, home_high: int) -> np.ndarray:
@@ -79,4 +145,4 @@ def rows_of(low: int, high: int, layout: Layout, flat: bool) -> tuple[int, int]:
     return (low // layout.inner, -(-high // layout.inner)) if flat else (low, high)
 
 
-__all__ = ["Box", "Look", "Read", "away", "moved", "rows_of"]
+__all__ = ["Box", "Look", "Read", "away", "boxes", "moved", "nearest_turn", "rows_of"]

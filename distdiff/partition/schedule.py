@@ -6,6 +6,9 @@ A unit is a rank's part of a block, or a single node of a scalar run.  "Soonest"
 can run ranks one after another: the owner of a shared parameter computes its samples in the superstep before
 the others get the parameter. "Together" therefore gives all parts of a block one superstep, and lets a single
 node that is sent to other ranks count as sent to its own rank too.  Both are valid; the measure decides.
+
+With deep halos (`deepen`) a read of a neighbour's rows does not count where the rank can compute them itself; a
+superstep then begins where `floors` say, one number a block.
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ from ..tape import Affine, Const, Indexed, ScalarRun, Statement
 from .layout import Layout, Pieces, pieces, resolve
 from .plan import Plan, Task, binary, signature
 from .quality import MACHINE, Quality, Traffic, measure
+from .reach import nearest_turns
 
 RULES = ("soonest", "together")
+NEAR = 8  # rows beyond its own that a statement may read of what a rank computes itself
 
 
 class Interval(NamedTuple):
@@ -30,6 +35,7 @@ class Interval(NamedTuple):
     high: np.ndarray
     nodes: int
     reach: np.ndarray | None = None  # [reader, owner], None if everyone reads only their own
+    beyond: int = 0  # the most rows outside of a reader's own
 
 
 class Look(NamedTuple):
@@ -43,17 +49,21 @@ class Look(NamedTuple):
 
 
 class Schedule:
-    """Supersteps of all units (left in `plan.where`, which starts from zeros), and by `finish` their number
-    and quality.
-    """
+    """Supersteps of all units, left in `plan.where`, and by `finish` their number and quality."""
 
-    def __init__(self, plan: Plan, rule: str) -> None:
-        self.together = rule == "together"
+    def __init__(self, plan: Plan, rule: str, floors: np.ndarray | None = None) -> None:
+        self.together = rule == "together" or floors is not None
+        self.floors = floors
+        self.free = [False] * len(plan.blocks)  # blocks whose rows any rank can compute in their superstep
         self.apart = False  # whether the other rule may differ
         self.plan, self.where = plan, plan.where
+        self.where.clear_steps()
+        plan.extents = None
         self.n_ranks = plan.n_ranks
         self.ranks = np.arange(plan.n_ranks)
         self.other = (self.ranks[:, None] != self.ranks).astype(np.int32)
+        self._last = [0] * len(plan.blocks)  # the superstep of all parts of a block
+        self._in_rows: dict[tuple[object, ...], bool] = {}
         self._shared: dict[tuple[object, ...], Look] = {}
         self._volumes: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         blocks = len(plan.blocks)
@@ -68,7 +78,7 @@ class Schedule:
 
     def _run(self) -> None:
         plan = self.plan
-        tasks: list[list[Task]] = [[] for _ in plan.blocks]
+        self.tasks = tasks = [[] for _ in plan.blocks]  # type: list[list[Task]]
         for group in plan.tasks:
             for task in group:
                 item = task.item
@@ -82,11 +92,38 @@ class Schedule:
                 else:
                     self._statement(block, task.item, task.rank)
             steps = self.where.steps[block]
-            if self.together:
+            if self.floors is not None:
+                steps[:] = max(int(steps.max()), int(self.floors[block]))
+                self._last[block] = int(steps[0])
+                self.free[block] = self._computable(block, tasks[block])
+            elif self.together:
                 steps[:] = steps.max()
             elif not self.apart and steps.any():
                 active = self.seconds[block] > 0
                 self.apart = bool(active.any() and (steps[active] != steps[active][0]).any())
+
+    def _computable(self, block: int, tasks: list[Task]) -> bool:
+        """Whether a rank can compute rows of others: from operands that it has by then, or can compute as well."""
+        layout = self.plan.layouts[block]
+        if layout is None or not tasks:
+            return False
+        now = self.where.steps[block, 0]
+        for item, rank in tasks:
+            if rank >= 0 or not isinstance(item, Statement):
+                return False
+            key = (item.op.kind, item.shape, item.out.offset, item.out.strides, id(layout))
+            if key not in self._in_rows:
+                self._in_rows[key] = _in_rows(item, layout)
+            if not self._in_rows[key]:
+                return False
+            for ref in item.operands:
+                if isinstance(ref, Affine):
+                    known = ref.block != block and self.plan.layouts[ref.block] is not None
+                    if not known or not (self.free[ref.block] or self._last[ref.block] < now):
+                        return False
+                elif not isinstance(ref, Const):
+                    return False
+        return True
 
     def _statement(self, block: int, item: Statement, rank: int) -> None:
         layout = self.plan.layouts[block]
@@ -110,7 +147,8 @@ class Schedule:
             elif read.reach is None:
                 np.maximum(steps, self.where.steps[ref.block], out=steps, where=shared.active)
             else:
-                need = np.where(read.reach, self.where.steps[ref.block] + self.other, 0).max(axis=1)
+                other = self.other if not self.free[ref.block] or read.beyond > NEAR else 0
+                need = np.where(read.reach, self.where.steps[ref.block] + other, 0).max(axis=1)
                 np.maximum(steps, need, out=steps)
                 self.reads[ref.block].append(read)
 
@@ -151,7 +189,17 @@ class Schedule:
         if found.flat:
             low, high, nodes = low // layout.inner, -(-high // layout.inner), layout.inner
         low, high = np.where(active, low, 0), np.where(active, high, 0)
-        return Interval(low, high, min(nodes, layout.row), self._reach(layout.cuts, low, high, active))
+        reach = self._reach(layout.cuts, low, high, active)
+        beyond = self._beyond(layout, low, high) if reach is not None and self.floors is not None else 0
+        return Interval(low, high, min(nodes, layout.row), reach, beyond)
+
+    @staticmethod
+    def _beyond(layout: Layout, low: np.ndarray, high: np.ndarray) -> int:
+        """The most rows that a rank reads outside of its own."""
+        own_low, own_high = layout.cuts[:-1], layout.cuts[1:]
+        turn = nearest_turns(low, high, own_low, own_high, layout.n)
+        beyond = np.maximum(own_low - low - turn, high + turn - own_high)
+        return int(beyond[high > low].max(initial=0))
 
     def _reach(self, cuts: np.ndarray, low: np.ndarray, high: np.ndarray, active: np.ndarray) -> np.ndarray | None:
         """[reader, owner]: who reads whose rows; None if everyone reads only their own."""
@@ -224,6 +272,9 @@ class Schedule:
     def finish(self) -> tuple[int, Quality]:
         """(supersteps, quality) of the plan."""
         plan, where, p = self.plan, self.where, self.n_ranks
+        if plan.extents is not None:
+            self.lines += plan.extents.lines
+            self.seconds += MACHINE.line * plan.extents.lines
         steps = where.steps[:where.count]
         n_steps = 1 + max([int(steps.max(initial=0)), *(int(s.max(initial=0)) for s, _ in self.run_lines)])
         work = np.zeros((n_steps, p))
@@ -241,8 +292,9 @@ class Schedule:
         return n_steps, measure(np.rint(lines), work, nodes, self._traffic())
 
     def _traffic(self) -> Traffic:
-        parts: list[tuple[np.ndarray, ...]] = []
-        for block, reads in enumerate(self.reads):
+        deep = self.plan.extents
+        parts: list[tuple[np.ndarray, ...]] = [] if deep is None else list(deep.traffic)
+        for block, reads in enumerate(self.reads if deep is None else []):
             if reads:
                 key = (id(self.plan.layouts[block]), *map(id, reads))  # the reads live as long as self
                 if key not in self._volumes:
@@ -258,6 +310,14 @@ class Schedule:
         if not parts:
             return Traffic.none()
         return Traffic(*(np.concatenate(column) for column in zip(*parts)))
+
+
+def _in_rows(item: Statement, layout: Layout) -> bool:
+    """Whether an elementwise statement's results lie one row of the cut axis after another, on several ranks."""
+    if item.op.kind != "elementwise" or item.reduced or 0 in item.shape or np.count_nonzero(np.diff(layout.cuts)) < 2:
+        return False
+    out = resolve(item.out, item.shape, layout)
+    return out is not None and not out.flat and sum(bool(s) and n > 1 for s, n in zip(out.middle, item.shape)) <= 1
 
 
 def _volume(reads: list[Interval], layout: Layout) -> np.ndarray:

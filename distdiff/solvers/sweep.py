@@ -23,8 +23,8 @@ from ..errors import InputError
 from ..evaluate import Point
 from ..kernels import scalar, stream
 from ..partials import Other, Partials, coefficient
-from ..partition.local import Exchange, LocalTape
-from ..strided import accumulate, accumulate_overlapping, core_view, with_columns
+from ..partition.local import LocalTape, Spot
+from ..strided import accumulate, accumulate_overlapping, core_view, progressions, with_columns
 from ..tape import Indexed
 from ..tracing import memory
 from . import sweep_ops as ops
@@ -60,7 +60,8 @@ class Sweep:
     def memory(self) -> int:
         """Bytes held for solves: workspace, stored partials, lines written out, places in the plans and messages."""
         parts = [part for plan in self._plans.values() for op in plan.operations for part in op]
-        plans = sum(part.nbytes for part in parts if isinstance(part, (np.ndarray, Exchange)))
+        plans = sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
+        plans += sum(e.nbytes for plan in self._plans.values() for e in plan.exchanges)  # lists as long as the places
         coefficients = sum(c.nbytes for c in self._coefficients.values())
         return self._workspace.nbytes + coefficients + self._written_bytes + plans
 
@@ -100,9 +101,8 @@ class Sweep:
         """Free the workspace and the messages."""
         self._programs.clear()
         for plan in self._plans.values():
-            for op in plan.operations:
-                if isinstance(op, ops.Halo):
-                    op.exchange.close()
+            for exchange in plan.exchanges:
+                exchange.close()
         self._plans.clear()
         self._written.clear()
         self._workspace, self._coefficients = np.empty(0), {}
@@ -153,8 +153,8 @@ class Sweep:
 
     def _bind(self, plan: ops.Plan, W: np.ndarray, forward: bool) -> list[Call]:
         bind = {ops.Zero: self._zero, ops.Strided: self._strided, ops.Scatter: self._scatter, ops.Gather: self._gather,
-                ops.Scan: self._scan, ops.Lines: self._lines, ops.Halo: self._halo, ops.Seed: self._enter,
-                ops.Partial: self._stored}
+                ops.Scan: self._scan, ops.Lines: self._lines, ops.Seed: self._enter, ops.Partial: self._stored,
+                ops.Start: partial(self._exchange, plan), ops.Finish: partial(self._exchange, plan)}
         memory = Memory(self._point.values.block, len(self.local.blocks), plan,
                         self._coefficients["tangent" if forward else "adjoint"])
         calls: list[Call] = []
@@ -279,8 +279,11 @@ class Sweep:
                 self._written[op.item] = stored
         return self._written.get(op.item)
 
-    def _halo(self, op: ops.Halo, W: np.ndarray, forward: bool) -> Call:
-        return (op.exchange.forward if forward else op.exchange.reverse), (self.comm, W)
+    def _exchange(self, plan: ops.Plan, op: ops.Start | ops.Finish, W: np.ndarray, forward: bool) -> Call:
+        exchange = plan.exchanges[op.step]
+        make = exchange.starter if isinstance(op, ops.Start) else exchange.finisher
+        spots: list[list[Spot]] = [[(where, W, part) for where, part in progressions(places)] for places in op.places]
+        return make(self.comm, spots, W.shape[1:], back=not forward), ()
 
 
 def _cumulate(view: np.ndarray, axis: int) -> None:

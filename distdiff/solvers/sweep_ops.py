@@ -117,10 +117,18 @@ class Lines(NamedTuple):
     shifts: np.ndarray
 
 
-class Halo(NamedTuple):
-    """An exchange, its ids turned into places of W."""
+class Start(NamedTuple):
+    """A superstep's messages leave: forward what is sent, in the adjoint what ghosts gathered; places of W, each's."""
 
-    exchange: Exchange
+    step: int
+    places: list[np.ndarray]
+
+
+class Finish(NamedTuple):
+    """They arrive: forward in ghosts, in the adjoint added to what was sent."""
+
+    step: int
+    places: list[np.ndarray]
 
 
 class Seed(NamedTuple):
@@ -139,10 +147,11 @@ class Result(NamedTuple):
 
 
 class Time(NamedTuple):
-    """One time of a `Repeat`: how far blocks and items are on, and what vectors and partials are called."""
+    """One time of a `Repeat`: how far blocks, items and supersteps are on, what vectors and partials are called."""
 
     blocks: int
     items: int
+    steps: int
     vectors: list[int]
     partials: list[int]
 
@@ -171,7 +180,7 @@ class Repeat(NamedTuple):
             def block(b: int, time: Time = time) -> int:
                 return b + time.blocks if self.lo <= b < self.hi else b
 
-            moves = Moves(table << SHIFT, names, block, time.items)
+            moves = Moves(table << SHIFT, names, block, time.items, time.steps)
             result += [moves.of(op) for op in self.operations]
         return result
 
@@ -182,9 +191,9 @@ class Moves:
     vectors: for each vector's number the address where its elements begin now; partials likewise.
     """
 
-    def __init__(self, vectors: np.ndarray, partials: Mapping[int, int] | np.ndarray, block: Callable[[int], int],
-                 items: int) -> None:
-        self.vectors, self.partials, self.block, self.items = vectors, partials, block, items
+    def __init__(self, vectors: np.ndarray, partials: Mapping[int, int] | np.ndarray,
+                 block: Callable[[int], int] = lambda b: b, items: int = 0, steps: int = 0) -> None:
+        self.vectors, self.partials, self.block, self.items, self.steps = vectors, partials, block, items, steps
 
     def where(self, address: Any) -> Any:
         """An address, an array or a slice of them."""
@@ -201,9 +210,8 @@ class Moves:
                 Box(self.where(box.dst), box.shape, box.strides, tuple(
                     p._replace(src=self.where(p.src), factors=tuple(self._factor(f) for f in p.factors))
                     for p in box.passes)) for box in op.boxes])
-        if type(op) is Halo:
-            return Halo(Exchange(sends=[(r, self.where(places)) for r, places in op.exchange.sends],
-                                 recvs=[(r, self.where(places)) for r, places in op.exchange.recvs]))
+        if type(op) in (Start, Finish):
+            return type(op)(op.step + self.steps, [self.where(places) for places in op.places])
         if type(op) is Lines:
             return Lines(op.item + self.items, op.starts, self.where(op.starts + op.shifts) - op.starts)
         changes = {name: self.where(getattr(op, name)) for name in ADDRESSES[type(op)]}
@@ -230,8 +238,8 @@ def names(op: Any) -> tuple[set[int], set[int]]:
         passes = [p for box in op.boxes for p in box.passes]
         return ({box.dst >> SHIFT for box in op.boxes} | {p.src >> SHIFT for p in passes},
                 {f.number for p in passes for f in p.factors if f.kind == STORED})
-    if type(op) is Halo:
-        addresses = [places for _, places in (*op.exchange.sends, *op.exchange.recvs)]
+    if type(op) in (Start, Finish):
+        addresses = op.places
     elif type(op) is Lines:
         addresses = [op.starts + op.shifts]
     else:
@@ -252,6 +260,7 @@ class Plan(NamedTuple):
     by_rows: with several columns, the entries of a row are best neighbours in memory (scalar code, small arrays);
     else each column is best a vector of its own.
     constants: arrays that factors of the kind CONSTANT name.
+    exchanges: the messages of every superstep, the plan's own: passes of two plans never meet in one buffer.
     """
 
     operations: list[Any]
@@ -264,6 +273,7 @@ class Plan(NamedTuple):
     constants: list[np.ndarray]
     vectors: np.ndarray
     partials: np.ndarray
+    exchanges: list[Exchange]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ..strided import BlockIndex
 from ..tape import Affine, Const, Indexed, Statement
 
 Event = tuple[str, Any]
+HALO = ("start", "finish")  # kinds of events that are half an exchange
 
 SHORTEST = 4  # periods that make a loop
 LONGEST = 2000  # events of a period
@@ -27,7 +28,8 @@ TRIES = 8  # lags looked at from one place
 class Loop(NamedTuple):
     """Events start + j period, ..., start + (j + 1) period - 1 for j < count are alike.
 
-    Blocks lo, ..., hi - 1 belong to the loop and are `blocks` further in each period; items are `items` further.
+    Blocks lo, ..., hi - 1 belong to the loop and are `blocks` further in each period; items are `items`, supersteps
+    `steps` further.
     """
 
     start: int
@@ -35,6 +37,7 @@ class Loop(NamedTuple):
     count: int
     blocks: int
     items: int
+    steps: int
     lo: int
     hi: int
 
@@ -103,7 +106,9 @@ class _Pair:
         self.blocks = after - before
         self.nodes = local.blocks[after].first - local.blocks[before].first
         self.index = BlockIndex(local.blocks)
+        self.steps: int | None = None  # from the first exchange on
         self.far = 0  # the furthest that a reference within the loop reaches back, in blocks
+        self.ahead = 0  # and forward: ghosts may come before their block is written to
         self.outside = -1  # the last block that all periods refer to alike
 
     @classmethod
@@ -120,9 +125,8 @@ class _Pair:
         (kind, what), (other_kind, other) = self.events[e], self.events[e - self.lag]
         if kind != other_kind or kind == "run":
             return False
-        if kind == "halo":
-            steps = self.local.steps
-            return self._exchanges(steps[what].exchange, steps[other].exchange)
+        if kind in HALO:
+            return self._exchanges(e, what, other)
         items = self.local.items
         return len(what) == len(other) and all(
             i - j == self.items and self._statements(items[i], items[j]) for i, j in zip(what, other))
@@ -172,11 +176,19 @@ class _Pair:
     def _block(self, node: int) -> int:
         return self.index.full[int(self.index.number(np.array(node)))]
 
-    def _exchanges(self, x: Any, y: Any) -> bool:
-        mine, others = [*x.sends, *x.recvs], [*y.sends, *y.recvs]
-        return len(x.sends) == len(y.sends) and [rank for rank, _ in mine] == [rank for rank, _ in others] and all(
-            self._ids(self._block(int(a.max())) + self.blocks if a.size else 0, a, b)
-            for (_, a), (_, b) in zip(mine, others))
+    def _exchanges(self, e: int, step: int, other: int) -> bool:
+        """Event e, half of the exchange of a superstep, and the same half of another superstep's."""
+        if self.steps not in (None, step - other):
+            return False
+        self.steps = step - other
+        x, y = (exchange.sends if self.events[e][0] == "start" else exchange.recvs
+                for exchange in (self.local.steps[step].exchange, self.local.steps[other].exchange))
+        if [rank for rank, _ in x] != [rank for rank, _ in y]:
+            return False
+        before = next((k for k in range(e - 1, -1, -1) if self.events[k][0] == "statements"), None)
+        out = 0 if before is None else self.local.items[self._item(before)].out.block
+        self.ahead = max(self.ahead, *(self._block(int(a.max())) - out for _, a in x if a.size), 0)
+        return all(self._ids(out + self.blocks, a, b) for (_, a), (_, b) in zip(x, y))
 
     def loop(self, start: int, stop: int) -> Loop | None:
         """The whole periods between two events that refer to nothing between the loop's blocks and their own."""
@@ -197,7 +209,10 @@ class _Pair:
         shapes = [block.shape for block in self.local.blocks[lo:hi]]
         if shapes[self.blocks :] != shapes[: -self.blocks]:
             return None
-        return Loop(first, self.lag, count, self.blocks, self.items, lo, hi)
+        count -= -(-self.ahead // self.blocks)
+        if count < SHORTEST:
+            return None
+        return Loop(first, self.lag, count, self.blocks, self.items, self.steps or 0, lo, hi)
 
     def _item(self, e: int) -> int:
         return self.events[e][1][0]

@@ -25,8 +25,8 @@ from ..partition.local import Exchange, LocalTape
 from ..strided import BlockIndex, one_to_one
 from ..tape import Affine, Const, Indexed, ScalarRun, Statement
 from .sweep_ops import (
+    Finish,
     Gather,
-    Halo,
     Lines,
     Moves,
     Plan,
@@ -34,12 +34,13 @@ from .sweep_ops import (
     Scan,
     Scatter,
     Seed,
+    Start,
     Strided,
     combines,
     names,
     unrolled,
 )
-from .sweep_period import Event, Loop, loops
+from .sweep_period import HALO, Event, Loop, loops
 from .sweep_places import placed
 from .sweep_sums import Replay, Sums, Use
 from .sweep_uses import Raw, Uses
@@ -191,22 +192,33 @@ class _Planner:
         read = scalar.blocks_read(item, self.index.firsts, self.number[item.block])
         return [*(self.index.full[k] for k in read), item.block]
 
-    def halo(self, exchange: Exchange) -> None:
-        if not exchange.sends and not exchange.recvs:
-            return
-        for _, ids in (*exchange.sends, *exchange.recvs):
-            self.claim(self.blocks_of(ids))
-        self.ops.append(Halo(Exchange(sends=[(r, self.places(ids)) for r, ids in exchange.sends],
-                                      recvs=[(r, self.places(ids)) for r, ids in exchange.recvs])))
+    def halo(self, kind: str, s: int) -> None:
+        """Start or finish the exchange of superstep s; in the adjoint everything is the other way round."""
+        messages, leaves = self._messages(kind, s), (kind == "start") == self.forward
+        for _, ids in messages:  # what leaves a ghost in the adjoint leaves zeros behind
+            (self.readable if leaves and self.forward else self.claim)(self.blocks_of(ids))
+        self.ops.append((Start if leaves else Finish)(s, [self.places(ids) for _, ids in messages]))
+
+    def _messages(self, kind: str, s: int) -> list[tuple[int, np.ndarray]]:
+        exchange = self.local.steps[s].exchange
+        return exchange.sends if kind == "start" else exchange.recvs
 
     # -- directions
 
     def events(self) -> list[Event]:
-        """Items and exchanges in forward order: ("run", i), ("statements", [i, ...] of one block) or ("halo", step)."""
+        """Items and exchanges in forward order.
+
+        ("run", i), ("statements", [i, ...] of one block), and an exchange's ("start", step) and ("finish", step).
+        """
         order: list[Event] = []
         for s, step in enumerate(self.local.steps):
             previous = -1
-            for i in range(step.start, step.stop):
+            for i in range(step.start, step.stop + 1):
+                if i == step.ready and step.exchange:
+                    order.append(("start", s))
+                    previous = -1
+                if i == step.stop:
+                    break
                 item = self.local.items[i]
                 if type(item) is ScalarRun:
                     order.append(("run", i))
@@ -219,7 +231,8 @@ class _Planner:
                 else:
                     order.append(("statements", [i]))
                 previous = -1 if alone else b
-            order.append(("halo", s))
+            if step.exchange:
+                order.append(("finish", s))
         return order
 
     def _read(self, ref: Any) -> list[int]:
@@ -228,9 +241,8 @@ class _Planner:
             return [ref.block]
         return [] if type(ref) is Const else self.blocks_of(ref.ids)
 
-    def _exchanged(self, step: int) -> list[int]:
-        exchange = self.local.steps[step].exchange
-        return [b for _, ids in (*exchange.sends, *exchange.recvs) for b in self.blocks_of(ids)]
+    def _exchanged(self, kind: str, s: int) -> list[int]:
+        return [b for _, ids in self._messages(kind, s) for b in self.blocks_of(ids)]
 
     def adjoint(self) -> Plan:
         local, events = self.local, self.events()
@@ -278,8 +290,8 @@ class _Planner:
         return self.plan(local.outputs.ids)
 
     def _event(self, kind: str, what: Any) -> None:
-        if kind == "halo":
-            self.halo(self.local.steps[what].exchange)
+        if kind in HALO:
+            self.halo(kind, what)
         elif kind == "run":
             self.run(what, self.local.items[what])
         else:
@@ -287,15 +299,15 @@ class _Planner:
 
     def _defined(self, kind: str, what: Any) -> list[int]:
         """Blocks that (in the tape's direction) get values in an event."""
-        if kind == "halo":
-            return [b for _, ids in self.local.steps[what].exchange.recvs for b in self.blocks_of(ids)]
+        if kind in HALO:
+            return self._exchanged(kind, what) if kind == "finish" else []
         item = self.local.items[what if kind == "run" else what[0]]
         return [item.block if kind == "run" else item.out.block]
 
     def _used(self, kind: str, what: Any) -> list[int]:
         """Blocks that an event reads or writes."""
-        if kind == "halo":
-            return self._exchanged(what)
+        if kind in HALO:
+            return self._exchanged(kind, what)
         if kind == "run":
             item = self.local.items[what]
             return self.blocks_of_run(item) if len(item.op) else [item.block]
@@ -350,13 +362,14 @@ class _Planner:
                    for b, where, places in self.index.pieces(ids)]
         lasting = {n for result in results if result.places is not None for n in names(result)[0]}
         offsets, rows, stored, size = placed(self.ops, sums.vectors, sums.partials, lasting, self.keep_partials)
-        moves = Moves(offsets, stored, lambda b: b, 0)
+        moves = Moves(offsets, stored)
         operations = [op if combines(op) else moves.of(op) for op in unrolled(self.ops)]
         dispatched = sum(not combines(op) for op in operations)  # the others are one call for all columns
         by_rows = self.scalar or sums.moved < LONG * dispatched
         results = [r if r.places is None else moves.of(r) for r in results]
+        exchanges = [Exchange(step.exchange.sends, step.exchange.recvs) for step in self.local.steps]
         return Plan(operations, results, rows, size, sums.kept, sums.moved, by_rows, self.uses.constants, offsets,
-                    stored)
+                    stored, exchanges)
 
 
 def _shifted(places: slice | np.ndarray, offset: int) -> slice | np.ndarray:

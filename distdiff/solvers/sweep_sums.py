@@ -349,6 +349,6 @@ class Replay:
             last = Repeat(period.operations, period.numbers, period.partial_numbers, [], self.loop.lo, self.loop.hi)
             sums.ops.append(last)
         last.times.append(Time(
-            step, step // self.loop.blocks * self.loop.items,
+            step, step // self.loop.blocks * self.loop.items, step // self.loop.blocks * self.loop.steps,
             [vectors[n].number if n in vectors else n + more for n in period.numbers],
             [partials.get(n, n + more_partials) for n in period.partial_numbers]))

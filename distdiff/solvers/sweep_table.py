@@ -97,7 +97,7 @@ class Program:
     def _tabulate(self) -> combine.Tables:
         cells, passes, factors, counts = [], [], [], 0
         for op in self.operations:
-            repeat = op if type(op) is Repeat else Repeat([op], [], [], [Time(0, 0, [], [])], 0, 0)
+            repeat = op if type(op) is Repeat else Repeat([op], [], [], [Time(0, 0, 0, [], [])], 0, 0)
             times = len(repeat.times)
             boxes = [box for single in repeat.operations for box in single.boxes]
             terms = [p for box in boxes for p in box.passes]
