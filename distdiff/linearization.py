@@ -409,12 +409,14 @@ class Linearization:
         slowest = [max(t) for t in zip(*comm.allgather([self.stages.seconds[n] for n in names]))]
         solver = self._solvers.get(self.choice.method)
         structure = facts.structure
+        halo = comm.allreduce(local.halo)
         return Report(
             lines=structure.lines, nodes=structure.nodes, nonzeros=structure.nonzeros, inputs=facts.n_inputs,
             outputs=facts.n_outputs, depth=structure.depth, width=structure.width, shape=structure.shape,
             ranks=comm.size, partition=facts.partition, k_star=len(local.steps),
-            messages=comm.allreduce(local.messages), halo=comm.allreduce(local.halo),
-            balance=max(lines) * len(lines) / max(sum(lines), 1), partition_candidates=facts.candidates,
+            messages=comm.allreduce(local.messages), halo=halo, halo_bytes=8 * halo,
+            max_work=max(lines), balance=max(lines) * len(lines) / max(sum(lines), 1),
+            partition_candidates=facts.candidates,
             rows=rows, nnz=nnz,
             method=self.choice.method, reason=self.choice.reason, candidates=self.choice.candidates,
             times=dict(zip(names, slowest)), memory_per_rank_bytes=comm.allreduce(memory, op=MPI.MAX),

@@ -44,7 +44,9 @@ class Report:
     k_star: int  # supersteps of one pass
     messages: int  # in one pass
     halo: int  # values sent in one pass
-    balance: float  # busiest rank's lines over the mean
+    halo_bytes: int  # the same for one right-hand side in bytes
+    max_work: int  # lines on the busiest rank
+    balance: float  # max_work over the mean of all ranks
     partition_candidates: list[dict[str, Any]]
     rows: int | None  # kept by preaccumulation; None while nothing is assembled
     nnz: int | None  # stored, unit diagonal included
@@ -75,7 +77,8 @@ class Report:
             f"{_count(self.nodes)} rows, {_count(self.nonzeros)} entries below the diagonal",
             f"ranks        {self.ranks}; partition {self.partition}: k* = {_count(self.k_star)}, "
             f"{_count(self.messages)} messages, "
-            f"{_count(self.halo)} halo values a pass, busiest rank {self.balance:.2f} x the mean",
+            f"{_count(self.halo)} halo values ({_bytes(self.halo_bytes)}) a pass",
+            f"             busiest rank {_count(self.max_work)} lines, {self.balance:.2f} x the mean",
         ]
         if len(self.partition_candidates) > 1:
             for c in self.partition_candidates:
