@@ -78,10 +78,73 @@ def _program(settings: dict[str, Any], name: str, function: Callable[[Any], Any]
                                   halo=report.halo, balance=report.balance, stages=stages))
         run.figures.append(figure(f"{name}: solve alone", run.samples(lambda: lin.vjp(1.0)), lines, "line",
                                   role="solve", ranks=comm.size))
+        if report.messages:
+            _superstep(run, name, function, points, report.k_star)
         if comm.size == 1:
             primal = [run.seconds(lambda: function(x)) for _ in range(3)]
             run.figures.append(figure(f"{name}: NumPy primal", primal, lines, "line", role="primal", ranks=1))
     return run
+
+
+class Clocks:
+    """Where a pass spends its time: packing and unpacking messages, and waiting for them; the rest computes."""
+
+    def __init__(self) -> None:
+        self.exchanging = self.waiting = 0.0
+
+    def __enter__(self) -> Clocks:
+        from distdiff.comm import Messages
+        from distdiff.partition.local import Exchange
+
+        self._kept = [(Messages, "finish", Messages.finish), (Exchange, "starter", Exchange.starter),
+                      (Exchange, "finisher", Exchange.finisher)]
+        Messages.finish = self._timed(Messages.finish, "waiting")
+        Exchange.starter, Exchange.finisher = self._bound(Exchange.starter), self._bound(Exchange.finisher)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for owner, name, function in self._kept:
+            setattr(owner, name, function)
+
+    def _timed(self, call: Callable[..., Any], what: str) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            result = call(*arguments)
+            setattr(self, what, getattr(self, what) + time.perf_counter() - start)
+            return result
+        return timed
+
+    def _bound(self, bind: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, **more: self._timed(bind(*arguments, **more), "exchanging")
+
+
+def _superstep(run: Run, name: str, function: Callable[[Any], Any], points: list[np.ndarray], supersteps: int) -> None:
+    """What a superstep of one evaluation and one solve is made of.
+
+    The rank that waits least waits for messages alone, the one that waits most for the other rank's computing as well.
+    """
+    import distdiff as dd
+
+    parts: dict[str, list[float]] = {}
+    with Clocks() as clocks, dd.linearize(function, points[0]) as lin:
+        for k in range(run.settings["repeats"] + 2):
+            clocks.exchanging = clocks.waiting = 0.0
+
+            def again(k: int = k) -> None:
+                lin.update(points[k % 2])
+                lin.vjp(1.0)
+
+            total = run.seconds(again)
+            mine = total - clocks.exchanging, clocks.exchanging - clocks.waiting, clocks.waiting
+            compute, pack, wait = zip(*run.comm.allgather(mine))
+            if k > 1:  # the first binds and allocates
+                for what, taken in (
+                        ("computes, the busiest rank", max(compute)), ("packs and unpacks", max(pack)),
+                        ("waits for messages", min(wait)), ("waits for the other rank", max(wait) - min(wait))):
+                    parts.setdefault(what, []).append(taken)
+    for what, seconds in parts.items():
+        run.figures.append(figure(f"{name}: a superstep {what}", seconds, 2 * supersteps, "superstep",
+                                  role="superstep", ranks=run.comm.size))
 
 
 def wide(settings: dict[str, Any]) -> Run:
