@@ -171,3 +171,32 @@ def test_gradients_of_large_arrays():
     h = 1e-6
     near = [np.sum(ring(x + s * h * v, 3) ** 2) for s in (1, -1)]
     np.testing.assert_allclose(gradient @ v, (near[0] - near[1]) / (2 * h), rtol=1e-6)
+
+
+def test_floating_point_errors_the_user_handles(put_off):
+    def f(x):
+        with np.errstate(invalid="raise"):
+            try:
+                y = np.sqrt(x)
+            except FloatingPointError:
+                y = 3 * x
+        return np.sum(y * y)
+
+    x = np.linspace(-1, 1, 50)
+    value, gradient = dd.value_and_grad(f)(x)
+    assert value == f(x)
+    np.testing.assert_allclose(gradient, 18 * x, rtol=1e-14)
+
+
+def test_kept_after_the_trace(put_off):
+    kept = []
+
+    def f(x):
+        y = 3 * np.sin(x)
+        kept.append(y)
+        return np.sum(y * y)
+
+    dd.grad(f)(np.ones(50))
+    for look in (lambda y: y[3], lambda y: y[[1, 2]], lambda y: y.tolist(), lambda y: y.__setitem__(3, 1.0)):
+        with pytest.raises(dd.errors.UnsupportedOperationError, match="after its trace was over"):
+            look(kept[-1])

@@ -141,9 +141,7 @@ def own(rec: Recorder, x: Any) -> None:
             "traced; return what the inner function needs instead",
         )
     if not rec.open:
-        rec.unsupported(
-            "a traced value after its trace was over", "it was kept in a global or closure; return it instead"
-        )
+        rec.over()
 
 
 def scalar_of(rec: Recorder, node: int, value: float, boolean: bool) -> Any:
@@ -309,7 +307,7 @@ def _recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[
     """The statement out = op(operands), computed now or, where that may pay, once somebody looks."""
     boolean = op in BOOLEAN_OPS
     read = rec.sparing and not op.linear and read_values(op, operands)
-    if rec.lazy and out.size >= memory.LARGE:
+    if rec.lazy and out.size >= memory.LARGE and not _errors_raised():
         for x in operands:
             if type(x) is TracedArray and not x.st.pending:
                 x.st.need()
@@ -318,6 +316,11 @@ def _recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[
         return TracedArray(st, out)
     op.value(*map(plain, operands), out=out)
     return fresh(rec, out, rec.emit(op, out.shape, lowered, out, read=read), boolean)
+
+
+def _errors_raised() -> bool:
+    """Whether the user wants to be told of floating-point errors where they arise, and may handle them there."""
+    return not {"ignore", "warn"}.issuperset(np.geterr().values())
 
 
 def _usual(x: TracedArray, rec: Recorder, shape: Index) -> bool:

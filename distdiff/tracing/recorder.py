@@ -425,5 +425,11 @@ class Recorder:
             self.refusal = error
         raise error
 
+    def over(self) -> NoReturn:
+        """Refuse a value that outlived its trace."""
+        self.unsupported(
+            "a traced value after its trace was over", "it was kept in a global or closure; return it instead"
+        )
+
     def mismatch(self, what: str) -> NoReturn:
         raise InputError(f"{what} at {self.tape.sites[self.site()]}")

@@ -216,9 +216,12 @@ class Storage:
     def need(self) -> None:
         """The values of the block this storage is will be read: keep them (others are kept where ids leave
         their storage)."""
-        if self.block >= 0 and self.rec.sparing and self.rec.values[self.block] is UNREAD:
-            self.rec.values[self.block] = self.buffer.reshape(-1)
-            self.shared = True
+        if self.block >= 0 and self.rec.sparing:
+            if not self.rec.open:
+                self.rec.over()
+            if self.rec.values[self.block] is UNREAD:
+                self.rec.values[self.block] = self.buffer.reshape(-1)
+                self.shared = True
 
     def protect(self, whole: bool = False) -> None:
         """Before the buffer is written (all of it, if `whole`): what the tape keeps of the block must stay as
@@ -226,6 +229,8 @@ class Storage:
         if self.pending:
             self.fill()
         if self.block >= 0 and self.rec.keep_values:
+            if not self.rec.open:
+                self.rec.over()
             if self.rec.values[self.block] is UNREAD:
                 if not whole:  # the elements that stay are still this block's
                     self.rec.values[self.block] = self.buffer.reshape(-1).copy()
