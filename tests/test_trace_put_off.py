@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -200,3 +202,25 @@ def test_kept_after_the_trace(put_off):
     for look in (lambda y: y[3], lambda y: y[[1, 2]], lambda y: y.tolist(), lambda y: y.__setitem__(3, 1.0)):
         with pytest.raises(dd.errors.UnsupportedOperationError, match="after its trace was over"):
             look(kept[-1])
+
+
+def test_numba_imported_while_a_trace_computes_knows_numpy_itself():
+    """Numba takes np.zeros and its kin by name when it is imported, once and for all."""
+    program = """
+import sys, numpy as np, distdiff as dd
+from distdiff.kernels import jit
+jit.compile_at_once()
+
+def f(x):
+    y = 2 * x * x
+    assert "numba" not in sys.modules
+    str(y[0])
+    assert "numba" in sys.modules, "nothing was computed by compiled loops"
+    return np.sum(y)
+
+dd.grad(f)(np.ones(20_000))
+import numba
+assert numba.njit(lambda n: np.zeros(n).sum() + np.array([1.0, 2.0]).sum())(3) == 3.0
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr

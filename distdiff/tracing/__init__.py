@@ -66,7 +66,7 @@ def trace(
     raises.
     """
     again = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate}
-    rec = Recorder(keep_values, locate, evaluate)
+    rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate))
     protocol.prepare(rec, lambda values: creation.array_of(rec, values))
     numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
     check_numbers(numbers, len(args))
@@ -104,6 +104,15 @@ def trace(
         finally:
             rec.open = False
     return replace(trace(f, args, keep_values="read", **again), values=None)
+
+
+def _beside_the_trace(evaluate: Evaluate) -> Evaluate:
+    """`evaluate` with NumPy itself again: it may import Numba, which takes NumPy's functions by name, for good."""
+    def compute(*arguments: Any) -> None:
+        with creation.suspended():
+            evaluate(*arguments)
+
+    return compute
 
 
 def locate(
