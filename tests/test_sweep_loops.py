@@ -51,6 +51,17 @@ def parameters(p):
     return u
 
 
+def shared(u):
+    """Eliminated blocks from before the loop, in terms with the same coefficients in every period."""
+    w = np.cos(u)
+    for step in range(16):
+        u = u * 1.0
+        u[1:-1] += 0.1 * np.sin(w[2:])
+        if step % 2:
+            u = 0.9 * u + 0.05 * np.roll(u, 1)
+    return u
+
+
 def gauges(u):
     """Some steps leave a record, by index."""
     records = []
@@ -136,8 +147,9 @@ def scans(u):
     return u
 
 
-PROGRAMS = [(heat, 9), (burgers, 9), (interior, 8), (parameters, 12), (gauges, 7), (reductions, 6), (alternating, 7),
-            (grid, 12), (volume, 12), (history, 6), (products, 7), (leapfrog, 10), (constants, 6), (scans, 5)]
+PROGRAMS = [(heat, 9), (burgers, 9), (interior, 8), (parameters, 12), (shared, 12), (gauges, 7), (reductions, 6),
+            (alternating, 7), (grid, 12), (volume, 12), (history, 6),
+            (products, 7), (leapfrog, 10), (constants, 6), (scans, 5)]
 
 
 @pytest.fixture(params=["plain", "compiled"])

@@ -289,7 +289,7 @@ class Replay:
                     return None
                 if t[:2] != u[:2] or t.strides != u.strides or t.at - v.at != u.at - w.at:
                     return None
-                if t.coefficient is not u.coefficient and not self._same(t.coefficient, u.coefficient, step, partials):
+                if not self._same(t.coefficient, u.coefficient, step, partials):
                     return None
         if len({w.number for w in vectors.values()}) != len(vectors) or len(set(partials.values())) != len(partials):
             return None
