@@ -162,7 +162,7 @@ def test_arrays_are_cut_along_axes_beside_scalar_code_in_stretches(comm, run_by_
     u = np.random.default_rng(0).uniform(0.5, 1.0, 40_000)
     with dd.linearize(f, u, comm=MPI.COMM_SELF) as one, dd.linearize(f, u, comm=comm) as lin:
         if comm.size > 1:
-            assert lin.report().partition.startswith("axes and stretches")
+            assert lin.report().partition.split(", ")[0] == "axes and stretches"  # the depth of halos may follow
             assert lin.report().balance < 1.1
         np.testing.assert_allclose(lin.vjp(1.0), one.vjp(1.0), rtol=1e-10)
         np.testing.assert_allclose(lin.jvp(u), one.jvp(u), rtol=1e-10)

@@ -272,7 +272,7 @@ def test_much_work_is_spread():
         u = w.apply(SIN, w.apply(ADD, w.roll(u, 1), u))
     w.output(w.reduce(COPY, {0}, u))
     plan = partition(w.tape, 2)
-    assert plan.name.startswith("axes") and plan.quality.balance < 1.01
+    assert plan.name.split(", ")[0] == "axes" and plan.quality.balance < 1.01
 
 
 @pytest.mark.parametrize("settings", [{"strategy": "best"}, {"min_block": 0}, {"depth": 0}])
