@@ -5,23 +5,16 @@ function at the same time can both take the number 1, and the index then names t
 that is cut short makes every later call raise.  Here a file is one compiled signature, named by all that its machine
 code depends on, complete or not there, and whatever can't be read is compiled anew.
 
-Files are looked for in all of `places`, and written to the first that can be written:
-
-1. the folder $DISTDIFF_CACHE_DIR, else $NUMBA_CACHE_DIR, if one is set;
-2. beside the source, in __pycache__;
-3. distdiff in the user's cache, $XDG_CACHE_HOME or ~/.cache.
-
-So a read-only installation can bring its compiled loops with it (`distdiff warm` makes them).  Nobody waits for
-another's compilation: ranks on cores of their own are done as soon as the first of them would be.
+Files are looked for in all of `places`, and written to the first that can be written, so a read-only installation can
+bring its compiled loops with it (`distdiff warm` makes them).  Nobody waits for another's compilation: ranks on cores
+of their own are done as soon as the first of them would be.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import pickle
-import pwd
 import sys
 import uuid
 import warnings
@@ -37,31 +30,9 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from ..places import places
+
 DIGEST = hashlib.sha256().digest_size
-
-
-def places(source: str) -> list[Path]:
-    """The folders that may hold the compiled functions of a source file, in the order in which they are tried."""
-    package = Path(source).resolve().parent
-    name = f"{package.name}-{hashlib.sha256(os.fsencode(package)).hexdigest()[:16]}"
-    chosen = os.environ.get("DISTDIFF_CACHE_DIR") or os.environ.get("NUMBA_CACHE_DIR")
-    found = [Path(chosen).absolute() / name] if chosen else []
-    found.append(Path(importlib.util.cache_from_source(source)).parent)
-    user = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache")
-    if user.is_absolute():
-        found.append(user / "distdiff" / name)
-    return found
-
-
-def _home() -> Path:
-    """The user's home, which in a container may be nowhere: an empty path then."""
-    home = os.environ.get("HOME")
-    if home is None:
-        try:
-            home = pwd.getpwuid(os.getuid()).pw_dir
-        except KeyError:
-            home = ""
-    return Path(home)
 
 
 class DiskCache(_Cache):
