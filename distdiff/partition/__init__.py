@@ -9,7 +9,7 @@ from .check import check
 from .choose import STRATEGIES, Candidate, Partition, partition
 from .distribute import distribute, localize_all
 from .local import LocalTape, whole
-from .quality import Machine, Quality
+from .quality import Quality
 
-__all__ = ["STRATEGIES", "Candidate", "LocalTape", "Machine", "Partition", "Quality", "check", "distribute",
+__all__ = ["STRATEGIES", "Candidate", "LocalTape", "Partition", "Quality", "check", "distribute",
            "localize_all", "partition", "whole"]

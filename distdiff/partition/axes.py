@@ -17,7 +17,6 @@ from ..tape import Affine, Const, Indexed, Operand, Statement
 from . import lower
 from .layout import Layout, balanced, crossings, pieces, resolve, single, split
 from .plan import Plan, signature
-from .quality import MACHINE
 
 NEAR = 8  # rows by which cuts may differ and still count as the same ...
 NEAR_SHARE = 16  # ... or this fraction of a rank's rows
@@ -173,7 +172,8 @@ class Axes:
             return None
         strides = [ref.strides if isinstance(ref, Affine) else _index_strides(ref) for ref, _ in operands]
         costs = [self._cost(item, vote, wishes, strides) for _, vote in options]
-        enough = min(costs) + 0.25 * MACHINE.message + 0.005 * MACHINE.line * item.lines / self.active
+        machine = self.plan.machine
+        enough = min(costs) + 0.25 * machine.message + 0.005 * machine.line * item.lines / self.active
         return min((option for option, cost in zip(options, costs) if cost <= enough), key=lambda option: option[0])[1]
 
     def _cost(self, item: Statement, vote: Vote, wishes: list[Wish], strides: list[tuple[int, ...]]) -> float:
@@ -190,7 +190,8 @@ class Axes:
         if vote.axis in item.reduced:
             moved += others * self._results(item)
         uneven = np.diff(vote.edges).max() / item.shape[vote.axis] - 1.0 / self.active
-        return 8 * MACHINE.byte * moved / self.active + MACHINE.line * item.lines * float(uneven)
+        machine = self.plan.machine
+        return 8 * machine.pass_byte * moved / self.active + machine.line * item.lines * float(uneven)
 
     @staticmethod
     def _results(item: Statement) -> int:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..machine import Machine, current
 from ..tape import ScalarRun, Tape
 from .axes import Axes
 from .contiguous import Contiguous
 from .deepen import deepened
 from .parcel import Sender
 from .plan import Plan
-from .quality import MACHINE, Quality, Traffic, measure
+from .quality import Quality, Traffic, measure
 from .schedule import RULES, Schedule
 from .streaming import Streaming
 
@@ -80,7 +81,7 @@ def default_min_block(n_ranks: int) -> int:
 
 
 def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int | None = None,
-              depth: int | None = None) -> Partition:
+              depth: int | None = None, machine: Machine | None = None) -> Partition:
     """Decide, from structure alone, which rank owns which node.  Not collective: rank 0 calls it.
 
     strategy: "auto" measures all candidates and takes the one with the least predicted seconds; "axes"
@@ -88,6 +89,7 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     trace order) or "fewer ranks" (rank 0 alone) take that one.
     min_block: array blocks with fewer lines have a single owner.
     depth: how many supersteps become one by deep halos; None: as many as pay.
+    machine: the rates by which candidates are measured; None: those of the machine at hand.
     """
     if strategy not in STRATEGIES:
         names = ", ".join(map(repr, STRATEGIES))
@@ -97,12 +99,14 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     if depth is not None and depth < 1:
         raise InputError(f"depth={depth} must be positive: 1 exchanges after every superstep")
     small = default_min_block(n_ranks) if min_block is None else min_block
+    machine = current() if machine is None else machine
     best: Partition | None = None
     spread: Partition | None = None  # the best one that cuts arrays
     candidates = []
     for name, active, settings in _candidates(tape, n_ranks, strategy):
-        made = _make(tape, n_ranks, name, active, small, settings) if active > 1 else _alone(tape, n_ranks)
-        if strategy == "auto" and made.plan is None and made.quality.seconds < 2 * MACHINE.message:
+        made = (_make(tape, n_ranks, name, active, small, settings, machine=machine) if active > 1
+                else _alone(tape, n_ranks, machine))
+        if strategy == "auto" and made.plan is None and made.quality.seconds < 2 * machine.message:
             return replace(made, candidates=[Candidate(made.name, made.quality)])  # one exchange costs more
         candidates.append(Candidate(name, made.quality))
         if best is None or _better(made.quality, best.quality):
@@ -153,20 +157,20 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str) -> list[tuple[str, int,
     return found
 
 
-def _alone(tape: Tape, n_ranks: int) -> Partition:
+def _alone(tape: Tape, n_ranks: int, machine: Machine) -> Partition:
     """Everything on rank 0."""
     scalar = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
     array = sum(item.lines for item in tape.items if not isinstance(item, ScalarRun))
     lines, nodes = np.zeros(n_ranks), np.zeros(n_ranks)
     lines[0], nodes[0] = array + scalar, tape.n_nodes
     work = np.zeros((1, n_ranks))
-    work[0, 0] = MACHINE.item * len(tape.items) + MACHINE.line * array + MACHINE.run_line * scalar
-    return Partition(n_ranks, ALONE, None, 1, measure(lines, work, nodes, Traffic.none()))
+    work[0, 0] = machine.item * len(tape.items) + machine.line * array + machine.run_line * scalar
+    return Partition(n_ranks, ALONE, None, 1, measure(lines, work, nodes, Traffic.none(), machine))
 
 
 def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, settings: dict[str, Any],
-          rules: tuple[str, ...] = RULES) -> Partition:
-    plan = Plan(tape, n_ranks)
+          rules: tuple[str, ...] = RULES, machine: Machine | None = None) -> Partition:
+    plan = Plan(tape, n_ranks, machine)
     runs = {item.block for item in tape.items if isinstance(item, ScalarRun)}
     if name == "contiguous":
         placers: tuple[Any, Any] = (Contiguous(plan),) * 2

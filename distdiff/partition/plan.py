@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels.graph import read_before
+from ..machine import Machine, current
 from ..tape import OPS, Affine, Block, Const, Indexed, Item, Operand, ScalarRun, Statement, Tape, id_type
 from .layout import Layout, split
 from .whereabouts import Whereabouts
@@ -78,8 +79,9 @@ class Plan:
     the tape's: links of a chain of additions that became partial sums.
     """
 
-    def __init__(self, tape: Tape, n_ranks: int) -> None:
+    def __init__(self, tape: Tape, n_ranks: int, machine: Machine | None = None) -> None:
         self.tape, self.n_ranks = tape, n_ranks
+        self.machine = current() if machine is None else machine
         self.blocks: list[Block] = list(tape.blocks)
         self.order: list[float] = [float(b) for b in range(len(tape.blocks))]
         self.layouts: list[Layout | None] = [None] * len(tape.blocks)

@@ -13,23 +13,7 @@ from typing import Any
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Machine:
-    """What one evaluation and one solve take on a rank, in seconds; only the ratios matter for the choice.
-
-    Fitted to `scripts/bench ranks` on two 2.6 GHz Zen 4 cores, messages in shared memory: shallow water on 80 x 80
-    and 256 x 256 cells, 1 and 2 ranks.  A message's figure is mostly the wait for a neighbour who is not quite as far.
-    """
-
-    line: float = 1.0e-9  # a flattened line of array code
-    run_line: float = 8.0e-9  # a line of a scalar run
-    item: float = 4.0e-6  # what a vector statement costs before its first element
-    message: float = 5.0e-5  # a message there and one back: packing, matching, waiting
-    byte: float = 5.0e-10  # a byte there and back, all copies included
-
-
-MACHINE = Machine()
+from ..machine import Machine
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ class Traffic:
 
 
 def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Traffic,
-            machine: Machine = MACHINE) -> Quality:
+            machine: Machine) -> Quality:
     """Quality from lines (ranks,), work in seconds (supersteps, ranks), own nodes (ranks,) and the traffic."""
     n_steps, n_ranks = work.shape
     shape = (n_steps, n_ranks)
@@ -79,7 +63,7 @@ def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Tra
         place = step * n_ranks + end
         count = np.bincount(place, minlength=n_steps * n_ranks).reshape(shape)
         bytes_ = 8.0 * np.bincount(place, weights=volume, minlength=n_steps * n_ranks).reshape(shape)
-        seconds += 0.5 * float((machine.message * count + machine.byte * bytes_).max(axis=1, initial=0.0).sum())
+        seconds += 0.5 * float((machine.message * count + machine.pass_byte * bytes_).max(axis=1, initial=0.0).sum())
     ghosts = np.bincount(target, weights=volume, minlength=n_ranks)
     return Quality(
         max_work=int(lines.max(initial=0)), balance=float(lines.max() / lines.mean()) if lines.any() else 1.0,
@@ -87,4 +71,4 @@ def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Tra
         memory=int((8 * (nodes + ghosts) + 16 * lines).max(initial=0)), seconds=seconds)
 
 
-__all__ = ["MACHINE", "Machine", "Quality", "Traffic", "measure"]
+__all__ = ["Quality", "Traffic", "measure"]

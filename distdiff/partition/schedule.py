@@ -21,7 +21,7 @@ from ..kernels.graph import run_steps, sent_away
 from ..tape import Affine, Const, Indexed, ScalarRun, Statement
 from .layout import Layout, Pieces, pieces, resolve
 from .plan import Plan, Task, binary, signature
-from .quality import MACHINE, Quality, Traffic, measure
+from .quality import Quality, Traffic, measure
 from .reach import nearest_turns
 
 RULES = ("soonest", "together")
@@ -56,7 +56,7 @@ class Schedule:
         self.floors = floors
         self.free = [False] * len(plan.blocks)  # blocks whose rows any rank can compute in their superstep
         self.apart = False  # whether the other rule may differ
-        self.plan, self.where = plan, plan.where
+        self.plan, self.where, self.machine = plan, plan.where, plan.machine
         self.where.clear_steps()
         plan.extents = None
         self.n_ranks = plan.n_ranks
@@ -160,7 +160,7 @@ class Schedule:
             return Look(None, active, active, active, [])
         share = (parts.stop - parts.start) / (item.shape[parts.axis] if parts.axis >= 0 else 1)
         lines = item.lines * np.where(active, share, 0.0)
-        seconds = np.where(active, MACHINE.item, 0.0) + MACHINE.line * lines
+        seconds = np.where(active, self.machine.item, 0.0) + self.machine.line * lines
         reads = [self._interval(ref, item.shape, parts, active) if isinstance(ref, Affine) else None
                  for ref in item.operands] if 0 not in item.shape else []
         return Look(parts, active, lines, seconds, reads)
@@ -231,7 +231,7 @@ class Schedule:
         """The superstep of a run that one rank has."""
         _, rank, ids = self.plan.whole[block]
         n = self.plan.blocks[block].size
-        self.lines[block, rank], self.seconds[block, rank] = n, MACHINE.item + MACHINE.run_line * n
+        self.lines[block, rank], self.seconds[block, rank] = n, self.machine.item + self.machine.run_line * n
         owner, step = self.where.find(ids)
         away = owner != rank
         self.where.steps[block, rank] = (step + away).max(initial=0)
@@ -274,7 +274,7 @@ class Schedule:
         plan, where, p = self.plan, self.where, self.n_ranks
         if plan.extents is not None:
             self.lines += plan.extents.lines
-            self.seconds += MACHINE.line * plan.extents.lines
+            self.seconds += self.machine.line * plan.extents.lines
         steps = where.steps[:where.count]
         n_steps = 1 + max([int(steps.max(initial=0)), *(int(s.max(initial=0)) for s, _ in self.run_lines)])
         work = np.zeros((n_steps, p))
@@ -286,10 +286,10 @@ class Schedule:
                 nodes += np.diff(layout.cuts) * layout.row
         for s, owner in self.run_lines:
             each = np.bincount(s.astype(np.int64) * p + owner, minlength=n_steps * p).reshape(n_steps, p)
-            work += MACHINE.run_line * each + MACHINE.item * (each > 0)
+            work += self.machine.run_line * each + self.machine.item * (each > 0)
             lines = lines + each.sum(axis=0)
             nodes = nodes + each.sum(axis=0)
-        return n_steps, measure(np.rint(lines), work, nodes, self._traffic())
+        return n_steps, measure(np.rint(lines), work, nodes, self._traffic(), self.machine)
 
     def _traffic(self) -> Traffic:
         deep = self.plan.extents

@@ -1,0 +1,55 @@
+"""The machine's rates: where they are found, and what is not taken for rates."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from distdiff import machine
+from distdiff.errors import InputError
+from distdiff.machine import VERSION, Machine
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty place that is looked at first; nothing known yet."""
+    monkeypatch.setenv("DISTDIFF_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv(machine.VARIABLE)
+    machine.current.cache_clear()
+    yield machine.places(machine.__file__)[0]
+    machine.current.cache_clear()
+
+
+def written(path, rates, version=VERSION):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"version": version, "rates": rates}))
+    return path
+
+
+def test_rates_of_this_machine_are_found(folder, monkeypatch):
+    mine = replace(Machine(), row=1.25e-9, source="measured")
+    path = written(folder / machine.file_name(), mine.to_dict())
+    assert machine.current() == mine
+    machine.current.cache_clear()
+    monkeypatch.setenv(machine.VARIABLE, "default")
+    assert machine.current() == Machine()
+    machine.current.cache_clear()
+    monkeypatch.setenv(machine.VARIABLE, str(path))
+    assert machine.current() == mine
+
+
+@pytest.mark.parametrize("change", [{"row": -1.0}, {"row": float("inf")}, {"row": "fast"}, {"new": 1.0}])
+def test_what_is_no_rate_is_not_read(folder, monkeypatch, change):
+    path = written(folder / machine.file_name(), {**Machine().to_dict(), **change})
+    with pytest.raises(ValueError):
+        machine.read(path)
+    monkeypatch.setenv(machine.VARIABLE, str(path))
+    with pytest.raises(InputError, match="distdiff calibrate"):
+        machine.current()
+
+
+def test_another_version_is_not_read(folder):
+    with pytest.raises(ValueError, match="version"):
+        machine.read(written(folder / "other.json", Machine().to_dict(), VERSION + 1))
