@@ -25,15 +25,16 @@ from .assembly import Assembly
 from .comm import agreed, on_root
 from .errors import BranchChangedError, InputError, NonFiniteError
 from .evaluate import Point, all_finite, evaluate, evaluate_items
+from .machine import current as current_machine
 from .nest import Nest
 from .nested import gradient, refuse_inside, require_number
 from .partition import distribute, whole
 from .partition import partition as make_partition
 from .report import Report
 from .settings import check_settings
-from .solvers import assembled_solver
-from .solvers.select import Choice, Work, choose
-from .solvers.sweep import Sweep
+from .solvers import method as method_of
+from .solvers.cost import BATCH, Work
+from .solvers.select import Choice, choose
 from .spread import Spread
 from .stages import Stages
 from .tape import Const, ScalarRun, Tape
@@ -43,8 +44,7 @@ from .tracing.tree import flatten
 if TYPE_CHECKING:
     from .solvers.structured import StructuredSystem
 
-BATCH = 32  # right-hand sides that one pass carries: enough to hide the structure's traffic behind the columns'
-BATCH_BYTES = 512e6  # ... unless their workspace would not fit
+BATCH_BYTES = 512e6  # of the workspace that a batch of right-hand sides may take
 
 
 class Linearization:
@@ -89,6 +89,7 @@ class Linearization:
         self._solvers: dict[str, Any] = {}
         self._assembly: Any = None
         self._kept_rows: int | None = None
+        self._choices: dict[tuple[Work, int], Choice] = {}
         self._operator: Any = None  # I - L on all nodes, for PETSc users
         self._stale: set[str] = set()  # solvers, and "assembly", that hold the values of an earlier point
         self._closed = False
@@ -188,16 +189,17 @@ class Linearization:
         """The solver for that many right-hand sides, made or reused.  Collective."""
         self.choice = self._choose(columns)
         name = self.choice.method
+        method = method_of(name)
         if name not in self._solvers:
-            if name == "sweep":
-                with self.stages("plan"), agreed(self.comm):
-                    self._solvers[name] = Sweep(self._local, self._point, self.comm)
-            else:
+            if method.assembled:
                 self._assemble()
                 with self.stages("set up"):
-                    self._solvers[name] = assembled_solver(name, self._assembly, self.options)
+                    self._solvers[name] = method.make(self._assembly.system, self.options)
+            else:
+                with self.stages("plan"), agreed(self.comm):
+                    self._solvers[name] = method.make(self._local, self._point, self.comm)
         elif name in self._stale:
-            if name != "sweep":
+            if method.assembled:
                 self._assemble()
             self._solvers[name].refresh(self._point)
             self._stale.discard(name)
@@ -213,7 +215,11 @@ class Linearization:
         self._stale.discard("assembly")
 
     def _choose(self, columns: int) -> Choice:
-        return choose(self._work(), columns, self.method)
+        """Rank 0's choice of a method, made once for the same job.  Collective."""
+        job = self._work(), columns
+        if job not in self._choices:
+            self._choices[job] = on_root(self.comm, lambda: choose(*job, current_machine(), self.method))
+        return self._choices[job]
 
     def _work(self) -> Work:
         assembled = self._assembly is not None and "assembly" not in self._stale
@@ -223,9 +229,9 @@ class Linearization:
         """Lines and statements of the busiest rank.  Collective."""
         items = self._local.items
         scalar = sum(item.lines for item in items if isinstance(item, ScalarRun))
-        mine = (self._local.lines - scalar, scalar, len(items))
-        array, scalar, most = (max(column) for column in zip(*self.comm.allgather(mine)))
-        return Work(array, scalar, most, len(self._local.steps), self.comm.size)
+        mine = (self._local.lines - scalar, scalar, len(items), self._local.messages, self._local.halo)
+        array, scalar, most, messages, halo = (max(column) for column in zip(*self.comm.allgather(mine)))
+        return Work(array, scalar, most, len(self._local.steps), self.comm.size, messages, halo)
 
     # -- derivatives ----------------------------------------------------------------------------------------------
 

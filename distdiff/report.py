@@ -93,7 +93,8 @@ class Report:
                        f"{stored} stored coefficients, {_count(sweep.moved)} elements moved a solve")
         out += [f"method       {self.method}: {self.reason}"]
         for c in self.candidates:
-            cost = "not applicable" if c.seconds is None else f"predicted {_seconds(c.seconds)}"
+            cost = ("not applicable" if c.seconds is None
+                    else f"predicted {_seconds(c.seconds)}, {_bytes(c.memory)} a rank")
             out.append(f"               {c.method:<14} {cost}; {c.reason}")
         out.append("time         " + ", ".join(f"{name} {_seconds(t)}" for name, t in self.times.items()))
         out.append(f"memory       {_bytes(self.memory_per_rank_bytes)} a rank held by the linearization, "

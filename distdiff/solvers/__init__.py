@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
 
-from ..assembly import Assembly
+from .cost import Method
+
+METHODS = ("sweep", "substitution", "krylov", "direct")  # each a file of this folder, see `cost`
 
 
-def assembled_solver(method: str, assembly: Assembly, options: Mapping[str, Any]) -> Any:
-    """A solver of the assembled system by its name: "substitution", "krylov" or "direct".  Collective."""
-    if method == "substitution":
-        from .substitution import Substitution
+def method(name: str) -> Method:
+    """What the file of a method says of it."""
+    found = import_module(f".{name}", __name__).METHOD
+    assert isinstance(found, Method) and found.name == name
+    return found
 
-        return Substitution(assembly.system, options)
-    if method == "krylov":
-        from .krylov import Krylov
 
-        return Krylov(assembly.system, options)
-    from .direct import Direct
-
-    return Direct(assembly.system, options)
+__all__ = ["METHODS", "method"]

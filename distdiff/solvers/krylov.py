@@ -34,15 +34,27 @@ import numpy as np
 
 from ..errors import ConvergenceError, InputError
 from ..kernels import substitution as kernels
+from ..machine import Machine
 from ..petsc import PREFIX, event, petsc
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
+from .cost import Cost, Method, Work, assembly, system_bytes
 from .residual import RTOL, Residual
 from .substitution import Passes, SubstitutionPC
 
 LOOSE = 1e-6  # a residual above is the user's choice, but nobody should find it by accident
+ITERATION = 3.0  # one, in substitutions: the preconditioner, the product, the orthogonalisation
 RESTART_LIMIT = 200  # basis vectors at most; beyond, the exact iteration finishes what restarts leave
+
+
+def cost(work: Work, columns: int, machine: Machine) -> Cost:
+    """k* iterations a right-hand side, each with a product, a local solve and reductions over all ranks."""
+    iteration = ITERATION * machine.row * work.rows + machine.superstep * work.ranks
+    seconds = machine.krylov_call + assembly(work, machine) + columns * work.k_star * iteration
+    memory = system_bytes(work) + 8 * work.rows * min(work.k_star + 8, RESTART_LIMIT)
+    return Cost(seconds, memory, f"exact after k* = {work.k_star} iterations, each costing about {ITERATION:g} "
+                                 "substitutions")
 
 
 class Krylov(Solver):
@@ -183,3 +195,6 @@ class Krylov(Solver):
             limit = f"; ksp_max_it={self._limit} allows too few iterations, k* is {self.system.k_star}"
         return (f"{done}: componentwise residual {error:.3g} > {tolerance:.3g}{limit}; raise the limit, or use "
                 "method='substitution', which is exact in one pass")
+
+
+METHOD = Method("krylov", cost, Krylov)

@@ -16,10 +16,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..kernels import substitution as kernels
+from ..machine import Machine
 from ..petsc import event, petsc
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
+from .cost import BATCH, Cost, Method, Work, assembly, substitution_seconds, system_bytes
+
+
+def cost(work: Work, columns: int, machine: Machine) -> Cost:
+    """Substitution streams the assembled rows."""
+    seconds = machine.substitution_call + assembly(work, machine) + substitution_seconds(work, columns, machine)
+    memory = system_bytes(work) + 8 * work.rows * min(columns, BATCH)
+    return Cost(seconds, memory, "assembles the kept rows once, then streams them for all right-hand sides")
 
 
 def _unsigned(indices: np.ndarray) -> np.ndarray:
@@ -175,3 +184,6 @@ class Substitution(Solver):
         if self._ksp is not None:
             self._ksp.destroy()
             self._ksp = None
+
+
+METHOD = Method("substitution", cost, Substitution)

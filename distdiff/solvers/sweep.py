@@ -22,12 +22,14 @@ from mpi4py import MPI
 from ..errors import InputError
 from ..evaluate import Point
 from ..kernels import scalar, stream
+from ..machine import Machine
 from ..partials import Other, Partials, coefficient
 from ..partition.local import LocalTape, Spot
 from ..strided import accumulate, accumulate_overlapping, core_view, progressions, with_columns
 from ..tape import Indexed
 from ..tracing import memory
 from . import sweep_ops as ops
+from .cost import BATCH, Cost, Method, Work, batches, latency
 from .sweep_plan import plan_adjoint, plan_tangent
 from .sweep_table import Memory, Program
 
@@ -36,6 +38,16 @@ STORE = 256 << 20  # ... as long as they take no more bytes than this; it costs 
 CACHE = 16 << 20  # bytes of workspace that many columns together may take before they go in several batches
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+def cost(work: Work, columns: int, machine: Machine) -> Cost:
+    """A sweep reads the tape in place; planning it is the only set-up."""
+    one = machine.sweep_line * work.array_lines + machine.sweep_run_line * work.scalar_lines
+    seconds = (machine.sweep_call + one * (1 + (columns - 1) * machine.sweep_next_column)
+               + work.items * (machine.plan_item + machine.sweep_item * batches(columns))
+               + latency(work, columns, machine))
+    memory = 8.0 * work.lines * min(columns, BATCH)
+    return Cost(seconds, memory, "reads the tape's structure in place, nothing is assembled")
 
 
 class Sweep:
@@ -288,3 +300,6 @@ class Sweep:
 
 def _cumulate(view: np.ndarray, axis: int) -> None:
     np.cumsum(view, axis=axis, out=view)
+
+
+METHOD = Method("sweep", cost, Sweep, assembled=False)
