@@ -9,9 +9,6 @@ of its methods are collective on its communicator; rank 0's arguments count, and
 
 from __future__ import annotations
 
-import functools
-import resource
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,26 +17,25 @@ import numpy as np
 from mpi4py import MPI
 
 from . import comm as agreement
-from . import graph
 from .assembly import Assembly
 from .comm import agreed, on_root
 from .errors import BranchChangedError, InputError, NonFiniteError
 from .evaluate import Point, all_finite, evaluate, evaluate_items
+from .facts import Facts
 from .machine import current as current_machine
 from .nest import Nest
 from .nested import gradient, refuse_inside, require_number
 from .partition import distribute, whole
 from .partition import partition as make_partition
-from .report import Report
+from .report import Report, gather
 from .settings import check_settings
 from .solvers import method as method_of
 from .solvers.cost import BATCH, Work
 from .solvers.select import Choice, choose
 from .spread import Spread
 from .stages import Stages
-from .tape import Const, ScalarRun, Tape
+from .tape import ScalarRun, Tape
 from .tracing import locate, trace
-from .tracing.tree import flatten
 
 if TYPE_CHECKING:
     from .solvers.structured import StructuredSystem
@@ -126,7 +122,7 @@ class Linearization:
         with self.stages("partition"):
             plan = on_root(comm, lambda: self._plan(traced.tape), share=False) if comm.size > 1 else None
             tape: Any = traced.tape if comm.rank == 0 else None
-            self._facts = on_root(comm, lambda: _Facts.of(tape, plan, self._args, self._argnums))
+            self._facts = on_root(comm, lambda: Facts.of(tape, plan, self._args, self._argnums))
             self._local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm)
         self.aux = on_root(comm, lambda: traced.aux)
         return traced.values if comm.size == 1 else None
@@ -395,41 +391,22 @@ class Linearization:
         `assemble=True` builds the PETSc system for its counts even where the method needs none.
         """
         self._ready(point=assemble)
-        comm, facts, local = self.comm, self._facts, self._local
+        local = self._local
         for_counts = assemble and self._assembly is None
         if for_counts:
             self._assemble()
         system = self._assembly.system if self._assembly is not None else None
-        rows, nnz = (system.n_rows, system.nnz) if system is not None else (None, None)
+        kept = (system.n_rows, system.nnz) if system is not None else (None, None)
         if for_counts:  # looking changes nothing: no later update has to refresh a matrix that nobody solves with
             self._assembly.close()
             self._assembly = None
-        memory = local.nbytes + self._inputs.nbytes + self._outputs.nbytes
-        memory += self._point.values.nbytes if self._point is not None else 0
+        held = [self._inputs, self._outputs, *([self._point.values] if self._point is not None else []),
+                *([self._operator] if self._operator is not None else [])]
+        memory = local.nbytes + sum(thing.nbytes for thing in held)
         memory += sum(getattr(s, "memory", 0) for s in self._solvers.values())
         memory += self._assembly.memory if self._assembly is not None else 0
-        memory += self._operator.nbytes if self._operator is not None else 0
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        lines = comm.allgather(local.lines)
-        names = list(self.stages.seconds)
-        slowest = [max(t) for t in zip(*comm.allgather([self.stages.seconds[n] for n in names]))]
-        solver = self._solvers.get(self.choice.method)
-        structure = facts.structure
-        halo = comm.allreduce(local.halo)
-        return Report(
-            lines=structure.lines, nodes=structure.nodes, nonzeros=structure.nonzeros, inputs=facts.n_inputs,
-            outputs=facts.n_outputs, depth=structure.depth, width=structure.width, shape=structure.shape,
-            ranks=comm.size, partition=facts.partition, k_star=len(local.steps),
-            messages=comm.allreduce(local.messages), halo=halo, halo_bytes=8 * halo,
-            max_work=max(lines), balance=max(lines) * len(lines) / max(sum(lines), 1),
-            partition_candidates=facts.candidates,
-            rows=rows, nnz=nnz,
-            method=self.choice.method, reason=self.choice.reason, candidates=self.choice.candidates,
-            times=dict(zip(names, slowest)), memory_per_rank_bytes=comm.allreduce(memory, op=MPI.MAX),
-            peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
-            retraces=self.retraces, solves=self.solves,
-            sweeps=self._solvers["sweep"].counts() if "sweep" in self._solvers else {},
-            info=dict(getattr(solver, "info", {}) or {}))
+        return gather(self.comm, self._facts, local, self.choice, self._solvers, self.stages, kept, memory,
+                      retraces=self.retraces, solves=self.solves)
 
     def close(self) -> None:
         """Free the PETSc objects and the values.  Collective; a second call does nothing."""
@@ -478,51 +455,6 @@ class Linearization:
         """Rank 0's `tree` as a flat vector, checked against the nest, cut to this rank's places.  Collective."""
         flat = on_root(self.comm, lambda: nest.flat(tree, what), share=False)
         return spread.take(spread.share(flat))
-
-
-class _Facts:
-    """What every rank knows of the traced function; made on rank 0, structure only."""
-
-    n_inputs: int
-    n_outputs: int
-    guards: int
-    x: np.ndarray | None  # the point, dropped once shared
-    inputs: Nest
-    outputs: Nest
-    constants: list[tuple[int, np.ndarray]]
-    tape: Tape | None  # on one rank, for `structure`
-    partition: str
-    candidates: list[Any]
-
-    @classmethod
-    def of(cls, tape: Tape, plan: Any, args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> _Facts:
-        self = cls()
-        self.n_inputs, self.n_outputs, self.guards = tape.n_inputs, tape.n_outputs, len(tape.guards)
-        tree = args[argnums] if isinstance(argnums, int) else tuple(args[k] for k in argnums)
-        leaves, in_spec = flatten(tree)
-        self.x = np.concatenate([np.asarray(leaf, dtype=float).ravel() for leaf in leaves])
-        self.inputs = Nest(in_spec, [leaf.shape for leaf in tape.inputs])
-        self.outputs = Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
-        self.constants = [(start, np.broadcast_to(leaf.ref.value, leaf.shape).copy())
-                          for start, leaf in zip(self.outputs.bounds, tape.outputs) if isinstance(leaf.ref, Const)]
-        self.tape = tape
-        if plan is not None:  # the tape does not stay
-            self.structure, self.tape = graph.analyse(tape), None
-        self.partition = "one rank" if plan is None else plan.name
-        self.candidates = [] if plan is None else plan.summary()
-        return self
-
-    @functools.cached_property
-    def structure(self) -> graph.Structure:
-        """Levels and shape; on one rank found when somebody asks, since scalar code pays for it line by line."""
-        assert self.tape is not None
-        return graph.analyse(self.tape)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "x"}  # the point travels as a buffer
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, x=None)
 
 
 def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, **settings: Any) -> Linearization:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .solvers.select import Candidate
+from mpi4py import MPI
+
+from .facts import Facts
+from .partition.local import LocalTape
+from .solvers.select import Candidate, Choice
 from .solvers.sweep_ops import Counts
+from .stages import Stages
 
 
 def _count(n: float | None) -> str:
@@ -103,3 +110,30 @@ class Report:
             extra = "".join(f", {k} {v:.3g}" if isinstance(v, float) else f", {k} {v}" for k, v in self.info.items())
             out.append(f"solved       {_count(self.solves)} right-hand sides, {self.retraces} retraces{extra}")
         return "\n".join(out)
+
+
+def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solvers: dict[str, Any], stages: Stages,
+           kept: tuple[int | None, int | None], memory: int, *, retraces: int, solves: int) -> Report:
+    """The report, from what this rank knows: rows and entries `kept` by the system, bytes of `memory` held.
+
+    Collective.
+    """
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    lines = comm.allgather(local.lines)
+    names = list(stages.seconds)
+    slowest = [max(t) for t in zip(*comm.allgather([stages.seconds[n] for n in names]))]
+    structure, halo = facts.structure, comm.allreduce(local.halo)
+    return Report(
+        lines=structure.lines, nodes=structure.nodes, nonzeros=structure.nonzeros, inputs=facts.n_inputs,
+        outputs=facts.n_outputs, depth=structure.depth, width=structure.width, shape=structure.shape,
+        ranks=comm.size, partition=facts.partition, k_star=len(local.steps),
+        messages=comm.allreduce(local.messages), halo=halo, halo_bytes=8 * halo,
+        max_work=max(lines), balance=max(lines) * len(lines) / max(sum(lines), 1),
+        partition_candidates=facts.candidates,
+        rows=kept[0], nnz=kept[1],
+        method=choice.method, reason=choice.reason, candidates=choice.candidates,
+        times=dict(zip(names, slowest)), memory_per_rank_bytes=comm.allreduce(memory, op=MPI.MAX),
+        peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
+        retraces=retraces, solves=solves,
+        sweeps=solvers["sweep"].counts() if "sweep" in solvers else {},
+        info=dict(getattr(solvers.get(choice.method), "info", {}) or {}))

@@ -1,0 +1,58 @@
+"""What every rank knows of a traced function: counts, structure, and how arguments and results nest."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from . import graph
+from .nest import Nest
+from .tape import Const, Tape
+from .tracing.tree import flatten
+
+
+class Facts:
+    """Made on rank 0, structure only: it travels to all."""
+
+    n_inputs: int
+    n_outputs: int
+    guards: int
+    x: np.ndarray | None  # the point, dropped once shared
+    inputs: Nest
+    outputs: Nest
+    constants: list[tuple[int, np.ndarray]]
+    tape: Tape | None  # on one rank, for `structure`
+    partition: str
+    candidates: list[Any]
+
+    @classmethod
+    def of(cls, tape: Tape, plan: Any, args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> Facts:
+        self = cls()
+        self.n_inputs, self.n_outputs, self.guards = tape.n_inputs, tape.n_outputs, len(tape.guards)
+        tree = args[argnums] if isinstance(argnums, int) else tuple(args[k] for k in argnums)
+        leaves, in_spec = flatten(tree)
+        self.x = np.concatenate([np.asarray(leaf, dtype=float).ravel() for leaf in leaves])
+        self.inputs = Nest(in_spec, [leaf.shape for leaf in tape.inputs])
+        self.outputs = Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
+        self.constants = [(start, np.broadcast_to(leaf.ref.value, leaf.shape).copy())
+                          for start, leaf in zip(self.outputs.bounds, tape.outputs) if isinstance(leaf.ref, Const)]
+        self.tape = tape
+        if plan is not None:  # the tape does not stay
+            self.structure, self.tape = graph.analyse(tape), None
+        self.partition = "one rank" if plan is None else plan.name
+        self.candidates = [] if plan is None else plan.summary()
+        return self
+
+    @functools.cached_property
+    def structure(self) -> graph.Structure:
+        """Levels and shape; on one rank found when somebody asks, since scalar code pays for it line by line."""
+        assert self.tape is not None
+        return graph.analyse(self.tape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "x"}  # the point travels as a buffer
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, x=None)
