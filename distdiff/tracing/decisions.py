@@ -60,15 +60,22 @@ def _extreme(
     keep = bool(keepdims) and keepdims is not np._NoValue
     if axis is None:
         at = int(function(x.nd))
-        decide(beaten(x, x.reshape(-1)[at]))
+        _guard_extreme(x, x.reshape(-1)[at], x.nd.flat[at], beaten)
         return np.full((1,) * x.ndim, at) if keep else np.int64(at)
     at = function(x.nd, axis=axis, keepdims=True)
-    decide(beaten(x, moved(x, lambda values: np.take_along_axis(values, at, axis))))
+    best = moved(x, lambda values: np.take_along_axis(values, at, axis))
+    _guard_extreme(x, best, best.nd, beaten)
     return at if keep else np.squeeze(at, axis)
 
 
+def _guard_extreme(x: TracedArray, best: Any, values: Any, beaten: Callable[..., Any]) -> None:
+    decide(beaten(x, best))  # who was beaten stays beaten, and who was equal ...
+    if np.count_nonzero(x.nd == values) > np.size(values):
+        decide(np.equal(x, best))  # ... stays equal: else it could have become better
+
+
 def argmax(x: Any, axis: int | None = None, out: Any = None, *, keepdims: Any = False) -> Any:
-    """The first of the largest: it stays while the same elements are beaten by it."""
+    """The first of the largest: it stays while the same elements are beaten by it, and the same are its equals."""
     return _extreme(x, axis, keepdims, np.argmax, np.less)
 
 
@@ -134,9 +141,10 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
 
 def digitize(x: Any, bins: Any, right: bool = False) -> Any:
     values = bins.nd if type(bins) is TracedArray else np.asarray(bins)
+    side = "left" if right else "right"
     if len(values) > 1 and values[0] > values[-1]:
-        return len(values) - searchsorted(bins[::-1], x, "right" if right else "left")
-    return searchsorted(bins, x, "left" if right else "right")
+        return len(values) - searchsorted(bins[::-1], x, side)
+    return searchsorted(bins, x, side)
 
 
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
