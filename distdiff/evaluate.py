@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mpi4py import MPI
 
+from . import products
 from .errors import InputError
 from .fusion import Fusion
 from .kernels import scalar, tiles
@@ -22,7 +23,7 @@ from .ops import COPY, MULTIPLY, OPS, WHERE
 from .partials import Partials
 from .partition.local import Exchange, LocalTape, Portion, Spot, Step
 from .strided import BlockIndex, accumulate, contract, core_array, core_view, progressions
-from .tape import UNREAD, Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Site, Statement
+from .tape import UNREAD, Affine, Block, Const, Guard, Indexed, Item, Joint, Operand, ScalarRun, Site, Statement, Vector
 from .tracing import memory
 
 Event = Callable[[], None] | None  # starts or finishes an exchange, if there is one
@@ -63,6 +64,7 @@ class Values:
         self.storage, self.complete = object(), True
         self.program: list[Call | None] | None = None  # the calls that compute all items, on views of this memory
         self.exchanges: list[tuple[Event, Event]] | None = None  # starts and finishes of a pass, on the same views
+        self.failure = products.Failure()  # of a joint statement's rule
         self._lines: dict[int, Lines] = {}
         self._lean = False  # blocks that no solve reads live in a pool
         self._fusion: Fusion | None = None  # the groups of statements that run tile by tile
@@ -305,11 +307,18 @@ class Point:
                         return found
         return None
 
-    def _bad_statement(self, order: tuple[int, int], item: Statement, partials: Partials) -> NonFinite | None:
+    def _bad_statement(self, order: tuple[int, int], item: Vector, partials: Partials) -> NonFinite | None:
         if 0 in item.shape:
             return None
-        candidates = [("the result", self.values.view(item.out, item.shape))]
-        candidates += [("a partial derivative", p) for p in partials.of(order[1], references=False) if p is not None]
+        results = self.values.view(item.out, item.out_shape)
+        candidates: list[Any] = [("the result", results)]
+        if type(item) is Joint:
+            wanted = [k in item.active for k in range(len(item.operands))]
+            xbar = products.Products(item, self.values).adjoint(np.ones(item.out_shape), False, wanted)
+            candidates += [("a sum of partial derivatives", x) for x in xbar if x is not None]
+        else:
+            found = partials.of(order[1], references=False)
+            candidates += [("a partial derivative", p) for p in found if p is not None]
         for what, array in candidates:
             if not all_finite(array):
                 array = np.asarray(array)
@@ -376,6 +385,8 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
             _execute(values, calls[step.ready : step.stop])
             if finish is not None:
                 finish()
+    if local.joint:
+        values.failure.agree(comm)
     return Point(local, values)
 
 
@@ -392,6 +403,7 @@ def evaluate_items(blocks: list[Block], items: list[Item], arrays: list[Any]) ->
     values.share(local, fused, [array is not UNREAD for array in arrays])
     with np.errstate(all="ignore"):
         _execute(values, values.calls(local, fused))
+    values.failure.agree(MPI.COMM_SELF)
 
 
 def _block(item: Item) -> int:
@@ -412,6 +424,8 @@ def _bind(item: Item, values: Values) -> Call:
     """The call that computes an item, on views of the values: made once, for all points that use the same memory."""
     if type(item) is ScalarRun:
         return _run, (item,), True
+    if type(item) is Joint:
+        return _joint, (item,), True
     shape = item.shape
     out = values.view(item.out, shape)
     if 0 in shape:
@@ -426,6 +440,10 @@ def _run(values: Values, item: ScalarRun) -> None:
     scalar.run_values(run, first, y)
     if run is not item:
         values.block(item.block)[:] = y[first:]
+
+
+def _joint(values: Values, item: Joint) -> None:
+    products.evaluate(item, values, values.failure)
 
 
 def _gathered(values: Values, item: Statement, out: np.ndarray) -> None:

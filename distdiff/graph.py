@@ -15,7 +15,7 @@ import numpy as np
 
 from .kernels.graph import read_before, run_levels, tally
 from .ops import OPS
-from .tape import RUN_LINES, Affine, Const, Indexed, Operand, ScalarRun, Statement, Tape
+from .tape import RUN_LINES, Affine, Const, Indexed, Joint, Operand, ScalarRun, Tape, Vector
 
 SHALLOW = 64  # levels up to which a graph counts as shallow
 THIN = 8  # nodes a level, on average, up to which it counts as thin
@@ -75,6 +75,9 @@ def nonzeros(tape: Tape) -> int:
                 count += int(np.count_nonzero((ref >= 0) & ACTIVE[k, item.op]))
             continue
         n = prod(item.shape)
+        if isinstance(item, Joint):
+            count += n * sum(item.op.count(k) for k in item.active)
+            continue
         active = sum(not isinstance(ref, Const) and partial is not None
                      for ref, partial in zip(item.operands, item.op.partials))
         if item.op.kind == "select":
@@ -114,12 +117,12 @@ class _Levels:
                 ids = read_before(item.op, item.a, item.b, ARITY, self.first[item.block])
                 found.append(ids[self.scalar[self._block_of(ids)]])
                 continue
-            for ref in item.operands:
+            for k, ref in enumerate(item.operands):
                 if isinstance(ref, Indexed) and self.scalar.any():
                     ids = np.unique(ref.ids)
                     found.append(ids[self.scalar[self._block_of(ids)]])
                 elif isinstance(ref, Affine) and self.scalar[ref.block]:
-                    found.append(self._ids(ref, item.shape))
+                    found.append(self._ids(ref, item.operand_shape(k)))
         return np.unique(np.concatenate(found))
 
     def _block_of(self, ids: np.ndarray) -> np.ndarray:
@@ -128,12 +131,11 @@ class _Levels:
     def _ids(self, ref: Affine, shape: tuple[int, ...]) -> np.ndarray:
         return np.ravel(ref.ids(int(self.first[ref.block]), tuple(n if s else 1 for n, s in zip(shape, ref.strides))))
 
-    def _statement(self, item: Statement) -> None:
-        n = prod(item.shape)
-        results = prod(extent for extent, s in zip(item.shape, item.out.strides) if s or extent == 1)
-        if not n:
+    def _statement(self, item: Vector) -> None:
+        results = prod(extent for extent, s in zip(item.out_shape, item.out.strides) if s or extent == 1)
+        if 0 in item.shape:
             return
-        level = 1 + max((self._of(ref, item.shape) for ref in item.operands), default=-1)
+        level = 1 + max((self._of(ref, item.operand_shape(k)) for k, ref in enumerate(item.operands)), default=-1)
         if all(isinstance(ref, Const) for ref in item.operands):
             level = 0
         length = item.shape[-1] if item.op.kind == "scan" else 1

@@ -14,7 +14,7 @@ from .ops import COPY, MULTIPLY
 from .partials import coefficient
 from .partition.local import LocalTape
 from .strided import BlockIndex
-from .tape import Affine, Const, Indexed, Operand, ScalarRun, Statement
+from .tape import Affine, Const, Indexed, Joint, Operand, ScalarRun, Vector
 
 
 class Pool:
@@ -69,8 +69,10 @@ def kept_blocks(local: LocalTape, index: BlockIndex) -> list[bool]:
     return kept
 
 
-def _read_by_partials(item: Statement) -> set[int]:
+def _read_by_partials(item: Vector) -> set[int]:
     """Operands (-1: the result) whose values the statement's array partials read."""
+    if type(item) is Joint:
+        return set(item.op.reads)
     read: set[int] = set()
     for k in range(len(item.operands)):
         what = coefficient(item, k)

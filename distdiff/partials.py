@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,8 +17,9 @@ import numpy as np
 from .kernels import scalar
 from .ops import ADD, DIVIDE, MULTIPLY, SUBTRACT, Op
 from .partition.local import LocalTape
+from .products import Products
 from .strided import core_shape, interval
-from .tape import Affine, Const, ScalarRun, Statement
+from .tape import Affine, Const, Joint, ScalarRun, Statement
 
 _CONSTANT_RULES = {ADD.partials[0]: 1.0, SUBTRACT.partials[1]: -1.0}
 
@@ -169,6 +171,8 @@ def expand(local: LocalTape, point: Point) -> LocalL:
         if type(item) is ScalarRun:
             first = local.blocks[item.block].first
             counts[first : first + len(item.op)] = scalar.run_counts(item)
+        elif type(item) is Joint:
+            counts[_joint_rows(local, item)] = _joint_counts(item)
         else:
             _count(local, item, counts)
     indptr = np.zeros(n + 1, dtype=np.int64)
@@ -223,6 +227,8 @@ def _fill(local: LocalTape, point: Point, indptr: np.ndarray, indices: np.ndarra
         if type(item) is ScalarRun:
             first = local.blocks[item.block].first
             scalar.run_expand(*point.values.run(item), item, first, indptr, indices, data)
+        elif type(item) is Joint:
+            _fill_joint(local, item, Products(item, point.values), indptr, indices, data)
         elif 0 not in item.shape:
             _fill_statement(local, i, item, partials, indptr, indices, data)
 
@@ -271,3 +277,41 @@ def _fill_statement(local: LocalTape, i: int, item: Statement, partials: Partial
         data[at] = 1.0
         if indices is not None:
             indices[at] = rows[..., :-1]
+
+
+def _joint_rows(local: LocalTape, item: Joint) -> np.ndarray:
+    return item.out.ids(local.blocks[item.out.block].first, item.out_shape)
+
+
+def _joint_counts(item: Joint) -> np.ndarray:
+    """Entries of each row of one iteration."""
+    counts = np.zeros(item.op.size, dtype=np.int64)
+    for k in item.active:
+        pattern = item.op.pattern(k)
+        counts += prod(item.core(k)) if pattern is None else np.bincount(pattern[0], minlength=len(counts))
+    return counts
+
+
+def _fill_joint(local: LocalTape, item: Joint, products: Products, indptr: np.ndarray, indices: np.ndarray | None,
+                data: np.ndarray) -> None:
+    """Entries of a row: all of its first active operand, then of the next."""
+    start = indptr[_joint_rows(local, item)]  # where each row's next entries go
+    for k in item.active:
+        ref, core, pattern = item.operands[k], item.core(k), item.op.pattern(k)
+        n = prod(core)
+        entries = products.jacobian(k)
+        if pattern is None:
+            at, columns, width = start[..., None] + np.arange(n), None, n
+        else:
+            rows, columns = pattern
+            width = np.bincount(rows, minlength=item.op.size)
+            order = np.argsort(rows, kind="stable")
+            place = np.empty(len(rows), dtype=np.int64)  # of an entry in its row
+            place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(width) - width, width)
+            at = start[..., rows] + place
+        data[at] = entries
+        if indices is not None:
+            ids = ref.ids(local.blocks[ref.block].first, item.operand_shape(k)) if type(ref) is Affine else ref.ids
+            ids = np.reshape(ids, (*item.shape, n))
+            indices[at] = ids[..., None, :] if columns is None else ids[..., columns]
+        start = start + width

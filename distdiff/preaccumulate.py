@@ -183,7 +183,7 @@ def superstep_ends(local: LocalTape, n: int) -> np.ndarray:
             if isinstance(item, ScalarRun):
                 stop = local.blocks[item.block].first + len(item.op)
             else:
-                reach = sum((k - 1) * max(stride, 0) for k, stride in zip(item.shape, item.out.strides))
+                reach = sum((k - 1) * max(stride, 0) for k, stride in zip(item.out_shape, item.out.strides))
                 stop = local.blocks[item.out.block].first + item.out.offset + reach + 1 if 0 not in item.shape else 0
             last = max(last, stop)
         ends[s + 1] = last

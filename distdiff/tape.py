@@ -21,6 +21,15 @@ A statement with iteration shape S reads operand values a_k, b_k, ... for every 
 
 Two ops are more than elementwise (`Op.kind`): "select" (maximum/minimum over the stride-0 axes of `out`) and
 "scan" (y[out(k)] = y[out(k) - 1 step along the last axis] + a_k, cumulative sums).
+
+A `Joint` computes several results together, at every multi-index k of its *loop* axes:
+
+    y[out(k, .)]  =  G(a_k, b_k, ...)
+
+with G an elemental (`ops.elemental`), a_k, b_k, ... arrays of its operands' *core* shapes, and all its results, flat
+and one after another, along the last axis of `out`.  Ranks may share the loop axes; the core of an iteration is on one
+rank.  `core(k)` and `core_out` say which axes follow those of `shape` in an operand and in the results; a Statement has
+none.
 """
 
 from __future__ import annotations
@@ -32,7 +41,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .ops import ADD, COPY, OPS, Op
+from .ops import ADD, COPY, OPS, Elemental, Op
 
 
 class Affine(NamedTuple):
@@ -51,13 +60,13 @@ class Affine(NamedTuple):
 
 
 class Indexed(NamedTuple):
-    """Nodes given one by one: `ids` (int64) has the statement's iteration shape, and may cross blocks."""
+    """Nodes given one by one: `ids` (int64) has the operand's shape (`operand_shape`), and may cross blocks."""
 
     ids: np.ndarray
 
 
 class Const(NamedTuple):
-    """A value that is no node: a float, or an array of the statement's iteration shape (strides may be 0)."""
+    """A value that is no node: a float, or an array of the operand's shape (strides may be 0)."""
 
     value: float | np.ndarray
 
@@ -86,6 +95,22 @@ class Statement:
     operands: tuple[Operand, ...]
     site: int = -1  # index into Tape.sites, the user's line
 
+    core_out = ()
+
+    def core(self, k: int) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return self.shape
+
+    def operand_shape(self, k: int) -> tuple[int, ...]:
+        return self.shape
+
+    def over(self, shape: tuple[int, ...], out: Affine, operands: tuple[Any, ...]) -> Statement:
+        """The same operation with another iteration space, results and operands."""
+        return Statement(self.op, shape, out, operands, self.site)
+
     @property
     def reduced(self) -> tuple[int, ...]:
         """Axes of the iteration space that are summed (or selected) away."""
@@ -101,6 +126,50 @@ class Statement:
             return n
         kept = prod(s for k, s in enumerate(self.shape) if k not in self.reduced)
         return 2 * n - kept
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """An elemental at every index of the loop axes `shape` (see the module's text).  It writes each of its nodes once.
+
+    out       over (*shape, op.size)
+    operands  operand k over (*shape, *op.core_in[k])
+    """
+
+    op: Elemental
+    shape: tuple[int, ...]
+    out: Affine
+    operands: tuple[Operand, ...]
+    site: int = -1
+
+    reduced = ()
+
+    @property
+    def core_out(self) -> tuple[int, ...]:
+        return (self.op.size,)
+
+    def core(self, k: int) -> tuple[int, ...]:
+        return self.op.core_in[k]
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return (*self.shape, self.op.size)
+
+    def operand_shape(self, k: int) -> tuple[int, ...]:
+        return (*self.shape, *self.op.core_in[k])
+
+    def over(self, shape: tuple[int, ...], out: Affine, operands: tuple[Any, ...]) -> Joint:
+        """The same operation with other loop axes, results and operands."""
+        return Joint(self.op, shape, out, operands, self.site)
+
+    @property
+    def active(self) -> list[int]:
+        """The operands that have derivatives."""
+        return [k for k, ref in enumerate(self.operands) if type(ref) is not Const and k not in self.op.inert]
+
+    @property
+    def lines(self) -> int:
+        return prod(self.shape) * self.op.lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +201,8 @@ def id_type(n: int) -> type[np.signedinteger[Any]]:
 
 RUN_LINES = 1 << 16  # lines of a scalar run: a vector over its block, 512 KiB, stays in cache
 
-Item = Statement | ScalarRun
+Vector = Statement | Joint
+Item = Vector | ScalarRun
 
 UNREAD = np.empty(0)  # stands for the values of a block that no partial, guard or output reads: they were not kept
 
@@ -195,6 +265,11 @@ class Tape:
         """Flattened scalar lines, loads of inputs included."""
         return self.n_inputs + sum(item.lines for item in self.items)
 
+    @property
+    def joint(self) -> bool:
+        """Whether there are joint statements."""
+        return any(type(item) is Joint for item in self.items)
+
     def add_block(self, shape: tuple[int, ...]) -> int:
         """Append a block of fresh nodes; returns its index."""
         self.blocks.append(Block(self.n_nodes, tuple(shape)))
@@ -215,5 +290,5 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-__all__ = ["ADD", "COPY", "OPS", "RUN_LINES", "UNREAD", "Affine", "Block", "Const", "Guard", "Indexed", "Item", "Leaf",
-           "Op", "Operand", "ScalarRun", "Site", "Statement", "Tape", "c_strides", "id_type"]
+__all__ = ["ADD", "COPY", "OPS", "RUN_LINES", "UNREAD", "Affine", "Block", "Const", "Guard", "Indexed", "Item", "Joint",
+           "Leaf", "Op", "Operand", "ScalarRun", "Site", "Statement", "Tape", "Vector", "c_strides", "id_type"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from elementals import MatVec, Polar, Products, Solve, apply
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,25 @@ def padded(x):
     return (s * np.array([1.0, -2.0, 1.0])[:, None]).sum(axis=0) * np.concatenate([x[1:], x[:1]])
 
 
+def solves(x):
+    """Batched solves in a loop over time: matrices cut where the vectors are, read at shifted places."""
+    u = x.reshape(-1, 3)
+    for _ in range(6):
+        a = 0.1 * u[:, :, None] * np.roll(u, 1, 0)[:, None, :] + np.eye(3)
+        u = apply(Solve(3), a, np.sin(u)) + 0.1 * u
+    return u * u[::-1]
+
+
+def together(x):
+    """Unlooped, of several results, with operands of every layout; windows that overlap; entries in a pattern."""
+    r, e = apply(Polar(4), x[1:9:2])
+    s, w = apply(Polar(3), np.lib.stride_tricks.sliding_window_view(x, 3))
+    w[1:] *= s[1:, None]
+    y = apply(Products(5), np.roll(x, 2)[:5] * r, np.arange(1.0, 5.0))
+    z = apply(MatVec(4, 4), np.stack([e, y, w[0, 0] * x[:4], x[3:7]]), y * s[2])
+    return np.concatenate([z, w.T.ravel(), [r, s[0]], apply(Polar(2), np.array([r, z[1]]))[1]])
+
+
 CASES = [
     Case("polynomial", polynomial, _x(17)),
     Case("elementwise", elementwise, _x(23)),
@@ -151,6 +171,8 @@ CASES = [
     Case("kinks", kinks, _x(15), holomorphic=False),
     Case("branches", branches, _x(9), holomorphic=False),
     Case("padded", padded, _x(13)),
+    Case("solves", solves, _x(21)),
+    Case("together", together, _x(12)),
 ]
 
 

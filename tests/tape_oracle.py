@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from elementals import dense
 
 from distdiff.ops import OPS
-from distdiff.tape import Const, ScalarRun, Statement, Tape
+from distdiff.tape import Const, Item, Joint, ScalarRun, Statement, Tape
 
 Edge = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 
@@ -56,6 +57,24 @@ def _statement(tape: Tape, item: Statement, y: np.ndarray, edge: Edge) -> None:
                 edge(out, ids, partial(values, *args) * one)
 
 
+def _joint(tape: Tape, item: Joint, y: np.ndarray, edge: Edge) -> None:
+    op = item.op
+    out = np.reshape(operand(tape, item.out, item.out_shape, y)[0], item.out_shape)
+    read = [operand(tape, ref, item.operand_shape(k), y) for k, ref in enumerate(item.operands)]
+    for ids, _ in read:
+        assert ids is None or not ids.size or ids.max() < tape.blocks[item.out.block].first, "reads a later node"
+    for index in np.ndindex(item.shape):
+        x = [values.reshape(item.operand_shape(k))[index] for k, (_, values) in enumerate(read)]
+        results = op.value(*x)
+        y[out[index]] = np.concatenate([np.ravel(part) for part in results])
+        results = [part if -1 in op.reads else None for part in results]
+        for k, (ids, _) in enumerate(read):
+            if ids is not None and k not in op.inert:
+                ids = ids.reshape(item.operand_shape(k))[index].ravel()
+                matrix = dense(op, k, results, x)
+                edge(np.repeat(out[index], len(ids)), np.tile(ids, len(out[index])), matrix.ravel())
+
+
 def _scalar_run(tape: Tape, run: ScalarRun, y: np.ndarray, edge: Edge) -> None:
     first = tape.blocks[run.block].first
     for k, code in enumerate(run.op):
@@ -69,6 +88,11 @@ def _scalar_run(tape: Tape, run: ScalarRun, y: np.ndarray, edge: Edge) -> None:
                 edge(np.array([first + k]), np.array([i]), np.array([partial(y[first + k], *args)], dtype=float))
 
 
+def interpret(tape: Tape, item: Item, y: np.ndarray, edge: Edge) -> None:
+    """Compute one item's values into y, and tell its entries of L."""
+    {Statement: _statement, Joint: _joint, ScalarRun: _scalar_run}[type(item)](tape, item, y, edge)
+
+
 def evaluate(tape: Tape, x: np.ndarray, edge: Edge = lambda rows, columns, values: None) -> np.ndarray:
     """Values of all nodes at the flat inputs x; `edge` is told every entry of L."""
     y = np.full(tape.n_nodes, np.nan)
@@ -79,7 +103,7 @@ def evaluate(tape: Tape, x: np.ndarray, edge: Edge = lambda rows, columns, value
         start += len(ids)
     with np.errstate(all="ignore"):
         for item in tape.items:
-            (_statement if isinstance(item, Statement) else _scalar_run)(tape, item, y, edge)
+            interpret(tape, item, y, edge)
     return y
 
 

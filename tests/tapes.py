@@ -272,9 +272,9 @@ def run_ranks(locals_: list[LocalTape], x: np.ndarray) -> tuple[list[np.ndarray]
             step = local.steps[s]
             tape = as_tape(local, step.start, step.stop)
             for item in tape.items:
-                interpret = tape_oracle._statement if isinstance(item, Statement) else tape_oracle._scalar_run
                 with np.errstate(all="ignore"):
-                    interpret(tape, item, values, lambda rows, cols, vals, L=L: np.add.at(L, (rows, cols), vals))
+                    tape_oracle.interpret(
+                        tape, item, values, lambda rows, cols, vals, L=L: np.add.at(L, (rows, cols), vals))
         exchange(locals_, s, y)
     return y, matrix
 
@@ -334,5 +334,5 @@ def rows_of(local: LocalTape, s: int) -> list[int]:
             block = local.blocks[item.block]
             rows.append(np.arange(block.first, block.first + block.size))
         else:
-            rows.append(np.ravel(item.out.ids(local.blocks[item.out.block].first, item.shape)))
+            rows.append(np.ravel(item.out.ids(local.blocks[item.out.block].first, item.out_shape)))
     return sorted(set(np.concatenate(rows).tolist()))

@@ -1,5 +1,6 @@
 """The elementals: what each operation computes, and its partial derivatives."""
 
+from .elemental import Elemental
 from .table import (
     ADD,
     BY_NAME,
@@ -17,4 +18,4 @@ from .table import (
 )
 
 __all__ = ["ADD", "BY_NAME", "COPY", "CUMSUM", "DIVIDE", "MAX", "MIN", "MULTIPLY", "NEGATIVE", "OPS", "SUBTRACT",
-           "WHERE", "Op"]
+           "WHERE", "Elemental", "Op"]

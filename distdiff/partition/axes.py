@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from ..tape import Affine, Const, Indexed, Operand, Statement
+from ..tape import Affine, Const, Indexed, Operand, Vector
 from . import lower
 from .layout import Layout, balanced, crossings, pieces, resolve, single, split
 from .plan import Plan, signature
@@ -70,7 +70,7 @@ class Axes:
         if known is not None:
             self._before[known] = plan.layouts[block]
 
-    def _decide(self, block: int, shape: tuple[int, ...], writers: list[int], items: list[Statement]) -> None:
+    def _decide(self, block: int, shape: tuple[int, ...], writers: list[int], items: list[Vector]) -> None:
         plan = self.plan
         lines = sum(item.lines for item in items) if items else plan.blocks[block].size
         if lines < self.min_block or lines < 2 or self._reads_itself(block, items):
@@ -83,14 +83,14 @@ class Axes:
         main = max(items, key=lambda item: item.lines)
         vote = self._vote(main)
         layout = self._layout(block, main, vote)
-        if any(pieces(item.out, item.shape, layout) is None for item in items):
+        if any(pieces(item.out, item.out_shape, layout) is None for item in items):
             self._alone(block, writers, items)
             return
         plan.split(block, layout)
         for index, item in zip(writers, items):
             self._hand_on(index, item, layout, vote if item is main else None)
 
-    def _recall(self, block: int, items: list[Statement]) -> tuple[object, ...] | None:
+    def _recall(self, block: int, items: list[Vector]) -> tuple[object, ...] | None:
         """What decides the block's layout, if that is integers only and no item is to be lowered."""
         if not items or self._reads_itself(block, items):
             return None
@@ -104,13 +104,13 @@ class Axes:
             key.append(part)
         return tuple(key)
 
-    def _alone(self, block: int, writers: list[int], items: list[Statement]) -> None:
+    def _alone(self, block: int, writers: list[int], items: list[Vector]) -> None:
         home = self._home(items) if items else 0
         self.plan.split(block, single(self.plan.blocks[block].shape, home, self.n_ranks))
         for index, item in zip(writers, items):
             self._hand_on(index, item, self.plan.layouts[block], None)
 
-    def _hand_on(self, index: int, item: Statement, layout: Layout, vote: Vote | None) -> None:
+    def _hand_on(self, index: int, item: Vector, layout: Layout, vote: Vote | None) -> None:
         """The item's tasks: as it is, or with its reduction split where its operands are."""
         if item.op.kind == "scan":
             parts = pieces(item.out, item.shape, layout)
@@ -128,25 +128,25 @@ class Axes:
         self.plan.add(index, item)
 
     @staticmethod
-    def _at_home(item: Statement, layout: Layout, vote: Vote) -> bool:
+    def _at_home(item: Vector, layout: Layout, vote: Vote) -> bool:
         """Whether the one rank that has all terms is also the one that wants the sum."""
         parts = pieces(item.out, item.shape, layout)
         rank = int(np.argmax(np.diff(vote.edges)))
         return parts is not None and parts.axis < 0 and bool(parts.stop[rank] > parts.start[rank])
 
     @staticmethod
-    def _may_split(item: Statement, axis: int) -> bool:
+    def _may_split(item: Vector, axis: int) -> bool:
         """A sum may be split along any reduced axis, an extremum along the first (ties go to the first in C order)."""
         reduced = item.reduced
         return axis in reduced and (item.op.kind != "select" or axis == reduced[0])
 
     @staticmethod
-    def _reads_itself(block: int, items: list[Statement]) -> bool:
+    def _reads_itself(block: int, items: list[Vector]) -> bool:
         return any(isinstance(ref, Affine) and ref.block == block for item in items for ref in item.operands)
 
     # -- where operands are cut ---------------------------------------------------------------------------------------
 
-    def _vote(self, item: Statement) -> Vote | None:
+    def _vote(self, item: Vector) -> Vote | None:
         """The axis of the iteration space to cut, and where; None to leave it to the block.
 
         Of the cuts that cost about least (`_cost`), first those that an operand has already (of the operand
@@ -154,8 +154,13 @@ class Axes:
         """
         if 0 in item.shape or not item.shape:
             return None
-        operands = [(ref, self.plan.touched(ref, item.shape)) for ref in item.operands if not isinstance(ref, Const)]
-        wishes = [(self._wish(ref, item.shape) if n > 1 else None, n) for ref, n in operands]
+        operands, wishes = [], []
+        for k, ref in enumerate(item.operands):
+            if not isinstance(ref, Const):
+                shape = item.operand_shape(k)
+                n = self.plan.touched(ref, shape)
+                operands.append((ref, n))
+                wishes.append((self._wish(ref, shape) if n > 1 else None, n))
         options: list[tuple[tuple[float, ...], Vote]] = []
         for axis, n in enumerate(item.shape):
             if n < 2 or (axis in item.reduced and not self._may_split(item, axis)):
@@ -176,7 +181,7 @@ class Axes:
         enough = min(costs) + 0.25 * machine.message + 0.005 * machine.line * item.lines / self.active
         return min((option for option, cost in zip(options, costs) if cost <= enough), key=lambda option: option[0])[1]
 
-    def _cost(self, item: Statement, vote: Vote, wishes: list[Wish], strides: list[tuple[int, ...]]) -> float:
+    def _cost(self, item: Vector, vote: Vote, wishes: list[Wish], strides: list[tuple[int, ...]]) -> float:
         """Seconds that cutting the iteration space so costs beyond a perfect cut: values moved, and uneven parts."""
         others = self.active - 1
         moved = 0.0
@@ -194,7 +199,7 @@ class Axes:
         return 8 * machine.pass_byte * moved / self.active + machine.line * item.lines * float(uneven)
 
     @staticmethod
-    def _results(item: Statement) -> int:
+    def _results(item: Vector) -> int:
         return prod(n for k, n in enumerate(item.shape) if k not in item.reduced)
 
     def _middle(self, edges: list[np.ndarray], n: int) -> np.ndarray:
@@ -251,7 +256,7 @@ class Axes:
 
     # -- from the iteration space to the block ---------------------------------------------------------------------
 
-    def _layout(self, block: int, item: Statement, vote: Vote | None) -> Layout:
+    def _layout(self, block: int, item: Vector, vote: Vote | None) -> Layout:
         """Where the block of the item's results is cut, given where its iteration space wants to be."""
         shape = self.plan.blocks[block].shape
         if vote is not None and item.out.strides[vote.axis]:
@@ -262,12 +267,13 @@ class Axes:
                 assert found is not None
                 cuts = found.start[1] + found.steps[vote.axis][1] * vote.edges
                 return split(shape, axis, self._settle(self._closed(np.clip(cuts, 0, n), n)))
-        if self.plan.blocks[block].size < max(self.min_block, 2):
+        loops = shape[: len(shape) - len(item.core_out)]  # the core of a joint statement's results is not cut
+        if self.plan.blocks[block].size < max(self.min_block, 2) or (item.core_out and prod(loops) == 1):
             return single(shape, self._home([item]), self.n_ranks)
-        axis = self._longest(shape)
+        axis = self._longest(loops)
         return split(shape, axis, self._cuts(shape[axis]))
 
-    def _out_axis(self, item: Statement, shape: tuple[int, ...], axis: int) -> int | None:
+    def _out_axis(self, item: Vector, shape: tuple[int, ...], axis: int) -> int | None:
         """The axis of the block along which the results of the iteration space's `axis` lie."""
         spread = _spread(item)
         for a, n in enumerate(shape):
@@ -308,14 +314,14 @@ class Axes:
                     return axis
         return max(range(len(shape)), key=lambda k: shape[k], default=0)
 
-    def _home(self, items: list[Statement]) -> int:
+    def _home(self, items: list[Vector]) -> int:
         """The rank that has most of what small items read, by the ends of their operands."""
         weight = np.zeros(self.n_ranks)
         for item in items:
-            for ref in item.operands:
-                touched = self.plan.touched(ref, item.shape)
+            for k, ref in enumerate(item.operands):
+                touched = self.plan.touched(ref, item.operand_shape(k))
                 if touched:
-                    owners, _ = self.plan.where.find(self._ends(ref, item.shape))
+                    owners, _ = self.plan.where.find(self._ends(ref, item.operand_shape(k)))
                     np.add.at(weight, owners, touched / len(owners))
         return int(weight.argmax())
 
@@ -332,8 +338,8 @@ def _index_strides(ref: Indexed) -> tuple[int, ...]:
     return tuple(1 if s or n == 1 else 0 for s, n in zip(ref.ids.strides, ref.ids.shape))
 
 
-def _spread(item: Statement) -> tuple[int, ...]:
-    return tuple(n if s else 1 for n, s in zip(item.shape, item.out.strides))
+def _spread(item: Vector) -> tuple[int, ...]:
+    return tuple(n if s else 1 for n, s in zip(item.out_shape, item.out.strides))
 
 
 __all__ = ["Axes"]

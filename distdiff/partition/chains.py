@@ -52,8 +52,8 @@ class Chains:
                 for ref in (item.a, item.b[binary(item.op)]):
                     self._read(ref[(ref >= 0) & (ref < first)])
             else:
-                for ref in item.operands:
-                    self._read_ref(ref, item.shape)
+                for k, ref in enumerate(item.operands):
+                    self._read_ref(ref, item.operand_shape(k))
         for leaf in tape.outputs:
             self._read_ref(leaf.ref, leaf.shape)
         for guard in tape.guards:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..tape import OPS, Affine, Const, Indexed, Item, Operand, ScalarRun
+from ..tape import OPS, Affine, Const, Indexed, Item, Joint, Operand, ScalarRun
 from .local import LocalTape
 
 ARITY = np.array([op.arity for op in OPS])
@@ -95,7 +95,7 @@ def _out(local: LocalTape, item: Item) -> np.ndarray:
         block = local.blocks[item.block]
         assert len(item.op) == len(item.a) == len(item.b) == block.size, "a run does not fill its block"
         return block.first + np.arange(block.size)
-    return np.unique(_ids(local, item.out, item.shape))
+    return np.unique(_ids(local, item.out, item.out_shape))
 
 
 def _reads(local: LocalTape, item: Item) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -108,13 +108,16 @@ def _reads(local: LocalTape, item: Item) -> list[tuple[np.ndarray, np.ndarray]]:
             places = used & (ref >= 0)
             found.append((ref[places], out[places]))
         return found
-    out = np.ravel(_ids(local, item.out, item.shape))
+    out = np.ravel(_ids(local, item.out, item.out_shape))
     reads = []
-    for ref in item.operands:
+    for k, ref in enumerate(item.operands):
+        shape = item.operand_shape(k)
         if isinstance(ref, Const):
-            np.broadcast_to(ref.value, item.shape)
+            np.broadcast_to(ref.value, shape)
         else:
-            reads.append((np.ravel(_ids(local, ref, item.shape)), out))
+            read = np.ravel(_ids(local, ref, shape))
+            first = np.full(len(read), out.min(initial=local.n_nodes)) if isinstance(item, Joint) else out
+            reads.append((read, first))  # each result of a joint statement may read all of its operands
     return reads
 
 

@@ -42,12 +42,12 @@ class Contiguous:
         middle = first + plan.blocks[block].size // 2
         home = int(np.searchsorted(self.bounds[1:-1], middle, side="right"))
         layout = single(shape, home, plan.n_ranks)
-        if shape and items:
+        if shape and items and items[0].shape:
             row = max(plan.blocks[block].size // max(shape[0], 1), 1)
             cuts = np.clip(np.ceil((self.bounds - first) / row), 0, shape[0]).astype(np.int64)
             cuts[0], cuts[-1] = 0, shape[0]
             trial = split(shape, 0, cuts)
-            if all(item.op.kind != "scan" and pieces(item.out, item.shape, trial) is not None for item in items):
+            if all(item.op.kind != "scan" and pieces(item.out, item.out_shape, trial) is not None for item in items):
                 layout = trial
         plan.split(block, layout)
 

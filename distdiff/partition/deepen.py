@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..tape import Affine, Statement
+from ..tape import Affine, ScalarRun, Vector
 from .layout import Layout, resolve
 from .plan import Extents, Plan, Task
 from .reach import Box, boxes, moved, nearest_turn, nearest_turns, rows_of
@@ -50,22 +50,22 @@ class _Deepener:
             if (self.high[block] - self.low[block] > layout.n).any():
                 return None
             for task in self.tasks[block]:
-                if isinstance(task.item, Statement) and 0 not in task.item.shape:
+                if not isinstance(task.item, ScalarRun) and 0 not in task.item.shape:
                     self._statement(block, layout, task.item, task.rank)
         return Extents(self.low, self.high, self.lines, self._traffic())
 
-    def _statement(self, block: int, layout: Layout, item: Statement, only: int) -> None:
+    def _statement(self, block: int, layout: Layout, item: Vector, only: int) -> None:
         """What all ranks read for their parts; programs repeat themselves, so equal parts are looked at once."""
         low, high, part = self.low[block], self.high[block], None
-        key = (item.op.kind, item.shape, item.out.offset, item.out.strides, id(layout), only, low.tobytes(),
+        key = (item.op.kind, item.out_shape, item.out.offset, item.out.strides, id(layout), only, low.tobytes(),
                high.tobytes())
-        for ref in item.operands:
+        for k, ref in enumerate(item.operands):
             operand = self.plan.layouts[ref.block] if isinstance(ref, Affine) else None
             if operand is not None:
-                reads = (*key, ref.offset, ref.strides, id(operand))
+                reads = (*key, item.core(k), ref.offset, ref.strides, id(operand))
                 if reads not in self._known:
                     part = part or _Part(item, layout, only, low.copy(), high.copy())
-                    self._known[reads] = _Reads.of(part.reads(ref, operand), operand)
+                    self._known[reads] = _Reads.of(part.reads(ref, item.core(k), operand), operand)
                 self._read(block, ref.block, self._known[reads])
         if self.free[block]:
             if key not in self._known:
@@ -126,7 +126,7 @@ class _Reads(NamedTuple):
 class _Part:
     """The parts of a statement whose results lie at places low[r] <= c < high[r], for all ranks r."""
 
-    def __init__(self, item: Statement, layout: Layout, only: int, low: np.ndarray, high: np.ndarray) -> None:
+    def __init__(self, item: Vector, layout: Layout, only: int, low: np.ndarray, high: np.ndarray) -> None:
         self.item, self.layout, self.only, self.low, self.high = item, layout, only, low, high
         self.axis, self.start = self._row_after_row()
 
@@ -164,7 +164,7 @@ class _Part:
         row = prod(self.item.shape) // (self.item.shape[self.axis] if self.axis >= 0 else 1)
         return row * sum(np.maximum(stop - start, 0) for start, stop in self._ranges()).astype(float)
 
-    def reads(self, ref: Affine, operand: Layout) -> list[tuple[np.ndarray, np.ndarray]]:
+    def reads(self, ref: Affine, core: tuple[int, ...], operand: Layout) -> list[tuple[np.ndarray, np.ndarray]]:
         """Places of the operand's block that each rank reads, as intervals; none where the second is not greater."""
         at = resolve(ref, self.item.shape, operand) if self.start >= 0 else None
         own_low, own_high = operand.cuts[:-1], operand.cuts[1:]
@@ -183,11 +183,11 @@ class _Part:
             return found
         for rank in range(len(self.low)):
             for number, box in enumerate(self._boxes(rank)):
-                here = resolve(moved(ref, box.axis, box.start), box.shape, operand)
+                here = resolve(moved(ref, box.axis, box.start), (*box.shape, *core), operand)
                 if here is not None and 0 not in box.shape:
                     if number == len(found):
                         found.append((np.zeros_like(self.low), np.zeros_like(self.low)))
-                    first, last = rows_of(*here.span(box.shape), operand, here.flat)
+                    first, last = rows_of(*here.span((*box.shape, *core)), operand, here.flat)
                     turn = nearest_turn(first, last, int(own_low[rank]), int(own_high[rank]), operand.n)
                     found[number][0][rank], found[number][1][rank] = first + turn, last + turn
         return found

@@ -23,7 +23,7 @@ def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
     if partition.n_ranks == 1:
         return [whole(tape)]
     if partition.plan is None:
-        return [whole(tape), *(nothing() for _ in range(partition.n_ranks - 1))]
+        return [whole(tape), *(nothing(tape.joint) for _ in range(partition.n_ranks - 1))]
     sender = partition.sender()
     ranks = [Rank(sender.structure, sender.parcel(r), r) for r in range(partition.n_ranks)]
     ghosts = [rank.build() for rank in ranks]
@@ -43,8 +43,9 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm) -
     if comm.size == 1:
         assert tape is not None
         return whole(tape)
-    if on_root(comm, lambda: partition.plan is None):
-        return whole(tape) if comm.rank == 0 else nothing()
+    alone, joint = on_root(comm, lambda: (partition.plan is None, tape.joint))
+    if alone:
+        return whole(tape) if comm.rank == 0 else nothing(joint)
     sender = on_root(comm, lambda: partition.sender(), share=False)
     structure = broadcast(sender.structure if sender is not None else None, comm)
     parcel: Any = None

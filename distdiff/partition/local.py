@@ -182,6 +182,7 @@ class LocalTape:
     sites: list[Site] = field(default_factory=list)
     own_bits: np.ndarray | None = None  # np.packbits of `own`, None: all are own (one rank)
     run_ids: dict[int, np.ndarray | range] = field(default_factory=dict)  # local block of a ScalarRun -> global ids
+    joint: bool = False  # whether any rank has a joint statement, whose rules may raise what others can't know of
 
     @property
     def n_nodes(self) -> int:
@@ -258,11 +259,11 @@ def positions(leaves: list[Leaf], tape: Tape) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([empty, *ids]), np.concatenate([empty, *places])
 
 
-def nothing() -> LocalTape:
+def nothing(joint: bool = False) -> LocalTape:
     """The share of a rank that has none where another has the whole tape."""
     empty = np.empty(0, dtype=np.int64)
     return LocalTape(blocks=[], items=[], steps=[Step(0, 0, 0, Exchange())], inputs=Portion(empty, empty),
-                     outputs=Portion(empty, empty), own_bits=np.empty(0, dtype=np.uint8))
+                     outputs=Portion(empty, empty), own_bits=np.empty(0, dtype=np.uint8), joint=joint)
 
 
 def whole(tape: Tape) -> LocalTape:
@@ -272,5 +273,5 @@ def whole(tape: Tape) -> LocalTape:
         blocks=tape.blocks, items=tape.items, steps=[Step(0, n, n, Exchange())],
         inputs=Portion(*positions(tape.inputs, tape)), outputs=Portion(*positions(tape.outputs, tape)),
         guards=tape.guards, sites=tape.sites,
-        run_ids={},
+        run_ids={}, joint=tape.joint,
     )

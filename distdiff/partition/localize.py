@@ -18,7 +18,7 @@ import numpy as np
 
 from ..kernels.graph import renumber
 from ..strided import BlockIndex
-from ..tape import Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Statement, id_type
+from ..tape import Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Vector, id_type
 from .layout import Layout, resolve
 from .local import Exchange, LocalTape, Portion, Step
 from .parcel import OwnRun, Parcel, Structure, unpack
@@ -47,7 +47,7 @@ class Part(NamedTuple):
 
     step: int
     index: int
-    item: Statement
+    item: Vector
     out: Read
     shape: tuple[int, ...]
     operands: tuple[Operand | Read, ...]
@@ -118,7 +118,7 @@ class Rank:
         layout = structure.layouts[block]
         assert layout is not None
         span = self._span(block)
-        key = (item.out.offset, item.out.strides, item.shape, id(layout), only, span)
+        key = (item.out.offset, item.out.strides, item.shape, item.core_out, id(layout), only, span)
         if key not in self._boxes:
             home = (int(layout.cuts[self.rank]), int(layout.cuts[self.rank + 1]))
             self._boxes[key] = boxes(item, layout, self.rank, None if span == home else span, only)
@@ -128,7 +128,7 @@ class Rank:
             operands: list[Operand | Read] = []
             for k, ref in enumerate(item.operands):
                 if type(ref) is Affine:
-                    operands.append(self._affine(ref, box))
+                    operands.append(self._affine(ref, box, item.core(k)))
                 elif type(ref) is Const:
                     operands.append(ref)
                 else:
@@ -144,23 +144,24 @@ class Rank:
         """The places of a block that the rank computes: its own rows, and perhaps more."""
         return int(self._low[block]), int(self._high[block])
 
-    def _affine(self, ref: Affine, box: Box) -> Operand | Read:
+    def _affine(self, ref: Affine, box: Box, core: tuple[int, ...]) -> Operand | Read:
         """Note what the operand needs; a `Read` if slabs will hold it, else explicit ids."""
-        if 0 in box.shape:
-            return Indexed(np.empty(box.shape, dtype=np.int64))
+        shape = (*box.shape, *core)
+        if 0 in shape:
+            return Indexed(np.empty(shape, dtype=np.int64))
         layout = self.structure.layouts[ref.block]
         span = self._span(ref.block)
-        key = (ref.offset, ref.strides, id(layout), id(box), span)
+        key = (ref.offset, ref.strides, id(layout), id(box), core, span)
         if key not in self._looks:
             here = moved(ref, box.axis, box.start)
-            self._looks[key] = self._look(here, box.shape, layout, span) if layout is not None else None
+            self._looks[key] = self._look(here, shape, layout, span) if layout is not None else None
         look = self._looks[key]
         if look is not None and not self._fits(ref.block, layout, look):
-            look = self._look(moved(ref, box.axis, box.start), box.shape, layout, span, turned=False)
+            look = self._look(moved(ref, box.axis, box.start), shape, layout, span, turned=False)
             if look is not None and not self._fits(ref.block, layout, look):
                 look = None
         if look is None:
-            return self._one_by_one(moved(ref, box.axis, box.start), box.shape)
+            return self._one_by_one(moved(ref, box.axis, box.start), shape)
         if look.away is not None:
             self._needs.setdefault(ref.block, set()).add((look.low, look.high))
             self._ghosts.append(look.away + self.structure.blocks[ref.block].first)
@@ -360,7 +361,7 @@ class Rank:
             item = part.item
             out = self._local_affine(part.out)
             operands = tuple(self._local_operand(ref) for ref in part.operands)
-            made.append((part.step, part.index, len(made), Statement(item.op, part.shape, out, operands, item.site)))
+            made.append((part.step, part.index, len(made), item.over(part.shape, out, operands)))
         self.run_ids = {}
         numbers: dict[int, np.ndarray] = {run.block: np.empty(len(run.ids), dtype=np.int64) for run in self.parcel.runs}
         for _, run, lines, place in self.run_parts:
@@ -442,7 +443,8 @@ class Rank:
             inputs=Portion(self.to_local(parcel.inputs[0]), parcel.inputs[1]),
             outputs=Portion(self.to_local(parcel.outputs[0]), parcel.outputs[1]),
             guards=[Guard(Indexed(self.to_local(ids)), expected, site) for ids, expected, site in parcel.guards],
-            sites=self.structure.sites, own_bits=np.packbits(self._own()), run_ids=self.run_ids)
+            sites=self.structure.sites, own_bits=np.packbits(self._own()), run_ids=self.run_ids,
+            joint=self.structure.joint)
 
     def _schedule(self, exchanges: list[Exchange]) -> tuple[list[Step], list[Item]]:
         """The supersteps and all items in order; within a superstep, what neighbours wait for comes first."""

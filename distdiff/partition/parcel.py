@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..tape import Affine, Block, Const, Indexed, Leaf, Operand, ScalarRun, Site, Statement, Tape
+from ..tape import Affine, Block, Const, Indexed, Leaf, Operand, ScalarRun, Site, Tape, Vector
 from .layout import Layout, Pieces
 from .plan import Plan, RunShare, binary, cut
 from .reach import boxes
@@ -40,9 +40,10 @@ class Structure:
     order: list[float]
     layouts: list[Layout | None]
     where: Whereabouts  # without the per-node entries
-    tasks: list[tuple[int, Statement, int]]  # (index of the tape's item, statement, the rank that runs it or -1)
+    tasks: list[tuple[int, Vector, int]]  # (index of the tape's item, statement, the rank that runs it or -1)
     sites: list[Site]
     whole: bool  # whether there are runs that one rank has as a whole
+    joint: bool  # whether there are joint statements
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Sender:
     def __init__(self, plan: Plan, n_steps: int) -> None:
         self.plan, self.where, self.n_ranks = plan, plan.where, plan.n_ranks
         self.tasks = [(i, task.item, task.rank) for i, group in enumerate(plan.tasks) for task in group]
-        statements = [t for t in self.tasks if isinstance(t[1], Statement)]
+        statements = [t for t in self.tasks if not isinstance(t[1], ScalarRun)]
         self._parts: dict[int, Pieces] = {}
         self.statements = statements
         bare = []
@@ -104,11 +105,11 @@ class Sender:
                     operands.append(HOLE)
                     if isinstance(ref, Indexed):
                         self.single.append((t, k))
-            bare.append((index, Statement(item.op, item.shape, item.out, tuple(operands), item.site), rank))
+            bare.append((index, item.over(item.shape, item.out, tuple(operands)), rank))
         self.runs = [(i, item) for i, item, _ in self.tasks if isinstance(item, ScalarRun)]
         self.structure = Structure(
             plan.n_ranks, n_steps, plan.blocks, plan.order, plan.layouts, self.where.without_nodes(), bare,
-            plan.tape.sites, bool(plan.whole))
+            plan.tape.sites, bool(plan.whole), plan.tape.joint)
         self._leaves = [self._owned_places(leaves) for leaves in (plan.tape.inputs, plan.tape.outputs)]
         self._guards = self._owned_guards(plan.tape)
         self._run_orders = [_owner_order(plan.runs[run.block].owner, plan.n_ranks) for _, run in self.runs]
@@ -178,7 +179,8 @@ class Sender:
             if box is not None and 0 not in box[1]:
                 ref = item.operands[k]
                 assert isinstance(ref, (Affine, Indexed))
-                foreign.append(self._single_nodes(distinct_ids(plan, ref, item.shape, parts.axis, box)))
+                part = box[0], (*box[1], *item.core(k))
+                foreign.append(self._single_nodes(distinct_ids(plan, ref, item.operand_shape(k), parts.axis, part)))
         for (index, run), (order, bounds, position) in zip(self.runs, self._run_orders):
             mine = order[bounds[rank]:bounds[rank + 1]]
             if len(mine):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..kernels.graph import read_before
 from ..machine import Machine, current
-from ..tape import OPS, Affine, Block, Const, Indexed, Item, Operand, ScalarRun, Statement, Tape, id_type
+from ..tape import OPS, Affine, Block, Const, Indexed, Item, Operand, ScalarRun, Statement, Tape, Vector, id_type
 from .layout import Layout, split
 from .whereabouts import Whereabouts
 
@@ -160,7 +160,7 @@ class Plan:
         return n
 
 
-def signature(item: Statement, rank: int, layouts: list[Layout | None], out: object) -> tuple[object, ...] | None:
+def signature(item: Vector, rank: int, layouts: list[Layout | None], out: object) -> tuple[object, ...] | None:
     """What a statement's parts and reads depend on, `out` standing for its results; None where that is more
     than integers.
 
@@ -196,7 +196,7 @@ def cut_statement(item: Statement, axis: int, start: int, stop: int, out: Affine
     """The part start <= k_axis < stop of a statement, with other results if `out` is given."""
     shape = item.shape[:axis] + (stop - start,) + item.shape[axis + 1:]
     where = out if out is not None else cut(item.out, axis, start, stop)
-    return Statement(item.op, shape, where, tuple(cut(o, axis, start, stop) for o in item.operands), item.site)
+    return item.over(shape, where, tuple(cut(o, axis, start, stop) for o in item.operands))
 
 
 __all__ = ["Extents", "Plan", "RunShare", "Task", "binary", "cut", "cut_statement", "signature"]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..tape import Affine, Statement
+from ..tape import Affine, Vector
 from .layout import Layout, Ref, pieces, resolve
 
 
@@ -44,7 +44,7 @@ class Read(NamedTuple):
     turn: int
 
 
-def boxes(item: Statement, layout: Layout, rank: int, span: tuple[int, int] | None = None, only: int = -1) -> list[Box]:
+def boxes(item: Vector, layout: Layout, rank: int, span: tuple[int, int] | None = None, only: int = -1) -> list[Box]:
     """A rank's part of a statement's iteration space.
 
     span: the results at these places of the ring of rows; None: those on the rank's own rows, one box or none.
@@ -65,16 +65,16 @@ def boxes(item: Statement, layout: Layout, rank: int, span: tuple[int, int] | No
     return result
 
 
-def _piece(item: Statement, layout: Layout, rank: int) -> tuple[int, int, tuple[int, ...]] | None:
+def _piece(item: Vector, layout: Layout, rank: int) -> tuple[int, int, tuple[int, ...]] | None:
     """(axis, start, shape) of the part whose results lie on a rank's rows."""
-    parts = pieces(item.out, item.shape, layout)
+    parts = pieces(item.out, item.out_shape, layout)
     assert parts is not None, "a block is cut where its statements' parts are no boxes"
     found = parts.box(item.shape, rank)
     return (parts.axis, *found) if found is not None else None
 
 
-def _box(item: Statement, layout: Layout, axis: int, start: int, shape: tuple[int, ...], turn: int) -> Box:
-    kept = tuple(n if s else 1 for n, s in zip(shape, item.out.strides))
+def _box(item: Vector, layout: Layout, axis: int, start: int, shape: tuple[int, ...], turn: int) -> Box:
+    kept = tuple(n if s else 1 for n, s in zip((*shape, *item.core_out), item.out.strides))
     out = resolve(moved(item.out, axis, start), kept, layout)
     assert out is not None
     return Box(axis, start, shape, out, turn)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels.graph import run_steps, sent_away
-from ..tape import Affine, Const, Indexed, ScalarRun, Statement
+from ..tape import Affine, Const, Indexed, ScalarRun, Statement, Vector
 from .layout import Layout, Pieces, pieces, resolve
 from .plan import Plan, Task, binary, signature
 from .quality import Quality, Traffic, measure
@@ -125,7 +125,7 @@ class Schedule:
                     return False
         return True
 
-    def _statement(self, block: int, item: Statement, rank: int) -> None:
+    def _statement(self, block: int, item: Vector, rank: int) -> None:
         layout = self.plan.layouts[block]
         assert layout is not None
         key = signature(item, rank, self.plan.layouts, id(layout))
@@ -139,11 +139,11 @@ class Schedule:
         self.lines[block] += shared.lines
         self.seconds[block] += shared.seconds
         steps = self.where.steps[block]
-        for ref, read in zip(item.operands, shared.reads):
+        for k, (ref, read) in enumerate(zip(item.operands, shared.reads)):
             if isinstance(ref, Const):
                 continue
             if read is None:
-                self._explicit(steps, ref, item.shape, shared.parts, shared.active)
+                self._explicit(steps, ref, item.shape, item.core(k), shared.parts, shared.active)
             elif read.reach is None:
                 np.maximum(steps, self.where.steps[ref.block], out=steps, where=shared.active)
             else:
@@ -152,7 +152,7 @@ class Schedule:
                 np.maximum(steps, need, out=steps)
                 self.reads[ref.block].append(read)
 
-    def _look(self, item: Statement, layout: Layout, rank: int) -> Look:
+    def _look(self, item: Vector, layout: Layout, rank: int) -> Look:
         """What every statement of the same signature has in common."""
         parts = owned_pieces(item, layout, rank)
         active = parts.stop > parts.start
@@ -161,8 +161,8 @@ class Schedule:
         share = (parts.stop - parts.start) / (item.shape[parts.axis] if parts.axis >= 0 else 1)
         lines = item.lines * np.where(active, share, 0.0)
         seconds = np.where(active, self.machine.item, 0.0) + self.machine.line * lines
-        reads = [self._interval(ref, item.shape, parts, active) if isinstance(ref, Affine) else None
-                 for ref in item.operands] if 0 not in item.shape else []
+        reads = [self._interval(ref, item.operand_shape(k), parts, active) if isinstance(ref, Affine) else None
+                 for k, ref in enumerate(item.operands)] if 0 not in item.shape else []
         return Look(parts, active, lines, seconds, reads)
 
     def _interval(self, ref: Affine, shape: tuple[int, ...], parts: Pieces, active: np.ndarray) -> Interval | None:
@@ -210,12 +210,12 @@ class Schedule:
         return ((self.ranks >= first[:, None]) & (self.ranks <= last[:, None]) & (cuts[1:] > cuts[:-1])
                 & active[:, None])
 
-    def _explicit(self, steps: np.ndarray, ref: Affine | Indexed, shape: tuple[int, ...], parts: Pieces,
-                  active: np.ndarray) -> None:
+    def _explicit(self, steps: np.ndarray, ref: Affine | Indexed, shape: tuple[int, ...], core: tuple[int, ...],
+                  parts: Pieces, active: np.ndarray) -> None:
         for rank in np.flatnonzero(active):
             box = parts.box(shape, rank)
             assert box is not None
-            ids = distinct_ids(self.plan, ref, shape, parts.axis, box)
+            ids = distinct_ids(self.plan, ref, (*shape, *core), parts.axis, (box[0], (*box[1], *core)))
             owner, step = self.where.find(ids)
             away = owner != rank
             steps[rank] = max(steps[rank], int((step + away).max(initial=0)))
@@ -351,14 +351,14 @@ def _overlap(low: np.ndarray, high: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     return np.maximum(np.minimum(high, cuts[1:, None]) - np.maximum(low, cuts[:-1, None]), 0)
 
 
-def owned_pieces(item: Statement, layout: Layout, rank: int) -> Pieces:
+def owned_pieces(item: Vector, layout: Layout, rank: int) -> Pieces:
     """The parts of a task by rank (see `layout.pieces`); a task given to one rank is whole there."""
     if rank >= 0:
         start = np.zeros(len(layout.cuts) - 1, dtype=np.int64)
         stop = start.copy()
         stop[rank] = 1
         return Pieces(-1, start, stop)
-    parts = pieces(item.out, item.shape, layout)
+    parts = pieces(item.out, item.out_shape, layout)
     if parts is None:
         raise AssertionError("a block is cut where its statements' parts are no boxes")
     return parts

@@ -29,9 +29,10 @@ from ..kernels import scalar, stream
 from ..partials import Partials, coefficient
 from ..partition.local import OBJECTS, LocalTape, Portion
 from ..petsc import petsc
+from ..products import Failure, Products, add_adjoint, add_tangent, operand_places
 from ..strided import accumulate, accumulate_overlapping, core_view, with_columns
 from ..system import check_index_range
-from ..tape import Affine, Block, Indexed, Item, ScalarRun, Statement
+from ..tape import Affine, Block, Indexed, Item, Joint, ScalarRun, Statement
 from .substitution import SubstitutionPC
 
 
@@ -50,10 +51,9 @@ class StructuredSystem:
     def __init__(self, local: LocalTape, point: Point, comm: MPI.Comm, keep: bool = False) -> None:
         self.comm, self._local = comm, local
         self._partials = Partials(point, keep=keep)
-        blocks = local.blocks
-        self._segments: list[list[_Block | _Lines]] = [  # by superstep
-            [_Lines(self._partials, i, item, blocks) if type(item) is ScalarRun else _Block(
-                self._partials, i, item, blocks)
+        self._failure = Failure()  # of a joint statement's rule
+        self._segments: list[list[_Block | _Lines | _Joint]] = [  # by superstep
+            [self._segment(i, item)
              for i, item in enumerate(local.items[step.start : step.stop], step.start) if not _empty(item)]
             for step in local.steps]
         self._own = local.own
@@ -63,6 +63,14 @@ class StructuredSystem:
         self.inputs, self.outputs = self._rows(local.inputs), self._rows(local.outputs)
         self._workspace: dict[str, np.ndarray] = {}
         self._mat: Any = None
+
+    def _segment(self, i: int, item: Item) -> _Block | _Lines | _Joint:
+        blocks = self._local.blocks
+        if type(item) is ScalarRun:
+            return _Lines(self._partials, i, item, blocks)
+        if type(item) is Joint:
+            return _Joint(self._partials, item, blocks, self._failure)
+        return _Block(self._partials, i, item, blocks)
 
     def _rows(self, portion: Portion) -> Portion:
         if self._own is None:
@@ -85,6 +93,7 @@ class StructuredSystem:
         if self._own is None:
             z[...] = x
             self._subtract(x, z, transposed)
+            self._agree()
             return z
         local_x, local_z = self._local_vector("x", x), self._local_vector("z", x)
         steps = self._local.steps
@@ -97,6 +106,7 @@ class StructuredSystem:
                 step.exchange.forward(self.comm, local_x)
             self._subtract(local_x, local_z, False)
         z[...] = local_z[self._own]
+        self._agree()
         return z
 
     def _subtract(self, x: np.ndarray, z: np.ndarray, transposed: bool) -> None:
@@ -104,6 +114,11 @@ class StructuredSystem:
         with np.errstate(all="ignore"):
             for segment in chain.from_iterable(self._segments):
                 (segment.add_transposed if transposed else segment.add)(x, z, -1.0)
+
+    def _agree(self) -> None:
+        """A joint statement's rule that raised on one rank raises on all."""
+        if self._local.joint:
+            self._failure.agree(self.comm)
 
     def solve(self, b: np.ndarray) -> np.ndarray:
         """(I - L)^-1 b for any b.  Collective."""
@@ -128,6 +143,7 @@ class StructuredSystem:
                     step.exchange.forward(self.comm, local)
         if self._own is not None:
             y[...] = local[self._own]
+        self._agree()
 
     def backward(self, lam: np.ndarray) -> None:
         """lam <- (I - L)^-T lam, for an array in C order.  Collective."""
@@ -140,6 +156,7 @@ class StructuredSystem:
                     segment.backward(local)
         if self._own is not None:
             lam[...] = local[self._own]
+        self._agree()
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         x = np.ascontiguousarray(x, dtype=np.float64)
@@ -401,6 +418,45 @@ class _Lines:
             p = p[lines, None] if columns else p[lines]
             found.append((self._first + lines, ids[lines].astype(np.int64, copy=False), p))
         return found
+
+
+class _Joint:
+    """The rows of a joint statement.  Vectors are over local nodes."""
+
+    __slots__ = ("_failure", "_item", "_partials", "_places", "_start")
+
+    def __init__(self, partials: Partials, item: Joint, blocks: list[Block], failure: Failure) -> None:
+        self._partials, self._item, self._failure = partials, item, failure
+        self._start = blocks[item.out.block].first + item.out.offset
+        self._places = operand_places(item, lambda b: blocks[b].first)
+
+    @property
+    def index_bytes(self) -> int:
+        return sum(place.nbytes for place in self._places if isinstance(place, np.ndarray))
+
+    def add(self, x: np.ndarray, z: np.ndarray, scale: float) -> None:
+        """z += scale L x on these rows."""
+        with self._failure.caught(lambda: z.fill(np.nan)):
+            add_tangent(self._products(), x, self._places, self._rows(z), scale, False)
+
+    def add_transposed(self, x: np.ndarray, z: np.ndarray, scale: float) -> None:
+        """z += scale L^T x, of these rows."""
+        with self._failure.caught(lambda: z.fill(np.nan)):
+            add_adjoint(self._products(), self._rows(x), z, self._places, scale)
+
+    def forward(self, y: np.ndarray) -> None:
+        """These rows of (I - L) y = b, where y holds b; earlier rows are solved."""
+        self.add(y, y, 1.0)
+
+    def backward(self, lam: np.ndarray) -> None:
+        """What these rows, which are solved, add to earlier ones of (I - L)^T lam = w."""
+        self.add_transposed(lam, lam, 1.0)
+
+    def _products(self) -> Products:
+        return Products(self._item, self._partials.point.values)
+
+    def _rows(self, x: np.ndarray) -> np.ndarray:
+        return core_view(x, self._start, self._item.out_shape, self._item.out.strides)
 
 
 __all__ = ["StructuredSystem"]

@@ -25,8 +25,9 @@ from ..kernels import scalar, stream
 from ..machine import Machine
 from ..partials import Other, Partials, coefficient
 from ..partition.local import LocalTape, Spot
+from ..products import Failure, Place, Products, add_adjoint, add_tangent
 from ..strided import accumulate, accumulate_overlapping, core_view, progressions, with_columns
-from ..tape import Indexed
+from ..tape import Affine, Indexed
 from ..tracing import memory
 from . import sweep_ops as ops
 from .cost import BATCH, Cost, Method, Work, batches, latency
@@ -65,6 +66,7 @@ class Sweep:
         self._coefficients: dict[str, np.ndarray] = {}  # direction: partials that rules compute
         self._fresh: set[tuple[str, int]] = set()  # those, by place, that hold this point's values
         self._seed: Any = None
+        self._failure = Failure()  # of a joint statement's rule
         self._solved = 0  # adjoints of one column at this point
         self._written: dict[int, Any] = {}  # scalar runs written out for more of them
 
@@ -148,6 +150,8 @@ class Sweep:
             for function, arguments in self._programs[direction][1]:
                 function(*arguments)
         self._seed = None
+        if self.local.joint:
+            self._failure.agree(self.comm)
         for where, places in plan.results:
             if places is not None:
                 result[where] = W[places]
@@ -165,8 +169,9 @@ class Sweep:
 
     def _bind(self, plan: ops.Plan, W: np.ndarray, forward: bool) -> list[Call]:
         bind = {ops.Zero: self._zero, ops.Strided: self._strided, ops.Scatter: self._scatter, ops.Gather: self._gather,
-                ops.Scan: self._scan, ops.Lines: self._lines, ops.Seed: self._enter, ops.Partial: self._stored,
-                ops.Start: partial(self._exchange, plan), ops.Finish: partial(self._exchange, plan)}
+                ops.Scan: self._scan, ops.Product: self._product, ops.Lines: self._lines, ops.Seed: self._enter,
+                ops.Partial: self._stored, ops.Start: partial(self._exchange, plan),
+                ops.Finish: partial(self._exchange, plan)}
         memory = Memory(self._point.values.block, len(self.local.blocks), plan,
                         self._coefficients["tangent" if forward else "adjoint"])
         calls: list[Call] = []
@@ -264,6 +269,21 @@ class Sweep:
         if op.reverse:
             view = np.flip(view, axis)
         return _cumulate, (view, axis)
+
+    def _product(self, op: ops.Product, W: np.ndarray, forward: bool) -> Call:
+        item = self.local.items[op.item]
+        out = core_view(W, op.out, item.out_shape, item.out.strides)
+        places: list[Place] = [Affine(-1, place, item.operands[k].strides) if isinstance(place, int) else place
+                               for k, place in enumerate(op.operands)]
+
+        def product() -> None:
+            with self._failure.caught(lambda: W.fill(np.nan)):
+                products = Products(item, self._point.values)
+                if forward:
+                    add_tangent(products, W, places, out, 1.0, op.write)
+                else:
+                    add_adjoint(products, out, W, places, 1.0)
+        return product, ()
 
     def _lines(self, op: ops.Lines, W: np.ndarray, forward: bool) -> Call:
         item = self.local.items[op.item]

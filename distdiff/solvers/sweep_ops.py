@@ -117,6 +117,18 @@ class Lines(NamedTuple):
     shifts: np.ndarray
 
 
+class Product(NamedTuple):
+    """W[out] (+)= J W[operands] of joint statement `item`, or W[operands] += J^T W[out].
+
+    operands: for each the address of its first node, the addresses of all (an array), or None: it has no part in this.
+    """
+
+    item: int
+    out: int
+    operands: tuple[Any, ...]
+    write: bool
+
+
 class Start(NamedTuple):
     """A superstep's messages leave: forward what is sent, in the adjoint what ghosts gathered; places of W, each's."""
 
@@ -196,7 +208,11 @@ class Moves:
         self.vectors, self.partials, self.block, self.items, self.steps = vectors, partials, block, items, steps
 
     def where(self, address: Any) -> Any:
-        """An address, an array or a slice of them."""
+        """An address, an array, a slice or a tuple of them (None stays None)."""
+        if address is None:
+            return None
+        if isinstance(address, tuple):
+            return tuple(map(self.where, address))
         if isinstance(address, slice):
             start = self.where(address.start)
             return slice(start, start + address.stop - address.start)
@@ -229,7 +245,7 @@ class Moves:
 
 ADDRESSES: dict[type, tuple[str, ...]] = {
     Partial: (), Zero: ("start", "stop"), Strided: ("dst", "src"), Scatter: ("places", "src"),
-    Gather: ("dst", "places"), Scan: ("at",), Seed: ("places",), Result: ("places",)}
+    Gather: ("dst", "places"), Scan: ("at",), Product: ("out", "operands"), Seed: ("places",), Result: ("places",)}
 
 
 def names(op: Any) -> tuple[set[int], set[int]]:
@@ -244,6 +260,7 @@ def names(op: Any) -> tuple[set[int], set[int]]:
         addresses = [op.starts + op.shifts]
     else:
         addresses = [getattr(op, name) for name in ADDRESSES[type(op)]]
+    addresses = [a for x in addresses for a in (x if isinstance(x, tuple) else (x,)) if a is not None]
     found: set[int] = set()
     for address in addresses:
         first = address.start if isinstance(address, slice) else address

@@ -15,7 +15,7 @@ import numpy as np
 from ..ops import DIVIDE, MULTIPLY
 from ..partition.local import LocalTape
 from ..strided import BlockIndex
-from ..tape import Affine, Const, Indexed, Statement
+from ..tape import Affine, Const, Indexed, Vector
 
 Event = tuple[str, Any]
 HALO = ("start", "finish")  # kinds of events that are half an exchange
@@ -70,7 +70,7 @@ def _key(local: LocalTape, event: Event) -> Any:
     if kind != "statements":
         return kind
     item = local.items[what[0]]
-    return len(what), item.site, id(item.op), item.shape
+    return len(what), item.site, item.op.name, item.shape
 
 
 def _around(local: LocalTape, events: list[Event], keys: list[Any], lo: int, hi: int, middle: int,
@@ -131,8 +131,8 @@ class _Pair:
         return len(what) == len(other) and all(
             i - j == self.items and self._statements(items[i], items[j]) for i, j in zip(what, other))
 
-    def _statements(self, x: Statement, y: Statement) -> bool:
-        if (x.op is not y.op or x.shape != y.shape or x.out.block - y.out.block != self.blocks
+    def _statements(self, x: Vector, y: Vector) -> bool:
+        if (type(x) is not type(y) or x.op != y.op or x.shape != y.shape or x.out.block - y.out.block != self.blocks
                 or x.out[1:] != y.out[1:]):
             return False
         blocks = self.local.blocks

@@ -23,13 +23,14 @@ from ..kernels import scalar
 from ..partials import coefficient
 from ..partition.local import Exchange, LocalTape
 from ..strided import BlockIndex, one_to_one
-from ..tape import Affine, Const, Indexed, ScalarRun, Statement
+from ..tape import Affine, Const, Indexed, Joint, ScalarRun, Statement
 from .sweep_ops import (
     Finish,
     Gather,
     Lines,
     Moves,
     Plan,
+    Product,
     Result,
     Scan,
     Scatter,
@@ -80,6 +81,9 @@ class _Planner:
         """All terms of statements of one block."""
         b = self.local.items[items[0]].out.block
         if not self.forward and b not in self.sums:
+            return
+        if type(self.local.items[items[0]]) is Joint:
+            self.joint(items[0])
             return
         uses: list[Use] = []
         direct: list[Raw] = []
@@ -132,6 +136,26 @@ class _Planner:
         self.ops.append(Strided(base + dst.offset, dst.strides, source + src.offset, src.strides, shape, scale, i, k,
                                 write, not injective))
         self.sums.moved += prod(shape)
+
+    def joint(self, i: int) -> None:
+        """The product of a joint statement's derivative and stored vectors."""
+        item = self.local.items[i]
+        active = [k for k in item.active if not self.forward or self._carries(item.operands[k])]
+        if not active:
+            return
+        for k in active:
+            (self.readable if self.forward else self.claim)(self._read(item.operands[k]))
+        b = item.out.block
+        write = self.forward and b not in self.sums and prod(item.out_shape) == self.sums.sizes[b]
+        if write:
+            self.sums.make(b)
+        out = self.sums.own(b) if self.forward else self.sums.read(b)
+        places: list[Any] = [None] * len(item.operands)
+        for k in active:
+            ref = item.operands[k]
+            places[k] = self.sums.read(ref.block) + ref.offset if type(ref) is Affine else self.places(ref.ids)
+        self.ops.append(Product(i, out + item.out.offset, tuple(places), write))
+        self.sums.moved += prod(item.out_shape) + sum(prod(item.operand_shape(k)) for k in active)
 
     def scan(self, item: Statement) -> None:
         at = self.sums.own(item.out.block) + item.out.offset
@@ -225,7 +249,7 @@ class _Planner:
                     previous = -1
                     continue
                 b = item.out.block
-                alone = item.op.kind == "scan" or any(b in self._read(ref) for ref in item.operands)
+                alone = item.op.kind in ("scan", "joint") or any(b in self._read(ref) for ref in item.operands)
                 if b == previous and not alone:
                     order[-1][1].append(i)
                 else:

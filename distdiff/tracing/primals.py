@@ -14,7 +14,7 @@ import numpy as np
 
 from ..ops import BY_NAME, OPS, Op
 from ..strided import core_array, core_view
-from ..tape import Affine, Const, Indexed, Item, Operand, ScalarRun, Statement, c_strides
+from ..tape import Affine, Const, Indexed, Item, Joint, Operand, ScalarRun, Statement, c_strides
 from .array import TracedArray, of_ids, rearranged
 from .boxes import Index, Piece
 from .recorder import Recorder
@@ -42,13 +42,13 @@ class Group(NamedTuple):
         return Statement(self.op, self.shape, self.out, ()).reduced
 
 
-def grouped(rec: Recorder, items: list[Item]) -> Iterator[Group | ScalarRun]:
+def grouped(rec: Recorder, items: list[Item]) -> Iterator[Group | Joint | ScalarRun]:
     """The items, the statements that came of one operation on arrays in several pieces as one."""
     k = 0
     while k < len(items):
         item = items[k]
         k += 1
-        if type(item) is ScalarRun:
+        if type(item) is not Statement:
             yield item
             continue
         start = k - 1

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..errors import InputError, UnsupportedOperationError
-from ..ops import COPY, Op
+from ..ops import COPY, Elemental, Op
 from ..tape import (
     RUN_LINES,
     UNREAD,
@@ -28,6 +28,7 @@ from ..tape import (
     Guard,
     Indexed,
     Item,
+    Joint,
     Operand,
     ScalarRun,
     Site,
@@ -243,6 +244,15 @@ class Recorder:
         for lo, size, refs in refine(operands, shape):
             out = Affine(block, sum([i * s for i, s in zip(lo, strides)]), strides)
             items.append(Statement(op, size, out, refs, site))
+        return block
+
+    def emit_joint(self, op: Elemental, shape: tuple[int, ...], operands: Sequence[Operand], values: np.ndarray,
+                   read: bool) -> int:
+        """The joint statement that computes a fresh block, its values (*shape, op.size); returns the block's index."""
+        site = self.site()
+        block = self.new_block(values.shape, values, read)
+        out = Affine(block, 0, c_strides(values.shape))
+        self.tape.items.append(Joint(op, shape, out, tuple(operands), site))
         return block
 
     def constant_nodes(self, values: np.ndarray) -> int:

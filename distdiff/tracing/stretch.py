@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..ops import COPY, OPS
-from ..tape import Affine, Const, Operand, ScalarRun
+from ..tape import Affine, Const, Joint, Operand, ScalarRun
 from . import tree
 from .array import TracedArray, compact, is_traced, own
 from .boxes import Index, whole
@@ -100,6 +100,9 @@ class Stretch:
         for group in self.groups:
             if type(group) is ScalarRun:
                 self._activate_run(group)
+            elif type(group) is Joint:
+                if any(self.depends(group.operands[k], group.operand_shape(k)) for k in group.active):
+                    active[group.out.block] = True
             elif any(rule is not None and self.depends(ref, tuple(b - a for a, b in zip(lo, hi)))
                      for lo, hi, refs in group.boxes for rule, ref in zip(group.op.partials, refs)):
                 active[group.out.block] = True

@@ -9,10 +9,11 @@ import numpy as np
 
 from ..ops import OPS
 from ..strided import one_to_one
-from ..tape import Affine, Const, Operand, ScalarRun
+from ..tape import Affine, Const, Joint, Operand, ScalarRun
 from .array import is_traced
 from .boxes import Index
 from .primals import Group
+from .reductions import traced_array
 from .scatter import segment_sums
 from .sheets import Sheet, along, boxed, number, product, shape_of, sum_of, times
 
@@ -56,6 +57,16 @@ class Walk:
         if not group.reduced:
             return self.primals.at(group.out, group.shape)
         return group.op.value(*(self.primals.operand(group, i) for i in range(group.op.arity)))
+
+    def joint(self, item: Joint) -> tuple[list[Any], list[Any]]:
+        """(y, x): what the rules of a joint statement's elemental read; None for what they don't."""
+        reads, primals = item.op.reads, self.primals
+        x = [_in_full(primals.at(ref, shape), shape) if k in reads else None
+             for k, (ref, shape) in enumerate((ref, item.operand_shape(k)) for k, ref in enumerate(item.operands))]
+        y: list[Any] = [None] * len(item.op.core_out)
+        if -1 in reads:
+            y = item.op.split(_in_full(primals.at(item.out, item.out_shape), item.out_shape))
+        return y, x
 
     def depends(self, group: Group, k: int) -> bool:
         """Whether operand k of a group counts."""
@@ -125,6 +136,8 @@ class Adjoint(Walk):
         for group in reversed(self.stretch.groups):
             if type(group) is ScalarRun:
                 self._run(group)
+            elif type(group) is Joint:
+                self._joint(group)
             else:
                 self._group(group)
         self.rec.stand(self.stretch.site)
@@ -151,6 +164,20 @@ class Adjoint(Walk):
                 p, q = 1.0, times(p, q)  # at once, not box by box
             for lo, hi, ref, shape in boxes:
                 self._contribute(ref, shape, boxed(p, lo, hi), boxed(q, lo, hi))
+
+    def _joint(self, item: Joint) -> None:
+        lam = self._total(item.out.block)
+        wanted = [k in item.active and self.stretch.depends(ref, item.operand_shape(k))
+                  for k, ref in enumerate(item.operands)]
+        if lam is None or not any(wanted):
+            return
+        self.rec.stand(item.site)
+        ybar = _in_full(along(lam, item.out.offset, item.out.strides, item.out_shape), item.out_shape)
+        y, x = self.joint(item)
+        for k, xbar in enumerate(item.op.adjoint(y, x, item.op.split(ybar), wanted)):
+            if wanted[k] and xbar is not None:
+                shape = item.operand_shape(k)
+                self._contribute(item.operands[k], shape, 1.0, _in_full(xbar, shape))
 
     def _run(self, run: ScalarRun) -> None:
         adjoints = self.lines.pop(run.block, None)
@@ -271,6 +298,8 @@ class Tangent(Walk):
         for group in self.stretch.groups:
             if type(group) is ScalarRun:
                 self._run(group)
+            elif type(group) is Joint:
+                self._joint(group)
             else:
                 self._group(group)
         self.rec.stand(self.stretch.site)
@@ -299,6 +328,25 @@ class Tangent(Walk):
         sheet = self.sheet(group.out.block)
         sheet.add(total, group.out.offset, tuple(group.out.strides[k] for k in kept), tuple(shape[k] for k in kept))
         self.known[group.out.block] = sheet.total()
+
+    def _joint(self, item: Joint) -> None:
+        if item.out.block not in self.stretch.active:
+            return
+        xdot: list[Any] = [None] * len(item.operands)
+        for k in item.active:
+            shape = item.operand_shape(k)
+            t = self._gathered([((0,) * len(shape), shape, item.operands[k])], shape)
+            xdot[k] = None if t is None else _in_full(t, shape)
+        if all(t is None for t in xdot):
+            return
+        self.rec.stand(item.site)
+        y, x = self.joint(item)
+        parts = [np.zeros((*item.shape, prod(core))) if ydot is None
+                 else np.reshape(_in_full(ydot, item.shape + core), (*item.shape, prod(core)))
+                 for core, ydot in zip(item.op.core_out, item.op.tangent(y, x, xdot), strict=True)]
+        sheet = self.sheet(item.out.block)
+        sheet.add(np.concatenate(parts, axis=-1), item.out.offset, item.out.strides, item.out_shape)
+        self.known[item.out.block] = sheet.total()
 
     def _run(self, run: ScalarRun) -> None:
         if run.block not in self.stretch.active:
@@ -386,6 +434,12 @@ def presented(x: Any, shape: Index) -> Any:
     if shape_of(x) != shape:
         x = np.broadcast_to(x, shape)
     return x.copy()
+
+
+def _in_full(x: Any, shape: Index) -> Any:
+    """An array or a number, traced or plain, as an array of that shape."""
+    x = traced_array(x) if is_traced(x) else x
+    return x if shape_of(x) == shape else np.broadcast_to(x, shape)
 
 
 def _extent(lo: Index, hi: Index) -> Index:

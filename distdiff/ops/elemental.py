@@ -1,0 +1,113 @@
+"""Elementals: operations whose results are computed together, and whose derivative is a product, not an entry list.
+
+An elemental G maps arrays of fixed *core* shapes to arrays of fixed core shapes (a solve, a factorization, a user's own
+function with its rule).  `tape.Joint` applies one at every index of its *loop* axes, like NumPy's generalized ufuncs:
+
+    y_1, ..., y_s = G(x_1, ..., x_r)
+
+    tangent    ydot_j = sum_k dG_j/dx_k xdot_k              adjoint    xbar_k = sum_j (dG_j/dx_k)^T ybar_j
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+Pattern = tuple[np.ndarray, np.ndarray]  # (places in the flat results, places in the flat operand) of the entries
+
+
+class Elemental:
+    """One operation G for `tape.Joint`.  Subclasses set the attributes and write `value`, `tangent` and `adjoint`.
+
+    name      what messages and reports call it
+    core_in   the shape of each operand x_k at one loop index
+    core_out  the shape of each result y_j at one loop index
+    reads     operands whose values `tangent`, `adjoint` and `entries` read, and -1 for the results; default: all.
+              Values of others are not kept; the rules get None in their place
+    inert     operands on which no result depends differentiably (a mask, an order): never asked for
+    lines     flattened lines that one loop index stands for, in the cost model and in reports; default: its results
+
+    **Arrays.**  An x_k has shape (*loop, *core_in[k]), every loop axis with its length or 1; all x_k have the same
+    number of loop axes, perhaps none.  A ydot_j or ybar_j has (*columns, *loop, *core_out[j]), an xdot_k
+    (*columns, *loop, *core_in[k]), where `columns` is one axis of right-hand sides or nothing; loop axes of an xdot_k
+    may have length 1 as well.  So rules work on the last axes and let NumPy broadcast the others.  What they return may
+    have length 1, or lack leading axes, where it is the same along them.
+
+    **Traced arrays.**  A second derivative calls `tangent` and `adjoint` inside a trace, on traced arrays: write them
+    in NumPy functions that have rules themselves, or in calls of elementals.  `value` and `entries` see plain arrays.
+
+    **Travel.**  An elemental goes to other ranks by pickle, the class by its name.  Two elementals that compare equal
+    are the same operation, so that loops are recognized: make subclasses frozen dataclasses of their parameters.
+    """
+
+    kind = "joint"
+    name: str
+    core_in: tuple[Shape, ...]
+    core_out: tuple[Shape, ...]
+    inert: frozenset[int] = frozenset()
+
+    @property
+    def reads(self) -> frozenset[int]:
+        return frozenset(range(-1, len(self.core_in)))
+
+    @property
+    def lines(self) -> int:
+        return self.size
+
+    @property
+    def size(self) -> int:
+        """Results at one loop index, all cores together."""
+        return sum(map(prod, self.core_out))
+
+    @property
+    def arity(self) -> int:
+        return len(self.core_in)
+
+    @cached_property
+    def parts(self) -> tuple[tuple[slice, Shape], ...]:
+        """Where each result's elements are among all, flat and one after another, and their core shape."""
+        ends = np.cumsum([prod(core) for core in self.core_out]).tolist()
+        return tuple((slice(end - prod(core), end), core) for end, core in zip(ends, self.core_out))
+
+    def split(self, flat: Any) -> list[Any]:
+        """The results, (..., *core_out[j]), in an array (..., size) of all: views."""
+        return [flat[..., part].reshape(flat.shape[:-1] + core) for part, core in self.parts]
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        """y = G(x): arrays (*loop, *core_out[j])."""
+        raise NotImplementedError
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        """ydot = J xdot.  xdot[k] is None where operand k is constant; a ydot_j that is zero may be None."""
+        raise NotImplementedError
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        """xbar = J^T ybar, an xbar_k only where wanted[k]; others, and those that are zero, may be None.
+
+        ybar[j] is None where it is zero by structure.
+        """
+        raise NotImplementedError
+
+    def count(self, k: int) -> int:
+        """Entries of the Jacobian with respect to operand k at one loop index."""
+        pattern = self.pattern(k)
+        return self.size * prod(self.core_in[k]) if pattern is None else len(pattern[0])
+
+    def pattern(self, k: int) -> Pattern | None:
+        """Where the Jacobian with respect to operand k, of core_out by core_in[k], has entries at one loop index.
+
+        The same at every point.  Default None: everywhere; the entries then come from `tangent` or `adjoint`.
+        """
+        return None
+
+    def entries(self, k: int, y: Sequence[np.ndarray], x: Sequence[np.ndarray]) -> np.ndarray:
+        """The entries of `pattern(k)`: (*loop, entries).  Called only where there is a pattern."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<elemental {self.name}>"
