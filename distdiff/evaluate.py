@@ -424,12 +424,12 @@ def _bind(item: Item, values: Values) -> Call:
     """The call that computes an item, on views of the values: made once, for all points that use the same memory."""
     if type(item) is ScalarRun:
         return _run, (item,), True
-    if type(item) is Joint:
-        return _joint, (item,), True
     shape = item.shape
-    out = values.view(item.out, shape)
+    out = values.view(item.out, item.out_shape)
     if 0 in shape:
         return out.fill, (0.0,), False  # a sum over nothing, if there is anything to set
+    if type(item) is Joint:
+        return _joint, (item,), True
     if any(type(ref) is Indexed for ref in item.operands):
         return _gathered, (item, out), True
     return *_statement(item, out, [values.operand(ref, shape) for ref in item.operands]), False

@@ -227,9 +227,11 @@ def _fill(local: LocalTape, point: Point, indptr: np.ndarray, indices: np.ndarra
         if type(item) is ScalarRun:
             first = local.blocks[item.block].first
             scalar.run_expand(*point.values.run(item), item, first, indptr, indices, data)
+        elif 0 in item.shape:
+            continue
         elif type(item) is Joint:
             _fill_joint(local, item, Products(item, point.values), indptr, indices, data)
-        elif 0 not in item.shape:
+        else:
             _fill_statement(local, i, item, partials, indptr, indices, data)
 
 

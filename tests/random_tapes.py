@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from elementals import MatVec, Polar, Products
 
 from distdiff.ops import ADD, BY_NAME, COPY, CUMSUM, MAX, MIN, MULTIPLY, NEGATIVE, OPS, SUBTRACT
-from distdiff.tape import Affine, Block, Const, Indexed, Leaf, ScalarRun, Statement, Tape, c_strides
+from distdiff.tape import Affine, Block, Const, Indexed, Joint, Leaf, ScalarRun, Statement, Tape, c_strides
 
 ELEMENTWISE = [COPY, ADD, SUBTRACT, MULTIPLY, NEGATIVE, ADD, MULTIPLY,
                *(BY_NAME[n] for n in ("divide", "sin", "exp", "tanh", "square", "maximum", "minimum", "where",
@@ -151,6 +152,14 @@ class Maker:
         b = self.tape.add_block(shape)
         self.emit(CUMSUM, shape, Affine(b, 0, c_strides(shape)), [operand])
 
+    def joint(self) -> None:
+        n = int(self.rng.integers(2, 4))
+        op = [MatVec(2, n), Polar(n), Products(n)][self.rng.integers(3)]
+        loop = self.shape()
+        operands = tuple(self.operand((*loop, *core)) for core in op.core_in)
+        b = self.tape.add_block((*loop, op.size))
+        self.tape.items.append(Joint(op, loop, Affine(b, 0, c_strides((*loop, op.size))), operands))
+
     def run(self) -> None:
         n, first = int(self.rng.integers(1, 12)), self.tape.n_nodes
         b = self.tape.add_block((n,))
@@ -165,7 +174,8 @@ class Maker:
         self.tape.items.append(ScalarRun(b, op, a, c, const))
 
     def build(self) -> Tape:
-        makers = [self.elementwise, self.elementwise, self.boxes, self.reduction, self.product, self.scan]
+        makers = [self.elementwise, self.elementwise, self.boxes, self.reduction, self.product, self.scan,
+                  self.joint]
         if self.scalars:
             makers.append(self.run)
         for _ in range(self.rng.integers(1, self.size)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import tape_oracle
+from elementals import MatVec, Products
 from hypothesis import strategies as st
 
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
@@ -14,6 +15,7 @@ from distdiff.tape import (
     Const,
     Guard,
     Indexed,
+    Joint,
     Leaf,
     ScalarRun,
     Statement,
@@ -91,6 +93,14 @@ class Writer:
                                          tuple(o.broadcast(shape).ref() for o in operands)))
         return result
 
+    def joint(self, op, loop, *operands) -> Array:
+        """An elemental at every index of the loop axes; all its results along the last axis."""
+        result = self.fresh((*loop, op.size))
+        refs = [o.broadcast((*loop, *core)).ref() if isinstance(o, Array) else Const(o)
+                for o, core in zip(operands, op.core_in)]
+        self.tape.items.append(Joint(op, loop, result.ref(), tuple(refs)))
+        return result
+
     def roll(self, a: Array, shift: int, axis: int = 0) -> Array:
         result, n = self.fresh(a.shape), a.shape[axis]
         shift %= max(n, 1)
@@ -134,7 +144,8 @@ def tapes(draw, arrays: bool = True, runs: bool = True):
     known: list[Array] = []
     for _ in range(draw(st.integers(1, 2))):
         known.append(w.input(*draw(st.lists(length, min_size=0, max_size=3))))
-    kinds = (["unary", "binary", "roll", "sum", "contract", "select", "scan", "index", "slice", "reshape", "const"]
+    kinds = (["unary", "binary", "roll", "sum", "contract", "select", "scan", "index", "slice", "reshape", "const",
+              "joint"]
              if arrays else []) + (["run", "chain"] if runs else [])
     for _ in range(draw(st.integers(1, 7))):
         kind = draw(st.sampled_from(kinds))
@@ -212,6 +223,15 @@ def _draw_step(draw, w: Writer, kind: str, a: Array, known: list[Array]) -> Arra
         return w.reduce(MULTIPLY, {axis}, a, weights)
     if kind == "scan":
         return w.apply(CUMSUM, a) if a.shape else None
+    if kind == "joint":
+        if not a.shape or a.shape[-1] < 2:
+            return None
+        *loop, n = a.shape
+        if draw(st.integers(0, 3)) == 0:
+            a = Array(a.tape, np.array(a.view), None)  # node by node
+        if draw(st.booleans()):
+            return w.joint(Products(n), tuple(loop), a, np.broadcast_to(np.linspace(0.5, 1.0, n - 1), (*loop, n - 1)))
+        return w.joint(MatVec(2, n), tuple(loop), a[..., None, :], a[..., ::-1])
     if kind == "index":
         flat = np.concatenate([b.view.ravel() for b in known])
         if not len(flat):

@@ -45,6 +45,7 @@ def follows(tape: Tape, plan: Partition, x: np.ndarray | None = None) -> list:
         outputs[local.outputs.positions] = values[local.outputs.ids]
         for block, ids in local.run_ids.items():
             first, size = local.blocks[block].first, local.blocks[block].size
+            ids = np.asarray(ids)
             kept = ~np.isin(ids, plan.changed) & (ids < tape.n_nodes)
             np.testing.assert_allclose(values[first:first + size][kept], truth[ids[kept]], rtol=0, atol=1e-13 * scale)
     np.testing.assert_allclose(outputs, tape_oracle.outputs(tape, truth), rtol=0, atol=1e-13 * scale)

@@ -119,7 +119,9 @@ class Plan:
         cuts = np.zeros(self.n_ranks + 1, dtype=np.int64)
         cuts[rank + 1:] = len(run.op)
         self.split(block, split((len(run.op),), 0, cuts))
-        self.whole[block] = WholeRun(index, rank, read_before(run.op, run.a, run.b, ARITY, self.blocks[block].first))
+        if len(run.op):
+            reads = read_before(run.op, run.a, run.b, ARITY, self.blocks[block].first)
+            self.whole[block] = WholeRun(index, rank, reads)
 
     def add_block(self, shape: tuple[int, ...], before: int, layout: Layout | None) -> int:
         """A block of fresh nodes that stands just before another in program order."""

@@ -141,7 +141,7 @@ class _Planner:
         """The product of a joint statement's derivative and stored vectors."""
         item = self.local.items[i]
         active = [k for k in item.active if not self.forward or self._carries(item.operands[k])]
-        if not active:
+        if not active or 0 in item.shape:
             return
         for k in active:
             (self.readable if self.forward else self.claim)(self._read(item.operands[k]))
