@@ -31,7 +31,7 @@ class Assembly:
 
     def refresh(self, point: Point) -> None:
         """The values at another point, in the same places."""
-        with self._stages("expand"):
+        with self._stages("expand"), agreed(self._comm):  # a joint statement's rule may raise on one rank
             expand_values(self._local, point, self._rows)
         with self._stages("preaccumulate"):
             self.reduced.refresh(self._rows.data)
