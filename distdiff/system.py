@@ -18,13 +18,17 @@ import numpy as np
 from mpi4py import MPI
 
 from .comm import Channels, agreed
-from .errors import IndexRangeError
+from .errors import IndexRangeError, InputError
+from .kernels import products
 from .kernels.stretches import Stretches, stretches
 from .partition.local import Exchange, Portion
 from .petsc import event, petsc
 from .preaccumulate import CSR, Reduced
 
 TAG = 73  # ours on the caller's communicator, beside the exchange's of the tape
+
+NOT_TRIANGULAR = ("The rows depend on each other in a cycle, or are numbered against their order; substitution and "
+                  "what builds on it need them in order: number them so, or use method='petsc' with an LU")
 
 
 class TriangularSystem:
@@ -35,6 +39,7 @@ class TriangularSystem:
     ghost              this rank's rows over ghost columns
     ends               rows ends[s]:ends[s+1] belong to superstep s
     halos              the exchange after each superstep
+    halo               one exchange for all ghosts at once
     n_local, n_ghosts  rows and ghost columns of this rank
     n_rows, nnz        rows and stored entries (unit diagonal included) over all ranks
 
@@ -58,6 +63,8 @@ class TriangularSystem:
             self.mat = self.matrix(comm)
         self.ghost_rows = np.flatnonzero(np.diff(self.ghost.indptr)).astype(self.ghost.indptr.dtype)
         self.ghost_ends = np.searchsorted(self.ghost_rows, self.ends)
+        self._triangular = False
+        self._depth: int | None = None
         self._closed = False
 
     def _number_ghosts(self, reduced: Reduced, start: int) -> np.ndarray:
@@ -113,6 +120,67 @@ class TriangularSystem:
         """Bytes this rank holds for the matrix and its exchanges; PETSc and the substitution share them."""
         return self.own.nbytes + self.ghost.nbytes + self.ghost_rows.nbytes + sum(h.nbytes for h in self.halos)
 
+    @cached_property
+    def halo(self) -> Halo:
+        """The exchanges of all supersteps as one: a message a neighbour, whatever k* is.  Local."""
+        return Halo.merged(self.comm, self.halos)
+
+    def require_triangular(self) -> None:
+        """Raise `InputError` on every rank unless rows read nothing but what comes before them.  Collective.
+
+        Before a row come the rows above it on its rank, and ghosts that arrived after an earlier superstep: in that
+        order I - L is unit lower triangular.  Looked at once; values that `refresh` brings are not.
+        """
+        if not self._triangular:
+            with agreed(self.comm):
+                self._look_for_cycles()
+            self._triangular = True
+
+    def _look_for_cycles(self) -> None:
+        own, ghost = self.own, self.ghost
+        computed = np.diff(own.indptr) + np.diff(ghost.indptr) > 1  # inputs are there from the beginning
+        arrives = np.full(self.n_ghosts, self.k_star)  # the superstep after which a ghost is there
+        for s, halo in enumerate(self.halos):
+            arrives[halo.ghost] = s
+            late = halo.own[(halo.own >= self.ends[s + 1]) & computed[halo.own]]
+            if len(late):
+                raise InputError(f"rank {self.comm.rank} has to send row {late[0]} after superstep {s}, whose rows end "
+                                 f"at {self.ends[s + 1]}: it is not computed by then. {NOT_TRIANGULAR}")
+        i = products.first_out_of_order(own.nnz, own.indptr, own.indices, own.data)
+        if i >= 0:
+            columns = own.indices[own.indptr[i]:own.indptr[i + 1]].tolist()
+            raise InputError(f"row {i} of rank {self.comm.rank} has own columns {columns[:8]} and "
+                             f"{own.data[own.indptr[i + 1] - 1] if columns else 'nothing'} last, where columns before "
+                             f"{i} and a last one of 1 are wanted. {NOT_TRIANGULAR}")
+        row = np.repeat(self.ghost_rows, np.diff(ghost.indptr)[self.ghost_rows])
+        late = arrives[ghost.indices] >= np.searchsorted(self.ends, row, side="right") - 1
+        if late.any():
+            k = int(late.argmax())
+            g = int(ghost.indices[k])
+            raise InputError(f"row {row[k]} of rank {self.comm.rank} reads ghost {g}, which arrives after superstep "
+                             f"{arrives[g]}, too late for it. {NOT_TRIANGULAR}")
+
+    def depth(self) -> int:
+        """Edges of the longest path from an input: L's power that takes every seed there to zero, less 1.  Collective.
+
+        Not of the transpose, whose seeds are at outputs, but no less than what those need to reach an input.
+        """
+        if self._depth is None:
+            self._depth = self._longest_path()
+        return self._depth
+
+    def _longest_path(self) -> int:
+        own, ghost = self.own, self.ghost
+        level, ghosts = np.full(self.n_local, -1.0), np.full(self.n_ghosts, -1.0)
+        level[self.inputs.ids] = 0.0
+        for s, halo in enumerate(self.halos):
+            lo, hi = int(self.ends[s]), int(self.ends[s + 1])
+            rows = self.ghost_rows[self.ghost_ends[s]:self.ghost_ends[s + 1]]
+            products.raise_levels_by_ghosts(len(rows), rows, ghost.indptr, ghost.indices, ghosts, level)
+            products.raise_levels(int(own.indptr[hi] - own.indptr[lo]), lo, hi, own.indptr, own.indices, level)
+            halo.forward(level, ghosts)
+        return int(self.comm.allreduce(level.max(initial=0.0), op=MPI.MAX))
+
     def refresh(self, reduced: Reduced) -> None:
         """Take the values that `Reduced.refresh` has written, in the same places.  Collective.
 
@@ -131,14 +199,12 @@ class TriangularSystem:
         return petsc().Vec().createWithArray(array, size=(self.n_local, self.n_rows), comm=self.comm)
 
     def halo_update(self, x: np.ndarray, ghosts: np.ndarray) -> None:
-        """Ghosts take their owners' values, all supersteps' at once in turn.  Collective."""
-        for halo in self.halos:
-            halo.forward(x, ghosts)
+        """Ghosts take their owners' values, all at once.  Collective."""
+        self.halo.forward(x, ghosts)
 
     def halo_add(self, x: np.ndarray, ghosts: np.ndarray) -> None:
         """Owners add what their ghosts hold: the transpose of `halo_update`.  Collective."""
-        for halo in self.halos:
-            halo.reverse(x, ghosts)
+        self.halo.reverse(x, ghosts)
 
     def close(self) -> None:
         """Destroy the PETSc matrix.  Collective; a second call does nothing."""
@@ -147,6 +213,8 @@ class TriangularSystem:
             self.mat.destroy()
             for halo in self.halos:
                 halo.close()
+            if "halo" in self.__dict__:
+                self.halo.close()
 
 
 class Halo:
@@ -162,6 +230,15 @@ class Halo:
         self.own = _join(self.sends)
         self.ghost = _join(self.recvs)
         self._channels = Channels(self.sends, self.recvs, TAG)
+
+    @classmethod
+    def merged(cls, comm: MPI.Comm, halos: list[Halo]) -> Halo:
+        """One exchange for what several bring: a message a neighbour."""
+        sides = []
+        for parts in ([part for halo in halos for part in halo.sends], [part for halo in halos for part in halo.recvs]):
+            ranks = sorted({rank for rank, _ in parts})
+            sides.append([(r, np.concatenate([ids for rank, ids in parts if rank == r])) for r in ranks])
+        return cls(comm, Exchange(*sides), 0)
 
     @property
     def nbytes(self) -> int:

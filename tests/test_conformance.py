@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.mpi, pytest.mark.timeout(90)]
 # Label: method, options.
 ASSEMBLED: dict[str, tuple[str, dict[str, Any]]] = {
     "substitution": ("substitution", {}),
+    "neumann": ("neumann", {}),
     "gmres": ("krylov", {}),
     "gmres over substitution": ("krylov", {"preconditioner": "substitution"}),
     "fgmres": ("krylov", {"ksp_type": "fgmres"}),

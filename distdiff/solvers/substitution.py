@@ -31,7 +31,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     return Cost(seconds, memory, "assembles the kept rows once, then streams them for all right-hand sides")
 
 
-def _unsigned(indices: np.ndarray) -> np.ndarray:
+def unsigned(indices: np.ndarray) -> np.ndarray:
     """The same indices seen as unsigned: compiled loops then need no test for Python's negative ones."""
     return indices.view(np.uint32 if indices.itemsize == 4 else np.uint64)
 
@@ -50,8 +50,8 @@ class Passes:
     def __init__(self, system: TriangularSystem, local: bool = False) -> None:
         self.system, self.local = system, local
         own, ghost = system.own, system.ghost
-        self._own = (_unsigned(own.indptr), _unsigned(own.indices), own.data)
-        self._ghost = (_unsigned(ghost.indptr), _unsigned(ghost.indices), ghost.data)
+        self._own = (unsigned(own.indptr), unsigned(own.indices), own.data)
+        self._ghost = (unsigned(ghost.indptr), unsigned(ghost.indices), ghost.data)
         found = system.stretches
         self._stretches = found.table, found.offsets
         self._steps = []
@@ -151,6 +151,7 @@ class Substitution(Solver):
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
+        system.require_triangular()
         with petsc_options(options, self.name):
             pass  # nothing to set: whatever is given is reported as unused
         self._passes = Passes(system)
