@@ -144,9 +144,9 @@ def options(extra: Mapping[str, Any] | None, who: str) -> Iterator[Options]:
         yield Options(who)
         _warn_unused(PETSc, ours, entered, who)
     except PETSc.Error as error:
-        if error.ierr in _OPTION_ERRORS:
+        if error.ierr in OPTION_ERRORS:
             given = ", ".join(f"-{name} {database.getAll().get(name, '')}".rstrip() for name in ours) or "none"
-            raise InputError(f"PETSc refused the options for {who} ({_reason(error)}; options given: {given}); "
+            raise InputError(f"PETSc refused the options for {who} ({reason(error)}; options given: {given}); "
                              "correct or remove the option, PETSc's manual pages list the values") from error
         raise
     finally:
@@ -154,7 +154,7 @@ def options(extra: Mapping[str, Any] | None, who: str) -> Iterator[Options]:
             database.delValue(name)
 
 
-_OPTION_ERRORS = (86, 63, 62)  # PETSC_ERR_ARG_UNKNOWN_TYPE, ARG_OUTOFRANGE, ARG_WRONG
+OPTION_ERRORS = (86, 63, 62)  # PETSC_ERR_ARG_UNKNOWN_TYPE, ARG_OUTOFRANGE, ARG_WRONG
 _warned: set[str] = set()
 
 
@@ -164,7 +164,7 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _reason(error: Any) -> str:
+def reason(error: Any) -> str:
     """The last line of PETSc's own message, which names the value it did not like."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].split("]", 1)[-1].strip() if lines else f"error {error.ierr}"

@@ -114,3 +114,35 @@ def first_out_of_order(indptr, indices, data):
             if indices[e] >= i:
                 return i
     return -1
+
+
+@Kernel
+def order_rows(indptr, indices, order, seen, stack):
+    """order = the rows, each after those that its entries off the diagonal read.  Depth first; no cycles.
+
+    seen comes in as zeros; stack is work space, one place a row.
+    """
+    count = 0
+    for root in range(len(order)):
+        if seen[root] != 0:
+            continue
+        top = 0
+        stack[0] = root
+        while top >= 0:
+            i = stack[top]
+            if seen[i] == 2:  # came up twice on the stack
+                top -= 1
+                continue
+            below = top
+            if seen[i] == 0:
+                seen[i] = 1
+                for e in range(indptr[i], indptr[i + 1]):
+                    j = indices[e]
+                    if seen[j] == 0:
+                        top += 1
+                        stack[top] = j
+            if top == below:
+                seen[i] = 2
+                order[count] = i
+                count += 1
+                top -= 1

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from .cost import Method
 
-METHODS = ("sweep", "substitution", "krylov", "direct")  # each a file of this folder, see `cost`
+METHODS = ("sweep", "substitution", "neumann", "krylov", "direct", "petsc")  # each a file of this folder, see `cost`
 
 
 def method(name: str) -> Method:

@@ -1,27 +1,20 @@
-"""Krylov and Richardson iteration, preconditioned by exact local blocks or by substitution.
+"""Krylov and Richardson iteration, preconditioned by exact local blocks, by additive Schwarz or by substitution.
 
-With M the block diagonal of I - L over the ranks and N = M - (I - L) the rest, the iteration x <- M^-1 (b + N x)
-has the iteration matrix M^-1 N, which is nilpotent: every factor crosses from one rank to another, and no path
-does that more than k* - 1 times.  So it is exact after k* steps from *any* start, however large the entries of
-L, and GMRES on the preconditioned system ends after at most k* iterations (in exact arithmetic).  Hence
+With M the block diagonal of I - L over the ranks and N = M - (I - L) the rest, M^-1 N is nilpotent (`iteration`), so
+GMRES on the preconditioned system ends after at most k* iterations (in exact arithmetic); restricted additive Schwarz,
+whose domains overlap, after no more.  Hence
 
 - GMRES (default; any KSP by option) with right preconditioning, so its residual is the true one; divtol out
   of the way, for a non-normal system may grow by many orders of magnitude before it ends exactly; restart and
   iteration limit above k*;
-- whatever GMRES left, measured componentwise, is removed by the exact iteration above, at most k* steps of
-  it.
+- whatever the KSP left, measured componentwise, is removed by the exact block iteration, at most k* steps of it.
 
-The steps compute x anew from b and N x; they do not add a correction to x.  That ends after k* steps in
-floating point too, bit for bit: rows of the first superstep depend on b alone, rows of the s-th on rows that
-no longer change after s - 1 steps, and every step does the same arithmetic.  What is left is a substitution,
-with its small componentwise residual, even where terms cancel to mere rounding.  Corrections would round
-anew in every step, and at such rows never settle.
-
-A solution is accepted only on its true residual, componentwise (`residual.py`).  `ksp_rtol` loosens that, at
+A solution is accepted only on its true residual, componentwise (`residual`).  `ksp_rtol` loosens that, at
 the user's word: below 1 only (x = 0 has residual 1), and with a warning from LOOSE on.
 
-Options (prefix `distdiff_`): every `ksp_...` and `pc_...` of PETSc, and `preconditioner` (blocks or
-substitution).
+Options (prefix `distdiff_`): `preconditioner` (blocks, asm or substitution), and every `ksp_...` and `pc_...` of
+PETSc; `pc_type` puts one of PETSc's own preconditioners in its place.  Those rarely apply their transpose, so adjoints
+are then solved with an explicit one.
 """
 
 from __future__ import annotations
@@ -32,20 +25,22 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConvergenceError, InputError
-from ..kernels import substitution as kernels
+from ..errors import ConvergenceError
 from ..machine import Machine
-from ..petsc import PREFIX, event, petsc
+from ..petsc import Options, event, petsc
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
+from .asm import InOrder
 from .base import Solver
 from .cost import Cost, Method, Work, assembly, system_bytes
-from .residual import RTOL, Residual
+from .iteration import Iteration
+from .ksp import LOOSE, Ksp, finite_tolerances, reason_name, relative_tolerance
+from .residual import Residual
 from .substitution import Passes, SubstitutionPC
 
-LOOSE = 1e-6  # a residual above is the user's choice, but nobody should find it by accident
-ITERATION = 3.0  # one, in substitutions: the preconditioner, the product, the orthogonalisation
 RESTART_LIMIT = 200  # basis vectors at most; beyond, the exact iteration finishes what restarts leave
+ITERATION = 3.0  # one, in substitutions: the preconditioner, the product, the orthogonalisation
+RIGHT = ("gmres", "fgmres", "lgmres", "bcgs")  # can be preconditioned from the right
 
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
@@ -58,9 +53,10 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
 
 
 class Krylov(Solver):
-    """A PETSc KSP on I - L, for `tangent` and `adjoint` (solveTranspose).  Collective.
+    """A PETSc KSP on I - L, closed by exact steps, for `tangent` and `adjoint`.  Collective.
 
-    Several right-hand sides are solved column by column: Krylov spaces are not shared between them.
+    Several right-hand sides go through the KSP one by one, Krylov spaces not being shared, and through the closing
+    steps together.
 
     Raises `ConvergenceError` if the true residual stays above the tolerance, `InputError` for a wrong option;
     warns if a tolerance of the user's let a residual above LOOSE pass.
@@ -70,121 +66,116 @@ class Krylov(Solver):
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
-        PETSc = petsc()
+        system.require_triangular()
+        self._options = dict(options or {})
         self._blocks = Passes(system, local=True)
+        self._iteration = Iteration(system, self._blocks)
         self._residual = Residual(system)
-        self._x, self._b = np.zeros(system.n_local), np.zeros(system.n_local)
-        k = system.k_star
-        with petsc_options(options, self.name) as given:
-            choice = given.string("preconditioner", "blocks", ("blocks", "substitution"))
-            passes = self._blocks if choice == "blocks" else Passes(system)
-            self.ksp = ksp = PETSc.KSP().create(comm=system.comm)
-            self._vecs = (system.vec(self._b), system.vec(self._x))
-            ksp.setOptionsPrefix(PREFIX)
-            ksp.setOperators(system.mat)
-            ksp.setType(PETSc.KSP.Type.GMRES)
-            ksp.setGMRESRestart(min(k + 8, RESTART_LIMIT))
-            ksp.setTolerances(rtol=RTOL, atol=1e-300, divtol=1e300, max_it=k + 8)
-            pc = ksp.getPC()
-            pc.setType(PETSc.PC.Type.PYTHON)
-            pc.setPythonContext(SubstitutionPC(passes))
-            if not given.given("ksp_type") or given.string("ksp_type", "") in ("gmres", "fgmres", "bcgs", "lgmres"):
-                ksp.setPCSide(PETSc.PC.Side.RIGHT)
-            ksp.setFromOptions()
-            ksp.setUp()
-            self._rtol = ksp.getTolerances()[0]
-            if not self._rtol < 1.0:
-                ksp.destroy()
-                raise InputError(f"ksp_rtol={self._rtol:g} would accept any result, zero included, since the residual "
-                                 "is relative; give a tolerance below 1, or leave it out")
+        self._ksps: dict[bool, Ksp] = {}  # by: of the explicit transpose
+        with petsc_options(self._options, self.name) as given:
+            self.preconditioner = given.string("preconditioner", "blocks", ("blocks", "asm", "substitution"))
+            self._foreign = given.given("pc_type")
             # A limit that the user sets is a limit on all iterations, the closing ones included.
             self._limit = given.integer("ksp_max_it", 0) if given.given("ksp_max_it") else None
-            if pc.getType() != PETSc.PC.Type.PYTHON:  # one of PETSc's own, by -distdiff_pc_type
-                choice = pc.getType()
-        self.preconditioner = choice
-        self._closed = False
+            ksp = self._make(given, False)
+            if self._foreign:
+                self.preconditioner = ksp.ksp.getPC().getType()
+            try:
+                self._rtol = relative_tolerance(ksp.ksp)
+            except BaseException:
+                self.close()
+                raise
+
+    def _make(self, given: Options, transpose: bool) -> Ksp:
+        ksp = Ksp(self.system, self.name, lambda ksp: self._configure(ksp, given), transpose)
+        if self.preconditioner == "asm" and not given.given("sub_pc_type"):
+            for sub in ksp.ksp.getPC().getASMSubKSP():
+                sub.getPC().setType(petsc().PC.Type.PYTHON)
+                sub.getPC().setPythonContext(InOrder())
+        self._ksps[transpose] = ksp
+        return ksp
+
+    def _configure(self, ksp: Any, given: Options) -> None:
+        PETSc, k = petsc(), self.system.k_star
+        ksp.setType(PETSc.KSP.Type.GMRES)
+        ksp.setGMRESRestart(min(k + 8, RESTART_LIMIT))
+        finite_tolerances(ksp)
+        ksp.setTolerances(max_it=k + 8)
+        pc = ksp.getPC()
+        if self.preconditioner == "asm":
+            pc.setType(PETSc.PC.Type.ASM)  # restricted, so that domains' solutions are not added where they overlap
+        else:
+            pc.setType(PETSc.PC.Type.PYTHON)
+            passes = self._blocks if self.preconditioner == "blocks" else Passes(self.system)
+            pc.setPythonContext(SubstitutionPC(passes))
+        if given.string("ksp_type", "gmres") in RIGHT:
+            ksp.setPCSide(PETSc.PC.Side.RIGHT)
+
+    def _ksp(self, transposed: bool) -> Ksp:
+        """The KSP that solves in this direction."""
+        explicit = transposed and self._foreign
+        if explicit not in self._ksps:
+            with petsc_options(self._options, self.name) as given:
+                self._make(given, explicit)
+        return self._ksps[explicit]
 
     def refresh(self, point: Any = None) -> None:
-        self.ksp.setOperators(self.system.mat)
+        for ksp in self._ksps.values():
+            ksp.refresh()
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self.ksp.destroy()
-            for vec in self._vecs:
-                vec.destroy()
+        for ksp in self._ksps.values():
+            ksp.close()
+        self._ksps = {}
 
     @property
     def memory(self) -> int:
         """Bytes beside the system, the Krylov basis at its largest included."""
         basis = min(self.system.k_star + 8, RESTART_LIMIT) * 8 * self.system.n_local
-        return super().memory + basis + self._x.nbytes + self._b.nbytes + self._residual.nbytes
+        ksps = sum(ksp.nbytes for ksp in self._ksps.values())
+        return super().memory + basis + ksps + self._residual.nbytes + self._iteration.nbytes
 
     def _solve(self, y: np.ndarray, transposed: bool) -> None:
-        if self.system.n_rows == 0:
+        if self.system.n_rows == 0 or y.shape[1:] == (0,):
             return
-        columns = [y] if y.ndim == 1 else [y[:, k] for k in range(y.shape[1])]
-        totals = {"iterations": 0, "exact_steps": 0}
-        worst = 0.0
+        b = self._work("b", y.shape[1:])
+        b[...] = y
+        ksp, iterations, reasons = self._ksp(transposed), 0, set()
         with event("krylov"):
-            for column in columns:
-                self._b[:] = column
-                iterations, steps, error = self._solve_one(transposed)
-                totals["iterations"] += iterations
-                totals["exact_steps"] += steps
-                worst = max(worst, error)
-                column[:] = self._x
-        if worst > LOOSE:
-            warnings.warn(f"krylov accepted a componentwise residual of {worst:.3g}, as ksp_rtol={self._rtol:g} "
+            for column, x in ((b, y),) if y.ndim == 1 else zip(b.T, y.T):
+                done, reason = ksp.solve(column, x, transposed and not self._foreign)
+                iterations = max(iterations, done)
+                reasons.add(reason_name(reason))
+            steps, error = self._close_in(b, y, transposed, iterations, ", ".join(sorted(reasons)))
+        if error > LOOSE:
+            warnings.warn(f"krylov accepted a componentwise residual of {error:.3g}, as ksp_rtol={self._rtol:g} "
                           "allows: derivatives may be wrong by that and more; lower ksp_rtol or leave it out",
                           stacklevel=4)
-        self.info = {**totals, "residual": worst, "type": self.ksp.getType(), "preconditioner": self.preconditioner}
+        self.info = {"iterations": iterations, "exact_steps": steps, "residual": error, "type": ksp.ksp.getType(),
+                     "preconditioner": self.preconditioner}
 
-    def _solve_one(self, transposed: bool) -> tuple[int, int, float]:
-        """self._x from self._b: (KSP iterations, exact steps after them, componentwise backward error)."""
-        ksp = self.ksp
-        b, x = self._vecs
-        self._x.fill(0.0)
-        for vec in self._vecs:
-            vec.stateIncrease()  # PETSc caches norms by state, and we have written into the arrays
-        (ksp.solveTranspose if transposed else ksp.solve)(b, x)
-        iterations, reason = ksp.getIterationNumber(), ksp.getConvergedReason()
+    def _close_in(self, b: np.ndarray, y: np.ndarray, transposed: bool, iterations: int, reasons: str
+                  ) -> tuple[int, float]:
+        """Exact steps on y until its residual is small enough: how many, and the componentwise backward error."""
         tolerance = max(self._rtol, self._residual.tolerance(transposed))
-        residual = self._work("residual")
-        error, norm = self._residual(self._b, self._x, residual, transposed)
+        error, norm = self._residual.worst(b, y, transposed)
         steps, most = 0, self.system.k_star + 1
         if self._limit is not None:
             most = min(most, max(self._limit - iterations, 0))
+        x, new = y, self._work("new", y.shape[1:])
         while not error <= tolerance and steps < most:
-            self._exact_step(transposed)
+            self._iteration.step(b, x, new, transposed)
+            x, new = new, x
             steps += 1
-            error, norm = self._residual(self._b, self._x, residual, transposed)
+            error, norm = self._residual.worst(b, x, transposed)
         if not error <= tolerance:
-            raise ConvergenceError(self._complaint(iterations, steps, reason, error, tolerance, norm))
-        return iterations, steps, error
+            raise ConvergenceError(self._complaint(iterations, steps, reasons, error, tolerance, norm))
+        if x is not y:
+            y[...] = x
+        return steps, error
 
-    def _exact_step(self, transposed: bool) -> None:
-        """x <- M^-1 (b + N x), or transposed."""
-        system, new = self.system, self._work("new")
-        new[:] = self._b
-        if system.comm.size > 1:
-            ghosts, ghost = self._work("ghosts", ghosts=True), system.ghost
-            arrays = (ghost.indptr, ghost.indices, ghost.data, ghosts)
-            rows = system.ghost_rows
-            if transposed:
-                ghosts.fill(0.0)
-                kernels.to_ghosts(ghost.nnz, rows, *arrays, self._x)
-                system.halo_add(new, ghosts)
-            else:
-                system.halo_update(self._x, ghosts)
-                kernels.from_ghosts(ghost.nnz, rows, *arrays, new)
-        (self._blocks.backward if transposed else self._blocks.forward)(new)
-        self._x[:] = new
-
-    def _complaint(self, iterations: int, steps: int, reason: int, error: float, tolerance: float, norm: float) -> str:
-        reasons = vars(petsc().KSP.ConvergedReason)
-        names = {value: name for name, value in reasons.items() if isinstance(value, int)}
-        done = f"{self.ksp.getType()} stopped after {iterations} iterations ({names.get(reason, reason)})"
+    def _complaint(self, iterations: int, steps: int, reasons: str, error: float, tolerance: float, norm: float) -> str:
+        done = f"{self._ksps[False].ksp.getType()} stopped after {iterations} iterations ({reasons})"
         if steps:
             done += f" and {steps} further exact block steps"
         if not np.isfinite(norm):

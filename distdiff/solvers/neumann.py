@@ -8,15 +8,28 @@ series reads every row d times.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ..machine import Machine
 from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
+from .cost import BATCH, Cost, Method, Work, assembly, batches, substitution_seconds, system_bytes
 from .iteration import Iteration
+
+
+def cost(work: Work, columns: int, machine: Machine) -> Cost:
+    """A product reads every row, as a substitution does; there are at least k* - 1, and 2 where the depth is not 1."""
+    products = max(work.k_star - 1, 2)
+    rows = substitution_seconds(replace(work, k_star=1), columns, machine)
+    exchange = machine.superstep * batches(columns) if work.ranks > 1 else 0.0
+    seconds = machine.substitution_call + assembly(work, machine) + products * (rows + exchange)
+    memory = system_bytes(work) + 3 * 8 * work.rows * min(columns, BATCH)
+    return Cost(seconds, memory, f"reads every row once for each edge of the longest path, at least {products} times")
 
 
 class Neumann(Solver):
@@ -49,3 +62,6 @@ class Neumann(Solver):
     @property
     def memory(self) -> int:
         return super().memory + self._iteration.nbytes
+
+
+METHOD = Method("neumann", cost, Neumann)

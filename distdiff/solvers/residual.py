@@ -60,6 +60,14 @@ class Residual:
                 kernel(ghost.nnz, ghost.indptr, ghost.indices, ghost.data, gr, r, scale)
         return self._largest(r, scale)
 
+    def worst(self, b: np.ndarray, x: np.ndarray, transposed: bool) -> tuple[float, float]:
+        """The two measures' largest over all columns of b and x, (n_local,) or (n_local, m)."""
+        r, error, norm = np.empty(len(b)), 0.0, 0.0
+        for column, solution in ((b, x),) if b.ndim == 1 else zip(b.T, x.T):
+            one = self(np.ascontiguousarray(column), np.ascontiguousarray(solution), r, transposed)
+            error, norm = max(error, one[0]), max(norm, one[1])
+        return error, norm
+
     def against_magnitudes(self, b: np.ndarray, r: np.ndarray, transposed: bool) -> float:
         """max |r_i| / s_i over all ranks.  One substitution with |L|, on a copy of the values."""
         system = copy.copy(self.system)  # same structure, same exchanges

@@ -1,0 +1,131 @@
+"""A PETSc KSP on I - L or on its explicit transpose, with errors that carry PETSc's reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConvergenceError, InputError, MissingSolverError
+from ..petsc import OPTION_ERRORS, PREFIX, petsc, reason
+from ..system import TriangularSystem
+from .residual import RTOL
+
+LOOSE = 1e-6  # a residual above is the user's choice, but nobody should find it by accident
+NO_PACKAGE = 92  # PETSC_ERR_MISSING_FACTOR
+
+
+class Ksp:
+    """One KSP: creation, `solve`, `refresh` and `close` are collective.
+
+    configure    sets types and defaults, before PETSc's options (prefix `distdiff_`) are read
+    transpose    solve with an explicit transpose, for what can't solve transposed: a copy of the matrix
+    alone        on a communicator of its own.  PETSc keeps SuperLU_DIST's process grid on the communicator and, at
+                 least up to 3.18, frees it twice once a second factorization has used it: heap corruption
+
+    Raises `MissingSolverError` for a package that this PETSc lacks, `ConvergenceError` where PETSc fails otherwise;
+    what PETSc says of options goes through, for `petsc.options`.
+    """
+
+    def __init__(self, system: TriangularSystem, who: str, configure: Callable[[Any], None], transpose: bool = False,
+                 alone: bool = False) -> None:
+        PETSc = petsc()
+        self.who, self._alone, self._transpose = who, alone, transpose
+        self.comm = system.comm.Dup() if alone else system.comm
+        self._base = system.matrix(self.comm) if alone else system.mat
+        self.mat = self._base.transpose(PETSc.Mat()) if transpose else self._base
+        self._b, self._x = np.zeros(system.n_local), np.zeros(system.n_local)
+        size = (system.n_local, system.n_rows)
+        self._vecs = tuple(PETSc.Vec().createWithArray(a, size=size, comm=self.comm) for a in (self._b, self._x))
+        self.ksp = PETSc.KSP().create(comm=self.comm)
+        try:
+            with self._reasons("set-up"):
+                self.ksp.setOptionsPrefix(PREFIX)
+                self.ksp.setOperators(self.mat)
+                configure(self.ksp)
+                self.ksp.setFromOptions()
+                self._set_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self) -> None:
+        self.ksp.setUp()
+        failed = self.ksp.getConvergedReason()
+        if failed < 0:
+            raise ConvergenceError(f"{self.who}: set-up failed ({reason_name(failed)}): entries may be too large or "
+                                   "not finite, or memory too small; method='substitution' needs no factorization")
+
+    def solve(self, b: np.ndarray, x: np.ndarray, transposed: bool = False) -> tuple[int, int]:
+        """x <- the solution for b, (n_local,) each, from x = 0; returns the iterations and PETSc's converged reason."""
+        self._b[:] = b
+        self._x.fill(0.0)
+        for vec in self._vecs:
+            vec.stateIncrease()  # PETSc caches norms by state, and we have written into the arrays
+        with self._reasons("the solve"):
+            (self.ksp.solveTranspose if transposed else self.ksp.solve)(*self._vecs)
+        x[:] = self._x
+        return self.ksp.getIterationNumber(), self.ksp.getConvergedReason()
+
+    def refresh(self) -> None:
+        """The system's values have changed; `TriangularSystem.refresh` has told its own matrix."""
+        with self._reasons("set-up"):
+            if self._alone:
+                self._base.stateIncrease()
+                if self.comm.size > 1:
+                    self._base.assemble()
+            if self._transpose:
+                self.mat = self._base.transpose(self.mat)
+            self.ksp.setOperators(self.mat)
+            self._set_up()
+
+    @contextmanager
+    def _reasons(self, what: str) -> Iterator[None]:
+        PETSc = petsc()
+        try:
+            yield
+        except PETSc.Error as error:
+            if error.ierr in OPTION_ERRORS and what == "set-up":
+                raise
+            if error.ierr == NO_PACKAGE:
+                raise MissingSolverError(f"{self.who}: this PETSc has no such package ({reason(error)}); choose "
+                                         "another, or a PETSc configured with it") from error
+            raise ConvergenceError(f"{self.who}: {what} failed with PETSc error {error.ierr} ({reason(error)}); "
+                                   "method='substitution' needs none of it") from error
+
+    @property
+    def nbytes(self) -> int:
+        return self._b.nbytes + self._x.nbytes
+
+    def close(self) -> None:
+        self.ksp.destroy()
+        for vec in self._vecs:
+            vec.destroy()
+        if self._transpose:
+            self.mat.destroy()
+        if self._alone:
+            self._base.destroy()
+            self.comm.Free()
+
+
+def finite_tolerances(ksp: Any) -> None:
+    """PETSc's tolerances where the user gives none: divtol out of the way, for a non-normal system may grow by many
+    orders of magnitude before it ends exactly."""
+    ksp.setTolerances(rtol=RTOL, atol=1e-300, divtol=1e300)
+
+
+def relative_tolerance(ksp: Any) -> float:
+    """ksp_rtol; raises `InputError` if any result at all would do."""
+    rtol = float(ksp.getTolerances()[0])
+    if not rtol < 1.0:
+        raise InputError(f"ksp_rtol={rtol:g} would accept any result, zero included, since the residual is relative; "
+                         "give a tolerance below 1, or leave it out")
+    return rtol
+
+
+def reason_name(number: int) -> str:
+    """PETSc's name of a converged reason, DIVERGED_MAX_IT for -3."""
+    reasons = vars(petsc().KSP.ConvergedReason)
+    return next((name for name, value in reasons.items() if isinstance(value, int) and value == number), str(number))

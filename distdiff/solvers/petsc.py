@@ -1,0 +1,124 @@
+"""Anything else from PETSc: a KSP as its options say, `method="petsc"`.
+
+    options={"ksp_type": "preonly", "pc_type": "lu", "pc_factor_mat_solver_type": "superlu_dist"}
+    options={"ksp_type": "fgmres", "pc_type": "hypre"}
+
+What is not given has PETSc's own defaults, but for the tolerances: ksp_rtol 1e-12, and no divergence tolerance.  The
+matrix is an MPIAIJ, rows numbered rank after rank.  Adjoints are solved with an explicit transpose, configured alike:
+few preconditioners apply their own.
+
+A solution is accepted on its true residual, like those of `direct`: refined at most REFINEMENTS times with the same
+KSP, then componentwise within rounding or the given ksp_rtol, or else rounding of the terms that cancelled.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConvergenceError
+from ..machine import Machine
+from ..petsc import event
+from ..petsc import options as petsc_options
+from ..system import TriangularSystem
+from .base import Solver
+from .cost import Cost, Method, Work
+from .ksp import LOOSE, Ksp, finite_tolerances, reason_name, relative_tolerance
+from .residual import Residual
+
+REFINEMENTS = 3
+
+
+def cost(work: Work, columns: int, machine: Machine) -> Cost:
+    """Nobody knows what options stand for."""
+    return Cost.none("takes what its options make it take: only where it is asked for")
+
+
+class External(Solver):
+    """A KSP that options describe, right-hand sides one by one, for `tangent` and `adjoint`.  Collective.
+
+    Raises `ConvergenceError` with PETSc's reason if it fails or the true residual stays above the tolerance,
+    `MissingSolverError` for a package that this PETSc lacks, `InputError` for a wrong option; warns of unused ones.
+    """
+
+    name = "petsc"
+
+    def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(system)
+        self._options = dict(options or {})
+        self._residual = Residual(system)
+        self._ksps: dict[bool, Ksp] = {}  # by: transposed
+        if system.n_rows == 0:  # some packages refuse to set up nothing
+            return
+        with petsc_options(self._options, self.name):
+            try:
+                self._rtol = relative_tolerance(self._make(False).ksp)
+            except BaseException:
+                self.close()
+                raise
+
+    def _make(self, transposed: bool) -> Ksp:
+        self._ksps[transposed] = ksp = Ksp(self.system, self.name, finite_tolerances, transposed, alone=True)
+        return ksp
+
+    def _ksp(self, transposed: bool) -> Ksp:
+        if transposed not in self._ksps:
+            with petsc_options(self._options, self.name):
+                self._make(transposed)
+        return self._ksps[transposed]
+
+    def refresh(self, point: Any = None) -> None:
+        for ksp in self._ksps.values():
+            ksp.refresh()
+
+    def close(self) -> None:
+        for ksp in self._ksps.values():
+            ksp.close()
+        self._ksps = {}
+
+    @property
+    def memory(self) -> int:
+        """Bytes beside the system; what PETSc's own objects hold is not among them."""
+        return super().memory + self._residual.nbytes + sum(ksp.nbytes for ksp in self._ksps.values())
+
+    def _solve(self, y: np.ndarray, transposed: bool) -> None:
+        if self.system.n_rows == 0 or y.shape[1:] == (0,):
+            return
+        ksp, iterations, error = self._ksp(transposed), 0, 0.0
+        with event("petsc"):
+            for x in (y,) if y.ndim == 1 else y.T:
+                done, left = self._refined(ksp, x, transposed)
+                iterations, error = max(iterations, done), max(error, left)
+        if LOOSE < error <= self._rtol:
+            warnings.warn(f"petsc accepted a componentwise residual of {error:.3g}, as ksp_rtol={self._rtol:g} allows: "
+                          "derivatives may be wrong by that and more; lower ksp_rtol or leave it out", stacklevel=4)
+        self.info = {"iterations": iterations, "residual": error, "type": ksp.ksp.getType(),
+                     "preconditioner": ksp.ksp.getPC().getType()}
+
+    def _refined(self, ksp: Ksp, y: np.ndarray, transposed: bool) -> tuple[int, float]:
+        """y <- the solution for y: the iterations it took, and its componentwise backward error."""
+        b, x, dx, r = np.array(y), np.zeros(len(y)), np.empty(len(y)), self._work("residual")
+        r[:] = b
+        tolerance = max(self._rtol, self._residual.tolerance(transposed))
+        iterations = 0
+        for _ in range(1 + REFINEMENTS):
+            done, reason = ksp.solve(r, dx)
+            x += dx
+            iterations += done
+            error, norm = self._residual(b, x, r, transposed)
+            if error <= tolerance or not np.isfinite(norm):
+                break
+        if not error <= tolerance and not self._residual.against_magnitudes(b, r, transposed) <= tolerance:
+            kind = f"{ksp.ksp.getType()} with preconditioner {ksp.ksp.getPC().getType()}"
+            raise ConvergenceError(
+                f"petsc: {kind} stopped after {iterations} iterations ({reason_name(reason)}), refined: componentwise "
+                f"residual {error:.3g} > {tolerance:.3g}" + ("" if np.isfinite(norm) else ", not finite") +
+                "; try another ksp_type or pc_type, a larger ksp_max_it, or method='substitution', which is exact")
+        y[:] = x
+        return iterations, error
+
+
+METHOD = Method("petsc", cost, External)
