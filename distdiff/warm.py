@@ -26,7 +26,8 @@ def warm(comm: Any = None) -> list[str]:
     before = len(DiskCache.compiled)
     u = np.linspace(0.5, 1.5, 24)
     for f, x in ((_grid, u), (_particles, u), (_waves, u[:3]), (_steps, u[:2])):
-        for method, strategy in (("sweep", "axes"), ("substitution", "contiguous"), ("krylov", "contiguous")):
+        for method, strategy in (("sweep", "axes"), ("substitution", "contiguous"), ("neumann", "contiguous"),
+                                 ("krylov", "contiguous")):
             with linearize(f, x, comm=comm, method=method, partition=strategy, min_block=1) as lin:
                 lin.jacobian(), lin.vjp(lin.value), lin.jvp(x)
                 lin.update(x + 0.1)
