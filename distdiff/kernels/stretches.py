@@ -63,6 +63,19 @@ def stretches(ends: np.ndarray, indptr: np.ndarray, indices: np.ndarray) -> Stre
     return Stretches(table, offsets[:table[:, WIDTH].sum()].copy(), steps)
 
 
+def within(table: np.ndarray, lo: int, hi: int) -> np.ndarray:
+    """The part of a table that stands for the rows lo, ..., hi - 1."""
+    last = table[:, FIRST] + table[:, ROWS]
+    part = table[np.searchsorted(last, lo, side="right"):np.searchsorted(table[:, FIRST], hi)].copy()
+    if len(part):
+        skip = max(lo - part[0, FIRST], 0)
+        part[0, FIRST] += skip
+        part[0, ROWS] -= skip
+        part[0, ENTRY] += skip * (part[0, WIDTH] + 1)  # where it is read: in rows of constant offsets
+        part[-1, ROWS] = min(part[-1, ROWS], hi - part[-1, FIRST])
+    return part
+
+
 @Kernel
 def find(ends, indptr, indices, table, offsets, steps):
     """Fills table, offsets and steps, all large enough and table zero."""

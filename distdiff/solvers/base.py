@@ -42,10 +42,7 @@ class Solver(ABC):
         """lam at this rank's inputs (n_in_local[, m]), ybar at its outputs (n_out_local[, m]).  Collective."""
         ids = self.system.outputs.ids
         lam = self._zeros(ybar, ids, "adjoint")
-        if self._outputs_distinct:
-            lam[ids] = ybar
-        else:
-            np.add.at(lam, ids, ybar)  # one node may be an output twice
+        self._seed_outputs(lam, ybar)
         self._solve(lam, True)
         return lam[self.system.inputs.ids]
 
@@ -66,12 +63,22 @@ class Solver(ABC):
 
     def _zeros(self, seed: np.ndarray, ids: np.ndarray, what: str) -> np.ndarray:
         """The solution's array, kept between calls: fresh pages cost as much as the solve."""
-        if seed.ndim not in (1, 2) or len(seed) != len(ids):
-            raise InputError(f"the {what}'s seed has shape {seed.shape} on rank {self.system.comm.rank}, but "
-                             f"({len(ids)},) or ({len(ids)}, m) is wanted")
+        self._fits(seed, ids, what)
         y = self._work("y", seed.shape[1:])
         y.fill(0.0)
         return y
+
+    def _fits(self, seed: np.ndarray, ids: np.ndarray, what: str) -> None:
+        if seed.ndim not in (1, 2) or len(seed) != len(ids):
+            raise InputError(f"the {what}'s seed has shape {seed.shape} on rank {self.system.comm.rank}, but "
+                             f"({len(ids)},) or ({len(ids)}, m) is wanted")
+
+    def _seed_outputs(self, lam: np.ndarray, ybar: np.ndarray) -> None:
+        ids = self.system.outputs.ids
+        if self._outputs_distinct:
+            lam[ids] = ybar
+        else:
+            np.add.at(lam, ids, ybar)  # one node may be an output twice
 
     def _work(self, name: str, columns: tuple[int, ...] = (), ghosts: bool = False) -> np.ndarray:
         key = (name, ghosts)

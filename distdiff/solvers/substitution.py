@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..kernels import substitution as kernels
+from ..kernels.stretches import within
 from ..machine import Machine
 from ..petsc import event, petsc
 from ..petsc import options as petsc_options
@@ -58,37 +59,65 @@ class Passes:
         for s in range(system.k_star):
             rows = system.ghost_rows[system.ghost_ends[s]:system.ghost_ends[s + 1]]
             entries = int(own.indptr[system.ends[s + 1]]) - int(own.indptr[system.ends[s]])
-            self._steps.append((entries, int(found.steps[s]), int(found.steps[s + 1]), rows, system.halos[s]))
+            self._steps.append((entries, int(found.steps[s]), int(found.steps[s + 1]), rows))
         self._buffers: dict[tuple[int, ...], np.ndarray] = {}
 
     def forward(self, y: np.ndarray) -> None:
         """y <- (I - L)^-1 y."""
-        sweep, gather = _FORWARD[y.ndim]
         if self.local:
-            sweep(self.system.own.nnz, 0, len(self._stretches[0]), *self._stretches, *self._own, y)
+            self.own_rows(y, False)
             return
         ghosts = self._ghosts(y.shape[1:])
-        for entries, lo, hi, rows, halo in self._steps:
-            if len(rows):
-                gather(len(rows), rows, *self._ghost, ghosts, y)
-            if entries:
-                sweep(entries, lo, hi, *self._stretches, *self._own, y)
+        for s, halo in enumerate(self.system.halos):
+            self.forward_step(s, y, ghosts)
             halo.forward(y, ghosts)
 
     def backward(self, lam: np.ndarray) -> None:
         """lam <- (I - L)^-T lam."""
-        sweep, scatter = _BACKWARD[lam.ndim]
         if self.local:
-            sweep(self.system.own.nnz, 0, len(self._stretches[0]), *self._stretches, *self._own, lam)
+            self.own_rows(lam, True)
             return
         ghosts = self._ghosts(lam.shape[1:])
         ghosts.fill(0.0)
-        for entries, lo, hi, rows, halo in reversed(self._steps):
+        for s, halo in reversed(list(enumerate(self.system.halos))):
             halo.reverse(lam, ghosts)
-            if entries:
-                sweep(entries, lo, hi, *self._stretches, *self._own, lam)
-            if len(rows):
-                scatter(len(rows), rows, *self._ghost, ghosts, lam)
+            self.backward_step(s, lam, ghosts)
+
+    def forward_step(self, s: int, y: np.ndarray, ghosts: np.ndarray) -> None:
+        """Superstep s: its rows take their ghosts, then own rows in order.  Local."""
+        sweep, gather = _FORWARD[y.ndim]
+        entries, lo, hi, rows = self._steps[s]
+        if len(rows):
+            gather(len(rows), rows, *self._ghost, ghosts, y)
+        if entries:
+            sweep(entries, lo, hi, *self._stretches, *self._own, y)
+
+    def backward_step(self, s: int, lam: np.ndarray, ghosts: np.ndarray) -> None:
+        """The transpose of `forward_step`; ghosts are added to.  Local."""
+        sweep, scatter = _BACKWARD[lam.ndim]
+        entries, lo, hi, rows = self._steps[s]
+        if entries:
+            sweep(entries, lo, hi, *self._stretches, *self._own, lam)
+        if len(rows):
+            scatter(len(rows), rows, *self._ghost, ghosts, lam)
+
+    def own_rows(self, y: np.ndarray, transposed: bool, lo: int = 0, hi: int | None = None) -> None:
+        """The own block alone, rows lo, ..., hi - 1 of it where the others' are zero or not wanted.  Local."""
+        table, offsets = self._stretches
+        if lo > 0 or (hi is not None and hi < self.system.n_local):
+            table = within(table, lo, self.system.n_local if hi is None else hi)
+        sweep = (_BACKWARD if transposed else _FORWARD)[y.ndim][0]
+        sweep(self.system.own.nnz, 0, len(table), table, offsets, *self._own, y)
+
+    def from_ghosts(self, ghosts: np.ndarray, y: np.ndarray) -> None:
+        """y <- y - B ghosts, B being the rank's ghost columns of I - L.  Local."""
+        rows = self.system.ghost_rows
+        _FORWARD[y.ndim][1](self.system.ghost.nnz, rows, *self._ghost, ghosts, y)
+
+    def to_ghosts(self, ghosts: np.ndarray, y: np.ndarray) -> None:
+        """ghosts <- ghosts - B^T y.  Local."""
+        rows = self.system.ghost_rows
+        _BACKWARD[y.ndim][1](self.system.ghost.nnz, rows, *self._ghost, ghosts, y)
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,326 @@
+"""Interface elimination: every rank reduces its rows to a transfer matrix, and only interfaces wait for each other.
+
+Substitution walks through the ranks one after another where a program is a chain.  Here
+
+    1. each rank solves with its own block alone, ghosts taken for zero             all ranks at once
+    2. a small reduced system gives the values of interface rows (`schur`)          one gather, or ceil(log2 P) messages
+    3. each rank adds what its ghosts bring                                         all ranks at once
+
+The transfer matrices T = -S M^-1 B (S picks interface rows) cost one pass with s columns, once a point, s being the
+fewer of ghosts and interface rows of a rank; this is what domain decomposition calls static condensation, and for
+chains the partition method (Wang, ACM TOMS 7, 1981).  A chain of n rows on P ranks takes one pass over n / P rows with
+s + 2 m columns instead of n rows with m: it pays for P > 2 + s / m, or for repeated solves at one point.
+
+For these, step 3 is a product with a small matrix as well, F = -O M^-1 B from ghosts to outputs, or transposed
+H = S M^-1 E from inputs to interface rows, which the pass for T gives along with it; where that would be larger than
+the rank's rows, a second pass with the own block takes its place.
+
+The method is exact, but rounds otherwise than substitution: an entry of T may be large where solutions are small.  Its
+error is bounded by a priori the same magnitudes, paths added up without signs (`residual`), since every product formed
+here is a part of such a sum.  The first solve of each direction at a point goes through all rows and is accepted on its
+true residual, refined once if need be; once it needed that, every solve at the point is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from ..errors import ConvergenceError, InputError
+from ..kernels.stream import scatter_add
+from ..petsc import event
+from ..petsc import options as petsc_options
+from ..system import TriangularSystem
+from .base import Solver
+from .residual import Residual
+from .schur import Coupling, Gathered, Messages, Scan
+from .transfer import NONE, Block
+
+TAG = 75
+CHECKED = 4  # columns of a checked solve whose residuals are computed, unless all are asked for
+REFINEMENTS = 1
+DENSE = 4  # entries of F or H that cost as much as substitution in a row
+SCAN_ROUND = 5_000  # entries of the reduced system whose substitution takes as long as one round of the scan
+LIMIT = 1 << 31  # bytes of the reduced system that a rank may hold
+
+
+class Interface(Solver):
+    """Interface elimination for `tangent` and `adjoint`.  Collective.
+
+    Options (prefix `distdiff_`): `interface_reduced` (auto, gather or scan), `interface_check` (first or always:
+    which solves at a point are accepted on their true residual).
+
+    Raises `InputError` where the interfaces are too wide for a reduced system, or not in order for a scan that was
+    asked for; `ConvergenceError` if transfer matrices overflow or the residual stays large.
+    """
+
+    name = "interface"
+
+    def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(system)
+        with petsc_options(options, self.name) as given:
+            wanted = given.string("interface_reduced", "auto", ("auto", "gather", "scan"))
+            self._always = given.string("interface_check", "first", ("first", "always")) == "always"
+        self.block = Block(system)
+        self._residual = Residual(system)
+        self._sent = np.unique(np.concatenate([NONE, *(halo.own for halo in system.halos)]))
+        self._outputs, self._output_places = np.unique(system.outputs.ids, return_inverse=True)
+        self.coupling = self._couple()
+        rank = system.comm.rank
+        self._mine = slice(int(self.coupling.starts[rank]), int(self.coupling.starts[rank + 1]))
+        self._all_reads = np.concatenate([NONE, *self.coupling.reads])
+        self._counts = np.diff(self.coupling.starts).tolist(), [len(reads) for reads in self.coupling.reads]
+        self._gathered: Gathered | None = None
+        self._scan = Scan(self.coupling, rank) if self._scans(wanted) else None
+        self.refresh()
+
+    def _couple(self) -> Coupling:
+        """Who reads whose rows.  Collective."""
+        system, comm = self.system, self.system.comm
+        starts = np.concatenate([[0], np.cumsum(comm.allgather(len(self._sent)))])
+        numbers, ghosts = np.zeros(system.n_local), np.zeros(system.n_ghosts)  # doubles count exactly up to 2^53
+        numbers[self._sent] = starts[comm.rank] + np.arange(len(self._sent))
+        system.halo_update(numbers, ghosts)
+        levels = np.searchsorted(system.ends, self._sent, side="right") - 1
+        found = comm.allgather((ghosts[self.block.used].astype(np.int64), levels))
+        return Coupling(starts, np.concatenate([NONE, *(level for _, level in found)]), [reads for reads, _ in found])
+
+    def _scans(self, wanted: str) -> bool:
+        """Whether the reduced system is scanned; the same on every rank."""
+        coupling = self.coupling
+        if wanted == "scan" and not coupling.ordered:
+            raise InputError("interface_reduced='scan' wants ranks that read from lower ranks only, and here some read "
+                             "from higher ones; use partition='contiguous', or leave the option out")
+        widest = int(coupling.widths().max()) ** 2 if coupling.ordered else 0
+        scans = wanted == "scan" or (wanted == "auto" and coupling.ordered and (
+            (coupling.n_ranks - 1).bit_length() * (SCAN_ROUND + 2 * widest) < coupling.entries))
+        held = 8 * 3 * widest * (coupling.n_ranks - 1).bit_length() if scans else 36 * coupling.entries
+        if held > LIMIT:
+            raise InputError(
+                f"method='interface' would hold a reduced system of {held / 1e9:.3g} GB on a rank: {coupling.n} rows are "
+                "read by other ranks, too many for narrow interfaces; use method='substitution', fewer ranks, or "
+                "partition='contiguous'")
+        return scans
+
+    # -- once a point ----------------------------------------------------------------------------------------------
+
+    def refresh(self, point: Any = None) -> None:
+        """The system's values have changed; transfer matrices are made when a solve wants them."""
+        self._reduced_ready = False
+        self._maps: dict[bool, np.ndarray | None] = {}  # F and H; None: too large, a second pass takes their place
+        trusted = self.coupling.n == 0  # substitution and nothing else
+        self._checks = {d: "every solve" if self._always else "none" if trusted else "the first" for d in (False, True)}
+        self.block.columns, self.growth, self.info = 0, 0.0, {}
+
+    def _prepare(self, transposed: bool) -> None:
+        """Transfer matrices, the reduced system, and the map that step 3 of this direction wants.  Collective."""
+        if transposed in self._maps:
+            return
+        block, system = self.block, self.system
+        n_used = len(block.used)
+        ends, others = (system.inputs.ids, self._sent) if transposed else (self._outputs, block.used)
+        T = None
+        with event("transfer"), np.errstate(all="ignore"):
+            if len(ends) * len(others) > DENSE * system.own.nnz:
+                self._maps[transposed] = None
+                T = block.transfer(self._sent) if not self._reduced_ready else None
+            elif transposed:
+                K = block.transfer(self._sent, ends)
+                T, self._maps[True] = K[:, :n_used], K[:, n_used:]
+            else:
+                rows = np.union1d(self._sent, ends)
+                K = block.transfer(rows)
+                T, self._maps[False] = (K[np.searchsorted(rows, part)] for part in (self._sent, ends))
+        found = [np.abs(a).max(initial=0.0) for a in (T, self._maps[transposed]) if a is not None]
+        largest = max((float(a) if a == a else np.inf for a in found), default=0.0)
+        self.growth = max(self.growth, system.comm.allreduce(largest, op=MPI.MAX))
+        if not np.isfinite(self.growth):
+            raise ConvergenceError(
+                "interface: transfer matrices overflow: on some rank's rows derivatives grow beyond the range of double "
+                "precision, or are not finite; use method='substitution', which forms no such products")
+        if not self._reduced_ready:
+            self._reduce(T)
+        self.info = {**self.info, "interface_rows": self.coupling.n, "largest_entry": self.growth,
+                     "transfer_columns": system.comm.allreduce(block.columns, op=MPI.MAX),
+                     "rounds": self._scan.n_rounds if self._scan is not None else int(self.coupling.n > 0)}
+
+    def _reduce(self, T: Any) -> None:
+        """The reduced system from each rank's transfer matrix.  Collective."""
+        comm = self.system.comm
+        if self._scan is not None:
+            self._run(self._scan.refresh(T))
+            if not comm.allreduce(self._scan.finite, op=MPI.LAND):
+                self._scan = None
+        if self._scan is None and self.coupling.n:
+            if self._gathered is None:
+                self._gathered = Gathered(self.coupling)
+            self._gathered.refresh(comm.allgather(T))
+        self._reduced_ready = True
+
+    # -- solves ----------------------------------------------------------------------------------------------------
+
+    def tangent(self, xdot: np.ndarray) -> np.ndarray:
+        if not self._trusted(False):
+            return super().tangent(xdot)
+        system, block = self.system, self.block
+        inputs, outputs = system.inputs.ids, system.outputs.ids
+        y = self._zeros(xdot, inputs, "tangent")
+        with event("interface"), np.errstate(all="ignore"):
+            if len(inputs):
+                y[inputs] = xdot
+                block.solve(y, False, int(inputs.min()))
+            out, ghosts = y[outputs], self._interfaces(y[self._sent], False)
+            F = self._maps[False]
+            if F is not None:
+                out += (F @ ghosts)[self._output_places]
+            else:
+                y.fill(0.0)
+                y[inputs] = xdot
+                block.take_ghosts(ghosts, y)
+                block.solve(y, False)
+                out = y[outputs]
+        return out
+
+    def adjoint(self, ybar: np.ndarray) -> np.ndarray:
+        if not self._trusted(True):
+            return super().adjoint(ybar)
+        system, block = self.system, self.block
+        inputs, outputs = system.inputs.ids, system.outputs.ids
+        lam = self._zeros(ybar, outputs, "adjoint")
+        with event("interface"), np.errstate(all="ignore"):
+            if len(outputs):
+                self._seed_outputs(lam, ybar)
+                block.solve(lam, True, 0, int(outputs.max()) + 1)
+            out, sent = lam[inputs], self._interfaces(block.to_ghosts(lam), True)
+            H = self._maps[True]
+            if H is not None:
+                out += H.T @ sent
+            else:
+                lam.fill(0.0)
+                self._seed_outputs(lam, ybar)
+                lam[self._sent] += sent
+                block.solve(lam, True)
+                out = lam[inputs]
+        return out
+
+    def _trusted(self, transposed: bool) -> bool:
+        """Whether this direction's solves may go the short way; prepares for them.  Collective."""
+        self._prepare(transposed)
+        return self._checks[transposed] == "none"
+
+    def _solve(self, y: np.ndarray, transposed: bool) -> None:
+        self._prepare(transposed)
+        b = self._work("seed", y.shape[1:])
+        b[:] = y
+        with event("interface"), np.errstate(all="ignore"):
+            self._all_rows(y, transposed)
+        error = self._check(y, b, transposed) if self._checks[transposed] != "none" and y.shape[1:] != (0,) else None
+        if error is not None:
+            self.info = {**self.info, "residual": error}
+
+    def _all_rows(self, y: np.ndarray, transposed: bool) -> None:
+        """The three steps for a right-hand side anywhere and the solution everywhere, two passes over all rows."""
+        block = self.block
+        first = self._work("first", y.shape[1:])
+        first[:] = y
+        if y.any():
+            block.solve(first, transposed)
+        if transposed:
+            sent = self._interfaces(block.to_ghosts(first), True)
+            waits = len(self._sent) > 0
+            if waits:
+                y[self._sent] += sent
+        else:
+            ghosts = self._interfaces(first[self._sent], False)
+            waits = len(block.used) > 0
+            block.take_ghosts(ghosts, y)
+        if waits:
+            block.solve(y, transposed)
+        else:
+            y[:] = first
+
+    def _interfaces(self, values: np.ndarray, transposed: bool) -> np.ndarray:
+        """Step 2: ghosts from what interface rows would be without, or transposed.  Collective."""
+        coupling, comm, tail = self.coupling, self.system.comm, values.shape[1:]
+        if coupling.n == 0:
+            return np.zeros((0, *tail))
+        if self._scan is not None:
+            scan = self._scan
+            return self._run(scan.backward(values, len(self._sent)) if transposed else scan.forward(values))
+        assert self._gathered is not None
+        columns = int(np.prod(tail, dtype=np.int64))
+        counts = [columns * n for n in self._counts[transposed]]
+        total = np.empty((sum(self._counts[transposed]), *tail))
+        comm.Allgatherv(np.ascontiguousarray(values), [total, counts])
+        if not transposed:
+            return self._gathered.solve(total, False)[coupling.reads[comm.rank]]
+        d = np.zeros((coupling.n, *tail))
+        scatter_add(self._all_reads, total, d)
+        return self._gathered.solve(d, True)[self._mine]
+
+    def _run(self, messages: Messages) -> Any:
+        """The scan's messages over MPI.  Collective."""
+        comm, answer = self.system.comm, None
+        while True:
+            try:
+                partner, array, shape = messages.send(answer)  # type: ignore[arg-type]
+            except StopIteration as done:
+                return done.value
+            answer = np.empty(shape)
+            comm.Sendrecv(np.ascontiguousarray(array), partner, TAG, answer, partner, TAG)
+
+    # -- what a solution is accepted on ----------------------------------------------------------------------------
+
+    def _check(self, y: np.ndarray, b: np.ndarray, transposed: bool) -> float:
+        """Accept y, the solution for b, on its true residual; returns the largest componentwise backward error."""
+        columns, seeds = (y[:, None], b[:, None]) if y.ndim == 1 else (y, b)
+        m = columns.shape[1]
+        chosen = list(range(m))
+        if self._checks[transposed] == "the first" and m > CHECKED:
+            chosen = np.linspace(0, m - 1, CHECKED).astype(int).tolist()
+        worst, checked = 0.0, 0
+        while checked < len(chosen):
+            k = chosen[checked]
+            checked += 1
+            error, refined = self._accept(columns[:, k], np.ascontiguousarray(seeds[:, k]), transposed)
+            worst = max(worst, error)
+            if refined and self._checks[transposed] == "the first":
+                self._checks[transposed] = "every solve"
+                chosen += [j for j in range(m) if j not in chosen]
+        if self._checks[transposed] == "the first":
+            self._checks[transposed] = "none"
+        return worst
+
+    def _accept(self, y: np.ndarray, b: np.ndarray, transposed: bool) -> tuple[float, bool]:
+        """Refine y until its residual is rounding; returns its componentwise backward error, and whether it was."""
+        x, r = np.array(y), self._work("residual")
+        tolerance = self._residual.tolerance(transposed)
+        error, norm = self._residual(b, x, r, transposed)
+        steps = 0
+        while not error <= tolerance and steps < REFINEMENTS and np.isfinite(norm):
+            with np.errstate(all="ignore"):
+                self._all_rows(r, transposed)
+                x += r
+            steps += 1
+            error, norm = self._residual(b, x, r, transposed)
+        if not error <= tolerance and not self._residual.against_magnitudes(b, r, transposed) <= tolerance:
+            raise ConvergenceError(
+                f"interface: after {steps} refinement{'s' * (steps != 1)} the componentwise residual is {error:.3g} > "
+                f"{tolerance:.3g}; transfer matrices have entries up to {self.growth:.3g}, and what is far smaller is "
+                "lost in their rounding; use method='substitution', which forms no such products")
+        if steps:
+            y[:] = x
+        return error, steps > 0
+
+    @property
+    def memory(self) -> int:
+        """Bytes this rank holds beside the system."""
+        held = [self.block.passes, self._residual, self._gathered, self._scan]
+        maps = sum(a.nbytes for a in self._maps.values() if a is not None)
+        return super().memory + maps + sum(h.nbytes for h in held if h is not None)
+
+
+__all__ = ["Interface"]

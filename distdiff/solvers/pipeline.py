@@ -1,0 +1,186 @@
+"""Right-hand sides in batches through supersteps: while a rank works on one batch, its neighbour works on the next.
+
+Substitution with m right-hand sides at once makes k* supersteps one after another, and where a program is a chain over
+P ranks only one rank works at a time.  Cut into B batches, superstep s of batch j is computed in *stage* s + j, so that
+all supersteps are busy with a batch each:
+
+    k* + B - 1 stages instead of k* B         P ranks on a chain: P B / (P + B - 1) times as fast as one
+
+Each number is computed as substitution computes it.  Messages are sent when a stage is done and waited for when a stage
+begins; nobody waits for all.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from ..errors import InputError
+from ..petsc import event
+from ..petsc import options as petsc_options
+from ..system import Halo, TriangularSystem
+from .base import Solver
+from .substitution import Passes
+
+TAG = 77
+WIDTHS = (4, 8, 16, 32, 64, 128, 256)  # of a batch, to choose from
+TASK = 20e-6  # seconds a superstep of a batch takes beside its rows: dispatch, messages
+ROW, ROW_NEXT_COLUMN = 3.5e-9, 1.2e-9  # seconds
+
+Move = Callable[[np.ndarray, slice], None]  # between a batch's rows (n_local, columns) and where it is from or goes
+
+
+class Pipeline(Solver):
+    """Substitution of many right-hand sides, batch after batch, for `tangent` and `adjoint`.  Collective.
+
+    Option (prefix `distdiff_`): `pipeline_columns`, right-hand sides in a batch; chosen by a cost model otherwise.
+    """
+
+    name = "pipeline"
+
+    def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(system)
+        with petsc_options(options, self.name) as given:
+            self._columns = given.integer("pipeline_columns", 0)
+        if self._columns < 0:
+            raise InputError(f"pipeline_columns={self._columns} must be a positive number of right-hand sides")
+        self._passes = Passes(system)
+        links = [bool(halo.sends or halo.recvs) for halo in system.halos[:-1]]  # nobody reads after the last superstep
+        rows = np.diff(system.ends) > 0
+        # Supersteps in which this rank computes, sends or receives.
+        self._busy = [s for s in range(system.k_star) if rows[s] or any(links[max(s - 1, 0):s + 1])]
+        self._load = [system.comm.allreduce(n, op=MPI.MAX) for n in (system.n_local, len(self._busy))]
+        self._pool: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def tangent(self, xdot: np.ndarray) -> np.ndarray:
+        if xdot.ndim != 2 or xdot.shape[1] == 0:
+            return super().tangent(xdot)
+        inputs, outputs = self.system.inputs.ids, self.system.outputs.ids
+        self._fits(xdot, inputs, "tangent")
+        out = np.empty((len(outputs), xdot.shape[1]))
+
+        def fill(y: np.ndarray, columns: slice) -> None:
+            y.fill(0.0)
+            y[inputs] = xdot[:, columns]
+
+        def take(y: np.ndarray, columns: slice) -> None:
+            out[:, columns] = y[outputs]
+
+        self._batches(xdot.shape[1], fill, take, False)
+        return out
+
+    def adjoint(self, ybar: np.ndarray) -> np.ndarray:
+        if ybar.ndim != 2 or ybar.shape[1] == 0:
+            return super().adjoint(ybar)
+        inputs, outputs = self.system.inputs.ids, self.system.outputs.ids
+        self._fits(ybar, outputs, "adjoint")
+        out = np.empty((len(inputs), ybar.shape[1]))
+
+        def fill(lam: np.ndarray, columns: slice) -> None:
+            lam.fill(0.0)
+            self._seed_outputs(lam, ybar[:, columns])
+
+        def take(lam: np.ndarray, columns: slice) -> None:
+            out[:, columns] = lam[inputs]
+
+        self._batches(ybar.shape[1], fill, take, True)
+        return out
+
+    def _solve(self, y: np.ndarray, transposed: bool) -> None:
+        if y.ndim == 2 and y.shape[1]:
+            self._batches(y.shape[1], lambda part, columns: np.copyto(part, y[:, columns]),
+                          lambda part, columns: np.copyto(y[:, columns], part), transposed)
+            return
+        with event("pipeline"):
+            self._passes.backward(y) if transposed else self._passes.forward(y)
+        self.info = {"batches": 1, "stages": self.system.k_star}
+
+    def width(self, m: int) -> int:
+        """Right-hand sides in a batch, of m; the same on every rank."""
+        if self._columns:
+            return min(self._columns, m)
+        rows, busy = self._load
+
+        def seconds(width: int) -> float:
+            stages = self.system.k_star + -(-m // width) - 1
+            return stages * (rows * (ROW + (width - 1) * ROW_NEXT_COLUMN) + busy * TASK)
+
+        return min((w for w in (*WIDTHS, m) if w <= m), key=seconds)
+
+    def _batches(self, m: int, fill: Move, take: Move, transposed: bool) -> None:
+        """All right-hand sides through all supersteps, stage by stage.  Collective."""
+        width = self.width(m)
+        batches = [slice(start, min(start + width, m)) for start in range(0, m, width)]
+        with event("pipeline"):
+            self._stages(batches, fill, take, transposed)
+        self.info = {"batches": len(batches), "stages": self.system.k_star + len(batches) - 1}
+
+    def _stages(self, batches: list[slice], fill: Move, take: Move, transposed: bool) -> None:
+        k, halos = self.system.k_star, self.system.halos
+        busy = [k - 1 - s for s in reversed(self._busy)] if transposed else self._busy
+        tasks = [(turn, stage - turn) for stage in range(k + len(batches) - 1)
+                 for turn in reversed(busy[bisect_right(busy, stage - len(batches)):bisect_right(busy, stage)])]
+        arriving = {}
+        for turn, batch in tasks:
+            if turn > 0:  # posted in the order in which the partners send
+                halo = halos[k - 1 - turn if transposed else turn - 1]
+                arriving[turn, batch] = self._receive(halo, batches[batch], transposed)
+        sent: list[MPI.Request] = []
+        under_way: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for turn, batch in tasks:
+            columns, step = batches[batch], k - 1 - turn if transposed else turn
+            if batch not in under_way:
+                under_way[batch] = self._open(columns.stop - columns.start)
+                fill(under_way[batch][0], columns)
+            y, ghosts = under_way[batch]
+            if turn > 0:
+                requests, parts = arriving.pop((turn, batch))
+                MPI.Request.Waitall(requests)
+                if transposed:
+                    for ids, part in parts:
+                        y[ids] += part  # ids are distinct within a message only
+                else:
+                    for ids, part in parts:
+                        ghosts[ids] = part
+            (self._passes.backward_step if transposed else self._passes.forward_step)(step, y, ghosts)
+            if turn < k - 1:
+                sent += self._send(halos[step - 1 if transposed else step], ghosts if transposed else y, transposed)
+            if turn == busy[-1]:
+                take(y, columns)
+                self._pool.append(under_way.pop(batch))
+            sent = [request for request in sent if not request.Test()]  # also lets messages move on meanwhile
+        MPI.Request.Waitall(sent)
+
+    def _receive(self, halo: Halo, columns: slice, transposed: bool) -> tuple[list[MPI.Request], list[Any]]:
+        """Requests for a batch's messages of one exchange, and (places, buffer) of each."""
+        width = columns.stop - columns.start
+        expected = halo.sends if transposed else halo.recvs
+        parts = [(ids, np.empty((len(ids), width))) for _, ids in expected]
+        return [self.system.comm.Irecv(part, rank, TAG) for (rank, _), (_, part) in zip(expected, parts)], parts
+
+    def _send(self, halo: Halo, values: np.ndarray, transposed: bool) -> list[MPI.Request]:
+        return [self.system.comm.Isend(values[ids], rank, TAG)  # a request holds its buffer
+                for rank, ids in (halo.recvs if transposed else halo.sends)]
+
+    def _open(self, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Own and ghost rows of one more batch, ghosts zero."""
+        system = self.system
+        place = next((i for i, (y, _) in enumerate(self._pool) if y.shape[1] == width), None)
+        if place is None:
+            self._pool = self._pool[-1:]  # of another width: from an earlier solve, or the last batch's
+            return np.empty((system.n_local, width)), np.zeros((system.n_ghosts, width))
+        y, ghosts = self._pool.pop(place)
+        ghosts.fill(0.0)
+        return y, ghosts
+
+    @property
+    def memory(self) -> int:
+        """Bytes this rank holds beside the system."""
+        return super().memory + self._passes.nbytes + sum(y.nbytes + ghosts.nbytes for y, ghosts in self._pool)
+
+
+__all__ = ["Pipeline"]
