@@ -34,7 +34,7 @@ class Solver(ABC):
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
         """ydot at this rank's outputs (n_out_local[, m]), xdot at its inputs (n_in_local[, m]).  Collective."""
         y = self._zeros(xdot, self.system.inputs.ids, "tangent")
-        y[self.system.inputs.ids] = xdot
+        self._seed_inputs(y, xdot)
         self._solve(y, False)
         return y[self.system.outputs.ids]
 
@@ -72,6 +72,9 @@ class Solver(ABC):
         if seed.ndim not in (1, 2) or len(seed) != len(ids):
             raise InputError(f"the {what}'s seed has shape {seed.shape} on rank {self.system.comm.rank}, but "
                              f"({len(ids)},) or ({len(ids)}, m) is wanted")
+
+    def _seed_inputs(self, y: np.ndarray, xdot: np.ndarray) -> None:
+        y[self.system.inputs.ids] = xdot
 
     def _seed_outputs(self, lam: np.ndarray, ybar: np.ndarray) -> None:
         ids = self.system.outputs.ids

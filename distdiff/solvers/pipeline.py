@@ -49,10 +49,9 @@ class Pipeline(Solver):
         if self._columns < 0:
             raise InputError(f"pipeline_columns={self._columns} must be a positive number of right-hand sides")
         self._passes = Passes(system)
-        links = [bool(halo.sends or halo.recvs) for halo in system.halos[:-1]]  # nobody reads after the last superstep
-        rows = np.diff(system.ends) > 0
-        # Supersteps in which this rank computes, sends or receives.
-        self._busy = [s for s in range(system.k_star) if rows[s] or any(links[max(s - 1, 0):s + 1])]
+        halos, rows = system.halos, np.diff(system.ends) > 0
+        # Supersteps in which this rank computes, takes what the one before has sent, or sends.
+        self._busy = [s for s in range(system.k_star) if rows[s] or halos[s].sends or (s and halos[s - 1].recvs)]
         self._load = [system.comm.allreduce(n, op=MPI.MAX) for n in (system.n_local, len(self._busy))]
         self._pool: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -65,7 +64,7 @@ class Pipeline(Solver):
 
         def fill(y: np.ndarray, columns: slice) -> None:
             y.fill(0.0)
-            y[inputs] = xdot[:, columns]
+            self._seed_inputs(y, xdot[:, columns])
 
         def take(y: np.ndarray, columns: slice) -> None:
             out[:, columns] = y[outputs]

@@ -1,0 +1,431 @@
+"""Interface elimination and the pipeline: chains of every width, any ranks, 64 of them without MPI, and what is counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from random_systems import Problem, random_matrix, random_problem, spread
+from test_solvers import chain_over_ranks, jacobians
+
+from distdiff.errors import ConvergenceError, InputError
+from distdiff.kernels.stretches import REACH, Stretches, stretches, within
+from distdiff.kernels.substitution import backward, forward
+from distdiff.preaccumulate import eliminate
+from distdiff.solvers.interface import Interface
+from distdiff.solvers.pipeline import Pipeline
+from distdiff.solvers.schur import Coupling, Gathered, Scan
+from distdiff.solvers.substitution import Substitution
+from distdiff.solvers.transfer import Block
+from distdiff.system import TriangularSystem
+
+pytestmark = [pytest.mark.mpi, pytest.mark.timeout(90)]
+
+
+def chain(width: int, steps: int, inputs: np.ndarray, size: float = 0.7) -> sp.csr_matrix:
+    """`width` rows a step, each reading itself and one other of the step before; `inputs` read nothing."""
+    rng = np.random.default_rng(width)
+    i = np.arange(width, width * steps)
+    i = i[~np.isin(i, inputs)]
+    other = (i // width - 1) * width + rng.integers(0, width, len(i))
+    values = size * rng.uniform(0.5, 1.0, 2 * len(i)) * rng.choice([-1.0, 1.0], 2 * len(i))
+    counts = np.zeros(width * steps, dtype=int)
+    counts[i] = 2
+    columns = np.stack([i - width, other], axis=1).ravel()
+    return sp.csr_matrix((values, columns, np.r_[0, np.cumsum(counts)]), shape=(width * steps,) * 2)
+
+
+def chain_problem(comm, width: int, steps: int, further: bool, **more: Any) -> Problem:
+    """The chain in stretches of whole steps, from its first step to its last, or with `further` inputs and outputs."""
+    n = width * steps
+    inputs = np.r_[np.arange(width), np.arange(width + 1, n - width, 3 * width + 1) if further else ()].astype(int)
+    outputs = np.r_[np.arange(n - width, n), (n // 2, n // 3) if further else ()].astype(int)
+    owner = np.repeat(np.arange(steps) * comm.size // steps, width)
+    return spread(chain(width, steps, inputs, **more), owner, inputs, outputs, comm.rank)
+
+
+def solved(comm, p: Problem, cls: type, options: dict[str, Any], columns: tuple[int, ...], full: bool = True):
+    """The Jacobian both ways against a dense solve, twice: further solves may go another way."""
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=full))
+    solver, expected, tolerance = cls(system, options), p.jacobian(), p.tolerance()
+    for m in columns * 2:
+        for J in jacobians(comm, p, system, solver, m):
+            np.testing.assert_allclose(J, expected, rtol=0, atol=tolerance)
+    assert solver.memory > 0 or not system.n_local
+    solver.close()
+    system.close()
+    return solver
+
+
+@pytest.mark.parametrize("further", [False, True])
+@pytest.mark.parametrize("width, steps", [(1, 40), (2, 25), (5, 5), (8, 12), (64, 5)])
+def test_chains(comm, width, steps, further):
+    p, columns = chain_problem(comm, width, steps, further), (0, 1, 20) if width < 8 else (20,)
+    for reduced, rounds in ("gather", 1), ("scan", (comm.size - 1).bit_length()):
+        info = solved(comm, p, Interface, {"interface_reduced": reduced}, columns).info
+        if comm.size == 1:
+            assert info["interface_rows"] == info["transfer_columns"] == info["rounds"] == 0
+            continue
+        assert info["rounds"] == rounds and info["residual"] <= 1e-12
+        assert info["interface_rows"] <= width * (comm.size - 1)
+        if not further and width < steps:  # a pass for each direction; at the ends of the chain one of them has nothing to do
+            assert info["interface_rows"] == width * (comm.size - 1)
+            assert info["transfer_columns"] == (width if comm.size == 2 else 2 * width)
+    solved(comm, p, Interface, {"interface_check": "always"}, columns[-1:])
+    solved(comm, p, Pipeline, {"pipeline_columns": 7}, columns)
+
+
+@pytest.mark.parametrize("owners", ["random", "slabs", "last", "one"])
+def test_random_systems(comm, owners):
+    """Ranks that read from each other back and forth, ranks without rows, ranks with one."""
+    for seed, full in (3, True), (4, False):
+        p = random_problem(comm, seed, n=60, n_in=4, n_out=5, owners=owners)
+        solved(comm, p, Interface, {}, (0, 3), full)
+        solved(comm, p, Pipeline, {"pipeline_columns": 2}, (0, 5), full)
+
+
+def test_maps_too_large_to_be_stored(comm, monkeypatch):
+    """A second pass takes their place, forward and transposed."""
+    monkeypatch.setattr("distdiff.solvers.interface.DENSE", 0)
+    solver = solved(comm, chain_problem(comm, 3, 12, True), Interface, {}, (0, 2))
+    system, rows = solver.system, solver.block.n
+    entries = {False: len(solver.block.used) * len(system.outputs.ids), True: len(solver._sent) * len(system.inputs.ids)}
+    for transposed, wanted in entries.items():
+        assert (solver._maps[transposed] is None) == (wanted > 0 < rows)
+
+
+def test_right_hand_sides_anywhere(comm):
+    """`_solve` itself: seeds and solutions in all rows, as refinement uses it."""
+    p = random_problem(comm, 5, n=50)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    rng = np.random.default_rng(comm.rank)
+    for cls, options in (Interface, {}), (Pipeline, {"pipeline_columns": 2}):
+        solver, exact = cls(system, options), Substitution(system)
+        for transposed in (False, True):
+            for tail in (), (5,):
+                y = rng.standard_normal((system.n_local, *tail))
+                expected = y.copy()
+                exact._solve(expected, transposed)
+                solver._solve(y, transposed)
+                np.testing.assert_allclose(y, expected, rtol=0, atol=p.tolerance())
+        solver.close()
+    system.close()
+
+
+# -- what it costs
+
+
+class Counting:
+    """A communicator that counts calls."""
+
+    def __init__(self, comm) -> None:
+        self._comm, self.calls = comm, Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._comm, name)
+        if callable(found):
+            self.calls[name] += 1
+        return found
+
+
+@pytest.mark.parametrize("reduced", ["gather", "scan"])
+def test_a_further_solve_is_one_gather_or_a_scan(comm, reduced):
+    p = chain_problem(comm, 2, 20, True)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    solver = Interface(system, {"interface_reduced": reduced})
+    jacobians(comm, p, system, solver, 0)
+    passes = []
+    own_rows = solver.block.passes.own_rows
+    solver.block.passes.own_rows = lambda *arguments: (passes.append(1), own_rows(*arguments))
+    system.comm = counting = Counting(comm)
+    for solve, seeds in (solver.tangent, system.inputs.ids), (solver.adjoint, system.outputs.ids):
+        counting.calls.clear()
+        passes.clear()
+        solve(np.ones((len(seeds), 3)))
+        assert len(passes) == (len(seeds) > 0)  # one local pass, and no row twice
+        if comm.size == 1:
+            assert not counting.calls
+        elif reduced == "gather":
+            assert counting.calls == {"Allgatherv": 1}
+        else:
+            rounds = (comm.size - 1).bit_length()
+            partners = sum((comm.rank ^ (1 << k)) < comm.size for k in range(rounds))
+            assert counting.calls == {"Sendrecv": partners}
+    system.comm = comm
+    system.close()
+
+
+def test_stages_and_messages_of_the_pipeline(comm):
+    p = chain_problem(comm, 2, 20, False)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    solver = Pipeline(system, {"pipeline_columns": 4})
+    system.comm = counting = Counting(comm)
+    for solve, seeds in (solver.tangent, system.inputs.ids), (solver.adjoint, system.outputs.ids):
+        counting.calls.clear()
+        solve(np.ones((len(seeds), 18)))
+        assert solver.info == {"batches": 5, "stages": comm.size + 4}
+        first, last = comm.rank == 0, comm.rank == comm.size - 1
+        sends, receives = (first, last) if solve == solver.adjoint else (last, first)
+        assert counting.calls["Isend"] == 5 * (not sends) and counting.calls["Irecv"] == 5 * (not receives)
+        assert len(solver._pool) <= 2  # a batch at a time, the last one narrower
+    solver.tangent(np.ones(len(system.inputs.ids)))
+    assert solver.info == {"batches": 1, "stages": comm.size}
+    system.comm = comm
+    solver.close()
+    system.close()
+
+
+def test_width_of_batches(comm):
+    """More ranks, narrower batches; few right-hand sides aren't split into ever smaller ones."""
+    system = SimpleNamespace(k_star=1)
+    solver = Pipeline.__new__(Pipeline)
+    solver.system, solver._columns, solver._load = system, 0, [100_000, 1]
+    assert solver.width(256) == 256  # one superstep: nothing waits
+    widths = []
+    for system.k_star in (2, 8, 64):
+        widths.append(solver.width(256))
+    assert widths == sorted(widths, reverse=True) and widths[0] < 256 and solver.width(3) == 3
+    solver._load = [10, 1]
+    system.k_star = 2
+    assert solver.width(256) == 256  # rows too few to be worth a message
+
+
+# -- what is accepted
+
+
+def grown(comm) -> Problem:
+    """Entries above 10 over a chain of 40 steps: the solution grows by many orders."""
+    return random_problem(comm, 12, n=40, n_in=3, n_out=3, degree=3.0, size=30.0, window=4, owners="slabs")
+
+
+def test_growth(comm):
+    p = grown(comm)
+    J = p.jacobian()
+    assert np.abs(J).max() > 1e12
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    for reduced in ("gather", "scan"):
+        solver = Interface(system, {"interface_reduced": reduced})
+        for _ in range(2):
+            for ours in jacobians(comm, p, system, solver, 0):
+                assert (np.abs(ours - J) <= p.bound(1e4)).all()
+        assert comm.size == 1 or (solver.growth > 1e3 and solver.info["residual"] <= 1e-12)
+    system.close()
+
+
+@pytest.fixture
+def wrong_transfer(monkeypatch):
+    """Transfer matrices off by a factor, as rounding could leave them."""
+    exact = Block.transfer
+
+    def set_factor(factor: float) -> None:
+        monkeypatch.setattr(Block, "transfer", lambda *arguments: factor * exact(*arguments))
+
+    return set_factor
+
+
+def test_what_loses_digits_is_refined_or_refused(comm, wrong_transfer, monkeypatch):
+    p = chain_problem(comm, 3, 15, False)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    seed = np.ones((len(system.inputs.ids), 9))
+    wrong_transfer(1.0 + 1e-8)
+    solver = Interface(system)
+    for m in (0, 9, 1):
+        for J in jacobians(comm, p, system, solver, m):
+            np.testing.assert_allclose(J, p.jacobian(), rtol=0, atol=p.tolerance())
+    if comm.size > 1:  # no solve goes the short way at this point
+        assert set(solver._checks.values()) == {"every solve"} and solver.info["residual"] <= 1e-12
+    if comm.size > 2:  # on two, no transfer matrix enters the reduced system
+        monkeypatch.setattr("distdiff.solvers.interface.REFINEMENTS", 0)
+        with pytest.raises(ConvergenceError, match=r"after 0 refinements the .*residual is .* > 1e-12.*substitution"):
+            solver.tangent(seed)
+    wrong_transfer(1.0)
+    solver.refresh()
+    solver.tangent(seed)
+    assert solver._checks == {False: "none", True: "the first" if comm.size > 1 else "none"}
+    system.close()
+
+
+def test_overflowing_transfer_matrices(comm):
+    """Growth beyond the range within one rank's rows is refused; in products of the scan alone, gathered instead."""
+    n = 60 * comm.size
+    for entry, refused in (1e10, True), (1e4, False):
+        values = np.full(n - 1, entry)
+        L = sp.csr_matrix((values, (np.arange(1, n), np.arange(n - 1))), shape=(n, n))
+        p = spread(L, np.arange(n) * comm.size // n, np.array([n - 2]), np.array([n - 1]), comm.rank)
+        system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+        solver = Interface(system, {"interface_reduced": "scan"})
+        if refused and comm.size > 2:  # on two ranks none has both ghosts and readers
+            with pytest.raises(ConvergenceError, match="overflow.*substitution"):
+                solver.tangent(np.ones(len(system.inputs.ids)))
+        else:
+            y = solver.tangent(np.ones(len(system.inputs.ids)))
+            np.testing.assert_array_equal(y, np.full(len(system.outputs.ids), entry))
+            assert (solver._scan is None) == (comm.size > 3 and not refused)
+        system.close()
+
+
+def test_refusals(comm):
+    p = chain_over_ranks(comm)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    if comm.size > 1:
+        with pytest.raises(InputError, match="higher ones.*contiguous"):
+            Interface(system, {"interface_reduced": "scan"})
+    with pytest.raises(InputError, match="auto, gather, scan"):
+        Interface(system, {"interface_reduced": "magic"})
+    with pytest.raises(InputError, match="pipeline_columns=-1"):
+        Pipeline(system, {"pipeline_columns": -1})
+    system.close()
+
+
+def test_interfaces_too_wide(comm, monkeypatch):
+    monkeypatch.setattr("distdiff.solvers.interface.LIMIT", 100)
+    p = random_problem(comm, 5, n=50)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    if comm.size > 1:
+        with pytest.raises(InputError, match="reduced system of .* GB .* rows are read by other ranks.*substitution"):
+            Interface(system)
+    system.close()
+
+
+# -- the algebra by itself, on any number of ranks
+
+
+def virtual(p: Problem) -> SimpleNamespace:
+    """What a rank's block needs of a `TriangularSystem`."""
+    reduced = eliminate(p.local, p.rows, full=True)
+    ghost_rows = np.flatnonzero(np.diff(reduced.ghost.indptr)).astype(reduced.ghost.indptr.dtype)
+    found = stretches(reduced.ends, reduced.own.indptr, reduced.own.indices)
+    return SimpleNamespace(
+        own=reduced.own, ghost=reduced.ghost, n_local=reduced.n_rows, n_ghosts=reduced.n_ghosts, ends=reduced.ends,
+        k_star=reduced.n_steps, stretches=found, ghost_rows=ghost_rows,
+        ghost_ends=np.searchsorted(ghost_rows, reduced.ends), nodes=p.own[reduced.kept], ghosts=p.own[reduced.ghosts])
+
+
+def together(messages: list[Any]) -> tuple[list[Any], int]:
+    """Runs all ranks' generators, delivering what partners send each other; their results and the most messages."""
+    results: list[Any] = [None] * len(messages)
+    waiting: dict[int, tuple[int, np.ndarray, tuple[int, ...]]] = {}
+    sent = Counter()
+
+    def go_on(rank: int, answer: np.ndarray | None) -> None:
+        try:
+            waiting[rank] = messages[rank].send(answer)
+            sent[rank] += 1
+        except StopIteration as done:
+            results[rank] = done.value
+
+    for rank in range(len(messages)):
+        go_on(rank, None)
+    while waiting:
+        rank, partner = next((r, q) for r, (q, _, _) in waiting.items() if q in waiting and waiting[q][0] == r)
+        (_, mine, wanted), (_, theirs, expected) = waiting.pop(rank), waiting.pop(partner)
+        assert theirs.shape == wanted and mine.shape == expected
+        go_on(rank, theirs)
+        go_on(partner, mine)
+    return results, max(sent.values(), default=0)
+
+
+@pytest.mark.mpi_skip
+@pytest.mark.parametrize("n_ranks, width", [(1, 2), (2, 3), (3, 1), (6, 4), (13, 2), (64, 2)])
+def test_many_ranks_in_one_process(n_ranks, width):
+    """A chain, a parameter that all ranks read, empty ranks at the end: gathered and scanned against a dense solve."""
+    steps = max(2, n_ranks - 1)
+    inputs = np.arange(width)
+    L = sp.lil_matrix(chain(width, steps, inputs))
+    for t in range(1, steps):
+        L[t * width, 0] = 0.3  # a parameter, alive at every cut
+    L = sp.csr_matrix(L)
+    n = L.shape[0]
+    owner = np.repeat(np.arange(steps) * min(n_ranks, steps) // steps, width)
+    owner[0] = 0
+    last = np.append(owner, n_ranks - 1)  # as many ranks as asked for, whoever has rows
+    problems = [spread(L, last[:n], inputs, np.arange(n), rank) for rank in range(n_ranks)]
+    check_algebra(problems, L, owner, ordered=True)
+
+
+@pytest.mark.mpi_skip
+def test_random_ranks_in_one_process():
+    L = random_matrix(np.random.default_rng(2), 70, 4)
+    owner = np.random.default_rng(3).integers(0, 7, 70)
+    check_algebra([spread(L, owner, np.arange(4), np.arange(70), rank) for rank in range(7)], L, owner, ordered=False)
+
+
+def check_algebra(problems: list[Problem], L: sp.csr_matrix, owner: np.ndarray, ordered: bool) -> None:
+    n, n_ranks = L.shape[0], len(problems)
+    parts = [virtual(p) for p in problems]
+    blocks = [Block(part) for part in parts]
+    reads = [part.ghosts[block.used] for part, block in zip(parts, blocks)]
+    crossing = np.unique(np.concatenate(reads)).astype(int)
+    rows = [np.flatnonzero(np.isin(part.nodes, crossing)) for part in parts]
+    nodes = np.concatenate([part.nodes[r] for part, r in zip(parts, rows)]).astype(int)  # of interface rows, numbered
+    number = np.zeros(n, dtype=int)
+    number[nodes] = np.arange(len(nodes))
+    coupling = Coupling(np.concatenate([[0], np.cumsum([len(r) for r in rows])]),
+                        np.concatenate([np.searchsorted(part.ends, r, side="right") - 1 for part, r in zip(parts, rows)]),
+                        [number[r.astype(int)] for r in reads])
+    assert coupling.ordered == ordered and coupling.entries == sum(len(r) * len(g) for r, g in zip(rows, reads))
+    T = [block.transfer(r) for block, r in zip(blocks, rows)]
+    assert max(b.columns for b in blocks) <= max(len(g) for g in reads)
+    A = np.eye(n) - np.asarray(problems[0].L)
+    b = np.random.default_rng(1).standard_normal((n, 2))
+    gathered = Gathered(coupling)
+    gathered.refresh(T)
+    scans = [Scan(coupling, rank) for rank in range(n_ranks)] if ordered else []
+    _, most = together([scan.refresh(t) for scan, t in zip(scans, T)])
+    assert most <= (n_ranks - 1).bit_length() and all(scan.finite for scan in scans)
+    for transposed in (False, True):
+        x = np.linalg.solve(A.T if transposed else A, b)
+        firsts = [b[part.nodes] for part in parts]
+        for block, first in zip(blocks, firsts):
+            block.solve(first, transposed)
+        if transposed:
+            d = [block.to_ghosts(first) for block, first in zip(blocks, firsts)]
+            total = np.zeros((coupling.n, 2))
+            for r, part in zip(coupling.reads, d):
+                total[r] += part
+            zeta = gathered.solve(total, True)
+            found = [zeta[a:z] for a, z in zip(coupling.starts, coupling.starts[1:])]
+            scanned, most = together([s.backward(part, len(r)) for s, part, r in zip(scans, d, rows)])
+        else:
+            c = [first[r] for first, r in zip(firsts, rows)]
+            z = gathered.solve(np.concatenate(c), False)
+            np.testing.assert_allclose(z, x[nodes], rtol=1e-11, atol=1e-11)
+            found = [z[r] for r in coupling.reads]
+            scanned, most = together([s.forward(part) for s, part in zip(scans, c)])
+        assert most <= (n_ranks - 1).bit_length()
+        for one, other in zip(found, scanned):
+            np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-11)
+        for part, block, r, values in zip(parts, blocks, rows, found):
+            y = b[part.nodes]
+            if transposed:
+                y[r] += values
+            else:
+                block.take_ghosts(values, y)
+            block.solve(y, transposed)
+            np.testing.assert_allclose(y, x[part.nodes], rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.mpi_skip
+def test_part_of_the_rows(monkeypatch):
+    """A table's part solves the rows asked for: recurrences, diagonals and rows of any kind, cut anywhere."""
+    monkeypatch.setattr("distdiff.kernels.stretches.SMALL", 0)
+    n = 420
+    entries = [(i, i - d) for i in range(40, n) for d in ([40, 38] if i < 200 else [1, 2] if i < 300 else [90, 1])]
+    i, j = np.array([*entries, *((k, k) for k in range(n))]).T
+    values = np.where(i == j, 1.0, np.random.default_rng(5).uniform(-0.45, 0.45, len(i)))
+    A = sp.csr_matrix((values, (i, j)), shape=(n, n))
+    A.sort_indices()
+    table, offsets, _ = found = stretches(np.array([0, n]), A.indptr, A.indices)
+    assert isinstance(found, Stretches) and table.shape[1] == REACH + 1 and len(table) >= 3
+    for lo, hi in (0, n), (50, 390), (100, 120), (199, 301), (210, 290), (0, 41), (419, 420), (30, 30):
+        b = np.zeros(n)
+        b[lo:hi] = np.cos(np.arange(lo, hi))
+        for sweep, matrix in (forward, A), (backward, A.T):
+            part, y = within(table, lo, hi), b.copy()
+            sweep(n, 0, len(part), part, offsets, A.indptr, A.indices, A.data, y)
+            expected = np.linalg.solve(matrix.toarray(), b)
+            np.testing.assert_allclose(y[lo:hi], expected[lo:hi], rtol=1e-12, atol=1e-12)
