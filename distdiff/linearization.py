@@ -129,7 +129,10 @@ class Linearization:
 
     def _plan(self, tape: Tape) -> Any:
         keywords = {} if self._min_block is None else {"min_block": self._min_block}
-        return make_partition(tape, self.comm.size, strategy=self._partition, **keywords)
+        strategy = self._partition
+        if strategy == "auto" and self.method != "auto":
+            strategy = method_of(self.method).partition
+        return make_partition(tape, self.comm.size, strategy=strategy, **keywords)
 
     def _share_point(self, x: np.ndarray | None) -> np.ndarray:
         """Rank 0's point, cut to the inputs this rank owns.  Collective."""
@@ -227,7 +230,10 @@ class Linearization:
         scalar = sum(item.lines for item in items if isinstance(item, ScalarRun))
         mine = (self._local.lines - scalar, scalar, len(items), self._local.messages, self._local.halo)
         array, scalar, most, messages, halo = (max(column) for column in zip(*self.comm.allgather(mine)))
-        return Work(array, scalar, most, len(self._local.steps), self.comm.size, messages, halo)
+        by_step = np.array([sum(item.lines for item in items[step.start:step.stop]) for step in self._local.steps])
+        self.comm.Allreduce(MPI.IN_PLACE, by_step, op=MPI.MAX)
+        waits = float(by_step.sum()) / max(self.comm.allreduce(self._local.lines, op=MPI.MAX), 1)
+        return Work(array, scalar, most, len(self._local.steps), self.comm.size, messages, halo, max(waits, 1.0))
 
     # -- derivatives ----------------------------------------------------------------------------------------------
 
@@ -294,7 +300,7 @@ class Linearization:
         seeds, results = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
         jacobian = np.zeros((n_out, n_in))
         width = int(max(1, min(BATCH, BATCH_BYTES // (8 * max(self._local.n_nodes, 1)))))
-        width = self.comm.allreduce(width, op=MPI.MIN)
+        width = self.comm.allreduce(width, op=MPI.MIN) * method_of(self.choice.method).at_once
         for start in range(0, n, width):
             stop = min(start + width, n)
             with self.stages("solve"):

@@ -16,6 +16,8 @@ from distdiff.system import TriangularSystem
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "substitution": ("substitution", {}),
+    "interface": ("interface", {}),
+    "pipeline": ("pipeline", {"pipeline_columns": 3}),
     "neumann": ("neumann", {}),
     "gmres": ("krylov", {}),
     "fgmres": ("krylov", {"ksp_type": "fgmres"}),

@@ -11,7 +11,7 @@ from distdiff.solvers.direct import available
 from distdiff.testing import dot_product_test, taylor_test
 
 SPREAD = {"partition": "axes", "min_block": 1}  # over all ranks, however small
-METHODS = ["sweep", "substitution", "neumann", "krylov", "direct"]
+METHODS = ["sweep", "substitution", "interface", "pipeline", "neumann", "krylov", "direct"]
 pytestmark = pytest.mark.mpi
 
 

@@ -1,8 +1,9 @@
-"""Interface elimination and the pipeline: chains of every width, any ranks, 64 of them without MPI, and what is counted."""
+"""Interface elimination and the pipeline: chains of every width, any ranks, 64 of them without MPI; what is counted."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +16,12 @@ from test_solvers import chain_over_ranks, jacobians
 from distdiff.errors import ConvergenceError, InputError
 from distdiff.kernels.stretches import REACH, Stretches, stretches, within
 from distdiff.kernels.substitution import backward, forward
+from distdiff.machine import Machine
 from distdiff.preaccumulate import eliminate
+from distdiff.solvers import interface, pipeline, substitution
+from distdiff.solvers.cost import Work
 from distdiff.solvers.interface import Interface
-from distdiff.solvers.pipeline import Pipeline
+from distdiff.solvers.pipeline import Pipeline, widest
 from distdiff.solvers.schur import Coupling, Gathered, Scan
 from distdiff.solvers.substitution import Substitution
 from distdiff.solvers.transfer import Block
@@ -72,7 +76,7 @@ def test_chains(comm, width, steps, further):
             continue
         assert info["rounds"] == rounds and info["residual"] <= 1e-12
         assert info["interface_rows"] <= width * (comm.size - 1)
-        if not further and width < steps:  # a pass for each direction; at the ends of the chain one of them has nothing to do
+        if not further and width < steps:  # a pass for each direction; at the chain's ends one has nothing to do
             assert info["interface_rows"] == width * (comm.size - 1)
             assert info["transfer_columns"] == (width if comm.size == 2 else 2 * width)
     solved(comm, p, Interface, {"interface_check": "always"}, columns[-1:])
@@ -93,8 +97,8 @@ def test_maps_too_large_to_be_stored(comm, monkeypatch):
     monkeypatch.setattr("distdiff.solvers.interface.DENSE", 0)
     solver = solved(comm, chain_problem(comm, 3, 12, True), Interface, {}, (0, 2))
     system, rows = solver.system, solver.block.n
-    entries = {False: len(solver.block.used) * len(system.outputs.ids), True: len(solver._sent) * len(system.inputs.ids)}
-    for transposed, wanted in entries.items():
+    entries = len(solver.block.used) * len(system.outputs.ids), len(solver._sent) * len(system.inputs.ids)
+    for transposed, wanted in enumerate(entries):
         assert (solver._maps[transposed] is None) == (wanted > 0 < rows)
 
 
@@ -179,19 +183,27 @@ def test_stages_and_messages_of_the_pipeline(comm):
     system.close()
 
 
-def test_width_of_batches(comm):
-    """More ranks, narrower batches; few right-hand sides aren't split into ever smaller ones."""
-    system = SimpleNamespace(k_star=1)
-    solver = Pipeline.__new__(Pipeline)
-    solver.system, solver._columns, solver._load = system, 0, [100_000, 1]
-    assert solver.width(256) == 256  # one superstep: nothing waits
-    widths = []
-    for system.k_star in (2, 8, 64):
-        widths.append(solver.width(256))
-    assert widths == sorted(widths, reverse=True) and widths[0] < 256 and solver.width(3) == 3
-    solver._load = [10, 1]
-    system.k_star = 2
-    assert solver.width(256) == 256  # rows too few to be worth a message
+def test_width_of_batches():
+    """More ranks, narrower batches; few right-hand sides, or few rows, aren't split into ever smaller ones."""
+    machine = Machine()
+    assert widest(256, 1, 100_000, 1, machine)[0] == 256  # one superstep: nothing waits
+    widths = [widest(256, k_star, 100_000, 1, machine)[0] for k_star in (2, 8, 64)]
+    assert widths == sorted(widths, reverse=True) and widths[0] < 256
+    assert widest(3, 8, 100_000, 1, machine)[0] == 3
+    assert widest(256, 2, 10, 1, machine)[0] == 256
+    assert widest(256, 2, 10**9, 1, machine)[0] == 4  # memory
+
+
+@pytest.mark.parametrize("method", [interface, pipeline])
+def test_costs(method):
+    """On a chain over 8 ranks the waiting is what both save; on one rank, or where nothing crosses, neither applies."""
+    chain = Work(0, 1_000_000, 10, k_star=8, ranks=8, messages=1, halo=2, waits=8.0, kept_rows=10**6, assembled=True)
+    ours, plain = (m.cost(chain, 1000, Machine()).seconds for m in (method, substitution))
+    assert ours < 0.3 * plain
+    for alone in (replace(chain, ranks=1), replace(chain, k_star=1)):
+        assert method.cost(alone, 1000, Machine()).seconds is None
+    assert interface.cost(replace(chain, halo=10_000), 1, Machine()).seconds is None
+    assert pipeline.cost(chain, 1, Machine()).seconds is None
 
 
 # -- what is accepted
@@ -365,7 +377,7 @@ def check_algebra(problems: list[Problem], L: sp.csr_matrix, owner: np.ndarray, 
     number = np.zeros(n, dtype=int)
     number[nodes] = np.arange(len(nodes))
     coupling = Coupling(np.concatenate([[0], np.cumsum([len(r) for r in rows])]),
-                        np.concatenate([np.searchsorted(part.ends, r, side="right") - 1 for part, r in zip(parts, rows)]),
+                        np.concatenate([np.searchsorted(p.ends, r, side="right") - 1 for p, r in zip(parts, rows)]),
                         [number[r.astype(int)] for r in reads])
     assert coupling.ordered == ordered and coupling.entries == sum(len(r) * len(g) for r, g in zip(rows, reads))
     T = [block.transfer(r) for block, r in zip(blocks, rows)]

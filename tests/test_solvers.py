@@ -26,6 +26,7 @@ from distdiff.system import TriangularSystem
 
 pytestmark = [pytest.mark.mpi, pytest.mark.timeout(90)]
 
+
 def jacobians(comm, p: Problem, system: TriangularSystem, solver, m: int) -> list[np.ndarray]:
     """The Jacobian by tangents and by adjoints, m right-hand sides at a time (0: vectors)."""
     n_in, n_out = len(p.inputs), len(p.outputs)
@@ -113,7 +114,7 @@ def test_refresh(comm, method):
     system.close()
 
 
-@pytest.mark.parametrize("method", ["substitution", "gmres", "richardson", "bcgs"])
+@pytest.mark.parametrize("method", ["substitution", "interface", "gmres", "richardson", "bcgs"])
 def test_growth_by_many_orders(comm, method):
     """Entries above 10: the solution grows by many orders, and its small entries are right all the same."""
     p = random_problem(comm, 12, n=40, n_in=3, n_out=3, degree=3.0, size=30.0, window=4)
@@ -203,7 +204,8 @@ def cancelling(comm) -> Problem:
 
 
 @pytest.mark.parametrize("method", [
-    "neumann", "gmres", "richardson", "richardson over asm", "richardson over nothing", "mumps", "superlu_dist",
+    "interface", "neumann", "gmres", "richardson", "richardson over asm", "richardson over nothing", "mumps",
+    "superlu_dist",
     "petsc's lu", "petsc"])
 def test_exact_cancellation(comm, method):
     """Rows that are nothing but rounding keep no solver from its solution."""

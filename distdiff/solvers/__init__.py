@@ -6,7 +6,8 @@ from importlib import import_module
 
 from .cost import Method
 
-METHODS = ("sweep", "substitution", "neumann", "krylov", "direct", "petsc")  # each a file of this folder, see `cost`
+METHODS = ("sweep", "substitution", "interface", "pipeline", "neumann", "krylov", "direct", "petsc")
+"""Each a file of this folder, see `cost`."""
 
 
 def method(name: str) -> Method:

@@ -34,6 +34,7 @@ class Work:
     ranks: int
     messages: int = 0  # sent by the busiest rank in one pass
     halo: int = 0  # values sent by the busiest rank in one pass
+    waits: float = 1.0  # lines of the busiest rank of every superstep, over those of the busiest rank of all
     kept_rows: int | None = None  # once known
     assembled: bool = False  # the matrix holds the values of this point
 
@@ -66,13 +67,16 @@ class Method:
     """A way to solve the system.
 
     `make` is called with (system, options) where the method works on the assembled system, else with (local, point,
-    comm); what it returns has tangent, adjoint, refresh, close, info and memory.
+    comm); what it returns has tangent, adjoint, refresh, close, info and memory.  `partition` is the strategy that
+    suits it, `at_once` how many batches of right-hand sides it wants to see at once.
     """
 
     name: str
     cost: Callable[[Work, int, Machine], Cost]
     make: Callable[..., Any]
     assembled: bool = True
+    partition: str = "auto"
+    at_once: int = 1
 
 
 def batches(columns: int) -> int:
@@ -97,8 +101,13 @@ def system_bytes(work: Work) -> float:
 
 def substitution_seconds(work: Work, columns: int, machine: Machine) -> float:
     """Seconds of the substitutions themselves, everything being assembled."""
-    rows = work.rows * (machine.row + (max(columns, 1) - 1) * machine.row_next_column)
-    return rows + latency(work, columns, machine)
+    return work.waits * local_seconds(work, columns, machine) + latency(work, columns, machine)
 
 
-__all__ = ["Cost", "Method", "Work", "assembly", "batches", "latency", "substitution_seconds", "system_bytes"]
+def local_seconds(work: Work, columns: float, machine: Machine) -> float:
+    """Seconds that a rank takes for its own rows, nobody to wait for."""
+    return work.rows * (machine.row + (max(columns, 1) - 1) * machine.row_next_column)
+
+
+__all__ = ["Cost", "Method", "Work", "assembly", "batches", "latency", "local_seconds", "substitution_seconds",
+           "system_bytes"]

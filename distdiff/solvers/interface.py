@@ -32,10 +32,12 @@ from mpi4py import MPI
 
 from ..errors import ConvergenceError, InputError
 from ..kernels.stream import scatter_add
+from ..machine import Machine
 from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
+from .cost import BATCH, Cost, Method, Work, assembly, batches, local_seconds, system_bytes
 from .residual import Residual
 from .schur import Coupling, Gathered, Messages, Scan
 from .transfer import NONE, Block
@@ -45,8 +47,31 @@ CHECKED = 4  # columns of a checked solve whose residuals are computed, unless a
 REFINEMENTS = 1
 AGREE = 1e-10  # of the terms it adds up: how near the short way's first result must be to the one accepted
 DENSE = 4  # entries of F or H that cost as much as substitution in a row
+ENTRY = 1e-9  # seconds that an entry of a small matrix takes
 SCAN_ROUND = 5_000  # entries of the reduced system whose substitution takes as long as one round of the scan
 LIMIT = 1 << 31  # bytes of the reduced system that a rank may hold
+
+
+def cost(work: Work, columns: int, machine: Machine) -> Cost:
+    """A pass for transfer matrices and a checked solve, then solves that wait for interfaces alone."""
+    if work.ranks == 1 or work.k_star == 1:
+        return Cost.none("nothing crosses ranks: it would be substitution")
+    s, rounds = work.halo, (work.ranks - 1).bit_length()
+    held = _reduced_bytes(work.ranks * s * s)
+    if held > LIMIT:
+        return Cost.none(f"{s} values leave a rank: too many for narrow interfaces")
+    first = min(columns, BATCH)
+    check = 2 * local_seconds(work, first, machine) + 2 * min(first, CHECKED) * local_seconds(work, 1, machine)
+    solves = local_seconds(work, columns, machine) + rounds * machine.superstep * batches(columns)
+    small = ENTRY * s * s * (1 + work.ranks) * columns
+    seconds = local_seconds(work, s, machine) + check + solves + small
+    return Cost(machine.substitution_call + assembly(work, machine) + seconds,
+                system_bytes(work) + 8 * work.rows * (min(s, BATCH) + 2 * first) + held,
+                f"a pass with {s} columns reduces every rank to its interfaces; then ranks don't wait for each other")
+
+
+def _reduced_bytes(entries: float) -> float:
+    return 36 * entries
 
 
 class Interface(Solver):
@@ -99,11 +124,11 @@ class Interface(Solver):
         widest = int(coupling.widths().max()) ** 2 if coupling.ordered else 0
         scans = wanted == "scan" or (wanted == "auto" and coupling.ordered and (
             (coupling.n_ranks - 1).bit_length() * (SCAN_ROUND + 2 * widest) < coupling.entries))
-        held = 8 * 3 * widest * (coupling.n_ranks - 1).bit_length() if scans else 36 * coupling.entries
+        held = 8 * 3 * widest * (coupling.n_ranks - 1).bit_length() if scans else _reduced_bytes(coupling.entries)
         if held > LIMIT:
             raise InputError(
-                f"method='interface' would hold a reduced system of {held / 1e9:.3g} GB on a rank: {coupling.n} rows are "
-                "read by other ranks, too many for narrow interfaces; use method='substitution', fewer ranks, or "
+                f"method='interface' would hold a reduced system of {held / 1e9:.3g} GB on a rank: {coupling.n} rows "
+                "are read by other ranks, too many for narrow interfaces; use method='substitution', fewer ranks, or "
                 "partition='contiguous'")
         return scans
 
@@ -141,8 +166,8 @@ class Interface(Solver):
         self.growth = max(self.growth, system.comm.allreduce(largest, op=MPI.MAX))
         if not np.isfinite(self.growth):
             raise ConvergenceError(
-                "interface: transfer matrices overflow: on some rank's rows derivatives grow beyond the range of double "
-                "precision, or are not finite; use method='substitution', which forms no such products")
+                "interface: transfer matrices overflow: on some rank's rows derivatives grow beyond the range of "
+                "double precision, or are not finite; use method='substitution', which forms no such products")
         if not self._reduced_ready:
             self._reduce(T)
         self.info = {**self.info, "interface_rows": self.coupling.n, "largest_entry": self.growth,
@@ -171,7 +196,7 @@ class Interface(Solver):
         return self._boundary(ybar, True, super().adjoint)
 
     def _boundary(self, seed: np.ndarray, transposed: bool, through_all_rows: Callable[..., np.ndarray]) -> np.ndarray:
-        """From inputs to outputs (or back) the short way, or `through_all_rows` until that can be trusted.  Collective."""
+        """From inputs to outputs (or back) the short way, or `through_all_rows` until that is trusted.  Collective."""
         self._prepare(transposed)
         if self._checks[transposed] == "none":
             return self._short_way(seed, transposed)[0]
@@ -326,4 +351,6 @@ class Interface(Solver):
         return super().memory + maps + sum(h.nbytes for h in held if h is not None)
 
 
-__all__ = ["Interface"]
+METHOD = Method("interface", cost, Interface, partition="contiguous")
+
+__all__ = ["METHOD", "Interface", "cost"]

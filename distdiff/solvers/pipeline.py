@@ -19,19 +19,50 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from ..comm import on_root
 from ..errors import InputError
+from ..machine import Machine, current
 from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import Halo, TriangularSystem
 from .base import Solver
+from .cost import Cost, Method, Work, assembly, system_bytes
 from .substitution import Passes
 
 TAG = 77
 WIDTHS = (4, 8, 16, 32, 64, 128, 256)  # of a batch, to choose from
 TASK = 20e-6  # seconds a superstep of a batch takes beside its rows: dispatch, messages
-ROW, ROW_NEXT_COLUMN = 3.5e-9, 1.2e-9  # seconds
+WORKSPACE = 1 << 29  # bytes that a batch may take
+AT_ONCE = 32
 
 Move = Callable[[np.ndarray, slice], None]  # between a batch's rows (n_local, columns) and where it is from or goes
+
+
+def cost(work: Work, columns: int, machine: Machine) -> Cost:
+    """Stages on the busiest rank, as many as supersteps and batches less one."""
+    if work.ranks == 1 or work.k_star == 1:
+        return Cost.none("nothing crosses ranks: it would be substitution")
+    if columns == 1:
+        return Cost.none("one right-hand side is no pipeline: it would be substitution")
+    width, seconds = widest(columns, work.k_star, work.rows, min(work.k_star, work.messages + 1), machine)
+    return Cost(machine.substitution_call + assembly(work, machine) + seconds,
+                system_bytes(work) + 8 * (2 * work.rows * width + work.halo * columns),
+                f"batches of {width} right-hand sides follow each other through {work.k_star} supersteps")
+
+
+def widest(m: int, k_star: int, rows: float, busy: int, machine: Machine) -> tuple[int, float]:
+    """The best width of a batch, of m right-hand sides, and the seconds they all take with it.
+
+    rows, busy: of the busiest rank, and supersteps in which a rank has anything to do.
+    """
+    def seconds(width: int) -> float:
+        stages = k_star + -(-m // width) - 1
+        one = rows * (machine.row + (width - 1) * machine.row_next_column)
+        return stages * (one + busy * (TASK + machine.superstep))
+
+    least = min(m, WIDTHS[0])
+    width = min((w for w in (*WIDTHS, m) if w == least or (w <= m and 8 * rows * w <= WORKSPACE)), key=seconds)
+    return width, seconds(width)
 
 
 class Pipeline(Solver):
@@ -52,6 +83,7 @@ class Pipeline(Solver):
         halos, rows = system.halos, np.diff(system.ends) > 0
         # Supersteps in which this rank computes, takes what the one before has sent, or sends.
         self._busy = [s for s in range(system.k_star) if rows[s] or halos[s].sends or (s and halos[s - 1].recvs)]
+        self._machine = on_root(system.comm, current)
         self._load = [system.comm.allreduce(n, op=MPI.MAX) for n in (system.n_local, len(self._busy))]
         self._pool: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -102,13 +134,7 @@ class Pipeline(Solver):
         """Right-hand sides in a batch, of m; the same on every rank."""
         if self._columns:
             return min(self._columns, m)
-        rows, busy = self._load
-
-        def seconds(width: int) -> float:
-            stages = self.system.k_star + -(-m // width) - 1
-            return stages * (rows * (ROW + (width - 1) * ROW_NEXT_COLUMN) + busy * TASK)
-
-        return min((w for w in (*WIDTHS, m) if w <= m), key=seconds)
+        return widest(m, self.system.k_star, *self._load, self._machine)[0]
 
     def _batches(self, m: int, fill: Move, take: Move, transposed: bool) -> None:
         """All right-hand sides through all supersteps, stage by stage.  Collective."""
@@ -182,4 +208,6 @@ class Pipeline(Solver):
         return super().memory + self._passes.nbytes + sum(y.nbytes + ghosts.nbytes for y, ghosts in self._pool)
 
 
-__all__ = ["Pipeline"]
+METHOD = Method("pipeline", cost, Pipeline, partition="contiguous", at_once=AT_ONCE)
+
+__all__ = ["METHOD", "Pipeline", "cost"]

@@ -43,7 +43,7 @@ Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
     """A sweep reads the tape in place; planning it is the only set-up."""
-    one = machine.sweep_line * work.array_lines + machine.sweep_run_line * work.scalar_lines
+    one = work.waits * (machine.sweep_line * work.array_lines + machine.sweep_run_line * work.scalar_lines)
     seconds = (machine.sweep_call + one * (1 + (columns - 1) * machine.sweep_next_column)
                + work.items * (machine.plan_item + machine.sweep_item * batches(columns))
                + latency(work, columns, machine))

@@ -1,7 +1,7 @@
 """One rank's share of I - L as a map between its boundaries: from ghosts and inputs to what others read and outputs.
 
-A rank's rows are  M y = b - B g  with M its own block (unit lower triangular) and g its ghosts.  What anybody else sees of
-them is a small dense *transfer matrix*
+A rank's rows are  M y = b - B g  with M its own block (unit lower triangular) and g its ghosts.  What anybody else sees
+of them is a small dense *transfer matrix*
 
     K  =  R M^-1 [-B | E]        R picks rows of y, E places inputs in b
 
