@@ -23,19 +23,21 @@ if TYPE_CHECKING:
     from .drivers import grad, hessian, hvp, jacobian, jvp, trace, value_and_grad, vjp
     from .errors import DistdiffError
     from .linearization import Linearization, linearize
+    from .replay import Recorded, recorded
     from .tracing.compiled import compiled
 
 _HOME = {  # public name -> the module that holds it
     "grad": "drivers", "value_and_grad": "drivers", "jvp": "drivers", "vjp": "drivers", "jacobian": "drivers",
     "hvp": "drivers", "hessian": "drivers", "trace": "drivers",
     "linearize": "linearization", "Linearization": "linearization",
+    "recorded": "replay", "Recorded": "replay",
     "compiled": "tracing.compiled",
     "DistdiffError": "errors",
 }
 _MODULES = ("errors", "testing", "numpy", "examples")
 
-__all__ = ["DistdiffError", "Linearization", "__version__", "compiled", "errors", "grad", "hessian", "hvp", "jacobian",
-           "jvp", "linearize", "testing", "trace", "value_and_grad", "vjp"]
+__all__ = ["DistdiffError", "Linearization", "Recorded", "__version__", "compiled", "errors", "grad", "hessian", "hvp",
+           "jacobian", "jvp", "linearize", "recorded", "testing", "trace", "value_and_grad", "vjp"]
 
 
 def __getattr__(name: str) -> Any:

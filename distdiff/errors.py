@@ -49,3 +49,7 @@ class RemoteError(DistdiffError):
 
 class NotCompiledWarning(UserWarning):
     """A function given to `compiled` is traced by the interpreter; the message says where and why."""
+
+
+class RetraceWarning(UserWarning):
+    """A recorded function is traced anew at most points; the message says which line of it, or what around it, why."""

@@ -106,6 +106,7 @@ class Linearization:
         facts.x = None
         self._size, self._kept_rows = self._count_work(), None
         self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
+        self._memory: Any = self._point.values  # the next point's take its place
         self.value = self._read_value()
         self._select(self._solves_hint)
 
@@ -272,18 +273,32 @@ class Linearization:
         `tangents` as for `jvp`, the result as for `vjp`.  The gradient is traced at the first call, and from then on
         follows `update`.  Raises `InputError` where f returns more than a number.
         """
+        return self._gradient_here().jvp(*tangents)
+
+    def hessian(self) -> Any:
+        """The dense Hessian of a function with one result, the Jacobian of its gradient.  Collective.
+
+        For one array x its shape is x.shape + x.shape; else the arguments' nesting holding such blocks twice nested.
+        """
+        return self._gradient_here().jacobian()
+
+    def _gradient_here(self) -> Linearization:
+        """The gradient linearized at the point: traced once, then replayed.  Collective."""
         self._ready()
         with agreed(self.comm):
             require_number(self.value)
+        x = self._inputs.collect(self._point.values.gather(self._local.inputs.ids))  # the caller's arrays may change
+        nested = self._facts.inputs.nest(x)
+        here = (nested,) if isinstance(self._argnums, int) else nested
         if self._gradient is None:
             settings = {**self._settings, "has_aux": False}
+            self._remember(here)
             self._gradient = Linearization(gradient(self._f, self._argnums, self._has_aux), self._args, comm=self.comm,
                                            kwargs=self._kwargs, stages=self.stages, **settings)
         elif self._gradient_moves:
-            numbers = (self._argnums,) if isinstance(self._argnums, int) else self._argnums
-            self._gradient.update(*(self._args[k] for k in numbers))
+            self._gradient.update(*here)
         self._gradient_moves = False
-        return self._gradient.jvp(*tangents)
+        return self._gradient
 
     def jacobian(self) -> Any:
         """The dense Jacobian, from as many right-hand sides as the smaller of inputs and outputs.  Collective.
@@ -350,31 +365,45 @@ class Linearization:
         derivative of the wrong branch.
         """
         self._ready(point=False)
-        facts = self._facts
-        x = self._seed(facts.inputs, self._pack(args), "point", self._inputs)
+        site = self._move(args)
+        if site is None:
+            return self.value
+        if self._on_branch_change == "raise":
+            raise BranchChangedError(
+                f"at the new point a comparison goes the other way ({site}), so the recorded tape does not "
+                "apply; use on_branch_change='retrace', or linearize again there")
+        self._drop_solvers()
+        self.retraces += 1
+        self._build()
+        return self.value
+
+    def try_update(self, *args: Any) -> str | None:
+        """`update` if the tape applies at the new point: None, or the place of a comparison that goes the other way.
+
+        Then there is no point, and another update can follow.  f is not called, whatever `on_branch_change` says.
+        Collective.
+        """
+        self._ready(point=False)
+        return self._move(args)
+
+    def _move(self, args: tuple[Any, ...]) -> str | None:
+        """Replay the tape at `args`; the place of a guard that broke, the same on every rank.  Collective."""
+        x = self._seed(self._facts.inputs, self._pack(args), "point", self._inputs)
         self._remember(args)
         self._gradient_moves = True
-        values = self._point.values if self._point is not None else None
-        self._point = self._evaluate(x, values=values)
-        broken = None
+        self._stale = set(self._solvers) | ({"assembly"} if self._assembly is not None else set())
+        self._point = point = self._evaluate(x, values=self._memory)
+        self._memory, broken = point.values, None
         with agreed(self.comm):
-            broken = next(iter(self._point.broken_guards()), None)
+            broken = next(iter(point.broken_guards()), None)
         sites = [s for s in self.comm.allgather(broken and self._guard_site(broken)) if s]
         if sites:
             self._point = None
-            if self._on_branch_change == "raise":
-                raise BranchChangedError(
-                    f"at the new point a comparison goes the other way ({sites[0]}), so the recorded tape does not "
-                    "apply; use on_branch_change='retrace', or linearize again there")
-            self._drop_solvers()
-            self.retraces += 1
-            self._build()
-            return self.value
+            return sites[0]
         self.value = self._read_value()
-        self._stale = set(self._solvers) | ({"assembly"} if self._assembly is not None else set())
         if self._operator is not None:
-            self._operator.refresh(self._point)
-        return self.value
+            self._operator.refresh(point)
+        return None
 
     def _guard_site(self, guard: Any) -> str:
         return str(self._local.sites[guard.site]) if guard.site >= 0 else "a comparison of traced values"
@@ -406,8 +435,7 @@ class Linearization:
         if for_counts:  # looking changes nothing: no later update has to refresh a matrix that nobody solves with
             self._assembly.close()
             self._assembly = None
-        held = [self._inputs, self._outputs, *([self._point.values] if self._point is not None else []),
-                *([self._operator] if self._operator is not None else [])]
+        held = [self._inputs, self._outputs, self._memory, *([self._operator] if self._operator is not None else [])]
         memory = local.nbytes + sum(thing.nbytes for thing in held)
         memory += sum(getattr(s, "memory", 0) for s in self._solvers.values())
         memory += self._assembly.memory if self._assembly is not None else 0
@@ -421,7 +449,7 @@ class Linearization:
         self._drop_solvers()
         if self._gradient is not None:
             self._gradient.close()
-        self._point = None
+        self._point = self._memory = None
         self._closed = True
 
     def __enter__(self) -> Linearization:

@@ -34,6 +34,7 @@ class NestedLinearization:
             raise TypeError(f"unexpected keyword argument {sorted(unknown)[0]!r}")
         rec = running()
         assert rec is not None
+        self._again = f, args, argnums, dict(kwargs or {}), has_aux
         self._stretch = Stretch(rec, f, args, argnums, dict(kwargs or {}), has_aux)
         self._single = isinstance(argnums, (int, np.integer))
         self.value, self.aux = self._stretch.value, self._stretch.aux
@@ -68,6 +69,18 @@ class NestedLinearization:
         if forward:
             blocks = [list(row) for row in zip(*blocks)]
         return outputs.unflatten([inputs.unflatten(row) for row in blocks])
+
+    def hvp(self, *tangents: Any) -> Any:
+        """H v, nested as `Linearization.hvp`."""
+        return self._gradient().jvp(*tangents)
+
+    def hessian(self) -> Any:
+        """The dense Hessian, nested as `Linearization.hessian`."""
+        return self._gradient().jacobian()
+
+    def _gradient(self) -> NestedLinearization:
+        f, args, argnums, kwargs, has_aux = self._again
+        return NestedLinearization(gradient(f, argnums, has_aux), args, argnums=argnums, kwargs=kwargs)
 
     def close(self) -> None:
         """Nothing is held: the lines stay on the tape."""

@@ -1,0 +1,298 @@
+"""A function that is recorded at its first call and replayed afterwards: for optimizers, which ask for many points.
+
+    F = dd.recorded(f)
+    scipy.optimize.minimize(F, x0, jac=F.grad, hessp=F.hvp)
+    scipy.optimize.minimize(F.value_and_grad, x0, jac=True)
+    scipy.optimize.least_squares(F, x0, jac=F.jacobian)
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from .comm import agreed, on_root, world
+from .errors import BranchChangedError, InputError, RetraceWarning
+from .linearization import Linearization, linearize
+from .nested import NestedLinearization, require_number
+from .tracing import running
+from .tracing.stretch import check_numbers
+from .tracing.tree import flatten
+from .watch import Surroundings, kept, same, same_bits
+
+WINDOW, MOST = 8, 6  # new points looked back upon; if so many of them were traced, the user is told
+
+
+@dataclass
+class Counts:
+    """What a recorded function has done so far."""
+
+    traces: int = 0  # runs of f that made a tape
+    retraces: int = 0  # those of them at points where a decision fell differently than in all tapes kept
+    replays: int = 0  # points reached by replaying a tape
+    misses: int = 0  # replays that met a decision which fell differently, so that another tape was tried
+    repeats: int = 0  # calls at the point where the function was already
+    evictions: int = 0  # tapes given up, the one used least recently first
+
+
+class _Tape:
+    """One linearization, what it was recorded for, and the point where it is (both known to rank 0 alone)."""
+
+    def __init__(self, lin: Linearization, purpose: _Purpose | None, surroundings: Surroundings | None) -> None:
+        self.lin, self.purpose, self.surroundings = lin, purpose, surroundings
+        self.x: np.ndarray | None = None
+        self.gradient: Any = None  # at the point, once asked for
+
+    def reached(self, x: np.ndarray | None) -> None:
+        self.x, self.gradient = x, None
+
+
+class _Purpose:
+    """What a tape must have been recorded for to serve a call: the point's nesting and shapes, and the constants."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], argnums: int | tuple[int, ...]) -> None:
+        numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else argnums
+        check_numbers(numbers, len(args))
+        moving = [k % len(args) for k in numbers]
+        leaves, spec = flatten(tuple(args[k] for k in moving), "point")
+        self.structure = spec, tuple(np.shape(leaf) for leaf in leaves)
+        parts = [np.asarray(leaf, dtype=float).reshape(-1) for leaf in leaves]
+        self.x = np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
+        self.constants: dict[Any, Any] = {k: arg for k, arg in enumerate(args) if k not in moving}
+        self.constants.update(kwargs)
+
+    def differs(self, other: _Purpose) -> str | None:
+        """What another call has otherwise, in words ("" for another kind of call); None if a tape serves both."""
+        if self.structure != other.structure or self.constants.keys() != other.constants.keys():
+            return ""
+        for name, value in self.constants.items():
+            if not same(value, other.constants[name]):
+                return f"the constant argument {name!r} changes; differentiate by it as well, if it holds floats"
+        return None
+
+
+class Recorded:
+    """f, traced at the first call and replayed afterwards.  Make one with `recorded`.
+
+    All calls are collective, and rank 0's arguments count.  Results are the same bits on every rank, so an optimizer
+    that every rank runs alike takes the same steps everywhere.
+
+    The point comes first, then the direction, then f's other arguments, which is how scipy.optimize calls: with
+    `argnums` a tuple the direction is a tuple too.
+
+    Attributes
+    ----------
+    counts : `Counts`: traces, retraces, replays, misses, repeats, evictions
+    """
+
+    def __init__(self, f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_tapes: int = 8,
+                 comm: MPI.Comm | None = None, on_branch_change: str = "retrace", **settings: Any) -> None:
+        if callable(f):
+            functools.update_wrapper(self, f, updated=())
+        self._f, self._argnums, self._settings = f, argnums, settings
+        self._comm, self._max_tapes, self._on_branch_change = comm, max_tapes, on_branch_change
+        if not callable(f):
+            raise InputError(f"the function to record is a {type(f).__name__}, which can't be called")
+        if not isinstance(max_tapes, int) or max_tapes < 1:
+            raise InputError(f"max_tapes={max_tapes!r} must be a positive integer: tapes kept at a time")
+        if "has_aux" in settings:
+            raise InputError("has_aux: a replay computes what f returns, not what it does beside it; return a tuple, "
+                             "or use linearize")
+        self.counts = Counts()
+        self._tapes: list[_Tape] = []  # the one used last comes first
+        self._traced: deque[str | None] = deque(maxlen=WINDOW)  # why the latest new points were traced, None: replayed
+        self._warned = self._closed = False
+
+    # -- values and derivatives --------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """f(*args, **kwargs)."""
+        return self._f(*args, **kwargs) if running() is not None else kept(self.at(*args, **kwargs).value)
+
+    def grad(self, *args: Any, **kwargs: Any) -> Any:
+        """The gradient of f, which must return one number; nested as the differentiated arguments."""
+        return self.value_and_grad(*args, **kwargs)[1]
+
+    def value_and_grad(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """(f(x), grad f(x)), by one replay and one transposed solve."""
+        at = self.at(*args, **kwargs)
+        with agreed(at.comm):
+            require_number(at.value)
+        if isinstance(at, NestedLinearization):
+            return at.value, at.vjp(1.0)
+        here = self._tapes[0]
+        if here.gradient is None:
+            here.gradient = at.vjp(1.0)
+        return at.value, kept(here.gradient)
+
+    def jvp(self, x: Any, tangent: Any, *args: Any, **kwargs: Any) -> Any:
+        """J xdot at the point (x, *args)."""
+        return self.at(x, *args, **kwargs).jvp(*self._direction(tangent))
+
+    def vjp(self, x: Any, cotangent: Any, *args: Any, **kwargs: Any) -> Any:
+        """J^T ybar at the point (x, *args)."""
+        return self.at(x, *args, **kwargs).vjp(cotangent)
+
+    def jacobian(self, *args: Any, **kwargs: Any) -> Any:
+        """The dense Jacobian; see `Linearization.jacobian`."""
+        return self.at(*args, **kwargs).jacobian()
+
+    def hvp(self, x: Any, tangent: Any, *args: Any, **kwargs: Any) -> Any:
+        """H v at the point (x, *args), of an f that returns one number.  Its gradient is recorded, too."""
+        return self.at(x, *args, **kwargs).hvp(*self._direction(tangent))
+
+    def hessian(self, *args: Any, **kwargs: Any) -> Any:
+        """The dense Hessian; see `Linearization.hessian`."""
+        return self.at(*args, **kwargs).hessian()
+
+    def _direction(self, tangent: Any) -> tuple[Any, ...]:
+        return (tangent,) if isinstance(self._argnums, (int, np.integer)) else tuple(tangent)
+
+    # -- the way to a point --------------------------------------------------------------------------------------------
+
+    def at(self, *args: Any, **kwargs: Any) -> Linearization | NestedLinearization:
+        """f linearized at the point: for its `report()`, or several derivatives at once.  Valid until the next call;
+        not to be closed or updated.  Inside a function that is being differentiated, f on that function's tape.
+        """
+        if running() is not None:
+            return NestedLinearization(self._f, args, argnums=self._argnums, kwargs=kwargs)
+        if self._closed:
+            raise InputError("this recorded function was closed; make a new one with distdiff.recorded")
+        comm = self._comm if self._comm is not None else world()
+        asked: Any = None
+
+        def decide() -> tuple[list[int], bool, str]:
+            """The tapes that may serve, best first; whether the first is at the point; why one has to be traced."""
+            nonlocal asked
+            asked = _Purpose(args, kwargs, self._argnums)
+            serving, why = [], ""
+            for k, tape in enumerate(self._tapes):
+                assert tape.purpose is not None and tape.surroundings is not None
+                reason = tape.purpose.differs(asked)
+                if reason is None:
+                    name = tape.surroundings.changed()
+                    reason = name and f"{name!r}, which f reads from around it, changes; make it an argument"
+                if reason is None:
+                    serving.append(k)
+                elif k == 0:
+                    why = reason
+            here = bool(serving) and serving[0] == 0 and self._tapes[0].x is not None and same_bits(
+                self._tapes[0].x, asked.x)
+            return serving, here, why
+
+        serving, here, why = on_root(comm, decide)
+        if here:
+            self.counts.repeats += 1
+            return self._tapes[0].lin
+        moving = self._moving(args) if comm.rank == 0 else self._nowhere()
+        for k in serving:
+            tape = self._tapes[k]
+            tape.reached(None)
+            place = tape.lin.try_update(*moving)
+            if place is None:
+                self._tapes.insert(0, self._tapes.pop(k))
+                tape.reached(asked and asked.x.copy())
+                self.counts.replays += 1
+                self._traced.append(None)
+                return tape.lin
+            self.counts.misses += 1
+            why = f"a comparison goes the other way ({place}); use np.where there, or raise max_tapes"
+        if serving and self._on_branch_change == "raise":
+            raise BranchChangedError(
+                f"at the new point {why.partition(';')[0]}, so the recorded tape does not apply; use "
+                "on_branch_change='retrace', or a new recorded function there")
+        return self._trace(args, kwargs, comm, asked, why, bool(serving))
+
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any], comm: MPI.Comm, asked: Any, why: str,
+               again: bool) -> Linearization:
+        """Record f at the point, on a tape that takes the place of the one used least recently.  Collective."""
+        while len(self._tapes) >= self._max_tapes:
+            self._tapes.pop().lin.close()
+            self.counts.evictions += 1
+        if why:
+            self._traced.append(why)
+        if comm.rank == 0 and not self._warned and sum(w is not None for w in self._traced) >= MOST:
+            self._warned = True
+            warnings.warn(f"{getattr(self, '__qualname__', 'the function')} was traced at most of its latest points, "
+                          f"which takes 10 to 100 times a replay: {why}", RetraceWarning, stacklevel=4)
+        self.counts.traces += 1
+        self.counts.retraces += again
+        args, kwargs = kept(args), kept(kwargs)  # the caller's arrays may change before f runs again
+        lin = linearize(self._f, *args, argnums=self._argnums, kwargs=kwargs, comm=comm,
+                        on_branch_change=self._on_branch_change, **self._settings)
+        if comm.rank == 0:
+            asked.constants, around = kept(asked.constants), Surroundings(self._f)
+            tape = _Tape(lin, asked, around)
+            tape.reached(asked.x.copy())
+        else:
+            tape = _Tape(lin, None, None)
+        self._tapes.insert(0, tape)
+        return lin
+
+    def _moving(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        numbers = (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else self._argnums
+        return tuple(args[k] for k in numbers)
+
+    def _nowhere(self) -> tuple[None, ...]:
+        return (None,) * (1 if isinstance(self._argnums, (int, np.integer)) else len(self._argnums))
+
+    # -- the rest --------------------------------------------------------------------------------------------------
+
+    @property
+    def cached(self) -> int:
+        """Tapes held now."""
+        return len(self._tapes)
+
+    def forget(self) -> None:
+        """Give up all tapes: the next call traces f.  Collective."""
+        for tape in self._tapes:
+            tape.lin.close()
+        self._tapes = []
+
+    def close(self) -> None:
+        """Give up all tapes for good.  Collective; a second call does nothing."""
+        self.forget()
+        self._closed = True
+
+    def __enter__(self) -> Recorded:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def recorded(f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_tapes: int = 8,
+             **settings: Any) -> Recorded:
+    """f as a function that is traced when first called, and replayed at every other point.
+
+        F = dd.recorded(f)
+        F(x)  F.grad(x)  F.value_and_grad(x)  F.jvp(x, v)  F.vjp(x, w)  F.jacobian(x)  F.hvp(x, v)  F.hessian(x)
+
+    for an optimizer: `minimize(F, x0, jac=F.grad, hessp=F.hvp)` evaluates and linearizes no point twice, however it
+    mixes its calls.  Nothing is computed ahead: `F(x)` is one run of the tape, `F.grad` after it one transposed solve.
+
+    A decision that falls another way at a new point (an `if`, a mask, an order) traces f again, and the tape is kept
+    beside the others: the next time the point is replayed on the tape whose decisions fit.  So does another nesting or
+    shape of the point, or another value of an argument or keyword that is not differentiated.  Values that f takes
+    from closures, module globals and its own object (numbers, text, arrays up to 64 KiB by value, other objects by
+    identity), and those that the functions it names take, are looked at at every call; what they hold deeper inside
+    is not: call `F.forget()` when you have changed that.
+
+    Parameters
+    ----------
+    f : a function as for `linearize`
+    argnums : the arguments that move and by which is differentiated
+    max_tapes : tapes kept at a time; the one used least recently goes
+    on_branch_change : "retrace", or "raise" `BranchChangedError` where no tape kept applies
+    comm, method, options, partition, solves, ... : as for `linearize`
+
+    Use it in a `with`, or call `close()`, to free the tapes and PETSc's objects.
+    """
+    return Recorded(f, argnums=argnums, max_tapes=max_tapes, **settings)

@@ -1,0 +1,305 @@
+"""`dd.recorded`: traced once, replayed at every other point, right wherever it is called, and counted."""
+
+from __future__ import annotations
+
+import types
+import warnings
+from collections import namedtuple
+
+import numpy as np
+import pytest
+from functions import CASES
+
+import distdiff as dd
+from distdiff.errors import BranchChangedError, InputError, NonFiniteError, RetraceWarning
+
+X = np.array([0.3, -0.7, 1.2, 0.5])
+RNG = np.random.default_rng(5)
+
+
+def rosenbrock(x):
+    return np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+
+
+def close(a, b, tolerance=1e-12):
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("case", [
+    pytest.param(case, marks=pytest.mark.mpi if k % 4 == 0 else ()) for k, case in enumerate(CASES)], ids=str)
+def test_everything_at_every_point(case):
+    """Each answer is that of a fresh linearization, in any order of asking."""
+    with dd.recorded(case.f, partition="axes", min_block=1) as F:
+        for scale in (1.0, 1.01, 0.99):
+            x = case.x * scale
+            with dd.linearize(case.f, x) as lin:
+                v, w = np.cos(np.arange(x.size)).reshape(x.shape), np.sin(np.arange(np.size(lin.value)) + 1.0)
+                w = w.reshape(np.shape(lin.value))
+                close(F.jvp(x, v), lin.jvp(v))
+                close(F(x), lin.value)
+                close(F.vjp(x, w), lin.vjp(w))
+                if np.shape(lin.value) == ():
+                    value, gradient = F.value_and_grad(x)
+                    close(value, lin.value)
+                    close(gradient, lin.vjp(1.0))
+                    close(F.grad(x), lin.vjp(1.0))
+                if x.size * np.size(lin.value) < 400:
+                    close(F.jacobian(x), lin.jacobian())
+        assert F.counts.traces + F.counts.replays == 3 and F.counts.repeats >= 6
+        assert F.counts.traces == 1 or not case.holomorphic
+
+
+@pytest.mark.mpi
+def test_second_order():
+    with dd.recorded(rosenbrock) as F:
+        for x in (X, X + 0.1, X - 0.2):
+            with dd.linearize(rosenbrock, x) as lin:
+                close(F.hvp(x, X), lin.hvp(X))
+                close(F.hessian(x), lin.hessian())
+            close(F.hessian(x), dd.hessian(rosenbrock)(x))
+            close(F.hessian(x) @ X, F.hvp(x, X))
+        assert F.counts.traces == 1 and F.counts.replays == 2
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("method, second", [("BFGS", ""), ("Newton-CG", "hessp")])
+def test_minimize(method, second):
+    minimized(method, second, X[:2])
+
+
+@pytest.mark.parametrize("method, second", [
+    ("CG", ""), ("L-BFGS-B", ""), ("SLSQP", ""), ("trust-krylov", "hessp"), ("trust-exact", "hess")])
+def test_minimize_by_other_methods(method, second):
+    minimized(method, second, X)
+
+
+def minimized(method, second, x):
+    optimize = pytest.importorskip("scipy.optimize")
+    with dd.recorded(rosenbrock) as F:
+        more = {"hessp": {"hessp": F.hvp}, "hess": {"hess": F.hessian}}.get(second, {})
+        found = optimize.minimize(F, x, jac=F.grad, method=method, **more)
+        assert np.abs(found.x - 1.0).max() < 1e-3
+        assert F.counts.traces == 1 and F.counts.retraces == F.counts.misses == 0
+        assert F.counts.replays < found.nfev + (found.nhev if second else 0), "no point is evaluated twice in a row"
+        found = optimize.minimize(F.value_and_grad, x, jac=True, method=method, **more)
+        assert np.abs(found.x - 1.0).max() < 1e-3 and F.counts.traces == 1
+
+
+@pytest.mark.mpi
+def test_least_squares_and_arguments_that_stay():
+    optimize = pytest.importorskip("scipy.optimize")
+    t = np.linspace(0.0, 1.0, 9)
+    data = 3.0 * np.exp(-2.0 * t)
+    with dd.recorded(lambda p, t, data: p[1] * np.exp(-p[0] * t) - data) as F:
+        found = optimize.least_squares(F, [1.0, 1.0], jac=F.jacobian, args=(t, data))
+        close(found.x, [2.0, 3.0], 1e-6)
+        assert F.counts.traces == 1 and F.counts.repeats >= found.njev - 1
+        other = optimize.least_squares(F, [1.0, 1.0], jac=F.jacobian, args=(t, 2.0 * data))
+        close(other.x, [2.0, 6.0], 1e-6)
+        assert F.counts.traces == 2 and F.counts.retraces == 0 and F.cached == 2
+        again = optimize.least_squares(F, [1.0, 1.0], jac=F.jacobian, args=(t.copy(), data.copy()))
+        close(again.x, found.x)
+        assert F.counts.traces == 2, "equal by value"
+
+
+def test_the_point_is_compared_by_its_bits_and_copied():
+    x = X.copy()
+    with dd.recorded(rosenbrock) as F:
+        F(x)
+        x += 1.0  # the caller goes on in the same memory
+        close(F(x), rosenbrock(X + 1.0))
+        close(F.hvp(X + 1.0, X), dd.hvp(rosenbrock, (X + 1.0,), (X,)))
+        x -= 1.0
+        close(F.hvp(X + 1.0, X), dd.hvp(rosenbrock, (X + 1.0,), (X,)))
+        gradient = F.grad(x)
+        gradient[:] = 0.0  # and may write into what it got
+        close(F.grad(x), dd.grad(rosenbrock)(x))
+    with dd.recorded(lambda x: np.copysign(x, x) * 2.0) as F:
+        np.copysign(F(np.array([0.0])), 1.0)
+        assert F.counts.replays == 0
+        F(np.array([-0.0]))
+        assert F.counts.replays == 1, "-0.0 is another point"
+
+
+def test_hvp_after_the_callers_array_moved():
+    x = X.copy()
+    with dd.linearize(rosenbrock, x) as lin:
+        x[:] = 9.0
+        close(lin.hvp(X), dd.hvp(rosenbrock, (X,), (X,)))
+
+
+# -- decisions -------------------------------------------------------------------------------------------------------
+
+
+def branches(x):
+    if x[0] > 0:
+        return np.sum(x**2)
+    return np.sum(x**3) if x[1] > 0 else np.sum(np.sin(x))
+
+
+@pytest.mark.mpi
+def test_a_tape_for_every_way_and_the_one_that_fits_is_found():
+    points = [X * np.array([a, b, 1.0, 1.0]) for a in (1, -1) for b in (1, -1)]
+    with dd.recorded(branches) as F, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for x in points * 3:
+            close(F(x), branches(x))
+            close(F.grad(x), dd.grad(branches)(x))
+            close(F.hvp(x, X), dd.hvp(branches, (x,), (X,)))
+        assert F.counts.traces == 3 == F.cached and F.counts.retraces == 2
+        assert F.counts.replays == 9 and F.counts.misses > 2
+        assert F.at(X).report().guards >= 1
+    with dd.recorded(branches, on_branch_change="raise") as F:
+        F(X)
+        with pytest.raises(BranchChangedError, match="test_replay.py:"):
+            F(-X)
+        close(F.grad(X), 2 * X)
+        assert F.counts.traces == 1 and F.counts.retraces == 0
+
+
+@pytest.mark.mpi
+def test_tapes_are_bounded_and_thrashing_is_told_once(comm):
+    with dd.recorded(lambda x: np.sum(x) * int(x[0]), max_tapes=2) as F:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for k in range(12):
+                close(F(X + k), np.sum(X + k) * int(X[0] + k))
+        told = [str(w.message) for w in told if w.category is RetraceWarning]
+        assert len(told) == (comm.rank == 0)
+        assert not told or "test_replay.py:" in told[0]
+        assert F.counts.traces == 12 and F.counts.evictions == 10 and F.cached == 2
+    with dd.recorded(lambda x, k: np.sum(x) * k) as F, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for k in range(10):
+            F(X, k)
+        assert not comm.rank == 0 or "constant argument 1 changes" in str(told[0].message)
+        assert F.counts.retraces == 0 and F.cached == 8
+
+
+# -- what else a tape depends on ---------------------------------------------------------------------------------------
+
+FACTOR = 1.0
+Pair = namedtuple("Pair", "a b")
+
+
+def with_global(x):
+    return FACTOR * np.sum(x)
+
+
+def test_nesting_shape_and_constants_have_tapes_of_their_own():
+    def f(x, k=1.0, **options):
+        parts = x if isinstance(x, (tuple, list)) else x.values() if isinstance(x, dict) else [x]
+        return sum(np.sum(part) for part in parts) * k * options.get("scale", 1.0)
+
+    with dd.recorded(f) as F:
+        calls = [(X,), (X[:2],), (X.reshape(2, 2),), ((X, X),), ([X, X],), ({"a": X, "b": X[0]},), (Pair(X, X),)]
+        for args in calls:
+            close(F(*args), f(*args))
+        assert F.counts.traces == len(calls) and F.counts.retraces == 0
+        for args in calls:
+            close(F(*args), f(*args))
+            assert type(F.grad(*args)) is type(args[0])
+        assert F.counts.traces == len(calls)
+        for kwargs in ({"k": 2.0}, {"k": 2}, {"k": np.array([2.0])}, {"scale": 3.0}, {"k": 2.0, "scale": 3.0}):
+            close(F(X, **kwargs), f(X, **kwargs))
+            close(F(X + 1, **kwargs), f(X + 1, **kwargs))
+        assert F.counts.traces == len(calls) + 5 and F.cached == 8
+    with dd.recorded(lambda x, y, z: np.sum(x * y) * z, argnums=(0, 2)) as F:
+        close(F(X, X, 2.0), 2 * X @ X)
+        gradient = F.grad(X + 1, X, 3.0)
+        close(gradient[0], 3 * X)
+        close(gradient[1], (X + 1) @ X)
+        close(F.jvp(X + 1, (X, 1.0), X, 3.0), 3 * X @ X + (X + 1) @ X)
+        close(F.hvp(X + 1, (X, 1.0), X, 3.0)[0], X)
+        assert F.counts.traces == 1
+        y = X.copy()
+        F(X, y, 2.0)
+        y *= 2.0
+        close(F(X, y, 2.0), 4 * X @ X)
+        assert F.counts.traces == 2, "a constant argument that was changed in place"
+
+
+def test_surroundings_that_change_are_noticed(monkeypatch):
+    weight, table, calls = 1.0, np.ones(4), 0
+
+    def helper(x):
+        return weight * x
+
+    def f(x):
+        nonlocal calls
+        calls += 1  # f's own counter is none of its arguments
+        return np.sum(helper(x) * table)
+
+    with dd.recorded(f) as F:
+        close(F(X), np.sum(X))
+        F(X + 1)
+        F.grad(X)
+        assert F.counts.traces == 1
+        weight = 2.0
+        close(F(X), 2 * np.sum(X))
+        table[0] = 3.0
+        close(F.grad(X), 2 * table)
+        table[0] = 1.0
+        weight = 1.0
+        close(F(X), np.sum(X))
+        assert F.counts.traces == 3, "the first tape fits again"
+
+    with dd.recorded(with_global) as F:
+        F(X)
+        monkeypatch.setitem(globals(), "FACTOR", 5.0)
+        close(F(X), 5.0 * np.sum(X))
+
+    class Model:
+        scale = 1.0
+
+        def loss(self, x):
+            return self.scale * np.sum(x)
+
+    model = Model()
+    model.scale = 2.0
+    with dd.recorded(model.loss) as F:
+        F(X)
+        model.scale = 4.0
+        close(F(X), 4.0 * np.sum(X))
+
+    hidden = types.SimpleNamespace(scale=1.0)
+    with dd.recorded(lambda x: hidden.scale * np.sum(x)) as F:
+        F(X)
+        hidden.scale = 2.0
+        close(F(X), np.sum(X))  # too deep to be looked at, as the documentation says
+        F.forget()
+        close(F(X), 2.0 * np.sum(X))
+
+
+def test_inside_a_trace_it_is_its_function():
+    with dd.recorded(rosenbrock) as F:
+        close(dd.grad(F)(X), dd.grad(rosenbrock)(X))
+        close(dd.grad(lambda x: np.sum(F.grad(x) ** 2))(X), 2 * dd.hessian(rosenbrock)(X) @ dd.grad(rosenbrock)(X))
+        close(dd.grad(lambda x: F.hvp(x, X) @ X)(X), dd.grad(lambda x: X @ dd.hessian(rosenbrock)(x) @ X)(X))
+        close(dd.jacobian(lambda x: np.diag(F.hessian(x)))(X),
+              dd.jacobian(lambda x: np.diag(dd.hessian(rosenbrock)(x)))(X))
+        assert F.counts.traces == 0
+
+
+@pytest.mark.mpi
+def test_errors():
+    with dd.recorded(lambda x: np.sum(np.log(x))) as F:
+        F(X**2)
+        with pytest.raises(NonFiniteError, match="log"):
+            F(-X)
+        close(F.grad(X**2), 1 / X**2)
+        assert F.counts.traces == 1
+        with pytest.raises(InputError):
+            F(np.array(["a"]))
+        with pytest.raises(InputError, match="argnums"):
+            F()
+    with pytest.raises(InputError, match="closed"):
+        F(X)
+    F.close()
+    with dd.recorded(lambda x: x) as F, pytest.raises(InputError, match="one number"):
+        F.grad(X)
+    for wrong in ({"max_tapes": 0}, {"has_aux": True}):
+        with pytest.raises(InputError):
+            dd.recorded(rosenbrock, **wrong)
+    with pytest.raises(InputError, match="can't be called"):
+        dd.recorded(3.0)
