@@ -225,6 +225,11 @@ class Linearization:
         assembled = self._assembly is not None and "assembly" not in self._stale
         return replace(self._size, kept_rows=self._kept_rows, assembled=assembled)
 
+    @property
+    def work(self) -> Work:
+        """Lines and statements of the busiest rank: what a pass over the tape costs."""
+        return self._size
+
     def _count_work(self) -> Work:
         """Lines and statements of the busiest rank.  Collective."""
         items = self._local.items

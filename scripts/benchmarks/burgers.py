@@ -68,25 +68,22 @@ def distdiff(settings: dict[str, Any]) -> Run:
     run.gradient(lambda initial: dd.value_and_grad(programs.make_burgers(len(initial), run.steps))(initial)[1])
     misfit = programs.make_burgers(run.points, run.steps)
     run.repeat("primal, warm", lambda: misfit(run.initial), role="primal")
-    with dd.linearize(misfit, run.initial) as lin:
-        seed = np.ones(())
-        lin.vjp(seed)
-        stages = dict(lin.report().times)
+    with dd.recorded(misfit) as replayed:
+        replayed.grad(run.initial)
+        stages = dict(replayed.at(run.initial).report().times)
         points = [run.initial, run.initial * 1.001]
         turn = [0]
 
-        def replay() -> Any:
+        def another() -> Any:
             turn[0] ^= 1
-            return lin.update(points[turn[0]])
+            return points[turn[0]]
 
-        def again() -> Any:
-            replay()
-            return lin.vjp(seed)
-
-        again()
-        run.repeat("gradient again at another point", again, role="again", stages=stages)
-        run.repeat("value again at another point (replay)", replay, role="replay")
-        run.repeat("gradient alone, same point", lambda: lin.vjp(seed), role="solve")
+        replayed.grad(another())
+        run.repeat("gradient again at another point", lambda: replayed.value_and_grad(another()), role="again",
+                   stages=stages)
+        run.repeat("value again at another point (replay)", lambda: replayed(another()), role="replay")
+        lin = replayed.at(points[turn[0]])
+        run.repeat("gradient alone, same point", lambda: lin.vjp(1.0), role="solve")
     return run
 
 

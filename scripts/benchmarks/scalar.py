@@ -91,16 +91,19 @@ def _distdiff(settings: dict[str, Any], prepare: Callable[[Any], Any]) -> Run:
         seed = np.ones(())
         lin.vjp(seed)
         stages = dict(lin.report().times)
+        run.add("solve again, one cotangent", per_call(lambda: lin.vjp(seed), repeats, budget), role="solve")
+    with dd.recorded(chain) as replayed:
         points = [run.point * (1.0 + 1e-3 * k) for k in range(2)]
         turn = [0]
 
-        def again() -> Any:
+        def another() -> Any:
             turn[0] ^= 1
-            lin.update(points[turn[0]])
-            return lin.vjp(seed)
+            return points[turn[0]]
 
-        run.add("gradient again at another point", per_call(again, repeats, budget), role="again", stages=stages)
-        run.add("solve again, one cotangent", per_call(lambda: lin.vjp(seed), repeats, budget), role="solve")
+        replayed(another())
+        again = per_call(lambda: replayed.value_and_grad(another()), repeats, budget)
+        run.add("value and gradient again at another point", again, role="again", stages=stages)
+        run.add("value again at another point", per_call(lambda: replayed(another()), repeats, budget), role="replay")
     return run
 
 

@@ -188,6 +188,8 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
         "ns an operation")
     aim("scalar: solve again at one point", one("scalar", "distdiff", "solve"), CODIPACK_REVERSE, True,
         "ns an operation")
+    aim("scalar: value and gradient again at another point", one("scalar", "distdiff", "again"), 20.0, True,
+        "ns an operation")
     aim("scalar: gradient again at another point, over CasADi's",
         over(one("scalar", "distdiff", "again"), one("scalar", "casadi", "again")), 1.0, True)
     for tool in ("casadi", "torch", "autograd", "jax"):
