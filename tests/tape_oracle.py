@@ -72,7 +72,10 @@ def _joint(tape: Tape, item: Joint, y: np.ndarray, edge: Edge) -> None:
             if ids is not None and k not in op.inert:
                 ids = ids.reshape(item.operand_shape(k))[index].ravel()
                 matrix = dense(op, k, results, x)
-                edge(np.repeat(out[index], len(ids)), np.tile(ids, len(out[index])), matrix.ravel())
+                rows, columns = op.pattern(k) or map(np.ravel, np.indices(matrix.shape))
+                edge(out[index][rows], ids[columns], matrix[rows, columns])
+                matrix[rows, columns] = 0.0
+                assert not matrix.any(), "an entry outside the pattern"
 
 
 def _scalar_run(tape: Tape, run: ScalarRun, y: np.ndarray, edge: Edge) -> None:
