@@ -31,6 +31,16 @@ def world() -> MPI.Comm:
     return MPI.COMM_SELF if _alone.depth else MPI.COMM_WORLD
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """While the body runs, `world` is this rank by itself: for foreign code that one rank calls and others may not."""
+    _alone.depth += 1
+    try:
+        yield
+    finally:
+        _alone.depth -= 1
+
+
 def _packed(error: BaseException) -> bytes:
     """The error, ready to travel: itself if it can, else a `RemoteError` with its text."""
     try:
@@ -88,11 +98,8 @@ def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool = True) -> Any:
     share = share and comm.size > 1
     with agreed(comm):
         if comm.rank == 0:
-            _alone.depth += 1
-            try:
+            with alone():
                 result = work()
-            finally:
-                _alone.depth -= 1
             packed = _pack(result) if share else None
     if share:
         packed = comm.bcast(packed, root=0)

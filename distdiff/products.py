@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from .comm import agreed
+from .comm import agreed, alone
 from .errors import InputError
 from .kernels import stream
 from .strided import accumulate_overlapping, core_view
@@ -47,6 +47,12 @@ class Failure:
         with agreed(comm):
             if error is not None:
                 raise error
+
+
+def _called(rule: Callable[..., Any], *arguments: Any) -> Any:
+    """What a rule gives; what it may ask of all ranks it asks of this one."""
+    with alone():
+        return rule(*arguments)
 
 
 # -- what the rules see
@@ -109,7 +115,7 @@ def evaluate(item: Joint, values: Any, failure: Failure) -> None:
     """y = G(x), written into the values (`evaluate.Values`)."""
     out = values.view(item.out, item.out_shape)
     with failure.caught(lambda: out.fill(np.nan)):
-        fill(item, out, item.op.value(*arguments(item, values.operand)))
+        fill(item, out, _called(item.op.value, *arguments(item, values.operand)))
 
 
 class Products:
@@ -140,13 +146,13 @@ class Products:
             else:
                 given.append(widened(t, loops, item.core(k)))
         out = np.moveaxis(out, -1, 0) if columns else out
-        fill(item, out, item.op.tangent(self.y, self.x, given), scale, write)
+        fill(item, out, _called(item.op.tangent, self.y, self.x, given), scale, write)
 
     def adjoint(self, ybar: np.ndarray, columns: bool, wanted: Sequence[bool]) -> list[np.ndarray | None]:
         """xbar = J^T ybar over the operands' shapes, with trailing columns if ybar has them; None where not wanted."""
         item = self.item
         ybar = np.moveaxis(ybar, -1, 0) if columns else ybar
-        results = item.op.adjoint(self.y, self.x, item.op.split(ybar), wanted)
+        results = _called(item.op.adjoint, self.y, self.x, item.op.split(ybar), wanted)
         if len(results) != len(wanted):
             raise InputError(f"the adjoint of {item.op.name} gave {len(results)} arrays for {len(wanted)} operands")
         found: list[np.ndarray | None] = []
@@ -163,7 +169,7 @@ class Products:
         item = self.item
         op, core, loops = item.op, item.core(k), item.shape
         if op.pattern(k) is not None:
-            return spread(item, op.entries(k, self.y, self.x), (*loops, len(op.pattern(k)[0])))
+            return spread(item, _called(op.entries, k, self.y, self.x), (*loops, len(op.pattern(k)[0])))
         size, n = op.size, prod(core)
         found = np.zeros((*loops, size, n))
         forward = n <= size
@@ -176,11 +182,12 @@ class Products:
                 seeds: list[Any] = [None] * op.arity
                 seeds[k] = np.broadcast_to(units.reshape(units.shape[:-1] + core), (stop - start, *loops, *core))
                 product = np.empty((stop - start, *loops, size))
-                fill(item, product, op.tangent(self.y, self.x, seeds))
+                fill(item, product, _called(op.tangent, self.y, self.x, seeds))
                 found[..., start:stop] = np.moveaxis(product, 0, -1)
             else:
                 ybar = np.broadcast_to(units, (stop - start, *loops, size))
-                xbar = op.adjoint(self.y, self.x, item.op.split(ybar), [j == k for j in range(op.arity)])[k]
+                wanted = [j == k for j in range(op.arity)]
+                xbar = _called(op.adjoint, self.y, self.x, op.split(ybar), wanted)[k]
                 if xbar is not None:
                     xbar = spread(item, xbar, (stop - start, *loops, *core)).reshape((stop - start, *loops, n))
                     found[..., start:stop, :] = np.moveaxis(xbar, 0, -2)

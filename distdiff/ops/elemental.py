@@ -39,7 +39,8 @@ class Elemental:
     have length 1, or lack leading axes, where it is the same along them.
 
     **Traced arrays.**  A second derivative calls `tangent` and `adjoint` inside a trace, on traced arrays: write them
-    in NumPy functions that have rules themselves, or in calls of elementals.  `value` and `entries` see plain arrays.
+    in NumPy functions that have rules themselves, or in calls of elementals.  There they meet a loop axis at least, so
+    that no sum over core axes is a number.  `value` and `entries` see plain arrays.
 
     **Travel.**  An elemental goes to other ranks by pickle, the class by its name.  Two elementals that compare equal
     are the same operation, so that loops are recognized: make subclasses frozen dataclasses of their parameters.

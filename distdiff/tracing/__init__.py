@@ -20,8 +20,8 @@ import numpy as np
 from ..errors import InputError, UnsupportedOperationError
 from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
 from . import creation, protocol, tree
+from .active import running
 from .array import TracedArray, compact, is_traced
-from .creation import running
 from .holding import held, traced_within
 from .memory import rare_collections
 from .recorder import Evaluate, Located, Recorder, ValuesWanted

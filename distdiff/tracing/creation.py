@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import sparse
+from .active import TRACES
 from .array import TracedArray, is_boolean, is_traced, memory_order, of_ids, own
 from .holding import HoldingArray, constant_storage, held, hold, traced_within
 from .layout import laid, view_or_copy
@@ -43,7 +44,6 @@ _CONVERT = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarr
 
 NUMPY: dict[str, Callable[..., Any]] = {}  # NumPy's own functions, by name
 _IF_NEEDED = None if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else False  # a copy, to np.array
-_active: dict[int, list[Recorder]] = {}  # thread -> the traces it is in
 _replaced: list[tuple[type, str, Any]] = []  # SciPy's and NumPy's own methods
 _lock = threading.Lock()
 _uses = 0
@@ -98,7 +98,7 @@ def _objects(tree: Any) -> np.ndarray:
 def _tracing() -> bool:
     """Whether the caller of a substitute is to be answered with an array that can hold traced values: it is
     in a thread that traces, and is neither NumPy nor this package itself."""
-    if threading.get_ident() not in _active:
+    if threading.get_ident() not in TRACES:
         return False
     frame = sys._getframe(2)
     if frame.f_code.co_name == "<module>":  # imported meanwhile: its constants outlive the trace
@@ -265,7 +265,7 @@ SUBSTITUTES = _substitutes()
 
 
 def _held_in_this_thread(x: Any) -> TracedArray | None:
-    x = held(x) if threading.get_ident() in _active else x
+    x = held(x) if threading.get_ident() in TRACES else x
     return x if type(x) is TracedArray else None
 
 
@@ -274,19 +274,13 @@ def _refusing(cls: type) -> Any:
     original = cls.__new__
 
     def new(kind: type, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() in _active:
+        if threading.get_ident() in TRACES:
             rec = traced_within([*args, *kwargs.values()])
             if rec is not None:
                 refuse_other_rules(rec, f"a numpy {cls.__name__} of traced values")
         return original(kind, *args, **kwargs)
 
     return staticmethod(new)
-
-
-def running() -> Recorder | None:
-    """The trace that this thread is in, or None."""
-    traces = _active.get(threading.get_ident())
-    return traces[-1] if traces else None
 
 
 @contextmanager
@@ -305,14 +299,14 @@ def substituted(rec: Recorder) -> Iterator[None]:
                 _replaced.append((cls, "__new__", vars(cls)["__new__"]))
                 cls.__new__ = _refusing(cls)  # type: ignore[method-assign]
         _uses += 1
-        _active.setdefault(me, []).append(rec)
+        TRACES.setdefault(me, []).append(rec)
     try:
         yield
     finally:
         with _lock:
-            _active[me].pop()
-            if not _active[me]:
-                del _active[me]
+            TRACES[me].pop()
+            if not TRACES[me]:
+                del TRACES[me]
             _uses -= 1
             if _uses == 0:
                 for name in SUBSTITUTES:

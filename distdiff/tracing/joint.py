@@ -11,18 +11,20 @@ import numpy as np
 from ..errors import InputError
 from ..ops import Elemental
 from ..tape import Affine, c_strides
+from .active import set_aside
 from .array import TracedArray, constant, fresh, is_traced, rearranged, single
 from .boxes import Index, whole
 from .reductions import traced_array
 from .ufuncs import number, recorder_of
 
 
-def joint(op: Elemental, operands: Sequence[Any], name: str | None = None) -> list[Any]:
+def joint(op: Elemental, operands: Sequence[Any], name: str | None = None,
+          values: Sequence[Any] | None = None) -> list[Any]:
     """The results of an elemental on operands of any kind, one of them traced: arrays (numbers, where the shape is ()).
 
     Operand k has shape (*loop, *op.core_in[k]), the loop axes broadcast against each other as NumPy does; result j has
-    (*loop, *op.core_out[j]).  name: what error messages call it.  `op.value` is called now, on plain arrays, and what
-    it raises is raised; ValueError where shapes do not fit.
+    (*loop, *op.core_out[j]).  name: what error messages call it.  values: the results' values, if they are known;
+    else `op.value` is called now, on plain arrays, and what it raises is raised.  ValueError where shapes do not fit.
     """
     name = name or op.name
     rec = recorder_of(operands)
@@ -33,9 +35,11 @@ def joint(op: Elemental, operands: Sequence[Any], name: str | None = None) -> li
     shapes = [loop + core for core in op.core_out]
     if not prod(loop) * op.size:
         return [rec.array_of(np.zeros(shape)) for shape in shapes]
-    values = [x.nd if type(x) is TracedArray else x for x in xs]
-    values = [x.reshape((1,) * (len(loop) - len(own)) + x.shape) for x, own in zip(values, loops)]
-    flat = _flat(op, op.value(*values), shapes, rec.empty((*loop, op.size)))
+    if values is None:
+        given = [x.nd if type(x) is TracedArray else x for x in xs]
+        with set_aside():
+            values = op.value(*(x.reshape((1,) * (len(loop) - len(own)) + x.shape) for x, own in zip(given, loops)))
+    flat = _flat(op, values, shapes, rec.empty((*loop, op.size)))
     if all(map(constant, xs)):
         return [rec.array_of(y.copy()) for y in op.split(flat)]
     for k in op.reads:

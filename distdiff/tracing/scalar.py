@@ -167,12 +167,6 @@ class TracedScalar:
 
     T = real
 
-    def __getitem__(self, index: Any) -> Any:
-        """t[..., None] and the like, as numpy.float64 has it."""
-        return self.as_array(self)[index]
-
-    __iter__ = None
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"a traced scalar has no attribute {name!r}")

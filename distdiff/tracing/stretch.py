@@ -58,7 +58,7 @@ class Stretch:
         chosen = [args[k] for k in numbers]
         leaves, self.in_spec = tree.flatten(
             chosen[0] if isinstance(argnums, (int, np.integer)) else tuple(chosen), f"argument {argnums}", is_leaf)
-        copies = [_copied(rec, _number(rec, leaf)) for leaf in leaves]
+        copies = [_copied(rec, as_leaf(rec, leaf)) for leaf in leaves]
         nested = tree.unflatten(self.in_spec, copies)
         all_args = list(args)
         for k, part in zip(numbers, (nested,) if isinstance(argnums, (int, np.integer)) else nested):
@@ -78,7 +78,7 @@ class Stretch:
             raise InputError("the function returned None: it must return what is to be differentiated (is a return "
                              "missing?)")
         leaves, self.out_spec = tree.flatten(result, "the function's result", is_leaf)
-        leaves = [_number(rec, leaf) for leaf in leaves]
+        leaves = [as_leaf(rec, leaf) for leaf in leaves]
         self.outputs = [_leaf(rec, x) for x in leaves]
         self.value = tree.unflatten(self.out_spec, leaves)
         rec.flush()
@@ -156,12 +156,12 @@ class Stretch:
     def pullback(self, cotangents: list[Any]) -> list[Any]:
         """J^T ybar, one array (or number) an input leaf; `cotangents` one an output leaf."""
         with self.recording():
-            return Adjoint(self).run([_number(self.rec, y) for y in cotangents])
+            return Adjoint(self).run([as_leaf(self.rec, y) for y in cotangents])
 
     def pushforward(self, tangents: list[Any]) -> list[Any]:
         """J xdot, one array (or number) an output leaf; `tangents` one an input leaf."""
         with self.recording():
-            return Tangent(self).run([_number(self.rec, x) for x in tangents])
+            return Tangent(self).run([as_leaf(self.rec, x) for x in tangents])
 
 
 def check_numbers(numbers: tuple[int, ...], n_args: int) -> None:
@@ -178,7 +178,7 @@ def is_leaf(x: Any) -> bool:
     return tree.is_number(x) or is_traced(x) or traced_within(x) is not None
 
 
-def _number(rec: Recorder, x: Any) -> Any:
+def as_leaf(rec: Recorder, x: Any) -> Any:
     """A leaf as traced array or scalar, or as plain number or array."""
     x = held(x)
     if is_traced(x):

@@ -59,13 +59,16 @@ class Walk:
         return group.op.value(*(self.primals.operand(group, i) for i in range(group.op.arity)))
 
     def joint(self, item: Joint) -> tuple[list[Any], list[Any]]:
-        """(y, x): what the rules of a joint statement's elemental read; None for what they don't."""
-        reads, primals = item.op.reads, self.primals
-        x = [_in_full(primals.at(ref, shape), shape) if k in reads else None
-             for k, (ref, shape) in enumerate((ref, item.operand_shape(k)) for k, ref in enumerate(item.operands))]
+        """(y, x): what the rules of a joint statement's elemental read; None for what they don't.
+
+        There is a loop axis at least, if of length 1: rules compute with arrays only, whatever they sum over.
+        """
+        reads, primals, loop = item.op.reads, self.primals, item.shape or (1,)
+        x = [_in_full(primals.at(ref, item.operand_shape(k)), loop + item.core(k)) if k in reads else None
+             for k, ref in enumerate(item.operands)]
         y: list[Any] = [None] * len(item.op.core_out)
         if -1 in reads:
-            y = item.op.split(_in_full(primals.at(item.out, item.out_shape), item.out_shape))
+            y = item.op.split(_in_full(primals.at(item.out, item.out_shape), loop + item.core_out))
         return y, x
 
     def depends(self, group: Group, k: int) -> bool:
@@ -172,12 +175,14 @@ class Adjoint(Walk):
         if lam is None or not any(wanted):
             return
         self.rec.stand(item.site)
-        ybar = _in_full(along(lam, item.out.offset, item.out.strides, item.out_shape), item.out_shape)
+        lam = along(lam, item.out.offset, item.out.strides, item.out_shape)
+        ybar = _in_full(lam, (item.shape or (1,)) + item.core_out)
         y, x = self.joint(item)
         for k, xbar in enumerate(item.op.adjoint(y, x, item.op.split(ybar), wanted)):
             if wanted[k] and xbar is not None:
                 shape = item.operand_shape(k)
-                self._contribute(item.operands[k], shape, 1.0, _in_full(xbar, shape))
+                xbar = _in_full(xbar, (item.shape or (1,)) + item.core(k))
+                self._contribute(item.operands[k], shape, 1.0, np.reshape(xbar, shape))
 
     def _run(self, run: ScalarRun) -> None:
         adjoints = self.lines.pop(run.block, None)
@@ -336,13 +341,13 @@ class Tangent(Walk):
         for k in item.active:
             shape = item.operand_shape(k)
             t = self._gathered([((0,) * len(shape), shape, item.operands[k])], shape)
-            xdot[k] = None if t is None else _in_full(t, shape)
+            xdot[k] = None if t is None else _in_full(t, (item.shape or (1,)) + item.core(k))
         if all(t is None for t in xdot):
             return
         self.rec.stand(item.site)
         y, x = self.joint(item)
         parts = [np.zeros((*item.shape, prod(core))) if ydot is None
-                 else np.reshape(_in_full(ydot, item.shape + core), (*item.shape, prod(core)))
+                 else np.reshape(_in_full(ydot, (item.shape or (1,)) + core), (*item.shape, prod(core)))
                  for core, ydot in zip(item.op.core_out, item.op.tangent(y, x, xdot), strict=True)]
         sheet = self.sheet(item.out.block)
         sheet.add(np.concatenate(parts, axis=-1), item.out.offset, item.out.strides, item.out_shape)

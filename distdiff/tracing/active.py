@@ -1,0 +1,29 @@
+"""Which traces a thread is in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .recorder import Recorder
+
+TRACES: dict[int, list[Recorder]] = {}  # by thread, the innermost last
+
+
+def running() -> Recorder | None:
+    """The trace that this thread is in, or None."""
+    traces = TRACES.get(threading.get_ident())
+    return traces[-1] if traces else None
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """While the body runs, this thread is in no trace: for code that is called with plain values."""
+    me = threading.get_ident()
+    traces = TRACES.pop(me, None)
+    try:
+        yield
+    finally:
+        if traces is not None:
+            TRACES[me] = traces
