@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .errors import DistdiffError
     from .linearization import Linearization, linearize
     from .replay import Recorded, recorded
+    from .rules import custom_jvp, custom_vjp, elemental
     from .tracing.compiled import compiled
 
 _HOME = {  # public name -> the module that holds it
@@ -32,12 +33,14 @@ _HOME = {  # public name -> the module that holds it
     "linearize": "linearization", "Linearization": "linearization",
     "recorded": "replay", "Recorded": "replay",
     "compiled": "tracing.compiled",
+    "custom_jvp": "rules", "custom_vjp": "rules", "elemental": "rules",
     "DistdiffError": "errors",
 }
 _MODULES = ("errors", "testing", "numpy", "examples")
 
-__all__ = ["DistdiffError", "Linearization", "Recorded", "__version__", "compiled", "errors", "grad", "hessian", "hvp",
-           "jacobian", "jvp", "linearize", "recorded", "testing", "trace", "value_and_grad", "vjp"]
+__all__ = ["DistdiffError", "Linearization", "Recorded", "__version__", "compiled", "custom_jvp", "custom_vjp",
+           "elemental", "errors", "grad", "hessian", "hvp", "jacobian", "jvp", "linearize", "recorded", "testing", "trace",
+           "value_and_grad", "vjp"]
 
 
 def __getattr__(name: str) -> Any:

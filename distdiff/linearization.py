@@ -25,7 +25,7 @@ from .facts import Facts
 from .machine import current as current_machine
 from .nest import Nest
 from .nested import gradient, refuse_inside, require_number
-from .partition import distribute, whole
+from .partition import distribute, homebound, whole
 from .partition import partition as make_partition
 from .report import Report, gather
 from .settings import check_settings
@@ -121,6 +121,10 @@ class Linearization:
                 self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
                 keep_values="read" if comm.size == 1 else False, evaluate=evaluate_items), share=False)
         with self.stages("partition"):
+            if comm.size > 1:
+                stay = homebound(traced.tape if comm.rank == 0 else None, comm)
+                if comm.rank == 0:
+                    traced.tape.homebound = stay
             plan = on_root(comm, lambda: self._plan(traced.tape), share=False) if comm.size > 1 else None
             tape: Any = traced.tape if comm.rank == 0 else None
             self._facts = on_root(comm, lambda: Facts.of(tape, plan, self._args, self._argnums))

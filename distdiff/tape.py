@@ -247,6 +247,7 @@ class Tape:
     guards: list[Guard] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
     out_tree: Any = None  # how the result's leaves nest (trace.tree)
+    homebound: frozenset[Elemental] = frozenset()  # those that only rank 0 has
 
     @property
     def n_nodes(self) -> int:

@@ -11,6 +11,7 @@ function with its rule).  `tape.Joint` applies one at every index of its *loop* 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -112,3 +113,12 @@ class Elemental:
 
     def __repr__(self) -> str:
         return f"<elemental {self.name}>"
+
+
+@dataclass(frozen=True)
+class Elsewhere(Elemental):
+    """Stands for an elemental that only another rank has: what is to be known of it here."""
+
+    name: str
+    core_in: tuple[Shape, ...]
+    core_out: tuple[Shape, ...]

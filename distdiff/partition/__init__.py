@@ -1,5 +1,6 @@
 """Which rank owns which node: candidates, one quality measure, and every rank's share of the tape.
 
+    tape.homebound = homebound(tape, comm)       collective
     plan = partition(tape, n_ranks)              on rank 0
     local = distribute(tape, plan, comm)         collective
     locals = localize_all(tape, plan)            all ranks' shares in one process
@@ -10,6 +11,7 @@ from .choose import STRATEGIES, Candidate, Partition, partition
 from .distribute import distribute, localize_all
 from .local import LocalTape, whole
 from .quality import Quality
+from .travel import homebound
 
 __all__ = ["STRATEGIES", "Candidate", "LocalTape", "Partition", "Quality", "check", "distribute",
-           "localize_all", "partition", "whole"]
+           "homebound", "localize_all", "partition", "whole"]

@@ -179,7 +179,8 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
     else:
         placers = Axes(plan, min_block, active=active, **settings), Streaming(plan, active) if runs else None
     for block in range(len(tape.blocks)):
-        placers[block in runs].place(block)
+        if not plan.at_home(block):
+            placers[block in runs].place(block)
     best: _Scheduled | None = None
     for rule in rules:
         found = _Scheduled(plan, Schedule(plan, rule))

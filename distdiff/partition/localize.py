@@ -10,7 +10,7 @@ Local blocks are numbered by (superstep, program order), so every operand of a n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -114,6 +114,8 @@ class Rank:
         """The rank's part of a statement, box by box."""
         structure = self.structure
         index, item, only = structure.tasks[t]
+        if t in self.parcel.ops:
+            item = replace(item, op=self.parcel.ops[t])
         block = item.out.block
         layout = structure.layouts[block]
         assert layout is not None

@@ -8,12 +8,14 @@ it reads from others.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..tape import Affine, Block, Const, Indexed, Leaf, Operand, ScalarRun, Site, Tape, Vector
+from ..ops import Elemental
+from ..ops.elemental import Elsewhere
+from ..tape import Affine, Block, Const, Indexed, Joint, Leaf, Operand, ScalarRun, Site, Tape, Vector
 from .layout import Layout, Pieces
 from .plan import Plan, RunShare, binary, cut
 from .reach import boxes
@@ -70,6 +72,7 @@ class Parcel:
     """The part of a partition that one rank gets."""
 
     arrays: dict[tuple[int, int, int], Operand] = field(default_factory=dict)  # (task, operand, box): the rank's part
+    ops: dict[int, Elemental] = field(default_factory=dict)  # by task: in the place of `Elsewhere`
     extents: tuple[np.ndarray, np.ndarray] | None = None  # of the rank (`deepen.Extents`), None: its own rows
     runs: list[OwnRun] = field(default_factory=list)
     whole: dict[int, tuple[int, np.ndarray]] = field(default_factory=dict)  # block -> (item's index, ids it reads)
@@ -89,6 +92,7 @@ class Sender:
         self._parts: dict[int, Pieces] = {}
         self.statements = statements
         bare = []
+        self.ops: dict[int, Elemental] = {}  # by task: those that stay on rank 0
         self.holes: list[tuple[int, int]] = []
         self.single: list[tuple[int, int]] = []  # operands that may read nodes of scalar runs
         for t, (index, item, rank) in enumerate(statements):
@@ -105,7 +109,11 @@ class Sender:
                     operands.append(HOLE)
                     if isinstance(ref, Indexed):
                         self.single.append((t, k))
-            bare.append((index, item.over(item.shape, item.out, tuple(operands)), rank))
+            item = item.over(item.shape, item.out, tuple(operands))
+            if isinstance(item, Joint) and item.op in plan.tape.homebound:
+                self.ops[t] = item.op
+                item = replace(item, op=Elsewhere(item.op.name, item.op.core_in, item.op.core_out))
+            bare.append((index, item, rank))
         self.runs = [(i, item) for i, item, _ in self.tasks if isinstance(item, ScalarRun)]
         self.structure = Structure(
             plan.n_ranks, n_steps, plan.blocks, plan.order, plan.layouts, self.where.without_nodes(), bare,
@@ -157,7 +165,7 @@ class Sender:
     def parcel(self, rank: int) -> Parcel:
         """The parcel of a rank."""
         plan = self.plan
-        parcel = Parcel()
+        parcel = Parcel(ops=self.ops if rank == 0 else {})
         if plan.extents is not None:
             parcel.extents = plan.extents.low[:, rank], plan.extents.high[:, rank]
         shared: dict[tuple[object, ...], Any] = {}  # a constant that many statements read travels, and is kept, once

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..kernels.graph import read_before
 from ..machine import Machine, current
-from ..tape import OPS, Affine, Block, Const, Indexed, Item, Operand, ScalarRun, Statement, Tape, Vector, id_type
-from .layout import Layout, split
+from ..tape import OPS, Affine, Block, Const, Indexed, Item, Joint, Operand, ScalarRun, Statement, Tape, Vector, id_type
+from .layout import Layout, single, split
 from .whereabouts import Whereabouts
 
 ARITY = np.array([op.arity for op in OPS])
@@ -122,6 +122,16 @@ class Plan:
         if len(run.op):
             reads = read_before(run.op, run.a, run.b, ARITY, self.blocks[block].first)
             self.whole[block] = WholeRun(index, rank, reads)
+
+    def at_home(self, block: int) -> bool:
+        """Place a block whose elemental only rank 0 has there; False if it is none."""
+        items = [(i, self.tape.items[i]) for i in self.writers[block]]
+        if not self.tape.homebound or not any(type(x) is Joint and x.op in self.tape.homebound for _, x in items):
+            return False
+        self.split(block, single(self.blocks[block].shape, 0, self.n_ranks))
+        for index, item in items:
+            self.add(index, item)
+        return True
 
     def add_block(self, shape: tuple[int, ...], before: int, layout: Layout | None) -> int:
         """A block of fresh nodes that stands just before another in program order."""

@@ -1,0 +1,358 @@
+"""Functions with rules of their own: custom_jvp, custom_vjp, elemental; against the same functions in plain NumPy."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+import distdiff as dd
+from distdiff.errors import InputError, UnsupportedOperationError
+from distdiff.tape import Joint
+from distdiff.testing import dot_product_test, taylor_test
+from distdiff.tracing import trace
+
+ALONE = MPI.COMM_SELF
+SPREAD = {"partition": "axes", "min_block": 1}
+
+
+def sines(x):
+    """A call into code that nobody can trace."""
+    assert type(x) in (np.ndarray, np.float64, float)
+    return np.array([math.sin(t) for t in np.ravel(x)]).reshape(np.shape(x))
+
+
+# -- two results, one a number, of an array and a number
+
+
+@dd.custom_jvp
+def wave(x, a):
+    return sines(x) * a, float(np.sum(x)) * a
+
+
+@wave.defjvp
+def wave_jvp(primals, tangents):
+    (x, a), (xdot, adot) = primals, tangents
+    return wave(x, a), (np.cos(x) * a * xdot + np.sin(x) * adot, np.sum(xdot) * a + np.sum(x) * adot)
+
+
+def wave_plain(x, a):
+    return np.sin(x) * a, np.sum(x) * a
+
+
+# -- nested arguments, one that is no array, a whole number, and a pytree as result
+
+
+class Pair(NamedTuple):
+    x: object
+    y: object
+
+
+def _scaled(how, pair, n):
+    assert how in ("plus", "times") and isinstance(n, int)
+    x, y = np.asarray(pair.x), np.asarray(pair["y"] if isinstance(pair, dict) else pair.y)
+    return {"z": (sines(x) + y) ** n if how == "plus" else (sines(x) * y) ** n, "rest": [x * y, 2.0 * x[0]]}
+
+
+scaled = dd.custom_vjp(_scaled, nondiff_argnums=(0,))
+
+
+def scaled_forward(how, pair, n):
+    return scaled(how, pair, n), (pair, n)
+
+
+def scaled_backward(how, residuals, zbar):
+    (x, y), n = residuals
+    inner = np.sin(x) + y if how == "plus" else np.sin(x) * y
+    t = zbar["z"] * n * inner ** (n - 1)
+    first = np.concatenate([np.reshape(2.0 * zbar["rest"][1], 1), np.zeros(len(x) - 1)])
+    xbar = t * np.cos(x) * (1.0 if how == "plus" else y) + zbar["rest"][0] * y + first
+    return Pair(xbar, t * (1.0 if how == "plus" else np.sin(x)) + zbar["rest"][0] * x), None
+
+
+scaled.defvjp(scaled_forward, scaled_backward)
+
+
+def scaled_plain(how, pair, n):
+    x, y = pair
+    return {"z": (np.sin(x) + y) ** n if how == "plus" else (np.sin(x) * y) ** n, "rest": [x * y, 2.0 * x[0]]}
+
+
+# -- operations given by their partials
+
+
+def _power(x, n):
+    pairs = np.broadcast(x, n)
+    return np.array([math.pow(*pair) for pair in pairs]).reshape(pairs.shape)
+
+
+_mixed = lambda y, x, n: y / x * (1.0 + n * np.log(x))  # noqa: E731
+power = dd.elemental(_power, partials=[lambda y, x, n: n * y / x, lambda y, x, n: y * np.log(x)],
+                     second=[[lambda y, x, n: n * (n - 1.0) * y / x**2, _mixed],
+                             [_mixed, lambda y, x, n: y * np.log(x) ** 2]], name="power")
+
+
+@dd.elemental(partials=[lambda y, a, x: np.broadcast_to(np.eye(len(y.T))[:, :, None] * x[..., None, None, :],
+                                                        (*y.shape, *a.shape[-2:])),
+                        lambda y, a, x: a], signature="(m,n),(n)->(m)",
+              second=[[None, lambda y, a, x: _identity(y, x, "ij,kl->ijkl")],
+                      [lambda y, a, x: _identity(y, x, "ik,jl->ijkl"), None]])
+def product(a, x):
+    return np.matmul(a, x[..., None])[..., 0]
+
+
+def _identity(y, x, how):
+    return np.einsum(how, np.eye(y.shape[-1]), np.eye(x.shape[-1]))
+
+
+# -- programs, with and without rules
+
+
+def program_wave(wave):
+    def f(z):
+        for k in range(3):
+            a, b = wave(z * 1.1, z[k])
+            z = 0.5 * a + 0.1 * b * z[::-1] + 0.3
+        return z
+    return f
+
+
+def program_scaled(scaled):
+    def f(z):
+        for how in ("plus", "times", "plus"):
+            found = scaled(how, Pair(z[:4] * 0.5, z[:0:-1][:4]), 2)
+            z = np.concatenate([found["z"], found["rest"][0][:1] + found["rest"][1]]) * 0.3 + 0.5
+        return z
+    return f
+
+
+def program_power(power):
+    def f(z):
+        z = power(z, 1.0 + np.roll(z, 1)) + power(z[0], 2.0)
+        return power(z[:, None], z[:2]).ravel()
+    return f
+
+
+def program_product(product):
+    def f(z):
+        a = z[:, None, None] * np.array([[1.0, 2.0, 0.5], [0.1, 1.0, 3.0]]) + np.sin(z[::-1])[:, None, None]
+        return product(a, np.stack([z, z * z, np.cos(z)], axis=-1)).T
+    return f
+
+
+PROGRAMS = {
+    "custom_jvp": (program_wave(wave), program_wave(wave_plain)),
+    "custom_vjp": (program_scaled(scaled), program_scaled(scaled_plain)),
+    "elementwise": (program_power(power), program_power(lambda x, n: np.power(x, n))),
+    "vector": (program_product(product), program_product(lambda a, x: np.sum(a * x[..., None, :], axis=-1))),
+}
+Z = np.array([0.7, 1.3, 0.9, 1.1, 0.6])
+programs = pytest.mark.parametrize("name", PROGRAMS)
+
+
+def close(a, b, tolerance=1e-12):
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(np.abs(b).max(), 1e-300))
+
+
+@pytest.mark.mpi
+@pytest.mark.timeout(100)
+@programs
+def test_first_order(name, comm):
+    f, plain = PROGRAMS[name]
+    expected = dd.jacobian(plain, comm=ALONE)
+    np.testing.assert_allclose(f(Z), plain(Z), rtol=1e-13)
+    for method in ("sweep", "substitution"):
+        with dd.linearize(f, Z, method=method, **SPREAD) as lin:
+            for z in (Z, Z[::-1] * 1.1):
+                close(lin.update(z), plain(z))
+                close(lin.jacobian(), expected(z))
+                close(lin.vjp(np.ones(np.shape(lin.value))), expected(z).reshape(-1, 5).sum(axis=0))
+                close(lin.jvp(np.arange(5.0)), expected(z) @ np.arange(5.0))
+    assert comm.size > 1 or taylor_test(f, Z).passed and dot_product_test(f, Z).passed
+
+
+@pytest.mark.mpi
+@pytest.mark.timeout(100)
+@programs
+def test_second_order(name, comm):
+    weights = np.arange(1.0, 1.0 + np.size(PROGRAMS[name][1](Z)))
+    f, plain = ((lambda z, g=g: np.sum(weights * np.ravel(g(z)) ** 2)) for g in PROGRAMS[name])
+    v = np.array([0.3, -1.0, 0.5, 2.0, 0.1])
+    h = dd.hessian(plain, comm=ALONE)(Z)
+    close(dd.hessian(f, **SPREAD)(Z), h, 1e-11)
+    close(dd.hvp(f, (Z,), (v,), **SPREAD), h @ v, 1e-11)
+    close(dd.grad(lambda z: dd.jvp(f, (z,), (v,))[1], **SPREAD)(Z), h @ v, 1e-11)
+
+
+def test_third_order_of_rules_that_can_be_traced():
+    v = np.array([0.3, -1.0, 0.5, 2.0, 0.1])
+    for name in ("custom_jvp", "custom_vjp"):
+        f, plain = ((lambda z, g=g: np.sum(g(z) ** 2)) for g in PROGRAMS[name])
+        third = [dd.grad(lambda z, g=g: np.dot(v, dd.hvp(g, (z,), (v,))), comm=ALONE)(Z) for g in (f, plain)]
+        close(*third, 1e-10)
+
+
+@programs
+def test_calls_are_joint_statements_that_compare_equal(name):
+    f = PROGRAMS[name][0]
+    items = [item for item in trace(f, (Z,)).tape.items if type(item) is Joint]
+    assert items and all(item.op != 1 for item in items)
+    if name == "custom_jvp":
+        assert len({item.op for item in items}) == 1 < len(items)
+    if name == "custom_vjp":
+        assert len({item.op for item in items}) == 2 < len(items)
+
+
+def test_outside_of_a_trace_they_are_the_functions():
+    assert wave.__name__ == "wave" and wave(np.ones(2), 2.0)[1] == 4.0 and power.__name__ == "power"
+    assert scaled("plus", Pair(np.ones(2), np.zeros(2)), n=1)["rest"][1] == 2.0
+    with pytest.raises(TypeError):
+        power(1.0)
+
+
+def test_constants_of_every_kind():
+    """Arguments that are not traced, by keyword and by default, and a call in a trace without any that is."""
+    @dd.custom_vjp
+    def f(x, c, n=3, *, scale=1.0):
+        return x * c * n
+
+    with pytest.raises(TypeError, match="by position"):
+        dd.grad(lambda x: np.sum(f(x, 1.0, scale=2.0)), comm=ALONE)(np.ones(2))
+
+    @dd.custom_vjp
+    def g(x, c, n=3):
+        assert type(n) is int or type(n) is np.int64
+        return x * c * n
+
+    g.defvjp(lambda x, c, n: (g(x, c, n), (c, n)), lambda r, w: (w * r[0] * r[1], None, None))
+
+    def program(x):
+        assert type(g(2.0, 3.0)) is float
+        return np.sum(g(x, c=np.array([1.0, 2.0])) + g(1.0, x, 1))
+
+    np.testing.assert_array_equal(dd.grad(program, comm=ALONE)(np.ones(2)), [3.0, 6.0])  # the rule says: not by c
+
+
+def test_a_rule_is_what_counts():
+    """Straight-through: the derivative is the rule's, whatever the function does."""
+    @dd.custom_jvp
+    def rounded(x):
+        return np.rint(x)
+
+    rounded.defjvp(lambda primals, tangents: (np.rint(primals[0]), tangents[0]))
+    gradient = dd.grad(lambda x: np.sum(rounded(x) * x), comm=ALONE)(np.array([1.4, 2.7]))
+    np.testing.assert_array_equal(gradient, [2.4, 5.7])
+
+
+def test_rules_that_do_not_fit_are_refused():
+    @dd.custom_jvp
+    def f(x):
+        return x * x
+
+    x = np.ones(3)
+    grad = dd.grad(lambda x: np.sum(f(x)), comm=ALONE)
+    with pytest.raises(InputError, match="f.defjvp"):
+        grad(x)
+    f.defjvp(lambda p, t: t[0])
+    with pytest.raises(InputError, match=r"must return \(result, tangent"):
+        dd.jvp(f, (x,), (x,), comm=ALONE)
+    f.defjvp(lambda p, t: (p[0], (t[0], t[0])))
+    with pytest.raises(InputError, match="nested as"):
+        dd.jvp(f, (x,), (x,), comm=ALONE)
+    f.defjvp(lambda p, t: (p[0], sines(2.0 * p[0] * t[0])))
+    with pytest.raises((AssertionError, UnsupportedOperationError)):
+        grad(x)
+
+    @dd.custom_vjp
+    def g(x, y):
+        return x * y
+
+    with pytest.raises(InputError, match="g.defvjp"):
+        dd.grad(lambda x: np.sum(g(x, 2.0)), comm=ALONE)(x)
+    for backward, message in ((lambda r, w: w, "1 cotangents for 2"), (lambda r, w: (w[:2], None), "shape"),
+                              (lambda r, w: ((w, w), None), "nested as")):
+        g.defvjp(lambda x, y: (x * y, None), backward)
+        with pytest.raises(InputError, match=message):
+            dd.grad(lambda x: np.sum(g(x, x)), comm=ALONE)(x)
+    with pytest.raises(UnsupportedOperationError, match="nondiff_argnums"):
+        dd.grad(lambda x: np.sum(scaled(x, Pair(x, x), 2)["z"]), comm=ALONE)(x)
+
+
+def test_partials_that_are_not_given():
+    once = dd.elemental(np.tanh, partials=[lambda y, x: 1.0 - y * y])
+    x = np.array([0.3, 0.8])
+    np.testing.assert_allclose(dd.grad(lambda x: np.sum(once(x)), comm=ALONE)(x), 1.0 - np.tanh(x) ** 2)
+    with pytest.raises(UnsupportedOperationError, match="order 2 of tanh"):
+        dd.hessian(lambda x: np.sum(once(x)), comm=ALONE)(x)
+    flat = dd.elemental(lambda x, c: x * c, partials=[lambda y, x, c: c + 0.0 * x, None], second=[None, None])
+    np.testing.assert_array_equal(dd.hessian(lambda x: np.sum(flat(x, x)), comm=ALONE)(x), np.zeros((2, 2)))
+    with pytest.raises(UnsupportedOperationError, match="order 3 of power"):
+        dd.jacobian(dd.hessian(lambda z: np.sum(power(z, z))), comm=ALONE)(x)
+    for bad in ("(n)", "(n)->(m)", "n->n", "(n),(n)->()"):
+        with pytest.raises(InputError, match="signature"):
+            dd.elemental(np.sum, partials=[None], signature=bad)
+    with pytest.raises(InputError, match="second partials"):
+        dd.elemental(np.sum, partials=[None], second=[])
+    with pytest.raises(ValueError, match="product: operand 1"):
+        trace(lambda x: product(np.ones((2, 3)), x), (np.ones(2),))
+
+
+# -- on ranks
+
+
+@dd.elemental(partials=[lambda y, x: np.cos(x)])
+def where_it_runs(x):
+    RAN.append(MPI.COMM_WORLD.rank)
+    return np.sin(x)
+
+
+RAN: list[int] = []
+
+
+class Unloadable(NamedTuple):
+    """Loads on rank 0 only, as what is defined there alone."""
+
+    def __reduce__(self):
+        return _load, ()
+
+
+def _load():
+    if MPI.COMM_WORLD.rank:
+        raise ImportError("not here")
+    return Unloadable()
+
+
+@pytest.mark.mpi
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["by name", "closure", "unloadable"])
+def test_functions_run_where_their_arguments_are_or_at_home(kind, comm):
+    """What another rank can't have stays on rank 0; the values are the same."""
+    RAN.clear()
+    if kind == "by name":
+        function = where_it_runs
+    else:
+        def local(x, unloadable=Unloadable()):  # noqa: B008
+            return where_it_runs.value(x)
+
+        partial = (lambda y, x: np.cos(x)) if kind == "closure" else Unloadable()
+        function = dd.elemental(local if kind == "closure" else where_it_runs.value,
+                                partials=[partial if kind == "closure" else where_it_runs.partials[0]])
+        if kind == "unloadable":
+            function.unloadable = Unloadable()
+
+    def f(x):
+        y = np.roll(x, 1) * x
+        return function(y) + function(0.5 * np.roll(y, -1))
+
+    x = np.linspace(0.1, 2.0, 4 * comm.size + 1)
+    expected = dd.jacobian(lambda x: np.sin(np.roll(x, 1) * x) + np.sin(0.5 * x * np.roll(x, -1)), comm=ALONE)(x)
+    with dd.linearize(f, x, comm=comm, **SPREAD) as lin:
+        close(lin.jacobian(), expected)
+        RAN.clear()
+        lin.update(x * 1.1)
+        lin.update(x)
+        close(lin.vjp(np.ones(len(x))), expected.sum(axis=0))
+        assert bool(RAN) == (kind == "by name" or comm.rank == 0)
