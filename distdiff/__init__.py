@@ -39,8 +39,8 @@ _HOME = {  # public name -> the module that holds it
 _MODULES = ("errors", "testing", "numpy", "examples")
 
 __all__ = ["DistdiffError", "Linearization", "Recorded", "__version__", "compiled", "custom_jvp", "custom_vjp",
-           "elemental", "errors", "grad", "hessian", "hvp", "jacobian", "jvp", "linearize", "recorded", "testing", "trace",
-           "value_and_grad", "vjp"]
+           "elemental", "errors", "grad", "hessian", "hvp", "jacobian", "jvp", "linearize", "recorded", "testing",
+           "trace", "value_and_grad", "vjp"]
 
 
 def __getattr__(name: str) -> Any:

@@ -386,7 +386,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
             if finish is not None:
                 finish()
     if local.joint:
-        values.failure.agree(comm)
+        values.failure.agree(comm, local.sites)
     return Point(local, values)
 
 
@@ -403,7 +403,7 @@ def evaluate_items(blocks: list[Block], items: list[Item], arrays: list[Any]) ->
     values.share(local, fused, [array is not UNREAD for array in arrays])
     with np.errstate(all="ignore"):
         _execute(values, values.calls(local, fused))
-    values.failure.agree(MPI.COMM_SELF)
+    values.failure.agree(MPI.COMM_SELF, [])
 
 
 def _block(item: Item) -> int:

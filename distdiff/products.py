@@ -21,7 +21,7 @@ from .comm import agreed, alone
 from .errors import InputError
 from .kernels import stream
 from .strided import accumulate_overlapping, core_view
-from .tape import Affine, Indexed, Joint, Operand
+from .tape import Affine, Indexed, Joint, Operand, Site
 
 DENSE = 1 << 22  # elements of unit vectors that go through a rule at once
 
@@ -30,22 +30,25 @@ class Failure:
     """The first exception that a rule raised on this rank during a pass."""
 
     def __init__(self) -> None:
-        self.error: Exception | None = None
+        self._first: tuple[Joint, Exception] | None = None
 
     @contextmanager
-    def caught(self, spoil: Callable[[], Any]) -> Iterator[None]:
+    def caught(self, item: Joint, spoil: Callable[[], Any]) -> Iterator[None]:
         """Keep what the body raises, and spoil what it should have computed."""
         try:
             yield
         except Exception as error:
-            self.error = self.error or error
+            self._first = self._first or (item, error)
             spoil()
 
-    def agree(self, comm: MPI.Comm) -> None:
-        """Raise on every rank what was caught on one.  Collective."""
-        error, self.error = self.error, None
+    def agree(self, comm: MPI.Comm, sites: list[Site]) -> None:
+        """Raise on every rank what was caught on one, with a note of the user's line.  Collective."""
+        first, self._first = self._first, None
         with agreed(comm):
-            if error is not None:
+            if first is not None:
+                item, error = first
+                if 0 <= item.site < len(sites):
+                    error.add_note(f"(raised by a rule of {item.op.name}, called at {sites[item.site]})")
                 raise error
 
 
@@ -114,7 +117,7 @@ def spread(item: Joint, x: Any, shape: tuple[int, ...]) -> np.ndarray:
 def evaluate(item: Joint, values: Any, failure: Failure) -> None:
     """y = G(x), written into the values (`evaluate.Values`)."""
     out = values.view(item.out, item.out_shape)
-    with failure.caught(lambda: out.fill(np.nan)):
+    with failure.caught(item, lambda: out.fill(np.nan)):
         fill(item, out, _called(item.op.value, *arguments(item, values.operand)))
 
 

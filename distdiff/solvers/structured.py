@@ -118,7 +118,7 @@ class StructuredSystem:
     def _agree(self) -> None:
         """A joint statement's rule that raised on one rank raises on all."""
         if self._local.joint:
-            self._failure.agree(self.comm)
+            self._failure.agree(self.comm, self._local.sites)
 
     def solve(self, b: np.ndarray) -> np.ndarray:
         """(I - L)^-1 b for any b.  Collective."""
@@ -438,14 +438,14 @@ class _Joint:
         """z += scale L x on these rows."""
         if not self._item.active:
             return
-        with self._failure.caught(lambda: z.fill(np.nan)):
+        with self._failure.caught(self._item, lambda: z.fill(np.nan)):
             add_tangent(self._products(), x, self._places, self._rows(z), scale, False)
 
     def add_transposed(self, x: np.ndarray, z: np.ndarray, scale: float) -> None:
         """z += scale L^T x, of these rows."""
         if not self._item.active:
             return
-        with self._failure.caught(lambda: z.fill(np.nan)):
+        with self._failure.caught(self._item, lambda: z.fill(np.nan)):
             add_adjoint(self._products(), self._rows(x), z, self._places, scale)
 
     def forward(self, y: np.ndarray) -> None:

@@ -151,7 +151,7 @@ class Sweep:
                 function(*arguments)
         self._seed = None
         if self.local.joint:
-            self._failure.agree(self.comm)
+            self._failure.agree(self.comm, self.local.sites)
         for where, places in plan.results:
             if places is not None:
                 result[where] = W[places]
@@ -277,7 +277,7 @@ class Sweep:
                                for k, place in enumerate(op.operands)]
 
         def product() -> None:
-            with self._failure.caught(lambda: W.fill(np.nan)):
+            with self._failure.caught(item, lambda: W.fill(np.nan)):
                 products = Products(item, self._point.values)
                 if forward:
                     add_tangent(products, W, places, out, 1.0, op.write)

@@ -132,8 +132,9 @@ class _Pair:
             i - j == self.items and self._statements(items[i], items[j]) for i, j in zip(what, other))
 
     def _statements(self, x: Vector, y: Vector) -> bool:
-        if (type(x) is not type(y) or x.op != y.op or x.shape != y.shape or x.out.block - y.out.block != self.blocks
-                or x.out[1:] != y.out[1:]):
+        if (x.op is not y.op and x.op != y.op) or type(x) is not type(y) or x.shape != y.shape:
+            return False
+        if x.out.block - y.out.block != self.blocks or x.out[1:] != y.out[1:]:
             return False
         blocks = self.local.blocks
         if blocks[x.out.block].shape != blocks[y.out.block].shape:
