@@ -236,6 +236,55 @@ def test_constants_of_every_kind():
     np.testing.assert_array_equal(dd.grad(program, comm=ALONE)(np.ones(2)), [3.0, 6.0])  # the rule says: not by c
 
 
+def test_functions_may_write_into_their_arguments():
+    @dd.custom_jvp
+    def f(x):
+        x *= 2.0
+        return x
+
+    f.defjvp(lambda primals, tangents: (2.0 * primals[0], 2.0 * tangents[0]))
+
+    def square(x):
+        x *= x
+        return x
+
+    def slope(y, x):
+        x *= 2.0
+        return x
+
+    g = dd.elemental(square, partials=[slope])
+    x = np.array([1.0, 2.0, 3.0])
+    with dd.linearize(lambda x: g(f(x)) * x + x * x, x, comm=ALONE) as lin:
+        for at in (x, x + 1.0):
+            np.testing.assert_array_equal(lin.update(at), 4.0 * at**3 + at**2)
+            for _ in range(2):
+                np.testing.assert_array_equal(lin.vjp(np.ones(3)), 12.0 * at**2 + 2.0 * at)
+    np.testing.assert_array_equal(x, [1.0, 2.0, 3.0])
+
+
+def test_constants_are_taken_as_they_are_at_the_call():
+    """An array at nondiff_argnums that is written to between calls makes two operations."""
+    @dd.custom_vjp
+    def f(c, x):
+        return c * x
+
+    f.nondiff_argnums = (0,)
+    f.defvjp(lambda c, x: (c * x, None), lambda c, r, w: (c * w,))
+
+    def program(x):
+        c = np.array([1.0, 2.0])
+        y = f(c, x)
+        c[0] = 5.0
+        return f(c, y)
+
+    tape = trace(program, (np.ones(2),)).tape
+    first, second = (item.op for item in tape.items if type(item) is Joint)
+    assert first != second and first == next(item.op for item in trace(program, (np.ones(2),)).tape.items[:1])
+    np.testing.assert_array_equal(dd.grad(lambda x: np.sum(program(x)), comm=ALONE)(np.ones(2)), [5.0, 4.0])
+    with pytest.raises(UnsupportedOperationError, match="complex"):
+        trace(lambda x: f(1j, x), (np.ones(2),))
+
+
 def test_a_rule_is_what_counts():
     """Straight-through: the derivative is the rule's, whatever the function does."""
     @dd.custom_jvp

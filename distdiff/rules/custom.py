@@ -1,54 +1,32 @@
-"""Rules by users: functions that bring their own derivative.
-
-`custom_jvp` and `custom_vjp` are JAX's, for functions of arrays nested in any way; `elemental` registers an operation
-by its partial derivatives, elementwise or with core axes.  Inside a trace a call becomes one joint statement: the
-function is called on plain arrays and may be anything, compiled code included.
-"""
+"""Functions with a rule for their tangents or their adjoints: JAX's custom_jvp and custom_vjp."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-import re
-import sys
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
+from functools import cached_property, update_wrapper
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from .drivers import vjp
-from .errors import InputError, UnsupportedOperationError
-from .ops import Elemental
-from .tracing import is_leaf, running
-from .tracing.active import set_aside
-from .tracing.array import is_traced, plain
-from .tracing.joint import joint
-from .tracing.stretch import as_leaf
-from .tracing.tree import Spec, flatten, unflatten
+from ..drivers import vjp
+from ..errors import InputError, UnsupportedOperationError
+from ..ops import Elemental
+from ..tracing import is_leaf, running
+from ..tracing.active import set_aside
+from ..tracing.array import is_traced, plain
+from ..tracing.joint import joint
+from ..tracing.stretch import as_leaf
+from ..tracing.tree import Spec, flatten, unflatten
+from .named import Named
 
 Shape = tuple[int, ...]
 Product = Callable[[list[Any]], list[Any]]
 
 
-class _Named:
-    """A function with rules; it travels to other ranks by its name, or, where it has none, by what it is made of."""
-
-    __name__: str
-    __module__: str
-    __qualname__: str
-
-    def __reduce__(self) -> Any:
-        found: Any = sys.modules.get(self.__module__)
-        for name in self.__qualname__.split("."):
-            found = getattr(found, name, None)
-        return self.__qualname__ if found is self else object.__reduce_ex__(self, 2)
-
-
-# -- functions with a rule for their tangents or their adjoints
-
-
-class _Custom(_Named):
+class _Custom(Named):
     """What `custom_jvp` and `custom_vjp` share: a call as a joint statement."""
 
     kind: type[_Ruled]
@@ -83,12 +61,15 @@ class _Custom(_Named):
             return self.fun(*args)
         self.check()
         whole = [not is_traced(x) and np.asarray(x).dtype.kind != "f" for x in leaves]  # integers and masks
-        fixed = tuple((np.array(x) if np.ndim(x) else x) if w else None for x, w in zip(leaves, whole))
-        call = _Call(self, {k: args[k] for k in others}, spec, fixed)
+        fixed = tuple(_constant(x) if w else None for x, w in zip(leaves, whole))
+        call = _Call(self, {k: _constant(args[k]) for k in others}, spec, fixed)
         operands = [x for x, w in zip(leaves, whole) if not w]
         with set_aside():
-            result = self.fun(*call.arguments([plain(x) for x in operands]))
+            result = self.fun(*call.arguments([np.array(plain(x)) for x in operands]))  # which it may write into
         results, out_spec = flatten(result, f"the result of {self.__name__}")
+        if any(np.asarray(y).dtype.kind == "c" for y in results):
+            rec.unsupported(f"a complex result of {self.__name__}", "derivatives here are those of real functions; "
+                            "return real and imaginary parts as two arrays")
         results = [np.array(y, dtype=np.float64) for y in results]
         op = self.kind(call, tuple(np.shape(x) for x in operands), out_spec, tuple(y.shape for y in results))
         return unflatten(out_spec, joint(op, operands, self.__name__, results))
@@ -128,10 +109,21 @@ class _Call:
 
     def key(self) -> tuple[Any, ...]:
         """Equal for calls that are the same function of their operands."""
-        fixed = tuple((f.shape, f.dtype.str, f.tobytes()) if np.ndim(f) else (type(f), f) for f in self.fixed)
-        others = tuple((k, type(x), x) if isinstance(x, (int, float, str, bool)) else (k, id(x))
-                       for k, x in sorted(self.others.items()))
-        return id(self.function), self.spec, fixed, others
+        others = sorted(self.others.items())
+        return (id(self.function), self.spec, tuple(map(_identity, self.fixed)),
+                tuple((k, _identity(x)) for k, x in others))
+
+
+def _constant(x: Any) -> Any:
+    """An argument that is no operand, as it is now."""
+    return np.array(x) if isinstance(x, np.ndarray) else x
+
+
+def _identity(x: Any) -> Any:
+    """Equal for constants that are the same to a function: numbers, text and arrays by value."""
+    if isinstance(x, np.ndarray) and x.dtype.kind != "O":
+        return x.shape, x.dtype.str, hashlib.blake2b(np.ascontiguousarray(x)).digest()
+    return (type(x), x) if isinstance(x, (int, float, str, np.generic, type(None))) else id(x)
 
 
 class _Ruled(Elemental):
@@ -150,11 +142,12 @@ class _Ruled(Elemental):
         return type(self), (self.call, self.core_in, self.out_spec, self.core_out)
 
     def __eq__(self, other: Any) -> bool:
-        return type(other) is type(self) and other._key() == self._key()
+        return type(other) is type(self) and other._key == self._key
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(self._key)
 
+    @cached_property
     def _key(self) -> tuple[Any, ...]:
         return self.call.key(), self.core_in, self.out_spec, self.core_out
 
@@ -163,7 +156,8 @@ class _Ruled(Elemental):
         return frozenset(range(self.arity))
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        results, spec = flatten(self.call.function.fun(*self.call.arguments(x)), f"the result of {self.name}")
+        result = self.call.function.fun(*self.call.arguments([np.array(part) for part in x]))
+        results, spec = flatten(result, f"the result of {self.name}")
         if spec != self.out_spec or any(np.shape(y) != core for y, core in zip(results, self.core_out)):
             raise InputError(f"{self.name} gave results of another nesting or other shapes than when it was traced")
         return results
@@ -399,175 +393,4 @@ class custom_vjp(_Custom):
             raise self._without()
 
 
-# -- operations given by their partial derivatives
-
-
-class _Registered(_Named):
-    """An operation given by value and partials; made by `elemental`."""
-
-    def __init__(self, value: Callable[..., Any], partials: Sequence[Any], second: Any, signature: str | None,
-                 name: str | None) -> None:
-        update_wrapper(self, value)
-        if name is not None:
-            self.__name__ = name
-        self.value, self.partials, self.second = value, tuple(partials), second
-        self.ins, self.out = _signature(signature, len(self.partials))
-        if second is not None:
-            ok = len(second) == len(self.partials) and all(
-                row is None or len(row) == len(self.partials) for row in second)
-            if not ok:
-                raise InputError(f"the second partials of {self.__name__} must be a row for each of the "
-                                 f"{len(self.partials)} operands, each with as many entries")
-
-    def __call__(self, *operands: Any) -> Any:
-        if len(operands) != len(self.partials):
-            raise TypeError(f"{self.__name__} takes {len(self.partials)} operands but {len(operands)} were given")
-        if running() is None or not any(is_traced(x) for x in map(_held, operands)):
-            return self.value(*operands)
-        operands = tuple(map(_held, operands))
-        return joint(_Partial(self, (), *self._cores(operands)), operands, self.__name__)[0]
-
-    def _cores(self, operands: Sequence[Any]) -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
-        sizes: dict[str, int] = {}
-        cores = []
-        for k, (x, axes) in enumerate(zip(operands, self.ins)):
-            shape = np.shape(x)
-            core = shape[len(shape) - len(axes) :]
-            if len(core) != len(axes) or any(sizes.setdefault(a, n) != n for a, n in zip(axes, core)):
-                raise ValueError(f"{self.__name__}: operand {k} has shape {shape}, whose last axes are not "
-                                 f"({', '.join(f'{a}={sizes[a]}' if a in sizes else a for a in axes)})")
-            cores.append(core)
-        return tuple(cores), (tuple(sizes[a] for a in self.out),)
-
-    def rule(self, path: tuple[int, ...]) -> Any:
-        """The partial along a path of operands, "unknown" where it is not given, None where it is zero."""
-        if len(path) == 1:
-            return self.partials[path[0]]
-        if self.partials[path[0]] is None:
-            return None
-        if len(path) > 2 or self.second is None:
-            return "unknown"
-        row = self.second[path[0]]
-        return None if row is None else row[path[1]]
-
-
-class _Partial(Elemental):
-    """A registered operation, or its partial along a path of operands, whose cores follow those of the result."""
-
-    def __init__(self, function: _Registered, path: tuple[int, ...], core_in: tuple[Shape, ...],
-                 core_out: tuple[Shape, ...]) -> None:
-        self.function, self.path, self.core_in, self.core_out = function, path, core_in, core_out
-        self.name = function.__name__ if not path else f"partial derivative {path} of {function.__name__}"
-        self.inert = frozenset(k for k in range(len(core_in)) if function.rule((*path, k)) is None)
-
-    def __reduce__(self) -> Any:
-        return _Partial, self._key()
-
-    def _key(self) -> tuple[Any, ...]:
-        return self.function, self.path, self.core_in, self.core_out
-
-    def __eq__(self, other: Any) -> bool:
-        return type(other) is _Partial and other._key() == self._key()
-
-    def __hash__(self) -> int:
-        return hash((id(self.function), *self._key()[1:]))
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset(range(-1, self.arity)) if not self.path else frozenset(range(self.arity))
-
-    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        x = tuple(part[()] for part in x)
-        y = self.function.value(*x)
-        if self.path:
-            y = self.function.rule(self.path)(y, *x)
-        loops = (np.shape(part)[: np.ndim(part) - len(core)] for part, core in zip(x, self.core_in))
-        loop = np.broadcast_shapes(*loops)
-        return (np.broadcast_to(np.asarray(y, dtype=np.float64), loop + self.core_out[0]),)
-
-    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
-        total = None
-        for k, t in enumerate(xdot):
-            if t is None or k in self.inert:
-                continue
-            axes = len(self.core_in[k])
-            t = t[(..., *(np.newaxis,) * len(self.core_out[0]), *(slice(None),) * axes)]
-            term = self._partial(k, y, x) * t
-            term = np.sum(term, axis=tuple(range(-axes, 0))) if axes else term
-            total = term if total is None else total + term
-        return (total,)
-
-    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
-        found: list[Any] = []
-        outer = len(self.core_out[0])
-        for k, core in enumerate(self.core_in):
-            if not wanted[k] or k in self.inert:
-                found.append(None)
-                continue
-            term = self._partial(k, y, x) * ybar[0][(..., *(np.newaxis,) * len(core))]
-            inner = tuple(range(-outer - len(core), -len(core)))
-            found.append(np.sum(term, axis=inner) if outer else term)
-        return found
-
-    def _partial(self, k: int, y: Sequence[Any], x: Sequence[Any]) -> Any:
-        """dG/dx_k, (*loop, *core_out, *core_in[k]), on traced arrays a joint statement itself."""
-        path = (*self.path, k)
-        if self.function.rule(path) == "unknown":
-            order = "second partials (second=)" if len(path) == 2 else "no partials of higher order than the second"
-            can = "were not given" if len(path) == 2 else "can be given"
-            raise UnsupportedOperationError(
-                f"a derivative of order {len(path)} of {self.function.__name__} is wanted, for which {order} {can}; "
-                "write the operation in NumPy functions, or give it rules by custom_jvp")
-        op = _Partial(self.function, path, self.core_in, (self.core_out[0] + self.core_in[k],))
-        if any(map(is_traced, x)):
-            return joint(op, x)[0]
-        if not self.path:
-            rule = self.function.rule(path)
-            return np.asarray(rule(y[0][()], *(part[()] for part in x)), dtype=np.float64)
-        return op.value(*x)[0]
-
-
-def elemental(value: Callable[..., Any] | None = None, *, partials: Sequence[Callable[..., Any] | None],
-              second: Sequence[Any] | None = None, signature: str | None = None, name: str | None = None) -> Any:
-    """Register an operation y = value(x_1, ..., x_r) by its partial derivatives; a decorator, or a call.
-
-        @dd.elemental(partials=[lambda y, x, n: y * n / x, None])
-        def power(x, n): ...                            # elementwise: arrays of one shape after broadcasting
-
-        norm = dd.elemental(value, partials=[...], signature="(n)->()")
-
-    partials[k](y, *x) is dy/dx_k over the broadcast shape; None: zero.  With a signature (as of NumPy's generalized
-    ufuncs, with one result) operands have core axes, axes in front are loop axes, and partials[k] has shape
-    (*loop, *result's core, *core of x_k).  second[k][l](y, *x) is d^2 y/dx_k dx_l, with the core of x_l as well; None:
-    zero, and so is a row.  All are called on plain arrays that broadcast, so they may lead into compiled code.
-
-    Loop axes are cut over ranks as array code is.  A derivative of an order that is not given raises
-    `UnsupportedOperationError`.
-    """
-    def register(function: Callable[..., Any]) -> _Registered:
-        return _Registered(function, partials, second, signature, name)
-
-    return register if value is None else register(value)
-
-
-def _held(x: Any) -> Any:
-    rec = running()
-    return x if rec is None or not is_leaf(x) else as_leaf(rec, x)
-
-
-def _signature(text: str | None, n: int) -> tuple[list[list[str]], list[str]]:
-    """The names of the core axes of the operands and of the result."""
-    if text is None:
-        return [[] for _ in range(n)], []
-    core = r"\(\s*(?:\w+\s*(?:,\s*\w+\s*)*)?\)"
-    if not re.fullmatch(rf"\s*{core}\s*(,\s*{core}\s*)*->\s*{core}\s*", text):
-        raise InputError(f"signature {text!r} is not like '(n,n),(n)->(n)': core axes of operands and of one result")
-    ins, out = ([re.findall(r"\w+", part) for part in re.findall(core, side)] for side in text.split("->"))
-    if len(ins) != n:
-        raise InputError(f"signature {text!r} has {len(ins)} operands, but {n} partials are given")
-    if not set(out[0]) <= {a for axes in ins for a in axes}:
-        raise InputError(f"signature {text!r}: every axis of the result must be one of an operand's")
-    return ins, out[0]
-
-
-__all__ = ["custom_jvp", "custom_vjp", "elemental"]
+__all__ = ["custom_jvp", "custom_vjp"]
