@@ -401,6 +401,7 @@ class Linearization:
         self._remember(args)
         self._gradient_moves = True
         self._stale = set(self._solvers) | ({"assembly"} if self._assembly is not None else set())
+        self._point = None  # its values are overwritten, whatever happens
         self._point = point = self._evaluate(x, values=self._memory)
         self._memory, broken = point.values, None
         with agreed(self.comm):

@@ -259,6 +259,8 @@ def test_what_a_rule_raises_on_one_rank_is_raised_on_all(comm, strategy):
         with pytest.raises(np.linalg.LinAlgError, match="limit of value") as raised:
             lin.update(far)
         assert "rule of fragile, called at" in raised.value.__notes__[0]
+        with pytest.raises(InputError, match="the last update failed"):
+            lin.vjp(np.ones(24))
         lin.update(x)
         np.testing.assert_array_equal(lin.vjp(np.ones(24)), first)
     with dd.linearize(smooth(Fragile(value_limit=1e9, rule_limit=10.0)), x, **settings) as lin:
