@@ -73,7 +73,9 @@ def _command(commands: Any, name: str, help_: str) -> argparse.ArgumentParser:
     add = sub.add_argument
     add("--input", required=True, metavar="FILE", help=".npz (an array a parameter) or .npy (one parameter)")
     add("--wrt", nargs="+", metavar="NAME", help="parameters to differentiate (default: all floating ones)")
-    add("--method", default="auto", help="auto (default), sweep, substitution, krylov or direct")
+    add("--method", default="auto", help="auto (default), sweep, substitution, neumann, krylov, direct or petsc")
+    add("--on-failure", choices=("substitution", "raise"), default="substitution",
+        help="what happens when the method fails: substitution solves instead, with a warning (default), or an error")
     add("--partition", default="auto", help="auto (default) or a partitioner's name, see 'report'")
     add("--full-system", action="store_true", help="keep every flattened line as a row (no preaccumulation)")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="a PETSc option; may be repeated")
@@ -86,9 +88,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     from mpi4py import MPI  # after parsing: --help starts no MPI
 
+    from .comm import together
+
     comm = MPI.COMM_WORLD
     try:
-        return _warm(comm) if arguments.command == "warm" else _run(arguments, comm)
+        with together(comm):
+            return _warm(comm) if arguments.command == "warm" else _run(arguments, comm)
     except DistdiffError as error:
         if comm.rank == 0:
             print(f"distdiff: error: {error}", file=sys.stderr)
@@ -121,7 +126,8 @@ def _run(arguments: argparse.Namespace, comm: Any) -> int:
     quiet = arguments.quiet or comm.rank != 0
     with nullcontext() if quiet else Heartbeat(stages):
         with linearize(f, *args, argnums=argnums, method=arguments.method, partition=arguments.partition, comm=comm,
-                       preaccumulate=not arguments.full_system, options=options, stages=stages) as lin:
+                       on_failure=arguments.on_failure, preaccumulate=not arguments.full_system, options=options,
+                       stages=stages) as lin:
             if arguments.command == "grad":
                 return _grad(arguments, lin, f, args, argnums)
             if arguments.command == "report":

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
@@ -14,6 +18,8 @@ from mpi4py import MPI
 from . import errors
 
 T = TypeVar("T")
+
+PATIENCE = 60.0  # seconds that a failed rank waits for the others, which may be waiting for it
 
 
 class _Alone(threading.local):
@@ -85,6 +91,67 @@ def agreed(comm: MPI.Comm) -> Iterator[None]:
     if failure is not None:
         raise failure
     raise _unpacked(packed)
+
+
+@contextmanager
+def together(comm: MPI.Comm) -> Iterator[None]:
+    """Run a stretch of work that *communicates*; afterwards all ranks have succeeded or all raise.  Collective.
+
+    All ranks raise the error of the lowest failing rank.  Where only some failed, messages may still be on their way
+    that a later exchange would take for its own: the communicator is then refused from `require_sound`.  A rank that
+    fails while others wait for its messages can't tell them; it waits PATIENCE seconds for them, and then ends the job
+    with its traceback, for nobody else could.
+    """
+    failure: BaseException | None = None
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        failure = error
+    if comm.size == 1:
+        if failure is not None:
+            raise failure
+        return
+    mine = np.array([comm.size if failure is None else comm.rank, failure is not None], dtype=np.int64)
+    least = np.empty_like(mine)  # the lowest failing rank, and whether all failed
+    request = comm.Iallreduce(mine, least, op=MPI.MIN)
+    if failure is None:
+        request.Wait()
+    else:
+        _wait_for_others(comm, request, failure)
+    worst, all_failed = least.tolist()
+    if worst == comm.size:
+        return
+    if not all_failed:
+        comm.Set_attr(_broken(), True)
+    packed = comm.bcast(_packed(failure) if comm.rank == worst and failure is not None else None, root=worst)
+    if failure is not None and comm.rank == worst:
+        raise failure
+    raise _unpacked(packed) from failure
+
+
+def _wait_for_others(comm: MPI.Comm, request: MPI.Request, failure: BaseException) -> None:
+    began = time.monotonic()
+    while not request.Test():
+        if time.monotonic() - began > PATIENCE:
+            traceback.print_exception(failure)
+            print(f"distdiff: rank {comm.rank} of {comm.size} failed as above, and others have been waiting for its "
+                  f"messages for {PATIENCE:g} s: ending the job", file=sys.stderr, flush=True)
+            comm.Abort(1)
+        time.sleep(0.001)
+
+
+@lru_cache(maxsize=1)
+def _broken() -> int:
+    """The key of an attribute that broken communicators have."""
+    return MPI.Comm.Create_keyval()
+
+
+def require_sound(comm: MPI.Comm) -> None:
+    """Raise `BrokenCommunicatorError` if a rank failed in the middle of an exchange on it.  The same on all ranks."""
+    if comm.size > 1 and comm.Get_attr(_broken()):
+        raise errors.BrokenCommunicatorError(
+            "a rank failed in the middle of an exchange on this communicator, and a later exchange could receive what "
+            "was left on its way; end the program, or go on with a duplicate that all ranks make, comm=comm.Dup()")
 
 
 @overload

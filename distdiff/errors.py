@@ -35,6 +35,10 @@ class ConvergenceError(DistdiffError):
     """An iterative or direct solver stopped without a solution."""
 
 
+class BrokenCommunicatorError(DistdiffError):
+    """A rank failed in the middle of an exchange, so messages may still be on their way over the communicator."""
+
+
 class MissingSolverError(DistdiffError):
     """The chosen method needs something this PETSc was built without."""
 
@@ -47,7 +51,15 @@ class RemoteError(DistdiffError):
     """Another rank failed with an error that is not distdiff's own; its text is in the message."""
 
 
-class NotCompiledWarning(UserWarning):
+class DistdiffWarning(UserWarning):
+    """Base of every warning of distdiff's own."""
+
+
+class FallbackWarning(DistdiffWarning):
+    """A method failed and another one solved instead; the message says which, and why."""
+
+
+class NotCompiledWarning(DistdiffWarning):
     """A function given to `compiled` is traced by the interpreter; the message says where and why."""
 
 

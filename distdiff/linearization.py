@@ -18,8 +18,8 @@ from mpi4py import MPI
 
 from . import comm as agreement
 from .assembly import Assembly
-from .comm import agreed, on_root
-from .errors import BranchChangedError, InputError, NonFiniteError
+from .comm import agreed, on_root, require_sound, together
+from .errors import BranchChangedError, ConvergenceError, InputError, NonFiniteError
 from .evaluate import Point, all_finite, evaluate, evaluate_items
 from .facts import Facts
 from .machine import current as current_machine
@@ -31,6 +31,7 @@ from .report import Report, gather
 from .settings import check_settings
 from .solvers import method as method_of
 from .solvers.cost import BATCH, Work
+from .solvers.failures import Failures
 from .solvers.select import Choice, choose
 from .spread import Spread
 from .stages import Stages
@@ -56,8 +57,8 @@ class Linearization:
         self, f: Callable[..., Any], args: tuple[Any, ...], *, argnums: int | tuple[int, ...] = 0,
         kwargs: Mapping[str, Any] | None = None, has_aux: bool = False, comm: MPI.Comm | None = None,
         method: str = "auto", options: Mapping[str, Any] | None = None, preaccumulate: bool = True,
-        partition: str = "auto", min_block: int | None = None, on_branch_change: str = "retrace", solves: int = 1,
-        stages: Stages | None = None,
+        partition: str = "auto", min_block: int | None = None, on_branch_change: str = "retrace",
+        on_failure: str = "substitution", solves: int = 1, stages: Stages | None = None,
     ) -> None:
         refuse_inside()
         self.comm = comm if comm is not None else agreement.world()
@@ -66,7 +67,8 @@ class Linearization:
         settings: dict[str, Any] = {
             "argnums": argnums, "has_aux": has_aux, "method": method, "options": options,
             "preaccumulate": preaccumulate, "partition": partition, "min_block": min_block,
-            "on_branch_change": on_branch_change, "solves": solves}
+            "on_branch_change": on_branch_change, "on_failure": on_failure, "solves": solves}
+        require_sound(self.comm)
         with agreed(self.comm):
             if not callable(f):
                 raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called")
@@ -85,6 +87,7 @@ class Linearization:
         self._solvers: dict[str, Any] = {}
         self._assembly: Any = None
         self._kept_rows: int | None = None
+        self._failures = Failures(self.comm, settings["on_failure"])
         self._choices: dict[tuple[Work, int], Choice] = {}
         self._operator: Any = None  # I - L on all nodes, for PETSc users
         self._stale: set[str] = set()  # solvers, and "assembly", that hold the values of an earlier point
@@ -145,7 +148,8 @@ class Linearization:
 
     def _evaluate(self, x: np.ndarray, known: list[Any] | None = None, values: Any = None) -> Point:
         with self.stages("evaluate"):
-            return evaluate(self._local, x, self.comm, values=values, known=known)
+            with together(self.comm):
+                return evaluate(self._local, x, self.comm, values=values, known=known)
 
     def _finite(self, result: np.ndarray) -> np.ndarray:
         """`result` (the same on every rank) if it is finite, else `NonFiniteError` naming where it began.  Collective.
@@ -189,10 +193,30 @@ class Linearization:
             full[place:place + constant.size] = constant.ravel()
         return self._facts.outputs.nest(full)
 
-    def _select(self, columns: int) -> Any:
-        """The solver for that many right-hand sides, made or reused.  Collective."""
-        self.choice = self._choose(columns)
+    def _select(self, columns: int) -> None:
+        """Choose the method for that many right-hand sides, and have its solver ready.  Collective."""
+        self.choice = self._failures.instead_of(self._choose(columns))
+        self._prepare()
+
+    def _prepare(self) -> None:
         name = self.choice.method
+        if name in self._solvers and name not in self._stale:
+            return
+        try:
+            with together(self.comm):
+                self._make(name)
+        except ConvergenceError as error:
+            self._fall_back(error)
+
+    def _fall_back(self, error: ConvergenceError) -> None:
+        """Have another method's solver ready, the chosen one having failed; or raise the error.  Collective."""
+        require_sound(self.comm)
+        self._failures.add(self.choice.method, error)
+        self.choice = self._failures.instead_of(self.choice)
+        self._prepare()
+
+    def _make(self, name: str) -> None:
+        """The method's solver, with the values of this point.  Collective."""
         method = method_of(name)
         if name not in self._solvers:
             if method.assembled:
@@ -207,7 +231,19 @@ class Linearization:
                 self._assemble()
             self._solvers[name].refresh(self._point)
             self._stale.discard(name)
-        return self._solvers[name]
+
+    def _solve(self, forward: bool, seed: np.ndarray) -> np.ndarray:
+        """A solve by the method chosen or, if that fails, by another.  Collective.
+
+        `seed` is at this rank's inputs and the result at its outputs, or the other way round unless `forward`.
+        """
+        solver = self._solvers[self.choice.method]
+        try:
+            with self.stages("solve"), together(self.comm):
+                return solver.tangent(seed) if forward else solver.adjoint(seed)
+        except ConvergenceError as error:
+            self._fall_back(error)
+            return self._solve(forward, seed)
 
     def _assemble(self) -> None:
         """The PETSc system with the values of this point.  Collective."""
@@ -255,9 +291,8 @@ class Linearization:
         """
         self._ready()
         xdot = self._seed(self._facts.inputs, self._pack(tangents), "tangent", self._inputs)
-        solver = self._select(self._solves_hint)
-        with self.stages("solve"):
-            ydot = self._finite(self._outputs.collect(solver.tangent(xdot)))
+        self._select(self._solves_hint)
+        ydot = self._finite(self._outputs.collect(self._solve(True, xdot)))
         self.solves += 1
         return self._facts.outputs.nest(ydot)
 
@@ -269,9 +304,8 @@ class Linearization:
         """
         self._ready()
         ybar = self._seed(self._facts.outputs, cotangent, "cotangent", self._outputs)
-        solver = self._select(self._solves_hint)
-        with self.stages("solve"):
-            xbar = self._finite(self._inputs.collect(solver.adjoint(ybar)))
+        self._select(self._solves_hint)
+        xbar = self._finite(self._inputs.collect(self._solve(False, ybar)))
         self.solves += 1
         return self._facts.inputs.nest(xbar)
 
@@ -320,16 +354,14 @@ class Linearization:
         n_in, n_out = self._facts.n_inputs, self._facts.n_outputs
         forward = n_in <= n_out
         n = n_in if forward else n_out
-        solver = self._select(max(n, 1))
+        self._select(max(n, 1))
         seeds, results = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
         jacobian = np.zeros((n_out, n_in))
         width = int(max(1, min(BATCH, BATCH_BYTES // (8 * max(self._local.n_nodes, 1)))))
         width = self.comm.allreduce(width, op=MPI.MIN) * method_of(self.choice.method).at_once
         for start in range(0, n, width):
             stop = min(start + width, n)
-            with self.stages("solve"):
-                unit = seeds.units(start, stop)
-                block = self._finite(results.collect(solver.tangent(unit) if forward else solver.adjoint(unit)))
+            block = self._finite(results.collect(self._solve(forward, seeds.units(start, stop))))
             if forward:
                 jacobian[:, start:stop] = block
             else:
@@ -400,6 +432,7 @@ class Linearization:
         x = self._seed(self._facts.inputs, self._pack(args), "point", self._inputs)
         self._remember(args)
         self._gradient_moves = True
+        self._failures.clear()
         self._stale = set(self._solvers) | ({"assembly"} if self._assembly is not None else set())
         self._point = None  # its values are overwritten, whatever happens
         self._point = point = self._evaluate(x, values=self._memory)
@@ -481,6 +514,7 @@ class Linearization:
 
     def _ready(self, point: bool = True) -> None:
         refuse_inside()
+        require_sound(self.comm)
         if self._closed:
             raise InputError("this linearization was closed; make a new one with distdiff.linearize")
         if point and self._point is None:
@@ -512,11 +546,13 @@ def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] 
     kwargs : keyword arguments for f, constants.
     has_aux : f returns (result, aux); aux is kept, not differentiated.
     comm : an mpi4py communicator, default `MPI.COMM_WORLD` at the time of the call.
-    method : "auto", "sweep", "substitution", "krylov" or "direct".
+    method : "auto", "sweep", "substitution", "neumann", "krylov", "direct", or "petsc", a KSP as `options` say.
     options : PETSc options (without the prefix `distdiff_`) for this linearization's solver.
     preaccumulate : False keeps every flattened line as a row of the assembled system.
     partition : "auto" or a strategy's name; min_block : smallest array (elements) spread over ranks.
     on_branch_change : "retrace" or "raise", when `update` meets a comparison that goes the other way.
+    on_failure : "substitution" or "raise", when the method fails: solve by substitution, with a `FallbackWarning`, or
+        raise its `ConvergenceError`.
     solves : how many right-hand sides are expected at each point; "auto" weighs set-up against solves by it.
 
     Raises `InputError`, `UnsupportedOperationError`, `NonFiniteError`, or what f itself raised, on every rank alike.

@@ -67,6 +67,7 @@ class Report:
     retraces: int
     solves: int  # right-hand sides solved so far
     sweeps: dict[str, Counts] = field(default_factory=dict)  # by direction, of those swept in so far
+    accuracy: str = ""  # what is known of the solution's true residual
     info: dict[str, Any] = field(default_factory=dict)  # the solver's own: iterations, residual, ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,6 +110,7 @@ class Report:
         if self.solves or self.retraces:
             extra = "".join(f", {k} {v:.3g}" if isinstance(v, float) else f", {k} {v}" for k, v in self.info.items())
             out.append(f"solved       {_count(self.solves)} right-hand sides, {self.retraces} retraces{extra}")
+            out.append(f"accuracy     {self.accuracy}")
         return "\n".join(out)
 
 
@@ -136,4 +138,5 @@ def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solve
         peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
         retraces=retraces, solves=solves,
         sweeps=solvers["sweep"].counts() if "sweep" in solvers else {},
+        accuracy=solvers[choice.method].accuracy() if choice.method in solvers else "",
         info=dict(getattr(solvers.get(choice.method), "info", {}) or {}))

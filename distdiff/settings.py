@@ -12,11 +12,11 @@ from .partition import STRATEGIES
 from .solvers.select import check_method
 
 SETTINGS = frozenset(("comm", "method", "options", "preaccumulate", "partition", "min_block", "on_branch_change",
-                      "solves", "stages"))  # beside what says which function is differentiated, and by what
+                      "on_failure", "solves", "stages"))  # beside what says which function is differentiated, by what
 
 
 def check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preaccumulate: Any, partition: Any,
-                   min_block: Any, on_branch_change: Any, solves: Any) -> None:
+                   min_block: Any, on_branch_change: Any, on_failure: Any, solves: Any) -> None:
     """Raise `InputError` for the first setting that is none."""
     check_method(method)
     numbers = argnums if isinstance(argnums, tuple) else (argnums,)
@@ -28,7 +28,8 @@ def check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preacc
         if not isinstance(value, (bool, np.bool_)):
             raise InputError(f"{name}={value!r} must be True or False")
     for name, value, allowed in (("partition", partition, STRATEGIES),
-                                 ("on_branch_change", on_branch_change, ("retrace", "raise"))):
+                                 ("on_branch_change", on_branch_change, ("retrace", "raise")),
+                                 ("on_failure", on_failure, ("substitution", "raise"))):
         if value not in allowed:
             raise InputError(f"{name}={value!r} does not exist; choose one of {', '.join(map(repr, allowed))}")
     if min_block is not None and (not isinstance(min_block, int) or min_block < 1):

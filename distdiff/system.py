@@ -65,6 +65,7 @@ class TriangularSystem:
         self.ghost_ends = np.searchsorted(self.ghost_rows, self.ends)
         self._triangular = False
         self._depth: int | None = None
+        self._longest: dict[bool, int] = {}
         self._closed = False
 
     def _number_ghosts(self, reduced: Reduced, start: int) -> np.ndarray:
@@ -168,6 +169,17 @@ class TriangularSystem:
         if self._depth is None:
             self._depth = self._longest_path()
         return self._depth
+
+    def longest(self, transposed: bool) -> int:
+        """Entries of the longest row of all ranks, or the longest column.  Collective."""
+        if transposed not in self._longest:
+            if transposed:
+                counts = np.bincount(self.own.indices, minlength=self.n_local).astype(float)
+                self.halo_add(counts, np.bincount(self.ghost.indices, minlength=self.n_ghosts).astype(float))
+            else:
+                counts = np.diff(self.own.indptr) + np.diff(self.ghost.indptr)
+            self._longest[transposed] = self.comm.allreduce(int(counts.max(initial=1)), op=MPI.MAX)
+        return self._longest[transposed]
 
     def _longest_path(self) -> int:
         own, ghost = self.own, self.ghost

@@ -49,6 +49,19 @@ class Solver(ABC):
     def refresh(self, point: Any = None) -> None:  # noqa: B027 (most solvers hold nothing of their own)
         """The system's values have changed (`TriangularSystem.refresh`)."""
 
+    def accuracy(self) -> str:
+        """What is known of the last solve's true residual, measured or by theory.  Collective."""
+        if "residual" not in self.info:
+            return "nothing solved yet"
+        return f"componentwise residual {self.info['residual']:.2g}, measured at the last solve"
+
+    def _rounding(self) -> float:
+        """gamma_n, n the longest row or column: no more is substitution's componentwise backward error (Higham,
+        Accuracy and Stability of Numerical Algorithms, 2nd ed., theorem 8.5).  Collective."""
+        n = max(self.system.longest(False), self.system.longest(True))
+        u = np.finfo(float).eps / 2
+        return n * u / (1 - n * u)
+
     def close(self) -> None:  # noqa: B027 (nor free anything)
         """Free PETSc objects; a second call does nothing."""
 

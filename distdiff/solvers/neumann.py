@@ -59,6 +59,9 @@ class Neumann(Solver):
             y[...] = x
         self.info = {"products": steps, "messages": steps * self._messages}
 
+    def accuracy(self) -> str:
+        return f"componentwise residual at most {self._rounding():.2g}, by theory"
+
     @property
     def memory(self) -> int:
         return super().memory + self._iteration.nbytes

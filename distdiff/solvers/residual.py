@@ -34,7 +34,6 @@ class Residual:
         self.system = system
         self._scale = np.zeros(system.n_local)
         self._ghosts = np.zeros((2, system.n_ghosts))
-        self._longest: dict[bool, int] = {}
 
     @property
     def nbytes(self) -> int:
@@ -81,17 +80,7 @@ class Residual:
 
     def tolerance(self, transposed: bool) -> float:
         """RTOL, or what rounding may do to the longest row if that is more: 2 n eps."""
-        if transposed not in self._longest:
-            system = self.system
-            if transposed:
-                counts = np.bincount(system.own.indices, minlength=system.n_local).astype(float)
-                ghosts = np.bincount(system.ghost.indices, minlength=system.n_ghosts).astype(float)
-                system.halo_add(counts, ghosts)
-            else:
-                counts = np.diff(system.own.indptr) + np.diff(system.ghost.indptr)
-            longest = int(counts.max(initial=1))
-            self._longest[transposed] = system.comm.allreduce(longest, op=MPI.MAX)
-        return max(RTOL, 2 * _EPS * self._longest[transposed])
+        return max(RTOL, 2 * _EPS * self.system.longest(transposed))
 
     def _largest(self, r: np.ndarray, scale: np.ndarray) -> tuple[float, float]:
         with np.errstate(all="ignore"):

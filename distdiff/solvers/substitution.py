@@ -206,6 +206,9 @@ class Substitution(Solver):
             self._ksp.setUp()
         return self._ksp
 
+    def accuracy(self) -> str:
+        return f"componentwise residual at most {self._rounding():.2g}, by theory"
+
     @property
     def memory(self) -> int:
         return super().memory + self._passes.nbytes

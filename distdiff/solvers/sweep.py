@@ -83,6 +83,10 @@ class Sweep:
     def _written_bytes(self) -> int:
         return sum(run.nbytes for run in self._written.values())
 
+    def accuracy(self) -> str:
+        """What is known of the solutions' error.  Local."""
+        return "every path's product and sum is rounded once an operation, by theory: substitution, nothing measured"
+
     def counts(self) -> dict[str, ops.Counts]:
         """What a solve works on, for each direction ("tangent", "adjoint") solved in so far.  Collective."""
         found = {}

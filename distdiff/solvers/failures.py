@@ -1,0 +1,54 @@
+"""What becomes of a method that fails: substitution instead, with a warning that says why, or its error."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import replace
+
+from mpi4py import MPI
+
+from ..comm import agreed
+from ..errors import ConvergenceError, FallbackWarning
+from .select import Choice
+
+INSTEAD = "substitution"
+
+
+class Failures:
+    """The methods that failed at a point.  `add` is collective, and all ranks add alike.
+
+    on_failure   "substitution" or "raise"
+    """
+
+    def __init__(self, comm: MPI.Comm, on_failure: str) -> None:
+        self._comm, self._on_failure = comm, on_failure
+        self._why: dict[str, str] = {}
+
+    def add(self, method: str, error: ConvergenceError) -> None:
+        """Warn, on rank 0, that another method takes over; raises `error` if told to, or if there is none."""
+        if self._on_failure == "raise" or method in (INSTEAD, "sweep"):
+            raise error
+        self._why[method] = str(error)
+        with agreed(self._comm):  # warnings may be errors
+            if self._comm.rank == 0:
+                warnings.warn(f"method {method!r} failed, and substitution solves instead at this point. {error}. With "
+                              "on_failure='raise' this is an error", FallbackWarning, stacklevel=_outside())
+
+    def instead_of(self, choice: Choice) -> Choice:
+        """The choice, unless its method failed before: then substitution."""
+        if choice.method not in self._why:
+            return choice
+        return replace(choice, method=INSTEAD, reason=f"{choice.method} failed: {self._why[choice.method]}")
+
+    def clear(self) -> None:
+        """There is another point."""
+        self._why.clear()
+
+
+def _outside() -> int:
+    """The level in the stack, seen from the caller, of the first line that isn't ours."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("distdiff.", "contextlib")):
+        frame, level = frame.f_back, level + 1
+    return level
