@@ -203,7 +203,7 @@ class Linearization:
         if name in self._solvers and name not in self._stale:
             return
         try:
-            with together(self.comm):
+            with together(self.comm), np.errstate(all="ignore"):
                 self._make(name)
         except ConvergenceError as error:
             self._fall_back(error)
@@ -222,7 +222,7 @@ class Linearization:
             if method.assembled:
                 self._assemble()
                 with self.stages("set up"):
-                    self._solvers[name] = method.make(self._assembly.system, self.options)
+                    self._solvers[name] = method.make(self._assembly.system, self._failures.options(self.options))
             else:
                 with self.stages("plan"), agreed(self.comm):
                     self._solvers[name] = method.make(self._local, self._point, self.comm)
@@ -239,7 +239,7 @@ class Linearization:
         """
         solver = self._solvers[self.choice.method]
         try:
-            with self.stages("solve"), together(self.comm):
+            with self.stages("solve"), together(self.comm), np.errstate(all="ignore"):  # `_finite` says what is not
                 return solver.tangent(seed) if forward else solver.adjoint(seed)
         except ConvergenceError as error:
             self._fall_back(error)

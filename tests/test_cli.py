@@ -99,12 +99,15 @@ def _mpirun(folder: Path, ranks: int, *words: str) -> subprocess.CompletedProces
     """The command under mpirun as from a fresh shell: this process is an MPI program, and its environment says so."""
     mpirun = shutil.which("mpirun")
     assert mpirun is not None, "no mpirun on PATH"
-    inherited = ("PMIX_", "PMI_", "OMPI_COMM_", "OMPI_UNIVERSE")
-    environment = {k: v for k, v in os.environ.items()
-                   if not k.startswith(inherited)
-                   and k not in ("OMPI_MCA_ess", "OMPI_MCA_orte_launch", "HYDI_CONTROL_FD")}
     return subprocess.run([mpirun, "-n", str(ranks), sys.executable, "-m", "distdiff.cli", *words], cwd=folder,
-                          text=True, capture_output=True, timeout=100, env=environment)
+                          text=True, capture_output=True, timeout=100, env=fresh_environment())
+
+
+def fresh_environment() -> dict[str, str]:
+    """This process's environment without what says that it is an MPI program."""
+    inherited = ("PMIX_", "PMI_", "OMPI_COMM_", "OMPI_UNIVERSE")
+    return {k: v for k, v in os.environ.items()
+            if not k.startswith(inherited) and k not in ("OMPI_MCA_ess", "OMPI_MCA_orte_launch", "HYDI_CONTROL_FD")}
 
 
 def test_under_mpirun(folder):

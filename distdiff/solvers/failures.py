@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from mpi4py import MPI
 
@@ -40,6 +42,10 @@ class Failures:
         if choice.method not in self._why:
             return choice
         return replace(choice, method=INSTEAD, reason=f"{choice.method} failed: {self._why[choice.method]}")
+
+    def options(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The options for the method that solves now: those given were for the one that failed."""
+        return {} if self._why else given
 
     def clear(self) -> None:
         """There is another point."""

@@ -1,0 +1,411 @@
+"""Hard systems and things that go wrong: every method's answer is right to rounding, or a clear error on all ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dags import Dag, dag
+from methods import METHODS, solver_for
+from mpi4py import MPI
+from random_systems import Problem, collect
+
+import distdiff as dd
+from distdiff import comm as agreement
+from distdiff.comm import require_sound, together
+from distdiff.errors import (
+    BrokenCommunicatorError,
+    ConvergenceError,
+    FallbackWarning,
+    InputError,
+    NonFiniteError,
+    RemoteError,
+)
+from distdiff.preaccumulate import eliminate
+from distdiff.solvers import method as method_of
+from distdiff.solvers.krylov import Krylov
+from distdiff.solvers.sweep import Sweep
+from distdiff.system import TriangularSystem
+
+pytestmark = [pytest.mark.mpi, pytest.mark.timeout(90)]
+
+EXACT = ["substitution", "neumann", "gmres", "richardson", "bcgs", "gmres over asm", "gmres over substitution"]
+"""Methods that end in substitutions whatever the entries are; the others round in orders of their own."""
+
+
+def system_of(comm, d: Dag, owners: str = "cyclic", full: bool = True) -> tuple[Problem, TriangularSystem]:
+    p = d.problem(comm, owners)
+    return p, TriangularSystem(comm, eliminate(p.local, p.rows, full=full))
+
+
+def both_ways(comm, system: TriangularSystem, solver: Any, x: np.ndarray, w: np.ndarray) -> list[np.ndarray]:
+    forward = solver.tangent(np.ascontiguousarray(x[system.inputs.positions]))
+    back = solver.adjoint(np.ascontiguousarray(w[system.outputs.positions]))
+    return [collect(comm, system.outputs, forward, len(w)), collect(comm, system.inputs, back, len(x))]
+
+
+def exactly(d: Dag, x: np.ndarray, w: np.ndarray) -> list[np.ndarray]:
+    """J x and J^T w in exact fractions, rounded once."""
+    n, L = d.L.shape[0], d.L
+    entries = [[(int(L.indices[e]), Fraction(float(L.data[e]))) for e in range(L.indptr[i], L.indptr[i + 1])]
+               for i in range(n)]
+    y = [Fraction(0)] * n
+    lam = [Fraction(0)] * n
+    for k, value in enumerate(x):
+        y[k] += Fraction(float(value))
+    for node, value in zip(d.outputs, w):
+        lam[node] += Fraction(float(value))
+    for i in range(n):
+        y[i] += sum((a * y[j] for j, a in entries[i]), Fraction(0))
+    for i in reversed(range(n)):
+        for j, a in entries[i]:
+            lam[j] += a * lam[i]
+    return [np.array([float(y[i]) for i in d.outputs]), np.array([float(v) for v in lam[:d.n_in]])]
+
+
+# -- extreme values
+
+
+def scaled() -> Dag:
+    """Partials of 1e300 and 1e-300 in turn, of subnormal numbers, and exact zeros, on two chains that join."""
+    big, small, tiny = 1.1e300, 0.9e-300, 7 * 5e-324
+    edges = [(2, 0), (3, 1), (4, 2), (5, 3), (6, 4), (7, 5), (8, 6), (8, 7), (9, 8), (10, 9), (10, 0), (11, 10)]
+    values = np.array([small, big, big, small, -small, big, 1.5 * big, -2.5 * small, 1.0, 0.0, tiny, 1e200])
+    return dag(edges, 12, 2, [8, 11], values)
+
+
+@pytest.mark.parametrize("m", [0, 3])
+@pytest.mark.parametrize("method", METHODS)
+def test_extreme_scaling(comm, method, m):
+    d = scaled()
+    p, system = system_of(comm, d)
+    x, w = np.array([1.0, -3.0]), np.array([1.0, 2.0])
+    wanted = exactly(d, x, w)
+    if m:
+        x, w, wanted = x[:, None] * np.ones(m), w[:, None] * np.ones(m), [r[:, None] * np.ones(m) for r in wanted]
+    solver = solver_for(method, system)
+    try:
+        found = both_ways(comm, system, solver, x, w)
+    except ConvergenceError:
+        assert method not in EXACT  # factors and Krylov spaces square what they hold: that they say so is enough
+    else:
+        for ours, exact in zip(found, wanted):
+            assert (np.abs(ours - exact) <= 1e-13 * np.abs(exact) + 1e-320).all()
+    solver.close()
+    system.close()
+
+
+def test_subnormal_results():
+    """Gradual underflow, not a jump to zero: what a product of doubles gives."""
+    gradient = dd.grad(lambda x: x[0] * 1e-200 * 3e-120 + 0.0 * x[1])(np.ones(2))
+    assert gradient[0] == 1e-200 * 3e-120 != 0.0 and gradient[1] == 0.0
+
+
+@pytest.mark.parametrize("method", ["substitution", "neumann", "sweep", "krylov"])
+def test_growth_beyond_all_numbers_is_an_error(comm, method):
+    """Entries of 1e3 along a chain of 120: 1e360 overflows, and 1e300, a hundred rows, does not."""
+    def f(x, n):
+        for _ in range(n):
+            x = 1e3 * x
+        return x.sum()
+
+    for n, fits in (100, True), (120, False):
+        with dd.linearize(f, np.full(3, 1e-200), n, comm=comm, method=method, partition="axes", min_block=1,
+                          preaccumulate=False) as lin:
+            if fits:
+                np.testing.assert_allclose(lin.vjp(1.0), 1e300, rtol=1e-12)
+            else:
+                with (warned(comm, "overflow" if method == "krylov" else None),
+                      pytest.raises(NonFiniteError, match="overflow")):
+                    lin.vjp(1.0)
+
+
+@contextlib.contextmanager
+def warned(comm, match: str | None) -> Any:
+    """One `FallbackWarning` on rank 0 (none without `match`), and no other warning on any rank."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    wanted = 1 if comm.rank == 0 and match is not None else 0
+    assert len(caught) == wanted, [str(w.message) for w in caught]
+    for warning in caught:
+        assert warning.category is FallbackWarning and re.search(match, str(warning.message), re.DOTALL)
+        assert warning.filename == __file__  # where the user called
+
+
+@pytest.mark.parametrize("method", EXACT)
+def test_entries_of_a_thousand_in_a_long_chain(comm, method):
+    """Non-normal to 1e297: no residual norm says anything, and every entry is right."""
+    d = dag([(i, i - 1) for i in range(1, 100)] + [(i, i - 3) for i in range(50, 100, 7)], 100, 1, [99, 50],
+            np.concatenate([np.full(49, 1e3), np.tile([1e3, 1e-3], 100)])[:99 + 8])
+    p, system = system_of(comm, d)
+    solver = solver_for(method, system)
+    x, w = np.array([1.0]), np.array([1.0, -1e100])
+    for ours, exact in zip(both_ways(comm, system, solver, x, w), exactly(d, x, w)):
+        np.testing.assert_allclose(ours, exact, rtol=1e-11)
+    solver.close()
+    system.close()
+
+
+@pytest.mark.parametrize("method", ["substitution", "sweep", "krylov"])
+def test_deep_chain(comm, method):
+    """A million steps, one after another."""
+    def f(x):
+        y = np.empty(1_000_001)
+        y[0] = x[0]
+        y[1:] = 1e-7 * x[1]
+        return np.cumsum(y)[-1] * x[0]
+
+    with dd.linearize(f, np.array([0.5, 2.0]), comm=comm, method=method) as lin:
+        np.testing.assert_allclose(lin.vjp(1.0), [0.5 + (0.5 + 0.2), 0.05], rtol=1e-9)
+
+
+# -- structure
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_explicit_zeros_and_edges_that_occur_twice(comm, method):
+    """x * x and x + x: two entries in one place; a zero is an entry like any other."""
+    d = dag([(2, 0), (2, 0), (3, 2), (3, 1), (4, 3), (4, 3), (4, 2), (5, 4)], 6, 2, [5, 4],
+            np.array([1.5, 1.5, 0.0, 2.0, 1.0, 1.0, 0.0, -1.0]))
+    p, system = system_of(comm, d)
+    solver = solver_for(method, system)
+    x, w = np.array([3.0, 5.0]), np.array([1.0, 1.0])
+    assert system.nnz == 6 + 6  # the diagonal, and six places
+    for ours, exact in zip(both_ways(comm, system, solver, x, w), exactly(d, x, w)):
+        np.testing.assert_allclose(ours, exact, rtol=1e-14, atol=1e-14)
+    solver.close()
+    system.close()
+
+
+@pytest.mark.parametrize("owners", ["last", "one"])
+@pytest.mark.parametrize("method", METHODS)
+def test_ranks_with_nothing_and_with_one_row(comm, method, owners):
+    d = dag([(i, i - 1) for i in range(1, 12)] + [(i, 0) for i in range(3, 12)], 12, 1, [11, 4, 11])
+    p, system = system_of(comm, d, owners)
+    solver = solver_for(method, system)
+    x, w = np.ones((1, 3)), np.arange(9.0).reshape(3, 3)
+    found = both_ways(comm, system, solver, x, w)
+    np.testing.assert_allclose(found[0], p.jacobian() @ x, atol=p.tolerance())
+    np.testing.assert_allclose(found[1], p.jacobian().T @ w, atol=10 * p.tolerance())
+    solver.close()
+    system.close()
+
+
+def spoil_own_row(p: Problem, reduced: Any) -> None:
+    """Row 2 reads a row after it."""
+    reduced.own.indices[reduced.own.indptr[3] - 1] = 4
+
+
+def spoil_diagonal(p: Problem, reduced: Any) -> None:
+    reduced.own.data[reduced.own.indptr[3] - 1] = 2.0
+
+
+def spoil_ghost(p: Problem, reduced: Any) -> None:
+    """What comes from another rank comes too late."""
+    reduced.exchanges.reverse()
+
+
+@pytest.mark.parametrize("spoil", [spoil_own_row, spoil_diagonal, spoil_ghost])
+@pytest.mark.parametrize("name", ["substitution", "neumann", "krylov"])
+def test_cycles_are_refused(comm, name, spoil):
+    if spoil is spoil_ghost and comm.size == 1:
+        pytest.skip("nothing comes from another rank")
+    p = dag([(i, i - 1) for i in range(1, 40)], 40, 1, [39]).problem(comm, "cyclic" if comm.size > 1 else "slabs")
+    reduced = eliminate(p.local, p.rows, full=True)
+    if spoil is spoil_ghost or comm.rank == comm.size - 1:
+        spoil(p, reduced)
+    system = TriangularSystem(comm, reduced)
+    with pytest.raises(InputError, match="in a cycle, or are numbered against their order.*method='petsc'"):
+        method_of(name).make(system, {})
+    system.close()
+
+
+def test_nan_partials_are_named(comm):
+    def f(x):
+        return np.sqrt(x - 1.0).sum()
+
+    for method in ("substitution", "neumann", "krylov", "direct", "petsc"):
+        fails = method in ("krylov", "direct", "petsc")  # at set-up or in the solve
+        with warned(comm, "failed" if fails else None), pytest.raises(NonFiniteError, match="test_robustness.py"):
+            with dd.linearize(f, np.array([1.0, 2.0]), comm=comm, method=method, partition="axes", min_block=1) as lin:
+                lin.vjp(1.0)
+
+
+# -- methods that fail
+
+
+def f_of_many(x):
+    y = x
+    for k in range(6):
+        y = y * np.roll(x, k) + 0.1 * y.sum()
+    return y.sum()
+
+
+FAILING = {
+    "krylov": ({"ksp_max_it": 1, "pc_type": "none"}, "gmres stopped after 1 iterations.*ksp_max_it=1"),
+    "petsc": ({"ksp_max_it": 1, "ksp_type": "richardson", "pc_type": "none"}, "richardson with preconditioner none"),
+}
+
+
+@pytest.mark.parametrize("method", FAILING)
+def test_a_method_that_fails_falls_back(comm, method):
+    options, why = FAILING[method]
+    x = np.linspace(0.5, 1.5, 12)
+    settings = dict(comm=comm, method=method, options=options, partition="axes", min_block=1, preaccumulate=False)
+    reference = dd.grad(f_of_many, method="substitution", comm=comm)(x)
+    with dd.linearize(f_of_many, x, **settings) as lin:
+        with warned(comm, f"method '{method}' failed, and substitution solves instead.*{why}"):
+            gradient = lin.vjp(1.0)
+        np.testing.assert_allclose(gradient, reference, rtol=1e-12)
+        np.testing.assert_allclose(lin.vjp(2.0), 2 * reference, rtol=1e-12)  # not tried, nor warned of, again
+        report = lin.report()
+        assert report.method == "substitution" and report.reason.startswith(f"{method} failed: ")
+        assert "by theory" in report.accuracy
+        lin.update(x + 0.1)
+        with warned(comm, "failed"):  # at another point it may succeed
+            lin.jacobian()
+    with dd.linearize(f_of_many, x, **settings, on_failure="raise") as lin:
+        with pytest.raises(ConvergenceError, match=why):
+            lin.vjp(1.0)
+    with pytest.raises(InputError, match="on_failure='ignore' does not exist; choose one of 'substitution', 'raise'"):
+        dd.linearize(f_of_many, x, comm=comm, on_failure="ignore")
+
+
+def test_a_factorization_that_fails_falls_back(comm):
+    """PETSc's reason is in the message; set-up fails as solves do."""
+    x = np.linspace(0.5, 1.5, 12)
+    options = {"ksp_type": "preonly", "pc_type": "bjacobi", "sub_pc_type": "lu", "sub_pc_factor_zeropivot": 2.0}
+    settings = dict(comm=comm, method="petsc", partition="axes", min_block=1, options=options)
+    with warned(comm, "method 'petsc' failed.*DIVERGED_PC"), dd.linearize(f_of_many, x, **settings) as lin:
+        gradient = lin.vjp(1.0)
+    np.testing.assert_allclose(gradient, dd.grad(f_of_many, comm=comm)(x), rtol=1e-12)
+
+
+def test_warnings_as_errors_raise_on_all_ranks(comm):
+    options, _ = FAILING["krylov"]
+    with dd.linearize(f_of_many, np.ones(12), comm=comm, method="krylov", options=options, partition="axes",
+                      min_block=1, preaccumulate=False) as lin:
+        with warnings.catch_warnings(), pytest.raises(FallbackWarning):
+            warnings.simplefilter("error")
+            lin.vjp(1.0)
+
+
+def test_petsc_by_options(comm):
+    x = np.linspace(0.5, 1.5, 12)
+    settings = dict(comm=comm, method="petsc", partition="axes", min_block=1)
+    reference = dd.grad(f_of_many, comm=comm)(x)
+    with dd.linearize(f_of_many, x, **settings, options={"ksp_type": "fgmres", "pc_type": "sor"}) as lin:
+        np.testing.assert_allclose(lin.vjp(1.0), reference, rtol=1e-12)
+        assert lin.report().info["type"] == "fgmres" and lin.report().info["preconditioner"] == "sor"
+    with pytest.warns(UserWarning, match="ksp_monitr was not used by petsc"):
+        dd.linearize(f_of_many, x, **settings, options={"ksp_monitr": True}).close()
+    with pytest.raises(InputError, match="nonsense"):
+        dd.linearize(f_of_many, x, **settings, options={"pc_type": "nonsense"})
+
+
+# -- one rank fails
+
+
+def test_one_rank_that_fails_is_told_to_all(comm):
+    duplicate = comm.Dup()
+    last = comm.size - 1
+    with pytest.raises(ValueError if comm.rank == last else RemoteError, match="on one rank"):
+        with together(duplicate):
+            duplicate.allreduce(1)
+            if comm.rank == last:
+                class Local(ValueError):
+                    pass
+                raise Local("on one rank")
+    if comm.size > 1:
+        with pytest.raises(BrokenCommunicatorError, match=r"comm=comm.Dup\(\)"):
+            dd.linearize(f_of_many, np.ones(3), comm=duplicate)
+        require_sound(duplicate.Dup())
+    duplicate.Free()
+
+
+def test_all_ranks_raise_the_lowest_failing_ranks_error(comm):
+    duplicate = comm.Dup()
+    with pytest.raises(ConvergenceError, match="rank 0"), together(duplicate):
+        raise ConvergenceError("rank 0") if comm.rank == 0 else KeyError(comm.rank)
+    require_sound(duplicate)  # all failed: nothing is on its way
+    duplicate.Free()
+
+
+def test_a_solver_that_fails_on_one_rank(comm, monkeypatch):
+    """After its last message: the others end their solve, and learn of it."""
+    duplicate = comm.Dup()
+    with dd.linearize(f_of_many, np.ones(12), comm=duplicate, method="sweep", partition="axes", min_block=1) as lin:
+        lin.vjp(1.0)
+        solve = Sweep.adjoint
+
+        def failing(self, ybar):
+            result = solve(self, ybar)
+            if comm.rank == comm.size - 1:
+                raise MemoryError("no room")
+            return result
+
+        monkeypatch.setattr(Sweep, "adjoint", failing)
+        with pytest.raises(MemoryError, match="no room"):
+            lin.vjp(1.0)
+        monkeypatch.undo()
+        if comm.size > 1:
+            with pytest.raises(BrokenCommunicatorError):
+                lin.vjp(1.0)
+    duplicate.Free()
+
+
+HANGING = """
+import numpy as np, distdiff as dd, sys
+from distdiff import comm as agreement
+from distdiff.solvers.substitution import Passes
+from mpi4py import MPI
+agreement.PATIENCE = 0.5
+forward = Passes.forward
+def failing(self, y):
+    if MPI.COMM_WORLD.rank == 1:
+        raise RuntimeError("a bug on rank 1")
+    forward(self, y)
+Passes.forward = failing
+def f(x):
+    for _ in range(3):
+        x = x * np.roll(x, 1)
+    return x
+with dd.linearize(f, np.ones(8), method="substitution", partition="axes", min_block=1) as lin:
+    lin.jvp(np.ones(8))
+"""
+
+
+@pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts ranks of its own")
+def test_a_rank_that_others_wait_for_ends_the_job(tmp_path: Path):
+    from test_cli import fresh_environment
+
+    (tmp_path / "hanging.py").write_text(HANGING)
+    mpirun = shutil.which("mpirun")
+    assert mpirun is not None, "no mpirun on PATH"
+    done = subprocess.run([mpirun, "-n", "2", sys.executable, "hanging.py"], cwd=tmp_path, text=True,
+                          capture_output=True, timeout=60, env=fresh_environment())
+    assert done.returncode != 0
+    assert "RuntimeError: a bug on rank 1" in done.stderr and "rank 1 of 2 failed as above" in done.stderr
+
+
+def test_patience_is_finite():
+    assert 1.0 <= agreement.PATIENCE <= 600.0
+
+
+def test_krylov_says_why(comm):
+    p, system = system_of(comm, dag([(i, i - 1) for i in range(1, 40)], 40, 1, [39]))
+    solver = Krylov(system, {"ksp_max_it": 1, "pc_type": "none"})
+    with pytest.raises(ConvergenceError, match="DIVERGED_MAX_IT.*componentwise residual"):
+        solver.tangent(np.ones(len(system.inputs.ids)))
+    solver.close()
+    system.close()
