@@ -23,6 +23,7 @@ class Solver(ABC):
     """
 
     name = "solver"
+    substitutes = False  # whether solutions are those of substitution, whose residual is small by theory
 
     def __init__(self, system: TriangularSystem) -> None:
         self.system = system
@@ -51,8 +52,10 @@ class Solver(ABC):
 
     def accuracy(self) -> str:
         """What is known of the last solve's true residual, measured or by theory.  Collective."""
+        if self.substitutes:
+            return f"componentwise residual at most {self._rounding():.2g}, by theory"
         if "residual" not in self.info:
-            return "nothing solved yet"
+            return "not measured yet"
         return f"componentwise residual {self.info['residual']:.2g}, measured at the last solve"
 
     def _rounding(self) -> float:

@@ -40,6 +40,7 @@ class Neumann(Solver):
     """
 
     name = "neumann"
+    substitutes = True
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
@@ -58,9 +59,6 @@ class Neumann(Solver):
         if x is not y:
             y[...] = x
         self.info = {"products": steps, "messages": steps * self._messages}
-
-    def accuracy(self) -> str:
-        return f"componentwise residual at most {self._rounding():.2g}, by theory"
 
     @property
     def memory(self) -> int:

@@ -72,6 +72,7 @@ class Pipeline(Solver):
     """
 
     name = "pipeline"
+    substitutes = True
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)

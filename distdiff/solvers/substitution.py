@@ -177,6 +177,7 @@ class Substitution(Solver):
     """
 
     name = "substitution"
+    substitutes = True
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
@@ -205,9 +206,6 @@ class Substitution(Solver):
             pc.setPythonContext(SubstitutionPC(self._passes))
             self._ksp.setUp()
         return self._ksp
-
-    def accuracy(self) -> str:
-        return f"componentwise residual at most {self._rounding():.2g}, by theory"
 
     @property
     def memory(self) -> int:
