@@ -157,7 +157,7 @@ def test_iteration_limit_is_an_error():
     if MPI.COMM_WORLD.size == 1:
         return  # exact in one iteration
     with dd.linearize(f, np.ones(40), method="krylov", partition="axes", min_block=1,
-                      options={"ksp_max_it": 1, "ksp_type": "gmres"}) as lin:
+                      options={"ksp_max_it": 1, "ksp_type": "gmres"}, on_failure="raise") as lin:
         with pytest.raises(ConvergenceError, match="iteration"):
             lin.vjp(np.ones(40))
 

@@ -32,6 +32,7 @@ from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
 from .cost import Cost, Method, Work, assembly, system_bytes
+from .ksp import Ksp, reason_name
 from .residual import Residual
 
 PACKAGES = ("mumps", "superlu_dist", "petsc")
@@ -94,7 +95,7 @@ class Direct(Solver):
         seed[:] = y
         with event("direct"):
             if y.ndim == 1:
-                factor.solve(y, transposed and not explicit)
+                factor.solve_one(y, transposed and not explicit)
             elif transposed or self.package == "superlu_dist":
                 # PETSc has no binding for a transposed solve of several; with several, SuperLU_DIST 8 behind
                 # PETSc 3.18 overwrote memory on two ranks.
@@ -114,7 +115,7 @@ class Direct(Solver):
         error, norm = self._residual(b, x, r, transposed)
         steps = 0
         while not error <= tolerance and steps < REFINEMENTS and np.isfinite(norm):
-            factor.solve(r, flip)
+            factor.solve_one(r, flip)
             x += r
             steps += 1
             error, norm = self._residual(b, x, r, transposed)
@@ -134,72 +135,43 @@ class Direct(Solver):
         return super().memory + self._residual.nbytes
 
 
-class _Factor:
+class _Factor(Ksp):
     """A KSP preonly with an LU preconditioner, on the system's matrix or on its explicit transpose."""
 
     def __init__(self, system: TriangularSystem, package: str, transposed: bool) -> None:
+        self.system, self.package = system, package
+        remedy = "method='substitution' needs no factorization"
+        if package == "mumps":
+            remedy = f"mat_mumps_icntl_14 raises MUMPS' workspace, and {remedy}"
+        with _defaults(package, system.comm.size):
+            super().__init__(system, package, self._configure, transposed, package == "superlu_dist", remedy)
+
+    def _configure(self, ksp: Any) -> None:
         PETSc = petsc()
-        self.system, self.package, self.transposed = system, package, transposed
-        # PETSc keeps SuperLU_DIST's process grid on the communicator and, at least up to 3.18, frees it twice
-        # once a second factorization has used it: heap corruption.  On a communicator of its own a
-        # factorization is safe.
-        self.comm = system.comm.Dup() if package == "superlu_dist" else system.comm
-        self.base = system.matrix(self.comm) if package == "superlu_dist" else system.mat
-        self.mat = self.base.transpose(PETSc.Mat()) if transposed else self.base
-        self._b, self._x = np.zeros(system.n_local), np.zeros(system.n_local)
-        size = (system.n_local, system.n_rows)
-        self._vecs = tuple(PETSc.Vec().createWithArray(a, size=size, comm=self.comm) for a in (self._b, self._x))
-        self.ksp = ksp = PETSc.KSP().create(comm=self.comm)
-        ksp.setOptionsPrefix(PREFIX)
-        ksp.setOperators(self.mat)
         ksp.setType(PETSc.KSP.Type.PREONLY)
         pc = ksp.getPC()
         pc.setType(PETSc.PC.Type.LU)
-        pc.setFactorSolverType(package)
-        if package == "petsc":
+        pc.setFactorSolverType(self.package)
+        if self.package == "petsc":
             pc.setFactorOrdering(PETSc.Mat.OrderingType.NATURAL)
-        with _defaults(package, system.comm.size):
-            pc.setFromOptions()
-            if pc.getType() != PETSc.PC.Type.LU:
-                raise InputError(f"pc_type={pc.getType()!r} is no factorization, and method='direct' solves with "
-                                 "nothing else; leave pc_type out, or use method='krylov' for preconditioners")
-            self._set_up()
 
-    def _set_up(self) -> None:
-        PETSc = petsc()
-        try:
-            self.ksp.setUp()
-        except PETSc.Error as error:
-            if error.ierr in (75, 76, 77):  # overflow, in a library, ... : the package gave up
-                what = f"factorization failed with PETSc error {error.ierr}"
-                raise ConvergenceError(self._complaint(what)) from error
-            raise
-        reason = self.ksp.getConvergedReason()
+    def _read_options(self) -> None:
+        pc = self.ksp.getPC()
+        pc.setFromOptions()  # of the factorization alone: nothing else iterates here
+        if pc.getType() != petsc().PC.Type.LU:
+            raise InputError(f"pc_type={pc.getType()!r} is no factorization, and method='direct' solves with nothing "
+                             "else; leave pc_type out, or use method='krylov' or 'petsc' for preconditioners")
+
+    def solve_one(self, y: np.ndarray, transposed: bool) -> None:
+        """y <- the solution for y, (n_local,)."""
+        _, reason = self.solve(y, y, transposed)
         if reason < 0:
-            raise ConvergenceError(self._complaint(f"factorization failed (reason {reason})"))
-
-    def refresh(self) -> None:
-        self.base.stateIncrease()
-        if self.transposed:
-            self.mat = self.base.transpose(self.mat)
-        self.ksp.setOperators(self.mat)
-        self._set_up()
-
-    def solve(self, y: np.ndarray, transposed: bool) -> None:
-        b, x = self._vecs
-        self._b[:] = y
-        b.stateIncrease()
-        (self.ksp.solveTranspose if transposed else self.ksp.solve)(b, x)
-        reason = self.ksp.getConvergedReason()
-        if reason < 0:
-            raise ConvergenceError(self._complaint(f"the solve failed (reason {reason})"))
-        y[:] = self._x
+            raise ConvergenceError(f"{self.package}: the solve failed ({reason_name(reason)}) on {self.system.n_rows} "
+                                   f"rows; {self.remedy}")
 
     def solve_each(self, y: np.ndarray, transposed: bool) -> None:
-        for k in range(y.shape[1]):
-            column = np.ascontiguousarray(y[:, k])
-            self.solve(column, transposed)
-            y[:, k] = column
+        for column in y.T:
+            self.solve_one(column, transposed)
 
     def solve_all(self, y: np.ndarray) -> None:
         PETSc, system = petsc(), self.system
@@ -211,26 +183,12 @@ class _Factor:
             B.getDenseArray()[...] = y
             for dense in (B, X):
                 dense.assemble()
-            self.ksp.getPC().getFactorMatrix().matSolve(B, X)
+            with self.reasons("the solve"):
+                self.ksp.getPC().getFactorMatrix().matSolve(B, X)
             y[...] = X.getDenseArray()
         finally:
             B.destroy()
             X.destroy()
-
-    def _complaint(self, what: str) -> str:
-        return (f"{self.package}: {what} on {self.system.n_rows} rows; entries may be too large or not finite, or "
-                "memory too small (mat_mumps_icntl_14 raises MUMPS' workspace); method='substitution' needs no "
-                "factorization")
-
-    def close(self) -> None:
-        self.ksp.destroy()
-        for vec in self._vecs:
-            vec.destroy()
-        if self.transposed:
-            self.mat.destroy()
-        if self.base is not self.system.mat:
-            self.base.destroy()
-            self.comm.Free()
 
 
 def available(size: int) -> list[str]:

@@ -22,6 +22,7 @@ class Ksp:
 
     configure    sets types and defaults, before PETSc's options (prefix `distdiff_`) are read
     transpose    solve with an explicit transpose, for what can't solve transposed: a copy of the matrix
+    remedy       what an error message advises
     alone        on a communicator of its own.  PETSc keeps SuperLU_DIST's process grid on the communicator and, at
                  least up to 3.18, frees it twice once a second factorization has used it: heap corruption
 
@@ -30,9 +31,9 @@ class Ksp:
     """
 
     def __init__(self, system: TriangularSystem, who: str, configure: Callable[[Any], None], transpose: bool = False,
-                 alone: bool = False) -> None:
+                 alone: bool = False, remedy: str = "method='substitution' needs nothing of PETSc's") -> None:
         PETSc = petsc()
-        self.who, self._alone, self._transpose = who, alone, transpose
+        self.who, self.remedy, self._alone, self._transpose = who, remedy, alone, transpose
         self.comm = system.comm.Dup() if alone else system.comm
         self._base = system.matrix(self.comm) if alone else system.mat
         self.mat = self._base.transpose(PETSc.Mat()) if transpose else self._base
@@ -41,22 +42,25 @@ class Ksp:
         self._vecs = tuple(PETSc.Vec().createWithArray(a, size=size, comm=self.comm) for a in (self._b, self._x))
         self.ksp = PETSc.KSP().create(comm=self.comm)
         try:
-            with self._reasons("set-up"):
+            with self.reasons("set-up"):
                 self.ksp.setOptionsPrefix(PREFIX)
                 self.ksp.setOperators(self.mat)
                 configure(self.ksp)
-                self.ksp.setFromOptions()
+                self._read_options()
                 self._set_up()
         except BaseException:
             self.close()
             raise
+
+    def _read_options(self) -> None:
+        self.ksp.setFromOptions()
 
     def _set_up(self) -> None:
         self.ksp.setUp()
         failed = self.ksp.getConvergedReason()
         if failed < 0:
             raise ConvergenceError(f"{self.who}: set-up failed ({reason_name(failed)}): entries may be too large or "
-                                   "not finite, or memory too small; method='substitution' needs no factorization")
+                                   f"not finite, or memory too small; {self.remedy}")
 
     def solve(self, b: np.ndarray, x: np.ndarray, transposed: bool = False) -> tuple[int, int]:
         """x <- the solution for b, (n_local,) each, from x = 0; returns the iterations and PETSc's converged reason."""
@@ -64,14 +68,14 @@ class Ksp:
         self._x.fill(0.0)
         for vec in self._vecs:
             vec.stateIncrease()  # PETSc caches norms by state, and we have written into the arrays
-        with self._reasons("the solve"):
+        with self.reasons("the solve"):
             (self.ksp.solveTranspose if transposed else self.ksp.solve)(*self._vecs)
         x[:] = self._x
         return self.ksp.getIterationNumber(), self.ksp.getConvergedReason()
 
     def refresh(self) -> None:
         """The system's values have changed; `TriangularSystem.refresh` has told its own matrix."""
-        with self._reasons("set-up"):
+        with self.reasons("set-up"):
             if self._alone:
                 self._base.stateIncrease()
                 if self.comm.size > 1:
@@ -82,7 +86,8 @@ class Ksp:
             self._set_up()
 
     @contextmanager
-    def _reasons(self, what: str) -> Iterator[None]:
+    def reasons(self, what: str) -> Iterator[None]:
+        """PETSc's errors inside as `ConvergenceError` or `MissingSolverError`, saying what failed and why."""
         PETSc = petsc()
         try:
             yield
@@ -93,7 +98,7 @@ class Ksp:
                 raise MissingSolverError(f"{self.who}: this PETSc has no such package ({reason(error)}); choose "
                                          "another, or a PETSc configured with it") from error
             raise ConvergenceError(f"{self.who}: {what} failed with PETSc error {error.ierr} ({reason(error)}); "
-                                   "method='substitution' needs none of it") from error
+                                   f"{self.remedy}") from error
 
     @property
     def nbytes(self) -> int:
