@@ -43,7 +43,7 @@ from .schur import Coupling, Gathered, Messages, Scan
 from .transfer import NONE, Block
 
 TAG = 75
-CHECKED = 4  # columns of a checked solve whose residuals are computed, unless all are asked for
+CHECKED = 2  # columns of a checked solve whose residuals are computed, unless all are asked for
 REFINEMENTS = 1
 AGREE = 1e-10  # of the terms it adds up: how near the short way's first result must be to the one accepted
 DENSE = 4  # entries of F or H that cost as much as substitution in a row
@@ -254,8 +254,7 @@ class Interface(Solver):
         block = self.block
         first = self._work("first", y.shape[1:])
         first[:] = y
-        if y.any():
-            block.solve(first, transposed)
+        block.solve(first, transposed)
         if transposed:
             sent = self._interfaces(block.to_ghosts(first), True)
             waits = len(self._sent) > 0

@@ -1,6 +1,6 @@
 """Runs the benchmarks: every tool in a process of its own, one after the other, on one core, in the same run.
 
-    scripts/bench [scalar|burgers|substitution|ranks|scale|all] [--quick | --full] [--json FILE] [--plot FILE]
+    scripts/bench [scalar|burgers|substitution|ranks|interface|scale|all] [--quick | --full] [--json FILE] [--plot FILE]
                   [--tools LIST]
 
 The exit status is 1 if distdiff failed or a tool's gradient differs from distdiff's, 0 otherwise; missed targets and
@@ -35,9 +35,11 @@ BENCHMARKS = {
     "burgers": ("numpy", "distdiff", "torch", "autograd", "jax", "casadi"),
     "substitution": ("petsc", "distdiff", "reads"),
     "ranks": ("latency", "memory", "wide", "grid", "demo_grid"),
+    "interface": ("repeated", "pipeline"),
     "scale": ("grid", "scalar"),
 }
-PARALLEL = ("ranks", "scale")  # run on one rank and on two
+PARALLEL = ("ranks", "interface", "scale")  # run on one rank and on two
+TWO = ("latency", *BENCHMARKS["interface"])  # tools that run on two alone
 LARGEST = {"grid": [1e9], "scalar": [2e8]}  # with --full, on two ranks
 
 FULL = {
@@ -49,6 +51,7 @@ FULL = {
                      "budget": 2.0, "triad": 2**24},
     "ranks": {"images": 100_000, "cells": 256, "steps": 60, "demo_cells": 80, "demo_steps": 128, "repeats": 7,
               "budget": 15.0},
+    "interface": {"rows": 1_000_000, "widths": [2, 8, 64], "columns": 256, "repeats": 9, "budget": 6.0},
     "scale": {"grid": [1e5, 1e6, 1e7, 1e8], "scalar": [1e5, 1e6, 1e7, 1e8], "repeats": 5, "budget": 10.0},
 }
 QUICK = {
@@ -59,6 +62,7 @@ QUICK = {
                      "budget": 0.2, "triad": 2**22},
     "ranks": {"images": 4_000, "cells": 64, "steps": 20, "demo_cells": 32, "demo_steps": 20, "repeats": 3,
               "budget": 3.0},
+    "interface": {"rows": 100_000, "widths": [2, 8], "columns": 256, "repeats": 4, "budget": 2.0},
     "scale": {"grid": [1e5, 1e6, 1e7], "scalar": [1e5, 1e6], "repeats": 3, "budget": 2.0},
 }
 
@@ -127,7 +131,7 @@ class Session:
         tools = [tool for tool in BENCHMARKS[benchmark] if chosen is None or tool in chosen]
         results = []
         for tool in tools:
-            for ranks in ((2,) if tool == "latency" else (1, 2)) if benchmark in PARALLEL else (0,):
+            for ranks in ((2,) if tool in TWO else (1, 2)) if benchmark in PARALLEL else (0,):
                 largest = LARGEST[tool] if self.full and benchmark == "scale" and ranks == 2 else []
                 more = {tool: settings[tool] + largest} if largest else {}
                 results.append(self.work(benchmark, tool, {**settings, **more}, ranks))
