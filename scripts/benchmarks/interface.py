@@ -1,9 +1,9 @@
 """Interface elimination and the pipeline on two ranks, against substitution of the whole chain by one of them.
 
 The chain has n rows that read i - s and i - s + 1, so s values cross the cut between the ranks, and substitution on two
-ranks takes as long as on one. A thousand inputs and a thousand outputs lie all along it: each rank has a pass of its own
-to make whatever the method, so two ranks can be twice as fast at most. The limit shown is half of what the one rank took
-in the same run, contenders in turn.
+ranks takes as long as on one. A thousand inputs and a thousand outputs lie all along it: each rank has a pass of its
+own to make whatever the method, so two ranks can be twice as fast at most. The limit shown is half of what the one rank
+took in the same run, contenders in turn.
 
     further solve      the transfer matrices of the point are there
     first solve        they are made; every row is solved for, and the residual checked
