@@ -265,8 +265,8 @@ def test_overflowing_transfer_matrices(comm):
     """Growth beyond the range within one rank's rows is refused; in products of the scan alone, gathered instead."""
     n = 60 * comm.size
     for entry, refused in (1e10, True), (1e4, False):
-        values = np.full(n - 1, entry)
-        L = sp.csr_matrix((values, (np.arange(1, n), np.arange(n - 1))), shape=(n, n))
+        i = np.r_[1:n - 2, n - 1]  # the last row alone reads the input before it
+        L = sp.csr_matrix((np.full(n - 2, entry), (i, i - 1)), shape=(n, n))
         p = spread(L, np.arange(n) * comm.size // n, np.array([n - 2]), np.array([n - 1]), comm.rank)
         system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
         solver = Interface(system, {"interface_reduced": "scan"})

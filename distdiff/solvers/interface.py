@@ -91,6 +91,7 @@ class Interface(Solver):
         with petsc_options(options, self.name) as given:
             wanted = given.string("interface_reduced", "auto", ("auto", "gather", "scan"))
             self._always = given.string("interface_check", "first", ("first", "always")) == "always"
+        system.require_triangular()
         self.block = Block(system)
         self._residual = Residual(system)
         self._sent = np.unique(np.concatenate([NONE, *(halo.own for halo in system.halos)]))
@@ -111,7 +112,10 @@ class Interface(Solver):
         numbers, ghosts = np.zeros(system.n_local), np.zeros(system.n_ghosts)  # doubles count exactly up to 2^53
         numbers[self._sent] = starts[comm.rank] + np.arange(len(self._sent))
         system.halo_update(numbers, ghosts)
-        levels = np.searchsorted(system.ends, self._sent, side="right") - 1
+        leaves = np.full(system.n_local, system.k_star)
+        for s, halo in reversed(list(enumerate(system.halos))):
+            leaves[halo.own] = s
+        levels = leaves[self._sent]
         found = comm.allgather((ghosts[self.block.used].astype(np.int64), levels))
         return Coupling(starts, np.concatenate([NONE, *(level for _, level in found)]), [reads for reads, _ in found])
 

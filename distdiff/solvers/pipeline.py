@@ -80,6 +80,7 @@ class Pipeline(Solver):
             self._columns = given.integer("pipeline_columns", 0)
         if self._columns < 0:
             raise InputError(f"pipeline_columns={self._columns} must be a positive number of right-hand sides")
+        system.require_triangular()
         self._passes = Passes(system)
         halos, rows = system.halos, np.diff(system.ends) > 0
         # Supersteps in which this rank computes, takes what the one before has sent, or sends.

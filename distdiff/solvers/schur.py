@@ -35,7 +35,7 @@ class Coupling(NamedTuple):
     """Who owns and who reads the interface rows, known to every rank.
 
     starts   rank p owns the rows starts[p], ..., starts[p + 1] - 1
-    levels   superstep of each row
+    levels   superstep after which each row first leaves its rank
     reads    rows that each rank reads, in the order of its transfer matrix's columns
     """
 
