@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import graph
+from .machine import current
 from .nest import Nest
 from .tape import Const, Tape
 from .tracing.tree import flatten
@@ -40,7 +41,7 @@ class Facts:
                           for start, leaf in zip(self.outputs.bounds, tape.outputs) if isinstance(leaf.ref, Const)]
         self.tape = tape
         if plan is not None:  # the tape does not stay
-            self.structure, self.tape = graph.analyse(tape), None
+            self.structure, self.tape = graph.analyse(tape, current()), None
         self.partition = "one rank" if plan is None else plan.name
         self.candidates = [] if plan is None else plan.summary()
         return self
@@ -49,7 +50,7 @@ class Facts:
     def structure(self) -> graph.Structure:
         """Levels and shape; on one rank found when somebody asks, since scalar code pays for it line by line."""
         assert self.tape is not None
-        return graph.analyse(self.tape)
+        return graph.analyse(self.tape, current())
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "x"}  # the point travels as a buffer

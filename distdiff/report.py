@@ -10,6 +10,7 @@ from typing import Any
 from mpi4py import MPI
 
 from .facts import Facts
+from .graph import Cut, Path, Profile, Uses
 from .partition.local import LocalTape
 from .solvers.select import Candidate, Choice
 from .solvers.sweep_ops import Counts
@@ -34,6 +35,38 @@ def _seconds(t: float) -> str:
     return f"{t:.3g} s" if t >= 1 else f"{1e3 * t:.3g} ms" if t >= 1e-3 else f"{1e6 * t:.3g} us"
 
 
+RAMP = " .:-=+*#%@"
+
+
+def _picture(profile: Profile) -> str:
+    """Nodes a level, from inputs to outputs, as darker and lighter characters."""
+    each = [n / max(b - a, 1) for n, a, b in zip(profile.nodes, profile.edges, profile.edges[1:])]
+    most = max(each, default=0.0) or 1.0
+    return "|" + "".join(RAMP[0 if not n else max(1, round((len(RAMP) - 1) * n / most))] for n in each) + "|"
+
+
+def _path(path: Path) -> str:
+    counts = (path.statements, "statements"), (path.scalar_lines, "scalar lines")
+    what = " and ".join(f"{_count(n)} {name}" for n, name in counts if n) or "nothing"
+    where = ", ".join(f"{site} ({100 * share:.0f} %)" for site, share in path.sites if share >= 0.01)
+    return (f"{what} in turn, {_seconds(path.span)} of {_seconds(path.work)} work"
+            + (f", in {where}" if path.statements else ""))
+
+
+def _uses(uses: Uses) -> str:
+    never, once, *more = (*uses.count, 0, 0)[:max(len(uses.count), 2)]
+    total = max(never + once + sum(more), 1)
+    shares = (("never", never), ("once", once), (f"more often, up to {_count(uses.most)} times", sum(more)))
+    return "read " + ", ".join(f"{what} {100 * n / total:.0f} %" for what, n in shares
+                               if n >= 0.005 * total)
+
+
+def _parts(components: int, pieces: int) -> str:
+    if components > 1:
+        return f"{_count(components)} that have nothing in common"
+    return "all hang together" if pieces <= 1 else f"{_count(pieces)} that have only inputs in common"
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything `Linearization.report()` knows.  Counts are over all ranks unless they say otherwise."""
@@ -46,6 +79,14 @@ class Report:
     depth: int  # longest path
     width: int  # most nodes on one level
     shape: str  # chain, wide, grid, tree, mixed
+    parallelism: float  # work over critical path: what ranks without end could gain
+    profile: Profile
+    path: Path  # in the machine's seconds
+    uses: Uses
+    live: int  # most values that cross a cut of the trace
+    narrowest: Cut  # ... and fewest, in the middle half of it
+    components: int  # parts that have nothing in common
+    pieces: int  # ... but inputs
     ranks: int
     partition: str
     k_star: int  # supersteps of one pass
@@ -83,6 +124,11 @@ class Report:
             f"{_count(self.outputs)} outputs, {_count(self.guards)} guards",
             f"structure    {self.shape}: depth {_count(self.depth)}, width {_count(self.width)}; I - L has "
             f"{_count(self.nodes)} rows, {_count(self.nonzeros)} entries below the diagonal",
+            f"levels       {_picture(self.profile)} nodes a level",
+            f"path         {_path(self.path)}, parallelism {self.parallelism:.3g}",
+            f"values       {_uses(self.uses)}; {_count(self.live)} live at most, {_count(self.narrowest.width)} across "
+            f"the narrowest cut in the middle",
+            f"parts        {_parts(self.components, self.pieces)}",
             f"ranks        {self.ranks}; partition {self.partition}: k* = {_count(self.k_star)}, "
             f"{_count(self.messages)} messages, "
             f"{_count(self.halo)} halo values ({_bytes(self.halo_bytes)}) a pass",
@@ -128,6 +174,8 @@ def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solve
     return Report(
         lines=structure.lines, nodes=structure.nodes, nonzeros=structure.nonzeros, inputs=facts.n_inputs,
         outputs=facts.n_outputs, depth=structure.depth, width=structure.width, shape=structure.shape,
+        parallelism=structure.parallelism, profile=structure.profile, path=structure.path, uses=structure.uses,
+        live=structure.live, narrowest=structure.narrowest, components=structure.components, pieces=structure.pieces,
         ranks=comm.size, partition=facts.partition, k_star=len(local.steps),
         messages=comm.allreduce(local.messages), halo=halo, halo_bytes=8 * halo,
         max_work=max(lines), balance=max(lines) * len(lines) / max(sum(lines), 1),

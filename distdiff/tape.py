@@ -122,7 +122,7 @@ class Statement:
     def lines(self) -> int:
         """Flattened scalar lines this statement stands for."""
         n = prod(self.shape)
-        if not self.reduced or self.op is COPY:
+        if not n or not self.reduced or self.op is COPY:
             return n
         kept = prod(s for k, s in enumerate(self.shape) if k not in self.reduced)
         return 2 * n - kept

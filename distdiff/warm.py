@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .comm import agreed, world
+from .graph import analyse
 from .kernels import jit
 from .linearization import linearize
 from .partition import localize_all, partition
@@ -36,6 +37,7 @@ def warm(comm: Any = None) -> list[str]:
         with agreed(comm):
             if comm.rank == 0:
                 tape = trace(f, (x,)).tape
+                analyse(tape)
                 for strategy in ("axes", "contiguous"):
                     localize_all(tape, partition(tape, 3, strategy=strategy, min_block=1))
     return sorted({name for names in comm.allgather(DiskCache.compiled[before:]) for name in names})

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import scipy.sparse as sp
 import tape_oracle
 from hypothesis import given
+from scipy.sparse.csgraph import connected_components
 from tapes import CUMSUM, SIN, Writer, tapes
 
 from distdiff import graph
@@ -41,12 +44,121 @@ def test_counts_against_the_dense_matrix(tape):
     assert found.shape in ("chain", "wide", "grid", "tree", "mixed")
 
 
+def live_widths(tape, L: np.ndarray) -> np.ndarray:
+    """By the definition: nodes below p that a node from p on reads, inputs if a node below p reads them as well."""
+    width = np.zeros(len(L) + 1, dtype=int)
+    for j in range(len(L)):
+        (readers,) = np.nonzero(L[:, j])
+        if len(readers):
+            begin = readers.min() if j < tape.n_inputs else j
+            width[begin + 1:readers.max() + 1] += 1
+    return width
+
+
+def weak(L: np.ndarray) -> int:
+    return connected_components(sp.csr_matrix(L), directed=False)[0]
+
+
 @given(tapes(arrays=False))
-def test_scalar_programs_are_levelled_exactly(tape):
+def test_scalar_programs_are_analysed_exactly(tape):
     found = graph.analyse(tape)
-    level = levels_of(pattern(tape))
+    L, n = pattern(tape), tape.n_inputs
+    level = levels_of(L)
     assert found.depth == level.max(initial=0)
     assert found.width == np.bincount(level).max(initial=0)
+    edges = found.profile.edges
+    assert list(found.profile.nodes) == [np.sum((level >= a) & (level < b)) for a, b in zip(edges, edges[1:])]
+    uses = L.sum(axis=0)
+    classes = np.where(uses > 0, 1 + np.ceil(np.log2(np.maximum(uses, 1))), 0).astype(int)
+    assert list(found.uses.count) == list(np.bincount(classes)) and found.uses.most == uses.max(initial=0)
+    width = live_widths(tape, L)
+    reads = graph.Reads(tape)
+    live = graph.LiveWidth(reads)
+    for block, run in reads.runs.items():
+        first = tape.blocks[block].first
+        np.testing.assert_array_equal(live.within(run), width[first:first + len(run.op)])
+    cut = live.narrowest(n, tape.n_nodes)
+    assert cut.width == width[n:].min() == width[cut.position]
+    assert (found.components, found.pieces) == (weak_by_block(tape, L, True), weak_by_block(tape, L, False))
+    lines = levels_of_runs(tape, L)
+    assert found.path.scalar_lines == lines.max(initial=0) and found.path.work == tape.lines
+
+
+def weak_by_block(tape, L: np.ndarray, through_inputs: bool) -> int:
+    """Components of scalar programs, whose input arrays are units."""
+    L, n = L.copy(), tape.n_inputs
+    if not through_inputs:
+        return weak(L[n:, n:]) if len(L) > n else 0
+    for leaf in tape.inputs:
+        ids = np.ravel(tape.ids(leaf.ref, leaf.shape))
+        L[ids[1:], ids[:-1]] = 1.0
+    return weak(L) if len(L) else 0
+
+
+def levels_of_runs(tape, L: np.ndarray) -> np.ndarray:
+    """Lines of runs on the longest path to every node."""
+    level = np.zeros(len(L), dtype=int)
+    for i in range(tape.n_inputs, len(L)):
+        (columns,) = np.nonzero(L[i])
+        level[i] = 1 + level[columns].max(initial=0)
+    return level
+
+
+@given(tapes())
+def test_blocks_are_units_and_bound_what_single_nodes_would_give(tape):
+    found, L = graph.analyse(tape), pattern(tape)
+    width = live_widths(tape, L)
+    live = graph.LiveWidth(graph.Reads(tape))
+    between = np.array([block.first for block in tape.blocks if block.size], dtype=int)
+    assert (live.between(between) >= width[between]).all()
+    assert found.live >= width[between].max(initial=0)
+    assert found.components <= (weak(L) if len(L) else 0)
+    assert sum(found.profile.nodes) == tape.n_nodes and sum(found.profile.lines) <= tape.lines  # scans: rounded down
+    assert sum(found.uses.count) == tape.n_nodes
+    assert found.path.span <= found.path.work and sum(share for _, share in found.path.sites) <= 1 + 1e-12
+    assert found.path.span >= found.depth * bool(tape.items)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_strong_components_against_scipy(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 60))
+    matrix = sp.random(n, n, density=rng.uniform(0.5, 2.5) / n, random_state=seed, format="csr")
+    if seed % 3 == 0:
+        matrix = sp.tril(matrix, format="csr")
+    found = graph.strong_components(matrix.indptr, matrix.indices)
+    count, labels = connected_components(matrix, connection="strong")
+    assert len(found.sizes) == count and len(set(zip(found.component, labels))) == count
+    row, column = matrix.nonzero()
+    assert (found.component[column] <= found.component[row]).all()
+    rows = graph.analyse_rows(matrix.indptr, matrix.indices)
+    sizes = np.bincount(labels)
+    assert (rows.cycles, rows.largest) == (np.count_nonzero(sizes > 1), sizes.max())
+    assert rows.components == connected_components(matrix, directed=False)[0]
+    assert (rows.shape == "cyclic") == (rows.cycles > 0)
+    level = np.zeros(count, dtype=int)
+    for c in range(count):  # numbered so that operands come first
+        below = found.component[matrix[found.component == c].indices]
+        level[c] = 1 + level[below[below != c]].max(initial=-1)
+    assert rows.depth == level.max()
+    if not rows.cycles:
+        assert (level[found.component] == levels_of(np.tril(matrix.toarray(), -1))).all() or seed % 3
+
+
+@pytest.mark.parametrize("n", [100, 200])
+def test_finding_strong_components_is_linear(n):
+    class Counted(np.ndarray):  # every look at an edge
+        looks = 0
+
+        def __getitem__(self, k):
+            Counted.looks += 1
+            return int(np.ndarray.__getitem__(self, k))
+
+    rng = np.random.default_rng(n)
+    indices = rng.integers(0, n, 3 * n).view(Counted)
+    Counted.looks = 0
+    graph.strong_components(np.arange(n + 1) * 3, indices)
+    assert Counted.looks <= 3 * n + n  # every edge once, and once more where it led on
 
 
 def test_a_stencil_in_time_is_a_grid():

@@ -1,0 +1,145 @@
+"""The structure of L read off a tape, or off rows: what a solver wants to know of the system before it is built.
+
+Array blocks are taken as units, so an all-array tape costs microseconds a statement however many lines it stands for;
+scalar lines are taken one by one in compiled loops.  Everything is linear in the tape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from ..kernels.structure import tally_uses
+from ..machine import Machine
+from ..ops import OPS
+from ..tape import Const, Joint, ScalarRun, Tape
+from .components import Strong, component_levels, row_components, strong_components, weak_components
+from .levels import CLASSES, SHRINK, Levels, Path, Profile, Uses
+from .live import Cut, LiveWidth
+from .reads import Reads
+
+SHALLOW = 64  # levels up to which a graph counts as shallow
+THIN = 8  # nodes a level, on average, up to which it counts as thin
+EVEN = 8  # widest level over the mean up to which levels count as alike
+
+ACTIVE = np.array([[k < op.arity and op.partials[k] is not None for op in OPS] for k in range(2)])
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a solver wants to know of the system (I - L) ydot = xdot before it is built."""
+
+    lines: int  # flattened scalar lines
+    nodes: int  # rows of the full system (a sum of n terms is one row)
+    nonzeros: int  # entries of L
+    depth: int  # edges of the longest path (blockwise: an upper bound that array programs attain)
+    width: int  # most nodes on one level
+    inputs: int
+    outputs: int
+    shape: str  # "chain", "wide", "grid", "tree" or "mixed"
+    profile: Profile  # nodes and lines by level
+    path: Path  # the critical path
+    uses: Uses
+    live: int  # most values that cross a cut of the trace
+    narrowest: Cut  # where fewest cross a cut with a quarter of the nodes on either side at least
+    components: int  # weakly connected
+    pieces: int  # the same without the inputs: parts that compute nothing together
+
+    @property
+    def parallelism(self) -> float:
+        """Work over span: the speed-up that any number of ranks could reach if messages were free."""
+        return self.path.work / self.path.span if self.path.span else 1.0
+
+
+LINES = Machine(line=1.0, run_line=1.0, item=0.0, source="counted")
+
+
+def analyse(tape: Tape, machine: Machine = LINES) -> Structure:
+    """The structure of a tape; the critical path is the one that takes the machine longest, by default in lines."""
+    reads = Reads(tape)
+    live = LiveWidth(reads)
+    levels = Levels(tape, reads, live, machine)
+    depth, width, shrinking, profile = levels.summary()
+    nodes = tape.n_nodes
+    return Structure(
+        lines=tape.lines, nodes=nodes, nonzeros=nonzeros(tape), depth=depth, width=width, inputs=tape.n_inputs,
+        outputs=tape.n_outputs, shape=_shape(nodes, depth, width, shrinking), profile=profile, path=levels.path(),
+        uses=Uses.of(levels.used, levels.most_used),
+        live=levels.widest, narrowest=levels.narrowest,
+        components=weak_components(tape, reads), pieces=weak_components(tape, reads, through_inputs=False))
+
+
+@dataclass(frozen=True)
+class RowStructure:
+    """The structure of a system of rows, which may have cycles: levels are those of its strong components."""
+
+    nodes: int
+    nonzeros: int  # beside the diagonal
+    depth: int  # edges between components on the longest path
+    width: int  # most nodes on one level
+    shape: str
+    cycles: int  # strong components of more than one node
+    largest: int  # nodes of the largest
+    components: int  # weakly connected
+    uses: Uses
+
+
+def analyse_rows(indptr: np.ndarray, indices: np.ndarray) -> RowStructure:
+    """The structure of the system whose row i reads the columns indices[indptr[i]:indptr[i + 1]], each once."""
+    n = len(indptr) - 1
+    row, column = np.repeat(np.arange(n), np.diff(indptr)), np.asarray(indices)
+    row, column = row[row != column], column[row != column]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n))])
+    found = strong_components(starts, column)
+    level = component_levels(starts, column, found)[found.component]
+    count = np.bincount(level)
+    depth, width = max(len(count) - 1, 0), int(count.max(initial=0))
+    uses, classes = np.bincount(column, minlength=n), np.zeros(CLASSES, dtype=np.int64)
+    tally_uses(uses, classes)
+    shape = "cyclic" if found.cycles else _shape(n, depth, width, _shrinking(count))
+    return RowStructure(n, len(column), depth, width, shape, found.cycles, int(found.sizes.max(initial=0)),
+                        row_components(row, column, n), Uses.of(classes, int(uses.max(initial=0))))
+
+
+def _shrinking(count: np.ndarray) -> bool:
+    return bool((count[1:] <= SHRINK * count[:-1]).all())
+
+
+def _shape(nodes: int, depth: int, width: int, shrinking: bool) -> str:
+    mean = nodes / (depth + 1)
+    if shrinking and depth >= 3:
+        return "tree"
+    if depth <= SHALLOW:
+        return "wide" if width >= depth else "chain"
+    if mean <= THIN:
+        return "chain" if width <= EVEN * THIN else "mixed"
+    return "grid" if width <= EVEN * mean else "mixed"
+
+
+def nonzeros(tape: Tape) -> int:
+    """Entries of L: active operands.  An extremum has one a result, a running sum also its predecessor."""
+    count = 0
+    for item in tape.items:
+        if isinstance(item, ScalarRun):
+            for k, ref in enumerate((item.a, item.b)):
+                count += int(np.count_nonzero((ref >= 0) & ACTIVE[k, item.op]))
+            continue
+        n = prod(item.shape)
+        if isinstance(item, Joint):
+            count += n * sum(item.op.count(k) for k in item.active)
+            continue
+        active = sum(not isinstance(ref, Const) and partial is not None
+                     for ref, partial in zip(item.operands, item.op.partials))
+        if item.op.kind == "select":
+            count += active * prod(extent for extent, s in zip(item.shape, item.out.strides) if s or extent == 1)
+        else:
+            count += active * n
+        if item.op.kind == "scan" and n:
+            count += n - n // item.shape[-1]
+    return count
+
+
+__all__ = ["LINES", "Cut", "LiveWidth", "Path", "Profile", "Reads", "RowStructure", "Strong", "Structure",
+           "Uses", "analyse", "analyse_rows", "component_levels", "nonzeros", "strong_components"]

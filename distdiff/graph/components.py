@@ -1,0 +1,112 @@
+"""Connected components: weak ones of tapes, strong ones of systems of rows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels.structure import join_pairs, join_run, row_levels, strong
+from ..tape import Affine, Indexed, ScalarRun, Tape
+from .reads import ARITY, EMPTY, Reads, ref_ids
+
+
+def weak_components(tape: Tape, reads: Reads, through_inputs: bool = True) -> int:
+    """How many parts of a tape have nothing to do with each other; array blocks are units.
+
+    through_inputs=False: what only reads the same inputs is not connected, and inputs count nothing.
+    """
+    blocks, single = len(tape.blocks), reads.single.ids
+    block = reads.block_of(single)
+    element = np.where(reads.scalar[block], blocks + np.arange(len(single)), block)  # array blocks, then nodes of runs
+    joins = through_inputs | ~reads.leaf
+    x, y, inside = [EMPTY], [EMPTY], 0
+    pairs: set[tuple[int, int]] = set()  # of array blocks
+    for item in tape.items:
+        if isinstance(item, ScalarRun):
+            found, alone = _join_run(item, reads, element, joins)
+            x.append(found[0])
+            y.append(found[1])
+            inside += alone
+            continue
+        for k, ref in enumerate(item.operands if 0 not in item.shape else ()):
+            if isinstance(ref, Affine) and not reads.scalar[ref.block]:
+                if joins[ref.block]:
+                    pairs.add((ref.block, item.out.block))
+                continue
+            elif isinstance(ref, Affine):
+                ids = ref_ids(ref, int(reads.first[ref.block]), item.operand_shape(k))
+                joined = element[np.searchsorted(single, ids)]
+            elif isinstance(ref, Indexed):
+                ids = np.ravel(ref.ids)
+                whose = reads.block_of(ids)
+                alone = reads.scalar[whose]
+                joined = np.unique(np.concatenate([whose[~alone], element[np.searchsorted(single, ids[alone])]]))
+            else:
+                continue
+            joined = joined[(joined >= blocks) | joins[np.minimum(joined, blocks - 1)]]
+            x.append(joined)
+            y.append(np.full(len(joined), item.out.block))
+    for column, values in zip((x, y), np.array(list(pairs), dtype=np.int64).reshape(-1, 2).T):
+        column.append(values)
+    root = np.arange(blocks + len(single))
+    join_pairs(np.concatenate(x), np.concatenate(y), root)
+    sizes = reads.last - reads.first + 1
+    exists = np.concatenate([(sizes > 0) & ~reads.scalar & joins, reads.scalar[block]])
+    return inside + len(np.unique(root[exists]))
+
+
+def _join_run(run: ScalarRun, reads: Reads, element: np.ndarray,
+              joins: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+    """(elements that a run connects, how many of its components touch none of them)."""
+    known, out, first = reads.of_run[run.block].ids, reads.exposed(run.block), int(reads.first[run.block])
+    at = np.searchsorted(reads.single.ids, known)
+    joining = joins[reads.block_of(known)]
+    root, touched = np.arange(len(run.op)), np.full(len(known), -1)
+    join_run(run.op, run.a, run.b, ARITY, first, known, joining, root, touched)
+    places = root[np.concatenate([reads.single.ids[out] - first, touched[joining]])]
+    which = np.concatenate([element[out], element[at[joining]]])
+    order = np.argsort(places, kind="stable")
+    same = np.flatnonzero(np.diff(places[order]) == 0)
+    alone = np.count_nonzero(root == np.arange(len(root))) - len(np.unique(places))
+    return (which[order[same]], which[order[same + 1]]), alone
+
+
+def row_components(row: np.ndarray, column: np.ndarray, n: int) -> int:
+    """Weakly connected components of n rows, the entries given one by one."""
+    root = np.arange(n)
+    join_pairs(row, column, root)
+    return int(np.count_nonzero(root == np.arange(n)))
+
+
+class Strong(NamedTuple):
+    """Strongly connected components of rows, each depending only on those with smaller numbers."""
+
+    component: np.ndarray  # of every row
+    sizes: np.ndarray
+
+    @property
+    def cycles(self) -> int:
+        """Components of more than one row."""
+        return int(np.count_nonzero(self.sizes > 1))
+
+
+def strong_components(indptr: np.ndarray, indices: np.ndarray) -> Strong:
+    """The strongly connected components of the system whose row i reads the columns indices[indptr[i]:indptr[i + 1]].
+
+    Of a triangular system every row is one by itself.  A diagonal entry is no cycle.
+    """
+    component = np.full(len(indptr) - 1, -1, dtype=np.int64)
+    count = strong(np.asarray(indptr, dtype=np.int64), indices, component)
+    return Strong(component, np.bincount(component, minlength=count))
+
+
+def component_levels(indptr: np.ndarray, indices: np.ndarray, found: Strong) -> np.ndarray:
+    """The level of every component: the edges of the longest path between components that ends there."""
+    level = np.zeros(len(found.sizes), dtype=np.int64)
+    order = np.argsort(found.component, kind="stable")
+    row_levels(order, np.asarray(indptr, dtype=np.int64), indices, found.component, level)
+    return level
+
+
+__all__ = ["Strong", "component_levels", "strong_components", "weak_components"]

@@ -1,0 +1,264 @@
+"""Levels and the critical path of a tape.
+
+The level of a node is the number of edges of the longest path that ends there; nodes of one level don't depend on each
+other.  Weighted by what statements and lines take, the longest path is what no number of ranks gets below (the span of
+work and span: Blumofe and Leiserson, J. ACM 1999).  A sum of n terms can be added up as a tree of ceil(log2 n) steps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from ..kernels.graph import tally
+from ..kernels.structure import tally_uses, walk
+from ..machine import Machine
+from ..tape import RUN_LINES, Affine, Const, Indexed, Joint, Operand, ScalarRun, Tape, Vector
+from .live import LiveWidth
+from .reads import ARITY, Reads, ref_ids
+
+SHRINK = 0.75  # a tree's levels shrink by this factor or more
+BINS = 24  # stretches of levels, or of the trace, that a profile has
+CLASSES = 34  # of uses: none, 1, 2, 3-4, 5-8, ...
+
+
+@dataclass(frozen=True)
+class Path:
+    """The critical path by cost: its cost, that of all work, and what it runs through."""
+
+    span: float
+    work: float
+    statements: int
+    scalar_lines: int
+    sites: tuple[tuple[str, float], ...]  # (user's line, its share of the span), largest first
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Levels edges[k] <= level < edges[k + 1] hold so many nodes, and so many lines of arithmetic."""
+
+    edges: tuple[int, ...]
+    nodes: tuple[int, ...]
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Uses:
+    """How often nodes are read: count[0] never, then once, twice, 3-4, 5-8, ... times; the nodes of an array alike."""
+
+    count: tuple[int, ...]
+    most: int
+
+    @classmethod
+    def of(cls, classes: np.ndarray, most: int) -> Uses:
+        """From the nodes of every class, see `kernels.structure.tally_uses`."""
+        return cls(tuple(np.trim_zeros(classes, "b").tolist()), most)
+
+
+class Levels:
+    """One walk over a tape: levels, paths, uses and live widths; an array block is a unit, its level that of its last
+    elements.
+    """
+
+    def __init__(self, tape: Tape, reads: Reads, live: LiveWidth, machine: Machine) -> None:
+        self.tape, self.reads, self.costs = tape, reads, machine
+        blocks = len(tape.blocks)
+        self.block = np.zeros(blocks, dtype=np.int64)  # levels
+        self.time = np.zeros(blocks)
+        self.writer: list[tuple[int, int, int]] = [(-1, -1, -1)] * blocks  # item, block and node (-1) that it waits for
+        n = len(reads.single.ids)
+        self.level, self.when = np.zeros(n, dtype=np.int64), np.zeros(n)
+        self.entry, self.length = np.full(n, -1), np.zeros(n, dtype=np.int64)
+        self.run_end: dict[int, tuple[int, int]] = {}  # by block, of its latest line: where its path came from, lines
+        self.work = 0.0
+        self.ends: list[tuple[int, int, int, int]] = []  # (level, levels, nodes a level, lines a level)
+        self.count = np.zeros(1, dtype=np.int32)  # nodes of runs by level, with room for more levels
+        self.used = np.zeros(CLASSES, dtype=np.int64)
+        self.most_used = 0
+        self.widest = live.widest
+        n = tape.n_nodes
+        self.middle = n // 4, n - n // 4
+        self.narrowest = live.narrowest_between(*self.middle)
+        self._inputs()
+        for index, item in enumerate(tape.items):
+            if isinstance(item, ScalarRun):
+                self._run(item, live)
+            else:
+                self._statement(index, item)
+        self._array_uses()
+
+    # -- one item ----------------------------------------------------------------------------------------------------
+
+    def _inputs(self) -> None:
+        for leaf in self.tape.inputs:
+            n = prod(leaf.shape)
+            self.ends.append((0, 1, n, n))
+            self.work += self.costs.line * n
+
+    def _statement(self, index: int, item: Vector) -> None:
+        n = prod(item.shape)
+        if not n:
+            return
+        results = prod(extent for extent, s in zip(item.out_shape, item.out.strides) if s or extent == 1)
+        level, time, source = -1, 0.0, (-1, -1)
+        for k, ref in enumerate(item.operands):
+            if not isinstance(ref, Const):
+                above, when, whose = self._of(ref, item.operand_shape(k))
+                level = max(level, above)
+                if when > time:
+                    time, source = when, whose
+        level += 1
+        length = item.shape[-1] if item.op.kind == "scan" else 1
+        self.ends.append((level, length, results // length, item.lines // length))
+        block, costs = item.out.block, self.costs
+        self.block[block] = max(self.block[block], level + length - 1)
+        one = item.op.lines if isinstance(item, Joint) else length + (n // max(results, 1) - 1).bit_length()
+        time += costs.item + costs.line * one
+        self.work += costs.item + costs.line * item.lines
+        if time > self.time[block] or self.writer[block][0] < 0:
+            self.time[block], self.writer[block] = time, (index, *source)
+
+    def _of(self, ref: Operand, shape: tuple[int, ...]) -> tuple[int, float, tuple[int, int]]:
+        """The highest level among an operand's nodes, when the latest is there, and (block, node) of that."""
+        reads = self.reads
+        if isinstance(ref, Affine):
+            if not reads.scalar[ref.block]:
+                return int(self.block[ref.block]), float(self.time[ref.block]), (ref.block, -1)
+            ids = ref_ids(ref, int(reads.first[ref.block]), shape)
+        else:
+            assert isinstance(ref, Indexed)
+            ids = np.ravel(ref.ids)
+        level, when = self._each(ids)
+        latest = int(when.argmax())
+        return int(level.max()), float(when[latest]), (int(reads.block_of(ids[latest:latest + 1])[0]), int(ids[latest]))
+
+    def _each(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Levels of nodes, and when they are there."""
+        block = self.reads.block_of(ids)
+        level, when = self.block[block], self.time[block]
+        alone = self.reads.scalar[block]
+        if alone.any():
+            place = np.searchsorted(self.reads.single.ids, ids[alone])
+            level[alone], when[alone] = self.level[place], self.when[place]
+        return level, when
+
+    def _run(self, item: ScalarRun, live: LiveWidth) -> None:
+        n, b, reads = len(item.op), item.block, self.reads
+        if not n:
+            return
+        known = reads.of_run[b].ids
+        level, time, entry, length, uses, last = (
+            np.empty(n, dtype=np.int64), np.empty(n), np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64),
+            np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64))
+        walk(item.op, item.a, item.b, ARITY, int(reads.first[b]), known, *self._each(known), self.costs.run_line,
+             level, time, entry, length, uses, last)
+        self.work += self.costs.run_line * n
+        latest = int(time.argmax())
+        known = np.append(known, -1)
+        self.block[b], self.time[b] = level.max(), time[latest]
+        self.run_end[b] = int(known[entry[latest]]), int(length[latest])
+        out = reads.exposed(b)
+        at = reads.single.ids[out] - reads.first[b]
+        self.level[out], self.when[out] = level[at], time[at]
+        self.entry[out], self.length[out] = known[entry[at]], length[at]
+        uses[at] += reads.single.uses[out]
+        self.most_used = max(self.most_used, int(uses.max()))
+        tally_uses(uses, self.used)
+        if self.block[b] >= len(self.count):
+            self.count.resize(self.block[b] + self.block[b] // 8 + 1, refcheck=False)  # moved, not copied, if large
+        tally(level, self.count)
+        width = live.within(item, last)
+        self.widest = max(self.widest, int(width.max()))
+        self.narrowest = self.narrowest.or_within(int(reads.first[b]), width, *self.middle)
+
+    def _array_uses(self) -> None:
+        """Nodes of arrays that statements read count as read alike; what only runs read is counted node by node."""
+        single, reads = self.reads.single, self.reads
+        for b, touches in enumerate(reads.touches):
+            size = self.tape.blocks[b].size
+            if not size or reads.scalar[b]:
+                continue
+            uses = single.uses[reads.exposed(b)]
+            if touches:
+                each = (int(uses.sum()) + sum(touch.uses for touch in touches)) // size
+                self.used[1 + max(each - 1, 0).bit_length() if each else 0] += size
+            else:
+                tally_uses(uses, self.used)
+                self.used[0] += size - len(uses)
+            most = sum(touch.uses // touch.nodes for touch in touches) + int(uses.max(initial=0))
+            self.most_used = max(self.most_used, most)
+
+    # -- all levels together -------------------------------------------------------------------------------------------
+
+    def summary(self) -> tuple[int, int, bool, Profile]:
+        """(depth, width, whether every level is much narrower than the one before, the profile)."""
+        depth = int(self.block.max(initial=0))
+        begin = [(level, nodes, lines) for level, _, nodes, lines in self.ends]
+        end = [(level + levels, -nodes, -lines) for level, levels, nodes, lines in self.ends]
+        edges = np.array(begin + end, dtype=np.int64).reshape(-1, 3)
+        edges = edges[np.argsort(edges[:, 0], kind="stable")]
+        bounds = np.unique(np.linspace(0, depth + 1, BINS + 1).astype(np.int64))
+        nodes_in, lines_in = np.zeros(len(bounds) - 1), np.zeros(len(bounds) - 1)
+        width, shrinking, carried, last = 0, True, np.zeros(2, dtype=np.int64), None
+        for start in range(0, depth + 1, RUN_LINES):  # in pieces: a chain has as many levels as lines
+            stop = min(start + RUN_LINES, depth + 1)
+            here = edges[slice(*np.searchsorted(edges[:, 0], [start, stop]))]
+            change = np.zeros((2, stop - start), dtype=np.int64)
+            np.add.at(change, (slice(None), here[:, 0] - start), here[:, 1:].T)
+            change[:, 0] += carried
+            count = np.cumsum(change, axis=1)
+            carried = count[:, -1].copy()
+            runs = self.count[start:stop]
+            count[:, :len(runs)] += runs
+            _into_bins(bounds, start, count, nodes_in, lines_in)
+            nodes = count[0]
+            width = max(width, int(nodes.max()))
+            before = nodes[:-1] if last is None else np.append(last, nodes[:-1])
+            shrinking = shrinking and bool((nodes[len(nodes) - len(before):] <= SHRINK * before).all())
+            last = nodes[-1]
+        profile = Profile(*(tuple(int(x) for x in column) for column in (bounds, nodes_in, lines_in)))
+        return depth, width, shrinking, profile
+
+    def path(self, sites: int = 3) -> Path:
+        """The critical path, found backwards from the node that is there last."""
+        block = int(self.time.argmax()) if len(self.time) else -1
+        span = float(self.time[block]) if block >= 0 else 0.0
+        node, statements, scalar, at = -1, 0, 0, Counter[str]()
+        while block >= 0:
+            if self.reads.scalar[block]:
+                place = int(np.searchsorted(self.reads.single.ids, node)) if node >= 0 else -1
+                node, lines = (int(self.entry[place]), int(self.length[place])) if node >= 0 else self.run_end[block]
+                scalar += lines
+                at["scalar lines"] += self.costs.run_line * lines
+                block = int(self.reads.block_of(np.array([node]))[0]) if node >= 0 else -1
+                continue
+            index, source, node = self.writer[block]
+            if index < 0:
+                break
+            item = self.tape.items[index]
+            assert not isinstance(item, ScalarRun)
+            statements += 1
+            before = 0.0 if source < 0 else self._when(source, node)
+            at[str(self.tape.sites[item.site]) if item.site >= 0 else item.op.name] += self.time[block] - before
+            block = source
+        shares = tuple((name, cost / span) for name, cost in at.most_common(sites)) if span else ()
+        return Path(span, self.work, statements, scalar, shares)
+
+    def _when(self, block: int, node: int) -> float:
+        return float(self._each(np.array([node]))[1][0]) if node >= 0 else float(self.time[block])
+
+
+def _into_bins(bounds: np.ndarray, start: int, count: np.ndarray, *bins: np.ndarray) -> None:
+    """Adds up the rows of count, levels from `start` on, by the bins between bounds."""
+    stop = start + count.shape[1]
+    low = int(np.searchsorted(bounds, start, side="right")) - 1
+    high = int(np.searchsorted(bounds, stop, side="left"))
+    edges = np.maximum(bounds[low:high], start) - start
+    for bin_, row in zip(bins, count):
+        bin_[low:high] += np.add.reduceat(row, edges)
+
+
+__all__ = ["Levels", "Path", "Profile", "Uses"]

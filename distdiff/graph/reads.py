@@ -1,0 +1,139 @@
+"""Who reads what: for blocks of arrays a few numbers a statement, for scalar lines one node at a time.
+
+Positions are node ids, which grow in the order of the trace: a node of an array is there from its block's last
+node on, and a statement reads until the last node of the block it writes.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels.structure import reads_before
+from ..ops import OPS
+from ..tape import Affine, Const, Indexed, Operand, ScalarRun, Tape
+
+ARITY = np.array([op.arity for op in OPS])
+EMPTY = np.empty(0, dtype=np.int64)
+
+
+class Single(NamedTuple):
+    """Nodes read one by one, ascending: how often, and the positions of their first and last reader."""
+
+    ids: np.ndarray
+    uses: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+
+
+class Touch(NamedTuple):
+    """One reader of an array block: it touches `nodes` distinct nodes, `uses` times in all; equal keys, equal nodes."""
+
+    begin: int
+    end: int
+    nodes: int
+    uses: int
+    key: object
+
+
+def merged(parts: list[Single]) -> Single:
+    """Several lists as one, every node once."""
+    if len(parts) == 1:
+        return parts[0]
+    ids, uses, begin, end = (np.concatenate([EMPTY, *column]) for column in zip(Single(*[EMPTY] * 4), *parts))
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    starts = np.flatnonzero(np.diff(ids, prepend=-1))
+    if not len(ids):
+        return Single(ids, uses, begin, end)
+    return Single(ids[starts], np.add.reduceat(uses[order], starts), np.minimum.reduceat(begin[order], starts),
+                  np.maximum.reduceat(end[order], starts))
+
+
+class Reads:
+    """All reads of a tape.
+
+    first, last: the first node of every block, and its last.  scalar, leaf: which blocks scalar runs write, and nobody
+    (inputs).  runs: by block.  of_run: by block, what a run's lines read from outside of it.  single: all nodes that
+    runs read from outside, and all nodes of runs that others read.  touches: by array block.
+    """
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.first = np.array([block.first for block in tape.blocks], dtype=np.int64)
+        self.last = self.first + np.array([block.size for block in tape.blocks], dtype=np.int64) - 1
+        self.scalar = np.zeros(len(tape.blocks), dtype=bool)
+        self.leaf = np.ones(len(tape.blocks), dtype=bool)
+        self.runs: dict[int, ScalarRun] = {}
+        for item in tape.items:
+            if isinstance(item, ScalarRun):
+                self.scalar[item.block], self.leaf[item.block] = True, False
+                self.runs[item.block] = item
+            else:
+                self.leaf[item.out.block] = False
+        self.touches: list[list[Touch]] = [[] for _ in tape.blocks]
+        self.of_run: dict[int, Single] = {}
+        self._one_by_one: list[Single] = []
+        self._room: list[np.ndarray] = []
+        self._some_scalar = bool(self.scalar.any())
+        for item in tape.items:
+            if isinstance(item, ScalarRun):
+                self.of_run[item.block] = self._run(item)
+            elif 0 not in item.shape:
+                for k, ref in enumerate(item.operands):
+                    self._operand(ref, item.operand_shape(k), item.out.block)
+        self._room = []
+        self.single = merged([*self.of_run.values(), *self._one_by_one] or [Single(*[EMPTY] * 4)])
+
+    def block_of(self, ids: np.ndarray) -> np.ndarray:
+        """The block of every node."""
+        return np.searchsorted(self.first, ids, side="right") - 1
+
+    def exposed(self, block: int) -> slice:
+        """The nodes of a run that others read, in `single`."""
+        return slice(*np.searchsorted(self.single.ids, [self.first[block], self.last[block] + 1]))
+
+    def _run(self, run: ScalarRun) -> Single:
+        most = 2 * len(run.op)
+        if not self._room or len(self._room[0]) < most:
+            self._room = [np.empty(most, dtype=np.int64) for _ in range(4)]
+        n = reads_before(run.op, run.a, run.b, ARITY, int(self.first[run.block]), *self._room)
+        return merged([Single(*(column[:n].copy() for column in self._room)), Single(*[EMPTY] * 4)])
+
+    def _operand(self, ref: Operand, shape: tuple[int, ...], reader: int) -> None:
+        begin, end = int(self.first[reader]), int(self.last[reader])
+        if isinstance(ref, Const):
+            return
+        if isinstance(ref, Affine):
+            nodes = prod(n for n, s in zip(shape, ref.strides) if s)
+            if not self.scalar[ref.block]:
+                nodes = min(nodes, self.tape.blocks[ref.block].size)
+                key = ref.offset, ref.strides, shape
+                self.touches[ref.block].append(Touch(begin, end, nodes, prod(shape), key))
+                return
+            ids = ref_ids(ref, int(self.first[ref.block]), shape)
+            self._singly(ids, prod(shape) // max(len(ids), 1), begin, end)
+            return
+        assert isinstance(ref, Indexed)
+        ids = np.ravel(ref.ids)
+        count = np.bincount(self.block_of(ids), minlength=len(self.first))
+        for block in np.flatnonzero(count):
+            if not self.scalar[block]:
+                nodes, uses = min(int(count[block]), self.tape.blocks[block].size), int(count[block])
+                self.touches[block].append(Touch(begin, end, nodes, uses, id(ref.ids)))
+        if self._some_scalar:
+            self._singly(ids[self.scalar[self.block_of(ids)]], 1, begin, end)
+
+    def _singly(self, ids: np.ndarray, times: int, begin: int, end: int) -> None:
+        ids, uses = np.unique(ids, return_counts=True)
+        self._one_by_one.append(Single(ids, times * uses, np.full(len(ids), begin), np.full(len(ids), end)))
+
+
+def ref_ids(ref: Affine, first: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The nodes of an affine reference, without repetitions along axes of stride 0."""
+    return np.ravel(ref.ids(first, tuple(n if s else 1 for n, s in zip(shape, ref.strides))))
+
+
+__all__ = ["ARITY", "Reads", "Single", "Touch", "ref_ids"]
