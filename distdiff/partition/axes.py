@@ -16,7 +16,7 @@ import numpy as np
 from ..tape import Affine, Const, Indexed, Operand, Vector
 from . import lower
 from .layout import Layout, balanced, crossings, pieces, resolve, single, split
-from .plan import Plan, signature
+from .plan import Plan
 
 NEAR = 8  # rows by which cuts may differ and still count as the same ...
 NEAR_SHARE = 16  # ... or this fraction of a rank's rows
@@ -62,7 +62,7 @@ class Axes:
         items = [plan.tape.items[i] for i in writers]
         known = self._recall(block, items)
         if known is not None and known in self._before:
-            plan.split(block, self._before[known])
+            plan.split_alike(block, self._before[known])
             for index, item in zip(writers, items):
                 plan.add(index, item)
             return
@@ -92,16 +92,21 @@ class Axes:
 
     def _recall(self, block: int, items: list[Vector]) -> tuple[object, ...] | None:
         """What decides the block's layout, if that is integers only and no item is to be lowered."""
-        if not items or self._reads_itself(block, items):
+        if not items:
             return None
+        layouts = self.plan.layouts
         key: list[object] = [self.plan.blocks[block].shape]
         for item in items:
-            if item.op.kind != "elementwise" or item.reduced:
+            kind = self.plan.kinds.of(item)
+            if kind < 0 or item.op.kind != "elementwise" or item.reduced:
                 return None
-            part = signature(item, -1, self.plan.layouts, None)
-            if part is None:
-                return None
-            key.append(part)
+            key.append(kind)
+            for ref in item.operands:
+                if type(ref) is Affine:
+                    layout = layouts[ref.block]
+                    if layout is None or ref.block == block:
+                        return None
+                    key.append(id(layout))
         return tuple(key)
 
     def _alone(self, block: int, writers: list[int], items: list[Vector]) -> None:

@@ -7,7 +7,7 @@ the items that write the block (`Plan.add`, `lower.*`).  Nothing here decides an
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,6 +71,38 @@ class Extents:
         return int(self.low[block, rank]), int(self.high[block, rank])
 
 
+class Kinds:
+    """Statements told apart by all but the blocks they read and write: equal ones have equal numbers.
+
+    Programs repeat themselves: the same statement over arrays laid out alike comes once a time step, and what was
+    found out about one holds for all.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self._held: list[Vector] = []  # so that an address stays its statement's
+
+    def of(self, item: Vector) -> int:
+        """The statement's number; -1 where it depends on more than integers."""
+        known = self._of.get(id(item))
+        if known is None:
+            self._held.append(item)
+            known = self._of[id(item)] = self._number(item)
+        return known
+
+    def _number(self, item: Vector) -> int:
+        key: list[object] = [item.op, item.shape, item.out.offset, item.out.strides]
+        for ref in item.operands:
+            if type(ref) is Affine:
+                key += (ref.offset, ref.strides)
+            elif type(ref) is Const:
+                key.append(None)
+            else:
+                return -1
+        return self._numbers.setdefault(tuple(key), len(self._numbers))
+
+
 class Plan:
     """The tape's blocks and items, placed on ranks one block after another.
 
@@ -79,9 +111,10 @@ class Plan:
     the tape's: links of a chain of additions that became partial sums.
     """
 
-    def __init__(self, tape: Tape, n_ranks: int, machine: Machine | None = None) -> None:
+    def __init__(self, tape: Tape, n_ranks: int, machine: Machine | None = None, kinds: Kinds | None = None) -> None:
         self.tape, self.n_ranks = tape, n_ranks
         self.machine = current() if machine is None else machine
+        self.kinds = kinds or Kinds()
         self.blocks: list[Block] = list(tape.blocks)
         self.order: list[float] = [float(b) for b in range(len(tape.blocks))]
         self.layouts: list[Layout | None] = [None] * len(tape.blocks)
@@ -89,6 +122,7 @@ class Plan:
         self.tasks: list[list[Task]] = [[] for _ in tape.items]  # what became of each item
         self.runs: dict[int, RunShare] = {}  # by block: placed node by node,
         self.whole: dict[int, WholeRun] = {}  # ... or as a whole
+        self.looks: dict[tuple[object, ...], Any] = {}  # `schedule.Look`s: they hold for every schedule of the plan
         self._kept: dict[tuple[int, int, int, bytes], Layout] = {}
         self.changed: list[np.ndarray] = []
         self.extents: Extents | None = None  # rows that ranks compute beyond their own
@@ -101,8 +135,11 @@ class Plan:
         return self.blocks[-1].first + self.blocks[-1].size if self.blocks else 0
 
     def split(self, block: int, layout: Layout) -> None:
-        """Place a block by cuts along an axis.  Equal layouts become one object, so that `signature` can tell them."""
-        layout = self._kept.setdefault((*layout[:3], layout.cuts.tobytes()), layout)
+        """Place a block by cuts along an axis.  Equal layouts become one object, so that their ids tell them apart."""
+        self.split_alike(block, self._kept.setdefault((*layout[:3], layout.cuts.tobytes()), layout))
+
+    def split_alike(self, block: int, layout: Layout) -> None:
+        """Place a block by the very layout of another."""
         self.layouts[block] = layout
         self.where.split(block, layout)
 
@@ -172,26 +209,6 @@ class Plan:
         return n
 
 
-def signature(item: Vector, rank: int, layouts: list[Layout | None], out: object) -> tuple[object, ...] | None:
-    """What a statement's parts and reads depend on, `out` standing for its results; None where that is more
-    than integers.
-
-    Programs repeat themselves: the same statement over arrays cut in the same way comes once a time step.
-    """
-    key: list[object] = [item.op, rank, item.shape, item.out.offset, item.out.strides, out]
-    for ref in item.operands:
-        if type(ref) is Affine:
-            layout = layouts[ref.block]
-            if layout is None:
-                return None
-            key += (ref.offset, ref.strides, id(layout))
-        elif type(ref) is Const:
-            key.append(None)
-        else:
-            return None
-    return tuple(key)
-
-
 def cut(ref: Operand, axis: int, start: int, stop: int) -> Operand:
     """An operand over the part start <= k_axis < stop of its iteration space."""
     if isinstance(ref, Affine):
@@ -211,4 +228,4 @@ def cut_statement(item: Statement, axis: int, start: int, stop: int, out: Affine
     return item.over(shape, where, tuple(cut(o, axis, start, stop) for o in item.operands))
 
 
-__all__ = ["Extents", "Plan", "RunShare", "Task", "binary", "cut", "cut_statement", "signature"]
+__all__ = ["Extents", "Kinds", "Plan", "RunShare", "Task", "binary", "cut", "cut_statement"]

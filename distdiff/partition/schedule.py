@@ -13,14 +13,14 @@ superstep then begins where `floors` say, one number a block.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..kernels.graph import run_steps, sent_away
 from ..tape import Affine, Const, Indexed, ScalarRun, Statement, Vector
 from .layout import Layout, Pieces, pieces, resolve
-from .plan import Plan, Task, binary, signature
+from .plan import Plan, Task, binary
 from .quality import Quality, Traffic, measure
 from .reach import nearest_turns
 
@@ -39,13 +39,29 @@ class Interval(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What statements of one signature share: who runs which part, at what cost, reading what."""
+    """What equal statements over arrays laid out alike share: who runs which part, at what cost, reading what."""
 
     parts: Pieces | None  # None: nobody has a part
     active: np.ndarray
     lines: np.ndarray
     seconds: np.ndarray
     reads: list[Interval | None]
+
+
+class Known(NamedTuple):
+    """What was found out about a block, for others that equal statements write from operands scheduled alike."""
+
+    steps: np.ndarray  # of all ranks, less the latest operand's
+    lines: np.ndarray
+    seconds: np.ndarray
+    reads: list[tuple[int, Interval]]  # number of an affine operand, what is read of it
+    free: bool
+    pattern: int
+    latest: int
+
+
+NEVER = -(1 << 30)  # a superstep before all others
+EARLY = -2  # stands for the supersteps of operands that are so early that it makes no difference how early
 
 
 class Schedule:
@@ -62,9 +78,11 @@ class Schedule:
         self.n_ranks = plan.n_ranks
         self.ranks = np.arange(plan.n_ranks)
         self.other = (self.ranks[:, None] != self.ranks).astype(np.int32)
-        self._last = [0] * len(plan.blocks)  # the superstep of all parts of a block
         self._in_rows: dict[tuple[object, ...], bool] = {}
-        self._shared: dict[tuple[object, ...], Look] = {}
+        self._known: dict[tuple[object, ...], Known] = {}
+        self._latest = [0] * len(plan.blocks)  # of a block's supersteps
+        self._pattern = [0] * len(plan.blocks)  # number of a block's supersteps less the latest; 0: all ranks alike
+        self._patterns: dict[bytes, int] = {bytes(4 * plan.n_ranks): 0}
         self._volumes: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         blocks = len(plan.blocks)
         self.lines = np.zeros((blocks, plan.n_ranks))
@@ -86,21 +104,125 @@ class Schedule:
         for block in sorted(range(len(plan.blocks)), key=plan.order.__getitem__):
             if block in plan.whole:
                 self._whole_run(block)
-            for task in tasks[block]:
-                if isinstance(task.item, ScalarRun):
-                    self._scalar_run(task.item)
+            key, operands, base = self._key(block, tasks[block])
+            known = self._known.get(key) if key is not None else None
+            if known is None:
+                self._first_time(block, key, operands, base)
+                continue
+            self.lines[block], self.seconds[block] = known.lines, known.seconds
+            self.where.steps[block] = known.steps + base
+            for number, read in known.reads:
+                self.reads[operands[number]].append(read)
+            self.free[block], self._pattern[block] = known.free, known.pattern
+            self._latest[block] = base + known.latest
+
+    def _key(self, block: int, tasks: list[Task]) -> tuple[tuple[object, ...] | None, list[int], int]:
+        """(what decides a block's supersteps beside the latest operand's, its affine operands' blocks, that superstep).
+
+        None: more than integers decide.
+        """
+        layouts, kinds = self.plan.layouts, self.plan.kinds
+        key: list[object] = [id(layouts[block])]
+        operands: list[int] = []
+        for item, rank in tasks:
+            kind = kinds.of(item) if not isinstance(item, ScalarRun) else -1
+            if kind < 0:
+                return None, operands, 0
+            assert not isinstance(item, ScalarRun)
+            key.append(kind)
+            key.append(rank)
+            operands += [ref.block for ref in item.operands if type(ref) is Affine]
+        if not operands:
+            return None, operands, 0
+        base = max([self._latest[b] for b in operands])
+        for b in operands:
+            layout = layouts[b]
+            if layout is None or b == block:
+                return None, operands, 0
+            late = self._latest[b] - base
+            key += (id(layout), max(late, EARLY), self._pattern[b] if late > EARLY else EARLY, self.free[b])
+        if self.floors is not None:
+            key.append(max(int(self.floors[block]) - base, 0))
+        return tuple(key), operands, base
+
+    def _first_time(self, block: int, key: tuple[object, ...] | None, operands: list[int], base: int) -> None:
+        """Supersteps, lines and reads of a block; remembered under `key` if they hold for all such blocks."""
+        steps, tasks = self.where.steps, self.tasks[block]
+        looks: list[tuple[Vector, Look]] = []
+        for item, rank in tasks:
+            if isinstance(item, ScalarRun):
+                self._scalar_run(item)
+            else:
+                look = self._look(block, item, rank)
+                if look.parts is not None:
+                    self.lines[block] += look.lines
+                    self.seconds[block] += look.seconds
+                    looks.append((item, look))
+        row = self._row(looks, steps)
+        for item, look in looks:
+            for k, (ref, read) in enumerate(zip(item.operands, look.reads)):
+                if read is None and not isinstance(ref, Const):
+                    self._explicit(row, ref, item.shape, item.core(k), look)
+                    key = None
+        active = np.any([look.active for _, look in looks], axis=0) if looks else np.zeros(self.n_ranks, dtype=bool)
+        early = {b for b in operands if self._latest[b] - base <= EARLY}
+        if (row[active] < 0).any() or early and not self._same_for_all_earlier(looks, early, base):
+            key = None
+        if looks:
+            steps[block] = np.where(active, np.maximum(row, 0), max(int(row[active].max()), 0))
+        if self.floors is not None:
+            steps[block] = max(int(steps[block].max()), int(self.floors[block]))
+        elif self.together:
+            steps[block] = steps[block].max()
+        elif not self.apart:
+            busy = self.seconds[block] > 0
+            self.apart = bool(busy.any() and (steps[block, busy] != steps[block, busy][0]).any())
+        latest = self._latest[block] = int(steps[block].max())
+        pattern = steps[block] - latest
+        self._pattern[block] = self._patterns.setdefault(pattern.tobytes(), len(self._patterns))
+        if self.floors is not None:
+            self.free[block] = self._computable(block, tasks)
+        reads = self._note_reads(looks)
+        if key is not None:
+            self._known[key] = Known(steps[block] - base, self.lines[block].copy(), self.seconds[block].copy(), reads,
+                                     self.free[block], self._pattern[block], latest - base)
+
+    def _row(self, looks: list[tuple[Vector, Look]], steps: Any) -> np.ndarray:
+        """The least supersteps that the operands allow; NEVER where nothing is read."""
+        row = np.full(self.n_ranks, NEVER, dtype=np.int32)
+        for item, look in looks:
+            for ref, read in zip(item.operands, look.reads):
+                if read is None or isinstance(ref, Const):
+                    continue
+                assert isinstance(ref, Affine)
+                if read.reach is None:
+                    np.maximum(row, steps[ref.block], out=row, where=look.active)
                 else:
-                    self._statement(block, task.item, task.rank)
-            steps = self.where.steps[block]
-            if self.floors is not None:
-                steps[:] = max(int(steps.max()), int(self.floors[block]))
-                self._last[block] = int(steps[0])
-                self.free[block] = self._computable(block, tasks[block])
-            elif self.together:
-                steps[:] = steps.max()
-            elif not self.apart and steps.any():
-                active = self.seconds[block] > 0
-                self.apart = bool(active.any() and (steps[active] != steps[active][0]).any())
+                    other = self.other if not self.free[ref.block] or read.beyond > NEAR else 0
+                    np.maximum(row, np.where(read.reach, steps[ref.block] + other, NEVER).max(axis=1), out=row)
+        return row
+
+    def _same_for_all_earlier(self, looks: list[tuple[Vector, Look]], early: set[int], base: int) -> bool:
+        """Whether it makes no difference how early some operands are."""
+        rows = []
+        for when in (base + EARLY, NEVER):
+            ends = np.full(self.n_ranks, when, dtype=np.int32)
+            rows.append(self._row(looks, {ref.block: ends if ref.block in early else self.where.steps[ref.block]
+                                          for item, _ in looks for ref in item.operands if isinstance(ref, Affine)}))
+        return bool((rows[0] == rows[1]).all())
+
+    def _note_reads(self, looks: list[tuple[Vector, Look]]) -> list[tuple[int, Interval]]:
+        """Note what is read of other ranks; returns it with the numbers of the affine operands."""
+        found, number = [], 0
+        for item, look in looks:
+            for k, ref in enumerate(item.operands):
+                if isinstance(ref, Affine):
+                    read = look.reads[k] if look.reads else None
+                    if read is not None and read.reach is not None:
+                        self.reads[ref.block].append(read)
+                        found.append((number, read))
+                    number += 1
+        return found
 
     def _computable(self, block: int, tasks: list[Task]) -> bool:
         """Whether a rank can compute rows of others: from operands that it has by then, or can compute as well."""
@@ -119,41 +241,26 @@ class Schedule:
             for ref in item.operands:
                 if isinstance(ref, Affine):
                     known = ref.block != block and self.plan.layouts[ref.block] is not None
-                    if not known or not (self.free[ref.block] or self._last[ref.block] < now):
+                    if not known or not (self.free[ref.block] or self._latest[ref.block] < now):
                         return False
                 elif not isinstance(ref, Const):
                     return False
         return True
 
-    def _statement(self, block: int, item: Vector, rank: int) -> None:
-        layout = self.plan.layouts[block]
+    def _look(self, block: int, item: Vector, rank: int) -> Look:
+        """What every equal statement over arrays laid out alike has in common."""
+        plan = self.plan
+        layout, kind = plan.layouts[block], plan.kinds.of(item)
         assert layout is not None
-        key = signature(item, rank, self.plan.layouts, id(layout))
-        shared = self._shared.get(key) if key is not None else None
-        if shared is None:
-            shared = self._look(item, layout, rank)
-            if key is not None:
-                self._shared[key] = shared
-        if shared.parts is None:
-            return
-        self.lines[block] += shared.lines
-        self.seconds[block] += shared.seconds
-        steps = self.where.steps[block]
-        for k, (ref, read) in enumerate(zip(item.operands, shared.reads)):
-            if isinstance(ref, Const):
-                continue
-            if read is None:
-                self._explicit(steps, ref, item.shape, item.core(k), shared.parts, shared.active)
-            elif read.reach is None:
-                np.maximum(steps, self.where.steps[ref.block], out=steps, where=shared.active)
-            else:
-                other = self.other if not self.free[ref.block] or read.beyond > NEAR else 0
-                need = np.where(read.reach, self.where.steps[ref.block] + other, 0).max(axis=1)
-                np.maximum(steps, need, out=steps)
-                self.reads[ref.block].append(read)
+        key = (kind, rank, id(layout), *(id(plan.layouts[ref.block]) for ref in item.operands if type(ref) is Affine))
+        if key not in plan.looks:
+            look = self._new_look(item, layout, rank)
+            if kind < 0:
+                return look
+            plan.looks[key] = look
+        return plan.looks[key]
 
-    def _look(self, item: Vector, layout: Layout, rank: int) -> Look:
-        """What every statement of the same signature has in common."""
+    def _new_look(self, item: Vector, layout: Layout, rank: int) -> Look:
         parts = owned_pieces(item, layout, rank)
         active = parts.stop > parts.start
         if not active.any():
@@ -190,7 +297,7 @@ class Schedule:
             low, high, nodes = low // layout.inner, -(-high // layout.inner), layout.inner
         low, high = np.where(active, low, 0), np.where(active, high, 0)
         reach = self._reach(layout.cuts, low, high, active)
-        beyond = self._beyond(layout, low, high) if reach is not None and self.floors is not None else 0
+        beyond = self._beyond(layout, low, high) if reach is not None else 0
         return Interval(low, high, min(nodes, layout.row), reach, beyond)
 
     @staticmethod
@@ -211,11 +318,12 @@ class Schedule:
                 & active[:, None])
 
     def _explicit(self, steps: np.ndarray, ref: Affine | Indexed, shape: tuple[int, ...], core: tuple[int, ...],
-                  parts: Pieces, active: np.ndarray) -> None:
-        for rank in np.flatnonzero(active):
-            box = parts.box(shape, rank)
+                  look: Look) -> None:
+        assert look.parts is not None
+        for rank in np.flatnonzero(look.active):
+            box = look.parts.box(shape, rank)
             assert box is not None
-            ids = distinct_ids(self.plan, ref, (*shape, *core), parts.axis, (box[0], (*box[1], *core)))
+            ids = distinct_ids(self.plan, ref, (*shape, *core), look.parts.axis, (box[0], (*box[1], *core)))
             owner, step = self.where.find(ids)
             away = owner != rank
             steps[rank] = max(steps[rank], int((step + away).max(initial=0)))
