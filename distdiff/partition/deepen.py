@@ -11,8 +11,9 @@ tangents and adjoints need nothing new: what the copies gather goes back through
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,15 +32,33 @@ def deepened(plan: Plan, tasks: list[list[Task]], free: list[bool]) -> Extents |
 
 
 class _Deepener:
+    """Blocks from last to first; what equal statements over equal extents read is found once (see `plan.Kinds`)."""
+
     def __init__(self, plan: Plan, tasks: list[list[Task]], free: list[bool]) -> None:
         self.plan, self.tasks, self.free = plan, tasks, free
         count = len(plan.blocks)
-        self.cuts = plan.where.cuts[:count]
-        self.step = plan.where.steps[:count].max(axis=1)
-        self.low, self.high = self.cuts[:, :-1].copy(), self.cuts[:, 1:].copy()
+        self.step: list[int] = plan.where.steps[:count].max(axis=1).tolist()
+        self.places: list[tuple[np.ndarray, np.ndarray]] = []  # distinct extents of all ranks: low, high
+        self._numbers: dict[bytes, int] = {}
+        own: dict[int, int] = {}  # by layout: the rows that ranks own
+        self.extent = []
+        for cuts, layout in zip(plan.where.cuts[:count], plan.layouts):
+            number = own.get(id(layout)) if layout is not None else None
+            if number is None:
+                number = own[id(layout)] = self._number(cuts[:-1].copy(), cuts[1:].copy())
+            self.extent.append(number)
         self.lines = np.zeros((count, plan.n_ranks))
-        self.fetched: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-        self._known: dict[tuple[object, ...], Any] = {}
+        self.fetched: dict[int, set[int]] = {}  # by block: numbers of reads
+        self.reads: list[_Reads] = []
+        self._known: dict[tuple[object, ...], _Block] = {}
+        self._grown: dict[tuple[int, int], int] = {}
+
+    def _number(self, low: np.ndarray, high: np.ndarray) -> int:
+        """Equal extents have equal numbers."""
+        number = self._numbers.setdefault(low.tobytes() + high.tobytes(), len(self.places))
+        if number == len(self.places):
+            self.places.append((low, high))
+        return number
 
     def extents(self) -> Extents | None:
         plan = self.plan
@@ -47,62 +66,115 @@ class _Deepener:
             layout = plan.layouts[block]
             if layout is None:
                 continue
-            if (self.high[block] - self.low[block] > layout.n).any():
+            known = self._look(block, layout)
+            if known.more_than_all:
                 return None
-            for task in self.tasks[block]:
-                if not isinstance(task.item, ScalarRun) and 0 not in task.item.shape:
-                    self._statement(block, layout, task.item, task.rank)
-        return Extents(self.low, self.high, self.lines, self._traffic())
+            if known.lines is not None:
+                self.lines[block] = known.lines
+            for b, reads in zip(self._operands, known.reads):
+                if reads < 0:
+                    continue
+                if self.free[b] and self.step[b] == self.step[block]:
+                    self.extent[b] = self._grow(self.extent[b], reads)
+                elif self.step[b] < self.step[block]:
+                    self.fetched.setdefault(b, set()).add(reads)
+        low, high = (np.array(column) for column in zip(*(self.places[number] for number in self.extent)))
+        return Extents(low, high, self.lines, self._traffic())
 
-    def _statement(self, block: int, layout: Layout, item: Vector, only: int) -> None:
-        """What all ranks read for their parts; programs repeat themselves, so equal parts are looked at once."""
-        low, high, part = self.low[block], self.high[block], None
-        key = (item.op.kind, item.out_shape, item.out.offset, item.out.strides, id(layout), only, low.tobytes(),
-               high.tobytes())
-        for k, ref in enumerate(item.operands):
-            operand = self.plan.layouts[ref.block] if isinstance(ref, Affine) else None
-            if operand is not None:
-                reads = (*key, item.core(k), ref.offset, ref.strides, id(operand))
-                if reads not in self._known:
-                    part = part or _Part(item, layout, only, low.copy(), high.copy())
-                    self._known[reads] = _Reads.of(part.reads(ref, item.core(k), operand), operand)
-                self._read(block, ref.block, self._known[reads])
-        if self.free[block]:
-            if key not in self._known:
-                own = _Part(item, layout, only, layout.cuts[:-1], layout.cuts[1:])
-                self._known[key] = (part or _Part(item, layout, only, low, high)).lines() - own.lines()
-            self.lines[block] += self._known[key]
+    def _look(self, block: int, layout: Layout) -> _Block:
+        """What all ranks read for their parts of a block; the blocks of its affine operands go to `_operands`."""
+        plan = self.plan
+        statements = [task for task in self.tasks[block]
+                      if not isinstance(task.item, ScalarRun) and 0 not in task.item.shape]
+        self._operands = [ref.block for item, _ in statements for ref in item.operands if type(ref) is Affine]
+        kinds = [(plan.kinds.of(item), only) for item, only in statements]
+        key = (id(layout), self.extent[block], self.free[block], *kinds, *[id(plan.layouts[b]) for b in self._operands])
+        if key in self._known:
+            return self._known[key]
+        low, high = self.places[self.extent[block]]
+        reads: list[int] = []
+        lines = np.zeros(plan.n_ranks) if self.free[block] else None
+        for (item, only), (kind, _) in zip(statements, kinds):
+            found, more = self._statement(item, kind, only, layout, low, high)
+            for each in found:
+                reads.append(len(self.reads) if each is not None else -1)
+                if each is not None:
+                    self.reads.append(each)
+            if lines is not None:
+                lines += more
+        made = _Block(bool((high - low > layout.n).any()), reads, lines)
+        if all(kind >= 0 for kind, _ in kinds):
+            self._known[key] = made
+        return made
 
-    def _read(self, block: int, b: int, reads: _Reads) -> None:
-        if not reads.away:
-            return
-        if self.free[b] and self.step[b] == self.step[block]:
-            np.minimum(self.low[b], reads.low, out=self.low[b])
-            np.maximum(self.high[b], reads.high, out=self.high[b])
-        elif self.step[b] < self.step[block]:
-            self.fetched.setdefault(b, []).extend(reads.boxes)
+    def _statement(self, item: Vector, kind: int, only: int, layout: Layout, low: np.ndarray,
+                   high: np.ndarray) -> tuple[list[_Reads | None], np.ndarray]:
+        """(what all ranks read by each affine operand, None if nothing of others; lines beyond those of own rows)."""
+        operands = [self.plan.layouts[ref.block] for ref in item.operands if type(ref) is Affine]
+        key = (kind, only, id(layout), low.tobytes(), high.tobytes(), *map(id, operands))
+        if key not in self.plan.deep:
+            part = _Part(item, layout, only, low, high)
+            found: list[_Reads | None] = []
+            affine = [(ref, item.core(k)) for k, ref in enumerate(item.operands) if type(ref) is Affine]
+            for (ref, core), operand in zip(affine, operands):
+                reads = _Reads.of(part.reads(ref, core, operand), operand) if operand is not None else None
+                found.append(reads if reads is not None and reads.away else None)
+            more = part.lines() - _Part(item, layout, only, layout.cuts[:-1], layout.cuts[1:]).lines()
+            if kind < 0:
+                return found, more
+            self.plan.deep[key] = found, more
+        return self.plan.deep[key]
+
+    def _grow(self, extent: int, reads: int) -> int:
+        """The extent that holds what is read as well."""
+        if (extent, reads) not in self._grown:
+            (low, high), more = self.places[extent], self.reads[reads]
+            self._grown[extent, reads] = self._number(np.minimum(low, more.low), np.maximum(high, more.high))
+        return self._grown[extent, reads]
 
     def _traffic(self) -> list[tuple[np.ndarray, ...]]:
-        """What every rank has to fetch, by owner."""
+        """What every rank has to fetch: (superstep, owner, target, values) columns."""
         parts = []
+        known: dict[tuple[object, ...], tuple[np.ndarray, ...]] = {}
         for block, reads in self.fetched.items():
             layout = self.plan.layouts[block]
             assert layout is not None
-            for rank in range(self.plan.n_ranks):
-                low, high = int(self.low[block, rank]), int(self.high[block, rank])
-                outside = set()
-                for first, last in reads:
-                    a, b = int(first[rank]), int(last[rank])
-                    outside |= {part for part in ((a, min(b, low)), (max(a, high), b)) if part[0] < part[1]}
-                if not outside:
-                    continue
-                rows = np.unique(np.concatenate([np.arange(*part) for part in outside]) % layout.n)
-                owner, count = np.unique(np.searchsorted(layout.cuts, rows, side="right") - 1, return_counts=True)
-                away = owner != rank
-                owner, count = owner[away], count[away]
-                parts.append((np.full(len(owner), self.step[block]), owner, np.full(len(owner), rank),
-                              count * float(layout.row)))
+            key = (id(layout), self.extent[block], frozenset(reads))
+            if key not in known:
+                known[key] = self._fetched(layout, *self.places[self.extent[block]], reads)
+            owner, target, values = known[key]
+            parts.append((np.full(len(owner), self.step[block]), owner, target, values))
         return parts
+
+    def _fetched(self, layout: Layout, low: np.ndarray, high: np.ndarray, reads: set[int]) -> tuple[np.ndarray, ...]:
+        """(owner, target, values) of what ranks read of a block outside of their extents low <= c < high."""
+        owners, targets, values = [], [], []
+        for rank in range(self.plan.n_ranks):
+            outside = set()
+            for number in reads:
+                for first, last in self.reads[number].boxes:
+                    a, b = int(first[rank]), int(last[rank])
+                    outside |= {part for part in ((a, min(b, int(low[rank]))), (max(a, int(high[rank])), b))
+                                if part[0] < part[1]}
+            if not outside:
+                continue
+            rows = np.unique(np.concatenate([np.arange(*part) for part in outside]) % layout.n)
+            owner, count = np.unique(np.searchsorted(layout.cuts, rows, side="right") - 1, return_counts=True)
+            away = owner != rank
+            owners.append(owner[away])
+            targets.append(np.full(np.count_nonzero(away), rank))
+            values.append(count[away] * float(layout.row))
+        nothing = np.empty(0, dtype=np.int64)
+        return (np.concatenate([nothing, *owners]), np.concatenate([nothing, *targets]),
+                np.concatenate([np.empty(0), *values]))
+
+
+class _Block(NamedTuple):
+    """What blocks written alike have in common."""
+
+    more_than_all: bool  # whether a rank would compute more rows than there are
+    reads: list[int]  # of each affine operand: number of what is read of it, -1 if that is all the rank's own
+    lines: np.ndarray | None  # beyond those of a rank's own rows
 
 
 class _Reads(NamedTuple):
@@ -146,11 +218,17 @@ class _Part:
             return -1, -1
         return (moving[0] if moving else -1), out.start[1]
 
+    @cached_property
     def _ranges(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Where the ranks' parts begin and end along the axis, by turn of the ring."""
+        """Where the ranks' parts begin and end along the axis, for every turn of the ring that has any."""
         n = self.item.shape[self.axis] if self.axis >= 0 else 1
-        return [(np.clip(self.low - turn - self.start, 0, n), np.clip(self.high - turn - self.start, 0, n))
-                for turn in (-self.layout.n, 0, self.layout.n)]
+        found = []
+        for turn in (-self.layout.n, 0, self.layout.n):
+            start = np.minimum(np.maximum(self.low - (turn + self.start), 0), n)
+            stop = np.minimum(np.maximum(self.high - (turn + self.start), 0), n)
+            if (stop > start).any():
+                found.append((start, stop))
+        return found
 
     def _boxes(self, rank: int) -> list[Box]:
         span = int(self.low[rank]), int(self.high[rank])
@@ -162,7 +240,7 @@ class _Part:
         if self.start < 0:
             return np.array([sum(prod(box.shape) for box in self._boxes(r)) for r in range(len(self.low))], dtype=float)
         row = prod(self.item.shape) // (self.item.shape[self.axis] if self.axis >= 0 else 1)
-        return row * sum(np.maximum(stop - start, 0) for start, stop in self._ranges()).astype(float)
+        return row * sum((np.maximum(stop - start, 0) for start, stop in self._ranges), np.zeros(len(self.low)))
 
     def reads(self, ref: Affine, core: tuple[int, ...], operand: Layout) -> list[tuple[np.ndarray, np.ndarray]]:
         """Places of the operand's block that each rank reads, as intervals; none where the second is not greater."""
@@ -174,7 +252,7 @@ class _Part:
             if self.axis >= 0:
                 shape[self.axis], step = 1, at.steps[self.axis][1]
             low, high = at.span(tuple(shape))
-            for start, stop in self._ranges():
+            for start, stop in self._ranges:
                 ends = step * start, step * (stop - 1)
                 first, last = low + np.minimum(*ends), high + np.maximum(*ends)
                 turn = nearest_turns(first, last, own_low, own_high, operand.n)

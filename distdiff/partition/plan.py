@@ -122,7 +122,8 @@ class Plan:
         self.tasks: list[list[Task]] = [[] for _ in tape.items]  # what became of each item
         self.runs: dict[int, RunShare] = {}  # by block: placed node by node,
         self.whole: dict[int, WholeRun] = {}  # ... or as a whole
-        self.looks: dict[tuple[object, ...], Any] = {}  # `schedule.Look`s: they hold for every schedule of the plan
+        self.looks: dict[tuple[object, ...], Any] = {}  # `schedule.Look`s: they hold for every schedule of the plan,
+        self.deep: dict[tuple[object, ...], Any] = {}  # ... and what `deepen` finds of statements, for every depth
         self._kept: dict[tuple[int, int, int, bytes], Layout] = {}
         self.changed: list[np.ndarray] = []
         self.extents: Extents | None = None  # rows that ranks compute beyond their own

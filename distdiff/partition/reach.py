@@ -89,6 +89,8 @@ def nearest_turns(low: np.ndarray, high: np.ndarray, home_low: np.ndarray, home_
                   n: int) -> np.ndarray:
     """`nearest_turn` for many ranks."""
     best = np.zeros_like(low)
+    if ((low >= home_low) & (high <= home_high)).all():
+        return best
     least = _gap(low, high, home_low, home_high)
     for turn in (-n, n):
         gap = _gap(low + turn, high + turn, home_low, home_high)
