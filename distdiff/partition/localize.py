@@ -25,6 +25,7 @@ from .parcel import OwnRun, Parcel, Structure, unpack
 from .plan import binary
 from .reach import Box, Look, Read, away, boxes, moved, nearest_turn, rows_of
 from .rejoin import Joiner
+from .whereabouts import stretches
 
 NEAR_ROWS = 2  # rows of nobody's business between two needed intervals that still make one slab,
 NEAR_SHARE = 8  # ... or this fraction of the intervals' rows
@@ -337,23 +338,33 @@ class Rank:
     def to_local(self, ids: np.ndarray) -> np.ndarray:
         """Local ids of nodes that the rank owns or has as ghosts, shape of ids."""
         flat = np.ravel(ids)
+        ends = stretches(flat)
+        if ends is not None:
+            (low, slab), (high, other) = (self._each_to_local(flat[end]) for end in ends)
+            length = ends[1] - ends[0] + 1
+            if ((slab == other) & (slab >= 0) & (high - low == length - 1)).all():  # consecutive here as well
+                return (np.repeat(low - ends[0], length) + np.arange(len(flat))).reshape(np.shape(ids))
+        return self._each_to_local(flat)[0].reshape(np.shape(ids))
+
+    def _each_to_local(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(local id, place of the slab in the table, -1 for single nodes) of every node."""
         where = self._where
-        slab, row = self._slab_of(flat)
+        slab, row = self._slab_of(ids)
         held = np.flatnonzero(slab >= 0)
-        local = np.empty(len(flat), dtype=np.int64)
-        s, block = slab[held], where.block_of(flat[held])
+        local = np.empty(len(ids), dtype=np.int64)
+        s, block = slab[held], where.block_of(ids[held])
         inner = where.inner[block]
-        place = flat[held] - where.first[block]
+        place = ids[held] - where.first[block]
         outer = place // (inner * where.n[block])
         local[held] = (self._slab_first[s] + place % inner
                        + (outer * self._slab_width[s] + row[held] + self._slab_shift[s]) * inner)
         rest = np.flatnonzero(slab < 0)
         if len(rest):
-            at = np.searchsorted(self._single_ids, flat[rest])
-            if (at >= len(self._single_ids)).any() or (self._single_ids[at] != flat[rest]).any():
+            at = np.searchsorted(self._single_ids, ids[rest])
+            if (at >= len(self._single_ids)).any() or (self._single_ids[at] != ids[rest]).any():
                 raise AssertionError("a rank has no place for a node it reads")
             local[rest] = self._single_local[at]
-        return local.reshape(np.shape(ids))
+        return local, slab
 
     # -- the tape in local numbers -----------------------------------------------------------------------------------
 

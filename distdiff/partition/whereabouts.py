@@ -10,7 +10,18 @@ from ..tape import Block
 from .layout import Layout
 
 CHUNK = 1 << 20  # ids looked up at once, so that a long index array needs little scratch memory
+FEW = 4  # consecutive ids a stretch, on average, from which stretches are looked up instead of ids
 _COLUMNS = ("first", "size", "inner", "n", "cuts", "steps", "scattered")
+
+
+def stretches(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(where stretches of consecutive ids begin, where they end) in a long list; None where they are short."""
+    if len(ids) < 256:
+        return None
+    begins = np.flatnonzero(np.diff(ids) != 1) + 1
+    if FEW * len(begins) > len(ids):
+        return None
+    return np.concatenate([[0], begins]), np.append(begins, len(ids)) - 1
 
 
 class Whereabouts:
@@ -79,6 +90,11 @@ class Whereabouts:
 
     def block_of(self, ids: np.ndarray) -> np.ndarray:
         """The block that holds each node (empty blocks share their first id with the next and hold none)."""
+        ends = stretches(ids) if ids.ndim == 1 else None
+        if ends is not None:
+            block, last = (np.searchsorted(self.first, ids[end], side="right") - 1 for end in ends)
+            if (block == last).all():
+                return np.repeat(block, ends[1] - ends[0] + 1)
         return np.searchsorted(self.first, ids, side="right") - 1
 
     def clear_steps(self) -> None:
@@ -108,6 +124,19 @@ class Whereabouts:
         return owner.reshape(np.shape(ids)), step.reshape(np.shape(ids))
 
     def _find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ends = stretches(ids)
+        if ends is not None and (self.scattered < 0).all():
+            low, high = ids[ends[0]], ids[ends[1]]
+            block, (owner, step) = self.block_of(low), self._find_each(low)
+            plane = np.maximum(self.inner[block] * self.n[block], 1)
+            same = (block == self.block_of(high)) & (owner == self._find_each(high)[0])
+            same &= (low - self.first[block]) // plane == (high - self.first[block]) // plane
+            if same.all():
+                length = ends[1] - ends[0] + 1
+                return np.repeat(owner, length), np.repeat(step, length)
+        return self._find_each(ids)
+
+    def _find_each(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         block = self.block_of(ids)
         place = ids - self.first[block]
         row = place // np.maximum(self.inner[block], 1) % np.maximum(self.n[block], 1)
@@ -122,4 +151,4 @@ class Whereabouts:
         return owner, step
 
 
-__all__ = ["Whereabouts"]
+__all__ = ["Whereabouts", "stretches"]
