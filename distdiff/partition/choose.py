@@ -14,7 +14,7 @@ from .axes import Axes
 from .contiguous import Contiguous
 from .deepen import deepened
 from .parcel import Sender
-from .plan import Plan
+from .plan import Kinds, Plan
 from .quality import Quality, Traffic, measure
 from .schedule import RULES, Schedule
 from .streaming import Streaming
@@ -103,8 +103,9 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     best: Partition | None = None
     spread: Partition | None = None  # the best one that cuts arrays
     candidates = []
+    kinds = Kinds()
     for name, active, settings in _candidates(tape, n_ranks, strategy):
-        made = (_make(tape, n_ranks, name, active, small, settings, machine=machine) if active > 1
+        made = (_make(tape, n_ranks, name, active, small, settings, machine=machine, kinds=kinds) if active > 1
                 else _alone(tape, n_ranks, machine))
         if strategy == "auto" and made.plan is None and made.quality.seconds < 2 * machine.message:
             return replace(made, candidates=[Candidate(made.name, made.quality)])  # one exchange costs more
@@ -169,8 +170,9 @@ def _alone(tape: Tape, n_ranks: int, machine: Machine) -> Partition:
 
 
 def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, settings: dict[str, Any],
-          rules: tuple[str, ...] = RULES, machine: Machine | None = None) -> Partition:
-    plan = Plan(tape, n_ranks, machine)
+          rules: tuple[str, ...] = RULES, machine: Machine | None = None,
+          kinds: Kinds | None = None) -> Partition:
+    plan = Plan(tape, n_ranks, machine, kinds)
     runs = {item.block for item in tape.items if isinstance(item, ScalarRun)}
     if name == "contiguous":
         placers: tuple[Any, Any] = (Contiguous(plan),) * 2
@@ -216,13 +218,17 @@ def _deepen(made: Partition, depth: int | None = None) -> Partition | None:
     """
     plan = made.plan
     assert plan is not None
+    machine = plan.machine
     base = plan.where.steps, plan.where.node_step, {block: share.steps for block, share in plan.runs.items()}
     floors = base[0][:len(plan.blocks)].max(axis=1)
     best: _Scheduled | None = None
     grown, least = depth or 2, np.inf if depth else made.quality.seconds
+    waiting = 2 * machine.message * made.n_steps + 16 * machine.byte * made.quality.halo  # more than there is to save
+    if not depth and waiting < (SAME - 1) * least:
+        return None
     while 1 < grown < made.n_steps and made.quality.messages:
         schedule = Schedule(plan, "together", floors // grown)
-        plan.extents = deepened(plan, schedule.tasks, schedule.free)
+        plan.extents = deepened(plan, schedule.free)
         found = _Scheduled(plan, schedule) if plan.extents is not None else None
         if found is None or found.quality.seconds >= least:
             break

@@ -19,23 +19,23 @@ import numpy as np
 
 from ..tape import Affine, ScalarRun, Vector
 from .layout import Layout, resolve
-from .plan import Extents, Plan, Task
+from .plan import Extents, Plan, Writing
 from .reach import Box, boxes, moved, nearest_turn, nearest_turns, rows_of
 
 
-def deepened(plan: Plan, tasks: list[list[Task]], free: list[bool]) -> Extents | None:
+def deepened(plan: Plan, free: list[bool]) -> Extents | None:
     """The extents of a scheduled plan; None where a rank would compute more rows than there are.
 
-    tasks: the items that write each block; free: blocks that any rank may compute rows of, in their superstep.
+    free: blocks that any rank may compute rows of, in their superstep.
     """
-    return _Deepener(plan, tasks, free).extents()
+    return _Deepener(plan, free).extents()
 
 
 class _Deepener:
     """Blocks from last to first; what equal statements over equal extents read is found once (see `plan.Kinds`)."""
 
-    def __init__(self, plan: Plan, tasks: list[list[Task]], free: list[bool]) -> None:
-        self.plan, self.tasks, self.free = plan, tasks, free
+    def __init__(self, plan: Plan, free: list[bool]) -> None:
+        self.plan, self.free = plan, free
         count = len(plan.blocks)
         self.step: list[int] = plan.where.steps[:count].max(axis=1).tolist()
         self.places: list[tuple[np.ndarray, np.ndarray]] = []  # distinct extents of all ranks: low, high
@@ -62,7 +62,7 @@ class _Deepener:
 
     def extents(self) -> Extents | None:
         plan = self.plan
-        for block in sorted(range(len(plan.blocks)), key=plan.order.__getitem__, reverse=True):
+        for block in reversed(plan.in_order):
             layout = plan.layouts[block]
             if layout is None:
                 continue
@@ -71,7 +71,7 @@ class _Deepener:
                 return None
             if known.lines is not None:
                 self.lines[block] = known.lines
-            for b, reads in zip(self._operands, known.reads):
+            for b, reads in zip(_operands(plan.writing[block]), known.reads):
                 if reads < 0:
                     continue
                 if self.free[b] and self.step[b] == self.step[block]:
@@ -82,20 +82,19 @@ class _Deepener:
         return Extents(low, high, self.lines, self._traffic())
 
     def _look(self, block: int, layout: Layout) -> _Block:
-        """What all ranks read for their parts of a block; the blocks of its affine operands go to `_operands`."""
+        """What all ranks read for their parts of a block."""
         plan = self.plan
-        statements = [task for task in self.tasks[block]
-                      if not isinstance(task.item, ScalarRun) and 0 not in task.item.shape]
-        self._operands = [ref.block for item, _ in statements for ref in item.operands if type(ref) is Affine]
-        kinds = [(plan.kinds.of(item), only) for item, only in statements]
-        key = (id(layout), self.extent[block], self.free[block], *kinds, *[id(plan.layouts[b]) for b in self._operands])
+        tasks, _, alike = plan.writing[block]
+        key = alike, self.extent[block], self.free[block]
         if key in self._known:
             return self._known[key]
         low, high = self.places[self.extent[block]]
         reads: list[int] = []
         lines = np.zeros(plan.n_ranks) if self.free[block] else None
-        for (item, only), (kind, _) in zip(statements, kinds):
-            found, more = self._statement(item, kind, only, layout, low, high)
+        for item, only in tasks:
+            if isinstance(item, ScalarRun):
+                continue
+            found, more = self._statement(item, only, layout, low, high)
             for each in found:
                 reads.append(len(self.reads) if each is not None else -1)
                 if each is not None:
@@ -103,18 +102,21 @@ class _Deepener:
             if lines is not None:
                 lines += more
         made = _Block(bool((high - low > layout.n).any()), reads, lines)
-        if all(kind >= 0 for kind, _ in kinds):
+        if alike >= 0:
             self._known[key] = made
         return made
 
-    def _statement(self, item: Vector, kind: int, only: int, layout: Layout, low: np.ndarray,
+    def _statement(self, item: Vector, only: int, layout: Layout, low: np.ndarray,
                    high: np.ndarray) -> tuple[list[_Reads | None], np.ndarray]:
         """(what all ranks read by each affine operand, None if nothing of others; lines beyond those of own rows)."""
+        kind = self.plan.kinds.of(item)
         operands = [self.plan.layouts[ref.block] for ref in item.operands if type(ref) is Affine]
         key = (kind, only, id(layout), low.tobytes(), high.tobytes(), *map(id, operands))
         if key not in self.plan.deep:
-            part = _Part(item, layout, only, low, high)
             found: list[_Reads | None] = []
+            if 0 in item.shape:
+                return [None] * len(operands), np.zeros(self.plan.n_ranks)
+            part = _Part(item, layout, only, low, high)
             affine = [(ref, item.core(k)) for k, ref in enumerate(item.operands) if type(ref) is Affine]
             for (ref, core), operand in zip(affine, operands):
                 reads = _Reads.of(part.reads(ref, core, operand), operand) if operand is not None else None
@@ -167,6 +169,14 @@ class _Deepener:
         nothing = np.empty(0, dtype=np.int64)
         return (np.concatenate([nothing, *owners]), np.concatenate([nothing, *targets]),
                 np.concatenate([np.empty(0), *values]))
+
+
+def _operands(writing: Writing) -> list[int]:
+    """The blocks of the affine operands, also where more than integers decide."""
+    if writing.alike >= 0:
+        return writing.operands
+    return [ref.block for item, _ in writing.tasks if not isinstance(item, ScalarRun) for ref in item.operands
+            if type(ref) is Affine]
 
 
 class _Block(NamedTuple):

@@ -7,6 +7,7 @@ the items that write the block (`Plan.add`, `lower.*`).  Nothing here decides an
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,16 @@ class Task(NamedTuple):
 
     item: Item
     rank: int = -1
+
+
+class Writing(NamedTuple):
+    """The tasks that write a block, the blocks of their affine operands, and a number that equal statements over
+    arrays laid out alike share; -1 where more than integers decide.
+    """
+
+    tasks: list[Task]
+    operands: list[int]
+    alike: int
 
 
 class WholeRun(NamedTuple):
@@ -171,6 +182,42 @@ class Plan:
             self.add(index, item)
         return True
 
+    @cached_property
+    def writing(self) -> list[Writing]:
+        """What writes each block, in the order of the program; asked for when everything is placed."""
+        writing = [Writing([], [], -1) for _ in self.blocks]
+        for group in self.tasks:
+            for task in group:
+                item = task.item
+                writing[item.block if isinstance(item, ScalarRun) else item.out.block].tasks.append(task)
+        numbers: dict[tuple[object, ...], int] = {}
+        for block, (tasks, operands, _) in enumerate(writing):
+            key: list[object] = [id(self.layouts[block])]
+            for item, rank in tasks:
+                kind = self.kinds.of(item) if not isinstance(item, ScalarRun) else -1
+                if kind < 0:
+                    break
+                assert not isinstance(item, ScalarRun)
+                key += (kind, rank)
+                for ref in item.operands:
+                    if type(ref) is Affine:
+                        layout = self.layouts[ref.block]
+                        if layout is None or ref.block == block:
+                            kind = -1
+                        operands.append(ref.block)
+                        key.append(id(layout))
+                if kind < 0:
+                    break
+            else:
+                if operands:
+                    writing[block] = Writing(tasks, operands, numbers.setdefault(tuple(key), len(numbers)))
+        return writing
+
+    @cached_property
+    def in_order(self) -> list[int]:
+        """The blocks in the order of the program."""
+        return sorted(range(len(self.blocks)), key=self.order.__getitem__)
+
     def add_block(self, shape: tuple[int, ...], before: int, layout: Layout | None) -> int:
         """A block of fresh nodes that stands just before another in program order."""
         self.blocks.append(Block(self.n_nodes, tuple(shape)))
@@ -229,4 +276,4 @@ def cut_statement(item: Statement, axis: int, start: int, stop: int, out: Affine
     return item.over(shape, where, tuple(cut(o, axis, start, stop) for o in item.operands))
 
 
-__all__ = ["Extents", "Kinds", "Plan", "RunShare", "Task", "binary", "cut", "cut_statement"]
+__all__ = ["Extents", "Kinds", "Plan", "RunShare", "Task", "Writing", "binary", "cut", "cut_statement"]

@@ -13,6 +13,7 @@ superstep then begins where `floors` say, one number a block.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,15 +97,11 @@ class Schedule:
 
     def _run(self) -> None:
         plan = self.plan
-        self.tasks = tasks = [[] for _ in plan.blocks]  # type: list[list[Task]]
-        for group in plan.tasks:
-            for task in group:
-                item = task.item
-                tasks[item.block if isinstance(item, ScalarRun) else item.out.block].append(task)
-        for block in sorted(range(len(plan.blocks)), key=plan.order.__getitem__):
+        for block in plan.in_order:
             if block in plan.whole:
                 self._whole_run(block)
-            key, operands, base = self._key(block, tasks[block])
+            operands = plan.writing[block].operands
+            key, base = self._key(block, *plan.writing[block][1:])
             known = self._known.get(key) if key is not None else None
             if known is None:
                 self._first_time(block, key, operands, base)
@@ -116,38 +113,22 @@ class Schedule:
             self.free[block], self._pattern[block] = known.free, known.pattern
             self._latest[block] = base + known.latest
 
-    def _key(self, block: int, tasks: list[Task]) -> tuple[tuple[object, ...] | None, list[int], int]:
-        """(what decides a block's supersteps beside the latest operand's, its affine operands' blocks, that superstep).
-
-        None: more than integers decide.
-        """
-        layouts, kinds = self.plan.layouts, self.plan.kinds
-        key: list[object] = [id(layouts[block])]
-        operands: list[int] = []
-        for item, rank in tasks:
-            kind = kinds.of(item) if not isinstance(item, ScalarRun) else -1
-            if kind < 0:
-                return None, operands, 0
-            assert not isinstance(item, ScalarRun)
-            key.append(kind)
-            key.append(rank)
-            operands += [ref.block for ref in item.operands if type(ref) is Affine]
-        if not operands:
-            return None, operands, 0
+    def _key(self, block: int, operands: list[int], alike: int) -> tuple[tuple[object, ...] | None, int]:
+        """(what decides a block's supersteps beside the latest operand's, that superstep); None: more than integers."""
+        if alike < 0:
+            return None, 0
         base = max([self._latest[b] for b in operands])
+        key: list[object] = [alike]
         for b in operands:
-            layout = layouts[b]
-            if layout is None or b == block:
-                return None, operands, 0
             late = self._latest[b] - base
-            key += (id(layout), max(late, EARLY), self._pattern[b] if late > EARLY else EARLY, self.free[b])
+            key += (late, self._pattern[b], self.free[b]) if late > EARLY else (EARLY, self.free[b])
         if self.floors is not None:
             key.append(max(int(self.floors[block]) - base, 0))
-        return tuple(key), operands, base
+        return tuple(key), base
 
     def _first_time(self, block: int, key: tuple[object, ...] | None, operands: list[int], base: int) -> None:
         """Supersteps, lines and reads of a block; remembered under `key` if they hold for all such blocks."""
-        steps, tasks = self.where.steps, self.tasks[block]
+        steps, tasks = self.where.steps, self.plan.writing[block].tasks
         looks: list[tuple[Vector, Look]] = []
         for item, rank in tasks:
             if isinstance(item, ScalarRun):
@@ -389,9 +370,11 @@ class Schedule:
         np.add.at(work, (steps, np.broadcast_to(self.ranks, steps.shape)), self.seconds)
         lines = self.lines.sum(axis=0)
         nodes = np.zeros(p)
-        for layout in plan.layouts:
+        laid = {id(layout): layout for layout in plan.layouts}
+        for number, times in Counter(map(id, plan.layouts)).items():
+            layout = laid[number]
             if layout is not None:
-                nodes += np.diff(layout.cuts) * layout.row
+                nodes += times * np.diff(layout.cuts) * layout.row
         for s, owner in self.run_lines:
             each = np.bincount(s.astype(np.int64) * p + owner, minlength=n_steps * p).reshape(n_steps, p)
             work += self.machine.run_line * each + self.machine.item * (each > 0)
