@@ -77,8 +77,13 @@ def test_scalar_programs_are_analysed_exactly(tape):
     for block, run in reads.runs.items():
         first = tape.blocks[block].first
         np.testing.assert_array_equal(live.within(run), width[first:first + len(run.op)])
-    cut = live.narrowest(n, tape.n_nodes)
-    assert cut.width == width[n:].min() == width[cut.position]
+    for low, high in ((n, tape.n_nodes), (n + 3, n + 7), (tape.n_nodes // 2,) * 2):
+        if n <= low <= high < tape.n_nodes:
+            cut = live.narrowest(low, high)
+            assert low <= cut.position <= high and cut.width == width[low:high + 1].min() == width[cut.position]
+    low, high = tape.n_nodes // 4, tape.n_nodes - tape.n_nodes // 4
+    if n <= low:
+        assert found.narrowest.width == width[low:high + 1].min()
     assert (found.components, found.pieces) == (weak_by_block(tape, L, True), weak_by_block(tape, L, False))
     lines = levels_of_runs(tape, L)
     assert found.path.scalar_lines == lines.max(initial=0) and found.path.work == tape.lines

@@ -405,6 +405,22 @@ def test_a_chain_costs_no_message_at_all(n_ranks):
     assert max(local.lines for local in locals_) == len(lines)
 
 
+@pytest.mark.parametrize("n_ranks", [2, 3, 5])
+def test_stretches_are_cut_where_few_values_cross(n_ranks):
+    w, stages, wide = Writer(), 40 * n_ranks + 7, 30
+    lines: list = [(SIN, int(w.input().view), 0.0)]
+    for _ in range(stages):  # one value becomes many, and they one again
+        start = len(lines) - 1
+        lines += [(MULTIPLY, ("line", start), 0.1 + 0.01 * k) for k in range(wide)]
+        lines.append((ADD, ("line", start + 1), ("line", start + 2)))
+        lines += [(ADD, ("line", len(lines) + k), ("line", start + 3 + k)) for k in range(-1, wide - 3)]
+    w.output(w.run(lines)[-1:])
+    plan = partition(w.tape, n_ranks, strategy="contiguous")
+    assert (plan.k_star, plan.quality.halo, plan.quality.messages) == (n_ranks, n_ranks - 1, n_ranks - 1)
+    assert plan.quality.balance < 1.1
+    reproduces(w.tape, n_ranks, strategy="contiguous")
+
+
 # -- over MPI ------------------------------------------------------------
 
 

@@ -95,10 +95,16 @@ class LiveWidth:
         return found
 
     def narrowest_between(self, low: int, high: int) -> Cut:
-        """`narrowest` among the cuts between blocks; the one in the middle where there is none."""
-        places = self.reads.first[slice(*np.searchsorted(self.reads.first, [low, high + 1]))]
+        """`narrowest` among the cuts between blocks; where there is none the one in the middle, which counts as wider
+        than any other if it lies in a run.
+        """
+        reads = self.reads
+        places = reads.first[slice(*np.searchsorted(reads.first, [low, high + 1]))]
         if not len(places):
-            places = np.array([(low + high) // 2])
+            middle = np.array([(low + high) // 2])
+            if len(reads.first) and reads.scalar[reads.block_of(middle)[0]]:
+                return Cut(int(middle[0]), reads.tape.n_nodes)
+            places = middle
         return _nearest(places, self.between(places), low, high)
 
 

@@ -1,12 +1,19 @@
-"""The tape cut in trace order into stretches of equal work: a pipeline of ranks, with few values crossing each cut."""
+"""The tape cut in trace order into stretches of about equal work: a pipeline of ranks, few values crossing each cut.
+
+Among the cuts near to the one that shares work equally, the one is taken that fewest values cross
+(`graph.LiveWidth`).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..graph import LiveWidth, Reads
 from ..tape import ScalarRun
 from .layout import pieces, single, split
 from .plan import Plan
+
+UNEVEN = 0.05  # of a rank's work that a cut may be off the equal share, for fewer values to cross it
 
 
 class Contiguous:
@@ -18,9 +25,14 @@ class Contiguous:
                           for writers in plan.writers])
         done = np.concatenate([[0.0], np.cumsum(lines)])
         nodes = np.concatenate([[b.first for b in plan.blocks], [plan.n_nodes]]).astype(float)
-        wanted = np.arange(plan.n_ranks + 1) * done[-1] / plan.n_ranks
-        self.bounds = np.interp(wanted, done, nodes) if len(plan.blocks) else np.zeros(plan.n_ranks + 1)
-        self.bounds[0], self.bounds[-1] = 0, plan.n_nodes
+        self.bounds = np.zeros(plan.n_ranks + 1)
+        if plan.n_ranks > 1 and done[-1]:
+            live, each = LiveWidth(Reads(plan.tape)), done[-1] / plan.n_ranks
+            for rank in range(1, plan.n_ranks):
+                ends = (rank - UNEVEN) * each, (rank + UNEVEN) * each
+                low, high = np.interp(ends, done, nodes)
+                self.bounds[rank] = live.narrowest(int(np.ceil(low)), max(int(high), int(np.ceil(low)))).position
+        self.bounds[-1] = plan.n_nodes
 
     def place(self, block: int) -> None:
         """Lay a block out and hand on the items that write it."""
