@@ -92,7 +92,8 @@ def jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux:
 
     @wraps(f)
     def dense(*args: Any, **kwargs: Any) -> Any:
-        with _at(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, **settings) as lin:
+        told = {"solves": "jacobian", **settings}
+        with _at(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, **told) as lin:
             return (lin.jacobian(), lin.aux) if has_aux else lin.jacobian()
 
     return dense

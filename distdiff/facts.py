@@ -26,6 +26,7 @@ class Facts:
     constants: list[tuple[int, np.ndarray]]
     tape: Tape | None  # on one rank, for `structure`
     partition: str
+    everywhere: bool  # every rank has the whole program
     candidates: list[Any]
 
     @classmethod
@@ -43,6 +44,7 @@ class Facts:
         if plan is not None:  # the tape does not stay
             self.structure, self.tape = graph.analyse(tape, current()), None
         self.partition = "one rank" if plan is None else plan.name
+        self.everywhere = plan is not None and plan.everywhere
         self.candidates = [] if plan is None else plan.summary()
         return self
 

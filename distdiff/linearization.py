@@ -33,7 +33,7 @@ from .solvers import method as method_of
 from .solvers.cost import BATCH, Work
 from .solvers.failures import Failures
 from .solvers.select import Choice, choose
-from .spread import Spread
+from .spread import Spread, gathered
 from .stages import Stages
 from .tape import ScalarRun, Tape
 from .tracing import locate, trace
@@ -83,7 +83,8 @@ class Linearization:
         self._f, self._args, self._kwargs = f, tuple(args), dict(kwargs or {})
         self._argnums, self._has_aux = settings["argnums"], settings["has_aux"]
         self._partition, self._min_block = settings["partition"], settings["min_block"]
-        self._solves_hint, self._on_branch_change = settings["solves"], settings["on_branch_change"]
+        self._columns, self._on_branch_change = settings["solves"], settings["on_branch_change"]
+        self._solves_hint = 1 if self._columns == "jacobian" else settings["solves"]
         self._solvers: dict[str, Any] = {}
         self._assembly: Any = None
         self._kept_rows: int | None = None
@@ -103,8 +104,10 @@ class Linearization:
         comm = self.comm
         known = self._spread()
         facts = self._facts
-        self._inputs = Spread(comm, self._local.inputs.positions, facts.n_inputs)
-        self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs)
+        self._inputs = Spread(comm, self._local.inputs.positions, facts.n_inputs, facts.everywhere)
+        self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs, facts.everywhere)
+        if self._columns == "jacobian":
+            self._solves_hint = max(1, min(facts.n_inputs, facts.n_outputs))
         x = self._share_point(facts.x)
         facts.x = None
         self._size, self._kept_rows = self._count_work(), None
@@ -137,10 +140,17 @@ class Linearization:
 
     def _plan(self, tape: Tape) -> Any:
         keywords = {} if self._min_block is None else {"min_block": self._min_block}
+        if self._columns == "jacobian":
+            keywords["columns"] = min(tape.n_inputs, tape.n_outputs)
         strategy = self._partition
         if strategy == "auto" and self.method != "auto":
             strategy = method_of(self.method).partition
         return make_partition(tape, self.comm.size, strategy=strategy, **keywords)
+
+    @property
+    def _team(self) -> MPI.Comm:
+        """The ranks that share one copy of the program."""
+        return MPI.COMM_SELF if self._facts.everywhere else self.comm
 
     def _share_point(self, x: np.ndarray | None) -> np.ndarray:
         """Rank 0's point, cut to the inputs this rank owns.  Collective."""
@@ -149,7 +159,7 @@ class Linearization:
     def _evaluate(self, x: np.ndarray, known: list[Any] | None = None, values: Any = None) -> Point:
         with self.stages("evaluate"):
             with together(self.comm):
-                return evaluate(self._local, x, self.comm, values=values, known=known)
+                return evaluate(self._local, x, self._team, values=values, known=known)
 
     def _finite(self, result: np.ndarray) -> np.ndarray:
         """`result` (the same on every rank) if it is finite, else `NonFiniteError` naming where it began.  Collective.
@@ -160,7 +170,7 @@ class Linearization:
         if all_finite(result):
             return result
         comm = self.comm
-        point = self._point.completed(comm) if self._point is not None else None
+        point = self._point.completed(self._team) if self._point is not None else None
         found = None
         with agreed(comm):
             found = point.first_nonfinite() if point is not None else None
@@ -225,7 +235,7 @@ class Linearization:
                     self._solvers[name] = method.make(self._assembly.system, self._failures.options(self.options))
             else:
                 with self.stages("plan"), agreed(self.comm):
-                    self._solvers[name] = method.make(self._local, self._point, self.comm)
+                    self._solvers[name] = method.make(self._local, self._point, self._team)
         elif name in self._stale:
             if method.assembled:
                 self._assemble()
@@ -248,7 +258,7 @@ class Linearization:
     def _assemble(self) -> None:
         """The PETSc system with the values of this point.  Collective."""
         if self._assembly is None:
-            self._assembly = Assembly(self._local, self._point, self.comm, self.preaccumulate, self.stages)
+            self._assembly = Assembly(self._local, self._point, self._team, self.preaccumulate, self.stages)
             self._kept_rows = self.comm.allreduce(self._assembly.system.n_local, op=MPI.MAX)
         elif "assembly" in self._stale:
             self._assembly.refresh(self._point)
@@ -354,25 +364,28 @@ class Linearization:
         n_in, n_out = self._facts.n_inputs, self._facts.n_outputs
         forward = n_in <= n_out
         n = n_in if forward else n_out
-        self._select(max(n, 1))
+        begin, end = 0, n
+        if self._facts.everywhere:
+            begin, end = (n * rank // self.comm.size for rank in (self.comm.rank, self.comm.rank + 1))
+        most = self.comm.allreduce(end - begin, op=MPI.MAX)
+        self._select(max(most, 1))
         seeds, results = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
-        jacobian = np.zeros((n_out, n_in))
+        rows = np.empty((end - begin, n_out if forward else n_in))  # one a right-hand side
         width = int(max(1, min(BATCH, BATCH_BYTES // (8 * max(self._local.n_nodes, 1)))))
         width = self.comm.allreduce(width, op=MPI.MIN) * method_of(self.choice.method).at_once
-        for start in range(0, n, width):
-            stop = min(start + width, n)
-            block = self._finite(results.collect(self._solve(forward, seeds.units(start, stop))))
-            if forward:
-                jacobian[:, start:stop] = block
-            else:
-                jacobian[start:stop] = block.T
+        for start in range(0, most, width):  # as many times on every rank: solves are collective
+            first, stop = (min(begin + start + ahead, end) for ahead in (0, width))
+            block = results.collect(self._solve(forward, seeds.units(first, max(stop, first + 1))))
+            rows[first - begin:stop - begin] = block.T[:stop - first]
+        if self._facts.everywhere:
+            rows = gathered(rows, self.comm)
+        jacobian = self._finite(rows.T if forward else rows)
         self.solves += n
-        rows = self._facts.outputs.split(jacobian)
         return self._facts.outputs.unflatten([
             self._facts.inputs.unflatten([
                 block.reshape(out_shape + in_shape)
                 for block, in_shape in zip(self._facts.inputs.split(row, axis=1), self._facts.inputs.shapes)])
-            for row, out_shape in zip(rows, self._facts.outputs.shapes)])
+            for row, out_shape in zip(self._facts.outputs.split(jacobian), self._facts.outputs.shapes)])
 
     def operator(self) -> StructuredSystem:
         """I - L of the whole program as a linear operator, for PETSc's own solvers; nothing is assembled.  Collective.
@@ -389,6 +402,10 @@ class Linearization:
         `InputError` where there is no point; `close` frees it.
         """
         self._ready()
+        with agreed(self.comm):
+            if self._facts.everywhere:
+                raise InputError("every rank has the whole program here, and the operator's rows are spread over the "
+                                 "ranks; choose another partition than 'right-hand sides'")
         if self._operator is None:
             from .solvers.structured import StructuredSystem
 
@@ -555,6 +572,7 @@ def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] 
     on_failure : "substitution" or "raise", when the method fails: solve by substitution, with a `FallbackWarning`, or
         raise its `ConvergenceError`.
     solves : how many right-hand sides are expected at each point; "auto" weighs set-up against solves by it.
+        "jacobian": as many as `jacobian` takes, which ranks that all have the whole program can share.
 
     Raises `InputError`, `UnsupportedOperationError`, `NonFiniteError`, or what f itself raised, on every rank alike.
     """

@@ -34,5 +34,6 @@ def check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preacc
             raise InputError(f"{name}={value!r} does not exist; choose one of {', '.join(map(repr, allowed))}")
     if min_block is not None and (not isinstance(min_block, int) or min_block < 1):
         raise InputError(f"min_block={min_block!r} must be a positive integer: elements of the least array to spread")
-    if not isinstance(solves, int) or solves < 1:
-        raise InputError(f"solves={solves!r} must be a positive integer: right-hand sides expected at a point")
+    if solves != "jacobian" and (not isinstance(solves, int) or solves < 1):
+        raise InputError(f"solves={solves!r} must be a positive integer, the right-hand sides expected at a point, or "
+                         "'jacobian', as many as one takes")

@@ -7,13 +7,17 @@ from mpi4py import MPI
 
 
 class Spread:
-    """Places of a vector of n numbers that each rank owns; disjoint over the ranks.  Construction is collective."""
+    """Places of a vector of n numbers that each rank owns; disjoint over the ranks.  Construction is collective.
 
-    def __init__(self, comm: MPI.Comm, places: np.ndarray, n: int) -> None:
+    everywhere: every rank owns what one rank would; only `share` then takes messages.
+    """
+
+    def __init__(self, comm: MPI.Comm, places: np.ndarray, n: int, everywhere: bool = False) -> None:
         self.comm, self.n = comm, n
+        self._alone = everywhere or comm.size == 1
         self.places = np.ascontiguousarray(places, dtype=np.int64)
         self._all_in_order = len(places) == n and (n == 0 or bool((np.diff(self.places) == 1).all()))
-        if comm.size > 1:
+        if not self._alone:
             self._counts = np.array(comm.allgather(len(places)))
             self._starts = np.concatenate([[0], np.cumsum(self._counts)[:-1]])
             self._everyone = np.empty(int(self._counts.sum()), dtype=np.int64)
@@ -22,7 +26,7 @@ class Spread:
     @property
     def nbytes(self) -> int:
         """Bytes of the lists of places."""
-        return self.places.nbytes + (self._everyone.nbytes if self.comm.size > 1 else 0)
+        return self.places.nbytes + (0 if self._alone else self._everyone.nbytes)
 
     def share(self, full: np.ndarray | None) -> np.ndarray:
         """Rank 0's vector on every rank.  Collective."""
@@ -47,7 +51,7 @@ class Spread:
     def collect(self, mine: np.ndarray) -> np.ndarray:
         """The whole vector (or block of columns) on every rank; places nobody owns are zero.  Collective."""
         columns = mine.shape[1:]
-        if self.comm.size == 1:
+        if self._alone:
             if self._all_in_order:
                 return mine.copy()
             full = np.zeros((self.n, *columns))
@@ -60,3 +64,11 @@ class Spread:
         full = np.zeros((self.n, *columns))
         full[self._everyone] = gathered
         return full
+
+
+def gathered(rows: np.ndarray, comm: MPI.Comm) -> np.ndarray:
+    """The rows of all ranks, one rank's after another's, on every rank.  Collective."""
+    counts = np.array(comm.allgather(rows.size))
+    full = np.empty((int(counts.sum()) // max(rows.shape[1], 1), rows.shape[1]))
+    comm.Allgatherv(rows, (full, counts, np.cumsum(counts) - counts, MPI.DOUBLE))
+    return full

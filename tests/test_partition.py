@@ -8,14 +8,18 @@ import pytest
 import tape_oracle
 from hypothesis import given
 from hypothesis import strategies as st
+from mpi4py import MPI
 from tapes import SIN, Writer, adjoint, run_ranks, tangent, tapes
 
 from distdiff import graph
+from distdiff.errors import InputError
 from distdiff.kernels import graph as kernels
+from distdiff.linearization import linearize
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
 from distdiff.partition import Partition, check, choose, distribute, localize_all, partition, schedule, transport
 from distdiff.tape import Tape
 from distdiff.tracing import trace
+from distdiff.tracing.tree import flatten
 
 RANKS = (1, 2, 3, 5, 8)
 
@@ -278,8 +282,6 @@ def test_much_work_is_spread():
 
 @pytest.mark.parametrize("settings", [{"strategy": "best"}, {"min_block": 0}, {"depth": 0}])
 def test_wrong_settings_are_refused(settings):
-    from distdiff.errors import InputError
-
     w = Writer()
     w.output(w.input(3))
     with pytest.raises(InputError, match="strategy|min_block|depth"):
@@ -421,6 +423,20 @@ def test_stretches_are_cut_where_few_values_cross(n_ranks):
     reproduces(w.tape, n_ranks, strategy="contiguous")
 
 
+def test_many_right_hand_sides_of_a_chain_are_split_and_of_a_wide_program_are_not():
+    w = Writer()
+    lines: list = [(SIN, int(w.input().view), 0.0)]
+    lines += [(SIN, ("line", k), 0.0) for k in range(30_000)]
+    w.output(w.run(lines)[-1:])
+    assert partition(w.tape, 4).name == "rank 0 alone"
+    plan = partition(w.tape, 4, columns=50)
+    assert plan.everywhere and (plan.k_star, plan.quality.messages, plan.quality.max_work) == (1, 0, len(lines))
+    assert plan.quality.balance == 1
+    locals_ = localize_all(w.tape, plan)
+    assert [local.lines for local in locals_] == [len(lines)] * 4
+    assert not partition(stencil((200_000,), 2), 4, columns=2).everywhere
+
+
 # -- over MPI ------------------------------------------------------------
 
 
@@ -463,6 +479,47 @@ def test_large_objects_travel_in_pieces(comm, monkeypatch, piece):
             transport.send(thing, rank, comm)
     else:
         same(transport.receive(0, comm), thing)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("method", ["sweep", "substitution", "direct"])
+def test_right_hand_sides_split_over_ranks_that_have_the_whole_program(comm, method):
+    def forward(p):  # fewer inputs than outputs
+        u = np.linspace(0.5, 1.5, 6) * p["a"]
+        for _ in range(3):
+            u = np.roll(u, 1) * p["b"][0] + np.sin(u)
+        return u, u[0] * p["b"][1]
+
+    def backward(u):
+        total = 0.0
+        for k in range(7):
+            total = total + u[k] * u[(3 * k) % 7]
+        return np.array([total, u[2] * total])
+
+    point = {"a": 0.7, "b": np.array([0.3, 0.9])}
+    for f, x, moved in ((forward, point, {"a": 0.2, "b": np.array([0.4, 1.0])}),
+                        (backward, np.linspace(0.1, 0.9, 7), np.linspace(1.1, 0.4, 7))):
+        with linearize(f, x, comm=comm, method=method, partition="right-hand sides", solves="jacobian") as lin, \
+                linearize(f, x, comm=MPI.COMM_SELF, method="sweep") as one:
+            for again in range(2):
+                if again:
+                    lin.update(moved), one.update(moved)
+                close(lin.value, one.value)
+                close(lin.jacobian(), one.jacobian())
+                close(lin.jvp(moved), one.jvp(moved))
+                close(lin.vjp(lin.value), one.vjp(one.value))
+            report = lin.report()
+            assert (report.messages, report.halo, report.k_star) == (0, 0, 1)
+            if comm.size > 1:
+                assert report.partition == "right-hand sides"
+                with pytest.raises(InputError, match="every rank has the whole program"):
+                    lin.operator()
+
+
+def close(a, b) -> None:
+    """Two nested results are equal to rounding."""
+    for p, q in zip(flatten(a)[0], flatten(b)[0], strict=True):
+        np.testing.assert_allclose(p, q, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.mpi

@@ -19,7 +19,8 @@ from .quality import Quality, Traffic, measure
 from .schedule import RULES, Schedule
 from .streaming import Streaming
 
-STRATEGIES = ("auto", "axes", "contiguous", "fewer ranks")
+COLUMNS = "right-hand sides"
+STRATEGIES = ("auto", "axes", "contiguous", "fewer ranks", COLUMNS)
 ALONE = "rank 0 alone"
 RUN_BY_RUN = "axes and stretches"
 MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
@@ -42,7 +43,7 @@ class Partition:
 
     n_ranks: int
     name: str
-    plan: Plan | None  # None: rank 0 has it all
+    plan: Plan | None  # None: rank 0 has it all, or every rank
     n_steps: int
     quality: Quality
     candidates: list[Candidate] = field(default_factory=list)
@@ -50,6 +51,11 @@ class Partition:
     @property
     def k_star(self) -> int:
         return self.n_steps
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every rank has the whole program, for right-hand sides of its own."""
+        return self.name == COLUMNS
 
     @property
     def changed(self) -> np.ndarray:
@@ -81,15 +87,17 @@ def default_min_block(n_ranks: int) -> int:
 
 
 def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int | None = None,
-              depth: int | None = None, machine: Machine | None = None) -> Partition:
+              depth: int | None = None, machine: Machine | None = None, columns: int = 1) -> Partition:
     """Decide, from structure alone, which rank owns which node.  Not collective: rank 0 calls it.
 
     strategy: "auto" measures all candidates and takes the one with the least predicted seconds; "axes"
     (arrays cut along an axis, scalar lines streamed to where their operands are), "contiguous" (stretches in
-    trace order) or "fewer ranks" (rank 0 alone) take that one.
+    trace order), "fewer ranks" (rank 0 alone) or "right-hand sides" (every rank has the whole program and solves for
+    its share of the columns) take that one.
     min_block: array blocks with fewer lines have a single owner.
     depth: how many supersteps become one by deep halos; None: as many as pay.
     machine: the rates by which candidates are measured; None: those of the machine at hand.
+    columns: right-hand sides that are solved for together; with several, splitting them is a candidate.
     """
     if strategy not in STRATEGIES:
         names = ", ".join(map(repr, STRATEGIES))
@@ -100,6 +108,9 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         raise InputError(f"depth={depth} must be positive: 1 exchanges after every superstep")
     small = default_min_block(n_ranks) if min_block is None else min_block
     machine = current() if machine is None else machine
+    if strategy == COLUMNS and n_ranks > 1:
+        made = _alone(tape, n_ranks, machine, everywhere=True)
+        return replace(made, candidates=[Candidate(COLUMNS, made.quality)])
     best: Partition | None = None
     spread: Partition | None = None  # the best one that cuts arrays
     candidates = []
@@ -107,7 +118,8 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     for name, active, settings in _candidates(tape, n_ranks, strategy):
         made = (_make(tape, n_ranks, name, active, small, settings, machine=machine, kinds=kinds) if active > 1
                 else _alone(tape, n_ranks, machine))
-        if strategy == "auto" and made.plan is None and made.quality.seconds < 2 * machine.message:
+        if strategy == "auto" and made.plan is None and _for_columns(
+                made.quality.seconds, columns, machine) < 2 * machine.message:
             return replace(made, candidates=[Candidate(made.name, made.quality)])  # one exchange costs more
         candidates.append(Candidate(name, made.quality))
         if best is None or _better(made.quality, best.quality):
@@ -121,8 +133,19 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         candidates.append(Candidate(deeper.name, deeper.quality))
         if best is spread or _better(deeper.quality, best.quality):
             best = deeper
+    if strategy == "auto" and columns > 1 and n_ranks > 1:
+        everywhere = _alone(tape, n_ranks, machine, everywhere=True)
+        candidates.append(Candidate(COLUMNS, everywhere.quality))
+        split = _for_columns(everywhere.quality.seconds, -(-columns // n_ranks), machine)
+        if everywhere.quality.memory <= ROOMY and split < _for_columns(best.quality.seconds, columns, machine):
+            best = everywhere
     best.candidates = candidates
     return best
+
+
+def _for_columns(seconds: float, columns: int, machine: Machine) -> float:
+    """Seconds of an evaluation and of solves for so many columns, from those of a pass, which is half a solve."""
+    return seconds * (1.0 + 0.5 * machine.sweep_next_column * (columns - 1))
 
 
 def _better(new: Quality, old: Quality) -> bool:
@@ -158,15 +181,14 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str) -> list[tuple[str, int,
     return found
 
 
-def _alone(tape: Tape, n_ranks: int, machine: Machine) -> Partition:
-    """Everything on rank 0."""
+def _alone(tape: Tape, n_ranks: int, machine: Machine, everywhere: bool = False) -> Partition:
+    """Everything on rank 0, or on every rank."""
     scalar = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
     array = sum(item.lines for item in tape.items if not isinstance(item, ScalarRun))
-    lines, nodes = np.zeros(n_ranks), np.zeros(n_ranks)
-    lines[0], nodes[0] = array + scalar, tape.n_nodes
-    work = np.zeros((1, n_ranks))
-    work[0, 0] = machine.item * len(tape.items) + machine.line * array + machine.run_line * scalar
-    return Partition(n_ranks, ALONE, None, 1, measure(lines, work, nodes, Traffic.none(), machine))
+    share = np.ones(n_ranks) if everywhere else np.eye(1, n_ranks)[0]
+    work = share * (machine.item * len(tape.items) + machine.line * array + machine.run_line * scalar)
+    quality = measure(share * (array + scalar), work[None], share * tape.n_nodes, Traffic.none(), machine)
+    return Partition(n_ranks, COLUMNS if everywhere else ALONE, None, 1, quality)
 
 
 def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, settings: dict[str, Any],

@@ -22,6 +22,8 @@ def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
     """The LocalTapes of all ranks, made in one process without MPI: what `distribute` gives each of them."""
     if partition.n_ranks == 1:
         return [whole(tape)]
+    if partition.everywhere:
+        return [whole(tape) for _ in range(partition.n_ranks)]
     if partition.plan is None:
         return [whole(tape), *(nothing(tape.joint) for _ in range(partition.n_ranks - 1))]
     sender = partition.sender()
@@ -43,7 +45,9 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm) -
     if comm.size == 1:
         assert tape is not None
         return whole(tape)
-    alone, joint = on_root(comm, lambda: (partition.plan is None, tape.joint))
+    alone, everywhere, joint = on_root(comm, lambda: (partition.plan is None, partition.everywhere, tape.joint))
+    if everywhere:
+        return broadcast(whole(tape) if tape is not None else None, comm)
     if alone:
         return whole(tape) if comm.rank == 0 else nothing(joint)
     sender = on_root(comm, lambda: partition.sender(), share=False)
