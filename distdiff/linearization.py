@@ -30,12 +30,13 @@ from .partition import partition as make_partition
 from .report import Report, gather
 from .settings import check_settings
 from .solvers import method as method_of
-from .solvers.cost import BATCH, Work
 from .solvers.failures import Failures
 from .solvers.select import Choice, choose
+from .solvers.work import BATCH, Work, expected_kept, kept_by
+from .solvers.work import count as count_work
 from .spread import Spread, gathered
 from .stages import Stages
-from .tape import ScalarRun, Tape
+from .tape import Tape
 from .tracing import locate, trace
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Linearization:
         self._solves_hint = 1 if self._columns == "jacobian" else settings["solves"]
         self._solvers: dict[str, Any] = {}
         self._assembly: Any = None
-        self._kept_rows: int | None = None
+        self._kept: tuple[int, int] | None = None  # rows and nonzeros of the assembled system
         self._failures = Failures(self.comm, settings["on_failure"])
         self._choices: dict[tuple[Work, int], Choice] = {}
         self._operator: Any = None  # I - L on all nodes, for PETSc users
@@ -110,11 +111,11 @@ class Linearization:
             self._solves_hint = max(1, min(facts.n_inputs, facts.n_outputs))
         x = self._share_point(facts.x)
         facts.x = None
-        self._size, self._kept_rows = self._count_work(), None
+        self._size, self._kept = count_work(self._local, comm), None
         self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
         self._memory: Any = self._point.values  # the next point's take its place
         self.value = self._read_value()
-        self._select(self._solves_hint)
+        self._select(self._solves_hint, 1)
 
     def _spread(self) -> list[Any] | None:
         """Trace and partition; every rank gets its share, and what the function said of itself.  Collective.
@@ -203,9 +204,11 @@ class Linearization:
             full[place:place + constant.size] = constant.ravel()
         return self._facts.outputs.nest(full)
 
-    def _select(self, columns: int) -> None:
-        """Choose the method for that many right-hand sides, and have its solver ready.  Collective."""
-        self.choice = self._failures.instead_of(self._choose(columns))
+    def _select(self, columns: int, together: int = BATCH) -> None:
+        """Choose the method for that many right-hand sides, `together` in a pass, and have its solver ready.
+        Collective.
+        """
+        self.choice = self._failures.instead_of(self._choose(columns, together))
         self._prepare()
 
     def _prepare(self) -> None:
@@ -259,37 +262,31 @@ class Linearization:
         """The PETSc system with the values of this point.  Collective."""
         if self._assembly is None:
             self._assembly = Assembly(self._local, self._point, self._team, self.preaccumulate, self.stages)
-            self._kept_rows = self.comm.allreduce(self._assembly.system.n_local, op=MPI.MAX)
+            system = self._assembly.system
+            self._kept = kept_by(system.n_local, system.own.nnz + system.ghost.nnz, self.comm)
         elif "assembly" in self._stale:
             self._assembly.refresh(self._point)
         self._stale.discard("assembly")
 
-    def _choose(self, columns: int) -> Choice:
+    def _choose(self, columns: int, together: int = BATCH) -> Choice:
         """Rank 0's choice of a method, made once for the same job.  Collective."""
-        job = self._work(), columns
+        if columns > 1 and self._kept is None:
+            full = self._size.nodes, self._size.nonzeros + self._size.nodes
+            self._kept = expected_kept(self._local, self.comm) if self.preaccumulate else full
+        job = self._work(together), columns
         if job not in self._choices:
             self._choices[job] = on_root(self.comm, lambda: choose(*job, current_machine(), self.method))
         return self._choices[job]
 
-    def _work(self) -> Work:
+    def _work(self, together: int = BATCH) -> Work:
         assembled = self._assembly is not None and "assembly" not in self._stale
-        return replace(self._size, kept_rows=self._kept_rows, assembled=assembled)
+        rows, nonzeros = self._kept or (None, None)
+        return replace(self._size, kept_rows=rows, kept_nonzeros=nonzeros, assembled=assembled, together=together)
 
     @property
     def work(self) -> Work:
         """Lines and statements of the busiest rank: what a pass over the tape costs."""
         return self._size
-
-    def _count_work(self) -> Work:
-        """Lines and statements of the busiest rank.  Collective."""
-        items = self._local.items
-        scalar = sum(item.lines for item in items if isinstance(item, ScalarRun))
-        mine = (self._local.lines - scalar, scalar, len(items), self._local.messages, self._local.halo)
-        array, scalar, most, messages, halo = (max(column) for column in zip(*self.comm.allgather(mine)))
-        by_step = np.array([sum(item.lines for item in items[step.start:step.stop]) for step in self._local.steps])
-        self.comm.Allreduce(MPI.IN_PLACE, by_step, op=MPI.MAX)
-        waits = float(by_step.sum()) / max(self.comm.allreduce(self._local.lines, op=MPI.MAX), 1)
-        return Work(array, scalar, most, len(self._local.steps), self.comm.size, messages, halo, max(waits, 1.0))
 
     # -- derivatives ----------------------------------------------------------------------------------------------
 
@@ -301,7 +298,7 @@ class Linearization:
         """
         self._ready()
         xdot = self._seed(self._facts.inputs, self._pack(tangents), "tangent", self._inputs)
-        self._select(self._solves_hint)
+        self._select(self._solves_hint, 1)
         ydot = self._finite(self._outputs.collect(self._solve(True, xdot)))
         self.solves += 1
         return self._facts.outputs.nest(ydot)
@@ -314,7 +311,7 @@ class Linearization:
         """
         self._ready()
         ybar = self._seed(self._facts.outputs, cotangent, "cotangent", self._outputs)
-        self._select(self._solves_hint)
+        self._select(self._solves_hint, 1)
         xbar = self._finite(self._inputs.collect(self._solve(False, ybar)))
         self.solves += 1
         return self._facts.inputs.nest(xbar)
@@ -371,8 +368,7 @@ class Linearization:
         self._select(max(most, 1))
         seeds, results = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
         rows = np.empty((end - begin, n_out if forward else n_in))  # one a right-hand side
-        width = int(max(1, min(BATCH, BATCH_BYTES // (8 * max(self._local.n_nodes, 1)))))
-        width = self.comm.allreduce(width, op=MPI.MIN) * method_of(self.choice.method).at_once
+        width = self._width() * method_of(self.choice.method).at_once
         for start in range(0, most, width):  # as many times on every rank: solves are collective
             first, stop = (min(begin + start + ahead, end) for ahead in (0, width))
             block = results.collect(self._solve(forward, seeds.units(first, max(stop, first + 1))))
@@ -386,6 +382,11 @@ class Linearization:
                 block.reshape(out_shape + in_shape)
                 for block, in_shape in zip(self._facts.inputs.split(row, axis=1), self._facts.inputs.shapes)])
             for row, out_shape in zip(self._facts.outputs.split(jacobian), self._facts.outputs.shapes)])
+
+    def _width(self) -> int:
+        """How many right-hand sides one pass carries.  Collective."""
+        width = int(max(1, min(BATCH, BATCH_BYTES // (8 * max(self._local.n_nodes, 1)))))
+        return self.comm.allreduce(width, op=MPI.MIN)
 
     def operator(self) -> StructuredSystem:
         """I - L of the whole program as a linear operator, for PETSc's own solvers; nothing is assembled.  Collective.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -29,14 +30,16 @@ VERSION = 1  # of the constants' meaning: files of another version are not read
 
 @dataclass(frozen=True)
 class Machine:
-    """Rates in seconds; `line` is a flattened line of array code, `run_line` one of a scalar run, `item` a statement.
+    """Rates in seconds: of a `line` of array code or of a scalar run (`run_line`), a statement (`item`), a `row` or an
+    `entry` (nonzero, the unit diagonal included) of the assembled system, a `call`.
 
-    The partition's constants are for a *pass*, an evaluation and a solve, so messages go there and back.
+    The partition's constants are for an evaluation and a solve together, so messages go there and back.
     """
 
     # A pass: evaluation and one solve
     line: float = 1.0e-9
     run_line: float = 8.0e-9
+    point_call: float = 3.8e-4
     item: float = 4.0e-6  # what a vector statement costs before its first element
 
     # Messages
@@ -46,26 +49,64 @@ class Machine:
     byte: float = 2.5e-10  # G: a byte, all copies included
     wait: float = 2.2e-5  # for a neighbour who is not quite as far, a message: most of what it costs
 
-    # One sweep over the tape
-    sweep_line: float = 0.5e-9  # 0.15 for stencils, more where rules compute
-    sweep_run_line: float = 4.0e-9
-    sweep_item: float = 4.0e-6  # dispatch of one planned statement
-    sweep_next_column: float = 0.4  # a further right-hand side in the same sweep, of the first one's cost
-    plan_item: float = 16e-6  # planning the sweep of one statement, once
+    # A sweep: once (statements are new ones, sums, or copies of a loop's period)
+    sweep_call: float = 5.7e-5
+    plan_item: float = 1.1e-4
+    plan_sum: float = 2.4e-4
+    plan_run: float = 3.4e-4
+    plan_copy: float = 1.8e-5
+    plan_far_line: float = 6.2e-10  # fresh memory
+    # A sweep: a pass, its first right-hand side ...
+    sweep_pass: float = 1.6e-5
+    sweep_item: float = 1.2e-6
+    sweep_sum: float = 2.2e-5
+    sweep_run: float = 2.0e-5
+    sweep_line: float = 3.3e-10  # over arrays that stay in cache
+    sweep_far_line: float = 8.3e-10  # over others
+    sweep_copy_line: float = 0.15e-9
+    sweep_sum_line: float = 3.7e-11
+    sweep_gather_line: float = 4.3e-10
+    sweep_run_line: float = 3.5e-9
+    sweep_strip: float = 7.1e-9
+    sweep_end: float = 1e-9  # an input or output
+    # ... and every further one in the same pass
+    sweep_item_next_column: float = 1.9e-8
+    sweep_line_next_column: float = 4.4e-10
+    sweep_far_line_next_column: float = 8.8e-10
+    sweep_copy_line_next_column: float = 1.8e-11
+    sweep_sum_line_next_column: float = 1.8e-11
+    sweep_gather_line_next_column: float = 3.0e-9
+    sweep_run_line_next_column: float = 8.1e-10
+    sweep_strip_next_column: float = 1.8e-8
+    sweep_end_next_column: float = 2.2e-9
 
-    # The assembled system
-    expand_item: float = 40e-6  # expanding one statement into rows, once
-    assemble_line: float = 50e-9  # expanding, eliminating and assembling, a line, once
-    row: float = 3.5e-9  # substitution, a row, the first right-hand side
-    row_next_column: float = 1.2e-9
-    factor_row: float = 1.5e-6  # symbolic and numeric factorisation with MUMPS, a row
-    direct_row: float = 30e-9
-
-    # A solver's objects, and its first use
-    sweep_call: float = 20e-6
-    substitution_call: float = 1.5e-3
-    krylov_call: float = 2.5e-3
-    direct_call: float = 4e-3
+    # The assembled system: expanding, eliminating, assembling, once a point
+    assembly_call: float = 1.6e-4
+    expand_item: float = 3.6e-5
+    assemble_node: float = 2.3e-8  # a row before elimination
+    assemble_entry: float = 1.8e-8  # a nonzero before elimination
+    assemble_kept: float = 1.6e-8  # a nonzero that is left
+    # Substitution: once, a pass and its first right-hand side, every further one
+    substitution_call: float = 1.5e-4
+    substitution_row: float = 1.0e-8
+    pass_call: float = 3.9e-6
+    row: float = 4.8e-10
+    entry: float = 5.2e-10
+    row_next_column: float = 4.2e-10
+    entry_next_column: float = 1.3e-10
+    far_row_next_column: float = 6.9e-10  # beyond what stays in cache
+    pass_next_column: float = 4.0e-8
+    # Krylov: once, a right-hand side, an iteration of one
+    krylov_call: float = 1.9e-4
+    krylov_row: float = 1.9e-8
+    krylov_solve: float = 3.5e-5
+    krylov_iteration: float = 3.5e-5
+    krylov_entry: float = 4.6e-9
+    # A factorization: once a point, a right-hand side
+    direct_call: float = 5.0e-4
+    factor_entry: float = 3.2e-7
+    direct_solve: float = 8.2e-5
+    direct_entry: float = 7.8e-8
 
     source: str = "defaults"  # where the rates are from
 
@@ -83,6 +124,10 @@ class Machine:
     def pass_byte(self) -> float:
         """A byte of a pass, there and back."""
         return 2 * self.byte
+
+    def seconds(self, amounts: Mapping[str, float]) -> float:
+        """So much of each rate, in all."""
+        return sum(amount * getattr(self, name) for name, amount in amounts.items())
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

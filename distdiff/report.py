@@ -17,13 +17,13 @@ from .solvers.sweep_ops import Counts
 from .stages import Stages
 
 
-def _count(n: float | None) -> str:
+def count_text(n: float | None) -> str:
     if n is None:
         return "-"
     return f"{n:,.0f}" if n < 1e7 else f"{n:.3g}"
 
 
-def _bytes(n: float) -> str:
+def size_text(n: float) -> str:
     for unit in ("B", "kB", "MB"):
         if n < 1000:
             return f"{n:.3g} {unit}"
@@ -31,7 +31,7 @@ def _bytes(n: float) -> str:
     return f"{n:.3g} GB"
 
 
-def _seconds(t: float) -> str:
+def seconds_text(t: float) -> str:
     return f"{t:.3g} s" if t >= 1 else f"{1e3 * t:.3g} ms" if t >= 1e-3 else f"{1e6 * t:.3g} us"
 
 
@@ -47,24 +47,24 @@ def _picture(profile: Profile) -> str:
 
 def _path(path: Path) -> str:
     counts = (path.statements, "statements"), (path.scalar_lines, "scalar lines")
-    what = " and ".join(f"{_count(n)} {name}" for n, name in counts if n) or "nothing"
+    what = " and ".join(f"{count_text(n)} {name}" for n, name in counts if n) or "nothing"
     where = ", ".join(f"{site} ({100 * share:.0f} %)" for site, share in path.sites if share >= 0.01)
-    return (f"{what} in turn, {_seconds(path.span)} of {_seconds(path.work)} work"
+    return (f"{what} in turn, {seconds_text(path.span)} of {seconds_text(path.work)} work"
             + (f", in {where}" if path.statements else ""))
 
 
 def _uses(uses: Uses) -> str:
     never, once, *more = (*uses.count, 0, 0)[:max(len(uses.count), 2)]
     total = max(never + once + sum(more), 1)
-    shares = (("never", never), ("once", once), (f"more often, up to {_count(uses.most)} times", sum(more)))
+    shares = (("never", never), ("once", once), (f"more often, up to {count_text(uses.most)} times", sum(more)))
     return "read " + ", ".join(f"{what} {100 * n / total:.0f} %" for what, n in shares
                                if n >= 0.005 * total)
 
 
 def _parts(components: int, pieces: int) -> str:
     if components > 1:
-        return f"{_count(components)} that have nothing in common"
-    return "all hang together" if pieces <= 1 else f"{_count(pieces)} that have only inputs in common"
+        return f"{count_text(components)} that have nothing in common"
+    return "all hang together" if pieces <= 1 else f"{count_text(pieces)} that have only inputs in common"
 
 
 @dataclass(frozen=True)
@@ -117,45 +117,45 @@ class Report:
 
     def __str__(self) -> str:
         kept = "nothing assembled" if self.rows is None else (
-            f"{_count(self.rows)} rows kept ({self.nodes / max(self.rows, 1):.1f} times fewer), "
-            f"{_count(self.nnz)} nonzeros with the diagonal")
+            f"{count_text(self.rows)} rows kept ({self.nodes / max(self.rows, 1):.1f} times fewer), "
+            f"{count_text(self.nnz)} nonzeros with the diagonal")
         out = [
-            f"function     {_count(self.lines)} flattened lines, {_count(self.inputs)} inputs -> "
-            f"{_count(self.outputs)} outputs, {_count(self.guards)} guards",
-            f"structure    {self.shape}: depth {_count(self.depth)}, width {_count(self.width)}; I - L has "
-            f"{_count(self.nodes)} rows, {_count(self.nonzeros)} entries below the diagonal",
+            f"function     {count_text(self.lines)} flattened lines, {count_text(self.inputs)} inputs -> "
+            f"{count_text(self.outputs)} outputs, {count_text(self.guards)} guards",
+            f"structure    {self.shape}: depth {count_text(self.depth)}, width {count_text(self.width)}; I - L has "
+            f"{count_text(self.nodes)} rows, {count_text(self.nonzeros)} entries below the diagonal",
             f"levels       {_picture(self.profile)} nodes a level",
             f"path         {_path(self.path)}, parallelism {self.parallelism:.3g}",
-            f"values       {_uses(self.uses)}; {_count(self.live)} live at most, {_count(self.narrowest.width)} across "
-            f"the narrowest cut in the middle",
+            f"values       {_uses(self.uses)}; {count_text(self.live)} live at most, "
+            f"{count_text(self.narrowest.width)} across the narrowest cut in the middle",
             f"parts        {_parts(self.components, self.pieces)}",
-            f"ranks        {self.ranks}; partition {self.partition}: k* = {_count(self.k_star)}, "
-            f"{_count(self.messages)} messages, "
-            f"{_count(self.halo)} halo values ({_bytes(self.halo_bytes)}) a pass",
-            f"             busiest rank {_count(self.max_work)} lines, {self.balance:.2f} x the mean",
+            f"ranks        {self.ranks}; partition {self.partition}: k* = {count_text(self.k_star)}, "
+            f"{count_text(self.messages)} messages, "
+            f"{count_text(self.halo)} halo values ({size_text(self.halo_bytes)}) a pass",
+            f"             busiest rank {count_text(self.max_work)} lines, {self.balance:.2f} x the mean",
         ]
         if len(self.partition_candidates) > 1:
             for c in self.partition_candidates:
-                out.append(f"               {c['name']:<24} predicted {_seconds(c['seconds'])} a gradient, k* "
-                           f"{_count(c['k_star'])}, halo {_count(c['halo'])}, "
-                           f"busiest rank {_count(c['max_work'])} lines")
+                out.append(f"               {c['name']:<24} predicted {seconds_text(c['seconds'])} a gradient, k* "
+                           f"{count_text(c['k_star'])}, halo {count_text(c['halo'])}, "
+                           f"busiest rank {count_text(c['max_work'])} lines")
         out.append(f"system       {kept}")
         for direction, sweep in self.sweeps.items():
-            stored = f"{_bytes(sweep.coefficient_bytes)} of" if sweep.coefficient_bytes else "no"
-            out.append(f"sweep        {direction}: {_count(sweep.rows)} rows left by block elimination "
+            stored = f"{size_text(sweep.coefficient_bytes)} of" if sweep.coefficient_bytes else "no"
+            out.append(f"sweep        {direction}: {count_text(sweep.rows)} rows left by block elimination "
                        f"({self.nodes / max(sweep.rows, 1):.1f} times fewer), {sweep.terms_per_row:.3g} terms a row, "
-                       f"{stored} stored coefficients, {_count(sweep.moved)} elements moved a solve")
+                       f"{stored} stored coefficients, {count_text(sweep.moved)} elements moved a solve")
         out += [f"method       {self.method}: {self.reason}"]
         for c in self.candidates:
             cost = ("not applicable" if c.seconds is None
-                    else f"predicted {_seconds(c.seconds)}, {_bytes(c.memory)} a rank")
+                    else f"predicted {seconds_text(c.seconds)}, {size_text(c.memory)} a rank")
             out.append(f"               {c.method:<14} {cost}; {c.reason}")
-        out.append("time         " + ", ".join(f"{name} {_seconds(t)}" for name, t in self.times.items()))
-        out.append(f"memory       {_bytes(self.memory_per_rank_bytes)} a rank held by the linearization, "
-                   f"{_bytes(self.peak_memory_per_rank_bytes)} peak of the process")
+        out.append("time         " + ", ".join(f"{name} {seconds_text(t)}" for name, t in self.times.items()))
+        out.append(f"memory       {size_text(self.memory_per_rank_bytes)} a rank held by the linearization, "
+                   f"{size_text(self.peak_memory_per_rank_bytes)} peak of the process")
         if self.solves or self.retraces:
             extra = "".join(f", {k} {v:.3g}" if isinstance(v, float) else f", {k} {v}" for k, v in self.info.items())
-            out.append(f"solved       {_count(self.solves)} right-hand sides, {self.retraces} retraces{extra}")
+            out.append(f"solved       {count_text(self.solves)} right-hand sides, {self.retraces} retraces{extra}")
             out.append(f"accuracy     {self.accuracy}")
         return "\n".join(out)
 

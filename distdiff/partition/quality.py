@@ -27,6 +27,7 @@ class Quality:
     k_star: int  # supersteps
     memory: int  # bytes of values and partials on the fullest rank
     seconds: float  # predicted
+    exchanging: float = 0.0  # ... of which messages and waiting for them
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -58,17 +59,19 @@ def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Tra
     volume = np.bincount(inverse, weights=traffic.values, minlength=len(messages))
     step, pair = np.divmod(messages, n_ranks * n_ranks)
     source, target = np.divmod(pair, n_ranks)
-    seconds = float(work.max(axis=1).sum()) if n_steps else 0.0
+    computing = float(work.max(axis=1).sum()) if n_steps else 0.0
+    exchanging = 0.0
     for end in (source, target):
         place = step * n_ranks + end
         count = np.bincount(place, minlength=n_steps * n_ranks).reshape(shape)
         bytes_ = 8.0 * np.bincount(place, weights=volume, minlength=n_steps * n_ranks).reshape(shape)
-        seconds += 0.5 * float((machine.message * count + machine.pass_byte * bytes_).max(axis=1, initial=0.0).sum())
+        exchanging += 0.5 * float((machine.message * count + machine.pass_byte * bytes_).max(axis=1, initial=0.0).sum())
     ghosts = np.bincount(target, weights=volume, minlength=n_ranks)
     return Quality(
         max_work=int(lines.max(initial=0)), balance=float(lines.max() / lines.mean()) if lines.any() else 1.0,
         halo=int(volume.sum()), messages=len(messages), k_star=n_steps,
-        memory=int((8 * (nodes + ghosts) + 16 * lines).max(initial=0)), seconds=seconds)
+        memory=int((8 * (nodes + ghosts) + 16 * lines).max(initial=0)), seconds=computing + exchanging,
+        exchanging=exchanging)
 
 
 __all__ = ["Quality", "Traffic", "measure"]

@@ -13,39 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from ..machine import Machine
+from .work import BATCH, ENTRIES, Work
 
-KEPT_SHARE = 0.3  # rows kept by preaccumulation, of the lines (before it is known)
-ENTRY, ROW = 12, 28  # bytes of a stored nonzero, and of a row beside its entries
-ENTRIES = 3  # nonzeros a kept row, the diagonal included
-BATCH = 32  # right-hand sides that go through together
-
-
-@dataclass(frozen=True)
-class Work:
-    """What the cost functions look at; counts are those of the busiest rank unless they say otherwise."""
-
-    array_lines: int
-    scalar_lines: int  # lines of scalar runs
-    items: int  # statements and runs
-    k_star: int
-    ranks: int
-    messages: int = 0  # sent by the busiest rank in one pass
-    halo: int = 0  # values sent by the busiest rank in one pass
-    waits: float = 1.0  # lines of the busiest rank of every superstep, over those of the busiest rank of all
-    kept_rows: int | None = None  # once known
-    assembled: bool = False  # the matrix holds the values of this point
-
-    @property
-    def lines(self) -> int:
-        return self.array_lines + self.scalar_lines
-
-    @property
-    def rows(self) -> float:
-        """Rows of the assembled system."""
-        return self.kept_rows if self.kept_rows is not None else KEPT_SHARE * self.lines
+ENTRY_BYTES, ROW_BYTES = 12, 28  # of a stored nonzero, and of a row beside its entries
+FAR_ROWS = 1 << 14  # rows beyond which a batch of right-hand sides no longer stays in cache
 
 
 @dataclass(frozen=True)
@@ -79,24 +54,38 @@ class Method:
     at_once: int = 1
 
 
-def batches(columns: int) -> int:
-    """How many passes carry that many right-hand sides."""
-    return -(-max(columns, 1) // BATCH)
-
-
 def latency(work: Work, columns: int, machine: Machine) -> float:
     """Seconds that the exchanges after supersteps take, all right-hand sides together."""
-    return machine.superstep * (work.k_star - 1) * batches(columns) if work.ranks > 1 else 0.0
+    if work.ranks == 1:
+        return 0.0
+    return machine.superstep * (work.k_star - 1) * work.passes(columns) + 8 * machine.byte * work.halo * columns
+
+
+def assembly_amounts(work: Work) -> dict[str, float]:
+    """What the system takes of each rate of `Machine` until it is assembled."""
+    return {"assembly_call": 1, "expand_item": work.items, "assemble_node": work.nodes,
+            "assemble_entry": work.nonzeros, "assemble_kept": work.entries}
+
+
+def pass_amounts(work: Work) -> dict[str, float]:
+    """What a substitution with one right-hand side takes, messages left out."""
+    return {"pass_call": 1, "row": work.rows, "entry": work.entries}
+
+
+def column_amounts(work: Work) -> dict[str, float]:
+    """What every further right-hand side in the same pass takes."""
+    return {"pass_next_column": 1, "row_next_column": work.rows, "entry_next_column": work.entries,
+            "far_row_next_column": max(work.rows - FAR_ROWS, 0)}
 
 
 def assembly(work: Work, machine: Machine) -> float:
     """Seconds until the system is assembled with the values of the point."""
-    return 0.0 if work.assembled else machine.assemble_line * work.lines + machine.expand_item * work.items
+    return 0.0 if work.assembled else machine.seconds(assembly_amounts(work))
 
 
 def system_bytes(work: Work) -> float:
     """Bytes of the assembled system."""
-    return work.rows * (ROW + ENTRIES * ENTRY)
+    return work.rows * ROW_BYTES + work.entries * ENTRY_BYTES
 
 
 def substitution_seconds(work: Work, columns: int, machine: Machine) -> float:
@@ -106,8 +95,20 @@ def substitution_seconds(work: Work, columns: int, machine: Machine) -> float:
 
 def local_seconds(work: Work, columns: float, machine: Machine) -> float:
     """Seconds that a rank takes for its own rows, nobody to wait for."""
-    return work.rows * (machine.row + (max(columns, 1) - 1) * machine.row_next_column)
+    passes = min(work.passes(ceil(columns)), columns)
+    return passes * machine.seconds(pass_amounts(work)) + (columns - passes) * machine.seconds(column_amounts(work))
 
 
-__all__ = ["Cost", "Method", "Work", "assembly", "batches", "latency", "local_seconds", "substitution_seconds",
-           "system_bytes"]
+def row_seconds(machine: Machine, columns: int) -> float:
+    """Seconds of a row of the usual length with so many right-hand sides."""
+    return (machine.row + ENTRIES * machine.entry
+            + (columns - 1) * (machine.row_next_column + ENTRIES * machine.entry_next_column))
+
+
+def batches(columns: int) -> int:
+    """How many passes carry that many right-hand sides, where they go together."""
+    return -(-max(columns, 1) // BATCH)
+
+
+__all__ = ["BATCH", "Cost", "Method", "Work", "assembly", "assembly_amounts", "batches", "column_amounts", "latency",
+           "local_seconds", "pass_amounts", "row_seconds", "substitution_seconds", "system_bytes"]

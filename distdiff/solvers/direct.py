@@ -41,8 +41,9 @@ REFINEMENTS = 3
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
     """A factorization once a point, and two triangular solves a right-hand side."""
-    seconds = (machine.direct_call + assembly(work, machine) + machine.factor_row * work.rows
-               + columns * machine.direct_row * work.rows)
+    entries = work.rows + work.entries
+    seconds = (machine.direct_call + assembly(work, machine) + machine.factor_entry * entries
+               + columns * (machine.direct_solve + machine.direct_entry * entries))
     return Cost(seconds, 3 * system_bytes(work), "factors a matrix that is triangular already: pays only where cycles "
                                                  "appear")
 

@@ -39,17 +39,18 @@ from .residual import Residual
 from .substitution import Passes, SubstitutionPC
 
 RESTART_LIMIT = 200  # basis vectors at most; beyond, the exact iteration finishes what restarts leave
-ITERATION = 3.0  # one, in substitutions: the preconditioner, the product, the orthogonalisation
 RIGHT = ("gmres", "fgmres", "lgmres", "bcgs")  # can be preconditioned from the right
 
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
-    """k* iterations a right-hand side, each with a product, a local solve and reductions over all ranks."""
-    iteration = ITERATION * machine.row * work.rows + machine.superstep * work.ranks
-    seconds = machine.krylov_call + assembly(work, machine) + columns * work.k_star * iteration
+    """At most k* iterations a right-hand side, each with a product, a local solve and reductions over all ranks."""
+    entries = work.rows + work.entries
+    reductions = machine.superstep * max(work.ranks - 1, 0).bit_length() * (work.k_star + 2) / 2
+    iteration = machine.krylov_iteration + machine.krylov_entry * entries + reductions
+    seconds = (machine.krylov_call + machine.krylov_row * work.rows + assembly(work, machine)
+               + columns * (machine.krylov_solve + work.k_star * iteration))
     memory = system_bytes(work) + 8 * work.rows * min(work.k_star + 8, RESTART_LIMIT)
-    return Cost(seconds, memory, f"exact after k* = {work.k_star} iterations, each costing about {ITERATION:g} "
-                                 "substitutions")
+    return Cost(seconds, memory, f"exact after k* = {work.k_star} iterations, one right-hand side after another")
 
 
 class Krylov(Solver):

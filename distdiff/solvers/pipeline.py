@@ -26,7 +26,7 @@ from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import Halo, TriangularSystem
 from .base import Solver
-from .cost import Cost, Method, Work, assembly, system_bytes
+from .cost import Cost, Method, Work, assembly, row_seconds, system_bytes
 from .substitution import Passes
 
 TAG = 77
@@ -57,7 +57,7 @@ def widest(m: int, k_star: int, rows: float, busy: int, machine: Machine) -> tup
     """
     def seconds(width: int) -> float:
         stages = k_star + -(-m // width) - 1
-        one = rows * (machine.row + (width - 1) * machine.row_next_column)
+        one = rows * row_seconds(machine, width)
         return stages * (one + busy * (TASK + machine.superstep))
 
     least = min(m, WIDTHS[0])

@@ -30,7 +30,7 @@ from ..strided import accumulate, accumulate_overlapping, core_view, progression
 from ..tape import Affine, Indexed
 from ..tracing import memory
 from . import sweep_ops as ops
-from .cost import BATCH, Cost, Method, Work, batches, latency
+from .cost import Cost, Method, Work, latency
 from .sweep_plan import plan_adjoint, plan_tangent
 from .sweep_table import Memory, Program
 
@@ -41,13 +41,36 @@ CACHE = 16 << 20  # bytes of workspace that many columns together may take befor
 Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 
+def plan_amounts(work: Work) -> dict[str, float]:
+    """What planning takes of each rate of `Machine`, fresh memory included."""
+    return {"sweep_call": 1, "plan_item": work.fresh, "plan_sum": work.sums, "plan_run": work.runs,
+            "plan_copy": work.copies, "plan_far_line": work.far_lines}
+
+
+def pass_amounts(work: Work) -> dict[str, float]:
+    """What a planned pass of one right-hand side takes of each rate, messages left out."""
+    return {"sweep_pass": 1, "sweep_item": work.fresh, "sweep_sum": work.sums, "sweep_run": work.runs,
+            "sweep_line": work.near_lines, "sweep_far_line": work.far_lines, "sweep_copy_line": work.copy_lines,
+            "sweep_sum_line": work.sum_lines, "sweep_gather_line": work.gather_lines,
+            "sweep_run_line": work.scalar_lines, "sweep_strip": work.strips,
+            "sweep_end": work.inputs + work.outputs}
+
+
+def column_amounts(work: Work) -> dict[str, float]:
+    """What every further right-hand side in a pass takes of each rate."""
+    return {"sweep_item_next_column": work.items, "sweep_line_next_column": work.near_lines,
+            "sweep_far_line_next_column": work.far_lines, "sweep_copy_line_next_column": work.copy_lines,
+            "sweep_sum_line_next_column": work.sum_lines, "sweep_gather_line_next_column": work.gather_lines,
+            "sweep_run_line_next_column": work.scalar_lines,
+            "sweep_strip_next_column": work.strips, "sweep_end_next_column": work.inputs + work.outputs}
+
+
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
     """A sweep reads the tape in place; planning it is the only set-up."""
-    one = work.waits * (machine.sweep_line * work.array_lines + machine.sweep_run_line * work.scalar_lines)
-    seconds = (machine.sweep_call + one * (1 + (columns - 1) * machine.sweep_next_column)
-               + work.items * (machine.plan_item + machine.sweep_item * batches(columns))
-               + latency(work, columns, machine))
-    memory = 8.0 * work.lines * min(columns, BATCH)
+    passes = work.passes(columns)
+    solves = passes * machine.seconds(pass_amounts(work)) + (columns - passes) * machine.seconds(column_amounts(work))
+    seconds = machine.seconds(plan_amounts(work)) + work.waits * solves + latency(work, columns, machine)
+    memory = min(8.0 * work.nodes * min(columns, work.together), CACHE + 8.0 * work.nodes)
     return Cost(seconds, memory, "reads the tape's structure in place, nothing is assembled")
 
 

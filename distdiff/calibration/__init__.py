@@ -1,0 +1,94 @@
+"""Measures this machine's rates (`machine.Machine`), says how far they can be trusted, keeps them for later runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+from ..comm import on_root
+from ..errors import DistdiffError
+from ..kernels.jit import compile_at_once
+from ..machine import VERSION, Machine, current, file_name
+from ..places import places
+from .between import messages, waits
+from .fit import Fitted, fit_all
+from .stages import samples
+
+
+@dataclass
+class Calibration:
+    """The machine, and how far its rates can be trusted."""
+
+    machine: Machine
+    fits: list[Fitted] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        out = [f"{self.machine.source}, in {self.seconds:.0f} s", "",
+               f"{'rate':<28}{'seconds':>12}   when any one program is left out"]
+        for fit in self.fits:
+            for name, rate in fit.rates.items():
+                lo, hi = fit.spread.get(name, (rate, rate))
+                out.append(f"{name:<28}{rate:>12.3g}   {lo:.3g} .. {hi:.3g}")
+        out += ["", f"{'stage':<28}{'programs':>9}   predicted/measured, each program predicted from the others"]
+        for fit in self.fits:
+            if len(fit.ratios) > 2:
+                ordered = sorted(fit.ratios.items(), key=lambda pair: pair[1])
+                quartiles = np.quantile([r for _, r in ordered], [0.25, 0.5, 0.75])
+                out.append(f"{fit.stage:<28}{len(ordered):>9}   " + "  ".join(f"{q:.2f}" for q in quartiles)
+                           + f"   least {ordered[0][1]:.2f} ({ordered[0][0]}), most {ordered[-1][1]:.2f} "
+                           f"({ordered[-1][0]})")
+        return "\n".join(out)
+
+
+def calibrate(comm: MPI.Comm) -> Calibration:
+    """Measure the machine; about half a minute.  Collective: rank 0 measures computing, all ranks messages."""
+    began = time.perf_counter()
+    compile_at_once()
+    alone = on_root(comm, lambda: fit_all(samples()), share=False)
+    fits: list[Fitted] = alone if comm.rank == 0 else []
+    machine = on_root(comm, lambda: _with(Machine(), fits))
+    if comm.size > 1:
+        between = [*messages(comm), waits(comm, machine)]
+        machine = _with(machine, between)
+        fits = fits + between
+    today = datetime.now(UTC).isoformat(timespec="minutes")
+    host = f"{comm.size} ranks" if comm.size > 1 else "one rank"
+    machine = on_root(comm, lambda: replace(machine, source=f"measured {today} on {os.uname().nodename}, {host}"))
+    return Calibration(machine, fits, time.perf_counter() - began)
+
+
+def _with(machine: Machine, fits: list[Fitted]) -> Machine:
+    """The machine with the fitted rates; a rate that no program told anything of stays as it was."""
+    return replace(machine, **{name: rate for fit in fits for name, rate in fit.rates.items()})
+
+
+def save(machine: Machine) -> Path:
+    """Keep the rates for later runs on such a machine, in the first place that can be written; returns the file."""
+    content = json.dumps({"version": VERSION, "rates": machine.to_dict()}, indent=1)
+    reasons = []
+    for folder in places(__file__):
+        path = folder / file_name()
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(content, encoding="utf-8")
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            reasons.append(f"{folder}: {error.strerror}")
+            continue
+        current.cache_clear()
+        return path
+    raise DistdiffError(f"no folder for the rates can be written ({'; '.join(reasons)}); set DISTDIFF_CACHE_DIR to one")
+
+
+__all__ = ["Calibration", "Fitted", "calibrate", "save"]

@@ -1,0 +1,84 @@
+"""From timings to rates: non-negative, by relative errors, outliers bounded, with what it becomes without each program.
+
+A stage's seconds are a sum of amounts times rates.  The rates are fitted to all programs at once; the weight of what
+lies far off is bounded (Huber, Robust Statistics, 1981), so one disturbed timing can't shift a rate far.  A rate's
+spread is what it becomes when any one program is left out, and every program is predicted from a fit without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+
+OUTLIER = 0.3  # relative errors beyond count as if they were so large
+FLOORS = {"planning a sweep": 200e-6, "a pass of a sweep": 10e-6, "a sweep's further columns": 2e-6,
+          "assembling": 200e-6, "substitution: further columns": 0.2e-6}  # seconds that decide nothing
+
+
+class Sample(NamedTuple):
+    """Seconds of one stage of one program, and how much of what it takes: rate -> amount."""
+
+    stage: str
+    program: str
+    amounts: dict[str, float]
+    seconds: list[float]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The rates of one stage, their spread when a program is left out, and how its programs are predicted."""
+
+    stage: str
+    rates: dict[str, float]
+    spread: dict[str, tuple[float, float]]
+    ratios: dict[str, float]  # program -> predicted without it / measured
+
+
+def fit(stage: str, samples: list[Sample]) -> Fitted:
+    """The rates that explain a stage's samples, with their spread and the held-out predictions."""
+    names = list(dict.fromkeys(name for sample in samples for name in sample.amounts))
+    X = np.array([[sample.amounts.get(name, 0.0) for name in names] for sample in samples])
+    y = np.array([median(sample.seconds) for sample in samples])
+    programs = [sample.program for sample in samples]
+    floor = FLOORS.get(stage, 0.0)
+    rates = _robust(X, y, floor)
+    spread = {name: (rate, rate) for name, rate in zip(names, rates)}
+    ratios = {}
+    for program in dict.fromkeys(programs):
+        out = np.array([p == program for p in programs])
+        if out.all():
+            continue
+        known = (X[~out] != 0).any(axis=0)
+        without = _robust(X[~out], y[~out], floor)
+        spread = {name: (min(lo, r), max(hi, r)) if k else (lo, hi)
+                  for (name, (lo, hi)), r, k in zip(spread.items(), without, known)}
+        if not (X[out][:, ~known] != 0).any():  # else it alone tells of a rate
+            ratios[program] = float(np.exp(np.mean(np.log((X[out] @ without + floor) / (y[out] + floor)))))
+    return Fitted(stage, dict(zip(names, map(float, rates))), spread, ratios)
+
+
+def _robust(X: np.ndarray, y: np.ndarray, floor: float) -> np.ndarray:
+    """Non-negative rates r with X r about y: least squares of log((X r + floor) / (y + floor)), bounded by OUTLIER."""
+    from scipy.optimize import nnls
+
+    scale = np.maximum(np.abs(X).max(axis=0, initial=0.0), 1e-300)
+    weight = 1.0 / (y + floor)
+    for _ in range(12):
+        rates, _ = nnls(X / scale * weight[:, None], y * weight)
+        predicted = np.maximum(X / scale @ rates, 1e-3 * y) + floor
+        error = np.abs(np.log(predicted / (y + floor)))
+        weight = np.sqrt(np.minimum(1.0, OUTLIER / np.maximum(error, 1e-12)) / ((y + floor) * predicted))
+    return np.asarray(rates / scale)
+
+
+def fit_all(samples: list[Sample]) -> list[Fitted]:
+    by_stage: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_stage.setdefault(sample.stage, []).append(sample)
+    return [fit(stage, of) for stage, of in by_stage.items()]
+
+
+__all__ = ["Fitted", "Sample", "fit", "fit_all"]

@@ -1,0 +1,125 @@
+"""Small programs that between them take much of everything whose rate is to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def programs() -> list[tuple[str, Callable[[Any], Any], np.ndarray]]:
+    """Programs that between them take much of everything: statements, lines near and far, scalar code, rows, ends."""
+    rng = np.random.default_rng(0)
+
+    def stencil(steps: int) -> Callable[[Any], Any]:
+        def f(u: Any) -> Any:
+            for _ in range(steps):
+                u = 0.7 * u + 0.1 * np.roll(u, 1) * u - 0.2 * np.roll(u, -1)
+            return u
+        return f
+
+    def layers(widths: list[int]) -> Callable[[Any], Any]:
+        weights = [rng.standard_normal((b, a)) / a for a, b in zip(widths, widths[1:])]
+
+        def f(x: Any) -> Any:
+            for w in weights:
+                x = np.exp(-(w @ x) ** 2)
+            return x
+        return f
+
+    def various(n: int, results: bool) -> Callable[[Any], Any]:
+        picked = rng.integers(0, n, n)
+
+        def f(x: Any) -> Any:
+            y = np.exp(-x) * np.sqrt(1.0 + x * x)
+            z = y[picked] * x + np.cumsum(y) / n
+            w = np.log(1.0 + z * z)[: n // 2] - np.tanh(y)[n // 2 : 2 * (n // 2)]
+            return w if results else np.sum(w * w)
+        return f
+
+    def squares(n: int) -> Callable[[Any], Any]:
+        t = np.linspace(0.0, 1.0, n)
+
+        def f(p: Any) -> Any:
+            y = p[0] * np.exp(-p[1] * t) + p[2] * np.sin(p[3] * t + p[4])
+            return np.sum((y - 0.3) ** 2)
+        return f
+
+    def recurrence(steps: int, results: bool) -> Callable[[Any], Any]:
+        def f(x: Any) -> Any:
+            a, b, c = x[0], x[1], x[2]
+            path = []
+            for k in range(steps):
+                a, b, c = 0.6 * b + 0.1 * np.cos(c), 0.7 * c - 0.01 * np.sin(a), 0.5 * a + 0.1 * x[k % 3]
+                path.append(a * b)
+            return path[::10] if results else path[-1]
+        return f
+
+    def web(lines: int) -> Callable[[Any], Any]:
+        reads = [(int(rng.integers(0, 20 + k)), int(rng.integers(max(0, k - 50), 20 + k))) for k in range(lines)]
+
+        def f(x: Any) -> Any:
+            v = [x[k] for k in range(20)]
+            for i, j in reads:
+                v.append(0.5 * v[i] - 0.4 * v[j] * v[i])
+            return v[-30:]
+        return f
+
+    def alternating(steps: int, n: int) -> Callable[[Any], Any]:
+        def f(x: Any) -> Any:
+            u, s = x[1:], x[0]
+            for _ in range(steps):
+                s = s - 0.01 * s * s
+                u = u - 0.1 * s * u * u
+            return u
+        assert n
+        return f
+
+    def neighbours(n: int) -> Callable[[Any], Any]:
+        near = rng.integers(0, n, (n, 3))
+
+        def f(u: Any) -> Any:
+            for _ in range(5):
+                u = u - 0.1 * np.sum(u[near], axis=1) * u
+            return u
+        return f
+
+    def classes(samples: int) -> Callable[[Any], Any]:
+        features = rng.standard_normal((samples, 30))
+
+        def f(w: Any) -> Any:
+            scores = np.exp(features @ w.reshape(30, 6))
+            return np.sum(np.log(np.sum(scores, axis=1)))
+        return f
+
+    def halves(x: Any) -> Any:
+        while len(x) > 1:
+            x = x[: len(x) // 2] * np.cos(x[len(x) // 2 :])
+        return x[0]
+
+    def energy(w: Any) -> Any:
+        for _ in range(8):
+            w = w - 0.01 * (4.0 * w - np.roll(w, 1, 0) - np.roll(w, -1, 0) - np.roll(w, 1, 1) - np.roll(w, -1, 1)) * w
+        return np.sum(w ** 3)
+
+    def at(n: int) -> np.ndarray:
+        return rng.uniform(0.2, 1.0, n)
+
+    return [
+        ("short stencil", stencil(40), at(300)), ("long stencil", stencil(12), at(8000)),
+        ("far stencil", stencil(8), at(50_000)),
+        ("tiny stencil", stencil(150), at(8)), ("narrow layers", layers([30] * 9), at(30)),
+        ("wide layers", layers([300, 200, 300, 100]), at(300)), ("various, near", various(3000, True), at(3000)),
+        ("various, far", various(40_000, True), at(40_000)), ("various, a sum", various(20_000, False), at(20_000)),
+        ("fit, near", squares(2000), at(5)), ("fit, far", squares(60_000), at(5)),
+        ("recurrence", recurrence(2000, False), at(3)),
+        ("long recurrence", recurrence(10_000, False), at(3)), ("recurrence, results", recurrence(3000, True), at(3)),
+        ("web", web(6000), at(20)), ("alternating", alternating(30, 2000), at(2001)), ("halves", halves, at(1 << 12)),
+        ("plane", energy, at(100 * 100).reshape(100, 100)), ("small plane", energy, at(24 * 24).reshape(24, 24)),
+        ("neighbours", neighbours(3000), at(3000)), ("many neighbours", neighbours(12_000), at(12_000)),
+        ("classes", classes(400), at(180)), ("many classes", classes(3000), at(180)), ("tiny", squares(10), at(5)),
+    ]
+
+
+__all__ = ["programs"]

@@ -1,0 +1,139 @@
+"""One rank's rates: small programs run stage by stage through the very code whose cost the rates predict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from ..assembly import Assembly
+from ..linearization import Linearization, linearize
+from ..solvers import cost, method, sweep
+from ..solvers.work import BATCH, count, kept_by
+from ..stages import Stages
+from .fit import Sample
+from .programs import programs
+
+ROUNDS = 5  # each stage of each program is timed so often, in turns with all others
+SMALL = 20_000  # entries up to which a system is factored
+
+
+def samples() -> list[Sample]:
+    """All stages of all programs, in turns."""
+    runs = [_Stages(name, f, x) for name, f, x in programs()]
+    for _ in range(ROUNDS + 1):  # the first one warms up
+        for run in runs:
+            run.round()
+    found = [sample for run in runs for sample in run.samples()]
+    for run in runs:
+        run.close()
+    return found
+
+
+def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+class _Stages:
+    """One program, evaluated on this rank alone, and the times of its stages."""
+
+    def __init__(self, name: str, f: Callable[[Any], Any], x: np.ndarray) -> None:
+        self.name, self.x = name, x
+        self.lin: Linearization = linearize(f, x, comm=MPI.COMM_SELF, method="sweep")
+        self.local, self.point = self.lin._local, self.lin._point
+        self.work = count(self.local, MPI.COMM_SELF)
+        self.times: dict[tuple[str, str], list[float]] = {}
+        rng = np.random.default_rng(0)
+        n, m = len(self.local.outputs.ids), len(self.local.inputs.ids)
+        self.seeds = {"adjoint": (rng.standard_normal(n), rng.standard_normal((n, BATCH))),
+                      "tangent": (rng.standard_normal(m), rng.standard_normal((m, BATCH)))}
+        self.turn = 0
+
+    def close(self) -> None:
+        self.lin.close()
+
+    def _note(self, stage: str, direction: str, seconds: float) -> None:
+        self.times.setdefault((stage, direction), []).append(seconds)
+
+    def round(self) -> None:
+        self._sweeps()
+        self._assembled()
+        self._again()
+
+    def _sweeps(self) -> None:
+        for direction, (one, many) in self.seeds.items():
+            solver = sweep.Sweep(self.local, self.point, MPI.COMM_SELF)
+            solve = getattr(solver, direction)
+            first, _ = _timed(lambda solve=solve, one=one: solve(one))
+            again = min(_timed(lambda solve=solve, one=one: solve(one))[0] for _ in range(2))
+            solve(many)
+            columns = min(_timed(lambda solve=solve, many=many: solve(many))[0] for _ in range(2))
+            self._note("planning a sweep", direction, first - again)
+            self._note("a pass of a sweep", direction, again)
+            self._note("a sweep's further columns", direction, (columns - again) / (BATCH - 1))
+            solver.close()
+
+    def _assembled(self) -> None:
+        seconds, assembly = _timed(lambda: Assembly(self.local, self.point, MPI.COMM_SELF, True, Stages()))
+        system = assembly.system
+        self.kept = kept_by(system.n_local, system.own.nnz, MPI.COMM_SELF)
+        self._note("assembling", "", seconds)
+        for name, limit in (("substitution", np.inf), ("krylov", 10 * SMALL), ("direct", SMALL)):
+            if self.kept.nonzeros > limit:
+                continue
+            seconds, solver = _timed(lambda name=name: method(name).make(system, {}))
+            self._note(f"{name}: set-up", "", seconds)
+            for direction, (one, many) in self.seeds.items():
+                solve = getattr(solver, direction)
+                solve(one)
+                again = min(_timed(lambda solve=solve, one=one: solve(one))[0] for _ in range(3))
+                self._note(f"{name}: a solve", direction, again)
+                if name == "substitution":
+                    solve(many)
+                    columns = min(_timed(lambda solve=solve, many=many: solve(many))[0] for _ in range(3))
+                    self._note("substitution: further columns", direction, (columns - again) / (BATCH - 1))
+            solver.close()
+        assembly.close()
+
+    def _again(self) -> None:
+        """Evaluation and one solve at another point, of scalar code."""
+        if self.work.array_lines:
+            return
+        self.turn += 1
+        direction = self.seeds["adjoint"][0]
+
+        def again() -> None:
+            self.lin.update(self.x * (1.0 + 1e-9 * self.turn))
+            self.lin._select(1).adjoint(direction)
+        self._note("evaluating and sweeping", "", _timed(again)[0])
+        self.point = self.lin._point  # the old one's memory is this one's
+
+    def samples(self) -> Iterator[Sample]:
+        w = replace(self.work, kept_rows=self.kept.rows, kept_nonzeros=self.kept.nonzeros)
+        entries = w.rows + w.entries
+        amounts: dict[str, dict[str, float]] = {
+            "planning a sweep": sweep.plan_amounts(w),
+            "a pass of a sweep": sweep.pass_amounts(w),
+            "a sweep's further columns": sweep.column_amounts(w),
+            "assembling": cost.assembly_amounts(w),
+            "substitution: set-up": {"substitution_call": 1, "substitution_row": w.rows},
+            "substitution: a solve": cost.pass_amounts(w),
+            "substitution: further columns": cost.column_amounts(w),
+            "krylov: set-up": {"krylov_call": 1, "krylov_row": w.rows},
+            "krylov: a solve": {"krylov_solve": 1, "krylov_entry": entries},
+            "direct: set-up": {"direct_call": 1, "factor_entry": entries},
+            "direct: a solve": {"direct_solve": 1, "direct_entry": entries},
+            "evaluating and sweeping": {"point_call": 1, "run_line": w.scalar_lines},
+        }
+        for (stage, _), seconds in self.times.items():
+            positive = [max(s, 1e-9) for s in seconds[1:]]
+            yield Sample(stage, self.name, amounts[stage], positive)
+
+
+__all__ = ["ROUNDS", "samples"]

@@ -1,0 +1,144 @@
+"""What more ranks would bring: a function traced once, laid out on numbers of ranks that nobody has yet.
+
+    seconds = supersteps' largest work + messages (LogGP) + waiting         evaluation and one solve
+            + further right-hand sides: lines and halo values, those of the busiest rank
+
+Nothing is solved, and no MPI is needed: a partition is counted, and counts are turned into seconds by the machine's
+rates (`distdiff calibrate`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from . import graph
+from .machine import Machine, current
+from .partition import Partition, partition
+from .report import count_text, seconds_text, size_text
+from .solvers.work import BATCH
+from .tape import ScalarRun, Tape
+
+PAYS = 1.05  # times faster that more ranks must be to be worth it
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A number of ranks, the best partition found for it, and what it promises."""
+
+    ranks: int
+    name: str
+    seconds: float  # evaluation and all right-hand sides
+    exchanging: float  # of these, messages and waiting for them
+    memory: int  # bytes of values and partials on the fullest rank, at most
+    k_star: int
+    messages: int  # of all ranks in one pass
+    halo_bytes: int  # of all ranks in one pass, for all right-hand sides
+    balance: float
+    max_work: int  # lines on the busiest rank
+    planning: float  # seconds that making the partition took
+
+    @property
+    def alone(self) -> bool:
+        return self.k_star == 1 and not self.messages
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Layouts by number of ranks, ascending, and where more of them stop paying."""
+
+    layouts: tuple[Layout, ...]
+    structure: graph.Structure
+    columns: int
+    machine: Machine
+
+    @property
+    def best(self) -> Layout:
+        """The fewest ranks from which on more of them gain less than PAYS."""
+        best = self.layouts[0]
+        for layout in self.layouts[1:]:
+            if layout.seconds * PAYS < best.seconds:
+                best = layout
+        return best
+
+    def verdict(self) -> str:
+        """Where adding ranks stops paying, and why."""
+        best, structure = self.best, self.structure
+        more = [layout for layout in self.layouts if layout.ranks > best.ranks]
+        if not more:
+            share = 100 * best.exchanging / best.seconds
+            return f"more ranks still pay at {best.ranks}: {share:.0f} % of the time are messages"
+        after = more[0]
+        gain = best.seconds / after.seconds
+        says = f"more ranks stop paying beyond {best.ranks}: {after.ranks} are {gain:.2f} times as fast, because "
+        fewest = structure.depth + 1
+        if after.alone or structure.parallelism < 2:
+            says += (f"the longest path has {count_text(fewest)} of {count_text(structure.nodes)} lines, one after "
+                     f"another ({structure.parallelism:.3g} at a time on average): it can't be split, and spreading "
+                     "the rest costs more messages than it saves work")
+        elif after.exchanging > 0.5 * after.seconds:
+            says += (f"{count_text(after.k_star)} supersteps wait for messages, {seconds_text(after.exchanging)} of "
+                     f"{seconds_text(after.seconds)}; a rank computes for "
+                     f"{seconds_text(after.seconds - after.exchanging)}")
+        elif after.balance > 2.0:
+            says += (f"the busiest rank has {after.balance:.1f} times the mean's lines: what is spread has fewer parts "
+                     "than ranks")
+        else:
+            says += ("what a rank computes no longer falls: statements have a cost of their own, however few elements "
+                     "they have")
+        if after.memory < 0.8 * best.memory:
+            says += f".  Memory still falls, from {size_text(best.memory)} to {size_text(after.memory)} a rank"
+        return says
+
+    def __str__(self) -> str:
+        s = self.structure
+        out = [f"function     {count_text(s.lines)} flattened lines, {count_text(s.inputs)} inputs -> "
+               f"{count_text(s.outputs)} outputs; {s.shape}: depth {count_text(s.depth)}, width {count_text(s.width)}",
+               f"predicted    evaluation and {self.columns} right-hand side{'s' if self.columns > 1 else ''}; rates: "
+               f"{self.machine.source}", "",
+               f"{'ranks':>6} {'seconds':>10} {'speed-up':>8} {'messages':>9} {'k*':>7} {'messages':>10} {'halo':>9} "
+               f"{'memory':>9} {'balance':>8}  partition",
+               f"{'':>6} {'':>10} {'':>8} {'% of time':>9} {'':>7} {'a pass':>10} {'a pass':>9} {'a rank':>9}"]
+        base = self.layouts[0]
+        for layout in self.layouts:
+            out.append(f"{layout.ranks:>6} {seconds_text(layout.seconds):>10} {base.seconds / layout.seconds:>8.2f} "
+                       f"{100 * layout.exchanging / layout.seconds:>9.0f} {count_text(layout.k_star):>7} "
+                       f"{count_text(layout.messages):>10} {size_text(layout.halo_bytes):>9} "
+                       f"{size_text(layout.memory):>9} {layout.balance:>8.2f}  {layout.name}")
+        return "\n".join([*out, "", self.verdict()])
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data, ready for JSON."""
+        return {"columns": self.columns, "best": self.best.ranks, "verdict": self.verdict(),
+                "layouts": [vars(layout) for layout in self.layouts], "machine": self.machine.to_dict()}
+
+
+def plan(tape: Tape, ranks: Sequence[int], columns: int = 1, machine: Machine | None = None,
+         strategy: str = "auto") -> Plan:
+    """Lay a tape out on each number of ranks (one is always among them), and predict.  Not collective."""
+    machine = current() if machine is None else machine
+    layouts = tuple(_layout(tape, n, columns, machine, strategy) for n in sorted({1, *ranks}))
+    return Plan(layouts, graph.analyse(tape), columns, machine)
+
+
+def _layout(tape: Tape, ranks: int, columns: int, machine: Machine, strategy: str) -> Layout:
+    began = time.perf_counter()
+    made: Partition = partition(tape, ranks, strategy=strategy if ranks > 1 else "auto", machine=machine)
+    planning = time.perf_counter() - began
+    quality = made.quality
+    scalar = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
+    share = scalar / max(sum(item.lines for item in tape.items), 1)
+    rate = share * machine.sweep_run_line_next_column + (1 - share) * machine.sweep_far_line_next_column
+    passes = -(-columns // BATCH)
+    further = (columns - 1) * 8 * machine.byte * quality.halo / ranks + (passes - 1) * 0.5 * quality.exchanging
+    seconds = quality.seconds + (columns - 1) * rate * quality.max_work + further
+    largest = max((prod(block.shape) for block in tape.blocks), default=0) // (ranks if quality.messages else 1)
+    memory = quality.memory + 8 * largest * (min(columns, BATCH) - 1)  # a batch of right-hand sides of it
+    return Layout(ranks, made.name, seconds, quality.exchanging + further, memory, quality.k_star,
+                  quality.messages, 8 * quality.halo * columns, quality.balance, quality.max_work,
+                  planning)
+
+
+__all__ = ["Layout", "Plan", "plan"]

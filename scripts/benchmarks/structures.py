@@ -1,0 +1,243 @@
+"""Programs of many structures, small and medium: what `solvers` asks every method to solve.
+
+Each is (name, function, point).  Nothing of distdiff is tuned on them: `distdiff calibrate` measures on programs of its
+own, and these say whether its predictions carry over.  `held_out` are others again, of other sizes.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Program = tuple[str, Callable[[Any], Any], np.ndarray]
+
+
+def chain(steps: int) -> Program:
+    """Two floats, each step from the last: the critical path is all there is."""
+    def f(x: Any) -> Any:
+        p, q = x[0], x[1]
+        for _ in range(steps):
+            p, q = p + 0.01 * np.sin(q), q - 0.01 * p * q
+        return p * p + q
+    return "chain", f, np.array([0.5, 1.5])
+
+
+def wide(samples: int, parameters: int) -> Program:
+    """Many samples of few parameters, one sum."""
+    rng = np.random.default_rng(1)
+    t = np.linspace(0.0, 1.0, samples)
+    basis = np.stack([np.cos((k + 1) * t) for k in range(parameters)])
+    data = rng.standard_normal(samples)
+
+    def f(x: Any) -> Any:
+        y = np.zeros(samples)
+        for k in range(parameters):
+            y = y + np.tanh(x[k] * basis[k])
+        return np.sum((y - data) ** 2)
+    return "wide", f, rng.standard_normal(parameters)
+
+
+def layered(width: int, depth: int) -> Program:
+    """Dense layers: every value of one reads every value of the last."""
+    rng = np.random.default_rng(2)
+    weights = [rng.standard_normal((width, width)) / np.sqrt(width) for _ in range(depth)]
+
+    def f(x: Any) -> Any:
+        for w in weights:
+            x = np.tanh(w @ x)
+        return x
+    return "layered", f, rng.standard_normal(width)
+
+
+def tree(leaves: int) -> Program:
+    """Pairs, pairs of pairs, down to one number."""
+    def f(x: Any) -> Any:
+        while len(x) > 1:
+            x = np.sin(x[0::2]) * x[1::2] + x[0::2]
+        return x[0]
+    return "tree", f, np.random.default_rng(3).uniform(0.5, 1.5, leaves)
+
+
+def burgers(points: int, steps: int) -> Program:
+    """One dimension in time, the whole state wanted."""
+    def f(u: Any) -> Any:
+        for _ in range(steps):
+            left, right = np.roll(u, 1), np.roll(u, -1)
+            u = u - 0.1 * u * (right - left) + 0.05 * (right - 2.0 * u + left)
+        return u
+    return "burgers", f, np.sin(np.linspace(0.0, 2.0 * np.pi, points, endpoint=False))
+
+
+def water(cells: int, steps: int) -> Program:
+    """The shallow water of the examples: two dimensions in time, three fields, gauges read along the way."""
+    from distdiff.examples import flow
+
+    sea = flow.make_sea(cells)
+    gauges = flow.place_gauges(sea, count=max(4, cells**2 // 100), steps=steps, every=4)
+    return "water", flow.make_misfit(sea, gauges), 0.1 * np.random.default_rng(0).standard_normal((cells, cells))
+
+
+def populations(steps: int) -> Program:
+    """The Lotka-Volterra example: a scalar chain of Runge-Kutta steps, every step a result."""
+    from distdiff.examples import lotka_volterra as model
+
+    def f(x: Any) -> Any:
+        hare, lynx, path = x[4], x[5], []
+        for _ in range(steps):
+            hare, lynx = model.step(hare, lynx, x[0], x[1], x[2], x[3], 1e-2)
+            path.append(hare - lynx)
+        return path
+    return "populations", f, np.array(model.START, dtype=float)
+
+
+def digits(images: int) -> Program:
+    """The softmax regression of the examples."""
+    from distdiff.examples import digits as model
+
+    pictures, labels, _, _ = model.load()
+    return "digits", model.make_loss(pictures[:images], labels[:images]), model.start()
+
+
+def scattered(lines: int, inputs: int, outputs: int) -> Program:
+    """Floats that read floats from anywhere before."""
+    rng = np.random.default_rng(4)
+    picks = [(int(a), int(b)) for a, b in zip(rng.integers(0, np.arange(inputs, inputs + lines)),
+                                              rng.integers(0, np.arange(inputs, inputs + lines)))]
+
+    def f(x: Any) -> Any:
+        values = [x[k] for k in range(inputs)]
+        for a, b in picks:
+            values.append(0.6 * values[a] - 0.3 * values[b])
+        return values[-outputs:]
+    return "scattered", f, rng.uniform(0.5, 1.5, inputs)
+
+
+def hub(lines: int) -> Program:
+    """One parameter in every line of scalar code, and a sum."""
+    def f(x: Any) -> Any:
+        total = 0.0
+        for k in range(lines):
+            total = total + np.exp(-x[0] * (1.0 + k / lines)) * x[1 + k % 40]
+        return total
+    return "hub", f, np.linspace(0.5, 1.5, 41)
+
+
+def ladder(width: int, steps: int) -> Program:
+    """A narrow array through many steps: statements of a few elements, an interface of as many numbers."""
+    rng = np.random.default_rng(5)
+    A = rng.standard_normal((width, width)) / (2 * width)
+
+    def f(x: Any) -> Any:
+        for _ in range(steps):
+            x = x + 0.1 * np.sin(A @ x)
+        return x
+    return "ladder", f, rng.standard_normal(width)
+
+
+def records(points: int, steps: int) -> Program:
+    """Many results: a short row of cells, recorded at every step."""
+    def f(u: Any) -> Any:
+        kept = []
+        for _ in range(steps):
+            u = u + 0.2 * (np.roll(u, 1) - 2.0 * u + np.roll(u, -1)) * u
+            kept.append(u)
+        return np.stack(kept)
+    return "records", f, np.random.default_rng(6).uniform(0.5, 1.5, points)
+
+
+def mesh(nodes: int, steps: int) -> Program:
+    """An unstructured mesh: neighbours by index arrays."""
+    rng = np.random.default_rng(7)
+    near = np.minimum(nodes - 1, np.maximum(0, np.arange(nodes)[:, None] + rng.integers(-40, 41, (nodes, 4))))
+
+    def f(u: Any) -> Any:
+        for _ in range(steps):
+            u = u + 0.1 * (u[near].sum(axis=1) - 4.0 * u) * (1.0 + u)
+        return np.sum(u * u)
+    return "mesh", f, rng.uniform(0.0, 0.1, nodes)
+
+
+def mixed(points: int, steps: int) -> Program:
+    """Arrays whose step is a float that a scalar recurrence makes."""
+    def f(x: Any) -> Any:
+        u, h = x[1:], x[0]
+        for _ in range(steps):
+            h = h * (1.0 - 0.01 * h * h)
+            u = u + 0.1 * h * np.sin(u)
+        return np.concatenate([u[:5], u[-5:]])
+    return "mixed", f, np.linspace(0.2, 1.2, points + 1)
+
+
+def sums(points: int, steps: int) -> Program:
+    """Running sums of running sums."""
+    def f(u: Any) -> Any:
+        for _ in range(steps):
+            u = np.tanh(np.cumsum(u) / points) + u
+        return u
+    return "sums", f, np.linspace(-1.0, 1.0, points)
+
+
+def pool(points: int) -> Program:
+    """Few statements, few results of many values: wide and shallow."""
+    def f(x: Any) -> Any:
+        y = np.exp(-x * x) * np.sin(3.0 * x) / (1.0 + x * x)
+        return y.reshape(20, -1).sum(axis=1)
+    return "pool", f, np.linspace(-1.0, 1.0, points)
+
+
+def suite(quick: bool = False) -> list[Program]:
+    """The structures of the table."""
+    s = 10 if quick else 1
+    return [chain(5000 // s), wide(100_000 // s, 8), layered(64, 6), tree(2**14 // s // 8 * 8 if s == 1 else 2**11),
+            burgers(2000 // s, 60), water(48 // (3 if quick else 1), 16), populations(400 // s), digits(600 // s),
+            scattered(20_000 // s, 50, 50), hub(8000 // s), ladder(6, 1000 // s), records(200, 50 // s),
+            mesh(4000 // s, 10), mixed(5000 // s, 40), sums(500, 20), pool(100_000 // s)]
+
+
+def held_out(quick: bool = False) -> list[Program]:
+    """Others, for which nothing was looked at while the cost functions were written."""
+    s = 10 if quick else 1
+
+    def orbits(x: Any) -> Any:  # n bodies, all pairs as arrays
+        q, v = x[:60].reshape(20, 3), x[60:].reshape(20, 3)
+        for _ in range(12 if s == 1 else 3):
+            d = q[:, None, :] - q[None, :, :]
+            r = np.sum(d * d, axis=2) + 0.1
+            v = v - 0.01 * np.sum(d / (r ** 1.5)[:, :, None], axis=1)
+            q = q + 0.01 * v
+        return q
+
+    def rosenbrock(x: Any) -> Any:
+        return np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+
+    def reaction(u: Any) -> Any:  # two dimensions, two species
+        a, b = u[0], u[1]
+        for _ in range(15):
+            lap = [np.roll(w, 1, 0) + np.roll(w, -1, 0) + np.roll(w, 1, 1) + np.roll(w, -1, 1) - 4 * w for w in (a, b)]
+            r = a * b * b
+            a, b = a + 0.1 * lap[0] - r + 0.03 * (1 - a), b + 0.05 * lap[1] + r - 0.09 * b
+        return a + b
+
+    def recurrent(w: Any) -> Any:  # a small recurrent network
+        W, h = w.reshape(24, 24), np.zeros(24)
+        for k in range(60 // (3 if quick else 1)):
+            h = np.tanh(W @ h + np.sin(0.3 * k))
+        return h
+
+    def polynomials(x: Any) -> Any:  # Horner's rule on floats, many results
+        return [((x[0] * k + x[1]) * k + x[2]) * (0.1 * k) + x[3] for k in range(3000 // s)]
+
+    def filters(x: Any) -> Any:  # a scalar recurrence of third order over a signal
+        a, b, c = x[0], x[1], x[2]
+        y = [x[3], x[4], x[5]]
+        for k in range(4000 // s):
+            y.append(a * y[-1] + b * y[-2] + c * y[-3] + np.cos(0.1 * k))
+        return y[-1] * y[-2]
+
+    rng = np.random.default_rng(9)
+    return [("orbits", orbits, rng.standard_normal(120)), ("rosenbrock", rosenbrock, rng.uniform(0, 1, 50_000 // s)),
+            ("reaction", reaction, rng.uniform(0, 1, (2, 60 // (2 if quick else 1), 60))),
+            ("recurrent", recurrent, 0.3 * rng.standard_normal(576)),
+            ("polynomials", polynomials, rng.uniform(0, 1, 4)),
+            ("filters", filters, np.array([0.5, 0.2, -0.3, 1.0, 0.5, 0.2]))]
