@@ -37,6 +37,7 @@ its arguments: an .npz with one array a parameter, named as the parameters are, 
   distdiff grad model:loss --input x.npz --output g.npz --wrt u     # with respect to u alone
   distdiff report model:loss --input x.npz                          # structure, partition, methods and why
   distdiff check model:loss --input x.npz                           # Taylor and dot-product tests
+  distdiff plan model:loss --input x.npz --ranks 2,16,128           # what more ranks would bring, on one
 
 Only rank 0 imports the module and reads the files. Any PETSc option is passed with --option name=value, and its name is
 what PETSc calls it without a prefix (ksp_rtol=1e-10), or with the prefix distdiff_ in PETSC_OPTIONS."""
@@ -61,25 +62,40 @@ def parser() -> argparse.ArgumentParser:
         "written: $DISTDIFF_CACHE_DIR (or $NUMBA_CACHE_DIR), __pycache__ beside the source, distdiff in the user's "
         "cache. On two ranks, 'mpirun -n 2 distdiff warm', those for messages between ranks as well. Do it on a node "
         "of the type that the jobs run on: compiled code is for one kind of processor."))
+    rates = "measure this machine's rates, for predictions and choices"
+    calibrate = commands.add_parser("calibrate", help=rates, description=(
+        "Measure what each kind of work takes on this machine, on programs of its own, in under a minute; under mpirun "
+        "also what messages between the ranks take. The rates are kept where compiled loops are kept, for processors "
+        "of this kind; the partition and the choice of a method go by them from then on. DISTDIFF_MACHINE=default "
+        "leaves them aside. Leave the machine alone meanwhile."))
+    calibrate.add_argument("--show", action="store_true", help="print the rates in use, and measure nothing")
+    plan = _command(commands, "plan", "predict time, memory and messages on numbers of ranks, without running on them",
+                    solves=False)
+    plan.add_argument("--ranks", default="2,16,128,1024", metavar="LIST", help="default 2,16,128,1024; 1 comes along")
+    plan.add_argument("--columns", type=int, default=1, metavar="M", help="right-hand sides at a point (default 1)")
+    plan.add_argument("--json", action="store_true", help="print JSON instead of text")
     check = _command(commands, "check", "run the Taylor test and the dot-product test; exit status 1 if one fails")
     check.add_argument("--seed", type=int, default=0, help="of the random directions (default 0)")
     return top
 
 
-def _command(commands: Any, name: str, help_: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, help_: str, solves: bool = True) -> argparse.ArgumentParser:
     sub = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".", epilog=GUIDE,
                               formatter_class=argparse.RawDescriptionHelpFormatter)
     sub.add_argument("function", metavar="MODULE:FUNCTION", help="the function, e.g. model:loss or dir/model.py:loss")
     add = sub.add_argument
     add("--input", required=True, metavar="FILE", help=".npz (an array a parameter) or .npy (one parameter)")
     add("--wrt", nargs="+", metavar="NAME", help="parameters to differentiate (default: all floating ones)")
-    add("--method", default="auto", help="auto (default), sweep, substitution, neumann, krylov, direct or petsc")
+    add("--partition", default="auto", help="auto (default) or a partitioner's name, see 'report'")
+    add("--quiet", action="store_true", help="no progress on stderr")
+    if not solves:
+        return sub
+    add("--method", default="auto", help="auto (default), sweep, substitution, interface, pipeline, neumann, krylov, "
+        "direct or petsc")
     add("--on-failure", choices=("substitution", "raise"), default="substitution",
         help="what happens when the method fails: substitution solves instead, with a warning (default), or an error")
-    add("--partition", default="auto", help="auto (default) or a partitioner's name, see 'report'")
     add("--full-system", action="store_true", help="keep every flattened line as a row (no preaccumulation)")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="a PETSc option; may be repeated")
-    add("--quiet", action="store_true", help="no progress on stderr")
     return sub
 
 
@@ -93,7 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     comm = MPI.COMM_WORLD
     try:
         with together(comm):
-            return _warm(comm) if arguments.command == "warm" else _run(arguments, comm)
+            run = {"warm": _warm, "calibrate": _calibrate, "plan": _plan}.get(arguments.command, _run)
+            return run(arguments, comm)
     except DistdiffError as error:
         if comm.rank == 0:
             print(f"distdiff: error: {error}", file=sys.stderr)
@@ -138,7 +155,58 @@ def _run(arguments: argparse.Namespace, comm: Any) -> int:
             return _check(arguments, lin, f, args, argnums)
 
 
-def _warm(comm: Any) -> int:
+def _calibrate(arguments: argparse.Namespace, comm: Any) -> int:
+    from .comm import on_root
+    from .machine import current
+
+    if arguments.show:
+        if comm.rank == 0:
+            print("\n".join(f"{name:<32}{value}" if isinstance(value, str) else f"{name:<32}{value:.3g}"
+                            for name, value in current().to_dict().items()))
+        return 0
+    from .calibration import calibrate, save
+
+    found = calibrate(comm)
+
+    def keep() -> None:
+        print(found)
+        print(f"\nkept in {save(found.machine)}")
+
+    on_root(comm, keep)
+    return 0
+
+
+def _plan(arguments: argparse.Namespace, comm: Any) -> int:
+    """On rank 0; nothing here takes more than one."""
+    from .comm import on_root
+    from .planning import plan
+    from .stages import Heartbeat, Stages
+    from .tracing import trace
+
+    try:
+        ranks = [int(text) for text in arguments.ranks.split(",")]
+    except ValueError:
+        ranks = []
+    if not ranks or min(ranks) < 1 or arguments.columns < 1:
+        raise InputError(f"--ranks {arguments.ranks} --columns {arguments.columns}: give positive numbers, such as "
+                         "--ranks 2,16,128 --columns 20")
+    stages = Stages()
+
+    def work() -> None:
+        f = load_function(arguments.function)
+        names, args = load_arguments(f, arguments.input)
+        with stages("trace"):
+            tape = trace(f, args, argnums=choose_argnums(names, args, arguments.wrt)).tape
+        with stages("partition"):
+            found = plan(tape, ranks, arguments.columns, strategy=arguments.partition)
+        print(json.dumps(found.to_dict(), indent=2) if arguments.json else found)
+
+    with nullcontext() if arguments.quiet or comm.rank != 0 else Heartbeat(stages):
+        on_root(comm, work)
+    return 0
+
+
+def _warm(arguments: argparse.Namespace, comm: Any) -> int:
     from .warm import warm
 
     began = time.perf_counter()

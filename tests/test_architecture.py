@@ -16,7 +16,7 @@ FLOORS = {
     "preaccumulate": 3.2, "system": 3.3, "assembly": 3.4,
     "nest": 1.4, "solvers": 4, "settings": 5, "facts": 5, "report": 5.02, "nested": 5.05, "linearization": 5.1,
     "drivers": 6, "replay": 6, "watch": 0,
-    "rules": 6.05, "testing": 6.1, "warm": 6,
+    "rules": 6.05, "testing": 6.1, "warm": 6, "calibration": 6, "planning": 6,
     "cli": 7, "examples": 7, "__main__": 7.1,
 }
 
