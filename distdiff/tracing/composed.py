@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .array import TracedArray, as_plain, is_boolean, is_traced
-from .decisions import searchsorted, sort
-from .indexing import assign
+from .array import TracedArray, as_plain, is_boolean, is_traced, plain
+from .decisions import decide, searchsorted
+from .indexing import assign, into
 from .layout import laid
 from .reductions import axes_of, traced_array
+from .scalar import TracedScalar
 from .ufuncs import recorder_of
 
 
@@ -19,12 +20,14 @@ def clip(
     x: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **kwargs: Any
 ) -> Any:
     low, high = a_min if a_min is not None else min, a_max if a_max is not None else max
+    if low is None and high is None:
+        return into(out, np.copy(x))
     result = x
     if low is not None:
         result = np.maximum(result, low)
     if high is not None:
         result = np.minimum(result, high)
-    return _into(out, result)
+    return into(out, result)
 
 
 def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append: Any = np._NoValue) -> Any:
@@ -46,7 +49,7 @@ def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append:
 
 def gradient(x: Any, *spacing: Any, axis: Any = None, edge_order: int = 1) -> Any:
     """Second-order differences inside, one-sided ones at the ends, for even or uneven spacing."""
-    x = traced_array(x)
+    x = recorder_of((x, *spacing)).array_of(x) if not isinstance(x, TracedScalar) else traced_array(x)
     axes = axes_of(axis, x.ndim)
     if not spacing:
         spacing = (1.0,) * len(axes)
@@ -102,9 +105,14 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
 def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
     """Piecewise linear: which piece a point lies in is a decision."""
     if period is not None:
-        recorder_of((x, xp, fp)).unsupported(
-            "numpy.interp with period=", "wrap x into one period, and extend xp and fp"
-        )
+        if not period:
+            raise ValueError("period must be a non-zero value")
+        period = np.abs(period)
+        x, xp = np.remainder(x, period), np.remainder(xp, period)
+        order = np.argsort(xp)
+        xp, fp = xp[order], fp[order] if is_traced(fp) else np.asarray(fp)[order]
+        xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = np.concatenate([fp[-1:], fp, fp[:1]])
     n = len(xp)
     at = (
         np.clip(searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
@@ -118,19 +126,6 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         inside = fp[at] + (fp[at + 1] - fp[at]) / (xp[at + 1] - xp[at]) * (x - xp[at])
     low, high = fp[0] if left is None else left, fp[-1] if right is None else right
     return np.where(np.less(x, xp[0]), low, np.where(np.greater(x, xp[-1]), high, inside))
-
-
-def median(
-    x: Any, axis: int | None = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
-) -> Any:
-    x = traced_array(x)
-    if isinstance(axis, tuple):
-        x.rec.unsupported("numpy.median over several axes", "reshape first")
-    shape = tuple(1 if axis is None or k == axis % x.ndim else n for k, n in enumerate(x.shape))
-    ordered = np.moveaxis(sort(x, axis), 0 if axis is None else axis, -1)
-    n = ordered.shape[-1]
-    result = ordered[..., n // 2] if n % 2 else (ordered[..., n // 2 - 1] + ordered[..., n // 2]) / 2.0
-    return _into(out, np.reshape(result, shape) if keepdims else result)
 
 
 def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
@@ -147,40 +142,51 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     return np.moveaxis(np.stack(np.broadcast_arrays(*parts), axis=-1), -1, axisc)
 
 
-def convolve(a: Any, v: Any, mode: str = "full") -> Any:
-    """sum_k a[i - k] v[k]: a window that slides over the padded longer operand, one contraction."""
-    if np.shape(a)[0] < np.shape(v)[0]:
-        a, v = v, a
-    n, m = np.shape(a)[0], np.shape(v)[0]
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(a, m - 1), m)
-    full = np.dot(windows, v[::-1])
-    if mode == "full":
-        return full
-    if mode == "valid":
-        return full[m - 1 : n]
-    return full[(m - 1) // 2 : (m - 1) // 2 + n]
-
-
-def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
-    if np.shape(a)[0] >= np.shape(v)[0]:
-        return convolve(a, v[::-1], mode)
-    return convolve(v, a[::-1], mode)[::-1]
-
-
-def polyval(p: Any, x: Any) -> Any:
-    y = 0.0 * x
-    for coefficient in p:
-        y = y * x + coefficient
-    return y
-
-
 def around(x: Any, decimals: int = 0, out: Any = None) -> Any:
-    return _into(out, np.rint(x) if decimals == 0 else np.rint(x * 10.0**decimals) / 10.0**decimals)
+    return into(out, np.rint(x) if decimals == 0 else np.rint(x * 10.0**decimals) / 10.0**decimals)
 
 
 def sinc(x: Any) -> Any:
     y = np.pi * np.where(np.equal(x, 0.0), 1.0e-20, x)
     return np.sin(y) / y
+
+
+_I0_SERIES = np.cumprod([1.0, *(1.0 / k**2 for k in range(1, 41))])[::-1]  # of x^2 / 4, to |x| = 20
+_I0_ASYMPTOTIC = np.cumprod([1.0, *((2 * k - 1) ** 2 / (8.0 * k) for k in range(1, 33))])[::-1]  # of 1 / x, beyond
+
+
+def i0(x: Any) -> Any:
+    """The modified Bessel function of order 0: its series, and for large arguments its asymptotic expansion (Abramowitz
+    and Stegun, 9.6.12 and 9.7.1)."""
+    size = np.abs(x)
+    far = np.greater(size, 20.0)
+    near = np.polyval(_I0_SERIES, np.square(0.5 * np.where(far, 1.0, size)))
+    if not np.any(plain(far)):
+        decide(far)
+        return near
+    large = np.where(far, size, 20.0)
+    beyond = np.exp(large) / np.sqrt(2.0 * np.pi * large) * np.polyval(_I0_ASYMPTOTIC, 1.0 / large)
+    return np.where(far, beyond, near)
+
+
+def angle(z: Any, deg: bool = False) -> Any:
+    """Of real numbers: 0 or pi."""
+    result = np.arctan2(0.0, z)
+    return result * (180.0 / np.pi) if deg else result
+
+
+def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 2.0 * np.pi) -> Any:
+    """Jumps of more than half a period are taken out, whole periods at a time."""
+    p = traced_array(p) if is_traced(p) else np.asarray(p, dtype=float)
+    axis = axes_of(axis, p.ndim)[0]
+    steps = np.diff(p, axis=axis)
+    half = period / 2
+    wrapped = np.mod(steps + half, period) - half
+    wrapped = np.where(np.logical_and(np.equal(wrapped, -half), np.greater(steps, 0.0)), half, wrapped)
+    correction = np.where(np.less(np.abs(steps), half if discont is None else discont), 0.0, wrapped - steps)
+    before = (slice(None),) * axis
+    rest = p[before + (slice(1, None),)] + np.cumsum(correction, axis=axis)
+    return laid(np.concatenate([p[before + (slice(0, 1),)], rest], axis=axis), np.empty(p.shape))
 
 
 def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
@@ -199,12 +205,6 @@ def select(conditions: Any, choices: Any, default: Any = 0) -> Any:
     for condition, choice in list(zip(conditions, choices))[::-1]:
         result = np.where(condition, choice, result)
     return result
-
-
-def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
-    if not is_traced(dst):
-        recorder_of((src, where)).unsupported("numpy.copyto into a plain array", "make the array inside the function")
-    assign(dst, src if where is True else np.where(where, src, dst))
 
 
 def kron(a: Any, b: Any) -> Any:
@@ -257,34 +257,31 @@ def _asked_of_values(function: Callable[..., Any]) -> Callable[..., Any]:
     return ask
 
 
-def _into(out: Any, result: Any) -> Any:
-    if out is None:
-        return result
-    out[...] = result
-    return out
-
-
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.clip: clip,
     np.diff: diff,
     np.gradient: gradient,
     np.interp: interp,
-    np.median: median,
     np.cross: cross,
-    np.convolve: convolve,
-    np.correlate: correlate,
-    np.polyval: polyval,
     np.around: around,
     np.sinc: sinc,
     np.nan_to_num: nan_to_num,
     np.select: select,
-    np.copyto: copyto,
     np.kron: kron,
     np.zeros_like: _like(0.0),
     np.empty_like: _like(0.0),
     np.ones_like: _like(1.0),
     np.full_like: full_like,
     np.imag: lambda x: np.zeros(np.shape(x)),
+    np.i0: i0,
+    np.angle: angle,
+    np.unwrap: unwrap,
+    np.fix: lambda x, out=None: into(out, np.trunc(x)),
+    np.real_if_close: lambda x, tol=100: x,
+    np.isreal: lambda x: np.ones(np.shape(x), dtype=bool),
+    np.iscomplex: lambda x: np.zeros(np.shape(x), dtype=bool),
+    np.isposinf: lambda x, out=None: into(out, np.equal(x, np.inf)),
+    np.isneginf: lambda x, out=None: into(out, np.equal(x, -np.inf)),
     **{
         function: _asked_of_values(function)
         for function in (
@@ -302,6 +299,9 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
             np.shares_memory,
             np.can_cast,
             np.min_scalar_type,
+            np.diag_indices_from,
+            np.tril_indices_from,
+            np.triu_indices_from,
         )
     },
 }

@@ -6,6 +6,7 @@ contracted ones; the values come from NumPy's own product, nothing of the iterat
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +17,11 @@ from ..tape import Const, Operand, c_strides
 from . import sparse
 from .array import TracedArray, as_plain, constant, fresh, is_traced, memory_order, read_values, single
 from .boxes import Index
+from .indexing import into
 from .layout import laid
 from .recorder import Recorder
 from .reductions import in_order, traced_array
-from .ufuncs import number, recorder_of
+from .ufuncs import number, recorder_of, require_floats
 
 
 def _operand(rec: Recorder, x: Any, name: str) -> Any:
@@ -76,12 +78,12 @@ def contraction(
 
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     if np.ndim(a) == 0 or np.ndim(b) == 0:
-        return _into(out, np.multiply(a, b))
+        return into(out, np.multiply(a, b))
     m, n = np.ndim(a), np.ndim(b)
     free = m + n - 2
     b_axes = list(range(m - 1, free))
     b_axes.insert(max(n - 2, 0), free)
-    return _into(out, contraction(a, b, [*range(m - 1), free], b_axes, free, np.dot, "dot"))
+    return into(out, contraction(a, b, [*range(m - 1), free], b_axes, free, np.dot, "dot"))
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -119,7 +121,7 @@ def vdot(a: Any, b: Any) -> Any:
 
 
 def outer(a: Any, b: Any, out: Any = None) -> Any:
-    return _into(out, np.multiply(np.reshape(a, (-1, 1)), np.reshape(b, (1, -1))))
+    return into(out, np.multiply(np.reshape(a, (-1, 1)), np.reshape(b, (1, -1))))
 
 
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
@@ -140,32 +142,75 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     return contraction(a, b, a_axes, b_axes, free, lambda x, y: np.tensordot(x, y, (a_sum, b_sum)), "tensordot")
 
 
-def einsum(subscripts: Any, *operands: Any, out: Any = None, optimize: Any = False, **kwargs: Any) -> Any:
+def einsum(*operands: Any, out: Any = None, optimize: Any = False, **kwargs: Any) -> Any:
     """Any number of operands, two at a time; every result keeps the indices that are still wanted."""
-    rec = recorder_of(operands)
-    if not isinstance(subscripts, str) or "." in subscripts:
-        rec.unsupported("numpy.einsum without a string of plain letters", "write it as 'ij,jk->ik'")
-    if kwargs:
-        rec.unsupported(f"numpy.einsum with {', '.join(kwargs)}", "leave these options out")
-    inputs, arrow, result = subscripts.replace(" ", "").partition("->")
-    terms = inputs.split(",")
-    if not arrow:
-        result = "".join(sorted(c for c in set(inputs) - {","} if inputs.count(c) == 1))
-    if len(terms) != len(operands):
-        raise ValueError("einsum: the subscripts and the operands don't match in number")
-    stack = [_diagonals(term, _operand(rec, x, "einsum")) for term, x in zip(terms, operands)]
-    while len(stack) > 1:
-        (s, a), (t, b) = stack[0], stack[1]
-        wanted = set(result).union(*(term for term, _ in stack[2:])) if len(stack) > 2 else set(result)
-        kept = result if len(stack) == 2 else "".join(c for c in dict.fromkeys(s + t) if c in wanted)
-        stack[:2] = [(kept, _pair(rec, s, a, t, b, kept))]
-    term, x = stack[0]
+    terms, result, arrays = _subscripts(operands)
+    rec = recorder_of(arrays)
+    require_floats(arrays, "numpy.einsum", kwargs.pop("dtype", None))
+    in_c_order = kwargs.get("order") == "C"
+    if kwargs.get("order", "K") not in ("K", "A", "C"):
+        rec.unsupported("numpy.einsum with order='F'", "use np.asfortranarray on the result")
+    arrays = [_operand(rec, x, "einsum") for x in arrays]
+    stack = [_diagonals(term, x) for term, x in zip(terms, arrays)]
+    for group in _path(stack, result, optimize):
+        chosen = [stack.pop(k) for k in sorted(group, reverse=True)][::-1]
+        while len(chosen) > 1:
+            (s, a), (t, b) = chosen[:2]
+            others = {c for term, _ in (*chosen[2:], *stack) for c in term}
+            last = not others and len(chosen) == 2 and not stack
+            kept = result if last else "".join(c for c in dict.fromkeys(s + t) if c in result or c in others)
+            chosen[:2] = [(kept, _pair(rec, s, a, t, b, kept))]
+        stack.append(chosen[0])
+    (term, x), = stack
     y = x if term == result else _alone(term, x, result)
     if len(terms) > 1 and type(y) is TracedArray and y.ndim > 1:
-        small = np.einsum(f"{inputs}->{result}", *map(_small, operands), optimize=optimize)
+        small = np.einsum(f"{','.join(terms)}->{result}", *map(_small, arrays), optimize=optimize)
         order = memory_order(small)
         y = laid(y, np.empty([y.shape[k] for k in order]).transpose(np.argsort(order)))
-    return _into(out, y)
+    if in_c_order and type(y) is TracedArray:
+        y = laid(y, np.empty(y.shape))
+    return into(out, y)
+
+
+def _subscripts(operands: tuple[Any, ...]) -> tuple[list[str], str, list[Any]]:
+    """einsum's arguments in any of its forms as (one string of letters an operand, the result's, the operands)."""
+    letters = string.ascii_letters
+    if isinstance(operands[0], str):
+        inputs, arrow, result = operands[0].replace(" ", "").partition("->")
+        terms, arrays = inputs.split(","), list(operands[1:])
+    else:  # operand, list of numbers, operand, list, ... [, the result's list]
+        def term(numbers: Any) -> str:
+            return "".join("..." if k is Ellipsis else letters[k] for k in numbers)
+
+        arrays = list(operands[: len(operands) // 2 * 2 : 2])
+        terms = [term(numbers) for numbers in operands[1 : len(operands) // 2 * 2 : 2]]
+        arrow = len(operands) % 2
+        result = term(operands[-1]) if arrow else ""
+    if len(terms) != len(arrays):
+        raise ValueError("einsum: the subscripts and the operands don't match in number")
+    used = "".join(terms)
+    free = [c for c in letters[::-1] if c not in used]
+    ndim = 0
+    for k, (x, term_) in enumerate(zip(arrays, terms)):
+        if "..." in term_:
+            n = np.ndim(x) - (len(term_) - 3)
+            ndim = max(ndim, n)
+            terms[k] = term_.replace("...", "".join(free[:n][::-1]))  # aligned at the last axis
+        if len(terms[k]) != np.ndim(x):
+            raise ValueError(f"einsum: operand {k} has {np.ndim(x)} axes, its subscripts {term_!r} name others")
+    dots = "".join(free[:ndim][::-1])
+    if not arrow:
+        result = dots + "".join(sorted(c for c in set(used) - {"."} if used.count(c) == 1))
+    return terms, result.replace("...", dots), arrays
+
+
+def _path(stack: list[tuple[str, Any]], result: str, optimize: Any) -> list[tuple[int, ...]]:
+    """Which operands to take together, one group after another; each result goes to the end."""
+    if len(stack) < 3:
+        return [tuple(range(len(stack)))]
+    plain = [_values(x) for _, x in stack]
+    path = np.einsum_path(f"{','.join(term for term, _ in stack)}->{result}", *plain, optimize=optimize or "greedy")[0]
+    return path[1:]
 
 
 def _small(x: Any) -> np.ndarray:
@@ -208,12 +253,17 @@ def _alone(term: str, x: Any, result: str) -> Any:
     return np.transpose(x, [left.index(c) for c in result]) if len(left) > 1 else x
 
 
-def _into(out: Any, result: Any) -> Any:
-    if out is None:
-        return result
-    out[...] = result
-    return out
+def vecdot(a: Any, b: Any, axis: int = -1, keepdims: bool = False) -> Any:
+    a, b = (np.moveaxis(x, axis, -1) if np.ndim(x) > 1 else x for x in (a, b))
+    result = einsum("...i,...i->...", a, b)
+    return np.expand_dims(result, axis) if keepdims else result
 
+
+GUFUNCS: dict[np.ufunc, Callable[..., Any]] = {np.matmul: matmul}
+for _name, _rule in {"vecdot": vecdot, "matvec": lambda a, x: einsum("...ij,...j->...i", a, x),
+                     "vecmat": lambda x, a: einsum("...i,...ij->...j", x, a)}.items():
+    if hasattr(np, _name):  # of NumPy 2
+        GUFUNCS[getattr(np, _name)] = _rule
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.dot: dot,
@@ -224,4 +274,4 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.einsum: einsum,
 }
 
-__all__ = ["FUNCTIONS", "dot", "matmul"]
+__all__ = ["FUNCTIONS", "GUFUNCS", "dot", "matmul"]

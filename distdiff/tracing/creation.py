@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from . import sparse
+from . import calls, sparse
 from .active import TRACES
 from .array import TracedArray, is_boolean, is_traced, memory_order, of_ids, own
 from .holding import HoldingArray, constant_storage, held, hold, traced_within
+from .joiners import joined
 from .layout import laid, view_or_copy
 from .recorder import Recorder
 from .scalar import TracedScalar
@@ -42,7 +43,7 @@ _CREATE = (
 )
 _CONVERT = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite")
 
-NUMPY: dict[str, Callable[..., Any]] = {}  # NumPy's own functions, by name
+NUMPY: dict[str, Any] = {}  # NumPy's own functions, by name
 _IF_NEEDED = None if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else False  # a copy, to np.array
 _replaced: list[tuple[type, str, Any]] = []  # SciPy's and NumPy's own methods
 _lock = threading.Lock()
@@ -169,8 +170,13 @@ def _create(name: str) -> Callable[..., Any]:
             result = array_of(rec, NUMPY["zeros"](shape))
             result[...] = args[1] if len(args) > 1 else kwargs["fill_value"]
             return result
-        if rec is not None and name in ("linspace", "arange"):
-            return _spaced(rec, name, *args, **kwargs)
+        if rec is not None and name == "arange":
+            rec.unsupported(
+                "numpy.arange of traced values",
+                "the number of elements would depend on them; scale np.linspace(0, 1, n)",
+            )
+        if rec is not None and name == "linspace":
+            return function(*(array_of(rec, x) if isinstance(x, (list, tuple)) else x for x in args), **kwargs)
         result = fill(*args, **kwargs)  # what was not written of np.empty is 0 at every run
         if type(result) is np.ndarray and result.dtype == np.float32:
             result = result.astype(np.float64)
@@ -179,18 +185,6 @@ def _create(name: str) -> Callable[..., Any]:
         return hold(result if result.base is None else result.copy(order="K"))
 
     return create
-
-
-def _spaced(
-    rec: Recorder, name: str, start: Any, stop: Any = None, num: Any = 50, endpoint: bool = True, **kwargs: Any
-) -> Any:
-    if name == "arange" or kwargs:
-        rec.unsupported(
-            f"numpy.{name} of traced values",
-            "the number of elements would depend on them; scale np.linspace(0, 1, n)",
-        )
-    steps = num - 1 if endpoint else num
-    return start + (stop - start) * (NUMPY["arange"](num) / max(steps, 1))
 
 
 def _with_lists(name: str) -> Callable[..., Any]:
@@ -207,6 +201,34 @@ def _with_lists(name: str) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     return call
+
+
+class _Joiner:
+    """np.r_ or np.c_ while a thread traces."""
+
+    def __init__(self, original: Any, *how: int) -> None:
+        self._original, self._how = original, how
+
+    def __getitem__(self, key: Any) -> Any:
+        if _tracing():
+            rec = traced_within(key)
+            if rec is not None:
+                return joined(key, lambda x: array_of(rec, x), *self._how)
+        return self._original[key]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+def _require(a: Any, dtype: Any = None, requirements: Any = None, **kwargs: Any) -> Any:
+    """np.require: traced arrays have what it can ask for, but for the order in memory."""
+    if not _tracing() or traced_within(a) is None:
+        return NUMPY["require"](a, dtype, requirements, **kwargs)
+    wanted = {str(r).upper()[:1] for r in ([requirements] if isinstance(requirements, str) else requirements or ())}
+    x = array_of(traced_within(a), a)
+    x = x.as_array(x) if isinstance(x, TracedScalar) else x if dtype is None else x.astype(dtype, copy=False)
+    order = "F" if "F" in wanted else "C" if "C" in wanted else "A"
+    return view_or_copy(x, NUMPY["asarray"](x.nd, order=order)) if type(x) is TracedArray else x
 
 
 _LISTS = (
@@ -248,16 +270,75 @@ _LISTS = (
     "cross",
     "diag",
     "convolve",
+    "correlate",
+    "inner",
+    "kron",
+    "vander",
+    "median",
+    "quantile",
+    "percentile",
+    "nansum",
+    "nanmean",
+    "nanmax",
+    "nanmin",
+    "cumprod",
+    "prod",
+    "ptp",
+    "flip",
+    "split",
+    "array_split",
+    "broadcast_to",
+    "expand_dims",
+    "squeeze",
+    "take",
+    "gradient",
+    "ediff1d",
+    "unwrap",
+    "cov",
+    "corrcoef",
+    "nan_to_num",
+    "sinc",
+    "around",
+    "round",
+    "tril",
+    "triu",
+    "diagflat",
+    "diagonal",
+    "trace",
+    "einsum",
+    "pad",
+    "rot90",
+    "fliplr",
+    "flipud",
+    "swapaxes",
+    "moveaxis",
+    "delete",
+    "insert",
+    "searchsorted",
+    "digitize",
+    "count_nonzero",
+    "nonzero",
+    "flatnonzero",
+    "allclose",
+    "isclose",
+    "partition",
+    "unique",
+    "compress",
+    "trim_zeros",
+    "apply_along_axis",
 )
 
 
-def _substitutes() -> dict[str, Callable[..., Any]]:
+def _substitutes() -> dict[str, Any]:
     for name in (*_CREATE, *_CONVERT, *_LISTS):
         if hasattr(np, name):
             NUMPY[name] = getattr(np, name)
     table = {name: _create(name) for name in _CREATE}
     table.update({name: _convert(name) for name in _CONVERT})
     table.update({name: _with_lists(name) for name in _LISTS if name in NUMPY})
+    for name, function in {"r_": _Joiner(np.r_), "c_": _Joiner(np.c_, -1, 2, 0), "require": _require}.items():
+        NUMPY[name] = getattr(np, name)
+        table[name] = function
     return table
 
 
@@ -283,6 +364,17 @@ def _refusing(cls: type) -> Any:
     return staticmethod(new)
 
 
+_vectorize = np.vectorize.__call__
+
+
+def _vectorized(self: np.vectorize, *args: Any, **kwargs: Any) -> Any:
+    """np.vectorize's objects, which turn their arguments into arrays of objects."""
+    if threading.get_ident() in TRACES and traced_within([*args, *kwargs.values()]) is not None:
+        args, kwargs = tuple(map(held, args)), {name: held(x) for name, x in kwargs.items()}
+        return calls.vectorized(self, *args, **kwargs)
+    return _vectorize(self, *args, **kwargs)
+
+
 @contextmanager
 def substituted(rec: Recorder) -> Iterator[None]:
     """While the body runs, this thread's creation functions answer with arrays that can hold traced values."""
@@ -298,6 +390,8 @@ def substituted(rec: Recorder) -> Iterator[None]:
             for cls in OTHER_RULES:
                 _replaced.append((cls, "__new__", vars(cls)["__new__"]))
                 cls.__new__ = _refusing(cls)  # type: ignore[method-assign]
+            _replaced.append((np.vectorize, "__call__", np.vectorize.__call__))
+            np.vectorize.__call__ = _vectorized  # type: ignore[method-assign]
         _uses += 1
         TRACES.setdefault(me, []).append(rec)
     try:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..ops import BY_NAME
 from .array import TracedArray, elementwise, is_traced
-from .indexing import decided
+from .indexing import decided, into
 from .movement import moved
 from .reductions import traced_array
 from .scalar import TracedScalar
@@ -76,11 +76,11 @@ def _guard_extreme(x: TracedArray, best: Any, values: Any, beaten: Callable[...,
 
 def argmax(x: Any, axis: int | None = None, out: Any = None, *, keepdims: Any = False) -> Any:
     """The first of the largest: it stays while the same elements are beaten by it, and the same are its equals."""
-    return _extreme(x, axis, keepdims, np.argmax, np.less)
+    return into(out, _extreme(x, axis, keepdims, np.argmax, np.less))
 
 
 def argmin(x: Any, axis: int | None = None, out: Any = None, *, keepdims: Any = False) -> Any:
-    return _extreme(x, axis, keepdims, np.argmin, np.greater)
+    return into(out, _extreme(x, axis, keepdims, np.argmin, np.greater))
 
 
 def argsort(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, **kwargs: Any) -> np.ndarray:
@@ -148,15 +148,31 @@ def digitize(x: Any, bins: Any, right: bool = False) -> Any:
 
 
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
-    return bool(decide(np.all(isclose(a, b, rtol, atol))))
+    return bool(decide(np.all(isclose(a, b, rtol, atol, equal_nan))))
 
 
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
-    return np.less_equal(np.abs(np.subtract(a, b)), np.add(atol, np.multiply(rtol, np.abs(b))))
+    """Finite numbers within the tolerance of b; infinite ones if they are the same."""
+    near = np.less_equal(np.abs(np.subtract(a, b)), np.add(atol, np.multiply(rtol, np.abs(b))))
+    near = np.logical_or(np.logical_and(near, np.isfinite(b)), np.equal(a, b))
+    return np.logical_or(near, np.logical_and(np.isnan(a), np.isnan(b))) if equal_nan else near
 
 
 def array_equal(a: Any, b: Any, equal_nan: bool = False) -> bool:
-    return np.shape(a) == np.shape(b) and bool(decide(np.all(np.equal(a, b))))
+    if np.shape(a) != np.shape(b):
+        return False
+    same = np.equal(a, b)
+    if equal_nan:
+        same = np.logical_or(same, np.logical_and(np.isnan(a), np.isnan(b)))
+    return bool(decide(np.all(same)))
+
+
+def array_equiv(a: Any, b: Any) -> bool:
+    try:
+        np.broadcast_shapes(np.shape(a), np.shape(b))
+    except ValueError:
+        return False
+    return bool(decide(np.all(np.equal(a, b))))
 
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
@@ -173,4 +189,5 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.allclose: allclose,
     np.isclose: isclose,
     np.array_equal: array_equal,
+    np.array_equiv: array_equiv,
 }

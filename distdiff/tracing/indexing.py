@@ -125,6 +125,15 @@ def assign(target: TracedArray, value: Any) -> None:
         value.st.need()  # its ids are where its values may not outlive it
 
 
+def into(out: Any, result: Any) -> Any:
+    """What a function with `out=` returns: its result, written where that says."""
+    if out is None:
+        return result
+    target = out[0] if isinstance(out, tuple) else out
+    target[...] = result
+    return target
+
+
 def _same_place(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and a.strides == b.strides and (
         a.__array_interface__["data"][0] == b.__array_interface__["data"][0])

@@ -10,8 +10,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..tape import Const
 from .array import TracedArray, compact, ids_of, is_boolean, is_traced, moved_later, of_ids, rearranged
-from .boxes import Index, Piece, cut, join, merge, select, whole
-from .indexing import decided, gather
+from .boxes import Piece, cut, join, merge, whole
+from .indexing import decided, gather, into
 from .layout import copied, inside, pieces_of
 from .reductions import traced_array
 from .ufuncs import number, recorder_of
@@ -109,10 +109,7 @@ def concatenate(
     axis %= values.ndim
     pieces, _ = join([(p, v.shape) for v, p in parts], axis)
     result = rearranged(rec, values, pieces if len(pieces) < 2 else merge(pieces, axis), boolean)
-    if out is not None:
-        out[...] = result
-        return out
-    return result
+    return into(out, result)
 
 
 def stack(arrays: Sequence[Any], axis: int = 0, out: Any = None, **kwargs: Any) -> Any:
@@ -213,7 +210,7 @@ def meshgrid(*arrays: Any, copy: bool = True, sparse: bool = False, indexing: st
     return [x.copy() for x in grids] if copy else grids
 
 
-# -- shifting and padding ---------------------------------------------------------------------------------------
+# -- shifting and repeating ---------------------------------------------------------------------------------------
 
 
 def roll(x: Any, shift: Any, axis: Any = None) -> Any:
@@ -240,60 +237,6 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
                 pieces = merge(pieces, k)
     later = moved_later(x.rec, shape, pieces, x.st.boolean) if x.window.flags.c_contiguous else None
     return rearranged(x.rec, np.roll(x.nd, shift, axis), pieces, x.st.boolean) if later is None else later
-
-
-def pad(x: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
-    x = traced_array(x)
-    rec = x.rec
-    modes = ("constant", "edge", "wrap", "reflect", "symmetric", "empty")
-    if mode not in modes or kwargs.get("reflect_type", "even") != "even":
-        rec.unsupported(f"numpy.pad with mode={mode!r}", f"modes that only move elements are {', '.join(modes)}")
-    if mode == "empty":
-        mode = "constant"
-    if isinstance(pad_width, dict):
-        pad_width = [pad_width.get(k, pad_width.get(k - x.ndim, 0)) for k in range(x.ndim)]
-        pad_width = [(w, w) if isinstance(w, int) else w for w in pad_width]
-    constants = kwargs.get("constant_values", 0)
-    widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
-    if is_traced(constants) or (
-        isinstance(constants, (list, tuple)) and any(map(is_traced, np.ravel(np.array(constants, object))))
-    ):
-        rec.unsupported("numpy.pad with traced constant_values", "concatenate, or assign the border")
-    values = np.pad(x.nd, widths, mode, **kwargs)
-    fill = np.broadcast_to(np.asarray(constants, dtype=float), (x.ndim, 2)).tolist()
-    pieces, shape = pieces_of(x), x.shape
-    for axis, ((before, after), (low, high)) in enumerate(zip(widths, fill)):
-        at = np.pad(np.arange(shape[axis]), (before, after), "edge" if mode == "constant" else mode)
-        first = _border(pieces, shape, axis, mode, at[:before], float(low))
-        last = _border(pieces, shape, axis, mode, at[len(at) - after :], float(high))
-        pieces, shape = join([*first, (pieces, shape), *last], axis)
-    return rearranged(rec, values, pieces, x.st.boolean)
-
-
-Part = tuple[list[Piece], Index]
-
-
-def _border(pieces: list[Piece], shape: Index, axis: int, mode: str, at: np.ndarray, value: float) -> list[Part]:
-    """The parts that pad one side: a constant, an edge that stands still, or runs of the elements `at` these
-    indices."""
-    if not len(at):
-        return []
-    box = shape[:axis] + (len(at),) + shape[axis + 1 :]
-    if mode == "constant":
-        return [(whole(box, Const(value)) if 0 not in box else [], box)]
-    if mode == "edge":
-        edge, one = cut(pieces, shape, axis, range(int(at[0]), int(at[0]) + 1))
-        axes = [(k, 1) if n > 1 else None for k, n in enumerate(one)]
-        return [(select(edge, (0,) * len(one), axes, box), box)]
-    parts, start = [], 0
-    while start < len(at):
-        step = int(at[start + 1] - at[start]) if start + 1 < len(at) and abs(at[start + 1] - at[start]) == 1 else 1
-        stop = start + 1
-        while stop < len(at) and at[stop] - at[stop - 1] == step:
-            stop += 1
-        parts.append(cut(pieces, shape, axis, range(int(at[start]), int(at[start]) + step * (stop - start), step)))
-        start = stop
-    return parts
 
 
 def tile(x: Any, reps: Any) -> Any:
@@ -333,9 +276,9 @@ def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
         indices = indices % x.shape[axis] if mode == "wrap" else np.clip(indices, 0, x.shape[axis] - 1)
     before = (slice(None),) * axis
     if indices.ndim:
-        return _into(out, gather(x, (*before, indices), "C"))
+        return into(out, gather(x, (*before, indices), "C"))
     result = x[(*before, int(indices))]
-    return _into(out, copy(result, "C") if type(result) is TracedArray else result)
+    return into(out, copy(result, "C") if type(result) is TracedArray else result)
 
 
 def take_along_axis(x: Any, indices: Any, axis: int | None) -> Any:
@@ -347,7 +290,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None) -> Any:
 def compress(condition: Any, x: Any, axis: int | None = None, out: Any = None) -> Any:
     if is_traced(condition):
         condition = decided(condition)
-    return _into(out, take(x, np.flatnonzero(condition), axis))
+    return into(out, take(x, np.flatnonzero(condition), axis))
 
 
 def _triangle(x: Any, keep: Callable[..., np.ndarray], k: int) -> Any:
@@ -368,11 +311,16 @@ def diag(x: Any, k: int = 0) -> Any:
     return result
 
 
-def _into(out: Any, result: Any) -> Any:
-    if out is None:
-        return result
-    out[...] = result
-    return out
+def _joined(x: Any) -> Any:
+    """Nested lists of traced values as an array."""
+    return np.stack([_joined(part) for part in x]) if isinstance(x, (list, tuple)) else x
+
+
+def view(x: TracedArray, dtype: Any = None, kind: Any = None) -> TracedArray:
+    if kind is not None or dtype is not None and not (isinstance(dtype, type) and issubclass(dtype, np.ndarray)) and (
+            np.dtype(dtype) != x.dtype):
+        x.rec.unsupported("numpy.ndarray.view as another type", "it reads the bytes of floats as something else")
+    return TracedArray(x.st, x.window.view())
 
 
 def _at_least(ndim: int) -> Callable[..., Any]:
@@ -426,7 +374,6 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.broadcast_arrays: broadcast_arrays,
     np.meshgrid: meshgrid,
     np.roll: roll,
-    np.pad: pad,
     np.tile: tile,
     np.repeat: repeat,
     np.take: take,
@@ -435,7 +382,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.tril: lambda x, k=0: _triangle(x, np.tril, k),
     np.triu: lambda x, k=0: _triangle(x, np.triu, k),
     np.diag: diag,
-    np.diagflat: lambda x, k=0: diag(np.ravel(x), k),
+    np.diagflat: lambda v, k=0: diag(np.ravel(_joined(v)), k),
     np.atleast_1d: _at_least(1),
     np.atleast_2d: _at_least(2),
     np.atleast_3d: _at_least(3),
@@ -443,7 +390,13 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 if "row_stack" in vars(np):  # gone in NumPy 2
     FUNCTIONS.setdefault(vars(np)["row_stack"], vstack)
 
+for _name, _function in {"unstack": lambda x, /, *, axis=0: tuple(np.moveaxis(x, axis, 0)),
+                         "astype": lambda x, dtype, /, *, copy=True, **kwargs: x.astype(dtype, copy=copy)}.items():
+    if hasattr(np, _name):  # of NumPy 2
+        FUNCTIONS[getattr(np, _name)] = _function
+
 METHODS: dict[str, Callable[..., Any]] = {
+    "view": view,
     "reshape": reshape,
     "ravel": ravel,
     "flatten": flatten,

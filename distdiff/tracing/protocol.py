@@ -4,26 +4,42 @@ below."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from ..ops import BY_NAME
-from . import composed, contract, decisions, layout, movement, reductions, scatter, statistics, ufuncs
+from . import (
+    calls,
+    composed,
+    contract,
+    decisions,
+    forms,
+    layout,
+    linalg,
+    movement,
+    order,
+    padding,
+    placing,
+    polynomials,
+    reductions,
+    scatter,
+    spaced,
+    statistics,
+    ufuncs,
+)
 from .array import TracedArray, as_plain, binary, constant, elementwise, is_traced
 from .indexing import assign, getitem, setitem
 from .recorder import Recorder
 from .scalar import CUT, PLAIN, TracedScalar, attach
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    **movement.FUNCTIONS,
-    **reductions.FUNCTIONS,
-    **contract.FUNCTIONS,
-    **decisions.FUNCTIONS,
-    **composed.FUNCTIONS,
-    **scatter.FUNCTIONS,
-    **statistics.FUNCTIONS,
+    function: implementation
+    for room in (movement, padding, reductions, contract, linalg, decisions, order, composed, polynomials, spaced,
+                 calls, placing, scatter, statistics)
+    for function, implementation in room.FUNCTIONS.items()
 }
 
 FUNCTIONS.update(
@@ -62,11 +78,9 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
         if outs:
             return outs[0] if len(outs) == 1 else outs
         return hold(result, given)
-    if method == "at" and ufunc in (np.add, np.subtract) and traced is not None:
-        target = promote(given[0], traced.rec)
-        if type(target) is TracedArray:
-            return scatter.add_at(target, inputs[1], inputs[2], 1.0 if ufunc is np.add else -1.0)
-    return ufuncs.call(ufunc, method, inputs, kwargs, reductions.UFUNC_REDUCTIONS, contract.matmul)
+    if method == "at" and traced is not None:
+        inputs = (promote(given[0], traced.rec), *inputs[1:])
+    return forms.call(ufunc, method, inputs, kwargs)
 
 
 def array_function(self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
@@ -81,6 +95,10 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
     out = kwargs.get("out")
     if out is not None:
         kwargs["out"] = promote(out, traced[0].rec) if traced else unwrap(out)
+    elif traced:
+        place = _place_of_out(function)
+        if place < len(args) and args[place] is not None:
+            args = (*args[:place], promote(given[place], traced[0].rec), *args[place + 1 :])
     if function in WRITES_FIRST and traced:
         args = (promote(given[0], traced[0].rec), *args[1:])
     if not traced:
@@ -98,6 +116,14 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
         "it has no derivative rule here; write it in terms of functions that have one, or "
         "compute it outside the function if it does not depend on the inputs",
     )
+
+
+@cache
+def _place_of_out(function: Callable[..., Any]) -> int:
+    """Where `out` is among the arguments; beyond them if it is none."""
+    implementation = FUNCTIONS.get(function)
+    names = list(signature(implementation).parameters) if implementation is not None else []
+    return names.index("out") if "out" in names else len(names) + 64
 
 
 WRITES_FIRST = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
@@ -330,6 +356,7 @@ def install() -> None:
         "__abs__": lambda self: elementwise(self.rec, BY_NAME["absolute"], (self,)),
         "__invert__": lambda self: np.invert(self),
         "__divmod__": lambda self, other: (self // other, self % other),
+        "__rdivmod__": lambda self, other: (other // self, other % self),
         "__matmul__": lambda self, other: contract.matmul(self, unwrap(other)),
         "__rmatmul__": lambda self, other: contract.matmul(unwrap(other), self),
         "__float__": lambda self: float(self.item()),
@@ -346,11 +373,14 @@ def install() -> None:
         "conj": movement.copy,
         "conjugate": movement.copy,
         "clip": lambda self, min=None, max=None, out=None, **kwargs: composed.clip(self, min, max, out, **kwargs),
-        "round": lambda self, decimals=0, out=None: FUNCTIONS[np.around](self, decimals, out=out),
+        "round": lambda self, decimals=0, out=None: composed.around(self, decimals, out),
         "cumprod": statistics.cumulative_product,
-        "argpartition": statistics.argpartition,
-        "choose": statistics.choose,
-        "put": statistics.put,
+        "argpartition": order.argpartition,
+        "partition": order.partition_in_place,
+        "choose": placing.choose,
+        "put": placing.put,
+        "itemset": placing.item_set,
+        "resize": placing.resize_in_place,
         "nonzero": decisions.nonzero,
         "argmax": decisions.argmax,
         "argmin": decisions.argmin,
@@ -370,17 +400,13 @@ def install() -> None:
         attributes[f"__{name}__"], attributes[f"__r{name}__"] = _bits(ufunc, False), _bits(ufunc, True)
         attributes[f"__i{name}__"] = _bits_in_place(ufunc)
     for name in (
-        "resize",
-        "partition",
         "tobytes",
         "tofile",
-        "view",
         "dump",
         "dumps",
         "getfield",
         "setfield",
         "byteswap",
-        "itemset",
     ):
         attributes[name] = _unsupported_method(name)
     attributes["__getitem__"], attributes["__setitem__"] = getitem, _unwrapping(setitem)

@@ -10,10 +10,12 @@ import numpy as np
 
 from ..ops import COPY, CUMSUM, MAX, MIN, Op
 from ..tape import c_strides
-from .array import TracedArray, as_plain, constant, fresh, is_traced, memory_order, own, single
+from .array import TracedArray, as_plain, constant, fresh, is_boolean, is_traced, memory_order, own, single
+from .indexing import into
 from .layout import laid, turned
 from .recorder import Recorder
 from .scalar import TracedScalar
+from .ufuncs import require_floats
 
 Axes = int | tuple[int, ...] | None
 
@@ -48,24 +50,21 @@ def _out_strides(
     return kept, with_ones, tuple(0 if k in axes else next(steps) for k in range(len(shape)))
 
 
-def _reduce(
-    op: Op, name: str, function: Callable[..., Any], x: Any, axis: Axes, keepdims: bool, **options: Any
-) -> Any:
+def given(option: Any) -> bool:
+    """Whether an option of a reduction was used: dtype, initial or where."""
+    return option is not None and option is not np._NoValue and option is not True
+
+
+def masked(x: Any, where: Any, neutral: Any) -> Any:
+    """x where it takes part in a reduction, elsewhere what changes nothing."""
+    return np.where(where, x, neutral) if given(where) else x
+
+
+def _reduce(op: Op, function: Callable[..., Any], x: Any, axis: Axes, keepdims: bool) -> Any:
+    if not is_traced(x):
+        return function(x, axis=axis, keepdims=keepdims)
     x = traced_array(x)
     rec = x.rec
-    for option, value in options.items():
-        if (
-            value is None
-            or value is np._NoValue
-            or (option == "dtype" and np.dtype(value).kind == "f")
-            or (option == "where" and value is True)
-        ):
-            continue
-        if option == "dtype" and x.st.boolean:
-            continue
-        rec.unsupported(
-            f"numpy.{name} with {option}=", "traced values are floats of 64 bits, and reductions start from nothing"
-        )
     axes = axes_of(axis, x.ndim)
     if constant(x) or not x.size or not axes:
         if not axes:
@@ -114,45 +113,42 @@ def total(
     where: Any = None,
 ) -> Any:
     """Sum: one COPY statement whose result stands still along the summed axes."""
-    return _into(
-        out, _reduce(COPY, "sum", np.add.reduce, x, axis, _flag(keepdims), dtype=dtype, initial=initial, where=where)
-    )
+    require_floats((x, initial, where), "numpy.sum", dtype, is_boolean(x))
+    result = _reduce(COPY, np.add.reduce, masked(x, where, 0.0), axis, _flag(keepdims))
+    return into(out, result + initial if given(initial) else result)
 
 
-def largest(
-    x: Any,
-    axis: Axes = None,
-    out: Any = None,
-    keepdims: bool = False,
-    initial: Any = None,
-    where: Any = None,
-    dtype: Any = None,
-) -> Any:
-    return _into(out, _reduce(MAX, "max", np.maximum.reduce, x, axis, _flag(keepdims), initial=initial, where=where))
+def _extremum(op: Op, ufunc: np.ufunc) -> Callable[..., Any]:
+    def extremum(
+        x: Any,
+        axis: Axes = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = None,
+    ) -> Any:
+        if given(where) and not given(initial):
+            raise ValueError(f"reduction operation '{ufunc.__name__}' does not have an identity, so to use a where "
+                             "mask one has to specify 'initial'")
+        result = _reduce(op, ufunc.reduce, masked(x, where, initial), axis, _flag(keepdims))
+        return into(out, ufunc(result, initial) if given(initial) else result)
+
+    return extremum
 
 
-def smallest(
-    x: Any,
-    axis: Axes = None,
-    out: Any = None,
-    keepdims: bool = False,
-    initial: Any = None,
-    where: Any = None,
-    dtype: Any = None,
-) -> Any:
-    return _into(out, _reduce(MIN, "min", np.minimum.reduce, x, axis, _flag(keepdims), initial=initial, where=where))
+largest, smallest = _extremum(MAX, np.maximum), _extremum(MIN, np.minimum)
 
 
 def anywhere(
-    x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, dtype: Any = None
+    x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, initial: Any = None
 ) -> Any:
-    return largest(_truth(x), axis, out, keepdims, None, where)
+    return into(out, _reduce(MAX, np.maximum.reduce, masked(_truth(x), where, False), axis, _flag(keepdims)))
 
 
 def everywhere(
-    x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, dtype: Any = None
+    x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, initial: Any = None
 ) -> Any:
-    return smallest(_truth(x), axis, out, keepdims, None, where)
+    return into(out, _reduce(MIN, np.minimum.reduce, masked(_truth(x), where, True), axis, _flag(keepdims)))
 
 
 def _truth(x: Any) -> Any:
@@ -169,16 +165,21 @@ def product(
     where: Any = None,
 ) -> Any:
     """Product, by halving: log2(n) multiplications of whole arrays."""
+    require_floats((x, initial, where), "numpy.prod", dtype, is_boolean(x))
+    x = masked(x, where, 1.0)
+    if not is_traced(x):
+        return into(out, np.multiply(np.multiply.reduce(x, axis=axis, keepdims=_flag(keepdims)), initial))
     x = traced_array(x)
-    if initial not in (None, np._NoValue, 1) or where not in (None, np._NoValue, True):
-        x.rec.unsupported("numpy.prod with initial= or where=", "multiply, or use np.where, before the product")
+    if is_boolean(x):
+        x = x * 1.0
     axes = axes_of(axis, x.ndim)
     kept, with_ones, _ = _out_strides(x.shape, axes)
     rest = [k for k in range(x.ndim) if k not in axes]
     flat = x.transpose(rest + list(axes)).reshape(kept + (prod(x.shape[k] for k in axes),))
     n = flat.shape[-1]
     if n == 0:
-        return _into(out, np.ones(with_ones if keepdims else kept))
+        result = np.ones(with_ones if _flag(keepdims) else kept)
+        return into(out, result * initial if given(initial) else result)
     while n > 1:
         half = n // 2
         pairs = flat[..., :half] * flat[..., half : 2 * half]
@@ -187,15 +188,24 @@ def product(
     result = flat[..., 0]
     if type(result) is TracedArray:
         result = laid(result.copy(), np.multiply.reduce(x.nd, axis=axes) if turned(x.nd) else result.nd)
-    return _into(out, np.reshape(result, with_ones) if _flag(keepdims) else result)
+    if given(initial):
+        result = result * initial
+    return into(out, np.reshape(result, with_ones) if _flag(keepdims) else result)
 
 
 def mean(
     x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, keepdims: bool = False, where: Any = None
 ) -> Any:
-    x = traced_array(x)
-    count = prod(x.shape[k] for k in axes_of(axis, x.ndim))
-    return _into(out, total(x, axis, dtype, None, keepdims, None, where) / count)
+    result = total(x, axis, dtype, None, keepdims, None, where)
+    return into(out, result / _count(x, axis, keepdims, where))
+
+
+def _count(x: Any, axis: Axes, keepdims: bool, where: Any) -> Any:
+    """How many elements a mean is of."""
+    if not given(where):
+        return prod(np.shape(x)[k] for k in axes_of(axis, np.ndim(x)))
+    where = np.broadcast_to(where, np.shape(x))
+    return np.sum(where, axis=axis, keepdims=_flag(keepdims))
 
 
 def variance(
@@ -208,34 +218,36 @@ def variance(
     where: Any = None,
     **other: Any,
 ) -> Any:
-    x = traced_array(x)
-    for name, value in {"where": where, **other}.items():
-        if value is not None and value is not np._NoValue and value is not True:
-            x.rec.unsupported(f"numpy.var with {name}=", "write the formula out")
-    count = prod(x.shape[k] for k in axes_of(axis, x.ndim))
-    deviation = x - mean(x, axis, keepdims=True)
-    return _into(out, total(deviation * deviation, axis, keepdims=keepdims) / max(count - ddof, 0))
+    """`mean=` and `correction=` are NumPy 2's."""
+    ddof = other.pop("correction", ddof) if given(other.get("correction")) else ddof
+    middle = other.pop("mean", None)
+    if not given(middle):
+        middle = mean(x, axis, dtype, keepdims=True, where=where)
+    deviation = x - middle
+    squares = total(deviation * deviation, axis, dtype, None, keepdims, None, where)
+    return into(out, squares / np.maximum(_count(x, axis, keepdims, where) - ddof, 0))
 
 
-def deviation(x: Any, *args: Any, out: Any = None, **kwargs: Any) -> Any:
-    return _into(out, np.sqrt(variance(x, *args, **kwargs)))
+def deviation(
+    x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, **other: Any
+) -> Any:
+    return into(out, np.sqrt(variance(x, axis, dtype, None, ddof, keepdims, **other)))
 
 
 def peak_to_peak(x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False) -> Any:
-    return _into(out, largest(x, axis, keepdims=keepdims) - smallest(x, axis, keepdims=keepdims))
+    return into(out, largest(x, axis, keepdims=keepdims) - smallest(x, axis, keepdims=keepdims))
 
 
 def cumulative_sum(x: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
     """Running sum: a scan along the last axis of the iteration space, so the axis is moved there."""
     x = traced_array(x)
     rec = x.rec
-    if dtype is not None and np.dtype(dtype).kind != "f":
-        rec.unsupported("numpy.cumsum with dtype=", "traced values are floats of 64 bits")
+    require_floats((x,), "numpy.cumsum", dtype, is_boolean(x))
     if axis is None:
         x, axis = x.reshape(-1), 0
     axis = axes_of(axis, x.ndim)[0]
     if constant(x) or not x.size:
-        return _into(out, rec.array_of(np.cumsum(as_plain(x), axis=axis)))
+        return into(out, rec.array_of(np.cumsum(as_plain(x), axis=axis)))
     moved = np.moveaxis(x, axis, -1)
     ref = single(rec, moved, moved.shape)
     along = [k if k < axis else x.ndim - 1 if k == axis else k - 1 for k in range(x.ndim)]
@@ -247,49 +259,27 @@ def cumulative_sum(x: Any, axis: int | None = None, dtype: Any = None, out: Any 
         strides = c_strides(x.shape)
         strides = strides[:axis] + strides[axis + 1 :] + (strides[axis],)
     result = fresh(rec, values, rec.emit(CUMSUM, moved.shape, (ref,), values, strides))
-    return _into(out, result if back is None else result.transpose(back))
+    return into(out, result if back is None else result.transpose(back))
 
 
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
-    return _into(out, total(np.diagonal(x, offset, axis1, axis2), axis=-1))
-
-
-def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> Any:
-    """Vector norms 1, 2, inf and -inf and p; of matrices only the Frobenius norm."""
-    x = traced_array(x)
-    vector = axis is not None and not isinstance(axis, tuple) or axis is None and x.ndim == 1
-    if ord is None and axis is None:
-        flat = x.reshape(-1)  # NumPy's own way: the square root of a dot product
-        result = np.sqrt(np.dot(flat, flat))
-        return np.reshape(result, (1,) * x.ndim) if keepdims else result
-    if ord is None or ord == "fro" or (ord == 2 and vector):
-        return np.sqrt(total(x * x, axis, keepdims=keepdims))
-    if not vector:
-        x.rec.unsupported(
-            f"numpy.linalg.norm of a matrix with ord={ord!r}", "only the Frobenius norm has a derivative rule"
-        )
-    if ord == np.inf:
-        return largest(np.abs(x), axis, keepdims=keepdims)
-    if ord == -np.inf:
-        return smallest(np.abs(x), axis, keepdims=keepdims)
-    if ord == 0:
-        return total(np.not_equal(x, 0.0), axis, keepdims=keepdims)
-    if ord == 1:
-        return total(np.abs(x), axis, keepdims=keepdims)
-    return total(np.abs(x) ** ord, axis, keepdims=keepdims) ** (1.0 / ord)
+    require_floats((x,), "numpy.trace", dtype)
+    return into(out, total(np.diagonal(x, offset, axis1, axis2), axis=-1))
 
 
 def average(x: Any, axis: Axes = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False) -> Any:
-    if returned:
-        (x if is_traced(x) else weights).rec.unsupported(
-            "numpy.average with returned=True", "divide the sums yourself"
-        )
     if weights is None:
-        return mean(x, axis, keepdims=keepdims)
-    if np.ndim(weights) == 1 and np.ndim(x) > 1:
-        weights = np.reshape(weights, tuple(-1 if k == axis % np.ndim(x) else 1 for k in range(np.ndim(x))))
-        return np.sum(x * weights, axis=axis, keepdims=keepdims) / np.sum(weights)
-    return np.sum(x * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
+        result = mean(x, axis, keepdims=keepdims)
+        scale = np.full(np.shape(result), float(_count(x, axis, keepdims, None)))
+    else:
+        if np.shape(weights) != np.shape(x):
+            axes = axes_of(axis, np.ndim(x))  # of each axis of the weights
+            order = np.argsort(axes)
+            weights = np.transpose(weights, order)
+            weights = np.reshape(weights, tuple(np.shape(x)[k] if k in axes else 1 for k in range(np.ndim(x))))
+        scale = np.sum(weights, axis=axis, keepdims=_flag(keepdims))
+        result = np.sum(x * weights, axis=axis, keepdims=_flag(keepdims)) / scale
+    return (result, np.broadcast_to(scale, np.shape(result)) * 1.0) if returned else result
 
 
 def count_nonzero(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Any:
@@ -298,14 +288,6 @@ def count_nonzero(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Any:
 
 def _flag(keepdims: Any) -> bool:
     return bool(keepdims) and keepdims is not np._NoValue
-
-
-def _into(out: Any, result: Any) -> Any:
-    if out is None or out == ():
-        return result
-    target = out[0] if isinstance(out, tuple) else out
-    target[...] = result
-    return target
 
 
 UFUNC_REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {
@@ -319,7 +301,10 @@ UFUNC_REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {
     np.bitwise_and: everywhere,
 }
 
+_FORMER = {"product": product, "sometrue": anywhere, "alltrue": everywhere}  # names that are gone in NumPy 2
+
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **{vars(np)[name]: rule for name, rule in _FORMER.items() if name in vars(np)},
     np.sum: total,
     np.max: largest,
     np.min: smallest,
@@ -334,7 +319,6 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.ptp: peak_to_peak,
     np.cumsum: cumulative_sum,
     np.trace: trace,
-    np.linalg.norm: norm,
     np.average: average,
     np.count_nonzero: count_nonzero,
 }

@@ -83,6 +83,9 @@ class TracedScalar:
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other
 
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
     # -- decisions: the value decides what the program does, so the trace is guarded ----------------------------
 
     def __bool__(self) -> bool:

@@ -1,4 +1,4 @@
-"""Sums over index arrays: np.add.at, np.bincount with weights, and writes to diagonals.
+"""Sums over index arrays: np.add.at, and np.bincount with weights.
 
 Terms that go to the same place are gathered side by side, places with equally many terms together, and summed by one
 statement for each number of terms.
@@ -51,13 +51,4 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Any:
     return result
 
 
-def fill_diagonal(target: TracedArray, value: Any, wrap: bool = False) -> None:
-    if target.ndim != 2 or wrap:
-        target.rec.unsupported("numpy.fill_diagonal with wrap=True or not of a matrix", "assign with index arrays")
-    at = np.arange(min(target.shape))
-    if np.ndim(value):
-        value = value[np.arange(len(at)) % np.shape(value)[0]]
-    target[at, at] = value
-
-
-FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {np.bincount: bincount, np.fill_diagonal: fill_diagonal}
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {np.bincount: bincount}

@@ -8,16 +8,18 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..ops import BY_NAME, OPS, Op
-from .array import TracedArray, elementwise, is_boolean, is_traced, own
+from ..ops.table import LN2
+from .array import TracedArray, as_plain, constant, elementwise, is_boolean, is_traced, own
 from .boxes import whole
-from .indexing import assign
+from .indexing import assign, decided
 from .recorder import Recorder
-from .scalar import PLAIN, TracedScalar
+from .scalar import BOOLEAN_OPS, TracedScalar
 from .storage import Storage
 
 OP_OF: dict[np.ufunc, Op] = {op.value: op for op in OPS if isinstance(op.value, np.ufunc)}
 OP_OF[np.fabs] = BY_NAME["absolute"]
 OP_OF[np.float_power] = BY_NAME["power"]
+BOOLEAN_RESULTS = frozenset(ufunc for ufunc, op in OP_OF.items() if op in BOOLEAN_OPS)
 
 _AND, _OR, _XOR, _NOT = (BY_NAME[f"logical_{name}"] for name in ("and", "or", "xor", "not"))
 _OF_BOOLEANS = {  # what NumPy does with two boolean arrays
@@ -101,47 +103,68 @@ def _power(rec: Recorder, base: Any, exponent: Any) -> Any:
 def general(op: Op, *operands: Any) -> Any:
     """What the operators of traced values do with an operand they don't know."""
     for x in operands:
-        if not is_traced(x) and not isinstance(x, (int, float, complex, np.generic, np.ndarray)):
+        if not is_traced(x) and not isinstance(x, (int, float, complex, np.generic, np.ndarray)) and not (
+                isinstance(x, (list, tuple)) and any(type(y) is TracedArray for y in operands)):
             return NotImplemented
         if getattr(x, "__array_ufunc__", True) is None:
             return NotImplemented
     return apply(op, *operands)
 
 
-def _composed(name: str) -> Callable[..., Any]:
-    """Functions that are a formula in others."""
-    return {
-        "positive": lambda x: x.copy("K") if type(x) is TracedArray else x,
-        "conjugate": lambda x: x.copy("K") if type(x) is TracedArray else x,
-        "deg2rad": lambda x: x * (np.pi / 180.0),
-        "radians": lambda x: x * (np.pi / 180.0),
-        "rad2deg": lambda x: x * (180.0 / np.pi),
-        "degrees": lambda x: x * (180.0 / np.pi),
-        "logaddexp2": lambda a, b: np.logaddexp(a * np.log(2.0), b * np.log(2.0)) / np.log(2.0),
-        "divmod": lambda a, b: (np.floor_divide(a, b), np.remainder(a, b)),
-        "heaviside": lambda x, h: np.where(np.equal(x, 0.0), h, np.greater(x, 0.0) * 1.0),
-        "fmod": lambda a, b: a - b * np.trunc(a / b),
-        "fmax": lambda a, b: np.where(np.isnan(a), b, np.where(np.isnan(b), a, np.maximum(a, b))),
-        "fmin": lambda a, b: np.where(np.isnan(a), b, np.where(np.isnan(b), a, np.minimum(a, b))),
-    }[name]
+def _copied(x: Any) -> Any:
+    return x.copy("K") if type(x) is TracedArray else x
 
 
-_COMPOSED = {
-    getattr(np, name): _composed(name)
-    for name in (
-        "positive",
-        "conjugate",
-        "deg2rad",
-        "radians",
-        "rad2deg",
-        "degrees",
-        "logaddexp2",
-        "divmod",
-        "heaviside",
-        "fmod",
-        "fmax",
-        "fmin",
-    )
+def _ignoring_nan(ufunc: np.ufunc) -> Callable[..., Any]:
+    return lambda a, b: np.where(np.isnan(a), b, np.where(np.isnan(b), a, ufunc(a, b)))
+
+
+def _fmod(a: Any, b: Any) -> Any:
+    """The remainder with the sign of a, exact as C's: remainders of positive numbers are that already."""
+    return np.copysign(np.remainder(np.abs(a), np.abs(b)), a)
+
+
+def _modf(x: Any) -> tuple[Any, Any]:
+    whole_part = np.trunc(x)
+    return np.copysign(x - whole_part, x), whole_part
+
+
+def _frexp(x: Any) -> tuple[Any, Any]:
+    """x = mantissa 2^exponent; the exponents are plain, and guarded by the powers of two that x lies between."""
+    nd = x.nd if type(x) is TracedArray else np.float64(x.v)
+    exponent = np.frexp(nd)[1]
+    known = np.isfinite(nd) & (nd != 0.0)
+    low, high = np.where(known, np.ldexp(1.0, exponent - 1), -1.0), np.where(known, np.ldexp(1.0, exponent), np.inf)
+    decided(np.logical_and(np.greater_equal(np.abs(x), low), np.less(np.abs(x), high)))
+    if not known.all():
+        decided(np.equal(x, 0.0))
+    return x * np.ldexp(1.0, -exponent), exponent
+
+
+def _ldexp(x: Any, exponent: Any) -> Any:
+    if constant(exponent):
+        exponent = as_plain(exponent)
+    if is_traced(exponent):
+        exponent.rec.unsupported("numpy.ldexp with traced exponents", "they are whole numbers; use x * 2.0**n")
+    return x * np.ldexp(1.0, np.asarray(exponent).astype(int))
+
+
+_COMPOSED: dict[np.ufunc, Callable[..., Any]] = {  # functions that are a formula in others
+    np.positive: _copied,
+    np.conjugate: _copied,
+    np.deg2rad: lambda x: x * (np.pi / 180.0),
+    np.radians: lambda x: x * (np.pi / 180.0),
+    np.rad2deg: lambda x: x * (180.0 / np.pi),
+    np.degrees: lambda x: x * (180.0 / np.pi),
+    np.logaddexp2: lambda a, b: np.logaddexp(a * LN2, b * LN2) / LN2,
+    np.divmod: lambda a, b: (np.floor_divide(a, b), np.remainder(a, b)),
+    np.heaviside: lambda x, h: np.where(np.equal(x, 0.0), h, np.greater(x, 0.0) * 1.0),
+    np.fmod: _fmod,
+    np.fmax: _ignoring_nan(np.maximum),
+    np.fmin: _ignoring_nan(np.minimum),
+    np.modf: _modf,
+    np.frexp: _frexp,
+    np.ldexp: _ldexp,
 }
 
 
@@ -155,88 +178,29 @@ _ELSEWHERE: dict[str, Callable[..., Any]] = {  # ufuncs of scipy.special, known 
 }
 
 
-def call(
-    ufunc: np.ufunc,
-    method: str,
-    inputs: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    reductions: dict[np.ufunc, Callable[..., Any]],
-    matmul: Callable[..., Any],
-) -> Any:
-    """`__array_ufunc__` of arrays and scalars alike."""
-    outs = kwargs.pop("out", ())
-    rec = recorder_of(inputs + outs)
-    if not any(map(is_traced, inputs)):  # constants written into an array that can hold traced values
-        if method != "__call__":
-            rec.unsupported(f"numpy.{ufunc.__name__}.{method} into a traced array", "assign the result instead")
-        result = getattr(ufunc, method)(*inputs, **kwargs)
-        for out, part in zip(outs, result if isinstance(result, tuple) else (result,)):
-            assign(out, part)
-        return outs[0] if len(outs) == 1 else outs
-    if method == "reduce":
-        if ufunc not in reductions:
-            rec.unsupported(
-                f"numpy.{ufunc.__name__}.reduce",
-                "it has no derivative rule; reductions are add, maximum, minimum, multiply and the logical ones",
-            )
-        axis = kwargs.pop("axis", 0)
-        result = reductions[ufunc](inputs[0], axis=axis, **{k: v for k, v in kwargs.items() if v is not None})
-    elif method == "accumulate" and ufunc is np.add:
-        result = np.cumsum(inputs[0], axis=kwargs.get("axis", 0))
-    elif method == "outer" and ufunc.nin == 2:
-        a, b = inputs
-        shape = np.shape(a) + (1,) * np.ndim(b)
-        result = ufunc(np.reshape(a, shape), b)
-    elif method != "__call__":
-        rec.unsupported(
-            f"numpy.{ufunc.__name__}.{method}", "it has no derivative rule; write it with index arrays or a loop"
-        )
-    else:
-        result = _elementwise_call(rec, ufunc, inputs, kwargs, matmul)
-    if not outs or outs[0] is None:
-        return result
-    if len(outs) > 1:
-        rec.unsupported(f"numpy.{ufunc.__name__} with several outputs given by out=", "assign the results instead")
-    target = outs[0]
-    if type(target) is not TracedArray:
-        rec.unsupported(
-            f"numpy.{ufunc.__name__} writing a traced result into a plain array (out= or an in-place operator)",
-            f"{PLAIN}; or write a = a + b instead of a += b",
-        )
-    if is_boolean(target) and not is_boolean(result):
-        raise TypeError(
-            f"Cannot cast ufunc '{ufunc.__name__}' output from dtype('float64') to dtype('bool') with casting rule "
-            "'same_kind'"
-        )
-    assign(target, result)
-    return target
-
-
-def _elementwise_call(
-    rec: Recorder, ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: dict[str, Any], matmul: Callable[..., Any]
-) -> Any:
-    if kwargs.get("where", True) is not True:
-        rec.unsupported(f"numpy.{ufunc.__name__} with where=", "use np.where(condition, a, b)")
-    dtype = kwargs.get("dtype")
-    if dtype is not None and np.dtype(dtype).kind != "f":
-        rec.unsupported(f"numpy.{ufunc.__name__} with dtype={np.dtype(dtype)}", "traced values are floats of 64 bits")
-    if ufunc is np.matmul:
-        return matmul(*inputs)
+def evaluate(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
+    """An elementwise ufunc of any operands: one result, or a tuple where it has several."""
+    if not any(map(is_traced, inputs)):
+        return ufunc(*inputs)
     op = OP_OF.get(ufunc)
     if op is not None:
         return apply(op, *inputs)
     if ufunc in _BITWISE and all(map(is_boolean, inputs)):
         return apply(_BITWISE[ufunc], *inputs)
-    name = ufunc.__name__
+    rec, name = recorder_of(inputs), ufunc.__name__
     if getattr(np, name, None) is not ufunc:
         if name in _ELSEWHERE:
             return _ELSEWHERE[name](*(number(rec, x, name) for x in inputs))
         rec.unsupported(f"the ufunc {name}", "it has no derivative rule here; write it with NumPy's functions")
     if ufunc in _COMPOSED:
-        return _COMPOSED[ufunc](*(number(rec, x, ufunc.__name__) for x in inputs))
-    rec.unsupported(
-        f"numpy.{ufunc.__name__}", "it has no derivative rule here; write it in terms of functions that have one"
-    )
+        return _COMPOSED[ufunc](*(number(rec, x, name) for x in inputs))
+    rec.unsupported(f"numpy.{name}", "it has no derivative rule here; write it in terms of functions that have one")
+
+
+def require_floats(operands: Any, name: str, dtype: Any, boolean: bool = False) -> None:
+    """Refuse to compute in other numbers than floats (in which truths may be counted)."""
+    if dtype is not None and dtype is not np._NoValue and np.dtype(dtype).kind != "f" and not boolean:
+        recorder_of(operands).unsupported(f"{name} with dtype={np.dtype(dtype)}", "traced values are floats of 64 bits")
 
 
 def in_place(op: Op) -> Callable[[TracedArray, Any], TracedArray]:

@@ -1,0 +1,95 @@
+"""Functions of NumPy's that call a function of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .array import is_traced
+from .decisions import decide
+from .reductions import axes_of, traced_array
+from .ufuncs import recorder_of
+
+
+def apply_along_axis(function: Callable[..., Any], axis: int, x: Any, *args: Any, **kwargs: Any) -> Any:
+    x = traced_array(x) if is_traced(x) else np.asarray(x)
+    axis = axes_of(axis, x.ndim)[0]
+    lanes = np.moveaxis(x, axis, -1)
+    outer = lanes.shape[:-1]
+    if not np.prod(outer, dtype=int):
+        raise ValueError("Cannot apply_along_axis when any iteration dimensions are 0")
+    results = [function(lanes[index], *args, **kwargs) for index in np.ndindex(outer)]
+    result = np.reshape(_joined(results), (*outer, *np.shape(results[0])))
+    extra = np.ndim(results[0])
+    return np.moveaxis(result, range(len(outer), len(outer) + extra), range(axis, axis + extra))
+
+
+def _joined(results: list[Any]) -> Any:
+    if not any(map(is_traced, results)):
+        return np.stack([np.asarray(y) for y in results])
+    return np.stack([traced_array(y) if is_traced(y) else y for y in results])
+
+
+def apply_over_axes(function: Callable[..., Any], x: Any, axes: Any) -> Any:
+    for axis in np.atleast_1d(axes).tolist():
+        result = function(x, axis)
+        if np.ndim(result) != np.ndim(x):
+            result = np.expand_dims(result, axis)
+        x = result
+    return x
+
+
+def vectorized(self: np.vectorize, *args: Any, **kwargs: Any) -> Any:
+    """What np.vectorize's objects do with traced arguments: the function is called with the scalars, one by one."""
+    rec = recorder_of((*args, *kwargs.values()))
+    if self.signature is not None:
+        rec.unsupported("numpy.vectorize with a signature", "loop over the rows")
+    free = [k for k in range(len(args)) if k not in self.excluded]
+    names = [name for name in kwargs if name not in self.excluded]
+    arrays = np.broadcast_arrays(*(rec.array_of(x) if is_traced(x) else np.asarray(x)
+                                   for x in (*(args[k] for k in free), *(kwargs[name] for name in names))))
+    shape = arrays[0].shape
+    values = list(args)
+    results = []
+    for index in np.ndindex(shape):
+        here = [x[index] for x in arrays]
+        for k, x in zip(free, here):
+            values[k] = x
+        results.append(self.pyfunc(*values, **{**kwargs, **dict(zip(names, here[len(free) :]))}))
+    if not results:
+        rec.unsupported("numpy.vectorize of no elements", "the kind of its result would be unknown")
+    if isinstance(results[0], tuple):
+        return tuple(_presented(list(parts), shape) for parts in zip(*results))
+    return _presented(results, shape)
+
+
+def _presented(results: list[Any], shape: tuple[int, ...]) -> Any:
+    return np.reshape(_joined(results), shape) if shape else results[0]
+
+
+def piecewise(x: Any, conditions: Any, functions: Any, *args: Any, **kwargs: Any) -> Any:
+    """Each function is called with the elements for which its condition holds, which is decided."""
+    x = traced_array(x) if is_traced(x) else np.asarray(x)
+    scalar = np.ndim(conditions) == 0 if not isinstance(conditions, (list, tuple)) else False
+    conditions = [conditions] if scalar or np.ndim(conditions[0]) == 0 and x.ndim else list(conditions)
+    functions = list(functions)
+    masks = [np.asarray(decide(condition), dtype=bool) for condition in conditions]
+    if len(functions) == len(masks) + 1:
+        masks.append(~np.any(masks, axis=0))
+    elif len(functions) != len(masks):
+        raise ValueError(f"with {len(masks)} condition(s), either {len(masks)} or {len(masks) + 1} functions are "
+                         "expected")
+    rec = recorder_of((x, *conditions, *functions, *args, *kwargs.values()))
+    result = rec.array_of(np.zeros(x.shape))
+    for mask, function in zip(masks, functions):
+        if not mask.any():
+            continue
+        value = function(x[mask], *args, **kwargs) if callable(function) else function
+        result[mask] = value
+    return result
+
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.apply_along_axis: apply_along_axis, np.apply_over_axes: apply_over_axes, np.piecewise: piecewise}

@@ -1,0 +1,271 @@
+"""Order statistics: medians, quantiles, partitions, distinct elements, counts in bins.
+
+They rest on an order, which is recorded and guarded: a tape is not used where the order would be another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .array import is_traced, plain
+from .decisions import argsort, decide, searchsorted, sort, whole
+from .indexing import into
+from .movement import moved
+from .reductions import Axes, axes_of, largest, smallest, traced_array
+from .scatter import bincount
+from .ufuncs import recorder_of
+
+# -- medians and quantiles ---------------------------------------------------------------------------------------
+
+
+def _lanes(x: Any, axis: Axes) -> tuple[Any, tuple[int, ...]]:
+    """(x with the reduced axes joined to a last one, the shape of a result that keeps them)."""
+    if isinstance(axis, list):
+        axis = tuple(axis)
+    axes = axes_of(axis, np.ndim(x))
+    shape = np.shape(x)
+    kept = [k for k in range(len(shape)) if k not in axes]
+    x = np.transpose(x, [*kept, *axes])
+    return np.reshape(x, (*(shape[k] for k in kept), -1)), tuple(1 if k in axes else n for k, n in enumerate(shape))
+
+
+def _ordered(lanes: Any) -> Any:
+    return sort(lanes, -1) if is_traced(lanes) else np.sort(lanes, axis=-1)
+
+
+def median(
+    x: Any, axis: Axes = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
+) -> Any:
+    lanes, shape = _lanes(traced_array(x), axis)
+    ordered = _ordered(lanes)
+    n = ordered.shape[-1]
+    result = ordered[..., n // 2] if n % 2 else (ordered[..., n // 2 - 1] + ordered[..., n // 2]) / 2.0
+    result = _nan_if_any(result, ordered)
+    return into(out, np.reshape(result, shape) if keepdims else result)
+
+
+def _nan_if_any(result: Any, ordered: Any, axes: int = 0) -> Any:
+    """NaN where there is one, at the end of the order."""
+    last = np.isnan(ordered[..., -1])
+    return np.where(np.reshape(last, (1,) * axes + np.shape(last)), np.nan, result) if np.any(decide(last)) else result
+
+
+def quantile(x: Any, q: Any, axis: Axes = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
+             keepdims: bool = False, *, weights: Any = None, interpolation: Any = None) -> Any:
+    """Interpolation between neighbours in the sorted order."""
+    return _quantile(x, q, axis, out, interpolation or method, keepdims, weights, False)
+
+
+def nan_quantile(x: Any, q: Any, axis: Axes = None, out: Any = None, overwrite_input: bool = False,
+                 method: str = "linear", keepdims: Any = False, *, weights: Any = None, interpolation: Any = None,
+                 ) -> Any:
+    return _quantile(x, q, axis, out, interpolation or method, keepdims, weights, True)
+
+
+def nan_median(x: Any, axis: Axes = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
+    return _quantile(x, 0.5, axis, out, "linear", keepdims, None, True)
+
+
+def _quantile(x: Any, q: Any, axis: Axes, out: Any, method: str, keepdims: Any, weights: Any, ignore_nan: bool) -> Any:
+    if weights is not None:
+        recorder_of((x, q, weights)).unsupported("numpy.quantile with weights", "sort, and interpolate in the sums")
+    if isinstance(q, (list, tuple)) and any(map(is_traced, q)):
+        q = np.stack(q)
+    if is_traced(q) and method != "linear":
+        q.rec.unsupported(f"numpy.quantile of a traced q with method={method!r}", "only 'linear' is supported there")
+    lanes, shape = _lanes(traced_array(x) if is_traced(x) else np.asarray(x, dtype=float), axis)
+    ordered = _ordered(lanes)
+    missing = decide(np.isnan(lanes)) if ignore_nan else np.zeros(1, dtype=bool)
+    if missing.any():
+        result = _in_lanes(ordered, q, method, (~missing).sum(axis=-1))
+    else:
+        q = traced_array(q) if is_traced(q) else np.asarray(q, dtype=float)
+        low, high, base, part = _places(q, ordered.shape[-1], method)
+        result = _interpolated(ordered[..., base], ordered[..., low], ordered[..., high], part)
+        result = np.moveaxis(result, range(-q.ndim, 0), range(q.ndim)) if q.ndim else result
+        result = result if ignore_nan else _nan_if_any(result, ordered, q.ndim)
+    keep = bool(keepdims) and keepdims is not np._NoValue
+    return into(out, np.reshape(result, np.shape(q) + shape) if keep else result)
+
+
+def _places(q: Any, n: int, method: str) -> tuple[Any, Any, Any, Any]:
+    """Quantiles of n ordered elements are o[base] + (o[high] - o[low]) part, measured from the nearer neighbour."""
+    if is_traced(q):
+        place = q * (n - 1.0)
+        low = np.clip(whole(np.floor(place)), 0, n - 1)
+        part = place - low
+        return low, np.minimum(low + 1, n - 1), low, part
+    if ((q < 0) | (q > 1)).any():
+        raise ValueError("Quantiles must be in the range [0, 1]")
+    place = np.asarray(np.quantile(np.arange(float(n)), q, method=method))  # NumPy says between which
+    low = np.floor(place).astype(int)
+    high, part = np.minimum(low + 1, n - 1), place - low
+    near = part >= 0.5
+    return low, high, np.where(near, high, low), np.where(near, part - 1.0, part)
+
+
+def _interpolated(base: Any, low: Any, high: Any, part: Any) -> Any:
+    return base + (high - low) * part if is_traced(part) or np.any(part) else base
+
+
+def _in_lanes(ordered: Any, q: Any, method: str, counts: np.ndarray) -> Any:
+    """Quantiles of the first elements of each lane, as many as `counts` says."""
+    if is_traced(q):
+        q.rec.unsupported("numpy.nanquantile of a traced q, with NaN", "leave the NaN out first")
+    q = np.asarray(q, dtype=float)
+    shape = (*np.shape(counts), q.size)
+    low, high, base, part = (np.zeros(shape, dtype=kind) for kind in (int, int, int, float))
+    for n in np.unique(counts[counts > 0]):
+        here = counts == n
+        low[here], high[here], base[here], part[here] = _places(q.reshape(-1), int(n), method)
+    at = [np.take_along_axis(ordered, places, -1) for places in (base, low, high)]
+    result = np.moveaxis(_interpolated(*at, part), -1, 0)
+    return np.reshape(result, q.shape + np.shape(counts))
+
+
+# -- partitions, orders, distinct elements ----------------------------------------------------------------------------
+
+
+def argpartition(x: Any, kth: Any, axis: int | None = -1, **kwargs: Any) -> np.ndarray:
+    """The partition stays one while the pivots compare with all others as they did."""
+    x = traced_array(x)
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    at = np.argpartition(x.nd, kth, axis)
+    parted = np.moveaxis(moved(x, lambda values: np.take_along_axis(values, at, axis)), axis, -1)
+    for k in np.ravel(kth):
+        pivot = parted[..., k : k + 1 if k != -1 else None]
+        decide(np.less(parted, pivot))
+        decide(np.greater(parted, pivot))
+    return at
+
+
+def partition(x: Any, kth: Any, axis: int | None = -1, **kwargs: Any) -> Any:
+    if axis is None:
+        x, axis = np.reshape(x, -1), 0
+    at = argpartition(x, kth, axis)
+    return moved(x, lambda values: np.take_along_axis(values, at, axis))
+
+
+def partition_in_place(x: Any, kth: Any, axis: int = -1, **kwargs: Any) -> None:
+    x[...] = partition(x, kth, axis)
+
+
+def lexsort(keys: Any, axis: int = -1) -> np.ndarray:
+    """By the last key, ties by the one before, ...: neighbours in the order compare as they did."""
+    keys = [traced_array(x) if is_traced(x) else np.asarray(x) for x in keys]
+    at = np.lexsort([plain(x) for x in keys], axis)
+    tied = None
+    for key in keys[::-1]:
+        row = moved(key, lambda values: np.take_along_axis(values, at, axis)) if is_traced(key) else np.take_along_axis(
+            key, at, axis)
+        row = np.moveaxis(row, axis, -1)
+        low, high = row[..., :-1], row[..., 1:]
+        if tied is not None:
+            low, high = low[tied], high[tied]
+        decide(np.less(low, high))
+        equal = decide(np.equal(low, high))
+        if tied is None:
+            tied = np.array(equal)
+        else:
+            tied[tied] = equal
+    return at
+
+
+def unique(x: Any, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
+           axis: int | None = None, *, equal_nan: bool = True, **kwargs: Any) -> Any:
+    """The distinct elements, in order; which they are is decided."""
+    x = traced_array(x)
+    if axis is not None and x.ndim > 1:
+        x.rec.unsupported("numpy.unique along an axis", "it compares whole rows; flatten, or sort by np.lexsort")
+    flat = x.reshape(-1)
+    order = argsort(flat, kind="stable")
+    ordered = flat[order]
+    first = np.ones(len(flat), dtype=bool)
+    if len(flat) > 1:
+        first[1:] = decide(np.not_equal(ordered[1:], ordered[:-1]))
+        if equal_nan and len(flat):
+            missing = decide(np.isnan(ordered))
+            first[1:] &= ~(missing[1:] & missing[:-1])
+    results: list[Any] = [ordered[first]]
+    if return_index:
+        results.append(order[first])
+    if return_inverse:
+        inverse = np.empty(len(flat), dtype=np.intp)
+        inverse[order] = np.cumsum(first) - 1
+        shaped = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
+        results.append(inverse.reshape(x.shape) if shaped else inverse)
+    if return_counts:
+        results.append(np.diff(np.append(np.flatnonzero(first), len(flat))))
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def isin(x: Any, test: Any, assume_unique: bool = False, invert: bool = False, **kwargs: Any) -> Any:
+    found = np.any(np.equal(np.expand_dims(x, -1), np.ravel(test)), axis=-1)
+    return np.logical_not(found) if invert else found
+
+
+def trim_zeros(x: Any, trim: str = "fb", axis: Any = None) -> Any:
+    used = np.flatnonzero(decide(np.not_equal(x, 0.0)))
+    if not len(used):
+        return x[:0]
+    return x[int(used[0]) if "f" in trim.lower() else 0 : int(used[-1]) + 1 if "b" in trim.lower() else None]
+
+
+# -- counts in bins ------------------------------------------------------------------------------------------------
+
+
+def histogram(x: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None, **kwargs: Any,
+              ) -> Any:
+    """How many elements (or what weight) lie in each bin: the places are decided, the weights are summed."""
+    edges = histogram_bin_edges(x, bins, range, weights)
+    values, flat = np.ravel(edges), np.ravel(x)
+    if not is_traced(values) and not is_traced(flat):
+        at = np.searchsorted(values, flat, "right") - 1
+        closing = flat == values[-1]
+    else:
+        at = searchsorted(values, flat, "right") - 1
+        closing = np.asarray(decide(np.equal(flat, values[-1])))
+    n = len(values) - 1
+    at = np.where(closing, n - 1, at)  # the last bin has its right edge
+    inside = (at >= 0) & (at < n)
+    if weights is None:
+        counts: Any = np.bincount(at[inside], minlength=n)
+    elif is_traced(weights):
+        counts = bincount(at[inside], np.ravel(weights)[inside], n)
+    else:
+        counts = np.bincount(at[inside], np.ravel(weights)[inside], n)
+    if density:
+        counts = counts / np.diff(values) / np.sum(counts)
+    return counts, edges
+
+
+def histogram_bin_edges(x: Any, bins: Any = 10, range: Any = None, weights: Any = None) -> Any:
+    if isinstance(bins, str):
+        recorder_of((x, weights)).unsupported(f"numpy.histogram with bins={bins!r}", "give a number or the edges")
+    if np.ndim(bins):
+        return bins
+    if not is_traced(x):
+        return np.histogram_bin_edges(x, bins, range)
+    low, high = (smallest(x), largest(x)) if range is None else range
+    if decide(np.equal(low, high)):
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, int(bins) + 1)
+
+
+def _hundredth(q: Any) -> Any:
+    return q / 100.0 if is_traced(q) else np.true_divide(q, 100)
+
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.median: median, np.quantile: quantile, np.nanmedian: nan_median, np.nanquantile: nan_quantile,
+    np.percentile: lambda x, q, *args, **kwargs: quantile(x, _hundredth(q), *args, **kwargs),
+    np.nanpercentile: lambda x, q, *args, **kwargs: nan_quantile(x, _hundredth(q), *args, **kwargs),
+    np.argpartition: argpartition, np.partition: partition, np.lexsort: lexsort, np.unique: unique, np.isin: isin,
+    np.trim_zeros: trim_zeros, np.histogram: histogram, np.histogram_bin_edges: histogram_bin_edges,
+}
+if "in1d" in vars(np):  # gone in NumPy 2.4
+    FUNCTIONS[vars(np)["in1d"]] = lambda x, test, *args, **kwargs: isin(np.ravel(x), test, *args, **kwargs)

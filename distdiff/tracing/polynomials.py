@@ -1,0 +1,128 @@
+"""Polynomials by their coefficients, highest power first, and sums of shifted products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .array import is_traced
+
+
+def polyval(p: Any, x: Any) -> Any:
+    y = 0.0 * x
+    for coefficient in p:
+        y = y * x + coefficient
+    return y
+
+
+def _both(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two polynomials with equally many coefficients."""
+    a, b = np.atleast_1d(a), np.atleast_1d(b)
+    n = max(len(a), len(b))
+    return tuple(np.concatenate([np.zeros(n - len(x)), x]) if len(x) < n else x for x in (a, b))  # type: ignore
+
+
+def polyadd(a: Any, b: Any) -> Any:
+    a, b = _both(a, b)
+    return a + b
+
+
+def polysub(a: Any, b: Any) -> Any:
+    a, b = _both(a, b)
+    return a - b
+
+
+def polymul(a: Any, b: Any) -> Any:
+    return np.convolve(np.atleast_1d(a), np.atleast_1d(b))
+
+
+def polydiv(u: Any, v: Any) -> tuple[Any, Any]:
+    """(quotient, remainder) by long division."""
+    u, v = np.atleast_1d(u) + 0.0, np.atleast_1d(v) + 0.0
+    m, n = len(u) - 1, len(v) - 1
+    if m < n:
+        return np.zeros(1), u
+    quotient, rest = [], u
+    for k in range(m - n + 1):
+        factor = rest[k] / v[0]
+        quotient.append(factor)
+        rest = rest - np.concatenate([np.zeros(k), factor * v, np.zeros(m - n - k)])
+    tail = rest[m - n + 1 :]
+    return np.stack(quotient), tail if len(tail) else np.zeros(1)
+
+
+def polyder(p: Any, m: int = 1) -> Any:
+    p = np.atleast_1d(p)
+    for _ in range(m):
+        n = len(p) - 1
+        p = p[:-1] * np.arange(n, 0.0, -1.0)
+    return p if m else np.copy(p)
+
+
+def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
+    p = np.atleast_1d(p)
+    constants = np.zeros(m) if k is None else np.atleast_1d(k)
+    for i in range(m):
+        constant = constants[0 if len(constants) == 1 else i]
+        n = len(p)
+        p = np.concatenate([p / np.arange(n, 0.0, -1.0), np.reshape(constant, 1)])
+    return p
+
+
+def poly(zeros: Any) -> Any:
+    """The coefficients of the polynomial with these zeros."""
+    zeros = np.atleast_1d(zeros)
+    if np.ndim(zeros) != 1:
+        zeros.rec.unsupported("numpy.poly of a matrix", "it needs eigenvalues")
+    result: Any = np.ones(1)
+    for zero in zeros:
+        result = np.convolve(result, np.stack([1.0 + 0.0 * zero, -zero]))
+    return result
+
+
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:  # noqa: N803 (NumPy's name)
+    n = len(x) if N is None else N
+    columns: list[Any] = [np.ones(len(x))]
+    for _ in range(n - 1):
+        columns.append(columns[-1] * x)
+    return np.stack(columns[:n] if increasing else columns[:n][::-1], axis=1)
+
+
+def convolve(a: Any, v: Any, mode: str = "full") -> Any:
+    """sum_k a[i - k] v[k]: a window that slides over the padded longer operand, one contraction."""
+    if np.shape(a)[0] < np.shape(v)[0]:
+        a, v = v, a
+    n, m = np.shape(a)[0], np.shape(v)[0]
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(a, m - 1), m)
+    full = np.dot(windows, v[::-1])
+    if mode == "full":
+        return full
+    if mode == "valid":
+        return full[m - 1 : n]
+    return full[(m - 1) // 2 : (m - 1) // 2 + n]
+
+
+def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
+    if np.shape(a)[0] >= np.shape(v)[0]:
+        return convolve(a, v[::-1], mode)
+    return convolve(v, a[::-1], mode)[::-1]
+
+
+def _of_lists(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Coefficients may come as lists."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*(x if is_traced(x) or not isinstance(x, (list, tuple)) else np.stack(x)
+                          if any(map(is_traced, x)) else np.asarray(x, dtype=float) for x in args), **kwargs)
+
+    return call
+
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.polyval: polyval, np.polyadd: _of_lists(polyadd), np.polysub: _of_lists(polysub),
+    np.polymul: _of_lists(polymul), np.polydiv: _of_lists(polydiv), np.polyder: _of_lists(polyder),
+    np.polyint: _of_lists(polyint), np.poly: _of_lists(poly), np.vander: _of_lists(vander),
+    np.convolve: _of_lists(convolve), np.correlate: _of_lists(correlate),
+}
