@@ -74,6 +74,11 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--ranks", default="2,16,128,1024", metavar="LIST", help="default 2,16,128,1024; 1 comes along")
     plan.add_argument("--columns", type=int, default=1, metavar="M", help="right-hand sides at a point (default 1)")
     plan.add_argument("--json", action="store_true", help="print JSON instead of text")
+    coverage = commands.add_parser(
+        "coverage", help="print what is done with each function of NumPy's",
+        description="Print what is done with each function of the installed NumPy: exact (traced, with derivatives), "
+        "constant (derivative zero), refused (raises an error, and why), untouched (takes no numbers).")
+    coverage.add_argument("pattern", nargs="?", default="", help="only names that hold this, e.g. cum or linalg.")
     check = _command(commands, "check", "run the Taylor test and the dot-product test; exit status 1 if one fails")
     check.add_argument("--seed", type=int, default=0, help="of the random directions (default 0)")
     return top
@@ -102,6 +107,11 @@ def _command(commands: Any, name: str, help_: str, solves: bool = True) -> argpa
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, the same on every rank."""
     arguments = parser().parse_args(argv)
+    if arguments.command == "coverage":
+        from .coverage import text
+
+        print(text(arguments.pattern))
+        return 0
     from mpi4py import MPI  # after parsing: --help starts no MPI
 
     from .comm import together

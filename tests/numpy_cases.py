@@ -7,6 +7,8 @@ equal to rounding only, because the statements that compute them add or multiply
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 ARGUMENTS = {  # nothing at a kink or near a tie
@@ -248,6 +250,9 @@ np.histogram(u, bins=[0.0, 0.5, 1.0, 2.0])[0] * w[:3] + np.histogram(u, bins=3, 
 ~np.histogram(u, bins=[0.0, 0.5, 1.0, 2.0], weights=u)[0] * 2
 np.bincount(I, weights=w) + np.bincount([0, 1, 2])
 np.bincount(I, w, minlength=6)
+np.histogram_bin_edges(u, 4) + np.histogram_bin_edges(u, 4, range=(0.0, s))
+np.histogram(u, bins=4)[1] + np.histogram(u, bins=4)[0][0]
+np.histogram(u, bins=[0.0, 0.5, 1.0, 2.0], density=True)[0] * s
 """
 
 PRODUCTS = """
@@ -315,6 +320,9 @@ np.polyval([1.0, -2.0, 3.0], u) + np.polyval(w, u) + np.polyval(w, c) + np.polyv
 np.polyadd(u, w) + np.polysub(u, w)
 ~np.polymul(u, w) + np.polyint(np.polymul(u, w))[:9]
 np.polyder(u) + np.polyder(u, 1) + np.polyint(w, k=2.0)
+~np.poly(w) * np.poly(k[:4])
+~np.poly([s, 2.0, r]) * 2
+np.polydiv(u, w[:3]) + np.polydiv([1.0, 2.0, 3.0], w[:2])
 np.polyder(u, 2) + np.polyint(w[:2], 2)[:4]
 np.vander(w) + np.vander(w, 4, increasing=True) + np.vander([1.0, 2.0], 2).sum()
 np.vander(w, 2)
@@ -414,6 +422,9 @@ np.copy(m) + np.array(m) + np.asarray(m) + np.ascontiguousarray(m) + np.asanyarr
 np.array([s, r, 1.0]) + np.array([u[0], u[1], s])
 np.array([[s, r], [u[0], 2.0]]) * np.asarray([w[:2], w[2:]])
 np.require(m, requirements="C") * 2 + np.asarray_chkfinite(m)
+np.fft.fftshift(u) + np.fft.ifftshift(u) + np.fft.fftshift(m)[0, 0] + np.fft.ifftshift(m, axes=1)[0, 1]
+np.fft.fftshift(m, axes=(0,)) + 0
+np.fromiter((x * x for x in u), float) + np.fromiter(u, float, 6)
 np.lib.stride_tricks.sliding_window_view(u, 3) * 2
 np.lib.stride_tricks.sliding_window_view(m, (2, 2)).sum(axis=(2, 3))
 np.copyto(z := m * 1, w); return z
@@ -429,7 +440,7 @@ np.apply_along_axis(np.sum, 1, m) + np.apply_along_axis(lambda x: x[0] * x[1], 1
 np.apply_along_axis(lambda x: x * x[0], 0, m)
 np.apply_along_axis(np.diff, 0, m)
 np.apply_over_axes(np.sum, t, [0, 2])
-np.vectorize(lambda a, b: a * b + np.sin(a))(u, 2.0)
+~np.vectorize(lambda a, b: a * b + np.sin(a))(u, 2.0)
 np.vectorize(lambda a, b: a * b)(m, w)
 np.fromfunction(lambda i, j: i * s + j, (2, 3)) * r
 np.linspace(s, 2.0, 5) + np.linspace(r, s, 5) + np.linspace(0.0, s, 5, endpoint=False)
@@ -475,6 +486,10 @@ np.array_equal(u + nan, u + nan, equal_nan=True) * u + np.array_equal(u, w)
 np.isneginf(u) * u + np.isposinf(-u / 0.0) + np.isreal(u) + np.iscomplex(u)
 np.isin(u, [5.0, 2.0]) * u + np.in1d(u, c) if hasattr(np, "in1d") else np.isin(u, c) * u
 np.unique(u) * 2
+np.union1d(u, c) * 2
+np.intersect1d(np.append(u, c), c) * s + np.setdiff1d(u, c) + np.setdiff1d(c, u)
+np.setxor1d(u, c) * 2
+np.unique(np.append(u, u[:2]), return_index=True, return_inverse=True, return_counts=True)
 np.unique(np.append(u, u[:2])) * u
 np.clip(u, 0.7, 1.4) + np.clip(u, 0.7, None) + np.clip(u, None, c) + np.clip(u, c - 1, u[0]) + u.clip(0.7, 1.4)
 np.clip(m, 0.7, 1.4, out=(z := m * 2)) + z
@@ -553,6 +568,11 @@ import functools; return functools.reduce(lambda a, b: a * b, u)
 import operator; return operator.mul(s, r) + operator.itemgetter(1)(u)
 import itertools; return list(itertools.accumulate(u))
 import statistics; return sum(u) / len(u)
+len(np.array_repr(c)) * s + len(np.array_str(c)) + len(np.array2string(c))
+np.iscomplexobj(u) * s + np.isrealobj(u) + np.isfortran(m) + np.isfortran(m.T) + np.can_cast(float, u.dtype)
+np.may_share_memory(u, u[1:]) * s + np.shares_memory(u, c) + (np.result_type(u, 1) == float)
+u[np.diag_indices_from(q)[0]] + q[np.tril_indices_from(q)].sum() + q[np.triu_indices_from(q, 1)].sum()
+(np.common_type(c) is np.float64) * s + (np.min_scalar_type(2.0) == float) + len(np.einsum_path("ij,jk", m, m.T)[0])
 np.isscalar(s) * s + np.ndim(s) + np.shape(u)[0] + np.size(m)
 z = u.copy(); z[0], z[1] = z[1], z[0]; return z
 z = m.copy(); z[[0, 1]] = z[[1, 0]]; return z
@@ -568,6 +588,61 @@ m[:, [True, False, True, False]] + m[np.array([0, 1, 2]), :2]
 m[m > 1] * 2
 """
 
+VERSIONS = """
+np.trapz(u) + np.trapz(m, w, axis=1)
+np.trapezoid(u) + np.trapezoid(m, w, axis=1)
+np.asfarray(u) * 2
+~np.cumproduct(u)
+np.msort(m)
+np.row_stack([u, c])
+np.alltrue(m > 0.5, axis=1) * m[:, 0] + np.sometrue(m > 1.5, axis=1)
+np.round_(u, 1) + u
+np.fastCopyAndTranspose(m)
+np.unstack(m) + np.unstack(m, axis=1)
+np.astype(u, float) * 2
+np.unique_values(u) * 2
+np.cumulative_sum(u) + np.cumulative_sum(m, axis=1)[0, 0]
+np.cumulative_sum(m, axis=1, include_initial=True)
+~np.cumulative_prod(u) + np.cumulative_prod(m, axis=0)[0, 0]
+~np.cumulative_prod(m, axis=0, include_initial=True)
+~np.vecdot(m, C) + np.vecdot(m, w)
+~np.vecdot(t, t, axis=1)
+~np.matvec(t, w[:2])
+~np.vecmat(w[:3], t)
+np.matrix_transpose(t) + np.linalg.matrix_transpose(t)
+np.permute_dims(t, (2, 0, 1)) + 0
+np.concat([u, w]) * 2
+np.pow(u, 2.5) + np.acos(u * 0.5) + np.asin(u * 0.5) + np.atan(u) + np.atan2(u, c)
+np.asinh(u) + np.acosh(u + 1) + np.atanh(u * 0.5) + np.bitwise_invert(u > 1)
+~np.linalg.vector_norm(m) + np.linalg.vector_norm(m, axis=1, ord=3) + np.linalg.vector_norm(t, axis=(0, 1))[0]
+~np.linalg.vector_norm(t, axis=(0, 2), keepdims=True)
+~np.linalg.matrix_norm(t) + np.linalg.matrix_norm(t, ord=1)
+np.linalg.outer(u, w) + np.linalg.matmul(u[:, None], w[None])
+np.linalg.tensordot(m, m) + np.linalg.trace(t[:, :2]) + np.linalg.trace(q, offset=1)
+np.linalg.cross(q, m[:, :3]) + np.linalg.cross(q[0], q[1])
+~np.linalg.vecdot(m, C)
+np.linalg.diagonal(t[:, :2]) * 2 + np.linalg.diagonal(t, offset=1)
+~np.var(m, axis=1, mean=np.mean(m, axis=1, keepdims=True), correction=1) if hasattr(np, "vecdot") else np.var(m)
+"""
+
 SECTIONS = {"ufuncs": UFUNCS, "ufunc forms": UFUNC_FORMS, "reductions": REDUCTIONS, "products": PRODUCTS,
-            "movement": MOVEMENT, "decisions": DECISIONS, "methods": METHODS, "python": PYTHON}
-CASES = [line for text in SECTIONS.values() for line in text.splitlines() if line]
+            "movement": MOVEMENT, "decisions": DECISIONS, "methods": METHODS, "python": PYTHON,
+            "of one version": VERSIONS}
+_ALL = [line for text in SECTIONS.values() for line in text.splitlines() if line]
+
+
+def named(line: str) -> set[str]:
+    """The functions of NumPy's that a case names, without "np."."""
+    return {name.removesuffix(".") for name in re.findall(r"\bnp\.((?:linalg\.|fft\.)?\w+)", line)}
+
+
+def _there(name: str) -> bool:
+    found = np
+    for part in name.split("."):
+        if not hasattr(found, part):
+            return False
+        found = getattr(found, part)
+    return True
+
+
+CASES = [line for line in _ALL if all(map(_there, named(line)))]  # those of the NumPy that is installed

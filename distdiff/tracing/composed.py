@@ -299,6 +299,8 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
             np.shares_memory,
             np.can_cast,
             np.min_scalar_type,
+            np.einsum_path,
+            np.isfortran,
             np.diag_indices_from,
             np.tril_indices_from,
             np.triu_indices_from,
@@ -311,3 +313,5 @@ for _name in ("round", "round_"):
 for _name in ("trapz", "trapezoid"):
     if hasattr(np, _name):
         FUNCTIONS[getattr(np, _name)] = trapezoid
+if "asfarray" in vars(np):  # gone in NumPy 2
+    FUNCTIONS[vars(np)["asfarray"]] = lambda x, dtype=float: x

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from . import calls, sparse
 from .active import TRACES
 from .array import TracedArray, is_boolean, is_traced, memory_order, of_ids, own
+from .callers import called
 from .holding import HoldingArray, constant_storage, held, hold, traced_within
 from .joiners import joined
 from .layout import laid, view_or_copy
@@ -231,6 +233,14 @@ def _require(a: Any, dtype: Any = None, requirements: Any = None, **kwargs: Any)
     return view_or_copy(x, NUMPY["asarray"](x.nd, order=order)) if type(x) is TracedArray else x
 
 
+def _from_iterable(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any:  # noqa: A002 (NumPy's name)
+    if not _tracing():
+        return NUMPY["fromiter"](iter, dtype, count, **kwargs)
+    values = list(iter if count < 0 else islice(iter, count))
+    rec = traced_within(values)
+    return array_of(rec, values) if rec is not None else hold(NUMPY["fromiter"](values, dtype, **kwargs))
+
+
 _LISTS = (
     "sum",
     "mean",
@@ -336,9 +346,12 @@ def _substitutes() -> dict[str, Any]:
     table = {name: _create(name) for name in _CREATE}
     table.update({name: _convert(name) for name in _CONVERT})
     table.update({name: _with_lists(name) for name in _LISTS if name in NUMPY})
-    for name, function in {"r_": _Joiner(np.r_), "c_": _Joiner(np.c_, -1, 2, 0), "require": _require}.items():
-        NUMPY[name] = getattr(np, name)
-        table[name] = function
+    for name, function in {"r_": _Joiner(np.r_), "c_": _Joiner(np.c_, -1, 2, 0), "require": _require,
+                           "fromiter": _from_iterable,
+                           "fastCopyAndTranspose": lambda x: np.transpose(x).copy()}.items():
+        if name in vars(np):
+            NUMPY[name] = getattr(np, name)
+            table[name] = function
     return table
 
 
@@ -358,7 +371,7 @@ def _refusing(cls: type) -> Any:
         if threading.get_ident() in TRACES:
             rec = traced_within([*args, *kwargs.values()])
             if rec is not None:
-                refuse_other_rules(rec, f"a numpy {cls.__name__} of traced values")
+                refuse_other_rules(rec, f"{called()}a numpy {cls.__name__} of traced values")
         return original(kind, *args, **kwargs)
 
     return staticmethod(new)

@@ -191,3 +191,5 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.array_equal: array_equal,
     np.array_equiv: array_equiv,
 }
+if "msort" in vars(np):  # gone in NumPy 2
+    FUNCTIONS[vars(np)["msort"]] = lambda x: sort(x, 0)

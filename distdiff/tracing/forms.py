@@ -49,6 +49,8 @@ def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str
 def _written(ufunc: np.ufunc, result: Any, target: Any) -> Any:
     if target is None:
         return result
+    if not isinstance(target, np.ndarray):
+        raise TypeError("return arrays must be of ArrayType")
     if type(target) is not TracedArray:
         recorder_of((result,)).unsupported(
             f"numpy.{ufunc.__name__} writing a traced result into a plain array (out= or an in-place operator)",

@@ -28,7 +28,7 @@ def _array(part: Any, array_of: Callable[[Any], Any]) -> Any:
 
 
 def _shaped(x: Any, ndmin: int, first: int) -> Any:
-    """x with at least `ndmin` axes; its own begin at axis `first` (if negative, counted from the last place they can)."""
+    """x with at least `ndmin` axes; its own begin at axis `first`, or (negative) so far from the last they can be."""
     missing = ndmin - np.ndim(x)
     if missing <= 0:
         return x

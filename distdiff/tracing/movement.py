@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ..tape import Const
 from .array import TracedArray, compact, ids_of, is_boolean, is_traced, moved_later, of_ids, rearranged
 from .boxes import Piece, cut, join, merge, whole
-from .indexing import decided, gather, into
+from .indexing import decided, gather, into, plain_index
 from .layout import copied, inside, pieces_of
 from .reductions import traced_array
 from .ufuncs import number, recorder_of
@@ -311,6 +311,21 @@ def diag(x: Any, k: int = 0) -> Any:
     return result
 
 
+def fftshift(x: Any, axes: Any = None) -> Any:
+    """The zero frequency to the middle: a roll by half of each axis."""
+    axes = tuple(range(np.ndim(x))) if axes is None else (axes,) if isinstance(axes, int) else tuple(axes)
+    return roll(x, [np.shape(x)[k] // 2 for k in axes], axes)
+
+
+def ifftshift(x: Any, axes: Any = None) -> Any:
+    axes = tuple(range(np.ndim(x))) if axes is None else (axes,) if isinstance(axes, int) else tuple(axes)
+    return roll(x, [-(np.shape(x)[k] // 2) for k in axes], axes)
+
+
+def open_mesh(*arrays: Any) -> tuple[np.ndarray, ...]:
+    return np.ix_(*(plain_index(recorder_of(arrays), x) for x in arrays))
+
+
 def _joined(x: Any) -> Any:
     """Nested lists of traced values as an array."""
     return np.stack([_joined(part) for part in x]) if isinstance(x, (list, tuple)) else x
@@ -372,6 +387,9 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.hsplit: lambda x, n: split(x, n, 0 if np.ndim(x) == 1 else 1),
     np.dsplit: lambda x, n: split(x, n, 2),
     np.broadcast_arrays: broadcast_arrays,
+    np.ix_: open_mesh,
+    np.fft.fftshift: fftshift,
+    np.fft.ifftshift: ifftshift,
     np.meshgrid: meshgrid,
     np.roll: roll,
     np.tile: tile,

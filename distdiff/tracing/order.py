@@ -215,6 +215,30 @@ def trim_zeros(x: Any, trim: str = "fb", axis: Any = None) -> Any:
     return x[int(used[0]) if "f" in trim.lower() else 0 : int(used[-1]) + 1 if "b" in trim.lower() else None]
 
 
+def union(a: Any, b: Any) -> Any:
+    return unique(np.concatenate([np.ravel(a), np.ravel(b)]))
+
+
+def _distinct(x: Any) -> Any:
+    return unique(x) if is_traced(x) else np.unique(x)
+
+
+def intersection(a: Any, b: Any, assume_unique: bool = False, return_indices: bool = False) -> Any:
+    if return_indices:
+        recorder_of((a, b)).unsupported("numpy.intersect1d with return_indices=True", "look them up by np.isin")
+    a = _distinct(a)
+    return a[np.asarray(decide(isin(a, b)), dtype=bool)]
+
+
+def difference(a: Any, b: Any, assume_unique: bool = False) -> Any:
+    a = np.ravel(a) if assume_unique else _distinct(a)
+    return a[np.asarray(decide(isin(a, b, invert=True)), dtype=bool)]
+
+
+def symmetric_difference(a: Any, b: Any, assume_unique: bool = False) -> Any:
+    return union(difference(a, b), difference(b, a))
+
+
 # -- counts in bins ------------------------------------------------------------------------------------------------
 
 
@@ -265,7 +289,10 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.percentile: lambda x, q, *args, **kwargs: quantile(x, _hundredth(q), *args, **kwargs),
     np.nanpercentile: lambda x, q, *args, **kwargs: nan_quantile(x, _hundredth(q), *args, **kwargs),
     np.argpartition: argpartition, np.partition: partition, np.lexsort: lexsort, np.unique: unique, np.isin: isin,
+    np.union1d: union, np.intersect1d: intersection, np.setdiff1d: difference, np.setxor1d: symmetric_difference,
     np.trim_zeros: trim_zeros, np.histogram: histogram, np.histogram_bin_edges: histogram_bin_edges,
 }
 if "in1d" in vars(np):  # gone in NumPy 2.4
     FUNCTIONS[vars(np)["in1d"]] = lambda x, test, *args, **kwargs: isin(np.ravel(x), test, *args, **kwargs)
+if "unique_values" in vars(np):  # of NumPy 2
+    FUNCTIONS[vars(np)["unique_values"]] = lambda x, **kwargs: unique(x, equal_nan=False)

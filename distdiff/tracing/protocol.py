@@ -31,6 +31,7 @@ from . import (
     ufuncs,
 )
 from .array import TracedArray, as_plain, binary, constant, elementwise, is_traced
+from .callers import called
 from .indexing import assign, getitem, setitem
 from .recorder import Recorder
 from .scalar import CUT, PLAIN, TracedScalar, attach
@@ -265,7 +266,7 @@ def _array(self: TracedArray, dtype: Any = None, copy: Any = None) -> np.ndarray
         values = as_plain(self)
         return values if dtype is None else values.astype(dtype)
     self.rec.unsupported(
-        "a traced array was turned into a plain array",
+        f"{called()}a traced array was turned into a plain array",
         f"{CUT}. Compiled code (scipy, numba) can't be traced; {PLAIN}",
     )
 

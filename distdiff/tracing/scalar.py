@@ -19,6 +19,7 @@ import numpy as np
 
 from ..ops import BY_NAME, Op
 from ..tape import RUN_LINES
+from .callers import called, twin
 from .recorder import Located, Recorder
 
 CUT = "it would cut the derivative"
@@ -118,9 +119,8 @@ class TracedScalar:
 
     def __float__(self) -> NoReturn:
         self.rec.unsupported(
-            "a traced value was turned into a plain float",
-            f"{CUT}. Use NumPy's functions for Python's, np.sin(x), not math.sin(x); {PLAIN}; to only look at the "
-            "value, use distdiff.numpy.value(x)",
+            f"{called()}a traced value was turned into a plain float",
+            f"{CUT}. {twin(self.rec.user_frame())}; {PLAIN}; to only look at the value, use distdiff.numpy.value(x)",
         )
 
     def __complex__(self) -> NoReturn:
@@ -130,7 +130,7 @@ class TracedScalar:
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         self.rec.unsupported(
-            "a traced value was put into a plain array",
+            f"{called()}a traced value was put into a plain array",
             f"{CUT}: {PLAIN}; compiled code can't be traced, and lists of traced values want np.array first",
         )
 

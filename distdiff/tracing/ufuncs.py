@@ -28,7 +28,7 @@ _OF_BOOLEANS = {  # what NumPy does with two boolean arrays
     BY_NAME["maximum"]: _OR,
     BY_NAME["minimum"]: _AND,
 }
-_BITWISE = {np.bitwise_and: _AND, np.bitwise_or: _OR, np.bitwise_xor: _XOR, np.invert: _NOT}
+BITWISE = {np.bitwise_and: _AND, np.bitwise_or: _OR, np.bitwise_xor: _XOR, np.invert: _NOT}
 
 
 def recorder_of(operands: Any) -> Recorder:
@@ -149,7 +149,7 @@ def _ldexp(x: Any, exponent: Any) -> Any:
     return x * np.ldexp(1.0, np.asarray(exponent).astype(int))
 
 
-_COMPOSED: dict[np.ufunc, Callable[..., Any]] = {  # functions that are a formula in others
+COMPOSED: dict[np.ufunc, Callable[..., Any]] = {  # functions that are a formula in others
     np.positive: _copied,
     np.conjugate: _copied,
     np.deg2rad: lambda x: x * (np.pi / 180.0),
@@ -185,15 +185,15 @@ def evaluate(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
     op = OP_OF.get(ufunc)
     if op is not None:
         return apply(op, *inputs)
-    if ufunc in _BITWISE and all(map(is_boolean, inputs)):
-        return apply(_BITWISE[ufunc], *inputs)
+    if ufunc in BITWISE and all(map(is_boolean, inputs)):
+        return apply(BITWISE[ufunc], *inputs)
     rec, name = recorder_of(inputs), ufunc.__name__
     if getattr(np, name, None) is not ufunc:
         if name in _ELSEWHERE:
             return _ELSEWHERE[name](*(number(rec, x, name) for x in inputs))
         rec.unsupported(f"the ufunc {name}", "it has no derivative rule here; write it with NumPy's functions")
-    if ufunc in _COMPOSED:
-        return _COMPOSED[ufunc](*(number(rec, x, name) for x in inputs))
+    if ufunc in COMPOSED:
+        return COMPOSED[ufunc](*(number(rec, x, name) for x in inputs))
     rec.unsupported(f"numpy.{name}", "it has no derivative rule here; write it in terms of functions that have one")
 
 

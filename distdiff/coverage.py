@@ -1,0 +1,149 @@
+"""What distdiff does with each function of NumPy's: the table that `distdiff coverage` prints.
+
+It is read off the tables by which traced values are dispatched (the op table, the protocol's functions, the creation
+functions that are substituted), for the NumPy that is installed.  Written down here is only what they can't say: why a
+function is refused, which ones never see a number, whose results have no derivative, and the conventions at kinks.
+
+| status | means |
+|---|---|
+| exact | traced, with its derivatives of any order |
+| constant | traced, with derivative zero: steps, comparisons, shapes; a decision is guarded, and replay where it would be another traces again |
+| refused | raises `UnsupportedOperationError` with its name, the user's line, and what to write instead |
+| untouched | takes no numbers that could be traced |
+"""  # noqa: E501 (a row of a table)
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .tracing import contract, creation, protocol, ufuncs
+
+EXACT, CONSTANT, REFUSED, UNTOUCHED = "exact", "constant", "refused", "untouched"
+
+
+class Entry(NamedTuple):
+    """One function: its name without "numpy.", one of the four statuses, and what there is to say of it."""
+
+    name: str
+    status: str
+    note: str = ""
+
+
+_FACTORIZED = "no rule for factorizations and solves yet"
+_COMPLEX = "derivatives are of real functions: no complex numbers yet"
+_WHOLE = "a function of whole numbers; index and count with x.astype(int)"
+_MACHINE = "says how floats are spaced, which no real function does"
+_OUTSIDE = "its array would leave the function, or its values come from outside"
+_OBJECTS = "turns the values into objects of another kind"
+
+REASONS: dict[str, str] = {name: reason for names, reason in {
+    "linalg.cholesky linalg.cond linalg.det linalg.eig linalg.eigh linalg.eigvals linalg.eigvalsh linalg.inv "
+    "linalg.lstsq linalg.matrix_rank linalg.pinv linalg.qr linalg.slogdet linalg.solve linalg.svd linalg.svdvals "
+    "linalg.tensorinv linalg.tensorsolve polyfit roots": _FACTORIZED,
+    "fft.fft fft.fft2 fft.fftn fft.hfft fft.ifft fft.ifft2 fft.ifftn fft.ihfft fft.irfft fft.irfft2 fft.irfftn "
+    "fft.rfft fft.rfft2 fft.rfftn sort_complex": _COMPLEX,
+    "gcd lcm left_shift right_shift bitwise_left_shift bitwise_right_shift bitwise_count packbits unpackbits "
+    "ravel_multi_index unravel_index": _WHOLE,
+    "kaiser": "makes a plain float of beta; write its formula with np.i0",
+    "nextafter spacing": _MACHINE,
+    "save savez savez_compressed savetxt": _OUTSIDE,
+    "isnat": "asks for dates",
+    "asmatrix mat bmat": "matrices have rules of their own: * is @; use arrays",
+    "histogram2d histogramdd": "use np.digitize, and np.bincount or np.add.at",
+    "unique_all unique_counts unique_inverse": "use np.unique",
+}.items() for name in names.split()}
+
+_UNTOUCHED = frozenset("""
+    add_docstring add_newdoc add_newdoc_ufunc bartlett base_repr binary_repr blackman broadcast_shapes busday_count
+    busday_offset byte_bounds compare_chararrays datetime_as_string datetime_data deprecate deprecate_with_doc
+    diag_indices disp find_common_type format_float_positional format_float_scientific from_dlpack frombuffer fromfile
+    fromfunction frompyfunc fromregex fromstring genfromtxt get_array_wrap get_include get_printoptions
+    getbufsize geterr geterrcall geterrobj hamming hanning indices info is_busday isdtype isscalar issctype issubclass_
+    issubdtype issubsctype iterable load loadtxt lookfor mask_indices maximum_sctype mintypecode nested_iters
+    obj2sctype printoptions promote_types recfromcsv recfromtxt safe_eval sctype2char set_numeric_ops set_printoptions
+    set_string_function setbufsize seterr seterrcall seterrobj show_config show_runtime source test tri tril_indices
+    triu_indices typename who
+    linalg.test fft.fftfreq fft.rfftfreq fft.test
+""".split())
+
+_CONSTANT = frozenset("""
+    all allclose alltrue any argmax argmin argpartition argsort argwhere around array_equal array_equiv array_repr
+    array_str array2string can_cast common_type count_nonzero diag_indices_from digitize einsum_path empty_like fix
+    flatnonzero imag in1d iscomplex iscomplexobj isclose isfortran isin isneginf isposinf isreal
+    isrealobj ix_ lexsort may_share_memory min_scalar_type nanargmax nanargmin ndim nonzero ones_like result_type round
+    round_ searchsorted shape shares_memory size sometrue tril_indices_from triu_indices_from zeros_like angle
+    arange eye identity zeros empty ones
+""".split())
+
+NOTES: dict[str, str] = {
+    "absolute": "derivative 0 at 0",
+    "maximum": "a tie goes to the first operand", "minimum": "a tie goes to the first operand",
+    "fmax": "a tie goes to the first operand", "fmin": "a tie goes to the first operand",
+    "max": "a tie goes to the first largest", "min": "a tie goes to the first smallest",
+    "clip": "passes the derivative where x is at a bound",
+    "sort": "stable; the order is guarded", "median": "the order is guarded", "quantile": "the order is guarded",
+    "unique": "the order is guarded; axis= refused", "partition": "the pivots are guarded",
+    "piecewise": "the conditions are decided",
+    "histogram": "places are decided, weights are summed; bins by name refused",
+    "choose": "the index must be plain", "interp": "which piece is decided; at a knot, that of the right",
+    "remainder": "derivative 1 also where it jumps", "fmod": "derivative 1 also where it jumps",
+    "power": "0 ** b has derivative 0 in b", "hypot": "derivative 0 at (0, 0)",
+    "heaviside": "derivative 0 in x, that of h where x is 0",
+    "frexp": "mantissa exact, exponent decided", "ldexp": "the exponent must be plain",
+    "nan_to_num": "derivative 0 where it replaces", "where": "a choice at every point; with one argument a decision",
+    "linalg.norm": "no matrix norms that need singular values; at 0 not differentiable",
+    "linalg.matrix_norm": "no norms that need singular values", "linalg.matrix_power": "exponents >= 0",
+    "histogram_bin_edges": "bins by name refused", "cov": "fweights must be plain",
+    "arange": "of traced values refused: their number would depend on them",
+    "zeros": "can come to hold traced values", "empty": "can come to hold traced values, and begins as zeros",
+    "ones": "can come to hold traced values",
+    "geomspace": "signs are decided", "apply_along_axis": "calls the function once a row",
+    "i0": "by series: NumPy's values to rounding",
+}
+
+
+def table() -> list[Entry]:
+    """All public functions of numpy, numpy.linalg and numpy.fft, in the order of their names."""
+    return [Entry(name, _status(name, function), REASONS.get(name) or _note(name, function))
+            for name, function in _public()]
+
+
+def _note(name: str, function: Any) -> str:
+    """An alias has the note of what it is an alias of."""
+    return NOTES.get(name) or NOTES.get(getattr(function, "__name__", name), "")
+
+
+def _public() -> Iterator[tuple[str, Any]]:
+    for prefix, module in (("", np), ("linalg.", np.linalg), ("fft.", np.fft)):
+        for name in sorted({*dir(module), *module.__all__}):
+            found = getattr(module, name, None) if not name.startswith("_") else None
+            if callable(found) and not isinstance(found, (type, types.ModuleType)):
+                yield prefix + name, found
+
+
+def _status(name: str, function: Any) -> str:
+    if isinstance(function, np.ufunc):
+        op = ufuncs.OP_OF.get(function)
+        if op is not None:
+            return EXACT if any(op.partials) else CONSTANT
+        if function in ufuncs.COMPOSED or function in contract.GUFUNCS:
+            return EXACT
+        return CONSTANT if function in ufuncs.BITWISE else REFUSED
+    if function in protocol.FUNCTIONS or name in creation.SUBSTITUTES:
+        return CONSTANT if name in _CONSTANT else EXACT
+    return UNTOUCHED if name in _UNTOUCHED else REFUSED
+
+
+def text(pattern: str = "") -> str:
+    """The table of the functions whose names hold `pattern`, as the command prints it."""
+    entries = [entry for entry in table() if pattern in entry.name]
+    width = max((len(entry.name) for entry in entries), default=0)
+    lines = [f"{entry.name:<{width}}  {entry.status:<9}  {entry.note}".rstrip() for entry in entries]
+    counts = {status: sum(entry.status == status for entry in entries)
+              for status in (EXACT, CONSTANT, REFUSED, UNTOUCHED)}
+    summary = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+    return "\n".join([*lines, "", f"NumPy {np.__version__}: {summary or 'no such function'}"])

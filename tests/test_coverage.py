@@ -1,0 +1,111 @@
+"""The coverage table is complete and true: what it calls exact has a case that is checked, what it calls constant has
+derivative zero, and what it calls refused raises an error that names it."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from numpy_cases import CASES, named
+
+import distdiff as dd
+from distdiff import coverage
+from distdiff.errors import UnsupportedOperationError
+from distdiff.tracing import plain_value
+
+TABLE = {entry.name: entry for entry in coverage.table()}
+U, Q = np.array([0.9137, 1.7214, 0.4353, 1.3079]), np.array([[1.9137, 0.7214], [0.3079, 2.6181]])
+ATTEMPTS = {  # arguments with which a function may be called, of traced u and q
+    "u": lambda f, u, q: f(u),
+    "q": lambda f, u, q: f(q),
+    "u, u": lambda f, u, q: f(u, u),
+    "u, 2": lambda f, u, q: f(u, 2),
+    "q, q": lambda f, u, q: f(q, q),
+    "q, u": lambda f, u, q: f(q, u[:2]),
+    "bits": lambda f, u, q: f(u > 1, u > 0.5),
+    "[u, u]": lambda f, u, q: f([u, u]),
+    "u, shape": lambda f, u, q: f(u, (5, 5)),
+}
+PARTICULAR = {  # functions that are called otherwise
+    "kaiser": lambda f, u, q: f(4, u[0]),
+    "polyfit": lambda f, u, q: f(u, u, 1),
+    "save": lambda f, u, q: f("/nowhere/file", u),
+    "savez": lambda f, u, q: f("/nowhere/file", u),
+    "savez_compressed": lambda f, u, q: f("/nowhere/file", u),
+    "savetxt": lambda f, u, q: f("/nowhere/file", u),
+}
+
+
+def names(status):
+    return [name for name, entry in TABLE.items() if entry.status == status]
+
+
+def function(name):
+    found = np
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def outcome(name, attempt):
+    """What NumPy's function of that name makes of traced arguments: its result, or the error."""
+    results = []
+
+    def f(u, q):
+        y = attempt(function(name), u, q)
+        results.append(plain_value(y))
+        leaves = y if isinstance(y, (tuple, list)) else (y,)
+        return [np.sum(leaf * 1.0) for leaf in leaves if getattr(leaf, "dtype", np.dtype("U")).kind in "fiub"] or u
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            return results, dd.jvp(f, (U, Q), (np.ones(4), np.ones((2, 2))))[1]
+        except Exception as error:  # of whatever kind: many attempts are none of the function's ways to be called
+            return results, error
+
+
+def test_no_name_is_missing():
+    unknown = [name for name in names("refused") if not TABLE[name].note]
+    assert not unknown, f"neither supported nor a reason why: {unknown}"
+    public = {name for name in dir(np) if not name.startswith("_") and callable(getattr(np, name))
+              and not isinstance(getattr(np, name), type)}
+    assert public <= set(TABLE) | {"_"}
+    stale = [name for name in coverage.REASONS if name in TABLE and TABLE[name].status != "refused"]
+    assert not stale, f"no longer refused: {stale}"
+
+
+def test_what_is_exact_or_constant_has_a_case():
+    covered = {id(function(name)) for case in CASES for name in named(case)}  # an alias is what it is an alias of
+    missing = [name for name in names("exact") + names("constant") if id(function(name)) not in covered]
+    assert not missing, f"no case in numpy_cases names {missing}"
+
+
+@pytest.mark.parametrize("name", names("refused"))
+def test_what_is_refused_says_so(name):
+    errors = []
+    attempts = {"in its way": PARTICULAR[name]} if name in PARTICULAR else ATTEMPTS
+    for how, attempt in attempts.items():
+        results, error = outcome(name, attempt)
+        assert not results, f"numpy.{name}({how}) returned {results}"
+        errors.append(error)
+    refusals = [str(error) for error in errors if isinstance(error, UnsupportedOperationError)]
+    assert any(f"numpy.{n}" in text for text in refusals for n in (name, function(name).__name__)), errors
+
+
+@pytest.mark.parametrize("name", names("constant"))
+def test_what_is_constant_has_derivative_zero(name):
+    for how, attempt in ATTEMPTS.items():
+        results, derivative = outcome(name, attempt)
+        if results and not isinstance(derivative, Exception) and derivative is not None:
+            kinds = [getattr(y, "dtype", np.dtype("U")).kind
+                     for y in (results[0] if isinstance(results[0], (tuple, list)) else (results[0],))]
+            if set(kinds) & set("fiub"):
+                assert not any(np.any(d) for d in derivative), (how, derivative)
+
+
+def test_the_table_as_text():
+    text = coverage.text("cum")
+    assert "cumsum" in text and "exact" in text and "sin" not in text.split("\n")[0]
+    assert "no such function" in coverage.text("nothing_like_this")
