@@ -178,7 +178,6 @@ np.sum(m > 1) * u + np.sum(M) + np.count_nonzero(m > 1) + np.count_nonzero(m > 1
 np.any(m > 1.5, axis=1) * w[:3] + np.all(m > 0.5, axis=0)[0] + np.any(u > 1) + np.all(u)
 ~np.prod(u) + np.prod(m, axis=1)[0] + np.prod(m, axis=(0, 1)) + np.prod(m, axis=0, keepdims=True)
 ~np.prod(m, axis=1, initial=2.0) + np.prod(m, axis=1, where=M) + np.prod(m, where=M, initial=s)
-~np.product(u) if hasattr(np, "product") else np.prod(u)
 np.max(u) + np.amax(m, axis=1) + np.max(m, axis=(0, 1), keepdims=True)[0] + np.max(m, initial=0.0)
 np.min(u) + np.amin(m, axis=1) + np.min(m, axis=(0, 1), keepdims=True)[0] + np.min(m, initial=0.5)
 np.max(m, axis=1, initial=1.5) + np.max(m, axis=1, where=M, initial=0.0) + np.max(m, axis=1, initial=s)
@@ -484,7 +483,7 @@ np.allclose(u, u) * u + np.allclose(u, c) + np.isclose(u, c) + np.array_equal(u,
 np.isclose(u + nan, u + nan, equal_nan=True) * u + np.allclose(u + nan, u + nan, equal_nan=True)
 np.array_equal(u + nan, u + nan, equal_nan=True) * u + np.array_equal(u, w)
 np.isneginf(u) * u + np.isposinf(-u / 0.0) + np.isreal(u) + np.iscomplex(u)
-np.isin(u, [5.0, 2.0]) * u + np.in1d(u, c) if hasattr(np, "in1d") else np.isin(u, c) * u
+np.isin(u, [5.0, 2.0]) * u + np.isin(u, c, invert=True)
 np.unique(u) * 2
 np.union1d(u, c) * 2
 np.intersect1d(np.append(u, c), c) * s + np.setdiff1d(u, c) + np.setdiff1d(c, u)
@@ -592,7 +591,8 @@ VERSIONS = """
 np.trapz(u) + np.trapz(m, w, axis=1)
 np.trapezoid(u) + np.trapezoid(m, w, axis=1)
 np.asfarray(u) * 2
-~np.cumproduct(u)
+~np.cumproduct(u) + np.product(u)
+np.in1d(m, u) * s
 np.msort(m)
 np.row_stack([u, c])
 np.alltrue(m > 0.5, axis=1) * m[:, 0] + np.sometrue(m > 1.5, axis=1)

@@ -93,6 +93,10 @@ class TracedArray:
         return TracedArray(self.st, self.window.T)
 
     @property
+    def mT(self) -> TracedArray:  # noqa: N802 (NumPy 2's name)
+        return TracedArray(self.st, self.window.swapaxes(-1, -2))
+
+    @property
     def real(self) -> TracedArray:
         return self
 
