@@ -85,8 +85,7 @@ class Block(NamedTuple):
         return prod(self.shape)
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """One vector operation over the iteration space `shape` (see the module's equation)."""
 
     op: Op

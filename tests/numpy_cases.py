@@ -592,7 +592,7 @@ np.trapz(u) + np.trapz(m, w, axis=1)
 np.trapezoid(u) + np.trapezoid(m, w, axis=1)
 np.asfarray(u) * 2
 ~np.cumproduct(u) + np.product(u)
-np.in1d(m, u) * s
+np.in1d(m, [9.0, 2.0]) * s
 np.msort(m)
 np.row_stack([u, c])
 np.alltrue(m > 0.5, axis=1) * m[:, 0] + np.sometrue(m > 1.5, axis=1)

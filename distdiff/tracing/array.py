@@ -244,6 +244,16 @@ def lower(rec: Recorder, x: Any, shape: Index) -> Operand | list[Piece]:
     return Const(float(x))
 
 
+def shape_of(x: Any) -> Index:
+    """The shape of an operand, as np.shape gives it by a long way through NumPy's protocol."""
+    shape = getattr(x, "shape", None)
+    return np.shape(x) if shape is None else shape
+
+
+def ndim_of(x: Any) -> int:
+    return len(shape_of(x))
+
+
 def is_traced(x: Any) -> bool:
     return type(x) is TracedArray or isinstance(x, TracedScalar)
 
@@ -284,19 +294,36 @@ def compact(x: TracedArray) -> TracedArray:
     )
 
 
-def binary(op: Op, a: TracedArray, b: TracedArray | float, reflected: bool = False) -> Any:
-    """op of an array with another of its shape or a float, in C order: the usual case, with no more work than that
-    takes.  reflected: b op a, with b a float.  NotImplemented: the general way is wanted."""
+def unary(op: Op, a: TracedArray) -> Any:
+    """op of an array in C order, likewise."""
     st, nd = a.st, a.window
     rec, shape = st.rec, nd.shape
     if not rec.open or not shape or not _usual(a, rec, shape):
         return NotImplemented
-    if type(b) is TracedArray:
+    out = rec.empty(shape)
+    return _recorded(rec, op, (a,), (st.lower(nd, shape),), out) if out.size else NotImplemented
+
+
+def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
+    """op of an array with another of its shape or a number, in C order: the usual case, with no more work than that
+    takes.  reflected: b op a.  NotImplemented: the general way is wanted."""
+    st, nd = a.st, a.window
+    rec, shape = st.rec, nd.shape
+    if not rec.open or not shape or not _usual(a, rec, shape):
+        return NotImplemented
+    kind = type(b)
+    if kind is TracedArray:
         if not _usual(b, rec, shape):
             return NotImplemented
         lowered = (st.lower(nd, shape), b.st.lower(b.window, shape))
+    elif kind is float or kind is int or kind is np.float64:
+        lowered = (st.lower(nd, shape), Const(float(b)))
+    elif kind is rec.scalar_type:
+        lowered = (st.lower(nd, shape), rec.node(b.i, len(shape)))
+    elif kind is np.ndarray and b.shape == shape and b.dtype == np.float64 and b.flags.c_contiguous and b.size > 1:
+        lowered = (st.lower(nd, shape), Const(rec.snapshot(b)))
     else:
-        lowered = (st.lower(nd, shape), Const(b))
+        return NotImplemented
     out = rec.empty(shape)
     if not out.size:
         return NotImplemented

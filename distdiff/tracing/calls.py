@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import is_traced
+from .array import is_traced, ndim_of, shape_of
 from .decisions import decide
 from .reductions import axes_of, traced_array
 from .ufuncs import recorder_of
@@ -21,8 +21,8 @@ def apply_along_axis(function: Callable[..., Any], axis: int, x: Any, *args: Any
     if not np.prod(outer, dtype=int):
         raise ValueError("Cannot apply_along_axis when any iteration dimensions are 0")
     results = [function(lanes[index], *args, **kwargs) for index in np.ndindex(outer)]
-    result = np.reshape(_joined(results), (*outer, *np.shape(results[0])))
-    extra = np.ndim(results[0])
+    result = np.reshape(_joined(results), (*outer, *shape_of(results[0])))
+    extra = ndim_of(results[0])
     return np.moveaxis(result, range(len(outer), len(outer) + extra), range(axis, axis + extra))
 
 
@@ -35,7 +35,7 @@ def _joined(results: list[Any]) -> Any:
 def apply_over_axes(function: Callable[..., Any], x: Any, axes: Any) -> Any:
     for axis in np.atleast_1d(axes).tolist():
         result = function(x, axis)
-        if np.ndim(result) != np.ndim(x):
+        if ndim_of(result) != ndim_of(x):
             result = np.expand_dims(result, axis)
         x = result
     return x
@@ -72,8 +72,8 @@ def _presented(results: list[Any], shape: tuple[int, ...]) -> Any:
 def piecewise(x: Any, conditions: Any, functions: Any, *args: Any, **kwargs: Any) -> Any:
     """Each function is called with the elements for which its condition holds, which is decided."""
     x = traced_array(x) if is_traced(x) else np.asarray(x)
-    scalar = np.ndim(conditions) == 0 if not isinstance(conditions, (list, tuple)) else False
-    conditions = [conditions] if scalar or np.ndim(conditions[0]) == 0 and x.ndim else list(conditions)
+    scalar = ndim_of(conditions) == 0 if not isinstance(conditions, (list, tuple)) else False
+    conditions = [conditions] if scalar or ndim_of(conditions[0]) == 0 and x.ndim else list(conditions)
     functions = list(functions)
     masks = [np.asarray(decide(condition), dtype=bool) for condition in conditions]
     if len(functions) == len(masks) + 1:

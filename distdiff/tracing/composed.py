@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import TracedArray, as_plain, is_boolean, is_traced, plain
+from .array import TracedArray, as_plain, is_boolean, is_traced, ndim_of, plain, shape_of
 from .decisions import decide, searchsorted
 from .indexing import assign, into
 from .layout import laid
@@ -35,7 +35,7 @@ def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append:
     axis = axes_of(axis, x.ndim)[0]
     ends = []
     for end in (prepend, append):
-        if end is not np._NoValue and np.ndim(end) == 0:
+        if end is not np._NoValue and ndim_of(end) == 0:
             end = np.broadcast_to(end, x.shape[:axis] + (1,) + x.shape[axis + 1 :])
         ends.append([] if end is np._NoValue else [end])
     if ends[0] or ends[1]:
@@ -67,14 +67,14 @@ def gradient(x: Any, *spacing: Any, axis: Any = None, edge_order: int = 1) -> An
             )
         steps = (
             np.diff(h)
-            if np.ndim(h)
+            if ndim_of(h)
             else np.full(len(y) - 1, float(h))
             if not is_traced(h)
             else np.broadcast_to(h, len(y) - 1)
         )
         column = np.reshape(steps, (-1,) + (1,) * (y.ndim - 1))
         a, b = column[:-1], column[1:]
-        if np.ndim(h) == 0:
+        if ndim_of(h) == 0:
             inner = (y[2:] - y[:-2]) / (2.0 * h)
         else:
             inner = -b / (a * (a + b)) * y[:-2] + (b - a) / (a * b) * y[1:-1] + a / (b * (a + b)) * y[2:]
@@ -98,7 +98,7 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
     if x is None:
         d = dx
     else:
-        d = np.diff(x) if np.ndim(x) == 1 else np.diff(np.moveaxis(x, axis, -1))
+        d = np.diff(x) if ndim_of(x) == 1 else np.diff(np.moveaxis(x, axis, -1))
     return np.sum(d * (y[..., 1:] + y[..., :-1]) / 2.0, axis=-1)
 
 
@@ -134,9 +134,9 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
 
     def part(x: Any, k: int) -> Any:
-        return x[..., k] if k < np.shape(x)[-1] else 0.0
+        return x[..., k] if k < shape_of(x)[-1] else 0.0
 
-    if np.shape(a)[-1] == np.shape(b)[-1] == 2:
+    if shape_of(a)[-1] == shape_of(b)[-1] == 2:
         return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
     parts = [part(a, i) * part(b, j) - part(a, j) * part(b, i) for i, j in ((1, 2), (2, 0), (0, 1))]
     return np.moveaxis(np.stack(np.broadcast_arrays(*parts), axis=-1), -1, axisc)
@@ -208,9 +208,9 @@ def select(conditions: Any, choices: Any, default: Any = 0) -> Any:
 
 
 def kron(a: Any, b: Any) -> Any:
-    ndim = max(np.ndim(a), np.ndim(b))
-    a, b = (np.reshape(x, (1,) * (ndim - np.ndim(x)) + np.shape(x)) for x in (a, b))
-    left, right = np.shape(a), np.shape(b)
+    ndim = max(ndim_of(a), ndim_of(b))
+    a, b = (np.reshape(x, (1,) * (ndim - ndim_of(x)) + shape_of(x)) for x in (a, b))
+    left, right = shape_of(a), shape_of(b)
     spread_a = np.reshape(a, tuple(n for k in left for n in (k, 1)))
     spread_b = np.reshape(b, tuple(n for k in right for n in (1, k)))
     return np.reshape(spread_a * spread_b, tuple(m * n for m, n in zip(left, right)))
@@ -272,14 +272,14 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.empty_like: _like(0.0),
     np.ones_like: _like(1.0),
     np.full_like: full_like,
-    np.imag: lambda x: np.zeros(np.shape(x)),
+    np.imag: lambda x: np.zeros(shape_of(x)),
     np.i0: i0,
     np.angle: angle,
     np.unwrap: unwrap,
     np.fix: lambda x, out=None: into(out, np.trunc(x)),
     np.real_if_close: lambda x, tol=100: x,
-    np.isreal: lambda x: np.ones(np.shape(x), dtype=bool),
-    np.iscomplex: lambda x: np.zeros(np.shape(x), dtype=bool),
+    np.isreal: lambda x: np.ones(shape_of(x), dtype=bool),
+    np.iscomplex: lambda x: np.zeros(shape_of(x), dtype=bool),
     np.isposinf: lambda x, out=None: into(out, np.equal(x, np.inf)),
     np.isneginf: lambda x, out=None: into(out, np.equal(x, -np.inf)),
     **{

@@ -7,15 +7,26 @@ contracted ones; the values come from NumPy's own product, nothing of the iterat
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..ops import MULTIPLY
-from ..tape import Const, Operand, c_strides
+from ..tape import Affine, Const, Operand, c_strides
 from . import sparse
-from .array import TracedArray, as_plain, constant, fresh, is_traced, memory_order, read_values, single
+from .array import (
+    TracedArray,
+    as_plain,
+    constant,
+    fresh,
+    is_traced,
+    memory_order,
+    ndim_of,
+    read_values,
+    shape_of,
+    single,
+)
 from .boxes import Index
 from .indexing import into
 from .layout import laid
@@ -35,6 +46,15 @@ def _values(x: Any) -> np.ndarray:
 
 def _spread(rec: Recorder, x: Any, axes: list[int], shape: Index) -> Operand:
     """x over the iteration space: its axis k runs along axes[k], it stands still along the others."""
+    if type(x) is TracedArray:
+        lowered = x.st.lower(x.nd, x.shape)
+        if type(lowered) is Affine:  # the usual case, without views
+            return Affine(lowered.block, lowered.offset, _along(lowered.strides, axes, len(shape)))
+    elif x.ndim:
+        values = rec.snapshot(x)
+        if values.flags.c_contiguous and x.size > 1:
+            return Const(np.ndarray(shape, np.float64, values, 0, _along(
+                [s if n > 1 else 0 for s, n in zip(values.strides, values.shape)], axes, len(shape))))
     order = sorted(range(len(axes)), key=axes.__getitem__)
     at = tuple(slice(None) if k in axes else np.newaxis for k in range(len(shape)))
     if type(x) is TracedArray:
@@ -42,6 +62,14 @@ def _spread(rec: Recorder, x: Any, axes: list[int], shape: Index) -> Operand:
     if not x.ndim:
         return Const(float(x))
     return Const(np.broadcast_to(rec.snapshot(x).transpose(order)[at], shape))
+
+
+def _along(strides: Sequence[int], axes: list[int], ndim: int) -> Index:
+    """The strides of an operand over the iteration space."""
+    spread = [0] * ndim
+    for step, axis in zip(strides, axes):
+        spread[axis] = step
+    return tuple(spread)
 
 
 def contraction(
@@ -77,9 +105,9 @@ def contraction(
 
 
 def dot(a: Any, b: Any, out: Any = None) -> Any:
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
+    if ndim_of(a) == 0 or ndim_of(b) == 0:
         return into(out, np.multiply(a, b))
-    m, n = np.ndim(a), np.ndim(b)
+    m, n = ndim_of(a), ndim_of(b)
     free = m + n - 2
     b_axes = list(range(m - 1, free))
     b_axes.insert(max(n - 2, 0), free)
@@ -89,7 +117,7 @@ def dot(a: Any, b: Any, out: Any = None) -> Any:
 def matmul(a: Any, b: Any) -> Any:
     if hasattr(b, "tocsr"):  # SciPy's sparse matrices
         return np.transpose(sparse.product(b.T, np.transpose(a)))
-    m, n = np.ndim(a), np.ndim(b)
+    m, n = ndim_of(a), ndim_of(b)
     if m == 0 or n == 0:
         raise ValueError("matmul: Input operand does not have enough dimensions (a scalar): use * instead")
     if m <= 2 and n <= 2:
@@ -109,7 +137,7 @@ def _matmul_axes(m: int, n: int) -> tuple[list[int], list[int], int]:
 
 
 def inner(a: Any, b: Any) -> Any:
-    m, n = np.ndim(a), np.ndim(b)
+    m, n = ndim_of(a), ndim_of(b)
     if m == 0 or n == 0:
         return np.multiply(a, b)
     free = m + n - 2
@@ -125,7 +153,7 @@ def outer(a: Any, b: Any, out: Any = None) -> Any:
 
 
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
-    m, n = np.ndim(a), np.ndim(b)
+    m, n = ndim_of(a), ndim_of(b)
     if isinstance(axes, (int, np.integer)):
         a_sum, b_sum = list(range(m - axes, m)), list(range(axes))
     else:
@@ -193,11 +221,11 @@ def _subscripts(operands: tuple[Any, ...]) -> tuple[list[str], str, list[Any]]:
     ndim = 0
     for k, (x, term_) in enumerate(zip(arrays, terms)):
         if "..." in term_:
-            n = np.ndim(x) - (len(term_) - 3)
+            n = ndim_of(x) - (len(term_) - 3)
             ndim = max(ndim, n)
             terms[k] = term_.replace("...", "".join(free[:n][::-1]))  # aligned at the last axis
-        if len(terms[k]) != np.ndim(x):
-            raise ValueError(f"einsum: operand {k} has {np.ndim(x)} axes, its subscripts {term_!r} name others")
+        if len(terms[k]) != ndim_of(x):
+            raise ValueError(f"einsum: operand {k} has {ndim_of(x)} axes, its subscripts {term_!r} name others")
     dots = "".join(free[:ndim][::-1])
     if not arrow:
         result = dots + "".join(sorted(c for c in set(used) - {"."} if used.count(c) == 1))
@@ -215,7 +243,7 @@ def _path(stack: list[tuple[str, Any]], result: str, optimize: Any) -> list[tupl
 
 def _small(x: Any) -> np.ndarray:
     """An array of no more than two elements an axis that has its axes in memory in the same order as x."""
-    nd = _values(x) if isinstance(x, np.ndarray) else np.empty(np.shape(x))
+    nd = _values(x) if isinstance(x, np.ndarray) else np.empty(shape_of(x))
     order = memory_order(nd)
     return np.zeros([min(nd.shape[k], 2) for k in order]).transpose(np.argsort(order))
 
@@ -254,7 +282,7 @@ def _alone(term: str, x: Any, result: str) -> Any:
 
 
 def vecdot(a: Any, b: Any, axis: int = -1, keepdims: bool = False) -> Any:
-    a, b = (np.moveaxis(x, axis, -1) if np.ndim(x) > 1 else x for x in (a, b))
+    a, b = (np.moveaxis(x, axis, -1) if ndim_of(x) > 1 else x for x in (a, b))
     result = einsum("...i,...i->...", a, b)
     return np.expand_dims(result, axis) if keepdims else result
 

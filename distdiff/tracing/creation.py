@@ -195,9 +195,9 @@ def _with_lists(name: str) -> Callable[..., Any]:
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _tracing():
+        if not _CONTAINERS.isdisjoint(map(type, args)) and _tracing():
             args = tuple(
-                array_of(rec, x) if type(x) in (list, tuple) and (rec := traced_within(x)) is not None else x
+                array_of(rec, x) if type(x) in _CONTAINERS and (rec := traced_within(x)) is not None else x
                 for x in args
             )
         return function(*args, **kwargs)
@@ -241,6 +241,7 @@ def _from_iterable(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any
     return array_of(rec, values) if rec is not None else hold(NUMPY["fromiter"](values, dtype, **kwargs))
 
 
+_CONTAINERS = frozenset((list, tuple))
 _LISTS = (
     "sum",
     "mean",

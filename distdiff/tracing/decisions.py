@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import BY_NAME
-from .array import TracedArray, elementwise, is_traced
+from .array import TracedArray, elementwise, is_traced, shape_of
 from .indexing import decided, into
 from .movement import moved
 from .reductions import traced_array
@@ -127,7 +127,7 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
     if is_traced(a):
         _guard_order(a, 0)
     below, above = (np.greater, np.less_equal) if side == "left" else (np.greater_equal, np.less)
-    v = np.broadcast_to(v, np.shape(values_v)) if type(v) is TracedArray else v
+    v = np.broadcast_to(v, shape_of(values_v)) if type(v) is TracedArray else v
     flat_at = np.atleast_1d(at).reshape(-1)
     flat_v = np.reshape(v, -1)
     inner = np.flatnonzero(flat_at > 0)
@@ -159,7 +159,7 @@ def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: b
 
 
 def array_equal(a: Any, b: Any, equal_nan: bool = False) -> bool:
-    if np.shape(a) != np.shape(b):
+    if shape_of(a) != shape_of(b):
         return False
     same = np.equal(a, b)
     if equal_nan:
@@ -169,7 +169,7 @@ def array_equal(a: Any, b: Any, equal_nan: bool = False) -> bool:
 
 def array_equiv(a: Any, b: Any) -> bool:
     try:
-        np.broadcast_shapes(np.shape(a), np.shape(b))
+        np.broadcast_shapes(shape_of(a), shape_of(b))
     except ValueError:
         return False
     return bool(decide(np.all(np.equal(a, b))))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import scatter
-from .array import TracedArray, is_boolean, is_traced
+from .array import TracedArray, is_boolean, is_traced, ndim_of, shape_of
 from .contract import GUFUNCS
 from .indexing import assign, plain_index
 from .layout import laid
@@ -164,7 +164,7 @@ def reduceat(ufunc: np.ufunc, x: Any, indices: Any, axis: int = 0) -> Any:
 
 
 def outer(ufunc: np.ufunc, a: Any, b: Any) -> Any:
-    return ufunc(np.reshape(a, np.shape(a) + (1,) * np.ndim(b)), b)
+    return ufunc(np.reshape(a, shape_of(a) + (1,) * ndim_of(b)), b)
 
 
 def at(ufunc: np.ufunc, target: Any, index: Any, *operands: Any) -> None:
@@ -177,7 +177,7 @@ def at(ufunc: np.ufunc, target: Any, index: Any, *operands: Any) -> None:
     index = plain_index(target.rec, index)
     numbers = np.arange(target.size).reshape(target.shape)[index]
     places = np.reshape(numbers, -1)
-    terms = [np.reshape(np.broadcast_to(target.rec.array_of(x), np.shape(numbers)), -1) for x in operands]
+    terms = [np.reshape(np.broadcast_to(target.rec.array_of(x), shape_of(numbers)), -1) for x in operands]
     order = np.argsort(places, kind="stable")
     first = np.searchsorted(places[order], places[order], side="left")
     turn = np.empty(len(places), dtype=int)

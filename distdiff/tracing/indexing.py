@@ -9,7 +9,20 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..ops import BY_NAME, WHERE
 from ..tape import Affine, Const, Indexed
-from .array import TracedArray, elementwise, ids_of, is_boolean, is_traced, lower, of_ids, own, plain, scalar_of
+from .array import (
+    TracedArray,
+    elementwise,
+    ids_of,
+    is_boolean,
+    is_traced,
+    lower,
+    ndim_of,
+    of_ids,
+    own,
+    plain,
+    scalar_of,
+    shape_of,
+)
 from .boxes import whole
 from .recorder import Recorder
 from .scalar import TracedScalar
@@ -80,7 +93,7 @@ def setitem(self: TracedArray, index: Any, value: Any) -> None:
         assign(TracedArray(st, part), value)
         return
     mask = _single_mask(index)
-    if mask is not None and np.ndim(plain(value)) == 0 and mask.shape == self.shape:
+    if mask is not None and ndim_of(plain(value)) == 0 and mask.shape == self.shape:
         # u[u < 0] = 0 needs no decision: it is a choice element by element
         assign(self, elementwise(rec, WHERE, (mask, value, self)))
         return
@@ -104,16 +117,15 @@ def assign(target: TracedArray, value: Any) -> None:
     values = plain(value)
     if type(value) is TracedArray and value.st is st and _same_place(values, target.window):
         return  # the second half of u[1:-1] += v
-    extra = np.ndim(values) - target.ndim
-    if extra > 0 and np.shape(values)[:extra] == (1,) * extra:  # NumPy drops leading axes of length 1
+    extra = ndim_of(values) - target.ndim
+    if extra > 0 and shape_of(values)[:extra] == (1,) * extra:  # NumPy drops leading axes of length 1
         values = values.reshape(values.shape[extra:])
         value = TracedArray(value.st, values) if type(value) is TracedArray else values
     if st.boolean and not is_boolean(value):
         value = elementwise(rec, BY_NAME["not_equal"], (value, 0.0)) if is_traced(value) else value != 0
         values = plain(value)
-    np.broadcast_shapes(np.shape(values), target.shape)
-    if np.broadcast_shapes(np.shape(values), target.shape) != target.shape:
-        raise ValueError(f"could not broadcast input array from shape {np.shape(values)} into shape {target.shape}")
+    if shape_of(values) != target.shape and np.broadcast_shapes(shape_of(values), target.shape) != target.shape:
+        raise ValueError(f"could not broadcast input array from shape {shape_of(values)} into shape {target.shape}")
     if type(value) is TracedArray and value.st is st and target.ndim == 1 and values.strides != target.nd.strides:
         # Where both overlap NumPy's result depends on the order of its writes: the ids are moved by the same code.
         scatter(target, ..., value)
@@ -161,7 +173,7 @@ def gather(x: TracedArray, index: Any, order: Any = None) -> TracedArray:
     else:
         ids = (st.explicit() if st.ids is None else st.ids)[places]
     result = of_ids(st.rec, values, ids, st.boolean)
-    return result.scalar() if np.ndim(values) == 0 else result
+    return result.scalar() if ndim_of(values) == 0 else result
 
 
 def scatter(x: TracedArray, index: Any, value: Any) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .array import ndim_of, shape_of
+
 
 def joined(key: Any, array_of: Callable[[Any], Any], axis: int = 0, ndmin: int = 1, first: int = -1) -> Any:
     """What np.r_[key] is: slices are ranges (linspace, if the step is imaginary), the rest arrays, joined along `axis`;
@@ -29,8 +31,8 @@ def _array(part: Any, array_of: Callable[[Any], Any]) -> Any:
 
 def _shaped(x: Any, ndmin: int, first: int) -> Any:
     """x with at least `ndmin` axes; its own begin at axis `first`, or (negative) so far from the last they can be."""
-    missing = ndmin - np.ndim(x)
+    missing = ndmin - ndim_of(x)
     if missing <= 0:
         return x
     before = first if first >= 0 else missing + 1 + first
-    return np.reshape(x, (1,) * before + np.shape(x) + (1,) * (missing - before))
+    return np.reshape(x, (1,) * before + shape_of(x) + (1,) * (missing - before))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .array import ndim_of, shape_of
 from .indexing import into
 from .reductions import Axes, axes_of, largest, smallest, total, traced_array
 
@@ -77,16 +78,16 @@ def matrix_power(a: Any, n: int) -> Any:
 def multi_dot(arrays: Any, *, out: Any = None) -> Any:
     """In the order that takes the fewest multiplications, as NumPy chooses it."""
     arrays = list(arrays)
-    left, right = np.ndim(arrays[0]) == 1, np.ndim(arrays[-1]) == 1
+    left, right = ndim_of(arrays[0]) == 1, ndim_of(arrays[-1]) == 1
     arrays[0] = np.atleast_2d(arrays[0])
     arrays[-1] = np.reshape(arrays[-1], (-1, 1)) if right else arrays[-1]
     while len(arrays) > 1:
-        sizes = [np.shape(x)[0] for x in arrays] + [np.shape(arrays[-1])[1]]
+        sizes = [shape_of(x)[0] for x in arrays] + [shape_of(arrays[-1])[1]]
         k = _cheapest(sizes)
         arrays[k : k + 2] = [np.dot(arrays[k], arrays[k + 1])]
     result = arrays[0]
     if left or right:
-        result = np.reshape(result, tuple(n for n, drop in zip(np.shape(result), (left, right)) if not drop))
+        result = np.reshape(result, tuple(n for n, drop in zip(shape_of(result), (left, right)) if not drop))
     return into(out, result)
 
 

@@ -9,7 +9,18 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..tape import Const
-from .array import TracedArray, compact, ids_of, is_boolean, is_traced, moved_later, of_ids, rearranged
+from .array import (
+    TracedArray,
+    compact,
+    ids_of,
+    is_boolean,
+    is_traced,
+    moved_later,
+    ndim_of,
+    of_ids,
+    rearranged,
+    shape_of,
+)
 from .boxes import Piece, cut, join, merge, whole
 from .indexing import decided, gather, into, plain_index
 from .layout import copied, inside, pieces_of
@@ -114,9 +125,9 @@ def concatenate(
 
 def stack(arrays: Sequence[Any], axis: int = 0, out: Any = None, **kwargs: Any) -> Any:
     arrays = list(arrays)
-    if len({np.shape(x) for x in arrays}) > 1:
+    if len({shape_of(x) for x in arrays}) > 1:
         raise ValueError("all input arrays must have the same shape")
-    return concatenate([np.expand_dims(x, axis if axis >= 0 else axis + np.ndim(x) + 1) for x in arrays], axis, out)
+    return concatenate([np.expand_dims(x, axis if axis >= 0 else axis + ndim_of(x) + 1) for x in arrays], axis, out)
 
 
 def vstack(arrays: Sequence[Any], **kwargs: Any) -> Any:
@@ -133,7 +144,7 @@ def dstack(arrays: Sequence[Any]) -> Any:
 
 
 def column_stack(arrays: Sequence[Any]) -> Any:
-    return concatenate([np.reshape(x, (-1, 1)) if np.ndim(x) < 2 else x for x in arrays], 1)
+    return concatenate([np.reshape(x, (-1, 1)) if ndim_of(x) < 2 else x for x in arrays], 1)
 
 
 def block(arrays: Any) -> Any:
@@ -143,14 +154,14 @@ def block(arrays: Any) -> Any:
     levels = depth(arrays)
 
     def largest(x: Any) -> int:
-        return max(map(largest, x)) if isinstance(x, list) else np.ndim(x)
+        return max(map(largest, x)) if isinstance(x, list) else ndim_of(x)
 
     ndim = max(levels, largest(arrays))
 
     def build(x: Any, level: int) -> Any:
         if isinstance(x, list):
             return np.concatenate([build(part, level + 1) for part in x], axis=level - levels)
-        return np.reshape(x, (1,) * (ndim - np.ndim(x)) + np.shape(x))
+        return np.reshape(x, (1,) * (ndim - ndim_of(x)) + shape_of(x))
 
     return build(arrays, 0)
 
@@ -184,7 +195,7 @@ def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
 
 
 def split(x: Any, sections: Any, axis: int = 0) -> list[Any]:
-    n = np.shape(x)[axis]
+    n = shape_of(x)[axis]
     if isinstance(sections, (int, np.integer)) and n % sections:
         raise ValueError("array split does not result in an equal division")
     return array_split(x, sections, axis)
@@ -313,13 +324,13 @@ def diag(x: Any, k: int = 0) -> Any:
 
 def fftshift(x: Any, axes: Any = None) -> Any:
     """The zero frequency to the middle: a roll by half of each axis."""
-    axes = tuple(range(np.ndim(x))) if axes is None else (axes,) if isinstance(axes, int) else tuple(axes)
-    return roll(x, [np.shape(x)[k] // 2 for k in axes], axes)
+    axes = tuple(range(ndim_of(x))) if axes is None else (axes,) if isinstance(axes, int) else tuple(axes)
+    return roll(x, [shape_of(x)[k] // 2 for k in axes], axes)
 
 
 def ifftshift(x: Any, axes: Any = None) -> Any:
-    axes = tuple(range(np.ndim(x))) if axes is None else (axes,) if isinstance(axes, int) else tuple(axes)
-    return roll(x, [-(np.shape(x)[k] // 2) for k in axes], axes)
+    axes = tuple(range(ndim_of(x))) if axes is None else (axes,) if isinstance(axes, int) else tuple(axes)
+    return roll(x, [-(shape_of(x)[k] // 2) for k in axes], axes)
 
 
 def open_mesh(*arrays: Any) -> tuple[np.ndarray, ...]:
@@ -384,7 +395,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.split: split,
     np.array_split: array_split,
     np.vsplit: lambda x, n: split(x, n, 0),
-    np.hsplit: lambda x, n: split(x, n, 0 if np.ndim(x) == 1 else 1),
+    np.hsplit: lambda x, n: split(x, n, 0 if ndim_of(x) == 1 else 1),
     np.dsplit: lambda x, n: split(x, n, 2),
     np.broadcast_arrays: broadcast_arrays,
     np.ix_: open_mesh,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import is_traced, plain
+from .array import is_traced, ndim_of, plain, shape_of
 from .decisions import argsort, decide, searchsorted, sort, whole
 from .indexing import into
 from .movement import moved
@@ -25,8 +25,8 @@ def _lanes(x: Any, axis: Axes) -> tuple[Any, tuple[int, ...]]:
     """(x with the reduced axes joined to a last one, the shape of a result that keeps them)."""
     if isinstance(axis, list):
         axis = tuple(axis)
-    axes = axes_of(axis, np.ndim(x))
-    shape = np.shape(x)
+    axes = axes_of(axis, ndim_of(x))
+    shape = shape_of(x)
     kept = [k for k in range(len(shape)) if k not in axes]
     x = np.transpose(x, [*kept, *axes])
     return np.reshape(x, (*(shape[k] for k in kept), -1)), tuple(1 if k in axes else n for k, n in enumerate(shape))
@@ -50,7 +50,7 @@ def median(
 def _nan_if_any(result: Any, ordered: Any, axes: int = 0) -> Any:
     """NaN where there is one, at the end of the order."""
     last = np.isnan(ordered[..., -1])
-    return np.where(np.reshape(last, (1,) * axes + np.shape(last)), np.nan, result) if np.any(decide(last)) else result
+    return np.where(np.reshape(last, (1,) * axes + shape_of(last)), np.nan, result) if np.any(decide(last)) else result
 
 
 def quantile(x: Any, q: Any, axis: Axes = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
@@ -88,7 +88,7 @@ def _quantile(x: Any, q: Any, axis: Axes, out: Any, method: str, keepdims: Any, 
         result = np.moveaxis(result, range(-q.ndim, 0), range(q.ndim)) if q.ndim else result
         result = result if ignore_nan else _nan_if_any(result, ordered, q.ndim)
     keep = bool(keepdims) and keepdims is not np._NoValue
-    return into(out, np.reshape(result, np.shape(q) + shape) if keep else result)
+    return into(out, np.reshape(result, shape_of(q) + shape) if keep else result)
 
 
 def _places(q: Any, n: int, method: str) -> tuple[Any, Any, Any, Any]:
@@ -116,14 +116,14 @@ def _in_lanes(ordered: Any, q: Any, method: str, counts: np.ndarray) -> Any:
     if is_traced(q):
         q.rec.unsupported("numpy.nanquantile of a traced q, with NaN", "leave the NaN out first")
     q = np.asarray(q, dtype=float)
-    shape = (*np.shape(counts), q.size)
+    shape = (*shape_of(counts), q.size)
     low, high, base, part = (np.zeros(shape, dtype=kind) for kind in (int, int, int, float))
     for n in np.unique(counts[counts > 0]):
         here = counts == n
         low[here], high[here], base[here], part[here] = _places(q.reshape(-1), int(n), method)
     at = [np.take_along_axis(ordered, places, -1) for places in (base, low, high)]
     result = np.moveaxis(_interpolated(*at, part), -1, 0)
-    return np.reshape(result, q.shape + np.shape(counts))
+    return np.reshape(result, q.shape + shape_of(counts))
 
 
 # -- partitions, orders, distinct elements ----------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def histogram(x: Any, bins: Any = 10, range: Any = None, density: Any = None, we
 def histogram_bin_edges(x: Any, bins: Any = 10, range: Any = None, weights: Any = None) -> Any:
     if isinstance(bins, str):
         recorder_of((x, weights)).unsupported(f"numpy.histogram with bins={bins!r}", "give a number or the edges")
-    if np.ndim(bins):
+    if ndim_of(bins):
         return bins
     if not is_traced(x):
         return np.histogram_bin_edges(x, bins, range)

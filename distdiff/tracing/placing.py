@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import is_traced
+from .array import is_traced, ndim_of, shape_of
 from .decisions import decide
 from .indexing import assign, into
 from .ufuncs import recorder_of
@@ -30,7 +30,7 @@ def resize(x: Any, new_shape: Any) -> Any:
 def resize_in_place(x: Any, *new_shape: Any, refcheck: bool = True) -> None:
     """Cut off, or filled up with zeros.  Views of what the array was keep that."""
     shape = new_shape[0] if len(new_shape) == 1 else new_shape
-    shape = (shape,) if np.ndim(shape) == 0 else tuple(shape)
+    shape = (shape,) if ndim_of(shape) == 0 else tuple(shape)
     n = int(np.prod(shape))
     flat = np.ravel(x)[:n]
     flat = np.concatenate([flat, np.zeros(n - len(flat))]) if len(flat) < n else np.copy(flat)
@@ -57,7 +57,7 @@ def put(a: Any, indices: Any, values: Any, mode: str = "raise") -> None:
         recorder_of((values,)).unsupported("numpy.put into a plain array", "make the array inside the function")
     indices = np.ravel(np.asarray(indices))
     values = a.rec.array_of(values) if isinstance(values, (list, tuple)) else values
-    if np.ndim(values):
+    if ndim_of(values):
         values = resize(values, len(indices)) if is_traced(values) else np.resize(values, len(indices))
     if mode != "raise":
         indices = indices % a.size if mode == "wrap" else np.clip(indices, 0, a.size - 1)
@@ -69,7 +69,7 @@ def item_set(a: Any, *args: Any) -> None:
     *index, value = args
     if not index:
         a[...] = value
-    elif len(index) == 1 and np.ndim(index[0]) == 0:
+    elif len(index) == 1 and ndim_of(index[0]) == 0:
         put(a, index[0], value)
     else:
         a[tuple(index) if len(index) > 1 else index[0]] = value
@@ -81,14 +81,14 @@ def place(a: Any, mask: Any, values: Any) -> None:
 
 
 def put_mask(a: Any, mask: Any, values: Any) -> None:
-    a[...] = np.where(mask, values if np.ndim(values) == 0 else resize(values, a.shape), a)
+    a[...] = np.where(mask, values if ndim_of(values) == 0 else resize(values, a.shape), a)
 
 
 def put_along_axis(a: Any, indices: Any, values: Any, axis: int | None) -> None:
     if axis is None:
         a.flat[np.asarray(indices)] = values
         return
-    at = list(np.ogrid[tuple(slice(n) for n in np.shape(indices))])
+    at = list(np.ogrid[tuple(slice(n) for n in shape_of(indices))])
     at[axis] = np.asarray(indices)
     a[tuple(at)] = values
 
@@ -123,7 +123,7 @@ def fill_diagonal(target: Any, value: Any, wrap: bool = False) -> None:
             raise ValueError("All dimensions of input must be of equal length")
         at = (np.arange(target.shape[0]),) * target.ndim
     value = target.rec.array_of(value) if isinstance(value, (list, tuple)) else value
-    if np.ndim(value):
+    if ndim_of(value):
         value = np.ravel(value)[np.arange(len(at[0])) % np.size(value)]
     target[at] = value
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import is_traced
+from .array import is_traced, ndim_of, shape_of
 
 
 def polyval(p: Any, x: Any) -> Any:
@@ -74,7 +74,7 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
 def poly(zeros: Any) -> Any:
     """The coefficients of the polynomial with these zeros."""
     zeros = np.atleast_1d(zeros)
-    if np.ndim(zeros) != 1:
+    if ndim_of(zeros) != 1:
         zeros.rec.unsupported("numpy.poly of a matrix", "it needs eigenvalues")
     result: Any = np.ones(1)
     for zero in zeros:
@@ -92,9 +92,9 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:  # no
 
 def convolve(a: Any, v: Any, mode: str = "full") -> Any:
     """sum_k a[i - k] v[k]: a window that slides over the padded longer operand, one contraction."""
-    if np.shape(a)[0] < np.shape(v)[0]:
+    if shape_of(a)[0] < shape_of(v)[0]:
         a, v = v, a
-    n, m = np.shape(a)[0], np.shape(v)[0]
+    n, m = shape_of(a)[0], shape_of(v)[0]
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(a, m - 1), m)
     full = np.dot(windows, v[::-1])
     if mode == "full":
@@ -105,7 +105,7 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
 
 
 def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
-    if np.shape(a)[0] >= np.shape(v)[0]:
+    if shape_of(a)[0] >= shape_of(v)[0]:
         return convolve(a, v[::-1], mode)
     return convolve(v, a[::-1], mode)[::-1]
 

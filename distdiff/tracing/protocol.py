@@ -30,7 +30,17 @@ from . import (
     statistics,
     ufuncs,
 )
-from .array import TracedArray, as_plain, binary, constant, elementwise, is_traced
+from .array import (
+    TracedArray,
+    as_plain,
+    binary,
+    constant,
+    elementwise,
+    is_boolean,
+    is_traced,
+    ndim_of,
+    unary,
+)
 from .callers import called
 from .indexing import assign, getitem, setitem
 from .recorder import Recorder
@@ -67,6 +77,12 @@ FUNCTIONS.update(
 
 
 def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    if not kwargs and method == "__call__":
+        op = _USUAL.get(ufunc)
+        if op is not None and type(inputs[0]) is TracedArray:
+            result = unary(op, inputs[0]) if len(inputs) == 1 else binary(op, *inputs)
+            if result is not NotImplemented:
+                return result
     given, inputs = inputs, tuple(map(unwrap, inputs))
     traced = next(filter(is_traced, inputs), None)
     outs = kwargs.get("out", ())
@@ -84,7 +100,15 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
     return forms.call(ufunc, method, inputs, kwargs)
 
 
+# Ufuncs that are an op whatever the operands; the exponents 2, 1/2, -1 make others of np.power.
+_USUAL = {ufunc: op for ufunc, op in ufuncs.OP_OF.items() if op.name != "power"}
+
+
 def array_function(self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+    implementation = FUNCTIONS.get(function)
+    if implementation is not None and _SIMPLE.issuperset(map(type, args)) and _SIMPLE.issuperset(
+            map(type, kwargs.values())):  # the usual case: nothing that holds traced values, or has other rules
+        return implementation(*args, **kwargs)
     given, args = args, _unwrap_all(args)
     kwargs = {name: value if name == "out" else _unwrap_all(value) for name, value in kwargs.items()}
     traced: list[Any] = []
@@ -105,7 +129,6 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
     if not traced:
         result = function(*args, **kwargs)
         return out if out is not None else hold(result, given)
-    implementation = FUNCTIONS.get(function)
     if implementation is not None:
         return implementation(*args, **kwargs)
     if all(constant(x) for x in traced):
@@ -127,6 +150,7 @@ def _place_of_out(function: Callable[..., Any]) -> int:
     return names.index("out") if "out" in names else len(names) + 64
 
 
+_SIMPLE = frozenset((TracedArray, np.ndarray, int, float, bool, str, slice, type(None), np.float64, np.int64))
 WRITES_FIRST = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
 
 
@@ -217,13 +241,7 @@ def _forward(name: str) -> Callable[..., Any]:
         return lambda self, other: ufuncs.general(op, self, unwrap(other))
 
     def operator(self: TracedArray, other: Any) -> Any:
-        kind = type(other)
-        if kind is TracedArray or kind is float:
-            result = binary(op, self, other)
-        elif kind is int or kind is np.float64:
-            result = binary(op, self, float(other))
-        else:
-            result = NotImplemented
+        result = binary(op, self, other)
         return ufuncs.general(op, self, unwrap(other)) if result is NotImplemented else result
 
     return operator
@@ -233,11 +251,33 @@ def _reflected(name: str) -> Callable[..., Any]:
     op = BY_NAME[name]
 
     def operator(self: TracedArray, other: Any) -> Any:
-        kind = type(other)
-        result = binary(op, self, float(other), True) if kind is float or kind is int else NotImplemented
+        result = binary(op, self, other, True)
         return ufuncs.general(op, unwrap(other), self) if result is NotImplemented else result
 
     return operator
+
+
+def _in_place(name: str) -> Callable[..., Any]:
+    """`u += v` and the like: computed, then written through the view."""
+    operator = _forward(name)
+
+    def in_place(self: TracedArray, other: Any) -> TracedArray:
+        result = operator(self, other)
+        if result is NotImplemented:
+            return result
+        if self.st.boolean and not is_boolean(result):
+            raise TypeError(
+                f"Cannot cast ufunc '{name}' output from dtype('float64') to dtype('bool') with casting rule "
+                "'same_kind'"
+            )
+        assign(self, result)
+        return self
+
+    return in_place
+
+
+def _set_item(self: TracedArray, index: Any, value: Any) -> None:
+    setitem(self, index if type(index) in (int, slice) else _unwrap_all(index), unwrap(value))
 
 
 def _bits(ufunc: np.ufunc, reflected: bool) -> Callable[..., Any]:
@@ -340,7 +380,7 @@ def _flat(self: TracedArray) -> TracedArray:
 
 
 def _assign_flat(self: TracedArray, value: Any) -> None:
-    self[...] = value if np.ndim(value) == 0 else np.resize(value, self.shape) if not is_traced(value) else np.reshape(
+    self[...] = value if ndim_of(value) == 0 else np.resize(value, self.shape) if not is_traced(value) else np.reshape(
         value, self.shape)
 
 
@@ -394,7 +434,7 @@ def install() -> None:
     }
     for name, ufunc_name in _BINARY.items():
         attributes[f"__{name}__"], attributes[f"__r{name}__"] = _forward(ufunc_name), _reflected(ufunc_name)
-        attributes[f"__i{name}__"] = _unwrapping(ufuncs.in_place(BY_NAME[ufunc_name]))
+        attributes[f"__i{name}__"] = _in_place(ufunc_name)
     for name, ufunc_name in _COMPARE.items():
         attributes[f"__{name}__"] = _forward(ufunc_name)
     for name, ufunc in _BITS.items():
@@ -410,7 +450,7 @@ def install() -> None:
         "byteswap",
     ):
         attributes[name] = _unsupported_method(name)
-    attributes["__getitem__"], attributes["__setitem__"] = getitem, _unwrapping(setitem)
+    attributes["__getitem__"], attributes["__setitem__"] = getitem, _set_item
     for name, value in attributes.items():
         setattr(cls, name, value if name.startswith("__") or isinstance(value, property) else _unwrapping(value))
     TracedScalar.__array_ufunc__ = array_ufunc  # type: ignore[attr-defined]

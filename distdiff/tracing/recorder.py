@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from math import prod
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -102,6 +102,7 @@ class Recorder:
         self.restart: Callable[[], None]  # tells the scalars that ids have moved on
         self.scalar: Callable[[int, float], Any]  # (node, value) -> a traced scalar
         self.boolean: Callable[[int, float], Any]
+        self.scalar_type: type
         self.scalar_op: Callable[..., Any]  # (op, operands) -> a traced scalar
         self.array_of: Callable[[Any], Any]  # nested lists of traced values as a traced array (tracing.creation)
         self.target = target
@@ -109,7 +110,8 @@ class Recorder:
         self._end = -1  # site of what is recorded, where it is not the line that runs
         self._sites: dict[tuple[int, int], int] = {}
         self._site_numbers: dict[Site, int] = {}
-        self._codes: dict[int, tuple[Any, str]] = {}  # id(code) -> (code, kept alive; whose it is)
+        self._codes: list[CodeType] = []
+        self._owners: dict[int, str] = {}  # id(code) -> whose it is
         self._snapshots: dict[Any, np.ndarray] = {}
         self._guards: dict[int, tuple[array, array]] = {}  # scalar decisions, by site: ids, values
 
@@ -368,21 +370,23 @@ class Recorder:
     def user_frame(self) -> FrameType:
         """The innermost frame of the user's own code: not ours or NumPy's, nor (if there is another) a library's."""
         frame: FrameType | None = sys._getframe(2)
-        codes = self._codes
+        known = self._owners.get
         library = None
         while frame is not None:
-            code = frame.f_code
-            known = codes.get(id(code))
-            if known is None:
-                known = codes[id(code)] = (code, _owner(code.co_filename, code.co_name))
-            if known[1] == "user":
-                return frame
-            if known[1] == "trace":
-                break
-            if known[1] == "library" and library is None:
-                library = frame
+            owner = known(id(frame.f_code)) or self._owner(frame.f_code)
+            if owner != "ours":
+                if owner == "user":
+                    return frame
+                if owner == "trace":
+                    break
+                library = library or frame
             frame = frame.f_back
         return library or frame or sys._getframe(2)
+
+    def _owner(self, code: CodeType) -> str:
+        self._codes.append(code)  # kept alive: its id stays its own
+        owner = self._owners[id(code)] = _owner(code.co_filename, code.co_name)
+        return owner
 
     def keep(self) -> None:
         """The values of nodes will be asked for."""

@@ -10,7 +10,19 @@ import numpy as np
 
 from ..ops import COPY, CUMSUM, MAX, MIN, Op
 from ..tape import c_strides
-from .array import TracedArray, as_plain, constant, fresh, is_boolean, is_traced, memory_order, own, single
+from .array import (
+    TracedArray,
+    as_plain,
+    constant,
+    fresh,
+    is_boolean,
+    is_traced,
+    memory_order,
+    ndim_of,
+    own,
+    shape_of,
+    single,
+)
 from .indexing import into
 from .layout import laid, turned
 from .recorder import Recorder
@@ -203,8 +215,8 @@ def mean(
 def _count(x: Any, axis: Axes, keepdims: bool, where: Any) -> Any:
     """How many elements a mean is of."""
     if not given(where):
-        return prod(np.shape(x)[k] for k in axes_of(axis, np.ndim(x)))
-    where = np.broadcast_to(where, np.shape(x))
+        return prod(shape_of(x)[k] for k in axes_of(axis, ndim_of(x)))
+    where = np.broadcast_to(where, shape_of(x))
     return np.sum(where, axis=axis, keepdims=_flag(keepdims))
 
 
@@ -270,16 +282,16 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = 
 def average(x: Any, axis: Axes = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False) -> Any:
     if weights is None:
         result = mean(x, axis, keepdims=keepdims)
-        scale = np.full(np.shape(result), float(_count(x, axis, keepdims, None)))
+        scale = np.full(shape_of(result), float(_count(x, axis, keepdims, None)))
     else:
-        if np.shape(weights) != np.shape(x):
-            axes = axes_of(axis, np.ndim(x))  # of each axis of the weights
+        if shape_of(weights) != shape_of(x):
+            axes = axes_of(axis, ndim_of(x))  # of each axis of the weights
             order = np.argsort(axes)
             weights = np.transpose(weights, order)
-            weights = np.reshape(weights, tuple(np.shape(x)[k] if k in axes else 1 for k in range(np.ndim(x))))
+            weights = np.reshape(weights, tuple(shape_of(x)[k] if k in axes else 1 for k in range(ndim_of(x))))
         scale = np.sum(weights, axis=axis, keepdims=_flag(keepdims))
         result = np.sum(x * weights, axis=axis, keepdims=_flag(keepdims)) / scale
-    return (result, np.broadcast_to(scale, np.shape(result)) * 1.0) if returned else result
+    return (result, np.broadcast_to(scale, shape_of(result)) * 1.0) if returned else result
 
 
 def count_nonzero(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Any:

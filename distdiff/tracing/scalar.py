@@ -409,6 +409,7 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
             plain[name] = lambda self, other, op=op: general(op, self, other)
     Boolean = names["Boolean"] = type("TracedBool", (TracedBool, TracedScalar), {**shared, **plain})
     rec.scalar, rec.boolean, rec.scalar_op, rec.restart = scalar, boolean, scalar_op, restart
+    rec.scalar_type = Scalar
     restart()
 
 

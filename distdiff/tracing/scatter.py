@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import TracedArray, is_traced
+from .array import TracedArray, is_traced, shape_of
 from .indexing import plain_index
 from .ufuncs import recorder_of
 
@@ -33,7 +33,7 @@ def add_at(target: TracedArray, index: Any, terms: Any, sign: float = 1.0) -> No
     rec = target.rec
     index = plain_index(rec, index)
     numbers = np.arange(target.size).reshape(target.shape)[index]
-    terms = rec.array_of(np.broadcast_to(rec.array_of(terms), np.shape(numbers)))
+    terms = rec.array_of(np.broadcast_to(rec.array_of(terms), shape_of(numbers)))
     targets, groups = segment_sums(np.reshape(terms, -1), np.reshape(numbers, -1))
     for which, sums in groups:
         at = np.unravel_index(targets[which], target.shape)

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..strided import core_shape
 from ..tape import Const, c_strides
-from .array import TracedArray, compact, is_boolean, is_traced, plain
+from .array import TracedArray, compact, is_boolean, is_traced, plain, shape_of
 from .boxes import Index, view_axes, whole
 from .contract import contraction
 from .indexing import assign, scatter
@@ -23,11 +23,6 @@ from .recorder import Recorder
 from .storage import Storage
 
 FEW = 8  # parts that cover less than 1 / FEW of a block are added in their places, not to the whole block
-
-
-def shape_of(x: Any) -> Index:
-    """The shape of an array or number, traced or plain (np.shape goes through NumPy's protocol)."""
-    return getattr(x, "shape", ())
 
 
 def along(x: Any, offset: int, strides: Index, shape: Index) -> Any:

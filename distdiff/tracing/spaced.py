@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import is_traced
+from .array import is_traced, ndim_of
 from .decisions import decide
 from .ufuncs import recorder_of, require_floats
 
@@ -24,7 +24,7 @@ def linspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retste
     start, stop = (x if is_traced(x) else np.asarray(x, dtype=float)[()] for x in (start, stop))
     difference = stop - start
     step = difference / steps if steps > 0 else np.nan
-    k = np.reshape(np.arange(0.0, num), (-1,) + (1,) * np.ndim(difference))
+    k = np.reshape(np.arange(0.0, num), (-1,) + (1,) * ndim_of(difference))
     if steps <= 0:
         result = k * difference + start
     elif np.all(decide(np.not_equal(step, 0.0))):

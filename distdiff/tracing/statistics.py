@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import is_boolean, is_traced
+from .array import is_boolean, is_traced, ndim_of
 from .decisions import argmax, argmin, decide
 from .indexing import into
 from .layout import laid
@@ -45,7 +45,7 @@ def accumulated(rule: Callable[..., Any]) -> Callable[..., Any]:
 
     def cumulative(x: Any, /, *, axis: int | None = None, dtype: Any = None, out: Any = None,
                    include_initial: bool = False) -> Any:
-        if axis is None and np.ndim(x) > 1:
+        if axis is None and ndim_of(x) > 1:
             raise ValueError("For arrays which have more than one dimension ``axis`` argument is required.")
         axis = 0 if axis is None else axis
         result = rule(x, axis, dtype)
@@ -90,7 +90,7 @@ def correlation(x: Any, y: Any = None, rowvar: bool = True, bias: Any = None, dd
                 ) -> Any:
     require_floats((x, y), "numpy.corrcoef", dtype)
     c = covariance(x, y, rowvar)
-    if np.ndim(c) == 0:
+    if ndim_of(c) == 0:
         return c / c
     deviation = np.sqrt(np.diagonal(c))
     return np.clip(c / deviation[:, None] / deviation[None, :], -1.0, 1.0)

@@ -119,7 +119,10 @@ class Storage:
                 return self.pieces[0].ref if len(self.pieces) == 1 else self.pieces
         if view.shape != shape:
             view = np.broadcast_to(view, shape)
-        strides = tuple(s // 8 if n > 1 else 0 for s, n in zip(view.strides, shape))
+        if len(shape) == 1:
+            strides: Index = (view.strides[0] // 8 if shape[0] > 1 else 0,)
+        else:
+            strides = tuple([s // 8 if n > 1 else 0 for s, n in zip(view.strides, shape)])
         if 0 in shape:
             return Const(0.0)
         offset = (view.__array_interface__["data"][0] - self.address) // 8

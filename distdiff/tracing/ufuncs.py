@@ -9,9 +9,9 @@ import numpy as np
 
 from ..ops import BY_NAME, OPS, Op
 from ..ops.table import LN2
-from .array import TracedArray, as_plain, constant, elementwise, is_boolean, is_traced, own
+from .array import TracedArray, as_plain, constant, elementwise, is_boolean, is_traced, ndim_of, own
 from .boxes import whole
-from .indexing import assign, decided
+from .indexing import decided
 from .recorder import Recorder
 from .scalar import BOOLEAN_OPS, TracedScalar
 from .storage import Storage
@@ -89,7 +89,7 @@ def apply(op: Op, *operands: Any) -> Any:
 
 def _power(rec: Recorder, base: Any, exponent: Any) -> Any:
     """The exponents for which an ndarray's ** is another function."""
-    if type(base) is TracedArray and not is_traced(exponent) and np.ndim(exponent) == 0:
+    if type(base) is TracedArray and not is_traced(exponent) and ndim_of(exponent) == 0:
         name = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal", 1.0: "copy"}.get(float(exponent))
         if name == "copy":
             return base.copy("K")
@@ -201,24 +201,6 @@ def require_floats(operands: Any, name: str, dtype: Any, boolean: bool = False) 
     """Refuse to compute in other numbers than floats (in which truths may be counted)."""
     if dtype is not None and dtype is not np._NoValue and np.dtype(dtype).kind != "f" and not boolean:
         recorder_of(operands).unsupported(f"{name} with dtype={np.dtype(dtype)}", "traced values are floats of 64 bits")
-
-
-def in_place(op: Op) -> Callable[[TracedArray, Any], TracedArray]:
-    """`u += v` and the like: computed, then written through the view."""
-
-    def operator(self: TracedArray, other: Any) -> TracedArray:
-        result = general(op, self, other)
-        if result is NotImplemented:
-            return result
-        if self.st.boolean and not is_boolean(result):
-            raise TypeError(
-                f"Cannot cast ufunc '{op.name}' output from dtype('float64') to dtype('bool') with casting rule "
-                "'same_kind'"
-            )
-        assign(self, result)
-        return self
-
-    return operator
 
 
 def as_array(x: TracedScalar) -> TracedArray:
