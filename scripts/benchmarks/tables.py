@@ -194,6 +194,8 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
         over(one("scalar", "distdiff", "again"), one("scalar", "casadi", "again")), 1.0, True)
     for tool in ("casadi", "torch", "autograd", "jax"):
         aim(f"scalar: {tool} over distdiff", over(one("scalar", tool, "gradient"), ours), 10.0, False)
+    for operation in ("u + v", "u * 2.0", "u * constant", "np.sin(u)"):
+        aim(f"small: tracing {operation}", one("small", "distdiff", operation), 6000.0, True, "ns an operation")
     warm, jax = one("burgers", "distdiff", "warm"), one("burgers", "jax", "warm")
     aim("burgers: trace + gradient, over JAX's scan", over(warm, jax), 1.0, True)
     aim("burgers: trace + gradient", warm, CODIPACK_GRADIENT, True, "ns a line")
