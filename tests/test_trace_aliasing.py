@@ -80,13 +80,64 @@ def rearranged(pick: Choices, a, axis):
     return np.cumsum(a, axis=axis)
 
 
+def mask(pick: Choices, b, shape):
+    """A condition over a shape: plain, or of traced values."""
+    if pick.below(2) and b.shape == shape:
+        return b > 0.6
+    return np.arange(np.prod(shape, dtype=int)).reshape(shape) % (2 + pick.below(3)) == 0
+
+
+def written(pick: Choices, a, b):
+    """NumPy's functions that write into an array, or a view of it."""
+    target = view(pick, a)
+    kind = pick.below(10)
+    if kind == 0:
+        ufunc = (np.add, np.multiply, np.subtract, np.maximum)[pick.below(4)]
+        ufunc(conform(pick, b, target.shape), target, out=target, where=mask(pick, b, target.shape))
+    elif kind == 1:
+        np.sin(conform(pick, b, target.shape), out=target)
+    elif kind == 2 and target.ndim and target.shape[0]:
+        index = [pick.below(target.shape[0]) for _ in range(3)]
+        (np.multiply, np.maximum, np.minimum)[pick.below(3)].at(target, index, 0.5 + 0.25 * pick.below(4))
+    elif kind == 3 and target.size:
+        np.put(target, [pick.below(target.size) for _ in range(2)], conform(pick, b, (2,)))
+    elif kind == 4:
+        np.copyto(target, conform(pick, b, target.shape), where=mask(pick, b, target.shape))
+    elif kind == 5 and target.ndim == 2 and target.size:
+        np.fill_diagonal(target, 0.25 if pick.below(2) else conform(pick, b, (min(target.shape),)))
+    elif kind == 6:
+        np.putmask(target, mask(pick, b, target.shape), 2.5)
+    elif kind == 7 and target.size:
+        target.flat[pick.slice(target.size)] = 0.125
+    elif kind == 8 and target.ndim == 1 and a.ndim == 2 and a.shape[1] == len(target) and a.shape[0]:
+        np.max(a, axis=0, out=target)
+    elif kind == 9 and target.ndim == 1 and len(target) == b.size:
+        np.modf(b.reshape(-1), out=(target, np.empty(b.size)))
+
+
+def computed(pick: Choices, a, axis):
+    """Functions whose results are put together from several statements."""
+    kind = pick.below(6)
+    if kind == 0:
+        return np.pad(a, 1, mode=("constant", "edge", "linear_ramp", "maximum")[pick.below(4)]) if a.size else a
+    if kind == 1 and a.shape[axis]:
+        return np.maximum.reduceat(a, [pick.below(a.shape[axis]) for _ in range(2)], axis=axis)
+    if kind == 2:
+        return np.maximum.accumulate(a, axis=axis)
+    if kind == 3:
+        return np.resize(a, (2, 3))
+    if kind == 4 and a.shape[axis]:
+        return np.insert(a, pick.below(a.shape[axis]), 0.375, axis=axis)
+    return np.where(mask(pick, a, a.shape), a, 0.5)
+
+
 def run(numbers, x):
     pick = Choices(numbers)
     variables = [x.copy(), x.reshape(3, 4) * 1.0, np.zeros(5), np.zeros((2, 3))]
     for _ in range(pick.below(14) + 2):
         a = variables[pick.below(len(variables))]
         b = variables[pick.below(len(variables))]
-        kind = pick.below(18)
+        kind = pick.below(22)
         if kind <= 3:
             variables.append(view(pick, a))
         elif kind == 4:
@@ -127,6 +178,10 @@ def run(numbers, x):
             variables.append(np.copy(a) if pick.below(2) else np.zeros_like(a) + a)
         elif kind == 17 and a.ndim > 1 and a.shape[-1]:
             variables.append(a[..., [pick.below(a.shape[-1]) for _ in range(2)]])
+        elif kind >= 20 and a.size:
+            written(pick, a, b)
+        elif kind >= 18 and a.ndim:
+            variables.append(computed(pick, a, pick.below(a.ndim)))
         variables = variables[-8:]
     return [np.asarray(v) for v in variables]
 

@@ -64,6 +64,32 @@ def put(a: Any, indices: Any, values: Any, mode: str = "raise") -> None:
     a[np.unravel_index(indices + a.size * (indices < 0), a.shape)] = values
 
 
+class Flat:
+    """x.flat of an array that is no view of one axis."""
+
+    def __init__(self, base: Any) -> None:
+        self.base = base
+
+    def __len__(self) -> int:
+        return int(self.base.size)
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.reshape(self.base, -1)[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        places = np.arange(len(self))[index]
+        value = self.base.rec.array_of(value) if isinstance(value, (list, tuple)) else value
+        if ndim_of(value):
+            value = np.resize(value, np.size(places)) if not is_traced(value) else resize(value, np.size(places))
+        self.base[np.unravel_index(np.ravel(places), self.base.shape)] = value
+
+    def copy(self) -> Any:
+        return np.copy(np.reshape(self.base, -1))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np.reshape(self.base, -1), name)
+
+
 def item_set(a: Any, *args: Any) -> None:
     """ndarray.itemset, gone in NumPy 2."""
     *index, value = args

@@ -88,6 +88,7 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
     outs = kwargs.get("out", ())
     if outs:
         kwargs["out"] = tuple(unwrap(x) if traced is None else promote(x, traced.rec) for x in outs)
+        inputs = tuple(map(unwrap, given))  # once more: what is written into may be read as well
     if traced is None and not any(
         map(is_traced, kwargs.get("out", ()))
     ):  # plain after all: NumPy's own, on plain arrays
@@ -120,12 +121,11 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
     out = kwargs.get("out")
     if out is not None:
         kwargs["out"] = promote(out, traced[0].rec) if traced else unwrap(out)
-    elif traced:
-        place = _place_of_out(function)
-        if place < len(args) and args[place] is not None:
-            args = (*args[:place], promote(given[place], traced[0].rec), *args[place + 1 :])
-    if function in WRITES_FIRST and traced:
-        args = (promote(given[0], traced[0].rec), *args[1:])
+    if traced:
+        for place in (_place_of_out(function), *((0,) if function in WRITES_FIRST else ())):
+            if place < len(given):
+                promote(given[place], traced[0].rec)
+        args = _unwrap_all(given)  # once more: what is written into may be read as well
     if not traced:
         result = function(*args, **kwargs)
         return out if out is not None else hold(result, given)
@@ -371,12 +371,10 @@ def _unwrapping(method: Callable[..., Any]) -> Callable[..., Any]:
     return unwrapped
 
 
-def _flat(self: TracedArray) -> TracedArray:
-    """The elements in C order: a view where there is one, else a copy that can't be written into."""
-    flat = self.reshape(-1)
-    if flat.st is not self.st:
-        flat.nd.flags.writeable = False
-    return flat
+def _flat(self: TracedArray) -> Any:
+    """The elements in C order: a view where there is one, else what reads and writes them one by one."""
+    flat = self.window.reshape(-1)
+    return TracedArray(self.st, flat) if not flat.size or layout.inside(flat, self.st) else placing.Flat(self)
 
 
 def _assign_flat(self: TracedArray, value: Any) -> None:

@@ -15,7 +15,8 @@ from .ufuncs import recorder_of, require_floats
 def linspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None,
              axis: int = 0, **kwargs: Any) -> Any:
     """start + k step, k = 0, 1, ...; with the endpoint, the last is `stop` itself."""
-    rec = recorder_of((start, stop))
+    if not is_traced(start) and not is_traced(stop):
+        return np.linspace(start, stop, num, endpoint, retstep, axis=axis)
     require_floats((start, stop), "numpy.linspace", dtype)
     num = int(num)
     if num < 0:
@@ -32,7 +33,7 @@ def linspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retste
     else:
         result = k / steps * difference + start
     if not is_traced(result):  # no element
-        result = rec.array_of(np.asarray(result, dtype=float))
+        result = recorder_of((start, stop)).array_of(np.asarray(result, dtype=float))
     if endpoint and num > 1:
         result[-1, ...] = stop
     if axis != 0:
@@ -43,11 +44,7 @@ def linspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retste
 def logspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, base: Any = 10.0, dtype: Any = None,
              axis: int = 0) -> Any:
     require_floats((start, stop, base), "numpy.logspace", dtype)
-    if is_traced(start) or is_traced(stop):
-        exponents = linspace(start, stop, num, endpoint, axis=axis)
-    else:
-        exponents = np.linspace(start, stop, num, endpoint, axis=axis)
-    return np.power(base, exponents)
+    return np.power(base, linspace(start, stop, num, endpoint, axis=axis))
 
 
 def geomspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0) -> Any:
