@@ -307,6 +307,7 @@ np.cross(m[:3, :3].T, q, axisa=0, axisb=1, axisc=0)
 ~np.linalg.matrix_power(q, 3) + np.linalg.matrix_power(q, 0) + np.linalg.matrix_power(q, 1)
 np.linalg.multi_dot([m, t.reshape(4, 3), q]) + np.linalg.multi_dot([w, m.T, q])
 ~np.convolve(u, w) + np.convolve([1.0, 2.0], np.ones(8)) * s
+~np.convolve(u, w, "v") + np.convolve(u, w, 0) + np.correlate(u, w, "v")
 ~np.convolve(u, w, "same") + np.convolve(u, c[:3], mode="same") + np.convolve(w, u, "same")
 ~np.convolve(u, w, "valid") + np.convolve(w, u, "valid")
 ~np.correlate(u, w) + np.correlate(w, u)
@@ -496,6 +497,7 @@ np.unique(np.append(u, u[:2])) * u
 np.clip(u, 0.7, 1.4) + np.clip(u, 0.7, None) + np.clip(u, None, c) + np.clip(u, c - 1, u[0]) + u.clip(0.7, 1.4)
 np.clip(m, 0.7, 1.4, out=(z := m * 2)) + z
 np.clip(u, a_min=0.7, a_max=1.4) + np.clip(s, 0.1, 0.5) + np.clip(c, 0.5, u)
+np.clip(u, 0.7, 1.4, out=(o := np.ones(6)), where=B) + o
 np.unwrap(u * 4) + np.unwrap([0.0, 3.5, 7.2, 1.0, 2.0, -5.0] * u)
 np.unwrap(np.cumsum(m * 4, axis=0), axis=0) + np.unwrap(m * 9, discont=4.0)
 np.unwrap(u * 9, period=4.0)

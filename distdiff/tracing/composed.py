@@ -13,12 +13,14 @@ from .indexing import assign, into
 from .layout import laid
 from .reductions import axes_of, traced_array
 from .scalar import TracedScalar
-from .ufuncs import recorder_of
+from .ufuncs import number, recorder_of, require_floats
 
 
 def clip(
-    x: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **kwargs: Any
+    x: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None,
+    where: Any = True, dtype: Any = None, **kwargs: Any
 ) -> Any:
+    require_floats((x, a_min, a_max, min, max), "numpy.clip", dtype)
     low, high = a_min if a_min is not None else min, a_max if a_max is not None else max
     if low is None and high is None:
         return into(out, np.copy(x))
@@ -27,11 +29,13 @@ def clip(
         result = np.maximum(result, low)
     if high is not None:
         result = np.minimum(result, high)
-    return into(out, result)
+    return into(out, result if where is True else np.where(where, result, 0.0 if out is None else out))
 
 
 def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append: Any = np._NoValue) -> Any:
     x = traced_array(x)
+    if n < 0:
+        raise ValueError(f"order must be non-negative but got {n}")
     axis = axes_of(axis, x.ndim)[0]
     ends = []
     for end in (prepend, append):
@@ -119,7 +123,8 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         if is_traced(x) or is_traced(xp)
         else np.clip(np.searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
     )
-    x, xp, fp = (t if is_traced(t) else np.asarray(t, dtype=float) for t in (x, xp, fp))
+    rec = recorder_of((x, xp, fp))
+    x, xp, fp = (number(rec, t, "interp") for t in (x, xp, fp))
     if n == 1:
         inside = fp[at] + 0.0 * x
     else:

@@ -51,8 +51,8 @@ def _written(ufunc: np.ufunc, result: Any, target: Any) -> Any:
         return result
     if not isinstance(target, np.ndarray):
         raise TypeError("return arrays must be of ArrayType")
-    if type(target) is not TracedArray:
-        recorder_of((result,)).unsupported(
+    if type(target) is not TracedArray and is_traced(result):
+        result.rec.unsupported(
             f"numpy.{ufunc.__name__} writing a traced result into a plain array (out= or an in-place operator)",
             f"{PLAIN}; or write a = a + b instead of a += b",
         )
@@ -61,7 +61,10 @@ def _written(ufunc: np.ufunc, result: Any, target: Any) -> Any:
             f"Cannot cast ufunc '{ufunc.__name__}' output from dtype('float64') to dtype('bool') with casting rule "
             "'same_kind'"
         )
-    assign(target, result)
+    if type(target) is TracedArray:
+        assign(target, result)
+    else:  # constants, beside another result that is written into a traced array
+        target[...] = result
     return target
 
 

@@ -25,7 +25,7 @@ from .boxes import Piece, cut, join, merge, whole
 from .indexing import decided, gather, into, plain_index
 from .layout import copied, inside, pieces_of
 from .reductions import traced_array
-from .ufuncs import number, recorder_of
+from .ufuncs import number, recorder_of, require_floats
 
 SMALL = 64  # a copy this small takes explicit ids, a larger irregular one fresh nodes by COPY (affine operands)
 
@@ -111,6 +111,7 @@ def concatenate(
 ) -> Any:
     arrays = list(arrays)
     rec = recorder_of(arrays)
+    require_floats(arrays, "numpy.concatenate", dtype, all(map(is_boolean, arrays)))
     arrays = [number(rec, x, "concatenate") for x in arrays]
     if axis is None:
         arrays, axis = [np.ravel(x) for x in arrays], 0
@@ -127,16 +128,17 @@ def stack(arrays: Sequence[Any], axis: int = 0, out: Any = None, **kwargs: Any) 
     arrays = list(arrays)
     if len({shape_of(x) for x in arrays}) > 1:
         raise ValueError("all input arrays must have the same shape")
-    return concatenate([np.expand_dims(x, axis if axis >= 0 else axis + ndim_of(x) + 1) for x in arrays], axis, out)
+    parts = [np.expand_dims(x, axis if axis >= 0 else axis + ndim_of(x) + 1) for x in arrays]
+    return concatenate(parts, axis, out, **kwargs)
 
 
 def vstack(arrays: Sequence[Any], **kwargs: Any) -> Any:
-    return concatenate([np.atleast_2d(x) for x in arrays], 0)
+    return concatenate([np.atleast_2d(x) for x in arrays], 0, **kwargs)
 
 
 def hstack(arrays: Sequence[Any], **kwargs: Any) -> Any:
     parts = [np.atleast_1d(x) for x in arrays]
-    return concatenate(parts, 0 if parts[0].ndim == 1 else 1)
+    return concatenate(parts, 0 if parts[0].ndim == 1 else 1, **kwargs)
 
 
 def dstack(arrays: Sequence[Any]) -> Any:

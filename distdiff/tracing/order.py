@@ -93,13 +93,14 @@ def _quantile(x: Any, q: Any, axis: Axes, out: Any, method: str, keepdims: Any, 
 
 def _places(q: Any, n: int, method: str) -> tuple[Any, Any, Any, Any]:
     """Quantiles of n ordered elements are o[base] + (o[high] - o[low]) part, measured from the nearer neighbour."""
+    values = plain(q)
+    if np.any((values < 0) | (values > 1)):
+        raise ValueError("Quantiles must be in the range [0, 1]")
     if is_traced(q):
         place = q * (n - 1.0)
         low = np.clip(whole(np.floor(place)), 0, n - 1)
         part = place - low
         return low, np.minimum(low + 1, n - 1), low, part
-    if ((q < 0) | (q > 1)).any():
-        raise ValueError("Quantiles must be in the range [0, 1]")
     place = np.asarray(np.quantile(np.arange(float(n)), q, method=method))  # NumPy says between which
     low = np.floor(place).astype(int)
     high, part = np.minimum(low + 1, n - 1), place - low

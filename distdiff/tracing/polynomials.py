@@ -90,8 +90,20 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:  # no
     return np.stack(columns[:n] if increasing else columns[:n][::-1], axis=1)
 
 
-def convolve(a: Any, v: Any, mode: str = "full") -> Any:
+def _mode(mode: Any) -> str:
+    """NumPy takes numbers and first letters as well."""
+    known = {0: "valid", 1: "same", 2: "full", "v": "valid", "s": "same", "f": "full"}
+    found = known.get(mode[:1].lower() if isinstance(mode, str) else mode)
+    if found is None:
+        raise ValueError(f"mode must be one of 'valid', 'same', or 'full' (got {mode!r})")
+    return found
+
+
+def convolve(a: Any, v: Any, mode: Any = "full") -> Any:
     """sum_k a[i - k] v[k]: a window that slides over the padded longer operand, one contraction."""
+    mode = _mode(mode)
+    if not shape_of(a)[0] or not shape_of(v)[0]:
+        raise ValueError(f"{'a' if not shape_of(a)[0] else 'v'} cannot be empty")
     if shape_of(a)[0] < shape_of(v)[0]:
         a, v = v, a
     n, m = shape_of(a)[0], shape_of(v)[0]
@@ -104,7 +116,7 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
     return full[(m - 1) // 2 : (m - 1) // 2 + n]
 
 
-def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
+def correlate(a: Any, v: Any, mode: Any = "valid") -> Any:
     if shape_of(a)[0] >= shape_of(v)[0]:
         return convolve(a, v[::-1], mode)
     return convolve(v, a[::-1], mode)[::-1]
