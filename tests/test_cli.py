@@ -62,6 +62,12 @@ def test_wrt_and_npy_and_file(folder):
     assert done.returncode == 0 and "Taylor test passed" in done.stdout, done.stdout + done.stderr
 
 
+def test_coverage(folder):
+    done = run(folder, "coverage", "cum")
+    assert done.returncode == 0, done.stderr
+    assert "cumsum" in done.stdout and "exact" in done.stdout and "NumPy" in done.stdout
+
+
 def test_report(folder):
     done = run(folder, "report", "model:loss", "--input", "x.npz")
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 
 import numpy as np
@@ -111,3 +112,21 @@ def test_other_classes_of_constants_keep_working():
         return u * float(np.ma.masked_array(U, [0, 1, 0, 0]).sum() + np.matrix(EYE).trace()[0, 0])
 
     np.testing.assert_allclose(trace(f, (U,)).result, U * (U.sum() - U[1] + 2.0))
+
+
+@pytest.mark.parametrize(
+    "f, words",
+    [
+        (lambda u: math.cosh(u[0]), "np.cosh for math.cosh"),
+        (lambda u: math.atan2(u[0], 1.0) * u, "np.arctan2 for math.atan2"),
+        (lambda u: math.gamma(u[1]) * u, "a formula in NumPy functions for math.gamma"),
+        (lambda u: float(u[0]) * u, r"np\.sin\(x\), not math\.sin\(x\)"),
+        (lambda u: np.kaiser(4, u[0]) * u[0], "numpy.kaiser: .*plain float"),
+        (lambda u: np.savetxt("/nowhere/file", u), "numpy.savetxt"),
+        (lambda u: u.astype(float).view("i8"), "numpy.ndarray.view"),
+        (lambda u: np.bmat([[u, u]]), "numpy.bmat: a numpy matrix"),
+    ],
+)
+def test_a_refusal_names_what_was_called_and_what_to_write(f, words):
+    with pytest.raises(UnsupportedOperationError, match=words):
+        trace(f, (U,))
