@@ -43,7 +43,7 @@ _OBJECTS = "turns the values into objects of another kind"
 REASONS: dict[str, str] = {name: reason for names, reason in {
     "linalg.cholesky linalg.cond linalg.det linalg.eig linalg.eigh linalg.eigvals linalg.eigvalsh linalg.inv "
     "linalg.lstsq linalg.matrix_rank linalg.pinv linalg.qr linalg.slogdet linalg.solve linalg.svd linalg.svdvals "
-    "linalg.tensorinv linalg.tensorsolve polyfit roots": _FACTORIZED,
+    "linalg.tensorinv linalg.tensorsolve roots": _FACTORIZED,
     "fft.fft fft.fft2 fft.fftn fft.hfft fft.ifft fft.ifft2 fft.ifftn fft.ihfft fft.irfft fft.irfft2 fft.irfftn "
     "fft.rfft fft.rfft2 fft.rfftn sort_complex": _COMPLEX,
     "gcd lcm left_shift right_shift bitwise_left_shift bitwise_right_shift bitwise_count packbits unpackbits "
@@ -98,7 +98,7 @@ NOTES: dict[str, str] = {
     "linalg.norm": "no matrix norms that need singular values; at 0 not differentiable",
     "linalg.matrix_norm": "no norms that need singular values", "linalg.matrix_power": "exponents >= 0",
     "histogram_bin_edges": "bins by name refused", "cov": "fweights must be plain",
-    "arange": "of traced values refused: their number would depend on them",
+    "polyfit": "x and w must be plain", "arange": "of traced values refused: their number would depend on them",
     "zeros": "can come to hold traced values", "empty": "can come to hold traced values, and begins as zeros",
     "ones": "can come to hold traced values",
     "geomspace": "signs are decided", "apply_along_axis": "calls the function once a row",

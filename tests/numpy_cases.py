@@ -323,6 +323,8 @@ np.polyval([1.0, -2.0, 3.0], u) + np.polyval(w, u) + np.polyval(w, c) + np.polyv
 np.polyadd(u, w) + np.polysub(u, w)
 ~np.polymul(u, w) + np.polyint(np.polymul(u, w))[:9]
 np.polyder(u) + np.polyder(u, 1) + np.polyint(w, k=2.0)
+~np.polyfit(c, u, 2) + np.polyfit(c, u, 2, w=[1.0, 2.0, 1.0, 3.0, 1.0, 2.0])
+~np.polyfit(c, np.stack([u, u * u], axis=1), 1)
 ~np.poly(w) * np.poly(k[:4])
 ~np.poly([s, 2.0, r]) * 2
 np.polydiv(u, w[:3]) + np.polydiv([1.0, 2.0, 3.0], w[:2])
@@ -419,6 +421,7 @@ np.delete(u, [0, -1]) * 2
 np.insert(u, 2, s) + np.insert(u, [0], w[0])
 np.insert(m, 1, w, axis=0) + np.insert(m, 1, [1.0, 2.0, 3.0, 4.0], 0)
 np.insert(c, [1, 3], w[:2])
+z = np.resize(u[:0], (2, 3)); z += s; return z
 np.resize(u, (3, 4)) + np.resize(u, 12).reshape(3, 4)
 np.trim_zeros(np.concatenate([[0.0], u, [0.0, 0.0]])) * u
 np.copy(m) + np.array(m) + np.asarray(m) + np.ascontiguousarray(m) + np.asanyarray(m) + np.asfortranarray(m)
@@ -566,6 +569,7 @@ any(x > 1 for x in u) * s + all(x > 0 for x in u) * r
 s.real + s.imag + s.conjugate() + complex(1.0).real
 f"{s:.2f}" and s * 2
 {"a": s, "b": u}["b"] * 2
+sum(i * j * x for (i, j), x in np.ndenumerate(m)) + sum(i[0] * x for i, x in np.ndenumerate(c)) * s
 np.array(u.tolist()) + np.array([x for x in u]) + np.array(list(map(np.sin, u)))
 np.array([u, c]) + np.array((u, u)) + np.asarray([[x, 1.0] for x in u]).T
 import functools; return functools.reduce(lambda a, b: a * b, u)

@@ -29,7 +29,6 @@ ATTEMPTS = {  # arguments with which a function may be called, of traced u and q
 }
 PARTICULAR = {  # functions that are called otherwise
     "kaiser": lambda f, u, q: f(4, u[0]),
-    "polyfit": lambda f, u, q: f(u, u, 1),
     "save": lambda f, u, q: f("/nowhere/file", u),
     "savez": lambda f, u, q: f("/nowhere/file", u),
     "savez_compressed": lambda f, u, q: f("/nowhere/file", u),

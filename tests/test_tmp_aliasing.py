@@ -95,7 +95,7 @@ def written(pick: Choices, a, b):
         ufunc = (np.add, np.multiply, np.subtract, np.maximum)[pick.below(4)]
         ufunc(conform(pick, b, target.shape), target, out=target, where=mask(pick, b, target.shape))
     elif kind == 1:
-        np.sin(conform(pick, b, target.shape), out=target)
+        np.square(conform(pick, b, target.shape), out=target)
     elif kind == 2 and target.ndim and target.shape[0]:
         index = [pick.below(target.shape[0]) for _ in range(3)]
         (np.multiply, np.maximum, np.minimum)[pick.below(3)].at(target, index, 0.5 + 0.25 * pick.below(4))

@@ -28,7 +28,7 @@ def called() -> str:
         code = frame.f_code
         if code.co_filename.startswith((_NUMPY, "<__array_function__")):
             room = next((f"{part}." for part in ("linalg", "fft") if f"/{part}/" in code.co_filename), "")
-            name = f"numpy.{room}{code.co_name}: "
+            name = f"numpy.{room}{code.co_qualname.removesuffix('.__init__')}: "
         elif not code.co_filename.startswith(_PACKAGE) or "examples" in code.co_filename:
             break
         frame = frame.f_back

@@ -241,6 +241,14 @@ def _from_iterable(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any
     return array_of(rec, values) if rec is not None else hold(NUMPY["fromiter"](values, dtype, **kwargs))
 
 
+def _enumerated(arr: Any) -> Any:
+    """np.ndenumerate, which reads the elements as a plain array."""
+    x = held(arr)
+    if not _tracing() or type(x) is not TracedArray:
+        return NUMPY["ndenumerate"](arr)
+    return ((index, x[index]) for index in np.ndindex(x.shape))
+
+
 _CONTAINERS = frozenset((list, tuple))
 _LISTS = (
     "sum",
@@ -348,7 +356,7 @@ def _substitutes() -> dict[str, Any]:
     table.update({name: _convert(name) for name in _CONVERT})
     table.update({name: _with_lists(name) for name in _LISTS if name in NUMPY})
     for name, function in {"r_": _Joiner(np.r_), "c_": _Joiner(np.c_, -1, 2, 0), "require": _require,
-                           "fromiter": _from_iterable,
+                           "fromiter": _from_iterable, "ndenumerate": _enumerated,
                            "fastCopyAndTranspose": lambda x: np.transpose(x).copy()}.items():
         if name in vars(np):
             NUMPY[name] = getattr(np, name)

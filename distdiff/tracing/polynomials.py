@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .array import is_traced, ndim_of, shape_of
+from .ufuncs import recorder_of
 
 
 def polyval(p: Any, x: Any) -> Any:
@@ -82,6 +83,14 @@ def poly(zeros: Any) -> Any:
     return result
 
 
+def polyfit(x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: Any = None, cov: Any = False) -> Any:
+    """Linear in y: NumPy's fit of every unit vector is the matrix."""
+    if is_traced(x) or is_traced(w) or full or cov:
+        recorder_of((x, y, w)).unsupported("numpy.polyfit with traced x or w, full= or cov=",
+                                           "only y may be traced, and only the coefficients are returned")
+    return np.dot(np.polyfit(x, np.eye(len(y)), deg, rcond, w=w), y)
+
+
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:  # noqa: N803 (NumPy's name)
     n = len(x) if N is None else N
     columns: list[Any] = [np.ones(len(x))]
@@ -135,6 +144,6 @@ def _of_lists(function: Callable[..., Any]) -> Callable[..., Any]:
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.polyval: polyval, np.polyadd: _of_lists(polyadd), np.polysub: _of_lists(polysub),
     np.polymul: _of_lists(polymul), np.polydiv: _of_lists(polydiv), np.polyder: _of_lists(polyder),
-    np.polyint: _of_lists(polyint), np.poly: _of_lists(poly), np.vander: _of_lists(vander),
+    np.polyfit: polyfit, np.polyint: _of_lists(polyint), np.poly: _of_lists(poly), np.vander: _of_lists(vander),
     np.convolve: _of_lists(convolve), np.correlate: _of_lists(correlate),
 }

@@ -109,7 +109,7 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
     implementation = FUNCTIONS.get(function)
     if implementation is not None and _SIMPLE.issuperset(map(type, args)) and _SIMPLE.issuperset(
             map(type, kwargs.values())):  # the usual case: nothing that holds traced values, or has other rules
-        return implementation(*args, **kwargs)
+        return _writable(implementation(*args, **kwargs), self)
     given, args = args, _unwrap_all(args)
     kwargs = {name: value if name == "out" else _unwrap_all(value) for name, value in kwargs.items()}
     traced: list[Any] = []
@@ -130,16 +130,21 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
         result = function(*args, **kwargs)
         return out if out is not None else hold(result, given)
     if implementation is not None:
-        return implementation(*args, **kwargs)
+        return _writable(implementation(*args, **kwargs), traced[0])
     if all(constant(x) for x in traced):
         result = function(*_plain_all(args), **{name: _plain_all(value) for name, value in kwargs.items()})
-        return traced[0].rec.array_of(result) if type(result) is np.ndarray and result.dtype == np.float64 else result
+        return _writable(result, traced[0])
     name = f"{function.__module__}.{function.__name__}"
     return traced[0].rec.unsupported(
         name,
         "it has no derivative rule here; write it in terms of functions that have one, or "
         "compute it outside the function if it does not depend on the inputs",
     )
+
+
+def _writable(result: Any, traced: Any) -> Any:
+    """A plain result (zeros, where there was nothing to compute) as an array that can hold traced values."""
+    return traced.rec.array_of(result) if type(result) is np.ndarray and result.dtype == np.float64 else result
 
 
 @cache
