@@ -37,7 +37,7 @@ from .ufuncs import number, recorder_of, require_floats
 
 def _operand(rec: Recorder, x: Any, name: str) -> Any:
     x = number(rec, x, name)
-    return traced_array(x) if is_traced(x) else np.asarray(x)
+    return traced_array(x) if is_traced(x) else x if type(x) is np.ndarray else np.asarray(x)
 
 
 def _values(x: Any) -> np.ndarray:

@@ -55,7 +55,7 @@ def number(rec: Recorder, x: Any, name: str) -> Any:
         return x if is_traced(x) else number(rec, x, name)
     if isinstance(x, OTHER_RULES):
         refuse_other_rules(rec, f"numpy.{name} with a {type(x).__name__}")
-    values = np.asarray(x)
+    values = x if type(x) is np.ndarray else np.asarray(x)
     if values.dtype.kind not in "fiub":
         rec.unsupported(
             f"numpy.{name} with {'complex numbers' if values.dtype.kind == 'c' else f'a {type(x).__name__}'}",
