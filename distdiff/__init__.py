@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .drivers import grad, hessian, hvp, jacobian, jvp, trace, value_and_grad, vjp
     from .errors import DistdiffError
     from .linearization import Linearization, linearize
+    from .program import Program, load
     from .replay import Recorded, recorded
     from .rules import custom_jvp, custom_vjp, elemental
     from .tracing.compiled import compiled
@@ -31,6 +32,7 @@ _HOME = {  # public name -> the module that holds it
     "grad": "drivers", "value_and_grad": "drivers", "jvp": "drivers", "vjp": "drivers", "jacobian": "drivers",
     "hvp": "drivers", "hessian": "drivers", "trace": "drivers",
     "linearize": "linearization", "Linearization": "linearization",
+    "load": "program", "Program": "program",
     "recorded": "replay", "Recorded": "replay",
     "compiled": "tracing.compiled",
     "custom_jvp": "rules", "custom_vjp": "rules", "elemental": "rules",
@@ -38,9 +40,9 @@ _HOME = {  # public name -> the module that holds it
 }
 _MODULES = ("errors", "testing", "numpy", "examples")
 
-__all__ = ["DistdiffError", "Linearization", "Recorded", "__version__", "compiled", "custom_jvp", "custom_vjp",
-           "elemental", "errors", "grad", "hessian", "hvp", "jacobian", "jvp", "linearize", "recorded", "testing",
-           "trace", "value_and_grad", "vjp"]
+__all__ = ["DistdiffError", "Linearization", "Program", "Recorded", "__version__", "compiled", "custom_jvp",
+           "custom_vjp", "elemental", "errors", "grad", "hessian", "hvp", "jacobian", "jvp", "linearize", "load",
+           "recorded", "testing", "trace", "value_and_grad", "vjp"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 from .comm import agreed, on_root, world
 from .linearization import Linearization, linearize
 from .nested import NestedLinearization, refuse_inside, require_number
-from .tape import Tape
+from .program import Program, names_of
 from .tracing import running
 from .tracing import trace as _trace
 
@@ -121,11 +121,16 @@ def hessian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: 
     return jacobian(grad(f, argnums, has_aux), argnums, has_aux, **settings)
 
 
-def trace(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, comm: Any = None) -> Tape | None:
-    """The tape of f at `args`: its flattened structure.  Collective; the tape stays on rank 0, other ranks get None."""
+def trace(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, comm: Any = None) -> Program:
+    """The tape of f at `args`: its flattened structure, to be saved, and used as a function.  Collective.
+
+    The tape takes the arguments at `argnums`, the others are constants in it: `tape.save(path)`,
+    `dd.linearize(tape, x)`, `dd.grad(tape)(x)`, `tape(x)`.  It stays on rank 0; other ranks get an empty one, to be
+    handed to the same calls.
+    """
     refuse_inside()
     traced = on_root(comm if comm is not None else world(), lambda: _trace(f, args, argnums=argnums), share=False)
-    return None if traced is None else traced.tape
+    return Program() if traced is None else Program(**vars(traced.tape), names=names_of(f, argnums))
 
 
 def _at(f: Callable[..., Any], *args: Any, **settings: Any) -> Linearization | NestedLinearization:

@@ -19,6 +19,10 @@ class InputError(DistdiffError, ValueError):
     """An argument (point, seed, option, file) does not fit: wrong shape, kind or value."""
 
 
+class FormatError(InputError):
+    """A file is no saved tape, or a damaged, hostile or newer one."""
+
+
 class NonFiniteError(DistdiffError, ArithmeticError):
     """A value or a partial derivative became NaN or infinite."""
 

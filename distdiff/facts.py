@@ -25,13 +25,16 @@ class Facts:
     outputs: Nest
     constants: list[tuple[int, np.ndarray]]
     tape: Tape | None  # on one rank, for `structure`
+    elsewhere: bool  # the tape was recorded at another point, so its guards have to be looked at
     partition: str
     everywhere: bool  # every rank has the whole program
     candidates: list[Any]
 
     @classmethod
-    def of(cls, tape: Tape, plan: Any, args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> Facts:
+    def of(cls, tape: Tape, plan: Any, args: tuple[Any, ...], argnums: int | tuple[int, ...],
+           elsewhere: bool = False) -> Facts:
         self = cls()
+        self.elsewhere = elsewhere
         self.n_inputs, self.n_outputs, self.guards = tape.n_inputs, tape.n_outputs, len(tape.guards)
         tree = args[argnums] if isinstance(argnums, int) else tuple(args[k] for k in argnums)
         leaves, in_spec = flatten(tree)

@@ -20,13 +20,14 @@ from . import comm as agreement
 from .assembly import Assembly
 from .comm import agreed, on_root, require_sound, together
 from .errors import BranchChangedError, ConvergenceError, InputError, NonFiniteError
-from .evaluate import Point, all_finite, evaluate, evaluate_items
+from .evaluate import Point, all_finite, evaluate
 from .facts import Facts
 from .machine import current as current_machine
 from .nest import Nest
 from .nested import gradient, refuse_inside, require_number
 from .partition import distribute, homebound, whole
 from .partition import partition as make_partition
+from .program import record, refusal
 from .report import Report, gather
 from .settings import check_settings
 from .solvers import method as method_of
@@ -37,7 +38,7 @@ from .solvers.work import count as count_work
 from .spread import Spread, gathered
 from .stages import Stages
 from .tape import Tape
-from .tracing import locate, trace
+from .tracing import locate
 
 if TYPE_CHECKING:
     from .solvers.structured import StructuredSystem
@@ -114,6 +115,9 @@ class Linearization:
         self._size, self._kept = count_work(self._local, comm), None
         self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
         self._memory: Any = self._point.values  # the next point's take its place
+        site = self._broken_guard() if facts.elsewhere else None
+        if site:
+            raise BranchChangedError(refusal(site))
         self.value = self._read_value()
         self._select(self._solves_hint, 1)
 
@@ -124,9 +128,9 @@ class Linearization:
         """
         comm = self.comm
         with self.stages("trace"):
-            traced = on_root(comm, lambda: trace(
+            traced = on_root(comm, lambda: record(
                 self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
-                keep_values="read" if comm.size == 1 else False, evaluate=evaluate_items), share=False)
+                keep_values="read" if comm.size == 1 else False), share=False)
         with self.stages("partition"):
             if comm.size > 1:
                 stay = homebound(traced.tape if comm.rank == 0 else None, comm)
@@ -134,7 +138,8 @@ class Linearization:
                     traced.tape.homebound = stay
             plan = on_root(comm, lambda: self._plan(traced.tape), share=False) if comm.size > 1 else None
             tape: Any = traced.tape if comm.rank == 0 else None
-            self._facts = on_root(comm, lambda: Facts.of(tape, plan, self._args, self._argnums))
+            self._facts = on_root(comm, lambda: Facts.of(
+                tape, plan, self._args, self._argnums, traced.elsewhere))
             self._local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm)
         self.aux = on_root(comm, lambda: traced.aux)
         return traced.values if comm.size == 1 else None
@@ -432,8 +437,8 @@ class Linearization:
                 f"at the new point a comparison goes the other way ({site}), so the recorded tape does not "
                 "apply; use on_branch_change='retrace', or linearize again there")
         self._drop_solvers()
-        self.retraces += 1
         self._build()
+        self.retraces += 1
         return self.value
 
     def try_update(self, *args: Any) -> str | None:
@@ -453,21 +458,28 @@ class Linearization:
         self._failures.clear()
         self._stale = set(self._solvers) | ({"assembly"} if self._assembly is not None else set())
         self._point = None  # its values are overwritten, whatever happens
-        self._point = point = self._evaluate(x, values=self._memory)
-        self._memory, broken = point.values, None
-        with agreed(self.comm):
-            broken = next(iter(point.broken_guards()), None)
-        sites = [s for s in self.comm.allgather(broken and self._guard_site(broken)) if s]
-        if sites:
-            self._point = None
-            return sites[0]
+        self._point = self._evaluate(x, values=self._memory)
+        self._memory = self._point.values
+        site = self._broken_guard()
+        if site:
+            return site
         self.value = self._read_value()
         if self._operator is not None:
-            self._operator.refresh(point)
+            self._operator.refresh(self._point)
         return None
 
-    def _guard_site(self, guard: Any) -> str:
-        return str(self._local.sites[guard.site]) if guard.site >= 0 else "a comparison of traced values"
+    def _broken_guard(self) -> str | None:
+        """Where a decision falls otherwise than on the tape, on any rank; then there is no point.  Collective."""
+        broken = None
+        with agreed(self.comm):
+            broken = next(iter(self._point.broken_guards()), None)
+        place = None
+        if broken is not None:
+            place = str(self._local.sites[broken.site]) if broken.site >= 0 else "a comparison of traced values"
+        site = next((s for s in self.comm.allgather(place) if s), None)
+        if site:
+            self._point = None
+        return site
 
     def _remember(self, args: tuple[Any, ...]) -> None:
         """Keep the new point among the arguments: a retrace or an error message runs f there."""

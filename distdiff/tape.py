@@ -245,7 +245,8 @@ class Tape:
     outputs: list[Leaf] = field(default_factory=list)
     guards: list[Guard] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
-    out_tree: Any = None  # how the result's leaves nest (trace.tree)
+    in_tree: Any = None  # how the leaves of the arguments nest, as one tuple (tracing.tree)
+    out_tree: Any = None  # how the result's leaves nest
     homebound: frozenset[Elemental] = frozenset()  # those that only rank 0 has
 
     @property

@@ -33,12 +33,13 @@ from .stretch import Stretch, check_numbers, is_leaf
 @dataclass
 class Trace:
     """A tape, and what running the function gave: `values[b]` of block b (None: recompute; tape.UNREAD:
-    nothing reads them), the plain result and aux."""
+    nothing reads them), the plain result and aux.  elsewhere: nothing was run, the tape is of another point."""
 
     tape: Tape
     values: list[np.ndarray | None] | None
     result: Any
     aux: Any = None
+    elsewhere: bool = False
 
 
 def trace(
@@ -76,6 +77,8 @@ def trace(
     )
     if not leaves:
         raise InputError(f"argument {argnums} holds no number to differentiate with respect to")
+    single = isinstance(argnums, (int, np.integer))
+    rec.tape.in_tree = tree.Spec("tuple", children=(spec,)) if single else spec
     nested = tree.unflatten(spec, [_load(rec, leaf, k, len(leaves)) for k, leaf in enumerate(leaves)])
     traced_args = list(args)
     for k, part in zip(numbers, (nested,) if isinstance(argnums, (int, np.integer)) else nested):

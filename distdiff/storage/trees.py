@@ -1,0 +1,76 @@
+"""How arguments and results nest, as JSON: "*" a leaf, null nothing, ["tuple", [...]], ["list", [...]],
+["dict", [keys], [...]], ["namedtuple", name, [fields], [...]].
+
+A named tuple comes back as a fresh type of the same name and fields: no module is imported for a file.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+from ..errors import FormatError, InputError
+from ..tracing.tree import LEAF, NONE, Spec
+
+_KEYS = (str, int, float, bool, type(None))
+DEPTH = 64
+
+
+def to_json(spec: Spec) -> Any:
+    """The JSON of a spec; `InputError` where a dict has keys that JSON does not know."""
+    if spec.kind == "leaf":
+        return "*"
+    if spec.kind == "none":
+        return None
+    children = [to_json(child) for child in spec.children]
+    if spec.kind == "dict":
+        for key in spec.keys:
+            if type(key) not in _KEYS:
+                raise InputError(f"a dict with the key {key!r} can't be saved: keys must be text or numbers")
+        return ["dict", list(spec.keys), children]
+    if spec.kind == "namedtuple":
+        return ["namedtuple", spec.type.__name__, list(spec.type._fields), children]
+    return [spec.kind, children]
+
+
+def from_json(data: Any, depth: int = 0) -> Spec:
+    """The spec of some JSON; `FormatError` where it is none."""
+    if data == "*" and type(data) is str:
+        return LEAF
+    if data is None:
+        return NONE
+    if depth > DEPTH or not isinstance(data, list) or not data or not isinstance(data[-1], list):
+        raise FormatError("a nesting of arguments or results is none")
+    children = tuple(from_json(child, depth + 1) for child in data[-1])
+    kind, *middle = data[:-1]
+    if kind in ("tuple", "list") and not middle:
+        return Spec(kind, children=children)
+    if kind == "dict" and len(middle) == 1 and _are_keys(middle[0], len(children)):
+        return Spec("dict", tuple(middle[0]), children)
+    if kind == "namedtuple" and len(middle) == 2 and _are_fields(*middle, len(children)):
+        return Spec("namedtuple", children=children, type=namedtuple(middle[0], middle[1]))
+    raise FormatError(f"a nesting of arguments or results is of a kind {kind!r} that is not known")
+
+
+def _are_keys(keys: Any, n: int) -> bool:
+    return (isinstance(keys, list) and len(keys) == n and all(type(key) in _KEYS for key in keys)
+            and len(set(keys)) == n)
+
+
+def _are_fields(name: Any, fields: Any, n: int) -> bool:
+    if not isinstance(name, str) or not isinstance(fields, list) or len(fields) != n:
+        return False
+    try:
+        namedtuple(name, fields)
+    except (TypeError, ValueError):
+        return False
+    return all(isinstance(field, str) for field in fields)
+
+
+def alike(a: Spec, b: Spec) -> bool:
+    """Whether two specs nest alike; named tuples of one name and fields are, whatever their type."""
+    if a.kind != b.kind or a.keys != b.keys or len(a.children) != len(b.children):
+        return False
+    if a.kind == "namedtuple" and (a.type.__name__, a.type._fields) != (b.type.__name__, b.type._fields):
+        return False
+    return all(map(alike, a.children, b.children))
