@@ -106,8 +106,7 @@ def save_tape(tape: Tape, path: str | os.PathLike[str], point: list[np.ndarray] 
             code[BY_NAME[name].code] = number
     wide = [run for run in out.runs if run.a.itemsize == 8]
     narrow = [run for run in out.runs if run.a.itemsize != 8]
-    with replacing(path) as stream:
-        writer = Writer(stream)
+    with replacing(path) as stream, Writer(stream) as writer:
         text = json.dumps(header, allow_nan=False).encode()
         writer.add("header", "|u1", [np.frombuffer(text, dtype=np.uint8)])
         writer.add("structure", "<i8", [np.array(structure, dtype=np.int64)])
@@ -123,7 +122,6 @@ def save_tape(tape: Tape, path: str | os.PathLike[str], point: list[np.ndarray] 
             writer.add(f"{name}_a", kind, [run.a for run in runs])
             writer.add(f"{name}_b", kind, [run.b for run in runs])
         writer.add("point", "<f8", point or [])
-        writer.close()
 
 
 def load_tape(path: str | os.PathLike[str], most_lines: int = MOST_LINES,

@@ -13,7 +13,7 @@ import struct
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -77,8 +77,12 @@ class Writer:
                 for start in range(0, len(flat), PIECE):
                     member.write(flat[start : start + PIECE].data)
 
-    def close(self) -> None:
-        self._zip.close()
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        with suppress(Exception) if error is not None else nullcontext():  # the first error counts
+            self._zip.close()
 
 
 class Reader:

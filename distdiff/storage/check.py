@@ -25,8 +25,6 @@ def check(tape: Tape, most_lines: int = MOST_LINES) -> None:
     """Raise `FormatError` for the first thing that is not as the stages which run a tape take for granted."""
     n_inputs = len(tape.inputs)
     done = n_inputs  # blocks computed completely
-    if any(block.size == 0 for block in tape.blocks[:n_inputs]):
-        raise FormatError("an argument is empty")
     lines = tape.n_inputs
     k = 0
     while k < len(tape.items):
@@ -108,7 +106,8 @@ def _check_statement(tape: Tape, item: Statement, done: int) -> None:
         _check_reference(tape, ref, shape, done)
     if op.kind not in ("elementwise", "select", "scan"):
         raise FormatError(f"{op.name} is of a kind {op.kind} that has no rules here")
-    if op.kind == "scan" and (not shape or any(n > 1 and s == 0 for n, s in zip(shape, out.strides))):
+    if op.kind == "scan" and 0 not in shape and (
+            not shape or any(n > 1 and s == 0 for n, s in zip(shape, out.strides))):
         raise FormatError("a running sum has no axis to run along")
 
 
@@ -127,10 +126,12 @@ def _box(block: Block, item: Statement) -> Box:
     strides = c_strides(block.shape)
     lengths = [1] * len(strides)
     rest = item.out.offset
-    if rest < 0 or rest >= max(block.size, 1):
+    if rest < 0 or rest > block.size or len(item.out.strides) != len(item.shape):
         raise FormatError("a statement's result begins outside its block")
-    if 0 in item.shape and block.size == 0:
-        return (0,) * len(strides), block.shape
+    if 0 in item.shape and (block.size == 0 or not item.reduced):  # nothing is computed
+        return (0,) * len(strides), (0,) * len(strides)
+    if rest == block.size:
+        raise FormatError("a statement's result begins outside its block")
     for n, s in zip(item.shape, item.out.strides):
         if s == 0 or n == 1:  # summed, or no axis
             continue
