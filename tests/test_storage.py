@@ -78,10 +78,9 @@ def assert_same(a, b):
                and p.expected.dtype == q.expected.dtype for p, q in zip(a.guards, b.guards))
 
 
-def check_against_oracle(tape, x):
+def check_against_oracle(tape, x, method="sweep"):
     """The tape run by the library is what an interpreter of its own makes of it, value and Jacobian."""
     y = tape_oracle.evaluate(tape, x)  # asserts that operands come before results
-    assert not np.isnan(tape_oracle.evaluate(tape, x)[:0]).any()
     wanted = tape_oracle.outputs(tape, y)
     leaves, start = [], 0
     for leaf in tape.inputs:
@@ -89,9 +88,10 @@ def check_against_oracle(tape, x):
         leaves.append(x[start : start + n].reshape(leaf.shape))
         start += n
     try:
-        with dd.linearize(Program(**vars(tape)), *leaves, argnums=tuple(range(len(leaves))), method="sweep") as lin:
+        with dd.linearize(Program(**vars(tape)), *leaves, argnums=tuple(range(len(leaves))), method=method) as lin:
             found = np.concatenate([np.ravel(part) for part in lin.value])
-            np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+            if np.isfinite(wanted).all():  # the interpreter knows no sums over nothing
+                np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
             weight = [np.ones(np.shape(part)) for part in lin.value]
             pulled = np.concatenate([np.ravel(part) for part in lin.vjp(tuple(weight))])
     except BranchChangedError:
@@ -99,7 +99,10 @@ def check_against_oracle(tape, x):
         return
     except NonFiniteError:
         return
-    np.testing.assert_allclose(pulled, tape_oracle.jacobian(tape, x).sum(axis=0), rtol=1e-8, atol=1e-8)
+    jacobian = tape_oracle.jacobian(tape, x)
+    if np.isfinite(jacobian).all():
+        scale = max(1.0, np.abs(jacobian).max(initial=0.0), np.abs(y[np.isfinite(y)]).max(initial=0.0))
+        np.testing.assert_allclose(pulled, jacobian.sum(axis=0), rtol=1e-8, atol=1e-9 * scale)
 
 
 # -- there and back ------------------------------------------------------------------------------------------------
@@ -384,7 +387,7 @@ def test_edited_fields(compiled, seed, edits, tmp_path, monkeypatch):
         return
     if loaded.n_inputs and all(leaf.shape == () or np.prod(leaf.shape) for leaf in loaded.inputs):
         x = np.resize(x, loaded.n_inputs)
-        check_against_oracle(loaded, x)
+        check_against_oracle(loaded, x, "substitution" if seed % 4 == 0 else "sweep")
 
 
 @pytest.mark.parametrize("change, match", [

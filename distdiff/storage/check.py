@@ -90,6 +90,8 @@ def _check_reference(tape: Tape, ref: Operand, shape: tuple[int, ...], done: int
         if not 0 <= ref.block < done or len(ref.strides) != len(shape):
             raise FormatError(f"a reference to block {ref.block} leaves what was computed before")
         size = tape.blocks[ref.block].size
+        if any(abs(s) > MOST_LINES for s in ref.strides):  # along an axis of length 1 it reaches nothing, but overflows
+            raise FormatError("a reference has strides beyond any block")
         low, high = (ref.offset, ref.offset) if 0 in shape else _extent(ref, shape)
         if low < 0 or high >= size + (0 in shape):
             raise FormatError(f"a reference touches places {low} to {high} of a block of {size}")
@@ -100,8 +102,8 @@ def _check_statement(tape: Tape, item: Statement, done: int) -> None:
     _check_site(tape, item.site)
     if len(item.operands) != op.arity:
         raise FormatError(f"{op.name} has {len(item.operands)} operands, not {op.arity}")
-    if done >= len(tape.blocks) or any(s < 0 for s in out.strides):
-        raise FormatError("a statement's result has no block, or runs backwards")
+    if done >= len(tape.blocks) or not all(0 <= s <= MOST_LINES for s in out.strides):
+        raise FormatError("a statement's result has no block, runs backwards, or has strides beyond any block")
     for ref in item.operands:
         _check_reference(tape, ref, shape, done)
     if op.kind not in ("elementwise", "select", "scan"):
