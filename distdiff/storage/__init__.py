@@ -3,7 +3,8 @@
 A file is a zip archive of flat arrays (`archive`; np.load opens it too), version 1:
 
     header      |u1  JSON: "format" "distdiff tape", "version", "written_by", "ops" and "items" (names of the operations
-                     and kinds of items that the file uses, by which numbers in it go), "sites" [file, line, function],
+                     and kinds of items that the file uses, by which numbers in it go), "elementals" (of joint
+                     statements: [name, parameters], see `elementals`), "sites" [file, line, function],
                      "in_tree" and "out_tree" (`trees`), "names" of the arguments or null, "point": true or false
     structure   <i8  blocks, items, guards and outputs, one after another as below
     ids         <i8  the node ids of all `Indexed` references; ids_sizes <i8 their lengths
@@ -19,6 +20,9 @@ Structure, all integers; shape = (ndim, lengths...), strides without their numbe
     blocks      n, then for each: shape.  The first are the inputs, as many as in_tree has leaves.
     items       n, then for each its kind (number into "items"), and
                 statement:   op, site, shape, out block, out offset, out strides, number of operands, operands
+                joint:       number into "elementals", site, loop shape, out block, out offset, out strides (loop
+                             axes and one over the results), operands (as many as the elemental has, each over the loop
+                             axes and its core)
                 scalar run:  block, lines, constants, 0 or 1 (wide)
     guards      n, then for each: site, shape, reference (an operand that is no constant), 0 (decisions) or 1 (expected)
     outputs     n, then for each: shape, operand
@@ -54,6 +58,7 @@ from ..tape import (
     Guard,
     Indexed,
     Item,
+    Joint,
     Leaf,
     Operand,
     ScalarRun,
@@ -62,6 +67,7 @@ from ..tape import (
     Tape,
     c_strides,
 )
+from . import elementals
 from .archive import Reader, Writer, replacing
 from .check import MOST_LINES, check, too_large
 from .trees import alike, from_json, to_json
@@ -98,7 +104,8 @@ def save_tape(tape: Tape, path: str | os.PathLike[str], point: list[np.ndarray] 
         out.shape(leaf.shape)
         out.operand(leaf.ref, leaf.shape)
     header = {"format": FORMAT, "version": VERSION, "written_by": __version__, "ops": list(out.ops),
-              "items": list(out.kinds), "sites": [list(site) for site in tape.sites], "in_tree": to_json(tape.in_tree),
+              "elementals": [json.loads(text) for text in out.elementals], "items": list(out.kinds),
+              "sites": [list(site) for site in tape.sites], "in_tree": to_json(tape.in_tree),
               "out_tree": to_json(tape.out_tree), "names": names, "point": point is not None}
     code = np.zeros(256, dtype=np.uint8)
     for name, number in out.ops.items():
@@ -212,6 +219,7 @@ class _Pools:
         self.expected: list[np.ndarray] = []
         self.runs: list[ScalarRun] = []
         self.ops: dict[str, int] = {}
+        self.elementals: dict[str, int] = {}  # their JSON
         self.kinds: dict[str, int] = {}
 
     def op(self, op: Op) -> int:
@@ -251,6 +259,7 @@ class _Source:
             if not isinstance(name, str) or name not in BY_NAME:
                 raise FormatError(f"it uses an operation {name!r}, which distdiff {__version__} does not know")
             self.ops.append(BY_NAME[name])
+        self.elementals = [elementals.from_json(data, most) for data in _list(header, "elementals")]
         self.code = np.array([op.code for op in self.ops], dtype=np.int64)
         self._ids = self._pool("ids", "<i8")
         self._constants = self._pool("constants", "<f8")
@@ -389,8 +398,29 @@ def _get_run(source: _Source) -> ScalarRun:
     return ScalarRun(block, source.code[op].astype(np.uint8), a, b, const)
 
 
+def _put_joint(out: _Pools, item: Joint) -> None:
+    text = json.dumps(elementals.to_json(item.op), allow_nan=False)
+    out.structure += (out.elementals.setdefault(text, len(out.elementals)), item.site)
+    out.shape(item.shape)
+    out.structure += (item.out.block, item.out.offset, *item.out.strides)
+    for k, ref in enumerate(item.operands):
+        out.operand(ref, item.operand_shape(k))
+
+
+def _get_joint(source: _Source) -> Joint:
+    op, site, shape = source.elementals[source.below(len(source.elementals))], source.take(), source.shape()
+    out = Affine(source.take(), source.take(), source.several(len(shape) + 1))
+    shapes = [(*shape, *core) for core in op.core_in]
+    for whole in (*shapes, (*shape, op.size)):
+        source.limit(prod(n for n in whole if n))
+        if len(whole) > 32:
+            raise FormatError(f"an operand of a joint statement has {len(whole)} axes")
+    return Joint(op, shape, out, tuple(map(source.operand, shapes)), site)
+
+
 _ITEMS: dict[str, tuple[type[Item], Callable[[_Pools, Any], None], Callable[[_Source], Item]]] = {
     "statement": (Statement, _put_statement, _get_statement),
+    "joint": (Joint, _put_joint, _get_joint),
     "scalar run": (ScalarRun, _put_run, _get_run),
 }
 

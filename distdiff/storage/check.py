@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import FormatError
 from ..ops import OPS
-from ..tape import Affine, Block, Const, Indexed, Operand, ScalarRun, Statement, Tape, c_strides
+from ..tape import Affine, Block, Const, Indexed, Joint, Operand, ScalarRun, Statement, Tape, Vector, c_strides
 
 Box = tuple[tuple[int, ...], tuple[int, ...]]  # lo, hi
 MOST_LINES = 1 << 40  # lines and nodes a tape may stand for, unless said otherwise: 8 TiB of values
@@ -33,10 +33,10 @@ def check(tape: Tape, most_lines: int = MOST_LINES) -> None:
             _check_run(tape, item, done)
             k += 1
             lines += item.lines
-        elif type(item) is Statement:
+        elif type(item) is Statement or type(item) is Joint:
             stop = k
             while stop < len(tape.items) and _computes(tape.items[stop], done):
-                _check_statement(tape, tape.items[stop], done)
+                _check_vector(tape, tape.items[stop], done)
                 lines += tape.items[stop].lines
                 stop += 1
             if stop == k:
@@ -63,7 +63,7 @@ def too_large(most_lines: int) -> str:
 
 
 def _computes(item: object, block: int) -> bool:
-    return type(item) is Statement and item.out.block == block
+    return (type(item) is Statement or type(item) is Joint) and item.out.block == block
 
 
 def _check_site(tape: Tape, site: int) -> None:
@@ -97,23 +97,23 @@ def _check_reference(tape: Tape, ref: Operand, shape: tuple[int, ...], done: int
             raise FormatError(f"a reference touches places {low} to {high} of a block of {size}")
 
 
-def _check_statement(tape: Tape, item: Statement, done: int) -> None:
+def _check_vector(tape: Tape, item: Vector, done: int) -> None:
     op, shape, out = item.op, item.shape, item.out
     _check_site(tape, item.site)
     if len(item.operands) != op.arity:
         raise FormatError(f"{op.name} has {len(item.operands)} operands, not {op.arity}")
     if done >= len(tape.blocks) or not all(0 <= s <= MOST_LINES for s in out.strides):
         raise FormatError("a statement's result has no block, runs backwards, or has strides beyond any block")
-    for ref in item.operands:
-        _check_reference(tape, ref, shape, done)
-    if op.kind not in ("elementwise", "select", "scan"):
+    for k, ref in enumerate(item.operands):
+        _check_reference(tape, ref, item.operand_shape(k), done)
+    if op.kind not in ("elementwise", "select", "scan", "joint"):
         raise FormatError(f"{op.name} is of a kind {op.kind} that has no rules here")
     if op.kind == "scan" and 0 not in shape and (
             not shape or any(n > 1 and s == 0 for n, s in zip(shape, out.strides))):
         raise FormatError("a running sum has no axis to run along")
 
 
-def _check_cover(block: Block, items: list[Statement], number: int) -> None:
+def _check_cover(block: Block, items: list[Vector], number: int) -> None:
     """The boxes that the statements compute must be disjoint and together the whole block."""
     boxes = [_box(block, item) for item in items]
     if sum(prod(b - a for a, b in zip(lo, hi)) for lo, hi in boxes) != block.size:
@@ -123,19 +123,19 @@ def _check_cover(block: Block, items: list[Statement], number: int) -> None:
             raise FormatError(f"nodes {lo} to {hi} of block {number} are computed twice")
 
 
-def _box(block: Block, item: Statement) -> Box:
+def _box(block: Block, item: Vector) -> Box:
     """The part of its block that a statement computes, as (lo, hi) on the block's axes."""
     strides = c_strides(block.shape)
     lengths = [1] * len(strides)
     rest = item.out.offset
-    if rest < 0 or rest > block.size or len(item.out.strides) != len(item.shape):
+    if rest < 0 or rest > block.size or len(item.out.strides) != len(item.out_shape):
         raise FormatError("a statement's result begins outside its block")
-    if 0 in item.shape and (block.size == 0 or not item.reduced):  # nothing is computed
+    if 0 in item.out_shape and (block.size == 0 or not item.reduced):  # nothing is computed
         return (0,) * len(strides), (0,) * len(strides)
     if rest == block.size:
         raise FormatError("a statement's result begins outside its block")
-    for n, s in zip(item.shape, item.out.strides):
-        if s == 0 or n == 1:  # summed, or no axis
+    for n, s in zip(item.out_shape, item.out.strides):
+        if n == 1 or s == 0 and type(item) is Statement:  # no axis, or a sum
             continue
         k = next((k for k, (own, step) in enumerate(zip(block.shape, strides)) if step == s and own > 1), None)
         if k is None or lengths[k] != 1:

@@ -1,0 +1,64 @@
+"""Elementals in files: a name out of `BUILT_IN` and parameters, as JSON.
+
+Only classes listed here are ever made from a file, each a frozen dataclass whose fields are numbers, text, None or
+tuples of them.  A new elemental of distdiff's own that traces may leave on tapes gets a line in `BUILT_IN`; users' own
+can't be saved, since a file could only name code that may not be there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from math import prod
+from typing import Any
+
+from ..errors import FormatError, InputError
+from ..ops import Elemental
+
+BUILT_IN: dict[str, str] = {}
+"""Name in files -> "module:class"."""
+
+OPERANDS = 64  # most an elemental has
+
+
+def to_json(op: Elemental) -> list[Any]:
+    """[name, parameters] of an elemental; `InputError` where it has no name."""
+    where = f"{type(op).__module__}:{type(op).__qualname__}"
+    name = next((name for name, place in BUILT_IN.items() if place == where), None)
+    if name is None or not dataclasses.is_dataclass(op):
+        raise InputError(f"a tape with the elemental {op.name!r} ({where}) can't be saved: a file names operations, "
+                         "and only distdiff's own are found by name everywhere. Save a tape without it")
+    return [name, {field.name: _plain(op, getattr(op, field.name)) for field in dataclasses.fields(op) if field.init}]
+
+
+def from_json(data: Any, most: int) -> Elemental:
+    """The elemental of some JSON; `FormatError` where it is none, or has more than `most` elements."""
+    if not isinstance(data, list) or len(data) != 2 or not isinstance(data[0], str) or not isinstance(data[1], dict):
+        raise FormatError("an elemental is none")
+    name, parameters = data
+    if name not in BUILT_IN:
+        raise FormatError(f"it uses an elemental {name!r} that is not known here")
+    module, _, cls = BUILT_IN[name].partition(":")
+    made = getattr(importlib.import_module(module), cls)
+    try:
+        op = made(**{key: _tuples(value) for key, value in parameters.items()})
+        cores = [tuple(core) for core in (*op.core_in, *op.core_out)]
+        fits = op.arity <= OPERANDS and all(type(n) is int and n >= 0 for core in cores for n in core)
+        fits = fits and all(prod(core) <= most for core in cores)
+    except Exception as error:  # whatever a class makes of parameters that are none of its
+        raise FormatError(f"an elemental can't be {str(data)[:200]}: {error}") from error
+    if not fits:
+        raise FormatError(f"an elemental can't be {str(data)[:200]}")
+    return op
+
+
+def _plain(op: Elemental, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(op, part) for part in value]
+    if type(value) in (bool, int, float, str, type(None)):
+        return value
+    raise InputError(f"a tape with the elemental {op!r} can't be saved: a parameter is a {type(value).__name__}")
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
