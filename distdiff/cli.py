@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -38,6 +37,8 @@ its arguments: an .npz with one array a parameter, named as the parameters are, 
   distdiff report model:loss --input x.npz                          # structure, partition, methods and why
   distdiff check model:loss --input x.npz                           # Taylor and dot-product tests
   distdiff plan model:loss --input x.npz --ranks 2,16,128           # what more ranks would bring, on one
+  distdiff trace model:loss --input x.npz --output f.tape           # the recorded function and its point, in a file
+  distdiff grad f.tape --output g.npz                               # anywhere, without model.py; --input: elsewhere
 
 Only rank 0 imports the module and reads the files. Any PETSc option is passed with --option name=value, and its name is
 what PETSc calls it without a prefix (ksp_rtol=1e-10), or with the prefix distdiff_ in PETSC_OPTIONS."""
@@ -79,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
         description="Print what is done with each function of the installed NumPy: exact (traced, with derivatives), "
         "constant (derivative zero), refused (raises an error, and why), untouched (takes no numbers).")
     coverage.add_argument("pattern", nargs="?", default="", help="only names that hold this, e.g. cum or linalg.")
+    trace = _command(commands, "trace", "record the function at the input and save it, for grad, report and check")
+    trace.add_argument("--output", required=True, metavar="FILE.tape", help="where to write the tape and the input")
     check = _command(commands, "check", "run the Taylor test and the dot-product test; exit status 1 if one fails")
     check.add_argument("--seed", type=int, default=0, help="of the random directions (default 0)")
     return top
@@ -87,9 +90,10 @@ def parser() -> argparse.ArgumentParser:
 def _command(commands: Any, name: str, help_: str, solves: bool = True) -> argparse.ArgumentParser:
     sub = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".", epilog=GUIDE,
                               formatter_class=argparse.RawDescriptionHelpFormatter)
-    sub.add_argument("function", metavar="MODULE:FUNCTION", help="the function, e.g. model:loss or dir/model.py:loss")
+    sub.add_argument("function", metavar="MODULE:FUNCTION",
+                     help="the function, e.g. model:loss or dir/model.py:loss, or the file of a tape")
     add = sub.add_argument
-    add("--input", required=True, metavar="FILE", help=".npz (an array a parameter) or .npy (one parameter)")
+    add("--input", metavar="FILE", help=".npz (an array a parameter) or .npy (one parameter); a tape has its own")
     add("--wrt", nargs="+", metavar="NAME", help="parameters to differentiate (default: all floating ones)")
     add("--partition", default="auto", help="auto (default) or a partitioner's name, see 'report'")
     add("--quiet", action="store_true", help="no progress on stderr")
@@ -148,6 +152,8 @@ def _run(arguments: argparse.Namespace, comm: Any) -> int:
 
     argnums = on_root(comm, load)
     assert argnums is not None
+    if arguments.command == "trace":
+        return _trace(arguments, comm, f, args, argnums)
     options = on_root(comm, lambda: dict(_split_option(text) for text in arguments.option))
     stages = Stages()
     quiet = arguments.quiet or comm.rank != 0
@@ -249,6 +255,21 @@ def _grad(arguments: argparse.Namespace, lin: Any, f: Callable[..., Any], args: 
     return 0
 
 
+def _trace(arguments: argparse.Namespace, comm: Any, f: Callable[..., Any], args: tuple[Any, ...],
+           argnums: tuple[int, ...]) -> int:
+    from .comm import on_root
+    from .drivers import trace
+
+    def write() -> None:
+        tape = trace(f, *args, argnums=argnums)
+        tape.save(arguments.output, point=tuple(args[k] for k in argnums))
+        print(f"{arguments.function}: {tape.lines:,} flattened lines in {os.path.getsize(arguments.output):,} bytes, a "
+              f"function of {', '.join(tape.names or ())}, in {arguments.output}")
+
+    on_root(comm, write)
+    return 0
+
+
 def _check(arguments: argparse.Namespace, lin: Any, f: Callable[..., Any], args: tuple[Any, ...],
            argnums: tuple[int, ...]) -> int:
     """Both tests on the differentiated parameters taken together as one nested argument."""
@@ -270,7 +291,12 @@ def _check(arguments: argparse.Namespace, lin: Any, f: Callable[..., Any], args:
 
 
 def load_function(spec: str) -> Callable[..., Any]:
-    """The function named `module:function` or `file.py:function`; `InputError` says what is wrong with the name."""
+    """The function named `module:function` or `file.py:function`, or the tape in a file; `InputError` says what is
+    wrong with the name."""
+    if Path(spec).is_file():
+        from .program import load
+
+        return load(spec)
     module_name, colon, name = spec.rpartition(":")
     if not colon or not module_name or not name:
         raise InputError(f"{spec!r} does not name a function; write module:function, such as model:loss")
@@ -299,8 +325,13 @@ def load_function(spec: str) -> Callable[..., Any]:
     return function
 
 
-def load_arguments(f: Callable[..., Any], path: str) -> tuple[list[str], tuple[Any, ...]]:
-    """The function's positional arguments from an .npz or .npy file, and their names."""
+def load_arguments(f: Callable[..., Any], path: str | None) -> tuple[list[str], tuple[Any, ...]]:
+    """The function's positional arguments from an .npz or .npy file (None: those of a tape), and their names."""
+    if path is None:
+        point = getattr(f, "point", None)
+        if point is None:
+            raise InputError("no arguments are given; name their file with --input")
+        return list(inspect.signature(f).parameters), point
     if not Path(path).is_file():
         raise InputError(f"there is no input file {path}")
     parameters = [p for p in inspect.signature(f).parameters.values()
@@ -315,18 +346,22 @@ def load_arguments(f: Callable[..., Any], path: str) -> tuple[list[str], tuple[A
         arrays = {names[0]: next(iter(arrays.values()))}
     unknown = sorted(set(arrays) - set(names))
     if unknown:
-        raise InputError(f"{path} holds {', '.join(unknown)}, which {f.__name__}({', '.join(names)}) does not take")
+        raise InputError(f"{path} holds {', '.join(unknown)}, which {_name(f)}({', '.join(names)}) does not take")
     args: list[Any] = []
     for k, parameter in enumerate(parameters):
         if parameter.name not in arrays:
             left = [p.name for p in parameters[k:] if p.name in arrays]
             if parameter.default is parameter.empty or left:
-                raise InputError(f"{path} has no array {parameter.name!r}, which {f.__name__}({', '.join(names)}) "
+                raise InputError(f"{path} has no array {parameter.name!r}, which {_name(f)}({', '.join(names)}) "
                                  f"needs; it holds {', '.join(arrays) or 'nothing'}")
             break
         array = arrays[parameter.name]
         args.append(array if array.ndim else array.item())
     return names[:len(args)], tuple(args)
+
+
+def _name(f: Callable[..., Any]) -> str:
+    return getattr(f, "__name__", "the tape")
 
 
 def choose_argnums(names: list[str], args: tuple[Any, ...], wrt: list[str] | None) -> tuple[int, ...]:
@@ -352,20 +387,11 @@ def _split_option(text: str) -> tuple[str, str]:
 
 
 def write_npz(path: str, arrays: dict[str, Any]) -> None:
-    """Write an .npz under a temporary name beside it, then rename: no reader ever sees half a file."""
-    target = Path(path)
-    if target.is_dir():
-        raise InputError(f"{path} is a directory; name the file to write")
-    if not target.parent.is_dir():
-        raise InputError(f"there is no directory {target.parent} to write {path} in")
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".npz")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, **{name: np.asarray(value) for name, value in arrays.items()})
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Write an .npz, at once or not at all."""
+    from .storage import replacing
+
+    with replacing(path) as stream:
+        np.savez(stream, **{name: np.asarray(value) for name, value in arrays.items()})
 
 
 if __name__ == "__main__":

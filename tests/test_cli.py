@@ -54,6 +54,27 @@ def test_grad(folder):
         np.testing.assert_allclose(g["k"], slope, rtol=1e-7)
 
 
+def test_a_tape_stands_for_its_function(folder):
+    done = run(folder, "trace", "model:loss", "--input", "x.npz", "--output", "f.tape")
+    assert done.returncode == 0 and "197 flattened lines" in done.stdout, done
+    (folder / "model.py").unlink()
+    np.savez(folder / "y.npz", u=np.linspace(2, 3, 7), k=0.2)
+    for words, u, k in (((), np.linspace(1, 2, 7), 0.3), (("--input", "y.npz"), np.linspace(2, 3, 7), 0.2)):
+        done = run(folder, "grad", "f.tape", "--output", "g.npz", *words)
+        assert done.returncode == 0, done.stderr
+        namespace: dict = {}
+        exec(MODEL, namespace)
+        with np.load(folder / "g.npz") as g:
+            assert g["value"] == pytest.approx(namespace["loss"](u, k), rel=1e-14)
+            assert set(g) == {"value", "u", "k"}
+    assert "197 flattened lines" in run(folder, "report", "f.tape").stdout
+    (folder / "f.tape").write_bytes(b"PK")
+    done = run(folder, "report", "f.tape")
+    assert done.returncode == 1 and "no tape that can be used" in done.stderr and "Traceback" not in done.stderr
+    done = run(folder, "report", "model:loss")
+    assert done.returncode == 1
+
+
 def test_wrt_and_npy_and_file(folder):
     done = run(folder, "grad", "model.py:loss", "--input", "x.npz", "--output", "g.npz", "--wrt", "k")
     assert done.returncode == 0, done.stderr
