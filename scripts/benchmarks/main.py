@@ -1,7 +1,7 @@
 """Runs the benchmarks: every tool in a process of its own, one after the other, on one core, in the same run.
 
-    scripts/bench [scalar|small|burgers|substitution|ranks|interface|scale|all] [--quick | --full] [--json FILE] [--plot FILE]
-                  [--tools LIST]
+    scripts/bench [scalar|small|burgers|substitution|ranks|interface|scale|all] [--quick | --full]
+                  [--json FILE] [--plot FILE] [--tools LIST]
 
 The exit status is 1 if distdiff failed or a tool's gradient differs from distdiff's, 0 otherwise; missed targets and
 failures of other tools are shown, not punished.
