@@ -233,7 +233,8 @@ def test_constants_of_every_kind():
         assert type(g(2.0, 3.0)) is float
         return np.sum(g(x, c=np.array([1.0, 2.0])) + g(1.0, x, 1))
 
-    np.testing.assert_array_equal(dd.grad(program, comm=ALONE)(np.ones(2)), [3.0, 6.0])  # the rule says: not by c
+    grad = dd.grad(program, comm=ALONE, method="sweep")
+    np.testing.assert_array_equal(grad(np.ones(2)), [3.0, 6.0])  # the rule says: not by c
 
 
 def test_functions_may_write_into_their_arguments():
@@ -302,7 +303,7 @@ def test_rules_that_do_not_fit_are_refused():
         return x * x
 
     x = np.ones(3)
-    grad = dd.grad(lambda x: np.sum(f(x)), comm=ALONE)
+    grad = dd.grad(lambda x: np.sum(f(x)), comm=ALONE, method="sweep")  # which transposes the rule
     with pytest.raises(InputError, match="f.defjvp"):
         grad(x)
     f.defjvp(lambda p, t: t[0])

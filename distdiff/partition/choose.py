@@ -27,6 +27,7 @@ MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
 MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
 SAME = 1.02  # predicted seconds within this factor of the best are no reason
 ROOMY = 1 << 28  # bytes on the fullest rank up to which memory is none either
+NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
 
 
 @dataclass(frozen=True)
@@ -136,16 +137,16 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     if strategy == "auto" and columns > 1 and n_ranks > 1:
         everywhere = _alone(tape, n_ranks, machine, everywhere=True)
         candidates.append(Candidate(COLUMNS, everywhere.quality))
-        split = _for_columns(everywhere.quality.seconds, -(-columns // n_ranks), machine)
-        if everywhere.quality.memory <= ROOMY and split < _for_columns(best.quality.seconds, columns, machine):
+        split = _for_columns(everywhere.quality.seconds, -(-columns // n_ranks))
+        if everywhere.quality.memory <= ROOMY and split < _for_columns(best.quality.seconds, columns):
             best = everywhere
     best.candidates = candidates
     return best
 
 
-def _for_columns(seconds: float, columns: int, machine: Machine) -> float:
+def _for_columns(seconds: float, columns: int) -> float:
     """Seconds of an evaluation and of solves for so many columns, from those of a pass, which is half a solve."""
-    return seconds * (1.0 + 0.5 * machine.sweep_next_column * (columns - 1))
+    return seconds * (1.0 + 0.5 * NEXT_COLUMN * (columns - 1))
 
 
 def _better(new: Quality, old: Quality) -> bool:
