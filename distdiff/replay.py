@@ -299,6 +299,9 @@ def recorded(f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_t
     identity), and those that the functions it names take, are looked at at every call; what they hold deeper inside
     is not: call `F.forget()` when you have changed that.
 
+    All calls are collective: every rank makes them, rank 0's point counts, and results are the same bits on every rank,
+    so that an optimizer which all ranks run takes the same steps everywhere.
+
     Parameters
     ----------
     f : a function as for `linearize`

@@ -385,7 +385,7 @@ def _get_statement(source: _Source) -> Statement:
 
 def _put_run(out: _Pools, item: ScalarRun) -> None:
     out.runs.append(item)
-    for code in np.unique(item.op).tolist():
+    for code in np.flatnonzero(np.bincount(item.op)).tolist():
         out.op(OPS[code])
     out.structure += (item.block, item.lines, len(item.const), int(item.a.itemsize == 8))
 
