@@ -5,7 +5,6 @@ Its blocks come one after another behind those that are there, so a reference is
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,8 +66,8 @@ class _Move:
             a, b = (np.where(ids >= 0, ids + self.nodes, ids).astype(self._ids) for ids in (
                 item.a.astype(np.int64), item.b.astype(np.int64)))
             return ScalarRun(item.block + self.blocks, item.op, a, b, item.const)
-        return replace(item, out=self.ref(item.out), operands=tuple(map(self.ref, item.operands)),
-                       site=self.site(item.site))
+        operands = tuple(map(self.ref, item.operands))
+        return type(item)(item.op, item.shape, self.ref(item.out), operands, self.site(item.site))
 
 
 def _result(rec: Recorder, move: _Move, leaf: Leaf, values: list[np.ndarray]) -> Any:
