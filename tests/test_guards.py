@@ -55,6 +55,11 @@ def by_index(x):
     return x[k] ** 2 + k * x[0]
 
 
+def unique_all(x):
+    values, index, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True)
+    return values @ counts + x @ index.sum(keepdims=True).repeat(N) + inverse.reshape(-1) @ x
+
+
 DECISIONS = {
     "if": lambda x: x[0] ** 2 if x[0] > x[1] else 3.0 * x[1],
     "elif": lambda x: x[0] if x[0] < 0 else x[1] if x[0] == 0 else x[2] ** 2,
@@ -126,6 +131,24 @@ DECISIONS = {
     "repeat": lambda x: np.repeat(x, (x > 0).astype(int) + 1).sum() * x[0],
     "split at": lambda x: x[: int(x[0]) + 2].sum() * x[3] + x[4],
     "abs": lambda x: abs(x[0]) * np.abs(x).sum(),
+    "unique": lambda x: np.unique(x) @ np.arange(1.0, 1.0 + len(np.unique(x))),
+    "unique all": unique_all,
+    "isin": lambda x: np.where(np.isin(x, [0.0, 1.0]), x**2, 3.0 * x) @ A + x[np.isin(x, x[:2])].sum(),
+    "lexsort": lambda x: np.lexsort((x, np.round(x))) @ x + np.lexsort((x[::-1], x > 0.5)) @ x,
+    "trim_zeros": lambda x: np.trim_zeros(x).sum() * (len(np.trim_zeros(x)) + 1) + x[0],
+    "union": lambda x: np.union1d(x[:3], x[3:]) @ np.arange(1.0, 1.0 + len(np.union1d(x[:3], x[3:]))),
+    "intersection": lambda x: np.intersect1d(x[:3], x[2:]).sum() * x[0] + x[1],
+    "difference": lambda x: np.setdiff1d(x, [1.0]).sum() * x[0] + np.setxor1d(x[:2], x[2:]).sum(),
+    "histogram": lambda x: np.histogram(x, B)[0] @ x[:2] + x[2],
+    "histogram weights": lambda x: np.histogram(x, 3, weights=x**2)[0] @ A[:3] if np.ptp(x) else x[0],
+    "linspace": lambda x: np.linspace(x[0], x[1], 4) @ np.arange(4.0),
+    "quantile of q": lambda x: np.quantile(x, np.clip(np.abs(x[0]), 0.0, 1.0)) + x[1],
+    "nanmedian": lambda x: np.nanmedian(np.where(x > 1.5, np.nan, x)) if (x < 1.5).any() else x[0],
+    "argpartition": lambda x: x[np.argpartition(x, 1)[:1]].sum() * 2.0 + x[0],
+    "compress": lambda x: np.compress(x > 0, x).sum() * x[0],
+    "i0": lambda x: np.i0(12.0 * x) @ A,
+    "builtin sum": lambda x: sum(v for v in x if v > 0) * x[0],
+    "dictionary": lambda x: {True: x[0] ** 2, False: x[1]}[bool(x[0] > x[1])],
 }
 
 
