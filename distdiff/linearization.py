@@ -52,7 +52,7 @@ class Linearization:
     Attributes
     ----------
     value : the function's result at the point, nested as f returned it
-    aux : what f returned beside its result (`has_aux=True`); ranks other than 0 have copies
+    aux : what f returned beside its result (`has_aux=True`) when it was traced last; ranks other than 0 have copies
     """
 
     def __init__(
@@ -287,6 +287,11 @@ class Linearization:
         assembled = self._assembly is not None and "assembly" not in self._stale
         rows, nonzeros = self._kept or (None, None)
         return replace(self._size, kept_rows=rows, kept_nonzeros=nonzeros, assembled=assembled, together=together)
+
+    @property
+    def nests(self) -> tuple[Nest, Nest]:
+        """How the differentiated arguments and the result nest, and their shapes."""
+        return self._facts.inputs, self._facts.outputs
 
     @property
     def work(self) -> Work:

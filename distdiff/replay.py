@@ -19,7 +19,7 @@ import numpy as np
 from mpi4py import MPI
 
 from .comm import agreed, on_root, world
-from .errors import BranchChangedError, InputError, RetraceWarning
+from .errors import BranchChangedError, InputError, NonFiniteError, RetraceWarning
 from .linearization import Linearization, linearize
 from .nested import NestedLinearization, require_number
 from .tracing import running
@@ -50,8 +50,34 @@ class _Tape:
         self.x: np.ndarray | None = None
         self.gradient: Any = None  # at the point, once asked for
 
-    def reached(self, x: np.ndarray | None) -> None:
-        self.x, self.gradient = x, None
+    def reached(self, x: np.ndarray | None, outside: bool = False) -> None:
+        self.x, self.gradient, self.outside = x, None, outside
+
+
+class _Outside:
+    """A linearization where f has no finite value: inf, and derivatives that are NaN."""
+
+    def __init__(self, lin: Linearization) -> None:
+        self.comm = lin.comm
+        inputs, outputs = lin.nests
+        self.value = outputs.nest(np.full(int(outputs.bounds[-1]), np.inf))
+        self._xbar, self._ydot = (nest.nest(np.full(int(nest.bounds[-1]), np.nan)) for nest in (inputs, outputs))
+        self._blocks = tuple(of.unflatten([inputs.unflatten([np.full(a + b, np.nan) for b in inputs.shapes])
+                                           for a in of.shapes]) for of in (outputs, inputs))
+
+    def jvp(self, *tangents: Any) -> Any:
+        return self._ydot
+
+    def vjp(self, cotangent: Any) -> Any:
+        return self._xbar
+
+    hvp = vjp
+
+    def jacobian(self) -> Any:
+        return self._blocks[0]
+
+    def hessian(self) -> Any:
+        return self._blocks[1]
 
 
 class _Purpose:
@@ -105,15 +131,19 @@ class Recorded:
     """
 
     def __init__(self, f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_tapes: int = 8,
-                 comm: MPI.Comm | None = None, on_branch_change: str = "retrace", **settings: Any) -> None:
+                 comm: MPI.Comm | None = None, on_branch_change: str = "retrace", nonfinite: str = "raise",
+                 **settings: Any) -> None:
         if callable(f):
             functools.update_wrapper(self, f, updated=())
         self._f, self._argnums, self._settings = f, argnums, settings
-        self._comm, self._max_tapes, self._on_branch_change = comm, max_tapes, on_branch_change
+        self._comm, self._max_tapes = comm, max_tapes
+        self._on_branch_change, self._nonfinite = on_branch_change, nonfinite
         if not callable(f):
             raise InputError(f"the function to record is a {type(f).__name__}, which can't be called")
         if not isinstance(max_tapes, int) or max_tapes < 1:
             raise InputError(f"max_tapes={max_tapes!r} must be a positive integer: tapes kept at a time")
+        if nonfinite not in ("raise", "inf"):
+            raise InputError(f"nonfinite={nonfinite!r} does not exist; choose 'raise' or 'inf'")
         if "has_aux" in settings:
             raise InputError("has_aux: a replay computes what f returns, not what it does beside it; return a tuple, "
                              "or use linearize")
@@ -180,8 +210,8 @@ class Recorded:
         comm = self._comm if self._comm is not None else world()
         asked: Any = None
 
-        def decide() -> tuple[list[int], bool, str]:
-            """The tapes that may serve, best first; whether the first is at the point; why one has to be traced."""
+        def decide() -> tuple[list[int], int, str]:
+            """The tapes that may serve, best first; which one is at the point (-1: none); why one has to be traced."""
             nonlocal asked
             asked = _Purpose(args, kwargs, self._argnums)
             serving, why = [], ""
@@ -195,27 +225,33 @@ class Recorded:
                     serving.append(k)
                 elif k == 0:
                     why = reason
-            here = bool(serving) and serving[0] == 0 and self._tapes[0].x is not None and same_bits(
-                self._tapes[0].x, asked.x)
-            return serving, here, why
+            there = [(k, self._tapes[k].x) for k in serving]
+            return serving, next((k for k, x in there if x is not None and same_bits(x, asked.x)), -1), why
 
         serving, here, why = on_root(comm, decide)
-        if here:
+        if here >= 0:
             self.counts.repeats += 1
-            return self._tapes[0].lin
+            self._tapes.insert(0, self._tapes.pop(here))
+            return self._there(self._tapes[0])
         moving = self._moving(args) if comm.rank == 0 else self._nowhere()
         for tries, k in enumerate(serving):
             if tries >= _worth_trying(self._tapes[serving[0]].lin):
                 break
             tape = self._tapes[k]
             tape.reached(None)
-            place = tape.lin.try_update(*moving)
+            outside = False
+            try:
+                place = tape.lin.try_update(*moving)
+            except NonFiniteError:  # the decisions fell as recorded, and the result is not finite
+                if self._nonfinite == "raise":
+                    raise
+                place, outside = None, True
             if place is None:
                 self._tapes.insert(0, self._tapes.pop(k))
-                tape.reached(asked and asked.x.copy())
+                tape.reached(asked and asked.x.copy(), outside)
                 self.counts.replays += 1
                 self._traced.append(None)
-                return tape.lin
+                return self._there(tape)
             self.counts.misses += 1
             why = f"a comparison goes the other way ({place}); use np.where there, or raise max_tapes"
         if serving and self._on_branch_change == "raise":
@@ -223,6 +259,11 @@ class Recorded:
                 f"at the new point {why.partition(';')[0]}, so the recorded tape does not apply; use "
                 "on_branch_change='retrace', or a new recorded function there")
         return self._trace(args, kwargs, comm, asked, why, bool(serving))
+
+    @staticmethod
+    def _there(tape: _Tape) -> Any:
+        """What answers at the point where a tape is."""
+        return _Outside(tape.lin) if tape.outside else tape.lin
 
     def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any], comm: MPI.Comm, asked: Any, why: str,
                again: bool) -> Linearization:
@@ -307,6 +348,8 @@ def recorded(f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_t
     f : a function as for `linearize`
     argnums : the arguments that move and by which is differentiated
     max_tapes : tapes kept at a time; the one used least recently goes
+    nonfinite : "raise" `NonFiniteError` with the user's line, or "inf": where f is not finite its value is inf and its
+        derivatives NaN, which line searches step back from; the first point has to be one where f is finite
     on_branch_change : "retrace", or "raise" `BranchChangedError` where no tape kept applies
     comm, method, options, partition, solves, ... : as for `linearize`
 

@@ -111,9 +111,13 @@ def _names(f: Any, seen: set[int]) -> Iterator[tuple[str, Any, Any]]:
     while hasattr(f, "__wrapped__"):
         f = f.__wrapped__
     if isinstance(f, functools.partial):
+        bound = {"args": f.args, "keywords": f.keywords}
+        yield from ((name, bound, name) for name in bound)
         yield from _names(f.func, seen)
         return
     of_self: list[tuple[str, Any, Any]] = []
+    if callable(f) and isinstance(type(f).__call__, FunctionType):
+        f = f.__call__
     if isinstance(f, MethodType):
         attributes = getattr(f.__self__, "__dict__", {})
         of_self = [(f"self.{name}", attributes, name) for name in attributes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import warnings
 from collections import namedtuple
@@ -83,6 +84,22 @@ def minimized(method, second, x):
         assert F.counts.replays < found.nfev + (found.nhev if second else 0), "no point is evaluated twice in a row"
         found = optimize.minimize(F.value_and_grad, x, jac=True, method=method, **more)
         assert np.abs(found.x - 1.0).max() < 1e-3 and F.counts.traces == 1
+
+
+def test_line_searches_step_back_from_where_there_is_no_value():
+    optimize = pytest.importorskip("scipy.optimize")
+
+    def barrier(x):
+        return np.sum(x - 0.01 * np.log(x))
+
+    start = np.full(3, 0.02)
+    with dd.recorded(barrier) as F, pytest.raises(NonFiniteError, match="log"):
+        optimize.minimize(F, start, jac=F.grad, method="BFGS")
+    for method in ("BFGS", "CG", "Newton-CG"):
+        with dd.recorded(barrier, nonfinite="inf") as F:
+            found = optimize.minimize(F, start, jac=F.grad, method=method)
+            close(found.x, 0.01, 1e-4)
+            assert F.counts.traces == 1
 
 
 @pytest.mark.mpi
@@ -255,12 +272,26 @@ def test_surroundings_that_change_are_noticed(monkeypatch):
         def loss(self, x):
             return self.scale * np.sum(x)
 
+        def __call__(self, x):
+            return self.scale * np.sum(x)
+
     model = Model()
     model.scale = 2.0
     with dd.recorded(model.loss) as F:
         F(X)
         model.scale = 4.0
         close(F(X), 4.0 * np.sum(X))
+
+    with dd.recorded(model) as F:
+        F(X)
+        model.scale = 5.0
+        close(F(X), 5.0 * np.sum(X))
+
+    weights = np.ones(4)
+    with dd.recorded(functools.partial(lambda w, x: w @ x, weights)) as F:
+        F(X)
+        weights[0] = 3.0
+        close(F(X), weights @ X)
 
     hidden = types.SimpleNamespace(scale=1.0)
     with dd.recorded(lambda x: hidden.scale * np.sum(x)) as F:
@@ -296,9 +327,18 @@ def test_errors():
     with pytest.raises(InputError, match="closed"):
         F(X)
     F.close()
+    with dd.recorded(lambda x: (np.sum(np.log(x)), x**2), nonfinite="inf") as F:
+        F(X**2)
+        assert F(-X)[0] == np.inf and np.isinf(F(-X)[1]).all() and F(-X)[1].shape == X.shape
+        assert np.isnan(F.vjp(-X, (1.0, X))).all() and np.isnan(F.jvp(-X, X)[0])
+        assert np.isnan(F.jacobian(-X)[1]).all() and F.jacobian(-X)[1].shape == (4, 4)
+        close(F(X**2)[0], np.sum(np.log(X**2)))
+        assert F.counts.traces == 1
+    with pytest.raises(NonFiniteError), dd.recorded(lambda x: np.sum(x) * np.inf, nonfinite="inf") as F:
+        F(X)
     with dd.recorded(lambda x: x) as F, pytest.raises(InputError, match="one number"):
         F.grad(X)
-    for wrong in ({"max_tapes": 0}, {"has_aux": True}):
+    for wrong in ({"max_tapes": 0}, {"has_aux": True}, {"nonfinite": "nan"}):
         with pytest.raises(InputError):
             dd.recorded(rosenbrock, **wrong)
     with pytest.raises(InputError, match="can't be called"):
