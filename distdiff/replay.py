@@ -49,6 +49,7 @@ class _Tape:
         self.lin, self.purpose, self.surroundings = lin, purpose, surroundings
         self.x: np.ndarray | None = None
         self.gradient: Any = None  # at the point, once asked for
+        self.outside = False  # f is not finite there
 
     def reached(self, x: np.ndarray | None, outside: bool = False) -> None:
         self.x, self.gradient, self.outside = x, None, outside
