@@ -10,19 +10,16 @@ of its methods are collective on its communicator; rank 0's arguments count, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mpi4py import MPI
 
 from . import comm as agreement
-from .assembly import Assembly
 from .comm import agreed, on_root, require_sound, together
-from .errors import BranchChangedError, ConvergenceError, InputError, NonFiniteError
+from .errors import BranchChangedError, InputError, NonFiniteError
 from .evaluate import Point, all_finite, evaluate
 from .facts import Facts
-from .machine import current as current_machine
 from .nest import Nest
 from .nested import gradient, refuse_inside, require_number
 from .partition import distribute, homebound, whole
@@ -31,10 +28,9 @@ from .program import record, refusal
 from .report import Report, gather
 from .settings import check_settings
 from .solvers import method as method_of
-from .solvers.failures import Failures
-from .solvers.select import Choice, choose
-from .solvers.work import BATCH, Work, expected_kept, kept_by
-from .solvers.work import count as count_work
+from .solvers.select import Choice
+from .solvers.work import BATCH, Work
+from .solving import Solving
 from .spread import Spread, gathered
 from .stages import Stages
 from .tape import Tape
@@ -87,13 +83,6 @@ class Linearization:
         self._partition, self._min_block = settings["partition"], settings["min_block"]
         self._columns, self._on_branch_change = settings["solves"], settings["on_branch_change"]
         self._solves_hint = 1 if self._columns == "jacobian" else settings["solves"]
-        self._solvers: dict[str, Any] = {}
-        self._assembly: Any = None
-        self._kept: tuple[int, int] | None = None  # rows and nonzeros of the assembled system
-        self._failures = Failures(self.comm, settings["on_failure"])
-        self._choices: dict[tuple[Work, int], Choice] = {}
-        self._operator: Any = None  # I - L on all nodes, for PETSc users
-        self._stale: set[str] = set()  # solvers, and "assembly", that hold the values of an earlier point
         self._closed = False
         self._gradient: Linearization | None = None  # of the gradient, at the point or at an earlier one
         self._gradient_moves = False
@@ -112,14 +101,16 @@ class Linearization:
             self._solves_hint = max(1, min(facts.n_inputs, facts.n_outputs))
         x = self._share_point(facts.x)
         facts.x = None
-        self._size, self._kept = count_work(self._local, comm), None
+        self._solving = Solving(self._local, comm, self._team, self.stages, method=self.method, options=self.options,
+                                preaccumulate=self.preaccumulate, on_failure=self._settings["on_failure"])
         self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
         self._memory: Any = self._point.values  # the next point's take its place
         site = self._broken_guard() if facts.elsewhere else None
         if site:
             raise BranchChangedError(refusal(site))
         self.value = self._read_value()
-        self._select(self._solves_hint, 1)
+        self._solving.arrive(self._point)
+        self._solving.select(self._solves_hint, 1)
 
     def _spread(self) -> list[Any] | None:
         """Trace and partition; every rank gets its share, and what the function said of itself.  Collective.
@@ -209,85 +200,6 @@ class Linearization:
             full[place:place + constant.size] = constant.ravel()
         return self._facts.outputs.nest(full)
 
-    def _select(self, columns: int, together: int = BATCH) -> None:
-        """Choose the method for that many right-hand sides, `together` in a pass, and have its solver ready.
-        Collective.
-        """
-        self.choice = self._failures.instead_of(self._choose(columns, together))
-        self._prepare()
-
-    def _prepare(self) -> None:
-        name = self.choice.method
-        if name in self._solvers and name not in self._stale:
-            return
-        try:
-            with together(self.comm), np.errstate(all="ignore"):
-                self._make(name)
-        except ConvergenceError as error:
-            self._fall_back(error)
-
-    def _fall_back(self, error: ConvergenceError) -> None:
-        """Have another method's solver ready, the chosen one having failed; or raise the error.  Collective."""
-        require_sound(self.comm)
-        self._failures.add(self.choice.method, error)
-        self.choice = self._failures.instead_of(self.choice)
-        self._prepare()
-
-    def _make(self, name: str) -> None:
-        """The method's solver, with the values of this point.  Collective."""
-        method = method_of(name)
-        if name not in self._solvers:
-            if method.assembled:
-                self._assemble()
-                with self.stages("set up"):
-                    self._solvers[name] = method.make(self._assembly.system, self._failures.options(self.options))
-            else:
-                with self.stages("plan"), agreed(self.comm):
-                    self._solvers[name] = method.make(self._local, self._point, self._team)
-        elif name in self._stale:
-            if method.assembled:
-                self._assemble()
-            self._solvers[name].refresh(self._point)
-            self._stale.discard(name)
-
-    def _solve(self, forward: bool, seed: np.ndarray) -> np.ndarray:
-        """A solve by the method chosen or, if that fails, by another.  Collective.
-
-        `seed` is at this rank's inputs and the result at its outputs, or the other way round unless `forward`.
-        """
-        solver = self._solvers[self.choice.method]
-        try:
-            with self.stages("solve"), together(self.comm), np.errstate(all="ignore"):  # `_finite` says what is not
-                return solver.tangent(seed) if forward else solver.adjoint(seed)
-        except ConvergenceError as error:
-            self._fall_back(error)
-            return self._solve(forward, seed)
-
-    def _assemble(self) -> None:
-        """The PETSc system with the values of this point.  Collective."""
-        if self._assembly is None:
-            self._assembly = Assembly(self._local, self._point, self._team, self.preaccumulate, self.stages)
-            system = self._assembly.system
-            self._kept = kept_by(system.n_local, system.own.nnz + system.ghost.nnz, self.comm)
-        elif "assembly" in self._stale:
-            self._assembly.refresh(self._point)
-        self._stale.discard("assembly")
-
-    def _choose(self, columns: int, together: int = BATCH) -> Choice:
-        """Rank 0's choice of a method, made once for the same job.  Collective."""
-        if columns > 1 and self._kept is None:
-            full = self._size.nodes, self._size.nonzeros + self._size.nodes
-            self._kept = expected_kept(self._local, self.comm) if self.preaccumulate else full
-        job = self._work(together), columns
-        if job not in self._choices:
-            self._choices[job] = on_root(self.comm, lambda: choose(*job, current_machine(), self.method))
-        return self._choices[job]
-
-    def _work(self, together: int = BATCH) -> Work:
-        assembled = self._assembly is not None and "assembly" not in self._stale
-        rows, nonzeros = self._kept or (None, None)
-        return replace(self._size, kept_rows=rows, kept_nonzeros=nonzeros, assembled=assembled, together=together)
-
     @property
     def nests(self) -> tuple[Nest, Nest]:
         """How the differentiated arguments and the result nest, and their shapes."""
@@ -296,7 +208,12 @@ class Linearization:
     @property
     def work(self) -> Work:
         """Lines and statements of the busiest rank: what a pass over the tape costs."""
-        return self._size
+        return self._solving.size
+
+    @property
+    def choice(self) -> Choice:
+        """The method selected last, and why."""
+        return self._solving.choice
 
     # -- derivatives ----------------------------------------------------------------------------------------------
 
@@ -308,8 +225,8 @@ class Linearization:
         """
         self._ready()
         xdot = self._seed(self._facts.inputs, self._pack(tangents), "tangent", self._inputs)
-        self._select(self._solves_hint, 1)
-        ydot = self._finite(self._outputs.collect(self._solve(True, xdot)))
+        self._solving.select(self._solves_hint, 1)
+        ydot = self._finite(self._outputs.collect(self._solving.solve(True, xdot)))
         self.solves += 1
         return self._facts.outputs.nest(ydot)
 
@@ -321,8 +238,8 @@ class Linearization:
         """
         self._ready()
         ybar = self._seed(self._facts.outputs, cotangent, "cotangent", self._outputs)
-        self._select(self._solves_hint, 1)
-        xbar = self._finite(self._inputs.collect(self._solve(False, ybar)))
+        self._solving.select(self._solves_hint, 1)
+        xbar = self._finite(self._inputs.collect(self._solving.solve(False, ybar)))
         self.solves += 1
         return self._facts.inputs.nest(xbar)
 
@@ -375,13 +292,13 @@ class Linearization:
         if self._facts.everywhere:
             begin, end = (n * rank // self.comm.size for rank in (self.comm.rank, self.comm.rank + 1))
         most = self.comm.allreduce(end - begin, op=MPI.MAX)
-        self._select(max(most, 1))
+        self._solving.select(max(most, 1))
         seeds, results = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
         rows = np.empty((end - begin, n_out if forward else n_in))  # one a right-hand side
         width = self._width() * method_of(self.choice.method).at_once
         for start in range(0, most, width):  # as many times on every rank: solves are collective
             first, stop = (min(begin + start + ahead, end) for ahead in (0, width))
-            block = results.collect(self._solve(forward, seeds.units(first, max(stop, first + 1))))
+            block = results.collect(self._solving.solve(forward, seeds.units(first, max(stop, first + 1))))
             rows[first - begin:stop - begin] = block.T[:stop - first]
         if self._facts.everywhere:
             rows = gathered(rows, self.comm)
@@ -417,11 +334,7 @@ class Linearization:
             if self._facts.everywhere:
                 raise InputError("every rank has the whole program here, and the operator's rows are spread over the "
                                  "ranks; choose another partition than 'right-hand sides'")
-        if self._operator is None:
-            from .solvers.structured import StructuredSystem
-
-            self._operator = StructuredSystem(self._local, self._point, self.comm, keep=self._solves_hint > 1)
-        return self._operator
+        return self._solving.operator(keep=self._solves_hint > 1)
 
     # -- another point --------------------------------------------------------------------------------------------
 
@@ -460,8 +373,7 @@ class Linearization:
         x = self._seed(self._facts.inputs, self._pack(args), "point", self._inputs)
         self._remember(args)
         self._gradient_moves = True
-        self._failures.clear()
-        self._stale = set(self._solvers) | ({"assembly"} if self._assembly is not None else set())
+        self._solving.leave()
         self._point = None  # its values are overwritten, whatever happens
         self._point = self._evaluate(x, values=self._memory)
         self._memory = self._point.values
@@ -469,8 +381,7 @@ class Linearization:
         if site:
             return site
         self.value = self._read_value()
-        if self._operator is not None:
-            self._operator.refresh(self._point)
+        self._solving.arrive(self._point)
         return None
 
     def _broken_guard(self) -> str | None:
@@ -504,21 +415,11 @@ class Linearization:
         `assemble=True` builds the PETSc system for its counts even where the method needs none.
         """
         self._ready(point=assemble)
-        local = self._local
-        for_counts = assemble and self._assembly is None
-        if for_counts:
-            self._assemble()
-        system = self._assembly.system if self._assembly is not None else None
-        kept = (system.n_rows, system.nnz) if system is not None else (None, None)
-        if for_counts:  # looking changes nothing: no later update has to refresh a matrix that nobody solves with
-            self._assembly.close()
-            self._assembly = None
-        held = [self._inputs, self._outputs, self._memory, *([self._operator] if self._operator is not None else [])]
-        memory = local.nbytes + sum(thing.nbytes for thing in held)
-        memory += sum(getattr(s, "memory", 0) for s in self._solvers.values())
-        memory += self._assembly.memory if self._assembly is not None else 0
-        return gather(self.comm, self._facts, local, self.choice, self._solvers, self.stages, kept, memory,
-                      retraces=self.retraces, solves=self.solves)
+        kept = self._solving.counts(assemble)
+        memory = self._solving.memory + sum(
+            thing.nbytes for thing in (self._local, self._inputs, self._outputs, self._memory))
+        return gather(self.comm, self._facts, self._local, self.choice, self._solving.solvers, self.stages, kept,
+                      memory, retraces=self.retraces, solves=self.solves)
 
     def close(self) -> None:
         """Free the PETSc objects and the values.  Collective; a second call does nothing."""
@@ -537,15 +438,8 @@ class Linearization:
         self.close()
 
     def _drop_solvers(self) -> None:
-        for solver in self._solvers.values():
-            solver.close()
-        self._solvers = {}
-        self._stale = set()
+        self._solving.close()
         self._local.close()
-        for held in (self._assembly, self._operator):
-            if held is not None:
-                held.close()
-        self._assembly = self._operator = None
 
     def _ready(self, point: bool = True) -> None:
         refuse_inside()

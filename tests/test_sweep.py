@@ -287,5 +287,5 @@ def test_many_solves_at_one_point_write_the_lines_out(comm, monkeypatch):
                     expected = fresh.vjp(w)
                 for k in range(2 * sweep.MANY):
                     np.testing.assert_allclose(lin.vjp(w), expected, rtol=1e-13)
-                    stored = comm.allreduce(lin._solvers["sweep"]._written_bytes)
+                    stored = comm.allreduce(lin._solving.solvers["sweep"]._written_bytes)
                     assert (stored > 0) == (limit > 0 and k >= sweep.MANY)

@@ -110,7 +110,8 @@ class _Stages:
 
         def again() -> None:
             self.lin.update(self.x * (1.0 + 1e-9 * self.turn))
-            self.lin._select(1).adjoint(direction)
+            self.lin._solving.select(1, 1)
+            self.lin._solving.solve(False, direction)
         self._note("evaluating and sweeping", "", _timed(again)[0])
         self.point = self.lin._point  # the old one's memory is this one's
 

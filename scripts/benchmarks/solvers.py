@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,8 +109,8 @@ class _Job:
         from dataclasses import asdict
 
         self._clear("auto")
-        choice = self.lin._choose(self.columns)
-        self.work = asdict(self.lin._work())
+        choice = self.lin._solving.choose(self.columns)
+        self.work = asdict(self.lin._solving.work())
         return {c.method: c.seconds for c in choice.candidates if c.seconds is not None}, choice.method
 
     def seconds(self, method: str) -> float:
@@ -118,8 +119,8 @@ class _Job:
         times = []
         self.comm.Barrier()
         start = time.perf_counter()
-        solver = self.lin._select(self.columns)
-        solve = getattr(solver, self.direction)
+        self.lin._solving.select(self.columns)
+        solve = partial(self.lin._solving.solve, self.direction == "tangent")
         solve(self._seeds[0])
         self.comm.Barrier()
         first = time.perf_counter() - start
@@ -133,13 +134,13 @@ class _Job:
 
     def _clear(self, method: str) -> None:
         """As if nothing had been solved at this point."""
+        from distdiff.solving import Solving
+
         lin = self.lin
-        for solver in lin._solvers.values():
-            solver.close()
-        lin._solvers, lin._choices, lin._kept = {}, {}, None
-        if lin._assembly is not None:
-            lin._assembly.close()
-        lin._assembly, lin.method = None, method
+        lin._solving.close()
+        lin._solving = Solving(lin._local, lin.comm, lin._team, lin.stages, method=method, options=lin.options,
+                               preaccumulate=lin.preaccumulate, on_failure="raise")
+        lin._solving.arrive(lin._point)
 
 
 TOOLS = {"table": table, "held_out": others}

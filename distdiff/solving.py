@@ -1,0 +1,181 @@
+"""The solvers of a tape at a point: chosen, made when asked for, refreshed at another, replaced where they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mpi4py import MPI
+
+from .assembly import Assembly
+from .comm import agreed, on_root, require_sound, together
+from .errors import ConvergenceError
+from .evaluate import Point
+from .machine import current as current_machine
+from .partition.local import LocalTape
+from .solvers import method as method_of
+from .solvers.failures import Failures
+from .solvers.select import Choice, choose
+from .solvers.work import BATCH, Work, expected_kept, kept_by
+from .solvers.work import count as count_work
+from .stages import Stages
+
+if TYPE_CHECKING:
+    from .solvers.structured import StructuredSystem
+
+
+class Solving:
+    """What solves with one rank's share of a tape.  Everything is collective on `comm`.
+
+    `team` are the ranks that share one copy of the program: `comm`, or each rank alone.  `arrive` gives it the point,
+    `leave` comes before another one.
+
+    Attributes
+    ----------
+    choice : the method selected last, and why
+    size : lines and statements of the busiest rank
+    solvers : by method, those made so far; assembly : the PETSc system, or None
+    """
+
+    choice: Choice
+
+    def __init__(self, local: LocalTape, comm: MPI.Comm, team: MPI.Comm, stages: Stages, *, method: str,
+                 options: Mapping[str, Any], preaccumulate: bool, on_failure: str) -> None:
+        self._local, self._comm, self._team, self._stages = local, comm, team, stages
+        self.method, self._options, self._preaccumulate = method, options, preaccumulate
+        self.size: Work = count_work(local, comm)
+        self.solvers: dict[str, Any] = {}
+        self.assembly: Any = None
+        self._kept: tuple[int, int] | None = None  # rows and nonzeros of the assembled system
+        self._failures = Failures(comm, on_failure)
+        self._choices: dict[tuple[Work, int], Choice] = {}
+        self._operator: Any = None  # I - L on all nodes, for PETSc users
+        self._stale: set[str] = set()  # solvers, and "assembly", that hold the values of an earlier point
+        self._point: Any = None
+
+    def arrive(self, point: Point) -> None:
+        """The point whose values count from now on."""
+        self._point = point
+        if self._operator is not None:
+            self._operator.refresh(point)
+
+    def leave(self) -> None:
+        """The values are about to be overwritten."""
+        self._failures.clear()
+        self._stale = set(self.solvers) | ({"assembly"} if self.assembly is not None else set())
+        self._point = None
+
+    def select(self, columns: int, together: int = BATCH) -> None:
+        """Choose the method for that many right-hand sides, `together` in a pass, and have its solver ready."""
+        self.choice = self._failures.instead_of(self.choose(columns, together))
+        self._prepare()
+
+    def solve(self, forward: bool, seed: np.ndarray) -> np.ndarray:
+        """A solve by the method selected or, if that fails, by another.
+
+        `seed` is at this rank's inputs and the result at its outputs, or the other way round unless `forward`.
+        """
+        solver = self.solvers[self.choice.method]
+        try:
+            with self._stages("solve"), together(self._comm), np.errstate(all="ignore"):  # results are looked at
+                return solver.tangent(seed) if forward else solver.adjoint(seed)
+        except ConvergenceError as error:
+            self._fall_back(error)
+            return self.solve(forward, seed)
+
+    def choose(self, columns: int, together: int = BATCH) -> Choice:
+        """Rank 0's choice of a method, made once for the same job."""
+        if columns > 1 and self._kept is None:
+            full = self.size.nodes, self.size.nonzeros + self.size.nodes
+            self._kept = expected_kept(self._local, self._comm) if self._preaccumulate else full
+        job = self.work(together), columns
+        if job not in self._choices:
+            self._choices[job] = on_root(self._comm, lambda: choose(*job, current_machine(), self.method))
+        return self._choices[job]
+
+    def work(self, together: int = BATCH) -> Work:
+        """The job as the cost model sees it now.  Local."""
+        assembled = self.assembly is not None and "assembly" not in self._stale
+        rows, nonzeros = self._kept or (None, None)
+        return replace(self.size, kept_rows=rows, kept_nonzeros=nonzeros, assembled=assembled, together=together)
+
+    def assemble(self) -> None:
+        """The PETSc system with the values of this point."""
+        if self.assembly is None:
+            self.assembly = Assembly(self._local, self._point, self._team, self._preaccumulate, self._stages)
+            system = self.assembly.system
+            self._kept = kept_by(system.n_local, system.own.nnz + system.ghost.nnz, self._comm)
+        elif "assembly" in self._stale:
+            self.assembly.refresh(self._point)
+        self._stale.discard("assembly")
+
+    def counts(self, assemble: bool) -> tuple[int | None, int | None]:
+        """Rows and entries of the PETSc system, if there is one or it is to be assembled for them."""
+        for_counts = assemble and self.assembly is None
+        if for_counts:
+            self.assemble()
+        system = self.assembly.system if self.assembly is not None else None
+        kept = (system.n_rows, system.nnz) if system is not None else (None, None)
+        if for_counts:  # looking changes nothing: no later update has to refresh a matrix that nobody solves with
+            self.assembly.close()
+            self.assembly = None
+        return kept
+
+    def operator(self, keep: bool) -> StructuredSystem:
+        """I - L of the whole program, the same one at every call."""
+        if self._operator is None:
+            from .solvers.structured import StructuredSystem
+
+            self._operator = StructuredSystem(self._local, self._point, self._comm, keep=keep)
+        return self._operator
+
+    @property
+    def memory(self) -> int:
+        """Bytes on this rank."""
+        held = [*self.solvers.values(), *([self.assembly] if self.assembly is not None else [])]
+        return sum(getattr(thing, "memory", 0) for thing in held) + (
+            self._operator.nbytes if self._operator is not None else 0)
+
+    def close(self) -> None:
+        """Free all of them; they are made anew when asked for."""
+        for held in (*self.solvers.values(), self.assembly, self._operator):
+            if held is not None:
+                held.close()
+        self.solvers, self._stale = {}, set()
+        self.assembly = self._operator = self._point = None
+
+    def _prepare(self) -> None:
+        name = self.choice.method
+        if name in self.solvers and name not in self._stale:
+            return
+        try:
+            with together(self._comm), np.errstate(all="ignore"):
+                self._make(name)
+        except ConvergenceError as error:
+            self._fall_back(error)
+
+    def _fall_back(self, error: ConvergenceError) -> None:
+        """Have another method's solver ready, the chosen one having failed; or raise the error."""
+        require_sound(self._comm)
+        self._failures.add(self.choice.method, error)
+        self.choice = self._failures.instead_of(self.choice)
+        self._prepare()
+
+    def _make(self, name: str) -> None:
+        """The method's solver, with the values of this point."""
+        method = method_of(name)
+        if name not in self.solvers:
+            if method.assembled:
+                self.assemble()
+                with self._stages("set up"):
+                    self.solvers[name] = method.make(self.assembly.system, self._failures.options(self._options))
+            else:
+                with self._stages("plan"), agreed(self._comm):
+                    self.solvers[name] = method.make(self._local, self._point, self._team)
+        elif name in self._stale:
+            if method.assembled:
+                self.assemble()
+            self.solvers[name].refresh(self._point)
+            self._stale.discard(name)
