@@ -60,10 +60,10 @@ def test_what_does_not_apply_is_not_chosen(monkeypatch):
 
 @pytest.mark.mpi
 def test_all_ranks_take_the_choice_of_rank_0(comm, monkeypatch):
-    from distdiff import linearization
+    from distdiff import solving
 
     machine = Machine(sweep_call=9.0, krylov_call=9.0, direct_call=9.0) if comm.rank == 0 else Machine()
-    monkeypatch.setattr(linearization, "current_machine", lambda: machine)
+    monkeypatch.setattr(solving, "current_machine", lambda: machine)
     with dd.linearize(lambda u: np.sum(u * u), np.ones(5), comm=comm) as lin:
         assert lin.vjp(1.0).tolist() == [2.0] * 5
         report = lin.report()
