@@ -416,7 +416,7 @@ def test_values_are_kept_when_a_derivative_is_wanted_late():
     expected = dd.grad(lambda x: np.sum(2 * x * np.sin(x) * x) * x[0] * x[1])(X)
     close(dd.grad(f)(X), expected, 1e-14)
     tape = dd.trace(f, X)
-    assert tape is None or tape.lines > 20
+    assert not tape.blocks or tape.lines > 20
 
 
 @pytest.mark.mpi

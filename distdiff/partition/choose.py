@@ -120,7 +120,7 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         made = (_make(tape, n_ranks, name, active, small, settings, machine=machine, kinds=kinds) if active > 1
                 else _alone(tape, n_ranks, machine))
         if strategy == "auto" and made.plan is None and _for_columns(
-                made.quality.seconds, columns, machine) < 2 * machine.message:
+                made.quality.seconds, columns) < 2 * machine.message:
             return replace(made, candidates=[Candidate(made.name, made.quality)])  # one exchange costs more
         candidates.append(Candidate(name, made.quality))
         if best is None or _better(made.quality, best.quality):
