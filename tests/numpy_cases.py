@@ -307,7 +307,6 @@ np.cross(m[:3, :3].T, q, axisa=0, axisb=1, axisc=0)
 ~np.linalg.matrix_power(q, 3) + np.linalg.matrix_power(q, 0) + np.linalg.matrix_power(q, 1)
 np.linalg.multi_dot([m, t.reshape(4, 3), q]) + np.linalg.multi_dot([w, m.T, q])
 ~np.convolve(u, w) + np.convolve([1.0, 2.0], np.ones(8)) * s
-~np.convolve(u, w, "v") + np.convolve(u, w, 0) + np.correlate(u, w, "v")
 ~np.convolve(u, w, "same") + np.convolve(u, c[:3], mode="same") + np.convolve(w, u, "same")
 ~np.convolve(u, w, "valid") + np.convolve(w, u, "valid")
 ~np.correlate(u, w) + np.correlate(w, u)
@@ -634,9 +633,35 @@ np.linalg.diagonal(t[:, :2]) * 2 + np.linalg.diagonal(t, offset=1)
 ~np.var(m, axis=1, mean=np.mean(m, axis=1, keepdims=True), correction=1) if hasattr(np, "vecdot") else np.var(m)
 """
 
+FORMS = """
+np.stack([s, r, 1.0]) + np.array([1.0, s, r]) + np.hstack([s, r, 2.0]) + np.concatenate([[s], [r], [2.0]])
+np.reshape(u, (2, 3), "F") + np.reshape(u, [3, 2]).T + u.reshape(2, -1) + u.reshape((3, 2), order="F").T
+~np.allclose(s, s) * s + np.isclose(u, u[0]).sum() + np.array_equal([s], [s])
+np.bincount([0, 1, 1, 3], [s, r, 1.0, 2.0]) * s
+np.apply_along_axis(np.sort, 1, m) + np.apply_along_axis(lambda v: [v[0], v[1], s, 1.0], 1, m)
+z = np.ones(6); z *= u; z[::2] += s; z[[0, 1]] = [s, r]; return z
+np.sum(u, 0) + np.sum(m, (1,), None, None, True)
+~m.sum(where=M, initial=1.0) + m.max(axis=1, initial=0.5)[0] + m.mean(axis=0, where=M)[0] + m.std(axis=1, where=M)[0]
+np.vstack([s, r]) + np.vstack((u[:1], c[:1])) + np.column_stack([s, r]).T
+np.where(s > 0, u, c) + np.where(True, s, r) + np.where(s > r, s, r)
+~np.matmul([[1.0, 2.0, 3.0]], m) + [1.0, 2.0, 3.0] @ m
+~np.einsum("bi,bj->bij", m, m).sum(0) + np.einsum("ab,cb,db->acd", m[:2], m, m).sum()
+z = m.copy(); z -= z.mean(axis=0); z /= z.std(axis=0); return z
+(np.r_[1.0, u, s, 2:4] * s)[:4] + np.c_[u, c].sum()
+np.r_["0,2", u, c] * s
+np.r_[0:1:5j, s] + np.r_[-1, u[:5]]
+~np.average(t, axis=(0, 1), weights=np.abs(t)) + np.average(m, axis=None)
+np.delete(u, [True, False, False, True, False, False]) * 2
+~np.cov([s, 1.0, r]) + np.corrcoef(np.array([u, c]))
+~np.convolve([1.0, s], [r, 2.0]) + np.correlate([1.0, s, 1.0], [r, 2.0, 1.0], "same")
+np.choose([[0, 1], [1, 0]], [s, r]) + np.choose(np.array([[0, 1], [1, 0]]), [m[:2, :2], q[:2, :2]])
+z = m.copy(); z.sort(1); z[:, 0] = 0; return z
+z = m.copy(); np.maximum(z, 1.0, z); np.add(z, z, z); return z
+"""
+
 SECTIONS = {"ufuncs": UFUNCS, "ufunc forms": UFUNC_FORMS, "reductions": REDUCTIONS, "products": PRODUCTS,
             "movement": MOVEMENT, "decisions": DECISIONS, "methods": METHODS, "python": PYTHON,
-            "of one version": VERSIONS}
+            "of one version": VERSIONS, "other ways to say it": FORMS}
 _ALL = [line for text in SECTIONS.values() for line in text.splitlines() if line]
 
 

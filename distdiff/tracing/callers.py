@@ -26,7 +26,9 @@ def called() -> str:
     name = ""
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.startswith((_NUMPY, "<__array_function__")):
+        if code.co_filename.startswith("<__array_function__"):
+            name = f"numpy.{code.co_name}: "
+        elif code.co_filename.startswith(_NUMPY):
             room = next((f"{part}." for part in ("linalg", "fft") if f"/{part}/" in code.co_filename), "")
             name = f"numpy.{room}{code.co_qualname.removesuffix('.__init__')}: "
         elif not code.co_filename.startswith(_PACKAGE) or "examples" in code.co_filename:

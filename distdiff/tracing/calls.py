@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import is_traced, ndim_of, shape_of
+from .array import is_traced, ndim_of
 from .decisions import decide
 from .reductions import axes_of, traced_array
 from .ufuncs import recorder_of
@@ -21,12 +21,13 @@ def apply_along_axis(function: Callable[..., Any], axis: int, x: Any, *args: Any
     if not np.prod(outer, dtype=int):
         raise ValueError("Cannot apply_along_axis when any iteration dimensions are 0")
     results = [function(lanes[index], *args, **kwargs) for index in np.ndindex(outer)]
-    result = np.reshape(_joined(results), (*outer, *shape_of(results[0])))
-    extra = ndim_of(results[0])
+    joined = _joined(results)
+    result, extra = np.reshape(joined, (*outer, *joined.shape[1:])), joined.ndim - 1
     return np.moveaxis(result, range(len(outer), len(outer) + extra), range(axis, axis + extra))
 
 
 def _joined(results: list[Any]) -> Any:
+    results = [np.stack(y) if isinstance(y, (list, tuple)) and any(map(is_traced, y)) else y for y in results]
     if not any(map(is_traced, results)):
         return np.stack([np.asarray(y) for y in results])
     return np.stack([traced_array(y) if is_traced(y) else y for y in results])

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import calls, sparse
+from . import calls, protocol, sparse
 from .active import TRACES
 from .array import TracedArray, is_boolean, is_traced, memory_order, of_ids, own
 from .callers import called
@@ -200,6 +200,9 @@ def _with_lists(name: str) -> Callable[..., Any]:
                 array_of(rec, x) if type(x) in _CONTAINERS and (rec := traced_within(x)) is not None else x
                 for x in args
             )
+        if kwargs and not _CONTAINERS.isdisjoint(map(type, kwargs.values())) and _tracing():
+            kwargs = {key: array_of(rec, x) if type(x) in _CONTAINERS and (rec := traced_within(x)) is not None else x
+                      for key, x in kwargs.items()}
         return function(*args, **kwargs)
 
     return call
@@ -250,111 +253,35 @@ def _enumerated(arr: Any) -> Any:
 
 
 _CONTAINERS = frozenset((list, tuple))
-_LISTS = (
-    "sum",
-    "mean",
-    "prod",
-    "max",
-    "min",
-    "amax",
-    "amin",
-    "std",
-    "var",
-    "dot",
-    "matmul_",
-    "inner",
-    "outer",
-    "cumsum",
-    "diff",
-    "any",
-    "all",
-    "argmax",
-    "argmin",
-    "sort",
-    "argsort",
-    "median",
-    "clip",
-    "reshape",
-    "ravel",
-    "transpose",
-    "trapz",
-    "trapezoid",
-    "roll",
-    "tile",
-    "repeat",
-    "average",
-    "tensordot",
-    "interp",
-    "polyval",
-    "cross",
-    "diag",
-    "convolve",
-    "correlate",
-    "inner",
-    "kron",
-    "vander",
-    "median",
-    "quantile",
-    "percentile",
-    "nansum",
-    "nanmean",
-    "nanmax",
-    "nanmin",
-    "cumprod",
-    "prod",
-    "ptp",
-    "flip",
-    "split",
-    "array_split",
-    "broadcast_to",
-    "expand_dims",
-    "squeeze",
-    "take",
-    "gradient",
-    "ediff1d",
-    "unwrap",
-    "cov",
-    "corrcoef",
-    "nan_to_num",
-    "sinc",
-    "around",
-    "round",
-    "tril",
-    "triu",
-    "diagflat",
-    "diagonal",
-    "trace",
-    "einsum",
-    "pad",
-    "rot90",
-    "fliplr",
-    "flipud",
-    "swapaxes",
-    "moveaxis",
-    "delete",
-    "insert",
-    "searchsorted",
-    "digitize",
-    "count_nonzero",
-    "nonzero",
-    "flatnonzero",
-    "allclose",
-    "isclose",
-    "partition",
-    "unique",
-    "compress",
-    "trim_zeros",
-    "apply_along_axis",
-)
+# Functions whose lists are lists of arrays, not arrays.
+_JOINS = ("concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack", "row_stack")
+_OF_LISTS = {*_JOINS, "block", "select", "choose", "piecewise", "meshgrid", "broadcast_arrays", "ix_", "lexsort"}
+
+
+def _with_parts(name: str) -> Callable[..., Any]:
+    """np.concatenate([[a, b], [c]]): of the arrays to join, some are lists."""
+    function = getattr(np, name)
+
+    @wraps(function)
+    def call(arrays: Any, *args: Any, **kwargs: Any) -> Any:
+        if type(arrays) in _CONTAINERS and not _CONTAINERS.isdisjoint(map(type, arrays)) and _tracing():
+            rec = traced_within(arrays)
+            if rec is not None:
+                arrays = [array_of(rec, x) if type(x) in _CONTAINERS else x for x in arrays]
+        return function(arrays, *args, **kwargs)
+
+    return call
 
 
 def _substitutes() -> dict[str, Any]:
-    for name in (*_CREATE, *_CONVERT, *_LISTS):
-        if hasattr(np, name):
-            NUMPY[name] = getattr(np, name)
+    lists = [name for name, function in vars(np).items() if isinstance(function, Callable)
+             and function in protocol.FUNCTIONS and name not in _OF_LISTS | {*_CREATE, *_CONVERT}]
+    joins = [name for name in _JOINS if name in vars(np)]
+    NUMPY.update({name: getattr(np, name) for name in (*_CREATE, *_CONVERT, *lists, *joins)})
     table = {name: _create(name) for name in _CREATE}
     table.update({name: _convert(name) for name in _CONVERT})
-    table.update({name: _with_lists(name) for name in _LISTS if name in NUMPY})
+    table.update({name: _with_lists(name) for name in lists})
+    table.update({name: _with_parts(name) for name in joins})
     for name, function in {"r_": _Joiner(np.r_), "c_": _Joiner(np.c_, -1, 2, 0), "require": _require,
                            "fromiter": _from_iterable, "ndenumerate": _enumerated,
                            "fastCopyAndTranspose": lambda x: np.transpose(x).copy()}.items():

@@ -104,6 +104,8 @@ def assign(target: TracedArray, value: Any) -> None:
     """target[...] = value, NumPy's broadcasting and aliasing."""
     st = target.st
     rec = st.rec
+    if isinstance(value, (list, tuple)):
+        value = rec.array_of(value)
     if not is_traced(value):
         value = np.asarray(value)
         if value.dtype.kind not in "fiub":
@@ -184,7 +186,7 @@ def scatter(x: TracedArray, index: Any, value: Any) -> None:
     if is_traced(value):
         own(rec, value)
     elif isinstance(value, (list, tuple)):
-        value = np.asarray(value)
+        value = rec.array_of(value)
     values = plain(value)
     st.protect()
     st.make_explicit()

@@ -62,6 +62,12 @@ def reshape(x: Any, *shape: Any, order: str = "C", **kwargs: Any) -> Any:
     return _regular(x, values, lambda ids: ids.reshape(shape))
 
 
+def reshaped(x: Any, /, *shape: Any, order: str = "C", **kwargs: Any) -> Any:
+    """np.reshape, where the order may come after the shape."""
+    shape, *orders = shape or (kwargs.pop("newshape", kwargs.pop("shape", None)),)
+    return reshape(x, shape, order=orders[0] if orders else order, **kwargs)
+
+
 def ravel(x: Any, order: str = "C") -> Any:
     """A view where NumPy takes one, which is rarer than for reshape: of elements without gaps, in this order."""
     x = traced_array(x)
@@ -381,7 +387,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
             sliding_window_view,
         )
     },
-    np.reshape: reshape,
+    np.reshape: reshaped,
     np.ravel: ravel,
     np.copy: copy,
     np.concatenate: concatenate,
