@@ -101,6 +101,10 @@ def trace(
             rec.finish()
         except ValuesWanted:
             pass
+        except ValueError as error:
+            if rec.refusal is not None and error.__cause__ is rec.refusal:  # NumPy wraps what __float__ raised
+                raise rec.refusal from None
+            raise
         else:
             tape, values = rec.release()
             return Trace(tape, values if keep_values else None, plain, aux)
