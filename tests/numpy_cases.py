@@ -91,6 +91,7 @@ o = np.zeros(6); np.sin(u, o); return o
 o = np.zeros(6); np.add(u, o, out=o); np.add(o[1:], u[1:], o[1:]); return o
 o = np.ones(6); np.clip(u, o, 2.0, o); return o
 o = np.ones((2, 3)); np.copyto(o[0], u[:3]); np.dot(o, q, o); return o
+o = np.ones((3, 3)); np.dot(q, b=o, out=o); return o
 o = np.zeros((2, 6)); np.multiply(u, c, out=o[1]); return o
 o = np.empty(6); p = np.empty(6); np.modf(u * 3, out=(o, p)); return o * p
 o = np.empty(6); p = np.empty(6); np.divmod(u, c, o, p); return o + p * u

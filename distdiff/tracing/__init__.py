@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import InputError, UnsupportedOperationError
 from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
-from . import creation, protocol, tree
+from . import creation, methods, tree
 from .active import running
 from .array import TracedArray, compact, is_traced
 from .holding import held, traced_within
@@ -68,7 +68,7 @@ def trace(
     """
     again = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate}
     rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate))
-    protocol.prepare(rec, lambda values: creation.array_of(rec, values))
+    methods.prepare(rec, lambda values: creation.array_of(rec, values))
     numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
     check_numbers(numbers, len(args))
     leaves, spec = tree.flatten(
