@@ -85,6 +85,19 @@ np.around(u, 1) + u + np.round(u) + np.round(u * 100, -1)
 """
 
 UFUNC_FORMS = """
+m[np.arange(3), [0, 1, 2]] + m[(0, 1, 2), (1, 2, 3)] + m[[True, True, True], 1]
+np.divide(u, c - 1.0, where=c != 1.0, out=np.full(6, s))
+~np.arccosh(u, where=u > 1.2, out=np.zeros(6))
+m[np.ix_(u[:3] > 0.5, w > 1.0)] * 2
+z = np.zeros((3, 4)); z.T[1] = m[:, 0]; z.flat[5] = s; z.reshape(-1)[::5] += r; return z
+z = np.zeros((0, 3)); z = np.vstack([z, m[:, :3]]); return z
+~z = []; [z.append(x * 2) for x in u]; return np.array(z) + np.sum(z) + np.mean(z) + np.max(z)
+~np.vectorize(lambda x, p: x ** p, excluded=["p"])(u, p=2.0)
+~np.vectorize(lambda x: x ** 2 if x > 1 else x)(u) + np.vectorize(max)(u, c)
+~np.polynomial.Polynomial([1.0, 2.0])(u)
+~np.poly1d([1.0, 2.0, 3.0])(u) * s
+np.bincount(np.array([0, 1, 1, 2, 0, 2]), weights=u) / np.bincount(np.array([0, 1, 1, 2, 0, 2]))
+z = np.empty((2, 3)); z[:] = [[s, r, 1], [2, 3, u[0]]]; return z
 o = np.zeros(6); np.add(u, c, out=o); return o * 2
 o = np.zeros(6); y = np.sin(u, out=o); return y + o
 o = np.zeros(6); np.sin(u, o); return o

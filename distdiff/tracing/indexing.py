@@ -202,7 +202,7 @@ def scatter(x: TracedArray, index: Any, value: Any) -> None:
 def _advanced(index: Any) -> bool:
     """Whether an index holds index arrays, masks or lists."""
     if type(index) is tuple:
-        return any(map(_advanced, index))
+        return any(type(part) is tuple or _advanced(part) for part in index)  # a tuple in a tuple is an array
     return not (index is None or index is Ellipsis or isinstance(index, (int, np.integer, slice))) or isinstance(
         index, (bool, np.bool_)
     )
