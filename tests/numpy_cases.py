@@ -216,6 +216,7 @@ np.ptp(u) + np.ptp(m, axis=1) + np.ptp(m, axis=1, keepdims=True)[:, 0]
 np.median(u) + np.median(u[:5]) + np.median(m, axis=1) + np.median(m, axis=(0, 1)) + np.median(m)
 np.median(t, axis=(0, 2)) + np.median(t, axis=(0, 2), keepdims=True)[0, :, 0]
 np.median(t, axis=1, keepdims=True)
+np.nan_to_num(np.median(m + N, axis=0)) + np.nan_to_num(np.quantile(m + N, 0.25, axis=0))
 ~np.quantile(u, 0.3) + np.quantile(m, 0.7, axis=1) + np.quantile(m, 0.25, axis=(0, 1)) + np.quantile(t, 0.4)
 ~np.quantile(m, [0.1, 0.5, 0.9], axis=1)
 ~np.quantile(t, [[0.1, 0.5], [0.3, 1.0]], axis=(0, 1), keepdims=True)

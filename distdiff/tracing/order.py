@@ -32,25 +32,33 @@ def _lanes(x: Any, axis: Axes) -> tuple[Any, tuple[int, ...]]:
     return np.reshape(x, (*(shape[k] for k in kept), -1)), tuple(1 if k in axes else n for k, n in enumerate(shape))
 
 
-def _ordered(lanes: Any) -> Any:
-    return sort(lanes, -1) if is_traced(lanes) else np.sort(lanes, axis=-1)
+FEW = 4  # ranks that are picked by a partition: guards of so many pivots, and not of a whole order
+
+
+def _ordered(lanes: Any, *ranks: Any) -> Any:
+    """The lanes with the elements of these ranks in their places."""
+    if not is_traced(lanes):
+        return np.sort(lanes, axis=-1)
+    pivots = np.unique(np.concatenate([np.ravel(rank) for rank in ranks])).tolist()
+    return partition(lanes, pivots, -1) if len(pivots) <= FEW else sort(lanes, -1)
 
 
 def median(
     x: Any, axis: Axes = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
 ) -> Any:
     lanes, shape = _lanes(traced_array(x), axis)
-    ordered = _ordered(lanes)
-    n = ordered.shape[-1]
+    n = lanes.shape[-1]
+    ordered = _ordered(lanes, (n - 1) // 2, n // 2)
     result = ordered[..., n // 2] if n % 2 else (ordered[..., n // 2 - 1] + ordered[..., n // 2]) / 2.0
-    result = _nan_if_any(result, ordered)
+    result = _nan_if_any(result, lanes)
     return into(out, np.reshape(result, shape) if keepdims else result)
 
 
-def _nan_if_any(result: Any, ordered: Any, axes: int = 0) -> Any:
-    """NaN where there is one, at the end of the order."""
-    last = np.isnan(ordered[..., -1])
-    return np.where(np.reshape(last, (1,) * axes + shape_of(last)), np.nan, result) if np.any(decide(last)) else result
+def _nan_if_any(result: Any, lanes: Any, axes: int = 0) -> Any:
+    """NaN for the lanes that hold one."""
+    found = np.any(np.isnan(lanes), axis=-1)
+    return np.where(np.reshape(found, (1,) * axes + shape_of(found)), np.nan, result) if np.any(decide(found)) else (
+        result)
 
 
 def quantile(x: Any, q: Any, axis: Axes = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
@@ -77,16 +85,16 @@ def _quantile(x: Any, q: Any, axis: Axes, out: Any, method: str, keepdims: Any, 
     if is_traced(q) and method != "linear":
         q.rec.unsupported(f"numpy.quantile of a traced q with method={method!r}", "only 'linear' is supported there")
     lanes, shape = _lanes(traced_array(x) if is_traced(x) else np.asarray(x, dtype=float), axis)
-    ordered = _ordered(lanes)
     missing = decide(np.isnan(lanes)) if ignore_nan else np.zeros(1, dtype=bool)
     if missing.any():
-        result = _in_lanes(ordered, q, method, (~missing).sum(axis=-1))
+        result = _in_lanes(sort(lanes, -1), q, method, (~missing).sum(axis=-1))
     else:
         q = traced_array(q) if is_traced(q) else np.asarray(q, dtype=float)
-        low, high, base, part = _places(q, ordered.shape[-1], method)
+        low, high, base, part = _places(q, lanes.shape[-1], method)
+        ordered = _ordered(lanes, low, high)
         result = _interpolated(ordered[..., base], ordered[..., low], ordered[..., high], part)
         result = np.moveaxis(result, range(-q.ndim, 0), range(q.ndim)) if q.ndim else result
-        result = result if ignore_nan else _nan_if_any(result, ordered, q.ndim)
+        result = result if ignore_nan else _nan_if_any(result, lanes, q.ndim)
     keep = bool(keepdims) and keepdims is not np._NoValue
     return into(out, np.reshape(result, shape_of(q) + shape) if keep else result)
 
