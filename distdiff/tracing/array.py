@@ -320,7 +320,8 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
         lowered = (st.lower(nd, shape), Const(float(b)))
     elif kind is rec.scalar_type:
         lowered = (st.lower(nd, shape), rec.node(b.i, len(shape)))
-    elif kind is np.ndarray and b.shape == shape and b.dtype == np.float64 and b.flags.c_contiguous and b.size > 1:
+    elif kind is np.ndarray and b.shape == shape and b.dtype.char == "d" and b.size > 1 and (
+            len(shape) == 1 or b.flags.c_contiguous):
         lowered = (st.lower(nd, shape), Const(rec.snapshot(b)))
     else:
         return NotImplemented

@@ -41,7 +41,7 @@ from . import memory
 from .boxes import Piece, refine
 
 FEW_LINES = 1 << 12  # of compiled code: they join the lines around them
-MAX_SNAPSHOTS = 256
+MAX_SNAPSHOTS, FEW_NUMBERS = 256, 16  # constants that are shared; smaller ones are copied at every use
 MANY_LOOKS, WORTH = 4, 32  # putting off is given up after so many looks with fewer items to compute at each, on average
 
 # (blocks, items, arrays): computes the items' values into the blocks' arrays; those of UNREAD ones are not wanted.
@@ -124,6 +124,8 @@ class Recorder:
 
     def snapshot(self, values: np.ndarray) -> np.ndarray:
         """An own float64 copy of a user's constant array, shared between uses while its content stays the same."""
+        if values.size <= FEW_NUMBERS and values.dtype.char == "d" and values.flags.c_contiguous:
+            return values.copy()
         if values.dtype.kind not in "fiub":
             self.unsupported(
                 f"a constant array of dtype {values.dtype}", "derivatives here are those of real functions"
@@ -131,7 +133,7 @@ class Recorder:
         base = values
         if 0 in values.strides:  # a broadcast constant stays one
             base = values[tuple(slice(0, 1) if s == 0 else slice(None) for s in values.strides)]
-        if base.size <= 16:
+        if base.size <= FEW_NUMBERS:
             copy = np.array(base, dtype=np.float64)
         else:
             key = (base.__array_interface__["data"][0], base.shape, base.strides, base.dtype.char)
