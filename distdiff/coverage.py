@@ -53,7 +53,6 @@ REASONS: dict[str, str] = {name: reason for names, reason in {
     "save savez savez_compressed savetxt": _OUTSIDE,
     "isnat": "asks for dates",
     "asmatrix mat bmat": "matrices have rules of their own: * is @; use arrays",
-    "histogram2d histogramdd": "use np.digitize, and np.bincount or np.add.at",
     "unique_all unique_counts unique_inverse": "use np.unique",
 }.items() for name in names.split()}
 
@@ -98,7 +97,8 @@ NOTES: dict[str, str] = {
     "nan_to_num": "derivative 0 where it replaces", "where": "a choice at every point; with one argument a decision",
     "linalg.norm": "no matrix norms that need singular values; at 0 not differentiable",
     "linalg.matrix_norm": "no norms that need singular values", "linalg.matrix_power": "exponents >= 0",
-    "histogram_bin_edges": "bins by name refused", "cov": "fweights must be plain",
+    "histogram_bin_edges": "bins by name refused", "histogram2d": "as histogram",
+    "histogramdd": "as histogram", "cov": "fweights must be plain",
     "polyfit": "x and w must be plain", "arange": "of traced values refused: their number would depend on them",
     "zeros": "can come to hold traced values", "empty": "can come to hold traced values, and begins as zeros",
     "ones": "can come to hold traced values",

@@ -94,7 +94,6 @@ z = np.zeros((0, 3)); z = np.vstack([z, m[:, :3]]); return z
 ~z = []; [z.append(x * 2) for x in u]; return np.array(z) + np.sum(z) + np.mean(z) + np.max(z)
 ~np.vectorize(lambda x, p: x ** p, excluded=["p"])(u, p=2.0)
 ~np.vectorize(lambda x: x ** 2 if x > 1 else x)(u) + np.vectorize(max)(u, c)
-~np.polynomial.Polynomial([1.0, 2.0])(u)
 ~np.poly1d([1.0, 2.0, 3.0])(u) * s
 np.bincount(np.array([0, 1, 1, 2, 0, 2]), weights=u) / np.bincount(np.array([0, 1, 1, 2, 0, 2]))
 z = np.empty((2, 3)); z[:] = [[s, r, 1], [2, 3, u[0]]]; return z
@@ -265,6 +264,11 @@ np.cov(m) + np.cov(q)
 np.histogram(u, bins=[0.0, 0.5, 1.0, 2.0])[0] * w[:3] + np.histogram(u, bins=3, range=(0, 2))[0]
 ~np.histogram([0.2, 0.7, 1.1, 1.7], bins=[0.0, 0.5, 1.0, 2.0], weights=w)[0] * 2
 ~np.histogram(u, bins=[0.0, 0.5, 1.0, 2.0], weights=u)[0] * 2
+~np.histogram2d(u, c, bins=3, range=[[0, 2], [0, 6]], weights=u * u)[0] * s
+np.histogram2d(u, c, [0.0, 0.7, 1.4, 2.0])[0] * s + np.histogram2d(u, u[::-1], bins=(3, 3))[2][:3]
+~np.histogram2d(u, c, bins=[2, [0.0, 1.0, 6.0]], density=True)[0] * s
+~np.histogramdd(m.T, bins=2)[0] * r + np.histogramdd(m.T, 2, weights=w)[0]
+~np.histogramdd([u, c, u], bins=(2, 2, 3), range=[(0, 2)] * 3, weights=c)[0] * s
 np.bincount(I, weights=w) + np.bincount([0, 1, 2])
 np.bincount(I, w, minlength=6)
 np.histogram_bin_edges(u, 4) + np.histogram_bin_edges(u, 4, range=(0.0, s))

@@ -255,7 +255,8 @@ def _enumerated(arr: Any) -> Any:
 _CONTAINERS = frozenset((list, tuple))
 # Functions whose lists are lists of arrays, not arrays.
 _JOINS = ("concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack", "row_stack")
-_OF_LISTS = {*_JOINS, "block", "select", "choose", "piecewise", "meshgrid", "broadcast_arrays", "ix_", "lexsort"}
+_OF_LISTS = {*_JOINS, "block", "select", "choose", "piecewise", "meshgrid", "broadcast_arrays", "ix_", "lexsort",
+             "histogramdd"}
 
 
 def _with_parts(name: str) -> Callable[..., Any]:

@@ -255,25 +255,57 @@ def histogram(x: Any, bins: Any = 10, range: Any = None, density: Any = None, we
               ) -> Any:
     """How many elements (or what weight) lie in each bin: the places are decided, the weights are summed."""
     edges = histogram_bin_edges(x, bins, range, weights)
-    values, flat = np.ravel(edges), np.ravel(x)
-    if not is_traced(values) and not is_traced(flat):
-        at = np.searchsorted(values, flat, "right") - 1
-        closing = flat == values[-1]
-    else:
-        at = searchsorted(values, flat, "right") - 1
-        closing = np.asarray(decide(np.equal(flat, values[-1])))
+    values = np.ravel(edges)
     n = len(values) - 1
-    at = np.where(closing, n - 1, at)  # the last bin has its right edge
-    inside = (at >= 0) & (at < n)
-    if weights is None:
-        counts: Any = np.bincount(at[inside], minlength=n)
-    elif is_traced(weights):
-        counts = bincount(at[inside], np.ravel(weights)[inside], n)
-    else:
-        counts = np.bincount(at[inside], np.ravel(weights)[inside], n)
+    at = _bins(values, np.ravel(x))
+    counts = _counted(at, (at >= 0) & (at < n), weights, n)
     if density:
         counts = counts / np.diff(values) / np.sum(counts)
     return counts, edges
+
+
+def _bins(edges: Any, x: Any) -> np.ndarray:
+    """The bin that each element lies in; the last one has its right edge."""
+    if is_traced(edges) or is_traced(x):
+        at, closing = searchsorted(edges, x, "right") - 1, np.asarray(decide(np.equal(x, edges[-1])))
+    else:
+        at, closing = np.searchsorted(edges, x, "right") - 1, x == edges[-1]
+    return np.where(closing, len(edges) - 2, at)
+
+
+def _counted(places: np.ndarray, inside: np.ndarray, weights: Any, n: int) -> Any:
+    if weights is None:
+        return np.bincount(places[inside], minlength=n)
+    count = bincount if is_traced(weights) else np.bincount
+    return count(places[inside], np.ravel(weights)[inside], n)
+
+
+def histogram_dd(sample: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
+    """The same in several dimensions; sample[:, k], or (a list) sample[k], are the coordinates."""
+    columns = list(sample) if isinstance(sample, (list, tuple)) else list(np.transpose(
+        sample if ndim_of(sample) > 1 else np.reshape(sample, (-1, 1))))
+    bins = bins if np.iterable(bins) else [bins] * len(columns)
+    edges = [histogram_bin_edges(x, n, limits)
+             for x, n, limits in zip(columns, bins, range if range is not None else [None] * len(columns))]
+    shape = tuple(len(e) - 1 for e in edges)
+    at = np.stack([_bins(np.ravel(e), np.ravel(x)) for e, x in zip(edges, columns)])
+    inside = ((at >= 0) & (at < np.reshape(shape, (-1, 1)))).all(axis=0)
+    places = np.ravel_multi_index(tuple(np.where(inside, at, 0)), shape)
+    counts = np.reshape(_counted(places, inside, weights, int(np.prod(shape))) * 1.0, shape)
+    if density:
+        total = np.sum(counts)
+        for k, e in enumerate(edges):
+            widths = np.diff(e)
+            counts = counts / np.reshape(widths, [-1 if j == k else 1 for j, _ in enumerate(edges)])
+        counts = counts / total
+    return counts, edges
+
+
+def histogram_2d(x: Any, y: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
+    if np.iterable(bins) and len(bins) not in (1, 2):  # the same edges for both
+        bins = [bins, bins]
+    counts, edges = histogram_dd([x, y], bins, range, density, weights)
+    return counts, *edges
 
 
 def histogram_bin_edges(x: Any, bins: Any = 10, range: Any = None, weights: Any = None) -> Any:
@@ -300,6 +332,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.argpartition: argpartition, np.partition: partition, np.lexsort: lexsort, np.unique: unique, np.isin: isin,
     np.union1d: union, np.intersect1d: intersection, np.setdiff1d: difference, np.setxor1d: symmetric_difference,
     np.trim_zeros: trim_zeros, np.histogram: histogram, np.histogram_bin_edges: histogram_bin_edges,
+    np.histogramdd: histogram_dd, np.histogram2d: histogram_2d,
 }
 if "in1d" in vars(np):  # gone in NumPy 2.4
     FUNCTIONS[vars(np)["in1d"]] = lambda x, test, *args, **kwargs: isin(np.ravel(x), test, *args, **kwargs)
