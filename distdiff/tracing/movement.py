@@ -117,11 +117,11 @@ def concatenate(
 ) -> Any:
     arrays = list(arrays)
     rec = recorder_of(arrays)
-    require_floats(arrays, "numpy.concatenate", dtype, all(map(is_boolean, arrays)))
     arrays = [number(rec, x, "concatenate") for x in arrays]
     if axis is None:
         arrays, axis = [np.ravel(x) for x in arrays], 0
     boolean = all(map(is_boolean, arrays))
+    require_floats(arrays, "numpy.concatenate", dtype, boolean)
     parts = [_part(rec, x) for x in arrays]
     values = np.concatenate([np.asarray(v, dtype=float) for v, _ in parts], axis=axis)
     axis %= values.ndim

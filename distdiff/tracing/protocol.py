@@ -92,8 +92,7 @@ _USUAL = {ufunc: op for ufunc, op in ufuncs.OP_OF.items() if op.name != "power"}
 
 def array_function(self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
     implementation = FUNCTIONS.get(function)
-    if implementation is not None and _SIMPLE.issuperset(map(type, args)) and _SIMPLE.issuperset(
-            map(type, kwargs.values())):  # the usual case: nothing that holds traced values, or has other rules
+    if implementation is not None and _usual(args) and _usual(kwargs.values()):
         return _writable(implementation(*args, **kwargs), self)
     given, named = args, kwargs
     args, kwargs = _unwrapped(given, named)
@@ -107,11 +106,12 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
     if not traced:
         result = function(*args, **kwargs)
         return out if out is not None else hold(result, given)
-    promote(out, traced[0].rec)
-    for place in (_place_of_out(function), *((0,) if function in WRITES_FIRST else ())):
-        if place < len(given):
-            promote(given[place], traced[0].rec)
-    args, kwargs = _unwrapped(given, named)  # once more: what is written into may be read as well
+    places = (_place_of_out(function), 0 if function in WRITES_FIRST else len(given))
+    targets = [x for x in (out, *(given[k] for k in places if k < len(given))) if hasattr(type(x), "_distdiff_promote")]
+    for x in targets:
+        promote(x, traced[0].rec)
+    if targets:
+        args, kwargs = _unwrapped(given, named)  # once more: what is written into may be read as well
     if implementation is not None:
         return _writable(implementation(*args, **kwargs), traced[0])
     if all(constant(x) for x in traced):
@@ -136,6 +136,15 @@ def _place_of_out(function: Callable[..., Any]) -> int:
     implementation = FUNCTIONS.get(function)
     names = list(signature(implementation).parameters) if implementation is not None else []
     return names.index("out") if "out" in names else len(names) + 64
+
+
+def _usual(arguments: Any) -> bool:
+    """Whether there is nothing among them that holds traced values, or that has other rules."""
+    for x in arguments:
+        kind = type(x)
+        if kind not in _SIMPLE and not ((kind is list or kind is tuple) and _SIMPLE.issuperset(map(type, x))):
+            return False
+    return True
 
 
 _SIMPLE = frozenset((TracedArray, np.ndarray, int, float, bool, str, slice, type(None), np.float64, np.int64))
