@@ -678,9 +678,40 @@ z = m.copy(); z.sort(1); z[:, 0] = 0; return z
 z = m.copy(); np.maximum(z, 1.0, z); np.add(z, z, z); return z
 """
 
+WRITES = """
+z = u.copy(); v = z[::2]; v *= 2; np.add(v, 1, out=v); z[1::2] = v; return z
+~z = m.copy(); np.add.at(z, (np.array([0, 0, 1]), np.array([1, 1, 2])), np.array([s, r, 1.0])); return z
+z = m.copy(); np.subtract.at(z, np.s_[0, :2], s); return z
+z = m.copy(); np.maximum.at(z, (slice(None), 1), 1.0); return z
+z = u.copy(); np.minimum(z, 1.0, out=z, where=z > 1.2); return z
+z = m.copy(); np.sqrt(z[1], out=z[1]); np.exp(z[:, 0], z[:, 0]); return z
+z = m.copy(); np.copyto(z[:, 1:3], s); np.copyto(z, w, where=np.array([True, False, True, False])); return z
+z = m.copy(); z[1, :] = z[0, :] + z[2, :]; z[:, -1] /= z[:, 0]; return z
+z = m.copy(); z[[0, 2]] *= s; z[:, [1, 3]] += w[:2]; return z
+z = m.copy(); z[z > m.mean()] = m.mean(); return z
+z = m.copy(); z[np.triu_indices(3)] = 0.0; z[np.diag_indices(3)] = w[:3]; return z
+z = m.copy(); z.T[...] = z.T[::-1]; return z
+z = m.copy(); z[::-1, ::-1][0] = s; return z
+z = m.copy().T; z[0] = w[:3]; return z.reshape(-1) * 2
+z = np.asfortranarray(m).copy("F"); z[:, 0] = s; return z.ravel(order="K") * 2
+z = m.copy(); y = z.view(); y[0] = s; return z
+z = m.copy(); y = z.reshape(4, 3); y[1] = 0; y.shape = (12,); y[0] = s; return z
+z = m.copy(); y = np.swapaxes(z, 0, 1); y += w[:, None]; return z
+z = m.copy(); a, b = np.split(z, 2, axis=1); a[...] = b; b *= s; return z
+z = m.copy(); r1, r2, r3 = z; r1 += r2; r3[...] = s; return z
+z = m.copy(); d = np.diagonal(z); return d * 2 + np.trace(z)
+z = m.copy(); f = z.flat; return sum(f) + z.flat[5] * s
+z = m.copy(); np.fill_diagonal(z[:, 1:], [s, r, 1.0]); return z
+z = u.copy(); z.put([0, -1], [s]); np.put(z, 2, r); return z
+z = u.copy(); np.putmask(z, z > 1, [s, r]); np.place(z, z < 0.7, [1.0]); return z
+z = u.copy(); z.resize((3, 2)); z[0] = s; return z
+z = u.copy(); z.partition([1, 3]); return z[[1, 3]]
+z = u.copy(); z[:3].sort(); z[::-1][:2].sort(); return z
+"""
+
 SECTIONS = {"ufuncs": UFUNCS, "ufunc forms": UFUNC_FORMS, "reductions": REDUCTIONS, "products": PRODUCTS,
             "movement": MOVEMENT, "decisions": DECISIONS, "methods": METHODS, "python": PYTHON,
-            "of one version": VERSIONS, "other ways to say it": FORMS}
+            "of one version": VERSIONS, "other ways to say it": FORMS, "writes": WRITES}
 _ALL = [line for text in SECTIONS.values() for line in text.splitlines() if line]
 
 
