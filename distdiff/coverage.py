@@ -1,4 +1,4 @@
-"""What distdiff does with each function of NumPy's: the table that `distdiff coverage` prints.
+"""What distdiff does with each function of NumPy's and each method of arrays: the table that `distdiff coverage` prints.
 
 It is read off the tables by which traced values are dispatched (the op table, the protocol's functions, the creation
 functions that are substituted), for the NumPy that is installed.  Written down here is only what they can't say: why a
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .tracing import contract, creation, protocol, ufuncs
+from .tracing.array import TracedArray
 
 EXACT, CONSTANT, REFUSED, UNTOUCHED = "exact", "constant", "refused", "untouched"
 
@@ -36,7 +37,7 @@ class Entry(NamedTuple):
 _FACTORIZED = "no rule for factorizations and solves yet"
 _COMPLEX = "derivatives are of real functions: no complex numbers yet"
 _WHOLE = "a function of whole numbers; index and count with x.astype(int)"
-_MACHINE = "says how floats are spaced, which no real function does"
+_MACHINE = "says how floats are stored, which no real function does"
 _OUTSIDE = "its array would leave the function, or its values come from outside"
 _OBJECTS = "turns the values into objects of another kind"
 
@@ -52,6 +53,9 @@ REASONS: dict[str, str] = {name: reason for names, reason in {
     "nextafter spacing": _MACHINE,
     "save savez savez_compressed savetxt": _OUTSIDE,
     "isnat": "asks for dates",
+    "ndarray.tobytes ndarray.tofile ndarray.tostring ndarray.dump ndarray.dumps": _OUTSIDE,
+    "ndarray.byteswap ndarray.newbyteorder ndarray.getfield ndarray.setfield": _MACHINE,
+    "ndarray.choose": "its index would be floats; use np.choose with x.astype(int)",
     "asmatrix mat bmat": "matrices have rules of their own: * is @; use arrays",
     "unique_all unique_counts unique_inverse": "use np.unique",
 }.items() for name in names.split()}
@@ -108,7 +112,8 @@ NOTES: dict[str, str] = {
 
 
 def table() -> list[Entry]:
-    """All public functions of numpy, numpy.linalg and numpy.fft, in the order of their names."""
+    """All public functions of numpy, numpy.linalg and numpy.fft, and the methods of arrays, in the order of their
+    names."""
     return [Entry(name, _status(name, function), REASONS.get(name) or _note(name, function))
             for name, function in _public()]
 
@@ -124,9 +129,18 @@ def _public() -> Iterator[tuple[str, Any]]:
             found = getattr(module, name, None) if not name.startswith("_") else None
             if callable(found) and not isinstance(found, (type, types.ModuleType)):
                 yield prefix + name, found
+    for name in dir(np.ndarray):
+        if not name.startswith("_") and callable(getattr(np.ndarray, name)):
+            yield f"ndarray.{name}", getattr(np.ndarray, name)
 
 
 def _status(name: str, function: Any) -> str:
+    if name.startswith("ndarray."):
+        short = name.removeprefix("ndarray.")
+        method = getattr(TracedArray, short, None)
+        if method is None or hasattr(method, "refused"):
+            return REFUSED
+        return CONSTANT if short in _CONSTANT else EXACT
     if isinstance(function, np.ufunc):
         op = ufuncs.OP_OF.get(function)
         if op is not None:

@@ -559,6 +559,9 @@ z = m.copy(); z.T[0] = w[:3]; return z
 z = m.copy(); z.shape = (4, 3); return z * 1
 z = u.copy(); z.resize(4); return z
 z = u.copy(); z.resize((2, 4), refcheck=False); return z
+z = u.copy(); z.setflags(write=True); return z.argpartition(2)[2] * z + z.__len__()
+m.flatten() + m.ravel() + m.reshape(-1)
+m.squeeze() + m.transpose().swapaxes(0, 1) + m.item(2) + sum(m.diagonal().tolist())
 m.view() * 2 + m.real + m.imag
 m.mT * 2 if hasattr(np.ndarray, "mT") else m.T * 2
 m.searchsorted(1.0) if False else k.searchsorted(c) * u
@@ -626,6 +629,8 @@ np.alltrue(m > 0.5, axis=1) * m[:, 0] + np.sometrue(m > 1.5, axis=1)
 np.round_(u, 1) + u
 np.fastCopyAndTranspose(m)
 np.unstack(m) + np.unstack(m, axis=1)
+m.to_device("cpu") * 2 + m.__array_namespace__().unstack(m)[0]
+z = q.copy(); y = z[0]; z @= q; return z + y + 0 * np.unstack(z)[0]
 np.astype(u, float) * 2
 np.unique_values(u) * 2
 np.cumulative_sum(u) + np.cumulative_sum(m, axis=1)[0, 0]

@@ -78,6 +78,13 @@ def _in_place(name: str) -> Callable[..., Any]:
     return in_place
 
 
+def _to_device(self: TracedArray, device: str, /, *, stream: Any = None) -> TracedArray:
+    """NumPy 2's: the array itself, as there is one device."""
+    if device != "cpu" or stream is not None:
+        raise ValueError(f"Unsupported device: {device}. Only 'cpu' is allowed, without a stream.")
+    return self
+
+
 def _set_item(self: TracedArray, index: Any, value: Any) -> None:
     setitem(self, index if type(index) in (int, slice) else unwrap_all(index), unwrap(value))
 
@@ -153,6 +160,7 @@ def _unsupported_method(name: str) -> Callable[..., Any]:
             f"numpy.ndarray.{name}", "it has no derivative rule, or would lose the derivative"
         )
 
+    method.refused = True  # type: ignore[attr-defined]
     return method
 
 
@@ -199,6 +207,11 @@ def install() -> None:
         "__divmod__": lambda self, other: (self // other, self % other),
         "__rdivmod__": lambda self, other: (other // self, other % self),
         "__matmul__": lambda self, other: contract.matmul(self, unwrap(other)),
+        "__imatmul__": lambda self, other: assign(self, contract.matmul(self, unwrap(other))) or self,
+        "to_device": _to_device,
+        "device": property(lambda self: "cpu"),
+        "__array_namespace__": lambda self, api_version=None: np,
+        "setflags": lambda self, *args, **kwargs: self.window.setflags(*args, **kwargs),
         "__rmatmul__": lambda self, other: contract.matmul(unwrap(other), self),
         "__float__": lambda self: float(self.item()),
         "__int__": lambda self: int(self.item()),
@@ -218,7 +231,6 @@ def install() -> None:
         "cumprod": statistics.cumulative_product,
         "argpartition": order.argpartition,
         "partition": order.partition_in_place,
-        "choose": placing.choose,
         "put": placing.put,
         "itemset": placing.item_set,
         "resize": placing.resize_in_place,
@@ -248,6 +260,10 @@ def install() -> None:
         "getfield",
         "setfield",
         "byteswap",
+        "choose",  # by floats
+        "newbyteorder",
+        "tostring",
+        "__dlpack__",
     ):
         attributes[name] = _unsupported_method(name)
     attributes["__getitem__"], attributes["__setitem__"] = getitem, _set_item
