@@ -629,7 +629,7 @@ np.alltrue(m > 0.5, axis=1) * m[:, 0] + np.sometrue(m > 1.5, axis=1)
 np.round_(u, 1) + u
 np.fastCopyAndTranspose(m)
 np.unstack(m) + np.unstack(m, axis=1)
-m.to_device("cpu") * 2 + m.__array_namespace__().unstack(m)[0]
+y = np.unstack(m)[0]; return m.to_device("cpu") * 2 + m.__array_namespace__().sum(y)
 z = q.copy(); y = z[0]; z @= q; return z + y + 0 * np.unstack(z)[0]
 np.astype(u, float) * 2
 np.unique_values(u) * 2
