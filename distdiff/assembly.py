@@ -5,7 +5,7 @@ from __future__ import annotations
 from mpi4py import MPI
 
 from .comm import agreed
-from .evaluate import Point
+from .evaluate import Point, all_finite
 from .partials import expand, expand_values
 from .partition.local import LocalTape
 from .preaccumulate import eliminate
@@ -26,6 +26,8 @@ class Assembly:
                 self._rows = expand(local, point)
             with stages("preaccumulate"):
                 self.reduced = eliminate(local, self._rows, full=not preaccumulate)
+                if preaccumulate and self._overflowed():
+                    self.reduced = eliminate(local, self._rows, full=True)
         with stages("assemble"):
             self.system = TriangularSystem(comm, self.reduced)
 
@@ -37,6 +39,14 @@ class Assembly:
             self.reduced.refresh(self._rows.data)
         with self._stages("assemble"):
             self.system.refresh(self.reduced)
+
+    def _overflowed(self) -> bool:
+        """Whether elimination made products of partials beyond all numbers, which row by row might well be within.
+
+        A rank decides by itself: what others read is kept either way.
+        """
+        own, ghost = self.reduced.own.data, self.reduced.ghost.data
+        return not (all_finite(own) and all_finite(ghost)) and all_finite(self._rows.data)
 
     @property
     def memory(self) -> int:

@@ -117,6 +117,15 @@ def test_mistakes(folder, words, message):
     assert not (folder / "g.npz").exists()
 
 
+def test_a_method_that_fails(folder):
+    words = ("grad", "model:loss", "--input", "x.npz", "--output", "g.npz", "--method", "petsc", "--full-system",
+             "--option", "ksp_type=richardson", "--option", "pc_type=none", "--option", "ksp_max_it=1")
+    done = run(folder, *words)
+    assert done.returncode == 0 and "method 'petsc' failed, and substitution solves instead" in done.stderr
+    done = run(folder, *words, "--on-failure", "raise")
+    assert done.returncode == 1 and "distdiff: error: petsc: richardson with preconditioner none" in done.stderr
+
+
 def test_a_function_that_raises_shows_its_own_traceback(folder):
     done = run(folder, "grad", "model:broken", "--input", "u.npy", "--output", "g.npz")
     assert done.returncode == 1 and "boom" in done.stderr and "model.py" in done.stderr

@@ -139,6 +139,19 @@ def warned(comm, match: str | None) -> Any:
         assert warning.filename == __file__  # where the user called
 
 
+@pytest.mark.parametrize("method", ["sweep", "substitution", "interface"])
+def test_products_that_overflow_in_another_order(comm, method):
+    """1e200 twice and then 1e-200 twice: within the numbers from a small seed, but not as one coefficient."""
+    def f(x, a, b):
+        return x * a * a * b * b + x
+
+    x, a = np.full(3, 1e-250), np.full(3, 1e200)
+    with dd.linearize(f, x, a, 1 / a, comm=comm, method=method, partition="axes", min_block=1) as lin:
+        np.testing.assert_allclose(lin.jvp(x), 2 * x, rtol=1e-12)
+        with pytest.raises(NonFiniteError, match="preaccumulate=False multiply them in the order of the lines"):
+            lin.jvp(np.ones(3))
+
+
 @pytest.mark.parametrize("method", EXACT)
 def test_entries_of_a_thousand_in_a_long_chain(comm, method):
     """Non-normal to 1e297: no residual norm says anything, and every entry is right."""

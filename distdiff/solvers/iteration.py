@@ -63,11 +63,11 @@ class Iteration:
 
         `new` is work space.  Returns the last iterate, which lies in x or in `new`, and the number of steps.
         """
-        for steps in range(most):
+        for steps in range(1, most + 1):
             self.step(b, x, new, transposed)
             x, new = new, x
-            if self._equal(x, new):
-                return x, steps + 1
+            if steps < most and self._equal(x, new):
+                return x, steps
         return x, most
 
     def _equal(self, a: np.ndarray, b: np.ndarray) -> bool:
