@@ -56,7 +56,8 @@ def _packed(error: BaseException) -> bytes:
             return packed
     except Exception:  # whatever a foreign exception's contents do, its text still travels
         pass
-    return pickle.dumps((errors.RemoteError, (f"{type(error).__name__}: {error}",), {}))
+    notes = {"__notes__": error.__notes__} if hasattr(error, "__notes__") else {}
+    return pickle.dumps((errors.RemoteError, (f"{type(error).__name__}: {error}",), notes))
 
 
 def _unpacked(packed: bytes) -> BaseException:
@@ -123,6 +124,8 @@ def together(comm: MPI.Comm) -> Iterator[None]:
         return
     if not all_failed:
         comm.Set_attr(_broken(), True)
+        if failure is not None:  # a surprise: where it came up travels along
+            failure.add_note(f"On rank {comm.rank} of {comm.size}:\n" + "".join(traceback.format_exception(failure)))
     packed = comm.bcast(_packed(failure) if comm.rank == worst and failure is not None else None, root=worst)
     if failure is not None and comm.rank == worst:
         raise failure

@@ -228,7 +228,7 @@ def spoil_ghost(p: Problem, reduced: Any) -> None:
 
 
 @pytest.mark.parametrize("spoil", [spoil_own_row, spoil_diagonal, spoil_ghost])
-@pytest.mark.parametrize("name", ["substitution", "neumann", "krylov"])
+@pytest.mark.parametrize("name", ["substitution", "neumann", "interface", "pipeline", "krylov"])
 def test_cycles_are_refused(comm, name, spoil):
     if spoil is spoil_ghost and comm.size == 1:
         pytest.skip("nothing comes from another rank")
@@ -331,7 +331,7 @@ def test_petsc_by_options(comm):
 def test_one_rank_that_fails_is_told_to_all(comm):
     duplicate = comm.Dup()
     last = comm.size - 1
-    with pytest.raises(ValueError if comm.rank == last else RemoteError, match="on one rank"):
+    with pytest.raises(ValueError if comm.rank == last else RemoteError, match="on one rank") as caught:
         with together(duplicate):
             duplicate.allreduce(1)
             if comm.rank == last:
@@ -339,6 +339,7 @@ def test_one_rank_that_fails_is_told_to_all(comm):
                     pass
                 raise Local("on one rank")
     if comm.size > 1:
+        assert f"On rank {last} of {comm.size}" in caught.value.__notes__[0] and __file__ in caught.value.__notes__[0]
         with pytest.raises(BrokenCommunicatorError, match=r"comm=comm.Dup\(\)"):
             dd.linearize(f_of_many, np.ones(3), comm=duplicate)
         require_sound(duplicate.Dup())

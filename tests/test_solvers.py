@@ -348,6 +348,8 @@ def test_wrong_options(comm):
         Krylov(system, {"ksp_type": "nonsense"})
     with pytest.raises(InputError, match="blocks, asm, substitution"):
         Krylov(system, {"preconditioner": "magic"})
+    with pytest.raises(InputError, match="'asm' and pc_type='jacobi' are two preconditioners"):
+        Krylov(system, {"preconditioner": "asm", "pc_type": "jacobi"})
     with pytest.raises(InputError, match="mumps"):
         Direct(system, {"pc_factor_mat_solver_type": "magic"})
     with pytest.warns(UserWarning, match="ksp_rtoll"):

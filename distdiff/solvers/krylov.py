@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConvergenceError
+from ..errors import ConvergenceError, InputError
 from ..machine import Machine
 from ..petsc import Options, event, petsc
 from ..petsc import options as petsc_options
@@ -76,6 +76,9 @@ class Krylov(Solver):
         with petsc_options(self._options, self.name) as given:
             self.preconditioner = given.string("preconditioner", "blocks", ("blocks", "asm", "substitution"))
             self._foreign = given.given("pc_type")
+            if self._foreign and given.given("preconditioner"):
+                raise InputError(f"preconditioner={self.preconditioner!r} and pc_type={given.string('pc_type', '')!r} "
+                                 "are two preconditioners; leave one out")
             # A limit that the user sets is a limit on all iterations, the closing ones included.
             self._limit = given.integer("ksp_max_it", 0) if given.given("ksp_max_it") else None
             ksp = self._make(given, False)
@@ -89,7 +92,7 @@ class Krylov(Solver):
 
     def _make(self, given: Options, transpose: bool) -> Ksp:
         ksp = Ksp(self.system, self.name, lambda ksp: self._configure(ksp, given), transpose)
-        if self.preconditioner == "asm" and not given.given("sub_pc_type"):
+        if self.preconditioner == "asm" and not self._foreign and not given.given("sub_pc_type"):
             for sub in ksp.ksp.getPC().getASMSubKSP():
                 sub.getPC().setType(petsc().PC.Type.PYTHON)
                 sub.getPC().setPythonContext(InOrder())
