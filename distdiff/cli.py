@@ -111,11 +111,6 @@ def _command(commands: Any, name: str, help_: str, solves: bool = True) -> argpa
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, the same on every rank."""
     arguments = parser().parse_args(argv)
-    if arguments.command == "coverage":
-        from .coverage import text
-
-        print(text(arguments.pattern))
-        return 0
     from mpi4py import MPI  # after parsing: --help starts no MPI
 
     from .comm import together
@@ -123,7 +118,8 @@ def main(argv: list[str] | None = None) -> int:
     comm = MPI.COMM_WORLD
     try:
         with together(comm):
-            run = {"warm": _warm, "calibrate": _calibrate, "plan": _plan}.get(arguments.command, _run)
+            run = {"warm": _warm, "calibrate": _calibrate, "plan": _plan, "coverage": _coverage}.get(
+                arguments.command, _run)
             return run(arguments, comm)
     except DistdiffError as error:
         if comm.rank == 0:
@@ -219,6 +215,14 @@ def _plan(arguments: argparse.Namespace, comm: Any) -> int:
 
     with nullcontext() if arguments.quiet or comm.rank != 0 else Heartbeat(stages):
         on_root(comm, work)
+    return 0
+
+
+def _coverage(arguments: argparse.Namespace, comm: Any) -> int:
+    from .coverage import text
+
+    if comm.rank == 0:
+        print(text(arguments.pattern))
     return 0
 
 
