@@ -47,7 +47,7 @@ class Machine:
     overhead: float = 1.0e-6  # o: on either side, packing and matching included
     gap: float = 1.0e-6  # g: between two messages of one rank
     byte: float = 2.5e-10  # G: a byte, all copies included
-    wait: float = 2.2e-5  # for a neighbour who is not quite as far, a message: most of what it costs
+    wait: float = 2.2e-5  # for neighbours who are not quite as far, a superstep: most of what its messages cost
 
     # A sweep: once (statements are new ones, sums, or copies of a loop's period)
     sweep_call: float = 5.7e-5
@@ -117,7 +117,7 @@ class Machine:
 
     @property
     def message(self) -> float:
-        """A message of a pass, there and back, the wait included."""
+        """A superstep's first message of a pass, there and back, the wait included."""
         return 2 * (self.superstep + self.wait)
 
     @property
@@ -133,10 +133,10 @@ class Machine:
         return asdict(self)
 
 
-def file_name() -> str:
-    """Rates are for one kind of processor, of one version of them."""
+def files() -> list[Path]:
+    """Where this machine's rates may lie: they are for one kind of processor, and of one version."""
     kind = "".join(c if c.isalnum() else "-" for c in _processor())
-    return f"machine-{VERSION}-{__version__}-{kind}.json"
+    return [folder / f"machine-{VERSION}-{__version__}-{kind}.json" for folder in places(__file__)]
 
 
 def _processor() -> str:
@@ -163,9 +163,9 @@ def current() -> Machine:
         except (OSError, ValueError) as error:
             raise InputError(f"{VARIABLE}={wanted} holds no rates of this version ({error}); make them with 'distdiff "
                              f"calibrate', or set {VARIABLE}=default") from error
-    for folder in places(__file__):
+    for path in files():
         try:
-            return read(folder / file_name())
+            return read(path)
         except (OSError, ValueError):
             continue  # not there, or of another version: as if there were none
     return Machine()
@@ -186,4 +186,4 @@ def read(path: Path) -> Machine:
     return Machine(**rates)
 
 
-__all__ = ["Machine", "current", "file_name", "read"]
+__all__ = ["Machine", "current", "files", "read"]

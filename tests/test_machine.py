@@ -13,12 +13,12 @@ from distdiff.machine import VERSION, Machine
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty place that is looked at first; nothing known yet."""
+def file(tmp_path, monkeypatch):
+    """The file that is looked for first, not there yet."""
     monkeypatch.setenv("DISTDIFF_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv(machine.VARIABLE)
     machine.current.cache_clear()
-    yield machine.places(machine.__file__)[0]
+    yield machine.files()[0]
     machine.current.cache_clear()
 
 
@@ -28,9 +28,9 @@ def written(path, rates, version=VERSION):
     return path
 
 
-def test_rates_of_this_machine_are_found(folder, monkeypatch):
+def test_rates_of_this_machine_are_found(file, monkeypatch):
     mine = replace(Machine(), row=1.25e-9, source="measured")
-    path = written(folder / machine.file_name(), mine.to_dict())
+    path = written(file, mine.to_dict())
     assert machine.current() == mine
     machine.current.cache_clear()
     monkeypatch.setenv(machine.VARIABLE, "default")
@@ -41,8 +41,8 @@ def test_rates_of_this_machine_are_found(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("change", [{"row": -1.0}, {"row": float("inf")}, {"row": "fast"}, {"new": 1.0}])
-def test_what_is_no_rate_is_not_read(folder, monkeypatch, change):
-    path = written(folder / machine.file_name(), {**Machine().to_dict(), **change})
+def test_what_is_no_rate_is_not_read(file, monkeypatch, change):
+    path = written(file, {**Machine().to_dict(), **change})
     with pytest.raises(ValueError):
         machine.read(path)
     monkeypatch.setenv(machine.VARIABLE, str(path))
@@ -50,6 +50,6 @@ def test_what_is_no_rate_is_not_read(folder, monkeypatch, change):
         machine.current()
 
 
-def test_another_version_is_not_read(folder):
+def test_another_version_is_not_read(file):
     with pytest.raises(ValueError, match="version"):
-        machine.read(written(folder / "other.json", Machine().to_dict(), VERSION + 1))
+        machine.read(written(file, Machine().to_dict(), VERSION + 1))

@@ -6,6 +6,7 @@ import json
 import os
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +17,8 @@ from mpi4py import MPI
 from ..comm import on_root
 from ..errors import DistdiffError
 from ..kernels.jit import compile_at_once
-from ..machine import VERSION, Machine, current, file_name
-from ..places import places
+from ..machine import VERSION, Machine, current, files
+from ..petsc import petsc
 from .between import messages, waits
 from .fit import Fitted, fit_all
 from .stages import samples
@@ -53,6 +54,7 @@ def calibrate(comm: MPI.Comm) -> Calibration:
     """Measure the machine; about half a minute.  Collective: rank 0 measures computing, all ranks messages."""
     began = time.perf_counter()
     compile_at_once()
+    petsc()  # starting PETSc is collective
     alone = on_root(comm, lambda: fit_all(samples()), share=False)
     fits: list[Fitted] = alone if comm.rank == 0 else []
     machine = on_root(comm, lambda: _with(Machine(), fits))
@@ -75,16 +77,16 @@ def save(machine: Machine) -> Path:
     """Keep the rates for later runs on such a machine, in the first place that can be written; returns the file."""
     content = json.dumps({"version": VERSION, "rates": machine.to_dict()}, indent=1)
     reasons = []
-    for folder in places(__file__):
-        path = folder / file_name()
+    for path in files():
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(content, encoding="utf-8")
             os.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            reasons.append(f"{folder}: {error.strerror}")
+            with suppress(OSError):
+                temporary.unlink()
+            reasons.append(f"{path.parent}: {error.strerror}")
             continue
         current.cache_clear()
         return path

@@ -108,7 +108,7 @@ def programs() -> list[tuple[str, Callable[[Any], Any], np.ndarray]]:
 
     return [
         ("short stencil", stencil(40), at(300)), ("long stencil", stencil(12), at(8000)),
-        ("far stencil", stencil(8), at(50_000)),
+        ("far stencil", stencil(6), at(30_000)),
         ("tiny stencil", stencil(150), at(8)), ("narrow layers", layers([30] * 9), at(30)),
         ("wide layers", layers([300, 200, 300, 100]), at(300)), ("various, near", various(3000, True), at(3000)),
         ("various, far", various(40_000, True), at(40_000)), ("various, a sum", various(20_000, False), at(20_000)),
@@ -117,7 +117,7 @@ def programs() -> list[tuple[str, Callable[[Any], Any], np.ndarray]]:
         ("long recurrence", recurrence(10_000, False), at(3)), ("recurrence, results", recurrence(3000, True), at(3)),
         ("web", web(6000), at(20)), ("alternating", alternating(30, 2000), at(2001)), ("halves", halves, at(1 << 12)),
         ("plane", energy, at(100 * 100).reshape(100, 100)), ("small plane", energy, at(24 * 24).reshape(24, 24)),
-        ("neighbours", neighbours(3000), at(3000)), ("many neighbours", neighbours(12_000), at(12_000)),
+        ("neighbours", neighbours(1500), at(1500)), ("many neighbours", neighbours(6000), at(6000)),
         ("classes", classes(400), at(180)), ("many classes", classes(3000), at(180)), ("tiny", squares(10), at(5)),
     ]
 

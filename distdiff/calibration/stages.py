@@ -19,13 +19,17 @@ from .fit import Sample
 from .programs import programs
 
 ROUNDS = 5  # each stage of each program is timed so often, in turns with all others
+LEAST, BUDGET = 3, 20.0  # ... or at least so often, once so many seconds are spent
 SMALL = 20_000  # entries up to which a system is factored
 
 
 def samples() -> list[Sample]:
     """All stages of all programs, in turns."""
     runs = [_Stages(name, f, x) for name, f, x in programs()]
-    for _ in range(ROUNDS + 1):  # the first one warms up
+    began = time.perf_counter()
+    for k in range(ROUNDS + 1):  # the first one warms up
+        if k > LEAST and time.perf_counter() - began > BUDGET:
+            break
         for run in runs:
             run.round()
     found = [sample for run in runs for sample in run.samples()]

@@ -1,7 +1,9 @@
 """The one measure by which partitions are compared: what a pass over the tape should take.
 
-    seconds = sum over supersteps s of  max_r work(s, r)  +  latency * max_r messages(s, r)  +  max_r bytes(s,
-    r) / bandwidth
+    seconds = sum over supersteps s of  max_r work(s, r)
+                                        + max_r (L + 2 o + wait + (messages(s, r) - 1) g + bytes(s, r) G)
+
+in LogGP's terms (see `machine`), there and back: a rank waits for its neighbours once, however many they are.
 
 Everything but the seconds is counted, not modelled.
 """
@@ -65,7 +67,8 @@ def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Tra
         place = step * n_ranks + end
         count = np.bincount(place, minlength=n_steps * n_ranks).reshape(shape)
         bytes_ = 8.0 * np.bincount(place, weights=volume, minlength=n_steps * n_ranks).reshape(shape)
-        exchanging += 0.5 * float((machine.message * count + machine.pass_byte * bytes_).max(axis=1, initial=0.0).sum())
+        each = np.where(count > 0, machine.message + 2 * machine.gap * (count - 1), 0.0) + machine.pass_byte * bytes_
+        exchanging += 0.5 * float(each.max(axis=1, initial=0.0).sum())
     ghosts = np.bincount(target, weights=volume, minlength=n_ranks)
     return Quality(
         max_work=int(lines.max(initial=0)), balance=float(lines.max() / lines.mean()) if lines.any() else 1.0,

@@ -1,0 +1,107 @@
+"""Calibration: rates recovered from timings, outliers bounded; kept, found and shown; messages between ranks."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from distdiff import calibration, cli, machine
+from distdiff.calibration import between, stages
+from distdiff.calibration.fit import Sample, fit
+from distdiff.errors import DistdiffError
+from distdiff.machine import Machine
+
+RATES = {"row": 2e-9, "entry": 5e-10, "pass_call": 5e-5}
+
+
+def timings(disturbed=()):
+    rng = np.random.default_rng(0)
+    samples = []
+    for k in range(12):
+        rows, entries = rng.integers(100, 100_000), rng.integers(100, 400_000)
+        amounts = {"row": float(rows), "entry": float(entries), "pass_call": 1.0}
+        seconds = sum(RATES[name] * amount for name, amount in amounts.items())
+        seconds *= 20.0 if k in disturbed else 1.0 + 0.01 * rng.standard_normal()
+        samples.append(Sample("a stage", f"program {k}", amounts, [seconds] * 3))
+    return samples
+
+
+def test_rates_are_recovered():
+    found = fit("a stage", timings())
+    for name, rate in RATES.items():
+        assert found.rates[name] == pytest.approx(rate, rel=0.1)
+        lo, hi = found.spread[name]
+        assert lo <= found.rates[name] <= hi
+    assert all(ratio == pytest.approx(1.0, abs=0.1) for ratio in found.ratios.values())
+
+
+def test_a_slow_outlier_shifts_no_rate_far():
+    found = fit("a stage", timings(disturbed=[4]))
+    assert found.rates["row"] == pytest.approx(RATES["row"], rel=0.25)
+    assert found.rates["entry"] == pytest.approx(RATES["entry"], rel=0.25)
+    assert found.ratios["program 4"] < 0.1  # and it is seen
+
+
+def test_what_one_program_alone_tells_is_not_held_against_it():
+    samples = timings()
+    samples[0].amounts["far_row_next_column"] = 1e6
+    assert "program 0" not in fit("a stage", samples).ratios
+
+
+def tiny():
+    def f(u):
+        for _ in range(6):
+            u = u + 0.1 * np.sin(np.roll(u, 1)) * u
+        return u
+
+    def g(x):
+        a = x[0]
+        for k in range(30):
+            a = 0.5 * a * x[k % 3]
+        return a
+    return [("array", f, np.linspace(0.1, 1.0, 12)), ("scalar", g, np.ones(3))]
+
+
+def test_rates_are_measured_kept_and_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(stages, "programs", tiny)
+    monkeypatch.setattr(stages, "ROUNDS", 1)
+    monkeypatch.setattr(calibration, "compile_at_once", lambda: None)
+    monkeypatch.setenv("DISTDIFF_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv(machine.VARIABLE)
+    machine.current.cache_clear()
+    try:
+        assert cli.main(["calibrate"]) == 0
+        assert "predicted/measured" in capsys.readouterr().out
+        found = machine.current()
+        assert found.source.startswith("measured") and found.pass_call > 0
+        assert found.latency == Machine().latency  # one rank tells nothing of messages
+        assert cli.main(["calibrate", "--show"]) == 0
+        assert found.source in capsys.readouterr().out
+        # nothing half written beside it
+        assert [p.name for p in machine.files()[0].parent.iterdir()] == [machine.files()[0].name]
+    finally:
+        machine.current.cache_clear()
+
+
+def test_nowhere_to_keep_them(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(calibration, "files", lambda: [tmp_path / "file" / "machine.json"])
+    with pytest.raises(DistdiffError, match="DISTDIFF_CACHE_DIR"):
+        calibration.save(Machine())
+
+
+@pytest.mark.mpi
+def test_messages_between_ranks(comm, monkeypatch):
+    if comm.size == 1:
+        pytest.skip("one rank sends nothing")
+    monkeypatch.setattr(between, "PINGS", 5)
+    monkeypatch.setattr(between, "ROUNDS", 1)
+    monkeypatch.setattr(between, "PLANES", ((8, 8, 6, 0), (8, 40, 4, 2)))
+    (messages,) = between.messages(comm)
+    assert set(messages.rates) == {"latency", "overhead", "gap", "byte"}
+    assert all(rate >= 0 for rate in messages.rates.values())
+    waits = between.waits(comm, Machine())
+    assert set(waits.rates) == {"item", "line", "wait"} and any(waits.rates.values())
+    assert len(set(comm.allgather(json.dumps(waits.rates)))) == 1

@@ -1,0 +1,80 @@
+"""Planning for ranks that nobody has: what is predicted, and where more ranks stop paying."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from distdiff import cli
+from distdiff.machine import Machine
+from distdiff.partition import partition
+from distdiff.planning import plan
+from distdiff.tracing import trace
+
+
+def grid(u):
+    for _ in range(20):
+        u = u + 0.2 * (np.roll(u, 1) - 2 * u + np.roll(u, -1))
+    return np.sum(u * u)
+
+
+def chain(x):
+    a = x[0]
+    for k in range(500):
+        a = 0.9 * np.sin(a) + x[k % 4]
+    return a
+
+
+@pytest.fixture(scope="module")
+def layouts():
+    return plan(trace(grid, (np.ones(200_000),)).tape, [4, 16], machine=Machine())
+
+
+def test_layouts_are_those_of_the_partition(layouts):
+    tape = trace(grid, (np.ones(200_000),)).tape
+    assert [layout.ranks for layout in layouts.layouts] == [1, 4, 16]
+    made = partition(tape, 16, machine=Machine())
+    last = layouts.layouts[-1]
+    assert (last.name, last.k_star, last.messages) == (made.name, made.k_star, made.quality.messages)
+    assert last.seconds == pytest.approx(made.quality.seconds)
+    assert last.memory == made.quality.memory and last.halo_bytes == 8 * made.quality.halo
+
+
+def test_a_grid_gains_and_a_chain_does_not(layouts):
+    seconds = [layout.seconds for layout in layouts.layouts]
+    assert seconds == sorted(seconds, reverse=True) and layouts.best.ranks > 1
+    memory = [layout.memory for layout in layouts.layouts]
+    assert memory == sorted(memory, reverse=True)
+    alone = plan(trace(chain, (np.ones(4),)).tape, [2, 8], machine=Machine())
+    assert alone.best.ranks == 1
+    assert "beyond 1" in alone.verdict() and "longest path" in alone.verdict()
+
+
+def test_latency_is_named_where_it_is_the_reason():
+    slow = Machine(wait=1e-2)
+    found = plan(trace(grid, (np.ones(200_000),)).tape, [2, 8], machine=slow)
+    assert found.best.ranks == 1
+    assert "beyond 1" in found.verdict()
+
+
+def test_columns_cost_seconds_and_memory(layouts):
+    many = plan(trace(grid, (np.ones(200_000),)).tape, [4, 16], columns=100, machine=Machine())
+    for one, hundred in zip(layouts.layouts, many.layouts):
+        assert hundred.seconds > 2 * one.seconds and hundred.memory > one.memory
+        assert hundred.halo_bytes == 100 * one.halo_bytes
+
+
+def test_command(tmp_path, monkeypatch, capsys):
+    (tmp_path / "model.py").write_text("import numpy as np\ndef loss(u):\n    return np.sum(np.sin(u) ** 2)\n")
+    np.savez(tmp_path / "x.npz", u=np.ones(1000))
+    call = ["plan", f"{tmp_path}/model.py:loss", "--input", str(tmp_path / "x.npz"), "--ranks", "2,64", "--quiet"]
+    assert cli.main(call) == 0
+    text = capsys.readouterr().out
+    assert "more ranks stop paying" in text and "defaults" in text
+    assert cli.main([*call, "--json", "--columns", "3"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [layout["ranks"] for layout in data["layouts"]] == [1, 2, 64] and data["columns"] == 3
+    assert cli.main([*call[:-2], "2;64"]) == 1
+    assert "--ranks 2,16" in capsys.readouterr().err

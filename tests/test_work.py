@@ -1,0 +1,78 @@
+"""What elimination will keep, estimated block by block, against what it keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+import distdiff as dd
+from distdiff.solvers.work import count, kept
+
+
+def stencil(u):
+    for _ in range(10):
+        left, right = np.roll(u, 1), np.roll(u, -1)
+        u = u - 0.1 * u * (right - left) + 0.05 * (right - 2.0 * u + left)
+    return u
+
+
+def layers(x):
+    w = np.linspace(-1.0, 1.0, 100).reshape(10, 10)
+    for _ in range(3):
+        x = np.tanh(w @ x)
+    return x
+
+
+def halves(x):
+    while len(x) > 1:
+        x = np.sin(x[0::2]) * x[1::2]
+    return x[0]
+
+
+def records(u):
+    kept = []
+    for _ in range(9):
+        u = u + 0.2 * (np.roll(u, 1) - 2.0 * u + np.roll(u, -1)) * u
+        kept.append(u)
+    return np.stack(kept)
+
+
+def pooled(x):
+    return (np.exp(-x * x) * np.sin(x)).reshape(4, -1).sum(axis=1)
+
+
+def ends(x):
+    for _ in range(5):
+        x = x * np.cos(x)
+    return np.concatenate([x[:2], x[-2:]])
+
+
+def indexed(u):
+    near = np.array([[(i + 1) % 40, (i + 7) % 40, (3 * i) % 40] for i in range(40)])
+    for _ in range(4):
+        u = u + 0.1 * u[near].sum(axis=1)
+    return u
+
+
+@pytest.mark.parametrize(("f", "n", "rows", "nonzeros"), [
+    (stencil, 30, 1.0, 1.04), (layers, 10, 1.0, 1.02), (halves, 32, 1.0, 1.0), (records, 20, 1.0, 1.05),
+    (pooled, 40, 1.0, 1.02), (ends, 40, 1.02, 1.05), (indexed, 40, 1.02, 1.35),
+])
+def test_kept_is_what_elimination_keeps(f, n, rows, nonzeros):
+    with dd.linearize(f, np.linspace(0.2, 1.0, n), comm=MPI.COMM_SELF, method="substitution") as lin:
+        expected, system = kept(lin._local), lin._assembly.system
+        assert system.n_rows / rows <= expected.rows <= system.n_rows * rows
+        assert system.nnz / nonzeros <= expected.nonzeros <= system.nnz * nonzeros
+
+
+def test_counts():
+    with dd.linearize(stencil, np.linspace(0.2, 1.0, 30), comm=MPI.COMM_SELF) as lin:
+        work = count(lin._local, MPI.COMM_SELF)
+        assert work.nodes == lin._local.n_nodes and work.array_lines == lin._local.lines
+        assert work.nonzeros == lin.report().nonzeros and (work.inputs, work.outputs) == (30, 30)
+        assert work.fresh + work.sums + work.copies + work.runs == work.items
+        assert work.copies > work.fresh > 0  # ten periods, of which some are planned one by one
+        assert (work.messages, work.halo, work.waits) == (0, 0, 1.0)
+    with dd.linearize(halves, np.linspace(0.2, 1.0, 32), comm=MPI.COMM_SELF) as lin:
+        assert count(lin._local, MPI.COMM_SELF).copies == 0  # every period has another shape
