@@ -249,9 +249,9 @@ class _Elimination:
         if head is None:
             users = self.uses[block]
             if FEW * (sum(users.values()) + self.wanted[block]) < size:
-                self.rows += int(self.wanted[block])  # a few of its nodes matter, an entry each
-                self.entries += int(self.wanted[block])
-                self.wanted[block] = 0
+                self.rows += int(self.wanted[block])  # a few of its nodes matter, and what those read is left out
+                self.entries += sum(users.values()) + int(self.wanted[block])
+                self.uses[block], self.wanted[block] = {}, 0
                 return
             if 2 * self.wanted[block] > size or item.op.kind == "scan":
                 head = self._keep(block)
