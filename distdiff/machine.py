@@ -39,7 +39,7 @@ class Machine:
     # A pass: evaluation and one solve
     line: float = 1.0e-9
     run_line: float = 8.0e-9
-    point_call: float = 3.8e-4
+    point_call: float = 3.2e-4
     item: float = 4.0e-6  # what a vector statement costs before its first element
 
     # Messages
@@ -50,63 +50,65 @@ class Machine:
     wait: float = 2.2e-5  # for neighbours who are not quite as far, a superstep: most of what its messages cost
 
     # A sweep: once (statements are new ones, sums, or copies of a loop's period)
-    sweep_call: float = 5.7e-5
-    plan_item: float = 1.1e-4
-    plan_sum: float = 2.4e-4
-    plan_run: float = 3.4e-4
-    plan_copy: float = 1.8e-5
-    plan_far_line: float = 6.2e-10  # fresh memory
+    sweep_call: float = 3.1e-4
+    plan_item: float = 9.0e-5
+    plan_sum: float = 1.5e-4
+    plan_run: float = 1.1e-4
+    plan_copy: float = 6.6e-6
+    plan_far_line: float = 1.4e-9  # fresh memory
+    bind_item: float = 1.4e-5  # a further planned operation, when first several right-hand sides come
+    workspace_byte: float = 8.0e-11
     # A sweep: a pass, its first right-hand side ...
-    sweep_pass: float = 1.6e-5
-    sweep_item: float = 1.2e-6
-    sweep_sum: float = 2.2e-5
-    sweep_run: float = 2.0e-5
-    sweep_line: float = 3.3e-10  # over arrays that stay in cache
-    sweep_far_line: float = 8.3e-10  # over others
+    sweep_pass: float = 2.3e-5
+    sweep_item: float = 8.2e-7
+    sweep_sum: float = 1.6e-5
+    sweep_run: float = 2.2e-5
+    sweep_line: float = 4.8e-10  # over arrays that stay in cache
+    sweep_far_line: float = 5.9e-10  # over others
     sweep_copy_line: float = 0.15e-9
-    sweep_sum_line: float = 3.7e-11
-    sweep_gather_line: float = 4.3e-10
-    sweep_run_line: float = 3.5e-9
-    sweep_strip: float = 7.1e-9
+    sweep_sum_line: float = 4.1e-11
+    sweep_gather_line: float = 1.3e-9
+    sweep_run_line: float = 3.2e-9
+    sweep_strip: float = 1.2e-8
     sweep_end: float = 1e-9  # an input or output
     # ... and every further one in the same pass
     sweep_item_next_column: float = 1.9e-8
-    sweep_line_next_column: float = 4.4e-10
-    sweep_far_line_next_column: float = 8.8e-10
+    sweep_line_next_column: float = 4.8e-10
+    sweep_far_line_next_column: float = 4.9e-10
     sweep_copy_line_next_column: float = 1.8e-11
-    sweep_sum_line_next_column: float = 1.8e-11
-    sweep_gather_line_next_column: float = 3.0e-9
-    sweep_run_line_next_column: float = 8.1e-10
-    sweep_strip_next_column: float = 1.8e-8
+    sweep_sum_line_next_column: float = 1.7e-11
+    sweep_gather_line_next_column: float = 2.6e-9
+    sweep_run_line_next_column: float = 8.6e-10
+    sweep_strip_next_column: float = 1.7e-8
     sweep_end_next_column: float = 2.2e-9
 
     # The assembled system: expanding, eliminating, assembling, once a point
-    assembly_call: float = 1.6e-4
-    expand_item: float = 3.6e-5
-    assemble_node: float = 2.3e-8  # a row before elimination
-    assemble_entry: float = 1.8e-8  # a nonzero before elimination
-    assemble_kept: float = 1.6e-8  # a nonzero that is left
+    assembly_call: float = 5.6e-4
+    expand_item: float = 1.9e-5
+    assemble_node: float = 1.9e-8  # a row before elimination
+    assemble_entry: float = 9.3e-9  # a nonzero before elimination
+    assemble_kept: float = 4.5e-9  # a nonzero that is left
     # Substitution: once, a pass and its first right-hand side, every further one
-    substitution_call: float = 1.5e-4
-    substitution_row: float = 1.0e-8
-    pass_call: float = 3.9e-6
-    row: float = 4.8e-10
-    entry: float = 5.2e-10
-    row_next_column: float = 4.2e-10
-    entry_next_column: float = 1.3e-10
-    far_row_next_column: float = 6.9e-10  # beyond what stays in cache
-    pass_next_column: float = 4.0e-8
+    substitution_call: float = 1.4e-4
+    substitution_row: float = 9.7e-9
+    pass_call: float = 3.7e-6
+    row: float = 5.3e-10
+    entry: float = 5.1e-10
+    row_next_column: float = 4.9e-10
+    entry_next_column: float = 1.1e-10
+    far_row_next_column: float = 6.5e-10  # beyond what stays in cache
+    pass_next_column: float = 4.4e-8
     # Krylov: once, a right-hand side, an iteration of one
-    krylov_call: float = 1.9e-4
-    krylov_row: float = 1.9e-8
-    krylov_solve: float = 3.5e-5
+    krylov_call: float = 1.8e-4
+    krylov_row: float = 1.0e-8
+    krylov_solve: float = 3.4e-5
     krylov_iteration: float = 3.5e-5
     krylov_entry: float = 4.6e-9
     # A factorization: once a point, a right-hand side
-    direct_call: float = 5.0e-4
-    factor_entry: float = 3.2e-7
-    direct_solve: float = 8.2e-5
-    direct_entry: float = 7.8e-8
+    direct_call: float = 4.9e-4
+    factor_entry: float = 3.3e-7
+    direct_solve: float = 7.9e-5
+    direct_entry: float = 8.1e-8
 
     source: str = "defaults"  # where the rates are from
 

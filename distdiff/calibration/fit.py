@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 OUTLIER = 0.3  # relative errors beyond count as if they were so large
-FLOORS = {"planning a sweep": 200e-6, "a pass of a sweep": 10e-6, "a sweep's further columns": 2e-6,
+FLOORS = {"planning a sweep": 200e-6, "a sweep's first batch": 200e-6,
+          "a pass of a sweep": 10e-6, "a sweep's further columns": 2e-6,
           "assembling": 200e-6, "substitution: further columns": 0.2e-6}  # seconds that decide nothing
 
 

@@ -76,10 +76,11 @@ class _Stages:
             solve = getattr(solver, direction)
             first, _ = _timed(lambda solve=solve, one=one: solve(one))
             again = min(_timed(lambda solve=solve, one=one: solve(one))[0] for _ in range(2))
-            solve(many)
+            batch, _ = _timed(lambda solve=solve, many=many: solve(many))
             columns = min(_timed(lambda solve=solve, many=many: solve(many))[0] for _ in range(2))
             self._note("planning a sweep", direction, first - again)
             self._note("a pass of a sweep", direction, again)
+            self._note("a sweep's first batch", direction, batch - columns)
             self._note("a sweep's further columns", direction, (columns - again) / (BATCH - 1))
             solver.close()
 
@@ -125,6 +126,7 @@ class _Stages:
         amounts: dict[str, dict[str, float]] = {
             "planning a sweep": sweep.plan_amounts(w),
             "a pass of a sweep": sweep.pass_amounts(w),
+            "a sweep's first batch": sweep.batch_amounts(w, BATCH),
             "a sweep's further columns": sweep.column_amounts(w),
             "assembling": cost.assembly_amounts(w),
             "substitution: set-up": {"substitution_call": 1, "substitution_row": w.rows},

@@ -88,6 +88,11 @@ def system_bytes(work: Work) -> float:
     return work.rows * ROW_BYTES + work.entries * ENTRY_BYTES
 
 
+def substitution_setup(work: Work, machine: Machine) -> float:
+    """Seconds until a solver that substitutes is ready, the system being assembled."""
+    return machine.substitution_call + machine.substitution_row * work.rows
+
+
 def substitution_seconds(work: Work, columns: int, machine: Machine) -> float:
     """Seconds of the substitutions themselves, everything being assembled."""
     return work.waits * local_seconds(work, columns, machine) + latency(work, columns, machine)
@@ -111,4 +116,4 @@ def batches(columns: int) -> int:
 
 
 __all__ = ["BATCH", "Cost", "Method", "Work", "assembly", "assembly_amounts", "batches", "column_amounts", "latency",
-           "local_seconds", "pass_amounts", "row_seconds", "substitution_seconds", "system_bytes"]
+           "local_seconds", "pass_amounts", "row_seconds", "substitution_seconds", "substitution_setup", "system_bytes"]

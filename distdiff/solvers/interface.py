@@ -38,7 +38,7 @@ from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import Halo, TriangularSystem
 from .base import Solver
-from .cost import BATCH, Cost, Method, Work, assembly, batches, local_seconds, system_bytes
+from .cost import BATCH, Cost, Method, Work, assembly, batches, local_seconds, substitution_setup, system_bytes
 from .residual import Residual
 from .schur import Coupling, Gathered, Messages, Scan
 from .transfer import NONE, Block
@@ -66,7 +66,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     solves = local_seconds(work, columns, machine) + rounds * machine.superstep * batches(columns)
     small = ENTRY * s * s * (1 + work.ranks) * columns
     seconds = local_seconds(work, s, machine) + check + solves + small
-    return Cost(machine.substitution_call + assembly(work, machine) + seconds,
+    return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
                 system_bytes(work) + 8 * work.rows * (min(s, BATCH) + 2 * first) + held,
                 f"a pass with {s} columns reduces every rank to its interfaces; then ranks don't wait for each other")
 

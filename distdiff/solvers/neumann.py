@@ -18,7 +18,7 @@ from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
-from .cost import BATCH, Cost, Method, Work, assembly, batches, substitution_seconds, system_bytes
+from .cost import BATCH, Cost, Method, Work, assembly, batches, substitution_seconds, substitution_setup, system_bytes
 from .iteration import Iteration
 
 
@@ -27,7 +27,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     products = max(work.k_star - 1, 2)
     rows = substitution_seconds(replace(work, k_star=1), columns, machine)
     exchange = machine.superstep * batches(columns) if work.ranks > 1 else 0.0
-    seconds = machine.substitution_call + assembly(work, machine) + products * (rows + exchange)
+    seconds = substitution_setup(work, machine) + assembly(work, machine) + products * (rows + exchange)
     memory = system_bytes(work) + 3 * 8 * work.rows * min(columns, BATCH)
     return Cost(seconds, memory, f"reads every row once for each edge of the longest path, at least {products} times")
 

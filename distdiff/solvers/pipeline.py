@@ -26,7 +26,7 @@ from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import Halo, TriangularSystem
 from .base import Solver
-from .cost import Cost, Method, Work, assembly, row_seconds, system_bytes
+from .cost import Cost, Method, Work, assembly, row_seconds, substitution_setup, system_bytes
 from .substitution import Passes
 
 TAG = 77
@@ -45,7 +45,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     if columns == 1:
         return Cost.none("one right-hand side is no pipeline: it would be substitution")
     width, seconds = widest(columns, work.k_star, work.rows, min(work.k_star, work.messages + 1), machine)
-    return Cost(machine.substitution_call + assembly(work, machine) + seconds,
+    return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
                 system_bytes(work) + 8 * (2 * work.rows * width + work.halo * columns),
                 f"batches of {width} right-hand sides follow each other through {work.k_star} supersteps")
 

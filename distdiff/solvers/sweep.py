@@ -65,11 +65,19 @@ def column_amounts(work: Work) -> dict[str, float]:
             "sweep_strip_next_column": work.strips, "sweep_end_next_column": work.inputs + work.outputs}
 
 
+def batch_amounts(work: Work, columns: int) -> dict[str, float]:
+    """What the first pass of several right-hand sides takes beyond any other: binding, and fresh memory."""
+    if columns == 1:
+        return {}
+    return {"bind_item": work.items - work.copies, "workspace_byte": min(8.0 * work.nodes * columns, CACHE)}
+
+
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
     """A sweep reads the tape in place; planning it is the only set-up."""
     passes = work.passes(columns)
     solves = passes * machine.seconds(pass_amounts(work)) + (columns - passes) * machine.seconds(column_amounts(work))
-    seconds = machine.seconds(plan_amounts(work)) + work.waits * solves + latency(work, columns, machine)
+    first = machine.seconds(batch_amounts(work, min(columns, work.together)))
+    seconds = machine.seconds(plan_amounts(work)) + first + work.waits * solves + latency(work, columns, machine)
     memory = min(8.0 * work.nodes * min(columns, work.together), CACHE + 8.0 * work.nodes)
     return Cost(seconds, memory, "reads the tape's structure in place, nothing is assembled")
 

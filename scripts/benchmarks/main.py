@@ -1,7 +1,7 @@
 """Runs the benchmarks: every tool in a process of its own, one after the other, on one core, in the same run.
 
-    scripts/bench [scalar|small|burgers|substitution|ranks|interface|scale|all] [--quick | --full]
-                  [--json FILE] [--plot FILE] [--tools LIST]
+    scripts/bench [scalar|small|burgers|substitution|ranks|interface|scale|solvers|all]
+                  [--quick | --full] [--json FILE] [--plot FILE] [--tools LIST]
 
 The exit status is 1 if distdiff failed or a tool's gradient differs from distdiff's, 0 otherwise; missed targets and
 failures of other tools are shown, not punished.
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from measure import machine
 from scale import draw
+from solvers import agreement
 from tables import print_benchmark, print_limits, print_targets, targets
 
 HERE = Path(__file__).resolve().parent
@@ -38,8 +39,9 @@ BENCHMARKS = {
     "ranks": ("latency", "memory", "wide", "grid", "demo_grid"),
     "interface": ("repeated", "pipeline"),
     "scale": ("grid", "scalar"),
+    "solvers": ("table", "held_out"),
 }
-PARALLEL = ("ranks", "interface", "scale")  # run on one rank and on two
+PARALLEL = ("ranks", "interface", "scale", "solvers")  # run on one rank and on two
 TWO = ("latency", *BENCHMARKS["interface"])  # tools that run on two alone
 LARGEST = {"grid": [1e9], "scalar": [2e8]}  # with --full, on two ranks
 
@@ -55,6 +57,7 @@ FULL = {
               "budget": 15.0},
     "interface": {"rows": 1_000_000, "widths": [2, 8, 64], "columns": 256, "repeats": 9, "budget": 6.0},
     "scale": {"grid": [1e5, 1e6, 1e7, 1e8], "scalar": [1e5, 1e6, 1e7, 1e8], "repeats": 5, "budget": 10.0},
+    "solvers": {"repeats": 15},
 }
 QUICK = {
     "scalar": {"operations": 1e5, "casadi_operations": 5e4, "torch_operations": 5e4, "autograd_operations": 2e4,
@@ -67,6 +70,7 @@ QUICK = {
               "budget": 3.0},
     "interface": {"rows": 100_000, "widths": [2, 8], "columns": 256, "repeats": 4, "budget": 2.0},
     "scale": {"grid": [1e5, 1e6, 1e7], "scalar": [1e5, 1e6], "repeats": 3, "budget": 2.0},
+    "solvers": {"repeats": 3},
 }
 
 
@@ -138,7 +142,7 @@ class Session:
                 largest = LARGEST[tool] if self.full and benchmark == "scale" and ranks == 2 else []
                 more = {tool: settings[tool] + largest} if largest else {}
                 results.append(self.work(benchmark, tool, {**settings, **more}, ranks))
-        return {"settings": settings, "results": results, "checks": self.compare(benchmark)}
+        return {"settings": settings, "results": results, "checks": self.compare(benchmark) + agreement(results)}
 
     def compare(self, benchmark: str) -> list[dict[str, Any]]:
         """Largest difference of each tool's gradient from distdiff's (or the first tool's), over its largest entry."""

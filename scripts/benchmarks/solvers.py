@@ -2,7 +2,11 @@
 
 The job is `columns` right-hand sides at one point, evaluated already, with all the method must set up for it; they go
 through in batches, as `jacobian` sends them.  Imports and compilations of the process are done before.  Where batches
-are many, the first ones are timed and the median of those after the first stands for the rest.
+are many, the first ones are timed and the median of those after the first stands for the rest.  On several ranks other
+layouts than `auto`'s are tried as well: all on rank 0, and stretches in trace order for the methods that want them.
+
+Seconds are the least of several runs in turns: what disturbs a run is not the method's.  All methods' results are
+compared.
 """
 from __future__ import annotations
 
@@ -16,9 +20,13 @@ from measure import Figure
 from structures import Program, held_out, suite
 
 COLUMNS = (1, 20, 1000)
-REPEATS, PASSES = 15, 4
-SECONDS = 0.5  # of one method and one job; beyond, no further repetition
-HOPELESS = 8.0  # times the best: such a method is not repeated; not run at all if predicted to take its square
+PASSES = 4
+LEAST = 4  # runs of a method that may still be the best
+SECONDS = 0.4  # of one method and one job; beyond, no further repetition
+HOPELESS = 4.0  # times the best: such a method is not repeated; not run at all if predicted to take its square
+TOLERANCE = 1e-8  # of the largest result
+LAYOUTS = (("", "auto", ()), ("alone", "fewer ranks", ("sweep", "substitution")),
+           ("stretches", "contiguous", ("substitution", "interface", "pipeline")))
 
 
 class Run:
@@ -43,94 +51,111 @@ def others(settings: dict[str, Any]) -> Run:
 def _run(settings: dict[str, Any], programs: list[Program]) -> Run:
     from mpi4py import MPI
 
+    from distdiff.warm import warm
+
     run = Run()
     run.root = MPI.COMM_WORLD.rank == 0
+    warm(MPI.COMM_WORLD)
     wanted = settings.get("structures")
-    _warm_up(MPI.COMM_WORLD)
     for program in programs:
         if not wanted or program[0] in wanted:
-            run.figures += _structure(program, settings.get("columns", COLUMNS), MPI.COMM_WORLD)
+            run.figures += _structure(program, settings, MPI.COMM_WORLD)
     return run
 
 
-def _warm_up(comm: Any) -> None:
-    """Everything imported, compiled and loaded."""
-    from distdiff.warm import warm
-
-    warm(comm)
-
-
-def _structure(program: Program, columns: Any, comm: Any) -> list[Figure]:
+def _structure(program: Program, settings: dict[str, Any], comm: Any) -> list[Figure]:
     import distdiff as dd
 
     name, f, x = program
-    found = []
-    with dd.linearize(f, x, method="sweep", comm=comm) as lin:
-        for m in columns:
-            bench = _Job(lin, m, comm)
-            predicted, picked = bench.predictions()
-            cheapest = min(predicted.values())
-            methods = [k for k, seconds in predicted.items() if seconds <= HOPELESS**2 * cheapest]
-            samples: dict[str, list[float]] = {k: [] for k in methods}
-            for _ in range(REPEATS):  # in turns, so that a disturbance meets them all
-                best = min((min(taken) for taken in samples.values() if taken), default=np.inf)
-                for method in methods:
-                    taken = samples[method]
-                    if not taken or sum(taken) < SECONDS and min(taken) < HOPELESS * best:
-                        taken.append(bench.seconds(method))
-            report = lin.report()
-            found.append({
-                "structure": name, "columns": m, "ranks": comm.size, "role": "job", "picked": picked,
-                "samples": samples, "predicted": predicted, "lines": report.lines,
-                "k_star": report.k_star, "partition": report.partition,
-                "direction": bench.direction, "work": bench.work})
+    lins, found = [], []
+    for layout, partition, methods in LAYOUTS[:1 if comm.size == 1 else None]:
+        lin = dd.linearize(f, x, method="sweep", partition=partition, comm=comm)
+        if any(lin._facts.partition == other._facts.partition for _, other, _ in lins):
+            lin.close()
+        else:
+            lins.append((layout, lin, methods))
+    for m in settings.get("columns", COLUMNS):
+        jobs = [(layout, _Job(lin, m, comm), methods) for layout, lin, methods in lins]
+        candidates = {}
+        for layout, job, methods in jobs:
+            predicted, chosen = job.predictions()
+            if not layout:
+                picked = chosen
+            candidates |= {f"{method} {layout}".strip(): (job, method, seconds)
+                           for method, seconds in predicted.items() if not methods or method in methods}
+        found.append(_times(candidates, settings, comm) | {
+            "structure": name, "columns": m, "ranks": comm.size, "role": "job", "picked": picked,
+            "direction": jobs[0][1].direction, "lines": lins[0][1].report().lines,
+            "partition": lins[0][1]._facts.partition})
+    for _, lin, _ in lins:
+        lin.close()
     return found
+
+
+def _times(candidates: dict[str, tuple[_Job, str, float]], settings: dict[str, Any], comm: Any) -> dict[str, Any]:
+    """Samples of every candidate, and the largest difference of their results."""
+    cheapest = min(seconds for _, _, seconds in candidates.values())
+    samples: dict[str, list[float]] = {
+        name: [] for name, (_, _, seconds) in candidates.items() if seconds <= HOPELESS**2 * cheapest}
+    worst, reference = 0.0, None
+    for _ in range(settings["repeats"]):  # in turns, so that a disturbance meets them all
+        best = min((min(taken) for taken in samples.values() if taken), default=np.inf)
+        for name, taken in samples.items():
+            job, method, _ = candidates[name]
+            if len(taken) >= LEAST and (sum(taken) > SECONDS or min(taken) > HOPELESS * best):
+                continue
+            if taken and min(taken) > max(SECONDS, HOPELESS * best):
+                continue
+            seconds, result = job.run(method)
+            taken.append(seconds)
+            reference = result if reference is None else reference
+            worst = max(worst, float(np.abs(result - reference).max() / max(np.abs(reference).max(), 1e-300)))
+    return {"samples": samples, "predicted": {name: candidates[name][2] for name in samples}, "difference": worst}
 
 
 class _Job:
     """Some right-hand sides at the point of a linearization."""
 
     def __init__(self, lin: Any, columns: int, comm: Any) -> None:
-        facts = lin._facts
+        facts, local = lin._facts, lin._local
         forward = columns > 1 and facts.n_inputs > facts.n_outputs
         self.lin, self.columns, self.comm = lin, columns, comm
         self.direction = "tangent" if forward else "adjoint"
-        n = len((lin._local.inputs if forward else lin._local.outputs).positions)
-        rng = np.random.default_rng(comm.rank)
+        self._results = lin._outputs if forward else lin._inputs
         width = lin._width() if columns > 1 else 1
-        self._seeds = [rng.standard_normal((n, min(width, columns - k))) for k in range(0, columns, width)][:PASSES]
-        if columns == 1:
-            self._seeds = [self._seeds[0][:, 0].copy()]
+        n, places = ((facts.n_inputs, local.inputs.positions) if forward
+                     else (facts.n_outputs, local.outputs.positions))
+        rng = np.random.default_rng(0)  # the same on every rank
+        seeds = [rng.standard_normal((n, min(width, columns - k))) for k in range(0, columns, width)][:PASSES]
+        self._seeds = [np.ascontiguousarray(seed[places] if columns > 1 else seed[places, 0]) for seed in seeds]
         self._batches = -(-columns // width)
-        self.work: dict[str, Any] = {}
 
     def predictions(self) -> tuple[dict[str, float], str]:
         """Seconds by method, of those that apply, and what auto takes."""
-        from dataclasses import asdict
-
         self._clear("auto")
         choice = self.lin._solving.choose(self.columns)
-        self.work = asdict(self.lin._solving.work())
         return {c.method: c.seconds for c in choice.candidates if c.seconds is not None}, choice.method
 
-    def seconds(self, method: str) -> float:
-        """The job, from the evaluated point on."""
+    def run(self, method: str) -> tuple[float, np.ndarray]:
+        """Seconds of the job, from the evaluated point on, and the first batch's result."""
         self._clear(method)
         times = []
         self.comm.Barrier()
         start = time.perf_counter()
         self.lin._solving.select(self.columns)
         solve = partial(self.lin._solving.solve, self.direction == "tangent")
-        solve(self._seeds[0])
+        result = solve(self._seeds[0])
         self.comm.Barrier()
         first = time.perf_counter() - start
+        result = self._results.collect(result)
         for seed in self._seeds[1:]:
+            self.comm.Barrier()
             start = time.perf_counter()
             solve(seed)
             self.comm.Barrier()
             times.append(time.perf_counter() - start)
         rest = self._batches - 1
-        return self.comm.bcast(first + (rest * statistics.median(times) if times else 0.0))
+        return self.comm.bcast(first + (rest * statistics.median(times) if times else 0.0)), result
 
     def _clear(self, method: str) -> None:
         """As if nothing had been solved at this point."""
@@ -141,6 +166,14 @@ class _Job:
         lin._solving = Solving(lin._local, lin.comm, lin._team, lin.stages, method=method, options=lin.options,
                                preaccumulate=lin.preaccumulate, on_failure="raise")
         lin._solving.arrive(lin._point)
+
+
+def agreement(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every job's methods against the first of them."""
+    return [{"what": f"{f['structure']}, {f['columns']} right-hand sides, {f['ranks']} ranks", "tool": "another method",
+             "against": next(iter(f["samples"])), "difference": f["difference"],
+             "agrees": f["difference"] <= TOLERANCE}
+            for result in results for f in result["figures"] if "difference" in f]
 
 
 TOOLS = {"table": table, "held_out": others}

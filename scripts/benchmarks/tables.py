@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from scale import BUDGET, HELD, ROOM, slope
+from solver_tables import NEAR, SHARE, print_solvers, share
 
 Figure = dict[str, Any]
 
@@ -87,6 +88,9 @@ def print_benchmark(name: str, record: dict[str, Any]) -> None:
     """One benchmark's table."""
     if name == "scale":
         _print_scale(record)
+        return
+    if name == "solvers":
+        print_solvers(record["benchmarks"][name], _seconds, _print)
         return
     benchmark = record["benchmarks"][name]
     limits, words = _limits_of(name, record)
@@ -229,6 +233,10 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
                 where, peak = f"scale: {what}, {ranks} rank{'s' * (ranks > 1)}", sum(largest["peaks"])
                 aim(f"{where}, peak of all", peak / largest["units"], BUDGET[name], True, "bytes a line")
                 aim(f"{where}, growth of time, lines to the power of", slope(of), 1.1, True, "")
+    for ranks in (1, 2):
+        jobs = [f for r, f in _figures(record, "solvers") if r["ranks"] == ranks]
+        aim(f"solvers: jobs in which auto is within {NEAR:g} of the best method, {ranks} rank{'s' * (ranks > 1)}",
+            share(jobs), SHARE, False, "of all")
     return found
 
 
