@@ -109,7 +109,9 @@ def _times(candidates: dict[str, tuple[_Job, str, float]], settings: dict[str, A
             seconds, result = job.run(method)
             taken.append(seconds)
             reference = result if reference is None else reference
-            worst = max(worst, float(np.abs(result - reference).max() / max(np.abs(reference).max(), 1e-300)))
+            both = ..., slice(min(result.shape[-1], reference.shape[-1])) if result.ndim > 1 else slice(None)
+            difference = np.abs(result[both] - reference[both]).max()
+            worst = max(worst, float(difference / max(np.abs(reference).max(), 1e-300)))
     return {"samples": samples, "predicted": {name: candidates[name][2] for name in samples}, "difference": worst}
 
 
@@ -126,7 +128,8 @@ class _Job:
         n, places = ((facts.n_inputs, local.inputs.positions) if forward
                      else (facts.n_outputs, local.outputs.positions))
         rng = np.random.default_rng(0)  # the same on every rank
-        seeds = [rng.standard_normal((n, min(width, columns - k))) for k in range(0, columns, width)][:PASSES]
+        # column by column: layouts whose batches differ have the same columns
+        seeds = [rng.standard_normal((min(width, columns - k), n)).T for k in range(0, columns, width)[:PASSES]]
         self._seeds = [np.ascontiguousarray(seed[places] if columns > 1 else seed[places, 0]) for seed in seeds]
         self._batches = -(-columns // width)
 
