@@ -16,7 +16,18 @@ from distdiff.errors import InputError
 from distdiff.kernels import graph as kernels
 from distdiff.linearization import linearize
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
-from distdiff.partition import Partition, check, choose, distribute, localize_all, partition, schedule, transport
+from distdiff.partition import (
+    Partition,
+    check,
+    choose,
+    distribute,
+    localize_all,
+    partition,
+    schedule,
+    scotch,
+    table,
+    transport,
+)
 from distdiff.tape import Tape
 from distdiff.tracing import trace
 from distdiff.tracing.tree import flatten
@@ -435,6 +446,57 @@ def test_many_right_hand_sides_of_a_chain_are_split_and_of_a_wide_program_are_no
     locals_ = localize_all(w.tape, plan)
     assert [local.lines for local in locals_] == [len(lines)] * 4
     assert not partition(stencil((200_000,), 2), 4, columns=2).everywhere
+
+
+def mesh(n: int, sweeps: int, seed: int = 0) -> Tape:
+    """Scalar code on an unstructured mesh: every point adds up its neighbours in the plane, points in random order."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(size=(n, 2))
+    near = np.argsort(((places[:, None] - places) ** 2).sum(axis=2), axis=1)[:, 1:4]
+    w = Writer()
+    x = w.input(n)
+    now: list = [int(i) for i in x.view]
+    lines: list = []
+    for _ in range(sweeps):
+        new: list = []
+        for i in range(n):
+            last = now[i]
+            for j in near[i]:
+                lines.append((MULTIPLY, last, now[j]))
+                last = ("line", len(lines) - 1)
+            lines.append((SIN, last, 0.0))
+            new.append(("line", len(lines) - 1))
+        now = new
+    w.output(w.run(lines)[-n:])
+    return w.tape
+
+
+@pytest.mark.skipif(not scotch.available(), reason="PETSc was built without PT-Scotch")
+@pytest.mark.parametrize("n_ranks", [2, 3])
+def test_pt_scotch_cuts_fewer_edges_of_a_mesh_than_streaming_does(n_ranks):
+    tape = mesh(60, 4)
+    plan = partition(tape, n_ranks, strategy="pt-scotch", min_block=1)
+    follows(tape, plan)
+    streamed = partition(tape, n_ranks, strategy="axes", min_block=1)
+    assert plan.quality.halo < 0.6 * streamed.quality.halo
+    assert plan.quality.balance < 1.2 and streamed.quality.balance < 1.1
+
+
+@given(tapes(), st.sampled_from([2, 3]))
+def test_pt_scotch_on_mixed_programs(tape, n_ranks):
+    if scotch.available():
+        reproduces(tape, n_ranks, strategy="pt-scotch", min_block=1)
+
+
+def test_a_table_of_ranks_says_where_more_of_them_stop_paying():
+    tape = stencil((100_000,), 3)
+    rows = table(tape, ranks=(1, 2, 16, 256))
+    assert [row["ranks"] for row in rows] == [1, 2, 16, 256]
+    assert rows[0]["speedup"] == 1 and 1.5 < rows[1]["speedup"] <= 2
+    for row in rows:
+        plan = partition(tape, row["ranks"])
+        assert (row["k_star"], row["messages"], row["halo"], row["max_work"], row["name"]) == (
+            plan.k_star, plan.quality.messages, plan.quality.halo, plan.quality.max_work, plan.name)
 
 
 # -- over MPI ------------------------------------------------------------

@@ -138,13 +138,17 @@ def place_streaming(a, b, near_a, near_b, follow, load, capacity, fallback):
     rank) counts lines and is updated; capacity is the most a rank may take before others are preferred;
     fallback (int64) is the rank of the line before the first.
 
-    Linear deterministic greedy (Stanton and Kliot, KDD 2012): the score of a rank is the operands it has,
-    times its free share; with two operands only their owners and the least loaded rank can win.
+    Linear deterministic greedy (Stanton and Kliot, KDD 2012) scores a rank by the operands it has, times its free
+    share, so with one operand each the emptier of two ranks wins.  That tears every chain of lines apart over a
+    difference of one line; here the operand computed last decides, which nobody else is likely to read, unless its rank
+    is ahead of the other by more than a sixteenth of its share (Fennel, Tsourakakis et al., WSDM 2014, weighs the load
+    as little while there is room).
     """
     n = len(a)
     ranks = len(load)
     owner = np.empty(n, np.int32)
     last = fallback
+    ahead = capacity / 16
     for i in range(n):
         ra, rb = near_a[i], near_b[i]
         if a[i] >= 0:
@@ -157,7 +161,9 @@ def place_streaming(a, b, near_a, near_b, follow, load, capacity, fallback):
             ra = -1
         best = -1
         if ra >= 0 and rb >= 0:
-            best = ra if ra == rb or load[ra] <= load[rb] else rb
+            if b[i] > a[i]:
+                ra, rb = rb, ra
+            best = ra if ra == rb or load[ra] <= load[rb] + ahead else rb
         elif ra >= 0:
             best = ra
         elif rb >= 0:

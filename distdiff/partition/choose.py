@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,10 +18,11 @@ from .parcel import Sender
 from .plan import Kinds, Plan
 from .quality import Quality, Traffic, measure
 from .schedule import RULES, Schedule
+from .scotch import MOST_LINES, Scotch, available
 from .streaming import Streaming
 
-COLUMNS = "right-hand sides"
-STRATEGIES = ("auto", "axes", "contiguous", "fewer ranks", COLUMNS)
+COLUMNS, SCOTCH = "right-hand sides", "pt-scotch"
+STRATEGIES = ("auto", "axes", "contiguous", "fewer ranks", SCOTCH, COLUMNS)
 ALONE = "rank 0 alone"
 RUN_BY_RUN = "axes and stretches"
 MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
@@ -82,6 +84,23 @@ class Partition:
         return [{"name": c.name, "chosen": c.name == self.name, **c.quality.to_dict()} for c in ordered]
 
 
+def table(tape: Tape, ranks: Sequence[int] = (2, 4, 8, 16, 32, 64, 128, 256), columns: int = 1,
+          machine: Machine | None = None) -> list[dict[str, Any]]:
+    """What each number of ranks promises, by the best of its partitions: computed here, without MPI.
+
+    One row a number: `ranks`, `name` and the counts of `Quality`; `speedup` over one rank, for as many columns.
+    """
+    machine = current() if machine is None else machine
+    one = _for_columns(_alone(tape, 1, machine).quality.seconds, columns)
+    rows = []
+    for n in ranks:
+        made = partition(tape, n, machine=machine, columns=columns)
+        share = -(-columns // n) if made.everywhere else columns
+        seconds = _for_columns(made.quality.seconds, share)
+        rows.append({"ranks": n, "name": made.name, **made.quality.to_dict(), "speedup": one / seconds})
+    return rows
+
+
 def default_min_block(n_ranks: int) -> int:
     """Lines below which spreading a block costs more messages than it saves work."""
     return 64 * n_ranks
@@ -93,8 +112,8 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
 
     strategy: "auto" measures all candidates and takes the one with the least predicted seconds; "axes"
     (arrays cut along an axis, scalar lines streamed to where their operands are), "contiguous" (stretches in
-    trace order), "fewer ranks" (rank 0 alone) or "right-hand sides" (every rank has the whole program and solves for
-    its share of the columns) take that one.
+    trace order), "fewer ranks" (rank 0 alone), "pt-scotch" (scalar lines by a graph partitioner) or
+    "right-hand sides" (every rank has the whole program and solves for its share of the columns) take that one.
     min_block: array blocks with fewer lines have a single owner.
     depth: how many supersteps become one by deep halos; None: as many as pay.
     machine: the rates by which candidates are measured; None: those of the machine at hand.
@@ -129,6 +148,11 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         if cuts and (spread is None or _better(made.quality, spread.quality)):
             spread = made
     assert best is not None
+    if strategy == "auto" and columns * best.quality.seconds > _scotch_seconds(tape) and available():
+        made = _make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds)
+        candidates.append(Candidate(SCOTCH, made.quality))
+        if _better(made.quality, best.quality):
+            best = made
     deeper = _deepen(spread, depth) if spread is not None else None
     if deeper is not None:
         candidates.append(Candidate(deeper.name, deeper.quality))
@@ -142,6 +166,12 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
             best = everywhere
     best.candidates = candidates
     return best
+
+
+def _scotch_seconds(tape: Tape) -> float:
+    """What partitioning the graph of the scalar lines takes at least; infinite where it is not worth a thought."""
+    lines = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
+    return 5e-6 * lines if 0 < lines <= MOST_LINES else float("inf")
 
 
 def _for_columns(seconds: float, columns: int) -> float:
@@ -166,6 +196,10 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str) -> list[tuple[str, int,
         return [alone]
     if strategy == "contiguous":
         return [("contiguous", n_ranks, {})]
+    if strategy == SCOTCH:
+        if not available():
+            raise InputError("PETSc was built without PT-Scotch; choose another partition strategy, such as 'auto'")
+        return [(SCOTCH, n_ranks, {})]
     if strategy == "axes":
         return [(axes, n_ranks, {})]
     lines = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
@@ -202,7 +236,8 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
     elif name == RUN_BY_RUN:
         placers = Axes(plan, min_block, active=active), Contiguous(plan)
     else:
-        placers = Axes(plan, min_block, active=active, **settings), Streaming(plan, active) if runs else None
+        scalar = Scotch if name.endswith(SCOTCH) else Streaming
+        placers = Axes(plan, min_block, active=active, **settings), scalar(plan, active) if runs else None
     for block in range(len(tape.blocks)):
         if not plan.at_home(block):
             placers[block in runs].place(block)
@@ -268,4 +303,4 @@ def _deepen(made: Partition, depth: int | None = None) -> Partition | None:
     return Partition(made.n_ranks, f"{made.name}, {chosen} supersteps in one", plan, best.n_steps, best.quality)
 
 
-__all__ = ["STRATEGIES", "Candidate", "Partition", "default_min_block", "partition"]
+__all__ = ["STRATEGIES", "Candidate", "Partition", "default_min_block", "partition", "table"]

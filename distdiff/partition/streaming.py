@@ -10,7 +10,7 @@ import numpy as np
 
 from ..kernels.graph import place_streaming
 from ..tape import ScalarRun
-from .chains import Chains, rewire
+from .chains import Chains, Links, rewire
 from .plan import Plan, binary
 
 SLACK = 1.02  # lines a rank may take over the mean before others are preferred
@@ -47,11 +47,18 @@ class Streaming:
             owner[outside] = plan.where.find(ref[outside])[0]
             near.append(owner)
         links = self.chains.of(block, run, *inner) if self.chains else None
+        owner = self._owners(block, run, inner, near, links)
+        share = rewire(plan, block, run, links, owner) if links is not None else None
+        plan.scatter(block, owner, share if share is not None else plan.share(run, owner))
+
+
+    def _owners(self, block: int, run: ScalarRun, inner: tuple[np.ndarray, np.ndarray], near: list[np.ndarray],
+                links: Links | None) -> np.ndarray:
+        """The ranks of a run's lines; inner, near: operands' positions in the run, and owners of the others."""
         follow = links.term if links is not None else np.full(len(run.op), -1, dtype=np.int8)
         owner = place_streaming(*inner, *near, follow, self.load, self.capacity, self.last)
         self.last = int(owner[-1])
-        share = rewire(plan, block, run, links, owner) if links is not None else None
-        plan.scatter(block, owner, share if share is not None else plan.share(run, owner))
+        return owner
 
 
 __all__ = ["Streaming"]
