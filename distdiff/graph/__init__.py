@@ -141,5 +141,5 @@ def nonzeros(tape: Tape) -> int:
     return count
 
 
-__all__ = ["LINES", "Cut", "LiveWidth", "Path", "Profile", "Reads", "RowStructure", "Strong", "Structure",
+__all__ = ["LINES", "Cut", "Levels", "LiveWidth", "Path", "Profile", "Reads", "RowStructure", "Strong", "Structure",
            "Uses", "analyse", "analyse_rows", "component_levels", "nonzeros", "strong_components"]

@@ -145,19 +145,24 @@ class Levels:
             level[alone], when[alone] = self.level[place], self.when[place]
         return level, when
 
+    def of_run(self, item: ScalarRun) -> tuple[np.ndarray, ...]:
+        """(level, time, entry, length, uses, last) of a run's lines, see `kernels.structure.walk`."""
+        n, reads = len(item.op), self.reads
+        known = reads.of_run[item.block].ids
+        found = (np.empty(n, dtype=np.int64), np.empty(n), np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64),
+                 np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64))
+        walk(item.op, item.a, item.b, ARITY, int(reads.first[item.block]), known, *self._each(known),
+             self.costs.run_line, *found)
+        return found
+
     def _run(self, item: ScalarRun, live: LiveWidth) -> None:
         n, b, reads = len(item.op), item.block, self.reads
         if not n:
             return
-        known = reads.of_run[b].ids
-        level, time, entry, length, uses, last = (
-            np.empty(n, dtype=np.int64), np.empty(n), np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64),
-            np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64))
-        walk(item.op, item.a, item.b, ARITY, int(reads.first[b]), known, *self._each(known), self.costs.run_line,
-             level, time, entry, length, uses, last)
+        level, time, entry, length, uses, last = self.of_run(item)
         self.work += self.costs.run_line * n
         latest = int(time.argmax())
-        known = np.append(known, -1)
+        known = np.append(reads.of_run[b].ids, -1)
         self.block[b], self.time[b] = level.max(), time[latest]
         self.run_end[b] = int(known[entry[latest]]), int(length[latest])
         out = reads.exposed(b)

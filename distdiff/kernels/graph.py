@@ -130,13 +130,15 @@ def tally(levels, count):
 
 
 @Loop
-def place_streaming(a, b, near_a, near_b, follow, load, capacity, fallback):
+def place_streaming(a, b, near_a, near_b, follow, load, capacity, fallback, phase, shared, crowd, room):
     """Owners in one pass over the run: a line goes where its operands are, unless that rank is full.
 
     near_a, near_b: owners of the outside operands, -1 for none.  follow[i] >= 0: the line is a link of a
     chain of additions, and goes with its term, the operand that this says (0: a, 1: b).  load (float64, a
     rank) counts lines and is updated; capacity is the most a rank may take before others are preferred;
-    fallback (int64) is the rank of the line before the first.
+    fallback (int64) is the rank of the line before the first.  phase[i] >= 0: line i can run with the others of that
+    phase, of which crowd[phase, rank] counts those a rank has, and room[phase] is what it may have; a rank may have
+    a quarter more of lines that go on with a value of their own, one that is not `shared`.
 
     Linear deterministic greedy (Stanton and Kliot, KDD 2012) scores a rank by the operands it has, times its free
     share, so with one operand each the emptier of two ranks wins.  That tears every chain of lines apart over a
@@ -170,10 +172,20 @@ def place_streaming(a, b, near_a, near_b, follow, load, capacity, fallback):
             best = rb
         else:
             best = last
-        if load[best] >= capacity and follow[i] < 0:
-            for r in range(ranks):
-                if load[r] < load[best]:
-                    best = r
+        p = phase[i]
+        if follow[i] < 0:
+            if p >= 0:
+                own = (a[i] >= 0 and not shared[a[i]]) or (b[i] >= 0 and not shared[b[i]])
+                if crowd[p, best] >= room[p] * (1.25 if own else 1.0):
+                    for r in range(ranks):
+                        if crowd[p, r] < crowd[p, best]:
+                            best = r
+            elif load[best] >= capacity:
+                for r in range(ranks):
+                    if load[r] < load[best]:
+                        best = r
+        if p >= 0:
+            crowd[p, best] += 1
         owner[i] = best
         load[best] += 1.0
         last = best

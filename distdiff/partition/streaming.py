@@ -2,18 +2,23 @@
 
 A link s_k = s_(k-1) +- t_k of a chain of additions goes with its term t_k, whatever the earlier links did:
 where the terms lie on several ranks the chain becomes one partial sum a rank.
+
+Lines of one level can run at the same time, so every wide level is shared out by itself: a loop over samples that is
+run again and again keeps all ranks busy each time, where equal loads in all could give each rank a time of its own.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..graph import LINES, Levels, LiveWidth, Reads
 from ..kernels.graph import place_streaming
 from ..tape import ScalarRun
 from .chains import Chains, Links, rewire
 from .plan import Plan, binary
 
 SLACK = 1.02  # lines a rank may take over the mean before others are preferred
+WIDE = 4  # lines a rank from which a level is shared out by itself
 
 
 class Streaming:
@@ -27,6 +32,14 @@ class Streaming:
         self.load = np.zeros(self.active)
         self.last = 0
         self.chains = Chains(plan) if self.active > 1 else None
+        if self.active > 1 and total:
+            reads = Reads(plan.tape)
+            self.levels = Levels(plan.tape, reads, LiveWidth(reads), LINES)
+            count = self.levels.count
+            wide = count >= WIDE * self.active
+            self.phase = np.where(wide, np.cumsum(wide) - 1, -1)
+            self.room = SLACK * count[wide] / self.active
+            self.crowd = np.zeros((len(self.room), self.active), dtype=np.int32)
 
     def place(self, block: int) -> None:
         """Place the run that computes a block."""
@@ -56,7 +69,9 @@ class Streaming:
                 links: Links | None) -> np.ndarray:
         """The ranks of a run's lines; inner, near: operands' positions in the run, and owners of the others."""
         follow = links.term if links is not None else np.full(len(run.op), -1, dtype=np.int8)
-        owner = place_streaming(*inner, *near, follow, self.load, self.capacity, self.last)
+        level, *_, uses, _ = self.levels.of_run(run)
+        owner = place_streaming(*inner, *near, follow, self.load, self.capacity, self.last, self.phase[level],
+                                uses >= self.active, self.crowd, self.room)
         self.last = int(owner[-1])
         return owner
 
