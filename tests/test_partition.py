@@ -436,7 +436,8 @@ def test_deep_halos_save_messages_for_a_little_work(n_ranks, depth):
 def test_a_time_step_like_those_before_is_not_looked_at_again(n_ranks, monkeypatch):
     looks: list[int] = []
     for loop, name in ((schedule.Schedule, "_first_time"), (deepen._Deepener, "_statement")):
-        monkeypatch.setattr(loop, name, lambda *a, plain=getattr(loop, name): looks.append(1) or plain(*a))
+        plain = getattr(loop, name)
+        monkeypatch.setattr(loop, name, lambda *a, plain=plain: looks.append(1) or plain(*a))
     found = []
     for steps in (40, 80):
         looks.clear()
