@@ -43,6 +43,14 @@ class BrokenCommunicatorError(DistdiffError):
     """A rank failed in the middle of an exchange, so messages may still be on their way over the communicator."""
 
 
+class CycleError(DistdiffError):
+    """A statement reads what depends on its own result, and is no implicit statement."""
+
+
+class SingularError(DistdiffError, ArithmeticError):
+    """An implicit statement's result is not determined by its equation: dR/dy has no inverse."""
+
+
 class MissingSolverError(DistdiffError):
     """The chosen method needs something this PETSc was built without."""
 

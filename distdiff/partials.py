@@ -156,11 +156,13 @@ class LocalL(NamedTuple):
 
     Rows of ghosts and inputs are empty; a column may come up twice in a row (x*x); explicit zeros are kept, for the
     structure depends on the tape alone and never on values (a selection keeps an entry, 0 or 1, for every candidate).
+    The rows of `residuals` (nodes, ascending) are those of implicit statements: -dR/dy and -dR/dx.
     """
 
     indptr: np.ndarray
     indices: np.ndarray
     data: np.ndarray
+    residuals: np.ndarray = np.empty(0, dtype=np.int64)
 
 
 def expand(local: LocalTape, point: Point) -> LocalL:

@@ -1,8 +1,10 @@
 """I - L over the ranks: a PETSc MPIAIJ matrix whose arrays are the eliminated rows themselves.
 
-Rows are the kept nodes, numbered rank after rank, on each rank in tape order.  On a rank the diagonal block is
-unit lower triangular; the whole is a symmetric permutation of a unit triangular matrix, so every pivot is 1
-in any symmetric ordering.
+Rows are the kept nodes, numbered rank after rank, on each rank in tape order.  Without implicit statements a rank's
+own rows are unit lower triangular; the whole is a symmetric permutation of a unit triangular matrix, so every pivot is
+1 in any symmetric ordering.  The residual rows of implicit statements form diagonal blocks, the strongly connected
+`components`; a rank's own rows are then block lower triangular, with the diagonal 1 outside these blocks, and ranks
+still depend on each other in supersteps, for a component lies on one rank.
 
 There is one copy of the matrix: PETSc's blocks *are* `Reduced.own` and `Reduced.ghost`
 (MatCreateMPIAIJWithSplitArrays shares the caller's arrays), the substitution reads the same arrays, and
@@ -11,12 +13,14 @@ new values are written in place.
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
+from .blocks import DiagonalBlocks, Range
 from .comm import Channels, agreed
 from .errors import IndexRangeError, InputError
 from .kernels import products
@@ -32,11 +36,15 @@ NOT_TRIANGULAR = ("The rows depend on each other in a cycle, or are numbered aga
 
 
 class TriangularSystem:
-    """I - L distributed over `comm`.  Creation, `refresh` and `close` are collective.
+    """I - L distributed over `comm`, triangular up to `components`.  Creation, `refresh` and `close` are collective.
 
     mat                the PETSc matrix (AIJ; on one rank SEQAIJ)
-    own                this rank's rows over its own columns: lower triangular, unit diagonal last in each row
+    own                this rank's rows over its own columns: lower triangular, unit diagonal last in each row, but in
+                       the rows of `components`
     ghost              this rank's rows over ghost columns
+    components         this rank's diagonal blocks that are no unit triangle
+    cyclic             whether any rank has such components
+    blocks             these, factorized, in the order of rows; see `factorize`
     ends               rows ends[s]:ends[s+1] belong to superstep s
     halos              the exchange after each superstep
     halo               one exchange for all ghosts at once
@@ -52,7 +60,12 @@ class TriangularSystem:
         self.n_local, self.n_ghosts = reduced.n_rows, reduced.n_ghosts
         self.inputs, self.outputs = reduced.inputs, reduced.outputs
         self.ends = reduced.ends
-        counts = comm.allgather((self.n_local, reduced.nnz))
+        self.components, self._where = reduced.components, reduced.where
+        self.blocks: list[Range] = []
+        self._diagonal: DiagonalBlocks | None = None
+        self._factorized = False
+        counts = comm.allgather((self.n_local, reduced.nnz, len(reduced.components.first)))
+        self.cyclic = any(c[2] for c in counts)
         self.n_rows, self.nnz = sum(c[0] for c in counts), sum(c[1] for c in counts)
         with agreed(comm):
             check_index_range(self.n_rows, reduced.own.nnz, reduced.ghost.nnz)
@@ -102,9 +115,40 @@ class TriangularSystem:
         return mat
 
     @cached_property
+    def bounds(self) -> np.ndarray:
+        """Rows bounds[k]:bounds[k+1] belong to one superstep, and all or none of them to `blocks`.  Local."""
+        edges = [edge for found in self.blocks for edge in (found.first, found.stop)]
+        return np.unique(np.concatenate([self.ends, edges])) if edges else self.ends
+
+    @cached_property
     def stretches(self) -> Stretches:
-        """Runs of own rows that reach back by the same distances, found at first use.  Local."""
-        return stretches(self.ends, self.own.indptr, self.own.indices)
+        """Runs of own rows between `bounds` that reach back by the same distances, found at first use.  Local."""
+        return stretches(self.bounds, self.own.indptr, self.own.indices)
+
+    def factorize(self) -> None:
+        """`blocks` with the values of this point, if they aren't there yet.  Collective.
+
+        Raises `SingularError` on every rank, naming the user's line, where a diagonal block has no inverse.
+        """
+        if self.cyclic and not self._factorized:
+            with event("factorize"), agreed(self.comm):
+                if self._diagonal is not None:
+                    self._diagonal.refresh()
+                elif self.components:
+                    self._diagonal = DiagonalBlocks(self.components, self.own, self.ends, self._where)
+                    self.blocks = self._diagonal.ranges
+            self._factorized = True
+
+    def without_signs(self) -> TriangularSystem:
+        """The same structure with the diagonal and minus the absolute values beside it, its `blocks` bounds on those
+        of the inverse: solutions add up magnitudes along all paths.  Local; for `blocks`, after `factorize`.
+        """
+        system, own, ghost = copy.copy(self), copy.copy(self.own), copy.copy(self.ghost)
+        own.data, ghost.data = -np.abs(own.data), -np.abs(ghost.data)
+        own.data[own.indptr[1:] - 1] = 1.0  # blocks don't read theirs
+        system.own, system.ghost = own, ghost
+        system.blocks = [] if self._diagonal is None else self._diagonal.bounds(own)
+        return system
 
     @property
     def k_star(self) -> int:
@@ -119,19 +163,24 @@ class TriangularSystem:
     @property
     def memory(self) -> int:
         """Bytes this rank holds for the matrix and its exchanges; PETSc and the substitution share them."""
-        return self.own.nbytes + self.ghost.nbytes + self.ghost_rows.nbytes + sum(h.nbytes for h in self.halos)
+        blocks = self._diagonal.nbytes if self._diagonal is not None else 0
+        return self.own.nbytes + self.ghost.nbytes + self.ghost_rows.nbytes + sum(h.nbytes for h in self.halos) + blocks
 
     @cached_property
     def halo(self) -> Halo:
         """The exchanges of all supersteps as one: a message a neighbour, whatever k* is.  Local."""
         return Halo.merged(self.comm, self.halos)
 
-    def require_triangular(self) -> None:
-        """Raise `InputError` on every rank unless rows read nothing but what comes before them.  Collective.
+    def require_triangular(self, up_to_blocks: bool = False) -> None:
+        """Raise `InputError` on every rank unless rows read nothing but what comes before them, or, `up_to_blocks`,
+        their diagonal block.  Collective.
 
         Before a row come the rows above it on its rank, and ghosts that arrived after an earlier superstep: in that
         order I - L is unit lower triangular.  Looked at once; values that `refresh` brings are not.
         """
+        if self.cyclic and not up_to_blocks:
+            raise InputError("the system has implicit statements, whose results depend on each other in a cycle; this "
+                             "method needs rows that depend on earlier ones only: use method='substitution'")
         if not self._triangular:
             with agreed(self.comm):
                 self._look_for_cycles()
@@ -147,7 +196,8 @@ class TriangularSystem:
             if len(late):
                 raise InputError(f"rank {self.comm.rank} has to send row {late[0]} after superstep {s}, whose rows end "
                                  f"at {self.ends[s + 1]}: it is not computed by then. {NOT_TRIANGULAR}")
-        i = products.first_out_of_order(own.nnz, own.indptr, own.indices, own.data)
+        i = products.first_out_of_order(own.nnz, self.components.first, self.components.stop, own.indptr, own.indices,
+                                        own.data)
         if i >= 0:
             columns = own.indices[own.indptr[i]:own.indptr[i + 1]].tolist()
             raise InputError(f"row {i} of rank {self.comm.rank} has own columns {columns[:8]} and "
@@ -197,7 +247,7 @@ class TriangularSystem:
         """Take the values that `Reduced.refresh` has written, in the same places.  Collective.
 
         Nothing moves if `reduced` is the one this system was made from; one of the same structure is copied
-        from.
+        from.  Diagonal blocks that were factorized are again: raises what `factorize` raises.
         """
         for mine, new in ((self.own, reduced.own), (self.ghost, reduced.ghost)):
             if new.data is not mine.data:
@@ -205,6 +255,9 @@ class TriangularSystem:
         self.mat.stateIncrease()  # preconditioners must notice
         if self.comm.size > 1:
             self.mat.assemble()  # MPIAIJ keeps the diagonal it has read; assembly drops it
+        if self._factorized:
+            self._factorized = False
+            self.factorize()
 
     def vec(self, array: np.ndarray) -> Any:
         """A PETSc vector over `array` (n_local,), shared, not copied.  Collective."""

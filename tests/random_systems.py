@@ -17,6 +17,7 @@ class Rows(NamedTuple):
     indptr: np.ndarray
     indices: np.ndarray
     data: np.ndarray
+    residuals: np.ndarray = np.empty(0, dtype=np.int64)
 
 
 class Problem(NamedTuple):
@@ -28,6 +29,14 @@ class Problem(NamedTuple):
     local: LocalTape
     rows: Rows
     own: np.ndarray  # global nodes of the rank's local ids, ghosts included
+    residuals: np.ndarray = np.empty(0, dtype=np.int64)  # nodes that an implicit statement computes
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """I - L, short of a 1 on the diagonal of residual rows."""
+        identity = np.eye(len(self.L))
+        identity[self.residuals, self.residuals] = 0.0
+        return identity - self.L
 
     def jacobian(self) -> np.ndarray:
         return self.inverse()[np.ix_(self.outputs, self.inputs)]
@@ -36,13 +45,16 @@ class Problem(NamedTuple):
         """(I - L)^-1.  (A general solver would pivot, and lose everything where L's entries are large.)"""
         if len(self.L) == 0:
             return self.L
-        identity = np.eye(len(self.L))
-        return solve_triangular(identity - self.L, identity, lower=True, unit_diagonal=True)
+        if len(self.residuals):
+            rows = 1.0 / np.abs(self.matrix).max(axis=1)  # a general solver wants rows and columns of one size
+            columns = 1.0 / (rows[:, None] * np.abs(self.matrix)).max(axis=0)
+            return columns[:, None] * np.linalg.inv(rows[:, None] * self.matrix * columns) * rows
+        return solve_triangular(self.matrix, np.eye(len(self.L)), lower=True, unit_diagonal=True)
 
     def bound(self, factor: float = 200.0) -> np.ndarray:
         """What rounding may do to each entry of the Jacobian: factor eps |(I - L)^-1| |I - L| |(I - L)^-1|."""
         inverse = np.abs(self.inverse())
-        grown = inverse @ np.abs(np.eye(len(self.L)) - self.L) @ inverse
+        grown = inverse @ np.abs(self.matrix) @ inverse
         return factor * np.finfo(float).eps * grown[np.ix_(self.outputs, self.inputs)]
 
     def tolerance(self) -> float:
@@ -71,13 +83,20 @@ def _raw_csr(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, n: int) 
 
 
 def spread(L: sp.csr_matrix, owner: np.ndarray, inputs: np.ndarray, outputs: np.ndarray, rank: int,
-           rng: np.random.Generator | None = None) -> Problem:
-    """The share of `rank` when node i belongs to owner[i]; supersteps as soon as possible."""
+           residuals: np.ndarray | None = None, together: np.ndarray | None = None) -> Problem:
+    """The share of `rank` when node i belongs to owner[i]; supersteps as soon as possible.
+
+    Nodes of the same number in `together` (consecutive, of one owner) are of the same superstep.
+    """
     n = L.shape[0]
     step = np.zeros(n, dtype=int)
+    group = np.arange(n) if together is None else together
     for i in range(n):
-        for j in L.indices[L.indptr[i]:L.indptr[i + 1]]:
-            step[i] = max(step[i], step[j] + (owner[j] != owner[i]))
+        members = np.flatnonzero(group == group[i])
+        for k in members:
+            for j in L.indices[L.indptr[k]:L.indptr[k + 1]]:
+                if group[j] != group[i]:
+                    step[i] = max(step[i], step[j] + (owner[j] != owner[i]))
     steps = int(step.max(initial=0)) + 1
     size = int(owner.max(initial=0)) + 1
     # Who reads what from whom: the same list on every rank.
@@ -132,10 +151,12 @@ def spread(L: sp.csr_matrix, owner: np.ndarray, inputs: np.ndarray, outputs: np.
         portions.append(Portion(*(np.array([pair[k] for pair in here], dtype=np.int64) for k in (0, 1))))
     steps = [Step(a, b, b, e) for (a, b), e in zip(bounds, exchanges)]
     local = LocalTape(blocks, items, steps, *portions, own_bits=np.packbits(own))
-    rows = Rows(np.array(indptr, np.int64), np.array(indices, np.int64), np.array(data, float))
+    residuals = np.empty(0, np.int64) if residuals is None else residuals
+    mine = np.array(sorted(place[j] for j in residuals if owner[j] == rank), np.int64)
+    rows = Rows(np.array(indptr, np.int64), np.array(indices, np.int64), np.array(data, float), mine)
     dense = np.zeros((n, n))
     np.add.at(dense, (np.repeat(np.arange(n), np.diff(L.indptr)), L.indices), L.data)
-    return Problem(dense, inputs, outputs, local, rows, np.array(order, dtype=np.int64))
+    return Problem(dense, inputs, outputs, local, rows, np.array(order, dtype=np.int64), residuals)
 
 
 def random_problem(comm: MPI.Comm, seed: int, n: int = 60, n_in: int = 5, n_out: int = 4, owners: str = "random",
@@ -155,6 +176,54 @@ def random_problem(comm: MPI.Comm, seed: int, n: int = 60, n_in: int = 5, n_out:
         owner = np.full(n, comm.size - 1)
         owner[n_in:n_in + 1] = 0
     return spread(L, np.append(owner, comm.size - 1)[:n], inputs, outputs, comm.rank)
+
+
+KINDS = ("diagonal", "upper", "sparse", "zero diagonal", "dense", "through others")
+
+
+def implicit_problem(comm: MPI.Comm, seed: int, kinds: tuple[str, ...] = KINDS, size: int = 5, n_in: int = 4,
+                     n_out: int = 4, scale: float = 0.0) -> Problem:
+    """A random program with an implicit statement of every kind among its lines, each whole on a random rank.
+
+    kinds: how dR/dy of a statement looks; "through others": half of its nodes are explicit, read the others, and are
+    read by the residuals.  scale: orders of magnitude by which residuals and unknowns differ.
+    """
+    rng = np.random.default_rng(seed)
+    n = n_in
+    spans = []
+    for _ in kinds:
+        n += int(rng.integers(0, 6))
+        spans.append((n, n + size))
+        n += size
+    n += 6
+    L = random_matrix(rng, n, n_in).toarray()
+    together, residuals = np.arange(n), []
+    for kind, (a, b) in zip(kinds, spans):
+        together[a:b] = a
+        y = np.arange(a, (a + b + 1) // 2 if kind == "through others" else b)
+        residuals.append(y)
+        k = len(y)
+        inner = np.arange(a, b) if kind == "through others" else y
+        B = rng.uniform(-1.0, 1.0, (k, len(inner))) * (rng.random((k, len(inner))) < 0.4)
+        order = np.roll(np.arange(k), 1) if kind == "zero diagonal" else np.arange(k)
+        if kind == "dense":
+            B = rng.uniform(-1.0, 1.0, (k, k))
+        if kind == "diagonal":
+            B[:] = 0.0
+        B[:, :k][np.arange(k), order] += 2.0 + rng.random(k)
+        if kind == "upper":
+            B = np.triu(B)
+        if kind == "zero diagonal" and k > 1:
+            np.fill_diagonal(B, 0.0)
+        L[y[:, None], inner] = -B
+        L[inner[k:], y[:len(inner) - k]] = 0.3
+        row, column = 10.0 ** rng.uniform(-scale, scale, (2, k))
+        L[y] *= row[:, None]
+        L[:, y] *= column
+    nodes = np.concatenate(residuals) if residuals else np.empty(0, np.int64)
+    owner = rng.integers(0, comm.size, n)[together]
+    outputs = np.concatenate([rng.integers(n_in, n, n_out), [n - 1]])
+    return spread(sp.csr_matrix(L), owner, np.arange(n_in), outputs, comm.rank, nodes, together)
 
 
 def spread_everywhere(n: int, n_ranks: int, seed: int) -> list[Problem]:

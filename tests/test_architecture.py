@@ -13,7 +13,7 @@ FLOORS = {
     "ops": 1, "kernels": 1.05, "tape": 1.1, "strided": 1.15, "tracing": 1.2, "numpy": 1.3, "coverage": 1.3,
     "graph": 2, "partition": 2.1,
     "fusion": 2.9, "products": 2.9, "partials": 3, "liveness": 3.05, "evaluate": 3.1,
-    "preaccumulate": 3.2, "system": 3.3, "assembly": 3.4, "program": 3.5,
+    "components": 3.15, "preaccumulate": 3.2, "blocks": 3.25, "system": 3.3, "assembly": 3.4, "program": 3.5,
     "storage": 1.35, "nest": 1.4, "solvers": 4,
     "settings": 5, "facts": 5, "report": 5.02, "nested": 5.05, "solving": 5, "linearization": 5.1,
     "drivers": 6, "replay": 6, "watch": 0,

@@ -345,6 +345,7 @@ def shares(L: sp.csr_matrix, owner: np.ndarray, n_ranks: int) -> list[SimpleName
         found.append(SimpleNamespace(
             own=own, ghost=ghost, n_local=len(nodes), n_ghosts=len(ghosts), ends=ends, k_star=len(ends) - 1,
             stretches=stretches(ends, own.indptr, own.indices), ghost_rows=rows,
+            blocks=[], bounds=ends, factorize=lambda: None,
             ghost_ends=np.searchsorted(rows, ends), nodes=nodes, ghosts=ghosts))
     return found
 

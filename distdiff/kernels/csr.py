@@ -49,6 +49,22 @@ class Kernel:
 
 
 @Kernel
+def first_upward(indptr, indices, state, residuals):
+    """The first own node that reads itself or a node after it though it is none of `residuals` (ascending), or -1."""
+    k = 0
+    for i in range(len(state)):
+        if k < len(residuals) and residuals[k] == i:
+            k += 1
+            continue
+        if state[i] == 2:
+            continue
+        for e in range(indptr[i], indptr[i + 1]):
+            if indices[e] >= i and state[indices[e]] != 2:
+                return i
+    return -1
+
+
+@Kernel
 def find_roots(indptr, indices, state, root):
     """root[i] = the only node that interior node i depends on (through others like it), n if none, else i itself.
 
@@ -74,13 +90,24 @@ def find_roots(indptr, indices, state, root):
 
 
 @Kernel
-def find_heads(indptr, indices, state, root, head):
+def find_heads(indptr, indices, state, root, residuals, head):
     """head[i] = the kept row that alone uses node i, directly or through nodes with the same head; i itself if kept.
 
     Backwards over the own nodes; head comes in as UNSEEN and stays so for nodes that reach no kept row.  The state of
-    interior nodes becomes CONE, or KEPT where several rows use them.
+    interior nodes becomes CONE, or KEPT where several rows use them.  `residuals`, kept, may use nodes after them, so
+    their uses are seen first.
     """
     n = len(root) - 1
+    for k in range(len(residuals)):
+        i = residuals[k]
+        for e in range(indptr[i], indptr[i + 1]):
+            q = root[indices[e]]
+            if q == n:
+                continue
+            if head[q] == -1:
+                head[q] = i
+            elif head[q] != i:
+                head[q] = -2
     for i in range(n - 1, -1, -1):
         if state[i] > 1:
             continue
@@ -125,20 +152,28 @@ def group(head, number, nodes, start):
 
 
 @Kernel
-def reduced_rows(indptr, indices, root, kept, cone, member, number, ghost_base, mark, a_ptr, a_idx, b_ptr, b_idx):
-    """Columns of the kept rows: own part (sorted, the diagonal last) in a, ghosts in b.  Returns nothing.
+def reduced_rows(indptr, indices, root, kept, cone, member, residuals, number, ghost_base, mark,
+                 a_ptr, a_idx, b_ptr, b_idx):
+    """Columns of the kept rows: own part (sorted, with the diagonal) in a, ghosts in b.  Returns nothing.
 
-    number[i] is the row of a kept node, ghost_base + g of ghost g, and -1 of an eliminated node.
+    number[i] is the row of a kept node, ghost_base + g of ghost g, and -1 of an eliminated node.  The diagonal is the
+    last of a row's columns but in `residuals` (rows, ascending).
     """
     n = len(root) - 1
     na = 0
     nb = 0
+    residual = 0
     for r in range(len(kept)):
         a0 = na
         b0 = nb
         last = -1
         ordered = True
         i = kept[r]
+        if residual < len(residuals) and residuals[residual] == r:
+            mark[i] = r  # whether it is read or not
+            a_idx[na] = r
+            na += 1
+            last = r
         k = cone[r]
         while True:
             for e in range(indptr[i], indptr[i + 1]):
@@ -175,8 +210,11 @@ def reduced_rows(indptr, indices, root, kept, cone, member, number, ghost_base, 
                 a_idx[a0:na].sort()
         if nb - b0 > 1:
             b_idx[b0:nb].sort()
-        a_idx[na] = r
-        na += 1
+        if residual < len(residuals) and residuals[residual] == r:
+            residual += 1
+        else:
+            a_idx[na] = r
+            na += 1
         a_ptr[r + 1] = na
         b_ptr[r + 1] = nb
 
@@ -199,14 +237,15 @@ def alias_factors(indptr, indices, data, root, alias, factor):
 
 
 @Kernel
-def reduced_values(indptr, indices, data, root, factor, kept, ghosts, cone, member,
+def reduced_values(indptr, indices, data, root, factor, kept, ghosts, cone, member, residuals,
                    a_ptr, a_idx, a_val, b_ptr, b_idx, b_val, acc):
-    """Values of I - L reduced: each kept row swept backwards over its cone.  acc (n + 1 zeros) returns to
-    zeros but acc[n].
+    """Values of I - L reduced (of -L in the rows `residuals`): each kept row swept backwards over its cone.  acc
+    (n + 1 zeros) returns to zeros but acc[n].
 
     This is the adjoint sweep of one kept node over the nodes that only it uses; every entry of L is read
     once.
     """
+    residual = 0
     for r in range(len(kept)):
         i = kept[r]
         for e in range(indptr[i], indptr[i + 1]):
@@ -219,11 +258,14 @@ def reduced_values(indptr, indices, data, root, factor, kept, ghosts, cone, memb
             for e in range(indptr[i], indptr[i + 1]):
                 q = indices[e]
                 acc[root[q]] += w * data[e] * factor[q]
-        for e in range(a_ptr[r], a_ptr[r + 1] - 1):
+        for e in range(a_ptr[r], a_ptr[r + 1]):
             q = kept[a_idx[e]]
             a_val[e] = -acc[q]
             acc[q] = 0.0
-        a_val[a_ptr[r + 1] - 1] = 1.0
+        if residual < len(residuals) and residuals[residual] == r:
+            residual += 1
+        else:
+            a_val[a_ptr[r + 1] - 1] = 1.0
         for e in range(b_ptr[r], b_ptr[r + 1]):
             q = ghosts[b_idx[e]]
             b_val[e] = -acc[q]

@@ -104,9 +104,20 @@ def raise_levels_by_ghosts(rows, indptr, indices, ghost_level, level):
 
 
 @Kernel
-def first_out_of_order(indptr, indices, data):
-    """The first row that is not: columns before the row's own, and last a diagonal of 1; -1 if all are."""
+def first_out_of_order(first, stop, indptr, indices, data):
+    """The first row that is not: columns before the row's own, and last a diagonal of 1; -1 if all are.
+
+    Rows of the diagonal blocks first[k]:stop[k], ascending, may read any row up to the end of their block.
+    """
+    k = 0
     for i in range(len(indptr) - 1):
+        while k < len(first) and stop[k] <= i:
+            k += 1
+        if k < len(first) and first[k] <= i:
+            for e in range(indptr[i], indptr[i + 1]):
+                if indices[e] >= stop[k]:
+                    return i
+            continue
         last = indptr[i + 1] - 1
         if last < indptr[i] or indices[last] != i or data[last] != 1.0:
             return i

@@ -204,6 +204,16 @@ class LocalTape:
         """Flattened lines this rank computes."""
         return sum(item.lines for item in self.items)
 
+    def site(self, node: int) -> Site | None:
+        """The user's line that computes a local node; None for an input, a ghost or a line of scalar code."""
+        for item in self.items:
+            if isinstance(item, ScalarRun):
+                continue
+            block = self.blocks[item.out.block]
+            if block.first <= node < block.first + block.size and node in item.out.ids(block.first, item.shape):
+                return self.sites[item.site] if item.site >= 0 else None
+        return None
+
     def close(self) -> None:
         """Free the messages of the exchanges.  Local."""
         for step in self.steps:

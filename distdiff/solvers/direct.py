@@ -1,13 +1,13 @@
 """Sparse direct solvers: MUMPS, SuperLU_DIST, or PETSc's own LU on one rank.
 
-I - L needs no factorization, being triangular up to its numbering: this is for comparison, and for systems
-whose diagonal blocks are not triangular.  Every pivot is 1 in any symmetric ordering, so no pivoting is
-wanted.
+Without implicit statements I - L needs no factorization, being triangular up to its numbering: this is then for
+comparison.  Every pivot is 1 in any symmetric ordering, so no pivoting is wanted.  With them it factorizes the whole,
+where `substitution` factorizes diagonal block by diagonal block, and packages pivot as they do by default.
 
 - MUMPS solves forward and transposed with one factorization.
 - SuperLU_DIST has no transposed solve in PETSc: the transpose is formed and factored on its own when an
   adjoint is first asked for.
-- PETSc's LU is sequential; natural ordering, in which the factors are I - L and I themselves.
+- PETSc's LU is sequential; natural ordering, in which the factors are I - L and I themselves.  It does not pivot.
 
 Every solution is checked on its true residual (`residual.py`).  Where its componentwise backward error is above
 rounding it is refined with the same factors, at most REFINEMENTS times (Higham, Accuracy and Stability of
@@ -54,7 +54,8 @@ class Direct(Solver):
     Several right-hand sides go to the package together where that works: forward, with MUMPS and PETSc's own.
 
     Raises `MissingSolverError` if the package is not in this PETSc, `InputError` for a preconditioner
-    that is no LU, `ConvergenceError` if factorization or solve fails or the residual stays above rounding.
+    that is no LU, `ConvergenceError` if factorization or solve fails or the residual stays above rounding,
+    `SingularError` where an implicit statement does not determine its result: packages don't say, and some go on.
     """
 
     name = "direct"
@@ -66,6 +67,7 @@ class Direct(Solver):
         self._residual = Residual(system)
         with petsc_options(self._options, self.name) as given:
             self.package = _package(given, system.comm.size)
+            system.factorize()
             if system.n_rows:
                 self._factor(False)
 
@@ -144,7 +146,7 @@ class _Factor(Ksp):
         remedy = "method='substitution' needs no factorization"
         if package == "mumps":
             remedy = f"mat_mumps_icntl_14 raises MUMPS' workspace, and {remedy}"
-        with _defaults(package, system.comm.size):
+        with _defaults(package, system):
             super().__init__(system, package, self._configure, transposed, package == "superlu_dist", remedy)
 
     def _configure(self, ksp: Any) -> None:
@@ -210,14 +212,17 @@ def _package(given: Any, size: int) -> str:
     return wanted
 
 
-def _defaults(package: str, size: int) -> Any:
+def _defaults(package: str, system: TriangularSystem) -> Any:
     """Package options that suit a unit triangular matrix, where the user has set none."""
     chosen = {}
-    if package == "superlu_dist":
+    if package == "superlu_dist" and not system.cyclic:
         # No pivot search: the diagonal is 1.  On one rank the numbering is triangular as it is; on several it
         # is a permutation of triangular, which fills in if factored as it stands.
         chosen = {"mat_superlu_dist_rowperm": "NOROWPERM",
-                  "mat_superlu_dist_colperm": "NATURAL" if size == 1 else "MMD_AT_PLUS_A"}
+                  "mat_superlu_dist_colperm": "NATURAL" if system.comm.size == 1 else "MMD_AT_PLUS_A"}
+    if system.cyclic:  # neither pivots as it goes along: refinement makes good for that, or the residual tells
+        chosen = {"superlu_dist": {"mat_superlu_dist_replacetinypivot": "true"},
+                  "petsc": {"pc_factor_nonzeros_along_diagonal": "1e-10"}}.get(package, {})
     return quiet_options(chosen)
 
 

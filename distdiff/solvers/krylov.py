@@ -67,7 +67,7 @@ class Krylov(Solver):
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
-        system.require_triangular()
+        system.require_triangular(up_to_blocks=True)
         self._options = dict(options or {})
         self._blocks = Passes(system, local=True)
         self._iteration = Iteration(system, self._blocks)

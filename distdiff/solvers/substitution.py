@@ -2,7 +2,8 @@
 
     for each superstep:   rows that read ghosts take them;  own rows in order;  one halo exchange
 
-and transposed the same backwards.  k* exchanges in all, each to neighbours only.  PETSc has no distributed
+and transposed the same backwards.  Rows of an implicit statement are solved together, component by component, with
+factors made once a point (`blocks`).  k* exchanges in all, each to neighbours only.  PETSc has no distributed
 triangular solve, so this is a Python preconditioner for it: `SubstitutionPC` under KSP `preonly` is a direct
 solver, and under any other KSP a preconditioner.  Several right-hand sides are kept row-major and stream the
 matrix once.
@@ -11,10 +12,11 @@ matrix once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..blocks import Range
 from ..kernels import substitution as kernels
 from ..kernels.stretches import within
 from ..machine import Machine
@@ -42,25 +44,50 @@ _FORWARD = {1: (kernels.forward, kernels.from_ghosts), 2: (kernels.forward_colum
 _BACKWARD = {1: (kernels.backward, kernels.to_ghosts), 2: (kernels.backward_columns, kernels.to_ghosts_columns)}
 
 
+class _Rows(NamedTuple):
+    """Own rows with the diagonal 1: so many entries, in these stretches."""
+
+    entries: int
+    lo: int
+    hi: int
+
+
 class Passes:
     """Forward and backward substitution in place, on arrays (n_local,) or (n_local, m), row-major.  Collective.
 
-    With `local=True` each rank solves with its diagonal block alone, without communication: block Jacobi.
+    With `local=True` each rank solves with its own rows alone, without communication: block Jacobi.  Raises
+    `SingularError` where a diagonal block of the system has no inverse.
     """
 
     def __init__(self, system: TriangularSystem, local: bool = False) -> None:
         self.system, self.local = system, local
+        system.factorize()
         own, ghost = system.own, system.ghost
         self._own = (unsigned(own.indptr), unsigned(own.indices), own.data)
         self._ghost = (unsigned(ghost.indptr), unsigned(ghost.indices), ghost.data)
         found = system.stretches
         self._stretches = found.table, found.offsets
-        self._steps = []
-        for s in range(system.k_star):
-            rows = system.ghost_rows[system.ghost_ends[s]:system.ghost_ends[s + 1]]
-            entries = int(own.indptr[system.ends[s + 1]]) - int(own.indptr[system.ends[s]])
-            self._steps.append((entries, int(found.steps[s]), int(found.steps[s + 1]), rows))
+        ends = system.ghost_ends
+        self._steps = [(parts, system.ghost_rows[ends[s]:ends[s + 1]]) for s, parts in enumerate(self._parts())]
         self._buffers: dict[tuple[int, ...], np.ndarray] = {}
+
+    def _parts(self) -> list[list[_Rows | Range]]:
+        """Own rows of each superstep: in order, rows with the diagonal 1 and diagonal blocks."""
+        system = self.system
+        first = np.array([block.first for block in system.blocks], dtype=np.int64)
+        edges, starts = system.bounds, np.searchsorted(system.bounds, system.ends)
+        found: list[list[_Rows | Range]] = []
+        for lo, hi in zip(starts[:-1], starts[1:]):
+            found.append([])
+            for k in range(lo, hi):
+                blocks = slice(*np.searchsorted(first, edges[k:k + 2]))
+                entries = int(system.own.indptr[edges[k + 1]]) - int(system.own.indptr[edges[k]])
+                if blocks.start < blocks.stop:
+                    found[-1] += system.blocks[blocks]
+                elif entries:
+                    steps = system.stretches.steps
+                    found[-1].append(_Rows(entries, int(steps[k]), int(steps[k + 1])))
+        return found
 
     def forward(self, y: np.ndarray) -> None:
         """y <- (I - L)^-1 y."""
@@ -85,24 +112,40 @@ class Passes:
 
     def forward_step(self, s: int, y: np.ndarray, ghosts: np.ndarray) -> None:
         """Superstep s: its rows take their ghosts, then own rows in order.  Local."""
-        sweep, gather = _FORWARD[y.ndim]
-        entries, lo, hi, rows = self._steps[s]
+        parts, rows = self._steps[s]
         if len(rows):
-            gather(len(rows), rows, *self._ghost, ghosts, y)
-        if entries:
-            sweep(entries, lo, hi, *self._stretches, *self._own, y)
+            _FORWARD[y.ndim][1](len(rows), rows, *self._ghost, ghosts, y)
+        self._forward(parts, y)
 
     def backward_step(self, s: int, lam: np.ndarray, ghosts: np.ndarray) -> None:
         """The transpose of `forward_step`; ghosts are added to.  Local."""
-        sweep, scatter = _BACKWARD[lam.ndim]
-        entries, lo, hi, rows = self._steps[s]
-        if entries:
-            sweep(entries, lo, hi, *self._stretches, *self._own, lam)
+        parts, rows = self._steps[s]
+        self._backward(parts, lam)
         if len(rows):
-            scatter(len(rows), rows, *self._ghost, ghosts, lam)
+            _BACKWARD[lam.ndim][1](len(rows), rows, *self._ghost, ghosts, lam)
+
+    def _forward(self, parts: list[_Rows | Range], y: np.ndarray) -> None:
+        columns = y if y.ndim == 2 else y[:, None]
+        for part in parts:
+            if isinstance(part, Range):
+                part.piece.forward(columns)
+            else:
+                _FORWARD[y.ndim][0](*part, *self._stretches, *self._own, y)
+
+    def _backward(self, parts: list[_Rows | Range], lam: np.ndarray) -> None:
+        columns = lam if lam.ndim == 2 else lam[:, None]
+        for part in reversed(parts):
+            if isinstance(part, Range):
+                part.piece.backward(columns)
+            else:
+                _BACKWARD[lam.ndim][0](*part, *self._stretches, *self._own, lam)
 
     def own_rows(self, y: np.ndarray, transposed: bool, lo: int = 0, hi: int | None = None) -> None:
         """The own block alone, rows lo, ..., hi - 1 of it where the others' are zero or not wanted.  Local."""
+        if self.system.blocks:
+            parts = [part for step, _ in self._steps for part in step]
+            (self._backward if transposed else self._forward)(parts, y)
+            return
         table, offsets = self._stretches
         if lo > 0 or (hi is not None and hi < self.system.n_local):
             table = within(table, lo, self.system.n_local if hi is None else hi)
@@ -181,7 +224,7 @@ class Substitution(Solver):
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
-        system.require_triangular()
+        system.require_triangular(up_to_blocks=True)
         with petsc_options(options, self.name):
             pass  # nothing to set: whatever is given is reported as unused
         self._passes = Passes(system)

@@ -182,6 +182,7 @@ def petsc(settings: dict[str, Any]) -> Run:
 
 def distdiff(settings: dict[str, Any]) -> Run:
     """distdiff's substitution on its own system, given these rows instead of a tape's."""
+    from distdiff.components import Components
     from distdiff.partition.local import Exchange, Portion
     from distdiff.petsc import petsc as started
     from distdiff.preaccumulate import CSR
@@ -196,7 +197,8 @@ def distdiff(settings: dict[str, Any]) -> Run:
         own = CSR(*rows_of(pattern, n, settings["width"]))
         ghost = CSR(np.zeros(n + 1, dtype=np.int32), np.empty(0, dtype=np.int32), np.empty(0))
         rows = SimpleNamespace(own=own, ghost=ghost, n_rows=n, n_ghosts=0, nnz=own.nnz, inputs=nothing, outputs=nothing,
-                               ends=np.array([0, n]), exchanges=[Exchange()], order_ghosts=lambda order: None)
+                               ends=np.array([0, n]), exchanges=[Exchange()], components=Components.none(), where=str,
+                               order_ghosts=lambda order: None)
         system = TriangularSystem(PETSc.COMM_SELF.tompi4py(), rows)  # type: ignore[arg-type]
         solver = Substitution(system)
         for columns in COLUMNS:

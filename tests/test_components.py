@@ -1,0 +1,244 @@
+"""Implicit statements in the system: components, factorized and solved with, against dense solves, on any ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from random_systems import KINDS, Problem, Rows, implicit_problem, spread
+from test_solvers import jacobians, solver_for
+
+from distdiff import blocks
+from distdiff.errors import CycleError, SingularError
+from distdiff.kernels import components as component_kernels
+from distdiff.kernels import csr
+from distdiff.ops import COPY
+from distdiff.preaccumulate import eliminate
+from distdiff.solvers.direct import Direct
+from distdiff.solvers.krylov import Krylov
+from distdiff.solvers.residual import Residual
+from distdiff.solvers.substitution import Passes, Substitution
+from distdiff.system import TriangularSystem
+from distdiff.tape import Affine, Site, Statement
+
+pytestmark = [pytest.mark.mpi, pytest.mark.timeout(90)]
+
+ALWAYS = ("substitution", "gmres", "richardson", "gmres over substitution", "mumps", "superlu_dist")
+
+
+def check(comm, p: Problem, solver_of, full: bool, m: int, bound: bool = False) -> None:
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=full))
+    assert system.cyclic == (len(p.residuals) > 0)
+    solver = solver_of(system)
+    for J in jacobians(comm, p, system, solver, m):
+        if bound:
+            expected = p.jacobian()  # which rounds where ours has nothing to add up
+            assert (np.abs(J - expected) <= p.bound(1e4) + 1e-13 * np.abs(expected).max(axis=1, keepdims=True)).all()
+        else:
+            np.testing.assert_allclose(J, p.jacobian(), rtol=0, atol=p.tolerance())
+    solver.close()
+    system.close()
+
+
+@pytest.mark.parametrize("m, full, size", [(0, False, 1), (4, True, 5), (3, False, 11)])
+@pytest.mark.parametrize("method", ALWAYS)
+def test_against_dense_solve(comm, method, m, full, size):
+    kinds = tuple(kind for kind in KINDS if method != "superlu_dist" or kind != "zero diagonal")  # it does not pivot
+    p = implicit_problem(comm, 10 * m + size, kinds, size=size)
+    check(comm, p, lambda system: solver_for(method, system), full, m)
+
+
+@pytest.mark.parametrize("large", ["dense", "sparse"])
+def test_large_components(comm, large, monkeypatch):
+    """LAPACK's and SuperLU's factors."""
+    monkeypatch.setattr(blocks, "SMALL", 2)
+    monkeypatch.setattr(blocks, "DENSE", 1000 if large == "dense" else 0)
+    monkeypatch.setattr(blocks, "FILLED", 8 if large == "dense" else 0)
+    for m in (0, 3):
+        check(comm, implicit_problem(comm, 3, size=20), Substitution, m == 0, m)
+
+
+@pytest.mark.parametrize("method", ["substitution", "gmres", "richardson"])
+def test_any_units(comm, method):
+    """Residuals and unknowns of very different size: nothing is lost, nothing taken for singular."""
+    p = implicit_problem(comm, 5, size=10, scale=8.0)
+    check(comm, p, lambda system: solver_for(method, system), False, 0, bound=True)
+
+
+def test_components_are_the_strong_ones(comm):
+    """Against SciPy's, and as few entries as there are: rows in block triangular order."""
+    for seed in range(2):
+        p = implicit_problem(comm, seed, size=9)
+        reduced = eliminate(p.local, p.rows, full=True)
+        own, found = reduced.own, reduced.components
+        A = sp.csr_matrix((np.ones(own.nnz), own.indices, own.indptr), shape=(reduced.n_rows,) * 2)
+        _, label = sp.csgraph.connected_components(A, connection="strong")
+        inside = np.zeros(reduced.n_rows, dtype=bool)
+        for k, (first, stop) in enumerate(zip(found.first, found.stop)):
+            inside[first:stop] = True
+            assert len(set(label[first:stop])) == 1 and (label == label[first]).sum() == stop - first
+            for row in range(first, stop):
+                left = found.left[found.at[k] + row - first]
+                columns = own.indices[own.indptr[row]:own.indptr[row + 1]]
+                assert (np.diff(columns) > 0).all() and row in columns
+                assert ((columns < first) == (np.arange(own.indptr[row], own.indptr[row + 1]) < left)).all()
+                assert (columns < stop).all()
+        assert inside[reduced.residuals].all()
+        for row in np.flatnonzero(~inside):
+            assert own.indices[own.indptr[row + 1] - 1] == row and own.data[own.indptr[row + 1] - 1] == 1.0
+            assert (label == label[row]).sum() == 1
+
+
+def test_without_implicit_statements_nothing_changes(comm):
+    p = implicit_problem(comm, 1, kinds=())
+    reduced = eliminate(p.local, p.rows)
+    system = TriangularSystem(comm, reduced)
+    assert not system.cyclic and not reduced.components and system.blocks == []
+    np.testing.assert_array_equal(reduced.kept, np.sort(reduced.kept))
+    np.testing.assert_array_equal(system.bounds, system.ends)
+    check(comm, p, Substitution, False, 2)
+    system.close()
+
+
+@pytest.mark.parametrize("method", ["substitution", "gmres", "mumps"])
+def test_refresh_factorizes_anew(comm, method):
+    p = implicit_problem(comm, 6, size=9)
+    reduced = eliminate(p.local, p.rows)
+    system = TriangularSystem(comm, reduced)
+    solver = solver_for(method, system)
+    jacobians(comm, p, system, solver, 0)
+    scale = np.random.default_rng(1).uniform(0.5, 2.0, len(p.L))
+    rows = np.repeat(np.arange(len(p.own)), np.diff(p.rows.indptr))
+    moved = p._replace(L=scale[:, None] * p.L / scale)
+    reduced.refresh(p.rows.data * scale[p.own[rows]] / scale[p.own[p.rows.indices]])
+    system.refresh(reduced)
+    solver.refresh()
+    for m in (0, 2):
+        for J in jacobians(comm, moved, system, solver, m):
+            np.testing.assert_allclose(J, moved.jacobian(), rtol=0, atol=moved.tolerance())
+    solver.close()
+    system.close()
+
+
+def test_plain_and_compiled_loops_agree(comm, monkeypatch):
+    p = implicit_problem(comm, 7, size=6)
+    results = []
+    for compiled in (False, True):
+        monkeypatch.setattr(csr, "PLAIN_WORK", 10**9)
+        for module in (csr, component_kernels):
+            for kernel in vars(module).values():
+                if isinstance(kernel, csr.Kernel):
+                    monkeypatch.setattr(kernel, "_compiled", kernel.compiled if compiled else None)
+        system = TriangularSystem(comm, eliminate(p.local, p.rows))
+        results.append([J for m in (0, 3) for J in jacobians(comm, p, system, Substitution(system), m)])
+        system.close()
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_block_iteration_ends_after_k_star(comm):
+    p = implicit_problem(comm, 8)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows))
+    solver = Krylov(system, {"ksp_type": "richardson"})
+    solver.tangent(np.ones(len(system.inputs.ids)))
+    assert solver.info["iterations"] <= system.k_star and solver.info["residual"] <= 1e-12
+    solver.close()
+    solver = Krylov(system, {"preconditioner": "substitution"})
+    solver.adjoint(np.ones(len(system.outputs.ids)))
+    assert solver.info["iterations"] <= 2
+    solver.close()
+    system.close()
+
+
+def test_residual_against_magnitudes(comm):
+    p = implicit_problem(comm, 9, size=9)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows))
+    passes, residual, r = Passes(system), Residual(system), np.zeros(system.n_local)
+    b = np.random.default_rng(comm.rank).standard_normal(system.n_local)
+    for transposed in (False, True):
+        x = b.copy()
+        (passes.backward if transposed else passes.forward)(x)
+        assert residual(b, x, r, transposed)[0] <= 1e-14
+        assert residual.against_magnitudes(b, r, transposed) <= 1e-14
+        residual(b, 0.5 * x, r, transposed)
+        assert residual.against_magnitudes(b, r, transposed) > 1e-4
+    system.close()
+
+
+def one_equation(comm, B: np.ndarray) -> Problem:
+    """Two inputs, an implicit statement B y = x_0 on the last rank, and the sum of its results on the first."""
+    n = len(B)
+    L = np.zeros((n + 3, n + 3))
+    y = np.arange(2, n + 2)
+    L[np.ix_(y, y)], L[y, 0] = -B, 1.0
+    L[n + 2, y] = 1.0
+    owner = np.zeros(n + 3, int)
+    owner[y] = comm.size - 1
+    together = np.r_[0, 1, np.full(n, 2), n + 2]
+    return spread(sp.csr_matrix(L), owner, np.arange(2), np.array([n + 2]), comm.rank, y, together)
+
+
+@pytest.mark.parametrize("method, how, n", [
+    *((Substitution, how, n) for how in ("zero", "rank", "nearly", "nan") for n in (1, 3, 12, 90)),
+    *((method, how, 3) for how in ("rank", "nan") for method in (Krylov, Direct))])
+def test_singular_blocks_are_named(comm, method, how, n):
+    B = np.eye(n) + np.eye(n, k=1) + np.eye(n, k=1 - n)
+    if how == "zero":
+        B[:, 0] = 0.0
+    elif how == "rank":
+        B[-1] = B[0] if n > 1 else 0.0
+    elif how == "nearly":
+        B[-1] = B[0] * (1 + 1e-16) if n > 1 else 0.0
+        B[-1, -1] += 1e-16 if n > 1 else 0.0
+    else:
+        B[n // 2, 0] = np.nan
+    p = one_equation(comm, B)
+    p.local.sites.append(Site("model.py", 12, "balance"))
+    for k, item in enumerate(p.local.items):  # its lines as one statement
+        if item.lines >= n and comm.rank == comm.size - 1:
+            p.local.items[k] = Statement(COPY, (item.lines,), Affine(item.block, 0, (1,)), (), site=0)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    with pytest.raises(SingularError, match="model.py:12 in balance.*dR/dy.*singular.*no derivative"):
+        method(system)
+    system.close()
+
+
+def test_singular_after_refresh(comm):
+    p = one_equation(comm, np.eye(3) + np.eye(3, k=1))
+    reduced = eliminate(p.local, p.rows, full=True)
+    system = TriangularSystem(comm, reduced)
+    solver = Substitution(system)
+    reduced.refresh(0.0 * p.rows.data)
+    with pytest.raises(SingularError, match="singular"):
+        system.refresh(reduced)
+    solver.close()
+    system.close()
+
+
+def test_cycles_where_none_were_expected(comm):
+    p = one_equation(comm, np.eye(3) + np.eye(3, k=1))
+    explicit = p.rows._replace(residuals=np.empty(0, np.int64))  # the same rows, called explicit
+    if comm.rank == comm.size - 1:
+        with pytest.raises(CycleError, match="in a cycle; only the results of one implicit statement may"):
+            eliminate(p.local, explicit)
+    rows = Rows(np.array([0, 0, 1]), np.array([1]), np.ones(1))  # a line that reads itself
+    with pytest.raises(CycleError, match="with or after its own"):
+        eliminate(spread(sp.csr_matrix((2, 2)), np.zeros(2, int), np.array([0]), np.array([1]), 0).local, rows)
+
+
+def test_cycle_over_ranks(comm):
+    """Two equations that need each other, on two ranks: whoever placed them so is told."""
+    if comm.size == 1:
+        pytest.skip("one rank")
+    L = np.zeros((4, 4))
+    L[1, 0], L[1, 2], L[2, 1], L[3, 2] = 1.0, 1.0, 0.5, 1.0
+    L[1, 1] = L[2, 2] = -3.0
+    owner = np.array([0, 0, comm.size - 1, comm.size - 1])
+    p = spread(sp.csr_matrix(L), owner, np.array([0]), np.array([3]), comm.rank, np.array([1, 2]),
+               np.array([0, 1, 1, 3]))
+    failed = False
+    try:
+        eliminate(p.local, p.rows)
+    except CycleError as error:
+        failed = "on another rank" in str(error)
+    assert comm.allreduce(failed) >= 1  # whoever waits for what comes later
