@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import errors, testing
+    from . import errors, implicit, testing
     from .drivers import grad, hessian, hvp, jacobian, jvp, trace, value_and_grad, vjp
     from .errors import DistdiffError
     from .linearization import Linearization, linearize
@@ -38,11 +38,11 @@ _HOME = {  # public name -> the module that holds it
     "custom_jvp": "rules", "custom_vjp": "rules", "elemental": "rules",
     "DistdiffError": "errors",
 }
-_MODULES = ("errors", "testing", "numpy", "examples")
+_MODULES = ("errors", "implicit", "testing", "numpy", "examples")
 
 __all__ = ["DistdiffError", "Linearization", "Program", "Recorded", "__version__", "compiled", "custom_jvp",
-           "custom_vjp", "elemental", "errors", "grad", "hessian", "hvp", "jacobian", "jvp", "linearize", "load",
-           "recorded", "testing", "trace", "value_and_grad", "vjp"]
+           "custom_vjp", "elemental", "errors", "grad", "hessian", "hvp", "implicit", "jacobian", "jvp", "linearize",
+           "load", "recorded", "testing", "trace", "value_and_grad", "vjp"]
 
 
 def __getattr__(name: str) -> Any:

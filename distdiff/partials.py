@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from .kernels import scalar
-from .ops import ADD, DIVIDE, MULTIPLY, SUBTRACT, Op
+from .ops import ADD, DIVIDE, MULTIPLY, SUBTRACT, Op, System
 from .partition.local import LocalTape
 from .products import Products
 from .strided import core_shape, interval
@@ -169,12 +169,16 @@ def expand(local: LocalTape, point: Point) -> LocalL:
     """L explicitly, one row a flattened line.  Memory O(nonzeros); no Python work per line."""
     n = local.n_nodes
     counts = np.zeros(n, dtype=np.int64)
+    residuals = [np.empty(0, dtype=np.int64)]
     for item in local.items:
         if type(item) is ScalarRun:
             first = local.blocks[item.block].first
             counts[first : first + len(item.op)] = scalar.run_counts(item)
         elif type(item) is Joint:
-            counts[_joint_rows(local, item)] = _joint_counts(item)
+            rows, system = _joint_rows(local, item), _system(item, point)
+            counts[rows] = _joint_counts(item) if system is None else np.diff(system.indptr)
+            if system is not None:
+                residuals.append(rows[:system.residuals])
         else:
             _count(local, item, counts)
     indptr = np.zeros(n + 1, dtype=np.int64)
@@ -183,7 +187,7 @@ def expand(local: LocalTape, point: Point) -> LocalL:
     indices = np.empty(indptr[-1], dtype=np.int32 if n < 2**31 else np.int64)
     data = np.empty(indptr[-1])
     _fill(local, point, indptr, indices, data)
-    return LocalL(indptr, indices, data)
+    return LocalL(indptr, indices, data, np.sort(np.concatenate(residuals)))
 
 
 def expand_values(local: LocalTape, point: Point, out: LocalL) -> LocalL:
@@ -231,6 +235,8 @@ def _fill(local: LocalTape, point: Point, indptr: np.ndarray, indices: np.ndarra
             scalar.run_expand(*point.values.run(item), item, first, indptr, indices, data)
         elif 0 in item.shape:
             continue
+        elif type(item) is Joint and (system := _system(item, point)) is not None:
+            _fill_system(local, item, system, indptr, indices, data)
         elif type(item) is Joint:
             _fill_joint(local, item, Products(item, point.values), indptr, indices, data)
         else:
@@ -285,6 +291,30 @@ def _fill_statement(local: LocalTape, i: int, item: Statement, partials: Partial
 
 def _joint_rows(local: LocalTape, item: Joint) -> np.ndarray:
     return item.out.ids(local.blocks[item.out.block].first, item.out_shape)
+
+
+def _system(item: Joint, point: Point) -> System | None:
+    """The equations of an implicit statement; of others None."""
+    if not item.op.implicit:
+        return None
+    products = Products(item, point.values)
+    return item.op.system(products.y, products.x)
+
+
+def _fill_system(local: LocalTape, item: Joint, system: System, indptr: np.ndarray, indices: np.ndarray | None,
+                 data: np.ndarray) -> None:
+    rows = _joint_rows(local, item)
+    length = np.diff(system.indptr)
+    at = np.repeat(indptr[rows] - system.indptr[:-1], length) + np.arange(len(system.data))
+    data[at] = system.data
+    if indices is not None:
+        ids = [rows]
+        for k, ref in enumerate(item.operands):
+            shape = item.operand_shape(k)
+            found = (ref.ids(local.blocks[ref.block].first, shape) if type(ref) is Affine
+                     else getattr(ref, "ids", np.full(shape, -1)))  # constants have no entries
+            ids.append(np.reshape(found, -1))
+        indices[at] = np.concatenate(ids)[system.columns]
 
 
 def _joint_counts(item: Joint) -> np.ndarray:

@@ -79,7 +79,10 @@ def index_type() -> np.dtype:
 
 @contextmanager
 def event(name: str) -> Iterator[None]:
-    """A PETSc log event around a stretch of work, so `-log_view` shows it by our name."""
+    """A PETSc log event around a stretch of work, so `-log_view` shows it by our name; none where PETSc isn't used."""
+    if "petsc4py.PETSc" not in sys.modules:
+        yield
+        return
     if name not in _events:
         _events[name] = petsc().Log.Event(f"dd {name}")
     one = _events[name]

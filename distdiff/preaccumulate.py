@@ -90,8 +90,9 @@ class Reduced:
     Raises `CycleError` where a statement that is not implicit reads a node that is not before it.
     """
 
-    def __init__(self, local: LocalTape, L: RowsOfL, full: bool) -> None:
+    def __init__(self, local: LocalTape, L: RowsOfL, full: bool, columns: np.dtype | None = None) -> None:
         n = len(L.indptr) - 1
+        self._columns = index_type() if columns is None else columns
         self._local, self._indptr, self._indices = local, L.indptr, L.indices
         small = np.int32 if n < 2**31 - 1 else np.int64
         work = n + len(L.indices)
@@ -135,7 +136,7 @@ class Reduced:
         """Rows in the order of `kept`: their cones and columns.  Returns the number of each node."""
         indptr, indices, root, kept = self._indptr, self._indices, self._root, self.kept
         n, n_kept, n_ghosts = len(root) - 1, len(kept), len(self.ghosts)
-        columns, small = index_type(), kept.dtype
+        columns, small = self._columns, kept.dtype
         number = np.full(n + 1, -1, dtype=small)
         number[kept] = np.arange(n_kept, dtype=small)
         start = np.zeros(n_kept + 2, dtype=small)
@@ -232,13 +233,13 @@ class Reduced:
             exchange.recvs[:] = [(r, self.n_rows + place[ids - self.n_rows]) for r, ids in exchange.recvs]
 
 
-def eliminate(local: LocalTape, L: RowsOfL, full: bool = False) -> Reduced:
+def eliminate(local: LocalTape, L: RowsOfL, full: bool = False, columns: np.dtype | None = None) -> Reduced:
     """Eliminate the rank's interior nodes (see the module's text); `full` keeps every own node, one row a
-    line.
+    line.  columns: the type of column indices, by default that of PETSc's.
 
     Local, no communication.  L's `indptr` and `indices` are kept by reference for `Reduced.refresh`.
     """
-    return Reduced(local, L, full)
+    return Reduced(local, L, full, columns)
 
 
 def superstep_ends(local: LocalTape, n: int) -> np.ndarray:

@@ -14,6 +14,7 @@ new values are written in place.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -38,7 +39,7 @@ NOT_TRIANGULAR = ("The rows depend on each other in a cycle, or are numbered aga
 class TriangularSystem:
     """I - L distributed over `comm`, triangular up to `components`.  Creation, `refresh` and `close` are collective.
 
-    mat                the PETSc matrix (AIJ; on one rank SEQAIJ)
+    mat                the PETSc matrix (AIJ; on one rank SEQAIJ), made when first asked for, collectively
     own                this rank's rows over its own columns: lower triangular, unit diagonal last in each row, but in
                        the rows of `components`
     ghost              this rank's rows over ghost columns
@@ -51,29 +52,31 @@ class TriangularSystem:
     n_local, n_ghosts  rows and ghost columns of this rank
     n_rows, nnz        rows and stored entries (unit diagonal included) over all ranks
 
-    Raises `IndexRangeError` on every rank if this PETSc's indices are too small for the system.
+    Raises `IndexRangeError` on every rank if this PETSc's indices are too small for the system.  `alone`: the system is
+    not for PETSc, whose indices then don't matter.  where(row): the user's line, if `reduced` doesn't know.
     """
 
-    def __init__(self, comm: MPI.Comm, reduced: Reduced) -> None:
+    def __init__(self, comm: MPI.Comm, reduced: Reduced, alone: bool = False,
+                 where: Callable[[int], str] | None = None) -> None:
         self.comm = comm
         self.own, self.ghost = reduced.own, reduced.ghost
         self.n_local, self.n_ghosts = reduced.n_rows, reduced.n_ghosts
         self.inputs, self.outputs = reduced.inputs, reduced.outputs
         self.ends = reduced.ends
-        self.components, self._where = reduced.components, reduced.where
+        self.components, self._where = reduced.components, where or reduced.where
         self.blocks: list[Range] = []
         self._diagonal: DiagonalBlocks | None = None
-        self._factorized = False
+        self._factorized = self._solved_by_blocks = False
         counts = comm.allgather((self.n_local, reduced.nnz, len(reduced.components.first)))
         self.cyclic = any(c[2] for c in counts)
         self.n_rows, self.nnz = sum(c[0] for c in counts), sum(c[1] for c in counts)
         with agreed(comm):
-            check_index_range(self.n_rows, reduced.own.nnz, reduced.ghost.nnz)
+            if not alone:
+                check_index_range(self.n_rows, reduced.own.nnz, reduced.ghost.nnz)
         with event("assemble"):
             start = sum(c[0] for c in counts[:comm.rank])
             self._ghost_columns = self._number_ghosts(reduced, start)
             self.halos = [Halo(comm, exchange, self.n_local) for exchange in reduced.exchanges]
-            self.mat = self.matrix(comm)
         self.ghost_rows = np.flatnonzero(np.diff(self.ghost.indptr)).astype(self.ghost.indptr.dtype)
         self.ghost_ends = np.searchsorted(self.ghost_rows, self.ends)
         self._triangular = False
@@ -115,6 +118,10 @@ class TriangularSystem:
         return mat
 
     @cached_property
+    def mat(self) -> Any:
+        return self.matrix(self.comm)
+
+    @cached_property
     def bounds(self) -> np.ndarray:
         """Rows bounds[k]:bounds[k+1] belong to one superstep, and all or none of them to `blocks`.  Local."""
         edges = [edge for found in self.blocks for edge in (found.first, found.stop)]
@@ -130,6 +137,7 @@ class TriangularSystem:
 
         Raises `SingularError` on every rank, naming the user's line, where a diagonal block has no inverse.
         """
+        self._solved_by_blocks = True
         if self.cyclic and not self._factorized:
             with event("factorize"), agreed(self.comm):
                 if self._diagonal is not None:
@@ -252,11 +260,12 @@ class TriangularSystem:
         for mine, new in ((self.own, reduced.own), (self.ghost, reduced.ghost)):
             if new.data is not mine.data:
                 mine.data[:] = new.data
-        self.mat.stateIncrease()  # preconditioners must notice
-        if self.comm.size > 1:
-            self.mat.assemble()  # MPIAIJ keeps the diagonal it has read; assembly drops it
-        if self._factorized:
-            self._factorized = False
+        if "mat" in self.__dict__:
+            self.mat.stateIncrease()  # preconditioners must notice
+            if self.comm.size > 1:
+                self.mat.assemble()  # MPIAIJ keeps the diagonal it has read; assembly drops it
+        self._factorized = False
+        if self._solved_by_blocks:
             self.factorize()
 
     def vec(self, array: np.ndarray) -> Any:
@@ -275,7 +284,8 @@ class TriangularSystem:
         """Destroy the PETSc matrix.  Collective; a second call does nothing."""
         if not self._closed:
             self._closed = True
-            self.mat.destroy()
+            if "mat" in self.__dict__:
+                self.mat.destroy()
             for halo in self.halos:
                 halo.close()
             if "halo" in self.__dict__:

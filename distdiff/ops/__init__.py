@@ -1,6 +1,6 @@
 """The elementals: what each operation computes, and its partial derivatives."""
 
-from .elemental import Elemental
+from .elemental import Elemental, System
 from .table import (
     ADD,
     BY_NAME,
@@ -18,4 +18,4 @@ from .table import (
 )
 
 __all__ = ["ADD", "BY_NAME", "COPY", "CUMSUM", "DIVIDE", "MAX", "MIN", "MULTIPLY", "NEGATIVE", "OPS", "SUBTRACT",
-           "WHERE", "Elemental", "Op"]
+           "WHERE", "Elemental", "Op", "System"]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Elemental:
     reads     operands whose values `tangent`, `adjoint` and `entries` read, and -1 for the results; default: all.
               Values of others are not kept; the rules get None in their place
     inert     operands on which no result depends differentiably (a mask, an order): never asked for
+    implicit  the results solve equations, which `system` gives (without loop axes only)
     lines     flattened lines that one loop index stands for, in the cost model and in reports; default: its results
 
     **Arrays.**  An x_k has shape (*loop, *core_in[k]), every loop axis with its length or 1; all x_k have the same
@@ -52,6 +53,7 @@ class Elemental:
     core_in: tuple[Shape, ...]
     core_out: tuple[Shape, ...]
     inert: frozenset[int] = frozenset()
+    implicit = False
 
     @property
     def reads(self) -> frozenset[int]:
@@ -111,6 +113,12 @@ class Elemental:
         """The entries of `pattern(k)`: (*loop, entries).  Called only where there is a pattern."""
         raise NotImplementedError
 
+    def system(self, y: Sequence[np.ndarray], x: Sequence[np.ndarray]) -> System | None:
+        """The rows of an implicit elemental in the assembled system, which then solves its equations; None: it gets the
+        Jacobian instead.  The same structure at every point.
+        """
+        raise NotImplementedError
+
     def __repr__(self) -> str:
         return f"<elemental {self.name}>"
 
@@ -122,3 +130,16 @@ class Elsewhere(Elemental):
     name: str
     core_in: tuple[Shape, ...]
     core_out: tuple[Shape, ...]
+
+
+class System(NamedTuple):
+    """Rows for the flat results of an elemental without loop axes, in CSR; columns count the flat results, then the
+    flat operands, one after another.
+
+    The first `residuals` rows hold -dR/dy and -dR/dx, the others the Jacobian.
+    """
+
+    indptr: np.ndarray
+    columns: np.ndarray
+    data: np.ndarray
+    residuals: int

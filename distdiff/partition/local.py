@@ -210,7 +210,7 @@ class LocalTape:
             if isinstance(item, ScalarRun):
                 continue
             block = self.blocks[item.out.block]
-            if block.first <= node < block.first + block.size and node in item.out.ids(block.first, item.shape):
+            if block.first <= node < block.first + block.size and node in item.out.ids(block.first, item.out_shape):
                 return self.sites[item.site] if item.site >= 0 else None
         return None
 

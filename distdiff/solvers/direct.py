@@ -44,8 +44,9 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     entries = work.rows + work.entries
     seconds = (machine.direct_call + assembly(work, machine) + machine.factor_entry * entries
                + columns * (machine.direct_solve + machine.direct_entry * entries))
-    return Cost(seconds, 3 * system_bytes(work), "factors a matrix that is triangular already: pays only where cycles "
-                                                 "appear")
+    what = ("factorizes the whole, where substitution factorizes implicit statements alone" if work.cyclic
+            else "factorizes a matrix that is triangular already")
+    return Cost(seconds, 3 * system_bytes(work), what)
 
 
 class Direct(Solver):

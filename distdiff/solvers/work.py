@@ -56,6 +56,7 @@ class Work:
     waits: float = 1.0  # lines of the busiest rank of every superstep, over those of the busiest rank of all
     assembled: bool = False  # the matrix holds the values of this point
     together: int = BATCH  # right-hand sides in one pass: 1 where they come one after another
+    cyclic: bool = False  # implicit statements: results that depend on each other
 
     @property
     def lines(self) -> int:
@@ -136,9 +137,9 @@ def count(local: LocalTape, comm: MPI.Comm) -> Work:
         far_lines += round((1.0 - share) * far)
     mine = (array, scalar, len(local.items), local.messages, local.halo, runs, sums, copies, sum_lines, gather_lines,
             copy_lines, far_lines, strips, local.n_own, nonzeros + 3 * scalar // 2, len(local.inputs.ids),
-            len(local.outputs.ids))
-    lines, scalar, items, *others = (max(column) for column in zip(*comm.allgather(mine)))
-    return Work(lines, scalar, items, len(local.steps), comm.size, *others, waits=_waits(local, comm))
+            len(local.outputs.ids), any(type(item) is Joint and item.op.implicit for item in local.items))
+    lines, scalar, items, *others, cyclic = (max(column) for column in zip(*comm.allgather(mine)))
+    return Work(lines, scalar, items, len(local.steps), comm.size, *others, waits=_waits(local, comm), cyclic=cyclic)
 
 
 def _waits(local: LocalTape, comm: MPI.Comm) -> float:

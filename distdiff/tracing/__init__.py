@@ -28,6 +28,7 @@ from .recorder import Evaluate, Located, Recorder, ValuesWanted
 from .scalar import TracedScalar
 from .storage import Storage
 from .stretch import Stretch, check_numbers, is_leaf
+from .transplant import pruned
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Trace:
     result: Any
     aux: Any = None
     elsewhere: bool = False
+    recorded: np.ndarray | None = None  # of a tape that was pruned: for each block, its first node as it was recorded
 
 
 def trace(
@@ -106,8 +108,12 @@ def trace(
                 raise rec.refusal from None
             raise
         else:
+            dead = rec.dead
             tape, values = rec.release()
-            return Trace(tape, values if keep_values else None, plain, aux)
+            recorded = None
+            if dead:
+                tape, values, recorded = pruned(tape, values if keep_values else None)
+            return Trace(tape, values if keep_values else None, plain, aux, recorded=recorded)
         finally:
             rec.open = False
     return replace(trace(f, args, keep_values="read", **again), values=None)
@@ -131,7 +137,11 @@ def locate(
     has_aux: bool = False,
     kwargs: dict[str, Any] | None = None,
 ) -> Site | None:
-    """The line of the user's code that made a node, by running f once more; None for an input."""
+    """The line of the user's code that made a node of its tape, by running f once more; None for an input."""
+    known = trace(f, args, argnums=argnums, has_aux=has_aux, kwargs=kwargs)
+    if known.recorded is not None:
+        block = next(b for b, block in enumerate(known.tape.blocks) if node < block.first + block.size)
+        node += int(known.recorded[block]) - known.tape.blocks[block].first
     try:
         trace(f, args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, locate=node)
     except Located as found:

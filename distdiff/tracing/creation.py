@@ -361,15 +361,31 @@ def substituted(rec: Recorder) -> Iterator[None]:
 
 @contextmanager
 def suspended() -> Iterator[None]:
-    """While the body runs, NumPy is itself again, for code that takes its functions by name (Numba's compiler).
+    """While the body runs, NumPy is itself again, for code that takes its functions by name (Numba's compiler) or
+    needs plain arrays of its own (SciPy's solvers).
 
     It is so for all threads: one that traces meanwhile has its traced values refused by plain arrays.
     """
+    with _answering(NUMPY):
+        yield
+
+
+@contextmanager
+def resumed() -> Iterator[None]:
+    """While the body runs, inside `suspended`, the trace goes on."""
+    with _answering(SUBSTITUTES):
+        yield
+
+
+@contextmanager
+def _answering(table: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    before = {name: getattr(np, name) for name in SUBSTITUTES}
     with _lock:
         for name in SUBSTITUTES if _uses else ():
-            setattr(np, name, NUMPY[name])
-        try:
-            yield
-        finally:
-            for name, function in SUBSTITUTES.items() if _uses else ():
+            setattr(np, name, table[name])
+    try:
+        yield
+    finally:
+        with _lock:
+            for name, function in before.items() if _uses else ():
                 setattr(np, name, function)

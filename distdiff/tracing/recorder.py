@@ -65,6 +65,15 @@ def _owner(file: str, function: str) -> str:
     return "library" if installed else "user"
 
 
+def user_line() -> str:
+    """The line outside of this package that the caller was called from."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _owner(frame.f_code.co_filename, frame.f_code.co_name) in ("ours", "trace"):
+        frame = frame.f_back
+    return "an unknown line" if frame is None else str(
+        Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+
+
 class ValuesWanted(BaseException):
     """Raised through the user's function when it wants a derivative inside: the trace begins again and keeps values."""
 
@@ -92,6 +101,8 @@ class Recorder:
         self.n = 0  # nodes in closed blocks: the first id of the open scalar run
         self.firsts: list[int] = []
         self.open = True  # False once the trace is over: traced values that escaped are refused
+        self.capturing = 0  # depth of implicit statements' equations that are being recorded: values they read are kept
+        self.dead = False  # something was recorded only to be taken out; the tape is pruned when it is complete
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
         self.running = False  # the user's function runs
         self.refusal: UnsupportedOperationError | None = None  # the first; f may catch it, but not go on without it
@@ -259,6 +270,11 @@ class Recorder:
         self.tape.items.append(Joint(op, shape, out, tuple(operands), site))
         return block
 
+    def insert(self, place: int, item: Item) -> None:
+        """An item whose block is there already, its values known, before the items from `place` on."""
+        self.tape.items.insert(place, item)
+        self._computed += self._computed > place
+
     def constant_nodes(self, values: np.ndarray) -> int:
         """Nodes that carry constants, where explicit ids want some; returns the first id."""
         block = self.new_block(values.shape, values)
@@ -354,6 +370,21 @@ class Recorder:
         known_ids, known_values = self._guards.setdefault(site, (array("q"), array("d")))
         known_ids.frombytes(ids.tobytes())
         known_values.frombytes(values.tobytes())
+
+    def decisions(self) -> tuple[int, dict[int, int]]:
+        """How many there are, for `forget`."""
+        return len(self.tape.guards), {site: len(ids) for site, (ids, _) in self._guards.items()}
+
+    def forget(self, decisions: tuple[int, dict[int, int]]) -> bool:
+        """Take back the guards that came after; returns whether there were any."""
+        count, lengths = decisions
+        found = len(self.tape.guards) > count or self.decisions()[1] != lengths
+        del self.tape.guards[count:]
+        for site, (ids, values) in list(self._guards.items()):
+            del ids[lengths.get(site, 0):], values[lengths.get(site, 0):]
+            if not ids:
+                del self._guards[site]
+        return found
 
     def finish(self) -> None:
         """Close what is open; the tape is complete."""

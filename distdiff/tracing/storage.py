@@ -112,6 +112,8 @@ class Storage:
 
     def lower(self, view: np.ndarray, shape: Index) -> Operand | list[Piece]:
         """What carries `view` (of the buffer), broadcast to `shape`: an operand, or pieces."""
+        if self.rec.capturing:
+            self.need()
         if view is self.buffer and view.shape == shape:
             if self.block >= 0:
                 return Affine(self.block, 0, c_strides(shape))

@@ -1,0 +1,256 @@
+"""Solving R(y, x) = 0 for y: Newton's method with the exact Jacobian, and what may bring it near the solution first.
+
+`newton` is damped by the natural monotonicity test, which measures a residual by the step that it asks for, so neither
+the equations' units nor the unknowns' matter (Deuflhard, Newton Methods for Nonlinear Problems, section 3.3).  SciPy
+has no Newton method that takes a sparse Jacobian; its other methods run before this one when asked for, and theirs is
+then the choice among several solutions.
+
+A solution is accepted when Newton's step is below `tol` times the size of the unknowns, leaf by leaf, or when the
+residual is what rounding leaves.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import ConvergenceError, InputError, SingularError
+from .equation import Equation
+
+ITERATED = ("iterate",)
+MINIMIZERS = ("bfgs", "l-bfgs-b", "cg", "trust-ncg")
+ROOTS = ("hybr", "lm", "broyden1", "broyden2", "anderson", "krylov", "df-sane", "snes")
+ROUNDING = 32  # residuals so many units of rounding above zero are zero
+FIRST = 50  # steps of a plain iteration before Newton's method takes over
+NEAR = 1e-3  # ... or when its steps are so small
+
+At = Callable[[np.ndarray], Equation]
+
+
+class Settings(NamedTuple):
+    """How an equation is solved.
+
+    method           "newton"; or first "iterate" (y <- y - R), a method of scipy.optimize.root or .minimize, "snes"
+    tol              relative error of the solution that is accepted
+    max_iterations   of Newton's method, and of the one before it
+    kind             "root"; "linear": one step leads there, or none can; "minimum": R is the gradient of an objective
+    leaves           sizes of the unknown's arrays
+    """
+
+    method: str
+    tol: float
+    max_iterations: int
+    kind: str = "root"
+    leaves: tuple[int, ...] = ()
+
+    def checked(self, allowed: tuple[str, ...]) -> Settings:
+        if self.method not in allowed:
+            raise InputError(f"method {self.method!r} does not solve this; choose one of {', '.join(allowed)}")
+        if not 0.0 < self.tol < 1.0:
+            raise InputError(f"tol={self.tol!r}: give a relative tolerance between 0 and 1")
+        if self.max_iterations < 1:
+            raise InputError(f"max_iterations={self.max_iterations!r}: at least one is wanted")
+        return self
+
+
+def solve(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
+    """y with R(y, x) = 0, from a first guess; at(y) is the equation there.
+
+    Raises `ConvergenceError`, with numbers and the user's line `where`.
+    """
+    start = y
+    with np.errstate(all="ignore"):
+        if not np.isfinite(at(y).residual).all():
+            raise ConvergenceError(f"the equation solved at {where} can't be evaluated at the first guess: its "
+                                   "residual there is not finite; start from another y0")
+        if settings.method == "iterate":
+            y = _iterated(at, y, settings)
+        elif settings.method in MINIMIZERS:
+            y = _minimized(at, y, settings)
+        elif settings.method == "snes":
+            y = _snes(at, y, settings, where)
+        elif settings.method != "newton":
+            y = _scipy_root(at, y, settings)
+        found = newton(at, y, settings, where)
+    if settings.kind == "minimum":
+        _check_minimum(at, start, found, where)
+    return found
+
+
+def newton(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
+    """Damped Newton iteration (see the module's text)."""
+    sizes = _Sizes(settings.leaves, y)
+    equation = at(y)
+    r = equation.residual
+    error = np.inf
+    for _ in range(settings.max_iterations):
+        if not r.any():
+            return y
+        try:
+            step = equation.step(r)
+        except SingularError as singular:
+            if settings.kind == "linear":
+                raise
+            raise ConvergenceError(f"Newton's method, solving the equation at {where}, met a point where it can't go "
+                                   f"on ({singular}); start from another y0") from singular
+        error = sizes.relative(step, y, y + step)
+        if error <= settings.tol:
+            return y + step
+        if (np.abs(r) <= ROUNDING * equation.rounding(y)).all():
+            return y
+        damping = 1.0
+        while True:
+            trial = y + damping * step
+            there = at(trial)
+            r = there.residual
+            if np.isfinite(r).all():
+                left = sizes.relative(equation.step(r, anew=False), y, y + step)
+                if left <= (1.0 - damping / 4) * error:
+                    break
+            damping /= 2
+            if damping < 1e-8:
+                raise ConvergenceError(
+                    f"Newton's method stalled, solving the equation at {where}: no step along its direction brings a "
+                    f"smaller error (relative {error:.3g} > tol={settings.tol:g}, largest residual "
+                    f"{np.abs(at(y).residual).max():.3g}); there may be no solution near: start from another y0, or "
+                    "choose another method")
+        y, equation = trial, there
+    raise ConvergenceError(
+        f"Newton's method stopped after {settings.max_iterations} iterations, solving the equation at {where}: "
+        f"relative error {error:.3g} > tol={settings.tol:g}, largest residual {np.abs(r).max(initial=0.0):.3g}; start "
+        "from a better y0, or raise max_iterations or tol")
+
+
+class _Sizes:
+    """Steps relative to the unknown, leaf by leaf; one that becomes zero is measured by a thousandth of the guess."""
+
+    def __init__(self, leaves: tuple[int, ...], guess: np.ndarray) -> None:
+        self._bounds = np.concatenate([[0], np.cumsum([n for n in leaves if n])]).astype(int)
+        self._least = 1e-3 * self._largest(guess)
+
+    def relative(self, step: np.ndarray, *points: np.ndarray) -> float:
+        if not np.isfinite(step).all():
+            return np.inf
+        size = np.maximum.reduce([self._least, *map(self._largest, points)])
+        largest = self._largest(step)
+        return float(np.where(largest > 0.0, largest / size, 0.0).max(initial=0.0))
+
+    def _largest(self, y: np.ndarray) -> np.ndarray:
+        return np.maximum.reduceat(np.abs(y), self._bounds[:-1]) if len(y) else np.zeros(0)
+
+
+def _iterated(at: At, y: np.ndarray, settings: Settings) -> np.ndarray:
+    """y <- y - R(y): a fixed-point iteration, until it is near enough for Newton's method (or runs away from it)."""
+    sizes, start, best = _Sizes(settings.leaves, y), y, np.inf
+    for _ in range(min(FIRST, settings.max_iterations)):
+        r = at(y).residual
+        size = sizes.relative(r, y, y - r)
+        if not np.isfinite(size) or size > 1e6 * best:
+            return start
+        best = min(best, size)
+        if size <= NEAR:
+            return y
+        y = y - r
+    return y
+
+
+def _scipy_root(at: At, y: np.ndarray, settings: Settings) -> np.ndarray:
+    from scipy.optimize import root
+
+    options = {}
+    if settings.method not in ("hybr", "lm"):
+        options["maxiter" if settings.method != "df-sane" else "maxfev"] = settings.max_iterations
+    with warnings.catch_warnings():  # Newton's method comes after, and says whether it converged
+        warnings.simplefilter("ignore")
+        return np.asarray(root(lambda v: at(v).residual, y, method=settings.method, options=options).x)
+
+
+def _minimized(at: At, y: np.ndarray, settings: Settings) -> np.ndarray:
+    from scipy.optimize import minimize
+
+    def both(v: np.ndarray) -> tuple[float, np.ndarray]:
+        equation = at(v)
+        return equation.objective, equation.residual
+
+    extra = {}
+    if settings.method == "trust-ncg":
+        extra["hessp"] = lambda v, p: at(v).times(p)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.asarray(minimize(both, y, jac=True, method=settings.method, **extra,
+                                   options={"maxiter": 20 * settings.max_iterations}).x)
+
+
+def _check_minimum(at: At, start: np.ndarray, y: np.ndarray, where: str) -> None:
+    """A stationary point that lies above the first guess, or from which a way leads down, is no minimum."""
+    equation = at(y)
+    here, slack = equation.objective, 1e-9 * (abs(equation.objective) + abs(at(start).objective))
+    if here > at(start).objective + slack:
+        raise ConvergenceError(f"the stationary point found at {where} lies above the first guess ({here:.6g} > "
+                               f"{at(start).objective:.6g}); start from another y0")
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        p = rng.standard_normal(len(y))
+        curvature = float(p @ at(y).times(p))
+        if curvature < -1e-8 * float(np.abs(p) @ np.abs(at(y).times(p))):
+            raise ConvergenceError(f"the stationary point found at {where} is no minimum: the objective curves "
+                                   f"downwards there ({curvature:.3g}); start from another y0")
+
+
+def _snes(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
+    """PETSc's nonlinear solvers, on this process alone; options with the prefix `distdiff_implicit_`."""
+    from ..petsc import petsc
+
+    PETSc = petsc()
+    n = len(y)
+    snes, x, f = PETSc.SNES().create(comm=PETSc.COMM_SELF), *(PETSc.Vec().createSeq(n) for _ in range(2))
+    J = PETSc.Mat().createPython((n, n), comm=PETSc.COMM_SELF)
+    try:
+        def function(snes: object, v: object, out: object) -> None:
+            out.setArray(at(np.array(v.getArray())).residual)  # type: ignore[attr-defined]
+
+        context = _Jacobian(at)
+        J.setPythonContext(context)
+        J.setUp()
+
+        def jacobian(snes: object, v: object, A: object, B: object) -> None:
+            context.y = np.array(v.getArray())  # type: ignore[attr-defined]
+            J.assemble()
+
+        snes.setOptionsPrefix("distdiff_implicit_")
+        snes.setFunction(function, f)
+        snes.setJacobian(jacobian, J)
+        snes.setTolerances(rtol=settings.tol, max_it=settings.max_iterations)
+        ksp = snes.getKSP()
+        ksp.setType(PETSc.KSP.Type.PREONLY)
+        ksp.getPC().setType(PETSc.PC.Type.PYTHON)
+        ksp.getPC().setPythonContext(context)
+        snes.setFromOptions()
+        x.setArray(y)
+        snes.solve(None, x)
+        if snes.getConvergedReason() < 0 and not np.isfinite(x.getArray()).all():
+            raise ConvergenceError(f"PETSc's {snes.getType()} (reason {snes.getConvergedReason()}) left no finite "
+                                   f"point, solving the equation at {where}; start from another y0")
+        return np.array(x.getArray())
+    finally:
+        for thing in (snes, x, f, J):
+            thing.destroy()
+
+
+class _Jacobian:
+    """dR/dy as a PETSc Mat of Python type, and its inverse as a PC."""
+
+    def __init__(self, at: At) -> None:
+        self.at, self.y = at, np.empty(0)
+
+    def mult(self, mat: object, v: object, out: object) -> None:
+        out.setArray(self.at(self.y).times(np.array(v.getArray())))  # type: ignore[attr-defined]
+
+    def apply(self, pc: object, v: object, out: object) -> None:
+        out.setArray(-self.at(self.y).step(np.array(v.getArray())))  # type: ignore[attr-defined]
+
+
+__all__ = ["MINIMIZERS", "ROOTS", "Settings", "newton", "solve"]

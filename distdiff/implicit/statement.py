@@ -1,0 +1,216 @@
+"""Implicit statements: y with R(y, x) = 0 as an elemental, and how one gets on a tape.
+
+    (dR/dy) ydot = -(dR/dx) xdot          (dR/dy)^T lam = ybar,  xbar = -(dR/dx)^T lam
+
+R is recorded on nodes that stand for y, at the solution, by the trace that is running; what it reads from before, given
+to it or found by it in its surroundings, is what y depends on.  The recorded lines go to the elemental as a tape of
+their own; on the tape around it nothing but the decisions among them stays, so that the branch taken at the solution is
+guarded like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConvergenceError, InputError
+from ..evaluate import evaluate_items
+from ..nested import NestedLinearization
+from ..ops import Elemental, System
+from ..tape import Affine, Const, Joint, Operand, Tape
+from ..tracing import creation, plain_value, running
+from ..tracing.array import TracedArray, is_traced, rearranged, single
+from ..tracing.boxes import whole
+from ..tracing.recorder import Recorder
+from ..tracing.transplant import Nodes, extracted, primals_of, spliced
+from .equation import Equation
+from .forward import Settings, solve
+
+Residual = Callable[[Any], tuple[Any, ...]]  # y, flat and traced -> (R,) or (R, objective), R flat
+
+
+class Implicit(Elemental):
+    """y with R(y, x) = 0: operands are the first guess, on which y does not depend, and what R reads.
+
+    A second result says whether the solution was found: always 1.0, but where R takes decisions (`guarded`) 0.0, for
+    another branch than the recorded one may be right then, and the function is to be traced again.
+    """
+
+    name = "implicit"
+    inert = frozenset((0,))
+    implicit = True
+
+    def __init__(self, tape: Tape, settings: Settings, guarded: bool, where: str) -> None:
+        self.tape, self.settings, self.guarded, self.where = tape, settings, guarded, where
+        self.n = tape.outputs[0].shape[0]
+        self.core_in = ((self.n,), *(leaf.shape for leaf in tape.inputs[:-1]))
+        self.core_out = ((self.n,), ())
+        self._equation: Equation | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_equation": None}
+
+    @property
+    def equation(self) -> Equation:
+        if self._equation is None:
+            self._equation = Equation(self.tape, self.where)
+        return self._equation
+
+    @property
+    def reads(self) -> frozenset[int]:
+        return frozenset((-1, *range(1, len(self.core_in))))
+
+    @property
+    def lines(self) -> int:
+        return self.tape.lines
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        known = _flat(x[1:])
+        try:
+            y = solve(lambda y: self.equation.at(y, known), np.array(x[0]), self.settings, self.where)
+        except ConvergenceError:
+            if not self.guarded:
+                raise
+            return np.zeros(self.n), np.zeros(())
+        return y, np.ones(())
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        if any(map(is_traced, (y[0], *x[1:], *xdot[1:]))):
+            at = self._nested(y, x)
+            given = [np.zeros(core) if t is None else np.reshape(t, core)
+                     for core, t in zip(self.core_in[1:], xdot[1:])]
+            c = at.jvp(np.zeros(self.n), *given)
+            zero = [np.zeros(core) for core in self.core_in[1:]]
+            return statement(lambda ydot: (at.jvp(ydot, *zero) + c,), np.zeros(self.n), _LINEAR), None
+        columns = next(t.shape[:t.ndim - len(core)] for core, t in zip(self.core_in[1:], xdot[1:]) if t is not None)
+        given = [np.zeros((*columns, prod(core))) if t is None else np.reshape(t, (*columns, prod(core)))
+                 for core, t in zip(self.core_in[1:], xdot[1:])]
+        flat = np.concatenate(given, axis=-1).reshape(prod(columns), -1)
+        ydot = self.equation.at(y[0], _flat(x[1:])).tangent(np.ascontiguousarray(flat.T))
+        return ydot.T.reshape(*columns, self.n), None
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        if ybar[0] is None:
+            return [None] * len(wanted)
+        if any(map(is_traced, (y[0], *x[1:], ybar[0]))):
+            at = self._nested(y, x)
+            seed = np.reshape(ybar[0], (self.n,))
+            lam = statement(lambda v: (at.vjp(v)[0] - seed,), np.zeros(self.n), _LINEAR)
+            return [None, *at.vjp(-lam)[1:]]
+        columns = ybar[0].shape[:-1]
+        xbar = self.equation.at(y[0], _flat(x[1:])).adjoint(np.ascontiguousarray(
+            ybar[0].reshape(prod(columns), self.n).T))
+        ends = np.cumsum([prod(core) for core in self.core_in[1:]])
+        return [None, *(part.T.reshape(*columns, *core)
+                        for part, core in zip(np.split(xbar, ends[:-1]), self.core_in[1:]))]
+
+    def system(self, y: Sequence[np.ndarray], x: Sequence[np.ndarray]) -> System | None:
+        found = self.equation.at(y[0], _flat(x[1:])).jacobian()
+        if found is None:
+            return None
+        pattern, data = found
+        columns = np.where(pattern.indices < self.n, pattern.indices, pattern.indices + 1 + self.n)
+        return System(np.append(pattern.indptr, pattern.indptr[-1]), columns, -data, self.n)
+
+    def _nested(self, y: Sequence[Any], x: Sequence[Any]) -> NestedLinearization:
+        """R at (y, x) inside the trace that is running."""
+        rec = running()
+        assert rec is not None
+
+        def residual(y: Any, *x: Any) -> Any:
+            return spliced(rec, self.tape, (*x, y), evaluate_items)[0]
+
+        z = [np.reshape(part, core) for part, core in zip((y[0], *x[1:]), self.core_in)]
+        return NestedLinearization(residual, tuple(z), argnums=tuple(range(len(z))))
+
+
+_LINEAR = Settings("newton", 1e-10, 10, "linear")
+
+
+def _flat(x: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0), *(np.reshape(part, -1) for part in x)])
+
+
+def statement(residual: Residual, y0: Any, settings: Settings, where: str = "") -> TracedArray:
+    """y, flat and traced, with residual(y)[0] = 0, as an implicit statement of the trace that is running.
+
+    residual: of traced y, (n,); called at the first guess and at the solution, and, as long as it takes decisions, at
+    every step between.  y0: the first guess, (n,), traced or not.  where: the user's line, if not the one that runs.
+    """
+    rec = running()
+    assert rec is not None
+    rec.keep()
+    rec.dead = True
+    guess = np.array(plain_value(y0), dtype=np.float64)
+    n = len(guess)
+    if not settings.leaves:
+        settings = settings._replace(leaves=(n,))
+    where = where or str(rec.tape.sites[rec.site()])
+    recording = _Recording(rec, residual, where)
+    with creation.suspended():
+        y = solve(recording.at, guess, settings, where)
+    start: Operand = Const(guess)
+    if is_traced(y0):
+        start = single(rec, y0, (n,))
+    # The statement's results come first on the tape, then the lines of R that are recorded on them, and then, in
+    # between, the statement, which is known when R has been read.
+    before = rec.decisions()
+    rec.flush()
+    site, block = rec.site(), rec.new_block((n + 1,), np.append(y, 1.0))
+    first = len(rec.tape.items)
+    unknown = rearranged(rec, y.copy(), whole((n,), Affine(block, 0, (1,))))
+    tape, captured = recording.record(unknown, block, first)
+    op = Implicit(tape, settings, rec.decisions() != before, where)
+    operands = (start, *(Affine(nodes.block, nodes.lo, (1,)) for nodes in captured))
+    rec.insert(first, Joint(op, (), Affine(block, 0, (1,)), operands, site))
+    if op.guarded:
+        rec.guard(Affine(block, n, ()), np.ones(()))
+    return unknown
+
+
+class _Recording:
+    """R on the trace that is running, at one point after another."""
+
+    def __init__(self, rec: Recorder, residual: Residual, where: str) -> None:
+        self._rec, self._residual, self._where = rec, residual, where
+        self._settled: tuple[Equation, np.ndarray] | None = None  # R takes no decisions: the same lines everywhere
+
+    def at(self, y: np.ndarray) -> Equation:
+        """The equation at y, by the branch that is taken there."""
+        if self._settled is not None:
+            return self._settled[0].at(y, self._settled[1])
+        rec = self._rec
+        before = rec.decisions()
+        rec.constant_nodes(y)
+        block = len(rec.tape.blocks) - 1
+        unknown = rearranged(rec, y.copy(), whole(y.shape, Affine(block, 0, (1,))))
+        tape, captured = self.record(unknown, block, len(rec.tape.items))
+        primals = primals_of(rec)
+        known = _flat([primals.block(nodes.block)[nodes.lo:nodes.hi] for nodes in captured])
+        equation = Equation(tape, self._where).at(y, known)
+        if not rec.forget(before):
+            self._settled = equation, known
+        return equation
+
+    def record(self, unknown: TracedArray, block: int, first: int) -> tuple[Tape, list[Nodes]]:
+        """R of `unknown`, which is this block, as a tape of the items from `first` on."""
+        rec = self._rec
+        rec.capturing += 1
+        try:
+            with creation.resumed():
+                results = self._residual(unknown)
+                shapes = [np.shape(r) for r in results]
+                n, = unknown.shape
+                if shapes[0] != (n,):
+                    raise InputError(f"the equation solved at {self._where} has {shapes[0][0]} residuals for {n} "
+                                     "unknowns; there must be as many equations as unknowns")
+                outputs = [single(rec, r, shape) if is_traced(r) else Const(r) for r, shape in zip(results, shapes)]
+            return extracted(rec, first, block, list(zip(outputs, shapes)), n)
+        finally:
+            rec.capturing -= 1
+
+
+__all__ = ["Implicit", "statement"]

@@ -1,0 +1,371 @@
+"""Implicit statements inside functions: against closed forms and differences; any method, order and ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import distdiff as dd
+from distdiff import blocks, solvers
+from distdiff.errors import BranchChangedError, ConvergenceError, InputError, SingularError
+from distdiff.implicit import fixed_point, linear_solve, minimize, root
+
+pytestmark = pytest.mark.timeout(90)
+
+SPARSE = sp.diags([-np.ones(4), 2.5 * np.ones(5), -np.ones(4)], [-1, 0, 1]).tocsr()
+ROWS = np.r_[np.arange(5), np.arange(4), np.arange(1, 5)]
+COLUMNS = np.r_[np.arange(5), np.arange(1, 5), np.arange(4)]
+
+
+def cubic(x):
+    return root(lambda x, y: y**3 + y * x[0] - x[1], x, 1.0) * x[1]
+
+
+def surroundings(x):
+    """What the residual reads: given to it or found around it, nested, scalars of a loop."""
+    a, c, s = np.sin(x[0]), x[1:4] * x[2], 0.0
+    for k in range(3):
+        s = s + a * x[k]
+    y = root(lambda p, y: {"u": y["u"]**3 + a * y["u"] - c - p["s"], "v": y["v"] - a * np.sum(y["u"]) * p["k"][0]},
+             {"s": s, "k": (x[1], None)}, {"u": np.ones(3), "v": 0.5})
+    return y["v"] * np.sum(y["u"] * x[:3])
+
+
+def equilibrium(x):
+    """A layer of a network, iterated to its end."""
+    A, b = 0.15 * x[:9].reshape(3, 3), x[9:12]
+    z = fixed_point(lambda p, z: np.tanh(p[0] @ z + p[1]), (A, b), np.zeros(3))
+    return np.sum(z**2)
+
+
+def dense(x):
+    A = x[:9].reshape(3, 3) + 4 * np.eye(3)
+    return linear_solve(A, np.stack([x[9:12], x[1:4]], 1)) * x[0]
+
+
+def sparse(x):
+    values = np.concatenate([3 + x[:5]**2, x[:4] * 0.5, x[1:5]])
+    y = linear_solve((values, (ROWS, COLUMNS)), linear_solve(SPARSE, x[3:8]))
+    return y * x[:5]
+
+
+def operator(x):
+    b = {"a": x[2:6], "b": x[6]}
+    return linear_solve(lambda u: {"a": 3 * u["a"] + x[0] * np.roll(u["a"], 1) + u["b"],
+                                   "b": u["b"] * x[1] - u["a"][0]}, b)["a"]
+
+
+def bilevel(x):
+    """The best weights for a penalty, judged by something else."""
+    w = minimize(lambda p, w: np.sum((p[0] @ w - p[1])**2) + np.exp(p[2]) * np.sum(w**2) + 0.1 * np.sum(w**4),
+                 (x[:6].reshape(3, 2), x[6:9], x[9]), np.zeros(2))
+    return np.sum((w - 0.3)**2)
+
+
+def nested(x):
+    def outer(p, y):
+        z = root(lambda q, z: z**3 + z - q * p[0], y, y)
+        return y - 0.3 * np.cos(z) * p[1]
+    return root(outer, x, 0.1) * x[0]
+
+
+def steps(x):
+    u = x[:4]
+    for _ in range(4):
+        u = root(lambda u, v: v - u + 0.1 * (v**3 - x[4] * np.roll(v, 1)), u, u)
+    return u
+
+
+def kinked(x):
+    return root(lambda x, y: y + (y - 0.25 if y > 0.5 else y**2) - x[0], x, 0.0) * x[1]
+
+
+def shared(x):
+    """Intermediate results with several uses stay rows of the equation."""
+    def R(p, y):
+        e, m = np.exp(y), np.mean(y)
+        return e + 0.5 * np.roll(e, 1) * m + y * m - p
+    return root(R, 2.0 + x, np.zeros(4))
+
+
+POINT = np.random.default_rng(0).uniform(0.5, 1.5, 20)
+CASES = {f.__name__: (f, POINT[:n]) for f, n in (
+    (cubic, 2), (surroundings, 4), (equilibrium, 12), (dense, 12), (sparse, 8), (operator, 7), (bilevel, 10),
+    (nested, 2), (steps, 5), (kinked, 2), (shared, 4))}
+ON_RANKS = ("surroundings", "nested", "steps", "shared")
+METHODS = ("sweep", "substitution", "krylov", "direct")
+OTHERS = tuple(name for name in solvers.METHODS if name not in (*METHODS, "neumann"))
+
+
+def differences(f, x, h=1e-5):
+    columns = [(np.asarray(f(x + h * e)) - np.asarray(f(x - h * e))) / (2 * h) for e in np.eye(len(x))]
+    return np.moveaxis(np.array(columns), 0, -1)
+
+
+def spread(comm):
+    return {"comm": comm, **({"partition": "axes", "min_block": 1} if comm.size > 1 else {})}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.mpi if name in ON_RANKS else ())
+                                  for name in CASES])
+def test_every_method_in_both_directions(comm, name):
+    f, x = CASES[name]
+    expected = comm.bcast(differences(f, x) if comm.rank == 0 else None)
+    methods = {"shared": (*METHODS, *OTHERS), **dict.fromkeys(ON_RANKS[:3], METHODS)}
+    for method in methods.get(name, METHODS[:2]):
+        with dd.linearize(f, x, method=method, **spread(comm)) as lin:
+            J = lin.jacobian()
+            np.testing.assert_allclose(J, expected, rtol=1e-8, atol=1e-8)
+            v, w = np.cos(np.arange(len(x))), np.sin(1.0 + np.arange(np.size(lin.value))).reshape(np.shape(lin.value))
+            np.testing.assert_allclose(lin.jvp(v), J @ v, rtol=1e-11, atol=1e-12)
+            np.testing.assert_allclose(lin.vjp(w), np.tensordot(w, J, np.ndim(w)), rtol=1e-11, atol=1e-12)
+            lin.update(1.02 * x)  # solved anew from the first guess
+            assert lin.retraces == 0
+            moved = lin.jacobian()
+        with dd.linearize(f, 1.02 * x, method=method, **spread(comm)) as lin:
+            np.testing.assert_allclose(moved, lin.jacobian(), rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.mpi if name == "surroundings" else ())
+                                  for name in CASES])
+def test_second_derivatives(comm, name):
+    f, x = CASES[name]
+
+    def F(x):
+        return np.sum(np.sin(f(x)))
+
+    v = np.cos(np.arange(len(x)))
+    g = [dd.grad(F, **spread(comm))(x + h * v) for h in (1e-5, -1e-5)]
+    for method in ("sweep", "substitution"):
+        H = dd.hvp(F, (x,), (v,), method=method, **spread(comm))
+        np.testing.assert_allclose(H, (g[0] - g[1]) / 2e-5, rtol=1e-7, atol=1e-7)
+    both = dd.jvp(lambda x: dd.jvp(F, (x,), (v,))[1], (x,), (v,), comm=comm)[1]  # forward over forward
+    np.testing.assert_allclose(both, v @ H, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.mpi
+def test_closed_forms(comm):
+    x = np.array([1.3, 0.7])
+    y, g = dd.value_and_grad(lambda x: root(lambda x, y: y**2 - x[0] * x[1], x, 1.0), comm=comm)(x)
+    assert abs(y - np.sqrt(x[0] * x[1])) < 1e-14
+    np.testing.assert_allclose(g, [x[1] / (2 * y), x[0] / (2 * y)], rtol=1e-13)
+    third = dd.grad(dd.grad(dd.grad(lambda x: root(lambda x, y: y**2 - x, x, 1.0))), comm=comm)(1.3)
+    np.testing.assert_allclose(third, 0.375 * 1.3**-2.5, rtol=1e-12)
+    a, b = np.random.default_rng(1).uniform(0.5, 1.5, (2, 3, 3))
+    J = dd.jacobian(lambda b: linear_solve(a, b), comm=comm)(b)
+    np.testing.assert_allclose(J, np.einsum("ij,kl->ikjl", np.linalg.inv(a), np.eye(3)), rtol=1e-9, atol=1e-11)
+
+
+def test_the_first_guess_counts_only_as_such(comm):
+    def f(x):
+        return root(lambda x, y: y**2 - x[0], x, x[1]**2) + x[1]
+
+    np.testing.assert_allclose(dd.grad(f, comm=comm)(np.array([1.3, 2.0])), [0.5 / np.sqrt(1.3), 1.0], rtol=1e-12)
+    with dd.linearize(f, np.array([1.3, 2.0]), comm=comm) as lin:
+        assert abs(lin.update(np.array([1.44, -0.1])) - 1.1) < 1e-12
+    g = dd.grad(lambda x: root(lambda x, y: y**2 - x[0], x, -1 * x[1] * x[1]), comm=comm)(np.array([1.3, 2.0]))
+    np.testing.assert_allclose(g, [-0.5 / np.sqrt(1.3), 0.0], rtol=1e-12)  # but it says which root
+
+
+def test_plain_calls_are_solvers():
+    assert abs(root(lambda x, y: y**2 - x, 2.0, 1) - np.sqrt(2.0)) < 1e-14
+    assert abs(fixed_point(lambda x, y: np.cos(y), None, 0.5) - 0.7390851332151607) < 1e-14
+    np.testing.assert_allclose(linear_solve(SPARSE, np.ones(5)), np.linalg.solve(SPARSE.toarray(), np.ones(5)))
+    y = minimize(lambda x, y: (y[0] - 1)**2 + 100 * (y[1] - y[0]**2)**2, None, np.array([-1.2, 1.0]))
+    np.testing.assert_allclose(y, [1.0, 1.0], rtol=1e-12)
+    y = root(lambda x, y: {"u": y["u"]**2 - x, "v": (y["v"][0] - y["u"],)}, 2.0, {"u": 1, "v": (np.ones(()),)})
+    assert abs(y["v"][0] - np.sqrt(2.0)) < 1e-14 and set(y) == {"u", "v"}
+
+
+@pytest.mark.parametrize("method", ["newton", "hybr", "lm", "broyden1", "anderson", "krylov", "df-sane", "snes"])
+def test_ways_to_a_root(method):
+    def f(x):
+        return np.sum(root(lambda x, y: y**3 + y * x - 1.0, x, 0.5 * np.ones(3), method=method))
+
+    x = POINT[:3]
+    np.testing.assert_allclose(dd.grad(f)(x), differences(f, x), rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", ["bfgs", "l-bfgs-b", "cg", "trust-ncg", "newton"])
+def test_ways_to_a_minimum(method):
+    def f(x):
+        return np.sum(minimize(lambda x, y: np.sum(np.cosh(y - x)) + np.sum(y**2), x, 0.5 * np.ones(3), method=method))
+
+    x = POINT[:3]
+    np.testing.assert_allclose(dd.grad(f)(x), differences(f, x), rtol=1e-7)
+
+
+def test_fixed_points_that_attract_are_preferred():
+    """y = y^3/2 + x has three; Newton's method alone finds the one that is nearest on its way."""
+    assert abs(fixed_point(lambda x, y: 0.5 * y**3 + x, 0.1, 1.3) - 0.10051) < 1e-4
+    assert fixed_point(lambda x, y: 0.5 * y**3 + x, 0.1, 1.35, method="newton") > 1.3
+    assert abs(fixed_point(lambda x, y: x * y + 1.0, -3.0, 0.0) - 0.25) < 1e-14  # one that repels, where it is the only
+
+
+@pytest.mark.mpi
+def test_decisions_at_the_solution(comm):
+    """The branch on the way does not count; another one at the solution means a new trace."""
+    with dd.linearize(kinked, np.array([0.3, 1.0]), **spread(comm)) as lin:
+        assert lin.retraces == 0
+        for x0, retraces in ((0.4, 0), (1.5, 1), (1.6, 1), (0.3, 2)):
+            lin.update(np.array([x0, 1.0]))
+            y = (x0 + 0.25) / 2 if x0 > 0.75 else np.sqrt(0.25 + x0) - 0.5
+            assert abs(lin.value - y) < 1e-13 and lin.retraces == retraces
+            np.testing.assert_allclose(lin.vjp(1.0)[0], 1 / (2.0 if x0 > 0.75 else 1 + 2 * y), rtol=1e-12)
+    with dd.linearize(kinked, np.array([0.3, 1.0]), on_branch_change="raise", **spread(comm)) as lin:
+        with pytest.raises(BranchChangedError, match="test_implicit"):
+            lin.update(np.array([1.5, 1.0]))
+
+    def gap(x):  # where the recorded branch has no solution, another may have one
+        return root(lambda x, y: (y**2 + 1 if y < 1 else y) - x[0], x, 0.5)
+
+    with dd.linearize(gap, np.array([1.25]), comm=comm) as lin:
+        with pytest.raises(ConvergenceError):
+            lin.update(np.array([0.5]))
+        assert abs(lin.update(np.array([1.49])) - 0.7) < 1e-12
+
+
+@pytest.mark.parametrize("residual, y0, error, match", [
+    (lambda x, y: y**2 + x[0], 0.3, ConvergenceError, r"test_implicit.py:\d+.*residual 1.3"),
+    (lambda x, y: np.exp(-y) + 0.0 * x[0], 1.0, ConvergenceError, r"after 100 iterations.*relative error.*> tol"),
+    (lambda x, y: np.log(y) - x[0], -1.0, ConvergenceError, "not finite; start from another y0"),
+    (lambda x, y: x[0] * 1.0, 0.3, ConvergenceError, r"dR/dy \(1 x 1\) is singular"),
+    (lambda x, y: np.stack([y, y]), 0.3, InputError, "2 residuals for 1 unknowns"),
+    (lambda x, y: y, np.zeros(0), InputError, "nothing to solve for")])
+def test_what_can_not_be_solved(comm, residual, y0, error, match):
+    with pytest.raises(error, match=match):
+        dd.grad(lambda x: root(residual, x, y0), comm=comm)(np.array([1.3, 0.7]))
+
+
+@pytest.mark.mpi
+def test_singular_systems_and_wrong_minima(comm):
+    x = np.array([1.3, 0.7])
+    with pytest.raises(SingularError, match=r"test_implicit.py:\d+.*dR/dy \(2 x 2\)"):
+        dd.grad(lambda x: np.sum(linear_solve(np.stack([x, x]), x)), comm=comm)(x)
+    # A double root at which the trace begins: nothing to solve, and no derivative.
+    for method in METHODS:
+        with pytest.raises(SingularError, match=r"test_implicit.py:\d+.*no derivative"):
+            dd.grad(lambda x: root(lambda x, y: (y - x[0])**2, x, 1.3), comm=comm, method=method)(x)
+    for objective in (lambda x, y: -(y - x[0])**2, lambda x, y: y**2 - x[0] * (y - 1.0)**2 * 2):
+        with pytest.raises(ConvergenceError, match="no minimum|above the first guess"):
+            dd.grad(lambda x, f=objective: minimize(f, x, 0.9, method="newton"), comm=comm)(x)
+    for wrong in ({"method": "nonsense"}, {"tol": 0.0}, {"max_iterations": 0}):
+        with pytest.raises(InputError, match="choose one of|tolerance|at least one"):
+            root(lambda x, y: y, None, 1.0, **wrong)
+    with pytest.raises(InputError, match="wants both alike"):
+        fixed_point(lambda x, y: (y, y), None, 1.0)
+
+
+@pytest.mark.mpi
+def test_a_replay_that_fails_fails_everywhere(comm):
+    with dd.linearize(lambda x: root(lambda x, y: y**2 - x[0], x, 1.0), np.array([2.0]), comm=comm) as lin:
+        with pytest.raises(ConvergenceError, match="test_implicit"):
+            lin.update(np.array([-1.0]))
+        assert abs(lin.update(np.array([4.0])) - 2.0) < 1e-14
+
+
+@pytest.mark.mpi
+def test_what_the_equation_leaves_behind(comm):
+    """Values that the residual stores elsewhere are those at the solution, and have their derivatives."""
+    x = np.array([1.3, 0.7, 2.0])
+
+    def f(x):
+        kept, buffer = [], np.zeros(3)
+        buffer[:] = x
+
+        def R(_, y):
+            kept.append(3.0 * y)
+            buffer[0] = 2.0 * y
+            return y**2 - buffer[1]
+
+        return root(R, None, 1.0) + kept[-1] + buffer[0]
+
+    np.testing.assert_allclose(dd.grad(f, comm=comm)(x), [0.0, 3.0 / np.sqrt(0.7), 0.0], rtol=1e-12)
+
+    def irregular(x):  # reading puts large arrays that are read irregularly into order
+        big = np.outer(x, np.arange(100.0))
+        y = root(lambda _, y: y - 0.001 * np.sum(big.T.ravel()[::7][:10]) - 0.1 * y**2, None, 1.0)
+        return y + np.sum(big.ravel()[3::11])
+
+    v = np.array([0.3, -1.0, 0.5])
+    expected = (irregular(x + 1e-5 * v) - irregular(x - 1e-5 * v)) / 2e-5
+    np.testing.assert_allclose(dd.grad(irregular, comm=comm)(x) @ v, expected, rtol=1e-8)
+
+
+def test_the_tape_holds_the_statement_alone():
+    tape = dd.trace(cubic, np.array([1.3, 2.0]))
+    assert len(tape.items) == 2 and tape.items[0].op.name == "implicit" and not tape.guards
+    assert tape.n_nodes == 2 + 2 + 1  # inputs, y and whether it was found, the product
+
+
+def test_where_a_nan_begins_after_an_equation():
+    def f(x):
+        y = root(lambda x, y: y**2 * x[0] * 2.0 * x[1] - x[0], x, 1.0)
+        d = (x[0] + x[1]) * 2.0
+        t = (d - d) / (x[1] - 0.7)
+        return t * 2.0 + y
+
+    line = f.__code__.co_firstlineno + 3
+    with pytest.raises(dd.DistdiffError, match=f"divide is nan at .*test_implicit.py:{line} "):
+        dd.grad(f)(np.array([1.3, 0.7]))
+
+
+def poisson(n):
+    """-u'' + p u^3 = q on a square of n x n points."""
+    def R(p, u):
+        r = 4.0 * u
+        r[1:] -= u[:-1]
+        r[:-1] -= u[1:]
+        r[:, 1:] -= u[:, :-1]
+        r[:, :-1] -= u[:, 1:]
+        return r * (n + 1)**2 / 100 + p[0] * u**3 - p[1]
+
+    return lambda x: np.sum(root(R, (x[0], x[1:].reshape(n, n)), np.zeros((n, n)))**2)
+
+
+@pytest.mark.mpi
+def test_a_large_sparse_equation(comm, monkeypatch):
+    n = 48
+    x = np.random.default_rng(2).uniform(0.5, 1.5, n * n + 1)
+    f = poisson(n)
+    with dd.linearize(f, x, comm=comm) as lin:
+        g = lin.vjp(1.0)
+        assert lin._assembly is None
+    v = np.cos(np.arange(len(x)))
+    h = 1e-4
+    np.testing.assert_allclose(g @ v, (f(x + h * v) - f(x - h * v)) / (2 * h), rtol=1e-7)
+    with dd.linearize(f, x, comm=comm, method="substitution") as lin:  # its rows are those of the equation
+        np.testing.assert_allclose(lin.vjp(1.0), g, rtol=1e-9, atol=1e-12)
+        system = lin._assembly.system
+        assert system.cyclic and system.nnz < 10 * len(x)
+        sizes = comm.allreduce(list(system.components.stop - system.components.first))
+        assert sizes == [n * n]
+
+
+@pytest.mark.mpi
+def test_rows_of_equations_in_the_assembled_system(comm):
+    """A pointwise equation is as many components as points, and dR/dy has the places that R gives it."""
+    def f(x):
+        return root(lambda x, y: y**3 + y - x, x, np.ones(40))
+
+    with dd.linearize(f, np.linspace(0.5, 2.0, 40), comm=comm, method="substitution") as lin:
+        y = lin.value
+        np.testing.assert_allclose(lin.vjp(np.ones(40)), 1.0 / (3 * y**2 + 1.0), rtol=1e-12)
+        system = lin._assembly.system
+        assert comm.allreduce(len(system.components.first)) == 40
+        assert all(isinstance(found, blocks.Range) for found in system.blocks)
+        assert {c.method for c in lin.choice.candidates if c.seconds is None} >= {"neumann"}
+    with pytest.raises(InputError, match="implicit statements.*substitution"):
+        dd.grad(lambda x: np.sum(f(x)), method="neumann", comm=comm)(np.linspace(0.5, 2.0, 40))
+
+
+def test_no_petsc_and_no_numba_for_a_small_root():
+    import subprocess
+    import sys
+
+    code = ("import sys, numpy as np, distdiff as dd; f = lambda x: dd.implicit.root(lambda x, y: y**3 - x[0], x, 1.0);"
+            "g = dd.grad(f)(np.array([8.0])); assert abs(g[0] - 1 / 12) < 1e-14;"
+            "started = [m for m in ('petsc4py.PETSc', 'numba', 'scipy.optimize') if m in sys.modules];"
+            "assert not started, started")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
