@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import distdiff as dd
 from distdiff import blocks, solvers
 from distdiff.errors import BranchChangedError, ConvergenceError, InputError, SingularError
-from distdiff.implicit import fixed_point, linear_solve, minimize, root
+from distdiff.implicit import equation, fixed_point, linear_solve, minimize, root
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -142,6 +142,25 @@ def test_second_derivatives(comm, name):
         np.testing.assert_allclose(H, (g[0] - g[1]) / 2e-5, rtol=1e-7, atol=1e-7)
     both = dd.jvp(lambda x: dd.jvp(F, (x,), (v,))[1], (x,), (v,), comm=comm)[1]  # forward over forward
     np.testing.assert_allclose(both, v @ H, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_writing_partials_out(name, monkeypatch):
+    """GMRES with sweeps, equations in equations included."""
+    f, x = CASES[name]
+    J, H = dd.jacobian(f)(x), dd.hvp(lambda x: np.sum(f(x)), (x,), (np.sin(x),))
+    monkeypatch.setattr(equation, "ENTRIES", -1)
+    np.testing.assert_allclose(dd.jacobian(f)(x), J, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(dd.jacobian(f, method="substitution")(x), J, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(dd.hvp(lambda x: np.sum(f(x)), (x,), (np.sin(x),)), H, rtol=1e-8, atol=1e-9)
+
+
+def test_gmres_that_gets_nowhere_says_so(monkeypatch):
+    monkeypatch.setattr(equation, "ENTRIES", -1)
+    monkeypatch.setattr(equation, "BASIS", 3)
+    monkeypatch.setattr(equation, "RESTARTS", 2)
+    with pytest.raises(ConvergenceError, match=r"gmres.*test_implicit.py:\d+.*2 x 3 iterations \(20 unknowns"):
+        dd.grad(lambda x: np.sum(linear_solve(lambda y: np.roll(y, 1), x)))(np.arange(20.0))
 
 
 @pytest.mark.mpi

@@ -6,16 +6,22 @@ are eliminated, components found and factorized as those of any system (`preaccu
 
     (dR/dy) ydot = -(dR/dx) xdot       tangent              (dR/dy) step = -R             Newton's step
     (dR/dy)^T lam = ybar,  xbar = -(dR/dx)^T lam            adjoint
+
+Where the partials of R's lines are too many to be written out (a transform, say, in which everything reads
+everything), products with dR/dy are sweeps, and GMRES solves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
+from ..errors import ConvergenceError
 from ..evaluate import Point, evaluate
+from ..graph import nonzeros
 from ..kernels import csr
 from ..partials import LocalL, expand, expand_values
 from ..partition import whole
@@ -26,7 +32,9 @@ from ..solvers.sweep import Sweep
 from ..system import TriangularSystem
 from ..tape import Const, Tape
 
+ENTRIES = 1 << 27  # partials of R's lines up to which they are written out: 1.6 GB
 DEEP = 64  # lines of R that depend on each other, one after another, and have several uses
+BASIS, RESTARTS, KRYLOV_RTOL = 100, 50, 1e-13  # of GMRES where they are not
 
 
 class Equation:
@@ -36,6 +44,7 @@ class Equation:
         self.tape, self._where = tape, where
         self.n = tape.outputs[0].shape[0]
         self._local = whole(tape)
+        self._matrix_free = nonzeros(tape) > ENTRIES
         inputs = self._local.inputs.ids
         self._n_x = len(inputs) - self.n
         self._closed = whole(tape)  # the same lines as a function from x to y
@@ -121,6 +130,8 @@ class Equation:
         (n, n + len(x)), data).  None where R has intermediate results that can't be eliminated: too deep, or given
         by equations themselves.
         """
+        if self._matrix_free:
+            return None
         self._solver()
         if len(self._rows.residuals):
             return None
@@ -143,6 +154,8 @@ class Equation:
 
     def step(self, r: np.ndarray, anew: bool = True) -> np.ndarray:
         """-(dR/dy)^-1 r, for r (n,); with the factors of the last step's point unless `anew`."""
+        if self._matrix_free:
+            return -self._iterated(r, False)
         passes, system = self._solver() if anew else self._passes, self._system
         v = np.zeros(system.n_local)
         v[system.outputs.ids] = r
@@ -151,19 +164,51 @@ class Equation:
 
     def times(self, p: np.ndarray) -> np.ndarray:
         """(dR/dy) p, for p (n,)."""
-        z = np.zeros(len(self._z))
-        z[self._n_x:] = p
+        return self._forward(np.concatenate([np.zeros(self._n_x), p]))
+
+    def _forward(self, zdot: np.ndarray) -> np.ndarray:
+        """rdot (n,) of (xdot, ydot), by a sweep."""
+        found = np.zeros(self.tape.n_outputs)
+        found[self._local.outputs.positions] = self._sweeping().tangent(zdot)
+        return found[:self.n]
+
+    def _backward(self, rbar: np.ndarray) -> np.ndarray:
+        """(xbar, ybar) of rbar (n,), by a sweep."""
+        seed = np.concatenate([rbar, np.zeros(self.tape.n_outputs - self.n)])
+        return self._sweeping().adjoint(seed[self._local.outputs.positions])
+
+    def _sweeping(self) -> Sweep:
         if self._sweep is None:
             self._sweep = Sweep(self._local, self._point, MPI.COMM_SELF)
         elif not self._swept:
             self._sweep.refresh(self._point)
         self._swept = True
-        found = np.zeros(self.tape.n_outputs)
-        found[self._local.outputs.positions] = self._sweep.tangent(z)
-        return found[:self.n]
+        return self._sweep
+
+    def _iterated(self, b: np.ndarray, transposed: bool) -> np.ndarray:
+        """(dR/dy)^-1 b, or transposed, for b (n,), by GMRES with sweeps: nothing is written out."""
+        product = (lambda v: self._backward(v)[self._n_x:]) if transposed else self.times
+        size, x, left = float(np.linalg.norm(b)), np.zeros(self.n), b
+        for _ in range(RESTARTS):  # each on what is left, measured anew
+            if float(np.linalg.norm(left)) <= KRYLOV_RTOL * size:
+                return x
+            x = x + _gmres(product, left, min(self.n, BASIS), KRYLOV_RTOL)
+            left = b - product(x)
+            if not np.isfinite(left).all():
+                break
+        norm = float(np.linalg.norm(left)) / (size or 1.0)
+        if norm <= 100 * KRYLOV_RTOL:
+            return x
+        raise ConvergenceError(
+            f"gmres with dR/dy of the equation solved at {self._where} left a residual of {norm:.3g} > {KRYLOV_RTOL:g} "
+            f"after {RESTARTS} x {BASIS} iterations ({self.n} unknowns, too many partials to write them out); scale "
+            "the equations, or bring them nearer to the identity by multiplying with an approximate inverse")
 
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
         """ydot (n, m) for xdot (len(x), m)."""
+        if self._matrix_free:
+            none = np.zeros(self.n)
+            return np.stack([-self._iterated(self._forward(np.concatenate([t, none])), False) for t in xdot.T], axis=1)
         passes, system = self._solver(), self._system
         v = np.zeros((system.n_local, xdot.shape[1]))
         v[system.inputs.ids] = xdot
@@ -172,6 +217,8 @@ class Equation:
 
     def adjoint(self, ybar: np.ndarray) -> np.ndarray:
         """xbar (len(x), m) for ybar (n, m)."""
+        if self._matrix_free:
+            return np.stack([-self._backward(self._iterated(v, True))[:self._n_x] for v in ybar.T], axis=1)
         passes, system = self._solver(), self._system
         v = np.zeros((system.n_local, ybar.shape[1]))
         v[system.outputs.ids] = ybar
@@ -179,7 +226,9 @@ class Equation:
         return v[system.inputs.ids]
 
     def rounding(self, y: np.ndarray) -> np.ndarray:
-        """About what rounding alone may leave of each R_i: eps sum_j |dR_i/dy_j y_j|, where lines are eliminated."""
+        """About what rounding alone may leave of R_i: eps sum_j |dR_i/dy_j y_j|; 0 where nothing is written out."""
+        if self._matrix_free:
+            return np.zeros(self.n)
         self._solver()
         own, n = self._reduced.own, self._reduced.n_rows
         size = np.zeros(n)
@@ -188,6 +237,35 @@ class Equation:
         found, none = np.zeros(n), np.zeros(n)
         csr.residual(own.nnz, own.indptr, own.indices, own.data, size, none, found)
         return np.finfo(float).eps * found[self._system.outputs.ids]
+
+
+def _gmres(product: Callable[[np.ndarray], np.ndarray], b: np.ndarray, most: int, tol: float) -> np.ndarray:
+    """x with |b - A x| least in a Krylov space of at most `most` vectors, or below tol |b| (Saad and Schultz 1986).
+
+    SciPy's does not allow A's product to use it again, as an equation in an equation does.
+    """
+    size = float(np.linalg.norm(b))
+    V, H = np.zeros((most + 1, len(b))), np.zeros((most + 1, most))
+    V[0] = b / size
+    coefficients = np.zeros(0)
+    for j in range(most):
+        w = product(V[j])
+        for _ in range(2):  # once is not enough where directions are nearly dependent
+            h = V[:j + 1] @ w
+            H[:j + 1, j] += h
+            w = w - h @ V[:j + 1]
+        H[j + 1, j] = np.linalg.norm(w)
+        last = j + 1 == most or not H[j + 1, j] > tol * np.abs(H[:j + 1, j]).max()
+        if last or j % 8 == 7:
+            target = np.zeros(j + 2)
+            target[0] = size
+            if not np.isfinite(H[:j + 2, :j + 1]).all():
+                break
+            coefficients = np.linalg.lstsq(H[:j + 2, :j + 1], target, rcond=None)[0]
+            if last or np.linalg.norm(target - H[:j + 2, :j + 1] @ coefficients) <= tol * size:
+                break
+        V[j + 1] = w / H[j + 1, j]
+    return coefficients @ V[:len(coefficients)]
 
 
 def _schur(own: Any, n: int, order: np.ndarray, n_y: int, structure: bool) -> Any:
