@@ -8,6 +8,7 @@ import numpy as np
 
 from .comm import agreed, world
 from .graph import analyse
+from .implicit import root
 from .kernels import jit
 from .linearization import linearize
 from .partition import localize_all, partition
@@ -40,7 +41,16 @@ def warm(comm: Any = None) -> list[str]:
                 analyse(tape)
                 for strategy in ("axes", "contiguous"):
                     localize_all(tape, partition(tape, 3, strategy=strategy, min_block=1))
+    with linearize(_equations, u, comm=comm, method="substitution") as lin:
+        lin.jacobian(), lin.vjp(lin.value), lin.jvp(u)
     return sorted({name for names in comm.allgather(DiskCache.compiled[before:]) for name in names})
+
+
+def _equations(u: np.ndarray) -> Any:
+    """Results of implicit statements: diagonal blocks of every kind."""
+    v = root(lambda u, v: v + v**3 - u, u, u)
+    w = root(lambda v, w: w + 0.1 * w * np.roll(w, 1) - v, v[:12], v[:12])
+    return v, w, root(lambda w, z: np.stack([z[0] - w[0] * z[1], z[1] + z[0]**3 - w[1]]), w, np.zeros(2))
 
 
 def _grid(u: np.ndarray) -> Any:

@@ -373,6 +373,8 @@ def test_rows_of_equations_in_the_assembled_system(comm):
         np.testing.assert_allclose(lin.vjp(np.ones(40)), 1.0 / (3 * y**2 + 1.0), rtol=1e-12)
         system = lin._assembly.system
         assert comm.allreduce(len(system.components.first)) == 40
+        info = lin._solvers["substitution"].info
+        assert info["blocks"] == 40 and info["largest_block"] == 1
         assert all(isinstance(found, blocks.Range) for found in system.blocks)
         assert {c.method for c in lin.choice.candidates if c.seconds is None} >= {"neumann"}
     with pytest.raises(InputError, match="implicit statements.*substitution"):

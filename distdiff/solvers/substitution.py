@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from mpi4py import MPI
 
 from ..blocks import Range
 from ..kernels import substitution as kernels
@@ -230,11 +231,15 @@ class Substitution(Solver):
         self._passes = Passes(system)
         self._ksp: Any = None
         self._messages = system.comm.allreduce(system.messages)
+        sizes = system.components.stop - system.components.first
+        self._blocks = {"blocks": system.comm.allreduce(len(sizes)),
+                        "largest_block": system.comm.allreduce(int(sizes.max(initial=0)), op=MPI.MAX),
+                        } if system.cyclic else {}
 
     def _solve(self, y: np.ndarray, transposed: bool) -> None:
         with event("substitution"):
             self._passes.backward(y) if transposed else self._passes.forward(y)
-        self.info = {"supersteps": self.system.k_star, "messages": self._messages}
+        self.info = {"supersteps": self.system.k_star, "messages": self._messages, **self._blocks}
 
     @property
     def ksp(self) -> Any:
