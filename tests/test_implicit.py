@@ -350,13 +350,13 @@ def test_a_large_sparse_equation(comm, monkeypatch):
     f = poisson(n)
     with dd.linearize(f, x, comm=comm) as lin:
         g = lin.vjp(1.0)
-        assert lin._assembly is None
+        assert lin._solving.assembly is None
     v = np.cos(np.arange(len(x)))
     h = 1e-4
     np.testing.assert_allclose(g @ v, (f(x + h * v) - f(x - h * v)) / (2 * h), rtol=1e-7)
     with dd.linearize(f, x, comm=comm, method="substitution") as lin:  # its rows are those of the equation
         np.testing.assert_allclose(lin.vjp(1.0), g, rtol=1e-9, atol=1e-12)
-        system = lin._assembly.system
+        system = lin._solving.assembly.system
         assert system.cyclic and system.nnz < 10 * len(x)
         sizes = comm.allreduce(list(system.components.stop - system.components.first))
         assert sizes == [n * n]
@@ -371,9 +371,9 @@ def test_rows_of_equations_in_the_assembled_system(comm):
     with dd.linearize(f, np.linspace(0.5, 2.0, 40), comm=comm, method="substitution") as lin:
         y = lin.value
         np.testing.assert_allclose(lin.vjp(np.ones(40)), 1.0 / (3 * y**2 + 1.0), rtol=1e-12)
-        system = lin._assembly.system
+        system = lin._solving.assembly.system
         assert comm.allreduce(len(system.components.first)) == 40
-        info = lin._solvers["substitution"].info
+        info = lin._solving.solvers["substitution"].info
         assert info["blocks"] == 40 and info["largest_block"] == 1
         assert all(isinstance(found, blocks.Range) for found in system.blocks)
         assert {c.method for c in lin.choice.candidates if c.seconds is None} >= {"neumann"}

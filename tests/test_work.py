@@ -61,7 +61,7 @@ def indexed(u):
 ])
 def test_kept_is_what_elimination_keeps(f, n, rows, nonzeros):
     with dd.linearize(f, np.linspace(0.2, 1.0, n), comm=MPI.COMM_SELF, method="substitution") as lin:
-        expected, system = kept(lin._local), lin._assembly.system
+        expected, system = kept(lin._local), lin._solving.assembly.system
         assert system.n_rows / rows <= expected.rows <= system.n_rows * rows
         assert system.nnz / nonzeros <= expected.nonzeros <= system.nnz * nonzeros
 

@@ -76,12 +76,12 @@ class Pipeline(Solver):
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
-        system.require_triangular()
+        system.require_triangular(up_to_blocks=True)
         with petsc_options(options, self.name) as given:
             self._columns = given.integer("pipeline_columns", 0)
         if self._columns < 0:
             raise InputError(f"pipeline_columns={self._columns} must be a positive number of right-hand sides")
-        system.require_triangular()
+        system.require_triangular(up_to_blocks=True)
         self._passes = Passes(system)
         halos, rows = system.halos, np.diff(system.ends) > 0
         # Supersteps in which this rank computes, takes what the one before has sent, or sends.
