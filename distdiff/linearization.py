@@ -175,7 +175,8 @@ class Linearization:
         if worst is None:
             raise NonFiniteError("the derivative overflows: every value and partial on the tape is finite, but their "
                                  "products along a path leave the range of double precision; scale the seed or the "
-                                 "function, or let preaccumulate=False multiply them in the order of the lines")
+                                 "function, or let method='substitution' with "
+                                 "preaccumulate=False multiply them in the order of the lines")
 
         def explain() -> str:
             site = worst.site

@@ -89,7 +89,6 @@ class Interface(Solver):
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
-        system.require_triangular(up_to_blocks=True)
         with petsc_options(options, self.name) as given:
             wanted = given.string("interface_reduced", "auto", ("auto", "gather", "scan"))
             self._always = given.string("interface_check", "first", ("first", "always")) == "always"

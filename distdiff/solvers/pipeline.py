@@ -76,7 +76,6 @@ class Pipeline(Solver):
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
-        system.require_triangular(up_to_blocks=True)
         with petsc_options(options, self.name) as given:
             self._columns = given.integer("pipeline_columns", 0)
         if self._columns < 0:
