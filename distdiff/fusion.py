@@ -178,10 +178,11 @@ class Fusion:
     def _group(self, start: int, end: int) -> Group | None:
         """The group that begins with item `start`, before item `end`; None if that item is not of a kind to fuse."""
         blocks, items = self.local.blocks, self.local.items
-        if type(items[start]) is not Statement:
+        head = items[start]
+        if type(head) is not Statement:
             return None
-        origin = items[start].out.block  # type: ignore[union-attr]
-        key = _key(items[start], origin, blocks)
+        origin = head.out.block
+        key = _key(head, origin, blocks)
         known = self._patterns.get(key)
         if known is not None and start + len(known.members) <= end:
             for i, other in enumerate(known.keys, start):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -209,15 +209,15 @@ def _snes(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
     snes, x, f = PETSc.SNES().create(comm=PETSc.COMM_SELF), *(PETSc.Vec().createSeq(n) for _ in range(2))
     J = PETSc.Mat().createPython((n, n), comm=PETSc.COMM_SELF)
     try:
-        def function(snes: object, v: object, out: object) -> None:
-            out.setArray(at(np.array(v.getArray())).residual)  # type: ignore[attr-defined]
+        def function(snes: Any, v: Any, out: Any) -> None:
+            out.setArray(at(np.array(v.getArray())).residual)
 
         context = _Jacobian(at)
         J.setPythonContext(context)
         J.setUp()
 
-        def jacobian(snes: object, v: object, A: object, B: object) -> None:
-            context.y = np.array(v.getArray())  # type: ignore[attr-defined]
+        def jacobian(snes: Any, v: Any, A: Any, B: Any) -> None:
+            context.y = np.array(v.getArray())
             J.assemble()
 
         snes.setOptionsPrefix("distdiff_implicit_")
@@ -246,11 +246,11 @@ class _Jacobian:
     def __init__(self, at: At) -> None:
         self.at, self.y = at, np.empty(0)
 
-    def mult(self, mat: object, v: object, out: object) -> None:
-        out.setArray(self.at(self.y).times(np.array(v.getArray())))  # type: ignore[attr-defined]
+    def mult(self, mat: Any, v: Any, out: Any) -> None:
+        out.setArray(self.at(self.y).times(np.array(v.getArray())))
 
-    def apply(self, pc: object, v: object, out: object) -> None:
-        out.setArray(-self.at(self.y).step(np.array(v.getArray())))  # type: ignore[attr-defined]
+    def apply(self, pc: Any, v: Any, out: Any) -> None:
+        out.setArray(-self.at(self.y).step(np.array(v.getArray())))
 
 
 __all__ = ["MINIMIZERS", "ROOTS", "Settings", "newton", "solve"]
