@@ -19,13 +19,13 @@ FIRST = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * H)  # differences of fourth ord
 SECOND = np.array([-1.0, 16.0, 16.0, -1.0]) / (12 * H * H), -30.0 / (12 * H * H)
 
 
-def function_of(case: str):
+def function_of(case: str, constants=CONSTANTS):
     """The case as a function, the names of its arguments, and whether its values are NumPy's bit for bit."""
     text = case.removeprefix("~")
     names = [name for name in ARGUMENTS if re.search(rf"(?<![\w.]){name}\b", text)]
     *statements, result = text.split("; ")
     body = [*statements, f"return {result.removeprefix('return ')}"]
-    space = dict(CONSTANTS, __name__="numpy_cases")
+    space = dict(constants, __name__="numpy_cases")
     exec(compile(f"def f({', '.join(names)}):\n" + "".join(f"    {line}\n" for line in body), case, "exec"), space)
     return space["f"], names, text is case
 
@@ -55,8 +55,9 @@ def layout(result, args) -> list:
     return seen
 
 
-def check(case: str, derivatives: bool = True) -> None:
-    f, names, exact = function_of(case)
+def check(case: str, derivatives: bool = True, constants=CONSTANTS, layouts: bool = True) -> None:
+    """A case against NumPy and differences of itself; with layouts the order of results in memory and views too."""
+    f, names, exact = function_of(case, constants)
     first = MPI.COMM_WORLD.rank == 0  # the others don't trace
     args = [ARGUMENTS[name] for name in names]
     rng = np.random.default_rng(3)
@@ -65,7 +66,7 @@ def check(case: str, derivatives: bool = True) -> None:
 
     def observed(*args):
         result = f(*args)
-        seen.append(layout(result, args))
+        seen.append(layout(result, args) if layouts else [np.shape(y) for y in leaves(result)])
         return tuple(leaves(result))
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -12,6 +12,7 @@ import numpy as np
 
 _NUMPY = os.path.dirname(os.path.abspath(np.__file__))
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_LIBRARIES = ("numpy.", __name__.partition(".")[0] + ".")
 
 TWINS = {  # functions of Python's math module that have another name in NumPy
     "asin": "np.arcsin", "acos": "np.arccos", "atan": "np.arctan", "atan2": "np.arctan2", "asinh": "np.arcsinh",
@@ -32,6 +33,21 @@ def called() -> str:
             room = next((f"{part}." for part in ("linalg", "fft") if f"/{part}/" in code.co_filename), "")
             name = f"numpy.{room}{code.co_qualname.removesuffix('.__init__')}: "
         elif not code.co_filename.startswith(_PACKAGE) or "examples" in code.co_filename:
+            break
+        frame = frame.f_back
+    return name
+
+
+def library() -> str:
+    """SciPy's function that the user called and that got this far, as " in scipy.special.zeta"; nothing if none."""
+    frame: FrameType | None = sys._getframe(1)
+    name = ""
+    while frame is not None:
+        room = frame.f_globals.get("__name__") or ""
+        if room.startswith("scipy."):
+            parts = [part for part in room.split(".") if not part.startswith("_")]
+            name = f" in {'.'.join(parts)}.{frame.f_code.co_qualname}"
+        elif name and not room.startswith(_LIBRARIES):
             break
         frame = frame.f_back
     return name

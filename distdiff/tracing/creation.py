@@ -26,6 +26,7 @@ from .joiners import joined
 from .layout import laid, view_or_copy
 from .recorder import Recorder
 from .scalar import TracedScalar
+from .scipy import REPLACED as SCIPY
 from .ufuncs import OTHER_RULES, refuse_other_rules
 
 _CREATE = (
@@ -342,6 +343,7 @@ def substituted(rec: Recorder) -> Iterator[None]:
                 cls.__new__ = _refusing(cls)  # type: ignore[method-assign]
             _replaced.append((np.vectorize, "__call__", np.vectorize.__call__))
             np.vectorize.__call__ = _vectorized  # type: ignore[method-assign]
+            SCIPY.replace()
         _uses += 1
         TRACES.setdefault(me, []).append(rec)
     try:
@@ -357,6 +359,7 @@ def substituted(rec: Recorder) -> Iterator[None]:
                     setattr(np, name, NUMPY[name])
                 while _replaced:
                     setattr(*_replaced.pop())
+                SCIPY.restore()
 
 
 @contextmanager

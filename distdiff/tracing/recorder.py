@@ -39,6 +39,7 @@ from ..tape import (
 )
 from . import memory
 from .boxes import Piece, refine
+from .callers import library
 
 FEW_LINES = 1 << 12  # of compiled code: they join the lines around them
 MAX_SNAPSHOTS, FEW_NUMBERS = 256, 16  # constants that are shared; smaller ones are copied at every use
@@ -467,7 +468,7 @@ class Recorder:
 
     def unsupported(self, what: str, remedy: str) -> NoReturn:
         """Refuse an operation by name, with the user's file and line."""
-        error = UnsupportedOperationError(f"{what} at {self.tape.sites[self.site()]}: {remedy}")
+        error = UnsupportedOperationError(f"{what}{library()} at {self.tape.sites[self.site()]}: {remedy}")
         if self.refusal is None:
             self.refusal = error
         raise error

@@ -1,0 +1,15 @@
+"""SciPy's functions that no protocol of NumPy's reaches, on traced values: one file a module of SciPy's, and
+`replacing`, which answers in their stead while somebody traces."""
+
+from __future__ import annotations
+
+from . import special
+from .replacing import Replaced, Rule
+
+RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what answers for it
+    **special.RULES,
+}
+
+REPLACED = Replaced(RULES)
+
+__all__ = ["REPLACED", "RULES"]

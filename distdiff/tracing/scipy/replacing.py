@@ -1,0 +1,163 @@
+"""SciPy's functions in Python on traced values: which rule answers for each, and how a call gets there.
+
+SciPy's ufuncs take part in NumPy's protocol (`ops.special`); its other functions take part in none.  While a thread
+traces, those of `RULES` that are loaded run a few lines of ours, which hand the call to the rule if an argument is or
+holds a traced value and the caller is in a thread that traces, and to SciPy's own code in any other case.  When the
+last trace ends, whatever ends it, SciPy is itself again.  Modules that nobody has imported cost nothing.
+
+What is exchanged is the code of the function, where it is written in Python: that is what every name bound to it
+runs, `from scipy.special import logsumexp` in the user's module included, and methods of objects that were made
+before.  Where there is no such code (functions of C, functions with a closure) the name in SciPy's module or class is
+exchanged; a name that somebody bound before then calls SciPy's own, whose compiled code refuses traced values.
+
+A function that has no rule runs as the user's own code would: each of its operations is traced, or refuses.
+
+**To add rules**, write a file with a table RULES, from the function's dotted name to what is called in its stead, with
+the arguments as the user gave them (lists of traced numbers have become arrays, and arrays that hold traced values
+what they hold), and add the table to `RULES` in `__init__`.  Rules import nothing of SciPy's when they are imported.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from functools import wraps
+from types import CodeType, FunctionType
+from typing import Any
+
+from ..active import TRACES
+from ..holding import held, traced_within
+from ..protocol import unwrap_all
+
+Rule = Callable[..., Any]
+
+
+def _call(*args, **kwargs):  # type: ignore[no-untyped-def]
+    dispatch = "dispatch"  # the constant is exchanged for the function it names: SciPy's globals don't know it
+    return dispatch(*args, **kwargs)  # type: ignore[operator]
+
+
+def _code(dispatch: Rule) -> CodeType:
+    """Code that hands all arguments to `dispatch`, for a function of whatever signature."""
+    code = _call.__code__
+    constants = tuple(dispatch if c == "dispatch" else c for c in code.co_consts)
+    return code.replace(co_consts=constants, co_name=dispatch.__name__, co_qualname=dispatch.__qualname__)
+
+
+class Replacing:
+    """One function of SciPy's and its rule, in one of two states: SciPy's own, or ours."""
+
+    def __init__(self, owner: Any, name: str, rule: Rule) -> None:
+        self.owner, self.name = owner, name
+        function = vars(owner)[name]
+        self.own = function.__code__ if type(function) is FunctionType and not function.__closure__ else None
+        self.function = function
+        original = _twin(function) if self.own is not None else function
+
+        @wraps(original)
+        def dispatch(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() in TRACES and traced_within([*args, *kwargs.values()]) is not None:
+                args = tuple(map(_argument, args))
+                return rule(*args, **{key: _argument(x) for key, x in kwargs.items()})
+            return original(*args, **kwargs)
+
+        self.ours = _code(dispatch) if self.own is not None else dispatch
+
+    def replace(self) -> None:
+        if self.own is not None:
+            self.function.__code__ = self.ours
+        else:
+            setattr(self.owner, self.name, self.ours)
+
+    def restore(self) -> None:
+        if self.own is not None:
+            self.function.__code__ = self.own
+        else:
+            setattr(self.owner, self.name, self.function)
+
+
+def _twin(function: FunctionType) -> FunctionType:
+    """The same function, which keeps its code."""
+    twin = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    twin.__kwdefaults__, twin.__qualname__ = function.__kwdefaults__, function.__qualname__
+    return twin
+
+
+def _argument(x: Any) -> Any:
+    """An argument as rules are given it."""
+    if type(x) in (list, tuple):
+        rec = traced_within(x)
+        return rec.array_of(x) if rec is not None else unwrap_all(x)
+    return held(x)
+
+
+class Replaced:
+    """The functions of a table, found as their modules are loaded: those that a traced function loads itself too."""
+
+    def __init__(self, rules: dict[str, Rule]) -> None:
+        self._missing: dict[str, dict[str, Rule]] = {}  # by module, until it is loaded
+        for path, rule in rules.items():
+            module, name = path.split(":")
+            self._missing.setdefault(module, {})[name] = rule
+        self._found: list[Replacing] = []
+        self._lock = threading.RLock()
+        self._replaced = False
+
+    def replace(self) -> None:
+        """Ours, of all modules that are loaded by now, and of others as soon as they are."""
+        with self._lock:
+            for module in [m for m in self._missing if _loaded(m)]:
+                self._find(module)
+            for function in self._found:
+                function.replace()
+            if self._missing:
+                sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+            self._replaced = True
+
+    def restore(self) -> None:
+        """SciPy's own."""
+        with self._lock:
+            self._replaced = False
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)  # type: ignore[arg-type]
+            for function in self._found:
+                function.restore()
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """An import while somebody traces: Python's own finders find it, and the rules follow once it is done."""
+        if name not in self._missing:
+            return None
+        finders = [finder for finder in sys.meta_path if finder is not self]
+        spec = next((found for finder in finders if (found := finder.find_spec(name, path, target))), None)
+        execute = getattr(getattr(spec, "loader", None), "exec_module", None)
+        if execute is not None:
+
+            def execute_and_replace(module: Any) -> None:
+                execute(module)
+                self._late(name)
+
+            spec.loader.exec_module = execute_and_replace  # type: ignore[union-attr]
+        return spec
+
+    def _late(self, module: str) -> None:
+        with self._lock:
+            known = len(self._found)
+            if module in self._missing:
+                self._find(module)
+            for function in self._found[known:] if self._replaced else ():
+                function.replace()
+
+    def _find(self, module: str) -> None:
+        for path, rule in self._missing.pop(module).items():
+            owner: Any = sys.modules[module]
+            *outer, name = path.split(".")
+            for part in outer:
+                owner = getattr(owner, part, None)
+            if name in getattr(owner, "__dict__", ()):  # else this SciPy hasn't got it
+                self._found.append(Replacing(owner, name, rule))
+
+
+def _loaded(module: str) -> bool:
+    found = sys.modules.get(module)
+    return found is not None and not getattr(getattr(found, "__spec__", None), "_initializing", False)
