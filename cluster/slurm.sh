@@ -22,6 +22,6 @@ activate "$modules" "$conda_environment"
 out=out/cluster-$SLURM_JOB_ID
 
 # Two ranks compile and keep the kernels; then all of them only read.
-srun --nodes=1 --ntasks=2 python -m distdiff.cli warm
+srun --ntasks=2 python -m distdiff.cli warm
 
 "${launch[@]}" python -m distdiff.examples.demo --part grid --size "$size" --no-figures --out "$out"
