@@ -10,7 +10,7 @@ from typing import Any
 from mpi4py import MPI
 
 from .facts import Facts
-from .graph import Cut, Path, Profile, Uses
+from .graph import Contractions, Cut, Path, Profile, Uses
 from .partition.local import LocalTape
 from .solvers.select import Candidate, Choice
 from .solvers.sweep_ops import Counts
@@ -67,6 +67,15 @@ def _parts(components: int, pieces: int) -> str:
     return "all hang together" if pieces <= 1 else f"{count_text(pieces)} that have only inputs in common"
 
 
+def _contractions(found: Contractions, assembled: bool) -> str:
+    what = "a sum of products" if found.statements == 1 else f"{count_text(found.statements)} sums of products"
+    largest = " x ".join(map(str, found.largest))
+    done = (f"written out, {count_text(found.entries)} entries before elimination" if assembled
+            else f"applied as matrix products, their {count_text(found.entries)} entries are written nowhere")
+    largest += " the largest" if found.statements > 1 else ""
+    return f"{what} ({largest}), {count_text(found.lines)} of the lines in {count_text(found.rows)} rows; {done}"
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything `Linearization.report()` knows.  Counts are over all ranks unless they say otherwise."""
@@ -87,6 +96,7 @@ class Report:
     narrowest: Cut  # ... and fewest, in the middle half of it
     components: int  # parts that have nothing in common
     pieces: int  # ... but inputs
+    contractions: Contractions  # sums of products: dot, matmul, einsum, tensordot
     ranks: int
     partition: str
     k_star: int  # supersteps of one pass
@@ -139,6 +149,8 @@ class Report:
                 out.append(f"               {c['name']:<24} predicted {seconds_text(c['seconds'])} a gradient, k* "
                            f"{count_text(c['k_star'])}, halo {count_text(c['halo'])}, "
                            f"busiest rank {count_text(c['max_work'])} lines")
+        if self.contractions.statements:
+            out.append(f"products     {_contractions(self.contractions, self.rows is not None)}")
         out.append(f"system       {kept}")
         for direction, sweep in self.sweeps.items():
             stored = f"{size_text(sweep.coefficient_bytes)} of" if sweep.coefficient_bytes else "no"
@@ -176,7 +188,7 @@ def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solve
         outputs=facts.n_outputs, depth=structure.depth, width=structure.width, shape=structure.shape,
         parallelism=structure.parallelism, profile=structure.profile, path=structure.path, uses=structure.uses,
         live=structure.live, narrowest=structure.narrowest, components=structure.components, pieces=structure.pieces,
-        ranks=comm.size, partition=facts.partition, k_star=len(local.steps),
+        contractions=structure.contractions, ranks=comm.size, partition=facts.partition, k_star=len(local.steps),
         messages=comm.allreduce(local.messages), halo=halo, halo_bytes=8 * halo,
         max_work=max(lines), balance=max(lines) * len(lines) / max(sum(lines), 1),
         partition_candidates=facts.candidates,

@@ -16,6 +16,7 @@ from ..machine import Machine
 from ..ops import OPS
 from ..tape import Const, Joint, ScalarRun, Tape
 from .components import Strong, component_levels, row_components, strong_components, weak_components
+from .contractions import Contractions, contractions
 from .levels import CLASSES, SHRINK, Levels, Path, Profile, Uses
 from .live import Cut, LiveWidth
 from .reads import Reads
@@ -46,6 +47,7 @@ class Structure:
     narrowest: Cut  # where fewest cross a cut with a quarter of the nodes on either side at least
     components: int  # weakly connected
     pieces: int  # the same without the inputs: parts that compute nothing together
+    contractions: Contractions  # sums of products
 
     @property
     def parallelism(self) -> float:
@@ -68,7 +70,8 @@ def analyse(tape: Tape, machine: Machine = LINES) -> Structure:
         outputs=tape.n_outputs, shape=_shape(nodes, depth, width, shrinking), profile=profile, path=levels.path(),
         uses=Uses.of(levels.used, levels.most_used),
         live=levels.widest, narrowest=levels.narrowest,
-        components=weak_components(tape, reads), pieces=weak_components(tape, reads, through_inputs=False))
+        components=weak_components(tape, reads), pieces=weak_components(tape, reads, through_inputs=False),
+        contractions=contractions(tape))
 
 
 @dataclass(frozen=True)
@@ -141,5 +144,6 @@ def nonzeros(tape: Tape) -> int:
     return count
 
 
-__all__ = ["LINES", "Cut", "Levels", "LiveWidth", "Path", "Profile", "Reads", "RowStructure", "Strong", "Structure",
-           "Uses", "analyse", "analyse_rows", "component_levels", "nonzeros", "strong_components"]
+__all__ = ["LINES", "Contractions", "Cut", "Levels", "LiveWidth", "Path", "Profile", "Reads", "RowStructure", "Strong",
+           "Structure", "Uses", "analyse", "analyse_rows", "component_levels", "contractions", "nonzeros",
+           "strong_components"]

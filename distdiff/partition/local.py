@@ -26,14 +26,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
 
 from ..comm import Channel, Channels
-from ..strided import progressions
-from ..tape import Block, Guard, Item, Leaf, ScalarRun, Site, Tape
+from ..strided import interval, progressions
+from ..tape import Affine, Block, Guard, Indexed, Item, Leaf, ScalarRun, Site, Tape
 
 OBJECTS = 320  # bytes of Python objects a statement, block or step, about
 
@@ -256,17 +257,39 @@ def _memory(array: Any) -> np.ndarray | None:
 
 def positions(leaves: list[Leaf], tape: Tape) -> tuple[np.ndarray, np.ndarray]:
     """(node ids, places) of all leaves carried by nodes, in the vector of the leaves laid one after another."""
-    ids, places, start = [], [], 0
+    ids, places, start = Runs(), Runs(), 0
     for leaf in leaves:
-        n = int(np.prod(leaf.shape, dtype=np.int64))
-        if hasattr(leaf.ref, "value"):  # Const: the same on every rank, carried by no node
-            start += n
-            continue
-        ids.append(np.ravel(tape.ids(leaf.ref, leaf.shape)))
-        places.append(np.arange(start, start + n, dtype=np.int64))
+        n = prod(leaf.shape)
+        ref = leaf.ref
+        if isinstance(ref, Affine | Indexed):  # a Const is the same on every rank, carried by no node
+            span = interval(ref, leaf.shape) if isinstance(ref, Affine) else None
+            if span is not None:
+                first = tape.blocks[ref.block].first
+                ids.append(range(first + span[0], first + span[1]))
+            else:
+                ids.append(np.ravel(tape.ids(ref, leaf.shape)))
+            places.append(range(start, start + n))
         start += n
-    empty = np.empty(0, dtype=np.int64)
-    return np.concatenate([empty, *ids]), np.concatenate([empty, *places])
+    return ids.joined(), places.joined()
+
+
+class Runs:
+    """Whole numbers written down as ranges, as far as they are some, until all are wanted at once."""
+
+    def __init__(self) -> None:
+        self._parts: list[range | np.ndarray] = []
+
+    def append(self, part: range | np.ndarray) -> None:
+        last = self._parts[-1] if self._parts else None
+        if isinstance(part, range) and isinstance(last, range) and last.stop == part.start:
+            self._parts[-1] = range(last.start, part.stop)
+        else:
+            self._parts.append(part)
+
+    def joined(self) -> np.ndarray:
+        arrays = [np.arange(part.start, part.stop, dtype=np.int64) if isinstance(part, range) else part
+                  for part in self._parts]
+        return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, dtype=np.int64), *arrays])
 
 
 def nothing(joint: bool = False) -> LocalTape:

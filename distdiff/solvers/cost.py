@@ -20,6 +20,7 @@ from ..machine import Machine
 from .work import BATCH, ENTRIES, Work
 
 ENTRY_BYTES, ROW_BYTES = 12, 28  # of a stored nonzero, and of a row beside its entries
+INDEX_BYTES = 8  # of a row before elimination, beside its entries
 FAR_ROWS = 1 << 14  # rows beyond which a batch of right-hand sides no longer stays in cache
 
 
@@ -88,6 +89,13 @@ def system_bytes(work: Work) -> float:
     return work.rows * ROW_BYTES + work.entries * ENTRY_BYTES
 
 
+def assembling_bytes(work: Work) -> float:
+    """The same, with all rows before elimination if they are still to be written: for a dense product of n x n matrices
+    these are up to 2 n^3 entries, whatever is left of them."""
+    expanded = 0.0 if work.assembled else work.nodes * INDEX_BYTES + work.nonzeros * ENTRY_BYTES
+    return expanded + system_bytes(work)
+
+
 def substitution_setup(work: Work, machine: Machine) -> float:
     """Seconds until a solver that substitutes is ready, the system being assembled."""
     return machine.substitution_call + machine.substitution_row * work.rows
@@ -115,5 +123,6 @@ def batches(columns: int) -> int:
     return -(-max(columns, 1) // BATCH)
 
 
-__all__ = ["BATCH", "Cost", "Method", "Work", "assembly", "assembly_amounts", "batches", "column_amounts", "latency",
-           "local_seconds", "pass_amounts", "row_seconds", "substitution_seconds", "substitution_setup", "system_bytes"]
+__all__ = ["BATCH", "Cost", "Method", "Work", "assembling_bytes", "assembly", "assembly_amounts", "batches",
+           "column_amounts", "latency", "local_seconds", "pass_amounts", "row_seconds", "substitution_seconds",
+           "substitution_setup", "system_bytes"]

@@ -31,7 +31,7 @@ from ..petsc import PREFIX, event, petsc
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
-from .cost import Cost, Method, Work, assembly, system_bytes
+from .cost import Cost, Method, Work, assembling_bytes, assembly, system_bytes
 from .ksp import Ksp, reason_name
 from .residual import Residual
 
@@ -46,7 +46,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
                + columns * (machine.direct_solve + machine.direct_entry * entries))
     what = ("factorizes the whole, where substitution factorizes implicit statements alone" if work.cyclic
             else "factorizes a matrix that is triangular already")
-    return Cost(seconds, 3 * system_bytes(work), what)
+    return Cost(seconds, assembling_bytes(work) + 2 * system_bytes(work), what)
 
 
 class Direct(Solver):

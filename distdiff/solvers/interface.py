@@ -37,7 +37,7 @@ from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
-from .cost import BATCH, Cost, Method, Work, assembly, batches, local_seconds, substitution_setup, system_bytes
+from .cost import BATCH, Cost, Method, Work, assembling_bytes, assembly, batches, local_seconds, substitution_setup
 from .residual import Residual
 from .schur import Coupling, Gathered, Messages, Scan
 from .transfer import NONE, Block
@@ -66,7 +66,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     small = ENTRY * s * s * (1 + work.ranks) * columns
     seconds = local_seconds(work, s, machine) + check + solves + small
     return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
-                system_bytes(work) + 8 * work.rows * (min(s, BATCH) + 2 * first) + held,
+                assembling_bytes(work) + 8 * work.rows * (min(s, BATCH) + 2 * first) + held,
                 f"a pass with {s} columns reduces every rank to its interfaces; then ranks don't wait for each other")
 
 

@@ -32,7 +32,7 @@ from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .asm import InOrder
 from .base import Solver
-from .cost import Cost, Method, Work, assembly, system_bytes
+from .cost import Cost, Method, Work, assembling_bytes, assembly
 from .iteration import Iteration
 from .ksp import LOOSE, Ksp, finite_tolerances, reason_name, relative_tolerance
 from .residual import Residual
@@ -49,7 +49,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     iteration = machine.krylov_iteration + machine.krylov_entry * entries + reductions
     seconds = (machine.krylov_call + machine.krylov_row * work.rows + assembly(work, machine)
                + columns * (machine.krylov_solve + work.k_star * iteration))
-    memory = system_bytes(work) + 8 * work.rows * min(work.k_star + 8, RESTART_LIMIT)
+    memory = assembling_bytes(work) + 8 * work.rows * min(work.k_star + 8, RESTART_LIMIT)
     return Cost(seconds, memory, f"exact after k* = {work.k_star} iterations, one right-hand side after another")
 
 

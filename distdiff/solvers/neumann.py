@@ -18,7 +18,17 @@ from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
-from .cost import BATCH, Cost, Method, Work, assembly, batches, substitution_seconds, substitution_setup, system_bytes
+from .cost import (
+    BATCH,
+    Cost,
+    Method,
+    Work,
+    assembling_bytes,
+    assembly,
+    batches,
+    substitution_seconds,
+    substitution_setup,
+)
 from .iteration import Iteration
 
 
@@ -30,7 +40,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     rows = substitution_seconds(replace(work, k_star=1), columns, machine)
     exchange = machine.superstep * batches(columns) if work.ranks > 1 else 0.0
     seconds = substitution_setup(work, machine) + assembly(work, machine) + products * (rows + exchange)
-    memory = system_bytes(work) + 3 * 8 * work.rows * min(columns, BATCH)
+    memory = assembling_bytes(work) + 3 * 8 * work.rows * min(columns, BATCH)
     return Cost(seconds, memory, f"reads every row once for each edge of the longest path, at least {products} times")
 
 

@@ -26,7 +26,7 @@ from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import Halo, TriangularSystem
 from .base import Solver
-from .cost import Cost, Method, Work, assembly, row_seconds, substitution_setup, system_bytes
+from .cost import Cost, Method, Work, assembling_bytes, assembly, row_seconds, substitution_setup
 from .substitution import Passes
 
 TAG = 77
@@ -46,7 +46,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
         return Cost.none("one right-hand side is no pipeline: it would be substitution")
     width, seconds = widest(columns, work.k_star, work.rows, min(work.k_star, work.messages + 1), machine)
     return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
-                system_bytes(work) + 8 * (2 * work.rows * width + work.halo * columns),
+                assembling_bytes(work) + 8 * (2 * work.rows * width + work.halo * columns),
                 f"batches of {width} right-hand sides follow each other through {work.k_star} supersteps")
 
 

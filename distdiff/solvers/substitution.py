@@ -25,13 +25,13 @@ from ..petsc import event, petsc
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
-from .cost import Cost, Method, Work, assembly, substitution_seconds, substitution_setup, system_bytes
+from .cost import Cost, Method, Work, assembling_bytes, assembly, substitution_seconds, substitution_setup
 
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
     """Substitution streams the assembled rows."""
     seconds = substitution_setup(work, machine) + assembly(work, machine) + substitution_seconds(work, columns, machine)
-    memory = system_bytes(work) + 8 * work.rows * min(columns, work.together)
+    memory = assembling_bytes(work) + 8 * work.rows * min(columns, work.together)
     return Cost(seconds, memory, "assembles the kept rows once, then streams them for all right-hand sides")
 
 

@@ -7,14 +7,17 @@ contracted ones; the values come from NumPy's own product, nothing of the iterat
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import cache, lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..ops import MULTIPLY
+from ..strided import contract
 from ..tape import Affine, Const, Operand, c_strides
-from . import sparse
+from . import memory, sparse
 from .array import (
     TracedArray,
     as_plain,
@@ -34,8 +37,13 @@ from .recorder import Recorder
 from .reductions import in_order, traced_array
 from .ufuncs import number, recorder_of, require_floats
 
+Axes = tuple[int, ...]  # of the iteration space, one for each axis of an operand
+INTO = (np.matmul, np.dot)  # of one or two axes each their results are in C order, and can be written into `out`
+
 
 def _operand(rec: Recorder, x: Any, name: str) -> Any:
+    if type(x) is TracedArray and x.st.rec is rec and rec.open:  # the usual case
+        return x
     x = number(rec, x, name)
     return traced_array(x) if is_traced(x) else x if type(x) is np.ndarray else np.asarray(x)
 
@@ -44,17 +52,21 @@ def _values(x: Any) -> np.ndarray:
     return x.nd if type(x) is TracedArray else x
 
 
-def _spread(rec: Recorder, x: Any, axes: list[int], shape: Index) -> Operand:
+def _spread(rec: Recorder, x: Any, axes: Axes, shape: Index) -> Operand:
     """x over the iteration space: its axis k runs along axes[k], it stands still along the others."""
     if type(x) is TracedArray:
-        lowered = x.st.lower(x.nd, x.shape)
+        window = x.window
+        lowered = x.st.lower(window, window.shape)
         if type(lowered) is Affine:  # the usual case, without views
-            return Affine(lowered.block, lowered.offset, _along(lowered.strides, axes, len(shape)))
+            strides = lowered.strides
+            if 1 in window.shape:  # an axis of length 1 may run along a longer one
+                strides = tuple([s if n > 1 else 0 for s, n in zip(strides, window.shape)])
+            return Affine(lowered.block, lowered.offset, _along(strides, axes, len(shape)))
     elif x.ndim:
         values = rec.snapshot(x)
         if values.flags.c_contiguous and x.size > 1:
-            return Const(np.ndarray(shape, np.float64, values, 0, _along(
-                [s if n > 1 else 0 for s, n in zip(values.strides, values.shape)], axes, len(shape))))
+            strides = tuple([s if n > 1 else 0 for s, n in zip(values.strides, values.shape)])
+            return Const(np.ndarray(shape, np.float64, values, 0, _along(strides, axes, len(shape))))
     order = sorted(range(len(axes)), key=axes.__getitem__)
     at = tuple(slice(None) if k in axes else np.newaxis for k in range(len(shape)))
     if type(x) is TracedArray:
@@ -64,7 +76,8 @@ def _spread(rec: Recorder, x: Any, axes: list[int], shape: Index) -> Operand:
     return Const(np.broadcast_to(rec.snapshot(x).transpose(order)[at], shape))
 
 
-def _along(strides: Sequence[int], axes: list[int], ndim: int) -> Index:
+@lru_cache(maxsize=4096)
+def _along(strides: Index, axes: Axes, ndim: int) -> Index:
     """The strides of an operand over the iteration space."""
     spread = [0] * ndim
     for step, axis in zip(strides, axes):
@@ -72,31 +85,50 @@ def _along(strides: Sequence[int], axes: list[int], ndim: int) -> Index:
     return tuple(spread)
 
 
+@lru_cache(maxsize=4096)
+def _space(a_shape: Index, b_shape: Index, a_axes: Axes, b_axes: Axes, free: int) -> tuple[Index, Index]:
+    """The iteration space, and the strides over it of a result in C order."""
+    lengths: dict[int, int] = {}
+    for x_shape, axes in ((a_shape, a_axes), (b_shape, b_axes)):
+        for k, n in zip(axes, x_shape):
+            known = lengths.setdefault(k, n)
+            if known == 1:
+                lengths[k] = n
+            elif n not in (1, known):
+                raise ValueError(f"operands of shapes {a_shape} and {b_shape} don't fit: axes that run together have "
+                                 f"lengths {known} and {n}")
+    shape = tuple([lengths[k] for k in range(len(lengths))])
+    return shape, c_strides(shape[:free]) + (0,) * (len(shape) - free)
+
+
 def contraction(
-    a: Any, b: Any, a_axes: list[int], b_axes: list[int], free: int, function: Callable[[Any, Any], Any], name: str
+    a: Any, b: Any, a_axes: Axes, b_axes: Axes, free: int, function: Callable[..., Any] | None, name: str
 ) -> Any:
     """sum over the axes >= free of a[a_axes] * b[b_axes]; `function(a, b)` computes the values, of the free
-    axes' shape."""
+    axes' shape (None: as matrix products, by BLAS)."""
     rec = recorder_of((a, b))
     a, b = _operand(rec, a, name), _operand(rec, b, name)
+    if function is None:
+        def function(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+            return _contracted(x, y, a_axes, b_axes, free)
     if constant(a) and constant(b):
         return rec.array_of(function(as_plain(a), as_plain(b)))
-    lengths: dict[int, int] = {}
-    for x, axes in ((a, a_axes), (b, b_axes)):
-        for k, n in zip(axes, x.shape):
-            if lengths.setdefault(k, n) in (1, n):
-                lengths[k] = n
-    shape = tuple(lengths[k] for k in range(len(lengths)))
-    computed = function(_values(a), _values(b))
+    x, y = _values(a), _values(b)
+    try:
+        shape, strides = _space(x.shape, y.shape, a_axes, b_axes, free)
+    except ValueError:
+        function(x, y)  # says it in NumPy's words
+        raise
+    if free <= 2 and function in INTO and 0 not in shape and prod(shape[:free]) >= memory.LARGE:
+        values = rec.empty(shape[:free])  # memory that was used before, where NumPy would take fresh pages
+        function(x, y, out=values)
+    else:
+        values = np.asarray(function(x, y), dtype=np.float64)
     if 0 in shape:
         return rec.array_of(np.zeros(shape[:free]))
     back = None
-    if free < 2 or computed.flags.c_contiguous:
-        values = rec.empty(shape[:free])
-        values[...] = computed
-        strides = c_strides(shape[:free]) + (0,) * (len(shape) - free)
-    else:
-        values, strides, back = in_order(rec, computed, range(free), len(shape))
+    if free > 1 and not values.flags.c_contiguous:
+        values, strides, back = in_order(rec, values, range(free), len(shape))
     refs = (_spread(rec, a, a_axes, shape), _spread(rec, b, b_axes, shape))
     if rec.sparing:
         read_values(MULTIPLY, (a, b))
@@ -104,14 +136,33 @@ def contraction(
     return result if back is None else result.transpose(back)
 
 
+def _contracted(x: np.ndarray, y: np.ndarray, x_axes: Axes, y_axes: Axes, free: int) -> np.ndarray:
+    shape, _ = _space(x.shape, y.shape, x_axes, y_axes, free)
+    values = memory.empty(prod(shape[:free])).reshape(shape[:free])
+    if 0 not in shape:
+        core = [_core(np.asarray(v, dtype=np.float64), axes, len(shape)) for v, axes in ((x, x_axes), (y, y_axes))]
+        contract(values.reshape(shape[:free] + (1,) * (len(shape) - free)), *core, shape)
+    return values
+
+
+def _core(x: np.ndarray, axes: Axes, ndim: int) -> np.ndarray:
+    """A view of x over the iteration space, with length 1 along the axes that it does not have."""
+    return x.transpose(sorted(range(len(axes)), key=axes.__getitem__))[
+        tuple([slice(None) if k in axes else np.newaxis for k in range(ndim)])]
+
+
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     if ndim_of(a) == 0 or ndim_of(b) == 0:
         return into(out, np.multiply(a, b))
-    m, n = ndim_of(a), ndim_of(b)
+    return into(out, contraction(a, b, *_dot_axes(ndim_of(a), ndim_of(b)), np.dot, "dot"))
+
+
+@cache
+def _dot_axes(m: int, n: int) -> tuple[Axes, Axes, int]:
     free = m + n - 2
     b_axes = list(range(m - 1, free))
     b_axes.insert(max(n - 2, 0), free)
-    return into(out, contraction(a, b, [*range(m - 1), free], b_axes, free, np.dot, "dot"))
+    return (*range(m - 1), free), tuple(b_axes), free
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -126,14 +177,15 @@ def matmul(a: Any, b: Any) -> Any:
         return dot(a, b) if n == 1 else np.matmul(np.reshape(a, (1, -1)), b)[..., 0, :]
     batch = max(m, n) - 2
     free = batch + 2
-    a_axes = [*range(batch - (m - 2), batch), batch, free]
-    b_axes = [*range(batch - (n - 2), batch), free, batch + 1]
+    a_axes = (*range(batch - (m - 2), batch), batch, free)
+    b_axes = (*range(batch - (n - 2), batch), free, batch + 1)
     return contraction(a, b, a_axes, b_axes, free, np.matmul, "matmul")
 
 
-def _matmul_axes(m: int, n: int) -> tuple[list[int], list[int], int]:
+@cache
+def _matmul_axes(m: int, n: int) -> tuple[Axes, Axes, int]:
     free = m + n - 2
-    return [*range(m - 1), free], [free] if n == 1 else [free, m - 1], free
+    return (*range(m - 1), free), (free,) if n == 1 else (free, m - 1), free
 
 
 def inner(a: Any, b: Any) -> Any:
@@ -141,7 +193,7 @@ def inner(a: Any, b: Any) -> Any:
     if m == 0 or n == 0:
         return np.multiply(a, b)
     free = m + n - 2
-    return contraction(a, b, [*range(m - 1), free], [*range(m - 1, free), free], free, np.inner, "inner")
+    return contraction(a, b, (*range(m - 1), free), (*range(m - 1, free), free), free, np.inner, "inner")
 
 
 def vdot(a: Any, b: Any) -> Any:
@@ -167,7 +219,8 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
                 axis_list[k] = next(next_axis)
     for place, (k, j) in enumerate(zip(a_sum, b_sum)):
         a_axes[k] = b_axes[j] = free + place
-    return contraction(a, b, a_axes, b_axes, free, lambda x, y: np.tensordot(x, y, (a_sum, b_sum)), "tensordot")
+    return contraction(a, b, tuple(a_axes), tuple(b_axes), free, lambda x, y: np.tensordot(x, y, (a_sum, b_sum)),
+                       "tensordot")
 
 
 def einsum(*operands: Any, out: Any = None, optimize: Any = False, **kwargs: Any) -> Any:
@@ -265,10 +318,10 @@ def _pair(rec: Recorder, s: str, a: Any, t: str, b: Any, kept: str) -> Any:
     return contraction(
         a,
         b,
-        [order.index(c) for c in s],
-        [order.index(c) for c in t],
+        tuple([order.index(c) for c in s]),
+        tuple([order.index(c) for c in t]),
         len(kept),
-        lambda x, y: np.einsum(f"{s},{t}->{kept}", x, y, optimize=True),
+        None,
         "einsum",
     )
 

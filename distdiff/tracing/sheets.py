@@ -79,9 +79,9 @@ def product(p: Any, q: Any, shape: Index, kept: Sequence[int]) -> Any:
     p, q = (_squeezed(x, axes) for x, axes in zip((p, q), moves))
     if summed and moves[0] and moves[1] and not is_boolean(p):
         places = {k: j for j, k in enumerate([*free, *summed])}
-        terms = [[places[k] for k in axes] for axes in moves]
+        terms = [tuple([places[k] for k in axes]) for axes in moves]
         if is_traced(p) or is_traced(q):
-            x = contraction(p, q, *terms, len(free), lambda a, b: _einsum(a, b, terms, len(free)), "einsum")
+            x = contraction(p, q, *terms, len(free), None, "einsum")
         else:
             x = _einsum(p, q, terms, len(free))
     else:
@@ -111,7 +111,7 @@ def _spread(x: Any, axes: Sequence[int], moving: Sequence[int]) -> Any:
     return x[tuple(slice(None) if k in axes else np.newaxis for k in moving)]
 
 
-def _einsum(a: np.ndarray, b: np.ndarray, terms: Sequence[list[int]], free: int) -> Any:
+def _einsum(a: np.ndarray, b: np.ndarray, terms: Sequence[Index], free: int) -> Any:
     return np.einsum(a, terms[0], b, terms[1], list(range(free)), optimize=True)
 
 
