@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from random_systems import Problem, random_matrix, random_problem, spread
+from random_systems import Problem, implicit_problem, random_matrix, random_problem, spread
 from test_solvers import chain_over_ranks, jacobians
 
+import distdiff as dd
 from distdiff.errors import ConvergenceError, InputError
 from distdiff.kernels.stretches import REACH, Stretches, stretches, within
 from distdiff.kernels.substitution import backward, forward
@@ -68,19 +69,20 @@ def solved(comm, p: Problem, cls: type, options: dict[str, Any], columns: tuple[
 @pytest.mark.parametrize("further", [False, True])
 @pytest.mark.parametrize("width, steps", [(1, 40), (2, 25), (5, 5), (8, 12), (64, 5)])
 def test_chains(comm, width, steps, further):
-    p, columns = chain_problem(comm, width, steps, further), (0, 1, 20) if width < 8 else (20,)
+    p, columns = chain_problem(comm, width, steps, further), (0, 1, 20) if width < 8 else (64,)
     for reduced, rounds in ("gather", 1), ("scan", (comm.size - 1).bit_length()):
         info = solved(comm, p, Interface, {"interface_reduced": reduced}, columns).info
-        if comm.size == 1:
-            assert info["interface_rows"] == info["transfer_columns"] == info["rounds"] == 0
+        if comm.size == 1 or not info["interface_rows"]:  # all that crosses are inputs
+            assert info["interface_rows"] == info["rounds"] == 0 and (comm.size == 1 or further)
             continue
         assert info["rounds"] == rounds and info["residual"] <= 1e-12
         assert info["interface_rows"] <= width * (comm.size - 1)
         if not further and width < steps:  # a pass for each direction; at the chain's ends one has nothing to do
             assert info["interface_rows"] == width * (comm.size - 1)
             assert info["transfer_columns"] == (width if comm.size == 2 else 2 * width)
-    solved(comm, p, Interface, {"interface_check": "always"}, columns[-1:])
-    solved(comm, p, Pipeline, {"pipeline_columns": 7}, columns)
+    if width < 8:
+        solved(comm, p, Interface, {"interface_check": "always"}, columns[-1:])
+        solved(comm, p, Pipeline, {"pipeline_columns": 7}, columns)
 
 
 @pytest.mark.parametrize("owners", ["random", "slabs", "last", "one"])
@@ -92,12 +94,84 @@ def test_random_systems(comm, owners):
         solved(comm, p, Pipeline, {"pipeline_columns": 2}, (0, 5), full)
 
 
+def test_parameters_are_no_interface(comm):
+    """A chain of width 2 whose every step reads one of many parameters, all of them on rank 0."""
+    steps, m = 30, 40
+    n = m + 2 * steps
+    state = np.arange(m + 2, n)
+    rng = np.random.default_rng(4)
+    rows = np.concatenate([state, state, np.arange(m, n)])
+    columns = np.concatenate([state - 2, state // 2 * 2 - 1, rng.integers(0, m, n - m)])
+    L = sp.csr_matrix((rng.uniform(-0.8, 0.8, len(rows)), (rows, columns)), shape=(n, n))
+    owner = np.r_[np.zeros(m, int), np.repeat(np.arange(steps) * comm.size // steps, 2)]
+    p = spread(L, owner, np.arange(m), np.r_[n - 2, n - 1, m + 5, 3], comm.rank)
+    for options in {}, {"interface_check": "always"}, {"interface_reduced": "scan"}:
+        solver = solved(comm, p, Interface, options, (0, 3))
+        assert solver.coupling.n == 2 * (comm.size - 1)
+        assert solver.info["transfer_columns"] <= 4 and (comm.size == 1 or solver.info["residual"] <= 1e-12)
+
+
+def parameters_problem(comm, m: int = 40, steps: int = 30) -> Problem:
+    """A chain of width 2 whose every step reads some of m parameters, spread over all ranks; so are outputs."""
+    n = m + 2 * steps
+    state = np.arange(m + 2, n)
+    rng = np.random.default_rng(4)
+    rows = np.concatenate([state, state, np.arange(m, n)])
+    columns = np.concatenate([state - 2, state // 2 * 2 - 1, rng.integers(0, m, n - m)])
+    L = sp.csr_matrix((rng.uniform(-0.8, 0.8, len(rows)), (rows, columns)), shape=(n, n))
+    owner = np.r_[np.arange(m) % comm.size, np.repeat(np.arange(steps) * comm.size // steps, 2)]
+    return spread(L, owner, np.arange(m), np.r_[m + 2:n:7, n - 1], comm.rank)
+
+
+@pytest.mark.parametrize("without", range(3))
+def test_maps_stored_on_some_ranks_only(comm, monkeypatch, without):
+    """How often ranks exchange does not depend on what each of them stores."""
+    monkeypatch.setattr("distdiff.solvers.interface.DENSE", 0 if comm.rank % 3 == without else 10**6)
+    p = parameters_problem(comm)
+    for options in {}, {"interface_check": "always"}, {"interface_reduced": "gather"}:
+        solver = solved(comm, p, Interface, options, (0, 3))
+        assert comm.size == 1 or len(solver._fixed)
+        for transposed, wanted in enumerate((len(solver._used), len(solver._sent))):
+            assert (solver._maps[transposed] is None) == (comm.rank % 3 == without and wanted > 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_many_random_systems(comm, monkeypatch, seed):
+    """Any owners, few or many inputs, and on each rank another opinion of which maps are worth storing."""
+    draw = np.random.default_rng(seed)
+    for k in range(6):
+        n = int(draw.integers(5, 70))
+        n_in, n_out = (int(draw.integers(1, most)) for most in (n // 2, 6))
+        owners = str(draw.choice(["random", "slabs", "last", "one"]))
+        p = random_problem(comm, 100 * seed + k, n=n, n_in=n_in, n_out=n_out, owners=owners)
+        dense = draw.choice([0, 1, 4, 10**6], comm.size)
+        monkeypatch.setattr("distdiff.solvers.interface.DENSE", int(dense[comm.rank]))
+        solved(comm, p, Interface, {}, (0, 2), bool(draw.integers(2)))
+
+
+def test_components_that_read_nothing(comm):
+    """A residual row with nothing but its own diagonal is known to nobody before it is solved for."""
+    for seed in range(3):
+        p = implicit_problem(comm, seed, kinds=("diagonal",) * 4, size=3)
+        system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+        solver, exact = Interface(system), Substitution(system)
+        for transposed in (False, True):
+            y = np.random.default_rng(comm.rank).standard_normal(system.n_local)
+            expected = y.copy()
+            exact._solve(expected, transposed)
+            solver._solve(y, transposed)
+            np.testing.assert_allclose(y, expected, rtol=0, atol=p.tolerance())
+        solver.close()
+        system.close()
+
+
 def test_maps_too_large_to_be_stored(comm, monkeypatch):
     """A second pass takes their place, forward and transposed."""
     monkeypatch.setattr("distdiff.solvers.interface.DENSE", 0)
     solver = solved(comm, chain_problem(comm, 3, 12, True), Interface, {}, (0, 2))
     system, rows = solver.system, solver.block.n
-    entries = len(solver.block.used) * len(system.outputs.ids), len(solver._sent) * len(system.inputs.ids)
+    inputs = len(system.inputs.ids) + len(solver._fixed)
+    entries = len(solver._used) * len(system.outputs.ids), len(solver._sent) * inputs
     for transposed, wanted in enumerate(entries):
         assert (solver._maps[transposed] is None) == (wanted > 0 < rows)
 
@@ -150,7 +224,8 @@ def test_a_further_solve_is_one_gather_or_a_scan(comm, reduced):
         counting.calls.clear()
         passes.clear()
         solve(np.ones((len(seeds), 3)))
-        assert len(passes) == (len(seeds) > 0)  # one local pass, and no row twice
+        begins = len(seeds) > 0 or (solve == solver.tangent and len(solver._fixed) > 0)  # here, or at others' inputs
+        assert len(passes) == begins  # one local pass, and no row twice
         if comm.size == 1:
             assert not counting.calls
         elif reduced == "gather":
@@ -197,13 +272,31 @@ def test_width_of_batches():
 @pytest.mark.parametrize("method", [interface, pipeline])
 def test_costs(method):
     """On a chain over 8 ranks the waiting is what both save; on one rank, or where nothing crosses, neither applies."""
-    chain = Work(0, 1_000_000, 10, k_star=8, ranks=8, messages=1, halo=2, waits=8.0, kept_rows=10**6, assembled=True)
+    chain = Work(0, 1_000_000, 10, k_star=8, ranks=8, messages=1, halo=2, interface=2, waits=8.0, kept_rows=10**6,
+                 assembled=True)
     ours, plain = (m.cost(chain, 1000, Machine()).seconds for m in (method, substitution))
     assert ours < 0.3 * plain
     for alone in (replace(chain, ranks=1), replace(chain, k_star=1)):
         assert method.cost(alone, 1000, Machine()).seconds is None
-    assert interface.cost(replace(chain, halo=10_000), 1, Machine()).seconds is None
+    assert interface.cost(replace(chain, interface=10_000), 1, Machine()).seconds is None
     assert pipeline.cost(chain, 1, Machine()).seconds is None
+    many_parameters = interface.cost(replace(chain, halo=10_000), 1000, Machine())
+    assert many_parameters.seconds == interface.cost(chain, 1000, Machine()).seconds
+
+
+def test_parameters_are_not_counted_as_interface(comm):
+    """A thousand inputs, a step reads one of them and the state: the state alone is what ranks hand on."""
+    def f(x):
+        s = np.float64(1.0)
+        for k in range(3 * len(x)):
+            s = np.sin(s) * x[k % len(x)]
+        return s
+
+    with dd.linearize(f, np.linspace(0.5, 1.5, 1000), comm=comm, method="interface", partition="contiguous") as lin:
+        assert lin.work.interface == (comm.size > 1) and (comm.size == 1 or lin.work.halo > 300)
+        lin.vjp(1.0)
+        info = lin.report().info
+        assert info["interface_rows"] == comm.size - 1
 
 
 # -- what is accepted
@@ -388,7 +481,7 @@ def check_algebra(L: sp.csr_matrix, owner: np.ndarray, n_ranks: int, ordered: bo
                         np.concatenate([np.searchsorted(p.ends, r, side="right") - 1 for p, r in zip(parts, rows)]),
                         [number[r.astype(int)] for r in reads])
     assert coupling.ordered == ordered and coupling.entries == sum(len(r) * len(g) for r, g in zip(rows, reads))
-    T = [block.transfer(r) for block, r in zip(blocks, rows)]
+    T = [block.transfer(r, block.used) for block, r in zip(blocks, rows)]
     assert max(b.columns for b in blocks) <= max(len(g) for g in reads)
     A = np.eye(n) - L.toarray()
     b = np.random.default_rng(1).standard_normal((n, 2))
@@ -403,7 +496,7 @@ def check_algebra(L: sp.csr_matrix, owner: np.ndarray, n_ranks: int, ordered: bo
         for block, first in zip(blocks, firsts):
             block.solve(first, transposed)
         if transposed:
-            d = [block.to_ghosts(first) for block, first in zip(blocks, firsts)]
+            d = [block.to_ghosts(block.used, first) for block, first in zip(blocks, firsts)]
             total = np.zeros((coupling.n, 2))
             for r, part in zip(coupling.reads, d):
                 total[r] += part
@@ -424,7 +517,7 @@ def check_algebra(L: sp.csr_matrix, owner: np.ndarray, n_ranks: int, ordered: bo
             if transposed:
                 y[r] += values
             else:
-                block.take_ghosts(values, y)
+                block.take_ghosts(block.used, values, y)
             block.solve(y, transposed)
             np.testing.assert_allclose(y, x[part.nodes], rtol=1e-11, atol=1e-11)
 

@@ -18,7 +18,7 @@ GRID = Work(array_lines=1_000_000, scalar_lines=0, items=300, k_star=1, ranks=1,
             nodes=1_000_000, nonzeros=1_800_000, inputs=1000, outputs=1000)
 CHAIN = Work(array_lines=0, scalar_lines=100_000, items=2, k_star=1, ranks=1, runs=2, nodes=100_000, nonzeros=150_000,
              inputs=6, outputs=1)
-SPREAD = replace(GRID, k_star=101, ranks=2, messages=100, halo=200)
+SPREAD = replace(GRID, k_star=101, ranks=2, messages=100, halo=200, interface=200)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -33,9 +33,10 @@ from mpi4py import MPI
 from ..errors import ConvergenceError, InputError
 from ..kernels.stream import scatter_add
 from ..machine import Machine
+from ..partition.local import Exchange
 from ..petsc import event
 from ..petsc import options as petsc_options
-from ..system import TriangularSystem
+from ..system import Halo, TriangularSystem
 from .base import Solver
 from .cost import BATCH, Cost, Method, Work, assembling_bytes, assembly, batches, local_seconds, substitution_setup
 from .residual import Residual
@@ -56,7 +57,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     """A pass for transfer matrices and a checked solve, then solves that wait for interfaces alone."""
     if work.ranks == 1 or work.k_star == 1:
         return Cost.none("nothing crosses ranks: it would be substitution")
-    s, rounds = work.halo, (work.ranks - 1).bit_length()
+    s, rounds = work.interface, (work.ranks - 1).bit_length()
     held = _reduced_bytes(work.ranks * s * s)
     if held > LIMIT:
         return Cost.none(f"{s} values leave a rank: too many for narrow interfaces")
@@ -94,9 +95,8 @@ class Interface(Solver):
         system.require_triangular(up_to_blocks=True)
         self.block = Block(system)
         self._residual = Residual(system)
-        self._sent = np.unique(np.concatenate([NONE, *(halo.own for halo in system.halos)]))
         self._outputs, self._output_places = np.unique(system.outputs.ids, return_inverse=True)
-        self.coupling = self._couple()
+        self._couple()
         rank = system.comm.rank
         self._mine = slice(int(self.coupling.starts[rank]), int(self.coupling.starts[rank + 1]))
         self._all_reads = np.concatenate([NONE, *self.coupling.reads])
@@ -105,19 +105,39 @@ class Interface(Solver):
         self._scan = Scan(self.coupling, rank) if self._scans(wanted) else None
         self.refresh()
 
-    def _couple(self) -> Coupling:
-        """Who reads whose rows.  Collective."""
+    def _couple(self) -> None:
+        """Who reads whose rows.  Collective.
+
+        Rows that read nothing, parameters above all, are known from the beginning: they are no unknowns of the reduced
+        system but have an exchange of their own, `_sources`.
+        """
         system, comm = self.system, self.system.comm
+        bounds = np.bincount(system.components.first, minlength=system.n_local + 1)
+        bounds -= np.bincount(system.components.stop, minlength=system.n_local + 1)
+        unit = np.cumsum(bounds)[:-1] == 0  # elsewhere a seed is no solution yet
+        reads_nothing = unit & (np.diff(system.own.indptr) + np.diff(system.ghost.indptr) == 1)
+        sent = np.unique(np.concatenate([NONE, *(halo.own for halo in system.halos)]))
+        self._sent = sent[~reads_nothing[sent]]  # interface rows
         starts = np.concatenate([[0], np.cumsum(comm.allgather(len(self._sent)))])
-        numbers, ghosts = np.zeros(system.n_local), np.zeros(system.n_ghosts)  # doubles count exactly up to 2^53
+        numbers = np.full(system.n_local, -1.0)  # doubles count exactly up to 2^53
         numbers[self._sent] = starts[comm.rank] + np.arange(len(self._sent))
+        ghosts = np.full(system.n_ghosts, -1.0)
         system.halo_update(numbers, ghosts)
+        used = self.block.used
+        self._used, self._fixed = used[ghosts[used] >= 0], used[ghosts[used] < 0]
         leaves = np.full(system.n_local, system.k_star)
         for s, halo in reversed(list(enumerate(system.halos))):
             leaves[halo.own] = s
-        levels = leaves[self._sent]
-        found = comm.allgather((ghosts[self.block.used].astype(np.int64), levels))
-        return Coupling(starts, np.concatenate([NONE, *(level for _, level in found)]), [reads for reads, _ in found])
+        found = comm.allgather((ghosts[self._used].astype(np.int64), leaves[self._sent], len(self._fixed)))
+        reads, levels, fixed = zip(*found)
+        self.coupling = Coupling(starts, np.concatenate([NONE, *levels]), list(reads))
+        self._sources: Halo | None = None
+        if any(fixed):
+            self._sources = Halo.merged(comm, [
+                Halo(comm, Exchange([(r, ids[reads_nothing[ids]]) for r, ids in halo.sends],
+                                    [(r, ids[ghosts[ids] < 0]) for r, ids in halo.recvs]), 0) for halo in system.halos])
+            inputs = system.inputs.ids
+            self._shared = np.flatnonzero(np.isin(inputs, self._sources.own))  # inputs that others read
 
     def _scans(self, wanted: str) -> bool:
         """Whether the reduced system is scanned; the same on every rank."""
@@ -142,7 +162,7 @@ class Interface(Solver):
         """The system's values have changed; transfer matrices are made when a solve wants them."""
         self._reduced_ready = False
         self._maps: dict[bool, np.ndarray | None] = {}  # F and H; None: too large, a second pass takes their place
-        trusted = self.coupling.n == 0  # substitution and nothing else
+        trusted = self.coupling.n == 0  # no more than substitution
         self._checks = {d: "every solve" if self._always else "none" if trusted else "the first" for d in (False, True)}
         self.block.columns, self.growth, self.info = 0, 0.0, {}
 
@@ -151,19 +171,19 @@ class Interface(Solver):
         if transposed in self._maps:
             return
         block, system = self.block, self.system
-        n_used = len(block.used)
-        ends, others = (system.inputs.ids, self._sent) if transposed else (self._outputs, block.used)
+        n_used, ends = len(self._used), system.inputs.ids if transposed else self._outputs
+        entries = (len(ends) + len(self._fixed)) * len(self._sent) if transposed else len(ends) * n_used
         T = None
         with event("transfer"), np.errstate(all="ignore"):
-            if len(ends) * len(others) > DENSE * system.own.nnz:
+            if entries > DENSE * system.own.nnz:
                 self._maps[transposed] = None
-                T = block.transfer(self._sent) if not self._reduced_ready else None
+                T = block.transfer(self._sent, self._used) if not self._reduced_ready else None
             elif transposed:
-                K = block.transfer(self._sent, ends)
+                K = block.transfer(self._sent, np.concatenate([self._used, self._fixed]), ends)
                 T, self._maps[True] = K[:, :n_used], K[:, n_used:]
             else:
                 rows = np.union1d(self._sent, ends)
-                K = block.transfer(rows)
+                K = block.transfer(rows, self._used)
                 T, self._maps[False] = (K[np.searchsorted(rows, part)] for part in (self._sent, ends))
         found = [np.abs(a).max(initial=0.0) for a in (T, self._maps[transposed]) if a is not None]
         largest = max((float(a) if a == a else np.inf for a in found), default=0.0)
@@ -176,7 +196,7 @@ class Interface(Solver):
             self._reduce(T)
         self.info = {**self.info, "interface_rows": self.coupling.n, "largest_entry": self.growth,
                      "transfer_columns": system.comm.allreduce(block.columns, op=MPI.MAX),
-                     "rounds": self._scan.n_rounds if self._scan is not None else int(self.coupling.n > 0)}
+                     "rounds": 0 if not self.coupling.n else self._scan.n_rounds if self._scan is not None else 1}
 
     def _reduce(self, T: Any) -> None:
         """The reduced system from each rank's transfer matrix.  Collective."""
@@ -215,33 +235,67 @@ class Interface(Solver):
 
     def _short_way(self, seed: np.ndarray, transposed: bool, measure: bool = False) -> tuple[np.ndarray, Any]:
         """The result, and (to `measure` its rounding) the magnitudes of the terms that add up to it.  Collective."""
-        system, block = self.system, self.block
-        inputs, outputs = system.inputs.ids, system.outputs.ids
-        places, ends = (outputs, inputs) if transposed else (inputs, outputs)
-        y = self._zeros(seed, places, "adjoint" if transposed else "tangent")
-        place = self._seed_outputs if transposed else self._seed_inputs
         with event("interface"), np.errstate(all="ignore"):
-            if len(places):
-                place(y, seed)
-                reach = (0, int(places.max()) + 1) if transposed else (int(places.min()), block.n)
-                block.solve(y, transposed, *reach)
-            out = y[ends]
-            brought = self._interfaces(block.to_ghosts(y) if transposed else y[self._sent], transposed)
-            K = self._maps[transposed]
-            if K is not None:
-                terms = np.abs(out) + self._at_ends(np.abs(K), np.abs(brought), transposed) if measure else None
-                return out + self._at_ends(K, brought, transposed), terms
-            y.fill(0.0)
-            place(y, seed)
-            if transposed:
-                y[self._sent] += brought
-            else:
-                block.take_ghosts(brought, y)
-            block.solve(y, transposed)
-        return y[ends], np.abs(y[ends])
+            return (self._short_adjoint if transposed else self._short_tangent)(seed, measure)
 
-    def _at_ends(self, K: np.ndarray, brought: np.ndarray, transposed: bool) -> np.ndarray:
-        return K.T @ brought if transposed else (K @ brought)[self._output_places]
+    def _short_tangent(self, xdot: np.ndarray, measure: bool) -> tuple[np.ndarray, Any]:
+        block, inputs, outputs = self.block, self.system.inputs.ids, self.system.outputs.ids
+        y = self._zeros(xdot, inputs, "tangent")
+        self._seed_inputs(y, xdot)
+        sources = self._source_values(y)
+        begin = min(int(inputs.min(initial=block.n)), int(block.first[self._fixed].min(initial=block.n)))
+        block.take_ghosts(self._fixed, sources, y)
+        block.solve(y, False, begin)
+        out, brought = y[outputs], self._interfaces(y[self._sent], False)
+        F = self._maps[False]
+        if F is not None:
+            terms = np.abs(out) + (np.abs(F) @ np.abs(brought))[self._output_places] if measure else None
+            return out + (F @ brought)[self._output_places], terms
+        y.fill(0.0)
+        self._seed_inputs(y, xdot)
+        block.take_ghosts(self._fixed, sources, y)
+        block.take_ghosts(self._used, brought, y)
+        block.solve(y, False)
+        return y[outputs], np.abs(y[outputs])
+
+    def _short_adjoint(self, ybar: np.ndarray, measure: bool) -> tuple[np.ndarray, Any]:
+        block, inputs, outputs = self.block, self.system.inputs.ids, self.system.outputs.ids
+        lam = self._zeros(ybar, outputs, "adjoint")
+        self._seed_outputs(lam, ybar)
+        block.solve(lam, True, 0, int(outputs.max(initial=-1)) + 1)
+        brought, H = self._interfaces(block.to_ghosts(self._used, lam), True), self._maps[True]
+        ends = np.concatenate([block.to_ghosts(self._fixed, lam), lam[inputs]])
+        if H is not None:
+            terms = np.abs(ends) + np.abs(H).T @ np.abs(brought) if measure else None
+            ends += H.T @ brought
+        else:
+            lam.fill(0.0)
+            self._seed_outputs(lam, ybar)
+            lam[self._sent] += brought
+            block.solve(lam, True)
+            ends = np.concatenate([block.to_ghosts(self._fixed, lam), lam[inputs]])
+            terms = np.abs(ends) if measure else None
+        # Whether a rank has H is its own affair, how often it exchanges is not.
+        return self._returned(lam, ends), None if terms is None else self._returned(lam, terms)
+
+    def _source_values(self, y: np.ndarray) -> np.ndarray:
+        """What y has at the rows that read nothing, where this rank reads them.  Collective."""
+        ghosts = np.zeros((self.system.n_ghosts, *y.shape[1:]))
+        if self._sources is not None:
+            self._sources.forward(y, ghosts)
+        return ghosts[self._fixed]
+
+    def _returned(self, work: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """The adjoint at inputs, from `values` at source ghosts, whose owners get them, and at inputs.  Collective."""
+        n = len(self._fixed)
+        out = values[n:]
+        if self._sources is not None:
+            ghosts = np.zeros((self.system.n_ghosts, *values.shape[1:]))
+            ghosts[self._fixed] = values[:n]
+            work[self._sources.own] = 0.0
+            self._sources.reverse(work, ghosts)
+            out[self._shared] += work[self.system.inputs.ids[self._shared]]
+        return out
 
     def _solve(self, y: np.ndarray, transposed: bool) -> None:
         self._prepare(transposed)
@@ -256,22 +310,25 @@ class Interface(Solver):
     def _all_rows(self, y: np.ndarray, transposed: bool) -> None:
         """The three steps for a right-hand side anywhere and the solution everywhere, two passes over all rows."""
         block = self.block
+        if not transposed:
+            block.take_ghosts(self._fixed, self._source_values(y), y)
         first = self._work("first", y.shape[1:])
         first[:] = y
         block.solve(first, transposed)
         if transposed:
-            sent = self._interfaces(block.to_ghosts(first), True)
-            waits = len(self._sent) > 0
-            if waits:
-                y[self._sent] += sent
+            brought, waits = self._interfaces(block.to_ghosts(self._used, first), True), len(self._sent) > 0
+            y[self._sent] += brought
         else:
-            ghosts = self._interfaces(first[self._sent], False)
-            waits = len(block.used) > 0
-            block.take_ghosts(ghosts, y)
+            brought, waits = self._interfaces(first[self._sent], False), len(self._used) > 0
+            block.take_ghosts(self._used, brought, y)
         if waits:
             block.solve(y, transposed)
         else:
             y[:] = first
+        if transposed and self._sources is not None:
+            ghosts = np.zeros((self.system.n_ghosts, *y.shape[1:]))
+            ghosts[self._fixed] = block.to_ghosts(self._fixed, y)
+            self._sources.reverse(y, ghosts)
 
     def _interfaces(self, values: np.ndarray, transposed: bool) -> np.ndarray:
         """Step 2: ghosts from what interface rows would be without, or transposed.  Collective."""
@@ -345,6 +402,10 @@ class Interface(Solver):
         if steps:
             y[:] = x
         return error, steps > 0
+
+    def close(self) -> None:
+        if self._sources is not None:
+            self._sources.close()
 
     @property
     def memory(self) -> int:

@@ -27,6 +27,7 @@ class Block:
     """A rank's own rows and ghost columns, without communication.
 
     used      ghost columns that its rows read, ascending
+    first     the first row that reads each ghost column, n if none does
     columns   right-hand sides that transfer matrices have taken so far
     """
 
@@ -35,10 +36,9 @@ class Block:
         self.n, self.n_ghosts = system.n_local, system.n_ghosts
         ghost = system.ghost
         readers = np.repeat(np.arange(self.n), np.diff(ghost.indptr))
-        first = np.full(self.n_ghosts, self.n)
-        first[ghost.indices[::-1]] = readers[::-1]  # of repeated places the last one stays
-        self.used = np.flatnonzero(first < self.n)
-        self.first_readers = first[self.used]
+        self.first = np.full(self.n_ghosts, self.n)
+        self.first[ghost.indices[::-1]] = readers[::-1]  # of repeated places the last one stays
+        self.used = np.flatnonzero(self.first < self.n)
         self.columns = 0
 
     def solve(self, y: np.ndarray, transposed: bool, lo: int = 0, hi: int | None = None) -> None:
@@ -48,56 +48,56 @@ class Block:
         if lo < hi:
             self.passes.own_rows(y, transposed, lo, hi)
 
-    def take_ghosts(self, values: np.ndarray, y: np.ndarray) -> None:
-        """y <- y - B g, g being `values` at the used ghosts."""
-        if len(self.used):
+    def take_ghosts(self, places: np.ndarray, values: np.ndarray, y: np.ndarray) -> None:
+        """y <- y - B g, g being `values` at the ghosts `places`, zero elsewhere."""
+        if len(places):
             ghosts = np.zeros((self.n_ghosts, *y.shape[1:]))
-            ghosts[self.used] = values
+            ghosts[places] = values
             self.passes.from_ghosts(ghosts, y)
 
-    def to_ghosts(self, y: np.ndarray) -> np.ndarray:
-        """-B^T y at the used ghosts."""
+    def to_ghosts(self, places: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """-B^T y at the ghosts `places`."""
         ghosts = np.zeros((self.n_ghosts, *y.shape[1:]))
-        if len(self.used):
+        if len(places):
             self.passes.to_ghosts(ghosts, y)
-        return ghosts[self.used]
+        return ghosts[places]
 
-    def transfer(self, rows: np.ndarray, inputs: np.ndarray = NONE) -> np.ndarray:
-        """K = R M^-1 [-B | E], shape (len(rows), used ghosts + len(inputs)); `rows` ascend."""
-        K = np.zeros((len(rows), len(self.used) + len(inputs)))
+    def transfer(self, rows: np.ndarray, ghosts: np.ndarray, inputs: np.ndarray = NONE) -> np.ndarray:
+        """K = R M^-1 [-B | E] with these columns of B, shape (len(rows), len(ghosts) + len(inputs)); `rows` ascend."""
+        K = np.zeros((len(rows), len(ghosts) + len(inputs)))
         if K.size:
             width = max(1, min(COLUMNS, WORKSPACE // (8 * self.n)))
             forward = K.shape[1] <= K.shape[0]
             self.columns += min(K.shape)
-            (self._by_columns if forward else self._by_rows)(K, rows, inputs, min(width, *K.shape))
+            (self._by_columns if forward else self._by_rows)(K, rows, ghosts, inputs, min(width, *K.shape))
         return K
 
-    def _by_columns(self, K: np.ndarray, rows: np.ndarray, inputs: np.ndarray, width: int) -> None:
-        starts, g = np.concatenate([self.first_readers, inputs]), len(self.used)
+    def _by_columns(self, K: np.ndarray, rows: np.ndarray, ghosts: np.ndarray, inputs: np.ndarray, width: int) -> None:
+        starts, g = np.concatenate([self.first[ghosts], inputs]), len(ghosts)
         order = np.argsort(starts, kind="stable")  # columns that begin late skip what comes before
         Y = np.empty((self.n, width))
         for at in range(0, len(order), width):
             batch = order[at:at + width]
             Y.fill(0.0)
-            ghosts, places = np.zeros((self.n_ghosts, width)), np.arange(len(batch))
+            units, places = np.zeros((self.n_ghosts, width)), np.arange(len(batch))
             of_ghost = batch < g
-            ghosts[self.used[batch[of_ghost]], places[of_ghost]] = 1.0
+            units[ghosts[batch[of_ghost]], places[of_ghost]] = 1.0
             if of_ghost.any():
-                self.passes.from_ghosts(ghosts, Y)
+                self.passes.from_ghosts(units, Y)
             Y[inputs[batch[~of_ghost] - g], places[~of_ghost]] = 1.0
             self.solve(Y, False, int(starts[batch[0]]), int(rows[-1]) + 1)
             K[:, batch] = Y[rows, :len(batch)]
 
-    def _by_rows(self, K: np.ndarray, rows: np.ndarray, inputs: np.ndarray, width: int) -> None:
-        lo = int(min(self.first_readers.min(initial=self.n), inputs.min(initial=self.n)))
+    def _by_rows(self, K: np.ndarray, rows: np.ndarray, ghosts: np.ndarray, inputs: np.ndarray, width: int) -> None:
+        lo = int(min(self.first[ghosts].min(initial=self.n), inputs.min(initial=self.n)))
         Y = np.empty((self.n, width))
         for at in range(0, len(rows), width):
             batch = rows[at:at + width]
             Y.fill(0.0)
             Y[batch, np.arange(len(batch))] = 1.0
             self.solve(Y, True, lo, int(batch[-1]) + 1)
-            K[at:at + width, :len(self.used)] = self.to_ghosts(Y)[:, :len(batch)].T
-            K[at:at + width, len(self.used):] = Y[inputs, :len(batch)].T
+            K[at:at + width, :len(ghosts)] = self.to_ghosts(ghosts, Y)[:, :len(batch)].T
+            K[at:at + width, len(ghosts):] = Y[inputs, :len(batch)].T
 
 
 __all__ = ["NONE", "Block"]

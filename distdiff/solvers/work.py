@@ -39,6 +39,7 @@ class Work:
     ranks: int
     messages: int = 0  # sent by the busiest rank in one pass
     halo: int = 0  # values sent by the busiest rank in one pass
+    interface: int = 0  # nodes of a rank that others read, inputs left out
     runs: int = 0  # scalar runs
     sums: int = 0  # statements that sum, select, scan or read by explicit nodes: each is an operation of its own
     copies: int = 0  # other statements that repeat a period of a loop
@@ -135,11 +136,17 @@ def count(local: LocalTape, comm: MPI.Comm) -> Work:
         copies += round(share * number)
         copy_lines += round(share * lines)
         far_lines += round((1.0 - share) * far)
-    mine = (array, scalar, len(local.items), local.messages, local.halo, runs, sums, copies, sum_lines, gather_lines,
-            copy_lines, far_lines, strips, local.n_own, nonzeros + 3 * scalar // 2, len(local.inputs.ids),
-            len(local.outputs.ids), any(type(item) is Joint and item.op.implicit for item in local.items))
+    mine = (array, scalar, len(local.items), local.messages, local.halo, _interface(local), runs, sums, copies,
+            sum_lines, gather_lines, copy_lines, far_lines, strips, local.n_own, nonzeros + 3 * scalar // 2,
+            len(local.inputs.ids), len(local.outputs.ids),
+            any(type(item) is Joint and item.op.implicit for item in local.items))
     lines, scalar, items, *others, cyclic = (max(column) for column in zip(*comm.allgather(mine)))
     return Work(lines, scalar, items, len(local.steps), comm.size, *others, waits=_waits(local, comm), cyclic=cyclic)
+
+
+def _interface(local: LocalTape) -> int:
+    sent = [ids for step in local.steps for _, ids in step.exchange.sends]
+    return len(np.setdiff1d(np.concatenate(sent), local.inputs.ids)) if sent else 0
 
 
 def _waits(local: LocalTape, comm: MPI.Comm) -> float:
