@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .program import Program, load
     from .replay import Recorded, recorded
     from .rules import custom_jvp, custom_vjp, elemental
+    from .service.client import connect
     from .tracing.compiled import compiled
 
 _HOME = {  # public name -> the module that holds it
@@ -36,11 +37,12 @@ _HOME = {  # public name -> the module that holds it
     "recorded": "replay", "Recorded": "replay",
     "compiled": "tracing.compiled",
     "custom_jvp": "rules", "custom_vjp": "rules", "elemental": "rules",
+    "connect": "service.client",
     "DistdiffError": "errors",
 }
 _MODULES = ("errors", "implicit", "testing", "numpy", "examples")
 
-__all__ = ["DistdiffError", "Linearization", "Program", "Recorded", "__version__", "compiled", "custom_jvp",
+__all__ = ["DistdiffError", "Linearization", "Program", "Recorded", "__version__", "compiled", "connect", "custom_jvp",
            "custom_vjp", "elemental", "errors", "grad", "hessian", "hvp", "implicit", "jacobian", "jvp", "linearize",
            "load", "recorded", "testing", "trace", "value_and_grad", "vjp"]
 

@@ -82,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     coverage.add_argument("pattern", nargs="?", default="", help="only names that hold this, e.g. cum or linalg.")
     trace = _command(commands, "trace", "record the function at the input and save it, for grad, report and check")
     trace.add_argument("--output", required=True, metavar="FILE.tape", help="where to write the tape and the input")
+    _serve_command(commands)
     check = _command(commands, "check", "run the Taylor test and the dot-product test; exit status 1 if one fails")
     check.add_argument("--seed", type=int, default=0, help="of the random directions (default 0)")
     return top
@@ -108,6 +109,35 @@ def _command(commands: Any, name: str, help_: str, solves: bool = True) -> argpa
     return sub
 
 
+def _serve_command(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="hold systems and answer derivative requests over HTTP", description=(
+        "Hold systems on the ranks of this job and answer requests for their derivatives over HTTP, until SIGTERM or "
+        "Ctrl-C. In other programs: client = distdiff.connect('http://127.0.0.1:8765'), which needs no MPI. Clients "
+        "give the token in the token file."))
+    add = serve.add_argument
+    add("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1; others want --token-file)")
+    add("--port", type=int, default=8765, help="default 8765; 0: any that is free")
+    add("--unix", metavar="PATH", help="listen at a unix socket instead")
+    add("--token-file", metavar="FILE", help="holds the token, or will hold a new one (default: a new one in the "
+        "user's runtime directory, where clients on this machine find it)")
+    add("--spool", metavar="DIR", help="keep systems there, for the next start (default: they end with the service)")
+    add("--modules", metavar="DIR", help="clients may name functions of the .py files in this directory, and no others")
+    add("--memory", type=_bytes, metavar="SIZE", help="most that systems may take a rank, as predicted, e.g. 8G "
+        "(default: half of the machine's, shared out)")
+    add("--max-body", type=_bytes, default=1 << 30, metavar="SIZE", help="of a request (default 1G)")
+    add("--max-systems", type=int, default=64, metavar="N", help="default 64")
+    add("--max-batch", type=int, default=64, metavar="N", help="right-hand sides solved together (default 64)")
+
+
+def _bytes(text: str) -> int:
+    """512M, 8G, ..."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+    number = float(text.rstrip("KMGTB")) * units.get(text.rstrip("B")[-1:], 1)
+    if not 1 <= number < 1 << 62:
+        raise ValueError(text)
+    return int(number)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, the same on every rank."""
     arguments = parser().parse_args(argv)
@@ -118,8 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     comm = MPI.COMM_WORLD
     try:
         with together(comm):
-            run = {"warm": _warm, "calibrate": _calibrate, "plan": _plan, "coverage": _coverage}.get(
-                arguments.command, _run)
+            run = {"warm": _warm, "calibrate": _calibrate, "plan": _plan, "coverage": _coverage,
+                   "serve": _serve}.get(arguments.command, _run)
             return run(arguments, comm)
     except DistdiffError as error:
         if comm.rank == 0:
@@ -234,6 +264,12 @@ def _warm(arguments: argparse.Namespace, comm: Any) -> int:
     if comm.rank == 0:
         print(f"{len(missing)} loops compiled in {time.perf_counter() - began:.1f} s; all others were there")
     return 0
+
+
+def _serve(arguments: argparse.Namespace, comm: Any) -> int:
+    from .service.server import run
+
+    return run(arguments, comm)
 
 
 def _elsewhere(*args: Any) -> Any:

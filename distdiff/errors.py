@@ -63,6 +63,18 @@ class RemoteError(DistdiffError):
     """Another rank failed with an error that is not distdiff's own; its text is in the message."""
 
 
+class ServiceError(DistdiffError):
+    """The resident service could not be asked, or refused; `status` is its HTTP answer's, 0 without one."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class MovedError(ServiceError):
+    """Another client has moved the system to another point, where the answer would be another."""
+
+
 class DistdiffWarning(UserWarning):
     """Base of every warning of distdiff's own."""
 

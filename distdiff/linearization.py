@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mpi4py import MPI
 
+from . import batches
 from . import comm as agreement
 from .comm import agreed, on_root, require_sound, together
 from .errors import BranchChangedError, InputError, NonFiniteError
@@ -29,17 +30,15 @@ from .report import Report, gather
 from .settings import check_settings
 from .solvers import method as method_of
 from .solvers.select import Choice
-from .solvers.work import BATCH, Work
+from .solvers.work import Work
 from .solving import Solving
-from .spread import Spread, gathered
+from .spread import Spread
 from .stages import Stages
 from .tape import Tape
 from .tracing import locate
 
 if TYPE_CHECKING:
     from .solvers.structured import StructuredSystem
-
-BATCH_BYTES = 512e6  # of the workspace that a batch of right-hand sides may take
 
 
 class Linearization:
@@ -285,36 +284,38 @@ class Linearization:
         nesting holding the arguments' nesting holding such blocks.  Forward solves if there are no more inputs than
         outputs, else transposed ones.
         """
-        self._ready()
-        n_in, n_out = self._facts.n_inputs, self._facts.n_outputs
-        forward = n_in <= n_out
-        n = n_in if forward else n_out
-        begin, end = 0, n
-        if self._facts.everywhere:
-            begin, end = (n * rank // self.comm.size for rank in (self.comm.rank, self.comm.rank + 1))
-        most = self.comm.allreduce(end - begin, op=MPI.MAX)
-        self._solving.select(max(most, 1))
-        seeds, results = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
-        rows = np.empty((end - begin, n_out if forward else n_in))  # one a right-hand side
-        width = self._width() * method_of(self.choice.method).at_once
-        for start in range(0, most, width):  # as many times on every rank: solves are collective
-            first, stop = (min(begin + start + ahead, end) for ahead in (0, width))
-            block = results.collect(self._solving.solve(forward, seeds.units(first, max(stop, first + 1))))
-            rows[first - begin:stop - begin] = block.T[:stop - first]
-        if self._facts.everywhere:
-            rows = gathered(rows, self.comm)
-        jacobian = self._finite(rows.T if forward else rows)
-        self.solves += n
+        forward = self._facts.n_inputs <= self._facts.n_outputs
+        jacobian = self.batch("jvp", range(self._facts.n_inputs)) if forward else self.batch(
+            "vjp", range(self._facts.n_outputs)).T
         return self._facts.outputs.unflatten([
             self._facts.inputs.unflatten([
                 block.reshape(out_shape + in_shape)
                 for block, in_shape in zip(self._facts.inputs.split(row, axis=1), self._facts.inputs.shapes)])
             for row, out_shape in zip(self._facts.outputs.split(jacobian), self._facts.outputs.shapes)])
 
-    def _width(self) -> int:
-        """How many right-hand sides one pass carries.  Collective."""
-        width = int(max(1, min(BATCH, BATCH_BYTES // (8 * max(self._local.n_nodes, 1)))))
-        return self.comm.allreduce(width, op=MPI.MIN)
+    def batch(self, kind: str, seeds: np.ndarray | range | None, expected: int = 1) -> np.ndarray:
+        """J X (kind "jvp"), J^T Y ("vjp") or H V ("hvp") for many right-hand sides, on flat vectors.  Collective.
+
+        `seeds` is (n, m), a column for each of them: the leaves of arguments or result one after another; or a range of
+        unit vectors, `range(n)` for a whole Jacobian.  The result is (k, m).  The matrix is streamed once for a batch,
+        not once a column.  expected: how many more are expected at this point, which the choice of a method goes by if
+        it is more than m.  Raises `InputError` where shapes don't fit.
+        """
+        self._ready()
+        kind = on_root(self.comm, lambda: batches.known(kind))
+        if kind == "hvp":
+            return self._gradient_here().batch("jvp", seeds, expected)
+        forward, everywhere = kind == "jvp", self._facts.everywhere
+        into, out = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
+        columns, expected = on_root(self.comm, lambda: (batches.Columns.of(seeds, into.n), expected))
+        share = -(-columns.count // self.comm.size) if everywhere else columns.count
+        self._solving.select(max(share, expected, 1), *([1] if share == 1 else []))
+        at_once = batches.width(self._local.n_nodes, self.comm) * method_of(self.choice.method).at_once
+        given = seeds if isinstance(seeds, np.ndarray) else None
+        rows = batches.solve_all(columns, given, self.comm, into, out, at_once,
+                                 lambda block: self._solving.solve(forward, block), everywhere)
+        self.solves += columns.count
+        return self._finite(rows.T)
 
     def operator(self) -> StructuredSystem:
         """I - L of the whole program as a linear operator, for PETSc's own solvers; nothing is assembled.  Collective.

@@ -18,6 +18,11 @@ class Nest:
         self.spec, self.shapes = spec, shapes
         self.bounds = np.cumsum([0] + [int(np.prod(s, dtype=np.int64)) for s in shapes])
 
+    @property
+    def size(self) -> int:
+        """Numbers in all leaves together."""
+        return int(self.bounds[-1])
+
     def unflatten(self, leaves: list[Any]) -> Any:
         return unflatten(self.spec, leaves)
 

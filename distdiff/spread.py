@@ -28,12 +28,12 @@ class Spread:
         """Bytes of the lists of places."""
         return self.places.nbytes + (0 if self._alone else self._everyone.nbytes)
 
-    def share(self, full: np.ndarray | None) -> np.ndarray:
-        """Rank 0's vector on every rank.  Collective."""
+    def share(self, full: np.ndarray | None, *columns: int) -> np.ndarray:
+        """Rank 0's vector (or block of so many columns) on every rank.  Collective."""
         if self.comm.size == 1:
             assert full is not None
             return full
-        buffer = np.ascontiguousarray(full, dtype=float) if self.comm.rank == 0 else np.empty(self.n)
+        buffer = np.ascontiguousarray(full, dtype=float) if self.comm.rank == 0 else np.empty((self.n, *columns))
         self.comm.Bcast(buffer, root=0)
         return buffer
 

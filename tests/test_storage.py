@@ -150,6 +150,17 @@ def test_a_loaded_tape_is_its_function_on_any_ranks(case, shared_tmp_path):
             np.testing.assert_allclose(F.grad(x), dd.grad(case.f)(x), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.mpi
+def test_a_loaded_tape_s_named_tuples_travel(shared_tmp_path):
+    path = shared_tmp_path / "f.tape"
+    dd.trace(lambda p: {"q": Pair(p.a * p.b, p.b)}, Pair(np.arange(3.0), 2.0)).save(path)
+    with dd.linearize(dd.load(path), Pair(np.ones(3), 4.0)) as lin:
+        q = lin.value["q"]
+        assert type(q).__name__ == "Pair" and q.b == 4.0
+        np.testing.assert_array_equal(q.a, np.full(3, 4.0))
+        np.testing.assert_array_equal(lin.vjp({"q": type(q)(np.ones(3), 0.0)}).b, 3.0)
+
+
 def test_everything_there_and_back(tmp_path):
     path = tmp_path / "f.tape"
     tape = dd.trace(program, X, 0.1, argnums=(0, 1))

@@ -10,7 +10,7 @@ from collections import namedtuple
 from typing import Any
 
 from ..errors import FormatError, InputError
-from ..tracing.tree import LEAF, NONE, Spec
+from ..tracing.tree import LEAF, NONE, Spec, named
 
 _KEYS = (str, int, float, bool, type(None))
 DEPTH = 64
@@ -48,7 +48,7 @@ def from_json(data: Any, depth: int = 0) -> Spec:
     if kind == "dict" and len(middle) == 1 and _are_keys(middle[0], len(children)):
         return Spec("dict", tuple(middle[0]), children)
     if kind == "namedtuple" and len(middle) == 2 and _are_fields(*middle, len(children)):
-        return Spec("namedtuple", children=children, type=namedtuple(middle[0], middle[1]))
+        return Spec("namedtuple", children=children, type=named(middle[0], tuple(middle[1])))
     raise FormatError(f"a nesting of arguments or results is of a kind {kind!r} that is not known")
 
 

@@ -7,12 +7,22 @@ flatten alike.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
+
+
+@lru_cache(maxsize=256)
+def named(name: str, fields: tuple[str, ...]) -> Any:
+    """A named tuple's type for a file or message that knows its name and fields, not its module."""
+    made = namedtuple(name, fields)  # type: ignore[misc]
+    made.__module__ = ""  # of none, which `Spec` looks at to pickle it
+    return made
 
 
 class Spec(NamedTuple):
@@ -22,6 +32,12 @@ class Spec(NamedTuple):
     keys: tuple[Any, ...] = ()  # of a dict, sorted
     children: tuple[Spec, ...] = ()
     type: Any = None  # of a named tuple
+
+    def __reduce__(self) -> Any:
+        """Types that `named` made are made again where the spec arrives."""
+        if self.kind == "namedtuple" and not self.type.__module__:
+            return _with_named, (self.type.__name__, self.type._fields, self.children)
+        return Spec, tuple(self)
 
     @property
     def n_leaves(self) -> int:
@@ -38,6 +54,10 @@ class Spec(NamedTuple):
         if self.kind == "list":
             return f"[{', '.join(inner)}]"
         return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
+
+
+def _with_named(name: str, fields: tuple[str, ...], children: tuple[Spec, ...]) -> Spec:
+    return Spec("namedtuple", children=children, type=named(name, fields))
 
 
 LEAF = Spec("leaf")

@@ -1,0 +1,392 @@
+"""Clients of the resident service: `dd.connect`, with the face of `dd.linearize`.
+
+A function is traced here, on plain NumPy, and its tape is uploaded; the service never sees the function.  Neither MPI
+nor PETSc is loaded, or needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import inspect
+import io
+import json
+import os
+import secrets
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+
+from .. import __version__, errors
+from ..errors import BranchChangedError, DistdiffError, InputError, MovedError, ServiceError
+from ..nest import Nest
+from ..storage import save_tape
+from ..tracing import trace
+from ..tracing.tree import flatten
+from . import API, tokens, wire
+
+_OURS = {name: kind for name, kind in vars(errors).items()
+         if isinstance(kind, type) and issubclass(kind, DistdiffError)}
+
+
+def connect(url: str = "http://127.0.0.1:8765", token: str | os.PathLike[str] | None = None,
+            timeout: float = 600.0) -> Client:
+    """A client of the service at `url`, http://HOST:PORT or unix:PATH.
+
+        client = dd.connect("http://127.0.0.1:8765")
+        with client.linearize(f, x) as remote:
+            remote.value, remote.vjp(w), remote.update(x2), remote.jacobian()
+
+    token : the token itself, or the path of the file that holds it; None: the file where a service on this machine
+        puts it.  timeout : seconds to wait for an answer.
+
+    Not collective: no MPI is started, or needed.  Raises `ServiceError` where no service answers, where the token is
+    wrong (`status` 401), or where the service speaks another version.
+    """
+    return Client(url, token, timeout)
+
+
+class Client:
+    """A connection to a service, safe to use from several threads; each has an HTTP connection of its own."""
+
+    def __init__(self, url: str, token: str | os.PathLike[str] | None, timeout: float) -> None:
+        self.address = tokens.Address.of(url)
+        self._token, self._timeout = _token(token, self.address), timeout
+        self._name = secrets.token_hex(8)
+        self._threads = threading.local()
+        self._open: list[http.client.HTTPConnection] = []
+        self.service = self._json("GET", "/healthz")
+        if self.service.get("api") != API:
+            raise ServiceError(f"the service at {self.address} is distdiff {self.service.get('version')} and speaks "
+                               f"version {self.service.get('api')}; this client is distdiff {__version__} and speaks "
+                               f"version {API}: install the same version on both sides")
+        self._json("GET", "/v1/systems")  # is the token right?
+
+    def linearize(self, f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0,
+                  kwargs: Mapping[str, Any] | None = None, has_aux: bool = False, name: str | None = None,
+                  on_branch_change: str = "retrace", **settings: Any) -> RemoteLinearization:
+        """f at `args`, held by the service: traced here, uploaded, and answered for there.
+
+        Arguments as for `dd.linearize`, of whose settings `method`, `partition` and `solves` apply.  f may be a tape
+        (`dd.load`).  Where an `update` meets a decision that goes the other way, f is traced again here and uploaded
+        anew ("retrace"), or `BranchChangedError` is raised ("raise").
+        """
+        if on_branch_change not in ("retrace", "raise"):
+            raise InputError(f"on_branch_change={on_branch_change!r} does not exist; choose 'retrace' or 'raise'")
+        return RemoteLinearization(self, f, args, argnums, dict(kwargs or {}), has_aux, name, on_branch_change,
+                                   settings)
+
+    def systems(self) -> list[dict[str, Any]]:
+        """All systems of the service, as plain data."""
+        return self._json("GET", "/v1/systems")
+
+    def attach(self, system: str) -> RemoteSystem:
+        """A system that the service holds already, by its id: on flat vectors, since its function is not known here."""
+        return RemoteSystem(self, self._json("GET", f"/v1/systems/{system}"))
+
+    def run(self, function: str, *, name: str = "", **arguments: Any) -> RemoteSystem:
+        """A system made of a function that the service has, "module:function" of its --modules, at the arguments given
+        by name.  Those that hold floats are differentiated."""
+        module, _, f = function.partition(":")
+        body = wire.to_npz({key: np.asarray(value) for key, value in arguments.items()})
+        made = self._json("POST", f"/v1/functions/{module}/{f}?{urlencode({'name': name})}", body, wire.NPZ)
+        return RemoteSystem(self, made)
+
+    def metrics(self) -> str:
+        """The service's counters, in Prometheus' text form."""
+        return self.ask("GET", "/metrics")[1].decode()
+
+    def close(self) -> None:
+        """Close the connections of all threads; systems stay."""
+        for connection in self._open:
+            connection.close()
+        self._open = []
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- HTTP ----------------------------------------------------------------------------------------------------------
+
+    def ask(self, method: str, path: str, body: Any = None, form: str | None = None, accept: str = wire.NPY,
+            ) -> tuple[Mapping[str, str], bytes]:
+        """Headers and body of an answer; a problem raises the error that it names."""
+        headers = {"accept": accept, "authorization": f"Bearer {self._token}", "distdiff-client": self._name}
+        if form is not None:
+            headers["content-type"] = form
+        again = method != "POST" or path.rpartition("/")[2].partition("?")[0] in ("jvp", "vjp", "hvp")
+        while True:
+            connection = getattr(self._threads, "connection", None)
+            fresh = connection is None
+            if connection is None:
+                connection = self._threads.connection = _connection(self.address, self._timeout)
+                self._open.append(connection)
+            try:
+                connection.request(method, path, body, headers)
+                response = connection.getresponse()
+                content = response.read()
+                break
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                self._open.remove(connection)
+                self._threads.connection = None
+                # A connection that was kept may have been closed meanwhile, which is no failure of the service.
+                if fresh or not again or isinstance(error, TimeoutError):
+                    raise self._away(error) from error
+                if hasattr(body, "seek"):
+                    body.seek(0)
+        if response.status >= 400:
+            raise _error(response.status, response.headers.get_content_type(), content)
+        return response.headers, content
+
+    def _away(self, error: BaseException) -> ServiceError:
+        if isinstance(error, TimeoutError):
+            return ServiceError(f"the service at {self.address} has not answered for {self._timeout:g} s")
+        return ServiceError(f"no service answers at {self.address} ({error}): start one with 'distdiff serve', or "
+                            "check the address and the tunnel")
+
+    def _json(self, method: str, path: str, body: Any = None, form: str | None = None) -> Any:
+        _, content = self.ask(method, path, body, form, wire.JSON)
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise ServiceError(f"what answers at {self.address} is no distdiff service: its answer is no JSON"
+                               ) from error
+
+
+class RemoteSystem:
+    """A system of the service, on vectors: all leaves of the arguments, or of the result, one after another.
+
+    Attributes
+    ----------
+    id : by which others attach to it;  point : the number of the point that answers are wanted at
+    """
+
+    def __init__(self, client: Client, described: dict[str, Any]) -> None:
+        self._client = client
+        self._is(described)
+
+    def _is(self, described: dict[str, Any]) -> None:
+        self.id, self.point, self.described = described["id"], described["point"], described
+        self._path = f"/v1/systems/{self.id}"
+        self._closed = False
+
+    def value_vector(self) -> np.ndarray:
+        """The result at the point."""
+        return self._vector("GET", "value")
+
+    def move(self, x: np.ndarray) -> np.ndarray:
+        """Another point, for all who use this system; the result there."""
+        headers, content = self._ask("PUT", "point", wire.to_npy(np.asarray(x, dtype=float).reshape(-1)))
+        self.point = int(headers["distdiff-point"])
+        return wire.from_npy(content).copy()
+
+    def product(self, kind: str, seed: np.ndarray) -> np.ndarray:
+        """J v ("jvp"), J^T w ("vjp") or H v ("hvp"); `MovedError` if the system has been moved by another client."""
+        return self._vector("POST", f"{kind}?point={self.point}", wire.to_npy(seed))
+
+    def matrix(self, kind: str) -> np.ndarray:
+        """The dense "jacobian" or "hessian", a row for each number of the result."""
+        return self._vector("POST", f"{kind}?point={self.point}")
+
+    def report(self) -> RemoteReport:
+        """What the service knows of it: its text when printed, else data."""
+        return RemoteReport(self._client._json("GET", f"{self._path}/report"))
+
+    def close(self) -> None:
+        """Delete the system; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(ServiceError):  # it may be gone already
+                self._client.ask("DELETE", self._path)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _ask(self, method: str, what: str, body: Any = None) -> tuple[Mapping[str, str], bytes]:
+        if self._closed:
+            raise InputError("this system was closed; make a new one with client.linearize")
+        return self._client.ask(method, f"{self._path}/{what}", body, wire.NPY if body is not None else None)
+
+    def _vector(self, method: str, what: str, body: Any = None) -> np.ndarray:
+        headers, content = self._ask(method, what, body)
+        if int(headers["distdiff-point"]) != self.point:
+            raise MovedError(f"the system has moved to its point {headers['distdiff-point']}, and this is about point "
+                             f"{self.point}: update it", status=409)
+        return wire.from_npy(content).copy()
+
+
+class RemoteLinearization(RemoteSystem):
+    """f at a point, held by a service; made by `Client.linearize`, with the face of `dd.Linearization`.
+
+    Attributes
+    ----------
+    value : the function's result at the point, nested as f returned it;  aux : what f returned beside it
+    """
+
+    def __init__(self, client: Client, f: Callable[..., Any], args: tuple[Any, ...], argnums: int | tuple[int, ...],
+                 kwargs: dict[str, Any], has_aux: bool, name: str | None, on_branch_change: str,
+                 settings: dict[str, Any]) -> None:
+        unknown = sorted(set(settings) - {"method", "partition", "solves"})
+        if unknown:
+            raise InputError(f"{', '.join(unknown)}: of the settings of linearize, a service takes method, partition "
+                             "and solves")
+        self._f, self._args, self._kwargs, self._has_aux = f, list(args), kwargs, has_aux
+        self._argnums, self._name, self._settings = argnums, name, settings
+        self._on_branch_change = on_branch_change
+        self.retraces = 0
+        self._client = client
+        self._build()
+
+    def _build(self) -> None:
+        """Trace f at the point, and upload it."""
+        traced = trace(self._f, tuple(self._args), argnums=self._argnums, has_aux=self._has_aux, kwargs=self._kwargs)
+        tape, self.aux = traced.tape, traced.aux
+        numbers = (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else self._argnums
+        single = isinstance(self._argnums, (int, np.integer))
+        here = tuple(self._args[k] for k in numbers)
+        leaves, spec = flatten(here[0] if single else here, "arguments")
+        shapes = [leaf.shape for leaf in tape.inputs]
+        self._inputs = Nest(spec, shapes)
+        self._outputs = Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
+        self._single = single
+        with tempfile.TemporaryDirectory(prefix="distdiff-") as folder:
+            path = Path(folder) / "tape"
+            save_tape(tape, path, [np.asarray(leaf, dtype=float).reshape(s) for leaf, s in zip(leaves, shapes)],
+                      _names(self._f, numbers))
+            query = urlencode({"name": self._name or getattr(self._f, "__name__", ""), **self._settings})
+            with open(path, "rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                body: Any = stream if size > 1 << 24 else io.BytesIO(stream.read())
+                self._is(self._client._json("POST", f"/v1/systems?{query}", body, wire.TAPE))
+        self.value = self._outputs.nest(self.value_vector())
+
+    def jvp(self, *tangents: Any) -> Any:
+        """J xdot, nested as f's result; `tangents` as the differentiated arguments."""
+        return self._outputs.nest(self.product("jvp", self._inputs.flat(self._packed(tangents), "tangent")))
+
+    def vjp(self, cotangent: Any) -> Any:
+        """J^T ybar, nested as the differentiated argument (a tuple of them if `argnums` is a tuple)."""
+        return self._inputs.nest(self.product("vjp", self._outputs.flat(cotangent, "cotangent")))
+
+    def hvp(self, *tangents: Any) -> Any:
+        """H v, for a function of one result."""
+        return self._inputs.nest(self.product("hvp", self._inputs.flat(self._packed(tangents), "tangent")))
+
+    def jacobian(self) -> Any:
+        """The dense Jacobian; for one array in and one out its shape is out.shape + in.shape."""
+        return _blocks(self.matrix("jacobian"), self._outputs, self._inputs)
+
+    def hessian(self) -> Any:
+        """The dense Hessian of a function with one result."""
+        return _blocks(self.matrix("hessian"), self._inputs, self._inputs)
+
+    def update(self, *args: Any) -> Any:
+        """Move to a new point; returns the value there."""
+        x = self._inputs.flat(self._packed(args), "point")
+        numbers = (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else self._argnums
+        try:
+            self.value = self._outputs.nest(self.move(x))
+        except BranchChangedError:
+            if self._on_branch_change == "raise":
+                raise
+            self._remember(numbers, args)
+            super().close()
+            self._build()
+            self.retraces += 1
+        else:
+            self._remember(numbers, args)
+        return self.value
+
+    def _remember(self, numbers: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        for number, arg in zip(numbers, args):
+            self._args[number] = arg
+
+    def _packed(self, values: tuple[Any, ...]) -> Any:
+        expected = 1 if self._single else len(self._argnums)  # type: ignore[arg-type]
+        if len(values) != expected:
+            raise InputError(f"{len(values)} arguments given for {expected} differentiated ones "
+                             f"(argnums={self._argnums!r})")
+        return values[0] if self._single else values
+
+
+class RemoteReport(dict[str, Any]):
+    """A report as data; printed, its text."""
+
+    def __str__(self) -> str:
+        return self["text"]
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _connection(address: tokens.Address, timeout: float) -> http.client.HTTPConnection:
+    if address.path:
+        return _UnixConnection(address.path, timeout)
+    return http.client.HTTPConnection(address.host, address.port, timeout=timeout)  # type: ignore[arg-type]
+
+
+def _token(given: str | os.PathLike[str] | None, address: tokens.Address) -> str:
+    if given is None:
+        path = tokens.usual_file(address)
+        if not path.exists():
+            raise ServiceError(f"no token is given, and there is no file {path}, where a service at {address} on this "
+                               "machine would keep it: give token=, the token or the path of its file")
+        return tokens.read(path)
+    if isinstance(given, os.PathLike) or os.path.exists(given):
+        return tokens.read(Path(given))
+    if not given.isascii() or not given.isprintable():
+        raise InputError("the token holds characters that no token has")
+    return given
+
+
+def _error(status: int, form: str, content: bytes) -> DistdiffError:
+    """The error that a problem names."""
+    try:
+        problem = json.loads(content) if form == "application/problem+json" else {}
+        name, detail = str(problem["type"]).rpartition(":")[2], str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        return ServiceError(f"the service answered with status {status}: {content[:200].decode(errors='replace')}",
+                            status=status)
+    kind = _OURS.get(name, ServiceError)
+    return kind(detail, status=status) if issubclass(kind, ServiceError) else kind(detail)
+
+
+def _names(f: Callable[..., Any], numbers: tuple[int, ...]) -> tuple[str, ...] | None:
+    """The names of the arguments at those positions, as far as f tells them."""
+    try:
+        names = [p.name for p in inspect.signature(f).parameters.values()
+                 if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return tuple(names[k] for k in numbers)
+    except (TypeError, ValueError, IndexError):
+        return None
+
+
+def _blocks(matrix: np.ndarray, rows: Nest, columns: Nest) -> Any:
+    """A matrix as the nesting of its rows holding the nesting of its columns."""
+    return rows.unflatten([
+        columns.unflatten([block.reshape(row_shape + shape)
+                           for block, shape in zip(columns.split(row, axis=1), columns.shapes)])
+        for row, row_shape in zip(rows.split(matrix), rows.shapes)])
+
+
+__all__ = ["Client", "RemoteLinearization", "RemoteSystem", "connect"]

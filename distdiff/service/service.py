@@ -1,0 +1,287 @@
+"""Rank 0's part of the service: the systems, and one turn of the queue after another.
+
+`Service` knows nothing of HTTP.  Threads that speak with clients submit jobs and read `systems`; the main thread works
+turns off, so everything that computes or communicates happens on it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import BrokenCommunicatorError, DistdiffError, InputError, MovedError, ServiceError, TracingError
+from ..nest import Nest
+from ..program import Program, names_of
+from ..storage.trees import to_json
+from ..tracing import trace
+from .jobs import MATRICES, VECTORS, Job, Queue, Turn
+from .metrics import Metrics
+from .modules import Modules
+from .ranks import Opened, Ranks
+from .spool import Spool
+
+MOST_EXPECTED = 1 << 16  # right-hand sides at a point, after which the choice of a method changes no more
+
+
+class At(NamedTuple):
+    """A point and the result there, as vectors; points of a system are numbered from 1."""
+
+    number: int
+    x: np.ndarray
+    value: np.ndarray
+
+
+@dataclass
+class System:
+    """What clients can ask about without waiting for a turn."""
+
+    id: str
+    about: dict[str, Any]
+    opened: Opened
+    at: At
+    served: int = 0  # right-hand sides at this point
+    created: float = field(default_factory=time.time)
+
+    def wanted(self, kind: str) -> Nest:
+        """How a right-hand side nests."""
+        return self.opened.outputs if kind == "vjp" else self.opened.inputs
+
+    def given(self, kind: str) -> Nest:
+        """How the result for one right-hand side nests."""
+        return self.opened.outputs if kind == "jvp" else self.opened.inputs
+
+    def seeds(self, matrix: str) -> tuple[str, int, int]:
+        """For a "jacobian" or "hessian" the kind of its right-hand sides, how many, and numbers in each result."""
+        n_in, n_out = self.opened.inputs.size, self.opened.outputs.size
+        if matrix == "hessian":
+            return "hvp", n_in, n_in
+        return ("jvp", n_in, n_out) if n_in <= n_out else ("vjp", n_out, n_in)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data."""
+        inputs, outputs = self.opened.inputs, self.opened.outputs
+        return {
+            "id": self.id, "name": self.about["name"], "function": self.about.get("function"),
+            "created": self.created, "point": self.at.number, "lines": self.opened.lines,
+            "predicted_memory": self.opened.memory, "names": self.opened.names,
+            "arguments": {"tree": to_json(inputs.spec), "shapes": inputs.shapes},
+            "result": {"tree": to_json(outputs.spec), "shapes": outputs.shapes}}
+
+
+class Service:
+    """All systems, and the queue of what is asked of them.
+
+    most_systems : held at a time;  most_result : bytes that a dense result may take
+    """
+
+    def __init__(self, ranks: Ranks, spool: Spool, modules: Modules, *, most_systems: int = 64,
+                 most_result: int = 1 << 30, at_once: int = 64, most_jobs: int = 4096) -> None:
+        self.ranks, self.spool, self.modules = ranks, spool, modules
+        self.most_systems, self.most_result = most_systems, most_result
+        self.queue = Queue(at_once, most_jobs)
+        self.systems: dict[str, System] = {}
+        self.metrics = Metrics(self)
+
+    def restore(self) -> None:
+        """Open what the spool holds, each at the point acknowledged last."""
+        for kept in self.spool.systems():
+            if isinstance(kept, DistdiffError):
+                print(f"distdiff: {kept}", file=sys.stderr, flush=True)
+                continue
+            try:
+                opened = self.ranks.open(kept.id, str(kept.tape), kept.about["settings"], kept.x)
+            except DistdiffError as error:  # as damaged files are; others can still be served
+                print(f"distdiff: the system {kept.id} can't be opened again: {error}", file=sys.stderr, flush=True)
+                continue
+            self.systems[kept.id] = System(kept.id, kept.about, opened, At(kept.number, opened.x, opened.value),
+                                           created=kept.about["created"])
+
+    def run(self) -> None:
+        """Work turns off until the queue is closed."""
+        while (turn := self.queue.take()) is not None:
+            self.work(turn)
+
+    def work(self, turn: Turn) -> None:
+        """One turn; whatever it raises is its jobs' error."""
+        self.metrics.busy.set(1)
+        for job in turn.jobs:
+            job.start()
+        try:
+            if turn.kind in VECTORS:
+                self._vectors(turn.jobs)
+            elif turn.kind in MATRICES:
+                self._columns(turn.jobs[0])
+            else:
+                job = turn.jobs[0]
+                job.end("done", getattr(self, f"_{job.kind}")(job))
+        except Exception as error:
+            for job in turn.jobs:
+                job.end("failed", error=error)
+        finally:
+            self.metrics.busy.set(0)
+            for job in turn.jobs:
+                if job.over:
+                    self.metrics.ended(job)
+
+    # -- one method a kind of job; on the main thread ------------------------------------------------------------------
+
+    def _vectors(self, jobs: list[Job]) -> None:
+        """One solve for all; each by itself if that fails, so that nobody answers for another's right-hand side."""
+        system, jobs = self._system(jobs[0].system), [job for job in jobs if not self._passed_over(job)]
+        if not jobs:
+            return
+        try:
+            results = self._solve(system, jobs[0].kind, np.stack([job.seed for job in jobs], axis=1))
+        except DistdiffError as error:
+            if len(jobs) == 1:
+                jobs[0].end("failed", error=error)
+            else:
+                for job in jobs:
+                    self._vectors([job])
+            return
+        for k, job in enumerate(jobs):
+            job.done, job.point = 1, system.at.number
+            job.end("cancelled") if job.cancelled else job.end("done", results[:, k].copy())
+
+    def _columns(self, job: Job) -> None:
+        """The next columns of a Jacobian or Hessian."""
+        if self._passed_over(job):
+            return
+        system = self._system(job.system)
+        kind, columns, size = system.seeds(job.kind)
+        if job.result is None:
+            job.columns, job.point, job.result = columns, system.at.number, np.empty((columns, size))
+        stop = min(job.done + self.queue.at_once, job.columns)
+        found = self._solve(system, kind, range(job.done, stop), job.columns)
+        job.result[job.done:stop] = found.T
+        job.done = stop
+        if job.cancelled:
+            job.result = None
+            job.end("cancelled")
+        elif stop < job.columns:
+            job.tell()
+            self.queue.again(job)
+        else:
+            job.end("done", job.result.T if kind == "jvp" else job.result)
+
+    def _solve(self, system: System, kind: str, seeds: np.ndarray | range, expected: int = 1) -> np.ndarray:
+        """A batch.  As many right-hand sides as came at this point so far are expected to follow, so that setting up
+        a faster method is paid for by at most as much again."""
+        count = len(seeds) if isinstance(seeds, range) else seeds.shape[1]
+        following = 1 << (min(max(expected, count + system.served), MOST_EXPECTED) - 1).bit_length()
+        began = time.perf_counter()
+        try:
+            found = self.ranks.batch(system.id, kind, seeds, following)
+        except BrokenCommunicatorError:
+            self._reopen(system)
+            found = self.ranks.batch(system.id, kind, seeds, following)
+        system.served += count
+        self.metrics.solved(kind, count, time.perf_counter() - began)
+        return found
+
+    def _open(self, job: Job) -> System:
+        """A new system, from a tape in a file, or from a function of a module."""
+        path, about, function = job.payload["path"], dict(job.payload["about"]), job.payload.get("function")
+        try:
+            if len(self.systems) >= self.most_systems:
+                raise ServiceError(f"{len(self.systems)} systems are held, which is as many as may be: delete some",
+                                   status=409)
+            if function is not None:
+                self._record(path, *function)
+            opened = self.ranks.open(job.system, str(path), about["settings"])
+            about["created"] = time.time()
+            try:
+                self.spool.keep(job.system, path, about, opened.x)
+            except OSError as error:
+                self.ranks.close(job.system)
+                raise ServiceError(f"the spool can't be written: {error}", status=507) from error
+        finally:
+            path.unlink(missing_ok=True)
+        system = System(job.system, about, opened, At(1, opened.x, opened.value), created=about["created"])
+        self.systems[job.system] = system
+        return system
+
+    def _record(self, path: Path, module: str, name: str, arguments: dict[str, Any]) -> None:
+        """Trace a function of a module, and write its tape."""
+        f = self.modules.function(module, name)
+        try:
+            args = inspect.signature(f).bind(**arguments).args
+        except TypeError as error:
+            raise InputError(f"{module}:{name}{inspect.signature(f)} can't be called with these arguments: {error}"
+                             ) from error
+        positions = tuple(k for k, value in enumerate(args) if np.asarray(value).dtype.kind == "f")
+        if not positions:
+            raise InputError("no argument holds floating-point numbers to differentiate by; give them as floats")
+        try:
+            traced = trace(f, args, argnums=positions)
+        except DistdiffError:
+            raise
+        except Exception as error:
+            raise TracingError(f"{module}:{name} raised {type(error).__name__}: {error}") from error
+        program = Program(**vars(traced.tape), names=names_of(f, positions))
+        program.save(path, point=tuple(args[k] for k in positions))
+
+    def _move(self, job: Job) -> At:
+        """Another point; where that fails the system stays where it was."""
+        system, x = self._system(job.system), job.payload
+        before = system.at
+        if np.array_equal(x.view(np.uint64), before.x.view(np.uint64)):  # by bits: -0.0 is another point than 0.0
+            return before
+        try:
+            value = self.ranks.move(system.id, x)
+        except BrokenCommunicatorError:
+            self._reopen(system)
+            value = self.ranks.move(system.id, x)
+        except Exception:
+            self.ranks.move(system.id, before.x)
+            raise
+        after = At(before.number + 1, x, value)
+        try:
+            self.spool.move(system.id, after.number, x)
+        except OSError as error:
+            self.ranks.move(system.id, before.x)
+            raise ServiceError(f"the spool can't be written: {error}", status=507) from error
+        system.at, system.served = after, 0
+        return after
+
+    def _report(self, job: Job) -> dict[str, Any]:
+        return self.ranks.report(self._system(job.system).id)
+
+    def _close(self, job: Job) -> None:
+        system = self._system(job.system)
+        self.spool.drop(system.id)
+        del self.systems[system.id]
+        self.ranks.close(system.id)
+
+    # -- what they share -----------------------------------------------------------------------------------------------
+
+    def _system(self, name: str) -> System:
+        if name not in self.systems:
+            raise ServiceError(f"there is no system {name!r}; it may have been deleted", status=404)
+        return self.systems[name]
+
+    def _passed_over(self, job: Job) -> bool:
+        """Whether the job was cancelled, or is about a point that the system has left; then it has ended."""
+        if job.cancelled:
+            job.end("cancelled")
+        elif job.payload is not None and job.payload != (now := self._system(job.system).at.number):
+            job.end("failed", error=MovedError(
+                f"the system has moved to its point {now}, and the answer was asked for at point {job.payload}: update "
+                "it to the point wanted, or open a system of your own", status=409))
+        return job.over
+
+    def _reopen(self, system: System) -> None:
+        """Make a system anew from its tape, after a failure that left its ranks out of step."""
+        self.ranks.close(system.id)
+        self.ranks.open(system.id, str(self.spool.tape(system.id)), system.about["settings"], system.at.x)
+
+    @staticmethod
+    def fresh_id() -> str:
+        return secrets.token_hex(6)

@@ -1,0 +1,171 @@
+"""How numbers travel over HTTP: .npy and .npz without pickle, and JSON.
+
+A *vector* is all leaves of arguments or of a result, one after another.  Its forms, told apart by the content type:
+
+    application/x-npy    one array: the vector itself, or the only leaf in its own shape
+    application/x-npz    an array for each leaf, in order
+    application/json     {"leaves": [...]}, each leaf as nested lists
+
+Nothing here allocates more than the bytes that came: what an array says of its size is compared with them first.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from ..errors import FormatError, InputError
+
+NPY, NPZ, JSON, TAPE = "application/x-npy", "application/x-npz", "application/json", "application/octet-stream"
+Shapes = list[tuple[int, ...]]
+
+
+def to_npy(array: np.ndarray) -> bytes:
+    """An array as the bytes of an .npy file."""
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+    return stream.getvalue()
+
+
+def from_npy(data: bytes) -> np.ndarray:
+    """The array in the bytes of an .npy file, on those bytes; `FormatError` for anything else."""
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version} is not read here")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+        shape = tuple(int(n) for n in shape)
+        if dtype.kind not in "fiub" or dtype.itemsize > 8:
+            raise ValueError(f"dtype {dtype} is no real number of at most 64 bits")
+        size = math.prod(shape)
+        if min(shape, default=0) < 0 or size * dtype.itemsize != len(data) - stream.tell():
+            raise ValueError(f"shape {shape} of {dtype} is not what {len(data) - stream.tell()} bytes hold")
+        flat = np.frombuffer(data, dtype=dtype, count=size, offset=stream.tell())
+        return flat.reshape(shape, order="F" if fortran else "C")
+    except (ValueError, TypeError, KeyError, AttributeError, EOFError, SyntaxError, RecursionError, MemoryError,
+            OverflowError, UnicodeDecodeError) as error:
+        raise FormatError(f"this is no .npy array of real numbers: {_said(error)}") from error
+
+
+def to_npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """Named arrays as the bytes of an .npz file, not compressed."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def from_npz(data: bytes, most: int) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name, in the file's order, if they take at most `most` bytes."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > most:  # what compressed members claim to hold
+                raise ValueError(f"its arrays claim more than {most:,} bytes")
+            found = {}
+            for member in members:
+                with archive.open(member) as stream:
+                    content = stream.read(member.file_size + 1)
+                if len(content) != member.file_size:
+                    raise ValueError(f"member {member.filename!r} has not the size that it says")
+                found[member.filename.removesuffix(".npy")] = from_npy(content)
+            return found
+    except FormatError:
+        raise
+    except Exception as error:  # zipfile raises nearly anything for archives made to mislead
+        raise FormatError(f"this is no .npz file of arrays: {_said(error)}") from error
+
+
+def from_json(data: bytes) -> Any:
+    """The JSON in a body, or `FormatError`."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError, UnicodeDecodeError) as error:
+        raise FormatError(f"the body is no JSON: {_said(error)}") from error
+
+
+def leaf_from_json(data: Any) -> np.ndarray:
+    """A leaf given as a number or nested lists of numbers."""
+    try:
+        array = np.array(data, dtype=None)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise FormatError(f"a leaf is no array: {_said(error)}") from error
+    if array.dtype.kind not in "fiu":
+        raise FormatError(f"a leaf holds {array.dtype} values; numbers in nested lists of equal lengths are wanted")
+    return array
+
+
+def vector(form: str, data: bytes, shapes: Shapes, what: str) -> np.ndarray:
+    """The vector in a body: `FormatError` where it is none, `InputError` where it does not fit the leaves' shapes."""
+    size = sum(map(math.prod, shapes))
+    if form == NPY:
+        array = from_npy(data)
+        if array.shape != (size,) and not (len(shapes) == 1 and array.shape == shapes[0]):
+            only = f", or {shapes[0]}" if len(shapes) == 1 else ""
+            raise InputError(f"the {what} has shape {array.shape}, but ({size},){only} is wanted")
+        leaves = [array]
+    elif form == NPZ:
+        leaves = _fitting(list(from_npz(data, 8 * size + 65536 * (1 + len(shapes))).values()), shapes, what)
+    elif form == JSON:
+        found = from_json(data)
+        if not isinstance(found, dict) or not isinstance(found.get("leaves"), list):
+            raise FormatError(f'the {what} is no {{"leaves": [...]}}')
+        leaves = _fitting([leaf_from_json(leaf) for leaf in found["leaves"]], shapes, what)
+    else:
+        raise InputError(f"the {what} is of type {form!r}; {NPY}, {NPZ} and {JSON} are read")
+    parts = [np.ascontiguousarray(leaf, dtype=np.float64).reshape(-1) for leaf in leaves]
+    full = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if not np.isfinite(full).all():
+        raise InputError(f"the {what} holds NaN or infinity")
+    return full
+
+
+def named(form: str, data: bytes, most: int) -> dict[str, Any]:
+    """Arguments by name, numbers as numbers."""
+    if form == NPZ:
+        arrays = from_npz(data, most)
+    elif form == JSON:
+        found = from_json(data)
+        if not isinstance(found, dict) or not isinstance(found.get("arguments"), dict):
+            raise FormatError('the arguments are no {"arguments": {"name": ...}}')
+        arrays = {name: leaf_from_json(leaf) for name, leaf in found["arguments"].items()}
+    else:
+        raise InputError(f"the arguments are of type {form!r}; {NPZ} and {JSON} are read")
+    return {name: array if array.ndim else array.item() for name, array in arrays.items()}
+
+
+def _fitting(leaves: list[np.ndarray], shapes: Shapes, what: str) -> list[np.ndarray]:
+    if [leaf.shape for leaf in leaves] != shapes:
+        raise InputError(f"the {what} has leaves of shapes {[leaf.shape for leaf in leaves]}, but {shapes} are wanted")
+    return leaves
+
+
+def split(full: np.ndarray, shapes: Shapes) -> list[np.ndarray]:
+    """The leaves of a vector."""
+    leaves, start = [], 0
+    for shape in shapes:
+        stop = start + math.prod(shape)
+        leaves.append(full[start:stop].reshape(shape))
+        start = stop
+    return leaves
+
+
+def body(form: str, full: np.ndarray, shapes: Shapes, facts: dict[str, Any]) -> bytes:
+    """A vector as a body of that form; JSON says `facts` beside it."""
+    if form == NPY:
+        return to_npy(full)
+    leaves = split(full, shapes)
+    if form == NPZ:
+        return to_npz({f"leaf{k}": leaf for k, leaf in enumerate(leaves)})
+    return json.dumps({**facts, "leaves": [leaf.tolist() for leaf in leaves]}).encode()
+
+
+def _said(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) < 300 else text[:300] + "..."

@@ -1,0 +1,204 @@
+"""The resident service and its client: real servers in processes of their own, asked as programs ask them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize, rosen
+from servers import Server
+
+import distdiff as dd
+from distdiff.errors import BranchChangedError, InputError, MovedError, NonFiniteError, ServiceError
+
+pytestmark = pytest.mark.timeout(100)
+MODEL = """
+import os
+import numpy as np
+
+def loss(u, power, scale=2.0):
+    return scale * np.sum(u ** power)
+
+def fails(u):
+    raise RuntimeError("boom")
+
+def _private(u):
+    return u
+"""
+Pair = namedtuple("Pair", "a b")
+X = np.linspace(0.3, 1.7, 12)
+
+
+def heat(u, k):
+    for _ in range(5):
+        u = u + k * (np.roll(u, 1) - 2 * u + np.roll(u, -1))
+    return u
+
+
+def nested(p, q):
+    return {"sum": np.sum(p.a * p.b), "all": [np.sin(p.a) * q["z"], q["z"]]}
+
+
+def energy(u):
+    return np.sum(heat(u, 0.2) ** 4)
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def server(request, tmp_path_factory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "models").mkdir()
+    (folder / "models" / "model.py").write_text(MODEL)
+    with Server(folder, "--modules", "models", ranks=request.param, unix=request.param == 1) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server) -> Iterator[object]:
+    with server.connect() as found:
+        yield found
+
+
+def alike(found, wanted):
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        found, wanted = list(found.values()), list(wanted.values())
+    if isinstance(wanted, (tuple, list)):
+        assert type(found) is type(wanted) and len(found) == len(wanted)
+        for a, b in zip(found, wanted):
+            alike(a, b)
+    else:
+        assert np.shape(found) == np.shape(wanted)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("f, args, argnums, tangents, cotangent", [
+    (heat, (X, 0.2), (0, 1), (np.cos(X), 1.0), X),
+    (heat, (X, 0.2), 0, (np.cos(X),), X),
+    (energy, (X.reshape(3, 4),), 0, (np.ones((3, 4)),), 1.0),
+    (nested, (Pair(X, X[::-1]), {"z": 2.0}), (0, 1), (Pair(X, X), {"z": 1.0}), {"sum": 1.0, "all": [X, 3.0]}),
+    (lambda x: 3.0 * x, (1.5,), 0, (1.0,), 1.0),
+])
+def test_the_same_answers_as_linearize(client, f, args, argnums, tangents, cotangent):
+    with client.linearize(f, *args, argnums=argnums) as remote, dd.linearize(f, *args, argnums=argnums) as local:
+        for _ in range(2):
+            alike(remote.value, local.value)
+            alike(remote.jvp(*tangents), local.jvp(*tangents))
+            alike(remote.vjp(cotangent), local.vjp(cotangent))
+            alike(remote.jacobian(), local.jacobian())
+            alike(remote.update(*tangents), local.update(*tangents))
+        assert remote.point == 2 and str(local.report().lines) in str(remote.report())
+        assert remote.report()["lines"] == local.report().lines
+
+
+def test_second_derivatives(client):
+    with client.linearize(energy, X) as remote, dd.linearize(energy, X) as local:
+        alike(remote.hvp(X), local.hvp(X))
+        alike(remote.hessian(), local.hessian())
+
+
+def test_in_an_optimizer(client):
+    def f(x):
+        return 100 * np.sum((x[1:] - x[:-1] ** 2) ** 2) + np.sum((1 - x[:-1]) ** 2)
+
+    x0 = np.full(6, -0.5)
+    with client.linearize(f, x0) as remote:
+        def gradient(x):
+            remote.update(x)
+            return remote.vjp(1.0)
+
+        found = minimize(remote.update, x0, jac=gradient, method="BFGS")
+    assert found.success and rosen(found.x) < 1e-8
+
+
+def test_a_changed_branch_is_traced_again_here(client):
+    def f(x):
+        return np.sum(x**2) if x[0] > 0 else np.sum(x**3)
+
+    with client.linearize(f, X) as remote:
+        assert remote.update(-X) == pytest.approx(np.sum(-X**3)) and remote.retraces == 1
+        alike(remote.vjp(1.0), 3 * X**2)
+    with client.linearize(f, X, on_branch_change="raise") as remote:
+        with pytest.raises(BranchChangedError, match="goes the other way"):
+            remote.update(-X)
+        alike(remote.vjp(1.0), 2 * X)  # it stays where it was
+
+
+def test_mistakes_have_the_library_s_own_errors(client):
+    with pytest.raises(InputError, match="reverse"):
+        client.linearize(heat, X, 0.2, reverse=True)
+    with client.linearize(lambda x: np.log(x), X) as remote:
+        with pytest.raises(NonFiniteError, match="test_service.py"):
+            remote.update(-X)
+        with pytest.raises(InputError, match="shape"):
+            remote.vjp(np.ones(3))
+        alike(remote.vjp(X), np.ones(12))
+    with pytest.raises(InputError, match="closed"):
+        remote.vjp(X)
+
+
+def test_nobody_is_answered_for_another_s_point(client):
+    with client.linearize(energy, X) as mine:
+        theirs = client.attach(mine.id)
+        np.testing.assert_array_equal(theirs.product("vjp", np.ones(1)), mine.vjp(1.0))
+        theirs.move(2 * X)
+        with pytest.raises(MovedError, match="point 2"):
+            mine.vjp(1.0)
+        alike(mine.update(X), energy(X))
+        alike(mine.vjp(1.0), dd.grad(energy)(X))
+    with pytest.raises(ServiceError, match="no system"):
+        theirs.value_vector()
+
+
+def test_functions_of_chosen_modules(client):
+    with client.run("model:loss", u=X, power=3) as remote:
+        assert remote.described["function"] == "model:loss" and remote.described["names"] == ["u"]
+        alike(remote.product("vjp", np.ones(1)), 6 * X**2)
+    for function, arguments, message in (
+            ("model:_private", {"u": X}, "defines no function '_private'; it has loss, fails"),
+            ("model:os", {"u": X}, "no function"), ("os:getcwd", {"u": X}, "no module 'os'"),
+            ("..model:loss", {"u": X}, "no module"), ("model:loss", {"u": X}, "missing a required argument: 'power'"),
+            ("model:loss", {"u": X, "power": 3, "z": 1.0}, "unexpected keyword"),
+            ("model:loss", {"u": X.astype(int), "power": 3}, "floating"), ("model:fails", {"u": X}, "boom")):
+        with pytest.raises(dd.DistdiffError, match=message):
+            client.run(function, **arguments)
+
+
+def test_who_may_ask(server):
+    with pytest.raises(ServiceError, match="token") as caught:
+        server.connect(token="x" * 30)
+    assert caught.value.status == 401
+    (server.folder / "open").write_text("x" * 30)
+    (server.folder / "open").chmod(0o644)
+    with pytest.raises(InputError, match="chmod 600"):
+        server.connect(token=server.folder / "open")
+
+
+def test_nobody_there(tmp_path):
+    with pytest.raises(ServiceError, match="no service answers at unix:"):
+        dd.connect(f"unix:{tmp_path}/none", token="x" * 30)
+    with pytest.raises(ServiceError, match="no token is given"):
+        dd.connect(f"unix:{tmp_path}/none")
+
+
+def test_a_client_needs_no_mpi(server):
+    code = """
+import sys
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("mpi4py", "petsc4py"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Nothing())
+import numpy as np, distdiff as dd
+from pathlib import Path
+client = dd.connect(sys.argv[1], token=Path(sys.argv[2]))
+with client.linearize(lambda x: np.sum(x**3), np.ones(4)) as r:
+    print(r.value, r.vjp(1.0).tolist(), r.update(np.full(4, 2.0)))
+assert not [name for name in sys.modules if name.partition(".")[0] in ("mpi4py", "petsc4py", "fastapi", "uvicorn")]
+"""
+    done = subprocess.run([sys.executable, "-c", code, server.url, str(server.folder / "t")], text=True, timeout=60,
+                          capture_output=True, check=False)
+    assert done.stdout == "4.0 [3.0, 3.0, 3.0, 3.0] 32.0\n", done
