@@ -42,9 +42,8 @@ _OUTSIDE = "its array would leave the function, or its values come from outside"
 _OBJECTS = "turns the values into objects of another kind"
 
 REASONS: dict[str, str] = {name: reason for names, reason in {
-    "linalg.cholesky linalg.cond linalg.det linalg.eig linalg.eigh linalg.eigvals linalg.eigvalsh linalg.inv "
-    "linalg.lstsq linalg.matrix_rank linalg.pinv linalg.qr linalg.slogdet linalg.solve linalg.svd linalg.svdvals "
-    "linalg.tensorinv linalg.tensorsolve roots": _FACTORIZED,
+    "linalg.cond linalg.eig linalg.eigh linalg.eigvals linalg.eigvalsh linalg.lstsq linalg.matrix_rank linalg.pinv "
+    "linalg.qr linalg.svd linalg.svdvals roots": _FACTORIZED,
     "fft.fft fft.fft2 fft.fftn fft.hfft fft.ifft fft.ifft2 fft.ifftn fft.ihfft fft.irfft fft.irfft2 fft.irfftn "
     "fft.rfft fft.rfft2 fft.rfftn sort_complex": _COMPLEX,
     "gcd lcm left_shift right_shift bitwise_left_shift bitwise_right_shift bitwise_count packbits unpackbits "
@@ -100,7 +99,9 @@ NOTES: dict[str, str] = {
     "frexp": "mantissa exact, exponent decided", "ldexp": "the exponent must be plain",
     "nan_to_num": "derivative 0 where it replaces", "where": "a choice at every point; with one argument a decision",
     "linalg.norm": "no matrix norms that need singular values; at 0 not differentiable",
-    "linalg.matrix_norm": "no norms that need singular values", "linalg.matrix_power": "exponents >= 0",
+    "linalg.matrix_norm": "no norms that need singular values",
+    "linalg.det": "at a singular matrix to first order", "linalg.slogdet": "the sign has derivative 0",
+    "linalg.cholesky": "of the lower triangle, all that NumPy reads: the upper one has derivative 0",
     "histogram_bin_edges": "bins by name refused", "histogram2d": "as histogram",
     "histogramdd": "as histogram", "cov": "fweights must be plain",
     "polyfit": "x and w must be plain", "arange": "of traced values refused: their number would depend on them",

@@ -77,6 +77,14 @@ def test_several_results_are_arrays_as_numpys_are():
     np.testing.assert_allclose(J, np.transpose(columns), atol=1e-9)
 
 
+def test_a_single_result_that_is_a_number_is_kept_for_scalar_lines():
+    def f(x):
+        y = apply(Fragile(), x[0])
+        return y * y + y
+
+    np.testing.assert_allclose(dd.grad(f, comm=ALONE)(np.array([3.0, 1.0])), [4 * 27.0 + 6.0, 0.0])
+
+
 def test_operands_that_do_not_fit():
     with pytest.raises(ValueError, match="solve: operand 1 has shape"):
         trace(lambda x: apply(Solve(3), np.eye(3), x), (np.ones(4),))

@@ -15,7 +15,12 @@ from typing import Any
 from ..errors import FormatError, InputError
 from ..ops import Elemental
 
-BUILT_IN: dict[str, str] = {}
+BUILT_IN: dict[str, str] = {
+    name: f"distdiff.tracing.matrices.{place}" for name, place in {
+        "lu": "lu:Factors", "solve": "lu:Solve", "det": "lu:Det", "cofactors": "lu:Cofactors", "slogdet": "lu:LogDet",
+        "solve_triangular": "triangular:Triangular", "cholesky": "triangular:Cholesky",
+    }.items()
+}
 """Name in files -> "module:class"."""
 
 OPERANDS = 64  # most an elemental has

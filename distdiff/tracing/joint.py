@@ -46,7 +46,8 @@ def joint(op: Elemental, operands: Sequence[Any], name: str | None = None,
         if k >= 0 and type(xs[k]) is TracedArray:
             xs[k].st.need()
     refs = [single(rec, x, loop + core) for x, core in zip(xs, op.core_in)]
-    block = rec.emit_joint(op, loop, refs, flat, -1 in op.reads or len(shapes) > 1)
+    read = -1 in op.reads or len(shapes) > 1 or not shapes[0]  # a number may be read by a scalar line
+    block = rec.emit_joint(op, loop, refs, flat, read)
     if len(shapes) == 1:
         return [fresh(rec, flat.reshape(shapes[0]), block)]
     results = []
@@ -57,6 +58,17 @@ def joint(op: Elemental, operands: Sequence[Any], name: str | None = None,
         else:
             results.append(rec.scalar(rec.firsts[block] + part.start, y.item()))
     return results
+
+
+def applied(op: Elemental, *operands: Any) -> list[Any]:
+    """The results of an elemental, as a joint statement where an operand is traced: what rules call.
+
+    Traced or plain, operands have the shapes that `joint` says.
+    """
+    if any(map(is_traced, operands)):
+        return joint(op, operands)
+    with set_aside():
+        return list(op.value(*(np.asarray(x, dtype=np.float64) for x in operands)))
 
 
 def _loop(shape: Index, core: Index, name: str, k: int) -> Index:
@@ -77,4 +89,4 @@ def _flat(op: Elemental, results: Sequence[Any], shapes: list[Index], out: np.nd
     return out
 
 
-__all__ = ["joint"]
+__all__ = ["applied", "joint"]

@@ -1,4 +1,7 @@
-"""NumPy's linear algebra on traced arrays, as far as it is sums, products and extrema."""
+"""NumPy's linear algebra on traced arrays: norms and products as sums and extrema, the rest as joint statements.
+
+What a solve, a factorization and their derivatives are is said in `matrices`; here are NumPy's ways to call them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from .array import ndim_of, shape_of
+from .array import is_traced, ndim_of, shape_of
 from .indexing import into
+from .joint import applied, joint
+from .matrices.lu import Det, Factors, LogDet, Solve
+from .matrices.triangular import Cholesky
 from .reductions import Axes, axes_of, largest, smallest, total, traced_array
+from .ufuncs import number, recorder_of
+
+_NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
 
 
 def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> Any:
@@ -60,9 +69,92 @@ def vector_norm(x: Any, /, *, axis: Axes = None, keepdims: bool = False, ord: An
     return np.reshape(result, [1 if k in axes else n for k, n in enumerate(x.shape)]) if keepdims else result
 
 
+# -- solves
+
+
+def matrices(x: Any, name: str, square: bool = True) -> Any:
+    """An operand as an array of matrices; NumPy's errors where it is none."""
+    x = number(recorder_of((x,)), x, f"linalg.{name}") if is_traced(x) else np.asarray(x)
+    shape = shape_of(x)
+    if len(shape) < 2:
+        raise np.linalg.LinAlgError(f"{len(shape)}-dimensional array given. Array must be at least two-dimensional")
+    if square and shape[-1] != shape[-2]:
+        raise np.linalg.LinAlgError("Last 2 dimensions of the array must be square")
+    return x
+
+
+def solve(a: Any, b: Any) -> Any:
+    a = matrices(a, "solve")
+    vector = ndim_of(b) == (1 if _NUMPY_2 else ndim_of(a) - 1)
+    x = factorized(a)(np.expand_dims(b, -1) if vector else b, "linalg.solve")
+    return x[..., 0] if vector else x
+
+
+def factorized(a: Any) -> Callable[..., Any]:
+    """b -> A^-1 b, (..., n, m), for square matrices A, traced or not, which are factorized now."""
+    n = shape_of(a)[-1]
+    factors, = applied(Factors(n), a)
+
+    def solved(b: Any, name: str, transposed: bool = False) -> Any:
+        return joint(Solve(n, shape_of(b)[-1], transposed), (factors, a, b), name)[0]
+
+    return solved
+
+
+def inv(a: Any) -> Any:
+    a = matrices(a, "inv")
+    return factorized(a)(np.eye(a.shape[-1]), "linalg.inv")
+
+
+def det(a: Any) -> Any:
+    a = matrices(a, "det")
+    n = a.shape[-1]
+    return joint(Det(n), (*applied(Factors(n), a), a), "linalg.det")[0]
+
+
+def slogdet(a: Any) -> Any:
+    a = matrices(a, "slogdet")
+    n = a.shape[-1]
+    return _as_numpy(np.linalg.slogdet, joint(LogDet(n), (*applied(Factors(n), a), a), "linalg.slogdet"))
+
+
+def _as_numpy(function: Callable[..., Any], results: list[Any]) -> Any:
+    """Several results in the kind of tuple that NumPy has them in (of NumPy 2 a named one)."""
+    kind = type(function(np.eye(1)))
+    return tuple(results) if kind is tuple else kind(*results)
+
+
+def cholesky(a: Any, /, *, upper: bool = False) -> Any:
+    a = matrices(a, "cholesky")
+    factor, = joint(Cholesky(a.shape[-1]), (np.swapaxes(a, -1, -2) if upper else a,), "linalg.cholesky")
+    return np.swapaxes(factor, -1, -2) if upper else factor
+
+
+def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
+    if axes is not None:
+        rest = [k for k in range(ndim_of(a)) if k not in axes]
+        a = np.transpose(a, [*rest, *axes])
+    shape = shape_of(a)[ndim_of(b) - ndim_of(a):]
+    n = int(np.prod(shape))
+    if int(np.prod(shape_of(a))) != n * n:
+        raise np.linalg.LinAlgError("Input arrays must satisfy the requirement "
+                                    "prod(a.shape[b.ndim:]) == prod(a.shape[:b.ndim])")
+    return np.reshape(np.linalg.solve(np.reshape(a, (n, n)), np.ravel(b)), shape)
+
+
+def tensorinv(a: Any, ind: int = 2) -> Any:
+    if ind <= 0:
+        raise ValueError("Invalid ind argument.")
+    shape = shape_of(a)
+    return np.reshape(inv(np.reshape(a, (int(np.prod(shape[ind:])), -1))), shape[ind:] + shape[:ind])
+
+
+# -- products
+
+
 def matrix_power(a: Any, n: int) -> Any:
     if n < 0:
-        a.rec.unsupported("numpy.linalg.matrix_power with a negative exponent", "it needs an inverse")
+        a, n = inv(a), -n
     result: Any = None
     power = a
     while n:
@@ -110,6 +202,8 @@ def _cheapest(sizes: list[int]) -> int:
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.linalg.norm: norm, np.linalg.matrix_power: matrix_power, np.linalg.multi_dot: multi_dot,
+    np.linalg.solve: solve, np.linalg.inv: inv, np.linalg.det: det, np.linalg.slogdet: slogdet,
+    np.linalg.cholesky: cholesky, np.linalg.tensorsolve: tensorsolve, np.linalg.tensorinv: tensorinv,
 }
 if hasattr(np.linalg, "vector_norm"):  # of NumPy 2
     from . import contract

@@ -1,0 +1,165 @@
+"""LU factorizations and triangular solves of plain arrays, (..., n, n), for one matrix or very many small ones.
+
+Small matrices in large numbers are eliminated side by side, one NumPy operation for the same step of all of them (a
+call of LAPACK takes longer than the arithmetic of a 3 x 3 matrix); others one after another, by LAPACK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+SMALL, MANY = 8, 16  # matrices of at most this order, and at least so many, are eliminated side by side
+
+Undo = Callable[[np.ndarray], np.ndarray]
+
+
+def lu(a: np.ndarray) -> np.ndarray:
+    """P A = L U by partial pivoting, (..., n + 1, n): L (unit diagonal) and U in one square, then row numbers p with
+    A[p] = L U.  A singular matrix has zeros on the diagonal of U."""
+    *loop, n, _ = a.shape
+    out = np.empty((prod(loop), n + 1, n))
+    flat = a.reshape(prod(loop), n, n)
+    if _side_by_side(n, len(flat)):
+        _lu_many(flat, out)
+    else:
+        getrf, = _lapack("getrf")
+        for matrix, factors in zip(flat, out):
+            factors[:n], pivots, _ = getrf(matrix)
+            order = np.arange(n)
+            for k, j in enumerate(pivots.tolist()):
+                order[k], order[j] = order[j], order[k]
+            factors[n] = order
+    return out.reshape(*loop, n + 1, n)
+
+
+def _lu_many(a: np.ndarray, out: np.ndarray) -> None:
+    n = a.shape[-1]
+    m = np.ascontiguousarray(a.transpose(1, 2, 0))
+    rows = np.empty((n, m.shape[2]))
+    rows[...] = np.arange(n)[:, None]
+    for k in range(n - 1):
+        pivot = np.argmax(np.abs(m[k:, k]), axis=0) + k
+        for j in range(k + 1, n):
+            swap = pivot == j
+            for x in (m, rows):
+                x[k], x[j] = np.where(swap, x[j], x[k]), np.where(swap, x[k], x[j])
+        zero = m[k, k] == 0.0
+        m[k + 1 :, k] /= np.where(zero, 1.0, m[k, k])
+        m[k + 1 :, k + 1 :] -= m[k + 1 :, k, None] * m[k, k + 1 :]
+    out[:, :n] = m.transpose(2, 0, 1)
+    out[:, n] = rows.T
+
+
+def diagonal_of(factors: np.ndarray) -> np.ndarray:
+    """The diagonal of U, (..., n)."""
+    return np.diagonal(factors[..., :-1, :], axis1=-2, axis2=-1)
+
+
+def sign_of(factors: np.ndarray) -> np.ndarray:
+    """The sign of the permutation p, (...): -1 for every pair of rows that stand in the wrong order."""
+    p = factors[..., -1, :]
+    n = p.shape[-1]
+    wrong = np.zeros(p.shape[:-1], dtype=int)
+    for k in range(n - 1):
+        wrong += np.sum(p[..., k : k + 1] > p[..., k + 1 :], axis=-1)
+    return 1.0 - 2.0 * (wrong % 2)
+
+
+def solve(factors: np.ndarray, b: np.ndarray, transposed: bool) -> np.ndarray:
+    """A x = b or A^T x = b, (..., n, m), the axes in front broadcast; LinAlgError where a matrix is singular."""
+    n = factors.shape[-1]
+    f, b, undo = _lanes(factors, b)
+    if not diagonal_of(f).all():
+        raise np.linalg.LinAlgError("Singular matrix")
+    order = f[:, n].astype(int)
+    if not _side_by_side(n, len(f)):
+        x = np.empty_like(b)
+        for k, (matrix, p) in enumerate(zip(f, order)):
+            if transposed:
+                x[k, p] = _trtrs(matrix[:n].T, _trtrs(matrix[:n].T, b[k], True, False), False, True)
+            else:
+                x[k] = _trtrs(matrix[:n], _trtrs(matrix[:n], b[k][p], True, True), False, False)
+        return undo(x)
+    m = f[:, :n].transpose(1, 2, 0)
+    if not transposed:
+        x = np.take_along_axis(b, order[:, :, None], axis=1).transpose(1, 0, 2).copy()
+        _substitute(m, x, lower=True, unit=True)
+        _substitute(m, x, lower=False, unit=False)
+        return undo(x.transpose(1, 0, 2))
+    z = b.transpose(1, 0, 2).copy()
+    _substitute(m.transpose(1, 0, 2), z, lower=True, unit=False)
+    _substitute(m.transpose(1, 0, 2), z, lower=False, unit=True)
+    x = np.empty(b.shape)
+    np.put_along_axis(x, order[:, :, None], z.transpose(1, 0, 2), axis=1)
+    return undo(x)
+
+
+def solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, transposed: bool, unit: bool) -> np.ndarray:
+    """T x = b or T^T x = b for a triangle T of A, with ones on its diagonal if `unit`; LinAlgError where it has zeros
+    there."""
+    n = a.shape[-1]
+    a, b, undo = _lanes(a, b)
+    if not unit and not np.diagonal(a, axis1=-2, axis2=-1).all():
+        raise np.linalg.LinAlgError("singular matrix: a zero on the diagonal of a triangular one")
+    if transposed:
+        a, lower = a.transpose(0, 2, 1), not lower
+    if _side_by_side(n, len(a)):
+        x = b.transpose(1, 0, 2).copy()
+        _substitute(a.transpose(1, 2, 0), x, lower, unit)
+        return undo(x.transpose(1, 0, 2))
+    x = np.empty_like(b)
+    for k, matrix in enumerate(a):
+        x[k] = _trtrs(matrix, b[k], lower, unit)
+    return undo(x)
+
+
+def _side_by_side(n: int, count: int) -> bool:
+    return n <= SMALL and count >= MANY
+
+
+def _lanes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, Undo]:
+    """a as (B, ., .) and b as (B, n, C): axes along which there is one matrix count as columns of b.  The third brings
+    a result of b's kind back to the axes of both, broadcast."""
+    loops = max(a.ndim, b.ndim) - 2
+    a, b = (x.reshape((1,) * (loops + 2 - x.ndim) + x.shape) for x in (a, b))
+    over = [k for k in range(loops) if a.shape[k] != 1]
+    rest = [k for k in range(loops) if a.shape[k] == 1]
+    loop = np.broadcast_shapes(a.shape[:loops], b.shape[:loops])
+    n, m = b.shape[loops:]
+    if over:
+        b = np.broadcast_to(b, (*loop, n, m))
+    axes = [*over, loops, *rest, loops + 1]
+    b = b.transpose(axes)
+    shape = b.shape
+    count = prod(loop[k] for k in over)
+    columns = prod(shape[len(over) + 1 :])
+    return (a.reshape(count, *a.shape[loops:]), b.reshape(count, n, columns),
+            lambda x: x.reshape(shape).transpose(np.argsort(axes)))
+
+
+def _substitute(m: np.ndarray, x: np.ndarray, lower: bool, unit: bool) -> None:
+    """x := T^-1 x for the triangles T of matrices (n, n, B), x (n, B, C)."""
+    n = len(m)
+    for i in range(n) if lower else range(n - 1, -1, -1):
+        for j in range(i) if lower else range(i + 1, n):
+            x[i] -= m[i, j][:, None] * x[j]
+        if not unit:
+            x[i] /= m[i, i][:, None]
+
+
+def _trtrs(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool) -> Any:
+    """T^-1 b; LAPACK reads columns, so of a matrix in rows it gets the transpose, and is told so."""
+    trtrs, = _lapack("trtrs")
+    if a.flags.f_contiguous:
+        return trtrs(a, b, lower=lower, trans=0, unitdiag=unit)[0]
+    return trtrs(a.T, b, lower=not lower, trans=1, unitdiag=unit)[0]
+
+
+def _lapack(*names: str) -> list[Any]:
+    from scipy.linalg import lapack
+
+    return [getattr(lapack, f"d{name}") for name in names]
