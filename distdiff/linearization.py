@@ -25,6 +25,7 @@ from .nest import Nest
 from .nested import gradient, refuse_inside, require_number
 from .partition import distribute, homebound, whole
 from .partition import partition as make_partition
+from .petsc import petsc
 from .program import record, refusal
 from .report import Report, gather
 from .settings import check_settings
@@ -123,6 +124,7 @@ class Linearization:
                 keep_values="read" if comm.size == 1 else False), share=False)
         with self.stages("partition"):
             if comm.size > 1:
+                petsc()  # starting it takes all ranks, and rank 0 may ask it for a partition by itself
                 stay = homebound(traced.tape if comm.rank == 0 else None, comm)
                 if comm.rank == 0:
                     traced.tape.homebound = stay
