@@ -178,6 +178,29 @@ def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool = True) -> Any:
     return result
 
 
+def vector_from_root(comm: MPI.Comm, n: int, work: Callable[[], np.ndarray]) -> np.ndarray:
+    """`work()`, a vector of n doubles, runs on rank 0; its result comes back on every rank, or its error.  Collective.
+
+    As `on_root`, but rank 0 waits for nobody and what it sends is one message, for what is done at every solve.
+    """
+    if comm.size == 1:
+        with alone():
+            return work()
+    message, failure = np.empty(n + 1), None
+    if comm.rank == 0:
+        try:
+            with alone():
+                message[1:] = work()
+            message[0] = 0.0
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            message[:], failure = 1.0, error
+    comm.Bcast(message, root=0)
+    if message[0]:
+        packed = comm.bcast(_packed(failure) if failure is not None else None, root=0)
+        raise failure if failure is not None else _unpacked(packed)
+    return message[1:]
+
+
 def _pack(result: Any) -> bytes:
     try:
         return pickle.dumps(result, protocol=5)

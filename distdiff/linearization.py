@@ -17,7 +17,7 @@ from mpi4py import MPI
 
 from . import batches
 from . import comm as agreement
-from .comm import agreed, on_root, require_sound, together
+from .comm import agreed, on_root, require_sound, together, vector_from_root
 from .errors import BranchChangedError, InputError, NonFiniteError
 from .evaluate import Point, all_finite, evaluate
 from .facts import Facts
@@ -226,7 +226,7 @@ class Linearization:
         f's result.  Raises `InputError` where shapes don't fit.
         """
         self._ready()
-        xdot = self._seed(self._facts.inputs, self._pack(tangents), "tangent", self._inputs)
+        xdot = self._seed(self._facts.inputs, lambda: self._pack(tangents), "tangent", self._inputs)
         self._solving.select(self._solves_hint, 1)
         ydot = self._finite(self._outputs.collect(self._solving.solve(True, xdot)))
         self.solves += 1
@@ -239,7 +239,7 @@ class Linearization:
         `argnums` is a tuple).  Raises `InputError` where shapes don't fit.
         """
         self._ready()
-        ybar = self._seed(self._facts.outputs, cotangent, "cotangent", self._outputs)
+        ybar = self._seed(self._facts.outputs, lambda: cotangent, "cotangent", self._outputs)
         self._solving.select(self._solves_hint, 1)
         xbar = self._finite(self._inputs.collect(self._solving.solve(False, ybar)))
         self.solves += 1
@@ -374,7 +374,7 @@ class Linearization:
 
     def _move(self, args: tuple[Any, ...]) -> str | None:
         """Replay the tape at `args`; the place of a guard that broke, the same on every rank.  Collective."""
-        x = self._seed(self._facts.inputs, self._pack(args), "point", self._inputs)
+        x = self._seed(self._facts.inputs, lambda: self._pack(args), "point", self._inputs)
         self._remember(args)
         self._gradient_moves = True
         self._solving.leave()
@@ -456,16 +456,14 @@ class Linearization:
     def _pack(self, values: tuple[Any, ...]) -> Any:
         """Per-argument values as the one tree the inputs are nested in."""
         expected = 1 if isinstance(self._argnums, int) else len(self._argnums)
-        with agreed(self.comm):
-            if len(values) != expected:
-                raise InputError(f"{len(values)} arguments given for {expected} differentiated ones "
-                                 f"(argnums={self._argnums!r})")
+        if len(values) != expected:
+            raise InputError(f"{len(values)} arguments given for {expected} differentiated ones "
+                             f"(argnums={self._argnums!r})")
         return values[0] if isinstance(self._argnums, int) else tuple(values)
 
-    def _seed(self, nest: Nest, tree: Any, what: str, spread: Spread) -> np.ndarray:
-        """Rank 0's `tree` as a flat vector, checked against the nest, cut to this rank's places.  Collective."""
-        flat = on_root(self.comm, lambda: nest.flat(tree, what), share=False)
-        return spread.take(spread.share(flat))
+    def _seed(self, nest: Nest, tree: Callable[[], Any], what: str, spread: Spread) -> np.ndarray:
+        """Rank 0's `tree()` as a flat vector, checked against the nest, cut to this rank's places.  Collective."""
+        return spread.take(vector_from_root(self.comm, spread.n, lambda: nest.flat(tree(), what)))
 
 
 def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, **settings: Any) -> Linearization:

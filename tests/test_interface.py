@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from mpi4py import MPI
 from random_systems import Problem, implicit_problem, random_matrix, random_problem, spread
 from test_solvers import chain_over_ranks, jacobians
 
@@ -236,6 +237,33 @@ def test_a_further_solve_is_one_gather_or_a_scan(comm, reduced):
             assert counting.calls == {"Sendrecv": partners}
     system.comm = comm
     system.close()
+
+
+class CountingComm(MPI.Intracomm):
+    """The same for a whole linearization, which wants a communicator."""
+
+    calls: Counter = Counter()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.lower() in ("bcast", "allreduce", "iallreduce", "allgather", "allgatherv", "gather", "barrier"):
+            CountingComm.calls[name] += 1
+        return super().__getattribute__(name)
+
+
+def test_messages_of_a_further_solve_through_the_library(comm):
+    """Rank 0's seed, one gather of interfaces, one agreement, one gather of results."""
+    def f(x):
+        a, b = x[0], x[1]
+        for _ in range(50):
+            a, b = np.sin(a + x[2] * b), np.cos(a * b)
+        return np.stack([a, b])
+
+    with dd.linearize(f, np.array([0.3, 0.7, 0.5]), comm=CountingComm(comm), method="interface") as lin:
+        for solve, seed in (lin.jvp, np.ones(3)), (lin.vjp, np.ones(2)):
+            first = solve(seed)
+            CountingComm.calls.clear()
+            np.testing.assert_allclose(solve(seed), first, rtol=1e-13)
+            assert CountingComm.calls == ({"Bcast": 1, "Allgatherv": 2, "Iallreduce": 1} if comm.size > 1 else {})
 
 
 def test_stages_and_messages_of_the_pipeline(comm):
@@ -496,7 +524,7 @@ def check_algebra(L: sp.csr_matrix, owner: np.ndarray, n_ranks: int, ordered: bo
         for block, first in zip(blocks, firsts):
             block.solve(first, transposed)
         if transposed:
-            d = [block.to_ghosts(block.used, first) for block, first in zip(blocks, firsts)]
+            d = [block.to_ghosts(first)[block.used] for block, first in zip(blocks, firsts)]
             total = np.zeros((coupling.n, 2))
             for r, part in zip(coupling.reads, d):
                 total[r] += part
@@ -517,7 +545,9 @@ def check_algebra(L: sp.csr_matrix, owner: np.ndarray, n_ranks: int, ordered: bo
             if transposed:
                 y[r] += values
             else:
-                block.take_ghosts(block.used, values, y)
+                ghosts = np.zeros((block.n_ghosts, 2))
+                ghosts[block.used] = values
+                block.take_ghosts(ghosts, y)
             block.solve(y, transposed)
             np.testing.assert_allclose(y, x[part.nodes], rtol=1e-11, atol=1e-11)
 

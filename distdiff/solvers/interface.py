@@ -242,9 +242,9 @@ class Interface(Solver):
         block, inputs, outputs = self.block, self.system.inputs.ids, self.system.outputs.ids
         y = self._zeros(xdot, inputs, "tangent")
         self._seed_inputs(y, xdot)
-        sources = self._source_values(y)
+        ghosts = self._source_ghosts(y)
         begin = min(int(inputs.min(initial=block.n)), int(block.first[self._fixed].min(initial=block.n)))
-        block.take_ghosts(self._fixed, sources, y)
+        self._take_ghosts(self._fixed, ghosts, y)
         block.solve(y, False, begin)
         out, brought = y[outputs], self._interfaces(y[self._sent], False)
         F = self._maps[False]
@@ -253,8 +253,8 @@ class Interface(Solver):
             return out + (F @ brought)[self._output_places], terms
         y.fill(0.0)
         self._seed_inputs(y, xdot)
-        block.take_ghosts(self._fixed, sources, y)
-        block.take_ghosts(self._used, brought, y)
+        ghosts[self._used] = brought
+        block.take_ghosts(ghosts, y)
         block.solve(y, False)
         return y[outputs], np.abs(y[outputs])
 
@@ -263,8 +263,9 @@ class Interface(Solver):
         lam = self._zeros(ybar, outputs, "adjoint")
         self._seed_outputs(lam, ybar)
         block.solve(lam, True, 0, int(outputs.max(initial=-1)) + 1)
-        brought, H = self._interfaces(block.to_ghosts(self._used, lam), True), self._maps[True]
-        ends = np.concatenate([block.to_ghosts(self._fixed, lam), lam[inputs]])
+        ghosts = block.to_ghosts(lam)
+        brought, H = self._interfaces(ghosts[self._used], True), self._maps[True]
+        ends = np.concatenate([ghosts[self._fixed], lam[inputs]])
         if H is not None:
             terms = np.abs(ends) + np.abs(H).T @ np.abs(brought) if measure else None
             ends += H.T @ brought
@@ -273,17 +274,22 @@ class Interface(Solver):
             self._seed_outputs(lam, ybar)
             lam[self._sent] += brought
             block.solve(lam, True)
-            ends = np.concatenate([block.to_ghosts(self._fixed, lam), lam[inputs]])
+            ends = np.concatenate([block.to_ghosts(lam)[self._fixed], lam[inputs]])
             terms = np.abs(ends) if measure else None
         # Whether a rank has H is its own affair, how often it exchanges is not.
         return self._returned(lam, ends), None if terms is None else self._returned(lam, terms)
 
-    def _source_values(self, y: np.ndarray) -> np.ndarray:
-        """What y has at the rows that read nothing, where this rank reads them.  Collective."""
+    def _source_ghosts(self, y: np.ndarray) -> np.ndarray:
+        """Ghosts with what y has at the rows that read nothing, the others zero.  Collective."""
         ghosts = np.zeros((self.system.n_ghosts, *y.shape[1:]))
         if self._sources is not None:
             self._sources.forward(y, ghosts)
-        return ghosts[self._fixed]
+        return ghosts
+
+    def _take_ghosts(self, places: np.ndarray, ghosts: np.ndarray, y: np.ndarray) -> None:
+        """y <- y - B ghosts, which are zero but for `places`."""
+        if len(places):
+            self.block.take_ghosts(ghosts, y)
 
     def _returned(self, work: np.ndarray, values: np.ndarray) -> np.ndarray:
         """The adjoint at inputs, from `values` at source ghosts, whose owners get them, and at inputs.  Collective."""
@@ -311,23 +317,24 @@ class Interface(Solver):
         """The three steps for a right-hand side anywhere and the solution everywhere, two passes over all rows."""
         block = self.block
         if not transposed:
-            block.take_ghosts(self._fixed, self._source_values(y), y)
+            self._take_ghosts(self._fixed, self._source_ghosts(y), y)
         first = self._work("first", y.shape[1:])
         first[:] = y
         block.solve(first, transposed)
         if transposed:
-            brought, waits = self._interfaces(block.to_ghosts(self._used, first), True), len(self._sent) > 0
+            brought, waits = self._interfaces(block.to_ghosts(first)[self._used], True), len(self._sent) > 0
             y[self._sent] += brought
         else:
             brought, waits = self._interfaces(first[self._sent], False), len(self._used) > 0
-            block.take_ghosts(self._used, brought, y)
+            ghosts = np.zeros((block.n_ghosts, *y.shape[1:]))
+            ghosts[self._used] = brought
+            self._take_ghosts(self._used, ghosts, y)
         if waits:
             block.solve(y, transposed)
         else:
             y[:] = first
         if transposed and self._sources is not None:
-            ghosts = np.zeros((self.system.n_ghosts, *y.shape[1:]))
-            ghosts[self._fixed] = block.to_ghosts(self._fixed, y)
+            ghosts = block.to_ghosts(y)
             self._sources.reverse(y, ghosts)
 
     def _interfaces(self, values: np.ndarray, transposed: bool) -> np.ndarray:

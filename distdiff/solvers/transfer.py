@@ -48,19 +48,17 @@ class Block:
         if lo < hi:
             self.passes.own_rows(y, transposed, lo, hi)
 
-    def take_ghosts(self, places: np.ndarray, values: np.ndarray, y: np.ndarray) -> None:
-        """y <- y - B g, g being `values` at the ghosts `places`, zero elsewhere."""
-        if len(places):
-            ghosts = np.zeros((self.n_ghosts, *y.shape[1:]))
-            ghosts[places] = values
+    def take_ghosts(self, ghosts: np.ndarray, y: np.ndarray) -> None:
+        """y <- y - B ghosts."""
+        if len(self.used):
             self.passes.from_ghosts(ghosts, y)
 
-    def to_ghosts(self, places: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """-B^T y at the ghosts `places`."""
+    def to_ghosts(self, y: np.ndarray) -> np.ndarray:
+        """-B^T y, (n_ghosts[, m])."""
         ghosts = np.zeros((self.n_ghosts, *y.shape[1:]))
-        if len(places):
+        if len(self.used):
             self.passes.to_ghosts(ghosts, y)
-        return ghosts[places]
+        return ghosts
 
     def transfer(self, rows: np.ndarray, ghosts: np.ndarray, inputs: np.ndarray = NONE) -> np.ndarray:
         """K = R M^-1 [-B | E] with these columns of B, shape (len(rows), len(ghosts) + len(inputs)); `rows` ascend."""
@@ -96,7 +94,7 @@ class Block:
             Y.fill(0.0)
             Y[batch, np.arange(len(batch))] = 1.0
             self.solve(Y, True, lo, int(batch[-1]) + 1)
-            K[at:at + width, :len(ghosts)] = self.to_ghosts(ghosts, Y)[:, :len(batch)].T
+            K[at:at + width, :len(ghosts)] = self.to_ghosts(Y)[ghosts, :len(batch)].T
             K[at:at + width, len(ghosts):] = Y[inputs, :len(batch)].T
 
 

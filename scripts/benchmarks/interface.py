@@ -183,6 +183,55 @@ def pipeline(settings: dict[str, Any]) -> Run:
     return run
 
 
+def library(settings: dict[str, Any]) -> Run:
+    """The same through the library: `lin.jvp`, `lin.vjp` and a Jacobian of twenty columns, a scalar loop of two states
+    and eighteen parameters, all read along the way."""
+    from mpi4py import MPI
+
+    import distdiff as dd
+
+    run = Run(settings)
+    n = settings["rows"] // 3
+
+    def f(x: Any) -> Any:
+        a, b = x[0], x[1]
+        for k in range(n // 2):
+            p = x[2 + k % 18]
+            a, b = a + 1e-5 * p * (b - a * b), b + 1e-5 * (a * b - p * a)
+        out = np.zeros(2)
+        out[0] = a
+        out[1] = b
+        return out
+
+    g, x = dd.compiled(f), np.linspace(0.5, 1.5, 20)
+    both = dd.linearize(g, x, method="interface")
+    both.vjp(np.ones(2))
+    alone = dd.linearize(g, x, comm=MPI.COMM_SELF, method="substitution") if run.root else None
+    calls: dict[str, Callable[[Any], Any]] = {
+        "vjp": lambda lin: lin.vjp(np.ones(2)), "jvp": lambda lin: lin.jvp(np.ones(20)),
+        "Jacobian by 20 tangents": lambda lin: lin.jacobian()}
+    for name, call in calls.items():
+        results: dict[str, Any] = {}
+
+        def one_rank(call: Any = call, into: dict[str, Any] = results) -> None:
+            if alone is not None:
+                into["one"] = call(alone)
+
+        def two_ranks(call: Any = call, into: dict[str, Any] = results) -> None:
+            into["two"] = call(both)
+
+        for solve in (two_ranks, two_ranks):  # the first goes through all rows
+            solve()
+        taken = _in_turn(run, {"substitution, one rank": one_rank, "interface, further solve": two_ranks})
+        if run.root and not np.allclose(results["one"], results["two"], rtol=1e-10):
+            raise RuntimeError(f"another solution: {name}")
+        _figures(run, f"library, {name}", f"library {name}", taken, n * (20 if "20" in name else 1))
+    both.close()
+    if alone is not None:
+        alone.close()
+    return run
+
+
 def _figures(run: Run, label: str, role: str, taken: dict[str, list[float]], units: float,
              more: dict[str, str] | None = None) -> None:
     limit = 1e9 * statistics.median(taken["substitution, one rank"]) / 2 / units
@@ -192,4 +241,4 @@ def _figures(run: Run, label: str, role: str, taken: dict[str, list[float]], uni
                                   role=f"{what}: {role}", ranks=2, **bound))
 
 
-TOOLS = {"repeated": repeated, "pipeline": pipeline}
+TOOLS = {"repeated": repeated, "pipeline": pipeline, "library": library}

@@ -37,7 +37,7 @@ BENCHMARKS = {
     "burgers": ("numpy", "distdiff", "torch", "autograd", "jax", "casadi"),
     "substitution": ("petsc", "distdiff", "reads"),
     "ranks": ("latency", "memory", "wide", "grid", "demo_grid"),
-    "interface": ("repeated", "pipeline"),
+    "interface": ("repeated", "pipeline", "library"),
     "scale": ("grid", "scalar"),
     "solvers": ("table", "held_out"),
 }
