@@ -19,6 +19,7 @@ BUILT_IN: dict[str, str] = {
     name: f"distdiff.tracing.matrices.{place}" for name, place in {
         "lu": "lu:Factors", "solve": "lu:Solve", "det": "lu:Det", "cofactors": "lu:Cofactors", "slogdet": "lu:LogDet",
         "solve_triangular": "triangular:Triangular", "cholesky": "triangular:Cholesky",
+        "sparse_solve": "sparse:SparseSolve",
     }.items()
 }
 """Name in files -> "module:class"."""

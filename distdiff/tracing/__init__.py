@@ -11,6 +11,8 @@ through them, `sheets` puts the derivatives of a block together.
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -107,6 +109,10 @@ def trace(
             if rec.refusal is not None and error.__cause__ is rec.refusal:  # NumPy wraps what __float__ raised
                 raise rec.refusal from None
             raise
+        except TypeError as error:
+            if re.search(r"must be numpy\.ndarray, not Traced", str(error)):
+                raise _of_compiled_code(error) from error
+            raise
         else:
             dead = rec.dead
             tape, values = rec.release()
@@ -157,6 +163,16 @@ def _swallowed(refusal: UnsupportedOperationError) -> UnsupportedOperationError:
     )
     error.__cause__ = refusal
     return error
+
+
+def _of_compiled_code(error: TypeError) -> UnsupportedOperationError:
+    """What a function of C said of a traced array, with the user's line and a remedy."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return UnsupportedOperationError(
+        f"compiled code was given a traced array at {Site(frame.filename, frame.lineno or 0, frame.name)} ({error}): "
+        "it would cut the derivative. A sparse factor, lu = splu(A) or solve = factorized(A), can be used on traced "
+        "values where it was made inside the function (distdiff remembers it, so that it costs once); other compiled "
+        "code needs a rule: distdiff.custom_jvp, custom_vjp or elemental")
 
 
 def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:

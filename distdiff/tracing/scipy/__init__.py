@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from . import special
+from . import sparse, special
 from .replacing import Replaced, Rule
 
 RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what answers for it
     **special.RULES,
+    **sparse.RULES,
 }
 
 REPLACED = Replaced(RULES)

@@ -15,6 +15,7 @@ A function that has no rule runs as the user's own code would: each of its opera
 **To add rules**, write a file with a table RULES, from the function's dotted name to what is called in its stead, with
 the arguments as the user gave them (lists of traced numbers have become arrays, and arrays that hold traced values
 what they hold), and add the table to `RULES` in `__init__`.  Rules import nothing of SciPy's when they are imported.
+`also_plain` and `parts_apart` change what a rule is called for, and with what.
 """
 
 from __future__ import annotations
@@ -31,6 +32,18 @@ from ..holding import held, traced_within
 from ..protocol import unwrap_all
 
 Rule = Callable[..., Any]
+
+
+def also_plain(rule: Rule) -> Rule:
+    """A rule that answers calls with plain arguments too, in a thread that traces."""
+    rule.also_plain = True  # type: ignore[attr-defined]
+    return rule
+
+
+def parts_apart(rule: Rule) -> Rule:
+    """A rule that is given tuples and lists as they are, not as one array of what they hold."""
+    rule.parts_apart = True  # type: ignore[attr-defined]
+    return rule
 
 
 def _call(*args, **kwargs):  # type: ignore[no-untyped-def]
@@ -54,12 +67,14 @@ class Replacing:
         self.own = function.__code__ if type(function) is FunctionType and not function.__closure__ else None
         self.function = function
         original = _twin(function) if self.own is not None else function
+        always = hasattr(rule, "also_plain")
+        argument = unwrap_all if hasattr(rule, "parts_apart") else _argument
 
         @wraps(original)
         def dispatch(*args: Any, **kwargs: Any) -> Any:
-            if threading.get_ident() in TRACES and traced_within([*args, *kwargs.values()]) is not None:
-                args = tuple(map(_argument, args))
-                return rule(*args, **{key: _argument(x) for key, x in kwargs.items()})
+            if threading.get_ident() in TRACES and (always or traced_within([*args, *kwargs.values()]) is not None):
+                args = tuple(map(argument, args))
+                return rule(*args, **{key: argument(x) for key, x in kwargs.items()})
             return original(*args, **kwargs)
 
         self.ours = _code(dispatch) if self.own is not None else dispatch

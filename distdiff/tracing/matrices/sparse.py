@@ -1,0 +1,106 @@
+"""Solves with constant sparse matrices: A x = b, by SuperLU, which factorizes a matrix once however often it is met.
+
+    xdot = A^-1 bdot          bbar = A^-T xbar
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...ops import Elemental
+from ..joint import applied
+
+REMEMBERED = 8  # matrices whose factors are kept
+DIGEST = 16  # bytes
+
+_factors: OrderedDict[bytes, Any] = OrderedDict()
+_lock = threading.Lock()
+
+
+def factor_of(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, key: bytes,
+              make: Callable[[Any], Any] | None = None) -> Any:
+    """SuperLU's factors of a square matrix in CSC with a digest, remembered.  make: how they are computed.
+
+    LinAlgError where the matrix is singular.
+    """
+    with _lock:
+        if key in _factors:
+            _factors.move_to_end(key)
+            return _factors[key]
+    if key != digest(data, indices, indptr):
+        raise InputError("a sparse matrix is not the one that its digest was taken of")
+    from scipy.sparse import csc_matrix
+    from scipy.sparse.linalg import splu
+
+    n = len(indptr) - 1
+    matrix = csc_matrix((data, indices.astype(np.int32), indptr.astype(np.int32)), shape=(n, n))
+    try:
+        found = (make or splu)(matrix)
+    except RuntimeError as error:
+        raise np.linalg.LinAlgError(f"a sparse matrix of order {n} is singular: {error}") from None
+    with _lock:
+        _factors[key] = found
+        while len(_factors) > REMEMBERED:
+            _factors.popitem(last=False)
+    return found
+
+
+def digest(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray) -> bytes:
+    """What tells a matrix from others."""
+    state = hashlib.blake2b(digest_size=DIGEST)
+    for part, kind in ((data, np.float64), (indices, np.int32), (indptr, np.int32)):
+        state.update(np.ascontiguousarray(part, kind).data)
+    return state.digest()
+
+
+@dataclass(frozen=True)
+class SparseSolve(Elemental):
+    """A x = b, or A^T x = b, for m right-hand sides: operands are A in CSC (data, row numbers, where columns begin),
+    its digest, one byte a number, and b (n, m).  There is no derivative by A."""
+
+    n: int
+    m: int
+    entries_of_a: int
+    transposed: bool = False
+    name = "sparse solve"
+    inert = frozenset(range(4))
+
+    @property
+    def core_in(self) -> Any:
+        return (self.entries_of_a,), (self.entries_of_a,), (self.n + 1,), (DIGEST,), (self.n, self.m)
+
+    @property
+    def core_out(self) -> Any:
+        return ((self.n, self.m),)
+
+    @property
+    def reads(self) -> frozenset[int]:
+        return frozenset(range(4))
+
+    @property
+    def lines(self) -> int:
+        return 4 * self.entries_of_a * self.m
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        """All axes in front of b's last two are columns as well; the matrix is the same along them."""
+        data, indices, indptr, key = (part[(0,) * (part.ndim - 1)] for part in x[:4])
+        factors = factor_of(data, indices, indptr, key.astype(np.uint8).tobytes())
+        loop = np.broadcast_shapes(x[4].shape[:-2], *(part.shape[:-1] for part in x[:4]))
+        b = np.moveaxis(x[4], -2, 0)
+        right = np.asfortranarray(b.reshape(self.n, -1))
+        y = factors.solve(right, "T" if self.transposed else "N").reshape(b.shape)
+        return (np.broadcast_to(np.moveaxis(y, 0, -2), (*loop, self.n, self.m)),)
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        return applied(self, *x[:4], xdot[4])
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        return None, None, None, None, applied(replace(self, transposed=not self.transposed), *x[:4], ybar[0])[0]
