@@ -9,7 +9,7 @@ from distdiff.kernels import scalar
 from distdiff.ops import OPS
 from distdiff.tape import ScalarRun
 
-SCALAR_OPS = [op for op in OPS if op.kind == "elementwise" and op.arity <= 2]
+SCALAR_OPS = [op for op in OPS if op.scalar]
 DOMAIN = {"arcsin": (-0.9, 0.9), "arccos": (-0.9, 0.9), "arctanh": (-0.9, 0.9), "arccosh": (1.1, 4.0),
           "log1p": (-0.9, 4.0), "sqrt": (0.1, 4.0), "log": (0.1, 4.0), "log2": (0.1, 4.0), "log10": (0.1, 4.0),
           "power": (0.1, 3.0)}

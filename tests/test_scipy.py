@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.special
 from mpi4py import MPI
+from scipy import special
 from scipy.special import logsumexp, softmax
 from scipy_cases import CASES, NAMES
 from test_numpy import check
@@ -35,6 +36,56 @@ def test_as_scipy(case):
 @pytest.mark.parametrize("case", CASES[::7] if MPI.COMM_WORLD.size > 1 else [])  # on one rank all of them run anyway
 def test_on_ranks(case):
     check(case, constants=NAMES, layouts=False)
+
+
+@pytest.mark.mpi
+def test_in_a_saved_tape(tmp_path):
+    def f(u):
+        return special.logsumexp(special.jv(1, u)) + np.sum(special.erf(u) * special.airy(u)[2]) + special.gammaln(u[0])
+
+    comm = MPI.COMM_WORLD
+    path = comm.bcast(tmp_path / "special.tape" if comm.rank == 0 else None)
+    dd.trace(f, U).save(path)
+    g = dd.load(path)
+    for x in (U, U + 0.3):
+        np.testing.assert_allclose(dd.grad(g)(x), dd.grad(f)(x), rtol=1e-13)
+        np.testing.assert_allclose(dd.hvp(g, (x,), (x,))[1], dd.hvp(f, (x,), (x,))[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("f", "message"), [
+    (lambda u: special.jv(u, 1.0), r"scipy\.special\.jv with a traced first argument .* for the second only"),
+    (lambda u: special.gammainc(u, u), r"gammainc with a traced first argument"),
+    (lambda u: special.hyp2f1(1.0, 2.0, u, 0.5), r"hyp2f1 with a traced third argument .* for the fourth only"),
+    (lambda u: special.eval_legendre(1.5, u), r"eval_legendre of an order that is not whole or negative"),
+    (lambda u: special.kn(0.5, u), r"kn of an order that is not whole"),
+    (lambda u: special.wofz(u), r"scipy\.special\.wofz at .*no derivative rule"),
+    (lambda u: special.xlogy(1j, u), r"scipy\.special\.xlogy with complex numbers"),
+    (lambda u: special.lambertw(-u), r"lambertw where it is not real"),
+    (lambda u: special.polygamma(u, u), r"polygamma of an order that is traced"),
+    (lambda u: special.zeta(u), r"scipy\.special\.zeta"),
+    (lambda u: special.factorial(u, exact=True), r"scipy\.special\.factorial with exact=True"),
+    (lambda u: special.expn(-1, u), r"expn of an order"),
+])
+def test_refused(f, message):
+    with pytest.raises(UnsupportedOperationError, match=message):
+        trace(lambda u: f(u), (U,))
+
+
+def test_an_order_that_is_constant_though_traced():
+    def f(u):
+        n = np.zeros(4)
+        n[0] = u[0]
+        n[:] = 2.0
+        return special.jv(n, u)
+
+    np.testing.assert_allclose(dd.jvp(f, (U,), (np.ones(4),))[1], special.jvp(2, U), rtol=1e-14)
+
+
+def test_another_ufunc_of_the_same_name():
+    erf = np.frompyfunc(lambda x: x, 1, 1)
+
+    with pytest.raises(UnsupportedOperationError, match="the ufunc"):
+        trace(lambda u: erf(u), (U,))
 
 
 # -- the exchange of code ----------------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ from test_ops import points
 
 import distdiff as dd
 from distdiff.errors import InputError, UnsupportedOperationError
-from distdiff.ops import OPS
+from distdiff.ops import OPS, WHERE
 from distdiff.tape import Indexed, ScalarRun
 from distdiff.tracing import memory, recorder
 
-SMOOTH = [op for op in OPS if op.kind == "elementwise" and any(op.partials)]
+SMOOTH = [op for op in OPS if op.scalar and any(op.partials) or op is WHERE]
 X = np.array([1.2, 0.7, -0.3, 0.4])
 
 

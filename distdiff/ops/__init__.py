@@ -1,5 +1,6 @@
 """The elementals: what each operation computes, and its partial derivatives."""
 
+from . import special
 from .elemental import Elemental, System
 from .table import (
     ADD,
@@ -18,4 +19,4 @@ from .table import (
 )
 
 __all__ = ["ADD", "BY_NAME", "COPY", "CUMSUM", "DIVIDE", "MAX", "MIN", "MULTIPLY", "NEGATIVE", "OPS", "SUBTRACT",
-           "WHERE", "Elemental", "Op", "System"]
+           "WHERE", "Elemental", "Op", "System", "special"]

@@ -35,6 +35,7 @@ class Op:
     partials: tuple[Partial, ...]
     kind: str = "elementwise"  # or "select" (first extremum over the reduced axes), "scan" (running sum)
     linear: bool = False  # every partial is a constant float
+    scalar: bool = True  # can be a line of a scalar run; others are statements, over one number too
 
     @property
     def arity(self) -> int:
@@ -70,9 +71,10 @@ def _by_name(name: str) -> Op:
     return BY_NAME[name]
 
 
-def _op(name: str, value: Callable[..., Any], *partials: Partial, kind: str = "elementwise",
-        linear: bool = False) -> Op:
-    op = Op(name, len(OPS), value, partials, kind, linear)
+def enter(name: str, value: Callable[..., Any], *partials: Partial, kind: str = "elementwise",
+          linear: bool = False, scalar: bool = True) -> Op:
+    """One more line of the table."""
+    op = Op(name, len(OPS), value, partials, kind, linear, scalar)
     OPS.append(op)
     BY_NAME[name] = op
     return op
@@ -113,64 +115,64 @@ def _hypot_partial(y: Any, a: Any) -> Any:
 
 
 # -- arithmetic
-COPY = _op("copy", _copy, _one, linear=True)
-ADD = _op("add", np.add, _one, _one, linear=True)
-SUBTRACT = _op("subtract", np.subtract, _one, _minus_one, linear=True)
-MULTIPLY = _op("multiply", np.multiply, lambda y, a, b: b, lambda y, a, b: a)
-DIVIDE = _op("divide", np.true_divide, lambda y, a, b: 1.0 / b, lambda y, a, b: -y / b)
-POWER = _op("power", np.power, lambda y, a, b: b * np.power(a, np.where(b == 0, 1.0, b - 1.0)), _power_exponent)
-NEGATIVE = _op("negative", np.negative, _minus_one, linear=True)
-_op("absolute", np.absolute, lambda y, a: np.sign(a))
-_op("sqrt", np.sqrt, lambda y, a: 0.5 / y)
-_op("square", np.square, lambda y, a: 2.0 * a)
-_op("reciprocal", np.reciprocal, lambda y, a: -y * y)
-_op("cbrt", np.cbrt, lambda y, a: 1.0 / (3.0 * y * y))
+COPY = enter("copy", _copy, _one, linear=True)
+ADD = enter("add", np.add, _one, _one, linear=True)
+SUBTRACT = enter("subtract", np.subtract, _one, _minus_one, linear=True)
+MULTIPLY = enter("multiply", np.multiply, lambda y, a, b: b, lambda y, a, b: a)
+DIVIDE = enter("divide", np.true_divide, lambda y, a, b: 1.0 / b, lambda y, a, b: -y / b)
+POWER = enter("power", np.power, lambda y, a, b: b * np.power(a, np.where(b == 0, 1.0, b - 1.0)), _power_exponent)
+NEGATIVE = enter("negative", np.negative, _minus_one, linear=True)
+enter("absolute", np.absolute, lambda y, a: np.sign(a))
+enter("sqrt", np.sqrt, lambda y, a: 0.5 / y)
+enter("square", np.square, lambda y, a: 2.0 * a)
+enter("reciprocal", np.reciprocal, lambda y, a: -y * y)
+enter("cbrt", np.cbrt, lambda y, a: 1.0 / (3.0 * y * y))
 # -- exponentials
-_op("exp", np.exp, lambda y, a: y)
-_op("exp2", np.exp2, lambda y, a: LN2 * y)
-_op("expm1", np.expm1, lambda y, a: y + 1.0)
-_op("log", np.log, lambda y, a: 1.0 / a)
-_op("log2", np.log2, lambda y, a: 1.0 / (LN2 * a))
-_op("log10", np.log10, lambda y, a: 1.0 / (LN10 * a))
-_op("log1p", np.log1p, lambda y, a: 1.0 / (1.0 + a))
-_op("logaddexp", np.logaddexp, lambda y, a, b: np.exp(a - y), lambda y, a, b: np.exp(b - y))
+enter("exp", np.exp, lambda y, a: y)
+enter("exp2", np.exp2, lambda y, a: LN2 * y)
+enter("expm1", np.expm1, lambda y, a: y + 1.0)
+enter("log", np.log, lambda y, a: 1.0 / a)
+enter("log2", np.log2, lambda y, a: 1.0 / (LN2 * a))
+enter("log10", np.log10, lambda y, a: 1.0 / (LN10 * a))
+enter("log1p", np.log1p, lambda y, a: 1.0 / (1.0 + a))
+enter("logaddexp", np.logaddexp, lambda y, a, b: np.exp(a - y), lambda y, a, b: np.exp(b - y))
 # -- trigonometry
-_op("sin", np.sin, lambda y, a: np.cos(a))
-_op("cos", np.cos, lambda y, a: -np.sin(a))
-_op("tan", np.tan, lambda y, a: 1.0 + y * y)
-_op("arcsin", np.arcsin, lambda y, a: 1.0 / np.sqrt((1.0 - a) * (1.0 + a)))
-_op("arccos", np.arccos, lambda y, a: -1.0 / np.sqrt((1.0 - a) * (1.0 + a)))
-_op("arctan", np.arctan, lambda y, a: 1.0 / (1.0 + a * a))
-_op("arctan2", np.arctan2, lambda y, a, b: b / (a * a + b * b), lambda y, a, b: -a / (a * a + b * b))
-_op("hypot", np.hypot, lambda y, a, b: _hypot_partial(y, a), lambda y, a, b: _hypot_partial(y, b))
-_op("sinh", np.sinh, lambda y, a: np.cosh(a))
-_op("cosh", np.cosh, lambda y, a: np.sinh(a))
-_op("tanh", np.tanh, lambda y, a: 1.0 - y * y)
-_op("arcsinh", np.arcsinh, lambda y, a: 1.0 / np.hypot(1.0, a))
-_op("arccosh", np.arccosh, lambda y, a: 1.0 / np.sqrt((a - 1.0) * (a + 1.0)))
-_op("arctanh", np.arctanh, lambda y, a: 1.0 / ((1.0 - a) * (1.0 + a)))
+enter("sin", np.sin, lambda y, a: np.cos(a))
+enter("cos", np.cos, lambda y, a: -np.sin(a))
+enter("tan", np.tan, lambda y, a: 1.0 + y * y)
+enter("arcsin", np.arcsin, lambda y, a: 1.0 / np.sqrt((1.0 - a) * (1.0 + a)))
+enter("arccos", np.arccos, lambda y, a: -1.0 / np.sqrt((1.0 - a) * (1.0 + a)))
+enter("arctan", np.arctan, lambda y, a: 1.0 / (1.0 + a * a))
+enter("arctan2", np.arctan2, lambda y, a, b: b / (a * a + b * b), lambda y, a, b: -a / (a * a + b * b))
+enter("hypot", np.hypot, lambda y, a, b: _hypot_partial(y, a), lambda y, a, b: _hypot_partial(y, b))
+enter("sinh", np.sinh, lambda y, a: np.cosh(a))
+enter("cosh", np.cosh, lambda y, a: np.sinh(a))
+enter("tanh", np.tanh, lambda y, a: 1.0 - y * y)
+enter("arcsinh", np.arcsinh, lambda y, a: 1.0 / np.hypot(1.0, a))
+enter("arccosh", np.arccosh, lambda y, a: 1.0 / np.sqrt((a - 1.0) * (a + 1.0)))
+enter("arctanh", np.arctanh, lambda y, a: 1.0 / ((1.0 - a) * (1.0 + a)))
 # -- kinks
-_op("maximum", np.maximum, lambda y, a, b: _mask(a >= b),
-    lambda y, a, b: _mask(a < b))
-_op("minimum", np.minimum, lambda y, a, b: _mask(a <= b),
-    lambda y, a, b: _mask(a > b))
-_op("remainder", np.remainder, _one, lambda y, a, b: -np.floor(a / b))
-_op("copysign", np.copysign, lambda y, a, b: np.sign(a) * np.sign(y), None)
+enter("maximum", np.maximum, lambda y, a, b: _mask(a >= b),
+      lambda y, a, b: _mask(a < b))
+enter("minimum", np.minimum, lambda y, a, b: _mask(a <= b),
+      lambda y, a, b: _mask(a > b))
+enter("remainder", np.remainder, _one, lambda y, a, b: -np.floor(a / b))
+enter("copysign", np.copysign, lambda y, a, b: np.sign(a) * np.sign(y), None)
 # -- piecewise constant: derivative 0, no entries; a comparison is 1.0 where it holds and 0.0 where not
-_op("sign", np.sign, None)
-_op("floor", np.floor, None)
-_op("ceil", np.ceil, None)
-_op("rint", np.rint, None)
-_op("trunc", np.trunc, None)
-_op("floor_divide", np.floor_divide, None, None)
+enter("sign", np.sign, None)
+enter("floor", np.floor, None)
+enter("ceil", np.ceil, None)
+enter("rint", np.rint, None)
+enter("trunc", np.trunc, None)
+enter("floor_divide", np.floor_divide, None, None)
 for _name in ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal",
               "logical_and", "logical_or", "logical_xor"):
-    _op(_name, getattr(np, _name), None, None)
+    enter(_name, getattr(np, _name), None, None)
 for _name in ("logical_not", "isfinite", "isnan", "isinf", "signbit"):
-    _op(_name, getattr(np, _name), None)
+    enter(_name, getattr(np, _name), None)
 # -- ops of arrays only
-WHERE = _op("where", _where, None, lambda y, c, a, b: _mask(c != 0),
-            lambda y, c, a, b: _mask(c == 0))
-MAX = _op("max", np.max, _one, kind="select")
-MIN = _op("min", np.min, _one, kind="select")
-CUMSUM = _op("cumsum", np.cumsum, _one, kind="scan", linear=True)
+WHERE = enter("where", _where, None, lambda y, c, a, b: _mask(c != 0),
+              lambda y, c, a, b: _mask(c == 0), scalar=False)
+MAX = enter("max", np.max, _one, kind="select", scalar=False)
+MIN = enter("min", np.min, _one, kind="select", scalar=False)
+CUMSUM = enter("cumsum", np.cumsum, _one, kind="scan", linear=True, scalar=False)

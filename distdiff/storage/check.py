@@ -18,7 +18,7 @@ from ..tape import Affine, Block, Const, Indexed, Joint, Operand, ScalarRun, Sta
 
 Box = tuple[tuple[int, ...], tuple[int, ...]]  # lo, hi
 MOST_LINES = 1 << 40  # lines and nodes a tape may stand for, unless said otherwise: 8 TiB of values
-_SCALAR = np.array([op.kind == "elementwise" and op.arity <= 2 for op in OPS] + [False] * (256 - len(OPS)))
+_SCALAR = np.array([op.scalar for op in OPS] + [False] * (256 - len(OPS)))
 
 
 def check(tape: Tape, most_lines: int = MOST_LINES) -> None:

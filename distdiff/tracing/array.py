@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..ops import BY_NAME, WHERE, Op
+from ..ops import BY_NAME, Op
 from ..tape import Const, Indexed, Operand
 from . import memory
 from .boxes import Index, Piece, select, whole
@@ -387,13 +387,13 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
         values.append(value)
         if isinstance(value, np.ndarray) and value.shape != shape:
             even, shape = even and shape is None, value.shape
-    if not arrays and op is not WHERE:
+    if not arrays and op.scalar:
         return rec.scalar_op(op, operands)
     if not varying:
         return rec.array_of(op.value(*map(as_plain, operands)))
     if not even or shape is None:
         shape = np.broadcast_shapes(*map(np.shape, values))
-    if not shape and op is not WHERE:
+    if not shape and op.scalar:
         return rec.scalar_op(op, tuple(x.scalar() if type(x) is TracedArray else x for x in operands))
     if len(shape) > 1:
         order = _result_order(values)

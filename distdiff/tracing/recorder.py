@@ -489,7 +489,9 @@ class Recorder:
 
     def unsupported(self, what: str, remedy: str) -> NoReturn:
         """Refuse an operation by name, with the user's file and line."""
-        error = UnsupportedOperationError(f"{what}{library()} at {self.tape.sites[self.site()]}: {remedy}")
+        where = library()
+        where = where if where.removeprefix(" in ") not in what else ""
+        error = UnsupportedOperationError(f"{what}{where} at {self.tape.sites[self.site()]}: {remedy}")
         if self.refusal is None:
             self.refusal = error
         raise error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
 
 from ..ops import BY_NAME, OPS, Op
+from ..ops.special import SPECIAL, UNKNOWN, WHOLE
 from ..ops.table import LN2
 from .array import TracedArray, as_plain, constant, elementwise, is_boolean, is_traced, ndim_of, own
 from .boxes import whole
@@ -47,21 +49,26 @@ def refuse_other_rules(rec: Recorder, what: str) -> NoReturn:
 
 
 def number(rec: Recorder, x: Any, name: str) -> Any:
-    """An operand as traced value, real number or real array; refuses what is none."""
+    """An operand as traced value, real number or real array; refuses what is none.  name: the function's, in NumPy
+    where nothing else is said."""
     if is_traced(x) or type(x) is float or type(x) is int:
         return x
     if isinstance(x, (list, tuple)):
         x = rec.array_of(x)
         return x if is_traced(x) else number(rec, x, name)
     if isinstance(x, OTHER_RULES):
-        refuse_other_rules(rec, f"numpy.{name} with a {type(x).__name__}")
+        refuse_other_rules(rec, f"{_full(name)} with a {type(x).__name__}")
     values = x if type(x) is np.ndarray else np.asarray(x)
     if values.dtype.kind not in "fiub":
         rec.unsupported(
-            f"numpy.{name} with {'complex numbers' if values.dtype.kind == 'c' else f'a {type(x).__name__}'}",
+            f"{_full(name)} with {'complex numbers' if values.dtype.kind == 'c' else f'a {type(x).__name__}'}",
             "derivatives here are those of real functions of floats and arrays",
         )
     return values if values.ndim else values[()]
+
+
+def _full(name: str) -> str:
+    return name if "." in name else f"numpy.{name}"
 
 
 def apply(op: Op, *operands: Any) -> Any:
@@ -168,14 +175,37 @@ COMPOSED: dict[np.ufunc, Callable[..., Any]] = {  # functions that are a formula
 }
 
 
-_ELSEWHERE: dict[str, Callable[..., Any]] = {  # ufuncs of scipy.special, known by their names
-    "expit": lambda x: 0.5 * (1.0 + np.tanh(0.5 * x)),
-    "log_expit": lambda x: -np.logaddexp(0.0, -x),
-    "logit": lambda x: np.log(x) - np.log1p(-x),
-    "xlogy": lambda x, y: np.where(np.equal(x, 0.0), 0.0, x * np.log(np.where(np.equal(x, 0.0), 1.0, y))),
-    "xlog1py": lambda x, y: np.where(np.equal(x, 0.0), 0.0, x * np.log1p(np.where(np.equal(x, 0.0), 0.0, y))),
-    "entr": lambda x: -_ELSEWHERE["xlogy"](x, x),
-}
+def _of_scipy(ufunc: np.ufunc) -> tuple[str, tuple[Op, ...]]:
+    """The name of a ufunc as a refusal gives it, and the ops of its results if it is one of scipy.special's."""
+    name = ufunc.__name__
+    room = sys.modules.get("scipy.special")
+    if ufunc is not getattr(room, name, None):
+        return f"the ufunc {name}", ()
+    return f"scipy.special.{name}", SPECIAL.get(name, ())
+
+
+def special(name: str, *operands: Any) -> Any:
+    """A function of scipy.special's that is in the op table, of operands one of which is traced."""
+    ops, rec = SPECIAL[name], recorder_of(operands)
+    name = f"scipy.special.{name}"
+    given = [number(rec, x, name) for x in operands]
+    for k, rule in enumerate(ops[0].partials):
+        if rule is UNKNOWN and is_traced(given[k]):
+            if not constant(given[k]):
+                known = " and ".join(_PLACES[j] for j, r in enumerate(ops[0].partials) if r is not UNKNOWN)
+                rec.unsupported(f"{name} with a traced {_PLACES[k]} argument", f"it has a rule for the {known} only")
+            given[k] = as_plain(given[k])
+    if not any(map(is_traced, given)):
+        return rec.array_of(ops[0].value(*given))
+    least = WHOLE.get(name.rpartition(".")[2])
+    if least is not None and not np.all((np.floor(given[0]) == given[0]) & (np.asarray(given[0]) >= least)):
+        rec.unsupported(f"{name} of an order that is not whole{' or negative' if least == 0 else ''}",
+                        "its derivative is known for whole orders only")
+    results = tuple(elementwise(rec, op, given) for op in ops)
+    return results[0] if len(results) == 1 else results
+
+
+_PLACES = ("first", "second", "third", "fourth")
 
 
 def evaluate(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
@@ -189,9 +219,10 @@ def evaluate(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
         return apply(BITWISE[ufunc], *inputs)
     rec, name = recorder_of(inputs), ufunc.__name__
     if getattr(np, name, None) is not ufunc:
-        if name in _ELSEWHERE:
-            return _ELSEWHERE[name](*(number(rec, x, name) for x in inputs))
-        rec.unsupported(f"the ufunc {name}", "it has no derivative rule here; write it with NumPy's functions")
+        name, ops = _of_scipy(ufunc)
+        if not ops:
+            rec.unsupported(name, "it has no derivative rule here; write it in terms of functions that have one")
+        return special(ufunc.__name__, *inputs)
     if ufunc in COMPOSED:
         return COMPOSED[ufunc](*(number(rec, x, name) for x in inputs))
     rec.unsupported(f"numpy.{name}", "it has no derivative rule here; write it in terms of functions that have one")
