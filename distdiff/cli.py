@@ -37,6 +37,7 @@ its arguments: an .npz with one array a parameter, named as the parameters are, 
   distdiff report model:loss --input x.npz                          # structure, partition, methods and why
   distdiff check model:loss --input x.npz                           # Taylor and dot-product tests
   distdiff plan model:loss --input x.npz --ranks 2,16,128           # what more ranks would bring, on one
+  distdiff plot model:loss --input x.npz --kind spy --output s.svg  # pictures; partition, timeline, scaling and levels
   distdiff trace model:loss --input x.npz --output f.tape           # the recorded function and its point, in a file
   distdiff grad f.tape --output g.npz                               # anywhere, without model.py; --input: elsewhere
 
@@ -82,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
     coverage.add_argument("pattern", nargs="?", default="", help="only names that hold this, e.g. cum or linalg.")
     trace = _command(commands, "trace", "record the function at the input and save it, for grad, report and check")
     trace.add_argument("--output", required=True, metavar="FILE.tape", help="where to write the tape and the input")
+    plot = _command(commands, "plot", "draw a picture of the system, its structure, partition or times")
+    plot.add_argument("--kind", default="spy", choices=("spy", "levels", "partition", "timeline", "scaling"),
+                      help="entries of I - L (default), lines by level and values alive, owners and messages, measured "
+                      "computing and waiting by rank, predicted and measured time by number of ranks")
+    plot.add_argument("--output", required=True, metavar="FILE", help="a .png or .svg")
+    plot.add_argument("--dark", action="store_true", help="for a dark page")
+    plot.add_argument("--ranks", type=int, metavar="N", help="with --kind partition: on N ranks that need not be there")
     _serve_command(commands)
     check = _command(commands, "check", "run the Taylor test and the dot-product test; exit status 1 if one fails")
     check.add_argument("--seed", type=int, default=0, help="of the random directions (default 0)")
@@ -180,6 +188,12 @@ def _run(arguments: argparse.Namespace, comm: Any) -> int:
     assert argnums is not None
     if arguments.command == "trace":
         return _trace(arguments, comm, f, args, argnums)
+    if arguments.command == "plot":
+        from .pictures import require_suffix
+
+        require_suffix(arguments.output)
+        if arguments.ranks is not None:
+            return _planned(arguments, comm, f, args, argnums)
     options = on_root(comm, lambda: dict(_split_option(text) for text in arguments.option))
     stages = Stages()
     quiet = arguments.quiet or comm.rank != 0
@@ -194,7 +208,32 @@ def _run(arguments: argparse.Namespace, comm: Any) -> int:
                 if comm.rank == 0:
                     print(json.dumps(text.to_dict(), indent=2) if arguments.json else text)
                 return 0
+            if arguments.command == "plot":
+                picture = lin.plot(arguments.kind, arguments.output, dark=arguments.dark)
+                if comm.rank == 0:
+                    print(f"{arguments.output}: {picture.caption}")
+                return 0
             return _check(arguments, lin, f, args, argnums)
+
+
+def _planned(arguments: argparse.Namespace, comm: Any, f: Callable[..., Any], args: tuple[Any, ...],
+             argnums: tuple[int, ...]) -> int:
+    """A partition on ranks that nobody has: on rank 0."""
+    from .comm import on_root
+    from .pictures import take_planned
+    from .program import record
+
+    if arguments.kind != "partition" or arguments.ranks < 1:
+        raise InputError(f"--ranks {arguments.ranks} --kind {arguments.kind}: only partitions are drawn for ranks that "
+                         "are not there, one or more; start other pictures under mpirun")
+
+    def draw() -> None:
+        picture = take_planned(record(f, args, argnums=argnums).tape, arguments.ranks, arguments.partition)
+        picture.save(arguments.output, dark=arguments.dark)
+        print(f"{arguments.output}: {picture.caption}")
+
+    on_root(comm, draw)
+    return 0
 
 
 def _calibrate(arguments: argparse.Namespace, comm: Any) -> int:

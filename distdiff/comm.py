@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 from mpi4py import MPI
@@ -228,6 +228,37 @@ class Messages:
         for request in self._requests:
             request.Free()
         self._requests = []
+
+
+class Timing(NamedTuple):
+    """One call of `Messages` on this process: from when to when, and whether it waited (finish) or sent (start)."""
+
+    begin: float
+    end: float
+    waited: bool
+
+
+@contextmanager
+def timed_messages() -> Iterator[list[Timing]]:
+    """While the body runs, every exchange of this process notes its times (`time.perf_counter`).  Local.
+
+    The methods themselves are changed for others, so that exchanges which nobody times pay nothing for it.
+    """
+    timings: list[Timing] = []
+
+    def noting(method: Callable[[Messages], None], waited: bool) -> Callable[[Messages], None]:
+        def call(self: Messages) -> None:
+            begin = time.perf_counter()
+            method(self)
+            timings.append(Timing(begin, time.perf_counter(), waited))
+        return call
+
+    start, finish = Messages.start, Messages.finish
+    Messages.start, Messages.finish = noting(start, False), noting(finish, True)  # type: ignore[method-assign]
+    try:
+        yield timings
+    finally:
+        Messages.start, Messages.finish = start, finish  # type: ignore[method-assign]
 
 
 class Channel:

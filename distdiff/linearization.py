@@ -9,7 +9,9 @@ of its methods are collective on its communicator; rank 0's arguments count, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +25,9 @@ from .evaluate import Point, all_finite, evaluate
 from .facts import Facts
 from .nest import Nest
 from .nested import gradient, refuse_inside, require_number
-from .partition import distribute, homebound, whole
+from .partition import distribute, homebound, wants_petsc, whole
 from .partition import partition as make_partition
-from .petsc import petsc
+from .petsc import start_everywhere
 from .program import record, refusal
 from .report import Report, gather
 from .settings import check_settings
@@ -39,7 +41,11 @@ from .tape import Tape
 from .tracing import locate
 
 if TYPE_CHECKING:
+    from .pictures import Picture
+    from .pictures.subject import Subject
     from .solvers.structured import StructuredSystem
+
+DRAWN = 4_000_000  # lines up to which a system is assembled to be looked at
 
 
 class Linearization:
@@ -118,17 +124,8 @@ class Linearization:
         Returns the values that tracing left, on one rank.  Tape and plan live no longer than this.
         """
         comm = self.comm
-        with self.stages("trace"):
-            traced = on_root(comm, lambda: record(
-                self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
-                keep_values="read" if comm.size == 1 else False), share=False)
+        traced, plan = self._record("read" if comm.size == 1 else False)
         with self.stages("partition"):
-            if comm.size > 1:
-                petsc()  # starting it takes all ranks, and rank 0 may ask it for a partition by itself
-                stay = homebound(traced.tape if comm.rank == 0 else None, comm)
-                if comm.rank == 0:
-                    traced.tape.homebound = stay
-            plan = on_root(comm, lambda: self._plan(traced.tape), share=False) if comm.size > 1 else None
             tape: Any = traced.tape if comm.rank == 0 else None
             self._facts = on_root(comm, lambda: Facts.of(
                 tape, plan, self._args, self._argnums, traced.elsewhere))
@@ -136,14 +133,34 @@ class Linearization:
         self.aux = on_root(comm, lambda: traced.aux)
         return traced.values if comm.size == 1 else None
 
+    def _record(self, keep_values: str | bool) -> tuple[Any, Any]:
+        """What f recorded at the point, and who owns what of it (None on one rank): on rank 0.  Collective."""
+        comm, plan = self.comm, None
+        with self.stages("trace"):
+            traced = on_root(comm, lambda: record(
+                self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
+                keep_values=keep_values), share=False)
+        if comm.size > 1:
+            with self.stages("partition"):
+                stay = homebound(traced.tape if comm.rank == 0 else None, comm)
+                if comm.rank == 0:
+                    traced.tape.homebound = stay
+                if on_root(comm, lambda: wants_petsc(traced.tape, comm.size, *self._layout(traced.tape))):
+                    start_everywhere(comm)
+                plan = on_root(comm, lambda: self._plan(traced.tape), share=False)
+        return traced, plan
+
     def _plan(self, tape: Tape) -> Any:
         keywords = {} if self._min_block is None else {"min_block": self._min_block}
-        if self._columns == "jacobian":
-            keywords["columns"] = min(tape.n_inputs, tape.n_outputs)
+        strategy, columns = self._layout(tape)
+        return make_partition(tape, self.comm.size, strategy=strategy, columns=columns, **keywords)
+
+    def _layout(self, tape: Tape) -> tuple[str, int]:
+        """How to partition, and for how many right-hand sides that come together."""
         strategy = self._partition
         if strategy == "auto" and self.method != "auto":
             strategy = method_of(self.method).partition
-        return make_partition(tape, self.comm.size, strategy=strategy, **keywords)
+        return strategy, min(tape.n_inputs, tape.n_outputs) if self._columns == "jacobian" else 1
 
     @property
     def _team(self) -> MPI.Comm:
@@ -377,16 +394,20 @@ class Linearization:
         x = self._seed(self._facts.inputs, lambda: self._pack(args), "point", self._inputs)
         self._remember(args)
         self._gradient_moves = True
-        self._solving.leave()
-        self._point = None  # its values are overwritten, whatever happens
-        self._point = self._evaluate(x, values=self._memory)
-        self._memory = self._point.values
+        self._replay(x)
         site = self._broken_guard()
         if site:
             return site
         self.value = self._read_value()
         self._solving.arrive(self._point)
         return None
+
+    def _replay(self, x: np.ndarray) -> None:
+        """Evaluate the tape where this rank's inputs are x; solvers have yet to arrive there.  Collective."""
+        self._solving.leave()
+        self._point = None  # its values are overwritten, whatever happens
+        self._point = self._evaluate(x, values=self._memory)
+        self._memory = self._point.values
 
     def _broken_guard(self) -> str | None:
         """Where a decision falls otherwise than on the tape, on any rank; then there is no point.  Collective."""
@@ -424,6 +445,55 @@ class Linearization:
             thing.nbytes for thing in (self._local, self._inputs, self._outputs, self._memory))
         return gather(self.comm, self._facts, self._local, self.choice, self._solving.solvers, self.stages, kept,
                       memory, retraces=self.retraces, solves=self.solves)
+
+    def plot(self, kind: str, path: str | PathLike[str] | None = None, *, dark: bool = False) -> Picture:
+        """A picture: "spy", "levels", "partition", "timeline" or "scaling" (see `distdiff.pictures`).  Collective.
+
+        It is written to `path`, a .png or .svg, by rank 0, and returned on every rank: `.data` are the plain arrays
+        that are drawn, `.figure()` is matplotlib's.  "timeline" and "scaling" run solves to measure them; on several
+        ranks rank 0 traces f once more.  Raises `InputError` for another kind or suffix, `ImportError` where something
+        is to be drawn and matplotlib is missing.
+        """
+        from .pictures import take
+
+        picture = take(self.subject(), kind)
+        if path is not None:
+            on_root(self.comm, lambda: picture.save(path, dark=dark))
+        return picture
+
+    def subject(self) -> Subject:
+        """What pictures are taken of, here and until the next `update`; one serves several.  Local."""
+        self._ready()
+        from .pictures.subject import Subject
+
+        facts = self._facts
+        forward = facts.n_inputs <= facts.n_outputs
+
+        def recorded() -> tuple[Any, Any]:
+            if facts.tape is not None:  # on one rank it is still there
+                return facts.tape, None
+            traced, plan = self._record(False)
+            return (traced.tape if self.comm.rank == 0 else None), plan
+
+        def prepare() -> str:
+            self._solving.arrive(self._point)
+            self._solving.select(self._solves_hint, 1)
+            return self.choice.method
+
+        def solve(forward: bool) -> None:
+            ids = (self._local.inputs if forward else self._local.outputs).ids
+            self._solving.solve(forward, np.ones(len(ids)))
+
+        @contextmanager
+        def on(comm: MPI.Comm) -> Iterator[Subject]:
+            with Linearization(self._f, self._args, comm=comm, kwargs=self._kwargs, **self._settings) as lin:
+                yield lin.subject()
+
+        return Subject(
+            self.comm, self._local, forward, record=recorded,
+            system=lambda: self._solving.looked_at(self._solving.size.nodes <= DRAWN),
+            replay=lambda: self._replay(self._point.values.gather(self._local.inputs.ids)), prepare=prepare,
+            solve=solve, on=on)
 
     def close(self) -> None:
         """Free the PETSc objects and the values.  Collective; a second call does nothing."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 
 from .errors import InputError
 
@@ -41,6 +42,17 @@ def petsc() -> Any:
                 module.Options().setValue(key, value)
     module._distdiff_options_read = True
     return module
+
+
+def started() -> bool:
+    """Whether PETSc runs already.  Starting it is collective over all ranks of MPI.COMM_WORLD."""
+    return "petsc4py.PETSc" in sys.modules
+
+
+def start_everywhere(comm: MPI.Comm) -> None:
+    """Start PETSc, if `comm` has all ranks of MPI.COMM_WORLD; where it has only some, they can't.  Collective."""
+    if comm.size == MPI.COMM_WORLD.size:
+        petsc()
 
 
 def _words(argv: list[str], prefixes: tuple[str, ...]) -> list[str]:

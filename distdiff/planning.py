@@ -67,6 +67,8 @@ class Plan:
         """Where adding ranks stops paying, and why."""
         best, structure = self.best, self.structure
         more = [layout for layout in self.layouts if layout.ranks > best.ranks]
+        if not best.seconds:
+            return "there is nothing to compute: no statement on the tape"
         if not more:
             share = 100 * best.exchanging / best.seconds
             return f"more ranks still pay at {best.ranks}: {share:.0f} % of the time are messages"
@@ -103,8 +105,9 @@ class Plan:
                f"{'':>6} {'':>10} {'':>8} {'% of time':>9} {'':>7} {'a pass':>10} {'a pass':>9} {'a rank':>9}"]
         base = self.layouts[0]
         for layout in self.layouts:
-            out.append(f"{layout.ranks:>6} {seconds_text(layout.seconds):>10} {base.seconds / layout.seconds:>8.2f} "
-                       f"{100 * layout.exchanging / layout.seconds:>9.0f} {count_text(layout.k_star):>7} "
+            gain = _ratio(base.seconds, layout.seconds)
+            out.append(f"{layout.ranks:>6} {seconds_text(layout.seconds):>10} {gain:>8.2f} "
+                       f"{100 * layout.exchanging / (layout.seconds or 1.0):>9.0f} {count_text(layout.k_star):>7} "
                        f"{count_text(layout.messages):>10} {size_text(layout.halo_bytes):>9} "
                        f"{size_text(layout.memory):>9} {layout.balance:>8.2f}  {layout.name}")
         return "\n".join([*out, "", self.verdict()])
@@ -113,6 +116,10 @@ class Plan:
         """Plain data, ready for JSON."""
         return {"columns": self.columns, "best": self.best.ranks, "verdict": self.verdict(),
                 "layouts": [vars(layout) for layout in self.layouts], "machine": self.machine.to_dict()}
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b else 1.0
 
 
 def plan(tape: Tape, ranks: Sequence[int], columns: int = 1, machine: Machine | None = None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from .solvers.select import Choice, choose
 from .solvers.work import BATCH, Work, expected_kept, kept_by
 from .solvers.work import count as count_work
 from .stages import Stages
+from .system import TriangularSystem
 
 if TYPE_CHECKING:
     from .solvers.structured import StructuredSystem
@@ -113,15 +115,21 @@ class Solving:
 
     def counts(self, assemble: bool) -> tuple[int | None, int | None]:
         """Rows and entries of the PETSc system, if there is one or it is to be assembled for them."""
-        for_counts = assemble and self.assembly is None
-        if for_counts:
+        with self.looked_at(assemble) as system:
+            return (system.n_rows, system.nnz) if system is not None else (None, None)
+
+    @contextmanager
+    def looked_at(self, assemble: bool) -> Iterator[TriangularSystem | None]:
+        """The PETSc system, or None while there is none; `assemble`: made for the look, and gone after it."""
+        for_the_look, kept = assemble and self.assembly is None, self._kept
+        if for_the_look:
             self.assemble()
-        system = self.assembly.system if self.assembly is not None else None
-        kept = (system.n_rows, system.nnz) if system is not None else (None, None)
-        if for_counts:  # looking changes nothing: no later update has to refresh a matrix that nobody solves with
-            self.assembly.close()
-            self.assembly = None
-        return kept
+        try:
+            yield self.assembly.system if self.assembly is not None else None
+        finally:  # looking changes nothing: no later update has to refresh a matrix that nobody solves with
+            if for_the_look:
+                self.assembly.close()
+                self.assembly, self._kept = None, kept
 
     def operator(self, keep: bool) -> StructuredSystem:
         """I - L of the whole program, the same one at every call."""

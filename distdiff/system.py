@@ -50,6 +50,8 @@ class TriangularSystem:
     halos              the exchange after each superstep
     halo               one exchange for all ghosts at once
     n_local, n_ghosts  rows and ghost columns of this rank
+    first_row          the number, among all ranks' rows, of this rank's first
+    ghost_columns      these numbers of the ghost columns
     n_rows, nnz        rows and stored entries (unit diagonal included) over all ranks
 
     Raises `IndexRangeError` on every rank if this PETSc's indices are too small for the system.  `alone`: the system is
@@ -74,8 +76,8 @@ class TriangularSystem:
             if not alone:
                 check_index_range(self.n_rows, reduced.own.nnz, reduced.ghost.nnz)
         with event("assemble"):
-            start = sum(c[0] for c in counts[:comm.rank])
-            self._ghost_columns = self._number_ghosts(reduced, start)
+            self.first_row = sum(c[0] for c in counts[:comm.rank])
+            self.ghost_columns = self._number_ghosts(reduced, self.first_row)
             self.halos = [Halo(comm, exchange, self.n_local) for exchange in reduced.exchanges]
         self.ghost_rows = np.flatnonzero(np.diff(self.ghost.indptr)).astype(self.ghost.indptr.dtype)
         self.ghost_ends = np.searchsorted(self.ghost_rows, self.ends)
@@ -111,7 +113,7 @@ class TriangularSystem:
             # PETSc wants global columns here and turns them, in place, into places among the sorted ghosts,
             # which are ours.  Columns have an array of their own all the same: the ghost part is small, and
             # versions may differ.
-            columns = self._ghost_columns[ghost.indices].astype(ghost.indices.dtype)
+            columns = self.ghost_columns[ghost.indices].astype(ghost.indices.dtype)
             mat = PETSc.Mat().createAIJWithArrays(size, (diagonal, (ghost.indptr, columns, ghost.data)), comm=comm)
         mat.setOption(PETSc.Mat.Option.NEW_NONZERO_LOCATION_ERR, True)
         mat.assemble()

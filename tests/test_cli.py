@@ -109,6 +109,8 @@ def test_report(folder):
     (("grad", "model:loss", "--input", "x.npz", "--output", "no/g.npz"), "no directory"),
     (("grad", "model:loss", "--input", "x.npz", "--output", "g.npz", "--wrt", "z"), "parameters are u, k"),
     (("report", "model:loss", "--input", "x.npz", "--method", "magic"), "magic"),
+    (("plot", "model:loss", "--input", "x.npz", "--output", "s.pdf"), "end in .png or .svg"),
+    (("plot", "model:loss", "--input", "x.npz", "--output", "s.svg", "--ranks", "4"), "only partitions"),
 ])
 def test_mistakes(folder, words, message):
     done = run(folder, *words)
@@ -156,6 +158,30 @@ def test_under_mpirun(folder):
             np.testing.assert_allclose(two[name], one[name], rtol=1e-13)
     report = _mpirun(folder, 2, "report", "model:loss", "--input", "x.npz")
     assert report.returncode == 0 and "ranks        2" in report.stdout, report.stderr
+
+
+def test_plot(folder):
+    done = run(folder, "plot", "model:loss", "--input", "x.npz", "--output", "s.svg")
+    assert done.returncode == 0 and "flattened lines" in done.stdout, done.stderr
+    assert (folder / "s.svg").read_text().startswith("<?xml")
+    done = run(folder, "plot", "model:loss", "--input", "x.npz", "--output", "p.png", "--kind", "partition", "--ranks",
+               "3", "--partition", "contiguous", "--dark")
+    assert done.returncode == 0 and done.stdout.startswith("p.png: Partition contiguous"), done.stderr
+    assert (folder / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_fresh_process_may_ask_pt_scotch(folder):
+    """A few scalar lines after much array work: a graph partitioner is asked, and PETSc, which all ranks have to start,
+    has not been started by anybody."""
+    (folder / "few.py").write_text("""
+import numpy as np
+def loss(u):
+    wide = np.tanh(np.ones((200_000, 7)) * u).sum(axis=0)
+    return wide[0] * u[1] + wide[2] * u[3]
+""")
+    done = _mpirun(folder, 2, "report", "few:loss", "--input", "u.npy", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "pt-scotch" in [candidate["name"] for candidate in json.loads(done.stdout)["partition_candidates"]]
 
 
 def test_a_mistake_under_mpirun_is_told_once(folder):

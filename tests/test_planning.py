@@ -52,6 +52,11 @@ def test_a_grid_gains_and_a_chain_does_not(layouts):
     assert "beyond 1" in alone.verdict() and "longest path" in alone.verdict()
 
 
+def test_a_program_without_statements():
+    found = plan(trace(lambda x: x, (np.ones(4),)).tape, [2, 8], machine=Machine())
+    assert found.best.ranks == 1 and "nothing to compute" in str(found)
+
+
 def test_latency_is_named_where_it_is_the_reason():
     slow = Machine(wait=1e-2)
     found = plan(trace(grid, (np.ones(200_000),)).tape, [2, 8], machine=slow)

@@ -8,8 +8,10 @@ work and span: Blumofe and Leiserson, J. ACM 1999).  A sum of n terms can be add
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,6 +36,17 @@ class Path:
     statements: int
     scalar_lines: int
     sites: tuple[tuple[str, float], ...]  # (user's line, its share of the span), largest first
+
+
+class Step(NamedTuple):
+    """A statement on the critical path, or (index -1) a stretch of scalar lines: between which nodes, from when on."""
+
+    index: int  # of the item
+    first: int
+    last: int
+    begin: float
+    end: float
+    lines: int  # scalar ones
 
 
 @dataclass(frozen=True)
@@ -198,14 +211,14 @@ class Levels:
 
     # -- all levels together -------------------------------------------------------------------------------------------
 
-    def summary(self) -> tuple[int, int, bool, Profile]:
-        """(depth, width, whether every level is much narrower than the one before, the profile)."""
+    def summary(self, bins: int = BINS) -> tuple[int, int, bool, Profile]:
+        """(depth, width, whether every level is much narrower than the one before, the profile in so many bins)."""
         depth = int(self.block.max(initial=0))
         begin = [(level, nodes, lines) for level, _, nodes, lines in self.ends]
         end = [(level + levels, -nodes, -lines) for level, levels, nodes, lines in self.ends]
         edges = np.array(begin + end, dtype=np.int64).reshape(-1, 3)
         edges = edges[np.argsort(edges[:, 0], kind="stable")]
-        bounds = np.unique(np.linspace(0, depth + 1, BINS + 1).astype(np.int64))
+        bounds = np.unique(np.linspace(0, depth + 1, bins + 1).astype(np.int64))
         nodes_in, lines_in = np.zeros(len(bounds) - 1), np.zeros(len(bounds) - 1)
         width, shrinking, carried, last = 0, True, np.zeros(2, dtype=np.int64), None
         for start in range(0, depth + 1, RUN_LINES):  # in pieces: a chain has as many levels as lines
@@ -229,28 +242,48 @@ class Levels:
 
     def path(self, sites: int = 3) -> Path:
         """The critical path, found backwards from the node that is there last."""
-        block = int(self.time.argmax()) if len(self.time) else -1
-        span = float(self.time[block]) if block >= 0 else 0.0
-        node, statements, scalar, at = -1, 0, 0, Counter[str]()
+        span = float(self.time.max(initial=0.0))
+        statements, scalar, at = 0, 0, Counter[str]()
+        for step in self._backwards():
+            if step.index < 0:
+                scalar += step.lines
+                at["scalar lines"] += self.costs.run_line * step.lines
+                continue
+            item = self.tape.items[step.index]
+            assert not isinstance(item, ScalarRun)
+            statements += 1
+            at[str(self.tape.sites[item.site]) if item.site >= 0 else item.op.name] += step.end - step.begin
+        shares = tuple((name, cost / span) for name, cost in at.most_common(sites)) if span else ()
+        return Path(span, self.work, statements, scalar, shares)
+
+    def trail(self) -> tuple[np.ndarray, np.ndarray]:
+        """(nodes of the tape, when they are there) along the critical path, in its order; of a stretch of scalar lines
+        the first and the last.
+        """
+        points: list[tuple[int, float]] = []
+        for step in self._backwards():
+            points += [(step.last, step.end), (step.first, step.begin)]
+        nodes, when = zip(*points[::-1]) if points else ((), ())
+        return np.array(nodes, dtype=np.int64), np.array(when)
+
+    def _backwards(self) -> Iterator[Step]:
+        """The steps of the critical path, the last one first."""
+        block, node, reads = int(self.time.argmax()) if len(self.time) else -1, -1, self.reads
         while block >= 0:
-            if self.reads.scalar[block]:
-                place = int(np.searchsorted(self.reads.single.ids, node)) if node >= 0 else -1
+            end = self._when(block, node)
+            if reads.scalar[block]:
+                place = int(np.searchsorted(reads.single.ids, node)) if node >= 0 else -1
+                last = node if node >= 0 else int(reads.last[block])
                 node, lines = (int(self.entry[place]), int(self.length[place])) if node >= 0 else self.run_end[block]
-                scalar += lines
-                at["scalar lines"] += self.costs.run_line * lines
-                block = int(self.reads.block_of(np.array([node]))[0]) if node >= 0 else -1
+                yield Step(-1, int(reads.first[block]), last, end - self.costs.run_line * lines, end, lines)
+                block = int(reads.block_of(np.array([node]))[0]) if node >= 0 else -1
                 continue
             index, source, node = self.writer[block]
             if index < 0:
                 break
-            item = self.tape.items[index]
-            assert not isinstance(item, ScalarRun)
-            statements += 1
             before = 0.0 if source < 0 else self._when(source, node)
-            at[str(self.tape.sites[item.site]) if item.site >= 0 else item.op.name] += self.time[block] - before
+            yield Step(index, int(reads.first[block]), int(reads.last[block]), before, end, 0)
             block = source
-        shares = tuple((name, cost / span) for name, cost in at.most_common(sites)) if span else ()
-        return Path(span, self.work, statements, scalar, shares)
 
     def _when(self, block: int, node: int) -> float:
         return float(self._each(np.array([node]))[1][0]) if node >= 0 else float(self.time[block])

@@ -217,3 +217,16 @@ def row_levels(order, starts, indices, component, level):
             d = component[indices[e]]
             if d != c and level[d] + 1 > level[c]:
                 level[c] = level[d] + 1
+
+
+@Loop
+def tally_cells(op, a, b, active, first, width, count):
+    """count[row // width, column // width] += 1 for every entry of L in a run's lines, the first of which is row
+    `first`; active[k, op]: whether operation op has a derivative by operand k.
+    """
+    for i in range(len(op)):
+        row = (first + i) // width
+        for second in range(2):
+            j = b[i] if second else a[i]
+            if j >= 0 and active[second, op[i]]:
+                count[row, j // width] += 1

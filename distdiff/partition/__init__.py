@@ -7,11 +7,11 @@
 """
 
 from .check import check
-from .choose import STRATEGIES, Candidate, Partition, partition, table
+from .choose import STRATEGIES, Candidate, Partition, partition, table, wants_petsc
 from .distribute import distribute, localize_all
 from .local import LocalTape, whole
 from .quality import Quality
 from .travel import homebound
 
 __all__ = ["STRATEGIES", "Candidate", "LocalTape", "Partition", "Quality", "check", "distribute",
-           "homebound", "localize_all", "partition", "table", "whole"]
+           "homebound", "localize_all", "partition", "table", "wants_petsc", "whole"]

@@ -168,6 +168,15 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     return best
 
 
+def wants_petsc(tape: Tape, n_ranks: int, strategy: str = "auto", columns: int = 1) -> bool:
+    """Whether `partition` may ask for PT-Scotch, which it does only where all ranks have started PETSc before."""
+    if strategy != "auto":
+        return strategy == SCOTCH
+    machine = current()
+    alone = _for_columns(_alone(tape, n_ranks, machine).quality.seconds, columns)
+    return alone >= 2 * machine.message and _scotch_seconds(tape) < columns * alone
+
+
 def _scotch_seconds(tape: Tape) -> float:
     """What partitioning the graph of the scalar lines takes at least; infinite where it is not worth a thought."""
     lines = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
@@ -198,7 +207,8 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str) -> list[tuple[str, int,
         return [("contiguous", n_ranks, {})]
     if strategy == SCOTCH:
         if not available():
-            raise InputError("PETSc was built without PT-Scotch; choose another partition strategy, such as 'auto'")
+            raise InputError("PETSc was built without PT-Scotch, or not started by all ranks of MPI.COMM_WORLD (import "
+                             "petsc4py.PETSc on all of them); choose another partition strategy, such as 'auto'")
         return [(SCOTCH, n_ranks, {})]
     if strategy == "axes":
         return [(axes, n_ranks, {})]
@@ -303,4 +313,4 @@ def _deepen(made: Partition, depth: int | None = None) -> Partition | None:
     return Partition(made.n_ranks, f"{made.name}, {chosen} supersteps in one", plan, best.n_steps, best.quality)
 
 
-__all__ = ["STRATEGIES", "Candidate", "Partition", "default_min_block", "partition", "table"]
+__all__ = ["STRATEGIES", "Candidate", "Partition", "default_min_block", "partition", "table", "wants_petsc"]

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from mpi4py import MPI
 
-from ..petsc import petsc
+from ..petsc import petsc, started
 from ..tape import ScalarRun
 from .chains import Links
 from .plan import Plan, binary
@@ -21,9 +21,13 @@ from .streaming import Streaming
 MOST_LINES = 30_000  # scalar lines: beyond, partitioning takes longer than many gradients
 
 
-@lru_cache(maxsize=1)
 def available() -> bool:
-    """Whether PETSc was built with PT-Scotch."""
+    """Whether PETSc has PT-Scotch, for rank 0 alone: where PETSc runs, for one of several ranks can't start it."""
+    return (started() or MPI.COMM_WORLD.size == 1) and _built_in()
+
+
+@lru_cache(maxsize=1)
+def _built_in() -> bool:
     PETSc = petsc()
     partitioning = PETSc.MatPartitioning().create(comm=MPI.COMM_SELF)
     try:

@@ -1,0 +1,151 @@
+"""A picture: the arrays that are drawn, what they show in words, and the drawing when somebody wants it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..report import count_text, seconds_text, size_text
+from .ownership import Ownership
+from .passes import Timeline
+from .ranks import Scaling
+from .sparsity import Spy
+from .widths import Widths
+
+SUFFIXES = (".png", ".svg")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`data` are plain arrays; drawing (`figure`, `svg`, `png`, `save`) needs matplotlib.  Not collective."""
+
+    kind: str
+    data: Any
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.kind]
+
+    @property
+    def caption(self) -> str:
+        """What one sees, in a sentence or two, with its numbers."""
+        return CAPTIONS[self.kind](self.data)
+
+    def figure(self, dark: bool = False, caption: bool = True) -> Any:
+        """matplotlib's Figure, for a light or a dark page, with or without the words below."""
+        from . import draw
+        from .canvas import Canvas
+
+        width, height = SIZES[self.kind]
+        rows = getattr(self.data, "ranks", 1) if self.kind == "timeline" else 1
+        canvas = Canvas(width, height + 0.35 * (min(rows, 16) - 1), dark)
+        getattr(draw, self.kind)(self.data, canvas)
+        return canvas.close(self.title, self.caption if caption else "")
+
+    def save(self, path: str | os.PathLike[str], dark: bool = False) -> None:
+        """Write a .png or .svg, at once or not at all."""
+        from ..storage import replacing
+
+        require_suffix(path)
+        content = self.png(dark) if Path(path).suffix.lower() == ".png" else self.svg(dark, caption=True).encode()
+        with replacing(path) as stream:
+            stream.write(content)
+
+    def svg(self, dark: bool = False, caption: bool = False) -> str:
+        """The drawing as text, its words as words; the same data give the same text."""
+        figure, stream = self.figure(dark, caption), io.StringIO()
+        import matplotlib
+
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "distdiff"}):
+            figure.savefig(stream, format="svg", metadata={"Date": None})
+        return stream.getvalue()
+
+    def png(self, dark: bool = False, caption: bool = True) -> bytes:
+        """The drawing in pixels, 150 an inch."""
+        stream = io.BytesIO()
+        self.figure(dark, caption).savefig(stream, format="png")
+        return stream.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
+    def __repr__(self) -> str:
+        return f"<picture {self.kind}: {self.caption}>"
+
+
+def require_suffix(path: str | os.PathLike[str]) -> None:
+    """Raise `InputError` for a file that pictures can't be written to."""
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise InputError(f"{os.fspath(path)!r} names no picture: let it end in .png or .svg")
+
+
+def _spy(data: Spy) -> str:
+    program, kept = data.program, data.kept
+    says = (f"A dot at row i, column j: line i reads line j. {count_text(program.n)} flattened lines with "
+            f"{count_text(program.nonzeros)} entries, the unit diagonal included")
+    if data.implicit:
+        says += ("; results of an implicit statement are drawn as if each depended on all that the statement reads, "
+                 "the kept system has the rows of its equation")
+    if kept is None:
+        return says + "; the kept system was not assembled for this picture, which takes some 40 bytes a line."
+    return says + (f"; elimination leaves {count_text(kept.n)} rows with {count_text(kept.nonzeros)}, "
+                   f"{program.n / max(kept.n, 1):.1f} times fewer"
+                   + (". Dashes part the ranks." if len(data.rank_rows) > 2 else "."))
+
+
+def _levels(data: Widths) -> str:
+    path = data.path
+    where = f", most of it at {path.sites[0][0]} ({100 * path.sites[0][1]:.0f} %)" if path.sites else ""
+    return (f"Above: lines of one level do not depend on each other; {count_text(data.depth + 1)} levels, at most "
+            f"{count_text(data.width)} lines wide. Below: values that a cut of the trace would have to carry, "
+            f"{count_text(data.widest)} at most; the line tells when the critical path, {seconds_text(path.span)} of "
+            f"{seconds_text(path.work)} work, gets there{where}.")
+
+
+def _partition(data: Ownership) -> str:
+    if data.ranks == 1:
+        return "One rank owns everything, and sends nothing."
+    busiest = data.lines.max() / max(data.lines.mean(), 1e-30)
+    return (f"Partition {data.name}: {count_text(data.k_star)} superstep{'s' if data.k_star > 1 else ''}, "
+            f"{count_text(int(data.messages.sum()))} messages with {count_text(int(data.values.sum()))} values a pass "
+            f"({size_text(8 * int(data.values.sum()))}), read by {count_text(int(data.cut.sum()))} cut edges; "
+            f"the busiest rank has {busiest:.2f} times the mean's lines.")
+
+
+def _timeline(data: Timeline) -> str:
+    says = (f"Measured on {data.ranks} rank{'s' if data.ranks > 1 else ''}, {count_text(data.k_star)} "
+            f"superstep{'s' if data.k_star > 1 else ''} a pass: ")
+    says += "; ".join(
+        f"{one.name} {seconds_text(one.seconds)}, ranks compute {100 * _mean(one.computing, one.seconds):.0f} %, send "
+        f"{100 * _mean(one.sending, one.seconds):.0f} % and wait {100 * _mean(one.waiting, one.seconds):.0f} % of it"
+        for one in data.passes)
+    return says + (". To the right: computing / waiting." if data.seen else
+                   f". Messages of {data.method} beside the exchanges of halos count as computing.")
+
+
+def _mean(parts: np.ndarray, seconds: float) -> float:
+    return float(parts.mean()) / max(seconds, 1e-30)
+
+
+def _scaling(data: Scaling) -> str:
+    measured = ", ".join(f"{seconds_text(t)} on {n}" for n, t in zip(data.measured_ranks, data.measured))
+    says = f"Predicted by the machine's rates ({data.rates}); " + (f"measured {measured}. " if measured else "")
+    return says + data.verdict[0].upper() + data.verdict[1:] + "."
+
+
+TITLES = {"spy": "Where I \u2212 L has its entries", "levels": "Levels, values alive, critical path",
+          "partition": "Who owns what, and what travels", "timeline": "Computing, sending, waiting",
+          "scaling": "Time by number of ranks"}
+SIZES = {"spy": (9.6, 5.6), "levels": (9.0, 5.8), "partition": (10.4, 4.4), "timeline": (9.6, 4.2),
+         "scaling": (9.0, 4.4)}
+CAPTIONS: dict[str, Callable[[Any], str]] = {
+    "spy": _spy, "levels": _levels, "partition": _partition, "timeline": _timeline, "scaling": _scaling}
+
+__all__ = ["Picture", "require_suffix"]

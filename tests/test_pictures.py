@@ -1,0 +1,260 @@
+"""Pictures: the counts that are drawn against counts made one by one, on any number of ranks; and drawing."""
+
+from __future__ import annotations
+
+import time
+from xml.etree import ElementTree
+
+import functions
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mpi4py import MPI
+from tapes import tapes
+
+import distdiff as dd
+from distdiff import graph
+from distdiff.comm import Messages, timed_messages
+from distdiff.errors import InputError
+from distdiff.examples import burgers
+from distdiff.machine import Machine
+from distdiff.partition import localize_all, partition
+from distdiff.pictures import KINDS, ownership, take_planned, widths
+from distdiff.pictures.passes import shares
+from distdiff.pictures.sections import sections
+from distdiff.pictures.sparsity import of_tape
+from distdiff.tape import Const, Joint, ScalarRun
+from distdiff.tracing import trace
+
+CASES = {
+    "heat": (functions.heat, np.linspace(0.5, 1.5, 300)),
+    "plane": (functions.plane, np.linspace(0.5, 1.5, 70)),
+    "scalar": (functions.scalar_loop, np.linspace(0.9, 1.1, 6)),
+    "mixed": (functions.mixed, np.linspace(0.5, 1.5, 40)),
+}
+
+
+def one_by_one(tape, bins):
+    """I - L entry by entry, a loop over everything; (bins, bins)."""
+    n = tape.n_nodes
+    width = max(-(-n // bins), 1)
+    found = np.zeros((-(-n // width),) * 2)
+
+    def add(rows, columns, weight=1.0):
+        for row, column in zip(np.ravel(rows).tolist(), np.ravel(columns).tolist()):
+            found[row // width, column // width] += weight
+
+    add(range(n), range(n))
+    for item in tape.items:
+        if isinstance(item, ScalarRun):
+            for line, code in enumerate(item.op):
+                for k, ref in enumerate((item.a[line], item.b[line])):
+                    if ref >= 0 and graph.ACTIVE[k, code]:
+                        add(tape.blocks[item.block].first + line, ref)
+            continue
+        if 0 in item.shape:
+            continue
+        out = item.out.ids(tape.blocks[item.out.block].first, item.out_shape)
+        if isinstance(item, Joint):
+            for k in item.active:
+                columns = tape.ids(item.operands[k], item.operand_shape(k))
+                weight = item.op.count(k) / max(item.op.size * int(np.prod(item.op.core_in[k])), 1)
+                for index in np.ndindex(item.shape):
+                    rows, core = np.ravel(out[index]), np.ravel(columns[index])
+                    add(np.repeat(rows, len(core)), np.tile(core, len(rows)), weight)
+            continue
+        weight = len(np.unique(out)) / out.size if item.op.kind == "select" else 1.0
+        for ref, partial in zip(item.operands, item.op.partials):
+            if partial is not None and not isinstance(ref, Const):
+                add(out, tape.ids(ref, item.shape), weight)
+        if item.op.kind == "scan":
+            add(out[..., 1:], out[..., :-1])
+    return found
+
+
+@given(tapes(), st.sampled_from([1, 3, 8, 50]))
+def test_entries_are_counted_where_they_are(tape, bins):
+    found = of_tape(tape, bins)
+    np.testing.assert_allclose(found.count, one_by_one(tape, bins), atol=1e-9)
+
+
+@pytest.mark.parametrize("shape, cut", [((40, 50), np.s_[1:-1, 1:-1]), ((30, 40), np.s_[::-2, 5:]),
+                                        ((1200,), np.s_[::7]), ((6, 7, 8), np.s_[:, ::-1, 2:6])])
+@pytest.mark.parametrize("bins", [2, 7, 60])
+def test_boxes_of_strided_operands(shape, cut, bins):
+    def f(u):
+        v = u.reshape(shape)
+        return v[cut] * v[cut][..., ::-1]
+
+    tape = trace(f, (np.ones(int(np.prod(shape))),)).tape
+    np.testing.assert_array_equal(of_tape(tape, bins).count, one_by_one(tape, bins))
+
+
+def test_a_hundred_million_rows_take_no_time():
+    tape = trace(burgers.make_misfit(1_000_000, 10), (burgers.initial(1_000_000),)).tape
+    began = time.perf_counter()
+    found = of_tape(tape)
+    assert time.perf_counter() - began < 5.0  # microseconds a statement; a line each would take a minute
+    assert found.n == tape.n_nodes > 1e8 and found.nonzeros == graph.nonzeros(tape) + tape.n_nodes
+
+
+def test_sections_name_the_users_lines():
+    tape = trace(functions.heat, (np.ones(37),)).tape
+    found = sections(tape)
+    assert found[0].start == 0 and found[-1].stop == tape.n_nodes
+    assert all(a.stop == b.start for a, b in zip(found, found[1:]))
+    assert found[0].label == "inputs" and "heat, functions.py:" in found[len(found) // 2].label
+
+
+@given(tapes())
+def test_levels_add_up(tape):
+    found = widths.of_tape(tape, Machine())
+    structure = graph.analyse(tape, Machine())
+    assert round(float((found.nodes * np.diff(found.edges)).sum())) == tape.n_nodes
+    assert (found.depth, found.width, found.path) == (structure.depth, structure.width, structure.path)
+    assert found.live.max(initial=0) == found.widest == structure.live
+    nodes, when = found.trail
+    assert (np.diff(nodes) >= 0).all() and (np.diff(when) >= -1e-12).all()
+    assert not len(when) or when[-1] == pytest.approx(structure.path.span)
+
+
+@given(tapes(), st.sampled_from([2, 3]))
+def test_planned_layouts_are_those_that_travel(tape, ranks):
+    found = ownership.planned(tape, partition(tape, ranks, strategy="axes", min_block=1))
+    received = np.zeros((ranks, ranks), dtype=int)
+    for rank, local in enumerate(localize_all(tape, partition(tape, ranks, strategy="axes", min_block=1))):
+        for step in local.steps:
+            for source, ids in step.exchange.recvs:
+                received[source, rank] += len(ids)
+    np.testing.assert_array_equal(found.values, received)
+    assert (found.values.diagonal() == 0).all() and ((found.values > 0) == (found.messages > 0)).all()
+
+
+def test_owners_follow_the_cuts():
+    tape = trace(functions.heat, (np.ones(400),)).tape
+    found = ownership.planned(tape, partition(tape, 4, strategy="axes", depth=1))
+    assert (found.owner == np.repeat(np.arange(4), 16)[:, None]).all()
+    assert found.lines.sum() == tape.lines - tape.n_inputs
+    reads = sum(len(ids) for local in localize_all(tape, partition(tape, 4, strategy="axes", depth=1))
+                for step in local.steps for _, ids in step.exchange.recvs)
+    assert found.cut.sum() == reads  # every neighbour's value is read once here
+
+
+def test_shares_of_stretches_of_time():
+    spans = np.array([(1.0, 2.0, 1.0), (2.5, 2.75, 0.0), (3.0, 3.5, 1.0)])
+    found = shares(spans, busy=3.5, seconds=4.0, bins=4)
+    np.testing.assert_allclose(found, [[1, 0, 0.75, 0], [0, 0, 0.25, 0], [0, 1, 0, 0.5]], atol=1e-12)
+    np.testing.assert_allclose(shares(np.empty((0, 3)), 2.0, 4.0, 2), [[1, 0], [0, 0], [0, 0]])
+
+
+def test_exchanges_that_nobody_times_are_untouched():
+    start, finish = Messages.start, Messages.finish
+    with timed_messages() as timings:
+        assert Messages.start is not start
+        Messages([]).finish()
+    assert Messages.start is start and Messages.finish is finish
+    assert len(timings) == 1 and timings[0].waited and timings[0].end >= timings[0].begin
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("name", CASES)
+def test_data_on_any_number_of_ranks(comm, name):
+    f, x = CASES[name]
+    with dd.linearize(f, x, partition="axes", min_block=1) as lin:
+        spy, owned = lin.plot("spy").data, lin.plot("partition").data
+        report = lin.report(assemble=True)
+        levels = lin.plot("levels").data
+        derivative = lin.jvp(x)
+    tape = comm.bcast(trace(f, (x,)).tape if comm.rank == 0 else None)
+    assert spy.program.n == report.nodes and spy.program.nonzeros == report.nonzeros + report.nodes
+    np.testing.assert_array_equal(spy.program.count, of_tape(tape).count)
+    assert (spy.kept.n, spy.kept.nonzeros) == (report.rows, report.nnz) and spy.rank_rows[-1] == report.rows
+    assert owned.k_star == report.k_star and owned.values.sum() == report.halo
+    assert owned.messages.sum() == report.messages and owned.lines.max() == report.max_work
+    assert (owned.cut.sum() > 0) == (report.halo > 0)
+    assert levels.widest == report.live and levels.path == report.path
+    with dd.linearize(f, x) as plain:  # looking has changed nothing
+        np.testing.assert_allclose(derivative, plain.jvp(x), rtol=1e-12)
+
+
+@pytest.mark.mpi
+def test_timeline_is_of_this_job(comm):
+    f, x = CASES["heat"]
+    with dd.linearize(f, x, partition="axes", min_block=1, method="sweep") as lin:
+        before = lin.vjp(lin.value)
+        data = lin.plot("timeline").data
+        np.testing.assert_array_equal(lin.vjp(lin.value), before)
+        exchanges = sum(bool(step.exchange) for step in lin.subject().local.steps)
+    mine = data.passes[0].spans[comm.rank]
+    assert data.ranks == comm.size and len(data.passes) == 2 and data.seen
+    assert len(mine) == 2 * exchanges and (exchanges > 0) == (comm.size > 1)
+    for one in data.passes:
+        for spans, busy in zip(one.spans, one.busy):
+            assert (np.diff(np.ravel(spans[:, :2])) >= 0).all()  # one after another
+            assert not len(spans) or 0 <= spans[0, 0] and spans[-1, 1] <= busy <= one.seconds
+            assert spans[:, 2].sum() == len(spans) / 2  # as many waits as sends
+        np.testing.assert_allclose(one.computing + one.sending + one.waiting, one.busy)
+
+
+@pytest.mark.mpi
+def test_scaling_measures_the_ranks_there_are(comm):
+    with dd.linearize(*CASES["mixed"]) as lin:
+        data = lin.plot("scaling").data
+    assert data.measured_ranks.tolist() == sorted({min(2**k, comm.size) for k in range(8)})
+    assert (data.measured > 0).all() and {1, 2, comm.size} <= set(data.ranks.tolist())
+    assert (data.seconds > 0).all() and (data.exchanging < data.seconds).all()
+
+
+@pytest.mark.mpi
+def test_a_system_that_every_rank_has(comm):
+    with dd.linearize(*CASES["heat"], partition="right-hand sides", solves="jacobian") as lin:
+        data = lin.plot("partition").data
+        assert not data.values.any() and data.k_star == 1
+        assert lin.plot("spy").data.program.nonzeros > 0
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_drawn(comm, shared_tmp_path, kind):
+    pytest.importorskip("matplotlib")
+    f, x = CASES["heat"]
+    path = shared_tmp_path / f"{kind}.svg"
+    with dd.linearize(f, x, partition="axes", min_block=1) as lin:
+        picture = lin.plot(kind, path, dark=True)
+    comm.Barrier()
+    words = "".join(ElementTree.fromstring(path.read_text()).itertext())
+    first = picture.caption.split(".")[0]
+    assert all(word in words for word in first.split()[:6]) and "rank" in picture.caption + words + "rank"
+    if comm.rank == 0 and kind == "levels":
+        assert picture.png().startswith(b"\x89PNG") and picture.svg() == picture.svg()
+
+
+@pytest.mark.mpi
+def test_mistakes_are_told_on_every_rank(comm, shared_tmp_path):
+    with dd.linearize(*CASES["mixed"]) as lin:
+        with pytest.raises(InputError, match="no picture 'pie'; there are spy, levels"):
+            lin.plot("pie")
+        with pytest.raises(InputError, match="end in .png or .svg"):
+            lin.plot("levels", shared_tmp_path / "levels.pdf")
+        assert lin.plot("levels").data.depth > 0  # and all goes on
+
+
+def test_drawings_without_matplotlib_say_what_is_missing(monkeypatch):
+    import builtins
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", lambda name, *rest: (_ for _ in ()).throw(ImportError(name))
+                        if name.startswith("matplotlib") else real(name, *rest))
+    picture = take_planned(trace(functions.heat, (np.ones(400),)).tape, 3)
+    assert picture.data.ranks == 3  # data need none
+    with pytest.raises(ImportError, match=r"distdiff\[plot\]"):
+        picture.figure()
+
+
+def test_many_ranks_and_small_things_are_drawn():
+    pytest.importorskip("matplotlib")
+    assert take_planned(trace(functions.heat, (np.ones(4000),)).tape, 16, "axes").png().startswith(b"\x89PNG")
+    with dd.linearize(lambda x: x, np.ones(1), comm=MPI.COMM_SELF) as lin:  # no statement at all
+        for kind in KINDS:
+            assert lin.plot(kind).svg().startswith("<?xml")
