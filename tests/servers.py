@@ -94,6 +94,7 @@ class Server:
     def __exit__(self, *exc: object) -> None:
         if self.process.poll() is None:
             self.stop()
+        print("".join(self.said))  # shown where a test failed
 
 
 def metric(client: Any, name: str) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections import namedtuple
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize, rosen
-from servers import Server
+from servers import Server, metric, wait_for
 
 import distdiff as dd
 from distdiff.errors import BranchChangedError, InputError, MovedError, NonFiniteError, ServiceError
@@ -30,6 +31,7 @@ def _private(u):
     return u
 """
 Pair = namedtuple("Pair", "a b")
+ALONE = pytest.mark.parametrize("server", [1], indirect=True)  # nothing in it depends on the number of ranks
 X = np.linspace(0.3, 1.7, 12)
 
 
@@ -153,6 +155,7 @@ def test_nobody_is_answered_for_another_s_point(client):
         theirs.value_vector()
 
 
+@ALONE
 def test_functions_of_chosen_modules(client):
     with client.run("model:loss", u=X, power=3) as remote:
         assert remote.described["function"] == "model:loss" and remote.described["names"] == ["u"]
@@ -167,6 +170,7 @@ def test_functions_of_chosen_modules(client):
             client.run(function, **arguments)
 
 
+@ALONE
 def test_who_may_ask(server):
     with pytest.raises(ServiceError, match="token") as caught:
         server.connect(token="x" * 30)
@@ -184,9 +188,11 @@ def test_nobody_there(tmp_path):
         dd.connect(f"unix:{tmp_path}/none")
 
 
+@ALONE
 def test_a_client_needs_no_mpi(server):
     code = """
 import sys
+import threading
 class Nothing:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("mpi4py", "petsc4py"):
@@ -202,3 +208,98 @@ assert not [name for name in sys.modules if name.partition(".")[0] in ("mpi4py",
     done = subprocess.run([sys.executable, "-c", code, server.url, str(server.folder / "t")], text=True, timeout=60,
                           capture_output=True, check=False)
     assert done.stdout == "4.0 [3.0, 3.0, 3.0, 3.0] 32.0\n", done
+
+
+def wide(u, steps=3):
+    for _ in range(steps):
+        u = np.tanh(np.roll(u, 1) * 1.1 + 0.3 * u)
+    return u
+
+
+def test_a_long_job_with_progress(client):
+    with client.linearize(wide, np.linspace(0, 1, 300)) as remote:
+        job = remote.start("jacobian")
+        seen = [(info["state"], info["done"]) for info in job.events()]
+        assert seen[-1] == ("done", 300) and len({done for _, done in seen}) > 2
+        assert [done for _, done in seen] == sorted(done for _, done in seen)
+        np.testing.assert_allclose(job.result(), remote.jacobian(), rtol=1e-12)
+        assert job.id in [info["id"] for info in client._json("GET", "/v1/jobs")]
+        product = remote.start("vjp", np.ones(300))
+        np.testing.assert_allclose(product.result(), remote.vjp(np.ones(300)), rtol=1e-12)
+        failing = remote.start("hessian")
+        with pytest.raises(InputError, match="one number"):
+            failing.result()
+        assert failing.info()["state"] == "failed" and "one number" in failing.info()["error"]["detail"]
+
+
+@ALONE
+def test_cancelled_between_batches(client):
+    with client.linearize(wide, np.linspace(0, 1, 4000)) as remote:
+        solved = metric(client, 'distdiff_right_hand_sides_total{kind="jvp"}')
+        job, behind = remote.start("jacobian"), remote.start("jacobian")
+        for info in job.events():
+            if info["done"]:
+                behind.cancel()
+                job.cancel()
+        assert info["state"] == "cancelled" and 0 < info["done"] < 4000
+        assert behind.info()["state"] == "cancelled"
+        with pytest.raises(ServiceError, match="cancelled"):
+            job.result()
+        assert metric(client, 'distdiff_right_hand_sides_total{kind="jvp"}') - solved < 4000
+        remote.vjp(np.ones(4000))  # and it lives on
+
+
+@ALONE
+def test_others_are_served_between_the_batches_of_a_long_job(client):
+    with client.linearize(wide, np.linspace(0, 1, 2000)) as long, client.linearize(energy, X) as short:
+        job = long.start("jacobian")
+        for _ in range(3):
+            short.vjp(1.0)
+            long.vjp(np.ones(2000))
+        assert job.info()["state"] == "running"
+        job.cancel()
+
+
+@ALONE
+def test_who_goes_away_is_cancelled(server, client):
+    with client.linearize(wide, np.linspace(0, 1, 3000), 60) as remote, server.connect(timeout=1.5) as impatient:
+        others = [remote.start("jacobian") for _ in range(6)]  # so that a seventh takes long
+        with pytest.raises(ServiceError, match="has not answered for 1.5 s"):
+            impatient.attach(remote.id).matrix("jacobian")
+        known = {job.id for job in others}
+        wait_for(lambda: not {info["id"] for info in client._json("GET", "/v1/jobs") if not info["ended"]} - known)
+        assert any(job.info()["state"] == "running" for job in others)
+        for job in others:
+            job.cancel()
+        remote.vjp(np.ones(3000))
+
+
+@ALONE
+def test_what_comes_together_is_solved_together(client):
+    n = 40
+    with client.linearize(wide, np.linspace(0, 1, 500)) as remote, client.linearize(
+            wide, np.linspace(0, 1, 4000), 100) as slow:
+        seeds = np.random.default_rng(0).standard_normal((n, 500))
+        remote.vjp(seeds[0])
+        before = metric(client, 'distdiff_solves_total{kind="vjp"}'), metric(
+            client, 'distdiff_right_hand_sides_total{kind="vjp"}')
+        blocker = slow.start("jacobian")
+        answers = [None] * n
+        barrier = threading.Barrier(n)
+
+        def ask(k):
+            barrier.wait()
+            answers[k] = remote.vjp(seeds[k])
+
+        threads = [threading.Thread(target=ask, args=(k,)) for k in range(n)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        blocker.cancel()
+        for k in range(n):
+            np.testing.assert_allclose(answers[k], remote.vjp(seeds[k]), rtol=1e-11, atol=1e-13)
+        solves = metric(client, 'distdiff_solves_total{kind="vjp"}') - before[0] - n
+        columns = metric(client, 'distdiff_right_hand_sides_total{kind="vjp"}') - before[1] - n
+        assert columns == n and solves < n / 2, (solves, columns)
+

@@ -7,112 +7,47 @@ Handlers check what came and submit a job; the answer is sent when the job has e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import math
+from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
+import numpy as np
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
 
 from .. import __version__
-from ..errors import BrokenCommunicatorError, DistdiffError, FormatError, InputError, ServiceError
+from ..errors import DistdiffError, InputError, ServiceError
 from . import API, wire
 from .jobs import MATRICES, Job
+from .schema import (
+    ANSWER,
+    ARGUMENTS,
+    BINARY,
+    LATER,
+    POINT,
+    PROBLEM,
+    PROBLEMS,
+    VECTOR,
+    Health,
+    JobInfo,
+    Problem,
+    SystemInfo,
+    body,
+    described,
+    problem_of,
+)
 from .service import Service, System
 
-POINT = "distdiff-point"  # the header that says at which point an answer holds
-PROBLEM = "application/problem+json"
-
-
-class Problem(BaseModel):
-    """What is wrong: the error's name and its message."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-
-
-class Nesting(BaseModel):
-    """Leaves one after another: how they nest ("*" a leaf), and their shapes."""
-
-    tree: Any
-    shapes: list[list[int]]
-
-
-class SystemInfo(BaseModel):
-    id: str
-    name: str
-    function: str | None
-    created: float
-    point: int
-    lines: int
-    predicted_memory: int
-    names: list[str] | None
-    arguments: Nesting
-    result: Nesting
-
-
-class JobInfo(BaseModel):
-    id: str
-    system: str
-    kind: str
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
-    columns: int
-    done: int
-    submitted: float
-    began: float | None
-    ended: float | None
-    error: Problem | None
-
-
-class Health(BaseModel):
-    status: Literal["ok"]
-    version: str
-    api: int
-    ranks: int
-
-
+PATIENCE = 1.0  # seconds after which it is looked whether a client still waits
+BEAT = 15.0  # seconds between events where nothing happens, for proxies that close silent connections
 bearer = HTTPBearer(auto_error=False, description="The token in the service's token file")
-BINARY = {"schema": {"type": "string", "format": "binary"}}
-VECTOR = {"content": {wire.NPY: BINARY, wire.NPZ: BINARY, wire.JSON: {"schema": {
-    "type": "object", "properties": {"leaves": {"type": "array", "items": {}}}, "required": ["leaves"]}}}}
-ARGUMENTS = {"content": {wire.NPZ: BINARY, wire.JSON: {"schema": {
-    "type": "object", "properties": {"arguments": {"type": "object"}}, "required": ["arguments"]}}}}
-ANSWER: dict[int | str, dict[str, Any]] = {200: {"description": "The vector", **VECTOR, "headers": {
-    POINT: {"schema": {"type": "integer"}, "description": "The number of the point at which it holds"}}}}
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": HTTPStatus(status).phrase, "content": {PROBLEM: {"schema": Problem.model_json_schema()}}}
-    for status in (400, 401, 404, 409, 413, 415, 422, 500, 503)}
-
-
-def _body(**content: Any) -> dict[str, Any]:
-    return {"requestBody": {"required": True, **content}}
-
-
-def problem_of(error: BaseException) -> Problem:
-    """An error as it is answered."""
-    status = 500
-    if isinstance(error, ServiceError):
-        status = error.status or 500
-    elif isinstance(error, FormatError):
-        status = 400
-    elif isinstance(error, BrokenCommunicatorError):
-        status = 500
-    elif isinstance(error, (InputError, DistdiffError)):
-        status = 422
-    name, detail = type(error).__name__, str(error)
-    if not isinstance(error, DistdiffError):
-        detail = f"{name}: {error}"
-        if notes := getattr(error, "__notes__", None):
-            detail += "\n" + "\n".join(notes)
-    return Problem(type=f"urn:distdiff:error:{name}", title=HTTPStatus(status).phrase, status=status,
-                   detail=detail.encode(errors="replace").decode())
 
 
 def _answer(problem: Problem, headers: dict[str, str] | None = None) -> Response:
@@ -147,8 +82,8 @@ class Door:
             raise ServiceError(f"there is no system {name!r}; it may have been deleted", status=404)
         return self.service.systems[name]
 
-    async def outcome(self, job: Job) -> Job:
-        """Submit a job and wait for its end; raises its error."""
+    async def outcome(self, job: Job, request: Request) -> Job:
+        """Submit a job and wait for its end; raises its error.  If the client goes away it is cancelled."""
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
@@ -157,13 +92,59 @@ class Door:
                 loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
 
         job.listeners.append(heard)
-        self.service.queue.submit(job)
-        await ended
-        if job.error is not None:
-            raise job.error
-        if job.state == "cancelled":
-            raise ServiceError("the job was cancelled", status=409)
-        return job
+        self.service.submit(job)
+        await asyncio.wait({ended}, timeout=PATIENCE)
+        if not ended.done():
+            gone = asyncio.ensure_future(_gone(request))
+            await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                self.service.queue.cancel(job)
+            gone.cancel()
+            await ended
+        return settled(job)
+
+    def job(self, name: str) -> Job:
+        if name not in self.service.jobs:
+            raise ServiceError(f"there is no job {name!r}; those that ended longest ago are forgotten", status=404)
+        return self.service.jobs[name]
+
+    async def events(self, job: Job) -> AsyncIterator[bytes]:
+        """A server-sent event for every change of a job, until it has ended."""
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+
+        def heard(_: Job) -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        job.listeners.append(heard)
+        try:
+            while True:
+                changed.clear()
+                over = job.over
+                yield f"event: {job.state}\ndata: {json.dumps(described(job))}\n\n".encode()
+                if over:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), BEAT)
+        finally:
+            job.listeners.remove(heard)
+
+
+async def _gone(request: Request) -> None:
+    """Until the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def settled(job: Job) -> Job:
+    """A job that ended as it should, or its error."""
+    if job.error is not None:
+        raise job.error
+    if job.state == "cancelled":
+        raise ServiceError("the job was cancelled", status=409)
+    if not job.over:
+        raise ServiceError(f"the job is {job.state}: follow its events, or ask again", status=409)
+    return job
 
 
 def form_of(header: str | None, default: str) -> str:
@@ -222,7 +203,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         return [system.describe() for system in tuple(service.systems.values())]
 
     @app.post("/v1/systems", status_code=201, response_model=SystemInfo,
-              openapi_extra=_body(content={wire.TAPE: BINARY}), **secured)
+              openapi_extra=body(content={wire.TAPE: BINARY}), **secured)
     async def open_tape(request: Request, response: Response, name: Annotated[str, Query(max_length=200)] = "",
                         method: str = "auto", partition: str = "auto",
                         solves: Annotated[int, Query(ge=1, le=1 << 20)] = 1) -> Any:
@@ -237,7 +218,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
             raise
         about = {"name": name, "settings": {"method": method, "partition": partition, "solves": solves}}
         job = Job(service.fresh_id(), "open", _client(request), payload={"path": path, "about": about})
-        system = (await door.outcome(job)).result
+        system = (await door.outcome(job, request)).result
         response.headers["location"] = f"/v1/systems/{system.id}"
         return system.describe()
 
@@ -247,7 +228,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         return service.modules.names
 
     @app.post("/v1/functions/{module}/{function}", status_code=201, response_model=SystemInfo,
-              openapi_extra=_body(**ARGUMENTS), **secured)
+              openapi_extra=body(**ARGUMENTS), **secured)
     async def open_function(module: str, function: str, request: Request, response: Response,
                             name: Annotated[str, Query(max_length=200)] = "", method: str = "auto",
                             partition: str = "auto", solves: Annotated[int, Query(ge=1, le=1 << 20)] = 1) -> Any:
@@ -257,7 +238,8 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         about = {"name": name or function, "function": f"{module}:{function}",
                  "settings": {"method": method, "partition": partition, "solves": solves}}
         payload = {"path": service.spool.incoming(), "about": about, "function": (module, function, arguments)}
-        system = (await door.outcome(Job(service.fresh_id(), "open", _client(request), payload=payload))).result
+        job = Job(service.fresh_id(), "open", _client(request), payload=payload)
+        system = (await door.outcome(job, request)).result
         response.headers["location"] = f"/v1/systems/{system.id}"
         return system.describe()
 
@@ -269,12 +251,12 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
     @app.delete("/v1/systems/{system}", status_code=204, **secured)
     async def close(system: str, request: Request) -> None:
         """Delete a system, after what is being asked of it now."""
-        await door.outcome(Job(door.system(system).id, "close", _client(request)))
+        await door.outcome(Job(door.system(system).id, "close", _client(request)), request)
 
     @app.get("/v1/systems/{system}/report", **secured)
     async def report(system: str, request: Request) -> Response:
         """Structure, partition, method and why, times and memory."""
-        job = await door.outcome(Job(door.system(system).id, "report", _client(request)))
+        job = await door.outcome(Job(door.system(system).id, "report", _client(request)), request)
         return Response(json.dumps(plain(job.result)), media_type=wire.JSON)
 
     @app.get("/v1/systems/{system}/value", response_class=Response, responses={**PROBLEMS, **ANSWER},
@@ -294,19 +276,28 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         return _vector(request, at.x, found.opened.inputs.shapes, at.number)
 
     @app.put("/v1/systems/{system}/point", response_class=Response, responses={**PROBLEMS, **ANSWER},
-             dependencies=[Depends(allowed)], openapi_extra=_body(**VECTOR))
+             dependencies=[Depends(allowed)], openapi_extra=body(**VECTOR))
     async def move(system: str, request: Request) -> Response:
         """Move to another point; answers with the result there."""
         found = door.system(system)
         x = wire.vector(_sent(request), await door.body(request), found.opened.inputs.shapes, "point")
-        at = (await door.outcome(Job(found.id, "move", _client(request), payload=x))).result
+        at = (await door.outcome(Job(found.id, "move", _client(request), payload=x), request)).result
         return _vector(request, at.value, found.opened.outputs.shapes, at.number)
+
+    async def answer(job: Job, shapes: wire.Shapes, request: Request) -> Response:
+        """The job's result; or, where the client prefers not to wait, where the job can be asked about."""
+        if "respond-async" not in request.headers.get("prefer", "").lower():
+            job = await door.outcome(job, request)
+            return _vector(request, job.result, shapes, job.point)
+        service.submit(job, keep=True)
+        return Response(json.dumps(described(job)), 202, {
+            "location": f"/v1/jobs/{job.id}", "preference-applied": "respond-async"}, wire.JSON)
 
     async def product(kind: str, system: str, request: Request, point: int | None) -> Response:
         found = door.system(system)
         seed = wire.vector(_sent(request), await door.body(request), found.wanted(kind).shapes, "right-hand side")
-        job = await door.outcome(Job(found.id, kind, _client(request), seed=seed, payload=point))
-        return _vector(request, job.result, found.given(kind).shapes, job.point)
+        job = Job(found.id, kind, _client(request), seed=seed, payload=point)
+        return await answer(job, found.given(kind).shapes, request)
 
     async def matrix(kind: str, system: str, request: Request, point: int | None) -> Response:
         found = door.system(system)
@@ -314,15 +305,55 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         if 8 * columns * size > service.most_result:
             raise ServiceError(f"the {kind} would take {8 * columns * size:,} bytes, more than the "
                                f"{service.most_result:,} that this service gives: ask for products", status=413)
-        job = await door.outcome(Job(found.id, kind, _client(request), payload=point, columns=columns))
-        return _vector(request, job.result, [job.result.shape], job.point)
+        rows = found.opened.inputs.size if kind == "hessian" else found.opened.outputs.size
+        job = Job(found.id, kind, _client(request), payload=point, columns=columns)
+        return await answer(job, [(rows, found.opened.inputs.size)], request)
 
     for kind, what in (("jvp", "J v, for a vector shaped as the arguments"), ("vjp", "J^T w, for one as the result"),
                        ("hvp", "H v, for a function of one result and a vector shaped as the arguments")):
         _product(app, kind, what, product, allowed)
     for kind in MATRICES:
         _matrix(app, kind, matrix, allowed)
+    _jobs(app, door, secured)
     return app
+
+
+def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
+    """Jobs under way, and those that were submitted with 'Prefer: respond-async'."""
+    @app.get("/v1/jobs", response_model=list[JobInfo], **secured)
+    async def jobs() -> Any:
+        """Jobs that wait or are being worked on, and those kept after their end."""
+        return [described(job) for job in tuple(door.service.jobs.values())]
+
+    @app.get("/v1/jobs/{job}", response_model=JobInfo, **secured)
+    async def info(job: str) -> Any:
+        """One job."""
+        return described(door.job(job))
+
+    @app.get("/v1/jobs/{job}/events", response_class=Response, dependencies=secured["dependencies"], responses={
+        **PROBLEMS, 200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}})
+    async def events(job: str) -> Response:
+        """Server-sent events until the job has ended, named by its state, with the job as their data."""
+        return StreamingResponse(door.events(door.job(job)), media_type="text/event-stream",
+                                 headers={"cache-control": "no-store"})
+
+    @app.get("/v1/jobs/{job}/result", response_class=Response, dependencies=secured["dependencies"],
+             responses={**PROBLEMS, **ANSWER})
+    async def result(job: str, request: Request) -> Response:
+        """What the job computed, once it has ended; its error, if it failed."""
+        found = settled(door.job(job))
+        if not isinstance(found.result, np.ndarray):
+            raise ServiceError("this job has no result of numbers", status=409)
+        return _vector(request, found.result, [found.result.shape], found.point)
+
+    @app.delete("/v1/jobs/{job}", response_model=JobInfo, **secured)
+    async def cancel(job: str) -> Any:
+        """Cancel a job: at once if it waits for a turn, else when its turn under way is over."""
+        found = door.job(job)
+        if found.exclusive and found.state == "running":
+            raise ServiceError(f"a job of kind {found.kind!r} that has begun is carried through", status=409)
+        door.service.queue.cancel(found)
+        return described(found)
 
 
 class _Counted:
@@ -341,15 +372,15 @@ class _Counted:
 
 
 def _product(app: FastAPI, kind: str, what: str, product: Any, allowed: Any) -> None:
-    @app.post(f"/v1/systems/{{system}}/{kind}", response_class=Response, responses={**PROBLEMS, **ANSWER},
-              dependencies=[Depends(allowed)], openapi_extra=_body(**VECTOR), description=what,
+    @app.post(f"/v1/systems/{{system}}/{kind}", response_class=Response, responses={**PROBLEMS, **ANSWER, **LATER},
+              dependencies=[Depends(allowed)], openapi_extra=body(**VECTOR), description=what,
               operation_id=kind, summary=kind)
     async def endpoint(system: str, request: Request, point: Annotated[int | None, Query(ge=1)] = None) -> Response:
         return await product(kind, system, request, point)
 
 
 def _matrix(app: FastAPI, kind: str, matrix: Any, allowed: Any) -> None:
-    @app.post(f"/v1/systems/{{system}}/{kind}", response_class=Response, responses={**PROBLEMS, **ANSWER},
+    @app.post(f"/v1/systems/{{system}}/{kind}", response_class=Response, responses={**PROBLEMS, **ANSWER, **LATER},
               dependencies=[Depends(allowed)], operation_id=kind, summary=kind,
               description="Dense, (numbers of the result or arguments, numbers of the arguments)")
     async def endpoint(system: str, request: Request, point: Annotated[int | None, Query(ge=1)] = None) -> Response:

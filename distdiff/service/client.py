@@ -16,7 +16,7 @@ import secrets
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -117,11 +117,13 @@ class Client:
     # -- HTTP ----------------------------------------------------------------------------------------------------------
 
     def ask(self, method: str, path: str, body: Any = None, form: str | None = None, accept: str = wire.NPY,
-            ) -> tuple[Mapping[str, str], bytes]:
+            prefer: str | None = None) -> tuple[Mapping[str, str], bytes]:
         """Headers and body of an answer; a problem raises the error that it names."""
         headers = {"accept": accept, "authorization": f"Bearer {self._token}", "distdiff-client": self._name}
         if form is not None:
             headers["content-type"] = form
+        if prefer is not None:
+            headers["prefer"] = prefer
         again = method != "POST" or path.rpartition("/")[2].partition("?")[0] in ("jvp", "vjp", "hvp")
         while True:
             connection = getattr(self._threads, "connection", None)
@@ -146,6 +148,21 @@ class Client:
         if response.status >= 400:
             raise _error(response.status, response.headers.get_content_type(), content)
         return response.headers, content
+
+    def _events(self, path: str) -> Iterator[dict[str, Any]]:
+        connection = _connection(self.address, self._timeout)
+        try:
+            connection.request("GET", path, headers={"authorization": f"Bearer {self._token}"})
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise _error(response.status, response.headers.get_content_type(), response.read())
+            for line in response:
+                if line.startswith(b"data: "):
+                    yield json.loads(line[6:])
+        except (OSError, http.client.HTTPException) as error:
+            raise self._away(error) from error
+        finally:
+            connection.close()
 
     def _away(self, error: BaseException) -> ServiceError:
         if isinstance(error, TimeoutError):
@@ -196,6 +213,15 @@ class RemoteSystem:
     def matrix(self, kind: str) -> np.ndarray:
         """The dense "jacobian" or "hessian", a row for each number of the result."""
         return self._vector("POST", f"{kind}?point={self.point}")
+
+    def start(self, kind: str, seed: np.ndarray | None = None) -> RemoteJob:
+        """Ask for a product or matrix and don't wait: a job with progress, that can be cancelled."""
+        if self._closed:
+            raise InputError("this system was closed; make a new one with client.linearize")
+        body = wire.to_npy(seed) if seed is not None else None
+        _, content = self._client.ask("POST", f"{self._path}/{kind}?point={self.point}", body,
+                                      wire.NPY if body is not None else None, wire.JSON, prefer="respond-async")
+        return RemoteJob(self._client, json.loads(content))
 
     def report(self) -> RemoteReport:
         """What the service knows of it: its text when printed, else data."""
@@ -321,6 +347,32 @@ class RemoteLinearization(RemoteSystem):
         return values[0] if self._single else values
 
 
+class RemoteJob:
+    """Something that a service is computing: `for info in job.events(): print(info["done"], "of", info["columns"])`."""
+
+    def __init__(self, client: Client, described: dict[str, Any]) -> None:
+        self._client, self.id, self._path = client, described["id"], f"/v1/jobs/{described['id']}"
+
+    def info(self) -> dict[str, Any]:
+        """Its state (queued, running, done, failed, cancelled), columns, how many of them are done, times, error."""
+        return self._client._json("GET", self._path)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """`info` at every change, until the job has ended; on a connection of its own."""
+        yield from self._client._events(f"{self._path}/events")
+
+    def result(self) -> np.ndarray:
+        """What it computed, waited for; raises its error.  A vector, or a matrix with a row for each number of the
+        result."""
+        for _ in self.events():
+            pass
+        return wire.from_npy(self._client.ask("GET", f"{self._path}/result")[1]).copy()
+
+    def cancel(self) -> None:
+        """Nothing more is computed for it once the batch of columns under way is done."""
+        self._client.ask("DELETE", self._path)
+
+
 class RemoteReport(dict[str, Any]):
     """A report as data; printed, its text."""
 
@@ -389,4 +441,4 @@ def _blocks(matrix: np.ndarray, rows: Nest, columns: Nest) -> Any:
         for row, row_shape in zip(rows.split(matrix), rows.shapes)])
 
 
-__all__ = ["Client", "RemoteLinearization", "RemoteSystem", "connect"]
+__all__ = ["Client", "RemoteJob", "RemoteLinearization", "RemoteSystem", "connect"]

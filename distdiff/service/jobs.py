@@ -53,6 +53,7 @@ class Job:
     began: float | None = None
     ended: float | None = None
     cancelled: bool = False
+    kept: bool = False  # after its end, for who comes back for the result
     listeners: list[Callable[[Job], None]] = field(default_factory=list)
 
     @property
@@ -68,6 +69,11 @@ class Job:
     @property
     def over(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def nbytes(self) -> int:
+        """Of its result."""
+        return self.result.nbytes if isinstance(self.result, np.ndarray) else 0
 
     def tell(self) -> None:
         """Something has changed: every listener hears of it, on the thread that changed it."""

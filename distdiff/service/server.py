@@ -47,6 +47,9 @@ def serve(options: Options, comm: MPI.Comm) -> int:
 
     Rank 0 speaks HTTP on a thread of its own; MPI is called on the main threads only.
     """
+    # PETSc, which may be started by a system, would take signals over: a client that goes away (SIGPIPE) would end the
+    # job, and SIGTERM would not be ours.
+    os.environ["PETSC_OPTIONS"] = f"{os.environ.get('PETSC_OPTIONS', '')} -no_signal_handler".strip()
     memory = agreement.on_root(comm, lambda: options.memory or _half_of_memory(comm.size))
     ranks = Ranks(comm.Dup(), memory)
     if comm.rank:

@@ -27,6 +27,7 @@ from .modules import Modules
 from .ranks import Opened, Ranks
 from .spool import Spool
 
+MOST_KEPT = 64  # jobs that have ended and can still be asked about
 MOST_EXPECTED = 1 << 16  # right-hand sides at a point, after which the choice of a method changes no more
 
 
@@ -87,7 +88,35 @@ class Service:
         self.most_systems, self.most_result = most_systems, most_result
         self.queue = Queue(at_once, most_jobs)
         self.systems: dict[str, System] = {}
+        self.jobs: dict[str, Job] = {}  # under way; and those that somebody may come back for
         self.metrics = Metrics(self)
+
+    def submit(self, job: Job, keep: bool = False) -> Job:
+        """Have a job wait for its turn.  keep: it can be asked about after its end, as long as there is room for it and
+        its result among the latest."""
+        job.kept = keep
+        job.listeners.append(self._listen)
+        self.jobs[job.id] = job
+        try:
+            return self.queue.submit(job)
+        except ServiceError:
+            del self.jobs[job.id]
+            raise
+
+    def _listen(self, job: Job) -> None:
+        """On the thread that ended the job."""
+        if not job.over:
+            return
+        self.metrics.ended(job)
+        if not job.kept:
+            self.jobs.pop(job.id, None)
+            return
+        kept = [other for other in tuple(self.jobs.values()) if other.over]
+        held = sum(other.nbytes for other in kept)
+        while len(kept) > MOST_KEPT or (held > self.most_result and len(kept) > 1):
+            oldest = kept.pop(0)
+            held -= oldest.nbytes
+            self.jobs.pop(oldest.id, None)
 
     def restore(self) -> None:
         """Open what the spool holds, each at the point acknowledged last."""
@@ -126,9 +155,6 @@ class Service:
                 job.end("failed", error=error)
         finally:
             self.metrics.busy.set(0)
-            for job in turn.jobs:
-                if job.over:
-                    self.metrics.ended(job)
 
     # -- one method a kind of job; on the main thread ------------------------------------------------------------------
 

@@ -1,0 +1,108 @@
+"""What is said over HTTP: plain data of systems, jobs and errors, and the OpenAPI description of bodies."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from ..errors import BrokenCommunicatorError, DistdiffError, FormatError, ServiceError
+from . import wire
+from .jobs import Job
+
+POINT = "distdiff-point"  # the header that says at which point an answer holds
+PROBLEM = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """What is wrong: the error's name and its message."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Nesting(BaseModel):
+    """Leaves one after another: how they nest ("*" a leaf), and their shapes."""
+
+    tree: Any
+    shapes: list[list[int]]
+
+
+class SystemInfo(BaseModel):
+    id: str
+    name: str
+    function: str | None
+    created: float
+    point: int
+    lines: int
+    predicted_memory: int
+    names: list[str] | None
+    arguments: Nesting
+    result: Nesting
+
+
+class JobInfo(BaseModel):
+    id: str
+    system: str
+    kind: str
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    columns: int
+    done: int
+    submitted: float
+    began: float | None
+    ended: float | None
+    error: Problem | None
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    version: str
+    api: int
+    ranks: int
+
+
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+VECTOR = {"content": {wire.NPY: BINARY, wire.NPZ: BINARY, wire.JSON: {"schema": {
+    "type": "object", "properties": {"leaves": {"type": "array", "items": {}}}, "required": ["leaves"]}}}}
+ARGUMENTS = {"content": {wire.NPZ: BINARY, wire.JSON: {"schema": {
+    "type": "object", "properties": {"arguments": {"type": "object"}}, "required": ["arguments"]}}}}
+ANSWER: dict[int | str, dict[str, Any]] = {200: {"description": "The numbers", **VECTOR, "headers": {
+    POINT: {"schema": {"type": "integer"}, "description": "The number of the point at which it holds"}}}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": HTTPStatus(status).phrase, "content": {PROBLEM: {"schema": Problem.model_json_schema()}}}
+    for status in (400, 401, 404, 409, 413, 415, 422, 500, 503)}
+
+LATER: dict[int | str, dict[str, Any]] = {202: {
+    "description": "With 'Prefer: respond-async': the job, to be asked about", "model": JobInfo}}
+
+
+def body(**content: Any) -> dict[str, Any]:
+    return {"requestBody": {"required": True, **content}}
+
+
+def problem_of(error: BaseException) -> Problem:
+    """An error as it is answered."""
+    status = 500
+    if isinstance(error, ServiceError):
+        status = error.status or 500
+    elif isinstance(error, FormatError):
+        status = 400
+    elif isinstance(error, DistdiffError) and not isinstance(error, BrokenCommunicatorError):
+        status = 422
+    name, detail = type(error).__name__, str(error)
+    if not isinstance(error, DistdiffError):
+        detail = f"{name}: {error}"
+        if notes := getattr(error, "__notes__", None):
+            detail += "\n" + "\n".join(notes)
+    return Problem(type=f"urn:distdiff:error:{name}", title=HTTPStatus(status).phrase, status=status,
+                   detail=detail.encode(errors="replace").decode())
+
+
+def described(job: Job) -> dict[str, Any]:
+    """Plain data."""
+    return {"id": job.id, "system": job.system, "kind": job.kind, "state": job.state, "columns": job.columns,
+            "done": job.done, "submitted": job.submitted, "began": job.began, "ended": job.ended,
+            "error": None if job.error is None else problem_of(job.error).model_dump()}

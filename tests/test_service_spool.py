@@ -1,0 +1,109 @@
+"""What a service keeps on disk is there after any of its processes was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from servers import Server, wait_for
+
+import distdiff as dd
+from distdiff.errors import InputError, ServiceError
+from distdiff.service.spool import Kept, Spool
+
+pytestmark = pytest.mark.timeout(100)
+X = np.linspace(0.1, 1.0, 30)
+
+
+def f(x):
+    return np.sum(np.sin(x) * np.roll(x, 1) ** 2)
+
+
+@pytest.mark.parametrize("ranks, victim", [(1, 0), (2, 1)])
+def test_killed_at_any_moment(tmp_path, ranks, victim):
+    """Everything acknowledged is there, at a point acknowledged last or asked for last, and answers the same."""
+    server = Server(tmp_path, "--spool", "spool", ranks=ranks).start()
+    acknowledged: dict[str, tuple[int, np.ndarray, np.ndarray]] = {}
+    asked: dict[str, np.ndarray] = {}
+    deleted: set[str] = set()
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        try:
+            with server.connect(timeout=10) as client:
+                while True:
+                    remote = client.linearize(f, X)
+                    acknowledged[remote.id] = 1, X, remote.vjp(1.0)
+                    for _ in range(6):
+                        asked[remote.id] = x = rng.random(30)
+                        remote.update(x)
+                        acknowledged[remote.id] = remote.point, x, remote.vjp(1.0)
+                    if rng.random() < 0.3:
+                        deleted.add(remote.id)
+                        remote.close()
+        except ServiceError:
+            return
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(acknowledged) > 5, 40)
+    os.kill(server.pids()[victim], signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+    server.wait()  # the launcher ends the others
+    with Server(tmp_path, "--spool", "spool", ranks=ranks) as again, again.connect() as client:
+        there = {described["id"]: described for described in client.systems()}
+        assert not set(acknowledged) - deleted - set(there)
+        for name in set(acknowledged) & set(there):
+            number, x, gradient = acknowledged[name]
+            remote = client.attach(name)
+            if remote.point != number:  # it was told to move, and killed before it could say that it had
+                assert remote.point == number + 1
+                number, x = number + 1, asked[name]
+                gradient = dd.grad(f)(x)
+            np.testing.assert_array_equal(remote._vector("GET", "point"), x)
+            np.testing.assert_allclose(remote.product("vjp", np.ones(1)), gradient, rtol=1e-13)
+
+
+def test_half_written_systems_are_none(tmp_path: Path):
+    spool = Spool(tmp_path / "spool")
+    for name in ("one", "two"):
+        path = spool.incoming()
+        dd.trace(f, X).save(path, point=(X,))
+        spool.keep(name, path, {"name": name}, X)
+    spool.move("one", 2, 2 * X)
+    with pytest.raises(InputError, match="in use by another service"):
+        import distdiff.service.spool as module
+
+        patience, module.PATIENCE = module.PATIENCE, 0.1
+        try:
+            Spool(tmp_path / "spool")
+        finally:
+            module.PATIENCE = patience
+    spool.close()
+    os.rename(tmp_path / "spool/systems/two", tmp_path / "spool/systems/.two")  # as a kill before the rename leaves it
+    (tmp_path / "spool/systems/one/.point.npz").write_bytes(b"half")
+    (tmp_path / "spool/incoming/upload").write_bytes(b"half")
+    (tmp_path / "spool/systems/bad").mkdir()
+    again = Spool(tmp_path / "spool")
+    first, second = sorted(again.systems(), key=lambda found: not isinstance(found, Kept))
+    assert isinstance(first, Kept) and (first.id, first.number) == ("one", 2)
+    np.testing.assert_array_equal(first.x, 2 * X)
+    assert "bad can't be read" in str(second) and not list((tmp_path / "spool/incoming").iterdir())
+    again.close()
+
+
+def test_a_damaged_system_does_not_keep_the_others(tmp_path: Path):
+    with Server(tmp_path, "--spool", "spool") as server, server.connect() as client:
+        good, bad = client.linearize(f, X), client.linearize(f, X)
+        assert server.stop() == 0
+    tape = tmp_path / "spool/systems" / bad.id / "tape"
+    tape.write_bytes(tape.read_bytes()[:500])
+    with Server(tmp_path, "--spool", "spool") as server, server.connect() as client:
+        assert [described["id"] for described in client.systems()] == [good.id]
+        assert any(f"the system {bad.id} can't be opened again" in line for line in server.said)
