@@ -34,7 +34,6 @@ class Entry(NamedTuple):
     note: str = ""
 
 
-_FACTORIZED = "no rule for factorizations and solves yet"
 _COMPLEX = "derivatives are of real functions: no complex numbers yet"
 _WHOLE = "a function of whole numbers; index and count with x.astype(int)"
 _MACHINE = "says how floats are stored, which no real function does"
@@ -42,8 +41,6 @@ _OUTSIDE = "its array would leave the function, or its values come from outside"
 _OBJECTS = "turns the values into objects of another kind"
 
 REASONS: dict[str, str] = {name: reason for names, reason in {
-    "linalg.cond linalg.eig linalg.eigh linalg.eigvals linalg.eigvalsh linalg.lstsq linalg.matrix_rank linalg.pinv "
-    "linalg.qr linalg.svd linalg.svdvals roots": _FACTORIZED,
     "fft.fft fft.fft2 fft.fftn fft.hfft fft.ifft fft.ifft2 fft.ifftn fft.ihfft fft.irfft fft.irfft2 fft.irfftn "
     "fft.rfft fft.rfft2 fft.rfftn sort_complex": _COMPLEX,
     "gcd lcm left_shift right_shift bitwise_left_shift bitwise_right_shift bitwise_count packbits unpackbits "
@@ -78,7 +75,7 @@ _CONSTANT = frozenset("""
     flatnonzero imag in1d iscomplex iscomplexobj isclose isfortran isin isneginf isposinf isreal
     isrealobj ix_ lexsort may_share_memory min_scalar_type nanargmax nanargmin ndim nonzero ones_like result_type round
     round_ searchsorted shape shares_memory size sometrue tril_indices_from triu_indices_from zeros_like angle
-    arange eye identity zeros empty ones
+    arange eye identity zeros empty ones linalg.matrix_rank
 """.split())
 
 NOTES: dict[str, str] = {
@@ -98,8 +95,16 @@ NOTES: dict[str, str] = {
     "heaviside": "derivative 0 in x, that of h where x is 0",
     "frexp": "mantissa exact, exponent decided", "ldexp": "the exponent must be plain",
     "nan_to_num": "derivative 0 where it replaces", "where": "a choice at every point; with one argument a decision",
-    "linalg.norm": "no matrix norms that need singular values; at 0 not differentiable",
-    "linalg.matrix_norm": "no norms that need singular values",
+    "linalg.norm": "at 0 not differentiable",
+    "linalg.eigh": "of the triangle that NumPy reads; no derivative of vectors where eigenvalues are equal",
+    "linalg.eigvalsh": "where eigenvalues are equal, right for functions that are symmetric in them",
+    "linalg.eig": "real eigenvalues; no derivative of vectors where they are equal",
+    "linalg.eigvals": "real eigenvalues",
+    "linalg.svd": "full_matrices=True of square matrices only; no derivative of vectors of equal singular values",
+    "linalg.svdvals": "where singular values are equal, right for functions that are symmetric in them",
+    "linalg.qr": "mode='complete' of square and wide matrices; columns linearly independent",
+    "linalg.pinv": "of matrices of full rank", "linalg.lstsq": "of matrices of full rank, which is decided",
+    "linalg.matrix_rank": "decided", "roots": "real roots",
     "linalg.det": "at a singular matrix to first order", "linalg.slogdet": "the sign has derivative 0",
     "linalg.cholesky": "of the lower triangle, all that NumPy reads: the upper one has derivative 0",
     "histogram_bin_edges": "bins by name refused", "histogram2d": "as histogram",

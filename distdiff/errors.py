@@ -51,6 +51,10 @@ class SingularError(DistdiffError, ArithmeticError):
     """An implicit statement's result is not determined by its equation: dR/dy has no inverse."""
 
 
+class NotDifferentiableError(DistdiffError, ArithmeticError):
+    """The function has a value at this point, but no derivative: equal eigenvalues, a matrix that lost its rank."""
+
+
 class MissingSolverError(DistdiffError):
     """The chosen method needs something this PETSc was built without."""
 

@@ -33,4 +33,45 @@ SOLVES = """
 ~np.linalg.tensorinv(np.reshape(np.eye(6) * 9 + np.outer(u, u), (2, 3, 6)))
 """
 
-SECTIONS = {"solves and factorizations": SOLVES}
+SPECTRA = """
+~np.linalg.eigh(m @ m.T)
+~np.linalg.eigh(q)[0] + np.linalg.eigh(q, "U")[0] + np.linalg.eigvalsh(q) + np.linalg.eigvalsh(q, UPLO="U")
+~w, v = np.linalg.eigh(q, "U"); return (v * np.exp(w)) @ v.T
+~np.linalg.eigh(t @ np.swapaxes(t, 1, 2) + q)
+~np.linalg.eigvalsh(t @ np.swapaxes(t, 1, 2) + q) * np.linalg.eigvalsh(m @ m.T)[1]
+~np.linalg.eigh(np.diag(np.arange(9.0)) + 0.1 * np.kron(q, q))[1][:, -2:] * np.linalg.eigvalsh(np.kron(q, q))[-1]
+~np.linalg.svd(q)
+~np.linalg.svd(m, full_matrices=False)
+~np.linalg.svd(m.T, full_matrices=False)
+~np.linalg.svd(t, False)
+~np.linalg.svd(t @ np.swapaxes(t, 1, 2) + q)
+~np.linalg.svd(m, compute_uv=False) + np.linalg.svd(q, compute_uv=False) * np.linalg.svd(m.T, compute_uv=False)
+~np.linalg.svd(m @ m.T - 2 * np.eye(3), hermitian=True)
+~np.linalg.svd(m @ m.T - 2 * np.eye(3), compute_uv=False, hermitian=True)
+~np.linalg.norm(m, 2) + np.linalg.norm(m, -2) + np.linalg.norm(q, "nuc") + np.linalg.norm(t, 2, axis=(0, 2))
+~np.linalg.norm(t, "nuc", axis=(1, 2), keepdims=True) + np.linalg.norm(m.T, ord=2, keepdims=True)
+~np.linalg.qr(q)
+~np.linalg.qr(m.T)
+~np.linalg.qr(m)
+~np.linalg.qr(m, "complete")[1] + np.linalg.qr(m, mode="r")
+~np.linalg.qr(t)[1] + np.linalg.qr(m.T, "r")[:2, :2]
+~np.linalg.qr(np.swapaxes(t, 1, 2))
+~np.linalg.pinv(m) + np.linalg.pinv(m.T).T + np.linalg.pinv(m, rcond=1e-10)
+~np.linalg.pinv(q) + np.linalg.pinv(q, hermitian=True)
+~np.linalg.pinv(t) + np.linalg.pinv(np.swapaxes(t, 1, 2))[0].T
+~np.linalg.lstsq(m.T, w, rcond=None)
+~np.linalg.lstsq(m.T, t.reshape(4, 3), rcond=1e-12)
+~np.linalg.lstsq(m, w[:3], rcond=-1)
+~np.linalg.lstsq(q, m, rcond=None)[0] + np.linalg.lstsq(C.T, w, rcond=None)[0][:, None]
+~np.linalg.matrix_rank(m) * s + np.linalg.matrix_rank(u) + np.linalg.matrix_rank(t)[0] * r
+~np.linalg.matrix_rank(m, tol=2.0) * s + np.linalg.matrix_rank(q, hermitian=True)
+~np.linalg.cond(m) + np.linalg.cond(q, 2) + np.linalg.cond(q, -2) + np.linalg.cond(q, 1) * np.linalg.cond(q, "fro")
+~np.linalg.cond(t @ np.swapaxes(t, 1, 2) + q, np.inf) + np.linalg.cond(t)
+~x, y = np.linalg.eig(m @ m.T @ np.diag(w[:3])); return x + 0, y + 0
+~np.linalg.eigvals(m @ m.T @ np.diag(w[:3])) + np.linalg.eigvals(np.array([[s, 1.0], [0.3, r]]))[0]
+~np.linalg.eigvals(np.eye(3) * w[:3] + 0.1 * t @ np.swapaxes(t, 1, 2)) + 0
+~np.roots(np.poly(w)) + np.roots(np.append(np.poly(w), 0.0))[:4]
+~np.linalg.svdvals(m) + np.linalg.svdvals(t)[0, 0]
+"""
+
+SECTIONS = {"solves and factorizations": SOLVES, "spectra": SPECTRA}

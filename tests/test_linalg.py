@@ -13,7 +13,7 @@ import pytest
 from mpi4py import MPI
 
 import distdiff as dd
-from distdiff.errors import SingularError
+from distdiff.errors import NotDifferentiableError, UnsupportedOperationError
 from distdiff.tape import Joint
 from distdiff.testing import taylor_test
 from distdiff.tracing import trace
@@ -24,12 +24,21 @@ RNG = np.random.default_rng(5)
 A = RNG.normal(size=(24, 3, 3)) + 3.0 * np.eye(3)
 B = RNG.normal(size=(24, 3, 2))
 S = np.array([[1.0, 2.0, 0.5], [1.0, 2.0, 0.5], [0.3, -1.0, 2.0]])  # singular
+U3 = np.array([0.7, -1.3, 0.4])
 ROTATED = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
 
 
 def energy(a, b):
     x = np.linalg.solve(a, b)
     return np.sum(x * x) + np.sum(np.linalg.slogdet(a)[1]) + np.sum(np.linalg.cholesky(a @ np.swapaxes(a, 1, 2)) ** 2)
+
+
+def spectrum(a, b):
+    w, v = np.linalg.eigh(a @ np.swapaxes(a, 1, 2) + np.arange(3.0) * np.eye(3))
+    u, s, vt = np.linalg.svd(b, full_matrices=False)
+    q, r = np.linalg.qr(a)
+    return (np.sum(np.log(w) * v[:, 0] ** 2) + np.sum(u[..., 0] * s[..., :1] * vt[:, 0, :1]) + np.sum(q * r**2)
+            + np.sum(np.linalg.pinv(b) ** 2) + np.sum(np.linalg.svd(a, compute_uv=False) ** 3))
 
 
 # -- algorithms
@@ -131,8 +140,75 @@ def test_a_determinant_at_a_singular_matrix():
     nearly = ROTATED @ np.diag([1.0, 0.5, 1e-13]) @ ROTATED.T
     np.testing.assert_allclose(ROTATED.T @ dd.grad(np.linalg.det, comm=ALONE)(nearly) @ ROTATED,
                                np.diag([0.0, 0.0, 0.5]), atol=1e-12)
-    with pytest.raises(SingularError, match="second derivative of det is wanted at a singular matrix"):
+    with pytest.raises(NotDifferentiableError, match="second derivative of det is wanted at a singular matrix"):
         dd.hvp(np.linalg.det, (S,), (S,), comm=ALONE)
+
+
+TWICE = ROTATED @ np.diag([2.0, 2.0, 5.0]) @ ROTATED.T
+
+
+def test_functions_of_equal_eigenvalues_that_are_symmetric_in_them():
+    """Their derivative is there, and is that of the same function written without eigenvalues."""
+    for f, g in ((lambda a: np.sum(np.linalg.eigvalsh(a)), np.trace),
+                 (lambda a: np.prod(np.linalg.eigvalsh(a)), np.linalg.det),
+                 (lambda a: np.sum(np.linalg.eigvalsh(a) ** 3), lambda a: np.trace(a @ a @ a)),
+                 (lambda a: np.linalg.eigh(a)[0].sum(), np.trace)):
+        for a in (TWICE, np.eye(3) * 2.0):
+            lower = np.tril(dd.grad(g, comm=ALONE)(a)) + np.triu(dd.grad(g, comm=ALONE)(a), 1).T
+            np.testing.assert_allclose(dd.grad(f, comm=ALONE)(a), lower, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(dd.jvp(lambda a: np.sum(np.linalg.eigvalsh(a) ** 2), (TWICE,), (A[0] + A[0].T,),
+                                      comm=ALONE)[1], 2.0 * np.sum(TWICE * (A[0] + A[0].T)), rtol=1e-11)
+    for f, g in ((lambda a: np.sum(np.linalg.svd(a, compute_uv=False) ** 2), lambda a: np.sum(a * a)),
+                 (lambda a: np.sum(np.linalg.svd(a, full_matrices=False)[1] ** 2), lambda a: np.sum(a * a)),
+                 (lambda a: np.sum(np.linalg.eigvals(a) ** 2), lambda a: np.trace(a @ a))):
+        np.testing.assert_allclose(dd.grad(f, comm=ALONE)(TWICE), dd.grad(g, comm=ALONE)(TWICE), rtol=1e-9, atol=1e-9)
+
+
+def test_vectors_of_equal_eigenvalues_have_no_derivative():
+    other = np.diag([1.0, 2.0, 3.0])
+    for f in (lambda a: np.sum(np.linalg.eigh(a)[1][:, 0] * U3), lambda a: np.sum(np.linalg.svd(a)[0][:, 1] * U3),
+              lambda a: np.sum(np.linalg.svd(a)[2][1] * U3), lambda a: np.sum(np.linalg.eig(a)[1][:, 0] * U3),
+              lambda a: np.sum(np.sqrt(np.linalg.eigh(a)[0]) * np.linalg.eigh(a)[1] @ U3)):
+        for derivative in (lambda f: dd.grad(f, comm=ALONE)(np.diag([2.0, 2.0, 5.0])),
+                           lambda f: dd.jvp(f, (np.diag([2.0, 2.0, 5.0]),), (other,), comm=ALONE)):
+            with pytest.raises(NotDifferentiableError, match="belong to one value, 2:"):
+                derivative(f)
+    with pytest.raises(NotDifferentiableError):  # second derivatives go through the vectors
+        dd.hvp(lambda a: np.sum(np.linalg.eigvalsh(a) ** 2), (TWICE,), (TWICE,), comm=ALONE)
+
+
+def test_a_vector_beside_equal_eigenvalues_has_its_derivative():
+    """That of the eigenvalue 5, though the two others are equal; a sweep asks for no more than is used."""
+    def f(a):
+        return np.sum(np.linalg.eigh(a)[1][:, 2] * U3) ** 2
+
+    def by_power(a):
+        for _ in range(6):
+            a = a @ a / np.trace(a @ a)
+        return U3 @ a @ U3 / np.trace(a)
+
+    g = dd.grad(by_power, comm=ALONE)(TWICE)
+    np.testing.assert_allclose(dd.grad(f, comm=ALONE, method="sweep")(TWICE), np.tril(g) + np.triu(g, 1).T,
+                               rtol=1e-10, atol=1e-12)
+
+
+def test_where_other_factorizations_end():
+    low = np.outer(U3, U3)
+    for f, match in ((lambda a: np.sum(np.linalg.pinv(a)), "3 x 3 matrix of rank 1"),
+                     (lambda a: np.sum(np.linalg.qr(a)[0]), "columns are linearly dependent"),
+                     (lambda a: np.sum(np.linalg.svd(a[:2], full_matrices=False)[2]), "belong to the singular value 0"),
+                     (lambda a: np.sum(np.linalg.lstsq(a, U3, rcond=None)[0]), "of rank 1"),
+                     (lambda a: np.sum(np.linalg.eigvals(a - low + np.eye(3, k=1))), "no basis of eigenvectors")):
+        with pytest.raises(NotDifferentiableError, match=match):
+            dd.grad(f, comm=ALONE)(low)
+    turned = np.array([[0.0, -1.0], [1.0, 0.0]])
+    for f in (lambda a: np.sum(np.linalg.eigvals(a)), lambda a: np.sum(np.linalg.eig(a)[0])):
+        with pytest.raises(UnsupportedOperationError, match="complex eigenvalues here"):
+            dd.grad(f, comm=ALONE)(turned)
+    for f in (lambda a: np.linalg.svd(a[:2])[0], lambda a: np.linalg.qr(a[:, :2], "complete"),
+              lambda a: np.linalg.qr(a, "raw"), lambda a: np.linalg.pinv(a, np.array([1e-3, 1e-4]))):
+        with pytest.raises(UnsupportedOperationError):
+            trace(f, (TWICE,))
 
 
 @pytest.mark.mpi
@@ -162,18 +238,22 @@ def test_singular_matrices_raise_on_all_ranks(comm):
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("energy", [energy, spectrum])
 @pytest.mark.parametrize("method", ["sweep", "substitution", "krylov"])
-def test_batches_on_ranks(method, comm):
+def test_batches_on_ranks(method, energy, comm):
     """Loop axes are cut over ranks; every method has the same derivative."""
-    g = dd.grad(energy, argnums=(0, 1), comm=ALONE, method="sweep")(A, B)
-    with dd.linearize(energy, A, B, argnums=(0, 1), comm=comm, partition="axes", min_block=1, method=method) as lin:
+    a, b = A[::4], B[::4]
+    g = dd.grad(energy, argnums=(0, 1), comm=ALONE, method="sweep")(a, b)
+    with dd.linearize(energy, a, b, argnums=(0, 1), comm=comm, partition="axes", min_block=1, method=method) as lin:
         assert comm.size == 1 or lin.report().partition.startswith("axes")
         for got, expected in zip(lin.vjp(1.0), g):
             np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
-        tangent = lin.jvp(A, B)
-        np.testing.assert_allclose(tangent, np.sum(g[0] * A) + np.sum(g[1] * B), rtol=1e-11)
-    v = (np.sin(A), np.cos(B))
-    hv = [dd.hvp(energy, (A, B), v, comm=c, method=method) for c in (ALONE, comm)]
+        tangent = lin.jvp(a, b)
+        np.testing.assert_allclose(tangent, np.sum(g[0] * a) + np.sum(g[1] * b), rtol=1e-11)
+    if method == "krylov":
+        return
+    v = (np.sin(a), np.cos(b))
+    hv = [dd.hvp(energy, (a, b), v, comm=c, method=method) for c in (ALONE, comm)]
     np.testing.assert_allclose(hv[0][0], hv[1][0], rtol=1e-10, atol=1e-11)
 
 
@@ -191,7 +271,8 @@ def in_another_process(tmp_path, f, *args):
 
 def test_saved_tapes_have_their_elementals_everywhere(tmp_path):
     def f(a, b):
-        return energy(a, b) + np.sum(np.linalg.inv(a)) + np.linalg.det(a[0])
+        rest = np.sum(np.linalg.inv(a)) + np.linalg.det(a[0]) + np.sum(np.linalg.eigvalsh(a[1] @ a[1].T) ** 2)
+        return energy(a, b) + spectrum(a, b) + rest + np.sum(np.linalg.eigh(a[1] @ a[1].T)[1][0])
 
     n = (0, 1)
     there = in_another_process(tmp_path, f, A, B)

@@ -10,10 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from ..ops import Elemental
 from .array import is_traced, ndim_of, shape_of
 from .indexing import into
 from .joint import applied, joint
 from .matrices.lu import Det, Factors, LogDet, Solve
+from .matrices.orthogonal import Qr
+from .matrices.singular import Pinv, Svd, Svdvals
+from .matrices.spectral import Eig, Eigvals
+from .matrices.symmetric import Eigh, Eigvalsh
 from .matrices.triangular import Cholesky
 from .reductions import Axes, axes_of, largest, smallest, total, traced_array
 from .ufuncs import number, recorder_of
@@ -22,7 +27,7 @@ _NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
 
 
 def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> Any:
-    """Vector norms of any order; of matrices those that need no singular values."""
+    """Norms of vectors and of matrices."""
     x = traced_array(x)
     if axis is None and (ord is None or (ord, x.ndim) in (("f", 2), ("fro", 2), (2, 1))):
         flat = x.reshape(-1)  # NumPy's own way: the square root of a dot product
@@ -35,9 +40,12 @@ def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> 
         raise ValueError("Improper number of dimensions to norm.")
     if ord in (None, "f", "fro"):
         return np.sqrt(total(x * x, axes, keepdims=keepdims))
+    if ord in (2, -2, "nuc"):
+        s = svdvals(np.moveaxis(x, axes, (-2, -1)))
+        result = total(s, -1) if ord == "nuc" else s[..., 0 if ord == 2 else -1]
+        return np.expand_dims(result, axes) if keepdims else result
     if ord not in (1, -1, np.inf, -np.inf):
-        x.rec.unsupported(f"numpy.linalg.norm of a matrix with ord={ord!r}", "it needs singular values, which have no "
-                          "derivative rule here")
+        raise ValueError("Invalid norm order for matrices.")
     summed, other = axes if abs(ord) == 1 else axes[::-1]
     sums = total(np.abs(x), summed, keepdims=True)
     result = (largest if ord > 0 else smallest)(sums, other, keepdims=True)
@@ -86,8 +94,13 @@ def matrices(x: Any, name: str, square: bool = True) -> Any:
 def solve(a: Any, b: Any) -> Any:
     a = matrices(a, "solve")
     vector = ndim_of(b) == (1 if _NUMPY_2 else ndim_of(a) - 1)
-    x = factorized(a)(np.expand_dims(b, -1) if vector else b, "linalg.solve")
+    x = factorized(a)(np.expand_dims(b, -1) if vector else b, "solve")
     return x[..., 0] if vector else x
+
+
+def _results(op: Elemental, operands: tuple[Any, ...], name: str) -> list[Any]:
+    """The results of an elemental on operands of any kind, none of which need be traced."""
+    return joint(op, operands, f"linalg.{name}") if any(map(is_traced, operands)) else applied(op, *operands)
 
 
 def factorized(a: Any) -> Callable[..., Any]:
@@ -96,26 +109,26 @@ def factorized(a: Any) -> Callable[..., Any]:
     factors, = applied(Factors(n), a)
 
     def solved(b: Any, name: str, transposed: bool = False) -> Any:
-        return joint(Solve(n, shape_of(b)[-1], transposed), (factors, a, b), name)[0]
+        return _results(Solve(n, shape_of(b)[-1], transposed), (factors, a, b), name)[0]
 
     return solved
 
 
 def inv(a: Any) -> Any:
     a = matrices(a, "inv")
-    return factorized(a)(np.eye(a.shape[-1]), "linalg.inv")
+    return factorized(a)(np.eye(a.shape[-1]), "inv")
 
 
 def det(a: Any) -> Any:
     a = matrices(a, "det")
     n = a.shape[-1]
-    return joint(Det(n), (*applied(Factors(n), a), a), "linalg.det")[0]
+    return _results(Det(n), (*applied(Factors(n), a), a), "det")[0]
 
 
 def slogdet(a: Any) -> Any:
     a = matrices(a, "slogdet")
     n = a.shape[-1]
-    return _as_numpy(np.linalg.slogdet, joint(LogDet(n), (*applied(Factors(n), a), a), "linalg.slogdet"))
+    return _as_numpy(np.linalg.slogdet, _results(LogDet(n), (*applied(Factors(n), a), a), "slogdet"))
 
 
 def _as_numpy(function: Callable[..., Any], results: list[Any]) -> Any:
@@ -126,7 +139,7 @@ def _as_numpy(function: Callable[..., Any], results: list[Any]) -> Any:
 
 def cholesky(a: Any, /, *, upper: bool = False) -> Any:
     a = matrices(a, "cholesky")
-    factor, = joint(Cholesky(a.shape[-1]), (np.swapaxes(a, -1, -2) if upper else a,), "linalg.cholesky")
+    factor, = _results(Cholesky(a.shape[-1]), (np.swapaxes(a, -1, -2) if upper else a,), "cholesky")
     return np.swapaxes(factor, -1, -2) if upper else factor
 
 
@@ -147,6 +160,146 @@ def tensorinv(a: Any, ind: int = 2) -> Any:
         raise ValueError("Invalid ind argument.")
     shape = shape_of(a)
     return np.reshape(inv(np.reshape(a, (int(np.prod(shape[ind:])), -1))), shape[ind:] + shape[:ind])
+
+
+# -- spectra and least squares
+
+
+def eigh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803 (NumPy's name)
+    a = matrices(a, "eigh")
+    return _as_numpy(np.linalg.eigh, _results(Eigh(a.shape[-1], _lower(UPLO)), (a,), "eigh"))
+
+
+def eigvalsh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803
+    a = matrices(a, "eigvalsh")
+    return _results(Eigvalsh(a.shape[-1], _lower(UPLO)), (a,), "eigvalsh")[0]
+
+
+def _lower(uplo: str) -> bool:
+    if uplo.upper() not in ("L", "U"):
+        raise ValueError("UPLO argument must be 'L' or 'U'")
+    return uplo.upper() == "L"
+
+
+def eig(a: Any) -> Any:
+    a = matrices(a, "eig")
+    return _as_numpy(np.linalg.eig, _results(Eig(a.shape[-1]), (a,), "eig"))
+
+
+def eigvals(a: Any) -> Any:
+    a = matrices(a, "eigvals")
+    return _results(Eigvals(a.shape[-1]), (a,), "eigvals")[0]
+
+
+def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
+    a = matrices(a, "svd", square=hermitian)
+    m, n = a.shape[-2:]
+    if hermitian:
+        return _svd_of_eigh(a, compute_uv)
+    if not compute_uv:
+        return svdvals(a)
+    if full_matrices and m != n:
+        recorder_of((a,)).unsupported(
+            f"numpy.linalg.svd of a {m} x {n} matrix with full_matrices=True", "the vectors beyond the first "
+            f"{min(m, n)} are any that complete a basis, and have no derivative; use full_matrices=False")
+    return _as_numpy(np.linalg.svd, _results(Svd(m, n), (a,), "svd"))
+
+
+def svdvals(x: Any, /) -> Any:
+    x = matrices(x, "svdvals", square=False)
+    return _results(Svdvals(*x.shape[-2:]), (x,), "svd")[1]
+
+
+def _svd_of_eigh(a: Any, compute_uv: bool) -> Any:
+    """As NumPy does it: s = |w|, in descending order."""
+    if not compute_uv:
+        return np.sort(np.abs(eigvalsh(a)), axis=-1)[..., ::-1]
+    w, v = eigh(a)
+    order = np.argsort(np.abs(w), axis=-1)[..., ::-1]
+    signs = np.take_along_axis(np.sign(w), order, -1)
+    v = np.take_along_axis(v, order[..., None, :], -1)
+    s = np.take_along_axis(np.abs(w), order, -1)
+    return _as_numpy(np.linalg.svd, [v, s, np.swapaxes(v * signs[..., None, :], -1, -2)])
+
+
+def qr(a: Any, mode: str = "reduced") -> Any:
+    a = matrices(a, "qr", square=False)
+    m, n = a.shape[-2:]
+    if mode not in ("reduced", "r", "complete") or mode == "complete" and m > n:
+        why = ("Householder's vectors have no rule here" if mode == "raw" else "the columns beyond the first "
+               f"{n} are any that complete a basis, and have no derivative")
+        recorder_of((a,)).unsupported(f"numpy.linalg.qr of a {m} x {n} matrix with mode={mode!r}",
+                                      f"{why}; use mode='reduced'")
+    q, r = _results(Qr(m, min(m, n)), (a[..., :m],), "qr")
+    if n > m:
+        r = np.concatenate([r, np.matmul(np.swapaxes(q, -1, -2), a[..., m:])], axis=-1)
+    return r if mode == "r" else _as_numpy(np.linalg.qr, [q, r])
+
+
+def pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
+    a = matrices(a, "pinv", square=hermitian)
+    cut = rtol if rcond is None or rcond is np._NoValue else rcond
+    cut = 1e-15 if cut is None or cut is np._NoValue else cut
+    if is_traced(cut) or np.ndim(cut):
+        recorder_of((a,)).unsupported("numpy.linalg.pinv with an array for rcond", "use one number")
+    if hermitian:
+        n = a.shape[-1]
+        half = a * (np.tri(n) - 0.5 * np.eye(n))
+        a = half + np.swapaxes(half, -1, -2)
+    return _results(Pinv(*a.shape[-2:], float(cut)), (a,), "pinv")[0]
+
+
+def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
+    """By the pseudoinverse; the rank is decided, and full, or there is no derivative."""
+    a = matrices(a, "lstsq", square=False)
+    m, n = a.shape
+    if rcond == "warn" or rcond is not None and rcond < 0:
+        rcond = np.finfo(float).eps
+    elif rcond is None:
+        rcond = max(m, n) * np.finfo(float).eps if _NUMPY_2 or rcond is None else rcond
+    s = svdvals(a)
+    rank = int(np.count_nonzero(np.greater(s, rcond * s[0])))
+    x = np.matmul(pinv(a, rcond), b)
+    if rank < n or m <= n:
+        residuals: Any = np.empty(0)
+    else:
+        rest = b - np.matmul(a, x)
+        residuals = np.reshape(total(rest * rest, 0), (-1,))
+    return x, residuals, rank, s
+
+
+def matrix_rank(a: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
+    """Decided, from the singular values."""
+    if ndim_of(a) < 2:
+        return int(bool(np.any(np.not_equal(a, 0.0))))
+    s = svd(a, compute_uv=False, hermitian=hermitian)
+    if tol is None:
+        rtol = max(shape_of(a)[-2:]) * np.finfo(float).eps if rtol is None else np.asarray(rtol)[..., None]
+        tol = largest(s, -1, keepdims=True) * rtol
+    else:
+        tol = np.asarray(tol)[..., None]
+    return np.count_nonzero(np.greater(s, tol), axis=-1)
+
+
+def cond(x: Any, p: Any = None) -> Any:
+    if p in (None, 2, -2):
+        s = svdvals(x)
+        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+    return norm(x, p, (-2, -1)) * norm(inv(x), p, (-2, -1))
+
+
+def roots(p: Any) -> Any:
+    """Eigenvalues of the companion matrix, which have to be real; which coefficients are 0 is decided."""
+    p = np.atleast_1d(p)
+    found = np.nonzero(p)[0]
+    if not len(found):
+        return np.empty(0)
+    zeros = len(p) - 1 - found[-1]
+    p = p[found[0] : found[-1] + 1]
+    if len(p) == 1:
+        return np.zeros(zeros)
+    rest = np.eye(len(p) - 2, len(p) - 1)
+    return np.append(eigvals(np.concatenate([np.reshape(-p[1:] / p[0], (1, -1)), rest])), np.zeros(zeros))
 
 
 # -- products
@@ -204,12 +357,15 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.linalg.norm: norm, np.linalg.matrix_power: matrix_power, np.linalg.multi_dot: multi_dot,
     np.linalg.solve: solve, np.linalg.inv: inv, np.linalg.det: det, np.linalg.slogdet: slogdet,
     np.linalg.cholesky: cholesky, np.linalg.tensorsolve: tensorsolve, np.linalg.tensorinv: tensorinv,
+    np.linalg.eigh: eigh, np.linalg.eigvalsh: eigvalsh, np.linalg.eig: eig, np.linalg.eigvals: eigvals,
+    np.linalg.svd: svd, np.linalg.qr: qr, np.linalg.pinv: pinv, np.linalg.lstsq: lstsq,
+    np.linalg.matrix_rank: matrix_rank, np.linalg.cond: cond, np.roots: roots,
 }
 if hasattr(np.linalg, "vector_norm"):  # of NumPy 2
     from . import contract
 
     FUNCTIONS |= {
-        np.linalg.vector_norm: vector_norm,
+        np.linalg.vector_norm: vector_norm, np.linalg.svdvals: svdvals,
         np.linalg.matrix_norm: lambda x, /, *, keepdims=False, ord="fro": norm(x, ord, (-2, -1), keepdims),
         np.linalg.outer: lambda x1, x2, /: np.outer(x1, x2),
         np.linalg.matmul: lambda x1, x2, /: np.matmul(x1, x2),

@@ -72,7 +72,7 @@ def sign_of(factors: np.ndarray) -> np.ndarray:
 def solve(factors: np.ndarray, b: np.ndarray, transposed: bool) -> np.ndarray:
     """A x = b or A^T x = b, (..., n, m), the axes in front broadcast; LinAlgError where a matrix is singular."""
     n = factors.shape[-1]
-    f, b, undo = _lanes(factors, b)
+    f, b, undo = lanes(factors, b)
     if not diagonal_of(f).all():
         raise np.linalg.LinAlgError("Singular matrix")
     order = f[:, n].astype(int)
@@ -102,7 +102,7 @@ def solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, transposed: bool
     """T x = b or T^T x = b for a triangle T of A, with ones on its diagonal if `unit`; LinAlgError where it has zeros
     there."""
     n = a.shape[-1]
-    a, b, undo = _lanes(a, b)
+    a, b, undo = lanes(a, b)
     if not unit and not np.diagonal(a, axis1=-2, axis2=-1).all():
         raise np.linalg.LinAlgError("singular matrix: a zero on the diagonal of a triangular one")
     if transposed:
@@ -121,7 +121,7 @@ def _side_by_side(n: int, count: int) -> bool:
     return n <= SMALL and count >= MANY
 
 
-def _lanes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, Undo]:
+def lanes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, Undo]:
     """a as (B, ., .) and b as (B, n, C): axes along which there is one matrix count as columns of b.  The third brings
     a result of b's kind back to the axes of both, broadcast."""
     loops = max(a.ndim, b.ndim) - 2

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import SingularError
+from ...errors import NotDifferentiableError
 from ...ops import Elemental
 from ...ops.elemental import Pattern
 from ..joint import applied
 from . import kernels
-from .shared import by_columns, identity, in_columns, scalar, times, trace_of, transpose
+from .shared import by_columns, identity, in_columns, plain, scalar, times, trace_of, transpose
+from .triangular import Triangular
 
 NEARLY = 1e-8  # smallest over largest element of U's diagonal below which cofactors come from singular values
 
@@ -78,8 +79,8 @@ class _Factorized(Elemental):
         try:
             return applied(Solve(self.n, self.n, True), x[0], x[1], identity(self.n))[0]
         except np.linalg.LinAlgError:
-            raise SingularError(f"{order} of {self.name} is wanted at a singular matrix, where it has none, or none "
-                                "that is known here; move away from that point") from None
+            raise NotDifferentiableError(f"{order} of {self.name} is wanted at a singular matrix, where it has "
+                                         "none, or none that is known here; move away from that point") from None
 
 
 @dataclass(frozen=True)
@@ -212,4 +213,58 @@ class LogDet(_Factorized):
         return None, None if ybar[1] is None else scalar(ybar[1]) * self._inverse(x, "a derivative")
 
 
-__all__ = ["Cofactors", "Det", "Factors", "LogDet", "Solve"]
+@dataclass(frozen=True)
+class PackedLu(Elemental):
+    """P A = L U as results that have derivatives: L (unit diagonal) and U in one square (n, n), and the order of the
+    rows, (n,), which has none.
+
+        X = L^-1 P Adot U^-1        Ldot = L tril(X, -1),  Udot = triu(X) U
+        M = tril(L^T Lbar, -1) + triu(Ubar U^T)            Abar = P^T L^-T M U^-T
+    """
+
+    n: int
+    name = "lu"
+
+    @property
+    def core_in(self) -> Any:
+        return ((self.n, self.n),)
+
+    @property
+    def core_out(self) -> Any:
+        return (self.n, self.n), (self.n,)
+
+    @property
+    def reads(self) -> frozenset[int]:
+        return frozenset((-1,))
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        factors = kernels.lu(x[0])
+        return factors[..., :-1, :], factors[..., -1, :]
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        lower, upper = self._triangles(y)
+        half = self._solved(y, times(self._order(y), xdot[0]), True, False)
+        inner = transpose(self._solved(y, transpose(half), False, True))
+        return times(lower, inner * np.tri(self.n, k=-1)) + times(inner * np.tri(self.n).T, upper), None
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        if ybar[0] is None:
+            return (None,)
+        lower, upper = self._triangles(y)
+        strict, rest = np.tri(self.n, k=-1), np.tri(self.n).T
+        inner = times(transpose(lower), ybar[0] * strict) * strict + times(ybar[0] * rest, transpose(upper)) * rest
+        half = transpose(self._solved(y, transpose(inner), False, False))
+        return (times(transpose(self._order(y)), self._solved(y, half, True, True)),)
+
+    def _triangles(self, y: Sequence[Any]) -> tuple[Any, Any]:
+        return y[0] * np.tri(self.n, k=-1) + np.eye(self.n), y[0] * np.tri(self.n).T
+
+    def _order(self, y: Sequence[Any]) -> np.ndarray:
+        return np.eye(self.n)[plain(y[1]).astype(int)]
+
+    def _solved(self, y: Sequence[Any], b: Any, lower: bool, transposed: bool) -> Any:
+        """L^-1 b, U^-1 b or those of the transposes."""
+        return applied(Triangular(self.n, self.n, lower, transposed, lower), y[0], b)[0]
+
+
+__all__ = ["Cofactors", "Det", "Factors", "LogDet", "PackedLu", "Solve"]

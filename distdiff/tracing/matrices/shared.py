@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ...errors import NotDifferentiableError
 from ...ops.elemental import Pattern
+from ..array import is_traced
+
+ROUNDING = 16 * np.finfo(float).eps  # what values of order 1 may differ by, an order of a matrix, and be equal
 
 
 def transpose(a: Any) -> Any:
@@ -47,3 +52,50 @@ def in_columns(inverse: np.ndarray, m: int) -> np.ndarray:
     """The entries at these places, given B, (..., n, n)."""
     *loop, n, _ = inverse.shape
     return np.broadcast_to(inverse[..., :, None, :], (*loop, n, m, n)).reshape(*loop, n * m * n)
+
+
+def diagonal(a: Any) -> Any:
+    return np.diagonal(a, axis1=-2, axis2=-1)
+
+
+def on_diagonal(d: Any) -> Any:
+    """Diagonal matrices of vectors."""
+    return d[..., None] * np.eye(d.shape[-1])
+
+
+def column_scaled(a: Any, d: Any) -> Any:
+    """a diag(d)."""
+    return a * d[..., None, :]
+
+
+def plain(x: Any) -> np.ndarray:
+    """The values of an array, traced or not."""
+    return x.nd if is_traced(x) else x
+
+
+def gaps(w: Any, cotangent: Any, what: str, f: Callable[[Any], Any] = lambda w: w) -> Any:
+    """1 / (f(w_j) - f(w_i)), (..., n, n), 0 on the diagonal, of values w (..., n) that belong to vectors.
+
+    NotDifferentiableError where two values are equal to rounding, unless an adjoint `cotangent` of the vectors, in
+    columns, is zero for both: then nothing depends on how they turn among themselves.
+    """
+    values = plain(w)
+    n = values.shape[-1]
+    scale = np.max(np.abs(values), axis=-1, initial=0.0)[..., None, None]
+    equal = np.abs(values[..., None, :] - values[..., :, None]) <= ROUNDING * n * scale
+    equal[..., np.arange(n), np.arange(n)] = False
+    if equal.any():
+        bad = equal
+        if cotangent is not None and not is_traced(cotangent):
+            used = np.any(cotangent, axis=-2)
+            bad = equal & (used[..., None, :] | used[..., :, None])
+        if cotangent is None or is_traced(cotangent) or bad.any():
+            *_, i, j = at = tuple(np.argwhere(bad)[0])
+            value = np.broadcast_to(values[..., None], bad.shape)[at]
+            raise NotDifferentiableError(
+                f"the derivative of {what}s is wanted, but numbers {i} and {j} (from 0) belong to one value, "
+                f"{value:.6g}: they are any basis of what belongs to it, and have no derivative. Use what does not "
+                "depend on the basis (the values alone), or move away from that point; where they are not used at all, "
+                "method='sweep' does not ask for them in gradients, while assembled methods ask for everything")
+    none = equal | np.eye(n, dtype=bool)
+    return np.where(none, 0.0, 1.0) / np.where(none, 1.0, f(w)[..., None, :] - f(w)[..., :, None])

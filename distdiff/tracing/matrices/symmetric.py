@@ -1,0 +1,111 @@
+"""Eigenvalues and eigenvectors of symmetric matrices, of one of their triangles.
+
+    A = V diag(w) V^T       P = V^T Adot V,  F_ij = 1 / (w_j - w_i), 0 on the diagonal
+                            wdot = diag P,  Vdot = V (F * P)
+                            Abar = V (diag wbar + F * (V^T Vbar)) V^T, brought to the triangle that is read
+
+The gauge is LAPACK's: w ascends, columns of V have length 1 and the sign that it gives them; Vdot has no part along
+the vector itself.  Where eigenvalues are equal to rounding their vectors are any basis, and have no derivative; the
+eigenvalues then have that of this basis, which is right for functions that are symmetric in them (traces, norms,
+determinants, sums of the k largest that take all or none), and one of several, as at any kink, for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...ops import Elemental
+from ..array import is_traced
+from ..joint import joint
+from .shared import column_scaled, diagonal, gaps, on_diagonal, plain, times, transpose
+
+
+@dataclass(frozen=True)
+class Eigh(Elemental):
+    """w (n,) and V (n, n) of the lower or the upper triangle of a matrix (n, n)."""
+
+    n: int
+    lower: bool = True
+    name = "eigh"
+
+    @property
+    def core_in(self) -> Any:
+        return ((self.n, self.n),)
+
+    @property
+    def core_out(self) -> Any:
+        return (self.n,), (self.n, self.n)
+
+    @property
+    def reads(self) -> frozenset[int]:
+        return frozenset((-1,))
+
+    @property
+    def lines(self) -> int:
+        return 10 * self.n**3
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        return tuple(np.linalg.eigh(x[0], "L" if self.lower else "U"))
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        w, v = y
+        inner = _rotated(v, xdot[0], self.lower)
+        return diagonal(inner), times(v, gaps(w, None, "eigenvector") * inner)
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        (w, v), (wbar, vbar) = y, ybar
+        if vbar is None or not is_traced(vbar) and not np.any(vbar):
+            return (_unrotated(v, column_scaled(v, wbar), self.lower),) if wbar is not None else (None,)
+        inner = gaps(w, vbar, "eigenvector") * times(transpose(v), vbar)
+        if wbar is not None:
+            inner = inner + on_diagonal(wbar)
+        return (_unrotated(v, times(v, inner), self.lower),)
+
+
+@dataclass(frozen=True)
+class Eigvalsh(Elemental):
+    """w (n,) alone; V is a second result, which is for the rules and is not handed out."""
+
+    n: int
+    lower: bool = True
+    name = "eigvalsh"
+    core_in, core_out, lines, value = Eigh.core_in, Eigh.core_out, Eigh.lines, Eigh.value
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        return diagonal(_rotated(self._vectors(y, x), xdot[0], self.lower)), None
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        if ybar[0] is None:
+            return (None,)
+        v = self._vectors(y, x)
+        return (_unrotated(v, column_scaled(v, ybar[0]), self.lower),)
+
+    def _vectors(self, y: Sequence[Any], x: Sequence[Any]) -> Any:
+        """V; in a trace as a result that has derivatives itself."""
+        if not is_traced(x[0]):
+            return y[1]
+        return joint(Eigh(self.n, self.lower), (x[0],), values=[plain(part) for part in y])[1]
+
+
+def _triangle(n: int, lower: bool) -> np.ndarray:
+    kept = np.tri(n) - 0.5 * np.eye(n)
+    return kept if lower else kept.T
+
+
+def _rotated(v: Any, change: Any, lower: bool) -> Any:
+    """V^T Adot V, of one triangle of Adot."""
+    half = change * _triangle(v.shape[-1], lower)
+    return times(transpose(v), times(half + transpose(half), v))
+
+
+def _unrotated(v: Any, scaled: Any, lower: bool) -> Any:
+    """V M V^T, given V M, as an adjoint of one triangle."""
+    g = times(scaled, transpose(v))
+    return (g + transpose(g)) * _triangle(v.shape[-1], lower)
+
+
+__all__ = ["Eigh", "Eigvalsh"]
