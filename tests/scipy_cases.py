@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.special
+import scipy.stats
 from numpy_cases import CONSTANTS
 
 NAMES = {
@@ -15,6 +16,10 @@ NAMES = {
     "scipy": scipy,
     "special": scipy.special,
     "logsumexp": scipy.special.logsumexp,  # bound before any trace
+    "stats": scipy.stats,
+    "norm": scipy.stats.norm,
+    "frozen": scipy.stats.norm(0.3, 1.2),  # made before any trace
+    "mvn": scipy.stats.multivariate_normal,
     "erf": scipy.special.erf,
     "b": np.array([0.0, 1.5, 2.0, -0.5, 1.0, 0.3]),
     "inf": np.array([0.0, -np.inf, 0.0, 0.0, -np.inf, 0.0]),
@@ -114,8 +119,47 @@ z = np.zeros(6); z[:] = u; return special.softmax(z)[2]
 """
 
 
+STATS = """
+stats.norm.logpdf(u) + stats.norm.pdf(u, s) + stats.norm.logpdf(u, s, u) + stats.norm.logpdf(c, loc=u, scale=s)
+stats.norm.cdf(k) + stats.norm.sf(k, s) + stats.norm.logcdf(k, 0, s) + stats.norm.logsf(k)
+stats.norm.ppf(0.1 * s + 0.1)
+norm(s, u[0]).logpdf(c) + norm(loc=u).cdf(0.3) + norm(scale=s).isf(0.3 * u) + frozen.logpdf(u)
+stats.norm.logpdf(r, s) * stats.norm.pdf(s) + stats.norm.logpdf(m, w, 2.0).sum(0)
+stats.t.logpdf(u, 2.5) + stats.t.logpdf(u, s + 1, r, u) + stats.t.cdf(u, 3.0, s)
+stats.gamma.logpdf(u, c) + stats.gamma.logpdf(c, u, scale=s) + stats.gamma.cdf(u, 2.0, 0.0, u) + stats.gamma.pdf(u, s)
+stats.gamma.logpdf(np.array([0.3, -1.0, 2.0, 0.5, -3.0, 1.0]), u)[[0, 2, 3]]
+stats.gamma.pdf([-1.0, -2.0, 0.2], s, 0, s)
+stats.beta.logpdf(0.4 * u, c, u) + stats.beta.cdf(0.4 * u, c, 2.0) + stats.beta.sf(0.4 * u, 3.0, 2.0)
+stats.beta.ppf(0.4 * u, 1.5, 2.0) + stats.beta.isf(0.4 * u, 1.5, 2.0) + stats.beta.pdf(0.4 * u, s, u)
+stats.chi2.logpdf(u, c) + stats.chi2.logpdf(c, u) + stats.expon.logpdf(u, scale=s) + stats.expon.sf(u, 0.1, s)
+stats.lognorm.logpdf(u, s) + stats.lognorm.logpdf(c, u, -0.1, u) + stats.lognorm.cdf(u, s)
+stats.uniform.logpdf(u, 0.2 * s, 3 * u) + stats.uniform.cdf(u, 0.5 * s, 0.9)
+stats.laplace.logpdf(k, s, 1.5) + stats.cauchy.logpdf(k, s, w[0]) + stats.logistic.logpdf(k, s, w[1] + 1)
+stats.cauchy.cdf(k)
+stats.weibull_min.logpdf(u, c) + stats.pareto.logpdf(u + 1.0, s) + stats.halfnorm.logpdf(u, 0.0, s)
+stats.gumbel_r.logpdf(u, s)
+stats.invgamma.logpdf(u, c) + stats.f.logpdf(u, c, s) + stats.skewnorm.logpdf(u, s) + stats.vonmises.logpdf(u, s)
+stats.poisson.logpmf([0, 1, 2, 3, 4, 5], u) + stats.poisson.pmf(3, u) + stats.poisson.cdf(2, u)
+stats.poisson.sf(1.5, u)
+stats.binom.logpmf([0, 1, 2, 3, 4, 5], 5, 0.4 * u) + stats.binom.pmf(2, 6, 0.4 * u) + stats.binom.cdf(2, 6, 0.4 * u)
+stats.binom.sf(2, 6, 0.4 * u) + stats.bernoulli.logpmf([0, 1, 1, 0, 0, 1], 0.4 * u) + stats.bernoulli.pmf(1, 0.4 * u)
+stats.nbinom.logpmf([0, 1, 2, 3, 4, 5], u, 0.4 * u) + stats.nbinom.pmf(2, 2.5, 0.4 * u)
+stats.nbinom.cdf(2, 2.5, 0.4 * u)
+stats.nbinom.sf(2, 2.5, 0.4 * u) + stats.nbinom.logcdf([0, 1, 2, 9, 4, 5], 2.5, 0.4 * u)
+stats.geom.logpmf(3, 0.4 * u)
+stats.geom.pmf([0, 2, 2.5, 3, -1, 1], 0.4 * u)[[1, 3, 5]] + stats.poisson(s).logpmf([1, 2, 3])
+stats.dirichlet.logpdf(u / u.sum(), c) + stats.dirichlet.logpdf(C[0] / C[0].sum(), w)
+stats.dirichlet(w).pdf(C[1] / C[1].sum())
+stats.dirichlet.logpdf(0.2 * u[:3], w)
+stats.multivariate_normal.logpdf(m, w, np.diag([1.0, 2.0, 0.5, 0.7])) + mvn(w, 2.0).pdf(m)
+mvn.logpdf(m[:, :3], k[:3], q @ q.T + np.eye(3)) + mvn(w[:3], q @ q.T + np.eye(3)).logpdf(m[0, 1:])
+mvn.logpdf(m[:, :3], None, q @ q.T + np.eye(3)) + mvn.logpdf(w, mean=m[0], cov=s)
+stats.multinomial.logpmf([1, 2, 0, 3], 6, w / w.sum()) + stats.multinomial.pmf([[1, 2, 3], [2, 2, 2]], 6, 0.2 * w[:3])
+"""
+
+
 def cases(text: str) -> list[str]:
     return [line for line in text.strip().splitlines() if line]
 
 
-CASES = ["~" + case for text in (UFUNCS, SPECIAL) for case in cases(text)]
+CASES = ["~" + case for text in (UFUNCS, SPECIAL, STATS) for case in cases(text)]

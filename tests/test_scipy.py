@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.special
 from mpi4py import MPI
-from scipy import special
+from scipy import special, stats
 from scipy.special import logsumexp, softmax
 from scipy_cases import CASES, NAMES
 from test_numpy import check
@@ -65,6 +65,14 @@ def test_in_a_saved_tape(tmp_path):
     (lambda u: special.zeta(u), r"scipy\.special\.zeta"),
     (lambda u: special.factorial(u, exact=True), r"scipy\.special\.factorial with exact=True"),
     (lambda u: special.expn(-1, u), r"expn of an order"),
+    (lambda u: stats.binom.logpmf(1, u, 0.3), r"scipy\.stats\.binom\.logpmf with a number n that is traced"),
+    (lambda u: stats.poisson.logpmf(u, 2.0), r"poisson\.logpmf of a count that is traced"),
+    (lambda u: stats.poisson.logpmf(2, 2.0, u), r"poisson\.logpmf with a location that is traced"),
+    (lambda u: stats.norm.ppf(u - 1.0), r"norm\.ppf at probabilities that are not between 0 and 1"),
+    (lambda u: stats.gamma.cdf(1.0, u), r"gammainc with a traced first argument in scipy\.stats\.rv_continuous\.cdf"),
+    (lambda u: stats.kstwo.sf(u, 5), r"Kolmogorov"),
+    (lambda u: stats.norminvgauss.ppf(0.1 * u, 1.25, 0.5), r"scipy\.stats"),
+    (lambda u: stats.vonmises.cdf(u, 1.0), r"compiled code"),
 ])
 def test_refused(f, message):
     with pytest.raises(UnsupportedOperationError, match=message):
@@ -86,6 +94,32 @@ def test_another_ufunc_of_the_same_name():
 
     with pytest.raises(UnsupportedOperationError, match="the ufunc"):
         trace(lambda u: erf(u), (U,))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_distribution_of_the_users_own():
+    class Ramp(stats.rv_continuous):
+        def _pdf(self, x, slope):
+            return 0.5 + slope * (x - 1.0)
+
+    ramp = Ramp(a=0.0, b=2.0, name="norm")  # whatever it is called
+
+    def f(p):
+        return np.sum(ramp.logpdf(np.array([0.3, 1.7, 5.0, 0.1])[[0, 1, 3]], p[0], p[1], p[2]))
+
+    x, h = np.array([0.2, -0.1, 1.1]), 1e-6
+    expected = [(f(x + h * e) - f(x - h * e)) / (2 * h) for e in np.eye(3)]
+    np.testing.assert_allclose(dd.grad(f)(x), expected, rtol=1e-8)
+    assert dd.value_and_grad(lambda p: p * ramp.pdf(7.0, 0.1, p))(1.0)[0] == 0.0
+
+
+def test_outside_the_support_the_trace_is_guarded():
+    F = dd.recorded(lambda p: np.sum(np.exp(stats.gamma.logpdf(np.array([0.3, 1.2]) - p, 2.0))))
+    assert F.grad(0.1) == pytest.approx(F.grad(0.1)) and F.counts.traces == 1
+    F(0.5)  # the first point has left the support
+    assert F.counts.retraces == 1
+    x = np.array([0.7])
+    np.testing.assert_allclose(F.grad(0.5), -np.exp(-x) * (1 - x), rtol=1e-12)
 
 
 # -- the exchange of code ----------------------------------------------------------------------------------------

@@ -109,8 +109,12 @@ def trace(
             if rec.refusal is not None and error.__cause__ is rec.refusal:  # NumPy wraps what __float__ raised
                 raise rec.refusal from None
             raise
+        except SystemError:  # compiled code called the function, which refused, and went on calling
+            if rec.refusal is not None:
+                raise rec.refusal from None
+            raise
         except TypeError as error:
-            if re.search(r"must be numpy\.ndarray, not Traced", str(error)):
+            if re.search(r"must be numpy\.ndarray, not Traced|Cannot convert Traced\w+ to numpy", str(error)):
                 raise _of_compiled_code(error) from error
             raise
         else:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from . import sparse, special
+from . import sparse, special, stats
 from .replacing import Replaced, Rule
 
 RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what answers for it
     **special.RULES,
     **sparse.RULES,
+    **stats.RULES,
 }
 
 REPLACED = Replaced(RULES)

@@ -1,0 +1,291 @@
+"""Densities and distribution functions of scipy.stats, in their points, locations, scales and shapes.
+
+SciPy's public methods check, mask and gather; these do the same on traced values and call what a distribution defines
+itself, `_logpdf(z, *shapes)` and its like, for z = (x - loc)/scale.  That is SciPy's code (or a user's, of a subclass) and
+is traced like any other.  Which points lie within the support is decided: the formula is asked there only.
+"""  # noqa: E501 (a formula)
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...ops.special import sc
+from ..array import TracedArray, as_plain, constant, is_traced, shape_of
+from ..decisions import decide
+from ..reductions import traced_array
+from ..ufuncs import recorder_of
+from .replacing import Rule, parts_apart
+
+Fill = tuple[float, float]  # the value below the support, and above it
+
+
+def _operand(x: Any) -> Any:
+    """An argument as traced value, or array, or number."""
+    return x if is_traced(x) or type(x) is float else np.asarray(x, dtype=float)[()]
+
+
+def _is(x: Any, value: float) -> bool:
+    return not is_traced(x) and np.ndim(x) == 0 and x == value
+
+
+def _continuous(method: str, fill: Fill, density: Callable[[Any, Any], Any] | None = None) -> Rule:
+    """A function of x.  density: what scale makes of its value; else it is a probability, 0 and 1 at the support's
+    ends."""
+
+    def rule(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        shapes, loc, scale = self._parse_args(*args, **kwargs)
+        x, loc, scale, *shapes = map(_operand, (x, loc, scale, *shapes))
+        z = x if _is(loc, 0.0) else x - loc
+        z = z if _is(scale, 1.0) else z / scale
+        valid = _valid(self, shapes) if _is(scale, 1.0) else np.logical_and(_valid(self, shapes), np.greater(scale, 0))
+        compare = (np.less, np.greater) if density is not None else (np.less_equal, np.greater_equal)
+
+        def formula(z: Any, scale: Any, *shapes: Any) -> Any:
+            y = getattr(self, method)(z, *shapes)
+            return y if density is None or _is(scale, 1.0) else density(y, scale)
+
+        return _masked(self, formula, z, (scale, *shapes), shapes, valid, compare, fill)
+
+    return rule
+
+
+def _inverse(method: str) -> Rule:
+    """A quantile function of q."""
+
+    def rule(self: Any, q: Any, *args: Any, **kwargs: Any) -> Any:
+        shapes, loc, scale = self._parse_args(*args, **kwargs)
+        q, loc, scale, *shapes = map(_operand, (q, loc, scale, *shapes))
+        rec = recorder_of((q, loc, scale, *shapes))
+        inside = np.logical_and(np.logical_and(_valid(self, shapes), np.greater(scale, 0)),
+                                np.logical_and(np.greater(q, 0), np.less(q, 1)))
+        if not np.all(decide(inside)):
+            rec.unsupported(f"scipy.stats.{self.name}.{method[1:]} at probabilities that are not between 0 and 1",
+                            "at the ends of the support it has no derivative; keep to those between")
+        y = getattr(self, method)(q, *shapes)
+        y = y if _is(scale, 1.0) else y * scale
+        return y if _is(loc, 0.0) else y + loc
+
+    return rule
+
+
+def _discrete(method: str, fill: Fill, mass: bool) -> Rule:
+    """A function of k, which counts.  mass: it is of the probability of k itself."""
+
+    def rule(self: Any, k: Any, *args: Any, **kwargs: Any) -> Any:
+        shapes, loc, _ = self._parse_args(*args, **kwargs)
+        k, loc, *shapes = map(_operand, (k, loc, *shapes))
+        name = f"scipy.stats.{self.name}.{method[1:]}"
+        k = _counted(k, f"{name} of a count") - _counted(loc, f"{name} with a location")
+        for i, (shape, info) in enumerate(zip(shapes, self._shape_info())):
+            between = [_value(x) + 0.5 * (i == j) for j, x in enumerate(shapes)]
+            if info.integrality and not np.any(self._argcheck(*between)):
+                _counted(shape, f"{name} with a number {info.name}")
+        if mass:
+            whole = np.asarray(self._nonzero(k, *map(_value, shapes)))
+            if not np.all(whole):
+                k = np.where(whole, k, -np.inf)  # below the support, where the mass is none as well
+        else:
+            k = np.floor(k)
+        compare = (np.less, np.greater) if mass else (np.less, np.greater_equal)
+        return _masked(self, getattr(self, method), k, shapes, shapes, _valid(self, shapes), compare, fill)
+
+    return rule
+
+
+def _counted(x: Any, what: str) -> Any:
+    if is_traced(x) and not constant(x):
+        x.rec.unsupported(f"{what} that is traced", "it is a whole number, and must not depend on the inputs")
+    return np.asarray(as_plain(x), dtype=float)
+
+
+def _value(x: Any) -> Any:
+    """The plain value, for a question whose answer the derivative does not depend on."""
+    return x.nd if type(x) is TracedArray else x.v if is_traced(x) else x
+
+
+def _valid(self: Any, shapes: list[Any]) -> Any:
+    """Whether the shape parameters are such that the distribution is one."""
+    return self._argcheck(*shapes) if shapes else True
+
+
+def positive(self: Any, *shapes: Any) -> Any:
+    """What `rv_generic._argcheck` checks where a distribution says nothing else."""
+    result: Any = True
+    for shape in shapes:
+        result = np.logical_and(result, np.greater(shape, 0))
+    return result
+
+
+def _masked(self: Any, formula: Callable[..., Any], z: Any, operands: Any, shapes: list[Any], valid: Any,
+            compare: tuple[Any, Any], fill: Fill) -> Any:
+    """formula(z, *operands) within the support, `fill` on either side of it, NaN where the distribution is none."""
+    outside = [beyond(z, end) if np.any(np.isfinite(_value(end))) else False
+               for beyond, end in zip(compare, self._get_support(*shapes))]
+    below, above = (np.asarray(decide(part)) for part in outside)
+    valid = np.asarray(decide(valid)).astype(bool)
+    within = valid & ~(below | above)
+    if within.all():
+        return formula(z, *operands)
+    rec = recorder_of((z, *operands))
+    shape = np.broadcast_shapes(within.shape, shape_of(z), *map(shape_of, operands))
+    within, below, above, valid = (np.broadcast_to(x, shape) for x in (within, below, above, valid))
+    result = rec.array_of(np.where(valid, np.where(below, fill[0], fill[1]), np.nan))
+    result = result + 0.0 * np.isnan(z) if is_traced(z) else np.where(np.isnan(z), np.nan, result)
+    if within.any():
+        chosen = [x if np.ndim(_value(x)) == 0 else np.broadcast_to(x, shape)[within] for x in (z, *operands)]
+        result[within] = formula(*chosen)
+    return result if shape or type(result) is not TracedArray else result[()]
+
+
+@parts_apart
+def lazywhere(cond: Any, arrays: Any, f: Any, fillvalue: Any = None, f2: Any = None) -> Any:
+    """SciPy's choice between two formulas, each of which is asked where it is wanted only."""
+    cond = np.asarray(decide(cond))
+    if cond.all():
+        return f(*arrays)
+    if not cond.any() and f2 is not None:
+        return f2(*arrays)
+    shape = np.broadcast_shapes(cond.shape, *map(shape_of, arrays))
+    cond, rec = np.broadcast_to(cond, shape), recorder_of(arrays)
+    arrays = [np.broadcast_to(x, shape) for x in arrays]
+    result = rec.array_of(np.full(shape, 0.0 if fillvalue is None else fillvalue))
+    for mask, function in ((cond, f), (~cond, f2)):
+        if function is not None and mask.any():
+            result[mask] = function(*(x[mask] for x in arrays))
+    return result
+
+
+def dirichlet(log: bool) -> Rule:
+    """logpdf = sum (alpha - 1) log x - sum loggamma(alpha) + loggamma(sum alpha), along the first axis of x."""
+    from_log = (lambda y: y) if log else np.exp
+
+    def rule(self: Any, x: Any, alpha: Any) -> Any:
+        x, alpha = _operand(x), _operand(alpha)
+        if shape_of(alpha) != shape_of(x)[:1]:
+            x = np.concatenate([x, 1.0 - np.sum(x, 0, keepdims=True)])  # SciPy's short form leaves the last one out
+        if shape_of(alpha) != shape_of(x)[:1] or len(shape_of(alpha)) != 1:
+            raise ValueError("Vector 'x' must have either the same number of entries as, or one entry fewer than, "
+                             f"parameter vector 'a', but alpha.shape = {shape_of(alpha)} and x.shape = {shape_of(x)}.")
+        fine = (np.all(decide(np.greater(alpha, 0))), np.all(decide(np.greater_equal(x, 0))),
+                np.all(decide(np.less(np.abs(np.sum(x, 0) - 1.0), 10e-10))))
+        for holds, what in zip(fine, ("All parameters must be greater than 0", "Each entry in 'x' must be greater than "
+                                      "or equal to zero.", "The input vector 'x' must lie within the normal simplex.")):
+            if not holds:
+                raise ValueError(what)
+        powers = np.sum(np.transpose(sc.xlogy(alpha - 1.0, np.transpose(x))), 0)
+        return from_log(powers - np.sum(sc.gammaln(alpha)) + sc.gammaln(np.sum(alpha)))
+
+    return rule
+
+
+class Covariance:
+    """A traced covariance matrix as SciPy's densities ask for it: C = L L^T."""
+
+    _allow_singular = False
+
+    def __init__(self, matrix: Any) -> None:
+        self.covariance, self.rank = matrix, np.int64(shape_of(matrix)[-1])
+        self.factor = np.linalg.cholesky(matrix)
+        self.log_pdet = traced_array(2.0 * np.sum(np.log(np.diagonal(self.factor))))
+
+    def whiten(self, x: Any) -> Any:
+        """L^-1 x for every row x."""
+        rows = np.reshape(x, (-1, int(self.rank)))
+        return np.reshape(np.transpose(np.linalg.solve(self.factor, np.transpose(rows))), shape_of(x))
+
+
+def normal_parameters(self: Any, mean: Any, cov: Any, allow_singular: bool = True) -> Any:
+    """(dimension, mean, covariance) of a multivariate normal distribution, one of the two traced."""
+    if isinstance(cov, Covariance) or hasattr(cov, "log_pdet"):
+        return self._process_parameters_Covariance(mean, cov)
+    if not is_traced(cov):
+        dim, _, covariance = self._process_parameters(np.zeros(np.shape(mean)), cov, allow_singular)
+        return dim, np.reshape(mean, -1), covariance
+    dim, mean, cov = self._process_parameters_psd(None, mean, cov)
+    return dim, mean, Covariance(cov)
+
+
+def _beta(name: str) -> Rule:
+    """A beta distribution's functions by those of scipy.special, for SciPy's in compiled code."""
+    formulas: dict[str, Callable[..., Any]] = {
+        "pdf": lambda x, a, b: np.exp(sc.xlog1py(b - 1.0, -x) + sc.xlogy(a - 1.0, x) - sc.betaln(a, b)),
+        "cdf": lambda x, a, b: sc.betainc(a, b, x),
+        "sf": lambda x, a, b: sc.betainc(b, a, 1.0 - x),
+        "ppf": lambda q, a, b: sc.betaincinv(a, b, q),
+        "isf": lambda q, a, b: 1.0 - sc.betaincinv(b, a, q),
+    }
+    formula = formulas[name]
+    return lambda self, x, a, b: formula(x, a, b)
+
+
+def multinomial_parameters(self: Any, n: Any, p: Any, eps: float = 1e-15) -> Any:
+    """(n, p, whether they are none): the last probability is what the others leave, unless it is that already."""
+    n = np.array(_counted(n, "scipy.stats.multinomial of a number"), dtype=int)
+    p = traced_array(recorder_of((p,)).array_of(p))
+    last = 1.0 - np.sum(p[..., :-1], axis=-1, keepdims=True)
+    last = np.where(decide(np.greater(np.abs(last), eps)), last, p[..., -1:])
+    p = np.concatenate([p[..., :-1], last], axis=-1)
+    wrong = decide(np.any(np.logical_or(np.less(p, 0), np.greater(p, 1)), axis=-1))
+    return n, p, np.asarray(wrong | (n <= 0))
+
+
+def _nbinom_logcdf(self: Any, k: Any, n: Any, p: Any) -> Any:
+    k = np.floor(k)
+    return lazywhere(self._cdf(k, n, p) > 0.5, (k, n, p),
+                     lambda k, n, p: np.log1p(-sc.betainc(k + 1.0, n, 1.0 - p)),
+                     f2=lambda k, n, p: np.log(sc.betainc(n, k + 1.0, p)))
+
+
+def _refusing(name: str) -> Rule:
+    """SciPy's loops in C over elements as Python objects, which crash when an element refuses."""
+
+    def rule(*args: Any, **kwargs: Any) -> Any:
+        recorder_of((*args, *kwargs.values())).unsupported(
+            f"the distribution of Kolmogorov and Smirnov ({name})", "it has no derivative rule here")
+
+    return rule
+
+
+def _by_log(self: Any, k: Any, *shapes: Any) -> Any:
+    return np.exp(self._logpmf(k, *shapes))
+
+
+_OVER, _FROM_LOG = (lambda y, scale: y / scale), (lambda y, scale: y - np.log(scale))
+_NONE = (-np.inf, -np.inf)
+_BETA, _BINOM, _NBINOM = (f"scipy.stats.{room}:{name}_gen._" for room, name in (
+    ("_continuous_distns", "beta"), ("_discrete_distns", "binom"), ("_discrete_distns", "nbinom")))
+
+RULES: dict[str, Rule] = {
+    "scipy.stats:rv_continuous.pdf": _continuous("_pdf", (0.0, 0.0), _OVER),
+    "scipy.stats:rv_continuous.logpdf": _continuous("_logpdf", _NONE, _FROM_LOG),
+    "scipy.stats:rv_continuous.cdf": _continuous("_cdf", (0.0, 1.0)),
+    "scipy.stats:rv_continuous.logcdf": _continuous("_logcdf", (-np.inf, 0.0)),
+    "scipy.stats:rv_continuous.sf": _continuous("_sf", (1.0, 0.0)),
+    "scipy.stats:rv_continuous.logsf": _continuous("_logsf", (0.0, -np.inf)),
+    "scipy.stats:rv_continuous.ppf": _inverse("_ppf"),
+    "scipy.stats:rv_continuous.isf": _inverse("_isf"),
+    "scipy.stats:rv_discrete.pmf": _discrete("_pmf", (0.0, 0.0), True),
+    "scipy.stats:rv_discrete.logpmf": _discrete("_logpmf", _NONE, True),
+    "scipy.stats:rv_discrete.cdf": _discrete("_cdf", (0.0, 1.0), False),
+    "scipy.stats:rv_discrete.logcdf": _discrete("_logcdf", (-np.inf, 0.0), False),
+    "scipy.stats:rv_discrete.sf": _discrete("_sf", (1.0, 0.0), False),
+    "scipy.stats:rv_discrete.logsf": _discrete("_logsf", (0.0, -np.inf), False),
+    "scipy.stats._distn_infrastructure:rv_generic._argcheck": positive,
+    "scipy._lib._util:_lazywhere": lazywhere,
+    **{_BETA + name: _beta(name) for name in ("pdf", "cdf", "sf", "ppf", "isf")},
+    _BINOM + "pmf": _by_log,
+    _BINOM + "cdf": lambda self, k, n, p: sc.bdtr(np.floor(k), n, p),
+    _BINOM + "sf": lambda self, k, n, p: sc.bdtrc(np.floor(k), n, p),
+    _NBINOM + "pmf": _by_log,
+    _NBINOM + "cdf": lambda self, k, n, p: sc.betainc(n, np.floor(k) + 1.0, p),
+    _NBINOM + "sf": lambda self, k, n, p: sc.betainc(np.floor(k) + 1.0, n, 1.0 - p),
+    _NBINOM + "logcdf": _nbinom_logcdf,
+    **{f"scipy.stats._ksstats:{name}": _refusing(name) for name in ("kolmogn", "kolmognp", "kolmogni")},
+    "scipy.stats._multivariate:multinomial_gen._process_parameters": multinomial_parameters,
+    "scipy.stats._multivariate:multivariate_normal_gen._process_parameters": normal_parameters,
+    "scipy.stats._multivariate:dirichlet_gen.logpdf": dirichlet(True),
+    "scipy.stats._multivariate:dirichlet_gen.pdf": dirichlet(False),
+}
