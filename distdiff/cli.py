@@ -8,6 +8,8 @@ import importlib.util
 import inspect
 import json
 import os
+import select
+import signal
 import sys
 import time
 import traceback
@@ -59,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--json", action="store_true", help="print JSON instead of text")
     report.add_argument("--no-assemble", action="store_true",
                         help="don't build the PETSc system for its counts when the method needs none")
+    report.add_argument("--measure", action="store_true",
+                        help="solve once in either direction and tell by how much <w, J v> and <J^T w, v> differ")
     commands.add_parser("warm", help="compile the loops that large problems need, ahead of time", description=(
         "Compile the loops that large problems need, and keep them in the first folder of these that can be "
         "written: $DISTDIFF_CACHE_DIR (or $NUMBA_CACHE_DIR), __pycache__ beside the source, distdiff in the user's "
@@ -158,16 +162,30 @@ def main(argv: list[str] | None = None) -> int:
         with together(comm):
             run = {"warm": _warm, "calibrate": _calibrate, "plan": _plan, "coverage": _coverage,
                    "serve": _serve}.get(arguments.command, _run)
-            return run(arguments, comm)
+            status = run(arguments, comm)
+            sys.stdout.flush()  # here, where a reader that has gone can be told from an error
+            return status
     except DistdiffError as error:
         if comm.rank == 0:
             print(f"distdiff: error: {error}", file=sys.stderr)
         return 1
     except Exception as error:  # the user's function raised, on rank 0; every rank has agreed to stop
+        if isinstance(error, BrokenPipeError) and comm.bcast(_nobody_reads() if comm.rank == 0 else None):
+            return 128 + signal.SIGPIPE  # as programs end that the signal kills
         if comm.rank == 0:
             traceback.print_exc()
             print(f"distdiff: the function raised {type(error).__name__}: {error}", file=sys.stderr)
         return 1
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output's reader has gone (`distdiff report ... | head`); what is left is then thrown away."""
+    poll, output = select.poll(), sys.stdout.fileno()
+    poll.register(output, 0)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # or Python complains when it ends
+    return gone
 
 
 def _run(arguments: argparse.Namespace, comm: Any) -> int:
@@ -204,7 +222,7 @@ def _run(arguments: argparse.Namespace, comm: Any) -> int:
             if arguments.command == "grad":
                 return _grad(arguments, lin, f, args, argnums)
             if arguments.command == "report":
-                text = lin.report(assemble=not arguments.no_assemble)
+                text = lin.report(assemble=not arguments.no_assemble, check=arguments.measure)
                 if comm.rank == 0:
                     print(json.dumps(text.to_dict(), indent=2) if arguments.json else text)
                 return 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from .partition import distribute, homebound, wants_petsc, whole
 from .partition import partition as make_partition
 from .petsc import start_everywhere
 from .program import record, refusal
-from .report import Report, gather
+from .report import Report, dot_product_residual, gather
 from .settings import check_settings
 from .solvers import method as method_of
 from .solvers.select import Choice
@@ -207,6 +208,13 @@ class Linearization:
 
         raise NonFiniteError(on_root(comm, explain))
 
+    def _derivative(self, forward: bool, solve: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `solve` finds, or finds again in the order of the lines if products overflow; finite.  Collective."""
+        result = solve()
+        if not all_finite(result) and self._solving.multiply_in_order(forward):
+            result = solve()
+        return self._finite(result)
+
     def _read_value(self) -> Any:
         """The function's result on every rank.  Collective."""
         full = self._outputs.collect(self._point.outputs())
@@ -245,7 +253,7 @@ class Linearization:
         self._ready()
         xdot = self._seed(self._facts.inputs, lambda: self._pack(tangents), "tangent", self._inputs)
         self._solving.select(self._solves_hint, 1)
-        ydot = self._finite(self._outputs.collect(self._solving.solve(True, xdot)))
+        ydot = self._derivative(True, lambda: self._outputs.collect(self._solving.solve(True, xdot)))
         self.solves += 1
         return self._facts.outputs.nest(ydot)
 
@@ -258,7 +266,7 @@ class Linearization:
         self._ready()
         ybar = self._seed(self._facts.outputs, lambda: cotangent, "cotangent", self._outputs)
         self._solving.select(self._solves_hint, 1)
-        xbar = self._finite(self._inputs.collect(self._solving.solve(False, ybar)))
+        xbar = self._derivative(False, lambda: self._inputs.collect(self._solving.solve(False, ybar)))
         self.solves += 1
         return self._facts.inputs.nest(xbar)
 
@@ -331,10 +339,11 @@ class Linearization:
         self._solving.select(max(share, expected, 1), *([1] if share == 1 else []))
         at_once = batches.width(self._local.n_nodes, self.comm) * method_of(self.choice.method).at_once
         given = seeds if isinstance(seeds, np.ndarray) else None
-        rows = batches.solve_all(columns, given, self.comm, into, out, at_once,
-                                 lambda block: self._solving.solve(forward, block), everywhere)
+        rows = self._derivative(forward, lambda: batches.solve_all(
+            columns, given, self.comm, into, out, at_once, lambda block: self._solving.solve(forward, block),
+            everywhere))
         self.solves += columns.count
-        return self._finite(rows.T)
+        return rows.T
 
     def operator(self) -> StructuredSystem:
         """I - L of the whole program as a linear operator, for PETSc's own solvers; nothing is assembled.  Collective.
@@ -434,17 +443,29 @@ class Linearization:
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 
-    def report(self, assemble: bool = False) -> Report:
+    def report(self, assemble: bool = False, check: bool = False) -> Report:
         """What was traced, how it is spread, which method solves it and why, times and memory.  Collective.
 
-        `assemble=True` builds the PETSc system for its counts even where the method needs none.
+        `assemble=True` builds the PETSc system for its counts even where the method needs none.  `check=True` solves
+        once in either direction and tells by how much <w, J v> and <J^T w, v> differ.
         """
-        self._ready(point=assemble)
+        self._ready(point=assemble or check)
+        dot_product = self._dot_product() if check else None
         kept = self._solving.counts(assemble)
         memory = self._solving.memory + sum(
             thing.nbytes for thing in (self._local, self._inputs, self._outputs, self._memory))
         return gather(self.comm, self._facts, self._local, self.choice, self._solving.solvers, self.stages, kept,
-                      memory, retraces=self.retraces, solves=self.solves)
+                      memory, retraces=self.retraces, solves=self.solves, dot_product=dot_product)
+
+    def _dot_product(self) -> float:
+        if self.choice.method not in self._solving.solvers:
+            self._solving.select(self._solves_hint, 1)
+
+        def solved(forward: bool, seed: np.ndarray) -> np.ndarray:
+            into, out = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
+            return self._derivative(forward, lambda: out.collect(self._solving.solve(forward, into.take(seed))))
+
+        return dot_product_residual(partial(solved, True), partial(solved, False), self._inputs.n, self._outputs.n)
 
     def plot(self, kind: str, path: str | PathLike[str] | None = None, *, dark: bool = False) -> Picture:
         """A picture: "spy", "levels", "partition", "timeline" or "scaling" (see `distdiff.pictures`).  Collective.

@@ -32,7 +32,8 @@ def petsc() -> Any:
     if module is None:
         import petsc4py
 
-        petsc4py.init(sys.argv[:1] + _words(sys.argv[1:], _PASSED_ON))
+        # Its handlers would end the program where a pipe or a client has gone away, which Python makes an exception.
+        petsc4py.init([*sys.argv[:1], "-no_signal_handler", *_words(sys.argv[1:], _PASSED_ON)])
         from petsc4py import PETSc as module
     elif not getattr(module, "_distdiff_options_read", False):
         given = module.Options().getAll()  # started by someone else, perhaps without the command line

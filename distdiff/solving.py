@@ -87,6 +87,10 @@ class Solving:
             self._fall_back(error)
             return self.solve(forward, seed)
 
+    def multiply_in_order(self, forward: bool) -> bool:
+        """Have partials multiply in the order of the lines from now on; whether that may change an overflow."""
+        return bool(self.solvers[self.choice.method].multiply_in_order(forward))
+
     def choose(self, columns: int, together: int = BATCH) -> Choice:
         """Rank 0's choice of a method, made once for the same job."""
         if columns > 1 and self._kept is None:

@@ -133,6 +133,23 @@ def test_a_function_that_raises_shows_its_own_traceback(folder):
     assert done.returncode == 1 and "boom" in done.stderr and "model.py" in done.stderr
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("words", [("report", "model:loss", "--input", "x.npz", "--quiet"), ("coverage",)])
+def test_a_reader_that_has_gone_is_no_error_of_the_function(folder, words, ranks):
+    """distdiff report ... | head: nothing on standard error, least of all that the function raised something."""
+    command = [sys.executable, "-m", "distdiff.cli", *words]
+    if ranks > 1:
+        command = [str(shutil.which("mpirun")), "-n", str(ranks), *command]
+    else:
+        read, write = os.pipe()
+        os.close(read)
+    done = subprocess.run(command if ranks == 1 else ["sh", "-c", f"{' '.join(command)} | head -n 1"], cwd=folder,
+                          stdout=write if ranks == 1 else subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=100, env=None if ranks == 1 else fresh_environment())
+    assert "raised" not in done.stderr and "Traceback" not in done.stderr and "ignored" not in done.stderr
+    assert ranks > 1 or (done.returncode, done.stderr) == (141, "")
+
+
 def _mpirun(folder: Path, ranks: int, *words: str) -> subprocess.CompletedProcess[str]:
     """The command under mpirun as from a fresh shell: this process is an MPI program, and its environment says so."""
     mpirun = shutil.which("mpirun")

@@ -21,6 +21,7 @@ from random_systems import Problem, collect
 
 import distdiff as dd
 from distdiff import comm as agreement
+from distdiff import solvers as dd_methods
 from distdiff.comm import require_sound, together
 from distdiff.errors import (
     BrokenCommunicatorError,
@@ -139,13 +140,10 @@ def warned(comm, match: str | None) -> Any:
         assert warning.filename == __file__  # where the user called
 
 
-@pytest.mark.parametrize("method", [
-    pytest.param("sweep", marks=pytest.mark.xfail(
-        reason="compiled sweeps multiply two values into one coefficient, which overflows: an error, no wrong number",
-        raises=NonFiniteError, strict=False)),  # until Numba is loaded they do not
-    "substitution", "interface"])
-def test_products_that_overflow_in_another_order(comm, method):
+@pytest.mark.parametrize("method", ["sweep", "substitution", "interface"])
+def test_products_that_overflow_in_another_order(comm, method, monkeypatch):
     """1e200 twice and then 1e-200 twice: within the numbers from a small seed, but not as one coefficient."""
+    monkeypatch.setattr("distdiff.kernels.combine.compiled", lambda n: True)  # NumPy multiplies in another order
     def f(x, a, b):
         return x * a * a * b * b + x
 
@@ -154,6 +152,38 @@ def test_products_that_overflow_in_another_order(comm, method):
         np.testing.assert_allclose(lin.jvp(x), 2 * x, rtol=1e-12)
         with pytest.raises(NonFiniteError, match="preaccumulate=False multiply them in the order of the lines"):
             lin.jvp(np.ones(3))
+
+
+def test_sweeps_in_the_order_of_the_lines(comm, monkeypatch):
+    """Both directions, loops, many right-hand sides; at the next point coefficients are composed again."""
+    monkeypatch.setattr("distdiff.kernels.combine.compiled", lambda n: True)
+
+    n = 5
+
+    def f(x, s, first, then):
+        for _ in range(12):
+            x = x * first * first * then * then + s * np.roll(x, 1)
+        return x
+
+    expected = np.linalg.matrix_power(np.eye(n) + 0.5 * np.roll(np.eye(n), 1, axis=0), 12)
+    v = 1e-250 * np.linspace(1.0, 2.0, n)
+    pair = np.stack([v, 2 * v], 1)
+    for kind, J, order in ("jvp", expected, (1e200, 1e-200)), ("vjp", expected.T, (1e-200, 1e200)):
+        args = np.full(n, 1e-250), np.full(n, 0.5), *(np.full(n, a) for a in order)
+        with dd.linearize(f, *args, comm=comm, method="sweep", partition="axes", min_block=1) as lin:
+            solve = getattr(lin, kind)
+            for _ in range(2):
+                np.testing.assert_allclose(solve(v), J @ v, rtol=1e-12)
+                np.testing.assert_allclose(lin.batch(kind, pair), J @ pair, rtol=1e-12)
+                assert any(way.endswith("lines in order") for way in lin.report().sweeps)
+                lin.update(np.full(n, 2e-250))
+            with pytest.raises(NonFiniteError, match="the derivative overflows"):
+                solve(np.ones(n))
+
+    with dd.linearize(lambda x: x * 1e-200 * 1e-100 + x * x * x * x, np.full(n, 1e-60), comm=comm,
+                      method="sweep") as lin:  # nothing overflows: nothing is planned twice
+        lin.vjp(np.ones(n))
+        assert list(lin.report().sweeps) == ["adjoint"]
 
 
 @pytest.mark.parametrize("method", EXACT)
@@ -271,6 +301,18 @@ FAILING = {
     "krylov": ({"ksp_max_it": 1, "pc_type": "none"}, "gmres stopped after 1 iterations.*ksp_max_it=1"),
     "petsc": ({"ksp_max_it": 1, "ksp_type": "richardson", "pc_type": "none"}, "richardson with preconditioner none"),
 }
+
+
+@pytest.mark.parametrize("method", [*dd_methods.METHODS, "auto"])
+def test_accuracy_is_measured_on_demand(comm, method, monkeypatch):
+    """<w, J v> = <J^T w, v> for every method; a wrong adjoint shows."""
+    with dd.linearize(f_of_many, np.linspace(0.5, 1.5, 12), comm=comm, method=method) as lin:
+        assert lin.report().dot_product is None
+        report = lin.report(check=True)
+        assert report.dot_product <= 1e-14 and "of its terms, measured" in str(report) and report.solves == 0
+        solve = lin._solving.solve
+        monkeypatch.setattr(lin._solving, "solve", lambda forward, seed: solve(forward, seed) * (1.0 + 1e-6 * forward))
+        assert lin.report(check=True).dot_product > 1e-9  # the two products cancel in part
 
 
 @pytest.mark.parametrize("method", FAILING)

@@ -47,6 +47,10 @@ class Solver(ABC):
         self._solve(lam, True)
         return lam[self.system.inputs.ids]
 
+    def multiply_in_order(self, forward: bool) -> bool:
+        """Whether solving again could avoid an overflow, as partials then multiply in the order of the lines."""
+        return False
+
     def refresh(self, point: Any = None) -> None:  # noqa: B027 (most solvers hold nothing of their own)
         """The system's values have changed (`TriangularSystem.refresh`)."""
 

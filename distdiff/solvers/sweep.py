@@ -92,10 +92,11 @@ class Sweep:
         self.local, self.comm = local, comm
         self._point, self._partials, self._storage, self._keep = point, Partials(point), point.values.storage, keep
         self._plans: dict[str, ops.Plan] = {}
-        self._programs: dict[str, tuple[tuple[int, ...], list[Call]]] = {}  # direction: (columns, calls bound for them)
+        self._programs: dict[str, tuple[tuple[int, ...], list[Call]]] = {}  # way: (columns, calls bound for them)
         self._workspace = np.empty(0)
-        self._coefficients: dict[str, np.ndarray] = {}  # direction: partials that rules compute
+        self._coefficients: dict[str, np.ndarray] = {}  # way: partials that rules compute
         self._fresh: set[tuple[str, int]] = set()  # those, by place, that hold this point's values
+        self._in_order: set[bool] = set()  # directions in which composed coefficients overflow at this point
         self._seed: Any = None
         self._failure = Failure()  # of a joint statement's rule
         self._solved = 0  # adjoints of one column at this point
@@ -119,7 +120,7 @@ class Sweep:
         return "every path's product and sum is rounded once an operation, by theory: substitution, nothing measured"
 
     def counts(self) -> dict[str, ops.Counts]:
-        """What a solve works on, for each direction ("tangent", "adjoint") solved in so far.  Collective."""
+        """What a solve works on, for each direction solved in so far, and each way to multiply.  Collective."""
         found = {}
         for direction in sorted(self._plans):
             plan = self._plans[direction]
@@ -129,11 +130,11 @@ class Sweep:
 
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
         """xdot (n_in,) or (n_in, m) at local.inputs -> ydot at local.outputs, (n_out,) or (n_out, m).  Collective."""
-        return self._solve("tangent", xdot, len(self.local.inputs.ids), len(self.local.outputs.ids))
+        return self._solve(True, xdot, len(self.local.inputs.ids), len(self.local.outputs.ids))
 
     def adjoint(self, ybar: np.ndarray) -> np.ndarray:
         """ybar (n_out,) or (n_out, m) at local.outputs -> xbar at local.inputs, (n_in,) or (n_in, m).  Collective."""
-        return self._solve("adjoint", ybar, len(self.local.outputs.ids), len(self.local.inputs.ids))
+        return self._solve(False, ybar, len(self.local.outputs.ids), len(self.local.inputs.ids))
 
     def refresh(self, point: Point) -> None:
         """Solve at another point of the same tape from now on."""
@@ -142,6 +143,7 @@ class Sweep:
             self._storage = point.values.storage
         self._point = point
         self._fresh.clear()
+        self._in_order.clear()
         self._partials.refresh(point)
         self._solved = 0
         self._written.clear()
@@ -156,15 +158,30 @@ class Sweep:
         self._written.clear()
         self._workspace, self._coefficients = np.empty(0), {}
 
-    def _solve(self, direction: str, seed: np.ndarray, n_in: int, n_out: int) -> np.ndarray:
-        seed = np.asarray(seed, dtype=np.float64)
+    def multiply_in_order(self, forward: bool) -> bool:
+        """From now on at this point, partials multiply vectors in the order of the lines, and never each other.
+
+        Where a product of partials overflows that a small seed would have kept in range.  False: they did already.
+        Called by all ranks.
+        """
+        if forward in self._in_order:
+            return False
+        self._in_order.add(forward)
+        return True
+
+    def _way(self, forward: bool) -> str:
+        """The direction, and how coefficients are multiplied: what plans and their memory are kept by."""
+        return ("tangent" if forward else "adjoint") + (", lines in order" if forward in self._in_order else "")
+
+    def _solve(self, forward: bool, seed: np.ndarray, n_in: int, n_out: int) -> np.ndarray:
+        seed, way = np.asarray(seed, dtype=np.float64), self._way(forward)
         if seed.ndim not in (1, 2) or len(seed) != n_in:
-            raise InputError(f"the {direction}'s seed has shape {seed.shape}; this rank wants ({n_in},) or ({n_in}, m)")
-        plan = self._plans.get(direction)
+            raise InputError(f"the {way}'s seed has shape {seed.shape}; this rank wants ({n_in},) or ({n_in}, m)")
+        plan = self._plans.get(way)
         if plan is None:
-            make = plan_tangent if direction == "tangent" else plan_adjoint
-            plan = self._plans[direction] = make(self.local, self._keep)
-            self._coefficients[direction] = np.empty(plan.stored)
+            make = plan_tangent if forward else plan_adjoint
+            plan = self._plans[way] = make(self.local, self._keep, every=forward in self._in_order)
+            self._coefficients[way] = np.empty(plan.stored)
         tail = seed.shape[1:]
         result = np.zeros((n_out, *tail))
         if 0 in tail:
@@ -174,15 +191,15 @@ class Sweep:
             if width < seed.shape[1]:
                 for start in range(0, seed.shape[1], width):
                     part = slice(start, start + width)
-                    result[:, part] = self._solve(direction, np.ascontiguousarray(seed[:, part]), n_in, n_out)
+                    result[:, part] = self._solve(forward, np.ascontiguousarray(seed[:, part]), n_in, n_out)
                 return result
-        self._solved += direction == "adjoint" and not tail
+        self._solved += not forward and not tail
         W = self._view(plan.rows, tail, plan.by_rows)
-        if self._programs.get(direction, (None,))[0] != tail:
-            self._programs[direction] = (tail, self._bind(plan, W, direction == "tangent"))
+        if self._programs.get(way, (None,))[0] != tail:
+            self._programs[way] = (tail, self._bind(plan, W, forward))
         self._seed = seed
         with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a warning
-            for function, arguments in self._programs[direction][1]:
+            for function, arguments in self._programs[way][1]:
                 function(*arguments)
         self._seed = None
         if self.local.joint:
@@ -208,7 +225,7 @@ class Sweep:
                 ops.Partial: self._stored, ops.Start: partial(self._exchange, plan),
                 ops.Finish: partial(self._exchange, plan)}
         memory = Memory(self._point.values.block, len(self.local.blocks), plan,
-                        self._coefficients["tangent" if forward else "adjoint"])
+                        self._coefficients[self._way(forward)])
         calls: list[Call] = []
         for combinations, group in groupby(plan.operations, key=ops.combines):
             if combinations:
@@ -233,15 +250,15 @@ class Sweep:
 
     def _stored(self, op: ops.Partial, W: np.ndarray, forward: bool) -> Call:
         """A partial into its place among the stored coefficients; with `keep` once a point."""
-        direction = "tangent" if forward else "adjoint"
-        place = self._coefficients[direction][op.place : op.place + prod(op.shape)].reshape(op.shape)
+        way = self._way(forward)
+        place = self._coefficients[way][op.place : op.place + prod(op.shape)].reshape(op.shape)
         fetch = self._partial(op.item, op.k)[0]
 
         def store() -> None:
-            if (direction, op.place) not in self._fresh:
+            if (way, op.place) not in self._fresh:
                 np.copyto(place, fetch())
                 if self._keep:
-                    self._fresh.add((direction, op.place))
+                    self._fresh.add((way, op.place))
         return store, ()
 
     def _partial(self, i: int, k: int) -> tuple[Callable[[], np.ndarray], np.ndarray | None]:

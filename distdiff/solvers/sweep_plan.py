@@ -49,25 +49,26 @@ from .sweep_uses import Raw, Uses
 LONG = 1000  # elements an operation moves on average from which on its dispatch, once a column, no longer counts
 
 
-def plan_adjoint(local: LocalTape, keep: bool = False) -> Plan:
+def plan_adjoint(local: LocalTape, keep: bool = False, every: bool = False) -> Plan:
     """lam[operand] += p lam[result], last statement first: from ybar at the outputs to xbar at the inputs.
 
     keep: partials that rules compute have memory of their own, so that they are there for further solves.
+    every: every block is stored, so partials multiply vectors in the order of the lines, never each other.
     """
-    return _Planner(local, False, keep).adjoint()
+    return _Planner(local, False, keep, every).adjoint()
 
 
-def plan_tangent(local: LocalTape, keep: bool = False) -> Plan:
+def plan_tangent(local: LocalTape, keep: bool = False, every: bool = False) -> Plan:
     """ydot[result] = sum p ydot[operand], first statement first: from xdot at the inputs to ydot at the outputs."""
-    return _Planner(local, True, keep).tangent()
+    return _Planner(local, True, keep, every).tangent()
 
 
 class _Planner:
-    def __init__(self, local: LocalTape, forward: bool, keep_partials: bool) -> None:
+    def __init__(self, local: LocalTape, forward: bool, keep_partials: bool, every: bool) -> None:
         self.local, self.blocks, self.forward = local, local.blocks, forward
         lines = sum(len(item.op) for item in local.items if type(item) is ScalarRun)
         self.scalar = 2 * lines > local.n_nodes
-        self.sums, self.keep_partials = Sums(local.blocks), keep_partials
+        self.sums, self.keep_partials = Sums(local.blocks, every), keep_partials
         self.uses = Uses(local, self.sums)
         self.ops = self.sums.ops
         self.index = BlockIndex(local.blocks)

@@ -49,9 +49,13 @@ class Use(NamedTuple):
 
 
 class Sums:
-    """The blocks that live, each a sum of terms; operations that store vectors go to `ops`, in order."""
+    """The blocks that live, each a sum of terms; operations that store vectors go to `ops`, in order.
 
-    def __init__(self, blocks: list[Block]) -> None:
+    every: no block is eliminated.
+    """
+
+    def __init__(self, blocks: list[Block], every: bool = False) -> None:
+        self._every = every
         self.sizes = [b.size for b in blocks]
         self.grids: list[Index] = [b.shape if len(b.shape) <= AXES else (b.size,) for b in blocks]
         self.ops: list[Any] = []
@@ -182,7 +186,7 @@ class Sums:
             terms = algebra.gathered(terms)
             self._set(b, terms)
         own = sum(t.work for t in terms) / self.sizes[b]
-        if own * uses > own + uses + 1e-9 or len(terms) > MANY:
+        if self._every or own * uses > own + uses + 1e-9 or len(terms) > MANY:
             self.keep(b)
 
     def push(self, use: Use) -> None:
