@@ -7,6 +7,10 @@ to rounding: its own loops add in another order.
 from __future__ import annotations
 
 import numpy as np
+import scipy.integrate
+import scipy.ndimage
+import scipy.optimize
+import scipy.signal
 import scipy.special
 import scipy.stats
 from numpy_cases import CONSTANTS
@@ -17,6 +21,13 @@ NAMES = {
     "special": scipy.special,
     "logsumexp": scipy.special.logsumexp,  # bound before any trace
     "stats": scipy.stats,
+    "signal": scipy.signal,
+    "ndimage": scipy.ndimage,
+    "gaussian": scipy.ndimage.gaussian_filter,
+    "integrate": scipy.integrate,
+    "optimize": scipy.optimize,
+    "SOS": np.array([[1.0, 0.5, 0.2, 1.0, -0.3, 0.1], [0.7, 0.0, 0.1, 1.0, 0.2, 0.05]]),
+    "PLUS": np.array([[False, True, False], [True, True, True], [False, True, False]]),
     "norm": scipy.stats.norm,
     "frozen": scipy.stats.norm(0.3, 1.2),  # made before any trace
     "mvn": scipy.stats.multivariate_normal,
@@ -158,8 +169,68 @@ stats.multinomial.logpmf([1, 2, 0, 3], 6, w / w.sum()) + stats.multinomial.pmf([
 """
 
 
+SIGNAL = """
+signal.convolve(u, c) + signal.convolve(c, u, method="fft") + signal.fftconvolve(u, u[::-1]) + signal.oaconvolve(u, c)
+signal.convolve(u, w, "same") + signal.convolve(w, u, "valid").sum() + signal.fftconvolve(u, w[:3], "same")
+signal.convolve(w, u, "same")
+signal.correlate(u, w) + signal.correlate(c, u)[:9] + signal.correlate(u, w, "full", "fft")
+signal.correlate(u, w, "same") + signal.correlate(u, w, "valid").sum() + signal.correlate(w, u, "valid")[0]
+signal.convolve(m, q) + signal.fftconvolve(q, m) + signal.correlate(m, q) + signal.correlate(q, m)
+signal.convolve(m, q[:2], "same") + signal.convolve(m, C) [:3, :4] + signal.correlate(m, q[:2], "same")
+signal.convolve(m, q, "valid") + signal.correlate(q, m[:, :3], "valid")
+signal.fftconvolve(m, C, axes=1) + signal.fftconvolve(m, w[None], axes=[1]) + signal.fftconvolve(m[:1], C, "full", 1)
+signal.convolve(t, t[:2, :2]).sum(0) + signal.convolve2d(m, q[:2, :2])[0, 0]
+signal.convolve2d(m, q, "same") + signal.convolve2d(m, q, "same", "wrap") + signal.convolve2d(m, q, "same", "symm")
+signal.convolve2d(m, q[:2], "full", "wrap") + signal.convolve2d(m, q[:2], fillvalue=1.5)
+signal.convolve2d(m, C[:2, :3], boundary="symm")
+signal.correlate2d(m, q, "same", "symm") + signal.correlate2d(m, q, "valid").sum()
+signal.correlate2d(q, m[:, :3], "valid")
+signal.lfilter(w, 1.0, u) + signal.lfilter([1.0, 0.5], [2.0, 0.3, 0.1], u) + signal.lfilter(w, [1.0, 0.2], c)
+signal.lfilter(w, [s, 0.2, 0.1], u) + signal.lfilter([0.5], [1.0, -0.5 * s], u)
+signal.lfilter([1.0, 0.5], [1.0, 0.3], m, axis=0) + signal.lfilter([1.0, 0.5], [1.0, 0.3], m)
+signal.lfilter([1.0, 0.5], [1.0, 0.3], u, zi=np.array([s]))
+signal.lfilter([1.0, 0.5], [1.0, 0.3, 0.2], m, zi=q[:, :2])
+signal.sosfilt(SOS, u) + signal.sosfiltfilt(SOS, u, padlen=2) + signal.filtfilt([1.0, 0.4], [1.0, 0.3], u, padlen=3)
+signal.savgol_filter(u, 5, 2) + signal.savgol_filter(u, 3, 1, mode="wrap") + signal.detrend(u, type="constant")
+signal.upfirdn(w, u, 3, 2) + signal.upfirdn([1.0, 2.0, 1.0], m, 2, 1, axis=0)[0, 0] + signal.upfirdn(u[:4], c, 3, 2)
+signal.medfilt(u, 3) + signal.order_filter(u, np.ones(3), 0)
+"""
+
+NDIMAGE = """
+ndimage.correlate1d(u, w) + ndimage.convolve1d(u, w, mode="nearest") + ndimage.correlate1d(u, c[:3], mode="mirror")
+ndimage.correlate1d(u, w, mode="wrap", origin=1) + ndimage.correlate1d(u, w, mode="constant", cval=0.7, origin=-1)
+ndimage.correlate1d(m, q[0], axis=0) + ndimage.convolve1d(m, q[1], axis=1, mode="grid-wrap")
+ndimage.correlate(m, q) + ndimage.convolve(m, q, mode="nearest")
+ndimage.convolve(m, q[:2], mode="constant", cval=1.2)
+ndimage.correlate(m, C[:2, :2], mode="mirror", origin=(0, -1))
+ndimage.convolve(m, q[:2], mode="wrap", origin=[-1, 1])
+ndimage.gaussian_filter(u, 1.2) + ndimage.gaussian_filter1d(u, 0.8, order=1, mode="mirror")
+gaussian(u, 2.5, mode="wrap")
+ndimage.gaussian_filter(m, (1.0, 0.5)) + ndimage.gaussian_filter(m, 0.7, order=(0, 2), mode=["reflect", "nearest"])
+ndimage.laplace(m) + ndimage.sobel(m) + ndimage.prewitt(m, 0) + ndimage.gaussian_laplace(m, 0.8)
+ndimage.gaussian_gradient_magnitude(m, 0.8) + ndimage.uniform_filter(m, 3)
+ndimage.uniform_filter1d(m, 2, 0, mode="wrap")
+ndimage.maximum_filter(m, 3) + ndimage.minimum_filter(m, (2, 3), mode="wrap") + ndimage.maximum_filter1d(m, 3, axis=0)
+ndimage.maximum_filter(m, footprint=PLUS) + ndimage.minimum_filter(m, footprint=PLUS, mode="constant", cval=5.0)
+ndimage.grey_dilation(m, structure=0.1 * C[:, :3]) + ndimage.grey_erosion(m, structure=0.1 * C[:, :3])
+ndimage.grey_opening(m, 3)
+ndimage.median_filter(m, 3) + ndimage.percentile_filter(m, 30, 3) + ndimage.rank_filter(u, 1, 3).sum()
+z = np.zeros((3, 4)); ndimage.gaussian_filter(m, 1.0, output=z); return z * m
+z = m * 1; ndimage.uniform_filter(z, 3, output=z); return z
+ndimage.sum_labels(u, [0, 1, 1, 0, 2, 2], index=[1, 2]) + ndimage.mean(u, [0, 1, 1, 0, 2, 2], [1, 2])
+"""
+
+OTHERS = """
+integrate.trapezoid(u, c) + integrate.trapezoid(c, u) + integrate.trapezoid(m, dx=s, axis=0).sum()
+integrate.simpson(u[:5], k) + integrate.simpson(m, dx=s)[0] + integrate.simpson(u, dx=0.1)
+integrate.cumulative_trapezoid(u, dx=s) + integrate.cumulative_trapezoid(u, c, initial=0)[1:] + integrate.romb(k, s)
+optimize.rosen(u) + optimize.rosen(m).sum()
+optimize.rosen_der(u)
+"""
+
+
 def cases(text: str) -> list[str]:
     return [line for line in text.strip().splitlines() if line]
 
 
-CASES = ["~" + case for text in (UFUNCS, SPECIAL, STATS) for case in cases(text)]
+CASES = ["~" + case for text in (UFUNCS, SPECIAL, STATS, SIGNAL, NDIMAGE, OTHERS) for case in cases(text)]

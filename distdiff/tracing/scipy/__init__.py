@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-from . import sparse, special, stats
+from . import integrate, ndimage, optimize, signal, sparse, special, stats
 from .replacing import Replaced, Rule
 
 RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what answers for it
     **special.RULES,
     **sparse.RULES,
     **stats.RULES,
+    **signal.RULES,
+    **ndimage.RULES,
+    **optimize.RULES,
+    **integrate.RULES,
 }
 
 REPLACED = Replaced(RULES)

@@ -29,7 +29,7 @@ from typing import Any
 
 from ..active import TRACES
 from ..holding import held, traced_within
-from ..protocol import unwrap_all
+from ..protocol import promote, unwrap_all
 
 Rule = Callable[..., Any]
 
@@ -44,6 +44,16 @@ def parts_apart(rule: Rule) -> Rule:
     """A rule that is given tuples and lists as they are, not as one array of what they hold."""
     rule.parts_apart = True  # type: ignore[attr-defined]
     return rule
+
+
+def writes(place: int) -> Callable[[Rule], Rule]:
+    """A rule that writes traced values into its argument at that place."""
+
+    def mark(rule: Rule) -> Rule:
+        rule.writes = place  # type: ignore[attr-defined]
+        return rule
+
+    return mark
 
 
 def _call(*args, **kwargs):  # type: ignore[no-untyped-def]
@@ -67,12 +77,15 @@ class Replacing:
         self.own = function.__code__ if type(function) is FunctionType and not function.__closure__ else None
         self.function = function
         original = _twin(function) if self.own is not None else function
-        always = hasattr(rule, "also_plain")
+        always, written = hasattr(rule, "also_plain"), getattr(rule, "writes", None)
         argument = unwrap_all if hasattr(rule, "parts_apart") else _argument
 
         @wraps(original)
         def dispatch(*args: Any, **kwargs: Any) -> Any:
-            if threading.get_ident() in TRACES and (always or traced_within([*args, *kwargs.values()]) is not None):
+            if threading.get_ident() in TRACES and (
+                    (rec := traced_within([*args, *kwargs.values()])) is not None or always):
+                if written is not None and rec is not None:
+                    promote(args[written], rec)
                 args = tuple(map(argument, args))
                 return rule(*args, **{key: argument(x) for key, x in kwargs.items()})
             return original(*args, **kwargs)
