@@ -75,3 +75,56 @@ SPECTRA = """
 """
 
 SECTIONS = {"solves and factorizations": SOLVES, "spectra": SPECTRA}
+
+SCIPY = """
+linalg.solve(q, w[:3]) + linalg.solve(q, np.ones(3)) + linalg.solve(np.eye(3) * 2 + 1, w[:3])
+linalg.solve(q, m, transposed=True) + linalg.solve(q, m, overwrite_a=True, check_finite=False)
+linalg.solve(q, m, assume_a="sym") + linalg.solve(q, m, lower=True, assume_a="sym")
+linalg.solve(m @ m.T, m, assume_a="her")
+linalg.solve(m @ m.T + q, w[:3], assume_a="pos") + linalg.solve(m @ m.T + q, w[:3], lower=True, assume_a="pos")
+linalg.solve_triangular(q, w[:3]) + linalg.solve_triangular(q, w[:3], lower=True)
+linalg.solve_triangular(q, w[:3], "T") + linalg.solve_triangular(np.ones((3, 3)) * s, q[0], trans=0)
+linalg.solve_triangular(q, m, trans=1, lower=True, unit_diagonal=True) + linalg.solve_triangular(np.eye(3) * 3, m, "N")
+linalg.cholesky(m @ m.T + q) + linalg.cholesky(m @ m.T + q, lower=True) * s
+linalg.cho_solve(linalg.cho_factor(m @ m.T + q), m) + linalg.cho_solve(linalg.cho_factor(m @ m.T, lower=True), m)
+linalg.cho_solve(linalg.cho_factor(C @ C.T), m) + linalg.cho_solve((np.linalg.cholesky(m @ m.T), True), C)
+linalg.lu_solve(linalg.lu_factor(q[::-1]), w[:3]) + linalg.lu_solve(linalg.lu_factor(q[::-1]), m, trans=1)[:, 0]
+linalg.lu_solve(linalg.lu_factor(C[:, :3]), m) + linalg.lu_solve(linalg.lu_factor(q), C)
+linalg.lu(q[::-1])
+linalg.lu(q[::-1], permute_l=True)
+linalg.lu_factor(np.kron(q, q)[::-1])[0] * s
+linalg.inv(q) * linalg.det(q) + linalg.inv(q, check_finite=False) + linalg.det(np.array([[s, 1.0], [r, 2.0]]))
+linalg.solve_banded((1, 1), np.stack([u, 3 + u, u[::-1]]), c)
+linalg.solve_banded((1, 1), np.ones((3, 6)) + k[:3, None], u)
+linalg.solve_banded((1, 1), np.ones((3, 6)) + [[0], [3], [0]], u)
+linalg.solve_banded((2, 1), m[[0, 1, 2, 0]] + [[0.0], [4.0], [0], [0]], np.outer(w, w))
+linalg.solve_banded((0, 2), np.stack([c[:4], m[0], m[1]]) + 3.0, w) + linalg.solve_banded((1, 0), m[:2], w)
+linalg.solveh_banded(np.stack([u, u, 5 + u]), c) + linalg.solveh_banded(np.stack([5 + u, u]), u, lower=True)
+linalg.solve_sylvester(q, q @ q, m[:, :3]) + linalg.solve_sylvester(q, np.diag(w[:3]), C[:, :3])
+linalg.solve_continuous_lyapunov(q, m @ m.T)
+linalg.eigh(m @ m.T)
+linalg.eigh(m @ m.T, q @ q.T + np.eye(3))
+linalg.eigh(m @ m.T, q @ q.T + np.eye(3), lower=False)[1] * linalg.eigh(q, lower=False, overwrite_a=True)[0]
+linalg.eigvalsh(q, subset_by_index=[1, 2]) + linalg.eigh(q, q @ q.T, eigvals_only=True, subset_by_index=(0, 1))
+linalg.eigvalsh(m @ m.T) + linalg.eigh(q, eigvals_only=True, lower=False) + linalg.eigvalsh(q, q @ q.T)
+x, y = linalg.eig(m @ m.T @ np.diag(w[:3])); return x.real + 0, y + 0
+linalg.eigvals(m @ m.T @ np.diag(w[:3])).real + linalg.eigvals(m @ m.T, np.diag(w[:3])).real
+linalg.svd(m, full_matrices=False)
+linalg.svd(q) + linalg.svd(q @ q, check_finite=False)
+linalg.svd(m, compute_uv=False) + linalg.svdvals(q)
+linalg.qr(m.T, mode="economic")
+linalg.qr(q)
+linalg.qr(m.T, mode="r")[0] * s
+linalg.pinv(m) + linalg.pinv(m.T).T * s
+linalg.lstsq(m.T, w)[:3]
+linalg.norm(m) + linalg.norm(m, 2) + linalg.norm(u, 1) + linalg.norm(m, axis=1)
+linalg.expm(q) + linalg.expm(0.1 * q @ q) + linalg.expm(np.zeros((3, 3)) * s)
+linalg.expm_frechet(q, m[:, :3])
+linalg.expm_frechet(q, C[:, :3], compute_expm=False)
+linalg.logm(q) + linalg.logm(linalg.expm(q * 0.3))
+linalg.sqrtm(m @ m.T) @ linalg.sqrtm(q)
+linalg.cosm(q) + linalg.sinm(q) * linalg.coshm(q) + linalg.sinhm(0.5 * q) + linalg.tanhm(q) + linalg.tanm(0.2 * q)
+linalg.block_diag(q, w, s, [[1.0, 2.0]]) * 2
+linalg.toeplitz(u) @ linalg.toeplitz(c, u) + linalg.toeplitz(u[:3], w).sum() + linalg.circulant(u) + linalg.hankel(u)
+linalg.hankel(w, u) @ np.kron(u[:, None], w[:1, None])
+"""

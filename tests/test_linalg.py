@@ -8,9 +8,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import linalg_cases
 import numpy as np
 import pytest
+import scipy.linalg
 from mpi4py import MPI
+from numpy_cases import CONSTANTS
+from scipy import linalg
+from test_numpy import check
 
 import distdiff as dd
 from distdiff.errors import NotDifferentiableError, UnsupportedOperationError
@@ -234,6 +239,59 @@ def test_singular_matrices_raise_on_all_ranks(comm):
         dd.linearize(lambda a: np.linalg.cholesky(a), -A @ np.swapaxes(A, 1, 2), **settings)
 
 
+# -- SciPy's
+
+
+SCIPY = [f"~{line}" for line in linalg_cases.SCIPY.splitlines() if line]
+
+
+@pytest.mark.parametrize("case", SCIPY)
+def test_as_scipy(case):
+    check(case, constants={**CONSTANTS, "linalg": scipy.linalg}, layouts=False)
+
+
+def test_what_is_not_done_with_scipys_options_is_refused():
+    for f in (lambda a: linalg.solve(a, U3, assume_a="tridiagonal"), lambda a: linalg.lu(a[:2]),
+              lambda a: linalg.lu_factor(a[:, :2]), lambda a: linalg.eigh(a, subset_by_index=[0, 1]),
+              lambda a: linalg.eigh(a, subset_by_value=[0, 1]), lambda a: linalg.eigh(a, a, type=2),
+              lambda a: linalg.eig(a, left=True), lambda a: linalg.svd(a[:2]), lambda a: linalg.qr(a, pivoting=True),
+              lambda a: linalg.qr(a[:, :2]), lambda a: linalg.qr(a, mode="raw"), lambda a: linalg.pinv(a, atol=1e-3),
+              lambda a: linalg.logm(a, disp=False), lambda a: linalg.logm(-a), lambda a: linalg.sqrtm(-a)):
+        with pytest.raises(UnsupportedOperationError):
+            trace(f, (TWICE,))
+    for f in (lambda a: linalg.solve_triangular(a * 0.0, U3), lambda a: linalg.lu_solve(linalg.lu_factor(a * 0.0), U3),
+              lambda a: linalg.solve_banded((1, 1), a * 0.0, U3), lambda a: linalg.cho_factor(-a)):
+        with pytest.raises(np.linalg.LinAlgError):
+            trace(f, (TWICE,))
+    with pytest.raises(ValueError, match="not compatible"):
+        trace(lambda a: linalg.solve_banded((1, 2), a, U3), (TWICE,))
+
+
+def test_another_order_of_pivots_is_another_tape():
+    """L and U are functions of A as long as rows are exchanged alike, which is decided."""
+    def f(a):
+        return np.sum(linalg.lu(a)[1] ** 2)
+
+    F = dd.recorded(f, comm=ALONE)
+    for a in (A[0], A[0][::-1].copy(), A[0]):
+        np.testing.assert_allclose(F.grad(a), dd.grad(f, comm=ALONE)(a), rtol=1e-12)
+    assert F.counts.traces == 2 if hasattr(F.counts, "traces") else F.counts["traces"] == 2
+
+
+@pytest.mark.mpi
+def test_bands_and_functions_of_matrices_on_ranks(comm):
+    def f(x):
+        for _ in range(2):
+            x = linalg.solve_banded((1, 1), np.stack([np.sin(x), 4.0 + x * x, np.cos(x)]), x)
+        return np.sum(x**2) + np.sum(linalg.expm(np.outer(x[:3], x[3:6])))
+
+    x = np.linspace(0.3, 1.0, 40)
+    for method in ("sweep", "substitution"):
+        settings = {"comm": comm, "method": method, "min_block": 1}
+        np.testing.assert_allclose(dd.grad(f, **settings)(x), dd.grad(f, comm=ALONE, method="sweep")(x), rtol=1e-10)
+    np.testing.assert_allclose(dd.hvp(f, (x,), (x,), comm=comm), dd.hvp(f, (x,), (x,), comm=ALONE), rtol=1e-9)
+
+
 # -- methods, ranks, files
 
 
@@ -272,6 +330,9 @@ def in_another_process(tmp_path, f, *args):
 def test_saved_tapes_have_their_elementals_everywhere(tmp_path):
     def f(a, b):
         rest = np.sum(np.linalg.inv(a)) + np.linalg.det(a[0]) + np.sum(np.linalg.eigvalsh(a[1] @ a[1].T) ** 2)
+        rest = rest + np.sum(linalg.expm(a[0])) + np.sum(linalg.solve_banded((1, 1), a[1] + 3.0, b[0]))
+        rest = rest + np.sum(linalg.lu(a[2])[0]) + np.sum(linalg.solve_sylvester(a[3], a[4], a[5]))
+        rest = rest + np.sum(linalg.eigh(a[1] @ a[1].T)[0] ** 2) + np.sum(linalg.cho_solve((a[6], True), b[0]))
         return energy(a, b) + spectrum(a, b) + rest + np.sum(np.linalg.eigh(a[1] @ a[1].T)[1][0])
 
     n = (0, 1)

@@ -98,7 +98,7 @@ def solve(a: Any, b: Any) -> Any:
     return x[..., 0] if vector else x
 
 
-def _results(op: Elemental, operands: tuple[Any, ...], name: str) -> list[Any]:
+def results(op: Elemental, operands: tuple[Any, ...], name: str) -> list[Any]:
     """The results of an elemental on operands of any kind, none of which need be traced."""
     return joint(op, operands, f"linalg.{name}") if any(map(is_traced, operands)) else applied(op, *operands)
 
@@ -109,7 +109,7 @@ def factorized(a: Any) -> Callable[..., Any]:
     factors, = applied(Factors(n), a)
 
     def solved(b: Any, name: str, transposed: bool = False) -> Any:
-        return _results(Solve(n, shape_of(b)[-1], transposed), (factors, a, b), name)[0]
+        return results(Solve(n, shape_of(b)[-1], transposed), (factors, a, b), name)[0]
 
     return solved
 
@@ -122,13 +122,13 @@ def inv(a: Any) -> Any:
 def det(a: Any) -> Any:
     a = matrices(a, "det")
     n = a.shape[-1]
-    return _results(Det(n), (*applied(Factors(n), a), a), "det")[0]
+    return results(Det(n), (*applied(Factors(n), a), a), "det")[0]
 
 
 def slogdet(a: Any) -> Any:
     a = matrices(a, "slogdet")
     n = a.shape[-1]
-    return _as_numpy(np.linalg.slogdet, _results(LogDet(n), (*applied(Factors(n), a), a), "slogdet"))
+    return _as_numpy(np.linalg.slogdet, results(LogDet(n), (*applied(Factors(n), a), a), "slogdet"))
 
 
 def _as_numpy(function: Callable[..., Any], results: list[Any]) -> Any:
@@ -139,7 +139,7 @@ def _as_numpy(function: Callable[..., Any], results: list[Any]) -> Any:
 
 def cholesky(a: Any, /, *, upper: bool = False) -> Any:
     a = matrices(a, "cholesky")
-    factor, = _results(Cholesky(a.shape[-1]), (np.swapaxes(a, -1, -2) if upper else a,), "cholesky")
+    factor, = results(Cholesky(a.shape[-1]), (np.swapaxes(a, -1, -2) if upper else a,), "cholesky")
     return np.swapaxes(factor, -1, -2) if upper else factor
 
 
@@ -167,12 +167,12 @@ def tensorinv(a: Any, ind: int = 2) -> Any:
 
 def eigh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803 (NumPy's name)
     a = matrices(a, "eigh")
-    return _as_numpy(np.linalg.eigh, _results(Eigh(a.shape[-1], _lower(UPLO)), (a,), "eigh"))
+    return _as_numpy(np.linalg.eigh, results(Eigh(a.shape[-1], _lower(UPLO)), (a,), "eigh"))
 
 
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803
     a = matrices(a, "eigvalsh")
-    return _results(Eigvalsh(a.shape[-1], _lower(UPLO)), (a,), "eigvalsh")[0]
+    return results(Eigvalsh(a.shape[-1], _lower(UPLO)), (a,), "eigvalsh")[0]
 
 
 def _lower(uplo: str) -> bool:
@@ -183,12 +183,12 @@ def _lower(uplo: str) -> bool:
 
 def eig(a: Any) -> Any:
     a = matrices(a, "eig")
-    return _as_numpy(np.linalg.eig, _results(Eig(a.shape[-1]), (a,), "eig"))
+    return _as_numpy(np.linalg.eig, results(Eig(a.shape[-1]), (a,), "eig"))
 
 
 def eigvals(a: Any) -> Any:
     a = matrices(a, "eigvals")
-    return _results(Eigvals(a.shape[-1]), (a,), "eigvals")[0]
+    return results(Eigvals(a.shape[-1]), (a,), "eigvals")[0]
 
 
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
@@ -202,12 +202,12 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: 
         recorder_of((a,)).unsupported(
             f"numpy.linalg.svd of a {m} x {n} matrix with full_matrices=True", "the vectors beyond the first "
             f"{min(m, n)} are any that complete a basis, and have no derivative; use full_matrices=False")
-    return _as_numpy(np.linalg.svd, _results(Svd(m, n), (a,), "svd"))
+    return _as_numpy(np.linalg.svd, results(Svd(m, n), (a,), "svd"))
 
 
 def svdvals(x: Any, /) -> Any:
     x = matrices(x, "svdvals", square=False)
-    return _results(Svdvals(*x.shape[-2:]), (x,), "svd")[1]
+    return results(Svdvals(*x.shape[-2:]), (x,), "svd")[1]
 
 
 def _svd_of_eigh(a: Any, compute_uv: bool) -> Any:
@@ -230,7 +230,7 @@ def qr(a: Any, mode: str = "reduced") -> Any:
                f"{n} are any that complete a basis, and have no derivative")
         recorder_of((a,)).unsupported(f"numpy.linalg.qr of a {m} x {n} matrix with mode={mode!r}",
                                       f"{why}; use mode='reduced'")
-    q, r = _results(Qr(m, min(m, n)), (a[..., :m],), "qr")
+    q, r = results(Qr(m, min(m, n)), (a[..., :m],), "qr")
     if n > m:
         r = np.concatenate([r, np.matmul(np.swapaxes(q, -1, -2), a[..., m:])], axis=-1)
     return r if mode == "r" else _as_numpy(np.linalg.qr, [q, r])
@@ -246,7 +246,7 @@ def pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None
         n = a.shape[-1]
         half = a * (np.tri(n) - 0.5 * np.eye(n))
         a = half + np.swapaxes(half, -1, -2)
-    return _results(Pinv(*a.shape[-2:], float(cut)), (a,), "pinv")[0]
+    return results(Pinv(*a.shape[-2:], float(cut)), (a,), "pinv")[0]
 
 
 def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:

@@ -52,7 +52,7 @@ class Banded(Elemental):
         ab, b, undo = kernels.lanes(*x)
         diagonals = self.below, self.above
         if self.transposed:
-            ab = np.stack([_from(ab[:, r], r - self.above, -1) for r in range(ab.shape[1])][::-1], axis=1)
+            ab = np.stack([_from(ab[:, r], self.above - r, -1) for r in range(ab.shape[1])][::-1], axis=1)
             diagonals = self.above, self.below
         solved = [solve_banded(diagonals, band, right, check_finite=False) for band, right in zip(ab, b)]
         return (undo(np.array(solved)),)

@@ -26,10 +26,14 @@ from .shared import column_scaled, diagonal, gaps, on_diagonal, plain, times, tr
 
 @dataclass(frozen=True)
 class Eigh(Elemental):
-    """w (n,) and V (n, n) of the lower or the upper triangle of a matrix (n, n)."""
+    """w (n,) and V (n, n) of the lower or the upper triangle of a matrix (n, n).
+
+    driver: LAPACK's, on which the gauge depends: "" is NumPy's, others are SciPy's by their names.
+    """
 
     n: int
     lower: bool = True
+    driver: str = ""
     name = "eigh"
 
     @property
@@ -49,7 +53,14 @@ class Eigh(Elemental):
         return 10 * self.n**3
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        return tuple(np.linalg.eigh(x[0], "L" if self.lower else "U"))
+        if not self.driver:
+            return tuple(np.linalg.eigh(x[0], "L" if self.lower else "U"))
+        from scipy.linalg import eigh
+
+        w, v = np.empty(x[0].shape[:-1]), np.empty(x[0].shape)
+        for k in np.ndindex(x[0].shape[:-2]):
+            w[k], v[k] = eigh(x[0][k], lower=self.lower, driver=self.driver)
+        return w, v
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         w, v = y
@@ -73,7 +84,10 @@ class Eigvalsh(Elemental):
     n: int
     lower: bool = True
     name = "eigvalsh"
-    core_in, core_out, lines, value = Eigh.core_in, Eigh.core_out, Eigh.lines, Eigh.value
+    core_in, core_out, lines = Eigh.core_in, Eigh.core_out, Eigh.lines
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        return Eigh(self.n, self.lower).value(*x)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         return diagonal(_rotated(self._vectors(y, x), xdot[0], self.lower)), None

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from . import integrate, ndimage, optimize, signal, sparse, special, stats
+from . import integrate, linalg, ndimage, optimize, signal, sparse, special, stats
 from .replacing import Replaced, Rule
 
 RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what answers for it
     **special.RULES,
+    **linalg.RULES,
     **sparse.RULES,
     **stats.RULES,
     **signal.RULES,
