@@ -78,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
     plan = _command(commands, "plan", "predict time, memory and messages on numbers of ranks, without running on them",
                     solves=False)
     plan.add_argument("--ranks", default="2,16,128,1024", metavar="LIST", help="default 2,16,128,1024; 1 comes along")
-    plan.add_argument("--columns", type=int, default=1, metavar="M", help="right-hand sides at a point (default 1)")
+    plan.add_argument("--columns", default="1", metavar="M",
+                      help="right-hand sides at a point, one after another (default 1), or jacobian")
     plan.add_argument("--json", action="store_true", help="print JSON instead of text")
     coverage = commands.add_parser(
         "coverage", help="print what is done with each function of NumPy's",
@@ -286,9 +287,10 @@ def _plan(arguments: argparse.Namespace, comm: Any) -> int:
         ranks = [int(text) for text in arguments.ranks.split(",")]
     except ValueError:
         ranks = []
-    if not ranks or min(ranks) < 1 or arguments.columns < 1:
+    columns = int(arguments.columns) if arguments.columns.isdecimal() else arguments.columns
+    if not ranks or min(ranks) < 1 or columns not in ("jacobian",) and not (isinstance(columns, int) and columns > 0):
         raise InputError(f"--ranks {arguments.ranks} --columns {arguments.columns}: give positive numbers, such as "
-                         "--ranks 2,16,128 --columns 20")
+                         "--ranks 2,16,128 --columns 20 (or --columns jacobian)")
     stages = Stages()
 
     def work() -> None:
@@ -297,7 +299,7 @@ def _plan(arguments: argparse.Namespace, comm: Any) -> int:
         with stages("trace"):
             tape = trace(f, args, argnums=choose_argnums(names, args, arguments.wrt)).tape
         with stages("partition"):
-            found = plan(tape, ranks, arguments.columns, strategy=arguments.partition)
+            found = plan(tape, ranks, columns, strategy=arguments.partition)
         print(json.dumps(found.to_dict(), indent=2) if arguments.json else found)
 
     with nullcontext() if arguments.quiet or comm.rank != 0 else Heartbeat(stages):

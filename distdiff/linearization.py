@@ -24,6 +24,7 @@ from .comm import agreed, on_root, require_sound, together, vector_from_root
 from .errors import BranchChangedError, InputError, NonFiniteError
 from .evaluate import Point, all_finite, evaluate
 from .facts import Facts
+from .machine import current as current_machine
 from .nest import Nest
 from .nested import gradient, refuse_inside, require_number
 from .partition import distribute, homebound, wants_petsc, whole
@@ -33,6 +34,7 @@ from .program import record, refusal
 from .report import Report, dot_product_residual, gather
 from .settings import check_settings
 from .solvers import method as method_of
+from .solvers.layouts import Judge, Use
 from .solvers.select import Choice
 from .solvers.work import Work
 from .solving import Solving
@@ -88,8 +90,7 @@ class Linearization:
         self._f, self._args, self._kwargs = f, tuple(args), dict(kwargs or {})
         self._argnums, self._has_aux = settings["argnums"], settings["has_aux"]
         self._partition, self._min_block = settings["partition"], settings["min_block"]
-        self._columns, self._on_branch_change = settings["solves"], settings["on_branch_change"]
-        self._solves_hint = 1 if self._columns == "jacobian" else settings["solves"]
+        self._announced, self._on_branch_change = settings["solves"], settings["on_branch_change"]
         self._closed = False
         self._gradient: Linearization | None = None  # of the gradient, at the point or at an earlier one
         self._gradient_moves = False
@@ -104,8 +105,7 @@ class Linearization:
         facts = self._facts
         self._inputs = Spread(comm, self._local.inputs.positions, facts.n_inputs, facts.everywhere)
         self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs, facts.everywhere)
-        if self._columns == "jacobian":
-            self._solves_hint = max(1, min(facts.n_inputs, facts.n_outputs))
+        self._use = Use.announced(self._announced, facts.n_inputs, facts.n_outputs)
         x = self._share_point(facts.x)
         facts.x = None
         self._solving = Solving(self._local, comm, self._team, self.stages, method=self.method, options=self.options,
@@ -117,7 +117,7 @@ class Linearization:
             raise BranchChangedError(refusal(site))
         self.value = self._read_value()
         self._solving.arrive(self._point)
-        self._solving.select(self._solves_hint, 1)
+        self._solving.select(self._use.share(comm.size, facts.everywhere), self._use.together)
 
     def _spread(self) -> list[Any] | None:
         """Trace and partition; every rank gets its share, and what the function said of itself.  Collective.
@@ -152,16 +152,18 @@ class Linearization:
         return traced, plan
 
     def _plan(self, tape: Tape) -> Any:
-        keywords = {} if self._min_block is None else {"min_block": self._min_block}
+        """Which layout, of all that are weighed with the method that suits each."""
+        use, machine = Use.announced(self._announced, tape.n_inputs, tape.n_outputs), current_machine()
         strategy, columns = self._layout(tape)
-        return make_partition(tape, self.comm.size, strategy=strategy, columns=columns, **keywords)
+        return make_partition(tape, self.comm.size, strategy=strategy, min_block=self._min_block, machine=machine,
+                              columns=columns, judge=Judge(tape, use, machine, self.method, self.preaccumulate))
 
     def _layout(self, tape: Tape) -> tuple[str, int]:
         """How to partition, and for how many right-hand sides that come together."""
         strategy = self._partition
         if strategy == "auto" and self.method != "auto":
             strategy = method_of(self.method).partition
-        return strategy, min(tape.n_inputs, tape.n_outputs) if self._columns == "jacobian" else 1
+        return strategy, Use.announced(self._announced, tape.n_inputs, tape.n_outputs).split
 
     @property
     def _team(self) -> MPI.Comm:
@@ -252,7 +254,7 @@ class Linearization:
         """
         self._ready()
         xdot = self._seed(self._facts.inputs, lambda: self._pack(tangents), "tangent", self._inputs)
-        self._solving.select(self._solves_hint, 1)
+        self._solving.select(self._use.columns, 1)
         ydot = self._derivative(True, lambda: self._outputs.collect(self._solving.solve(True, xdot)))
         self.solves += 1
         return self._facts.outputs.nest(ydot)
@@ -265,7 +267,7 @@ class Linearization:
         """
         self._ready()
         ybar = self._seed(self._facts.outputs, lambda: cotangent, "cotangent", self._outputs)
-        self._solving.select(self._solves_hint, 1)
+        self._solving.select(self._use.columns, 1)
         xbar = self._derivative(False, lambda: self._inputs.collect(self._solving.solve(False, ybar)))
         self.solves += 1
         return self._facts.inputs.nest(xbar)
@@ -364,7 +366,7 @@ class Linearization:
             if self._facts.everywhere:
                 raise InputError("every rank has the whole program here, and the operator's rows are spread over the "
                                  "ranks; choose another partition than 'right-hand sides'")
-        return self._solving.operator(keep=self._solves_hint > 1)
+        return self._solving.operator(keep=self._use.columns > 1)
 
     # -- another point --------------------------------------------------------------------------------------------
 

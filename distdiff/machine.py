@@ -15,7 +15,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,14 @@ class Machine:
         return self.latency + 2 * self.overhead
 
     @property
+    def exchange(self) -> float:
+        """The same in the midst of a pass, where the neighbour is not quite as far."""
+        return self.superstep + self.wait
+
+    @property
     def message(self) -> float:
         """A superstep's first message of a pass, there and back, the wait included."""
-        return 2 * (self.superstep + self.wait)
+        return 2 * self.exchange
 
     @property
     def pass_byte(self) -> float:
@@ -130,6 +135,10 @@ class Machine:
     def seconds(self, amounts: Mapping[str, float]) -> float:
         """So much of each rate, in all."""
         return sum(amount * getattr(self, name) for name, amount in amounts.items())
+
+    def without_messages(self) -> Machine:
+        """The same machine if messages took no time."""
+        return replace(self, latency=0.0, overhead=0.0, gap=0.0, byte=0.0, wait=0.0)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

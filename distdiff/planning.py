@@ -1,10 +1,9 @@
 """What more ranks would bring: a function traced once, laid out on numbers of ranks that nobody has yet.
 
-    seconds = supersteps' largest work + messages (LogGP) + waiting         evaluation and one solve
-            + further right-hand sides: lines and halo values, those of the busiest rank
+    seconds = evaluation + min over methods of  setup + right-hand sides x solve,  messages (LogGP) and waiting included
 
-Nothing is solved, and no MPI is needed: a partition is counted, and counts are turned into seconds by the machine's
-rates (`distdiff calibrate`).
+Nothing is solved, and no MPI is needed: layouts are counted, and counts are turned into seconds by the machine's rates
+(`distdiff calibrate`).  Candidates and judge are those of `linearize` on so many ranks, so it would take the same.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
 from . import graph
 from .machine import Machine, current
 from .partition import Partition, partition
 from .report import count_text, seconds_text, size_text
-from .solvers.work import BATCH
-from .tape import ScalarRun, Tape
+from .solvers.layouts import Judge, Use
+from .tape import Tape
 
 PAYS = 1.05  # times faster that more ranks must be to be worth it
 
@@ -30,9 +28,10 @@ class Layout:
 
     ranks: int
     name: str
+    method: str
     seconds: float  # evaluation and all right-hand sides
     exchanging: float  # of these, messages and waiting for them
-    memory: int  # bytes of values and partials on the fullest rank, at most
+    memory: int  # bytes of values, partials and what the method holds, on the fullest rank, at most
     k_star: int
     messages: int  # of all ranks in one pass
     halo_bytes: int  # of all ranks in one pass, for all right-hand sides
@@ -53,6 +52,7 @@ class Plan:
     structure: graph.Structure
     columns: int
     machine: Machine
+    together: bool = False  # right-hand sides come at once, as a Jacobian's
 
     @property
     def best(self) -> Layout:
@@ -98,10 +98,11 @@ class Plan:
         s = self.structure
         out = [f"function     {count_text(s.lines)} flattened lines, {count_text(s.inputs)} inputs -> "
                f"{count_text(s.outputs)} outputs; {s.shape}: depth {count_text(s.depth)}, width {count_text(s.width)}",
-               f"predicted    evaluation and {self.columns} right-hand side{'s' if self.columns > 1 else ''}; rates: "
+               f"predicted    evaluation and {self.columns} right-hand side{'s' if self.columns > 1 else ''}"
+               f"{' together' if self.together else ''}; rates: "
                f"{self.machine.source}", "",
                f"{'ranks':>6} {'seconds':>10} {'speed-up':>8} {'messages':>9} {'k*':>7} {'messages':>10} {'halo':>9} "
-               f"{'memory':>9} {'balance':>8}  partition",
+               f"{'memory':>9} {'balance':>8}  partition: method",
                f"{'':>6} {'':>10} {'':>8} {'% of time':>9} {'':>7} {'a pass':>10} {'a pass':>9} {'a rank':>9}"]
         base = self.layouts[0]
         for layout in self.layouts:
@@ -109,7 +110,7 @@ class Plan:
             out.append(f"{layout.ranks:>6} {seconds_text(layout.seconds):>10} {gain:>8.2f} "
                        f"{100 * layout.exchanging / (layout.seconds or 1.0):>9.0f} {count_text(layout.k_star):>7} "
                        f"{count_text(layout.messages):>10} {size_text(layout.halo_bytes):>9} "
-                       f"{size_text(layout.memory):>9} {layout.balance:>8.2f}  {layout.name}")
+                       f"{size_text(layout.memory):>9} {layout.balance:>8.2f}  {layout.name}: {layout.method}")
         return "\n".join([*out, "", self.verdict()])
 
     def to_dict(self) -> dict[str, object]:
@@ -122,30 +123,28 @@ def _ratio(a: float, b: float) -> float:
     return a / b if b else 1.0
 
 
-def plan(tape: Tape, ranks: Sequence[int], columns: int = 1, machine: Machine | None = None,
+def plan(tape: Tape, ranks: Sequence[int], columns: int | str | Use = 1, machine: Machine | None = None,
          strategy: str = "auto") -> Plan:
-    """Lay a tape out on each number of ranks (one is always among them), and predict.  Not collective."""
+    """Lay a tape out on each number of ranks (one is always among them), and predict.  Not collective.
+
+    columns: right-hand sides at a point, as `solves` says to `linearize`: one after another, or "jacobian".
+    """
     machine = current() if machine is None else machine
-    layouts = tuple(_layout(tape, n, columns, machine, strategy) for n in sorted({1, *ranks}))
-    return Plan(layouts, graph.analyse(tape), columns, machine)
+    use = Use.announced(columns, tape.n_inputs, tape.n_outputs)
+    judge = Judge(tape, use, machine)
+    layouts = tuple(_layout(tape, n, judge, strategy) for n in sorted({1, *ranks}))
+    return Plan(layouts, graph.analyse(tape), use.columns, machine, use.together > 1)
 
 
-def _layout(tape: Tape, ranks: int, columns: int, machine: Machine, strategy: str) -> Layout:
+def _layout(tape: Tape, ranks: int, judge: Judge, strategy: str) -> Layout:
     began = time.perf_counter()
-    made: Partition = partition(tape, ranks, strategy=strategy if ranks > 1 else "auto", machine=machine)
+    made: Partition = partition(tape, ranks, strategy=strategy if ranks > 1 else "auto", machine=judge.machine,
+                                columns=judge.use.split, judge=judge)
     planning = time.perf_counter() - began
-    quality = made.quality
-    scalar = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
-    share = scalar / max(sum(item.lines for item in tape.items), 1)
-    rate = share * machine.sweep_run_line_next_column + (1 - share) * machine.sweep_far_line_next_column
-    passes = -(-columns // BATCH)
-    further = (columns - 1) * 8 * machine.byte * quality.halo / ranks + (passes - 1) * 0.5 * quality.exchanging
-    seconds = quality.seconds + (columns - 1) * rate * quality.max_work + further
-    largest = max((prod(block.shape) for block in tape.blocks), default=0) // (ranks if quality.messages else 1)
-    memory = quality.memory + 8 * largest * (min(columns, BATCH) - 1)  # a batch of right-hand sides of it
-    return Layout(ranks, made.name, seconds, quality.exchanging + further, memory, quality.k_star,
-                  quality.messages, 8 * quality.halo * columns, quality.balance, quality.max_work,
-                  planning)
+    quality, promise = made.quality, made.promise
+    return Layout(ranks, made.name, promise.method, promise.seconds, promise.exchanging, int(promise.memory),
+                  quality.k_star, quality.messages, 8 * quality.halo * judge.use.columns, quality.balance,
+                  quality.max_work, planning)
 
 
 __all__ = ["Layout", "Plan", "plan"]

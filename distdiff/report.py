@@ -149,9 +149,10 @@ class Report:
         ]
         if len(self.partition_candidates) > 1:
             for c in self.partition_candidates:
-                out.append(f"               {c['name']:<24} predicted {seconds_text(c['seconds'])} a gradient, k* "
-                           f"{count_text(c['k_star'])}, halo {count_text(c['halo'])}, "
-                           f"busiest rank {count_text(c['max_work'])} lines")
+                job = c["job"]
+                out.append(f"               {c['name']:<24} predicted {seconds_text(job['seconds'])} by "
+                           f"{job['method']}, {size_text(job['memory'])} a rank; k* {count_text(c['k_star'])}, halo "
+                           f"{count_text(c['halo'])}, busiest rank {count_text(c['max_work'])} lines; {job['reason']}")
         if self.contractions.statements:
             out.append(f"products     {_contractions(self.contractions, self.rows is not None)}")
         out.append(f"system       {kept}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import InputError
 from .partition import STRATEGIES
+from .solvers.layouts import Use
 from .solvers.select import check_method
 
 SETTINGS = frozenset(("comm", "method", "options", "preaccumulate", "partition", "min_block", "on_branch_change",
@@ -34,6 +35,6 @@ def check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preacc
             raise InputError(f"{name}={value!r} does not exist; choose one of {', '.join(map(repr, allowed))}")
     if min_block is not None and (not isinstance(min_block, int) or min_block < 1):
         raise InputError(f"min_block={min_block!r} must be a positive integer: elements of the least array to spread")
-    if solves != "jacobian" and (not isinstance(solves, int) or solves < 1):
+    if not isinstance(solves, Use) and solves != "jacobian" and (not isinstance(solves, int) or solves < 1):
         raise InputError(f"solves={solves!r} must be a positive integer, the right-hand sides expected at a point, or "
                          "'jacobian', as many as one takes")

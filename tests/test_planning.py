@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 
+import distdiff as dd
 from distdiff import cli
 from distdiff.machine import Machine
 from distdiff.partition import partition
 from distdiff.planning import plan
+from distdiff.solvers.layouts import Judge, Use
 from distdiff.tracing import trace
 
 
@@ -27,6 +29,14 @@ def chain(x):
     return a
 
 
+def several(x):
+    kept, a = [], x[0]
+    for k in range(3000):
+        a = 0.9 * np.sin(a) + x[k % 4]
+        kept.append(a)
+    return kept[::100]
+
+
 @pytest.fixture(scope="module")
 def layouts():
     return plan(trace(grid, (np.ones(200_000),)).tape, [4, 16], machine=Machine())
@@ -35,11 +45,29 @@ def layouts():
 def test_layouts_are_those_of_the_partition(layouts):
     tape = trace(grid, (np.ones(200_000),)).tape
     assert [layout.ranks for layout in layouts.layouts] == [1, 4, 16]
-    made = partition(tape, 16, machine=Machine())
+    made = partition(tape, 16, machine=Machine(), judge=Judge(tape, Use(), Machine()))
     last = layouts.layouts[-1]
     assert (last.name, last.k_star, last.messages) == (made.name, made.k_star, made.quality.messages)
-    assert last.seconds == pytest.approx(made.quality.seconds)
-    assert last.memory == made.quality.memory and last.halo_bytes == 8 * made.quality.halo
+    assert last.seconds == pytest.approx(made.promise.seconds) and last.method == made.promise.method
+    assert last.memory >= made.quality.memory and last.halo_bytes == 8 * made.quality.halo
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("f", [grid, chain, several])
+@pytest.mark.parametrize("solves", [1, 50, "jacobian"])
+def test_auto_does_what_was_planned(comm, f, solves):
+    x = np.linspace(0.5, 1.5, 20_000 if f is grid else 4)
+    tape = trace(f, (x,)).tape
+    with dd.linearize(f, x, comm=comm, solves=solves) as lin:
+        report = lin.report()
+        planned = plan(tape, [comm.size], solves).layouts[-1]
+        assert (report.k_star, report.messages) == (planned.k_star, planned.messages)
+        if comm.size > 1:
+            assert report.partition == planned.name
+            chosen = next(c for c in report.partition_candidates if c["chosen"])
+            assert chosen["job"]["seconds"] == pytest.approx(planned.seconds)
+            assert chosen["job"]["method"] == planned.method
+            assert "predicted" in str(report) and planned.method in str(report)
 
 
 def test_a_grid_gains_and_a_chain_does_not(layouts):
@@ -65,7 +93,8 @@ def test_latency_is_named_where_it_is_the_reason():
 
 
 def test_columns_cost_seconds_and_memory(layouts):
-    many = plan(trace(grid, (np.ones(200_000),)).tape, [4, 16], columns=100, machine=Machine())
+    tape = trace(grid, (np.ones(200_000),)).tape
+    many = plan(tape, [4, 16], columns=Use(100, 32), machine=Machine())
     for one, hundred in zip(layouts.layouts, many.layouts):
         assert hundred.seconds > 2 * one.seconds and hundred.memory > one.memory
         assert hundred.halo_bytes == 100 * one.halo_bytes

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from .contiguous import Contiguous
 from .deepen import deepened
 from .parcel import Sender
 from .plan import Kinds, Plan
-from .quality import Quality, Traffic, measure
+from .quality import Promise, Quality, Traffic, measure
 from .schedule import RULES, Schedule
 from .scotch import MOST_LINES, Scotch, available
 from .streaming import Streaming
@@ -29,6 +29,7 @@ MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
 MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
 SAME = 1.02  # predicted seconds within this factor of the best are no reason
 ROOMY = 1 << 28  # bytes on the fullest rank up to which memory is none either
+WORTH = 1.05  # times sooner than rank 0 alone that a spread must be: sending shares out takes time that is not counted
 NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
 
 
@@ -38,6 +39,7 @@ class Candidate:
 
     name: str
     quality: Quality
+    promise: Promise
 
 
 @dataclass
@@ -49,7 +51,9 @@ class Partition:
     plan: Plan | None  # None: rank 0 has it all, or every rank
     n_steps: int
     quality: Quality
+    promise: Promise = Promise(0.0, 0.0)
     candidates: list[Candidate] = field(default_factory=list)
+    scheduled: _Scheduled | None = field(default=None, repr=False)
 
     @property
     def k_star(self) -> int:
@@ -80,8 +84,29 @@ class Partition:
 
     def summary(self) -> list[dict[str, Any]]:
         """All candidates as plain data, best first."""
-        ordered = sorted(self.candidates, key=lambda c: c.quality.seconds)
-        return [{"name": c.name, "chosen": c.name == self.name, **c.quality.to_dict()} for c in ordered]
+        ordered = sorted(self.candidates, key=lambda c: c.promise.seconds)
+        return [{"name": c.name, "chosen": c.name == self.name, **c.quality.to_dict(), "job": asdict(c.promise)}
+                for c in ordered]
+
+
+class Judge(Protocol):
+    """What a layout promises for the job at hand."""
+
+    repeated: bool  # the job has several right-hand sides at a point, so what takes time to prepare may pay
+
+    def __call__(self, made: Partition) -> Promise: ...
+
+
+@dataclass(frozen=True)
+class _Sweeping:
+    """An evaluation, and a sweep with so many columns."""
+
+    columns: int
+    repeated: bool = False
+
+    def __call__(self, made: Partition) -> Promise:
+        share = -(-self.columns // made.n_ranks) if made.everywhere else self.columns
+        return Promise(_for_columns(made.quality.seconds, share), made.quality.memory)
 
 
 def table(tape: Tape, ranks: Sequence[int] = (2, 4, 8, 16, 32, 64, 128, 256), columns: int = 1,
@@ -91,13 +116,11 @@ def table(tape: Tape, ranks: Sequence[int] = (2, 4, 8, 16, 32, 64, 128, 256), co
     One row a number: `ranks`, `name` and the counts of `Quality`; `speedup` over one rank, for as many columns.
     """
     machine = current() if machine is None else machine
-    one = _for_columns(_alone(tape, 1, machine).quality.seconds, columns)
+    one = _Sweeping(columns)(_alone(tape, 1, machine)).seconds
     rows = []
     for n in ranks:
         made = partition(tape, n, machine=machine, columns=columns)
-        share = -(-columns // n) if made.everywhere else columns
-        seconds = _for_columns(made.quality.seconds, share)
-        rows.append({"ranks": n, "name": made.name, **made.quality.to_dict(), "speedup": one / seconds})
+        rows.append({"ranks": n, "name": made.name, **made.quality.to_dict(), "speedup": one / made.promise.seconds})
     return rows
 
 
@@ -107,10 +130,11 @@ def default_min_block(n_ranks: int) -> int:
 
 
 def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int | None = None,
-              depth: int | None = None, machine: Machine | None = None, columns: int = 1) -> Partition:
+              depth: int | None = None, machine: Machine | None = None, columns: int = 1,
+              judge: Judge | None = None) -> Partition:
     """Decide, from structure alone, which rank owns which node.  Not collective: rank 0 calls it.
 
-    strategy: "auto" measures all candidates and takes the one with the least predicted seconds; "axes"
+    strategy: "auto" measures all candidates and takes the one that promises the least seconds; "axes"
     (arrays cut along an axis, scalar lines streamed to where their operands are), "contiguous" (stretches in
     trace order), "fewer ranks" (rank 0 alone), "pt-scotch" (scalar lines by a graph partitioner) or
     "right-hand sides" (every rank has the whole program and solves for its share of the columns) take that one.
@@ -118,6 +142,8 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     depth: how many supersteps become one by deep halos; None: as many as pay.
     machine: the rates by which candidates are measured; None: those of the machine at hand.
     columns: right-hand sides that are solved for together; with several, splitting them is a candidate.
+    judge: what a layout promises for the job at hand, a method being chosen with it; None: an evaluation and a sweep
+    with that many columns.
     """
     if strategy not in STRATEGIES:
         names = ", ".join(map(repr, STRATEGIES))
@@ -128,44 +154,64 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         raise InputError(f"depth={depth} must be positive: 1 exchanges after every superstep")
     small = default_min_block(n_ranks) if min_block is None else min_block
     machine = current() if machine is None else machine
+    judge = judge or _Sweeping(columns)
+    contest = _Contest(judge)
     if strategy == COLUMNS and n_ranks > 1:
-        made = _alone(tape, n_ranks, machine, everywhere=True)
-        return replace(made, candidates=[Candidate(COLUMNS, made.quality)])
-    best: Partition | None = None
-    spread: Partition | None = None  # the best one that cuts arrays
-    candidates = []
+        contest.enter(_alone(tape, n_ranks, machine, everywhere=True))
+        return contest.winner()
     kinds = Kinds()
-    for name, active, settings in _candidates(tape, n_ranks, strategy):
+    for name, active, settings in _candidates(tape, n_ranks, strategy, judge.repeated):
         made = (_make(tape, n_ranks, name, active, small, settings, machine=machine, kinds=kinds) if active > 1
                 else _alone(tape, n_ranks, machine))
+        contest.enter(made)
         if strategy == "auto" and made.plan is None and _for_columns(
                 made.quality.seconds, columns) < 2 * machine.message:
-            return replace(made, candidates=[Candidate(made.name, made.quality)])  # one exchange costs more
-        candidates.append(Candidate(name, made.quality))
-        if best is None or _better(made.quality, best.quality):
-            best = made
-        cuts = made.plan is not None and name != "contiguous"
-        if cuts and (spread is None or _better(made.quality, spread.quality)):
-            spread = made
-    assert best is not None
-    if strategy == "auto" and columns * best.quality.seconds > _scotch_seconds(tape) and available():
-        made = _make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds)
-        candidates.append(Candidate(SCOTCH, made.quality))
-        if _better(made.quality, best.quality):
-            best = made
-    deeper = _deepen(spread, depth) if spread is not None else None
-    if deeper is not None:
-        candidates.append(Candidate(deeper.name, deeper.quality))
-        if best is spread or _better(deeper.quality, best.quality):
-            best = deeper
+            return contest.winner()  # one exchange costs more
+    if strategy == "auto" and columns * contest.least > _scotch_seconds(tape) and available():
+        contest.enter(_make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds))
+    if contest.cut is not None:
+        deeper = _deepen(contest.cut, depth)
+        if deeper is not None:
+            contest.enter(deeper, asked=depth is not None)
     if strategy == "auto" and columns > 1 and n_ranks > 1:
         everywhere = _alone(tape, n_ranks, machine, everywhere=True)
-        candidates.append(Candidate(COLUMNS, everywhere.quality))
-        split = _for_columns(everywhere.quality.seconds, -(-columns // n_ranks))
-        if everywhere.quality.memory <= ROOMY and split < _for_columns(best.quality.seconds, columns):
-            best = everywhere
-    best.candidates = candidates
-    return best
+        contest.enter(everywhere, eligible=everywhere.quality.memory <= ROOMY)
+    return contest.winner()
+
+
+class _Contest:
+    """Candidates come in one by one; `winner` has all of them with it, and its supersteps are those of its plan."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._best: Partition | None = None
+        self.cut: Partition | None = None  # the best one that cuts arrays
+        self._candidates: list[Candidate] = []
+
+    def enter(self, made: Partition, asked: bool = False, eligible: bool = True) -> None:
+        """One more; `asked` for, it takes the place of the one that it was made of."""
+        made.promise = self._judge(made)
+        self._candidates.append(Candidate(made.name, made.quality, made.promise))
+        if not eligible:
+            return
+        if self._best is None or _better(made, self._best) or (asked and self._best is self.cut):
+            self._best = made
+        cuts = made.plan is not None and made.name != "contiguous"
+        if cuts and (self.cut is None or _better(made, self.cut)):
+            self.cut = made
+
+    @property
+    def least(self) -> float:
+        """Seconds of a pass in the layout in which it takes least."""
+        return min((c.quality.seconds for c in self._candidates), default=0.0)
+
+    def winner(self) -> Partition:
+        best = self._best
+        assert best is not None
+        if best.scheduled is not None:  # a deeper one of the same plan may have come after it
+            best.scheduled.restore()
+        best.candidates = self._candidates
+        return best
 
 
 def wants_petsc(tape: Tape, n_ranks: int, strategy: str = "auto", columns: int = 1) -> bool:
@@ -188,14 +234,17 @@ def _for_columns(seconds: float, columns: int) -> float:
     return seconds * (1.0 + 0.5 * NEXT_COLUMN * (columns - 1))
 
 
-def _better(new: Quality, old: Quality) -> bool:
+def _better(new: Partition, old: Partition) -> bool:
     """Sooner done; where that makes no difference, as on a chain, with less memory on the fullest rank."""
-    if max(new.memory, old.memory) > ROOMY and 1 / SAME < new.seconds / old.seconds < SAME:
-        return new.memory < old.memory
-    return new.seconds < old.seconds
+    mine, other = new.promise, old.promise
+    if old.name == ALONE and max(mine.memory, other.memory) <= ROOMY:
+        return WORTH * mine.seconds < other.seconds
+    if max(mine.memory, other.memory) > ROOMY and mine.seconds < SAME * other.seconds < SAME**2 * mine.seconds:
+        return mine.memory < other.memory
+    return mine.seconds < other.seconds
 
 
-def _candidates(tape: Tape, n_ranks: int, strategy: str) -> list[tuple[str, int, dict[str, Any]]]:
+def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool) -> list[tuple[str, int, dict[str, Any]]]:
     """(name, ranks that get anything, settings)."""
     arrays = any(not isinstance(item, ScalarRun) for item in tape.items)
     scalars = any(isinstance(item, ScalarRun) for item in tape.items)
@@ -219,7 +268,7 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str) -> list[tuple[str, int,
     if len(tape.items) < MANY_ITEMS:
         if any(len(leaf.shape) > 1 and np.argmax(leaf.shape) for leaf in tape.inputs):
             found.append((f"{axes}, first axis", n_ranks, {"first": "first"}))
-        if scalars:
+        if scalars or repeated:
             found.append(("contiguous", n_ranks, {}))
         if n_ranks >= 4:
             found.append((f"{axes} on {n_ranks // 2} ranks", n_ranks // 2, {}))
@@ -232,7 +281,9 @@ def _alone(tape: Tape, n_ranks: int, machine: Machine, everywhere: bool = False)
     array = sum(item.lines for item in tape.items if not isinstance(item, ScalarRun))
     share = np.ones(n_ranks) if everywhere else np.eye(1, n_ranks)[0]
     work = share * (machine.item * len(tape.items) + machine.line * array + machine.run_line * scalar)
-    quality = measure(share * (array + scalar), work[None], share * tape.n_nodes, Traffic.none(), machine)
+    runs = sum(isinstance(item, ScalarRun) for item in tape.items)
+    quality = measure(share * (array + scalar), work[None], share * tape.n_nodes, Traffic.none(), machine,
+                      share * len(tape.items), share * runs)
     return Partition(n_ranks, COLUMNS if everywhere else ALONE, None, 1, quality)
 
 
@@ -260,7 +311,7 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
             break
     assert best is not None
     best.restore()
-    return Partition(n_ranks, name, plan, best.n_steps, best.quality)
+    return Partition(n_ranks, name, plan, best.n_steps, best.quality, scheduled=best)
 
 
 class _Scheduled:
@@ -269,6 +320,7 @@ class _Scheduled:
     def __init__(self, plan: Plan, schedule: Schedule) -> None:
         self.plan, self.apart = plan, schedule.apart
         self.n_steps, self.quality = schedule.finish()
+        self.sent, self.sent_ids = schedule.sent, schedule.sent_ids  # values by block, and single nodes
         self._steps, self._node_steps, self._extents = plan.where.steps, plan.where.node_step, plan.extents
         self._run_steps = {block: share.steps for block, share in plan.runs.items()}
 
@@ -310,7 +362,9 @@ def _deepen(made: Partition, depth: int | None = None) -> Partition | None:
             share.steps = base[2][block]
         return None
     best.restore()
-    return Partition(made.n_ranks, f"{made.name}, {chosen} supersteps in one", plan, best.n_steps, best.quality)
+    return Partition(made.n_ranks, f"{made.name}, {chosen} supersteps in one", plan, best.n_steps, best.quality,
+                     scheduled=best)
 
 
-__all__ = ["STRATEGIES", "Candidate", "Partition", "default_min_block", "partition", "table", "wants_petsc"]
+__all__ = ["STRATEGIES", "Candidate", "Judge", "Partition", "default_min_block", "partition", "table",
+           "wants_petsc"]

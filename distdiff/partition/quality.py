@@ -28,11 +28,27 @@ class Quality:
     messages: int
     k_star: int  # supersteps
     memory: int  # bytes of values and partials on the fullest rank
-    seconds: float  # predicted
+    seconds: float  # predicted, of an evaluation and a solve
     exchanging: float = 0.0  # ... of which messages and waiting for them
+    items: int = 0  # statements and pieces of scalar runs on the rank with most
+    runs: int = 0  # ... of these, pieces of scalar runs
+    sent: int = 0  # values that the rank sends that sends most
+    sent_messages: int = 0  # ... and messages
+    waits: float = 1.0  # work of the busiest rank of every superstep, over that of the busiest rank of all
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a layout takes for the job at hand, by the method that suits it."""
+
+    seconds: float
+    memory: float  # bytes on the fullest rank
+    exchanging: float = 0.0  # ... of the seconds, messages and waiting for them
+    method: str = ""  # "": no method was asked
+    reason: str = ""
 
 
 @dataclass
@@ -51,9 +67,11 @@ class Traffic:
         return cls(nothing, nothing, nothing, np.empty(0))
 
 
-def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Traffic,
-            machine: Machine) -> Quality:
-    """Quality from lines (ranks,), work in seconds (supersteps, ranks), own nodes (ranks,) and the traffic."""
+def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Traffic, machine: Machine,
+            items: np.ndarray, runs: np.ndarray) -> Quality:
+    """Quality from lines (ranks,), work in seconds (supersteps, ranks), own nodes, statements and pieces of runs
+    (ranks,) and the traffic.
+    """
     n_steps, n_ranks = work.shape
     shape = (n_steps, n_ranks)
     code = (traffic.step.astype(np.int64) * n_ranks + traffic.source) * n_ranks + traffic.target
@@ -69,12 +87,15 @@ def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Tra
         bytes_ = 8.0 * np.bincount(place, weights=volume, minlength=n_steps * n_ranks).reshape(shape)
         each = np.where(count > 0, machine.message + 2 * machine.gap * (count - 1), 0.0) + machine.pass_byte * bytes_
         exchanging += 0.5 * float(each.max(axis=1, initial=0.0).sum())
+    busiest = float(work.sum(axis=0).max(initial=0.0))
     ghosts = np.bincount(target, weights=volume, minlength=n_ranks)
     return Quality(
         max_work=int(lines.max(initial=0)), balance=float(lines.max() / lines.mean()) if lines.any() else 1.0,
         halo=int(volume.sum()), messages=len(messages), k_star=n_steps,
         memory=int((8 * (nodes + ghosts) + 16 * lines).max(initial=0)), seconds=computing + exchanging,
-        exchanging=exchanging)
+        exchanging=exchanging, items=int(items.max(initial=0)), runs=int(runs.max(initial=0)),
+        sent=int(np.bincount(source, weights=volume, minlength=1).max()),
+        sent_messages=int(np.bincount(source, minlength=1).max()), waits=computing / busiest if busiest else 1.0)
 
 
-__all__ = ["Quality", "Traffic", "measure"]
+__all__ = ["Promise", "Quality", "Traffic", "measure"]

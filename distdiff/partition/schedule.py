@@ -369,6 +369,11 @@ class Schedule:
         work = np.zeros((n_steps, p))
         np.add.at(work, (steps, np.broadcast_to(self.ranks, steps.shape)), self.seconds)
         lines = self.lines.sum(axis=0)
+        written = np.array([len(writing.tasks) for writing in plan.writing], dtype=np.int64)
+        items, runs = ((self.seconds > 0) * written[:, None]).sum(axis=0), np.zeros(p, dtype=np.int64)
+        for whole in plan.whole.values():
+            runs[whole.rank] += 1
+            items[whole.rank] += 1
         nodes = np.zeros(p)
         laid = {id(layout): layout for layout in plan.layouts}
         for number, times in Counter(map(id, plan.layouts)).items():
@@ -378,12 +383,15 @@ class Schedule:
         for s, owner in self.run_lines:
             each = np.bincount(s.astype(np.int64) * p + owner, minlength=n_steps * p).reshape(n_steps, p)
             work += self.machine.run_line * each + self.machine.item * (each > 0)
+            runs += (each > 0).sum(axis=0)
+            items = items + (each > 0).sum(axis=0)
             lines = lines + each.sum(axis=0)
             nodes = nodes + each.sum(axis=0)
-        return n_steps, measure(np.rint(lines), work, nodes, self._traffic(), self.machine)
+        return n_steps, measure(np.rint(lines), work, nodes, self._traffic(), self.machine, items, runs)
 
     def _traffic(self) -> Traffic:
         deep = self.plan.extents
+        self.sent, self.sent_ids = np.zeros(len(self.plan.blocks), dtype=np.int64), np.empty(0, dtype=np.int64)
         parts: list[tuple[np.ndarray, ...]] = [] if deep is None else list(deep.traffic)
         for block, reads in enumerate(self.reads if deep is None else []):
             if reads:
@@ -393,10 +401,12 @@ class Schedule:
                     source, target = np.nonzero(volume)
                     self._volumes[key] = source, target, volume[source, target]
                 source, target, values = self._volumes[key]
+                self.sent[block] = values.sum()
                 parts.append((self.where.steps[block][source], source, target, values))
         if self.edges:
             ids, step, source, target = (np.concatenate(column) for column in zip(*self.edges))
             _, once = np.unique(ids * self.n_ranks + target, return_index=True)
+            self.sent_ids = ids[once]
             parts.append((step[once], source[once], target[once], np.ones(len(once))))
         if not parts:
             return Traffic.none()

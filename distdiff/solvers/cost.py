@@ -59,7 +59,7 @@ def latency(work: Work, columns: int, machine: Machine) -> float:
     """Seconds that the exchanges after supersteps take, all right-hand sides together."""
     if work.ranks == 1:
         return 0.0
-    return machine.superstep * (work.k_star - 1) * work.passes(columns) + 8 * machine.byte * work.halo * columns
+    return machine.exchange * (work.k_star - 1) * work.passes(columns) + 8 * machine.byte * work.halo * columns
 
 
 def assembly_amounts(work: Work) -> dict[str, float]:

@@ -42,8 +42,8 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     """Stages on the busiest rank, as many as supersteps and batches less one."""
     if work.ranks == 1 or work.k_star == 1:
         return Cost.none("nothing crosses ranks: it would be substitution")
-    if columns == 1:
-        return Cost.none("one right-hand side is no pipeline: it would be substitution")
+    if min(columns, work.together) == 1:
+        return Cost.none("right-hand sides that come one by one are no pipeline: it would be substitution")
     width, seconds = widest(columns, work.k_star, work.rows, min(work.k_star, work.messages + 1), machine)
     return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
                 assembling_bytes(work) + 8 * (2 * work.rows * width + work.halo * columns),

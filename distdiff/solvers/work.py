@@ -9,22 +9,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
 
-from ..ops import DIVIDE, MULTIPLY
+from ..kernels import elimination
+from ..ops import DIVIDE, MULTIPLY, OPS
 from ..partition.local import LocalTape
-from ..tape import Affine, Const, Indexed, Joint, ScalarRun, Statement, c_strides
+from ..tape import Affine, Const, Indexed, Joint, ScalarRun, Statement, Vector, c_strides
 
 NEAR = 4096  # nodes of a block up to which it stays in cache, with its columns if there are many
 PERIODS = 4  # of a loop, planned one by one before the others are copies
 LOOP = 32  # statements without a scalar run between them that can be a loop
-KEPT_OF_LINES = 0.15  # rows that elimination keeps of scalar code with several results
+KEPT_OF_LINES = 0.15  # rows that elimination keeps of a program, where nobody has looked
 ENTRIES = 4  # nonzeros of such a row, the diagonal included
 FEW = 8  # a part of a block smaller than one in so many is left out of the estimate
 SAMPLE = 256  # explicit nodes looked at
+TOGETHER = 1 << 22  # lines of scalar runs up to which they are followed from run to run
+STRETCH = 2048  # lines looked at of scalar runs that are not worth compiled loops
+ACTIVE = np.array([k < op.arity and op.partials[k] is not None for op in OPS for k in range(2)])
 BATCH = 32  # right-hand sides that go through together
 
 
@@ -90,6 +94,13 @@ class Work:
 
 def count(local: LocalTape, comm: MPI.Comm) -> Work:
     """The busiest rank's counts; what elimination keeps is left open.  Collective."""
+    found = comm.allgather(counts(local))
+    most = {name: max(mine[name] for mine in found) for name in found[0]}
+    return Work(k_star=len(local.steps), ranks=comm.size, waits=_waits(local, comm), **most)
+
+
+def counts(local: LocalTape) -> dict[str, Any]:
+    """This rank's part of a `Work`, by its names.  Local."""
     array = scalar = runs = nonzeros = strips = sums = sum_lines = gather_lines = 0
     alike: dict[tuple[object, ...], list[int]] = {}  # statements by what their copies share: number, lines, far lines
     constants = set()
@@ -136,12 +147,13 @@ def count(local: LocalTape, comm: MPI.Comm) -> Work:
         copies += round(share * number)
         copy_lines += round(share * lines)
         far_lines += round((1.0 - share) * far)
-    mine = (array, scalar, len(local.items), local.messages, local.halo, _interface(local), runs, sums, copies,
-            sum_lines, gather_lines, copy_lines, far_lines, strips, local.n_own, nonzeros + 3 * scalar // 2,
-            len(local.inputs.ids), len(local.outputs.ids),
-            any(type(item) is Joint and item.op.implicit for item in local.items))
-    lines, scalar, items, *others, cyclic = (max(column) for column in zip(*comm.allgather(mine)))
-    return Work(lines, scalar, items, len(local.steps), comm.size, *others, waits=_waits(local, comm), cyclic=cyclic)
+    return {"array_lines": array, "scalar_lines": scalar, "items": len(local.items), "messages": local.messages,
+            "halo": local.halo, "interface": _interface(local), "runs": runs, "sums": sums,
+            "copies": copies, "sum_lines": sum_lines, "gather_lines": gather_lines, "copy_lines": copy_lines,
+            "far_lines": far_lines, "strips": strips, "nodes": local.n_own,
+            "nonzeros": nonzeros + 3 * scalar // 2, "inputs": len(local.inputs.ids),
+            "outputs": len(local.outputs.ids),
+            "cyclic": any(type(item) is Joint and item.op.implicit for item in local.items)}
 
 
 def _interface(local: LocalTape) -> int:
@@ -179,56 +191,113 @@ def kept(local: LocalTape) -> Kept:
 
     A block's nodes are taken to behave alike, as those read by the largest of its statements do: kept if their uses end
     in two rows, if they are results, or if another rank reads them; else they vanish into the row in which they end.
+    Lines of scalar runs are followed one by one, or those of a stretch in the middle where a run is short.
     """
     if len(local.outputs.ids) == 1 and len(local.steps) == 1:
         n = len(local.inputs.ids)
         return Kept(n + 1, 2 * n + 1)
-    return _Elimination(local).result()
+    sent = [ids for step in local.steps for _, ids in step.exchange.sends]
+    return Kept(*(int(each.sum()) for each in Elimination(local, sent).result()))
 
 
-class _Elimination:
-    """Walks back over the items.  `uses[b]`: the rows in which uses of block b end, (block, alignment) -> entries."""
+class Elimination:
+    """Walks back over the items of a tape, of which the nodes `sent` (and so many more by block) go to other ranks.
 
-    def __init__(self, local: LocalTape) -> None:
+    `uses[b]`: the rows in which uses of block b end, (block, alignment) -> entries.  After `result`, `lines` tells
+    of the blocks of scalar runs that were looked at as a whole which of their lines are kept.
+    """
+
+    def __init__(self, local: LocalTape, sent: list[np.ndarray], by_block: np.ndarray | None = None) -> None:
         self.local, self.blocks = local, local.blocks
         self.uses: list[dict[tuple[int, object], int]] = [{} for _ in local.blocks]
         self.heads: dict[int, tuple[int, object]] = {}
         self.firsts = np.array([b.first for b in local.blocks], dtype=np.int64)
-        self.rows = self.entries = 0
-        outside = [local.outputs.ids, *(ids for step in local.steps for _, ids in step.exchange.sends)]
-        wanted = np.concatenate([*outside, np.empty(0, dtype=np.int64)])
-        numbers = np.searchsorted(self.firsts, wanted, side="right") - 1
+        self.rows, self.entries = np.zeros((2, len(local.blocks)))  # by block; without the diagonal
+        self.lines: dict[int, np.ndarray] = {}
+        self._ids = np.concatenate([local.outputs.ids, *sent, np.empty(0, dtype=np.int64)])
+        self._ids = self._ids[self._ids < local.n_nodes]
+        numbers = np.searchsorted(self.firsts, self._ids, side="right") - 1
         self.wanted = np.bincount(numbers, minlength=len(local.blocks))  # results and nodes that others read, by block
+        if by_block is not None:
+            self.wanted += by_block[:len(local.blocks)]
         self.largest = [0] * len(local.blocks)  # statement that writes a block
+        self._in_run = np.zeros(len(local.blocks), dtype=bool)
         for item in local.items:
             if type(item) is Statement:
                 self.largest[item.out.block] = max(self.largest[item.out.block], prod(item.shape))
+            elif type(item) is ScalarRun:
+                self._in_run[item.block] = True
+        self._read = [self._ids]  # lines of runs that are wanted for themselves
 
-    def result(self) -> Kept:
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows kept, and their nonzeros with the diagonal, by block."""
+        runs = [item for item in self.local.items if type(item) is ScalarRun and len(item.op)]
         for item in reversed(self.local.items):
             if type(item) is ScalarRun:
-                self._run(item)
-            elif type(item) is Joint:
+                continue
+            assert type(item) is Statement or type(item) is Joint
+            if runs:
+                self._note_reads(item)
+            if type(item) is Joint:
                 self._joint(item)
-            elif type(item) is Statement and 0 not in item.shape:
+            elif 0 not in item.shape:
                 self._statement(item)
+        if sum(len(run.op) for run in runs) <= TOGETHER:
+            runs_together = [runs] if runs else []
+        else:  # each by itself: long ones have few ends
+            runs_together = [[run] for run in runs]
+            self._read += [ids[(ids >= 0) & (ids < self.blocks[run.block].first)] for run in runs
+                           for ids in (run.a, run.b)]
+        for group in runs_together:
+            self._follow(group)
         inputs = np.searchsorted(self.firsts, self.local.inputs.ids, side="right") - 1
         for block in np.unique(inputs).tolist():
             self._keep(block)
-        return Kept(self.rows, self.entries + self.rows)
+        return self.rows, self.entries + self.rows
+
+    def _note_reads(self, item: Vector) -> None:
+        """Lines of scalar runs that a statement reads are kept: they are read by other kinds of rows."""
+        for k, ref in enumerate(item.operands):
+            if type(ref) is Affine and self._in_run[ref.block]:
+                self._read.append(ref.ids(int(self.firsts[ref.block]), item.operand_shape(k)).ravel())
+            elif type(ref) is Indexed:
+                self._read.append(ref.ids.ravel())
 
     def _keep(self, block: int) -> tuple[int, object]:
-        self.rows += self.blocks[block].size
-        self.entries += sum(self.uses[block].values())
+        self.rows[block] += self.blocks[block].size
+        self.entries[block] += sum(self.uses[block].values())
         self.uses[block] = {}
         self.heads[block] = block, 0
         return block, 0
 
-    def _run(self, item: ScalarRun) -> None:
-        share = KEPT_OF_LINES if self.local.outputs.ids.size > 1 or self.local.steps[1:] else 0.0
-        rows = int(share * item.lines)
-        self.rows += rows
-        self.entries += (ENTRIES - 1) * rows
+    def _follow(self, runs: list[ScalarRun]) -> None:
+        """Lines of scalar runs, as if they were one run that begins after all nodes."""
+        n, base = sum(len(run.op) for run in runs), self.local.n_nodes
+        starts = np.cumsum([0, *(len(run.op) for run in runs)])
+        place = np.arange(base)  # of every node
+        for run, start in zip(runs, starts):
+            first = self.blocks[run.block].first
+            place[first:first + len(run.op)] = base + start + np.arange(len(run.op))
+        op = np.concatenate([run.op for run in runs])
+        a, b = (np.where(x >= 0, place[x], -1)
+                for x in (np.concatenate([getattr(run, name) for run in runs]) for name in "ab"))
+        compiled = elimination.whole(n)
+        low, high = (0, n) if compiled else ((n - min(n, STRETCH)) // 2, (n + min(n, STRETCH)) // 2)
+        kept = np.zeros(high - low, dtype=bool)
+        for lines in (*(place[ids] for ids in self._read), a[high:], b[high:]):
+            lines = lines - base - low
+            kept[lines[(lines >= 0) & (lines < high - low)]] = True
+        arrays = [op[low:high], a[low:high], b[low:high], ACTIVE]
+        work = [kept, *np.empty((2, high - low), dtype=np.int64)]
+        if not compiled:
+            arrays, work = ([x.tolist() for x in each] for each in (arrays, work))
+        rows, entries = elimination.eliminate(*arrays, base + low, *work)
+        for run, start, stop in zip(runs, starts, starts[1:]):
+            self.rows[run.block] += rows * (stop - start) / (high - low)
+            self.entries[run.block] += (entries - rows) * (stop - start) / (high - low)
+            if (low, high) == (0, n):
+                self.lines[run.block] = np.asarray(work[0][start:stop])
+                self.rows[run.block] = np.count_nonzero(self.lines[run.block])
 
     def _joint(self, item: Joint) -> None:
         """Its results are kept, and so is what they read: every row reads all of it."""
@@ -257,8 +326,8 @@ class _Elimination:
         if head is None:
             users = self.uses[block]
             if FEW * (sum(users.values()) + self.wanted[block]) < size:
-                self.rows += int(self.wanted[block])  # a few of its nodes matter, and what those read is left out
-                self.entries += sum(users.values()) + int(self.wanted[block])
+                self.rows[block] += self.wanted[block]  # a few of its nodes matter, and what those read is left out
+                self.entries[block] += sum(users.values()) + self.wanted[block]
                 self.uses[block], self.wanted[block] = {}, 0
                 return
             if 2 * self.wanted[block] > size or item.op.kind == "scan":
@@ -317,4 +386,4 @@ def _moved(align: object, shift: object) -> object:
     return (align, shift) if shift != 0 else align
 
 
-__all__ = ["BATCH", "Kept", "Work", "count", "expected_kept", "kept", "kept_by"]
+__all__ = ["BATCH", "Elimination", "Kept", "Work", "count", "counts", "expected_kept", "kept", "kept_by"]

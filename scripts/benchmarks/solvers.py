@@ -2,8 +2,11 @@
 
 The job is `columns` right-hand sides at one point, evaluated already, with all the method must set up for it; they go
 through in batches, as `jacobian` sends them.  Imports and compilations of the process are done before.  Where batches
-are many, the first ones are timed and the median of those after the first stands for the rest.  On several ranks other
-layouts than `auto`'s are tried as well: all on rank 0, and stretches in trace order for the methods that want them.
+are many, the first ones are timed and the median of those after the first stands for the rest.
+
+On several ranks `auto` chooses a layout for each number of right-hand sides, with the method; every method on every
+other layout stands against that: all on rank 0, arrays cut along axes, stretches in trace order, right-hand sides
+split.  Layouts differ in what it takes to evaluate the point as well, so there its seconds count with the job's.
 
 Seconds are the least of several runs in turns: what disturbs a run is not the method's.  All methods' results are
 compared.
@@ -25,8 +28,8 @@ LEAST = 4  # runs of a method that may still be the best
 SECONDS = 0.4  # of one method and one job; beyond, no further repetition
 HOPELESS = 4.0  # times the best: such a method is not repeated; not run at all if predicted to take its square
 TOLERANCE = 1e-8  # of the largest result
-LAYOUTS = (("", "auto", ()), ("alone", "fewer ranks", ("sweep", "substitution")),
-           ("stretches", "contiguous", ("substitution", "interface", "pipeline")))
+LAYOUTS = ("fewer ranks", "axes", "contiguous", "right-hand sides")  # beside auto's own
+EVALUATIONS = 5
 
 
 class Run:
@@ -64,50 +67,80 @@ def _run(settings: dict[str, Any], programs: list[Program]) -> Run:
 
 
 def _structure(program: Program, settings: dict[str, Any], comm: Any) -> list[Figure]:
-    import distdiff as dd
+    from distdiff.solvers.layouts import Use
+    from distdiff.solvers.work import BATCH
 
     name, f, x = program
-    lins, found = [], []
-    for layout, partition, methods in LAYOUTS[:1 if comm.size == 1 else None]:
-        lin = dd.linearize(f, x, method="sweep", partition=partition, comm=comm)
-        if any(lin._facts.partition == other._facts.partition for _, other, _ in lins):
-            lin.close()
-        else:
-            lins.append((layout, lin, methods))
+    laid: dict[str, _Laid] = {}
+
+    def lay(partition: str, m: int) -> _Laid:
+        made = _Laid(f, x, partition, Use(m, BATCH if m > 1 else 1), comm)
+        if made.name in laid:
+            made.lin.close()
+        return laid.setdefault(made.name, made)
+
+    found = []
     for m in settings.get("columns", COLUMNS):
-        jobs = [(layout, _Job(lin, m, comm), methods) for layout, lin, methods in lins]
-        candidates = {}
-        for layout, job, methods in jobs:
+        mine = lay("auto", m)
+        others = [lay(partition, m) for partition in (LAYOUTS if comm.size > 1 else ())
+                  if m > 1 or partition != "right-hand sides"]
+        candidates, picked = {}, ""
+        for each in {id(one): one for one in (mine, *others)}.values():
+            job = _Job(each.lin, m, comm)
             predicted, chosen = job.predictions()
-            if not layout:
-                picked = chosen
-            candidates |= {f"{method} {layout}".strip(): (job, method, seconds)
-                           for method, seconds in predicted.items() if not methods or method in methods}
+            label = {method: f"{method}, {each.name}" if comm.size > 1 else method for method in predicted}
+            picked = label[chosen] if each is mine else picked
+            candidates |= {label[method]: (job, method, seconds + each.predicted, each.evaluation)
+                           for method, seconds in predicted.items()}
         found.append(_times(candidates, settings, comm) | {
             "structure": name, "columns": m, "ranks": comm.size, "role": "job", "picked": picked,
-            "direction": jobs[0][1].direction, "lines": lins[0][1].report().lines,
-            "partition": lins[0][1]._facts.partition})
-    for _, lin, _ in lins:
-        lin.close()
+            "direction": job.direction, "lines": mine.lin.report().lines, "partition": mine.name})
+    for each in laid.values():
+        each.lin.close()
     return found
 
 
-def _times(candidates: dict[str, tuple[_Job, str, float]], settings: dict[str, Any], comm: Any) -> dict[str, Any]:
-    """Samples of every candidate, and the largest difference of their results."""
-    cheapest = min(seconds for _, _, seconds in candidates.values())
+class _Laid:
+    """A linearization in a layout, and on several ranks the seconds that an evaluation takes, measured and predicted.
+    """
+
+    def __init__(self, f: Any, x: np.ndarray, partition: str, use: Any, comm: Any) -> None:
+        import distdiff as dd
+
+        self.lin = lin = dd.linearize(f, x, partition=partition, solves=use, comm=comm)
+        self.name = lin._facts.partition
+        self.evaluation = self.predicted = 0.0
+        if comm.size > 1:
+            taken = []
+            for k in range(EVALUATIONS):
+                comm.Barrier()
+                start = time.perf_counter()
+                lin.update(x * (1.0 + 1e-9 * (k % 2)))
+                comm.Barrier()
+                taken.append(time.perf_counter() - start)
+            self.evaluation = comm.bcast(min(taken))
+            self.predicted = 0.5 * next(c["seconds"] for c in lin._facts.candidates if c["chosen"])
+
+
+def _times(candidates: dict[str, tuple[_Job, str, float, float]], settings: dict[str, Any],
+           comm: Any) -> dict[str, Any]:
+    """Samples of every candidate (job, method, seconds predicted, those of the evaluation), and the largest difference
+    of their results.
+    """
+    cheapest = min(seconds for _, _, seconds, _ in candidates.values())
     samples: dict[str, list[float]] = {
-        name: [] for name, (_, _, seconds) in candidates.items() if seconds <= HOPELESS**2 * cheapest}
+        name: [] for name, (_, _, seconds, _) in candidates.items() if seconds <= HOPELESS**2 * cheapest}
     worst, reference = 0.0, None
     for _ in range(settings["repeats"]):  # in turns, so that a disturbance meets them all
         best = min((min(taken) for taken in samples.values() if taken), default=np.inf)
         for name, taken in samples.items():
-            job, method, _ = candidates[name]
+            job, method, _, evaluation = candidates[name]
             if len(taken) >= LEAST and (sum(taken) > SECONDS or min(taken) > HOPELESS * best):
                 continue
             if taken and min(taken) > max(SECONDS, HOPELESS * best):
                 continue
             seconds, result = job.run(method)
-            taken.append(seconds)
+            taken.append(seconds + evaluation)
             reference = result if reference is None else reference
             both = ..., slice(min(result.shape[-1], reference.shape[-1])) if result.ndim > 1 else slice(None)
             difference = np.abs(result[both] - reference[both]).max()
@@ -119,12 +152,16 @@ class _Job:
     """Some right-hand sides at the point of a linearization."""
 
     def __init__(self, lin: Any, columns: int, comm: Any) -> None:
+        from distdiff import batches
+
         facts, local = lin._facts, lin._local
         forward = columns > 1 and facts.n_inputs > facts.n_outputs
-        self.lin, self.columns, self.comm = lin, columns, comm
+        self.lin, self.columns, self.comm = lin, lin._use._replace(columns=columns).share(
+            comm.size, facts.everywhere), comm
+        columns = self.columns
         self.direction = "tangent" if forward else "adjoint"
         self._results = lin._outputs if forward else lin._inputs
-        width = lin._width() if columns > 1 else 1
+        width = batches.width(local.n_nodes, comm) if columns > 1 else 1
         n, places = ((facts.n_inputs, local.inputs.positions) if forward
                      else (facts.n_outputs, local.outputs.positions))
         rng = np.random.default_rng(0)  # the same on every rank

@@ -1,0 +1,146 @@
+"""What a layout of the tape promises, with the method that suits it: layout and method are chosen together.
+
+    seconds = evaluation + min over methods of  setup + right-hand sides x solve
+
+A `Judge` is what `partition` asks of every candidate.  A rank's share is not made for that: the busiest rank's `Work`
+is read off the whole tape's counts and the layout's, and what elimination keeps off the whole tape with the nodes that
+travel.  On the shares themselves the method is chosen once more, by counts of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from math import ceil
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..machine import Machine
+from ..partition import Partition, whole
+from ..partition.quality import Promise
+from ..tape import Affine, Tape
+from .cost import Cost
+from .select import choose, costs
+from .work import BATCH, PERIODS, Elimination, Kept, Work, counts, kept
+
+EVALUATION = 0.5  # of the seconds that a layout's quality gives an evaluation and a solve
+BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "copy_lines", "far_lines", "strips", "nodes",
+            "nonzeros", "inputs", "outputs")
+BY_STATEMENTS = ("sums", "copies")
+
+
+class Use(NamedTuple):
+    """What a linearization is for: so many right-hand sides at a point, of which so many go through together."""
+
+    columns: int = 1
+    together: int = 1
+
+    @classmethod
+    def announced(cls, solves: int | str | Use, n_inputs: int, n_outputs: int) -> Use:
+        """As `linearize(solves=...)` says: a number, one after another; or "jacobian", as many as one takes."""
+        if isinstance(solves, Use):
+            return solves
+        if solves == "jacobian":
+            return cls(max(1, min(n_inputs, n_outputs)), BATCH)
+        assert isinstance(solves, int)
+        return cls(solves)
+
+    @property
+    def split(self) -> int:
+        """Right-hand sides that ranks can share out: those that come together."""
+        return self.columns if self.together > 1 else 1
+
+    def share(self, n_ranks: int, everywhere: bool) -> int:
+        """Right-hand sides that a rank solves for, if so many have the whole program or their part of it."""
+        return -(-self.columns // n_ranks) if everywhere and self.together > 1 else self.columns
+
+
+class Judge:
+    """The promise of every layout of a tape, for a use, by the best method or the one asked for.  On rank 0."""
+
+    def __init__(self, tape: Tape, use: Use, machine: Machine, method: str = "auto",
+                 preaccumulate: bool = True) -> None:
+        self.use, self.machine, self.method = use, machine, method
+        self.repeated = use.columns > 1
+        self._preaccumulate, self._tape = preaccumulate, tape
+        self._local = whole(tape)
+
+    def __call__(self, made: Partition) -> Promise:
+        columns = self.use.share(made.n_ranks, made.everywhere)
+        work = self.work(made)
+        name = choose(work, columns, self.machine).method if self.method == "auto" else self.method
+        cost = self._cost(name, work, columns, self.machine)
+        silent = self._cost(name, work, columns, self.machine.without_messages())
+        assert cost.seconds is not None and silent.seconds is not None
+        quality = made.quality
+        return Promise(EVALUATION * quality.seconds + cost.seconds, quality.memory + cost.memory,
+                       EVALUATION * quality.exchanging + cost.seconds - silent.seconds, name, cost.reason)
+
+    @staticmethod
+    def _cost(name: str, work: Work, columns: int, machine: Machine) -> Cost:
+        """The method's cost; a sweep's, which tells layouts apart as well, where nobody knows the method's."""
+        found = costs(work, columns, machine)
+        return found[name] if found[name].seconds is not None else replace(found["sweep"], reason=found[name].reason)
+
+    def work(self, made: Partition) -> Work:
+        """The busiest rank's share, foreseen."""
+        quality, found = made.quality, dict(self._counts)
+        if made.plan is not None:
+            share = quality.max_work / max(self._tape_lines, 1)
+            statements = (quality.items - quality.runs) / max(found["items"] - found["runs"], 1)
+            found |= {name: ceil(share * found[name]) for name in BY_LINES}
+            found |= {name: round(min(statements, 1.0) * found[name]) for name in BY_STATEMENTS}
+            if made.plan.extents is not None:  # statements of a superstep shrink, so whole supersteps are the periods
+                found["copies"] = round(found["copies"] * max(quality.k_star - PERIODS, 0) / quality.k_star)
+            found |= {"items": quality.items, "runs": quality.runs, "messages": quality.sent_messages,
+                      "halo": quality.sent, "interface": ceil(quality.sent * self._inner(made))}
+        work = Work(k_star=quality.k_star, ranks=made.n_ranks, waits=quality.waits, together=self.use.together, **found)
+        if self.use.columns == 1:
+            return work
+        rows, nonzeros = self._kept(made) if self._preaccumulate else (work.nodes, work.nodes + work.nonzeros)
+        return replace(work, kept_rows=rows, kept_nonzeros=nonzeros)
+
+    def _inner(self, made: Partition) -> float:
+        """The share of what travels that is no input."""
+        if made.scheduled is None or not made.quality.halo:
+            return 0.0
+        sent, ids = made.scheduled.sent, made.scheduled.sent_ids
+        inputs = np.array([leaf.ref.block for leaf in self._tape.inputs if isinstance(leaf.ref, Affine)], dtype=int)
+        known = int(sent[inputs].sum() + np.isin(ids, self._local.inputs.ids).sum())
+        total = int(sent.sum()) + len(ids)  # none by block where halos are deep
+        return 1.0 - known / total if total else 1.0
+
+    @cached_property
+    def _counts(self) -> dict[str, Any]:
+        return counts(self._local)
+
+    @cached_property
+    def _tape_lines(self) -> int:
+        return self._local.lines
+
+    @cached_property
+    def _kept_alone(self) -> Kept:
+        return kept(self._local)
+
+    def _kept(self, made: Partition) -> Kept:
+        """Rows and nonzeros left on the rank with most."""
+        if made.plan is None or made.scheduled is None:
+            return self._kept_alone
+        where, n = made.plan.where, len(self._tape.blocks)
+        walk = Elimination(self._local, [made.scheduled.sent_ids], made.scheduled.sent)
+        found = np.stack(walk.result())
+        shares = np.diff(where.cuts[:n], axis=1) / np.maximum(where.n[:n], 1)[:, None]
+        for block in np.flatnonzero(where.scattered[:n] >= 0).tolist():
+            owner = where.node_owner[where.nodes(block)]
+            lines = np.bincount(owner, weights=walk.lines.get(block), minlength=made.n_ranks)
+            shares[block] = lines / max(lines.sum(), 1)
+        rows = (found[0] @ shares).max()
+        inputs = np.searchsorted([b.first for b in self._tape.blocks], self._local.inputs.ids, side="right") - 1
+        shares[inputs] = made.quality.max_work / max(self._tape_lines, 1)  # entries are where they are read
+        nonzeros = (found[1] @ shares).max()
+        more = 0 if made.plan.extents is None else made.quality.sent  # rows of others that deep halos compute
+        return Kept(round(rows) + more, round(nonzeros) + more)
+
+
+__all__ = ["Judge", "Use"]

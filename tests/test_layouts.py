@@ -1,0 +1,189 @@
+"""Layout and method chosen together: what a layout promises, by counts that its shares bear out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+import distdiff as dd
+from distdiff.kernels import elimination
+from distdiff.kernels.jit import jit
+from distdiff.machine import Machine
+from distdiff.partition import localize_all, partition
+from distdiff.solvers.layouts import Judge, Use
+from distdiff.solvers.select import choose
+from distdiff.solvers.work import BATCH, counts, kept
+from distdiff.tape import ScalarRun
+from distdiff.tracing import trace
+
+MACHINE, LOOP = Machine(), elimination.eliminate
+
+
+def chain(steps):
+    def f(x):
+        p, q = x[0], x[1]
+        for _ in range(steps):
+            p, q = p + 0.01 * np.sin(q), q - 0.01 * p * q
+        return p * p + q
+    return f, np.array([0.5, 1.5])
+
+
+def path(steps):
+    def f(x):
+        a, b, kept = x[0], x[1], []
+        for k in range(steps):
+            a, b = a + 0.1 * np.sin(b), b - 0.1 * a * x[k % 3]
+            kept.append(a * b)
+        return kept
+    return f, np.array([0.5, 1.5, 1.0])
+
+
+def wide(n):
+    t = np.linspace(0.0, 1.0, n)
+
+    def f(x):
+        y = np.zeros(n)
+        for k in range(6):
+            y = y + np.tanh(x[k] * np.cos(k * t))
+        return np.sum(y * y)
+    return f, np.linspace(0.5, 1.5, 6)
+
+
+def ladder(steps):
+    A = np.linspace(-0.1, 0.1, 36).reshape(6, 6)
+
+    def f(x):
+        for _ in range(steps):
+            x = x + 0.1 * np.sin(A @ x)
+        return x
+    return f, np.linspace(0.5, 1.5, 6)
+
+
+def grid(n, steps):
+    def f(u):
+        for _ in range(steps):
+            u = u + 0.2 * (np.roll(u, 1) - 2.0 * u + np.roll(u, -1)) * u
+        return u
+    return f, np.linspace(0.5, 1.5, n)
+
+
+def judged(program, n_ranks, use, machine=MACHINE, **settings):
+    f, x = program
+    tape = trace(f, (x,)).tape
+    judge = Judge(tape, use, machine)
+    return tape, judge, partition(tape, n_ranks, machine=machine, columns=use.split, judge=judge, **settings)
+
+
+@pytest.mark.parametrize("n_ranks", [2, 3])
+@pytest.mark.parametrize(("program", "strategy"), [
+    (chain(300), "contiguous"), (path(300), "contiguous"), (path(300), "axes"), (wide(3000), "axes"),
+    (grid(900, 12), "axes"), (ladder(60), "contiguous"), (wide(3000), "fewer ranks"), (path(300), "right-hand sides")])
+def test_work_is_foreseen(program, strategy, n_ranks):
+    tape, judge, made = judged(program, n_ranks, Use(20, 20), strategy=strategy, depth=1)
+    foreseen = judge.work(made)
+    locals_ = localize_all(tape, made)
+    found = [counts(local) for local in locals_]
+    rate = {True: MACHINE.run_line, False: MACHINE.line}
+    steps = np.array([[sum(MACHINE.item + rate[type(item) is ScalarRun] * item.lines
+                           for item in local.items[s.start:s.stop]) for s in local.steps]
+                      for local in locals_ if local.blocks])
+    assert (foreseen.ranks, foreseen.k_star) == (n_ranks, len(locals_[0].steps))
+    assert foreseen.messages == max(c["messages"] for c in found)
+    for name, within in (("array_lines", 1.1), ("scalar_lines", 1.1), ("items", 1.4), ("nonzeros", 1.1),
+                         ("nodes", 1.1), ("runs", 1.01)):
+        most, few = max(c[name] for c in found), 8
+        assert (most - few) / within <= getattr(foreseen, name) <= most * within + few, name
+    assert foreseen.waits == pytest.approx(steps.max(axis=0).sum() / steps.sum(axis=1).max(), rel=0.2)
+    rows, nonzeros = (max(each) for each in zip(*(kept(local) for local in locals_ if local.blocks)))
+    assert (rows - 8) / 1.3 <= foreseen.kept_rows <= 1.3 * rows + 8
+    assert (nonzeros - 8) / 2.3 <= foreseen.kept_nonzeros <= 2.3 * nonzeros + 8
+
+
+ONE = Use(1)
+
+
+@pytest.mark.parametrize(("program", "use", "layouts", "methods"), [
+    (chain(4000), ONE, {"rank 0 alone"}, {"sweep"}),  # the critical path is all there is
+    (wide(400_000), ONE, {"axes"}, {"sweep"}),
+    (chain(20_000), Use(1000), {"rank 0 alone"}, {"substitution"}),  # one result: elimination leaves a row
+    (path(20_000), Use(10_000), {"contiguous", "streaming"}, {"interface"}),  # each rank reduces its stretch
+    (path(20_000), Use(20, BATCH), {"right-hand sides"}, {"sweep", "substitution"}),  # as a Jacobian has them
+    (ladder(300), ONE, {"rank 0 alone"}, {"sweep", "substitution"}),
+])
+def test_layout_and_method_by_counted_costs(program, use, layouts, methods):
+    _, judge, made = judged(program, 2, use)
+    assert made.name in layouts and made.promise.method in methods
+    cheapest = min(c.promise.seconds for c in made.candidates)
+    assert made.promise.seconds <= 1.05 * cheapest
+    for candidate in made.candidates:
+        assert candidate.promise.reason and candidate.promise.seconds > 0 and candidate.promise.memory > 0
+        assert 0 <= candidate.promise.exchanging < candidate.promise.seconds
+    names = {c.name for c in made.candidates}
+    assert "rank 0 alone" in names and ("right-hand sides" in names) == (use.split > 1)
+    assert ("contiguous" in names) or use == ONE
+    assert made.promise.method == choose(judge.work(made), use.share(2, made.everywhere), MACHINE).method
+
+
+def test_solves_at_a_point_pay_for_a_spread():
+    """A chain stays on one rank for a few solves; many more solves never make a choice cost more than another did."""
+    names = []
+    for columns in (1, 10, 1000, 100_000):
+        _, _, made = judged(path(20_000), 2, Use(columns))
+        names.append((made.name, made.promise.method))
+        alone = next(c for c in made.candidates if c.name == "rank 0 alone")
+        assert made.promise.seconds <= 1.02 * alone.promise.seconds
+    assert names[0] == ("rank 0 alone", "sweep") and names[-1][1] == "interface"
+
+
+def test_a_machine_without_waits_is_spread_sooner():
+    """The same program: messages that take long keep it on one rank."""
+    near, far = (judged(grid(20_000, 20), 2, ONE, Machine(wait=wait))[2] for wait in (1e-6, 1e-2))
+    assert near.name.startswith("axes") and far.name == "rank 0 alone"
+
+
+def test_a_method_asked_for_has_the_layout_that_suits_it():
+    f, x = path(2000)
+    tape = trace(f, (x,)).tape
+    for method in ("substitution", "krylov", "direct", "petsc"):
+        judge = Judge(tape, Use(5), MACHINE, method)
+        made = partition(tape, 2, machine=MACHINE, judge=judge)
+        assert {c.promise.method for c in made.candidates} == {method}
+        assert made.promise.seconds <= 1.05 * min(c.promise.seconds for c in made.candidates)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("looped", [LOOP.plain, jit(LOOP.plain)])
+def test_lines_left_of_a_run(seed, looped, monkeypatch):
+    """The loop over a run's lines keeps what elimination keeps."""
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, 5 + np.arange(400), (2, 400)).T.tolist()
+
+    def f(x):
+        values = [x[k] for k in range(5)]
+        for n, (a, b) in enumerate(picks):
+            a, b = (max(k, n - 10) if seed % 2 else k for k in (a, b))
+            factor = values[b] if n % 3 else 0.5
+            values.append(np.sin(values[a]) if n % 5 == seed else np.tanh(values[a] * factor + 0.1))
+        return values[-3:]
+
+    monkeypatch.setattr(elimination, "whole", lambda n: looped is not LOOP.plain)
+    monkeypatch.setattr(elimination, "eliminate", looped)
+    with dd.linearize(f, np.linspace(0.5, 1.5, 5), comm=MPI.COMM_SELF, method="substitution") as lin:
+        expected, system = kept(lin._local), lin._solving.assembly.system
+        assert expected.rows == system.n_rows
+        assert system.nnz <= expected.nonzeros <= 1.1 * system.nnz
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("solves", [1, 30, "jacobian"])
+@pytest.mark.parametrize("program", [chain(400), path(400), grid(30_000, 8), ladder(40)])
+def test_derivatives_are_those_of_one_rank(comm, program, solves):
+    f, x = program
+    with dd.linearize(f, x, comm=comm, solves=solves) as lin, dd.linearize(f, x, comm=MPI.COMM_SELF) as alone:
+        v = np.cos(np.arange(len(x)))
+        pairs = [(lin.jvp(v), alone.jvp(v))]
+        if len(x) < 10:
+            pairs.append((lin.jacobian(), alone.jacobian()))
+        for found, expected in pairs:
+            assert np.abs(np.subtract(found, expected)).max() <= 1e-13 * np.abs(expected).max()
