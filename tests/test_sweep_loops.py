@@ -8,6 +8,7 @@ from mpi4py import MPI
 
 import distdiff as dd
 from distdiff.evaluate import evaluate
+from distdiff.implicit import root
 from distdiff.kernels import stream
 from distdiff.partition.local import whole
 from distdiff.solvers.sweep import Sweep
@@ -147,7 +148,16 @@ def scans(u):
     return u
 
 
-PROGRAMS = [(heat, 9), (burgers, 9), (interior, 8), (parameters, 12), (shared, 12), (gauges, 7), (reductions, 6),
+def implicit(u):
+    """A step that an equation gives, another one every time, and an explicit one between."""
+    x, v = u[:5], u[5]
+    for _ in range(STEPS):
+        x = root(lambda x, y: y - x + 0.1 * (y**3 - v * np.roll(y, 1)), x, x)
+        x = x + 0.05 * np.sin(x)
+    return x
+
+
+PROGRAMS = [(implicit, 6), (heat, 9), (burgers, 9), (interior, 8), (parameters, 12), (shared, 12), (gauges, 7), (reductions, 6),
             (alternating, 7), (grid, 12), (volume, 12), (history, 6),
             (products, 7), (leapfrog, 10), (constants, 6), (scans, 5)]
 
@@ -232,6 +242,23 @@ def test_planning_a_long_loop_plans_two_periods(monkeypatch):
     monkeypatch.setattr(_Planner, "statements", lambda self, items: (calls.append(items), plain(self, items)))
     plan_adjoint(local)
     assert len(calls) < len(local.items) // 20
+
+
+@pytest.mark.parametrize("make", [plan_adjoint, plan_tangent])
+def test_a_loop_of_implicit_steps_is_planned_by_its_first_ones(monkeypatch, make):
+    from distdiff.solvers.sweep_plan import _Planner
+
+    def run(u):
+        for _ in range(60):
+            u = root(lambda u, v: v - u + 0.1 * (v**3 - np.roll(v, 1)), u, u) * 0.99
+        return u
+
+    local = point_of(run, np.linspace(0.5, 1.0, 6))[0]
+    calls = []
+    plain = _Planner.statements
+    monkeypatch.setattr(_Planner, "statements", lambda self, items: (calls.append(items), plain(self, items)))
+    make(local)
+    assert 0 < len(calls) < len(local.items) // 4
 
 
 def test_the_report_counts_what_elimination_leaves():

@@ -15,7 +15,7 @@ import numpy as np
 from ..ops import DIVIDE, MULTIPLY
 from ..partition.local import LocalTape
 from ..strided import BlockIndex
-from ..tape import Affine, Const, Indexed, Vector
+from ..tape import Affine, Const, Indexed, Joint, Vector
 
 Event = tuple[str, Any]
 HALO = ("start", "finish")  # kinds of events that are half an exchange
@@ -132,7 +132,7 @@ class _Pair:
             i - j == self.items and self._statements(items[i], items[j]) for i, j in zip(what, other))
 
     def _statements(self, x: Vector, y: Vector) -> bool:
-        if (x.op is not y.op and x.op != y.op) or type(x) is not type(y) or x.shape != y.shape:
+        if type(x) is not type(y) or x.shape != y.shape or not _same_operation(x, y):
             return False
         if x.out.block - y.out.block != self.blocks or x.out[1:] != y.out[1:]:
             return False
@@ -217,6 +217,16 @@ class _Pair:
 
     def _item(self, e: int) -> int:
         return self.events[e][1][0]
+
+
+def _same_operation(x: Vector, y: Vector) -> bool:
+    """Whether a plan makes no difference between the statements' operations: of joint ones it knows extents alone, and
+    every implicit statement of a loop has an equation of its own.
+    """
+    if x.op is y.op or x.op == y.op:
+        return True
+    return (type(x) is Joint and type(y) is Joint and x.op.core_in == y.op.core_in
+            and x.op.core_out == y.op.core_out and x.active == y.active)
 
 
 def _same_constant(a: Const, b: Const) -> bool:
