@@ -461,7 +461,7 @@ class Linearization:
 
     def _dot_product(self) -> float:
         if self.choice.method not in self._solving.solvers:
-            self._solving.select(self._solves_hint, 1)
+            self._solving.select(self._use.columns, 1)
 
         def solved(forward: bool, seed: np.ndarray) -> np.ndarray:
             into, out = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
@@ -500,7 +500,7 @@ class Linearization:
 
         def prepare() -> str:
             self._solving.arrive(self._point)
-            self._solving.select(self._solves_hint, 1)
+            self._solving.select(self._use.columns, 1)
             return self.choice.method
 
         def solve(forward: bool) -> None:

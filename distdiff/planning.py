@@ -67,7 +67,7 @@ class Plan:
         """Where adding ranks stops paying, and why."""
         best, structure = self.best, self.structure
         more = [layout for layout in self.layouts if layout.ranks > best.ranks]
-        if not best.seconds:
+        if not best.max_work:
             return "there is nothing to compute: no statement on the tape"
         if not more:
             share = 100 * best.exchanging / best.seconds

@@ -157,9 +157,9 @@ def implicit(u):
     return x
 
 
-PROGRAMS = [(implicit, 6), (heat, 9), (burgers, 9), (interior, 8), (parameters, 12), (shared, 12), (gauges, 7), (reductions, 6),
+PROGRAMS = [(heat, 9), (burgers, 9), (interior, 8), (parameters, 12), (shared, 12), (gauges, 7), (reductions, 6),
             (alternating, 7), (grid, 12), (volume, 12), (history, 6),
-            (products, 7), (leapfrog, 10), (constants, 6), (scans, 5)]
+            (products, 7), (leapfrog, 10), (constants, 6), (scans, 5), (implicit, 6)]
 
 
 @pytest.fixture(params=["plain", "compiled"])

@@ -17,7 +17,7 @@ from math import ceil
 from typing import Any
 
 from ..machine import Machine
-from .work import BATCH, ENTRIES, Work
+from .work import BATCH, Work
 
 ENTRY_BYTES, ROW_BYTES = 12, 28  # of a stored nonzero, and of a row beside its entries
 INDEX_BYTES = 8  # of a row before elimination, beside its entries
@@ -112,10 +112,11 @@ def local_seconds(work: Work, columns: float, machine: Machine) -> float:
     return passes * machine.seconds(pass_amounts(work)) + (columns - passes) * machine.seconds(column_amounts(work))
 
 
-def row_seconds(machine: Machine, columns: int) -> float:
-    """Seconds of a row of the usual length with so many right-hand sides."""
-    return (machine.row + ENTRIES * machine.entry
-            + (columns - 1) * (machine.row_next_column + ENTRIES * machine.entry_next_column))
+def rows_seconds(rows: float, entries: float, columns: int, machine: Machine) -> float:
+    """Seconds of a pass over so many rows with so many right-hand sides."""
+    further = rows * machine.row_next_column + entries * machine.entry_next_column
+    further += max(rows - FAR_ROWS, 0.0) * machine.far_row_next_column
+    return rows * machine.row + entries * machine.entry + (columns - 1) * further
 
 
 def batches(columns: int) -> int:
@@ -124,5 +125,5 @@ def batches(columns: int) -> int:
 
 
 __all__ = ["BATCH", "Cost", "Method", "Work", "assembling_bytes", "assembly", "assembly_amounts", "batches",
-           "column_amounts", "latency", "local_seconds", "pass_amounts", "row_seconds", "substitution_seconds",
+           "column_amounts", "latency", "local_seconds", "pass_amounts", "rows_seconds", "substitution_seconds",
            "substitution_setup", "system_bytes"]

@@ -31,12 +31,14 @@ from .cost import (
 )
 from .iteration import Iteration
 
+LEAST = 3  # products, in passes over the rows: the series compares each with the last
+
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
-    """A product reads every row, as a substitution does; there are at least k* - 1, and 2 where the depth is not 1."""
+    """A product reads every row, as a substitution does; there are at least k* - 1, LEAST where the depth is not 1."""
     if work.cyclic:
         return Cost.none("implicit statements: the series has no end on results that depend on each other")
-    products = max(work.k_star - 1, 2)
+    products = max(work.k_star - 1, LEAST)
     rows = substitution_seconds(replace(work, k_star=1), columns, machine)
     exchange = machine.superstep * batches(columns) if work.ranks > 1 else 0.0
     seconds = substitution_setup(work, machine) + assembly(work, machine) + products * (rows + exchange)

@@ -26,8 +26,9 @@ from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import Halo, TriangularSystem
 from .base import Solver
-from .cost import Cost, Method, Work, assembling_bytes, assembly, row_seconds, substitution_setup
+from .cost import Cost, Method, Work, assembling_bytes, assembly, rows_seconds, substitution_setup
 from .substitution import Passes
+from .work import ENTRIES
 
 TAG = 77
 WIDTHS = (4, 8, 16, 32, 64, 128, 256)  # of a batch, to choose from
@@ -44,21 +45,26 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
         return Cost.none("nothing crosses ranks: it would be substitution")
     if min(columns, work.together) == 1:
         return Cost.none("right-hand sides that come one by one are no pipeline: it would be substitution")
-    width, seconds = widest(columns, work.k_star, work.rows, min(work.k_star, work.messages + 1), machine)
+    busy = min(work.k_star, work.messages + 1)
+    width, seconds = widest(columns, work.k_star, work.rows, busy, machine, work.entries)
     return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
                 assembling_bytes(work) + 8 * (2 * work.rows * width + work.halo * columns),
                 f"batches of {width} right-hand sides follow each other through {work.k_star} supersteps")
 
 
-def widest(m: int, k_star: int, rows: float, busy: int, machine: Machine) -> tuple[int, float]:
+def widest(m: int, k_star: int, rows: float, busy: int, machine: Machine,
+           entries: float | None = None) -> tuple[int, float]:
     """The best width of a batch, of m right-hand sides, and the seconds they all take with it.
 
-    rows, busy: of the busiest rank, and supersteps in which a rank has anything to do.
+    rows, busy, entries: of the busiest rank, supersteps in which a rank has anything to do, and nonzeros (None: as many
+    as usual).
     """
+    nonzeros = ENTRIES * rows if entries is None else entries
+
     def seconds(width: int) -> float:
         stages = k_star + -(-m // width) - 1
-        one = rows * row_seconds(machine, width)
-        return stages * (one + busy * (TASK + machine.superstep))
+        return stages * (rows_seconds(rows, nonzeros, width, machine) + machine.wait
+                         + busy * (TASK + machine.superstep))
 
     least = min(m, WIDTHS[0])
     width = min((w for w in (*WIDTHS, m) if w == least or (w <= m and 8 * rows * w <= WORKSPACE)), key=seconds)
@@ -86,7 +92,8 @@ class Pipeline(Solver):
         # Supersteps in which this rank computes, takes what the one before has sent, or sends.
         self._busy = [s for s in range(system.k_star) if rows[s] or halos[s].sends or (s and halos[s - 1].recvs)]
         self._machine = on_root(system.comm, current)
-        self._load = [system.comm.allreduce(n, op=MPI.MAX) for n in (system.n_local, len(self._busy))]
+        loads = system.n_local, len(self._busy), system.own.nnz + system.ghost.nnz
+        self._load = [system.comm.allreduce(n, op=MPI.MAX) for n in loads]
         self._pool: list[tuple[np.ndarray, np.ndarray]] = []
 
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
@@ -136,7 +143,8 @@ class Pipeline(Solver):
         """Right-hand sides in a batch, of m; the same on every rank."""
         if self._columns:
             return min(self._columns, m)
-        return widest(m, self.system.k_star, *self._load, self._machine)[0]
+        rows, busy, entries = self._load
+        return widest(m, self.system.k_star, rows, busy, self._machine, entries)[0]
 
     def _batches(self, m: int, fill: Move, take: Move, transposed: bool) -> None:
         """All right-hand sides through all supersteps, stage by stage.  Collective."""
