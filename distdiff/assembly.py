@@ -8,6 +8,7 @@ from .comm import agreed
 from .evaluate import Point, all_finite
 from .partials import expand, expand_values
 from .partition.local import LocalTape
+from .petsc import start
 from .preaccumulate import eliminate
 from .stages import Stages
 from .system import TriangularSystem
@@ -21,6 +22,7 @@ class Assembly:
 
     def __init__(self, local: LocalTape, point: Point, comm: MPI.Comm, preaccumulate: bool, stages: Stages) -> None:
         self._local, self._stages, self._comm = local, stages, comm
+        start(comm)  # elimination asks it for the type of its indices
         with agreed(comm):
             with stages("expand"):
                 self._rows = expand(local, point)

@@ -29,7 +29,7 @@ from .nest import Nest
 from .nested import gradient, refuse_inside, require_number
 from .partition import distribute, homebound, wants_petsc, whole
 from .partition import partition as make_partition
-from .petsc import start_everywhere
+from .petsc import start
 from .program import record, refusal
 from .report import Report, dot_product_residual, gather
 from .settings import check_settings
@@ -147,7 +147,7 @@ class Linearization:
                 if comm.rank == 0:
                     traced.tape.homebound = stay
                 if on_root(comm, lambda: wants_petsc(traced.tape, comm.size, *self._layout(traced.tape))):
-                    start_everywhere(comm)
+                    start(comm)
                 plan = on_root(comm, lambda: self._plan(traced.tape), share=False)
         return traced, plan
 

@@ -5,6 +5,7 @@ Nothing here runs at import, so array code that never assembles a matrix never s
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import sys
 import warnings
@@ -27,14 +28,12 @@ _events: dict[str, Any] = {}
 
 
 def petsc() -> Any:
-    """The module petsc4py.PETSc, started with our part of the command line if nobody has started it yet."""
+    """The module petsc4py.PETSc; if nobody has started it yet, started for this process alone, with our part of the
+    command line.  What all ranks do together calls `start` before.
+    """
     module = sys.modules.get("petsc4py.PETSc")
     if module is None:
-        import petsc4py
-
-        # Its handlers would end the program where a pipe or a client has gone away, which Python makes an exception.
-        petsc4py.init([*sys.argv[:1], "-no_signal_handler", *_words(sys.argv[1:], _PASSED_ON)])
-        from petsc4py import PETSc as module
+        module = _start(MPI.COMM_SELF)
     elif not getattr(module, "_distdiff_options_read", False):
         given = module.Options().getAll()  # started by someone else, perhaps without the command line
         words = _words(sys.argv[1:], ("-" + PREFIX,))
@@ -46,14 +45,46 @@ def petsc() -> Any:
 
 
 def started() -> bool:
-    """Whether PETSc runs already.  Starting it is collective over all ranks of MPI.COMM_WORLD."""
+    """Whether PETSc runs already."""
     return "petsc4py.PETSc" in sys.modules
 
 
-def start_everywhere(comm: MPI.Comm) -> None:
-    """Start PETSc, if `comm` has all ranks of MPI.COMM_WORLD; where it has only some, they can't.  Collective."""
-    if comm.size == MPI.COMM_WORLD.size:
-        petsc()
+def start(comm: MPI.Comm) -> None:
+    """Start PETSc on the ranks of `comm`, where it doesn't run yet.  Collective.
+
+    PETSc has one communicator for all it isn't told another for: `-log_view`, and what users make without naming one.
+    Started by all processes at once, it is that of all; but starting it so waits for all of them.  Where some of them
+    need it by themselves, or have before, each process starts it with a communicator of its own: our objects name
+    theirs, so all methods work.
+    """
+    if comm.size == MPI.COMM_WORLD.size and not comm.allreduce(started(), op=MPI.LOR):
+        _start(MPI.COMM_WORLD)
+    petsc()
+
+
+def _start(comm: MPI.Comm) -> Any:
+    import petsc4py
+
+    # Its handlers would end the program where a pipe or a client has gone away, which Python makes an exception.
+    petsc4py.init([*sys.argv[:1], "-no_signal_handler", *_words(sys.argv[1:], _PASSED_ON)],
+                  comm=comm if MPI.COMM_WORLD.size > 1 else None)
+    from petsc4py import PETSc
+
+    # By itself PETSc ends when the interpreter is gone; what calls into Python and was never closed would then crash.
+    atexit.register(PETSc._finalize)
+    return PETSc
+
+
+def ended() -> bool:
+    """Whether PETSc runs no more: the program is at its end, and PETSc has freed what it had."""
+    return bool(petsc().Sys.isFinalized())
+
+
+def destroy(*objects: Any) -> None:
+    """Destroy PETSc objects, unless PETSc has ended.  Collective."""
+    if not ended():
+        for one in objects:
+            one.destroy()
 
 
 def _words(argv: list[str], prefixes: tuple[str, ...]) -> list[str]:

@@ -27,7 +27,7 @@ from .errors import IndexRangeError, InputError
 from .kernels import products
 from .kernels.stretches import Stretches, stretches
 from .partition.local import Exchange, Portion
-from .petsc import event, petsc
+from .petsc import destroy, event, petsc, start
 from .preaccumulate import CSR, Reduced
 
 TAG = 73  # ours on the caller's communicator, beside the exchange's of the tape
@@ -72,6 +72,8 @@ class TriangularSystem:
         counts = comm.allgather((self.n_local, reduced.nnz, len(reduced.components.first)))
         self.cyclic = any(c[2] for c in counts)
         self.n_rows, self.nnz = sum(c[0] for c in counts), sum(c[1] for c in counts)
+        if not alone:
+            start(comm)
         with agreed(comm):
             if not alone:
                 check_index_range(self.n_rows, reduced.own.nnz, reduced.ghost.nnz)
@@ -287,7 +289,7 @@ class TriangularSystem:
         if not self._closed:
             self._closed = True
             if "mat" in self.__dict__:
-                self.mat.destroy()
+                destroy(self.mat)
             for halo in self.halos:
                 halo.close()
             if "halo" in self.__dict__:

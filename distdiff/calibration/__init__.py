@@ -18,7 +18,7 @@ from ..comm import on_root
 from ..errors import DistdiffError
 from ..kernels.jit import compile_at_once
 from ..machine import VERSION, Machine, current, files
-from ..petsc import petsc
+from ..petsc import start
 from .between import messages, waits
 from .fit import Fitted, fit_all
 from .stages import samples
@@ -54,7 +54,7 @@ def calibrate(comm: MPI.Comm) -> Calibration:
     """Measure the machine; about half a minute.  Collective: rank 0 measures computing, all ranks messages."""
     began = time.perf_counter()
     compile_at_once()
-    petsc()  # starting PETSc is collective
+    start(comm)  # together, before rank 0 goes on alone
     alone = on_root(comm, lambda: fit_all(samples()), share=False)
     fits: list[Fitted] = alone if comm.rank == 0 else []
     machine = on_root(comm, lambda: _with(Machine(), fits))

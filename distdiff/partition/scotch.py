@@ -22,7 +22,7 @@ MOST_LINES = 30_000  # scalar lines: beyond, partitioning takes longer than many
 
 
 def available() -> bool:
-    """Whether PETSc has PT-Scotch, for rank 0 alone: where PETSc runs, for one of several ranks can't start it."""
+    """Whether PETSc has PT-Scotch, for rank 0 alone; not where one of several ranks would be the first to start it."""
     return (started() or MPI.COMM_WORLD.size == 1) and _built_in()
 
 

@@ -15,7 +15,7 @@ from mpi4py import MPI
 
 from ..comm import agreed, on_root
 from ..machine import current
-from ..petsc import start_everywhere
+from ..petsc import start
 from ..planning import Plan, plan
 from ..tape import Tape
 from .subject import Subject
@@ -41,7 +41,7 @@ class Scaling:
 def scaling(subject: Subject, ranks: tuple[int, ...] = RANKS) -> Scaling:
     """Plan on rank 0, measure on what ranks there are.  Collective."""
     comm = subject.comm
-    start_everywhere(comm)  # before some ranks go on alone and might want it
+    start(comm)  # together, before some ranks go on alone and might want it
     tape = subject.tape
     found = on_root(comm, lambda: planned(tape, tuple(sorted({*ranks, comm.size}))))
     sizes = sorted({min(1 << k, comm.size) for k in range(comm.size.bit_length() + 1)})

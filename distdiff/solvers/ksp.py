@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConvergenceError, InputError, MissingSolverError
-from ..petsc import OPTION_ERRORS, PREFIX, petsc, reason
+from ..petsc import OPTION_ERRORS, PREFIX, destroy, ended, petsc, reason
 from ..system import TriangularSystem
 from .residual import RTOL
 
@@ -105,13 +105,8 @@ class Ksp:
         return self._b.nbytes + self._x.nbytes
 
     def close(self) -> None:
-        self.ksp.destroy()
-        for vec in self._vecs:
-            vec.destroy()
-        if self._transpose:
-            self.mat.destroy()
-        if self._alone:
-            self._base.destroy()
+        destroy(self.ksp, *self._vecs, *[self.mat] * self._transpose, *[self._base] * self._alone)
+        if self._alone and not ended():
             self.comm.Free()
 
 

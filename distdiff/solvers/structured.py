@@ -28,7 +28,7 @@ from ..evaluate import Point
 from ..kernels import scalar, stream
 from ..partials import Partials, coefficient
 from ..partition.local import OBJECTS, LocalTape, Portion
-from ..petsc import petsc
+from ..petsc import destroy, petsc, start
 from ..products import Failure, Products, add_adjoint, add_tangent, operand_places
 from ..strided import accumulate, accumulate_overlapping, core_view, with_columns
 from ..system import check_index_range
@@ -192,6 +192,7 @@ class StructuredSystem:
         Made at first use; follows `refresh`.  Collective.  Raises `IndexRangeError` if PETSc's indices are too small.
         """
         if self._mat is None:
+            start(self.comm)
             with agreed(self.comm):
                 check_index_range(self.n_rows)
             size = (self.n_own, self.n_rows)
@@ -202,8 +203,8 @@ class StructuredSystem:
     def precondition(self, pc: Any) -> None:
         """Make a PETSc PC apply `solve` and `solve_transpose`: under `preonly` a direct solver.  Collective.
 
-        Destroy the KSP before the program ends: PETSc calls into Python when it frees such a PC, and at the end of
-        the interpreter that can crash.
+        Where you started PETSc yourself, destroy the KSP before the program ends: PETSc calls into Python when it frees
+        such a PC, and at the end of the interpreter that can crash.
         """
         pc.setType(petsc().PC.Type.PYTHON)
         pc.setPythonContext(SubstitutionPC(self))
@@ -217,7 +218,7 @@ class StructuredSystem:
     def close(self) -> None:
         """Destroy the PETSc matrix and free the vectors.  Collective; a second call does nothing."""
         if self._mat is not None:
-            self._mat.destroy()
+            destroy(self._mat)
             self._mat = None
         self._workspace.clear()
 

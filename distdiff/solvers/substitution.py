@@ -21,7 +21,7 @@ from ..blocks import Range
 from ..kernels import substitution as kernels
 from ..kernels.stretches import within
 from ..machine import Machine
-from ..petsc import event, petsc
+from ..petsc import destroy, event, petsc
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
@@ -261,7 +261,7 @@ class Substitution(Solver):
 
     def close(self) -> None:
         if self._ksp is not None:
-            self._ksp.destroy()
+            destroy(self._ksp)
             self._ksp = None
 
 
