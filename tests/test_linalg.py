@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import linalg_cases
 import numpy as np
 import pytest
 import scipy.linalg
 from mpi4py import MPI
-from numpy_cases import CONSTANTS
+from numpy_cases import ARGUMENTS, CASES, CONSTANTS
 from scipy import linalg
-from test_numpy import check
+from test_numpy import check, flat, function_of
 
 import distdiff as dd
 from distdiff.errors import NotDifferentiableError, UnsupportedOperationError
@@ -293,6 +294,30 @@ def test_bands_and_functions_of_matrices_on_ranks(comm):
 
 
 # -- methods, ranks, files
+
+
+@pytest.mark.parametrize("case", [*(line for text in linalg_cases.SECTIONS.values() for line in text.splitlines()
+                                    if line in CASES), *SCIPY])
+def test_sweeps_and_assembled_rows_agree(case):
+    """They call the rules otherwise: with one tangent or adjoint of what is used, and with all unit vectors."""
+    f, names, _ = function_of(case, {**CONSTANTS, "linalg": scipy.linalg})
+    args = [ARGUMENTS[name] for name in names]
+    found = []
+    for method in ("sweep", "substitution"):
+        with warnings.catch_warnings(), dd.linearize(f, *args, argnums=tuple(range(len(args))), method=method,
+                                                     comm=ALONE) as lin:
+            warnings.simplefilter("ignore")
+            w = tree_map(lambda x: np.cos(np.arange(float(np.size(x)))).reshape(np.shape(x)), lin.value)
+            v = [np.sin(1.0 + np.arange(np.size(x))).reshape(np.shape(x)) for x in args]
+            found.append((flat(lin.jvp(*v)), flat(lin.vjp(w))))
+    for a, b in zip(*found):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-11)
+
+
+def tree_map(g, tree):
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(tree_map(g, part) for part in tree))
+    return type(tree)(tree_map(g, part) for part in tree) if isinstance(tree, (tuple, list)) else g(tree)
 
 
 @pytest.mark.mpi

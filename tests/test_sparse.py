@@ -140,6 +140,16 @@ def test_factors_are_few_and_of_the_matrix_they_are_said_to_be():
         sparse.factor_of(matrix.data, matrix.indices, matrix.indptr, bytes(16))
 
 
+def test_indices_that_lead_elsewhere_are_not_followed():
+    """A tape's constants come from files that anyone may have written."""
+    csc = A.tocsc()
+    i, p = csc.indices, csc.indptr
+    for indices, indptr in ((i + 5.0, p), (i - 1.0, p), (i + 0.5, p), (i, p[::-1]), (i, p + 1), (i * np.nan, p),
+                            (i, p * 2.0), (i[1:], p)):
+        with np.errstate(invalid="ignore"), pytest.raises(InputError, match="that are none"):
+            sparse.factor_of(csc.data, indices, indptr, sparse.digest(csc.data, indices, indptr))
+
+
 def test_what_is_refused():
     singular = sp.csr_matrix(np.diag([1.0, 1.0, 0.0, 1.0, 1.0, 1.0]))
     with pytest.raises(UnsupportedOperationError, match="made inside the function.*"):

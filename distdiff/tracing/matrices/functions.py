@@ -17,6 +17,7 @@ import numpy as np
 
 from ...errors import UnsupportedOperationError
 from ...ops import Elemental
+from ..array import is_traced
 from ..joint import applied
 from .shared import transpose
 
@@ -75,6 +76,8 @@ class MatrixFunction(Elemental):
     def _derivative(self, a: Any, change: Any) -> Any:
         n = self.n
         a, change = np.broadcast_arrays(a, change)
+        if self.function == "expm" and not is_traced(a) and not is_traced(change):
+            return _frechet(a, change)
         upper = np.concatenate([a, change], axis=-1)
         lower = np.concatenate([np.zeros(a.shape), a], axis=-1)
         block = np.concatenate([upper, lower], axis=-2)
@@ -88,6 +91,16 @@ class MatrixFunction(Elemental):
                     "it has a real principal value where no eigenvalue is zero or negative")
             y = y.real
         return y
+
+
+def _frechet(a: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """L(A, E) of the exponential, by the algorithm of Al-Mohy and Higham (2009), at half the cost of a block's."""
+    from scipy.linalg import expm_frechet
+
+    found = np.empty(a.shape)
+    for k in np.ndindex(a.shape[:-2]):
+        found[k] = expm_frechet(a[k], change[k], compute_expm=False, check_finite=False)
+    return found
 
 
 __all__ = ["NAMES", "MatrixFunction"]

@@ -63,10 +63,25 @@ def sign_of(factors: np.ndarray) -> np.ndarray:
     """The sign of the permutation p, (...): -1 for every pair of rows that stand in the wrong order."""
     p = factors[..., -1, :]
     n = p.shape[-1]
+    if n > SMALL:
+        signs = np.array([_parity(order) for order in p.reshape(-1, n).astype(int).tolist()])
+        return signs.reshape(p.shape[:-1])
     wrong = np.zeros(p.shape[:-1], dtype=int)
     for k in range(n - 1):
         wrong += np.sum(p[..., k : k + 1] > p[..., k + 1 :], axis=-1)
     return 1.0 - 2.0 * (wrong % 2)
+
+
+def _parity(order: list[int]) -> float:
+    """The sign of one permutation: -1 for every cycle of even length."""
+    sign, seen = 1.0, [False] * len(order)
+    for k in range(len(order)):
+        j = order[k] if not seen[k] else k
+        seen[k] = True
+        while j != k:
+            seen[j] = True
+            sign, j = -sign, order[j]
+    return sign
 
 
 def solve(factors: np.ndarray, b: np.ndarray, transposed: bool) -> np.ndarray:

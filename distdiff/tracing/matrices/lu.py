@@ -18,7 +18,7 @@ from ...ops import Elemental
 from ...ops.elemental import Pattern
 from ..joint import applied
 from . import kernels
-from .shared import by_columns, identity, in_columns, plain, scalar, times, trace_of, transpose
+from .shared import by_columns, in_columns, plain, scalar, times, trace_of, transpose
 from .triangular import Triangular
 
 NEARLY = 1e-8  # smallest over largest element of U's diagonal below which cofactors come from singular values
@@ -77,7 +77,7 @@ class _Factorized(Elemental):
     def _inverse(self, x: Sequence[Any], order: str) -> Any:
         """A^-T, from the factors that are there."""
         try:
-            return applied(Solve(self.n, self.n, True), x[0], x[1], identity(self.n))[0]
+            return applied(Solve(self.n, self.n, True), x[0], x[1], np.eye(self.n))[0]
         except np.linalg.LinAlgError:
             raise NotDifferentiableError(f"{order} of {self.name} is wanted at a singular matrix, where it has "
                                          "none, or none that is known here; move away from that point") from None

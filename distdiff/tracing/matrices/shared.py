@@ -37,11 +37,6 @@ def scalar(x: Any) -> Any:
     return x[..., None, None]
 
 
-def identity(n: int) -> np.ndarray:
-    """The unit matrix behind an axis of loops."""
-    return np.eye(n)[None]
-
-
 def by_columns(n: int, m: int) -> Pattern:
     """The places of the Jacobian of x = B b, (n, m), with respect to b: columns don't meet."""
     i, c, k = np.indices((n, m, n)).reshape(3, -1)

@@ -41,6 +41,7 @@ def factor_of(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, key: by
     from scipy.sparse.linalg import splu
 
     n = len(indptr) - 1
+    _check(indices, indptr)
     matrix = csc_matrix((data, indices.astype(np.int32), indptr.astype(np.int32)), shape=(n, n))
     try:
         found = (make or splu)(matrix)
@@ -51,6 +52,16 @@ def factor_of(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, key: by
         while len(_factors) > REMEMBERED:
             _factors.popitem(last=False)
     return found
+
+
+def _check(indices: np.ndarray, indptr: np.ndarray) -> None:
+    """Whether these are row numbers and beginnings of columns: SuperLU reads what they point to, whatever it is."""
+    n = len(indptr) - 1
+    with np.errstate(invalid="ignore"):
+        whole = all(np.array_equal(x, np.floor(x)) for x in (indices, indptr))
+        fits = whole and np.all((indices >= 0) & (indices < n)) and np.all(np.diff(indptr) >= 0)
+    if not fits or indptr[0] != 0 or indptr[-1] != len(indices):
+        raise InputError(f"a sparse matrix of order {n} has row numbers or beginnings of columns that are none")
 
 
 def digest(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray) -> bytes:

@@ -36,6 +36,10 @@ class Eigh(Elemental):
     driver: str = ""
     name = "eigh"
 
+    def __post_init__(self) -> None:
+        if self.driver not in ("", "evr"):
+            raise ValueError(f"no driver {self.driver!r}")
+
     @property
     def core_in(self) -> Any:
         return ((self.n, self.n),)
