@@ -5,6 +5,7 @@ Values and derivatives of every function are checked with the other functions of
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
@@ -20,6 +21,7 @@ from test_numpy import check, flat, function_of
 
 import distdiff as dd
 from distdiff.errors import NotDifferentiableError, UnsupportedOperationError
+from distdiff.storage import elementals as named
 from distdiff.tape import Joint
 from distdiff.testing import taylor_test
 from distdiff.tracing import trace
@@ -50,7 +52,7 @@ def spectrum(a, b):
 # -- algorithms
 
 
-@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize("count", [1, 40, 200])
 @pytest.mark.parametrize("n", [1, 3, 9])
 def test_elimination_of_one_matrix_and_of_many(n, count):
     rng = np.random.default_rng(n)
@@ -338,6 +340,25 @@ def test_batches_on_ranks(method, energy, comm):
     v = (np.sin(a), np.cos(b))
     hv = [dd.hvp(energy, (a, b), v, comm=c, method=method) for c in (ALONE, comm)]
     np.testing.assert_allclose(hv[0][0], hv[1][0], rtol=1e-10, atol=1e-11)
+
+
+def test_every_elemental_has_a_name_in_files():
+    """Those that any case leaves on a tape, and those of their derivatives."""
+    seen = {}
+    for case, space in [*((c, CONSTANTS) for text in linalg_cases.SECTIONS.values() for c in text.splitlines()
+                          if c in CASES), *((c, {**CONSTANTS, "linalg": scipy.linalg}) for c in SCIPY)]:
+        f, names, _ = function_of(case, space)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tape = trace(f, tuple(ARGUMENTS[name] for name in names), argnums=tuple(range(len(names)))).tape
+        seen.update((item.op, None) for item in tape.items if type(item) is Joint)
+    for op in seen:
+        text = json.loads(json.dumps(named.to_json(op)))
+        assert named.from_json(text, 10**6) == op and hash(named.from_json(text, 10**6)) == hash(op)
+    places = {place for place in named.BUILT_IN.values() if ".matrices." in place}
+    made = {f"{type(op).__module__}:{type(op).__name__}" for op in seen}
+    missing = {place.rpartition(":")[2] for place in places - made}
+    assert missing == {"Cofactors", "SparseSolve"}  # of derivatives alone; tested with sparse matrices
 
 
 def in_another_process(tmp_path, f, *args):

@@ -35,10 +35,17 @@ def compiled(n: int) -> bool:
     return _Loops.ready(n)
 
 
+FEW, DENSE = 64, 8  # more places than that, in a range of at most so many times their number: counted, not one by one
+
+
 def scatter_add(places: np.ndarray, values: np.ndarray, vector: np.ndarray) -> None:
     """vector[places[k]] += values[k], places may repeat; values (k,) and vector (n,), or (k, m) and (n, m)."""
-    if _Loops.ready(10 * values.size):  # np.add.at takes about ten times as long as a loop
+    if _Loops.ready(10 * values.size):  # np.add.at takes about ten times as long as a loop, np.bincount twice
         loops = _Loops.module
         (loops.scatter_add if values.ndim == 1 else loops.scatter_add_columns)(places, values, vector)
+    elif len(places) > FEW and (reach := int(places.max()) + 1 - (low := int(places.min()))) <= DENSE * len(places):
+        columns, sums = values.reshape(len(places), -1), vector.reshape(len(vector), -1)[low : low + reach]
+        for k in range(columns.shape[1]):
+            sums[:, k] += np.bincount(places - low, columns[:, k], reach)
     else:
         np.add.at(vector, places, values)

@@ -1,7 +1,8 @@
 """LU factorizations and triangular solves of plain arrays, (..., n, n), for one matrix or very many small ones.
 
 Small matrices in large numbers are eliminated side by side, one NumPy operation for the same step of all of them (a
-call of LAPACK takes longer than the arithmetic of a 3 x 3 matrix); others one after another, by LAPACK.
+call of LAPACK takes longer than the arithmetic of a 3 x 3 matrix); others one after another, by LAPACK.  How many are
+large numbers was measured.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-SMALL, MANY = 8, 16  # matrices of at most this order, and at least so many, are eliminated side by side
+MANY = 16  # at least so many matrices are worked on side by side ...
+ELIMINATED, SOLVED = (12, 2.0), (24, 0.5)  # ... of at most an order n, and at least so many times n^2 of them
+TOGETHER = 1 << 16  # elements of the matrices that are eliminated at once: they stay in cache
 
 Undo = Callable[[np.ndarray], np.ndarray]
 
@@ -23,8 +26,10 @@ def lu(a: np.ndarray) -> np.ndarray:
     *loop, n, _ = a.shape
     out = np.empty((prod(loop), n + 1, n))
     flat = a.reshape(prod(loop), n, n)
-    if _side_by_side(n, len(flat)):
-        _lu_many(flat, out)
+    if _side_by_side(n, len(flat), *ELIMINATED):
+        step = TOGETHER // (n * n)
+        for k in range(0, len(flat), step):
+            _lu_many(flat[k : k + step], out[k : k + step])
     else:
         getrf, = _lapack("getrf")
         for matrix, factors in zip(flat, out):
@@ -63,7 +68,7 @@ def sign_of(factors: np.ndarray) -> np.ndarray:
     """The sign of the permutation p, (...): -1 for every pair of rows that stand in the wrong order."""
     p = factors[..., -1, :]
     n = p.shape[-1]
-    if n > SMALL:
+    if n > ELIMINATED[0]:
         signs = np.array([_parity(order) for order in p.reshape(-1, n).astype(int).tolist()])
         return signs.reshape(p.shape[:-1])
     wrong = np.zeros(p.shape[:-1], dtype=int)
@@ -91,7 +96,7 @@ def solve(factors: np.ndarray, b: np.ndarray, transposed: bool) -> np.ndarray:
     if not diagonal_of(f).all():
         raise np.linalg.LinAlgError("Singular matrix")
     order = f[:, n].astype(int)
-    if not _side_by_side(n, len(f)):
+    if not _side_by_side(n, len(f), *SOLVED):
         x = np.empty_like(b)
         for k, (matrix, p) in enumerate(zip(f, order)):
             if transposed:
@@ -122,7 +127,7 @@ def solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, transposed: bool
         raise np.linalg.LinAlgError("singular matrix: a zero on the diagonal of a triangular one")
     if transposed:
         a, lower = a.transpose(0, 2, 1), not lower
-    if _side_by_side(n, len(a)):
+    if _side_by_side(n, len(a), *SOLVED):
         x = b.transpose(1, 0, 2).copy()
         _substitute(a.transpose(1, 2, 0), x, lower, unit)
         return undo(x.transpose(1, 0, 2))
@@ -132,8 +137,8 @@ def solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, transposed: bool
     return undo(x)
 
 
-def _side_by_side(n: int, count: int) -> bool:
-    return n <= SMALL and count >= MANY
+def _side_by_side(n: int, count: int, order: int, least: float) -> bool:
+    return n <= order and count >= max(MANY, least * n * n)
 
 
 def lanes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, Undo]:
