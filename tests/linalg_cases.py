@@ -33,6 +33,13 @@ SOLVES = """
 ~np.linalg.tensorinv(np.reshape(np.eye(6) * 9 + np.outer(u, u), (2, 3, 6)))
 """
 
+LISTS = """
+~np.linalg.solve([[s, 1.0], [r, 2.0]], [u[0], 3.0]) + np.linalg.solve([[2.0, 1.0], [0.5, 2.0]], [s, 1.0])
+~np.linalg.det([[s, 1.0], [r, 2.0]]) + np.linalg.inv([[s, 1.0], [r, 2.0]]) + np.linalg.norm([s, r])
+~np.linalg.eigvalsh([[s, 1.0], [r, 2.0]]) + np.linalg.svd([[s, 1.0], [r, 2.0]], compute_uv=False)
+~np.linalg.det([q, q.T]) * s
+"""
+
 SPECTRA = """
 ~np.linalg.eigh(m @ m.T)
 ~np.linalg.eigh(q)[0] + np.linalg.eigh(q, "U")[0] + np.linalg.eigvalsh(q) + np.linalg.eigvalsh(q, UPLO="U")
@@ -74,7 +81,7 @@ SPECTRA = """
 ~np.linalg.svdvals(m) + np.linalg.svdvals(t)[0, 0]
 """
 
-SECTIONS = {"solves and factorizations": SOLVES, "spectra": SPECTRA}
+SECTIONS = {"solves and factorizations": SOLVES, "lists": LISTS, "spectra": SPECTRA}
 
 SCIPY = """
 linalg.solve(q, w[:3]) + linalg.solve(q, np.ones(3)) + linalg.solve(np.eye(3) * 2 + 1, w[:3])

@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+from ..linalg import FUNCTIONS
 from . import integrate, linalg, ndimage, optimize, signal, sparse, special, stats
 from .replacing import Replaced, Rule
 
+NUMPY_LINALG = ("solve", "inv", "det", "slogdet", "cholesky", "eigh", "eigvalsh", "eig", "eigvals", "svd", "qr", "pinv",
+                "lstsq", "matrix_rank", "cond", "norm", "matrix_power", "tensorsolve", "tensorinv")
+
 RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what answers for it
+    **{f"numpy.linalg:{function.__name__}": rule  # NumPy's too, for lists, which take part in no protocol either
+       for function, rule in FUNCTIONS.items() if function.__name__ in NUMPY_LINALG},
     **special.RULES,
     **linalg.RULES,
     **sparse.RULES,
