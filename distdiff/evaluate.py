@@ -22,7 +22,7 @@ from .liveness import NOWHERE, kept_blocks, lodgings
 from .ops import COPY, MULTIPLY, OPS, WHERE
 from .partials import Partials
 from .partition.local import Exchange, LocalTape, Portion, Spot, Step
-from .strided import BlockIndex, accumulate, contract, core_array, core_view, progressions
+from .strided import BlockIndex, accumulate, contraction, core_array, core_view, progressions
 from .tape import UNREAD, Affine, Block, Const, Guard, Indexed, Item, Joint, Operand, ScalarRun, Site, Statement, Vector
 from .tracing import memory
 
@@ -460,7 +460,7 @@ def _statement(item: Statement, out: np.ndarray,
     if op.kind == "select":
         return _select, (item, out, xs[0])
     if out.shape != shape and item.reduced:
-        return _reduce, (item, out, xs)
+        return _reduction(item, out, xs)
     if op is COPY:
         return np.copyto, (out, xs[0])
     if op is WHERE:
@@ -487,22 +487,27 @@ def _spread(x: float | np.ndarray, shape: tuple[int, ...], axes: tuple[int, ...]
     return np.broadcast_to(x, [n if k in axes else x.shape[k] for k, n in enumerate(shape)])
 
 
-def _reduce(item: Statement, out: np.ndarray, xs: list[float | np.ndarray]) -> None:
+def _reduction(item: Statement, out: np.ndarray, xs: list[float | np.ndarray],
+               ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Sums and contractions; the iteration space is never formed."""
     op, shape = item.op, item.shape
+    if op is not COPY and op is not MULTIPLY:
+        return _reduce, (item, out, xs)
     scale = 1.0
     arrays = []
-    if op is COPY or op is MULTIPLY:
-        for x in xs:
-            if isinstance(x, np.ndarray) and x.ndim == len(shape):
-                arrays.append(x if x.dtype == np.float64 else x.astype(float))
-            else:
-                scale *= float(x)
-    else:
-        arrays = [np.asarray(op.value(*xs), dtype=float)]
-        arrays[0] = arrays[0].reshape((1,) * (len(shape) - arrays[0].ndim) + arrays[0].shape)
+    for x in xs:
+        if isinstance(x, np.ndarray) and x.ndim == len(shape):
+            arrays.append(x if x.dtype == np.float64 else x.astype(float))
+        else:
+            scale *= float(x)
     if len(arrays) == 2:
-        contract(out, arrays[0], arrays[1], shape, scale)
-    else:
-        source = arrays[0] if arrays else np.ones((1,) * len(shape))
-        accumulate(out, source, scale, shape, write=True)
+        return contraction(out, arrays[0], arrays[1], shape, scale), ()
+    source = arrays[0] if arrays else np.ones((1,) * len(shape))
+    return accumulate, (out, source, scale, shape, 1.0, True)
+
+
+def _reduce(item: Statement, out: np.ndarray, xs: list[float | np.ndarray]) -> None:
+    """The sum of an operation's results."""
+    values = np.asarray(item.op.value(*xs), dtype=float)
+    values = values.reshape((1,) * (len(item.shape) - values.ndim) + values.shape)
+    accumulate(out, values, 1.0, item.shape, write=True)

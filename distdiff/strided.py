@@ -7,6 +7,8 @@ space that its data does not fill.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -192,10 +194,16 @@ def contract(dst: np.ndarray, a: np.ndarray, b: np.ndarray, shape: tuple[int, ..
     dst, a, b: core views over `shape`; b and dst may have one more axis of columns (a then a trailing 1).
     No temporary is larger than an operand or the result.
     """
+    contraction(dst, a, b, shape, scale, write)()
+
+
+def contraction(dst: np.ndarray, a: np.ndarray, b: np.ndarray, shape: tuple[int, ...],
+                scale: float = 1.0, write: bool = True) -> Callable[[], None]:
+    """`contract` as a call that can be made again whenever the arrays, which it looks into, hold other values."""
     full = (*shape, *dst.shape[len(shape):])
     if a.ndim < len(full):
         a = a.reshape(a.shape + (1,) * (len(full) - a.ndim))
-    kept: tuple[list[int], list[int], list[int]] = ([], [], [])  # in the result: both factors, a alone, b alone
+    both, rows, columns = [], [], []  # in the result: axes of both factors, of a alone, of b alone
     inner, a_only, b_only = [], [], []
     for k, n in enumerate(full):
         if n == 1:
@@ -203,7 +211,7 @@ def contract(dst: np.ndarray, a: np.ndarray, b: np.ndarray, shape: tuple[int, ..
         in_a, in_b = a.shape[k] != 1, b.shape[k] != 1
         if dst.shape[k] != 1:
             if in_a or in_b:
-                kept[0 if in_a and in_b else 1 if in_a else 2].append(k)
+                (both if in_a and in_b else rows if in_a else columns).append(k)
         elif in_a and in_b:
             inner.append(k)
         elif in_a:
@@ -212,35 +220,66 @@ def contract(dst: np.ndarray, a: np.ndarray, b: np.ndarray, shape: tuple[int, ..
             b_only.append(k)
         else:
             scale *= n
-    if a_only:
-        a = np.add.reduce(a, axis=tuple(a_only), keepdims=True)
-    if b_only:
-        b = np.add.reduce(b, axis=tuple(b_only), keepdims=True)
     if not inner:
-        if write:
-            np.multiply(a, b, out=dst)
-            if scale != 1.0:
-                dst *= scale
-        else:
-            _axpy(dst, a * b, scale, False)
-        return
-    both, rows, columns = kept
-    left = _matrices(a, both, rows, inner)
-    right = _matrices(b, both, inner, columns)
+        return partial(_outer, dst, a, b, a_only, b_only, scale, write)
+    if rows and columns and abs(dst.strides[rows[-1]]) < abs(dst.strides[columns[-1]]):  # the result's own order
+        a, b, rows, columns, a_only, b_only = b, a, columns, rows, b_only, a_only
     order = [*both, *rows, *columns]
-    rest = [k for k in range(len(full)) if k not in order]
-    result = dst.transpose([*order, *rest])
-    stacked = (len(left), left.shape[1], right.shape[2])
+    result = dst.transpose([*order, *(k for k in range(len(full)) if k not in order)])
+    groups = (both, rows, inner), (both, inner, columns)
+
+    def factors() -> tuple[np.ndarray, np.ndarray]:
+        return _matrices(_summed(a, a_only), *groups[0]), _matrices(_summed(b, b_only), *groups[1])
+
+    if not a_only and not b_only and all(_merges(x, axes) for x, three in zip((a, b), groups) for axes in three):
+        left, right = factors()
+        if np.may_share_memory(left, a) and np.may_share_memory(right, b):  # views, so there is nothing to do again
+            def factors() -> tuple[np.ndarray, np.ndarray]:
+                return left, right
+
+    stacked = tuple(prod(full[k] for k in axes) for axes in (both, rows, columns))
     by_blas = bool(rows or columns)
     if by_blas and write and scale == 1.0 and result.flags.c_contiguous and result.size == prod(stacked):
-        np.matmul(left, right, out=result.reshape(stacked))
-        return
-    if by_blas:
-        product = np.matmul(left, right)
-    else:  # many dot products: no call of BLAS for each
-        product = np.einsum("bk,bk->b", left[:, 0, :], right[:, :, 0])
-    product = product.reshape([full[k] for k in order] + [1] * len(rest))
-    _axpy(result, product, scale, write)
+        out = result.reshape(stacked)
+        return lambda: np.matmul(*factors(), out=out)
+    final = tuple(full[k] for k in order) + (1,) * (result.ndim - len(order))
+
+    def multiply() -> None:
+        left, right = factors()
+        if by_blas:
+            product = np.matmul(left, right)
+        else:  # many dot products: no call of BLAS for each
+            product = np.einsum("bk,bk->b", left[:, 0, :], right[:, :, 0])
+        _axpy(result, product.reshape(final), scale, write)
+
+    return multiply
+
+
+def _outer(dst: np.ndarray, a: np.ndarray, b: np.ndarray, a_only: list[int], b_only: list[int], scale: float,
+           write: bool) -> None:
+    a, b = _summed(a, a_only), _summed(b, b_only)
+    if write:
+        np.multiply(a, b, out=dst)
+        if scale != 1.0:
+            dst *= scale
+    else:
+        _axpy(dst, a * b, scale, False)
+
+
+def _summed(x: np.ndarray, axes: list[int]) -> np.ndarray:
+    """x with length 1 along axes that are summed."""
+    return np.add.reduce(x, axis=tuple(axes), keepdims=True) if axes else x
+
+
+def _merges(x: np.ndarray, axes: list[int]) -> bool:
+    """Whether the axes can be taken as one without a copy."""
+    expected = None
+    for k in reversed(axes):
+        if x.shape[k] != 1:
+            if expected is not None and x.strides[k] != expected:
+                return False
+            expected = x.strides[k] * x.shape[k]
+    return True
 
 
 def _matrices(x: np.ndarray, both: list[int], rows: list[int], columns: list[int]) -> np.ndarray:

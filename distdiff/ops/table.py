@@ -88,8 +88,11 @@ _one, _minus_one = _constant(1.0), _constant(-1.0)
 LN2, LN10 = float(np.log(2.0)), float(np.log(10.0))
 
 
+_choose = np.where  # NumPy's own, whatever is substituted meanwhile
+
+
 def _where(c: Any, a: Any, b: Any, out: np.ndarray | None = None) -> Any:
-    chosen = np.where(c, a, b)  # np.where is no ufunc: it has no out
+    chosen = _choose(c, a, b)  # np.where is no ufunc: it has no out
     if out is None:
         return chosen
     out[...] = chosen

@@ -26,7 +26,7 @@ from ..machine import Machine
 from ..partials import Other, Partials, coefficient
 from ..partition.local import LocalTape, Spot
 from ..products import Failure, Place, Products, add_adjoint, add_tangent
-from ..strided import accumulate, accumulate_overlapping, core_view, progressions, with_columns
+from ..strided import accumulate, accumulate_overlapping, contraction, core_view, progressions, with_columns
 from ..tape import Affine, Indexed
 from ..tracing import memory
 from . import sweep_ops as ops
@@ -43,8 +43,8 @@ Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 def plan_amounts(work: Work) -> dict[str, float]:
     """What planning takes of each rate of `Machine`, fresh memory included."""
-    return {"sweep_call": 1, "plan_item": work.fresh, "plan_sum": work.sums, "plan_run": work.runs,
-            "plan_copy": work.copies, "plan_far_line": work.far_lines}
+    return {"sweep_call": 1, "plan_item": work.fresh, "plan_sum": work.sums - work.sum_copies, "plan_run": work.runs,
+            "plan_copy": work.copies + work.sum_copies, "plan_far_line": work.far_lines}
 
 
 def pass_amounts(work: Work) -> dict[str, float]:
@@ -282,7 +282,10 @@ class Sweep:
             return add, (dst, src, 1.0, op.shape, op.scale, op.write)
         fetch, p = self._partial(op.item, op.k)
         if p is not None:
-            return add, (dst, src, with_columns(p, op.shape, W.ndim > 1), op.shape, op.scale, op.write)
+            p = with_columns(p, op.shape, W.ndim > 1)
+            if dst.shape[: len(op.shape)] != op.shape and not op.overlapping and 0 not in op.shape:
+                return contraction(dst, p, src, op.shape, op.scale, op.write), ()
+            return add, (dst, src, p, op.shape, op.scale, op.write)
 
         def term() -> None:
             add(dst, src, with_columns(fetch(), op.shape, W.ndim > 1), op.shape, op.scale, op.write)

@@ -7,6 +7,7 @@ rows that are left matter.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -58,6 +59,7 @@ class Work:
     outputs: int = 0
     kept_rows: int | None = None  # rows left by elimination, once known or estimated
     kept_nonzeros: int | None = None  # their entries, the diagonal included
+    sum_copies: int = 0  # of the sums, those that repeat a period of a loop
     waits: float = 1.0  # lines of the busiest rank of every superstep, over those of the busiest rank of all
     assembled: bool = False  # the matrix holds the values of this point
     together: int = BATCH  # right-hand sides in one pass: 1 where they come one after another
@@ -103,6 +105,7 @@ def counts(local: LocalTape) -> dict[str, Any]:
     """This rank's part of a `Work`, by its names.  Local."""
     array = scalar = runs = nonzeros = strips = sums = sum_lines = gather_lines = 0
     alike: dict[tuple[object, ...], list[int]] = {}  # statements by what their copies share: number, lines, far lines
+    summing: Counter[tuple[object, ...]] = Counter()  # likewise those that are operations of their own
     constants = set()
     for item in local.items:
         if type(item) is ScalarRun:
@@ -122,12 +125,14 @@ def counts(local: LocalTape) -> dict[str, Any]:
         for ref, partial in zip(item.operands, item.op.partials):
             if type(ref) is Const:
                 if matters and isinstance(ref.value, np.ndarray):  # it becomes a coefficient
-                    constants.add(id(ref.value))
+                    base = ref.value.base
+                    constants.add(id(ref.value if base is None else base))
             elif partial is not None:
                 nonzeros += n
                 gathers = gathers or type(ref) is Indexed
         if gathers or 0 in item.out.strides:
             sums += 1
+            summing[item.site, id(item.op), item.shape] += 1
             if gathers:
                 gather_lines += lines
             else:
@@ -140,19 +145,21 @@ def counts(local: LocalTape) -> dict[str, Any]:
         group[0] += 1
         group[1] += lines
         group[2] += far
-    copies = copy_lines = far_lines = 0
+    copies = copy_lines = far_lines = sum_copies = 0
     loops = len(local.items) > LOOP * (runs + len(constants) + 1)  # between what no loop can contain
     for number, lines, far in alike.values():
         share = max(number - PERIODS, 0) / number if loops else 0.0
         copies += round(share * number)
         copy_lines += round(share * lines)
         far_lines += round((1.0 - share) * far)
+    if loops:
+        sum_copies = sum(max(number - PERIODS, 0) for number in summing.values())
     return {"array_lines": array, "scalar_lines": scalar, "items": len(local.items), "messages": local.messages,
             "halo": local.halo, "interface": _interface(local), "runs": runs, "sums": sums,
             "copies": copies, "sum_lines": sum_lines, "gather_lines": gather_lines, "copy_lines": copy_lines,
             "far_lines": far_lines, "strips": strips, "nodes": local.n_own,
             "nonzeros": nonzeros + 3 * scalar // 2, "inputs": len(local.inputs.ids),
-            "outputs": len(local.outputs.ids),
+            "outputs": len(local.outputs.ids), "sum_copies": sum_copies,
             "cyclic": any(type(item) is Joint and item.op.implicit for item in local.items)}
 
 

@@ -251,7 +251,7 @@ def shape_of(x: Any) -> Index:
 
 
 def ndim_of(x: Any) -> int:
-    return len(shape_of(x))
+    return x.window.ndim if type(x) is TracedArray else x.ndim if type(x) is np.ndarray else len(shape_of(x))
 
 
 def is_traced(x: Any) -> bool:
@@ -332,6 +332,24 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
     if reflected:
         operands, lowered = (b, a), lowered[::-1]
     return _recorded(rec, op, operands, lowered, out)
+
+
+def chosen(condition: TracedArray, a: Any, b: Any) -> Any:
+    """Elements of a where the condition holds, else of b: of one shape in C order, or numbers, likewise."""
+    st, nd = condition.st, condition.window
+    rec, shape = st.rec, nd.shape
+    if not rec.open or not shape or not nd.size or st.block < 0 or not (len(shape) == 1 or nd.flags.c_contiguous):
+        return NotImplemented
+    lowered = [st.lower(nd, shape)]
+    for x in (a, b):
+        kind = type(x)
+        if kind is TracedArray and _usual(x, rec, shape):
+            lowered.append(x.st.lower(x.window, shape))
+        elif kind is float or kind is int or kind is np.float64:
+            lowered.append(Const(float(x)))
+        else:
+            return NotImplemented
+    return _recorded(rec, WHERE, (condition, a, b), lowered, rec.empty(shape))
 
 
 def _recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[Operand | list[Piece]],

@@ -42,7 +42,10 @@ INTO = (np.matmul, np.dot)  # of one or two axes each their results are in C ord
 
 
 def _operand(rec: Recorder, x: Any, name: str) -> Any:
-    if type(x) is TracedArray and x.st.rec is rec and rec.open:  # the usual case
+    if type(x) is TracedArray:
+        if x.st.rec is rec and rec.open:  # the usual cases
+            return x
+    elif type(x) is np.ndarray and x.dtype.char == "d":
         return x
     x = number(rec, x, name)
     return traced_array(x) if is_traced(x) else x if type(x) is np.ndarray else np.asarray(x)
@@ -56,6 +59,8 @@ def _spread(rec: Recorder, x: Any, axes: Axes, shape: Index) -> Operand:
     """x over the iteration space: its axis k runs along axes[k], it stands still along the others."""
     if type(x) is TracedArray:
         window = x.window
+        if window is x.st.buffer and x.st.block >= 0 and not rec.capturing and 1 not in window.shape:
+            return Affine(x.st.block, 0, _along(c_strides(window.shape), axes, len(shape)))
         lowered = x.st.lower(window, window.shape)
         if type(lowered) is Affine:  # the usual case, without views
             strides = lowered.strides
@@ -152,9 +157,10 @@ def _core(x: np.ndarray, axes: Axes, ndim: int) -> np.ndarray:
 
 
 def dot(a: Any, b: Any, out: Any = None) -> Any:
-    if ndim_of(a) == 0 or ndim_of(b) == 0:
+    m, n = ndim_of(a), ndim_of(b)
+    if m == 0 or n == 0:
         return into(out, np.multiply(a, b))
-    return into(out, contraction(a, b, *_dot_axes(ndim_of(a), ndim_of(b)), np.dot, "dot"))
+    return into(out, contraction(a, b, *_dot_axes(m, n), np.dot, "dot"))
 
 
 @cache

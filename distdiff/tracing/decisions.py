@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import BY_NAME
-from .array import TracedArray, elementwise, is_traced, shape_of
+from .array import TracedArray, chosen, elementwise, is_traced, shape_of
 from .indexing import decided, into
 from .movement import moved
 from .reductions import traced_array
@@ -46,6 +46,10 @@ def where(condition: Any, *choices: Any) -> Any:
     """np.where: a choice element by element is a statement; with one argument it decides indices."""
     if not choices:
         return nonzero(condition)
+    if type(condition) is TracedArray and condition.st.boolean:
+        result = chosen(condition, *choices)
+        if result is not NotImplemented:
+            return result
     rec = recorder_of((condition, *choices))
     operands = [number(rec, x, "where") for x in (condition, *choices)]
     if not is_traced(operands[1]) and not is_traced(operands[2]) or is_traced(operands[0]):

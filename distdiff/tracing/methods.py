@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ops import BY_NAME
 from . import composed, contract, decisions, layout, movement, order, placing, reductions, statistics, ufuncs
-from .array import TracedArray, as_plain, binary, elementwise, is_boolean, is_traced, ndim_of
+from .array import TracedArray, as_plain, binary, elementwise, is_boolean, is_traced, ndim_of, unary
 from .callers import called
 from .indexing import assign, getitem, setitem
 from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all
@@ -40,7 +40,12 @@ _BITS = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 def _forward(name: str) -> Callable[..., Any]:
     op = BY_NAME[name]
     if name == "power":  # the exponents 2, 1/2, -1 are functions of their own
-        return lambda self, other: ufuncs.general(op, self, unwrap(other))
+        def power(self: TracedArray, exponent: Any) -> Any:
+            simple = ufuncs.SIMPLE_POWERS.get(exponent) if type(exponent) in (int, float) else None
+            result = NotImplemented if simple is None else unary(simple, self)
+            return ufuncs.general(op, self, unwrap(exponent)) if result is NotImplemented else result
+
+        return power
 
     def operator(self: TracedArray, other: Any) -> Any:
         result = binary(op, self, other)
@@ -72,10 +77,21 @@ def _in_place(name: str) -> Callable[..., Any]:
                 f"Cannot cast ufunc '{name}' output from dtype('float64') to dtype('bool') with casting rule "
                 "'same_kind'"
             )
-        assign(self, result)
+        if not (type(result) is TracedArray and self.window is self.st.buffer and self.st.becomes(result.st)):
+            assign(self, result)
         return self
 
     return in_place
+
+
+def _unary(name: str) -> Callable[[Any], Any]:
+    op = BY_NAME[name]
+
+    def operator(self: TracedArray) -> Any:
+        result = unary(op, self)
+        return ufuncs.apply(op, self) if result is NotImplemented else result
+
+    return operator
 
 
 def _to_device(self: TracedArray, device: str, /, *, stream: Any = None) -> TracedArray:
@@ -200,9 +216,9 @@ def install() -> None:
         "__array_function__": array_function,
         "__array__": _array,
         "__bool__": _truth,
-        "__neg__": lambda self: ufuncs.apply(BY_NAME["negative"], self),
+        "__neg__": _unary("negative"),
         "__pos__": movement.copy,
-        "__abs__": lambda self: elementwise(self.rec, BY_NAME["absolute"], (self,)),
+        "__abs__": _unary("absolute"),
         "__invert__": lambda self: np.invert(self),
         "__divmod__": lambda self, other: (self // other, self % other),
         "__rdivmod__": lambda self, other: (other // self, other % self),

@@ -63,11 +63,17 @@ FUNCTIONS.update(
 
 def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
     if not kwargs and method == "__call__":
-        op = _USUAL.get(ufunc)
-        if op is not None and type(inputs[0]) is TracedArray:
-            result = unary(op, inputs[0]) if len(inputs) == 1 else binary(op, *inputs)
+        op, first = _USUAL.get(ufunc), inputs[0]
+        if op is not None:
+            result: Any = NotImplemented
+            if type(first) is TracedArray:
+                result = unary(op, first) if len(inputs) == 1 else binary(op, *inputs)
+            elif type(first) is np.ndarray and len(inputs) == 2 and type(inputs[1]) is TracedArray:
+                result = binary(op, inputs[1], first, True)
             if result is not NotImplemented:
                 return result
+        elif ufunc is np.matmul and _SIMPLE.issuperset(map(type, inputs)):
+            return contract.matmul(*inputs)
     given, inputs = inputs, tuple(map(unwrap, inputs))
     traced = next(filter(is_traced, inputs), None)
     outs = kwargs.get("out", ())

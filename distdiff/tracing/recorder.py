@@ -136,6 +136,7 @@ class Recorder:
         self._site_numbers: dict[Site, int] = {}
         self._codes: list[CodeType] = []
         self._owners: dict[int, str] = {}  # id(code) -> whose it is
+        self._ours: set[int] = set()  # ... where that is ours: most frames are
         self._snapshots: dict[Any, np.ndarray] = {}
         self._recent: dict[int, tuple[np.ndarray, np.ndarray, bytes]] = {}  # small ones, by the id of the user's array
         self._guards: dict[int, tuple[array, array]] = {}  # scalar decisions, by site: ids, values
@@ -425,22 +426,28 @@ class Recorder:
     def user_frame(self) -> FrameType:
         """The innermost frame of the user's own code: not ours or NumPy's, nor (if there is another) a library's."""
         frame: FrameType | None = sys._getframe(2)
-        known = self._owners.get
+        ours = self._ours
         library = None
         while frame is not None:
-            owner = known(id(frame.f_code)) or self._owner(frame.f_code)
-            if owner != "ours":
-                if owner == "user":
-                    return frame
-                if owner == "trace":
-                    break
+            while frame is not None and id(frame.f_code) in ours:
+                frame = frame.f_back
+            if frame is None:
+                break
+            owner = self._owners.get(id(frame.f_code)) or self._owner(frame.f_code)
+            if owner == "user":
+                return frame
+            if owner == "trace":
+                break
+            if owner == "library":
                 library = library or frame
-            frame = frame.f_back
+                frame = frame.f_back
         return library or frame or sys._getframe(2)
 
     def _owner(self, code: CodeType) -> str:
         self._codes.append(code)  # kept alive: its id stays its own
         owner = self._owners[id(code)] = _owner(code.co_filename, code.co_name)
+        if owner == "ours":
+            self._ours.add(id(code))
         return owner
 
     def keep(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -52,6 +53,7 @@ def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
     return normal
 
 
+@lru_cache(maxsize=4096)
 def _out_strides(
     shape: tuple[int, ...], axes: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:

@@ -285,6 +285,16 @@ class Storage:
                         )
         view[...] = values
 
+    def becomes(self, other: Storage) -> bool:
+        """Take over all elements of another storage that is one block, values and nodes; False: not so simply."""
+        if (other.block < 0 or self.block < 0 or self.pending or other.pending or other.boolean or self.boolean
+                or other.buffer.shape != self.buffer.shape or other is self):
+            return False
+        self.protect(whole=True)
+        self.block, self.pieces = other.block, None
+        self.buffer[...] = other.buffer
+        return True
+
     def _become(self, pieces: list[Piece]) -> None:
         self.ids, self.ids_shared, self.block, self.pieces = None, False, -1, pieces
         if len(pieces) == 1 and type(pieces[0].ref) is Affine:

@@ -94,14 +94,17 @@ def apply(op: Op, *operands: Any) -> Any:
     return elementwise(rec, op, operands)
 
 
+SIMPLE_POWERS = {exponent: BY_NAME[name] for exponent, name in ((2.0, "square"), (0.5, "sqrt"), (-1.0, "reciprocal"))}
+
+
 def _power(rec: Recorder, base: Any, exponent: Any) -> Any:
     """The exponents for which an ndarray's ** is another function."""
     if type(base) is TracedArray and not is_traced(exponent) and ndim_of(exponent) == 0:
-        name = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal", 1.0: "copy"}.get(float(exponent))
-        if name == "copy":
+        simple = SIMPLE_POWERS.get(float(exponent))
+        if simple is not None:
+            return elementwise(rec, simple, (base,))
+        if exponent == 1:
             return base.copy("K")
-        if name:
-            return elementwise(rec, BY_NAME[name], (base,))
         if exponent == 0:
             return rec.array_of(np.ones_like(base.nd))
     return None

@@ -1,6 +1,6 @@
 """Runs the benchmarks: every tool in a process of its own, one after the other, on one core, in the same run.
 
-    scripts/bench [scalar|small|burgers|substitution|ranks|interface|scale|solvers|all]
+    scripts/bench [scalar|small|dense|burgers|substitution|ranks|interface|scale|solvers|all]
                   [--quick | --full] [--json FILE] [--plot FILE] [--tools LIST]
 
 The exit status is 1 if distdiff failed or a tool's gradient differs from distdiff's, 0 otherwise; missed targets and
@@ -34,6 +34,7 @@ TOLERANCE = 1e-10
 BENCHMARKS = {
     "scalar": ("python", "distdiff", "distdiff_compiled", "casadi", "torch", "autograd", "jax", "jax_scan"),
     "small": ("numpy", "distdiff"),
+    "dense": ("distdiff",),
     "burgers": ("numpy", "distdiff", "torch", "autograd", "jax", "casadi"),
     "substitution": ("petsc", "distdiff", "reads"),
     "ranks": ("latency", "memory", "wide", "grid", "demo_grid"),
@@ -49,6 +50,7 @@ FULL = {
     "scalar": {"operations": 1e6, "casadi_operations": 1e6, "torch_operations": 1e6, "autograd_operations": 2e5,
                "repeats": 5, "budget": 60.0},
     "small": {"operations": 2000, "repeats": 9, "budget": 20.0},
+    "dense": {"repeats": 9, "budget": 40.0},
     "burgers": {"points": 100_000, "steps": 100, "casadi_points": 1000, "casadi_steps": 10,
                 "repeats": 7, "budget": 20.0},
     "substitution": {"rows": 3_000_000, "width": 30_000, "patterns": ["layered", "chain", "scattered"], "repeats": 7,
@@ -63,6 +65,7 @@ QUICK = {
     "scalar": {"operations": 1e5, "casadi_operations": 5e4, "torch_operations": 5e4, "autograd_operations": 2e4,
                "repeats": 3, "budget": 2.0},
     "small": {"operations": 500, "repeats": 3, "budget": 3.0},
+    "dense": {"repeats": 3, "budget": 3.0},
     "burgers": {"points": 20_000, "steps": 20, "casadi_points": 100, "casadi_steps": 10, "repeats": 3, "budget": 2.0},
     "substitution": {"rows": 300_000, "width": 3_000, "patterns": ["layered", "chain", "scattered"], "repeats": 3,
                      "budget": 0.2, "triad": 2**22},

@@ -113,7 +113,7 @@ def print_benchmark(name: str, record: dict[str, Any]) -> None:
             rows.append([tool, f["case"], f"{f['units']:.4g}", _seconds(f["median"]),
                          f"{_seconds(f['min'])} .. {_seconds(f['max'])} ({len(f['samples'])})",
                          f"{f['ns_per_unit']:.4g}", _ratio(f["ns_per_unit"], same),
-                         _ratio(f["ns_per_unit"], base.get("primal")),
+                         _ratio(f["ns_per_unit"], f.get("primal", base.get("primal"))),
                          f"{limit:.3g}" if limit else "",
                          f"{100 * limit / f['ns_per_unit']:.0f} %" if limit else "",
                          f"{f['bytes_per_unit']} ({f['moved_per_unit']})" if "bytes_per_unit" in f else "",
@@ -200,6 +200,9 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
         aim(f"scalar: {tool} over distdiff", over(one("scalar", tool, "gradient"), ours), 10.0, False)
     for operation in ("u + v", "u * 2.0", "u * constant", "np.sin(u)"):
         aim(f"small: tracing {operation}", one("small", "distdiff", operation), 6000.0, True, "ns an operation")
+    for case, bound in (("trace + gradient", 4.0), ("value again", 1.5), ("vjp", 3.0), ("jvp", 3.0)):
+        for f in (f for _, f in _figures(record, "dense") if f["role"].endswith(f", 500: {case}")):
+            aim(f"dense: {f['case']}, over the primal", f["ns_per_unit"] / f["primal"], bound, True)
     warm, jax = one("burgers", "distdiff", "warm"), one("burgers", "jax", "warm")
     aim("burgers: trace + gradient, over JAX's scan", over(warm, jax), 1.0, True)
     aim("burgers: trace + gradient", warm, CODIPACK_GRADIENT, True, "ns a line")
