@@ -18,7 +18,7 @@ from .kernels import scalar
 from .ops import ADD, DIVIDE, MULTIPLY, SUBTRACT, Op, System
 from .partition.local import LocalTape
 from .products import Products
-from .strided import core_shape, interval
+from .strided import TILE, core_shape, interval
 from .tape import Affine, Const, Joint, ScalarRun, Statement
 
 _CONSTANT_RULES = {ADD.partials[0]: 1.0, SUBTRACT.partials[1]: -1.0}
@@ -115,17 +115,37 @@ class Partials:
         if item.op.kind == "select":
             p = select_indicator(item.op, values.operand(item.operands[0], shape), shape, item.reduced)
         else:
-            reads = item.op.reads[k]  # the rule's arguments; the others' values may not have been kept
-            xs = [values.operand(ref, shape) if j in reads or item.reduced else None
-                  for j, ref in enumerate(item.operands)]
             with np.errstate(all="ignore"):
-                y = item.op.value(*xs) if item.reduced else values.view(item.out, shape) if -1 in reads else None
-                p = what.function(y, *xs)
+                p = what.function(*self._arguments(item, k))
         if isinstance(p, np.ndarray) and p.ndim < len(shape):
             p = p.reshape((1,) * (len(shape) - p.ndim) + p.shape)
         if self.keep:
             self._kept[i, k] = p
         return p
+
+    def _arguments(self, item: Statement, k: int) -> list[Any]:
+        """What the rule for operand k is called with; None for what it does not read, which may not have been kept."""
+        values, shape, reads = self.point.values, item.shape, item.op.reads[k]
+        xs = [values.operand(ref, shape) if j in reads or item.reduced else None
+              for j, ref in enumerate(item.operands)]
+        return [item.op.value(*xs) if item.reduced else values.view(item.out, shape) if -1 in reads else None, *xs]
+
+    def write(self, i: int, k: int, out: np.ndarray) -> None:
+        """The same into an array of the statement's shape, a part at a time: a rule's temporaries stay in cache."""
+        item = self.point.local.items[i]
+        what, shape = coefficient(item, k), item.shape
+        axis = next((axis for axis, n in enumerate(shape) if n > 1), 0)
+        if self.keep or not isinstance(what, Rule) or item.op.kind == "select" or item.reduced or out.size <= 2 * TILE:
+            np.copyto(out, self.array(i, k))
+            return
+        arguments = self._arguments(item, k)
+        rows = max(1, TILE * shape[axis] // out.size)
+        with np.errstate(all="ignore"):
+            for start in range(0, shape[axis], rows):
+                part = (*(slice(None),) * axis, slice(start, start + rows))
+                out[part] = what.function(*(
+                    x[part] if isinstance(x, np.ndarray) and x.ndim == len(shape) and x.shape[axis] > 1 else x
+                    for x in arguments))
 
     def of(self, i: int, references: bool = True) -> tuple[float | np.ndarray | None, ...]:
         """Partials of item i, one an operand: None (inactive), a float, or an array.

@@ -16,7 +16,8 @@ class Spread:
         self.comm, self.n = comm, n
         self._alone = everywhere or comm.size == 1
         self.places = np.ascontiguousarray(places, dtype=np.int64)
-        self._all_in_order = len(places) == n and (n == 0 or bool((np.diff(self.places) == 1).all()))
+        self._all_in_order = len(places) == n and (  # distinct numbers from 0 to n - 1: it is enough that they ascend
+            n == 0 or bool((self.places[1:] > self.places[:-1]).all()))
         if not self._alone:
             self._counts = np.array(comm.allgather(len(places)))
             self._starts = np.concatenate([[0], np.cumsum(self._counts)[:-1]])

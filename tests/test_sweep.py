@@ -289,3 +289,23 @@ def test_many_solves_at_one_point_write_the_lines_out(comm, monkeypatch):
                     np.testing.assert_allclose(lin.vjp(w), expected, rtol=1e-13)
                     stored = comm.allreduce(lin._solving.solvers["sweep"]._written_bytes)
                     assert (stored > 0) == (limit > 0 and k >= sweep.MANY)
+
+
+@pytest.mark.parametrize("shape", [(70_000,), (3, 40_000), (1, 50_000), (40_000, 2), (200, 1, 300)])
+def test_partials_of_large_arrays_are_computed_part_by_part(shape):
+    """... and are the same; operands that stand still along an axis are not cut along it."""
+    row = np.linspace(0.5, 1.5, shape[-1])
+    x = np.linspace(0.1, 2.0, int(np.prod(shape))).reshape(shape)
+
+    def f(x, row):
+        return np.sum(np.tanh(x) ** 3 * np.arctan2(x, row) ** 2)
+
+    with dd.linearize(f, x, row, argnums=(0, 1), method="sweep") as lin:
+        for found, k in zip(lin.vjp(1.0), range(2)):
+            h = 1e-6
+            up, down = ((x + h * (k == 0), row + h * (k == 1)), (x - h * (k == 0), row - h * (k == 1)))
+            assert np.sum(found) == pytest.approx((f(*up) - f(*down)) / (2 * h), rel=1e-6)
+        t, s = np.tanh(x), np.arctan2(x, row)
+        r2 = x * x + row * row
+        exact = 3 * t**2 * (1 - t * t) * s**2 + t**3 * 2 * s * row / r2
+        np.testing.assert_allclose(lin.vjp(1.0)[0], exact, rtol=1e-12, atol=1e-14)

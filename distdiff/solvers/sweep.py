@@ -183,7 +183,7 @@ class Sweep:
             plan = self._plans[way] = make(self.local, self._keep, every=forward in self._in_order)
             self._coefficients[way] = np.empty(plan.stored)
         tail = seed.shape[1:]
-        result = np.zeros((n_out, *tail))
+        result = memory.empty(n_out * prod(tail)).reshape((n_out, *tail))
         if 0 in tail:
             return result
         if seed.ndim == 2 and not plan.by_rows and self.comm.size == 1:  # several ranks: rather fewer messages
@@ -205,8 +205,7 @@ class Sweep:
         if self.local.joint:
             self._failure.agree(self.comm, self.local.sites)
         for where, places in plan.results:
-            if places is not None:
-                result[where] = W[places]
+            result[where] = 0.0 if places is None else W[places]
         return result
 
     def _view(self, rows: int, tail: tuple[int, ...], by_rows: bool) -> np.ndarray:
@@ -252,11 +251,10 @@ class Sweep:
         """A partial into its place among the stored coefficients; with `keep` once a point."""
         way = self._way(forward)
         place = self._coefficients[way][op.place : op.place + prod(op.shape)].reshape(op.shape)
-        fetch = self._partial(op.item, op.k)[0]
 
         def store() -> None:
             if (way, op.place) not in self._fresh:
-                np.copyto(place, fetch())
+                self._partials.write(op.item, op.k, place)
                 if self._keep:
                     self._fresh.add((way, op.place))
         return store, ()

@@ -349,7 +349,7 @@ def chosen(condition: TracedArray, a: Any, b: Any) -> Any:
             lowered.append(Const(float(x)))
         else:
             return NotImplemented
-    return _recorded(rec, WHERE, (condition, a, b), lowered, rec.empty(shape))
+    return _recorded(rec, BY_NAME["where"], (condition, a, b), lowered, rec.empty(shape))
 
 
 def _recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[Operand | list[Piece]],
