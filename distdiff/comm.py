@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -127,9 +127,20 @@ def together(comm: MPI.Comm) -> Iterator[None]:
         if failure is not None:  # a surprise: where it came up travels along
             failure.add_note(f"On rank {comm.rank} of {comm.size}:\n" + "".join(traceback.format_exception(failure)))
     packed = comm.bcast(_packed(failure) if comm.rank == worst and failure is not None else None, root=worst)
-    if failure is not None and comm.rank == worst:
+    error = _unpacked(packed)
+    if failure is not None and (comm.rank == worst or (type(failure), str(failure)) == (type(error), str(error))):
         raise failure
-    raise _unpacked(packed) from failure
+    raise error from failure
+
+
+def collective(method: Callable[..., T]) -> Callable[..., T]:
+    """A method of an object with a `comm`, whose ranks all succeed or all raise: `together`, whatever fails in it."""
+    @wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> T:
+        require_sound(self.comm)
+        with together(self.comm):
+            return method(self, *args, **kwargs)
+    return call
 
 
 def _wait_for_others(comm: MPI.Comm, request: MPI.Request, failure: BaseException) -> None:

@@ -20,7 +20,7 @@ from mpi4py import MPI
 
 from . import batches
 from . import comm as agreement
-from .comm import agreed, on_root, require_sound, together, vector_from_root
+from .comm import agreed, collective, on_root, require_sound, together, vector_from_root
 from .errors import BranchChangedError, InputError, NonFiniteError
 from .evaluate import Point, all_finite, evaluate
 from .facts import Facts
@@ -98,6 +98,7 @@ class Linearization:
 
     # -- from the function to the point ------------------------------------------------------------------------
 
+    @collective
     def _build(self) -> None:
         """Trace, partition, distribute, evaluate, and prepare the solver.  Collective."""
         comm = self.comm
@@ -246,6 +247,7 @@ class Linearization:
 
     # -- derivatives ----------------------------------------------------------------------------------------------
 
+    @collective
     def jvp(self, *tangents: Any) -> Any:
         """ydot = J xdot, by one forward solve.  Collective.
 
@@ -259,6 +261,7 @@ class Linearization:
         self.solves += 1
         return self._facts.outputs.nest(ydot)
 
+    @collective
     def vjp(self, cotangent: Any) -> Any:
         """xbar = J^T ybar, by one transposed solve (backprop).  Collective.
 
@@ -322,6 +325,7 @@ class Linearization:
                 for block, in_shape in zip(self._facts.inputs.split(row, axis=1), self._facts.inputs.shapes)])
             for row, out_shape in zip(self._facts.outputs.split(jacobian), self._facts.outputs.shapes)])
 
+    @collective
     def batch(self, kind: str, seeds: np.ndarray | range | None, expected: int = 1) -> np.ndarray:
         """J X (kind "jvp"), J^T Y ("vjp") or H V ("hvp") for many right-hand sides, on flat vectors.  Collective.
 
@@ -347,6 +351,7 @@ class Linearization:
         self.solves += columns.count
         return rows.T
 
+    @collective
     def operator(self) -> StructuredSystem:
         """I - L of the whole program as a linear operator, for PETSc's own solvers; nothing is assembled.  Collective.
 
@@ -370,6 +375,7 @@ class Linearization:
 
     # -- another point --------------------------------------------------------------------------------------------
 
+    @collective
     def update(self, *args: Any) -> Any:
         """Move to a new point, replaying the tape without tracing again; returns the value there.  Collective.
 
@@ -391,6 +397,7 @@ class Linearization:
         self.retraces += 1
         return self.value
 
+    @collective
     def try_update(self, *args: Any) -> str | None:
         """`update` if the tape applies at the new point: None, or the place of a comparison that goes the other way.
 
@@ -445,6 +452,7 @@ class Linearization:
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 
+    @collective
     def report(self, assemble: bool = False, check: bool = False) -> Report:
         """What was traced, how it is spread, which method solves it and why, times and memory.  Collective.
 

@@ -426,29 +426,35 @@ def test_a_solver_that_fails_on_one_rank(comm, monkeypatch):
 HANGING = """
 import numpy as np, distdiff as dd, sys
 from distdiff import comm as agreement
+from distdiff import linearization, solving
 from distdiff.solvers.substitution import Passes
 from mpi4py import MPI
 agreement.PATIENCE = 0.5
-forward = Passes.forward
-def failing(self, y):
+where, name = PLACE
+right = getattr(where, name)
+def failing(*args, **more):
     if MPI.COMM_WORLD.rank == 1:
         raise RuntimeError("a bug on rank 1")
-    forward(self, y)
-Passes.forward = failing
+    return right(*args, **more)
+setattr(where, name, failing)
 def f(x):
     for _ in range(3):
         x = x * np.roll(x, 1)
     return x
 with dd.linearize(f, np.ones(8), method="substitution", partition="axes", min_block=1) as lin:
     lin.jvp(np.ones(8))
+    lin.report()
 """
 
 
 @pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts ranks of its own")
-def test_a_rank_that_others_wait_for_ends_the_job(tmp_path: Path):
+@pytest.mark.parametrize("place", [
+    "Passes, 'forward'", "solving, 'count_work'", "linearization, 'Spread'", "linearization, 'gather'"])
+def test_a_rank_that_others_wait_for_ends_the_job(tmp_path: Path, place: str):
+    """In a solve, while everything is set up, in the report: no rank is left waiting for ever."""
     from test_cli import fresh_environment
 
-    (tmp_path / "hanging.py").write_text(HANGING)
+    (tmp_path / "hanging.py").write_text(HANGING.replace("PLACE", place))
     mpirun = shutil.which("mpirun")
     assert mpirun is not None, "no mpirun on PATH"
     done = subprocess.run([mpirun, "-n", "2", sys.executable, "hanging.py"], cwd=tmp_path, text=True,
