@@ -37,6 +37,7 @@ its arguments: an .npz with one array a parameter, named as the parameters are, 
   mpirun -n 4 distdiff grad model:loss --input x.npz --output g.npz # the same on four ranks
   distdiff grad model:loss --input x.npz --output g.npz --wrt u     # with respect to u alone
   distdiff report model:loss --input x.npz                          # structure, partition, methods and why
+  distdiff report model:loss --input x.npz --html report.html       # the same as a page, with pictures
   distdiff check model:loss --input x.npz                           # Taylor and dot-product tests
   distdiff plan model:loss --input x.npz --ranks 2,16,128           # what more ranks would bring, on one
   distdiff plot model:loss --input x.npz --kind spy --output s.svg  # pictures; partition, timeline, scaling and levels
@@ -59,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
                       help="where to write: 'value', and one gradient under each parameter's name")
     report = _command(commands, "report", "print structure, kept rows, partition, memory, each method's predicted cost")
     report.add_argument("--json", action="store_true", help="print JSON instead of text")
+    report.add_argument("--html", metavar="FILE", help="write a page with all of it and all pictures, for which "
+                        "solves are run and measured")
     report.add_argument("--no-assemble", action="store_true",
                         help="don't build the PETSc system for its counts when the method needs none")
     report.add_argument("--measure", action="store_true",
@@ -224,6 +227,8 @@ def _run(arguments: argparse.Namespace, comm: Any) -> int:
                 return _grad(arguments, lin, f, args, argnums)
             if arguments.command == "report":
                 text = lin.report(assemble=not arguments.no_assemble, check=arguments.measure)
+                if arguments.html:
+                    return _page(arguments, lin, text)
                 if comm.rank == 0:
                     print(json.dumps(text.to_dict(), indent=2) if arguments.json else text)
                 return 0
@@ -233,6 +238,26 @@ def _run(arguments: argparse.Namespace, comm: Any) -> int:
                     print(f"{arguments.output}: {picture.caption}")
                 return 0
             return _check(arguments, lin, f, args, argnums)
+
+
+def _page(arguments: argparse.Namespace, lin: Any, report: Any) -> int:
+    """The report as a page, with all pictures."""
+    from .comm import on_root
+    from .pictures import KINDS, take
+    from .pictures.page import page
+    from .storage import replacing
+
+    subject = lin.subject()
+    pictures = [take(subject, kind) for kind in KINDS]
+
+    def write() -> None:
+        content = page(arguments.function, report, pictures).encode()
+        with replacing(arguments.html) as stream:
+            stream.write(content)
+        print(f"{arguments.html}: {len(content):,} bytes, with {len(pictures)} pictures")
+
+    on_root(lin.comm, write)
+    return 0
 
 
 def _planned(arguments: argparse.Namespace, comm: Any, f: Callable[..., Any], args: tuple[Any, ...],

@@ -187,6 +187,12 @@ def test_plot(folder):
     assert (folder / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_page(folder):
+    done = run(folder, "report", "model:loss", "--input", "x.npz", "--html", "r.html")
+    assert done.returncode == 0 and "5 pictures" in done.stdout, done.stderr
+    assert "model:loss" in (folder / "r.html").read_text()
+
+
 def test_a_fresh_process_may_ask_pt_scotch(folder):
     """A few scalar lines after much array work: a graph partitioner is asked, and PETSc, which all ranks have to start,
     has not been started by anybody."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import functions
@@ -20,7 +22,8 @@ from distdiff.errors import InputError
 from distdiff.examples import burgers
 from distdiff.machine import Machine
 from distdiff.partition import localize_all, partition
-from distdiff.pictures import KINDS, ownership, take_planned, widths
+from distdiff.pictures import KINDS, ownership, take, take_planned, widths
+from distdiff.pictures.page import page
 from distdiff.pictures.passes import shares
 from distdiff.pictures.sections import sections
 from distdiff.pictures.sparsity import of_tape
@@ -228,6 +231,46 @@ def test_every_kind_is_drawn(comm, shared_tmp_path, kind):
     assert all(word in words for word in first.split()[:6]) and "rank" in picture.caption + words + "rank"
     if comm.rank == 0 and kind == "levels":
         assert picture.png().startswith(b"\x89PNG") and picture.svg() == picture.svg()
+
+
+class Seen(HTMLParser):
+    """What is in a page: tags with their attributes, and words."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.words += data
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.mark.mpi
+def test_a_page_holds_all_and_asks_for_nothing(comm):
+    pytest.importorskip("matplotlib")
+    with dd.linearize(*CASES["mixed"]) as lin:
+        subject = lin.subject()
+        report, pictures = lin.report(assemble=True), [take(subject, kind) for kind in ("levels", "spy")]
+    if comm.rank:
+        return
+    text = page("<script>alert('model')</script> & more", report, pictures)
+    seen = Seen(text)
+    assert seen.words.count("<script>alert('model')</script> & more") == 2  # title and heading, as words
+    assert not seen.of("script") and not seen.of("link") and not seen.of("a")
+    images = [image["src"] for image in seen.of("img")] + [image["srcset"] for image in seen.of("source")]
+    assert len(images) == 4 and all(image.startswith("data:image/svg+xml;base64,") for image in images)
+    assert "://" not in re.sub(r"data:[^\"]*", "", text)
+    assert [image["alt"] for image in seen.of("img")] == [picture.caption for picture in pictures]
+    chosen = [attributes for attributes in seen.of("tr") if attributes.get("class") == "chosen"]
+    assert chosen and all(candidate.reason in seen.words for candidate in report.candidates)
+    assert text.count("<svg") == 0 and report.reason in seen.words and report.shape in seen.words
 
 
 @pytest.mark.mpi

@@ -95,12 +95,10 @@ class Canvas:
         return bar
 
     def close(self, title: str, caption: str) -> Any:
-        """The figure, with its title above and (unless it is empty) what is seen below."""
+        """The figure, with its title above and what is seen below."""
         self.figure.suptitle(title, color=self.theme.ink, fontsize=11, x=0.01, ha="left", fontweight="bold")
-        if caption:
-            width = int(self.figure.get_figwidth() * 15)
-            self.figure.supxlabel(textwrap.fill(caption, width), color=self.theme.muted, fontsize=8.5, x=0.01,
-                                  ha="left")
+        width = int(self.figure.get_figwidth() * 15)
+        self.figure.supxlabel(textwrap.fill(caption, width), color=self.theme.muted, fontsize=8.5, x=0.01, ha="left")
         return self.figure
 
 

@@ -38,8 +38,8 @@ class Picture:
         """What one sees, in a sentence or two, with its numbers."""
         return CAPTIONS[self.kind](self.data)
 
-    def figure(self, dark: bool = False, caption: bool = True) -> Any:
-        """matplotlib's Figure, for a light or a dark page, with or without the words below."""
+    def figure(self, dark: bool = False, words: bool = True) -> Any:
+        """matplotlib's Figure, for a light or a dark page; `words`: with the title and the caption."""
         from . import draw
         from .canvas import Canvas
 
@@ -47,30 +47,30 @@ class Picture:
         rows = getattr(self.data, "ranks", 1) if self.kind == "timeline" else 1
         canvas = Canvas(width, height + 0.35 * (min(rows, 16) - 1), dark)
         getattr(draw, self.kind)(self.data, canvas)
-        return canvas.close(self.title, self.caption if caption else "")
+        return canvas.close(self.title, self.caption) if words else canvas.figure
 
     def save(self, path: str | os.PathLike[str], dark: bool = False) -> None:
         """Write a .png or .svg, at once or not at all."""
         from ..storage import replacing
 
         require_suffix(path)
-        content = self.png(dark) if Path(path).suffix.lower() == ".png" else self.svg(dark, caption=True).encode()
+        content = self.png(dark) if Path(path).suffix.lower() == ".png" else self.svg(dark).encode()
         with replacing(path) as stream:
             stream.write(content)
 
-    def svg(self, dark: bool = False, caption: bool = False) -> str:
+    def svg(self, dark: bool = False, words: bool = True) -> str:
         """The drawing as text, its words as words; the same data give the same text."""
-        figure, stream = self.figure(dark, caption), io.StringIO()
+        figure, stream = self.figure(dark, words), io.StringIO()
         import matplotlib
 
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "distdiff"}):
             figure.savefig(stream, format="svg", metadata={"Date": None})
         return stream.getvalue()
 
-    def png(self, dark: bool = False, caption: bool = True) -> bytes:
+    def png(self, dark: bool = False, words: bool = True) -> bytes:
         """The drawing in pixels, 150 an inch."""
         stream = io.BytesIO()
-        self.figure(dark, caption).savefig(stream, format="png")
+        self.figure(dark, words).savefig(stream, format="png")
         return stream.getvalue()
 
     def _repr_png_(self) -> bytes:
