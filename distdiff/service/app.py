@@ -25,6 +25,7 @@ from starlette.responses import StreamingResponse
 from .. import __version__
 from ..errors import DistdiffError, InputError, ServiceError
 from . import API, wire
+from .dashboard import add_dashboard
 from .jobs import MATRICES, Job
 from .schema import (
     ANSWER,
@@ -315,6 +316,12 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
     for kind in MATRICES:
         _matrix(app, kind, matrix, allowed)
     _jobs(app, door, secured)
+
+    async def draw(system: str, kind: str, request: Request) -> Any:
+        found = door.system(system)
+        return (await door.outcome(Job(found.id, "picture", _client(request), payload=kind), request)).result
+
+    add_dashboard(app, service, described, draw, secured)
     return app
 
 

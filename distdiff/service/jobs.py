@@ -32,7 +32,7 @@ class Job:
     Attributes
     ----------
     kind : "jvp", "vjp", "hvp", "jacobian", "hessian", or what only one at a time does on a system: "open", "move",
-        "report", "close"
+        "report", "picture", "close"
     columns, done : right-hand sides it takes, and how many of them have been solved for
     state : queued, running, done, failed or cancelled
     """
@@ -120,6 +120,11 @@ class Queue:
         self._latest: dict[str, str] = {}  # system: the lane served last
         self._changed = threading.Condition()
         self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether there are no more turns."""
+        return self._closed
 
     def __len__(self) -> int:
         with self._changed:

@@ -20,6 +20,7 @@ from ..errors import InputError, ServiceError
 from ..linearization import Linearization, linearize
 from ..nest import Nest
 from ..partition import partition
+from ..pictures import Picture
 from ..program import Program, load
 
 SHORTEST, LONGEST = 2e-5, 2e-3  # seconds that a waiting rank sleeps at a time
@@ -80,6 +81,10 @@ class Ranks:
     def report(self, name: str) -> dict[str, Any]:
         """`Linearization.report`, as plain data, and as text."""
         return self._command("report", name)
+
+    def picture(self, name: str, kind: str) -> Picture:
+        """`Linearization.plot`: what is drawn, not the drawing."""
+        return self._command("picture", name, kind)
 
     def close(self, name: str) -> None:
         self._command("close", name)
@@ -159,6 +164,8 @@ class Ranks:
             if verb == "batch":
                 kind, units, expected = rest
                 return held.lin.batch(kind, units if units is not None else here, expected)
+            if verb == "picture":
+                return held.lin.plot(*rest)
             assert verb == "report", verb
             report = held.lin.report()
             return {**report.to_dict(), "text": str(report)}

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import BrokenCommunicatorError, DistdiffError, InputError, MovedError, ServiceError, TracingError
 from ..nest import Nest
+from ..pictures import Picture
 from ..program import Program, names_of
 from ..storage.trees import to_json
 from ..tracing import trace
@@ -29,6 +30,9 @@ from .spool import Spool
 
 MOST_KEPT = 64  # jobs that have ended and can still be asked about
 MOST_EXPECTED = 1 << 16  # right-hand sides at a point, after which the choice of a method changes no more
+
+
+LASTING = ("spy", "levels", "partition")
 
 
 class At(NamedTuple):
@@ -49,6 +53,7 @@ class System:
     at: At
     served: int = 0  # right-hand sides at this point
     created: float = field(default_factory=time.time)
+    pictures: dict[str, Picture] = field(default_factory=dict)  # by kind, those that last
 
     def wanted(self, kind: str) -> Nest:
         """How a right-hand side nests."""
@@ -89,6 +94,7 @@ class Service:
         self.queue = Queue(at_once, most_jobs)
         self.systems: dict[str, System] = {}
         self.jobs: dict[str, Job] = {}  # under way; and those that somebody may come back for
+        self.busy = False  # a turn is being worked off
         self.metrics = Metrics(self)
 
     def submit(self, job: Job, keep: bool = False) -> Job:
@@ -139,6 +145,7 @@ class Service:
 
     def work(self, turn: Turn) -> None:
         """One turn; whatever it raises is its jobs' error."""
+        self.busy = True
         self.metrics.busy.set(1)
         for job in turn.jobs:
             job.start()
@@ -154,6 +161,7 @@ class Service:
             for job in turn.jobs:
                 job.end("failed", error=error)
         finally:
+            self.busy = False
             self.metrics.busy.set(0)
 
     # -- one method a kind of job; on the main thread ------------------------------------------------------------------
@@ -276,6 +284,14 @@ class Service:
             raise ServiceError(f"the spool can't be written: {error}", status=507) from error
         system.at, system.served = after, 0
         return after
+
+    def _picture(self, job: Job) -> Picture:
+        """The picture of that kind; what does not depend on the point and is not measured is taken once."""
+        system = self._system(job.system)
+        found = system.pictures.get(job.payload) or self.ranks.picture(system.id, job.payload)
+        if job.payload in LASTING:
+            system.pictures[job.payload] = found
+        return found
 
     def _report(self, job: Job) -> dict[str, Any]:
         return self.ranks.report(self._system(job.system).id)

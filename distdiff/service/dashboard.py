@@ -1,0 +1,88 @@
+"""The page at /: its files, the stream of what happens that it follows, and the pictures it shows.
+
+Files are the package's own and want no token; they hold nothing of the service's.  Everything else does.  The page is
+told what it may load: its own files, images it made itself, and answers of this service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from importlib import resources
+from typing import Any, Literal
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request, Response
+from starlette.responses import StreamingResponse
+
+from .. import __version__
+from ..errors import ServiceError
+from .service import Service
+
+FILES = {"dashboard.css": "text/css; charset=utf-8", "dashboard.js": "text/javascript; charset=utf-8",
+         "icon.svg": "image/svg+xml"}
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-cache"}
+TICK, BEAT = 0.05, 10.0  # seconds between looks at what has changed, and at most between events
+CAPTION = "distdiff-caption"  # the header that says in words what a picture shows
+
+Kind = Literal["spy", "levels", "partition", "timeline", "scaling"]
+
+
+def add_dashboard(app: FastAPI, service: Service, describe: Callable[[Any], dict[str, Any]],
+                  draw: Callable[[str, str, Request], Any], secured: dict[str, Any]) -> None:
+    """The page and what it asks for.  describe: a job as plain data; draw: the picture of a system, waited for."""
+    folder = resources.files(__package__).joinpath("static")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return Response(folder.joinpath("index.html").read_bytes(), media_type="text/html; charset=utf-8",
+                        headers=HEADERS)
+
+    @app.get("/static/{name}", include_in_schema=False)
+    async def file(name: str) -> Response:
+        if name not in FILES:
+            raise ServiceError(f"there is no file {name!r}", status=404)
+        return Response(folder.joinpath(name).read_bytes(), media_type=FILES[name], headers=HEADERS)
+
+    @app.get("/events", include_in_schema=False, dependencies=secured["dependencies"])
+    async def events() -> Response:
+        """Server-sent events without end: the state of everything, whenever it has changed."""
+        return StreamingResponse(_states(service, describe), media_type="text/event-stream",
+                                 headers={"cache-control": "no-store"})
+
+    @app.get("/v1/systems/{system}/pictures/{kind}", response_class=Response, dependencies=secured["dependencies"],
+             responses={**secured["responses"], 200: {
+                 "content": {"image/svg+xml": {"schema": {"type": "string"}}}, "headers": {CAPTION: {
+                     "schema": {"type": "string"}, "description": "What it shows, in words, percent-encoded"}}}})
+    async def picture(system: str, kind: Kind, request: Request, dark: bool = False) -> Response:
+        """A picture as SVG: entries of I - L, levels, partition; timeline and scaling run solves to measure them."""
+        taken = await draw(system, kind, request)
+        try:
+            drawn = await asyncio.to_thread(taken.svg, dark, words=False)
+        except ImportError as error:
+            raise ServiceError(str(error), status=501) from error
+        return Response(drawn, media_type="image/svg+xml", headers={
+            "cache-control": "no-store", "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+            CAPTION: quote(taken.caption)})
+
+
+async def _states(service: Service, describe: Callable[[Any], dict[str, Any]]) -> AsyncIterator[bytes]:
+    last, said = "", 0.0
+    while not service.queue.closed:
+        state = json.dumps({
+            "version": __version__, "busy": service.busy, "resident": list(service.ranks.resident),
+            "systems": [system.describe() for system in tuple(service.systems.values())],
+            "jobs": [describe(job) for job in tuple(service.jobs.values())]})
+        if state != last or time.monotonic() - said > BEAT:
+            yield f"event: state\ndata: {state}\n\n".encode()
+            last, said = state, time.monotonic()
+        await asyncio.sleep(TICK)
+
+
+__all__ = ["add_dashboard"]

@@ -1,0 +1,207 @@
+"""The dashboard in a real browser: a page is opened, jobs come from the client, and what the page shows is read.
+
+Where no Chromium and no driver for it can be had the tests are skipped; DISTDIFF_DEMAND_BROWSER, which .ci/run sets,
+turns that into a failure.  DISTDIFF_SCREENSHOTS names a folder that the screenshots are left in.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from servers import Server
+
+import distdiff as dd
+
+PHONE, LAPTOP = (390, 844), (1280, 900)
+
+
+def browser(folder: Path, dark: bool = False) -> Any:
+    """A headless Chromium, driven through its own driver."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    programs = [next(filter(None, map(shutil.which, names)), None) for names in (
+        ("chromium", "chromium-browser", "google-chrome"), ("chromedriver", "chromium.chromedriver"))]
+    if None in programs:
+        pytest.skip("no Chromium with a chromedriver on PATH")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars",
+                 f"--user-data-dir={folder}", "--window-size={},{}".format(*LAPTOP)):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))
+    _prefers(made, dark)
+    return made
+
+
+def _prefers(driver: Any, dark: bool) -> None:
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {
+        "features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    pytest.importorskip("fastapi")
+    with tempfile.TemporaryDirectory() as folder, Server(Path(folder), "--spool", "spool", "--max-batch", "4", ranks=2,
+                                                         unix=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    try:
+        made = browser(tmp_path_factory.mktemp("chromium"))
+    except pytest.skip.Exception as reason:
+        if os.environ.get("DISTDIFF_DEMAND_BROWSER"):
+            pytest.fail(f"a browser is demanded here: {reason}")
+        raise
+    yield made
+    made.quit()
+
+
+def get(server: Server, path: str, token: str | None = None) -> tuple[int, dict[str, str], bytes]:
+    """The status, headers and body of an answer."""
+    address = urlsplit(server.url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+    connection.request("GET", path, headers={} if token is None else {"authorization": f"Bearer {token}"})
+    answer = connection.getresponse()
+    found = answer.status, dict(answer.getheaders()), answer.read()
+    connection.close()
+    return found
+
+
+def test_files_are_open_and_all_else_wants_the_token(server):
+    token = (server.folder / "t").read_text().strip()
+    status, headers, body = get(server, "/")
+    assert status == 200 and b"<script type=\"module\" src=" in body and b"style=" not in body
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
+    for name in re.findall(rb"static/[a-z.]+", body):
+        status, headers, content = get(server, "/" + name.decode())
+        assert status == 200 and len(content) < 20_000 and headers["x-content-type-options"] == "nosniff"
+        assert b"://" not in content.replace(b"http://www.w3.org/2000/svg", b"")
+    assert get(server, "/static/%2e%2e/app.py")[0] == get(server, "/static/app.py")[0] == 404
+    assert get(server, "/events")[0] == get(server, "/v1/systems/x/pictures/spy")[0] == 401
+    assert get(server, "/v1/systems/x/pictures/spy", token)[0] == 404
+    with server.connect() as client, client.linearize(heat, np.linspace(0.5, 1.5, 90)):
+        system = client.systems()[0]["id"]
+        assert get(server, f"/v1/systems/{system}/pictures/pie", token)[0] == 422
+        for kind in ("spy", "scaling"):
+            status, headers, body = get(server, f"/v1/systems/{system}/pictures/{kind}?dark=true", token)
+            assert status == 200 and headers["content-type"].startswith("image/svg+xml") and b"<svg" in body
+            assert "script-src" not in headers["content-security-policy"] and headers["distdiff-caption"]
+
+
+def heat(u):
+    for _ in range(40):
+        u = u + 0.2 * (np.roll(u, 1) - 2 * u + np.roll(u, -1))
+    return u * u
+
+
+def text(driver: Any, where: str) -> str:
+    return driver.execute_script("return document.querySelector(arguments[0]).innerText", where)
+
+
+def until(driver: Any, condition: Any, what: str, limit: float = 20.0) -> Any:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(driver, limit, 0.05).until(lambda _: condition(), what)
+
+
+def screenshot(driver: Any, name: str) -> None:
+    if folder := os.environ.get("DISTDIFF_SCREENSHOTS"):
+        driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+
+def enter(driver: Any, token: str) -> None:
+    driver.execute_script(
+        "document.getElementById('token').value = arguments[0];"
+        "document.querySelector('#door button').click()", token)
+
+
+def test_a_job_is_watched_from_beginning_to_end(server, driver):
+    driver.get(server.url)
+    until(driver, lambda: "Token" in text(driver, "#door"), "the door")
+    assert not driver.execute_script("return document.getElementById('house').checkVisibility()")
+    enter(driver, "no token of ours")
+    until(driver, lambda: "not the service's" in text(driver, "#refused"), "a refusal")
+    enter(driver, (server.folder / "t").read_text().strip())
+    until(driver, lambda: "None yet" in text(driver, "#house"), "an empty house")
+
+    with server.connect() as client:
+        u = np.linspace(0.5, 1.5, 800)
+        remote = client.linearize(heat, u, name="<b>heat & co</b>", partition="axes")
+        until(driver, lambda: "<b>heat & co</b>" in text(driver, "#systems"), "the system, its name as text")
+        until(driver, lambda: "sweep" in text(driver, "#methods"), "its report, chosen as the only one")
+        assert "SUPERSTEPS" in text(driver, "#facts").upper() and "axes" in text(driver, "#facts")
+        until(driver, lambda: "flattened lines" in text(driver, "#caption"), "the first picture's words")
+        assert driver.execute_script("return document.getElementById('picture').naturalWidth") > 300
+        screenshot(driver, "spy")
+
+        # every change of the jobs is noted in the page: a job may be over before anybody looks
+        driver.execute_script("""
+            window.seen = []
+            new MutationObserver(() => window.seen.push(document.getElementById("jobs").innerText))
+              .observe(document.getElementById("jobs"), {subtree: true, childList: true})""")
+        job = remote.start("jacobian")
+        until(driver, lambda: "jacobian" in text(driver, "#jobs") and "done" in text(driver, "#jobs"), "its end", 40.0)
+        seen = driver.execute_script("return window.seen")
+        assert any("running" in rows for rows in seen), seen[:3]
+        progress = [int(words.split(" of 800")[0].split()[-1]) for words in seen if " of 800" in words]
+        assert progress == sorted(progress) and len(set(progress)) > 2 and progress[-1] == 800
+        with dd.linearize(heat, u, comm=_self()) as lin:
+            np.testing.assert_allclose(job.result(), lin.jacobian(), atol=1e-12)
+        screenshot(driver, "done")
+
+        for kind, words in (("levels", "values that a cut"), ("partition", "supersteps"), ("timeline", "Measured on")):
+            driver.execute_script("document.querySelector(`[data-kind=${arguments[0]}]`).click()", kind)
+            until(driver, lambda words=words: words in text(driver, "#caption"), f"the picture {kind}")
+            until(driver, lambda: driver.execute_script(
+                "const p = document.getElementById('picture'); return p.complete && p.naturalWidth > 300"), kind)
+            driver.execute_script("document.getElementById('kinds').scrollIntoView()")
+            screenshot(driver, kind)
+
+        remote.close()
+        until(driver, lambda: "None yet" in text(driver, "#house"), "that it has gone")
+
+
+def test_dark_and_small(server, driver):
+    _prefers(driver, True)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": PHONE[0], "height": PHONE[1], "deviceScaleFactor": 2, "mobile": True})
+    with server.connect() as client, client.linearize(heat, np.linspace(0.5, 1.5, 900), name="small"):
+        until(driver, lambda: "small" in text(driver, "#systems"), "the system")
+        until(driver, lambda: "Measured" in text(driver, "#caption"), "its picture, of the kind chosen before")
+        width = driver.execute_script("return document.documentElement.scrollWidth")
+        assert width <= PHONE[0], "the page is wider than the screen"
+        assert driver.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 28)"
+        screenshot(driver, "phone")
+        driver.execute_script("document.getElementById('kinds').scrollIntoView()")
+        screenshot(driver, "phone-picture")
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_page_asks_nobody_else_and_breaks_no_rule(server, driver):
+    loaded = driver.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert loaded and all(name.startswith((server.url, f"blob:{server.url}")) for name in loaded), loaded
+    said = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    assert all("401" in message for message in said), said  # the wrong token, and nothing of the content's policy
+    assert driver.execute_script("return sessionStorage.length") == 1
+    driver.execute_script("document.getElementById('leave').click()")
+    assert driver.execute_script("return sessionStorage.length") == 0
+    assert "not connected" in text(driver, "#status")
+
+
+def _self() -> Any:
+    from mpi4py import MPI
+
+    return MPI.COMM_SELF
