@@ -116,7 +116,7 @@ def together(comm: MPI.Comm) -> Iterator[None]:
     least = np.empty_like(mine)  # the lowest failing rank, and whether all failed
     request = comm.Iallreduce(mine, least, op=MPI.MIN)
     if failure is None:
-        request.Wait()
+        Messages([request]).finish()
     else:
         _wait_for_others(comm, request, failure)
     worst, all_failed = least.tolist()
@@ -221,12 +221,12 @@ def _pack(result: Any) -> bytes:
 
 
 class Messages:
-    """Persistent requests that run together: `start` returns at once, `finish` when all have arrived.  Local.
+    """Requests that run together; persistent ones are started.  Local.
 
-    Between the two nobody touches the buffers.
+    `start` returns at once, `finish` when all have arrived; between the two nobody touches the buffers.
     """
 
-    def __init__(self, requests: list[MPI.Prequest]) -> None:
+    def __init__(self, requests: list[Any]) -> None:
         self._requests = requests
 
     def start(self) -> None:

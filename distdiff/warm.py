@@ -12,6 +12,7 @@ from .implicit import root
 from .kernels import jit
 from .linearization import linearize
 from .partition import localize_all, partition
+from .pictures.sparsity import of_tape
 from .tracing import trace
 
 
@@ -39,6 +40,7 @@ def warm(comm: Any = None) -> list[str]:
             if comm.rank == 0:
                 tape = trace(f, (x,)).tape
                 analyse(tape)
+                of_tape(tape)
                 for strategy in ("axes", "contiguous"):
                     localize_all(tape, partition(tape, 3, strategy=strategy, min_block=1))
     with linearize(_equations, u, comm=comm, method="substitution") as lin:

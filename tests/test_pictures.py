@@ -26,7 +26,7 @@ from distdiff.pictures import KINDS, ownership, take, take_planned, widths
 from distdiff.pictures.page import page
 from distdiff.pictures.passes import shares
 from distdiff.pictures.sections import sections
-from distdiff.pictures.sparsity import of_tape
+from distdiff.pictures.sparsity import middle, of_tape
 from distdiff.tape import Const, Joint, ScalarRun
 from distdiff.tracing import trace
 
@@ -80,6 +80,27 @@ def one_by_one(tape, bins):
 def test_entries_are_counted_where_they_are(tape, bins):
     found = of_tape(tape, bins)
     np.testing.assert_allclose(found.count, one_by_one(tape, bins), atol=1e-9)
+
+
+@given(tapes(), st.sampled_from([1, 3, 8, 50]), st.floats(0, 1), st.floats(0, 1))
+def test_a_part_is_what_all_has_there(tape, bins, start, size):
+    low = int(start * tape.n_nodes)
+    high = low + int(size * (tape.n_nodes - low))
+    every = of_tape(tape, max(tape.n_nodes, 1)).count  # an entry a bin
+    found = of_tape(tape, bins, low, high)
+    edges = np.append(np.arange(0, high - low, found.width), high - low)
+    part = every[low:high, low:high]
+    for i, j in np.ndindex(found.count.shape):
+        cell = part[edges[i]:edges[i + 1], edges[j]:edges[j + 1]]
+        assert found.count[i, j] == pytest.approx(cell.sum())
+
+
+def test_the_closer_look_is_of_the_middle():
+    tape = trace(burgers.make_misfit(1000, 40), (burgers.initial(1000),)).tape
+    low, high = middle(tape)
+    assert low < tape.n_nodes // 2 < high and high - low == 24_000
+    tape = trace(functions.scalar_loop, (np.ones(6),)).tape
+    assert middle(tape)[1] - middle(tape)[0] == 240
 
 
 @pytest.mark.parametrize("shape, cut", [((40, 50), np.s_[1:-1, 1:-1]), ((30, 40), np.s_[::-2, 5:]),
@@ -191,12 +212,13 @@ def test_timeline_is_of_this_job(comm):
         exchanges = sum(bool(step.exchange) for step in lin.subject().local.steps)
     mine = data.passes[0].spans[comm.rank]
     assert data.ranks == comm.size and len(data.passes) == 2 and data.seen
-    assert len(mine) == 2 * exchanges and (exchanges > 0) == (comm.size > 1)
+    several = comm.size > 1
+    assert len(mine) == 2 * exchanges + several and (exchanges > 0) == several  # all agree at the end of a pass
     for one in data.passes:
         for spans, busy in zip(one.spans, one.busy):
             assert (np.diff(np.ravel(spans[:, :2])) >= 0).all()  # one after another
             assert not len(spans) or 0 <= spans[0, 0] and spans[-1, 1] <= busy <= one.seconds
-            assert spans[:, 2].sum() == len(spans) / 2  # as many waits as sends
+            assert spans[:, 2].sum() == len(spans) // 2 + several  # as many waits as sends, and that
         np.testing.assert_allclose(one.computing + one.sending + one.waiting, one.busy)
 
 

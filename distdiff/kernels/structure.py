@@ -220,13 +220,14 @@ def row_levels(order, starts, indices, component, level):
 
 
 @Loop
-def tally_cells(op, a, b, active, first, width, count):
-    """count[row // width, column // width] += 1 for every entry of L in a run's lines, the first of which is row
-    `first`; active[k, op]: whether operation op has a derivative by operand k.
+def tally_cells(op, a, b, active, first, low, high, width, count):
+    """count[(row - low) // width, (column - low) // width] += 1 for every entry of L in a run's lines, the first of
+    which is row `first` >= low, with low <= column < high; active[k, op]: whether operation op has a derivative by
+    operand k.
     """
     for i in range(len(op)):
-        row = (first + i) // width
+        row = (first + i - low) // width
         for second in range(2):
             j = b[i] if second else a[i]
-            if j >= 0 and active[second, op[i]]:
-                count[row, j // width] += 1
+            if j >= low and j < high and j >= 0 and active[second, op[i]]:
+                count[row, (j - low) // width] += 1

@@ -90,7 +90,6 @@ class Canvas:
         bar = self.figure.colorbar(image, ax=axes, **keywords)
         bar.set_label(label, color=self.theme.ink, fontsize=8.5)
         bar.ax.tick_params(colors=self.theme.muted, labelsize=8)
-        bar.ax.tick_params(which="minor", colors=self.theme.muted, labelsize=0, labelcolor="none")
         bar.outline.set_edgecolor(self.theme.muted)
         return bar
 
@@ -112,19 +111,21 @@ def rank_colours(n: int) -> list[Any]:
 
 
 def mark_sections(canvas: Canvas, axes: Any, found: Sequence[Section], vertical: bool = False,
-                  least: float = 0.04) -> None:
-    """The user's functions and lines beside the axis along the trace, where they have room for their names."""
-    total = found[-1].stop if found else 0
+                  least: float = 0.02, most: int = 14) -> None:
+    """What computes the stretches of the axis along the trace beside it, where there is room for the names."""
+    low, high = (found[0].start, found[-1].stop) if found else (0, 0)
+    total = high - low
     wide = [section for section in found if section.stop - section.start >= least * total]
-    if not total or len(wide) > 14:
+    if not total or len(wide) > most:
         return
-    edges = {edge for section in wide for edge in (section.start, section.stop)} - {0, total}
+    edges = {edge for section in wide for edge in (section.start, section.stop)} - {low, high}
     for edge in edges:
         (axes.axhline if vertical else axes.axvline)(edge, color=canvas.theme.muted, linewidth=0.5, linestyle=":")
     for section in wide:
         share = (section.stop - section.start) / total
         middle = (section.start + section.stop) / 2
-        where: dict[str, Any] = {"color": canvas.theme.muted, "fontsize": 8, "clip_on": False}
+        size = 8 if len(wide) <= 14 else 6.5
+        where: dict[str, Any] = {"color": canvas.theme.muted, "fontsize": size, "clip_on": False}
         if vertical:
             axes.text(1.015, middle, fit(section.label, 32), transform=axes.get_yaxis_transform(), va="center", **where)
         else:
@@ -138,19 +139,21 @@ def fit(label: str, room: int) -> str:
     return label if len(label) <= room else label[:max(room - 1, 0)] + "\u2026" if room > 3 else ""
 
 
-def counted(axis: Any) -> None:
-    """Ticks of large counts as 1k, 20M."""
+def counted(axis: Any, span: float = 1.0, most: float = 1.0) -> None:
+    """Ticks of large counts as 1k, 20M; with as many digits as it takes to tell places in a `span` below `most` apart.
+    """
     from matplotlib.ticker import FuncFormatter
 
-    axis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
+    digits = 3 + int(np.log10(max(most / max(span, 1.0), 1.0)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: short(x, digits)))
 
 
-def short(x: float) -> str:
+def short(x: float, digits: int = 3) -> str:
     """A count in few characters."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(x) >= size:
-            return f"{x / size:.3g}{unit}"
-    return f"{x:.3g}"
+            return f"{x / size:.{digits}g}{unit}"
+    return f"{x:.{digits}g}"
 
 
 def time_unit(seconds: float) -> tuple[float, str]:

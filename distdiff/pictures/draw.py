@@ -20,15 +20,17 @@ STRETCHES = 160
 
 def spy(data: Spy, canvas: Canvas) -> None:
     """Both matrices, entries a bin as shades."""
-    panels = canvas.figure.add_gridspec(1, 2, wspace=0.12)
-    left = canvas.axes(panels[0], grid=False)
+    panels = iter(canvas.figure.add_gridspec(1, data.panels, wspace=0.12))
+    left = canvas.axes(next(panels), grid=False)
     _matrix(canvas, left, data.program, "the flattened program", "line of the trace")
     c.mark_sections(canvas, left, data.sections, vertical=True, least=0.06)
-    right = canvas.axes(panels[1], grid=False)
+    if data.closer is not None:
+        closer = canvas.axes(next(panels), grid=False)
+        _matrix(canvas, closer, data.closer, "a closer look", "line of the trace")
+        c.mark_sections(canvas, closer, data.operations, vertical=True, most=30)
     if data.kept is None:
-        right.axis("off")
-        canvas.text(right, 0.5, 0.5, "not assembled:\ntoo many lines for a look", ha="center", va="center")
         return
+    right = canvas.axes(next(panels), grid=False)
     _matrix(canvas, right, data.kept, "what elimination keeps", "kept row, rank after rank")
     if len(data.rank_rows) > 2:
         for edge in data.rank_rows[1:-1]:
@@ -41,22 +43,26 @@ def _matrix(canvas: Canvas, axes: Any, data: Sparsity, name: str, what: str) -> 
 
     bins = len(data.count)
     count = np.ma.masked_less_equal(data.count, 0.0)
-    end = bins * data.width
+    first, end = data.first, data.first + bins * data.width
     least, most = (float(x) for x in (count.min(), count.max())) if count.count() else (1.0, 1.0)
-    image = axes.imshow(count, cmap=canvas.shades(), norm=LogNorm(least, max(most, 1.01 * least)),
-                        extent=(0, end, end, 0), interpolation="none")
-    axes.set(xlabel=what, ylabel="", xlim=(0, max(data.n, 1)), ylim=(max(data.n, 1), 0))
+    image = axes.imshow(count, cmap=canvas.shades(), norm=LogNorm(least if most > least else 0.5 * least, most),
+                        extent=(first, end, end, first), interpolation="none")
+    last = first + max(data.n, 1)
+    axes.set(xlabel=what, ylabel="", xlim=(first, last), ylim=(last, first))
     axes.xaxis.set_major_locator(_few_integers())
     axes.yaxis.set_major_locator(_few_integers())
-    c.counted(axes.xaxis)
-    c.counted(axes.yaxis)
+    c.counted(axes.xaxis, data.n, last)
+    c.counted(axes.yaxis, data.n, last)
     canvas.tidy(axes, grid=False)
     axes.spines[["top", "right"]].set_visible(True)
     axes.spines[["top", "right"]].set_color(canvas.theme.muted)
-    canvas.heading(axes, f"{name}: {c.short(data.n)} rows, {c.short(data.nonzeros)} entries")
+    canvas.heading(axes, f"{name}: {c.short(data.n)} rows,\n{c.short(data.nonzeros)} entries")
     each = "entries" if data.width == 1 else f"entries in {c.short(data.width)} x {c.short(data.width)}"
     if most > least:
-        canvas.bar(image, axes, each, location="bottom", shrink=0.8, aspect=30, pad=0.02)
+        bar = canvas.bar(image, axes, each, location="bottom", shrink=0.8, aspect=30, pad=0.02)
+        ticks = np.unique(np.geomspace(least, most, 4).round()) if most >= 4 else np.array([least, most])
+        bar.set_ticks(np.clip(ticks, least, most), labels=[c.short(x) for x in ticks], minor=False)
+        bar.minorticks_off()
 
 
 def _few_integers() -> Any:
@@ -78,6 +84,7 @@ def levels(data: Widths, canvas: Canvas) -> None:
         upper.set_ylim(bottom=0.6 * float(data.nodes[data.nodes > 0].min()))
     else:
         upper.set_ylim(bottom=0)
+        upper.yaxis.set_major_locator(_few_integers())
         c.counted(upper.yaxis)
     c.counted(upper.xaxis)
     upper.axhline(data.parallelism, color=c.VERMILION, linestyle="--", linewidth=1.2,
@@ -94,6 +101,7 @@ def levels(data: Widths, canvas: Canvas) -> None:
         lower.set_ylim(bottom=0.6 * float(data.live[data.live > 0].min()))
     else:
         lower.set_ylim(bottom=0)
+        lower.yaxis.set_major_locator(_few_integers())
         c.counted(lower.yaxis)
     c.counted(lower.xaxis)
     twin = lower.twinx()

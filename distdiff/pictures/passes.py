@@ -1,8 +1,8 @@
 """When each rank computed, sent and waited: measured in an evaluation and a solve of this job, superstep by superstep.
 
 The replay and the solve run once before, so that plans, buffers and compiled loops are there, and once more with every
-exchange noting its times (`comm.timed_messages`).  Zero is when the rank left a barrier; what is neither sending nor
-waiting counts as computing, packing and unpacking of messages included.
+exchange noting its times (`comm.timed_messages`), and the agreement at the end, for which all wait.  Zero is when the
+rank left a barrier; what is neither sending nor waiting counts as computing, packing and unpacking included.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from ..comm import Timing, timed_messages
 from .subject import Subject
 
-UNSEEN = ("krylov", "direct", "petsc", "interface", "neumann")  # methods with messages that are not the exchanges' own
+UNSEEN = ("krylov", "direct", "petsc", "interface", "pipeline")  # methods with messages that are not the exchanges' own
 
 
 @dataclass(frozen=True)

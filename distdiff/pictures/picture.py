@@ -44,6 +44,7 @@ class Picture:
         from .canvas import Canvas
 
         width, height = SIZES[self.kind]
+        width *= self.data.panels / 2 if self.kind == "spy" else 1
         rows = getattr(self.data, "ranks", 1) if self.kind == "timeline" else 1
         canvas = Canvas(width, height + 0.35 * (min(rows, 16) - 1), dark)
         getattr(draw, self.kind)(self.data, canvas)
@@ -90,6 +91,8 @@ def _spy(data: Spy) -> str:
     program, kept = data.program, data.kept
     says = (f"A dot at row i, column j: line i reads line j. {count_text(program.n)} flattened lines with "
             f"{count_text(program.nonzeros)} entries, the unit diagonal included")
+    if data.closer is not None:
+        says += f"; a closer look at {count_text(data.closer.n)} in the middle, with what computes them"
     if data.implicit:
         says += ("; results of an implicit statement are drawn as if each depended on all that the statement reads, "
                  "the kept system has the rows of its equation")
@@ -111,23 +114,27 @@ def _levels(data: Widths) -> str:
 
 def _partition(data: Ownership) -> str:
     if data.ranks == 1:
-        return "One rank owns everything, and sends nothing."
+        return ("One rank owns everything, and sends nothing; `distdiff plot --kind partition --ranks N` draws it for "
+                "ranks that are not there.")
     busiest = data.lines.max() / max(data.lines.mean(), 1e-30)
-    return (f"Partition {data.name}: {count_text(data.k_star)} superstep{'s' if data.k_star > 1 else ''}, "
-            f"{count_text(int(data.messages.sum()))} messages with {count_text(int(data.values.sum()))} values a pass "
-            f"({size_text(8 * int(data.values.sum()))}), read by {count_text(int(data.cut.sum()))} cut edges; "
+    return (f"Partition {data.name}: {_several(data.k_star, 'superstep')}, "
+            f"{_several(int(data.messages.sum()), 'message')} with {count_text(int(data.values.sum()))} values a pass "
+            f"({size_text(8 * int(data.values.sum()))}), read by {_several(int(data.cut.sum()), 'cut edge')}; "
             f"the busiest rank has {busiest:.2f} times the mean's lines.")
 
 
 def _timeline(data: Timeline) -> str:
-    says = (f"Measured on {data.ranks} rank{'s' if data.ranks > 1 else ''}, {count_text(data.k_star)} "
-            f"superstep{'s' if data.k_star > 1 else ''} a pass: ")
+    says = f"Measured on {_several(data.ranks, 'rank')}, {_several(data.k_star, 'superstep')} a pass: "
     says += "; ".join(
         f"{one.name} {seconds_text(one.seconds)}, ranks compute {100 * _mean(one.computing, one.seconds):.0f} %, send "
         f"{100 * _mean(one.sending, one.seconds):.0f} % and wait {100 * _mean(one.waiting, one.seconds):.0f} % of it"
         for one in data.passes)
     return says + (". To the right: computing / waiting." if data.seen else
                    f". Messages of {data.method} beside the exchanges of halos count as computing.")
+
+
+def _several(n: int, what: str) -> str:
+    return f"{count_text(n)} {what}{'s' if n != 1 else ''}"
 
 
 def _mean(parts: np.ndarray, seconds: float) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,9 @@ CHUNK = 1 << 20  # of numbers worked on at once
 
 @dataclass(frozen=True)
 class Sparsity:
-    """Counted entries of a square matrix of n rows, `width` rows and columns a bin."""
+    """Counted entries in rows and columns first, ..., first + n - 1, `width` of each a bin."""
 
+    first: int
     n: int
     nonzeros: int
     width: int
@@ -41,41 +43,87 @@ class Spy:
     """The flattened program's I - L, and what elimination leaves of it to be assembled."""
 
     program: Sparsity
+    closer: Sparsity | None  # a few statements in its middle; None: they are most of the program
     kept: Sparsity | None  # None: not assembled, for it would take too much memory
     sections: tuple[Section, ...]
+    operations: tuple[Section, ...]  # what computes the lines of `closer`
     implicit: bool  # whether there are implicit statements
     rank_rows: tuple[int, ...]  # where each rank's rows begin in `kept`, and the end
+
+    @property
+    def panels(self) -> int:
+        """How many matrices there are to see."""
+        return 1 + (self.closer is not None) + (self.kept is not None)
 
 
 def spy(subject: Subject, bins: int = BINS) -> Spy:
     """Count the entries of both matrices.  Collective."""
     tape = subject.tape
-    program, along, implicit = on_root(subject.comm, lambda: (
-        of_tape(tape, bins), tuple(sections(tape)),
-        any(isinstance(item, Joint) and item.op.implicit for item in tape.items)))
+    program, closer, along, operations, implicit = on_root(subject.comm, lambda: _of_program(tape, bins))
     with subject.system() as system:
         kept = None if system is None else of_system(system, bins)
         ends = () if system is None else tuple(np.cumsum([0, *system.comm.allgather(system.n_local)]).tolist())
-    return Spy(program, kept, along, implicit, ends)
+    return Spy(program, closer, kept, along, operations, implicit, ends)
 
 
-def of_tape(tape: Tape, bins: int = BINS) -> Sparsity:
-    """I - L of a tape, one row a node.  An extremum, which reads one of its candidates, is an equal share of each."""
-    n = tape.n_nodes
-    count = _Count(n, bins)
+def _of_program(tape: Tape, bins: int) -> tuple[Any, ...]:
+    """What `Spy` says of the program, all but the last of it."""
+    window = middle(tape)
+    closer = of_tape(tape, bins, *window) if 2 * (window[1] - window[0]) <= tape.n_nodes else None
+    implicit = any(isinstance(item, Joint) and item.op.implicit for item in tape.items)
+    return (of_tape(tape, bins), closer, tuple(sections(tape)), tuple(_operations(tape, *window)) if closer else (),
+            implicit)
+
+
+def of_tape(tape: Tape, bins: int = BINS, low: int = 0, high: int | None = None) -> Sparsity:
+    """I - L of a tape, one row a node, or the part of it with low <= row, column < high.  An extremum, which reads one
+    of its candidates, is an equal share of each.
+    """
+    count = _Count(low, tape.n_nodes if high is None else high, bins)
     diagonal = np.arange(count.bins)
-    count.cells[diagonal, diagonal] += np.minimum((diagonal + 1) * count.width, n) - diagonal * count.width
+    count.cells[diagonal, diagonal] += np.minimum((diagonal + 1) * count.width, count.n) - diagonal * count.width
     for item in tape.items:
+        block = tape.blocks[item.block if isinstance(item, ScalarRun) else item.out.block]
+        if block.first >= count.high or block.first + block.size <= low:
+            continue
         if isinstance(item, ScalarRun):
-            count.run(item, tape.blocks[item.block].first)
+            count.run(item, block.first)
         elif 0 not in item.shape:
             count.statement(tape, item)
-    return Sparsity(n, round(float(count.cells.sum())), count.width, count.cells)
+    return Sparsity(low, count.n, round(float(count.cells.sum())), count.width, count.cells)
+
+
+def middle(tape: Tape, statements: int = 24, lines: int = 240) -> tuple[int, int]:
+    """[low, high): nodes of so many statements around the middle of the trace, or of so many scalar lines."""
+    runs = {item.block for item in tape.items if isinstance(item, ScalarRun)}
+    centre, blocks = tape.n_nodes // 2, tape.blocks
+    first = np.array([block.first for block in blocks], dtype=np.int64)
+    block = int(np.searchsorted(first, centre, side="right")) - 1
+    if block < 0 or block in runs:
+        low = max(centre - lines // 2, 0)
+        return low, min(low + lines, tape.n_nodes)
+    low = high = block
+    while low > 0 and block - low < statements // 2 and low - 1 not in runs:
+        low -= 1
+    while high + 1 < len(blocks) and high - low + 1 < statements and high + 1 not in runs:
+        high += 1
+    return blocks[low].first, blocks[high].first + blocks[high].size
+
+
+def _operations(tape: Tape, low: int, high: int) -> list[Section]:
+    """What computes the arrays between two nodes."""
+    found: dict[int, Section] = {}
+    for item in tape.items:
+        if not isinstance(item, ScalarRun):
+            first, size = tape.blocks[item.out.block].first, tape.blocks[item.out.block].size
+            if low <= first < high and size:
+                found.setdefault(item.out.block, Section(first, first + size, item.op.name))
+    return list(found.values())
 
 
 def of_system(system: TriangularSystem, bins: int = BINS) -> Sparsity:
     """The assembled system, its rows numbered rank after rank.  Collective."""
-    count = _Count(system.n_rows, bins)
+    count = _Count(0, system.n_rows, bins)
     for rows, number in ((system.own, system.first_row + np.arange(system.n_local)),
                          (system.ghost, system.ghost_columns)):
         for start in range(0, system.n_local, CHUNK):
@@ -85,20 +133,23 @@ def of_system(system: TriangularSystem, bins: int = BINS) -> Sparsity:
             count.pairs(row, number[rows.indices[lo:hi]], 1.0)
     total = np.empty_like(count.cells)
     system.comm.Allreduce(count.cells, total)
-    return Sparsity(system.n_rows, round(float(total.sum())), count.width, total)
+    return Sparsity(0, system.n_rows, round(float(total.sum())), count.width, total)
 
 
 class _Count:
-    """Entries by bin, `cells`, as they are told."""
+    """Entries with low <= row, column < high by bin, `cells`, as they are told; others are not counted."""
 
-    def __init__(self, n: int, bins: int) -> None:
-        self.width = max(-(-n // bins), 1)
-        self.bins = -(-n // self.width)
+    def __init__(self, low: int, high: int, bins: int) -> None:
+        self.low, self.high, self.n = low, high, high - low
+        self.width = max(-(-self.n // bins), 1)
+        self.bins = -(-self.n // self.width)
         self.cells = np.zeros((self.bins, self.bins))
 
     def run(self, item: ScalarRun, first: int) -> None:
+        part = slice(max(self.low - first, 0), max(self.high - first, 0))
         lines = np.zeros(self.cells.shape, dtype=np.int64)
-        tally_cells(item.op, item.a, item.b, ACTIVE, first, self.width, lines)
+        tally_cells(item.op[part], item.a[part], item.b[part], ACTIVE, first + part.start, self.low, self.high,
+                    self.width, lines)
         self.cells += lines
 
     def statement(self, tape: Tape, item: Vector) -> None:
@@ -149,6 +200,14 @@ class _Count:
 
     def pairs(self, rows: np.ndarray, columns: np.ndarray, weight: float | np.ndarray) -> None:
         """Entries one by one, of so much weight each."""
+        self._cells(rows - self.low, columns - self.low, weight)
+
+    def _cells(self, rows: np.ndarray, columns: np.ndarray, weight: float | np.ndarray) -> None:
+        """The same, rows and columns counted from `low`."""
+        inside = (rows >= 0) & (rows < self.n) & (columns >= 0) & (columns < self.n)
+        if not inside.all():
+            rows, columns = rows[inside], columns[inside]
+            weight = weight if np.ndim(weight) == 0 else np.asarray(weight)[inside]
         at = (rows // self.width) * self.bins + columns // self.width
         if len(at) < self.bins:
             np.add.at(self.cells.reshape(-1), at, weight)
@@ -162,14 +221,18 @@ class _Count:
         """The entries (row + sum_k i_k r_k, column + sum_k i_k c_k) for all i over the shape."""
         if 0 in shape:
             return
+        row, column = row - self.low, column - self.low
         axes = _merged(shape, row_strides, column_strides)
         reach = [[sum(min((n - 1) * s, 0) for n, s in side), sum(max((n - 1) * s, 0) for n, s in side)]
                  for side in ([(n, r) for n, r, _ in axes], [(n, c) for n, _, c in axes])]
         (top, bottom), (left, right) = (((at + low) // self.width, (at + high) // self.width)
                                         for at, (low, high) in zip((row, column), reach))
-        if top == bottom and left == right:
-            self.cells[top, left] += weight * prod(shape)
+        if min(bottom, right) < 0 or max(top, left) >= self.bins:
             return
+        if top == bottom and left == right:  # the whole of a bin is inside, but for the last one's end
+            if (top + 1) * self.width <= self.n and (left + 1) * self.width <= self.n:
+                self.cells[top, left] += weight * prod(shape)
+                return
         axes.sort()  # the longest last: it is the one that is not walked along
         n, r, c = axes.pop()
         starts = np.array([[row], [column]], dtype=np.int64)
@@ -182,7 +245,7 @@ class _Count:
             part = starts[:, begin:begin + size]
             if each == n:
                 steps = np.arange(n)
-                self.pairs(np.ravel(part[0, :, None] + r * steps), np.ravel(part[1, :, None] + c * steps), weight)
+                self._cells(np.ravel(part[0, :, None] + r * steps), np.ravel(part[1, :, None] + c * steps), weight)
             else:
                 self._lines(n, r, c, crossings, part, weight)
 
@@ -203,8 +266,8 @@ class _Count:
         begin, length = edges[:, :-1], np.diff(edges, axis=1)
         some = length > 0
         which = np.nonzero(some)[0]
-        self.pairs(starts[0, which] + r * begin[some], starts[1, which] + c * begin[some],
-                   weight * length[some].astype(float))
+        self._cells(starts[0, which] + r * begin[some], starts[1, which] + c * begin[some],
+                    weight * length[some].astype(float))
 
 
 def _merged(shape: tuple[int, ...], rows: tuple[int, ...], columns: tuple[int, ...]) -> list[tuple[int, int, int]]:
