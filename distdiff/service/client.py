@@ -16,10 +16,11 @@ import secrets
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from ..storage import save_tape
 from ..tracing import trace
 from ..tracing.tree import flatten
 from . import API, tokens, wire
+
+REST = 3.0  # seconds after which a connection is made anew: services close those that rest for five
 
 _OURS = {name: kind for name, kind in vars(errors).items()
          if isinstance(kind, type) and issubclass(kind, DistdiffError)}
@@ -126,7 +129,7 @@ class Client:
             headers["prefer"] = prefer
         again = method != "POST" or path.rpartition("/")[2].partition("?")[0] in ("jvp", "vjp", "hvp")
         while True:
-            connection = getattr(self._threads, "connection", None)
+            connection = self._kept_connection()
             fresh = connection is None
             if connection is None:
                 connection = self._threads.connection = _connection(self.address, self._timeout)
@@ -135,6 +138,7 @@ class Client:
                 connection.request(method, path, body, headers)
                 response = connection.getresponse()
                 content = response.read()
+                self._threads.used = time.monotonic()
                 break
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
@@ -148,6 +152,15 @@ class Client:
         if response.status >= 400:
             raise _error(response.status, response.headers.get_content_type(), content)
         return response.headers, content
+
+    def _kept_connection(self) -> http.client.HTTPConnection | None:
+        """This thread's connection, unless it has rested for so long that the service may be closing it."""
+        connection = getattr(self._threads, "connection", None)
+        if connection is not None and time.monotonic() - self._threads.used > REST:
+            connection.close()
+            self._open.remove(connection)
+            connection = self._threads.connection = None
+        return connection
 
     def _events(self, path: str) -> Iterator[dict[str, Any]]:
         connection = _connection(self.address, self._timeout)
@@ -222,6 +235,16 @@ class RemoteSystem:
         _, content = self._client.ask("POST", f"{self._path}/{kind}?point={self.point}", body,
                                       wire.NPY if body is not None else None, wire.JSON, prefer="respond-async")
         return RemoteJob(self._client, json.loads(content))
+
+    def plot(self, kind: str, path: str | os.PathLike[str] | None = None, *, dark: bool = False) -> str:
+        """A picture as SVG, taken by the service's ranks (see `dd.Linearization.plot`); written to `path`, if given."""
+        if path is not None and Path(path).suffix.lower() != ".svg":
+            raise InputError(f"{os.fspath(path)!r}: a service draws SVG, so let the name end in .svg")
+        what = f"pictures/{quote(kind, safe='')}?{urlencode({'dark': str(dark).lower()})}"
+        _, content = self._ask("GET", what)
+        if path is not None:
+            Path(path).write_bytes(content)
+        return content.decode()
 
     def report(self) -> RemoteReport:
         """What the service knows of it: its text when printed, else data."""

@@ -29,6 +29,8 @@ HEADERS = {
     "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-cache"}
 TICK, BEAT = 0.05, 10.0  # seconds between looks at what has changed, and at most between events
+LATEST = 50  # jobs that are told of one by one
+SHARE = 0.05  # of a core that looking may take
 CAPTION = "distdiff-caption"  # the header that says in words what a picture shows
 
 Kind = Literal["spy", "levels", "partition", "timeline", "scaling"]
@@ -73,16 +75,23 @@ def add_dashboard(app: FastAPI, service: Service, describe: Callable[[Any], dict
 
 
 async def _states(service: Service, describe: Callable[[Any], dict[str, Any]]) -> AsyncIterator[bytes]:
+    """All that has changed; looked for more seldom where there is much of it."""
     last, said = "", 0.0
     while not service.queue.closed:
+        began = time.monotonic()
+        jobs = tuple(service.jobs.values())
+        under_way = [job for job in jobs if job.state == "running"]
+        shown = {job.id: job for job in (*jobs[-LATEST:], *under_way)}
         state = json.dumps({
             "version": __version__, "busy": service.busy, "resident": list(service.ranks.resident),
+            "running": len(under_way), "queued": sum(job.state == "queued" for job in jobs),
             "systems": [system.describe() for system in tuple(service.systems.values())],
-            "jobs": [describe(job) for job in tuple(service.jobs.values())]})
+            "jobs": [describe(job) for job in shown.values()]})
+        took = time.monotonic() - began
         if state != last or time.monotonic() - said > BEAT:
             yield f"event: state\ndata: {state}\n\n".encode()
             last, said = state, time.monotonic()
-        await asyncio.sleep(TICK)
+        await asyncio.sleep(max(TICK, took / SHARE))
 
 
 __all__ = ["add_dashboard"]

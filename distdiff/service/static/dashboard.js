@@ -76,9 +76,8 @@ async function* events(path, signal) {
 function show(state) {
   $("status").textContent = `version ${state.version}, ${state.busy ? "working" : "idle"}`
   $("status").className = ""
-  const running = state.jobs.filter(job => job.state === "running").length
-  tiles($("tiles"), {ranks: state.resident.length, systems: state.systems.length, running,
-    waiting: state.jobs.filter(job => job.state === "queued").length,
+  tiles($("tiles"), {ranks: state.resident.length, systems: state.systems.length, "jobs running": state.running,
+    "jobs waiting": state.queued,
     "memory, all ranks": bytes(state.resident.reduce((a, b) => a + b, 0))})
   const most = Math.max(...state.resident)
   $("memory").replaceChildren(...state.resident.flatMap((size, rank) => [
