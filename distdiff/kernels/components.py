@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .csr import Kernel
+from .jit import Helper
 
 
 @Kernel
@@ -76,6 +77,22 @@ def strong_components(windows, indptr, indices, index, low, stack, path, edge, o
     return count
 
 
+@Helper
+def solve_factored(a, p, z):
+    """z <- A^-1 z by the factors in a, rows exchanged as p says."""
+    for i in range(len(z)):
+        t = z[p[i]]
+        z[p[i]] = z[i]
+        for g in range(i):
+            t -= a[i, g] * z[g]
+        z[i] = t
+    for i in range(len(z) - 1, -1, -1):
+        t = z[i]
+        for g in range(i + 1, len(z)):
+            t -= a[i, g] * z[g]
+        z[i] = t / a[i, i]
+
+
 @Kernel
 def small_factors(first, stop, left, at, indptr, indices, data, place, lu, pivot, scale, condition):
     """LU factors of small diagonal blocks, equilibrated, with partial pivoting; and the condition of each.
@@ -133,18 +150,8 @@ def small_factors(first, stop, left, at, indptr, indices, data, place, lu, pivot
                 break
             x[:] = 0.0
             x[u] = 1.0
-            for i in range(n):
-                t = x[p[i]]
-                x[p[i]] = x[i]
-                for g in range(i):
-                    t -= a[i, g] * x[g]
-                x[i] = t
-            for i in range(n - 1, -1, -1):
-                t = x[i]
-                for g in range(i + 1, n):
-                    t -= a[i, g] * x[g]
-                x[i] = t / a[i, i]
-                inverse[i] += abs(x[i])
+            solve_factored(a, p, x)
+            inverse += np.abs(x)
         condition[k] = norm * np.max(inverse) if good else np.inf
 
 
@@ -174,17 +181,7 @@ def small_forward(lo, hi, first, stop, left, at, indptr, indices, data, place, l
                         for e in range(left[at[k] + i], indptr[f + i + 1]):
                             t -= data[e] * x[indices[e] - f]
                     z[i] = r[i] * t
-                for i in range(n):
-                    t = z[p[i]]
-                    z[p[i]] = z[i]
-                    for g in range(i):
-                        t -= a[i, g] * z[g]
-                    z[i] = t
-                for i in range(n - 1, -1, -1):
-                    t = z[i]
-                    for g in range(i + 1, n):
-                        t -= a[i, g] * z[g]
-                    z[i] = t / a[i, i]
+                solve_factored(a, p, z)
                 for i in range(n):
                     x[i] += c[i] * z[i]
             for i in range(n):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property, update_wrapper
+from types import FunctionType
 from typing import Any
 
 _at_once = False
@@ -19,6 +21,33 @@ def compile_at_once() -> None:
     _at_once = True
 
 
+class Helper:
+    """A function that loops share: called as it is by loops that run as plain Python, put into compiled ones as it
+    stands.
+    """
+
+    def __init__(self, plain: Callable[..., Any]) -> None:
+        self.plain = plain
+        self.__doc__ = plain.__doc__
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.plain(*arguments)
+
+    @cached_property
+    def compiled(self) -> Callable[..., Any]:
+        return jit(self.plain, inline=True)
+
+
+def _with_helpers(f: Any) -> Any:
+    """The same function, its helpers compiled, which is all that Numba takes."""
+    found = {name: f.__globals__[name].compiled for name in f.__code__.co_names
+             if isinstance(f.__globals__.get(name), Helper)}
+    if not found:
+        return f
+    made = FunctionType(f.__code__, {**f.__globals__, **found}, f.__name__, f.__defaults__, f.__closure__)
+    return update_wrapper(made, f)
+
+
 def jit(function: Callable[..., Any] | None = None, *, contract: bool = False,
         inline: bool = False) -> Callable[..., Any]:
     """A decorator: the function compiled at its first call for each signature (importing Numba takes half a second).
@@ -32,6 +61,7 @@ def jit(function: Callable[..., Any] | None = None, *, contract: bool = False,
 
         from .cache import DiskCache
 
+        f = _with_helpers(f)
         settings: dict[str, Any] = dict(error_model="numpy", nogil=True, fastmath={"contract"} if contract else False)
         if inline:
             settings["inline"] = "always"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .graph import Loop
+from .jit import Helper
 
 
 @Loop
@@ -102,6 +103,21 @@ def tally_uses(uses, count):
         count[k] += 1
 
 
+@Helper
+def unite(root, p, k):
+    """Unites the sets of p and k: the smaller of their smallest elements becomes the root of both."""
+    while root[p] != p:
+        root[p] = root[root[p]]
+        p = root[p]
+    while root[k] != k:
+        root[k] = root[root[k]]
+        k = root[k]
+    if k < p:
+        root[p] = k
+    else:
+        root[k] = p
+
+
 @Loop
 def join_run(op, a, b, arity, first, known, joins, root, touched):
     """Weakly connected lines of a run: root[i] = the first line connected with line i (root comes as 0, 1, 2, ...).
@@ -125,17 +141,7 @@ def join_run(op, a, b, arity, first, known, joins, root, touched):
                     touched[q] = i
                 if k < 0 or not joins[q]:
                     continue
-            p = i
-            while root[p] != p:
-                root[p] = root[root[p]]
-                p = root[p]
-            while root[k] != k:
-                root[k] = root[root[k]]
-                k = root[k]
-            if k < p:
-                root[p] = k
-            else:
-                root[k] = p
+            unite(root, i, k)
     for i in range(len(op)):
         root[i] = root[root[i]]
 
@@ -144,17 +150,7 @@ def join_run(op, a, b, arity, first, known, joins, root, touched):
 def join_pairs(x, y, root):
     """Unites the sets of x[k] and y[k]; afterwards root[i] is the smallest element of i's set."""
     for i in range(len(x)):
-        p, k = x[i], y[i]
-        while root[p] != p:
-            root[p] = root[root[p]]
-            p = root[p]
-        while root[k] != k:
-            root[k] = root[root[k]]
-            k = root[k]
-        if k < p:
-            root[p] = k
-        else:
-            root[k] = p
+        unite(root, x[i], y[i])
     for i in range(len(root)):
         root[i] = root[root[i]]
 
