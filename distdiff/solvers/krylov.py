@@ -34,7 +34,7 @@ from .asm import InOrder
 from .base import Solver
 from .cost import Cost, Method, Work, assembling_bytes, assembly
 from .iteration import Iteration
-from .ksp import LOOSE, Ksp, finite_tolerances, reason_name, relative_tolerance
+from .ksp import LOOSE, Ksp, Ksps, finite_tolerances, reason_name
 from .residual import Residual
 from .substitution import Passes, SubstitutionPC
 
@@ -72,7 +72,7 @@ class Krylov(Solver):
         self._blocks = Passes(system, local=True)
         self._iteration = Iteration(system, self._blocks)
         self._residual = Residual(system)
-        self._ksps: dict[bool, Ksp] = {}  # by: of the explicit transpose
+        self._ksps = Ksps(self._options, self.name, self._make)
         with petsc_options(self._options, self.name) as given:
             self.preconditioner = given.string("preconditioner", "blocks", ("blocks", "asm", "substitution"))
             self._foreign = given.given("pc_type")
@@ -81,14 +81,9 @@ class Krylov(Solver):
                                  "are two preconditioners; leave one out")
             # A limit that the user sets is a limit on all iterations, the closing ones included.
             self._limit = given.integer("ksp_max_it", 0) if given.given("ksp_max_it") else None
-            ksp = self._make(given, False)
+            ksp, self._rtol = self._ksps.first(given)
             if self._foreign:
                 self.preconditioner = ksp.ksp.getPC().getType()
-            try:
-                self._rtol = relative_tolerance(ksp.ksp)
-            except BaseException:
-                self.close()
-                raise
 
     def _make(self, given: Options, transpose: bool) -> Ksp:
         ksp = Ksp(self.system, self.name, lambda ksp: self._configure(ksp, given), transpose)
@@ -96,7 +91,6 @@ class Krylov(Solver):
             for sub in ksp.ksp.getPC().getASMSubKSP():
                 sub.getPC().setType(petsc().PC.Type.PYTHON)
                 sub.getPC().setPythonContext(InOrder())
-        self._ksps[transpose] = ksp
         return ksp
 
     def _configure(self, ksp: Any, given: Options) -> None:
@@ -115,36 +109,24 @@ class Krylov(Solver):
         if given.string("ksp_type", "gmres") in RIGHT:
             ksp.setPCSide(PETSc.PC.Side.RIGHT)
 
-    def _ksp(self, transposed: bool) -> Ksp:
-        """The KSP that solves in this direction."""
-        explicit = transposed and self._foreign
-        if explicit not in self._ksps:
-            with petsc_options(self._options, self.name) as given:
-                self._make(given, explicit)
-        return self._ksps[explicit]
-
     def refresh(self, point: Any = None) -> None:
-        for ksp in self._ksps.values():
-            ksp.refresh()
+        self._ksps.refresh()
 
     def close(self) -> None:
-        for ksp in self._ksps.values():
-            ksp.close()
-        self._ksps = {}
+        self._ksps.close()
 
     @property
     def memory(self) -> int:
         """Bytes beside the system, the Krylov basis at its largest included."""
         basis = min(self.system.k_star + 8, RESTART_LIMIT) * 8 * self.system.n_local
-        ksps = sum(ksp.nbytes for ksp in self._ksps.values())
-        return super().memory + basis + ksps + self._residual.nbytes + self._iteration.nbytes
+        return super().memory + basis + self._ksps.nbytes + self._residual.nbytes + self._iteration.nbytes
 
     def _solve(self, y: np.ndarray, transposed: bool) -> None:
         if self.system.n_rows == 0 or y.shape[1:] == (0,):
             return
         b = self._work("b", y.shape[1:])
         b[...] = y
-        ksp, iterations, reasons = self._ksp(transposed), 0, set()
+        ksp, iterations, reasons = self._ksps[transposed and self._foreign], 0, set()
         with event("krylov"):
             for column, x in ((b, y),) if y.ndim == 1 else zip(b.T, y.T):
                 done, reason = ksp.solve(column, x, transposed and not self._foreign)

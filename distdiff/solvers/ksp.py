@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from ..errors import ConvergenceError, InputError, MissingSolverError
-from ..petsc import OPTION_ERRORS, PREFIX, destroy, ended, petsc, reason
+from ..petsc import OPTION_ERRORS, PREFIX, Options, destroy, ended, petsc, reason
+from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .residual import RTOL
 
@@ -108,6 +109,46 @@ class Ksp:
         destroy(self.ksp, *self._vecs, *[self.mat] * self._transpose, *[self._base] * self._alone)
         if self._alone and not ended():
             self.comm.Free()
+
+
+class Ksps:
+    """The KSPs of one solver: of I - L, and of its explicit transpose, each made when first asked for.  Collective.
+
+    make(given, transpose) makes one while PETSc's options hold those `given` to the solver.
+    """
+
+    def __init__(self, options: Mapping[str, Any], who: str, make: Callable[[Options, bool], Ksp]) -> None:
+        self._options, self._who, self._make = options, who, make
+        self._kept: dict[bool, Ksp] = {}
+
+    def first(self, given: Options) -> tuple[Ksp, float]:
+        """The KSP of I - L, made within the solver's own options, and the tolerance they ask for."""
+        ksp = self._kept[False] = self._make(given, False)
+        try:
+            return ksp, relative_tolerance(ksp.ksp)
+        except BaseException:
+            self.close()
+            raise
+
+    def __getitem__(self, transpose: bool) -> Ksp:
+        if transpose not in self._kept:
+            with petsc_options(self._options, self._who) as given:
+                self._kept[transpose] = self._make(given, transpose)
+        return self._kept[transpose]
+
+    def refresh(self) -> None:
+        """The system's values have changed."""
+        for ksp in self._kept.values():
+            ksp.refresh()
+
+    @property
+    def nbytes(self) -> int:
+        return sum(ksp.nbytes for ksp in self._kept.values())
+
+    def close(self) -> None:
+        for ksp in self._kept.values():
+            ksp.close()
+        self._kept = {}
 
 
 def finite_tolerances(ksp: Any) -> None:

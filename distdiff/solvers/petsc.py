@@ -21,12 +21,12 @@ import numpy as np
 
 from ..errors import ConvergenceError
 from ..machine import Machine
-from ..petsc import event
+from ..petsc import Options, event
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .base import Solver
 from .cost import Cost, Method, Work
-from .ksp import LOOSE, Ksp, finite_tolerances, reason_name, relative_tolerance
+from .ksp import LOOSE, Ksp, Ksps, finite_tolerances, reason_name
 from .residual import Residual
 
 REFINEMENTS = 3
@@ -50,44 +50,30 @@ class External(Solver):
         super().__init__(system)
         self._options = dict(options or {})
         self._residual = Residual(system)
-        self._ksps: dict[bool, Ksp] = {}  # by: transposed
+        self._ksps = Ksps(self._options, self.name, self._make)
         if system.n_rows == 0:  # some packages refuse to set up nothing
             return
-        with petsc_options(self._options, self.name):
-            try:
-                self._rtol = relative_tolerance(self._make(False).ksp)
-            except BaseException:
-                self.close()
-                raise
+        with petsc_options(self._options, self.name) as given:
+            self._rtol = self._ksps.first(given)[1]
 
-    def _make(self, transposed: bool) -> Ksp:
-        self._ksps[transposed] = ksp = Ksp(self.system, self.name, finite_tolerances, transposed, alone=True)
-        return ksp
-
-    def _ksp(self, transposed: bool) -> Ksp:
-        if transposed not in self._ksps:
-            with petsc_options(self._options, self.name):
-                self._make(transposed)
-        return self._ksps[transposed]
+    def _make(self, given: Options, transposed: bool) -> Ksp:
+        return Ksp(self.system, self.name, finite_tolerances, transposed, alone=True)
 
     def refresh(self, point: Any = None) -> None:
-        for ksp in self._ksps.values():
-            ksp.refresh()
+        self._ksps.refresh()
 
     def close(self) -> None:
-        for ksp in self._ksps.values():
-            ksp.close()
-        self._ksps = {}
+        self._ksps.close()
 
     @property
     def memory(self) -> int:
         """Bytes beside the system; what PETSc's own objects hold is not among them."""
-        return super().memory + self._residual.nbytes + sum(ksp.nbytes for ksp in self._ksps.values())
+        return super().memory + self._residual.nbytes + self._ksps.nbytes
 
     def _solve(self, y: np.ndarray, transposed: bool) -> None:
         if self.system.n_rows == 0 or y.shape[1:] == (0,):
             return
-        ksp, iterations, error = self._ksp(transposed), 0, 0.0
+        ksp, iterations, error = self._ksps[transposed], 0, 0.0
         with event("petsc"):
             for x in (y,) if y.ndim == 1 else y.T:
                 done, left = self._refined(ksp, x, transposed)
