@@ -21,7 +21,7 @@ from distdiff.kernels.substitution import backward, forward
 from distdiff.machine import Machine
 from distdiff.preaccumulate import eliminate
 from distdiff.solvers import interface, pipeline, substitution
-from distdiff.solvers.cost import Work
+from distdiff.solvers.cost import Work, local_seconds, substitution_setup
 from distdiff.solvers.interface import Interface
 from distdiff.solvers.pipeline import Pipeline, widest
 from distdiff.solvers.schur import Coupling, Gathered, Scan
@@ -308,8 +308,24 @@ def test_costs(method):
         assert method.cost(alone, 1000, Machine()).seconds is None
     assert interface.cost(replace(chain, interface=10_000), 1, Machine()).seconds is None
     assert pipeline.cost(chain, 1, Machine()).seconds is None
-    many_parameters = interface.cost(replace(chain, halo=10_000), 1000, Machine())
-    assert many_parameters.seconds == interface.cost(chain, 1000, Machine()).seconds
+
+
+def test_what_interface_costs():
+    """A further solve a P-th of one rank's; the first some passes more; parameters a message; states a pass each."""
+    chain = Work(0, 1_000_000, 10, k_star=8, ranks=8, messages=1, halo=2, interface=2, waits=8.0, kept_rows=10**6,
+                 assembled=True, together=1)
+    machine = Machine()
+
+    def seconds(columns, **changes):
+        return interface.cost(replace(chain, **changes), columns, machine).seconds
+
+    one_rank = 8 * local_seconds(chain, 1, machine)
+    further = (seconds(1001) - seconds(1)) / 1000
+    assert further == pytest.approx(one_rank / 8, rel=0.05)
+    assert 4 * further < seconds(1) - substitution_setup(chain, machine) < 9 * further  # 3 passes, residuals, transfer
+    assert seconds(1000, halo=10_000) < 1.05 * seconds(1000)
+    wide = seconds(1, interface=32) - seconds(1)
+    assert 2 * further < wide < 30 * further  # 30 columns more, streamed together
 
 
 def test_parameters_are_not_counted_as_interface(comm):

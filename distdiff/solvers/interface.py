@@ -25,6 +25,7 @@ lost, every solve at the point goes through all rows and is checked.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import Halo, TriangularSystem
 from .base import Solver
-from .cost import BATCH, Cost, Method, Work, assembling_bytes, assembly, batches, local_seconds, substitution_setup
+from .cost import BATCH, Cost, Method, Work, assembling_bytes, assembly, local_seconds, substitution_setup
 from .residual import Residual
 from .schur import Coupling, Gathered, Messages, Scan
 from .transfer import NONE, Block
@@ -61,11 +62,13 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     held = _reduced_bytes(work.ranks * s * s)
     if held > LIMIT:
         return Cost.none(f"{s} values leave a rank: too many for narrow interfaces")
-    first = min(columns, BATCH)
+    first = min(columns, work.together)
+    transfer = local_seconds(replace(work, together=BATCH), s, machine)
     check = 2 * local_seconds(work, first, machine) + 2 * min(first, CHECKED) * local_seconds(work, 1, machine)
-    solves = local_seconds(work, columns, machine) + rounds * machine.superstep * batches(columns)
+    # Every pass: parameters are sent on, interfaces gathered, and the reduced system is solved on every rank.
+    messages = (1 + rounds) * machine.superstep * work.passes(columns) + 8 * machine.byte * work.halo * columns
     small = ENTRY * s * s * (1 + work.ranks) * columns
-    seconds = local_seconds(work, s, machine) + check + solves + small
+    seconds = transfer + check + local_seconds(work, columns, machine) + messages + small
     return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
                 assembling_bytes(work) + 8 * work.rows * (min(s, BATCH) + 2 * first) + held,
                 f"a pass with {s} columns reduces every rank to its interfaces; then ranks don't wait for each other")
