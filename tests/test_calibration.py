@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
 
 from distdiff import calibration, cli, machine
 from distdiff.calibration import between, stages
-from distdiff.calibration.fit import Sample, fit
+from distdiff.calibration.fit import Fitted, Sample, fit
 from distdiff.errors import DistdiffError
 from distdiff.machine import Machine
 
@@ -48,6 +49,33 @@ def test_what_one_program_alone_tells_is_not_held_against_it():
     samples = timings()
     samples[0].amounts["far_row_next_column"] = 1e6
     assert "program 0" not in fit("a stage", samples).ratios
+
+
+def test_a_busy_machine_is_recognised_and_refused():
+    """Waits of a busy machine: now as they are, now as long as the other's turn takes."""
+    rng = np.random.default_rng(1)
+
+    def fits(disturbed):
+        samples = []
+        for k in range(6):
+            least = 1e-4 * (k + 1)
+            times = [least * (1.0 + 0.05 * rng.random()) + (4e-3 if rng.random() < disturbed else 0.0)
+                     for _ in range(11)]
+            samples.append(Sample("supersteps", f"plane {k}", {"wait": float(k + 1)}, times))
+        return [Fitted("messages", {}, {}, {}, 1.05), fit("supersteps", samples)]
+
+    calibration.refuse_unrest(fits(0.1))
+    with pytest.raises(DistdiffError, match="busy with something else: measuring supersteps.*Nothing is kept"):
+        calibration.refuse_unrest(fits(0.7))
+
+
+def test_computing_is_measured_without_what_others_take():
+    def waits():
+        time.sleep(0.05)
+        return 3
+
+    seconds, result = stages._timed(waits)
+    assert result == 3 and seconds < 0.02
 
 
 def tiny():

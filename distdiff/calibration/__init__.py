@@ -1,4 +1,8 @@
-"""Measures this machine's rates (`machine.Machine`), says how far they can be trusted, keeps them for later runs."""
+"""Measures this machine's rates (`machine.Machine`), says how far they can be trusted, keeps them for later runs.
+
+Computing is measured in the processor's time, which others on the machine hardly change.  Messages and waits have to be
+measured by the clock: where the same ones take now so long and now longer, the machine is busy, and nothing is kept.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from ..comm import on_root
+from ..comm import agreed, on_root
 from ..errors import DistdiffError
 from ..kernels.jit import compile_at_once
 from ..machine import VERSION, Machine, current, files
@@ -22,6 +26,8 @@ from ..petsc import start
 from .between import messages, waits
 from .fit import Fitted, fit_all
 from .stages import samples
+
+CALM = 1.6  # times the least that the same messages usually take on a machine that nobody else is busy with
 
 
 @dataclass
@@ -51,7 +57,10 @@ class Calibration:
 
 
 def calibrate(comm: MPI.Comm) -> Calibration:
-    """Measure the machine; about half a minute.  Collective: rank 0 measures computing, all ranks messages."""
+    """Measure the machine; about half a minute.  Collective: rank 0 measures computing, all ranks messages.
+
+    Raises `DistdiffError` where messages take now so long and now longer: then others use the machine as well.
+    """
     began = time.perf_counter()
     compile_at_once()
     start(comm)  # together, before rank 0 goes on alone
@@ -60,12 +69,25 @@ def calibrate(comm: MPI.Comm) -> Calibration:
     machine = on_root(comm, lambda: _with(Machine(), fits))
     if comm.size > 1:
         between = [*messages(comm), waits(comm, machine)]
+        with agreed(comm):
+            refuse_unrest(between)
         machine = _with(machine, between)
         fits = fits + between
     today = datetime.now(UTC).isoformat(timespec="minutes")
     host = f"{comm.size} ranks" if comm.size > 1 else "one rank"
     machine = on_root(comm, lambda: replace(machine, source=f"measured {today} on {os.uname().nodename}, {host}"))
     return Calibration(machine, fits, time.perf_counter() - began)
+
+
+def refuse_unrest(fits: list[Fitted]) -> None:
+    """Raise `DistdiffError` where what was measured by the clock was disturbed."""
+    worst = max(fits, key=lambda fit: fit.unrest)
+    if worst.unrest > CALM:
+        raise DistdiffError(
+            f"the machine is busy with something else: measuring {worst.stage}, the same thing usually took "
+            f"{worst.unrest:.1f} times as long as at best ({CALM:g} is the limit), so rates of messages would be "
+            "those of the other load. Nothing is kept; run this again when the machine is quiet, or with one rank, "
+            "which measures computing alone, by the processor's time")
 
 
 def _with(machine: Machine, fits: list[Fitted]) -> Machine:

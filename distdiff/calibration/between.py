@@ -15,7 +15,7 @@ from ..partition import LocalTape, distribute, partition
 from ..solvers.sweep import Sweep
 from ..solvers.work import count
 from ..tracing import trace
-from .fit import Fitted, Sample, fit
+from .fit import Fitted, Sample, fit, unrest
 from .stages import ROUNDS
 
 PINGS = 300  # messages there and back
@@ -49,8 +49,9 @@ def messages(comm: MPI.Comm) -> list[Fitted]:
         comm.Barrier()
     found = comm.bcast(found)
     # The lower quartile: what disturbs a message can only delay it.
+    whole = [o + lat for o, lat in zip(found["overhead"], found["latency"])]
     return [Fitted("messages", {k: float(np.quantile(v, 0.25)) for k, v in found.items()},
-                   {k: (min(v), max(v)) for k, v in found.items()}, {})]
+                   {k: (min(v), max(v)) for k, v in found.items()}, {}, unrest([whole, found["gap"]]))]
 
 
 def _ping(comm: MPI.Comm, buffer: np.ndarray, peer: int, times: int) -> float:

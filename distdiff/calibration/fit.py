@@ -36,6 +36,7 @@ class Fitted:
     rates: dict[str, float]
     spread: dict[str, tuple[float, float]]
     ratios: dict[str, float]  # program -> predicted without it / measured
+    unrest: float = 1.0  # how much longer than at best the same thing usually took
 
 
 def fit(stage: str, samples: list[Sample]) -> Fitted:
@@ -58,7 +59,12 @@ def fit(stage: str, samples: list[Sample]) -> Fitted:
                   for (name, (lo, hi)), r, k in zip(spread.items(), without, known)}
         if not (X[out][:, ~known] != 0).any():  # else it alone tells of a rate
             ratios[program] = float(np.exp(np.mean(np.log((X[out] @ without + floor) / (y[out] + floor)))))
-    return Fitted(stage, dict(zip(names, map(float, rates))), spread, ratios)
+    return Fitted(stage, dict(zip(names, map(float, rates))), spread, ratios, unrest([s.seconds for s in samples]))
+
+
+def unrest(repeats: list[list[float]]) -> float:
+    """How much longer than at best the same thing usually took: the median of  median / least  over all things."""
+    return median(median(times) / max(min(times), 1e-12) for times in repeats)
 
 
 def _robust(X: np.ndarray, y: np.ndarray, floor: float) -> np.ndarray:
@@ -82,4 +88,4 @@ def fit_all(samples: list[Sample]) -> list[Fitted]:
     return [fit(stage, of) for stage, of in by_stage.items()]
 
 
-__all__ = ["Fitted", "Sample", "fit", "fit_all"]
+__all__ = ["Fitted", "Sample", "fit", "fit_all", "unrest"]
