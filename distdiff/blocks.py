@@ -5,7 +5,7 @@ side and many:
 
 - up to SMALL rows:  LU with partial pivoting, all such components in one compiled loop
 - dense:             LAPACK's LU
-- sparse:            SuperLU's, columns ordered by COLAMD
+- sparse:            SuperLU's, columns ordered by COLAMD, or by minimum degree of A + A^T (`favours_diagonal`)
 
 A solution is refined once, which makes its residual small row by row whatever the scale of the rows (Skeel, Iterative
 refinement implies numerical stability for Gaussian elimination, Math. Comp. 35, 1980).  The condition number in the
@@ -28,6 +28,8 @@ from .preaccumulate import CSR
 SMALL = 8  # rows up to which a component is factorized in the compiled loop
 DENSE = 64  # rows up to which a component is dense, whatever it holds
 FILLED = 8  # ... and beyond, if one entry in so many is stored
+SYMMETRIC = 0.9  # share of entries with mirror images from which on a pattern counts as symmetric
+PIVOT = 0.1  # of a column's largest entry that a pivot on the diagonal must have
 SINGULAR = 0.1 / np.finfo(float).eps
 
 
@@ -295,8 +297,11 @@ class _SparseFactors(NamedTuple):
     def of(cls, matrix: Any) -> _SparseFactors | None:
         from scipy.sparse.linalg import splu
 
+        settings: dict[str, Any] = {}
+        if favours_diagonal(matrix):  # what a smaller pivot costs in digits, refinement makes good
+            settings = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": PIVOT}
         try:
-            return cls(splu(matrix.tocsc()))
+            return cls(splu(matrix.tocsc(), **settings))
         except RuntimeError as error:
             if "singular" in str(error):
                 return None
@@ -308,6 +313,19 @@ class _SparseFactors(NamedTuple):
 
     def solve(self, b: np.ndarray, transposed: bool) -> np.ndarray:
         return self.lu.solve(b, "T" if transposed else "N")
+
+
+def favours_diagonal(matrix: Any) -> bool:
+    """Whether pivots are to be expected on the diagonal, and the pattern is symmetric, or nearly, as that of a grid is.
+
+    Then an ordering of A + A^T fills in less than one of A^T A, which allows for any pivots: 1.8 times less on 300 x
+    300 points.  Where pivots lie elsewhere it fills in more.
+    """
+    largest = abs(matrix).max(axis=0).toarray().ravel()
+    if (np.abs(matrix.diagonal()) < PIVOT * largest).any():
+        return False
+    pattern = matrix.astype(bool)
+    return bool(pattern.multiply(pattern.T).nnz > SYMMETRIC * matrix.nnz)
 
 
 def largest_row_sum_of_inverse(solve: Callable[[np.ndarray, bool], np.ndarray], n: int) -> float:

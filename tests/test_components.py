@@ -9,7 +9,7 @@ from random_systems import KINDS, Problem, Rows, implicit_problem, spread
 from test_solvers import jacobians, solver_for
 
 from distdiff import blocks
-from distdiff.errors import CycleError, SingularError
+from distdiff.errors import ConvergenceError, CycleError, SingularError
 from distdiff.kernels import components as component_kernels
 from distdiff.kernels import csr
 from distdiff.ops import COPY
@@ -46,6 +46,38 @@ def test_against_dense_solve(comm, method, m, full, size):
     kinds = tuple(kind for kind in KINDS if method != "superlu_dist" or kind != "zero diagonal")  # it does not pivot
     p = implicit_problem(comm, 10 * m + size, kinds, size=size)
     check(comm, p, lambda system: solver_for(method, system), full, m)
+
+
+def test_a_package_that_does_not_pivot_says_so(comm):
+    """SuperLU_DIST on diagonals of zeros: right to rounding, or an error that names the remedy."""
+    p = implicit_problem(comm, 7, ("zero diagonal",), size=11)
+    try:
+        check(comm, p, lambda system: solver_for("superlu_dist", system), False, 0)
+    except ConvergenceError as error:
+        assert "does not pivot" in str(error) and "mumps" in str(error) and "substitution" in str(error)
+
+
+def grid(n, small, seed=0):
+    """Five points, values without symmetry, and a diagonal so much of which is small that it asks for pivots."""
+    rng = np.random.default_rng(seed)
+    line = sp.diags([np.ones(n - 1), np.ones(n), np.ones(n - 1)], [-1, 0, 1])
+    A = (sp.kron(sp.eye(n), line) + sp.kron(line, sp.eye(n))).tocsr()
+    A.data = rng.uniform(0.2, 1.0, A.nnz) * rng.choice([-1.0, 1.0], A.nnz)
+    A.setdiag(np.where(rng.random(n * n) < small, 1e-9, 4.0))
+    return A
+
+
+@pytest.mark.parametrize("small", [0.0, 0.2])
+def test_a_grid_is_factorized_with_little_fill(small):
+    A = grid(40, small)
+    factors = blocks._SparseFactors.of(A)
+    assert blocks.favours_diagonal(A) == (not small) and not blocks.favours_diagonal(sp.triu(A).tocsr())
+    assert factors.nnz <= (1.0 if small else 0.8) * sp.linalg.splu(A.tocsc()).nnz
+    b = np.cos(np.arange(1600.0))
+    for transposed, M in ((False, A), (True, A.T)):
+        x = factors.solve(b, transposed)
+        x += factors.solve(b - M @ x, transposed)
+        assert np.abs(M @ x - b).max() <= 1e-13 * np.abs(x).max()
 
 
 @pytest.mark.parametrize("large", ["dense", "sparse"])

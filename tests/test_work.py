@@ -7,6 +7,7 @@ import pytest
 from mpi4py import MPI
 
 import distdiff as dd
+from distdiff.implicit import root
 from distdiff.solvers.work import count, kept
 
 
@@ -64,6 +65,19 @@ def test_kept_is_what_elimination_keeps(f, n, rows, nonzeros):
         expected, system = kept(lin._local), lin._solving.assembly.system
         assert system.n_rows / rows <= expected.rows <= system.n_rows * rows
         assert system.nnz / nonzeros <= expected.nonzeros <= system.nnz * nonzeros
+
+
+def test_an_implicit_statement_counts_its_equation():
+    """Entries are those of R, not of dy/dx, in which everything depends on everything."""
+    def f(q):
+        return root(lambda q, u: 4.0 * u - np.roll(u, 1) - np.roll(u, -1) + 0.1 * u**3 - q, q, q)
+
+    with dd.linearize(f, np.linspace(0.2, 1.0, 50), comm=MPI.COMM_SELF, method="substitution") as lin:
+        work, expected = count(lin._local, MPI.COMM_SELF), kept(lin._local)
+        system = lin._solving.assembly.system
+        assert system.nnz - system.n_rows <= work.nonzeros == work.implicit <= 4 * system.nnz
+        assert expected.rows == pytest.approx(system.n_rows, rel=0.05)
+        assert system.nnz / 3 <= expected.nonzeros <= 4 * system.nnz
 
 
 def test_counts():

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import ConvergenceError, InputError
 from ..evaluate import evaluate_items
+from ..graph import nonzeros
 from ..nested import NestedLinearization
 from ..ops import Elemental, System
 from ..tape import Affine, Const, Joint, Operand, Tape
@@ -66,6 +67,10 @@ class Implicit(Elemental):
     @property
     def lines(self) -> int:
         return self.tape.lines
+
+    def stored(self, active: Sequence[int]) -> int:
+        """Those of the equation: its solution's derivative is never written out."""
+        return self.n + nonzeros(self.tape)
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         known = _flat(x[1:])

@@ -102,6 +102,10 @@ class Elemental:
         pattern = self.pattern(k)
         return self.size * prod(self.core_in[k]) if pattern is None else len(pattern[0])
 
+    def stored(self, active: Sequence[int]) -> int:
+        """Entries of the rows that it makes in the assembled system at one loop index, by these operands, at most."""
+        return sum(self.count(k) for k in active)
+
     def pattern(self, k: int) -> Pattern | None:
         """Where the Jacobian with respect to operand k, of core_out by core_in[k], has entries at one loop index.
 

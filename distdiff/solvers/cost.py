@@ -21,6 +21,8 @@ from .work import BATCH, Work
 
 ENTRY_BYTES, ROW_BYTES = 12, 28  # of a stored nonzero, and of a row beside its entries
 INDEX_BYTES = 8  # of a row before elimination, beside its entries
+FACTORS = 4.0  # entries of a factorization that one of an equation takes with its condition number, as on a grid,
+EQUATION_ROWS = 5.0  # ... and that writing its rows out takes, all other lines of it eliminated
 FAR_ROWS = 1 << 14  # rows beyond which a batch of right-hand sides no longer stays in cache
 
 
@@ -81,7 +83,9 @@ def column_amounts(work: Work) -> dict[str, float]:
 
 def assembly(work: Work, machine: Machine) -> float:
     """Seconds until the system is assembled with the values of the point."""
-    return 0.0 if work.assembled else machine.seconds(assembly_amounts(work))
+    if work.assembled:
+        return 0.0
+    return machine.seconds(assembly_amounts(work)) + EQUATION_ROWS * machine.factor_entry * work.implicit
 
 
 def system_bytes(work: Work) -> float:
@@ -96,14 +100,25 @@ def assembling_bytes(work: Work) -> float:
     return expanded + system_bytes(work)
 
 
+def implicit_setup(work: Work, machine: Machine) -> float:
+    """Seconds to factorize what implicit statements need, at a point."""
+    return FACTORS * machine.factor_entry * work.implicit
+
+
+def implicit_seconds(work: Work, columns: int, machine: Machine) -> float:
+    """Seconds to solve with these factors."""
+    return machine.direct_entry * work.implicit * columns
+
+
 def substitution_setup(work: Work, machine: Machine) -> float:
     """Seconds until a solver that substitutes is ready, the system being assembled."""
-    return machine.substitution_call + machine.substitution_row * work.rows
+    return machine.substitution_call + machine.substitution_row * work.rows + implicit_setup(work, machine)
 
 
 def substitution_seconds(work: Work, columns: int, machine: Machine) -> float:
     """Seconds of the substitutions themselves, everything being assembled."""
-    return work.waits * local_seconds(work, columns, machine) + latency(work, columns, machine)
+    return (work.waits * local_seconds(work, columns, machine) + latency(work, columns, machine)
+            + implicit_seconds(work, columns, machine))
 
 
 def local_seconds(work: Work, columns: float, machine: Machine) -> float:
@@ -125,5 +140,5 @@ def batches(columns: int) -> int:
 
 
 __all__ = ["BATCH", "Cost", "Method", "Work", "assembling_bytes", "assembly", "assembly_amounts", "batches",
-           "column_amounts", "latency", "local_seconds", "pass_amounts", "rows_seconds", "substitution_seconds",
-           "substitution_setup", "system_bytes"]
+           "column_amounts", "implicit_seconds", "implicit_setup", "latency", "local_seconds", "pass_amounts",
+           "rows_seconds", "substitution_seconds", "substitution_setup", "system_bytes"]

@@ -127,11 +127,19 @@ class Direct(Solver):
             raise ConvergenceError(
                 f"{self.package}: after {steps} refinements the componentwise residual is {error:.3g} > "
                 f"{tolerance:.3g}; the factors are only approximate (an option of the package that drops or "
-                "compresses entries?), or entries are too large or not finite; method='substitution' needs no "
-                "factorization")
+                f"compresses entries?), or entries are too large or not finite; {self._remedy()}")
         if steps:
             y[:] = x
         return error
+
+    def _remedy(self) -> str:
+        substitution = "method='substitution' factorizes implicit statements alone, and pivots"
+        if not self.system.cyclic:
+            return "method='substitution' needs no factorization"
+        if self.package == "superlu_dist":
+            return ("SuperLU_DIST does not pivot, which zeros on the diagonal of dR/dy ask for: use "
+                    f"options={{'pc_factor_mat_solver_type': 'mumps'}}, or {substitution}")
+        return substitution
 
     @property
     def memory(self) -> int:

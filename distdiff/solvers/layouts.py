@@ -26,8 +26,8 @@ from .work import BATCH, PERIODS, Elimination, Kept, Work, counts, kept
 
 EVALUATION = 0.5  # of the seconds that a layout's quality gives an evaluation and a solve
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "copy_lines", "far_lines", "strips", "nodes",
-            "nonzeros", "inputs", "outputs")
-BY_STATEMENTS = ("sums", "copies")
+            "nonzeros", "inputs", "outputs", "implicit")
+BY_STATEMENTS = ("sums", "copies", "sum_copies")
 
 
 class Use(NamedTuple):
@@ -92,7 +92,8 @@ class Judge:
             found |= {name: ceil(share * found[name]) for name in BY_LINES}
             found |= {name: round(min(statements, 1.0) * found[name]) for name in BY_STATEMENTS}
             if made.plan.extents is not None:  # statements of a superstep shrink, so whole supersteps are the periods
-                found["copies"] = round(found["copies"] * max(quality.k_star - PERIODS, 0) / quality.k_star)
+                share = max(quality.k_star - PERIODS, 0) / quality.k_star
+                found |= {name: round(share * found[name]) for name in ("copies", "sum_copies")}
             found |= {"items": quality.items, "runs": quality.runs, "messages": quality.sent_messages,
                       "halo": quality.sent, "interface": ceil(quality.sent * self._inner(made))}
         work = Work(k_star=quality.k_star, ranks=made.n_ranks, waits=quality.waits, together=self.use.together, **found)

@@ -30,7 +30,7 @@ from ..strided import accumulate, accumulate_overlapping, contraction, core_view
 from ..tape import Affine, Indexed
 from ..tracing import memory
 from . import sweep_ops as ops
-from .cost import Cost, Method, Work, latency
+from .cost import Cost, Method, Work, implicit_seconds, implicit_setup, latency
 from .sweep_plan import plan_adjoint, plan_tangent
 from .sweep_table import Memory, Program
 
@@ -78,6 +78,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     solves = passes * machine.seconds(pass_amounts(work)) + (columns - passes) * machine.seconds(column_amounts(work))
     first = machine.seconds(batch_amounts(work, min(columns, work.together)))
     seconds = machine.seconds(plan_amounts(work)) + first + work.waits * solves + latency(work, columns, machine)
+    seconds += implicit_setup(work, machine) + implicit_seconds(work, columns, machine)
     memory = min(8.0 * work.nodes * min(columns, work.together), CACHE + 8.0 * work.nodes)
     return Cost(seconds, memory, "reads the tape's structure in place, nothing is assembled")
 

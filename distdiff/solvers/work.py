@@ -63,6 +63,7 @@ class Work:
     waits: float = 1.0  # lines of the busiest rank of every superstep, over those of the busiest rank of all
     assembled: bool = False  # the matrix holds the values of this point
     together: int = BATCH  # right-hand sides in one pass: 1 where they come one after another
+    implicit: int = 0  # entries of the systems of implicit statements, before elimination
     cyclic: bool = False  # implicit statements: results that depend on each other
 
     @property
@@ -103,7 +104,7 @@ def count(local: LocalTape, comm: MPI.Comm) -> Work:
 
 def counts(local: LocalTape) -> dict[str, Any]:
     """This rank's part of a `Work`, by its names.  Local."""
-    array = scalar = runs = nonzeros = strips = sums = sum_lines = gather_lines = 0
+    array = scalar = runs = nonzeros = implicit = strips = sums = sum_lines = gather_lines = 0
     alike: dict[tuple[object, ...], list[int]] = {}  # statements by what their copies share: number, lines, far lines
     summing: Counter[tuple[object, ...]] = Counter()  # likewise those that are operations of their own
     constants = set()
@@ -116,7 +117,9 @@ def counts(local: LocalTape) -> dict[str, Any]:
             sums += 1
             array += item.lines
             gather_lines += item.lines
-            nonzeros += prod(item.shape) * item.op.size * sum(prod(item.core(k)) for k in item.active)
+            entries = prod(item.shape) * item.op.stored(item.active)
+            nonzeros += entries
+            implicit += entries if item.op.implicit else 0
             continue
         assert type(item) is Statement
         n, lines = prod(item.shape), item.lines
@@ -160,6 +163,7 @@ def counts(local: LocalTape) -> dict[str, Any]:
             "far_lines": far_lines, "strips": strips, "nodes": local.n_own,
             "nonzeros": nonzeros + 3 * scalar // 2, "inputs": len(local.inputs.ids),
             "outputs": len(local.outputs.ids), "sum_copies": sum_copies,
+            "implicit": implicit,
             "cyclic": any(type(item) is Joint and item.op.implicit for item in local.items)}
 
 
@@ -311,11 +315,12 @@ class Elimination:
         block = item.out.block
         if block not in self.heads and (self.uses[block] or self.wanted[block]):
             self._keep(block)
-        n = prod(item.shape) * item.op.size
         for k in item.active:
             ref = item.operands[k]
             if type(ref) is Affine:
-                self._use(ref.block, block, ("joint", ref.offset), n * prod(item.core(k)))
+                each = item.op.stored(item.active) // len(item.active) if item.op.implicit else item.op.count(k)
+                entries = prod(item.shape) * each
+                self._use(ref.block, block, ("joint", ref.offset), entries)
                 self._use(ref.block, block, "again", 0)
             elif type(ref) is Indexed:
                 self._indexed(ref, block, False)
