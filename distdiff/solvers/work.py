@@ -120,6 +120,7 @@ def counts(local: LocalTape) -> dict[str, Any]:
             entries = prod(item.shape) * item.op.stored(item.active)
             nonzeros += entries
             implicit += entries if item.op.implicit else 0
+            summing[item.site, item.op.core_in, item.shape] += 1
             continue
         assert type(item) is Statement
         n, lines = prod(item.shape), item.lines
