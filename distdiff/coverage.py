@@ -1,4 +1,5 @@
-"""What distdiff does with each function of NumPy's and each method of arrays: the table that `distdiff coverage` prints.
+"""What distdiff does with each function of NumPy's, each method of arrays, and SciPy's functions that have rules: the
+table that `distdiff coverage` prints.
 
 It is read off the tables by which traced values are dispatched (the op table, the protocol's functions, the creation
 functions that are substituted), for the NumPy that is installed.  Written down here is only what they can't say: why a
@@ -16,12 +17,15 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .ops import special
 from .tracing import contract, creation, protocol, ufuncs
 from .tracing.array import TracedArray
+from .tracing.scipy import RULES
 
 EXACT, CONSTANT, REFUSED, UNTOUCHED = "exact", "constant", "refused", "untouched"
 
@@ -159,12 +163,70 @@ def _status(name: str, function: Any) -> str:
     return UNTOUCHED if name in _UNTOUCHED else REFUSED
 
 
+def scipy_table() -> list[Entry]:
+    """SciPy's functions that have a rule, the ufuncs of scipy.special that have none, and what is built of them and
+    traced as SciPy's own code.  Functions that are not in it are traced through too, or refused by name."""
+    import scipy.special
+
+    found = {f"scipy.special.{name}": _special(function) for name, function in vars(scipy.special).items()
+             if isinstance(function, np.ufunc)}
+    for path in RULES:
+        module, name = path.split(":")
+        if not any(part.startswith("_") for part in f"{module}.{name}".split(".")):
+            found[f"{module}.{name}"] = (EXACT, _OF_SCIPY.get(name.rpartition(".")[2], ""))
+    found |= {f"scipy.{room}.{name}": (EXACT, "SciPy's own code, traced")
+              for room, names in _THROUGH.items() for name in names.split()}
+    return [Entry(name, *found[name]) for name in sorted(found)]
+
+
+def _special(function: np.ufunc) -> tuple[str, str]:
+    ops = special.SPECIAL.get(function.__name__)
+    if ops is None:
+        return REFUSED, "no derivative rule; distdiff.elemental takes one"
+    known = [str(k) for k, rule in enumerate(ops[0].partials, 1) if rule is not special.UNKNOWN]
+    note = f"in argument {' and '.join(known)}; the others must be plain" if len(known) < function.nin else ""
+    return (EXACT if any(ops[0].partials) else CONSTANT), note
+
+
+_THROUGH = {
+    "stats": """
+        norm t gamma beta chi2 expon lognorm uniform laplace cauchy logistic weibull_min pareto halfnorm gumbel_r
+        invgamma f skewnorm vonmises poisson binom bernoulli nbinom geom dirichlet multivariate_normal multinomial
+    """,
+    "signal": "filtfilt sosfiltfilt savgol_filter medfilt order_filter",
+    "ndimage": """
+        correlate1d convolve1d correlate convolve gaussian_filter gaussian_filter1d laplace sobel prewitt
+        gaussian_laplace gaussian_gradient_magnitude uniform_filter uniform_filter1d maximum_filter minimum_filter
+        maximum_filter1d grey_dilation grey_erosion grey_opening median_filter percentile_filter rank_filter
+        sum_labels mean
+    """,
+    "integrate": "trapezoid simpson cumulative_trapezoid romb",
+    "interpolate": """
+        CubicSpline PchipInterpolator Akima1DInterpolator PPoly BSpline make_interp_spline interp1d
+        RegularGridInterpolator barycentric_interpolate krogh_interpolate
+    """,
+}
+_OF_SCIPY = {
+    "lambertw": "where it is real; the result is real", "polygamma": "in argument 2", "zeta": "in argument 2",
+    "comb": "exact=True refused", "perm": "exact=True refused", "factorial": "exact=True refused",
+    "logpmf": "the count must be plain", "pmf": "the count must be plain",
+    "ppf": "of any distribution whose own formula can be traced",
+    "logpdf": "of any distribution whose own formula can be traced", "upfirdn": "mode constant with 0",
+    "lfilter": "one statement a sample and coefficient",
+}
+
+
 def text(pattern: str = "") -> str:
     """The table of the functions whose names hold `pattern`, as the command prints it."""
-    entries = [entry for entry in table() if pattern in entry.name]
-    width = max((len(entry.name) for entry in entries), default=0)
-    lines = [f"{entry.name:<{width}}  {entry.status:<9}  {entry.note}".rstrip() for entry in entries]
-    counts = {status: sum(entry.status == status for entry in entries)
-              for status in (EXACT, CONSTANT, REFUSED, UNTOUCHED)}
-    summary = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
-    return "\n".join([*lines, "", f"NumPy {np.__version__}: {summary or 'no such function'}"])
+    libraries = ((f"NumPy {np.__version__}", table()), (f"SciPy {version('scipy')}", scipy_table()))
+    chosen = [(name, [entry for entry in entries if pattern in entry.name]) for name, entries in libraries]
+    width = max((len(entry.name) for _, entries in chosen for entry in entries), default=0)
+    lines = [f"{entry.name:<{width}}  {entry.status:<9}  {entry.note}".rstrip()
+             for _, entries in chosen for entry in entries]
+    summaries = []
+    for library, entries in chosen:
+        counts = {status: sum(entry.status == status for entry in entries)
+                  for status in (EXACT, CONSTANT, REFUSED, UNTOUCHED)}
+        if entries:
+            summaries.append(f"{library}: {', '.join(f'{n} {status}' for status, n in counts.items() if n)}")
+    return "\n".join([*lines, "", *(summaries or [f"{' and '.join(name for name, _ in chosen)}: no such function"])])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.integrate
+import scipy.interpolate
 import scipy.ndimage
 import scipy.optimize
 import scipy.signal
@@ -26,6 +27,10 @@ NAMES = {
     "gaussian": scipy.ndimage.gaussian_filter,
     "integrate": scipy.integrate,
     "optimize": scipy.optimize,
+    "interpolate": scipy.interpolate,
+    "GRID": np.array([0.0, 0.4, 1.0, 1.6, 2.3, 3.1]),
+    "CUBIC": scipy.interpolate.CubicSpline([0.0, 0.4, 1.0, 1.6, 2.3], [1.0, 0.2, 0.7, -0.3, 0.5]),
+    "KNOTS": np.array([0.0, 0.0, 0.0, 0.8, 1.5, 2.5, 2.5, 2.5]),
     "SOS": np.array([[1.0, 0.5, 0.2, 1.0, -0.3, 0.1], [0.7, 0.0, 0.1, 1.0, 0.2, 0.05]]),
     "PLUS": np.array([[False, True, False], [True, True, True], [False, True, False]]),
     "norm": scipy.stats.norm,
@@ -229,8 +234,29 @@ optimize.rosen_der(u)
 """
 
 
+INTERPOLATE = """
+CUBIC(u) + CUBIC(u, 1) + CUBIC(u, nu=2) + CUBIC(u[0]) + CUBIC.derivative()(s)
+interpolate.CubicSpline(GRID, GRID**2)(u)
+interpolate.PchipInterpolator(GRID, np.sin(GRID))(m) + interpolate.Akima1DInterpolator(GRID, np.cos(GRID))(m)
+interpolate.CubicSpline(GRID, np.cos(GRID), bc_type="natural", extrapolate=False)(u)
+interpolate.CubicSpline(GRID, np.stack([GRID, np.sin(GRID)], 1))(u)[:, 1] + CUBIC(3.0 * u)
+interpolate.PPoly(q, np.array([0.0, 0.7, 1.4, 2.5]))(c) + interpolate.PPoly(q, np.array([0.0, 0.7, 1.4, 2.5]))(u)
+interpolate.BSpline(KNOTS, np.array([1.0, -0.5, 2.0, 0.3, 0.8]), 2)(u) + interpolate.BSpline(KNOTS, k, 2)(u)
+interpolate.BSpline(KNOTS, k, 2)(u, 1) + interpolate.BSpline(KNOTS, k, 2)(c, 2) + interpolate.BSpline(KNOTS, k, 2)(u, 3)
+interpolate.make_interp_spline(GRID, np.sin(GRID))(u) + interpolate.BSpline(KNOTS, k, 2).derivative()(u)
+interpolate.interp1d(GRID, np.sin(GRID))(u) + interpolate.interp1d(GRID, np.sin(GRID), kind="cubic")(u)
+interpolate.interp1d(GRID[:3], GRID[:3] ** 2, bounds_error=False, fill_value=(1.0, 2.0))(3 * u - 1)
+interpolate.interp1d(GRID[:3], GRID[:3] ** 2, fill_value="extrapolate")(3 * u - 1)
+interpolate.RegularGridInterpolator((GRID, GRID), np.outer(GRID, np.sin(GRID)))(np.stack([u, u[::-1]], 1))
+interpolate.RegularGridInterpolator((GRID, GRID[:3]), np.outer(np.cos(GRID), w[:3]))(0.4 * m[:, :2])
+interpolate.RegularGridInterpolator((GRID,) * 3, np.add.outer(np.outer(GRID, GRID), np.sin(GRID)))(m[:, 1:])
+interpolate.barycentric_interpolate([0.0, 1.0, 2.0], u[:3], k)
+interpolate.krogh_interpolate([0.0, 1.0, 2.0], u[:3], 0.3)
+"""
+
+
 def cases(text: str) -> list[str]:
     return [line for line in text.strip().splitlines() if line]
 
 
-CASES = ["~" + case for text in (UFUNCS, SPECIAL, STATS, SIGNAL, NDIMAGE, OTHERS) for case in cases(text)]
+CASES = ["~" + case for text in (UFUNCS, SPECIAL, STATS, SIGNAL, NDIMAGE, OTHERS, INTERPOLATE) for case in cases(text)]

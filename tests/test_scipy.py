@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 import threading
 
@@ -17,6 +18,7 @@ from scipy_cases import CASES, NAMES
 from test_numpy import check
 
 import distdiff as dd
+from distdiff import coverage
 from distdiff.errors import UnsupportedOperationError
 from distdiff.tracing import trace
 from distdiff.tracing.active import TRACES
@@ -120,6 +122,34 @@ def test_outside_the_support_the_trace_is_guarded():
     assert F.counts.retraces == 1
     x = np.array([0.7])
     np.testing.assert_allclose(F.grad(0.5), -np.exp(-x) * (1 - x), rtol=1e-12)
+
+
+# -- the coverage table ------------------------------------------------------------------------------------------
+
+COVERED = {entry.name.removeprefix("scipy."): entry.status for entry in coverage.scipy_table()}
+
+
+def test_what_is_exact_has_a_case():
+    rooms = "special.", "signal.", "ndimage.", "interpolate.", "integrate.", "optimize.", "stats."
+    exact = [name for name, status in COVERED.items() if status != "refused" and name.startswith(rooms)]
+    missing = [name for name in exact if not any(
+        re.search(rf"\b{re.escape(name.replace('stats.rv_continuous', '').replace('stats.rv_discrete', ''))}\b", case)
+        for case in CASES)]
+    assert not missing, f"no case in scipy_cases names {missing}"
+    assert {"special.erf", "stats.norm", "ndimage.gaussian_filter", "signal.convolve"} <= set(exact)
+
+
+@pytest.mark.parametrize("name", [name for name, status in COVERED.items() if status == "refused"])
+def test_what_is_refused_says_so(name):
+    function = getattr(special, name.removeprefix("special."))
+    with pytest.raises(UnsupportedOperationError, match=rf"scipy\.{re.escape(name)}\b"):
+        trace(lambda u: function(*[u] * function.nin), (U,))
+
+
+def test_the_table_as_text():
+    text = coverage.text("scipy.special.gammai")
+    assert "scipy.special.gammainc" in text and "in argument 2; the others must be plain" in text
+    assert "NumPy" not in text and text.endswith("4 exact")
 
 
 # -- the exchange of code ----------------------------------------------------------------------------------------

@@ -4,7 +4,17 @@
 from __future__ import annotations
 
 from ..linalg import FUNCTIONS
-from . import integrate, linalg, ndimage, optimize, signal, sparse, special, stats
+from . import (
+    integrate,
+    interpolate,
+    linalg,
+    ndimage,
+    optimize,
+    signal,
+    sparse,
+    special,
+    stats,
+)
 from .replacing import Replaced, Rule
 
 NUMPY_LINALG = ("solve", "inv", "det", "slogdet", "cholesky", "eigh", "eigvalsh", "eig", "eigvals", "svd", "qr", "pinv",
@@ -21,6 +31,7 @@ RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what
     **ndimage.RULES,
     **optimize.RULES,
     **integrate.RULES,
+    **interpolate.RULES,
 }
 
 REPLACED = Replaced(RULES)
