@@ -49,7 +49,6 @@ REASONS: dict[str, str] = {name: reason for names, reason in {
     "fft.rfft fft.rfft2 fft.rfftn sort_complex": _COMPLEX,
     "gcd lcm left_shift right_shift bitwise_left_shift bitwise_right_shift bitwise_count packbits unpackbits "
     "ravel_multi_index unravel_index": _WHOLE,
-    "kaiser": "makes a plain float of beta; write its formula with np.i0",
     "nextafter spacing": _MACHINE,
     "save savez savez_compressed savetxt": _OUTSIDE,
     "isnat": "asks for dates",
@@ -90,7 +89,7 @@ NOTES: dict[str, str] = {
     "clip": "passes the derivative where x is at a bound",
     "sort": "stable; the order is guarded", "median": "what lies on either side is guarded",
     "quantile": "what lies on either side is guarded",
-    "unique": "the order is guarded; axis= refused", "partition": "the pivots are guarded",
+    "unique": "the order is guarded", "partition": "the pivots are guarded",
     "piecewise": "the conditions are decided",
     "histogram": "places are decided, weights are summed; bins by name refused",
     "choose": "the index must be plain", "interp": "which piece is decided; at a knot, that of the right",
@@ -113,11 +112,11 @@ NOTES: dict[str, str] = {
     "linalg.cholesky": "of the lower triangle, all that NumPy reads: the upper one has derivative 0",
     "histogram_bin_edges": "bins by name refused", "histogram2d": "as histogram",
     "histogramdd": "as histogram", "cov": "fweights must be plain",
-    "polyfit": "x and w must be plain", "arange": "of traced values refused: their number would depend on them",
+    "polyfit": "full= and cov= refused", "arange": "of traced values refused: their number would depend on them",
     "zeros": "can come to hold traced values", "empty": "can come to hold traced values, and begins as zeros",
     "ones": "can come to hold traced values",
     "geomspace": "signs are decided", "apply_along_axis": "calls the function once a row",
-    "i0": "by series: NumPy's values to rounding",
+    "kaiser": "in beta", "i0": "by series: NumPy's values to rounding",
 }
 
 

@@ -91,5 +91,9 @@ class NotCompiledWarning(DistdiffWarning):
     """A function given to `compiled` is traced by the interpreter; the message says where and why."""
 
 
+class PrecisionWarning(DistdiffWarning):
+    """A function asked for floats of another size; it is traced in float64, more exactly than it computes by itself."""
+
+
 class RetraceWarning(UserWarning):
     """A recorded function is traced anew at most points; the message says which line of it, or what around it, why."""

@@ -344,6 +344,9 @@ np.polyadd(u, w) + np.polysub(u, w)
 np.polyder(u) + np.polyder(u, 1) + np.polyint(w, k=2.0)
 ~np.polyfit(c, u, 2) + np.polyfit(c, u, 2, w=[1.0, 2.0, 1.0, 3.0, 1.0, 2.0])
 ~np.polyfit(c, np.stack([u, u * u], axis=1), 1)
+~np.polyfit(u, c, 2) + np.polyfit(u, u[::-1], 2, w=c + 1) + np.polyfit(c, u, 2, w=u)
+~np.polyfit(u, np.stack([u, c], axis=1), 1)
+~np.kaiser(5, s) + np.kaiser(5, 2 * s)[::-1] + np.kaiser(1, s)
 ~np.poly(w) * np.poly(k[:4])
 ~np.poly([s, 2.0, r]) * 2
 np.polydiv(u, w[:3]) + np.polydiv([1.0, 2.0, 3.0], w[:2])
@@ -516,6 +519,9 @@ np.intersect1d(np.append(u, c), c) * s + np.setdiff1d(u, c) + np.setdiff1d(c, u)
 np.setxor1d(u, c) * 2
 np.unique(np.append(u, u[:2]), return_index=True, return_inverse=True, return_counts=True)
 np.unique(np.append(u, u[:2])) * u
+np.unique(np.vstack([m, m[1:], 0.9 * m[:1]]), axis=0) * w
+np.unique(np.vstack([m, m[1:]]), axis=0, return_index=True, return_inverse=True, return_counts=True)
+np.unique(np.hstack([m, m[:, ::-1]]), axis=1) + 0 * m
 np.clip(u, 0.7, 1.4) + np.clip(u, 0.7, None) + np.clip(u, None, c) + np.clip(u, c - 1, u[0]) + u.clip(0.7, 1.4)
 np.clip(m, 0.7, 1.4, out=(z := m * 2)) + z
 np.clip(u, a_min=0.7, a_max=1.4) + np.clip(s, 0.1, 0.5) + np.clip(c, 0.5, u)

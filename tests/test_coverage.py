@@ -28,7 +28,6 @@ ATTEMPTS = {  # arguments with which a function may be called, of traced u and q
     "u, shape": lambda f, u, q: f(u, (5, 5)),
 }
 PARTICULAR = {  # functions that are called otherwise
-    "kaiser": lambda f, u, q: f(4, u[0]),
     "save": lambda f, u, q: f("/nowhere/file", u),
     "savez": lambda f, u, q: f("/nowhere/file", u),
     "savez_compressed": lambda f, u, q: f("/nowhere/file", u),

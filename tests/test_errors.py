@@ -28,11 +28,11 @@ def ranks_still_in_step():
 
 def test_operation_without_a_rule_is_named_with_the_line():
     def f(x):
-        return np.sum(np.sinc(x)) + np.linalg.eigvals(x.reshape(2, 2))[0]
+        return np.sum(np.sinc(x)) + np.spacing(x)[0]
 
     with pytest.raises(UnsupportedOperationError) as caught:
         dd.grad(f)(np.ones(4))
-    assert "test_errors.py" in str(caught.value) and ("sinc" in str(caught.value) or "eigvals" in str(caught.value))
+    assert "test_errors.py" in str(caught.value) and "numpy.spacing" in str(caught.value)
 
 
 def test_a_function_that_raises():

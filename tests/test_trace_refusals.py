@@ -33,7 +33,7 @@ def caught(u, attempt):
     "attempt",
     [
         lambda u: float(u[0]),
-        lambda u: np.linalg.det(u.reshape(2, 2)),
+        lambda u: np.spacing(u),
         lambda u: np.fft.rfft(u)[0],
         lambda u: u.astype(complex),
         lambda u: np.array(u[0], dtype=complex),
@@ -119,9 +119,8 @@ def test_other_classes_of_constants_keep_working():
     [
         (lambda u: math.cosh(u[0]), "np.cosh for math.cosh"),
         (lambda u: math.atan2(u[0], 1.0) * u, "np.arctan2 for math.atan2"),
-        (lambda u: math.gamma(u[1]) * u, "a formula in NumPy functions for math.gamma"),
+        (lambda u: math.gamma(u[1]) * u, "scipy.special.gamma for math.gamma"),
         (lambda u: float(u[0]) * u, r"np\.sin\(x\), not math\.sin\(x\)"),
-        (lambda u: np.kaiser(4, u[0]) * u[0], "numpy.kaiser: .*plain (float|array)"),
         (lambda u: np.savetxt("/nowhere/file", u), "numpy.savetxt"),
         (lambda u: u.astype(float).view("i8"), "numpy.ndarray.view"),
         (lambda u: np.bmat([[u, u]]), "numpy.bmat: a numpy matrix"),

@@ -26,7 +26,7 @@ from .active import running
 from .array import TracedArray, compact, is_traced
 from .holding import held, traced_within
 from .memory import rare_collections
-from .recorder import Evaluate, Located, Recorder, ValuesWanted
+from .recorder import Evaluate, Located, Recorder, ValuesWanted, owner
 from .scalar import TracedScalar
 from .storage import Storage
 from .stretch import Stretch, check_numbers, is_leaf
@@ -109,12 +109,12 @@ def trace(
             if rec.refusal is not None and error.__cause__ is rec.refusal:  # NumPy wraps what __float__ raised
                 raise rec.refusal from None
             raise
-        except SystemError:  # compiled code called the function, which refused, and went on calling
+        except (SystemError, AttributeError):  # compiled code called the function, which refused, and went on calling
             if rec.refusal is not None:
                 raise rec.refusal from None
             raise
         except TypeError as error:
-            if re.search(r"must be numpy\.ndarray, not Traced|Cannot convert Traced\w+ to numpy", str(error)):
+            if re.search(_REFUSED_BY_C, str(error)):
                 raise _of_compiled_code(error) from error
             raise
         else:
@@ -169,9 +169,14 @@ def _swallowed(refusal: UnsupportedOperationError) -> UnsupportedOperationError:
     return error
 
 
+_REFUSED_BY_C = (r"must be numpy\.ndarray, not Traced|Cannot convert Traced\w+ to numpy|"  # C, Cython, pybind11
+                 r"incompatible function arguments[\s\S]*traced\(")
+
+
 def _of_compiled_code(error: TypeError) -> UnsupportedOperationError:
     """What a function of C said of a traced array, with the user's line and a remedy."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((f for f in reversed(frames) if owner(f.filename, f.name) == "user"), frames[-1])
     return UnsupportedOperationError(
         f"compiled code was given a traced array at {Site(frame.filename, frame.lineno or 0, frame.name)} ({error}): "
         "it would cut the derivative. A sparse factor, lu = splu(A) or solve = factorized(A), can be used on traced "

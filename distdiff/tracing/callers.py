@@ -14,11 +14,20 @@ _NUMPY = os.path.dirname(os.path.abspath(np.__file__))
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = ("numpy.", __name__.partition(".")[0] + ".")
 
-TWINS = {  # functions of Python's math module that have another name in NumPy
+TWINS = {  # functions of Python's modules that have another name in NumPy, or one in SciPy
     "asin": "np.arcsin", "acos": "np.arccos", "atan": "np.arctan", "atan2": "np.arctan2", "asinh": "np.arcsinh",
     "acosh": "np.arccosh", "atanh": "np.arctanh", "pow": "np.power", "fsum": "np.sum", "dist": "np.linalg.norm(a - b)",
     "sumprod": "np.dot", "fma": "a * b + c", "ulp": "np.spacing(distdiff.numpy.value(x))",
+    "gamma": "scipy.special.gamma", "lgamma": "scipy.special.gammaln", "erf": "scipy.special.erf",
+    "erfc": "scipy.special.erfc", "comb": "scipy.special.comb", "perm": "scipy.special.perm",
+    "factorial": "scipy.special.factorial", "remainder": "x - y * np.rint(x / y)", "isqrt": "np.floor(np.sqrt(x))",
+    "gcd": "np.gcd of plain numbers", "lcm": "np.lcm of plain numbers",
+    "mean": "np.mean", "fmean": "np.mean", "median": "np.median", "stdev": "np.std(x, ddof=1)", "pstdev": "np.std",
+    "variance": "np.var(x, ddof=1)", "pvariance": "np.var", "geometric_mean": "np.exp(np.mean(np.log(x)))",
+    "harmonic_mean": "1 / np.mean(1 / x)",
+    "phase": "np.angle", "polar": "np.abs and np.angle", "rect": "r * np.exp(1j * x)",
 }
+_MODULES = ("math", "statistics", "cmath")
 
 
 def called() -> str:
@@ -53,12 +62,19 @@ def library() -> str:
     return name
 
 
-def twin(frame: FrameType) -> str:
-    """What to write for the functions of Python's math module that a frame's line calls."""
+def twin(frame: FrameType, otherwise: str = "Use NumPy's functions for Python's, np.sin(x), not math.sin(x)") -> str:
+    """What to write for the functions of Python's math, cmath and statistics that a frame's line calls, by whatever
+    names; `otherwise` where it calls none."""
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-    names = dict.fromkeys(re.findall(r"\bmath\.(\w+)\(", line))
+    names = {}
+    for room, name in re.findall(r"(?:\b(\w+)\.)?\b(\w+)\(", line):
+        known = {**frame.f_globals, **frame.f_locals}
+        found = getattr(known.get(room), name, None) if room else known.get(name)
+        module = getattr(found, "__module__", None)
+        if module in _MODULES and getattr(known.get(room), "__name__", module) in _MODULES:
+            names[found.__name__] = f"{module}.{found.__name__}"
     if not names:
-        return "Use NumPy's functions for Python's, np.sin(x), not math.sin(x)"
+        return otherwise
     return "; ".join(
-        f"Write {TWINS.get(n, f'np.{n}' if hasattr(np, n) else 'a formula in NumPy functions')} for math.{n}"
-        for n in names)
+        f"Write {TWINS.get(n, f'np.{n}' if hasattr(np, n) else 'a formula in NumPy functions')} for {full}"
+        for n, full in names.items())

@@ -146,7 +146,7 @@ def _convert(name: str) -> Callable[..., Any]:
             result = result.as_array(result)
         copied = result is not held(x)
         if dtype is not None and np.dtype(dtype) != result.dtype:
-            result, copied = result.astype(dtype), True
+            result, copied = result.astype(dtype), True  # which says so if the floats are of another size
         if type(result) is not TracedArray:  # whole numbers, which are plain
             return function(result, None, *args, **kwargs)
         if copied and result.ndim > 1 and isinstance(x, (list, tuple)):  # NumPy makes C order of a list
@@ -182,6 +182,7 @@ def _create(name: str) -> Callable[..., Any]:
             return function(*(array_of(rec, x) if isinstance(x, (list, tuple)) else x for x in args), **kwargs)
         result = fill(*args, **kwargs)  # what was not written of np.empty is 0 at every run
         if type(result) is np.ndarray and result.dtype == np.float32:
+            TRACES[threading.get_ident()][-1].float64(result.dtype, f"numpy.{name}")
             result = result.astype(np.float64)
         if is_traced(result):
             return result
@@ -245,6 +246,15 @@ def _from_iterable(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any
     return array_of(rec, values) if rec is not None else hold(NUMPY["fromiter"](values, dtype, **kwargs))
 
 
+def _kaiser(M: Any, beta: Any) -> Any:  # noqa: N803 (NumPy's name)
+    """np.kaiser, which makes a plain float of beta."""
+    rec = traced_within([beta]) if _tracing() else None
+    if rec is None:
+        return NUMPY["kaiser"](M, beta)
+    place = np.linspace(-1.0, 1.0, M) if M > 1 else np.zeros(M)
+    return np.i0(held(beta) * np.sqrt((1.0 - place) * (1.0 + place))) / np.i0(held(beta))
+
+
 def _enumerated(arr: Any) -> Any:
     """np.ndenumerate, which reads the elements as a plain array."""
     x = held(arr)
@@ -285,7 +295,7 @@ def _substitutes() -> dict[str, Any]:
     table.update({name: _with_lists(name) for name in lists})
     table.update({name: _with_parts(name) for name in joins})
     for name, function in {"r_": _Joiner(np.r_), "c_": _Joiner(np.c_, -1, 2, 0), "require": _require,
-                           "fromiter": _from_iterable, "ndenumerate": _enumerated,
+                           "fromiter": _from_iterable, "ndenumerate": _enumerated, "kaiser": _kaiser,
                            "fastCopyAndTranspose": lambda x: np.transpose(x).copy()}.items():
         if name in vars(np):
             NUMPY[name] = getattr(np, name)

@@ -141,6 +141,7 @@ def _astype(
 ) -> Any:
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
+        self.rec.float64(dtype, "astype")
         if self.st.boolean:
             return elementwise(self.rec, BY_NAME["copy"], (self,)) if self.size else self.values().astype(float)
         values = self.nd.astype(np.float64, order=order, copy=copy)

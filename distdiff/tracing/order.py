@@ -188,24 +188,25 @@ def unique(x: Any, return_index: bool = False, return_inverse: bool = False, ret
            axis: int | None = None, *, equal_nan: bool = True, **kwargs: Any) -> Any:
     """The distinct elements, in order; which they are is decided."""
     x = traced_array(x)
-    if axis is not None and x.ndim > 1:
-        x.rec.unsupported("numpy.unique along an axis", "it compares whole rows; flatten, or sort by np.lexsort")
-    flat = x.reshape(-1)
-    order = argsort(flat, kind="stable")
-    ordered = flat[order]
+    along = axis is not None and x.ndim > 1  # whole rows are compared
+    flat = np.moveaxis(x, axis, 0) if along else x.reshape(-1)
+    rows = np.reshape(flat, (len(flat), -1)) if along else flat
+    order = np.lexsort(np.transpose(rows)[::-1]) if along else argsort(flat, kind="stable")
+    ordered = rows[order]
     first = np.ones(len(flat), dtype=bool)
     if len(flat) > 1:
-        first[1:] = decide(np.not_equal(ordered[1:], ordered[:-1]))
-        if equal_nan and len(flat):
+        other = decide(np.not_equal(ordered[1:], ordered[:-1]))
+        first[1:] = other.any(axis=1) if along else other
+        if equal_nan and not along:
             missing = decide(np.isnan(ordered))
             first[1:] &= ~(missing[1:] & missing[:-1])
-    results: list[Any] = [ordered[first]]
+    results: list[Any] = [np.moveaxis(flat[order[first]], 0, axis) if along else ordered[first]]
     if return_index:
         results.append(order[first])
     if return_inverse:
         inverse = np.empty(len(flat), dtype=np.intp)
         inverse[order] = np.cumsum(first) - 1
-        shaped = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
+        shaped = np.lib.NumpyVersion(np.__version__) >= "2.0.0" and not along
         results.append(inverse.reshape(x.shape) if shaped else inverse)
     if return_counts:
         results.append(np.diff(np.append(np.flatnonzero(first), len(flat))))

@@ -84,11 +84,22 @@ def poly(zeros: Any) -> Any:
 
 
 def polyfit(x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: Any = None, cov: Any = False) -> Any:
-    """Linear in y: NumPy's fit of every unit vector is the matrix."""
-    if is_traced(x) or is_traced(w) or full or cov:
-        recorder_of((x, y, w)).unsupported("numpy.polyfit with traced x or w, full= or cov=",
-                                           "only y may be traced, and only the coefficients are returned")
-    return np.dot(np.polyfit(x, np.eye(len(y)), deg, rcond, w=w), y)
+    """With plain x and w linear in y: NumPy's fit of every unit vector is the matrix; else by least squares."""
+    if full or cov:
+        recorder_of((x, y, w)).unsupported("numpy.polyfit with full= or cov=", "only the coefficients are returned")
+    if not is_traced(x) and not is_traced(w):
+        return np.dot(np.polyfit(x, np.eye(len(y)), deg, rcond, w=w), y)
+    if deg < 0:
+        raise ValueError("expected deg >= 0")
+    if ndim_of(x) != 1 or not shape_of(x)[0] or shape_of(x)[0] != shape_of(y)[0]:
+        raise TypeError("expected x and y to have same length")
+    columns = np.vander(x, deg + 1)
+    if w is not None:
+        columns = columns * np.reshape(w, (-1, 1))
+        y = np.transpose(np.transpose(y) * w)
+    scale = np.sqrt(np.sum(columns * columns, axis=0))
+    found = np.linalg.lstsq(columns / scale, y, shape_of(x)[0] * np.finfo(float).eps if rcond is None else rcond)[0]
+    return np.transpose(np.transpose(found) / scale)
 
 
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:  # noqa: N803 (NumPy's name)

@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import sysconfig
+import warnings
 import weakref
 from array import array
 from bisect import bisect_right
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..errors import InputError, UnsupportedOperationError
+from ..errors import InputError, PrecisionWarning, UnsupportedOperationError
 from ..ops import COPY, Elemental, Op
 from ..tape import (
     RUN_LINES,
@@ -62,7 +63,7 @@ _INSTALLED = tuple({os.path.normpath(sysconfig.get_paths()[k]) + os.sep for k in
 _ENTRY = os.path.join(_HERE, "__init__.py")
 
 
-def _owner(file: str, function: str) -> str:
+def owner(file: str, function: str) -> str:
     """Whose code this is: "ours" (and NumPy's), "trace" (where one begins), an installed "library" or the "user"."""
     if file.startswith((*_LIBRARIES, "<__array_function__")) and not file.startswith(_EXAMPLES):
         return "trace" if file == _ENTRY and function == "trace" else "ours"
@@ -73,7 +74,7 @@ def _owner(file: str, function: str) -> str:
 def user_line() -> str:
     """The line outside of this package that the caller was called from."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _owner(frame.f_code.co_filename, frame.f_code.co_name) in ("ours", "trace"):
+    while frame is not None and owner(frame.f_code.co_filename, frame.f_code.co_name) in ("ours", "trace"):
         frame = frame.f_back
     return "an unknown line" if frame is None else str(
         Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
@@ -445,10 +446,10 @@ class Recorder:
 
     def _owner(self, code: CodeType) -> str:
         self._codes.append(code)  # kept alive: its id stays its own
-        owner = self._owners[id(code)] = _owner(code.co_filename, code.co_name)
-        if owner == "ours":
+        found = self._owners[id(code)] = owner(code.co_filename, code.co_name)
+        if found == "ours":
             self._ours.add(id(code))
-        return owner
+        return found
 
     def keep(self) -> None:
         """The values of nodes will be asked for."""
@@ -502,6 +503,16 @@ class Recorder:
         if self.refusal is None:
             self.refusal = error
         raise error
+
+    def float64(self, dtype: Any, what: str) -> None:
+        """Say, once a line, that floats of another size are computed in float64."""
+        if dtype is None or dtype is np._NoValue or (dtype := np.dtype(dtype)).kind != "f" or dtype == np.float64:
+            return
+        frame = self.user_frame()
+        warnings.warn_explicit(
+            f"{what} as {dtype}: everything is computed in float64, so the values differ from NumPy's in the digits "
+            f"that {dtype} {'adds' if dtype.itemsize > 8 else 'drops'}", PrecisionWarning, frame.f_code.co_filename,
+            frame.f_lineno, registry=frame.f_globals.setdefault("__warningregistry__", {}))
 
     def over(self) -> NoReturn:
         """Refuse a value that outlived its trace."""

@@ -232,9 +232,14 @@ def evaluate(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
 
 
 def require_floats(operands: Any, name: str, dtype: Any, boolean: bool = False) -> None:
-    """Refuse to compute in other numbers than floats (in which truths may be counted)."""
-    if dtype is not None and dtype is not np._NoValue and np.dtype(dtype).kind != "f" and not boolean:
+    """Refuse to compute in other numbers than floats (in which truths may be counted), and say so if their size is
+    another."""
+    if dtype is None or dtype is np._NoValue:
+        return
+    if np.dtype(dtype).kind != "f" and not boolean:
         recorder_of(operands).unsupported(f"{name} with dtype={np.dtype(dtype)}", "traced values are floats of 64 bits")
+    if any(map(is_traced, operands)):
+        recorder_of(operands).float64(dtype, f"{name} with dtype")
 
 
 def as_array(x: TracedScalar) -> TracedArray:

@@ -1,0 +1,101 @@
+"""Python's own functions on traced values: what works does, and what would cut the derivative names what to write."""
+
+from __future__ import annotations
+
+import cmath
+import functools
+import itertools
+import math
+import math as m
+import operator
+import re
+import statistics
+import warnings
+from math import cos, lgamma
+
+import numpy as np
+import pytest
+
+import distdiff as dd
+from distdiff.errors import PrecisionWarning, UnsupportedOperationError
+from distdiff.tracing import trace
+
+X = np.array([0.3, 0.7, 0.9, 0.2])
+MATH = [name for name in dir(math) if not name.startswith("_") and callable(getattr(math, name))]
+ARGUMENTS = {name: "u[0], u[1]" for name in ("atan2", "pow", "fmod", "copysign", "hypot", "comb", "perm", "gcd", "lcm",
+                                             "remainder", "isclose", "nextafter")}
+ARGUMENTS |= {"ldexp": "u[0], 2", "dist": "[u[0], 1.0], [u[1], 0.0]", "fsum": "u", "prod": "u", "sumprod": "u, u",
+              "fma": "u[0], u[1], 2.0"}
+WORK = {"ceil", "floor", "trunc", "prod"}  # they ask the value for what they want, by name or by operators
+
+
+@pytest.mark.parametrize("name", MATH)
+def test_the_math_module(name, tmp_path):
+    path = tmp_path / "traced_math.py"
+    path.write_text(f"import math\ndef f(u):\n    return u[0] * math.{name}({ARGUMENTS.get(name, 'u[0]')})\n")
+    space: dict = {}
+    exec(compile(path.read_text(), str(path), "exec"), space)
+    if name in WORK:
+        assert np.isfinite(trace(space["f"], (X,)).result)
+        return
+    with pytest.raises(UnsupportedOperationError, match=rf"Write .* for math\.{name}\b") as refused:
+        trace(space["f"], (X,))
+    assert f"{path}:3" in str(refused.value)
+    twin = re.search(rf"Write (.*?) for math\.{name}\b", str(refused.value)).group(1)
+    numpy_name = re.fullmatch(r"np\.(\w+)", twin)
+    assert numpy_name is None or hasattr(np, numpy_name.group(1))
+    assert "a formula in" not in twin
+
+
+@pytest.mark.parametrize(("f", "message"), [
+    (lambda u: cos(u[0]), "np.cos for math.cos"),
+    (lambda u: lgamma(u[0]), "scipy.special.gammaln for math.lgamma"),
+    (lambda u: m.tanh(u[0]), "np.tanh for math.tanh"),
+    (lambda u: cmath.exp(u[0]), "complex"),
+    (lambda u: statistics.mean(list(u)), "np.mean for statistics.mean"),
+    (lambda u: statistics.fmean(u), "np.mean for statistics.fmean"),
+    (lambda u: statistics.stdev(list(u)), re.escape("np.std(x, ddof=1) for statistics.stdev")),
+    (lambda u: float(u[0]), "NumPy's functions for Python's"),
+    (lambda u: [1.0, 2.0][u[0]], "int.x. decides for one"),
+    (lambda u: u[0] * len(range(u[0])), "int.x. decides for one"),
+    (lambda u: u[0].hex(), "distdiff.numpy.value"),
+])
+def test_refused(f, message):
+    with pytest.raises(UnsupportedOperationError, match=message):
+        trace(f, (X,))
+
+
+@pytest.mark.parametrize("f", [
+    lambda u: sum(u) + sum([a * a for a in u], 1.0),
+    lambda u: max(u) * max(u[0], 0.5) + min(u[1], *u) + max(u, key=lambda a: -a),
+    lambda u: sorted(u)[1] + sorted(u, reverse=True)[0] * sorted([u[0], 0.5, u[1]], key=lambda a: a * a)[0],
+    lambda u: abs(u[0] - 1) + pow(u[0], 3) + u[1] ** 0.5 + divmod(u[0], 0.2)[1] + round(u[0], 1) * u[1],
+    lambda u: functools.reduce(operator.mul, u) + list(itertools.accumulate(u))[-1] + math.prod(u) ** 2,
+    lambda u: sum(a * b for a, b in zip(u, u[::-1])) + sum(i * a for i, a in enumerate(u)) + sum(map(abs, u)),
+    lambda u: u[0] * any(u > 0.5) + u[1] * all(u > 0.1) + (u[2] if 0.2 < u[0] < 0.5 else 0.0),
+    lambda u: u[3] * int(u[0] * 10 + 0.5) + u[1] * round(u[2]),
+    lambda u: statistics.median(list(u)),
+])
+def test_what_works_in_plain_python(f):
+    expected = [(f(X + 1e-6 * e) - f(X - 1e-6 * e)) / 2e-6 for e in np.eye(4)]
+    value, gradient = dd.value_and_grad(f)(X)
+    assert value == pytest.approx(f(X), rel=1e-15)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("f", [
+    lambda u: u.astype(np.float32) * 2,
+    lambda u: np.add(u, 1.0, dtype=np.float32),
+    lambda u: np.sum(u, dtype="f4") * u,
+    lambda u: np.array([u[0], u[1]], dtype=np.float32),
+    lambda u: np.zeros(4, dtype=np.float32) + u,
+    lambda u: np.asarray(u, dtype=np.float16),
+])
+def test_floats_of_another_size_are_said_to_be_of_64_bits(f):
+    with pytest.warns(PrecisionWarning, match="computed in float64") as seen:
+        result = trace(f, (X,)).result
+    assert seen[0].filename == __file__ and result.dtype == np.float64
+    np.testing.assert_allclose(result, f(X), rtol=2e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trace(lambda u: u.astype(float) + np.zeros(4, dtype=float) + np.sum(u, dtype=np.float64), (X,))
