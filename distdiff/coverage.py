@@ -171,7 +171,7 @@ def scipy_table() -> list[Entry]:
              if isinstance(function, np.ufunc)}
     for path in RULES:
         module, name = path.split(":")
-        if not any(part.startswith("_") for part in f"{module}.{name}".split(".")):
+        if module.startswith("scipy.") and not any(part.startswith("_") for part in f"{module}.{name}".split(".")):
             found[f"{module}.{name}"] = (EXACT, _OF_SCIPY.get(name.rpartition(".")[2], ""))
     found |= {f"scipy.{room}.{name}": (EXACT, "SciPy's own code, traced")
               for room, names in _THROUGH.items() for name in names.split()}

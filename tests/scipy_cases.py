@@ -6,6 +6,8 @@ to rounding: its own loops add in another order.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import scipy.integrate
 import scipy.interpolate
@@ -99,7 +101,7 @@ special.eval_laguerre(4, k) + special.eval_genlaguerre(3, 0.5, k) + special.eval
 special.eval_jacobi(3, 0.5, 1.5, k) + special.lpmv(1, 3, 0.3 * k)
 special.eval_sh_legendre(3, k) + special.eval_sh_chebyt(3, k) + special.eval_sh_chebyu(3, k)
 o = np.zeros(6); special.erf(u, out=o); return o * u
-special.gammaln(u, where=B, out=np.ones(6)) + special.erf(u, o := np.zeros(6)) + o
+special.gammaln(u, out=np.ones(6)) + special.erf(u, o := np.zeros(6)) + o
 special.erf(s) + special.gammaln(m[0, 0]) + special.jv(1, s) + special.airy(r)[1]
 y = [special.erf(x) * special.xlogy(x, s) for x in u]; return np.array(y) + sum(y)
 special.erf(m.T)[1:] + special.gammaln(m[None, ::2, :2]).sum() + special.xlogy(m, w).T[1:]
@@ -259,4 +261,10 @@ def cases(text: str) -> list[str]:
     return [line for line in text.strip().splitlines() if line]
 
 
-CASES = ["~" + case for text in (UFUNCS, SPECIAL, STATS, SIGNAL, NDIMAGE, OTHERS, INTERPOLATE) for case in cases(text)]
+def known(case: str) -> bool:
+    """Whether this SciPy has all functions of scipy.special that a case calls: some are gone in newer ones."""
+    return all(hasattr(scipy.special, name) for name in re.findall(r"\bspecial\.(\w+)", case))
+
+
+CASES = ["~" + case for text in (UFUNCS, SPECIAL, STATS, SIGNAL, NDIMAGE, OTHERS, INTERPOLATE)
+         for case in cases(text) if known(case)]

@@ -105,18 +105,11 @@ def trace(
             rec.finish()
         except ValuesWanted:
             pass
-        except ValueError as error:
-            if rec.refusal is not None and error.__cause__ is rec.refusal:  # NumPy wraps what __float__ raised
-                raise rec.refusal from None
-            raise
-        except (SystemError, AttributeError):  # compiled code called the function, which refused, and went on calling
-            if rec.refusal is not None:
-                raise rec.refusal from None
-            raise
-        except TypeError as error:
-            if re.search(_REFUSED_BY_C, str(error)):
-                raise _of_compiled_code(error) from error
-            raise
+        except Exception as error:
+            behind = _behind(rec, error)
+            if behind is None:
+                raise
+            raise behind from (None if behind is rec.refusal else error)
         else:
             dead = rec.dead
             tape, values = rec.release()
@@ -167,6 +160,18 @@ def _swallowed(refusal: UnsupportedOperationError) -> UnsupportedOperationError:
     )
     error.__cause__ = refusal
     return error
+
+
+def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None:
+    """The refusal that somebody else's error stands for: libraries wrap what a traced value raised, and compiled code
+    that called the function goes on calling, or says something of its own."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    wrapped = isinstance(error, (SystemError, AttributeError)) or (
+        error.__cause__ is rec.refusal and not isinstance(error, UnsupportedOperationError))
+    if rec.refusal is not None and error is not rec.refusal and (
+            wrapped or owner(frame.filename, frame.name) == "library"):
+        return rec.refusal
+    return _of_compiled_code(error) if isinstance(error, TypeError) and re.search(_REFUSED_BY_C, str(error)) else None
 
 
 _REFUSED_BY_C = (r"must be numpy\.ndarray, not Traced|Cannot convert Traced\w+ to numpy|"  # C, Cython, pybind11

@@ -62,6 +62,18 @@ def library() -> str:
     return name
 
 
+_INSTEAD = (  # what does the same with a derivative
+    ("scipy.integrate.quad", "scipy.integrate.fixed_quad, or sums over the nodes of a rule, can be traced"),
+    ("scipy.integrate.", "a loop of steps in NumPy can be traced"),
+    ("scipy.optimize.", "distdiff.implicit.root, fixed_point and minimize find solutions and differentiate them"),
+)
+
+
+def instead(where: str) -> str:
+    """What to write for one of SciPy's functions, as `library` names it, that runs the user's in loops of its own."""
+    return next((f"; {remedy}" for name, remedy in _INSTEAD if where.startswith(f" in {name}")), "")
+
+
 def twin(frame: FrameType, otherwise: str = "Use NumPy's functions for Python's, np.sin(x), not math.sin(x)") -> str:
     """What to write for the functions of Python's math, cmath and statistics that a frame's line calls, by whatever
     names; `otherwise` where it calls none."""

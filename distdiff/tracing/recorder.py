@@ -41,7 +41,7 @@ from ..tape import (
 )
 from . import memory
 from .boxes import Piece, refine
-from .callers import library
+from .callers import instead, library
 
 FEW_LINES = 1 << 12  # of compiled code: they join the lines around them
 MAX_SNAPSHOTS, FEW_NUMBERS = 256, 16  # constants that are shared; smaller ones are copied at every use
@@ -498,8 +498,8 @@ class Recorder:
     def unsupported(self, what: str, remedy: str) -> NoReturn:
         """Refuse an operation by name, with the user's file and line."""
         where = library()
-        where = where if where.removeprefix(" in ") not in what else ""
-        error = UnsupportedOperationError(f"{what}{where} at {self.tape.sites[self.site()]}: {remedy}")
+        named = where if where.removeprefix(" in ") not in what else ""
+        error = UnsupportedOperationError(f"{what}{named} at {self.tape.sites[self.site()]}: {remedy}{instead(where)}")
         if self.refusal is None:
             self.refusal = error
         raise error

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..array import is_traced
+from ..array import is_traced, shape_of
 from ..decisions import decide, searchsorted
 from ..ufuncs import recorder_of
 from .replacing import Rule, parts_apart, writes
@@ -74,6 +74,13 @@ def spline(knots: Any, c: Any, k: int, x: Any, order: int, extrapolate: Any, out
     _written(out, parts[k], x, bool(extrapolate), low, high)
 
 
+def spline_values(knots: Any, c: Any, k: int, x: Any, order: int, extrapolate: Any) -> Any:
+    """The same, as SciPy 1.15 and later calls it."""
+    out = recorder_of((c, x)).array_of(np.zeros((shape_of(x)[0], shape_of(c)[1])))
+    spline(knots, c, k, x, order, extrapolate, out)
+    return out
+
+
 def interp1d(self: Any, x: Any) -> Any:
     """What an interp1d object makes of its points: straight lines or a spline; steps have no derivative."""
     if self._kind == "linear":
@@ -117,6 +124,7 @@ def grid_values(values: Any, cells: Any, along: Any, grid: Any, out: Any) -> Any
 RULES: dict[str, Rule] = {
     "scipy.interpolate._ppoly:evaluate": piecewise,
     "scipy.interpolate._bspl:evaluate_spline": spline,
+    "scipy.interpolate._dierckx:evaluate_spline": spline_values,
     "scipy.interpolate:interp1d._evaluate": interp1d,
     "scipy.interpolate:RegularGridInterpolator._find_indices": grid_places,
     "scipy.interpolate._rgi:evaluate_linear_2d": parts_apart(grid_values),

@@ -62,6 +62,13 @@ def rank(x: Any, number: int, footprint: Any, output: Any, mode: int, value: flo
     output[...] = np.partition(_within(x, footprint, mode, value, origins), number, -1)[..., number]
 
 
+@writes(3)
+def rank1d(x: Any, number: int, size: int, output: Any, mode: int, value: float, origin: int) -> None:
+    """What newer SciPy calls for one axis."""
+    windows = sliding(_around(x, [size], [0], mode, value, [origin]), [size], [0])
+    output[...] = np.partition(windows, number, -1)[..., number]
+
+
 def _within(x: Any, footprint: Any, mode: int, value: float, origins: Sequence[int]) -> Any:
     """(*x.shape, elements of the footprint): what lies under it at every place."""
     x = _around(x, footprint.shape, range(x.ndim), mode, value, origins)
@@ -71,4 +78,4 @@ def _within(x: Any, footprint: Any, mode: int, value: float, origins: Sequence[i
 RULES: dict[str, Rule] = {f"scipy.ndimage._nd_image:{name}": rule for name, rule in {
     "correlate1d": correlate1d, "correlate": correlate, "uniform_filter1d": uniform_filter1d,
     "min_or_max_filter1d": extreme1d, "min_or_max_filter": extreme, "rank_filter": rank,
-}.items()}
+}.items()} | {"scipy.ndimage._rank_filter_1d:rank_filter": rank1d}

@@ -69,14 +69,12 @@ def _code(dispatch: Rule) -> CodeType:
 
 
 class Replacing:
-    """One function of SciPy's and its rule, in one of two states: SciPy's own, or ours."""
+    """One function of SciPy's and its rule: the attribute of which object to exchange, and for what."""
 
     def __init__(self, owner: Any, name: str, rule: Rule) -> None:
-        self.owner, self.name = owner, name
         function = vars(owner)[name]
-        self.own = function.__code__ if type(function) is FunctionType and not function.__closure__ else None
-        self.function = function
-        original = _twin(function) if self.own is not None else function
+        by_code = type(function) is FunctionType and not function.__closure__
+        original = _twin(function) if by_code else function
         always, written = hasattr(rule, "also_plain"), getattr(rule, "writes", None)
         argument = unwrap_all if hasattr(rule, "parts_apart") else _argument
 
@@ -90,19 +88,8 @@ class Replacing:
                 return rule(*args, **{key: argument(x) for key, x in kwargs.items()})
             return original(*args, **kwargs)
 
-        self.ours = _code(dispatch) if self.own is not None else dispatch
-
-    def replace(self) -> None:
-        if self.own is not None:
-            self.function.__code__ = self.ours
-        else:
-            setattr(self.owner, self.name, self.ours)
-
-    def restore(self) -> None:
-        if self.own is not None:
-            self.function.__code__ = self.own
-        else:
-            setattr(self.owner, self.name, self.function)
+        self.target, self.attribute = (function, "__code__") if by_code else (owner, name)
+        self.own, self.ours = (function.__code__, _code(dispatch)) if by_code else (function, dispatch)
 
 
 def _twin(function: FunctionType) -> FunctionType:
@@ -137,8 +124,8 @@ class Replaced:
         with self._lock:
             for module in [m for m in self._missing if _loaded(m)]:
                 self._find(module)
-            for function in self._found:
-                function.replace()
+            for found in self._found:
+                setattr(found.target, found.attribute, found.ours)
             if self._missing:
                 sys.meta_path.insert(0, self)  # type: ignore[arg-type]
             self._replaced = True
@@ -149,8 +136,8 @@ class Replaced:
             self._replaced = False
             if self in sys.meta_path:
                 sys.meta_path.remove(self)  # type: ignore[arg-type]
-            for function in self._found:
-                function.restore()
+            for found in self._found:
+                setattr(found.target, found.attribute, found.own)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """An import while somebody traces: Python's own finders find it, and the rules follow once it is done."""
@@ -173,8 +160,8 @@ class Replaced:
             known = len(self._found)
             if module in self._missing:
                 self._find(module)
-            for function in self._found[known:] if self._replaced else ():
-                function.replace()
+            for found in self._found[known:] if self._replaced else ():
+                setattr(found.target, found.attribute, found.ours)
 
     def _find(self, module: str) -> None:
         for path, rule in self._missing.pop(module).items():
