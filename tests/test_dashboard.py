@@ -178,6 +178,15 @@ def test_a_job_is_watched_from_beginning_to_end(server, driver):
         with dd.linearize(heat, u, comm=_self()) as lin:
             np.testing.assert_allclose(job.result(), lin.jacobian(), atol=1e-12)
         screenshot(driver, "done")
+        assert "Cancel" not in text(driver, "#jobs")
+
+        others = [remote.start("jacobian") for _ in range(6)]  # enough that some still wait when the button is there
+        until(driver, lambda: driver.execute_script(
+            "const b = document.querySelector('#jobs button'); b?.click(); return !!b"), "a button to cancel with")
+        until(driver, lambda: "cancelled" in text(driver, "#jobs"), "that one is cancelled")
+        assert sum(other.info()["state"] == "cancelled" for other in others) == 1
+        for other in others:
+            other.cancel()
 
         for kind, words in (("levels", "values that a cut"), ("partition", "supersteps"), ("timeline", "Measured on")):
             driver.execute_script("document.querySelector(`[data-kind=${arguments[0]}]`).click()", kind)

@@ -14,8 +14,7 @@ from .ranks import Scaling
 from .sparsity import Sparsity, Spy
 from .widths import Widths
 
-MANY_SPANS = 400  # calls of one rank beyond which a timeline shows shares of stretches of time
-STRETCHES = 160
+STRETCHES = 160  # of time, of which shares are shown
 
 
 def spy(data: Spy, canvas: Canvas) -> None:
@@ -166,7 +165,7 @@ def timeline(data: Timeline, canvas: Canvas) -> None:
     for k, one in enumerate(data.passes):
         axes = canvas.axes(panels[k])
         scale, unit = c.time_unit(one.seconds)
-        drawn = _shares if max(map(len, one.spans)) > MANY_SPANS else _spans
+        drawn = _shares if one.many else _spans
         drawn(axes, one, scale)
         axes.set(xlim=(0, one.seconds * scale), ylim=(data.ranks - 0.5, -0.5), xlabel=f"time ({unit})", ylabel="rank",
                  yticks=range(0, data.ranks, max(1, data.ranks // 16)))

@@ -19,6 +19,9 @@ from .subject import Subject
 UNSEEN = ("krylov", "direct", "petsc", "interface", "pipeline")  # methods with messages that are not the exchanges' own
 
 
+MANY = 400  # calls of one rank in a pass, beyond which shares of stretches of time are drawn instead
+
+
 @dataclass(frozen=True)
 class Pass:
     """One pass of all ranks.  spans[r] are rank r's calls, ascending: (begin, end, 1 if it waited, 0 if it sent)."""
@@ -27,6 +30,11 @@ class Pass:
     seconds: float  # of the slowest rank
     busy: np.ndarray  # (ranks,): when each was done
     spans: tuple[np.ndarray, ...]
+
+    @property
+    def many(self) -> bool:
+        """Whether its calls are too many to be drawn one by one."""
+        return max(map(len, self.spans)) > MANY
 
     @property
     def waiting(self) -> np.ndarray:

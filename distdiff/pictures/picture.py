@@ -129,6 +129,8 @@ def _timeline(data: Timeline) -> str:
         f"{one.name} {seconds_text(one.seconds)}, ranks compute {100 * _mean(one.computing, one.seconds):.0f} %, send "
         f"{100 * _mean(one.sending, one.seconds):.0f} % and wait {100 * _mean(one.waiting, one.seconds):.0f} % of it"
         for one in data.passes)
+    if any(one.many for one in data.passes):
+        says += ". The height of a colour is its share of a stretch of time"
     return says + (". To the right: computing / waiting." if data.seen else
                    f". Messages of {data.method} beside the exchanges of halos count as computing.")
 

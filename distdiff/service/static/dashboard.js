@@ -84,6 +84,7 @@ function show(state) {
     element("span", `rank ${rank}`), element("progress", null, {max: most, value: size, "aria-label": `memory of rank ${rank}`}),
     element("span", bytes(size))]))
 
+  const stopping = document.activeElement?.dataset?.job
   $("jobs").hidden = !state.jobs.length
   $("no-jobs").hidden = !!state.jobs.length
   const names = Object.fromEntries(state.systems.map(system => [system.id, system.name || system.id]))
@@ -93,8 +94,10 @@ function show(state) {
       progress.append(element("progress", null, {max: job.columns, value: job.done}), ` ${job.done} of ${job.columns}`)
     }
     const said = element("span", job.error ? `${job.state}: ${job.error.detail}` : job.state, {class: job.state})
-    return row([job.kind, names[job.system] ?? job.system, said, progress, ago(job.submitted)])
+    return row([job.kind, names[job.system] ?? job.system, said, progress, ago(job.submitted), stopper(job)])
   }))
+
+  if (stopping) $("jobs").querySelector(`[data-job="${CSS.escape(stopping)}"]`)?.focus()
 
   $("no-systems").hidden = !!state.systems.length
   const held = document.activeElement?.dataset?.system
@@ -119,6 +122,14 @@ function show(state) {
   } else if (!page.shown) {
     page.shown = `${chosen.id} ${chosen.point}`
   }
+}
+
+// A button that cancels a job, while there is something to cancel. Rows are made anew as jobs go on: focus moves along.
+function stopper(job) {
+  if (!job.cancellable) return ""
+  const button = element("button", "Cancel", {type: "button", "data-job": job.id, "aria-label": `Cancel ${job.kind}`})
+  button.addEventListener("click", () => ask(`v1/jobs/${encodeURIComponent(job.id)}`, {method: "DELETE"}).catch(complain))
+  return button
 }
 
 async function choose(id) {
@@ -151,6 +162,9 @@ function describe(system, report) {
   $("why").textContent = `${report.method}: ${report.reason}`
   $("methods").tBodies[0].replaceChildren(...report.candidates.map(c => row([c.method, seconds(c.seconds),
     c.seconds == null ? "" : bytes(c.memory), c.reason], c.method === report.method)))
+  const times = Object.entries(report.times), longest = Math.max(...times.map(([, t]) => t))
+  $("times").tBodies[0].replaceChildren(...times.map(([stage, t]) => row([stage, seconds(t),
+    element("progress", null, {max: longest, value: t, "aria-hidden": true})])))
   $("report").textContent = report.text
 }
 
