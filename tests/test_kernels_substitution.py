@@ -148,3 +148,29 @@ def test_nothing_and_one_row():
         for plain in (False, True):
             for shape in ((0,), (0, 2)):
                 substitute(rows_of([], np.random.default_rng(1)), np.array([0, 0]), np.zeros(shape), transposed, plain)
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_ghosts(index, compiled):
+    """One parameter for all rows, two in turn, several a row, rows without any: both directions, with and without
+    columns."""
+    rng = np.random.default_rng(7)
+    n, n_ghosts = 60, 9
+    for pattern in ([[4]] * n, [[k % 2] for k in range(n)], [[k % n_ghosts] for k in range(n)],
+                    [sorted(rng.choice(n_ghosts, rng.integers(0, 4), replace=False)) for _ in range(n)],
+                    [[]] * n, [[2], [], [2, 3], [3], [2], [5], [2, 5]] * (n // 7) + [[1]] * (n % 7)):
+        indptr = np.concatenate([[0], np.cumsum([len(row) for row in pattern])]).astype(index)
+        indices = np.array([g for row in pattern for g in row], dtype=index)
+        data = rng.uniform(-1.0, 1.0, len(indices))
+        dense = np.zeros((n, n_ghosts))
+        np.add.at(dense, (np.repeat(np.arange(n), np.diff(indptr)), indices), data)
+        rows = np.flatnonzero(np.diff(indptr)).astype(index)
+        for tail, forth, back in ((), K.from_ghosts, K.to_ghosts), ((3,), K.from_ghosts_columns, K.to_ghosts_columns):
+            y, ghosts = rng.standard_normal((n, *tail)), rng.standard_normal((n_ghosts, *tail))
+            for kernel, into, expected in (forth, y, y - dense @ ghosts), (back, ghosts, ghosts - dense.T @ y):
+                found = into.copy()
+                arrays = (found, y) if kernel is back else (ghosts, found)
+                run = kernel.compiled if compiled else kernel.plain
+                run(rows, unsigned(indptr), unsigned(indices), data, *arrays)
+                np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)

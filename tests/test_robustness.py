@@ -200,7 +200,7 @@ def test_entries_of_a_thousand_in_a_long_chain(comm, method):
     system.close()
 
 
-@pytest.mark.parametrize("method", ["substitution", "sweep"])
+@pytest.mark.parametrize("method", ["substitution", "sweep", "interface"])
 def test_deep_chain(comm, method):
     """A million steps, one after another (fewer on many ranks)."""
     steps = 1_000_000 // comm.size**2
