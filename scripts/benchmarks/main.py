@@ -1,6 +1,6 @@
 """Runs the benchmarks: every tool in a process of its own, one after the other, on one core, in the same run.
 
-    scripts/bench [scalar|small|dense|burgers|substitution|ranks|interface|scale|solvers|all]
+    scripts/bench [scalar|small|dense|matrices|burgers|substitution|ranks|interface|scale|solvers|all]
                   [--quick | --full] [--json FILE] [--plot FILE] [--tools LIST]
 
 The exit status is 1 if distdiff failed or a tool's gradient differs from distdiff's, 0 otherwise; missed targets and
@@ -35,6 +35,7 @@ BENCHMARKS = {
     "scalar": ("python", "distdiff", "distdiff_compiled", "casadi", "torch", "autograd", "jax", "jax_scan"),
     "small": ("numpy", "distdiff"),
     "dense": ("distdiff",),
+    "matrices": ("numpy", "distdiff"),
     "burgers": ("numpy", "distdiff", "torch", "autograd", "jax", "casadi"),
     "substitution": ("petsc", "distdiff", "reads"),
     "ranks": ("latency", "memory", "wide", "grid", "demo_grid"),
@@ -51,6 +52,7 @@ FULL = {
                "repeats": 5, "budget": 60.0},
     "small": {"operations": 2000, "repeats": 9, "budget": 20.0},
     "dense": {"repeats": 9, "budget": 40.0},
+    "matrices": {"sizes": [[3, 50_000], [12, 2000], [40, 200], [600, 1]], "repeats": 5, "budget": 60.0},
     "burgers": {"points": 100_000, "steps": 100, "casadi_points": 1000, "casadi_steps": 10,
                 "repeats": 7, "budget": 20.0},
     "substitution": {"rows": 3_000_000, "width": 30_000, "patterns": ["layered", "chain", "scattered"], "repeats": 7,
@@ -66,6 +68,7 @@ QUICK = {
                "repeats": 3, "budget": 2.0},
     "small": {"operations": 500, "repeats": 3, "budget": 3.0},
     "dense": {"repeats": 3, "budget": 3.0},
+    "matrices": {"sizes": [[3, 5000], [12, 200], [100, 1]], "repeats": 2, "budget": 6.0},
     "burgers": {"points": 20_000, "steps": 20, "casadi_points": 100, "casadi_steps": 10, "repeats": 3, "budget": 2.0},
     "substitution": {"rows": 300_000, "width": 3_000, "patterns": ["layered", "chain", "scattered"], "repeats": 3,
                      "budget": 0.2, "triad": 2**22},
