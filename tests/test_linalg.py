@@ -20,7 +20,7 @@ from scipy import linalg
 from test_numpy import check, flat, function_of
 
 import distdiff as dd
-from distdiff.errors import NotDifferentiableError, UnsupportedOperationError
+from distdiff.errors import FormatError, NotDifferentiableError, UnsupportedOperationError
 from distdiff.storage import elementals as named
 from distdiff.tape import Joint
 from distdiff.testing import taylor_test
@@ -133,6 +133,47 @@ def test_vectors_of_a_batch_as_numpy_has_them():
         with pytest.raises((ValueError, np.linalg.LinAlgError)):
             trace(bad, (A,))
     assert trace(lambda a: np.sum(a) + np.linalg.solve(a, np.zeros((24, 3, 0))).size, (A,)).result == A.sum()
+
+
+# -- third derivatives: rules of rules
+
+
+W3 = np.cos(np.arange(9.0)).reshape(3, 3)
+SPD = np.diag([1.0, 2.0, 3.0])
+OF_A_MATRIX = {
+    "solve": lambda a: np.sum(np.linalg.solve(a, W3) ** 2),
+    "det": np.linalg.det,
+    "slogdet": lambda a: np.linalg.slogdet(a)[1],
+    "cholesky": lambda a: np.sum(np.linalg.cholesky(a @ a.T) ** 3),
+    "eigh": lambda a: np.sum(np.linalg.eigh(a)[1][:, 0] ** 3),
+    "eigvalsh": lambda a: np.sum(np.linalg.eigvalsh(a) ** 4),
+    "svd": lambda a: np.sum(np.linalg.svd(a)[0][:, 0] ** 3),
+    "svd of a wide one": lambda a: np.sum(np.linalg.svd(a[:2], full_matrices=False)[2] ** 3),
+    "singular values": lambda a: np.sum(np.linalg.svd(a, compute_uv=False) ** 3),
+    "qr": lambda a: np.sum(np.linalg.qr(a[:, :2])[0] ** 3) + np.sum(np.linalg.qr(a)[1] ** 3),
+    "pinv": lambda a: np.sum(np.linalg.pinv(a[:2]) ** 3),
+    "eig": lambda a: np.sum(np.linalg.eig(a @ a.T @ SPD)[1][:, 0] ** 3),
+    "eigvals": lambda a: np.sum(np.linalg.eigvals(a @ a.T @ SPD) ** 2),
+    "expm": lambda a: np.sum(linalg.expm(a * 0.3) ** 2),
+    "logm": lambda a: np.sum(linalg.logm(a @ a.T) ** 2),
+    "lu": lambda a: np.sum(linalg.lu(a)[1] ** 3),
+    "sylvester": lambda a: np.sum(linalg.solve_sylvester(a, a.T, W3) ** 2),
+    "banded": lambda a: np.sum(linalg.solve_banded((1, 1), a + 5, W3) ** 2),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_MATRIX)
+def test_third_derivatives(name):
+    """d^3 f along (v, w, v) as the derivative of a second derivative, against its differences."""
+    f, a, v = OF_A_MATRIX[name], np.diag([2.0, 3.0, 4.5]) + 0.3 * W3, np.sin(W3 * 5.0)
+
+    def second(x):
+        return np.sum(dd.hvp(f, (x,), (v,), comm=ALONE) * W3)
+
+    h = 1e-5
+    expected = (second(a + h * v) - second(a - h * v)) / (2.0 * h)
+    found = dd.jvp(second, (a,), (v,), comm=ALONE)[1]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 # -- where derivatives end
@@ -366,6 +407,11 @@ def test_every_elemental_has_a_name_in_files():
     for op in seen:
         text = json.loads(json.dumps(named.to_json(op)))
         assert named.from_json(text, 10**6) == op and hash(named.from_json(text, 10**6)) == hash(op)
+    for name in (place for place in named.BUILT_IN if ".matrices." in named.BUILT_IN[place]):
+        for junk in ({}, {"n": -1}, {"n": "2"}, {"n": 2.5, "m": 1}, {"n": None, "m": None}, {"q": 1}, {"n": [2], "m": [2]},
+                     {"function": "system", "n": 2}, {"n": 2, "driver": "rm"}, {"n": 10**9, "m": 1}):
+            with pytest.raises(FormatError):
+                named.from_json([name, junk], 10**6)
     places = {place for place in named.BUILT_IN.values() if ".matrices." in place}
     made = {f"{type(op).__module__}:{type(op).__name__}" for op in seen}
     missing = {place.rpartition(":")[2] for place in places - made}
