@@ -26,6 +26,7 @@ from distdiff.tape import Joint
 from distdiff.testing import taylor_test
 from distdiff.tracing import trace
 from distdiff.tracing.matrices import kernels
+from distdiff.tracing.matrices.lu import Factors
 
 ALONE = MPI.COMM_SELF
 RNG = np.random.default_rng(5)
@@ -106,6 +107,41 @@ def test_a_matrix_is_factorized_once_a_point(monkeypatch):
         assert len(calls) == 2
     dd.hvp(f, (A[0], B[0, :, 0]), (A[1], B[1, :, 0]), comm=ALONE)
     assert len(calls) == 3
+
+
+def test_a_loop_with_one_matrix_factorizes_it_once(monkeypatch):
+    """Traced or constant, until it is written to; also what else reads the same factors."""
+    calls = []
+    monkeypatch.setattr(kernels, "lu", lambda a, lu=kernels.lu: calls.append(1) or lu(a))
+    constant = A[1].copy()
+
+    def f(a, b):
+        a = a * 1.0
+        for _ in range(5):
+            b = np.linalg.solve(constant, np.linalg.solve(a, b)) + np.linalg.slogdet(a)[1]
+        a[0, 0] += 1.0
+        b = np.linalg.solve(a, b) + np.linalg.inv(a)[0]
+        constant[0, 0] += 1.0
+        b = np.linalg.solve(constant, b)
+        constant[0, 0] -= 1.0
+        return b
+
+    args = A[0], B[0, :, 0]
+    tape = trace(f, args, argnums=(0, 1)).tape
+    made = sum(type(item) is Joint and type(item.op) is Factors for item in tape.items)
+    assert (len(calls), made) == (5, 3)  # after it was written to, a is made of pieces, which are not compared
+    with dd.linearize(f, *args, argnums=(0, 1), method="sweep", comm=ALONE) as lin:
+        np.testing.assert_allclose(lin.value, f(*args), rtol=1e-12)
+        test = taylor_test(lambda a, b: np.sum(f(a, b) ** 2), *args, order=2, comm=ALONE)
+        assert test.passed, str(test)
+
+    def by_root(a, b):
+        first = np.linalg.solve(a, b)
+        return dd.implicit.root(lambda x, y: 2.0 * np.linalg.solve(x[0], y) - np.linalg.solve(x[0] + 1, y) - x[1],
+                                (a, b), first) + np.linalg.solve(a + 1.0, first)
+
+    test = taylor_test(lambda a, b: np.sum(by_root(a, b) ** 2), *args, order=2, comm=ALONE)
+    assert test.passed, str(test)
 
 
 def test_a_solve_is_two_statements_not_n_cubed_lines():
@@ -408,8 +444,9 @@ def test_every_elemental_has_a_name_in_files():
         text = json.loads(json.dumps(named.to_json(op)))
         assert named.from_json(text, 10**6) == op and hash(named.from_json(text, 10**6)) == hash(op)
     for name in (place for place in named.BUILT_IN if ".matrices." in named.BUILT_IN[place]):
-        for junk in ({}, {"n": -1}, {"n": "2"}, {"n": 2.5, "m": 1}, {"n": None, "m": None}, {"q": 1}, {"n": [2], "m": [2]},
-                     {"function": "system", "n": 2}, {"n": 2, "driver": "rm"}, {"n": 10**9, "m": 1}):
+        for junk in ({}, {"n": -1}, {"n": "2"}, {"n": 2.5, "m": 1}, {"n": None, "m": None}, {"q": 1},
+                     {"n": [2], "m": [2]}, {"function": "system", "n": 2}, {"n": 2, "driver": "rm"},
+                     {"n": 10**9, "m": 1}):
             with pytest.raises(FormatError):
                 named.from_json([name, junk], 10**6)
     places = {place for place in named.BUILT_IN.values() if ".matrices." in place}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import Elemental
+from ..tape import Affine
 from .array import is_traced, ndim_of, shape_of
 from .indexing import into
 from .joint import applied, joint
@@ -20,9 +21,12 @@ from .matrices.singular import Pinv, Svd, Svdvals
 from .matrices.spectral import Eig, Eigvals
 from .matrices.symmetric import Eigh, Eigvalsh
 from .matrices.triangular import Cholesky
+from .recorder import Recorder
 from .reductions import Axes, axes_of, largest, smallest, total, traced_array
 from .ufuncs import number, recorder_of
 
+REMEMBERED = 8  # matrices of a trace whose factors may be wanted again
+SMALL = 256  # elements of constant matrices that are told apart by their bytes
 _NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
 
 
@@ -94,7 +98,7 @@ def matrices(x: Any, name: str, square: bool = True) -> Any:
 def solve(a: Any, b: Any) -> Any:
     a = matrices(a, "solve")
     vector = ndim_of(b) == (1 if _NUMPY_2 else ndim_of(a) - 1)
-    x = factorized(a)(np.expand_dims(b, -1) if vector else b, "solve")
+    x = solved(a, np.expand_dims(b, -1) if vector else b, "solve")
     return x[..., 0] if vector else x
 
 
@@ -103,32 +107,52 @@ def results(op: Elemental, operands: tuple[Any, ...], name: str) -> list[Any]:
     return joint(op, operands, f"linalg.{name}") if any(map(is_traced, operands)) else applied(op, *operands)
 
 
-def factorized(a: Any) -> Callable[..., Any]:
-    """b -> A^-1 b, (..., n, m), for square matrices A, traced or not, which are factorized now."""
-    n = shape_of(a)[-1]
-    factors, = applied(Factors(n), a)
+def solved(a: Any, b: Any, name: str, transposed: bool = False) -> Any:
+    """A^-1 b, (..., n, m), or A^-T b."""
+    op = Solve(shape_of(a)[-1], shape_of(b)[-1], transposed)
+    return results(op, (factors_of(a, recorder_of((a, b))), a, b), name)[0]
 
-    def solved(b: Any, name: str, transposed: bool = False) -> Any:
-        return results(Solve(n, shape_of(b)[-1], transposed), (factors, a, b), name)[0]
 
-    return solved
+def factors_of(a: Any, rec: Recorder) -> Any:
+    """The factors of square matrices, traced or not; those of the last few matrices of the trace are remembered, so
+    that a loop that solves with one matrix has it factorized once."""
+    key: Any = None
+    held = None
+    if is_traced(a):
+        a = traced_array(a)
+        ref = a.st.lower(a.nd, a.shape)
+        key = (ref, a.shape) if type(ref) is Affine else None  # others, made of several pieces, are not compared
+    elif a.size <= SMALL:
+        key = (a.tobytes(), a.dtype.char, a.shape)
+    else:
+        held = rec.snapshot(a)  # one array as long as the user's stays the same; held, so that its id stays its own
+        key = (id(held), a.shape)
+    known = rec.factors.get(key)
+    if known is not None:
+        return known[0]
+    made, = applied(Factors(shape_of(a)[-1]), a)
+    if key is not None and not rec.capturing:  # what an equation records leaves the tape with it
+        if len(rec.factors) == REMEMBERED:
+            del rec.factors[next(iter(rec.factors))]
+        rec.factors[key] = made, held
+    return made
 
 
 def inv(a: Any) -> Any:
     a = matrices(a, "inv")
-    return factorized(a)(np.eye(a.shape[-1]), "inv")
+    return solved(a, np.eye(a.shape[-1]), "inv")
 
 
 def det(a: Any) -> Any:
     a = matrices(a, "det")
     n = a.shape[-1]
-    return results(Det(n), (*applied(Factors(n), a), a), "det")[0]
+    return results(Det(n), (factors_of(a, recorder_of((a,))), a), "det")[0]
 
 
 def slogdet(a: Any) -> Any:
     a = matrices(a, "slogdet")
     n = a.shape[-1]
-    return _as_numpy(np.linalg.slogdet, results(LogDet(n), (*applied(Factors(n), a), a), "slogdet"))
+    return _as_numpy(np.linalg.slogdet, results(LogDet(n), (factors_of(a, recorder_of((a,))), a), "slogdet"))
 
 
 def _as_numpy(function: Callable[..., Any], results: list[Any]) -> Any:

@@ -116,6 +116,7 @@ class Recorder:
         self.firsts: list[int] = []
         self.open = True  # False once the trace is over: traced values that escaped are refused
         self.capturing = 0  # depth of implicit statements' equations that are being recorded: values they read are kept
+        self.factors: dict[Any, Any] = {}  # of the matrices that were factorized last (`linalg.factors_of`)
         self.dead = False  # something was recorded only to be taken out; the tape is pruned when it is complete
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
         self.running = False  # the user's function runs

@@ -71,7 +71,7 @@ def solve(a: Any, b: Any, lower: bool = False, overwrite_a: bool = False, overwr
         _refuse((a, b), f"scipy.linalg.solve with assume_a={assume_a!r}", "use 'gen', 'sym', 'pos', 'upper triangular' "
                 "or 'lower triangular', or scipy.linalg.solve_banded")
     b, vector = _columns(b)
-    x = linalg.factorized(_mirrored(a, lower) if kind == "symmetric" else a)(b, "solve", bool(transposed))
+    x = linalg.solved(_mirrored(a, lower) if kind == "symmetric" else a, b, "solve", bool(transposed))
     return x[..., 0] if vector else x
 
 
