@@ -61,7 +61,8 @@ def _grid(u: np.ndarray) -> Any:
         u = u + 0.2 * (np.roll(u, 1) - 2 * u + np.roll(u, -1)) * u
     table = u.reshape(4, 6)
     picked = u[np.array([3, 1, 3, 20])]
-    return np.tanh(table @ table.T), picked * u[0], np.sum(u * u)
+    solved = np.linalg.solve(u[:, None, None] + 2.0 * np.eye(2), u[:, None, None] * np.ones((2, 1)))
+    return np.tanh(table @ table.T), picked * u[0], np.sum(u * u), np.sum(np.linalg.cholesky(np.eye(2) + solved**2))
 
 
 def _particles(u: np.ndarray) -> Any:

@@ -21,6 +21,7 @@ from test_numpy import check, flat, function_of
 
 import distdiff as dd
 from distdiff.errors import FormatError, NotDifferentiableError, UnsupportedOperationError
+from distdiff.kernels import stream
 from distdiff.storage import elementals as named
 from distdiff.tape import Joint
 from distdiff.testing import taylor_test
@@ -53,9 +54,16 @@ def spectrum(a, b):
 # -- algorithms
 
 
+@pytest.fixture(params=["plain", "compiled"])
+def mode(request, monkeypatch):
+    monkeypatch.setattr(stream._Loops, "spent", 10**12 if request.param == "compiled" else -(10**12))
+    if request.param == "plain":
+        monkeypatch.setattr(stream._Loops, "module", None)
+
+
 @pytest.mark.parametrize("count", [1, 40, 200])
 @pytest.mark.parametrize("n", [1, 3, 9])
-def test_elimination_of_one_matrix_and_of_many(n, count):
+def test_elimination_of_one_matrix_and_of_many(n, count, mode):
     rng = np.random.default_rng(n)
     a, b = rng.normal(size=(count, n, n)), rng.normal(size=(5, count, n, 2))
     factors = kernels.lu(a)
@@ -78,7 +86,7 @@ def test_elimination_of_one_matrix_and_of_many(n, count):
                 np.testing.assert_allclose((np.swapaxes(tri, 1, 2) if t else tri) @ x, b, rtol=1e-9, atol=1e-9)
 
 
-def test_a_singular_matrix_among_many_has_zeros_on_its_diagonal():
+def test_a_singular_matrix_among_many_has_zeros_on_its_diagonal(mode):
     a = np.concatenate([A, S[None], np.zeros((1, 3, 3))])
     for some in (a, a[-2:]):
         factors = kernels.lu(some)

@@ -2,7 +2,7 @@
 
 Small matrices in large numbers are eliminated side by side, one NumPy operation for the same step of all of them (a
 call of LAPACK takes longer than the arithmetic of a 3 x 3 matrix); others one after another, by LAPACK.  How many are
-large numbers was measured.
+large numbers was measured.  Once enough has been done to be worth Numba's import, compiled loops do it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ...kernels import stream
+
 MANY = 16  # at least so many matrices are worked on side by side ...
 ELIMINATED, SOLVED = (12, 2.0), (24, 0.5)  # ... of at most an order n, and at least so many times n^2 of them
+COMPILED = 48  # largest order for compiled loops: beyond, LAPACK's blocks are faster
+OPERATION = 10  # what a multiplication by NumPy costs here, in elements that `stream` counts
 TOGETHER = 1 << 16  # elements of the matrices that are eliminated at once: they stay in cache
 
 Undo = Callable[[np.ndarray], np.ndarray]
@@ -26,7 +30,9 @@ def lu(a: np.ndarray) -> np.ndarray:
     *loop, n, _ = a.shape
     out = np.empty((prod(loop), n + 1, n))
     flat = a.reshape(prod(loop), n, n)
-    if _side_by_side(n, len(flat), *ELIMINATED):
+    if loops := _compiled(n, len(flat), n):
+        loops.lu(np.ascontiguousarray(flat), out)
+    elif _side_by_side(n, len(flat), *ELIMINATED):
         step = TOGETHER // (n * n)
         for k in range(0, len(flat), step):
             _lu_many(flat[k : k + step], out[k : k + step])
@@ -95,6 +101,15 @@ def solve(factors: np.ndarray, b: np.ndarray, transposed: bool) -> np.ndarray:
     f, b, undo = lanes(factors, b)
     if not diagonal_of(f).all():
         raise np.linalg.LinAlgError("Singular matrix")
+    if loops := _compiled(n, len(f), b.shape[2]):
+        f, x = np.ascontiguousarray(f), np.empty(b.shape)
+        loops.permuted(f[:, n], np.ascontiguousarray(b), False, x) if not transposed else np.copyto(x, b)
+        loops.triangular(f, x, not transposed, transposed, not transposed)
+        loops.triangular(f, x, transposed, transposed, transposed)
+        if transposed:
+            x, z = np.empty(b.shape), x
+            loops.permuted(f[:, n], z, True, x)
+        return undo(x)
     order = f[:, n].astype(int)
     if not _side_by_side(n, len(f), *SOLVED):
         x = np.empty_like(b)
@@ -125,6 +140,10 @@ def solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, transposed: bool
     a, b, undo = lanes(a, b)
     if not unit and not np.diagonal(a, axis1=-2, axis2=-1).all():
         raise np.linalg.LinAlgError("singular matrix: a zero on the diagonal of a triangular one")
+    if loops := _compiled(n, len(a), b.shape[2]):
+        x = b.copy()
+        loops.triangular(np.ascontiguousarray(a), x, lower, transposed, unit)
+        return undo(x)
     if transposed:
         a, lower = a.transpose(0, 2, 1), not lower
     if _side_by_side(n, len(a), *SOLVED):
@@ -139,6 +158,19 @@ def solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, transposed: bool
 
 def _side_by_side(n: int, count: int, order: int, least: float) -> bool:
     return n <= order and count >= max(MANY, least * n * n)
+
+
+def _compiled(n: int, count: int, columns: int) -> Any:
+    """The compiled loops, where they are for such matrices and there has been enough to do; else None.
+
+    Never while somebody traces: NumPy's creation functions are not its own then, and Numba would take them for good.
+    """
+    if n > COMPILED or count < MANY or hasattr(np.zeros, "__wrapped__") or not stream.compiled(
+            OPERATION * n * n * columns * count):
+        return None
+    from ...kernels import matrix_loops
+
+    return matrix_loops
 
 
 def lanes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, Undo]:
