@@ -355,11 +355,10 @@ def test_what_is_not_done_with_scipys_options_is_refused():
         trace(lambda a: linalg.solve_banded((1, 2), a, U3), (TWICE,))
 
 
-def test_what_has_no_rule_is_named_with_the_users_line():
+def test_what_has_no_rule_is_refused_with_the_users_line():
     """Whatever SciPy stumbles over: compiled code with words of its own, a traced number for a whole one."""
-    for f, name in ((lambda a: linalg.orth(a), "orth"), (lambda a: linalg.null_space(a), "null_space"),
-                    (lambda a: linalg.solve_toeplitz(a[0], U3), "solve_toeplitz")):
-        with pytest.raises(UnsupportedOperationError, match=f"SciPy's {name}, or .*, was given .*test_linalg.py"):
+    for f in (lambda a: linalg.orth(a), lambda a: linalg.null_space(a), lambda a: linalg.solve_toeplitz(a[0], U3)):
+        with pytest.raises(UnsupportedOperationError, match=" at .*test_linalg.py"):
             trace(f, (TWICE,))
     with pytest.raises(TypeError, match="unexpected") as raised:  # the user's own
         trace(lambda a: (lambda: a)(unexpected=1), (TWICE,))

@@ -171,7 +171,12 @@ def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None
     if rec.refusal is not None and error is not rec.refusal and (
             wrapped or owner(frame.filename, frame.name) == "library"):
         return rec.refusal
-    return _of_compiled_code(error) if isinstance(error, TypeError) and re.search(_REFUSED_BY_C, str(error)) else None
+    if type(error) is not TypeError:
+        return None
+    owners = [owner(f.filename, f.name) for f in traceback.extract_tb(error.__traceback__)]
+    outside = [who for who in owners if who != "ours"]
+    stumbled = outside and outside[-1] == "library"  # over a traced value, in words of its own
+    return _of_compiled_code(error) if stumbled or re.search(_REFUSED_BY_C, str(error)) else None
 
 
 _REFUSED_BY_C = (r"must be numpy\.ndarray, not Traced|Cannot convert Traced\w+ to numpy|"  # C, Cython, pybind11

@@ -68,6 +68,7 @@ def owner(file: str, function: str) -> str:
     if file.startswith((*_LIBRARIES, "<__array_function__")) and not file.startswith(_EXAMPLES):
         return "trace" if file == _ENTRY and function == "trace" else "ours"
     installed = file.startswith((*_INSTALLED, "<frozen")) or "site-packages" in file or "dist-packages" in file
+    installed = installed or file.endswith(".pyx")  # Cython's frames say no more
     return "library" if installed else "user"
 
 
