@@ -160,9 +160,14 @@ def _broken() -> int:
     return MPI.Comm.Create_keyval()
 
 
+def sound(comm: MPI.Comm) -> bool:
+    """Whether no rank failed alone in an exchange on it.  The same on all ranks."""
+    return comm.size == 1 or not comm.Get_attr(_broken())
+
+
 def require_sound(comm: MPI.Comm) -> None:
     """Raise `BrokenCommunicatorError` if a rank failed in the middle of an exchange on it.  The same on all ranks."""
-    if comm.size > 1 and comm.Get_attr(_broken()):
+    if not sound(comm):
         raise errors.BrokenCommunicatorError(
             "a rank failed in the middle of an exchange on this communicator, and a later exchange could receive what "
             "was left on its way; end the program, or go on with a duplicate that all ranks make, comm=comm.Dup()")

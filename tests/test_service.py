@@ -217,15 +217,15 @@ def wide(u, steps=3):
 
 
 def test_a_long_job_with_progress(client):
-    with client.linearize(wide, np.linspace(0, 1, 300)) as remote:
+    with client.linearize(wide, np.linspace(0, 1, 1000), 30) as remote:
         job = remote.start("jacobian")
         seen = [(info["state"], info["done"]) for info in job.events()]
-        assert seen[-1] == ("done", 300) and len({done for _, done in seen}) > 2
+        assert seen[-1] == ("done", 1000) and len({done for _, done in seen}) > 2
         assert [done for _, done in seen] == sorted(done for _, done in seen)
         np.testing.assert_allclose(job.result(), remote.jacobian(), rtol=1e-12)
         assert job.id in [info["id"] for info in client._json("GET", "/v1/jobs")]
-        product = remote.start("vjp", np.ones(300))
-        np.testing.assert_allclose(product.result(), remote.vjp(np.ones(300)), rtol=1e-12)
+        product = remote.start("vjp", np.ones(1000))
+        np.testing.assert_allclose(product.result(), remote.vjp(np.ones(1000)), rtol=1e-12)
         failing = remote.start("hessian")
         with pytest.raises(InputError, match="one number"):
             failing.result()
@@ -234,7 +234,7 @@ def test_a_long_job_with_progress(client):
 
 @ALONE
 def test_cancelled_between_batches(client):
-    with client.linearize(wide, np.linspace(0, 1, 4000)) as remote:
+    with client.linearize(wide, np.linspace(0, 1, 4000), 60) as remote:
         solved = metric(client, 'distdiff_right_hand_sides_total{kind="jvp"}')
         job, behind = remote.start("jacobian"), remote.start("jacobian")
         for info in job.events():
@@ -242,7 +242,7 @@ def test_cancelled_between_batches(client):
                 behind.cancel()
                 job.cancel()
         assert info["state"] == "cancelled" and 0 < info["done"] < 4000
-        assert behind.info()["state"] == "cancelled"
+        wait_for(lambda: behind.info()["state"] == "cancelled")  # its turn may have been under way
         with pytest.raises(ServiceError, match="cancelled"):
             job.result()
         assert metric(client, 'distdiff_right_hand_sides_total{kind="jvp"}') - solved < 4000
@@ -251,11 +251,11 @@ def test_cancelled_between_batches(client):
 
 @ALONE
 def test_others_are_served_between_the_batches_of_a_long_job(client):
-    with client.linearize(wide, np.linspace(0, 1, 2000)) as long, client.linearize(energy, X) as short:
+    with client.linearize(wide, np.linspace(0, 1, 4000), 60) as long, client.linearize(energy, X) as short:
         job = long.start("jacobian")
         for _ in range(3):
             short.vjp(1.0)
-            long.vjp(np.ones(2000))
+            long.vjp(np.ones(4000))
         assert job.info()["state"] == "running"
         job.cancel()
 

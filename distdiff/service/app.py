@@ -11,6 +11,7 @@ import contextlib
 import hmac
 import json
 import math
+import traceback
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
+from starlette.routing import Match
 
 from .. import __version__
 from ..errors import DistdiffError, InputError, ServiceError
@@ -249,7 +251,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         """One system."""
         return door.system(system).describe()
 
-    @app.delete("/v1/systems/{system}", status_code=204, **secured)
+    @app.delete("/v1/systems/{system}", status_code=204, operation_id="close", **secured)
     async def close(system: str, request: Request) -> None:
         """Delete a system, after what is being asked of it now."""
         await door.outcome(Job(door.system(system).id, "close", _client(request)), request)
@@ -429,9 +431,14 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # the router knows of one of the path's routes only
+            routes = [route for route in app.routes if route.matches(request.scope)[0] != Match.NONE]
+            headers["allow"] = ", ".join(sorted(set().union(*(getattr(route, "methods", ()) for route in routes))))
         return _answer(Problem(type="urn:distdiff:error:ServiceError", title=HTTPStatus(error.status_code).phrase,
-                               status=error.status_code, detail=str(error.detail)), dict(error.headers or {}))
+                               status=error.status_code, detail=str(error.detail)), headers)
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> Response:
+        traceback.print_exception(error)
         return _answer(problem_of(error))

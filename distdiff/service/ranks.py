@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from ..comm import on_root, together
-from ..errors import InputError, ServiceError
+from ..comm import on_root, sound, together
+from ..errors import BrokenCommunicatorError, DistdiffError, InputError, ServiceError
 from ..linearization import Linearization, linearize
 from ..nest import Nest
 from ..partition import partition
@@ -24,6 +24,7 @@ from ..pictures import Picture
 from ..program import Program, load
 
 SHORTEST, LONGEST = 2e-5, 2e-3  # seconds that a waiting rank sleeps at a time
+LOOK = 16  # batches after which ranks look at their memory
 SHARE = 0.02  # of the time it has been waiting
 
 
@@ -42,11 +43,12 @@ class Opened:
 
 @dataclass
 class Held:
-    """A system on one rank."""
+    """A system on one rank.  sound: no rank has failed alone while others may have waited for it."""
 
     comm: MPI.Comm
     lin: Linearization
     memory: int
+    sound: bool = True
 
 
 class Ranks:
@@ -62,6 +64,7 @@ class Ranks:
     def __init__(self, comm: MPI.Comm, most_memory: int) -> None:
         self.comm, self._most = comm, most_memory
         self._held: dict[str, Held] = {}
+        self._commands = 0
         self.resident = [_resident_bytes()] * comm.size
 
     # -- on rank 0 -------------------------------------------------------------------------------------------------
@@ -117,14 +120,14 @@ class Ranks:
                 self._carry_out(command, None)
             except Exception:  # rank 0 has the same error, and answers with it
                 pass
-            self._count()
+            self._count(command[0])
 
     def _command(self, *command: Any, here: Any = None) -> Any:
         self._announce(command)
         try:
             return self._carry_out(command, here)
         finally:
-            self._count()
+            self._count(command[0])
 
     def _announce(self, command: tuple[Any, ...]) -> None:
         if self.comm.size == 1:
@@ -144,47 +147,68 @@ class Ranks:
         self.comm.Bcast(packed, root=0)
         return pickle.loads(packed.data)
 
-    def _count(self) -> None:
-        self.resident = self.comm.allgather(_resident_bytes()) if self.comm.size > 1 else [_resident_bytes()]
+    def _count(self, verb: str) -> None:
+        self._commands += 1
+        if verb != "batch" or self._commands % LOOK == 0:
+            self.resident = self.comm.allgather(_resident_bytes())
 
     def _carry_out(self, command: tuple[Any, ...], here: Any) -> Any:
-        verb, name, *rest = command
-        if verb == "open":
-            return self._open(name, *rest, *(here or (None, None)))
-        if verb == "close":
-            held = self._held.pop(name)
-            with together(held.comm):
-                held.lin.close()
-            held.comm.Free()
-            return None
-        held = self._held[name]
-        with together(held.comm):
-            if verb == "move":
-                return self._move(held.lin, here)
-            if verb == "batch":
-                kind, units, expected = rest
-                return held.lin.batch(kind, units if units is not None else here, expected)
-            if verb == "picture":
-                return held.lin.plot(*rest)
-            assert verb == "report", verb
-            report = held.lin.report()
-            return {**report.to_dict(), "text": str(report)}
+        """A command on all ranks: all have carried it out, or all raise.
 
-    def _open(self, name: str, settings: dict[str, Any], path: str | None, x: np.ndarray | None) -> Opened | None:
-        comm = self.comm.Dup()
-        lin = None
+        They agree on the service's own communicator: a rank that failed alone may have left messages of a system on
+        their way, and that system is then unsound, no other.
+        """
+        verb, name, *rest = command
         try:
-            with together(comm):
-                program = load(path or "", most_lines=max(self._most // 8, 1), comm=comm)
-                memory = on_root(comm, lambda: self._admit(program, x))
-                args: Any = () if comm.rank else program.point
-                if x is not None:
-                    args = Nest(program.in_tree, [leaf.shape for leaf in program.inputs]).nest(x)
-                lin = linearize(program, *args, argnums=tuple(range(len(args))) or 0, comm=comm,
-                                on_branch_change="raise", **settings)
+            with together(self.comm):
+                return getattr(self, f"_do_{verb}")(name, *rest, here)
         except BaseException:
-            if lin is not None:
-                lin.close()
+            if not sound(self.comm):
+                self.comm = self.comm.Dup()  # a sound one, made by all
+                if name in self._held:
+                    self._held[name].sound = False
+            raise
+
+    def _sound(self, name: str) -> Linearization:
+        held = self._held[name]
+        if not held.sound:
+            raise BrokenCommunicatorError("a rank failed alone while it worked on this system: open it again")
+        return held.lin
+
+    def _do_batch(self, name: str, kind: str, units: range | None, expected: int, seeds: Any) -> np.ndarray:
+        return self._sound(name).batch(kind, units if units is not None else seeds, expected)
+
+    def _do_move(self, name: str, x: np.ndarray | None) -> np.ndarray | None:
+        lin = self._sound(name)
+        inputs, outputs = lin.nests
+        value = lin.update(*(inputs.nest(x) if x is not None else (None,) * len(inputs.spec.children)))
+        return outputs.flat(value, "value") if x is not None else None
+
+    def _do_report(self, name: str, here: None) -> dict[str, Any]:
+        report = self._sound(name).report()
+        return {**report.to_dict(), "text": str(report)}
+
+    def _do_picture(self, name: str, kind: str, here: None) -> Picture:
+        return self._sound(name).plot(kind)
+
+    def _do_close(self, name: str, here: None) -> None:
+        held = self._held.pop(name)
+        held.lin.close()
+        if held.sound:  # else something may be on its way over it still
+            held.comm.Free()
+
+    def _do_open(self, name: str, settings: dict[str, Any], here: Any) -> Opened | None:
+        path, x = here or ("", None)
+        comm = self.comm.Dup()
+        try:
+            program = load(path, most_lines=self._most, comm=comm)
+            memory = on_root(comm, lambda: self._admit(program, x))
+            args: Any = () if comm.rank else program.point
+            if x is not None:
+                args = Nest(program.in_tree, [leaf.shape for leaf in program.inputs]).nest(x)
+            lin = linearize(program, *args, argnums=tuple(range(len(args))) or 0, comm=comm, on_branch_change="raise",
+                            **settings)
+        except DistdiffError:  # raised by all, who are in step
             comm.Free()
             raise
         self._held[name] = Held(comm, lin, memory)
@@ -205,13 +229,6 @@ class Ranks:
                 f"that the service may use {self.memory / 1e6:,.0f} MB are taken: delete systems, start the service on "
                 "more ranks or with a larger --memory", status=413)
         return memory
-
-    @staticmethod
-    def _move(lin: Linearization, x: np.ndarray | None) -> np.ndarray | None:
-        inputs, outputs = lin.nests
-        args = inputs.nest(x) if x is not None else (None,) * len(inputs.spec.children)
-        value = lin.update(*args)
-        return outputs.flat(value, "value") if x is not None else None
 
 
 def _resident_bytes() -> int:

@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import BrokenCommunicatorError, DistdiffError, InputError, MovedError, ServiceError, TracingError
+from ..errors import (
+    BrokenCommunicatorError,
+    DistdiffError,
+    FormatError,
+    InputError,
+    MovedError,
+    ServiceError,
+    TracingError,
+)
 from ..nest import Nest
 from ..pictures import Picture
 from ..program import Program, names_of
@@ -172,7 +180,7 @@ class Service:
         if not jobs:
             return
         try:
-            results = self._solve(system, jobs[0].kind, np.stack([job.seed for job in jobs], axis=1))
+            results = self._solve(system, jobs[0].kind, _side_by_side([job.seed for job in jobs]), len(jobs))
         except DistdiffError as error:
             if len(jobs) == 1:
                 jobs[0].end("failed", error=error)
@@ -193,7 +201,7 @@ class Service:
         if job.result is None:
             job.columns, job.point, job.result = columns, system.at.number, np.empty((columns, size))
         stop = min(job.done + self.queue.at_once, job.columns)
-        found = self._solve(system, kind, range(job.done, stop), job.columns)
+        found = self._solve(system, kind, range(job.done, stop), stop - job.done, job.columns)
         job.result[job.done:stop] = found.T
         job.done = stop
         if job.cancelled:
@@ -205,10 +213,13 @@ class Service:
         else:
             job.end("done", job.result.T if kind == "jvp" else job.result)
 
-    def _solve(self, system: System, kind: str, seeds: np.ndarray | range, expected: int = 1) -> np.ndarray:
-        """A batch.  As many right-hand sides as came at this point so far are expected to follow, so that setting up
-        a faster method is paid for by at most as much again."""
-        count = len(seeds) if isinstance(seeds, range) else seeds.shape[1]
+    def _solve(self, system: System, kind: str, seeds: np.ndarray | range, count: int, expected: int = 1,
+               ) -> np.ndarray:
+        """A batch, `count` columns of which are asked for.
+
+        As many right-hand sides as came at this point so far are expected to follow, so that setting up a faster method
+        is paid for by at most as much again.
+        """
         following = 1 << (min(max(expected, count + system.served), MOST_EXPECTED) - 1).bit_length()
         began = time.perf_counter()
         try:
@@ -236,6 +247,8 @@ class Service:
             except OSError as error:
                 self.ranks.close(job.system)
                 raise ServiceError(f"the spool can't be written: {error}", status=507) from error
+        except FormatError as error:
+            raise FormatError(str(error).replace(str(path), "what was sent")) from error.__cause__
         finally:
             path.unlink(missing_ok=True)
         system = System(job.system, about, opened, At(1, opened.x, opened.value), created=about["created"])
@@ -327,3 +340,12 @@ class Service:
     @staticmethod
     def fresh_id() -> str:
         return secrets.token_hex(6)
+
+
+def _side_by_side(seeds: list[np.ndarray]) -> np.ndarray:
+    """Vectors as columns, and columns of zeros up to a power of two: solvers set up for a width, and few widths are
+    few set-ups."""
+    columns = np.zeros((len(seeds[0]), 1 << (len(seeds) - 1).bit_length()))
+    for k, seed in enumerate(seeds):
+        columns[:, k] = seed
+    return columns

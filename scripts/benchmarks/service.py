@@ -1,0 +1,232 @@
+"""Measures the resident service: what batching gains, what a request costs, whether memory stays.
+
+    scripts/bench service [--quick] [--ranks P] [--json FILE]
+
+A server is started on the loopback address; clients are threads of two other processes.  Requests are solved in
+batches, one by one (by the method that pays for as many as come), and each alone, as if no other came.  The exit status
+is 1 if an answer differs from a local one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import distdiff as dd
+
+TOLERANCE = 1e-11  # of an answer's largest entry: methods add in orders of their own
+CLIENTS, PROCESSES = 64, 2
+
+
+def burgers(u: np.ndarray, steps: int) -> np.ndarray:
+    """Time steps of Burgers' equation on a ring."""
+    for _ in range(steps):
+        left, right = np.roll(u, 1), np.roll(u, -1)
+        u = u - 0.1 * u * (right - left) + 0.2 * (left - 2 * u + right)
+    return u
+
+
+@dd.compiled
+def network(u: np.ndarray, steps: int) -> np.ndarray:
+    """500 numbers that read each other in turn, 4 scalar rows a number and step."""
+    s = np.zeros(500)
+    for i in range(500):
+        s[i] = u[i]
+    for k in range(steps):
+        for i in range(500):
+            s[i] = 0.9 * s[i] + 0.1 * np.sin(s[(i * 7 + k * 13 + 1) % 500])
+    return s
+
+
+PROGRAMS = {"arrays": (burgers, 1000), "scalars": (network, 500)}
+WAYS = {  # by name: options of the server, settings of linearize, and the share of requests that is enough
+    "batched": ((), {}, 1),
+    "one by one": (("--max-batch", "1"), {}, 1),
+    "each alone": (("--max-batch", "1"), {"method": "sweep"}, 4),  # which is best where one right-hand side comes
+}
+
+
+def seeds(n: int, first: int, stop: int) -> np.ndarray:
+    return np.stack([np.random.default_rng(k).standard_normal(n) for k in range(first, stop)])
+
+
+class Server:
+    """`distdiff serve`, in a `with`."""
+
+    def __init__(self, folder: Path, ranks: int, *options: str) -> None:
+        words = [sys.executable, "-m", "distdiff.cli", "serve", "--port", "0", "--token-file", "token", *options]
+        if ranks > 1:
+            words = [shutil.which("mpirun") or "mpirun", "-n", str(ranks), *words]
+        self.token = folder / "token"
+        self.process = subprocess.Popen(words, cwd=folder, text=True, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        found = next((m for line in self.process.stdout if (m := re.search(r" at (http\S+);", line))), None)
+        if found is None:
+            raise RuntimeError("the service did not start")
+        self.url = found[1]
+
+    def connect(self) -> Any:
+        return dd.connect(self.url, self.token)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+
+def ask(url: str, token: str, system: str, first: int, stop: int, clients: int, output: str) -> None:
+    """A process of clients: threads that ask one request after another, when a line comes on standard input."""
+    with dd.connect(url, Path(token)) as client:
+        n = client.attach(system).described["result"]["shapes"][0][0]
+        mine, answers = seeds(n, first, stop), np.empty((stop - first, n))
+        places = iter(range(stop - first))
+        lock = threading.Lock()
+        remotes = [dd.connect(url, Path(token)).attach(system) for _ in range(clients)]
+
+        def work(remote: Any) -> None:
+            while True:
+                with lock:
+                    k = next(places, None)
+                if k is None:
+                    return
+                answers[k] = remote.product("vjp", mine[k])
+
+        threads = [threading.Thread(target=work, args=(remote,)) for remote in remotes]
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print("done", flush=True)
+        np.save(output, answers)
+
+
+def throughput(folder: Path, server: Server, system: str, requests: int) -> tuple[float, np.ndarray]:
+    """Requests a second of all clients together, and the answers."""
+    each = requests // PROCESSES
+    outputs = [folder / f"answers{k}.npy" for k in range(PROCESSES)]
+    crowd = [subprocess.Popen([sys.executable, __file__, "--ask", server.url, str(server.token), system, str(k * each),
+                               str((k + 1) * each), str(CLIENTS // PROCESSES), str(output)], text=True,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE) for k, output in enumerate(outputs)]
+    for process in crowd:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    began = time.perf_counter()
+    for process in crowd:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in crowd:
+        assert process.stdout is not None and process.stdout.readline() == "done\n"
+    seconds = time.perf_counter() - began
+    for process in crowd:
+        process.wait(60)
+    return each * PROCESSES / seconds, np.concatenate([np.load(output) for output in outputs])
+
+
+def metric(client: Any, name: str) -> list[float]:
+    return [float(line.rpartition(" ")[2]) for line in client.metrics().splitlines() if line.startswith(name)]
+
+
+def batching(folder: Path, ranks: int, name: str, sizes: tuple[int, ...], requests: int) -> dict[str, Any]:
+    """Requests a second of one system, by how they are solved; and how far answers are from local ones."""
+    f, points = PROGRAMS[name]
+    u = 0.5 + 0.4 * np.sin(np.arange(points) * 0.1)
+    found: dict[str, Any] = {"name": name, "requests": requests}
+    answers = {}
+    for way, (options, settings, share) in WAYS.items():
+        with Server(folder, ranks, *options) as server, server.connect() as client:
+            with client.linearize(f, u, *sizes, **settings) as remote:
+                found["rows"] = remote.report()["nodes"]
+                for _ in range(3):
+                    remote.vjp(u)
+                before = [metric(client, f"distdiff_{what}_total")[0] for what in ("solves", "right_hand_sides")]
+                found[way], answers[way] = throughput(folder, server, remote.id, max(requests // share, CLIENTS))
+                after = [metric(client, f"distdiff_{what}_total")[0] for what in ("solves", "right_hand_sides")]
+                found[f"{way}, a solve"] = (after[1] - before[1]) / (after[0] - before[0])
+                found[f"{way}, method"] = remote.report()["method"]
+    with dd.linearize(f, u, *sizes) as lin:
+        local = np.stack([lin.vjp(seed) for seed in seeds(points, 0, requests)])
+    found["difference"] = max(float(np.abs(a - local[:len(a)]).max() / np.abs(local).max()) for a in answers.values())
+    return found
+
+
+def print_batching(found: dict[str, Any]) -> None:
+    print(f"{found['name']}: {CLIENTS} clients, {found['requests']} vjp requests, a system of {found['rows']:,} rows; "
+          f"answers differ from local ones by at most {found['difference']:.1e} of the largest entry")
+    for way in WAYS:
+        print(f"  {way:<12} {found[way]:8.1f} requests/s, {found[f'{way}, a solve']:4.1f} a solve, by "
+              f"{found[f'{way}, method']}; batching gains {found['batched'] / found[way]:.1f}", flush=True)
+
+
+def small(folder: Path, ranks: int, requests: int) -> dict[str, Any]:
+    """What one small request costs beyond the solve, and memory over many."""
+    def f(u: np.ndarray) -> Any:
+        return np.sum(burgers(u, 5) ** 2)
+
+    x = np.linspace(0, 1, 10)
+    with Server(folder, ranks) as server, server.connect() as client, client.linearize(f, x) as remote:
+        def timed(work: Any, n: int) -> np.ndarray:
+            taken = np.empty(n)
+            for k in range(n):
+                began = time.perf_counter()
+                work()
+                taken[k] = time.perf_counter() - began
+            return taken
+
+        timed(lambda: remote.vjp(1.0), requests // 10)
+        before = metric(client, "distdiff_rank_memory_bytes")
+        taken = timed(lambda: remote.vjp(1.0), requests)
+        after = metric(client, "distdiff_rank_memory_bytes")
+    with dd.linearize(f, x) as lin:
+        lin.vjp(1.0)
+        local = np.median(timed(lambda: lin.vjp(1.0), 300))
+    return {"requests": requests, "median": float(np.median(taken)), "p99": float(np.quantile(taken, 0.99)),
+            "local": float(local), "grown": [int(b - a) for a, b in zip(before, after)]}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench service", description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--json", metavar="FILE")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    programs = {"arrays": (20,) if quick else (150,), "scalars": (50,) if quick else (500,)}
+    print(f"ranks {arguments.ranks}, cores {os.cpu_count()} for server and clients", flush=True)
+    crowd = []
+    with tempfile.TemporaryDirectory(prefix="distdiff-bench-") as folder:
+        for name, sizes in programs.items():
+            crowd.append(batching(Path(folder), arguments.ranks, name, sizes, 200 if quick else 1000))
+            print_batching(crowd[-1])
+        single = small(Path(folder), arguments.ranks, 1000 if quick else 10_000)
+    overhead = single["median"] - single["local"]
+    print(f"one small vjp at a time, {single['requests']} of them")
+    print(f"  median {1e3 * single['median']:.2f} ms, 99 % below {1e3 * single['p99']:.2f} ms; the solve alone "
+          f"{1e3 * single['local']:.2f} ms: the service costs {1e3 * overhead:.2f} ms (target 5)")
+    print("  memory grew by " + ", ".join(f"{grown / 1e3:.0f} kB" for grown in single["grown"]) + " by rank")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps({"crowd": crowd, "single": single}, indent=1), encoding="utf-8")
+    return int(not all(found["difference"] <= TOLERANCE for found in crowd))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--ask"]:
+        url, token, system, first, stop, clients, output = sys.argv[2:]
+        ask(url, token, system, int(first), int(stop), int(clients), output)
+    else:
+        sys.exit(main())

@@ -1,0 +1,74 @@
+"""The service's queue: whose turn it is."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from distdiff.errors import ServiceError
+from distdiff.service.jobs import Job, Queue
+
+
+def put(queue: Queue, *words: str) -> list[Job]:
+    """Jobs written as system:kind:client."""
+    return [queue.submit(Job(*word.split(":"), seed=np.zeros(1))) for word in words]
+
+
+def turns(queue: Queue, jobs: list[Job], n: int = 99) -> list[list[int]]:
+    found = []
+    while n and (turn := queue.take(0)) is not None:
+        found.append([jobs.index(job) for job in turn.jobs])
+        n -= 1
+    return found
+
+
+@pytest.mark.parametrize("words, wanted", [
+    (["a:vjp", "a:vjp", "a:jvp", "a:vjp"], [[0, 1, 3], [2]]),
+    (["a:vjp", "b:vjp", "a:vjp", "b:vjp", "c:vjp"], [[0, 2], [1, 3], [4]]),  # systems take turns
+    (["a:vjp", "a:move", "a:vjp", "a:vjp"], [[0], [1], [2, 3]]),  # each at its own point
+    (["a:vjp", "a:jvp", "a:move", "a:jvp", "a:vjp", "a:close"], [[0], [1], [2], [4], [3], [5]]),
+    (["a:vjp:x", "a:vjp:x", "a:vjp:x", "a:vjp:y", "a:vjp:y", "a:vjp:z"], [[0, 3, 5, 1], [2, 4]]),  # so do clients
+    (["a:report", "a:vjp", "a:report"], [[0], [1], [2]]),
+])
+def test_turns(words, wanted):
+    queue = Queue(at_once=4)
+    jobs = put(queue, *words)
+    assert turns(queue, jobs) == wanted and len(queue) == 0
+
+
+def test_a_long_job_and_short_ones_take_turns():
+    queue = Queue(at_once=2)
+    long, *short = jobs = put(queue, "a:jacobian", "a:vjp", "a:vjp", "a:vjp", "a:move", "b:vjp")
+    order = []
+    for _ in range(8):
+        (turn,) = turns(queue, jobs, 1)
+        order.append(turn)
+        if turn == [0] and len(order) < 7:
+            queue.again(long)
+    assert order == [[0], [5], [1, 2], [0], [3], [0], [0], [4]]
+
+
+def test_cancelled_before_its_turn():
+    queue = Queue()
+    jobs = put(queue, "a:vjp", "a:vjp", "b:vjp")
+    queue.cancel(jobs[0])
+    queue.cancel(jobs[2])
+    assert turns(queue, jobs) == [[1]]
+    assert [job.state for job in jobs] == ["cancelled", "queued", "cancelled"]
+    queue.cancel(jobs[1])  # its turn is under way
+    assert jobs[1].cancelled and jobs[1].state == "queued"
+
+
+def test_too_many_and_too_late():
+    queue = Queue(most=2)
+    jobs = put(queue, "a:vjp", "a:vjp")
+    with pytest.raises(ServiceError, match="waiting already"):
+        put(queue, "b:vjp")
+    waiting = threading.Thread(target=queue.close)
+    waiting.start()
+    waiting.join()
+    assert queue.take() is None and all("ended" in str(job.error) for job in jobs)
+    with pytest.raises(ServiceError, match="ending"):
+        put(queue, "a:vjp")

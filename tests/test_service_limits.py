@@ -1,0 +1,258 @@
+"""What a service refuses: too much, malformed, or not allowed; and that nothing of it stops a rank."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from servers import LIMIT, Server
+
+import distdiff as dd
+from distdiff.errors import InputError, ServiceError
+from distdiff.service import tokens, wire
+from distdiff.service.server import Options, _Front
+
+pytestmark = pytest.mark.timeout(100)
+X = np.linspace(0.1, 1.0, 30)
+MOST = 200_000  # bytes of a body
+
+
+def f(x):
+    return np.sum(np.sin(x) ** 2)
+
+
+def vector(x):
+    return np.sin(x) * np.roll(x, 1)
+
+
+class Raw:
+    """Requests as they are, over the server's unix socket."""
+
+    def __init__(self, server: Server) -> None:
+        self.path = server.url.removeprefix("unix:")
+        self.token = (server.folder / "t").read_text().strip()
+
+    def socket(self) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX)
+        made.settimeout(20)
+        made.connect(self.path)
+        return made
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, str, Any]:
+        connection = http.client.HTTPConnection("localhost", timeout=20)
+        connection.sock = self.socket()
+        given = {"authorization": f"Bearer {self.token}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        connection.request(method, path, body, {k: v for k, v in given.items() if v})
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        form = answer.headers.get_content_type()
+        return answer.status, form, json.loads(content) if form.endswith("json") else content
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("limits"), "--max-body", str(MOST), "--max-systems", "3", "--memory", "3M",
+                ranks=2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def remote(server: Server) -> Iterator[Any]:
+    with server.connect() as client, client.linearize(vector, X) as found:
+        yield found
+
+
+@pytest.fixture
+def raw(server: Server, remote: Any) -> Iterator[Raw]:
+    yield Raw(server)
+    right = np.cos(X) * np.roll(X, 1) + np.roll(np.sin(X), -1)
+    np.testing.assert_allclose(remote.vjp(np.ones(30)), right, rtol=1e-14)  # it serves as before
+
+
+def problem(answer: tuple[int, str, Any], status: int, word: str) -> None:
+    assert answer[0] == status and answer[1] == "application/problem+json", answer
+    assert answer[2]["status"] == status and word in answer[2]["detail"], answer
+
+
+def npy(header: str, data: bytes = b"") -> bytes:
+    text = header.encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
+
+
+GOOD = wire.to_npy(np.ones(30))
+BODIES = [  # body, content type, status, what the answer says
+    (b"", wire.NPY, 400, "no .npy"),
+    (GOOD[:-1], wire.NPY, 400, "what 239 bytes hold"),
+    (GOOD + b"x", wire.NPY, 400, "bytes hold"),
+    (b"\x93NUMPY\x09\x00" + GOOD[8:], wire.NPY, 400, "beginning"),
+    (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }\n"), wire.NPY, 400, "bytes hold"),
+    (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-30,), }\n", bytes(240)), wire.NPY, 400, "beginning"),
+    (npy("{'descr': '|O', 'fortran_order': False, 'shape': (30,), }\n", bytes(240)), wire.NPY, 400, "beginning"),
+    (npy("{'descr': '<c16', 'fortran_order': False, 'shape': (15,), }\n", bytes(240)), wire.NPY, 400, "beginning"),
+    (npy("__import__('os').abort()\n", bytes(240)), wire.NPY, 400, "no .npy"),
+    (npy("(" * 5000 + "\n", bytes(240)), wire.NPY, 400, "no .npy"),
+    (wire.to_npy(np.ones(29)), wire.NPY, 422, "shape (29,)"),
+    (wire.to_npy(np.full(30, np.nan)), wire.NPY, 422, "NaN"),
+    (b"PK\x03\x04junk", wire.NPZ, 400, "no .npz"),
+    (wire.to_npz({"a": np.ones(30), "b": np.ones(30)}), wire.NPZ, 422, "leaves of shapes"),
+    (b"{", wire.JSON, 400, "no JSON"),
+    (b"[" * 100_000, wire.JSON, 400, "no JSON"),
+    (b"\xff\xfe", wire.JSON, 400, "no JSON"),
+    (b"[1, 2]", wire.JSON, 400, "leaves"),
+    (b'{"leaves": [[1, [2, 3]]]}', wire.JSON, 400, "leaf"),
+    (b'{"leaves": [["a"]]}', wire.JSON, 400, "leaf"),
+    (b'{"leaves": [' + b"[" * 60 + b"1" + b"]" * 60 + b"]}", wire.JSON, 400, "leaf"),
+    (b'{"leaves": [[1e999]]}', wire.JSON, 422, "shape"),
+    (b'{"leaves": [' + json.dumps([10**400] * 30).encode() + b"]}", wire.JSON, 400, "leaf"),
+    (GOOD, "text/html", 415, "not read"),
+]
+
+
+@pytest.mark.parametrize("body, form, status, word", BODIES)
+def test_bodies_that_are_none(raw, remote, body, form, status, word):
+    for path in ("vjp", "point"):
+        problem(raw.ask("PUT" if path == "point" else "POST", f"/v1/systems/{remote.id}/{path}", body,
+                        content_type=form), status, word)
+
+
+@pytest.mark.parametrize("method, path, body, headers, status, word", [
+    ("GET", "/v1/systems", None, {"authorization": ""}, 401, "token"),
+    ("GET", "/v1/systems", None, {"authorization": "Bearer nonsense-nonsense"}, 401, "token"),
+    ("GET", "/v1/systems", None, {"authorization": "Basic eDp5"}, 401, "token"),
+    ("GET", "/metrics", None, {"authorization": ""}, 401, "token"),
+    ("GET", "/v1/systems/none", None, {}, 404, "no system"),
+    ("POST", "/v1/systems/none/vjp", GOOD, {}, 404, "no system"),
+    ("GET", "/v1/jobs/none/events", None, {}, 404, "no job"),
+    ("GET", "/nowhere", None, {}, 404, "Not Found"),
+    ("PATCH", "/v1/systems", None, {}, 405, "Method"),
+    ("POST", "/v1/systems?solves=0", b"", {}, 422, "solves"),
+    ("POST", "/v1/systems?method=magic", "TAPE", {}, 422, "magic"),
+    ("POST", "/v1/systems?partition=magic", "TAPE", {}, 422, "magic"),
+    ("POST", "/v1/systems", b"junk", {}, 400, "no tape"),
+    ("POST", "/v1/systems", b"", {}, 400, "no tape"),
+    ("POST", "/v1/systems", bytes(MOST + 1), {}, 413, "--max-body"),
+    ("POST", "/v1/systems", iter([bytes(MOST // 2)] * 3), {}, 413, "--max-body"),
+    ("POST", "/v1/functions/os/getcwd", b"{}", {"content_type": wire.JSON}, 400, "arguments"),
+    ("POST", "/v1/functions/os/getcwd", b'{"arguments": {}}', {"content_type": wire.JSON}, 404, "no module"),
+])
+def test_requests_that_are_refused(raw, tmp_path, method, path, body, headers, status, word):
+    if body == "TAPE":
+        dd.trace(f, X).save(tmp_path / "tape", point=(X,))
+        body = (tmp_path / "tape").read_bytes()
+    problem(raw.ask(method, path, body, **headers), status, word)
+
+
+def test_damaged_tapes(raw, tmp_path):
+    dd.trace(f, X).save(tmp_path / "tape", point=(X,))
+    whole = (tmp_path / "tape").read_bytes()
+    for length in range(10, len(whole), len(whole) // 15):
+        problem(raw.ask("POST", "/v1/systems", whole[:length]), 400, "no tape")
+    dd.trace(f, X).save(tmp_path / "tape")
+    problem(raw.ask("POST", "/v1/systems", (tmp_path / "tape").read_bytes()), 422, "without a point")
+
+
+@pytest.mark.parametrize("said", [
+    b"\x00\x01\x02\r\n\r\n", b"GET /v1/systems HTTP/9.9\r\n\r\n",
+    b"POST /v1/systems HTTP/1.1\r\ncontent-length: -5\r\n\r\n",
+    b"POST /v1/systems HTTP/1.1\r\nhost: x\r\ncontent-length: 1e9\r\n\r\n",
+    b"GET " + b"/" * 100_000 + b" HTTP/1.1\r\n\r\n",
+    b"GET /v1/systems HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 20_000 + b"\r\n",
+    b"POST /v1/systems HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+])
+def test_what_is_no_http(raw, said):
+    with raw.socket() as connection:
+        try:
+            connection.sendall(said)
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.recv(1000)
+        except OSError:  # it may hang up before all is said
+            return
+        assert not answer or answer.split()[1][:1] == b"4", answer
+
+
+def test_too_many_and_too_large(raw, server):
+    with server.connect() as client:
+        opened = [client.linearize(f, X) for _ in range(2)]
+        with pytest.raises(ServiceError, match="3 systems are held") as caught:
+            client.linearize(f, X)
+        assert caught.value.status == 409
+        for system in opened:
+            system.close()
+
+        def large(x):
+            for _ in range(200):
+                x = np.sin(x) * x
+            return np.sum(x)
+
+        with pytest.raises(ServiceError, match=r"would take about .* MB a rank.*--memory") as caught:
+            client.linearize(large, np.linspace(0, 1, 5000))
+        assert caught.value.status == 413
+
+
+def test_ranks_that_wait_sleep(raw, server):
+    """An idle service takes less than 2 % of a core a rank."""
+    time.sleep(0.5)
+
+    def used() -> list[float]:
+        ticks = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in server.pids()]
+        return [sum(map(int, pair)) / os.sysconf("SC_CLK_TCK") for pair in ticks]
+
+    before, began = used(), time.monotonic()
+    time.sleep(2.5)
+    for a, b in zip(before, used()):
+        assert b - a < 0.02 * (time.monotonic() - began) + 0.01  # the clock's tick
+
+
+def test_tokens_are_their_owner_s_alone(server, tmp_path):
+    assert (server.folder / "t").stat().st_mode & 0o777 == 0o600
+    assert os.stat(server.url.removeprefix("unix:")).st_mode & 0o777 == 0o600
+    assert tokens.write(tmp_path / "a" / "token") == tokens.read(tmp_path / "a" / "token")
+    (tmp_path / "short").write_text("abc\n")
+    (tmp_path / "short").chmod(0o600)
+    with pytest.raises(InputError, match="holds no token"):
+        tokens.read(tmp_path / "short")
+
+
+def test_a_start_that_is_refused(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "distdiff.cli", "serve", "--host", "0.0.0.0", "--port", "0"],
+                          cwd=tmp_path, text=True, capture_output=True, timeout=LIMIT, check=False)
+    assert done.returncode == 1 and "0.0.0.0 is no loopback address" in done.stderr, done
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"host": "0.0.0.0"}, "no loopback address"), ({"host": "no.such.host.invalid"}, "can't listen"),
+    ({"unix": "file"}, "there is something already"), ({"unix": "none/s"}, "can't listen"),
+    ({"token_file": "file"}, "can be read by others"), ({"modules": "none"}, "no such directory"),
+    ({"spool": "file/spool"}, "can't be used")])
+def test_options_that_make_no_service(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x" * 40)
+    (tmp_path / "file").chmod(0o644)
+    with pytest.raises(InputError, match=message):
+        _Front(Options(**{"port": 0, "token_file": None if "host" in options else "token", **options}), None)
+
+
+@given(st.binary(max_size=300), st.sampled_from((wire.NPY, wire.NPZ, wire.JSON)), st.integers(0, 300),
+       st.binary(max_size=4))
+def test_any_bytes_are_a_vector_or_an_input_error(data, form, place, splice):
+    good = {wire.NPY: wire.to_npy(np.ones(3)), wire.NPZ: wire.to_npz({"a": np.ones(3)}),
+            wire.JSON: b'{"leaves": [[1.0, 2.0, 3.0]]}'}[form]
+    for body in (data, good[:place] + splice + good[place + len(splice):], good[:place] + data + good[place:]):
+        try:
+            found = wire.vector(form, body, [(3,)], "vector")
+        except InputError:
+            continue
+        assert found.shape == (3,) and np.isfinite(found).all()

@@ -1,0 +1,123 @@
+"""What the ranks of a service do together, in this process: rank 0 commands, the others follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import distdiff as dd
+from distdiff.errors import BrokenCommunicatorError, InputError, NonFiniteError
+from distdiff.linearization import Linearization
+from distdiff.service.jobs import Job
+from distdiff.service.modules import Modules
+from distdiff.service.ranks import Ranks
+from distdiff.service.service import Service
+from distdiff.service.spool import Spool
+
+pytestmark = pytest.mark.mpi
+X = np.linspace(0.5, 1.5, 40)
+
+
+def f(x):
+    x = np.log(x)
+    for _ in range(3):
+        x = np.tanh(x + np.roll(x, 1))
+    return x
+
+
+@contextmanager
+def commanding(comm: Any) -> Iterator[Ranks | None]:
+    """The ranks on rank 0; None on the others, which have followed it to its end."""
+    ranks = Ranks(comm.Dup(), 1 << 30)
+    if comm.rank:
+        ranks.follow()
+        yield None
+        return
+    try:
+        yield ranks
+    finally:
+        ranks.stop()
+
+
+def tape(folder: Path) -> Path:
+    path = folder / "f.tape"
+    dd.trace(f, X).save(path, point=(X,))
+    return path
+
+
+@pytest.mark.parametrize("partition", ["auto", "axes", "right-hand sides"])
+def test_commands(comm, shared_tmp_path, partition):
+    path = tape(shared_tmp_path)
+    with dd.linearize(f, X) as lin:
+        jacobian, value = lin.jacobian(), lin.value
+        there = lin.update(2 * X)
+        jacobian2 = lin.jacobian()
+    with commanding(comm) as ranks:
+        if ranks is None:
+            return
+        opened = ranks.open("a", str(path), {"partition": partition})
+        np.testing.assert_allclose(opened.value, value, rtol=1e-14)
+        assert "a" in ranks and opened.memory > 0 and len(ranks.resident) == comm.size
+        np.testing.assert_allclose(ranks.batch("a", "jvp", range(40)), jacobian, rtol=1e-11, atol=1e-13)
+        found = ranks.batch("a", "vjp", np.eye(40)[:, :3])
+        np.testing.assert_allclose(found, jacobian.T[:, :3], rtol=1e-11, atol=1e-13)
+        with pytest.raises(NonFiniteError):
+            ranks.move("a", -X)
+        np.testing.assert_allclose(ranks.move("a", 2 * X), there, rtol=1e-14)
+        np.testing.assert_allclose(ranks.batch("a", "jvp", range(40)), jacobian2, rtol=1e-11, atol=1e-13)
+        with pytest.raises(InputError, match="shape"):
+            ranks.batch("a", "vjp", np.ones((3, 3)))
+        assert ranks.report("a")["ranks"] == comm.size
+        with pytest.raises(InputError, match="no file"):
+            ranks.open("b", str(path) + ".none", {})
+        ranks.close("a")
+        assert "a" not in ranks and ranks.memory == 0
+
+
+def test_a_rank_that_fails_alone_spoils_one_system_until_it_is_opened_again(comm, shared_tmp_path, monkeypatch):
+    path = tape(shared_tmp_path)
+    right = Linearization.batch
+    calls = [0]
+
+    def wrong(self, *args, **keywords):
+        found = right(self, *args, **keywords)
+        calls[0] += 1
+        if comm.rank == comm.size - 1 and calls[0] == 2:
+            raise MemoryError("of this rank alone")
+        return found
+
+    monkeypatch.setattr(Linearization, "batch", wrong)
+    with commanding(comm) as ranks:
+        if ranks is None:
+            return
+        service = Service(ranks, Spool(None), Modules(None))
+
+        def ask(system: str, kind: str, **keywords: Any) -> Job:
+            job = service.submit(Job(system, kind, **keywords), keep=True)
+            turn = service.queue.take()
+            assert turn is not None
+            service.work(turn)
+            return job
+
+        def opened(name: str) -> None:
+            upload = service.spool.incoming()
+            upload.write_bytes(path.read_bytes())
+            ask(name, "open", payload={"path": upload, "about": {"name": name, "settings": {}}})
+            assert name in service.systems
+
+        opened("a")
+        opened("b")
+        good = ask("a", "vjp", seed=np.ones(40)).result
+        assert "this rank alone" in str(ask("a", "vjp", seed=np.ones(40)).error)
+        if comm.size > 1:
+            with pytest.raises(BrokenCommunicatorError):
+                ranks.batch("a", "vjp", np.ones((40, 1)))
+        np.testing.assert_array_equal(ask("b", "vjp", seed=np.ones(40)).result, good)
+        np.testing.assert_array_equal(ask("a", "vjp", seed=np.ones(40)).result, good)  # opened again
+        assert ask("a", "close").state == "done" and "a" not in ranks
+        service.spool.close()
