@@ -88,7 +88,7 @@ NOTES: dict[str, str] = {
     "max": "a tie goes to the first largest", "min": "a tie goes to the first smallest",
     "clip": "passes the derivative where x is at a bound",
     "sort": "stable; the order is guarded", "median": "what lies on either side is guarded",
-    "quantile": "what lies on either side is guarded",
+    "quantile": "what lies on either side is guarded; with weights, of no NaN",
     "unique": "the order is guarded", "partition": "the pivots are guarded",
     "piecewise": "the conditions are decided",
     "histogram": "places are decided, weights are summed; bins by name refused",
@@ -204,6 +204,7 @@ _THROUGH = {
         CubicSpline PchipInterpolator Akima1DInterpolator PPoly BSpline make_interp_spline interp1d
         RegularGridInterpolator barycentric_interpolate krogh_interpolate
     """,
+    "spatial.distance": "cityblock sqeuclidean cosine",
 }
 _OF_SCIPY = {
     "lambertw": "where it is real; the result is real", "polygamma": "in argument 2", "zeta": "in argument 2",
@@ -211,6 +212,8 @@ _OF_SCIPY = {
     "logpmf": "the count must be plain", "pmf": "the count must be plain",
     "ppf": "of any distribution whose own formula can be traced",
     "logpdf": "of any distribution whose own formula can be traced", "upfirdn": "mode constant with 0",
+    "cdist": "roots have derivative 0 where points coincide; metrics with matrices or weights refused",
+    "pdist": "as cdist", "euclidean": "derivative 0 at distance 0", "minkowski": "derivative 0 at distance 0",
     "lfilter": "one statement a sample and coefficient",
 }
 

@@ -636,6 +636,10 @@ np.alltrue(m > 0.5, axis=1) * m[:, 0] + np.sometrue(m > 1.5, axis=1)
 np.round_(u, 1) + u
 np.fastCopyAndTranspose(m)
 np.unstack(m) + np.unstack(m, axis=1)
+np.quantile(u, [0.3, 0.0, 1.0], weights=c, method="inverted_cdf") + 0 * np.unstack(m)[0][0]
+np.quantile(m, 0.4, axis=1, weights=w, method="inverted_cdf", keepdims=True) + 0 * np.unstack(m)[0]
+np.percentile(m, [40, 80], weights=C, method="inverted_cdf", axis=0) + 0 * np.unstack(m)[0]
+np.quantile(m, 0.45, axis=(0, 1), weights=C, method="inverted_cdf") + 0 * np.unstack(m)[0]
 y = np.unstack(m)[0]; return m.to_device("cpu") * 2 + m.__array_namespace__().sum(y)
 z = q.copy(); y = z[0]; z @= q; return z + y + 0 * np.unstack(z)[0]
 np.astype(u, float) * 2

@@ -17,6 +17,7 @@ import scipy.signal
 import scipy.special
 import scipy.stats
 from numpy_cases import CONSTANTS
+from scipy.spatial import distance
 
 NAMES = {
     **CONSTANTS,
@@ -30,6 +31,7 @@ NAMES = {
     "integrate": scipy.integrate,
     "optimize": scipy.optimize,
     "interpolate": scipy.interpolate,
+    "distance": distance,
     "GRID": np.array([0.0, 0.4, 1.0, 1.6, 2.3, 3.1]),
     "CUBIC": scipy.interpolate.CubicSpline([0.0, 0.4, 1.0, 1.6, 2.3], [1.0, 0.2, 0.7, -0.3, 0.5]),
     "KNOTS": np.array([0.0, 0.0, 0.0, 0.8, 1.5, 2.5, 2.5, 2.5]),
@@ -87,6 +89,7 @@ special.k0e(u) + special.k1e(u) + special.kn(2, u) + special.kv(c, u) + special.
 special.jv(c, u) + special.jve(0, u) + special.yv(c[:3].sum(), u) + special.yve(0.5, u) + special.iv(c, u)
 special.ive(c, u)
 special.airy(k)
+special.airye(u)
 special.ber(u) + special.bei(u) + special.ker(u) + special.kei(u) + special.wright_bessel(0.5, 1.0, u)
 special.berp(u) + special.beip(u) + special.kerp(u) + special.keip(u)
 special.hyp0f1(c, k[0]) + special.hyp1f1(c, 1.5, u) + special.hyp2f1(1.0, c, 2.5, 0.4 * u) + special.hyperu(c, 1.5, u)
@@ -261,10 +264,23 @@ def cases(text: str) -> list[str]:
     return [line for line in text.strip().splitlines() if line]
 
 
+SPATIAL = """
+distance.cdist(m, C) + distance.cdist(m, m) + distance.cdist(C, m, "sqeuclidean") + distance.cdist(m, C, "cityblock")
+distance.cdist(m, C, "chebyshev") + distance.cdist(m, C, "minkowski", p=3) + distance.cdist(m, C, metric="cosine")
+distance.cdist(m, C, "correlation") + distance.cdist(m, C, "canberra") + distance.cdist(m, C, "braycurtis")
+distance.cdist(m, C, lambda a, b: (a * b).sum()) + distance.cdist([[s, r]], [[1.0, 2.0], [0.5, s]])[0, 0]
+distance.pdist(m) + distance.pdist(m, "sqeuclidean") + distance.pdist(m, lambda a, b: np.sum(a / b))
+distance.squareform(distance.pdist(m)) + distance.squareform(distance.squareform(u)).sum()
+distance.squareform(u)
+distance.euclidean(u, c) + distance.euclidean(u, u[::-1], c) + distance.minkowski(u, c, 3) + distance.cityblock(u, c)
+distance.sqeuclidean(u, c) + distance.cosine(u, c)
+"""
+
+
 def known(case: str) -> bool:
     """Whether this SciPy has all functions of scipy.special that a case calls: some are gone in newer ones."""
     return all(hasattr(scipy.special, name) for name in re.findall(r"\bspecial\.(\w+)", case))
 
 
-CASES = ["~" + case for text in (UFUNCS, SPECIAL, STATS, SIGNAL, NDIMAGE, OTHERS, INTERPOLATE)
+CASES = ["~" + case for text in (UFUNCS, SPECIAL, STATS, SIGNAL, NDIMAGE, OTHERS, INTERPOLATE, SPATIAL)
          for case in cases(text) if known(case)]

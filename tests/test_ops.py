@@ -23,6 +23,7 @@ SPECIAL = {  # of scipy.special: an interval for each operand, or the plain orde
         "gammaln", "loggamma", "psi", "exp1", "expi", "k0", "k1", "k0e", "k1e", "y0", "y1", "ker", "kei", "kerp",
         "keip", "ber", "bei", "berp", "beip", "spence", "entr", "sici_si", "sici_ci", "shichi_shi", "shichi_chi",
         "itj0y0_j", "itj0y0_y", "iti0k0_i", "iti0k0_k", "itstruve0", "itmodstruve0", "gamma", "rgamma")},
+    **{f"airye_{part}": [POSITIVE] for part in ("ai", "aip", "bi", "bip")},
     **{name: [UNIT] for name in ("logit", "erfinv", "ndtri", "ellipkm1", "cotdg")},
     "erfcinv": [(0.05, 1.95)], "ndtri_exp": [(-4, -0.05)], "ellipk": [(-2, 0.9)], "ellipe": [(-2, 0.9)],
     **{name: [POSITIVE, POSITIVE] for name in ("xlogy", "xlog1py", "rel_entr", "kl_div", "beta", "betaln", "poch",

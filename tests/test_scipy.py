@@ -13,6 +13,7 @@ import pytest
 import scipy.special
 from mpi4py import MPI
 from scipy import integrate, optimize, special, stats
+from scipy.spatial import distance
 from scipy.special import logsumexp, softmax
 from scipy_cases import CASES, NAMES
 from test_numpy import check
@@ -74,6 +75,7 @@ def test_in_a_saved_tape(tmp_path):
     (lambda u: stats.gamma.cdf(1.0, u), r"gammainc with a traced first argument in scipy\.stats\.rv_continuous\.cdf"),
     (lambda u: stats.kstwo.sf(u, 5), r"Kolmogorov"),
     (lambda u: stats.norminvgauss.ppf(0.1 * u, 1.25, 0.5), r"scipy\.stats"),
+    (lambda u: distance.pdist(u[:, None], "mahalanobis"), r"scipy\.spatial\.distance\.pdist with metric='mahalanobis'"),
     (lambda u: stats.vonmises.cdf(u, 1.0), r"compiled code"),
     (lambda u: optimize.brentq(lambda s: s - u[0], 0.0, 1.0), r"scipy\.optimize\.brentq.*distdiff\.implicit"),
     (lambda u: optimize.fsolve(lambda s: s - u[0], 0.1), r"scipy\.optimize\.fsolve.*distdiff\.implicit"),
@@ -136,11 +138,10 @@ COVERED = {entry.name.removeprefix("scipy."): entry.status for entry in coverage
 
 
 def test_what_is_exact_has_a_case():
-    rooms = "special.", "signal.", "ndimage.", "interpolate.", "integrate.", "optimize.", "stats."
+    rooms = "special.", "signal.", "ndimage.", "interpolate.", "integrate.", "optimize.", "stats.", "spatial."
     exact = [name for name, status in COVERED.items() if status != "refused" and name.startswith(rooms)]
-    missing = [name for name in exact if not any(
-        re.search(rf"\b{re.escape(name.replace('stats.rv_continuous', '').replace('stats.rv_discrete', ''))}\b", case)
-        for case in CASES)]
+    called = {name: re.sub(r"stats\.rv_(continuous|discrete)|spatial\.", "", name) for name in exact}
+    missing = [name for name in exact if not any(re.search(rf"\b{re.escape(called[name])}\b", case) for case in CASES)]
     assert not missing, f"no case in scipy_cases names {missing}"
     assert {"special.erf", "stats.norm", "ndimage.gaussian_filter", "signal.convolve"} <= set(exact)
 

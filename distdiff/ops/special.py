@@ -298,6 +298,15 @@ for _name, _low, _high in (("spherical_jn", 1.0, -1.0), ("spherical_yn", 1.0, -1
     _op(_name, UNKNOWN, _spherical(_name, _low, _high), least=0)
 _ops("airy", ai=(lambda y, a: sc.airy(a)[1],), aip=(lambda y, a: a * sc.airy(a)[0],),
      bi=(lambda y, a: sc.airy(a)[3],), bip=(lambda y, a: a * sc.airy(a)[2],))
+
+
+def _decay(z: Any) -> Any:
+    """d/dz of Re(2/3 z^(3/2)), by whose exponential airye scales."""
+    return np.sqrt(np.maximum(z, 0.0))
+
+
+_ops("airye", ai=(lambda y, a: sc.airye(a)[1] + _decay(a) * y,), aip=(lambda y, a: a * sc.airye(a)[0] + _decay(a) * y,),
+     bi=(lambda y, a: sc.airye(a)[3] - _decay(a) * y,), bip=(lambda y, a: a * sc.airye(a)[2] - _decay(a) * y,))
 _op("struve", UNKNOWN, lambda y, a, b: 0.5 * (sc.struve(a - 1.0, b) - sc.struve(a + 1.0, b)
                                               + np.power(0.5 * b, a) * sc.rgamma(a + 1.5) / ROOT_PI))
 _op("modstruve", UNKNOWN, lambda y, a, b: 0.5 * (sc.modstruve(a - 1.0, b) + sc.modstruve(a + 1.0, b)

@@ -79,7 +79,7 @@ def nan_median(x: Any, axis: Axes = None, out: Any = None, overwrite_input: bool
 
 def _quantile(x: Any, q: Any, axis: Axes, out: Any, method: str, keepdims: Any, weights: Any, ignore_nan: bool) -> Any:
     if weights is not None:
-        recorder_of((x, q, weights)).unsupported("numpy.quantile with weights", "sort, and interpolate in the sums")
+        return into(out, _weighted(x, q, axis, method, keepdims, weights, ignore_nan))
     if isinstance(q, (list, tuple)) and any(map(is_traced, q)):
         q = np.stack(q)
     if is_traced(q) and method != "linear":
@@ -97,6 +97,37 @@ def _quantile(x: Any, q: Any, axis: Axes, out: Any, method: str, keepdims: Any, 
         result = result if ignore_nan else _nan_if_any(result, lanes, q.ndim)
     keep = bool(keepdims) and keepdims is not np._NoValue
     return into(out, np.reshape(result, shape_of(q) + shape) if keep else result)
+
+
+def _weighted(x: Any, q: Any, axis: Axes, method: str, keepdims: Any, weights: Any, ignore_nan: bool) -> Any:
+    """The first element, in order, up to which the weights sum to q of all: it is decided which."""
+    if method != "inverted_cdf":
+        raise ValueError(f"Only method 'inverted_cdf' supports weights. Got: {method}.")
+    rec = recorder_of((x, q, weights))
+    lanes, shape = _lanes(rec.array_of(x), axis)
+    weights = rec.array_of(weights)
+    if weights.shape != shape_of(x):
+        axes = axes_of(axis, ndim_of(x))
+        weights = np.broadcast_to(
+            np.reshape(np.transpose(weights, np.argsort(axes)), [n if k in axes else 1 for k, n in
+                                                                 enumerate(shape_of(x))]), shape_of(x))
+    weights = _lanes(weights, axis)[0]
+    if np.any(decide(np.isnan(lanes))):
+        rec.unsupported("numpy.quantile of NaN with weights", "leave the NaN out first" if ignore_nan else "it is NaN")
+    if np.any(decide(np.less(weights, 0.0))):
+        raise ValueError("Weights must be non-negative.")
+    asked = rec.array_of(q)
+    results = []
+    for index in np.ndindex(lanes.shape[:-1]):
+        order = argsort(lanes[index])
+        sums = np.cumsum(weights[index][order])
+        sums = np.where(np.equal(sums, 0.0), -1.0, sums / sums[-1])  # what weighs nothing is not reached by q = 0
+        at = searchsorted(sums, np.reshape(asked, -1), "left")
+        results.append(lanes[index][order[np.minimum(at, len(order) - 1)]])
+    result = np.reshape(np.transpose(np.stack(results)), asked.shape + lanes.shape[:-1])
+    if keepdims and keepdims is not np._NoValue:
+        result = np.reshape(result, asked.shape + shape)
+    return result if result.ndim else result[()]
 
 
 def _places(q: Any, n: int, method: str) -> tuple[Any, Any, Any, Any]:

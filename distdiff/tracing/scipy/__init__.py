@@ -12,6 +12,7 @@ from . import (
     optimize,
     signal,
     sparse,
+    spatial,
     special,
     stats,
 )
@@ -32,6 +33,7 @@ RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what
     **optimize.RULES,
     **integrate.RULES,
     **interpolate.RULES,
+    **spatial.RULES,
 }
 
 REPLACED = Replaced(RULES)

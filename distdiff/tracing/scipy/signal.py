@@ -106,7 +106,9 @@ def lfilter(b: Any, a: Any, x: Any, axis: int = -1, zi: Any = None) -> Any:
     b, a = b / a[0], a / a[0]
     b = np.concatenate([b, np.zeros(order + 1 - shape_of(b)[0])])
     a = np.concatenate([a, np.zeros(order + 1 - shape_of(a)[0])])
+    b, a = (list(z) if is_traced(z) else z.tolist() for z in (b, a))  # Python's floats: products of them are quickest
     lanes = np.moveaxis(x, axis, 0)
+    lanes = lanes.tolist() if not is_traced(lanes) and lanes.ndim == 1 else lanes
     if zi is None:
         state = [0.0] * order
     else:
