@@ -7,7 +7,7 @@ const KINDS = {
   scaling: "Scaling (measured)",
 }
 const dark = matchMedia("(prefers-color-scheme: dark)")
-const page = {token: sessionStorage.getItem(KEY), chosen: null, kind: "spy", shown: "", leaving: null}
+const page = {token: sessionStorage.getItem(KEY), chosen: null, kind: "spy", shown: "", served: 0, refreshing: null, leaving: null}
 
 // ---- words and numbers
 
@@ -119,9 +119,25 @@ function show(state) {
     if (state.systems.length === 1) choose(state.systems[0].id)
   } else if (page.shown && page.shown !== `${chosen.id} ${chosen.point}`) {
     choose(chosen.id) // it has moved
-  } else if (!page.shown) {
-    page.shown = `${chosen.id} ${chosen.point}`
+  } else {
+    page.shown ||= `${chosen.id} ${chosen.point}`
+    if (chosen.served !== page.served) refresh()
+    page.served = chosen.served
   }
+}
+
+// What solves have changed in the report, a second after the first of them.
+function refresh() {
+  page.refreshing ??= setTimeout(async () => {
+    const id = page.chosen
+    page.refreshing = null
+    if (id) await details(id).then(found => { if (page.chosen === id) describe(...found) }).catch(complain)
+  }, 1000)
+}
+
+const details = id => {
+  const path = `v1/systems/${encodeURIComponent(id)}`
+  return Promise.all([path, `${path}/report`].map(async p => (await ask(p)).json()))
 }
 
 // A button that cancels a job, while there is something to cancel. Rows are made anew as jobs go on: focus moves along.
@@ -140,11 +156,10 @@ async function choose(id) {
   page.chosen = id
   page.shown = ""
   for (const button of $("systems").querySelectorAll("button")) button.setAttribute("aria-current", button.dataset.system === id)
-  const path = `v1/systems/${encodeURIComponent(id)}`
   try {
-    const [system, report] = await Promise.all([path, `${path}/report`].map(async p => (await ask(p)).json()))
+    const found = await details(id)
     if (page.chosen !== id) return
-    describe(system, report)
+    describe(...found)
     await draw()
   } catch (error) { complain(error) }
 }
