@@ -430,7 +430,7 @@ def test_batches_on_ranks(method, energy, comm):
             np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
         tangent = lin.jvp(a, b)
         np.testing.assert_allclose(tangent, np.sum(g[0] * a) + np.sum(g[1] * b), rtol=1e-11)
-    if method == "krylov":
+    if method != "substitution":
         return
     v = (np.sin(a), np.cos(b))
     hv = [dd.hvp(energy, (a, b), v, comm=c, method=method) for c in (ALONE, comm)]

