@@ -201,10 +201,10 @@ _THROUGH = {
     """,
     "integrate": "trapezoid simpson cumulative_trapezoid romb",
     "interpolate": """
-        CubicSpline PchipInterpolator Akima1DInterpolator PPoly BSpline make_interp_spline interp1d
+        CubicSpline PchipInterpolator Akima1DInterpolator CubicHermiteSpline PPoly BSpline interp1d splev
         RegularGridInterpolator barycentric_interpolate krogh_interpolate
     """,
-    "spatial.distance": "cityblock sqeuclidean cosine",
+    "spatial.distance": "cityblock sqeuclidean",
 }
 _OF_SCIPY = {
     "lambertw": "where it is real; the result is real", "polygamma": "in argument 2", "zeta": "in argument 2",

@@ -34,6 +34,11 @@ NAMES = {
     "distance": distance,
     "GRID": np.array([0.0, 0.4, 1.0, 1.6, 2.3, 3.1]),
     "CUBIC": scipy.interpolate.CubicSpline([0.0, 0.4, 1.0, 1.6, 2.3], [1.0, 0.2, 0.7, -0.3, 0.5]),
+    "TCK": scipy.interpolate.splrep([0.0, 0.4, 1.0, 1.6, 2.3], [1.0, 0.2, 0.7, -0.3, 0.5]),
+    "UNIVARIATE": scipy.interpolate.UnivariateSpline([0.0, 0.4, 1.0, 1.6, 2.3], [1.0, 0.2, 0.7, -0.3, 0.5], s=0.01),
+    "SURFACE": scipy.interpolate.RectBivariateSpline(
+        [0.0, 0.4, 1.0, 1.6, 2.3], [0.0, 0.5, 1.1, 1.7, 2.2, 3.0],
+        np.outer([1.0, 0.2, 0.7, -0.3, 0.5], np.arange(6) ** 2)),
     "KNOTS": np.array([0.0, 0.0, 0.0, 0.8, 1.5, 2.5, 2.5, 2.5]),
     "SOS": np.array([[1.0, 0.5, 0.2, 1.0, -0.3, 0.1], [0.7, 0.0, 0.1, 1.0, 0.2, 0.05]]),
     "PLUS": np.array([[False, True, False], [True, True, True], [False, True, False]]),
@@ -255,6 +260,17 @@ interpolate.interp1d(GRID[:3], GRID[:3] ** 2, fill_value="extrapolate")(3 * u - 
 interpolate.RegularGridInterpolator((GRID, GRID), np.outer(GRID, np.sin(GRID)))(np.stack([u, u[::-1]], 1))
 interpolate.RegularGridInterpolator((GRID, GRID[:3]), np.outer(np.cos(GRID), w[:3]))(0.4 * m[:, :2])
 interpolate.RegularGridInterpolator((GRID,) * 3, np.add.outer(np.outer(GRID, GRID), np.sin(GRID)))(m[:, 1:])
+interpolate.CubicSpline(GRID, u)(c) + interpolate.CubicSpline(GRID, u, bc_type="clamped")(u, 1)
+interpolate.PchipInterpolator(GRID, u)(c) + interpolate.Akima1DInterpolator(GRID, u)(u)
+interpolate.CubicHermiteSpline(GRID, u, c)(u) + interpolate.RegularGridInterpolator((GRID,), u)(0.3 * c[:, None])
+interpolate.CubicSpline(GRID, u).integrate(0.1, 2.0) + interpolate.CubicSpline(GRID, u).integrate(2.7, 0.2)
+interpolate.make_interp_spline(GRID, u)(c) + interpolate.make_interp_spline(GRID, u, k=2)(u)
+interpolate.make_interp_spline(GRID, np.stack([u, c]), axis=1, bc_type="natural")(0.3 * c)
+interpolate.interp1d(GRID, u)(0.3 * c) + interpolate.interp1d(GRID, u, kind="cubic")(u)
+interpolate.interp1d(GRID[::-1], np.stack([u, c], 1), axis=0)(k[1:])
+interpolate.splev(u, TCK) + interpolate.splev(m, TCK, der=1)[0, 0] + UNIVARIATE(u) + UNIVARIATE(4 * u, 1)
+interpolate.splev(4 * u, TCK, ext=1) + interpolate.splev(4 * u, TCK, ext=3) + UNIVARIATE(s)
+SURFACE.ev(u, u[::-1]) + SURFACE(u, 4 * u, grid=False) + SURFACE.ev(m, C, dx=1)[0, 0] + SURFACE.ev(u, c, dx=1, dy=2)
 interpolate.barycentric_interpolate([0.0, 1.0, 2.0], u[:3], k)
 interpolate.krogh_interpolate([0.0, 1.0, 2.0], u[:3], 0.3)
 """
@@ -273,7 +289,8 @@ distance.pdist(m) + distance.pdist(m, "sqeuclidean") + distance.pdist(m, lambda 
 distance.squareform(distance.pdist(m)) + distance.squareform(distance.squareform(u)).sum()
 distance.squareform(u)
 distance.euclidean(u, c) + distance.euclidean(u, u[::-1], c) + distance.minkowski(u, c, 3) + distance.cityblock(u, c)
-distance.sqeuclidean(u, c) + distance.cosine(u, c)
+distance.sqeuclidean(u, c) + distance.cosine(u, c) + distance.cosine(u, u[::-1], c)
+distance.correlation(u, c) + distance.correlation(u, c, u)
 """
 
 

@@ -20,7 +20,7 @@ from test_numpy import check
 
 import distdiff as dd
 from distdiff import coverage
-from distdiff.errors import UnsupportedOperationError
+from distdiff.errors import NonFiniteError, UnsupportedOperationError
 from distdiff.tracing import trace
 from distdiff.tracing.active import TRACES
 from distdiff.tracing.scipy import REPLACED, RULES
@@ -97,6 +97,19 @@ def test_an_order_that_is_constant_though_traced():
         return special.jv(n, u)
 
     np.testing.assert_allclose(dd.jvp(f, (U,), (np.ones(4),))[1], special.jvp(2, U), rtol=1e-14)
+
+
+def test_a_tape_that_asks_for_a_partial_there_is_none_of(tmp_path):
+    """As an edited file might: the order of a Bessel function depends on the input."""
+    tape = dd.trace(lambda u: np.sum(special.jv(1.0, u)), U)
+    at = next(i for i, item in enumerate(tape.items) if item.op.name == "jv")
+    x = tape.items[at].operands[1]
+    tape.items[at] = tape.items[at]._replace(operands=(x, x))
+    tape.save(tmp_path / "edited.tape")
+    f = dd.load(tmp_path / "edited.tape")
+    np.testing.assert_allclose(f(U), np.sum(special.jv(U, U)))
+    with pytest.raises(NonFiniteError, match="partial derivative of jv is nan"):
+        dd.grad(f)(U)
 
 
 def test_another_ufunc_of_the_same_name():

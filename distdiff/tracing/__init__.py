@@ -180,13 +180,15 @@ def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None
 
 
 _REFUSED_BY_C = (r"must be numpy\.ndarray, not Traced|Cannot convert Traced\w+ to numpy|"  # C, Cython, pybind11
-                 r"incompatible function arguments[\s\S]*traced\(")
+                 r"incompatible function arguments[\s\S]*traced\(|No matching signature found|not 'TracedArray'|"
+                 r"pythranized function[\s\S]*Traced")
 
 
 def _of_compiled_code(error: TypeError) -> UnsupportedOperationError:
     """What a function of C said of a traced array, with the user's line and a remedy."""
     frames = traceback.extract_tb(error.__traceback__)
-    frame = next((f for f in reversed(frames) if owner(f.filename, f.name) == "user"), frames[-1])
+    frame = next((f for f in reversed(frames) if owner(f.filename, f.name) == "user"
+                  and not f.filename.endswith((".pyx", ".pxd", "stringsource"))), frames[-1])
     return UnsupportedOperationError(
         f"compiled code was given a traced array at {Site(frame.filename, frame.lineno or 0, frame.name)} ({error}): "
         "it would cut the derivative. A sparse factor, lu = splu(A) or solve = factorized(A), can be used on traced "

@@ -52,13 +52,35 @@ def piecewise(c: Any, knots: Any, x: Any, order: int, extrapolate: Any, out: Any
     _written(out, y, x, bool(extrapolate), knots[0], knots[-1])
 
 
+@writes(5, "out")
+def integral(c: Any, knots: Any, a: Any, b: Any, extrapolate: Any, out: Any) -> None:
+    """The integral from a to b of what `piecewise` evaluates."""
+    powers = np.arange(len(c), 0, -1)
+    primitive = c / np.reshape(powers, (-1, 1, 1))
+    steps = np.reshape(np.diff(knots), (1, -1)) ** np.reshape(powers, (-1, 1))
+    whole = np.cumsum(np.sum(primitive * steps[:, :, None], axis=0), axis=0)  # of the pieces up to each
+
+    def until(x: Any) -> Any:
+        i = int(np.reshape(_pieces(knots, np.reshape(x, 1), 0, len(knots) - 2), ()))
+        part = np.sum(primitive[:, i] * np.reshape((x - knots[i]) ** powers, (-1, 1)), axis=0)
+        return part + whole[i - 1] if i else part
+
+    out[...] = until(b) - until(a)
+    if not extrapolate and any(_beyond(x, knots[0], knots[-1]) for x in (a, b)):
+        out[...] = np.nan
+
+
 @writes(6)
 def spline(knots: Any, c: Any, k: int, x: Any, order: int, extrapolate: Any, out: Any) -> None:
-    """de Boor's recurrence for sum_i c_i B_i,k(x), after `order` differences of the coefficients."""
-    low, high, t = knots[k], knots[len(knots) - k - 1], knots
+    """sum_i c_i B_i,k(x), or its derivative of that order."""
+    y = de_boor(knots, c, k, x, order)
+    _written(out, y, x, bool(extrapolate), knots[k], knots[len(knots) - k - 1])
+
+
+def de_boor(t: Any, c: Any, k: int, x: Any, order: int = 0) -> Any:
+    """de Boor's recurrence, after `order` differences of the coefficients: (points, columns of c)."""
     if order > k:
-        _written(out, 0.0 * np.reshape(x, (-1, 1)), x, bool(extrapolate), low, high)
-        return
+        return 0.0 * np.reshape(x, (-1, 1)) + np.zeros(shape_of(c)[1])
     for _ in range(order):
         n = len(t) - k - 1
         width = t[k + 1 : k + n] - t[1:n]
@@ -71,7 +93,60 @@ def spline(knots: Any, c: Any, k: int, x: Any, order: int, extrapolate: Any, out
             start, stop = t[i - k + j], t[i + j + 1 - r]
             weight = np.reshape((x - start) / (stop - start), (-1, 1))
             parts[j] = (1.0 - weight) * parts[j - 1] + weight * parts[j]
-    _written(out, parts[k], x, bool(extrapolate), low, high)
+    return parts[k]
+
+
+@parts_apart
+def splev(x: Any, tck: Any, der: int = 0, ext: int = 0) -> Any:
+    """FITPACK's splines, beyond their ends as `ext` says: 0 goes on, 1 is zero, 2 an error, 3 the end's value."""
+    t, c, k = tck
+    if not isinstance(c, np.ndarray) or c.ndim != 1:
+        return [splev(x, (t, part, k), der, ext) for part in c]
+    x = recorder_of((x, c)).array_of(x)
+    flat, low, high = np.reshape(x, -1), t[k], t[-k - 1]
+    beyond = _beyond(flat, low, high) if ext else np.zeros(1, dtype=bool)
+    if ext == 2 and beyond.any():
+        raise ValueError("Invalid input data")
+    column, at = np.reshape(c[: len(t) - k - 1], (-1, 1)), np.clip(flat, low, high) if ext == 3 else flat
+    y = de_boor(t, column, k, at, der)[:, 0]
+    y = np.where(beyond, 0.0, y) if ext == 1 and beyond.any() else y
+    return np.reshape(y, x.shape)
+
+
+def surface(tx: Any, ty: Any, c: Any, kx: int, ky: int, *rest: Any) -> tuple[Any, int]:
+    """FITPACK's bivariate splines at points (x_i, y_i): ([dx, dy,] x, y) -> (values, 0)."""
+    dx, dy = rest[:-2] or (0, 0)
+    x, y = (np.clip(z, t[k], t[-k - 1]) for z, t, k in zip(rest[-2:], (tx, ty), (kx, ky)))
+    c = np.reshape(c, (len(tx) - kx - 1, len(ty) - ky - 1))
+    along_x, along_y = de_boor(tx, np.eye(c.shape[0]), kx, x, dx), de_boor(ty, np.eye(c.shape[1]), ky, y, dy)
+    return np.sum(np.matmul(along_x, c) * along_y, axis=1), 0  # products of the B-splines themselves
+
+
+def interpolating(x: Any, y: Any, k: int = 3, t: Any = None, bc_type: Any = None, axis: int = 0, **options: Any) -> Any:
+    """make_interp_spline, whose coefficients are linear in y: SciPy's of every unit vector are the matrix."""
+    from scipy.interpolate import BSpline, make_interp_spline
+
+    rec = recorder_of((x, y))
+    if is_traced(x) or is_traced(t) or not (bc_type is None or isinstance(bc_type, str)):
+        rec.unsupported("scipy.interpolate.make_interp_spline with traced x or values in bc_type",
+                        "only y may be traced, and bc_type be a name")
+    y = np.moveaxis(y, axis, 0)
+    unit = make_interp_spline(x, np.eye(shape_of(y)[0]), k, t, bc_type, 0, **options)
+    return BSpline.construct_fast(unit.t, np.tensordot(unit.c, y, (1, 0)), unit.k, axis=axis % len(shape_of(y)))
+
+
+def interp1d_of(self: Any, x: Any, y: Any, kind: Any = "linear", axis: int = -1, copy: bool = True,
+                bounds_error: Any = None, fill_value: Any = np.nan, assume_sorted: bool = False) -> None:
+    """interp1d of traced y: SciPy's of its values looks at everything else."""
+    if is_traced(x) or is_traced(fill_value):
+        recorder_of((x, y, fill_value)).unsupported("scipy.interpolate.interp1d of traced x or fill_value",
+                                                    "only y may be traced")
+    y = recorder_of((y,)).array_of(y)
+    self.__init__(x, y.values(), kind, axis, copy, bounds_error, fill_value, assume_sorted)
+    self.y = y if assume_sorted else np.take(y, np.argsort(x, kind="mergesort"), axis)
+    self._y = self._reshape_yi(self.y)
+    if hasattr(self, "_spline"):
+        self._spline = interpolating(self.x, self._y, self._spline.k, check_finite=False)
 
 
 def spline_values(knots: Any, c: Any, k: int, x: Any, order: int, extrapolate: Any) -> Any:
@@ -123,8 +198,14 @@ def grid_values(values: Any, cells: Any, along: Any, grid: Any, out: Any) -> Any
 
 RULES: dict[str, Rule] = {
     "scipy.interpolate._ppoly:evaluate": piecewise,
+    "scipy.interpolate._ppoly:integrate": integral,
     "scipy.interpolate._bspl:evaluate_spline": spline,
     "scipy.interpolate._dierckx:evaluate_spline": spline_values,
+    "scipy.interpolate._fitpack_impl:splev": splev,
+    "scipy.interpolate._fitpack2:dfitpack.bispeu": surface,
+    "scipy.interpolate._fitpack2:dfitpack.pardeu": surface,
+    "scipy.interpolate:make_interp_spline": interpolating,
+    "scipy.interpolate:interp1d.__init__": interp1d_of,
     "scipy.interpolate:interp1d._evaluate": interp1d,
     "scipy.interpolate:RegularGridInterpolator._find_indices": grid_places,
     "scipy.interpolate._rgi:evaluate_linear_2d": parts_apart(grid_values),

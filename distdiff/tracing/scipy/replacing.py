@@ -46,11 +46,11 @@ def parts_apart(rule: Rule) -> Rule:
     return rule
 
 
-def writes(place: int) -> Callable[[Rule], Rule]:
-    """A rule that writes traced values into its argument at that place."""
+def writes(place: int, name: str = "") -> Callable[[Rule], Rule]:
+    """A rule that writes traced values into its argument at that place, or of that name."""
 
     def mark(rule: Rule) -> Rule:
-        rule.writes = place  # type: ignore[attr-defined]
+        rule.writes = place, name  # type: ignore[attr-defined]
         return rule
 
     return mark
@@ -83,7 +83,8 @@ class Replacing:
             if threading.get_ident() in TRACES and (
                     (rec := traced_within([*args, *kwargs.values()])) is not None or always):
                 if written is not None and rec is not None:
-                    promote(args[written], rec)
+                    place, key = written
+                    promote(args[place] if place < len(args) else kwargs.get(key), rec)
                 args = tuple(map(argument, args))
                 return rule(*args, **{key: argument(x) for key, x in kwargs.items()})
             return original(*args, **kwargs)

@@ -112,7 +112,16 @@ def minkowski(u: Any, v: Any, p: float = 2, w: Any = None) -> Any:
     return _root(np.sum(terms if w is None else w * terms), float(p))
 
 
+def correlation(u: Any, v: Any, w: Any = None, centered: bool = True) -> Any:
+    """1 minus the cosine of the angle between u and v, less their means."""
+    weights = np.ones(shape_of(u)) if w is None else w
+    if centered:
+        u, v = (x - np.sum(weights * x) / np.sum(weights) for x in (u, v))
+    return 1.0 - np.sum(weights * u * v) / np.sqrt(np.sum(weights * u * u) * np.sum(weights * v * v))
+
+
 RULES: dict[str, Rule] = {f"scipy.spatial.distance:{name}": rule for name, rule in {
     "cdist": cdist, "pdist": pdist, "squareform": squareform, "minkowski": minkowski,
-    "euclidean": lambda u, v, w=None: minkowski(u, v, 2, w),
+    "euclidean": lambda u, v, w=None: minkowski(u, v, 2, w), "correlation": correlation,
+    "cosine": lambda u, v, w=None: correlation(u, v, w, False),
 }.items()}
