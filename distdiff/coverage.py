@@ -173,7 +173,7 @@ def scipy_table() -> list[Entry]:
         module, name = path.split(":")
         if module.startswith("scipy.") and not any(part.startswith("_") for part in f"{module}.{name}".split(".")):
             found[f"{module}.{name}"] = (EXACT, _OF_SCIPY.get(name.rpartition(".")[2], ""))
-    found |= {f"scipy.{room}.{name}": (EXACT, "SciPy's own code, traced")
+    found |= {f"scipy.{room}.{name}": (EXACT, _OF_SCIPY.get(name, "SciPy's own code, traced"))
               for room, names in _THROUGH.items() for name in names.split()}
     return [Entry(name, *found[name]) for name in sorted(found)]
 
@@ -191,13 +191,14 @@ _THROUGH = {
     "stats": """
         norm t gamma beta chi2 expon lognorm uniform laplace cauchy logistic weibull_min pareto halfnorm gumbel_r
         invgamma f skewnorm vonmises poisson binom bernoulli nbinom geom dirichlet multivariate_normal multinomial
+        zscore gmean hmean skew kurtosis moment sem entropy linregress ttest_1samp boxcox
     """,
     "signal": "filtfilt sosfiltfilt savgol_filter medfilt order_filter",
     "ndimage": """
         correlate1d convolve1d correlate convolve gaussian_filter gaussian_filter1d laplace sobel prewitt
         gaussian_laplace gaussian_gradient_magnitude uniform_filter uniform_filter1d maximum_filter minimum_filter
         maximum_filter1d grey_dilation grey_erosion grey_opening median_filter percentile_filter rank_filter
-        sum_labels mean
+        sum_labels mean variance center_of_mass map_coordinates
     """,
     "integrate": "trapezoid simpson cumulative_trapezoid romb",
     "interpolate": """
@@ -214,6 +215,8 @@ _OF_SCIPY = {
     "logpdf": "of any distribution whose own formula can be traced", "upfirdn": "mode constant with 0",
     "cdist": "roots have derivative 0 where points coincide; metrics with matrices or weights refused",
     "pdist": "as cdist", "euclidean": "derivative 0 at distance 0", "minkowski": "derivative 0 at distance 0",
+    "map_coordinates": "of order 0 and 1, modes constant and nearest", "make_interp_spline": "in y",
+    "interp1d": "in y and at points", "simpson": "neighbours among x must differ",
     "lfilter": "one statement a sample and coefficient",
 }
 

@@ -229,6 +229,11 @@ ndimage.maximum_filter(m, 3) + ndimage.minimum_filter(m, (2, 3), mode="wrap") + 
 ndimage.maximum_filter(m, footprint=PLUS) + ndimage.minimum_filter(m, footprint=PLUS, mode="constant", cval=5.0)
 ndimage.grey_dilation(m, structure=0.1 * C[:, :3]) + ndimage.grey_erosion(m, structure=0.1 * C[:, :3])
 ndimage.grey_opening(m, 3)
+ndimage.map_coordinates(m, [0.6 * u, u], order=1) + ndimage.map_coordinates(C, [u, 2 * u], order=1, cval=s)
+ndimage.map_coordinates(m, [0.6 * u, 3 * u - 1], order=1, mode="nearest")
+ndimage.map_coordinates(m, [[1.2] * 6, u], order=0)
+ndimage.map_coordinates(u, [2 * m], order=1) + ndimage.center_of_mass(m)[0]
+ndimage.variance(u, [0, 1, 1, 0, 2, 2], 1)
 ndimage.median_filter(m, 3) + ndimage.percentile_filter(m, 30, 3) + ndimage.rank_filter(u, 1, 3).sum()
 z = np.zeros((3, 4)); ndimage.gaussian_filter(m, 1.0, output=z); return z * m
 z = m * 1; ndimage.uniform_filter(z, 3, output=z); return z
@@ -236,6 +241,11 @@ ndimage.sum_labels(u, [0, 1, 1, 0, 2, 2], index=[1, 2]) + ndimage.mean(u, [0, 1,
 """
 
 OTHERS = """
+stats.zscore(u) + stats.gmean(u) + stats.hmean(u) + stats.skew(u) + stats.kurtosis(u) + stats.moment(u, 3)
+stats.sem(u)
+stats.entropy(u) + stats.linregress(c, u).slope + stats.ttest_1samp(u, 0.5)[0]
+stats.boxcox(u, 0.5)
+u[0][()] + u[1][None, ...] * u
 integrate.trapezoid(u, c) + integrate.trapezoid(c, u) + integrate.trapezoid(m, dx=s, axis=0).sum()
 integrate.simpson(u[:5], k) + integrate.simpson(m, dx=s)[0] + integrate.simpson(u, dx=0.1)
 integrate.cumulative_trapezoid(u, dx=s) + integrate.cumulative_trapezoid(u, c, initial=0)[1:] + integrate.romb(k, s)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.special
 from mpi4py import MPI
-from scipy import integrate, optimize, special, stats
+from scipy import integrate, ndimage, optimize, special, stats
 from scipy.spatial import distance
 from scipy.special import logsumexp, softmax
 from scipy_cases import CASES, NAMES
@@ -75,6 +75,9 @@ def test_in_a_saved_tape(tmp_path):
     (lambda u: stats.gamma.cdf(1.0, u), r"gammainc with a traced first argument in scipy\.stats\.rv_continuous\.cdf"),
     (lambda u: stats.kstwo.sf(u, 5), r"Kolmogorov"),
     (lambda u: stats.norminvgauss.ppf(0.1 * u, 1.25, 0.5), r"scipy\.stats"),
+    (lambda u: ndimage.zoom(u, 2.0, order=1), r"scipy\.ndimage\.zoom"),
+    (lambda u: ndimage.shift(u, 0.5), r"scipy\.ndimage\.shift"),
+    (lambda u: ndimage.map_coordinates(u, [u], order=1, mode="mirror"), r"rule for map_coordinates with order=0 or 1"),
     (lambda u: distance.pdist(u[:, None], "mahalanobis"), r"scipy\.spatial\.distance\.pdist with metric='mahalanobis'"),
     (lambda u: stats.vonmises.cdf(u, 1.0), r"compiled code"),
     (lambda u: optimize.brentq(lambda s: s - u[0], 0.0, 1.0), r"scipy\.optimize\.brentq.*distdiff\.implicit"),

@@ -157,6 +157,11 @@ class TracedScalar:
     def __format__(self, spec: str) -> str:
         return format(self.v, spec)
 
+    def __getitem__(self, index: Any) -> Any:  # x[()] and x[..., None], as NumPy's floats have them
+        return self.as_array(self)[index]
+
+    __iter__ = None  # which __getitem__ would stand in for
+
     def __copy__(self) -> TracedScalar:
         return self
 
