@@ -66,6 +66,10 @@ def test_too_many_and_too_late():
     jobs = put(queue, "a:vjp", "a:vjp")
     with pytest.raises(ServiceError, match="waiting already"):
         put(queue, "b:vjp")
+    large = Queue(most_bytes=10)
+    put(large, "a:vjp", "a:vjp")  # 8 bytes each
+    with pytest.raises(ServiceError, match="2 jobs with 16 bytes of vectors are waiting already"):
+        put(large, "a:vjp")
     waiting = threading.Thread(target=queue.close)
     waiting.start()
     waiting.join()

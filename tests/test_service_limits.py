@@ -109,7 +109,7 @@ BODIES = [  # body, content type, status, what the answer says
     (b"PK\x03\x04junk", wire.NPZ, 400, "no .npz"),
     (wire.to_npz({"a": np.ones(30), "b": np.ones(30)}), wire.NPZ, 422, "leaves of shapes"),
     (b"{", wire.JSON, 400, "no JSON"),
-    (b"[" * 100_000, wire.JSON, 400, "no JSON"),
+    (b"[" * 60_000, wire.JSON, 400, "no JSON"),
     (b"\xff\xfe", wire.JSON, 400, "no JSON"),
     (b"[1, 2]", wire.JSON, 400, "leaves"),
     (b'{"leaves": [[1, [2, 3]]]}', wire.JSON, 400, "leaf"),
@@ -145,14 +145,15 @@ def test_bodies_that_are_none(raw, remote, body, form, status, word):
     ("POST", "/v1/systems", b"", {}, 400, "no tape"),
     ("POST", "/v1/systems", bytes(MOST + 1), {}, 413, "--max-body"),
     ("POST", "/v1/systems", iter([bytes(MOST // 2)] * 3), {}, 413, "--max-body"),
+    ("POST", "/v1/systems/ID/vjp", bytes(100_000), {}, 413, "more than this vector takes"),
     ("POST", "/v1/functions/os/getcwd", b"{}", {"content_type": wire.JSON}, 400, "arguments"),
     ("POST", "/v1/functions/os/getcwd", b'{"arguments": {}}', {"content_type": wire.JSON}, 404, "no module"),
 ])
-def test_requests_that_are_refused(raw, tmp_path, method, path, body, headers, status, word):
+def test_requests_that_are_refused(raw, remote, tmp_path, method, path, body, headers, status, word):
     if body == "TAPE":
         dd.trace(f, X).save(tmp_path / "tape", point=(X,))
         body = (tmp_path / "tape").read_bytes()
-    problem(raw.ask(method, path, body, **headers), status, word)
+    problem(raw.ask(method, path.replace("ID", remote.id), body, **headers), status, word)
 
 
 def test_damaged_tapes(raw, tmp_path):

@@ -49,6 +49,7 @@ from .schema import (
 from .service import Service, System
 
 PATIENCE = 1.0  # seconds after which it is looked whether a client still waits
+BYTES = 40  # that a number takes in a body at most, JSON with all digits and some space included
 BEAT = 15.0  # seconds between events where nothing happens, for proxies that close silent connections
 bearer = HTTPBearer(auto_error=False, description="The token in the service's token file")
 
@@ -63,20 +64,23 @@ class Door:
     def __init__(self, service: Service, most_body: int) -> None:
         self.service, self.most_body = service, most_body
 
-    async def body(self, request: Request) -> bytes:
-        """The whole body, if it is no larger than may be."""
-        return b"".join([chunk async for chunk in self.chunks(request)])
+    async def body(self, request: Request, numbers: int | None = None) -> bytes:
+        """The whole body, if it is no larger than may be; with `numbers`, than so many take in any form."""
+        most = self.most_body if numbers is None else min(self.most_body, BYTES * numbers + 65536)
+        return b"".join([chunk async for chunk in self.chunks(request, most)])
 
-    async def chunks(self, request: Request) -> Any:
+    async def chunks(self, request: Request, most: int | None = None) -> Any:
         """The body piece by piece; `ServiceError` (413) as soon as it is too large."""
-        too_large = ServiceError(f"the body is larger than the {self.most_body:,} bytes that this service takes: start "
-                                 "it with a larger --max-body, or send less", status=413)
-        if int(request.headers.get("content-length", "0")) > self.most_body:
+        most = self.most_body if most is None else most
+        why = ("; start the service with a larger --max-body, or send less" if most == self.most_body else
+               ", which is more than this vector takes in any form")
+        too_large = ServiceError(f"the body is larger than {most:,} bytes{why}", status=413)
+        if int(request.headers.get("content-length", "0")) > most:
             raise too_large
         size = 0
         async for chunk in request.stream():
             size += len(chunk)
-            if size > self.most_body:
+            if size > most:
                 raise too_large
             yield chunk
 
@@ -283,7 +287,8 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
     async def move(system: str, request: Request) -> Response:
         """Move to another point; answers with the result there."""
         found = door.system(system)
-        x = wire.vector(_sent(request), await door.body(request), found.opened.inputs.shapes, "point")
+        x = wire.vector(_sent(request), await door.body(request, found.opened.inputs.size),
+                        found.opened.inputs.shapes, "point")
         at = (await door.outcome(Job(found.id, "move", _client(request), payload=x), request)).result
         return _vector(request, at.value, found.opened.outputs.shapes, at.number)
 
@@ -298,7 +303,8 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
 
     async def product(kind: str, system: str, request: Request, point: int | None) -> Response:
         found = door.system(system)
-        seed = wire.vector(_sent(request), await door.body(request), found.wanted(kind).shapes, "right-hand side")
+        wanted = found.wanted(kind)
+        seed = wire.vector(_sent(request), await door.body(request, wanted.size), wanted.shapes, "right-hand side")
         job = Job(found.id, kind, _client(request), seed=seed, payload=point)
         return await answer(job, found.given(kind).shapes, request)
 

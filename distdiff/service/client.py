@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -120,7 +121,7 @@ class Client:
     # -- HTTP ----------------------------------------------------------------------------------------------------------
 
     def ask(self, method: str, path: str, body: Any = None, form: str | None = None, accept: str = wire.NPY,
-            prefer: str | None = None) -> tuple[Mapping[str, str], bytes]:
+            prefer: str | None = None) -> tuple[Message, bytes]:
         """Headers and body of an answer; a problem raises the error that it names."""
         headers = {"accept": accept, "authorization": f"Bearer {self._token}", "distdiff-client": self._name}
         if form is not None:
@@ -263,7 +264,7 @@ class RemoteSystem:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _ask(self, method: str, what: str, body: Any = None) -> tuple[Mapping[str, str], bytes]:
+    def _ask(self, method: str, what: str, body: Any = None) -> tuple[Message, bytes]:
         if self._closed:
             raise InputError("this system was closed; make a new one with client.linearize")
         return self._client.ask(method, f"{self._path}/{what}", body, wire.NPY if body is not None else None)

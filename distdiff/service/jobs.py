@@ -111,11 +111,11 @@ class Turn:
 class Queue:
     """Jobs by system, until the computing thread takes them.  Safe to use from all threads.
 
-    at_once : vectors solved together, at most;  most : jobs that wait, at most
+    at_once : vectors solved together, at most;  most, most_bytes : jobs that wait, and their vectors, at most
     """
 
-    def __init__(self, at_once: int = 64, most: int = 4096) -> None:
-        self.at_once, self.most = at_once, most
+    def __init__(self, at_once: int = 64, most: int = 4096, most_bytes: int = 1 << 31) -> None:
+        self.at_once, self.most, self.most_bytes = at_once, most, most_bytes
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()  # the system served next comes first
         self._latest: dict[str, str] = {}  # system: the lane served last
         self._changed = threading.Condition()
@@ -135,8 +135,11 @@ class Queue:
         with self._changed:
             if self._closed:
                 raise ServiceError("the service is ending", status=503)
-            if sum(map(len, self._waiting.values())) >= self.most:
-                raise ServiceError(f"{self.most} jobs are waiting already; ask again later", status=503)
+            waiting = [other for jobs in self._waiting.values() for other in jobs]
+            held = sum(other.seed.nbytes for other in waiting if other.seed is not None)
+            if len(waiting) >= self.most or held > self.most_bytes:
+                raise ServiceError(f"{len(waiting)} jobs with {held:,} bytes of vectors are waiting already; ask again "
+                                   "later", status=503)
             self._waiting.setdefault(job.system, deque()).append(job)
             self._changed.notify()
         return job
