@@ -38,15 +38,13 @@ class Entry(NamedTuple):
     note: str = ""
 
 
-_COMPLEX = "derivatives are of real functions: no complex numbers yet"
 _WHOLE = "a function of whole numbers; index and count with x.astype(int)"
 _MACHINE = "says how floats are stored, which no real function does"
 _OUTSIDE = "its array would leave the function, or its values come from outside"
 _OBJECTS = "turns the values into objects of another kind"
 
 REASONS: dict[str, str] = {name: reason for names, reason in {
-    "fft.fft fft.fft2 fft.fftn fft.hfft fft.ifft fft.ifft2 fft.ifftn fft.ihfft fft.irfft fft.irfft2 fft.irfftn "
-    "fft.rfft fft.rfft2 fft.rfftn sort_complex": _COMPLEX,
+    "sort_complex": "orders by both parts; use np.sort of one of them, or of np.abs(z)",
     "gcd lcm left_shift right_shift bitwise_left_shift bitwise_right_shift bitwise_count packbits unpackbits "
     "ravel_multi_index unravel_index": _WHOLE,
     "nextafter spacing": _MACHINE,
@@ -75,14 +73,14 @@ _UNTOUCHED = frozenset("""
 _CONSTANT = frozenset("""
     all allclose alltrue any argmax argmin argpartition argsort argwhere around array_equal array_equiv array_repr
     array_str array2string can_cast common_type count_nonzero diag_indices_from digitize einsum_path empty_like fix
-    flatnonzero imag in1d iscomplex iscomplexobj isclose isfortran isin isneginf isposinf isreal
+    flatnonzero in1d iscomplex iscomplexobj isclose isfortran isin isneginf isposinf isreal
     isrealobj ix_ lexsort may_share_memory min_scalar_type nanargmax nanargmin ndim nonzero ones_like result_type round
-    round_ searchsorted shape shares_memory size sometrue tril_indices_from triu_indices_from zeros_like angle
+    round_ searchsorted shape shares_memory size sometrue tril_indices_from triu_indices_from zeros_like
     arange eye identity zeros empty ones linalg.matrix_rank
 """.split())
 
 NOTES: dict[str, str] = {
-    "absolute": "derivative 0 at 0",
+    "absolute": "derivative 0 at 0, of complex numbers too",
     "maximum": "a tie goes to the first operand", "minimum": "a tie goes to the first operand",
     "fmax": "a tie goes to the first operand", "fmin": "a tie goes to the first operand",
     "max": "a tie goes to the first largest", "min": "a tie goes to the first smallest",
@@ -116,7 +114,12 @@ NOTES: dict[str, str] = {
     "zeros": "can come to hold traced values", "empty": "can come to hold traced values, and begins as zeros",
     "ones": "can come to hold traced values",
     "geomspace": "signs are decided", "apply_along_axis": "calls the function once a row",
-    "kaiser": "in beta", "i0": "by series: NumPy's values to rounding",
+    "kaiser": "in beta",
+    "angle": "of real numbers 0 or pi; at 0 not differentiable",
+    **{f"fft.{name}": "one statement a call, O(n log n) in either direction" for name in (
+        "fft ifft fft2 ifft2 fftn ifftn rfft irfft rfft2 irfft2 rfftn irfftn hfft ihfft").split()},
+    "sqrt": "of complex numbers: the branch of NumPy", "log": "of complex numbers: the branch of NumPy",
+    "i0": "by series: NumPy's values to rounding",
 }
 
 

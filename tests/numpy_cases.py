@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+import complex_cases
 import linalg_cases
 import numpy as np
 
@@ -727,7 +728,8 @@ z = u.copy(); z[:3].sort(); z[::-1][:2].sort(); return z
 
 SECTIONS = {"ufuncs": UFUNCS, "ufunc forms": UFUNC_FORMS, "reductions": REDUCTIONS, "products": PRODUCTS,
             "movement": MOVEMENT, "decisions": DECISIONS, "methods": METHODS, "python": PYTHON,
-            "of one version": VERSIONS, "other ways to say it": FORMS, "writes": WRITES, **linalg_cases.SECTIONS}
+            "of one version": VERSIONS, "other ways to say it": FORMS, "writes": WRITES, **linalg_cases.SECTIONS,
+            **complex_cases.SECTIONS}
 _ALL = [line for text in SECTIONS.values() for line in text.splitlines() if line]
 
 

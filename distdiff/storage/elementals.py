@@ -24,6 +24,9 @@ BUILT_IN: dict[str, str] = {
         "svd": "singular:Svd", "svdvals": "singular:Svdvals", "pinv": "singular:Pinv", "qr": "orthogonal:Qr",
         "eig": "spectral:Eig", "eigvals": "spectral:Eigvals", "matrix_function": "functions:MatrixFunction",
     }.items()
+} | {
+    "fourier": "distdiff.tracing.complexes.fourier:Transform",
+    "trigonometric": "distdiff.tracing.scipy.fft:Trigonometric",
 }
 """Name in files -> "module:class"."""
 

@@ -24,6 +24,7 @@ from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
 from . import creation, methods, tree
 from .active import running
 from .array import TracedArray, compact, is_traced
+from .complexes import is_traced_complex
 from .holding import held, traced_within
 from .memory import rare_collections
 from .recorder import Evaluate, Located, Recorder, ValuesWanted, owner
@@ -210,8 +211,8 @@ def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:
         raise InputError(f"{what} holds {array.dtype} values; derivatives are taken with respect to floats: {remedy}")
     if array.dtype.kind == "c":
         raise UnsupportedOperationError(
-            f"{what} holds complex values; derivatives here are those of real functions: pass real and "
-            "imaginary parts as two arrays"
+            f"{what} holds complex values; derivatives here are with respect to real numbers: pass real and "
+            "imaginary parts as two arrays, and write x + 1j * y inside the function"
         )
     if array.size == 0:
         raise InputError(
@@ -252,12 +253,18 @@ def _store(rec: Recorder, result: Any) -> Any:
     return tree.unflatten(spec, plain)
 
 
+_REAL_RESULTS = ("derivatives here are those of real results, and complex numbers may be anything in between: return "
+                 "z.real and z.imag as two arrays, or the real number that is made of them")
+
+
 def _output(rec: Recorder, x: Any) -> tuple[tuple[int, ...], Operand, Any]:
     if isinstance(x, TracedScalar):
         if x.rec is not rec:
             rec.unsupported("a result of another trace", "return what this function computed")
         rec.flush()
         return (), rec.node(x.i), x.v
+    if is_traced_complex(x):
+        rec.unsupported("a complex result", _REAL_RESULTS)
     if type(x) is not TracedArray:
         values = creation.NUMPY["asarray"](x)
         if rec.holding and values.dtype.kind == "f" and np.isnan(values).any():
@@ -267,7 +274,7 @@ def _output(rec: Recorder, x: Any) -> tuple[tuple[int, ...], Operand, Any]:
                 "it can't be traced",
             )
         if values.dtype.kind == "c":
-            rec.unsupported("a complex result", "return real and imaginary parts as two arrays")
+            rec.unsupported("a complex result", _REAL_RESULTS)
         values = values.astype(np.float64)
         return (
             values.shape,
@@ -298,7 +305,7 @@ def plain_value(x: Any) -> Any:
     x = held(x)
     if isinstance(x, TracedScalar):
         return bool(x.v) if x.dtype == bool else x.v
-    if type(x) is TracedArray:
+    if type(x) is TracedArray or is_traced_complex(x):
         return x.values()
     if isinstance(x, tuple) and hasattr(x, "_fields"):
         return type(x)(*map(plain_value, x))

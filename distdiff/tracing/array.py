@@ -100,6 +100,10 @@ class TracedArray:
     def real(self) -> TracedArray:
         return self
 
+    @real.setter
+    def real(self, value: Any) -> None:
+        self[...] = value
+
     @property
     def imag(self) -> np.ndarray:
         return np.zeros(self.shape)

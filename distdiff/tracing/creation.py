@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import calls, protocol, sparse
+from . import calls, complexes, protocol, sparse
 from .active import TRACES
 from .array import TracedArray, is_boolean, is_traced, memory_order, of_ids, own
 from .callers import called
@@ -58,12 +58,14 @@ _uses = 0
 def array_of(rec: Recorder, values: Any) -> Any:
     """np.array of anything: nested lists of traced values and numbers, or a plain array, as a traced array."""
     values = held(values)
-    if is_traced(values):
+    if is_traced(values) or complexes.is_traced_complex(values):
         return values
     if not isinstance(values, (list, tuple)):
         values = NUMPY["asarray"](values)
         if values.dtype == object:
             return np.reshape(array_of(rec, values.ravel().tolist()), values.shape)
+        if values.dtype.kind == "c":
+            return complexes.array_of(rec, values)
         if values.dtype.kind not in "fiub":
             rec.unsupported(f"an array of dtype {values.dtype}", "derivatives here are those of real functions")
         buffer = np.array(values, dtype=np.float64, order="K")
@@ -72,6 +74,9 @@ def array_of(rec: Recorder, values: Any) -> Any:
         return TracedArray(st, buffer)
     if traced_within(values) is None:
         return array_of(rec, NUMPY["array"](values))
+    if complexes.complex_within(values):
+        parts = [array_of(rec, _part_of(values, part)) for part in ("real", "imag")]
+        return complexes.elements(rec, *parts)
     parts = [part if is_traced(part) or isinstance(part, (float, int)) else held(part) for part in values]
     if all(isinstance(part, (TracedScalar, float, int, np.number)) for part in parts):
         ids = np.array([part.i if isinstance(part, TracedScalar) else -1 for part in parts], dtype=np.int64)
@@ -88,6 +93,16 @@ def array_of(rec: Recorder, values: Any) -> Any:
             f"shapes {sorted(shapes)}"
         )
     return np.stack([part if is_traced(part) else array_of(rec, part) for part in parts])
+
+
+def _part_of(values: Any, part: str) -> Any:
+    """The real or imaginary parts of nested lists."""
+    values = held(values)
+    if isinstance(values, (list, tuple)):
+        return [_part_of(x, part) for x in values]
+    if complexes.is_complex(values) or part == "imag":
+        return getattr(values, part) if hasattr(values, part) else 0.0
+    return values
 
 
 def _objects(tree: Any) -> np.ndarray:
@@ -124,7 +139,8 @@ def _convert(name: str) -> Callable[..., Any]:
             return function(x, dtype, *args, **kwargs)
         rec = traced_within(x)
         if rec is None:
-            if type(x) is HoldingArray and x.ndim and dtype in (None, float, np.float64):  # views of it are to know it
+            if type(x) is HoldingArray and x.ndim and (
+                    dtype is None or np.dtype(dtype) == x.dtype):  # views of it are to know it
                 if name == "array":
                     return hold(function(x, dtype, *args, **{**kwargs, "subok": True}))
                 order = {"ascontiguousarray": "C", "asfortranarray": "F"}.get(name)
@@ -145,6 +161,8 @@ def _convert(name: str) -> Callable[..., Any]:
         if isinstance(result, TracedScalar):
             result = result.as_array(result)
         copied = result is not held(x)
+        if dtype is not None and np.dtype(dtype).kind == "c" or complexes.is_traced_complex(result):
+            return _complex_result(name, result, dtype, copied, args, kwargs)
         if dtype is not None and np.dtype(dtype) != result.dtype:
             result, copied = result.astype(dtype), True  # which says so if the floats are of another size
         if type(result) is not TracedArray:  # whole numbers, which are plain
@@ -159,6 +177,21 @@ def _convert(name: str) -> Callable[..., Any]:
     return convert
 
 
+def _complex_result(name: str, x: Any, dtype: Any, copied: bool, args: Any, kwargs: Any) -> Any:
+    """np.array and its kin of complex values."""
+    if not complexes.is_complex(x):
+        x, copied = x.astype(dtype), True
+    x = x if type(x) is complexes.ComplexArray else x.as_array()
+    if dtype is not None and np.dtype(dtype).kind != "c":
+        return x.astype(dtype)
+    order = kwargs.get("order", {"ascontiguousarray": "C", "asfortranarray": "F"}.get(name, "K"))
+    copy = name == "array" and kwargs.get("copy", args[0] if args else True) and not copied
+    laid_out = order == "K" or x.flags[f"{order}_CONTIGUOUS"] if order in ("K", "C", "F") else True
+    x = x.copy("K" if order == "A" else order) if copy or not laid_out else x
+    missing = kwargs.get("ndmin", 0) - x.ndim
+    return np.reshape(x, (1,) * missing + x.shape) if missing > 0 else x
+
+
 def _create(name: str) -> Callable[..., Any]:
     function = getattr(np, name)
     fill = np.zeros if name == "empty" else np.zeros_like if name == "empty_like" else function
@@ -170,8 +203,11 @@ def _create(name: str) -> Callable[..., Any]:
         rec = traced_within([*args, *kwargs.values()])
         if rec is not None and name == "full":
             shape = args[0] if args else kwargs["shape"]
-            result = array_of(rec, NUMPY["zeros"](shape))
-            result[...] = args[1] if len(args) > 1 else kwargs["fill_value"]
+            value = held(args[1] if len(args) > 1 else kwargs["fill_value"])
+            dtype = args[2] if len(args) > 2 else kwargs.get("dtype")
+            of_complex = complexes.is_complex(value) if dtype is None else np.dtype(dtype).kind == "c"
+            result = array_of(rec, NUMPY["zeros"](shape, complex if of_complex else float))
+            result[...] = value
             return result
         if rec is not None and name == "arange":
             rec.unsupported(
@@ -181,10 +217,10 @@ def _create(name: str) -> Callable[..., Any]:
         if rec is not None and name == "linspace":
             return function(*(array_of(rec, x) if isinstance(x, (list, tuple)) else x for x in args), **kwargs)
         result = fill(*args, **kwargs)  # what was not written of np.empty is 0 at every run
-        if type(result) is np.ndarray and result.dtype == np.float32:
+        if type(result) is np.ndarray and result.dtype in (np.float32, np.complex64):
             TRACES[threading.get_ident()][-1].float64(result.dtype, f"numpy.{name}")
-            result = result.astype(np.float64)
-        if is_traced(result):
+            result = result.astype(np.float64 if result.dtype == np.float32 else np.complex128)
+        if is_traced(result) or complexes.is_traced_complex(result):
             return result
         return hold(result if result.base is None else result.copy(order="K"))
 

@@ -18,6 +18,7 @@ from ..tape import Const
 from . import protocol
 from .array import TracedArray, is_traced
 from .boxes import whole
+from .complexes import ComplexArray, is_traced_complex
 from .indexing import plain_index
 from .recorder import Recorder
 from .storage import Storage
@@ -26,8 +27,9 @@ from .storage import Storage
 class HoldingArray(np.ndarray):
     """An ndarray that can come to hold traced values (see the module's text)."""
 
-    _held: Storage | None = None  # of the array that owns the memory; views find it through `base`
-    _all: TracedArray | None = None  # the whole of it
+    _held: Storage | tuple[Storage, Storage] | None = None  # of the array that owns the memory (both parts of a
+    # complex one); views find it through `base`
+    _all: Any = None  # the whole of it
 
     def _root(self) -> HoldingArray:
         root: Any = self
@@ -51,13 +53,13 @@ class HoldingArray(np.ndarray):
             if rec is None:
                 np.ndarray.__setitem__(self, _index(index), value)
                 return
-            if not np.issubdtype(self.dtype, np.floating):
+            if not np.issubdtype(self.dtype, np.inexact):
                 np.asarray(self)[_index(index)] = value  # whole numbers: the value decides, or is refused
                 return
             value = rec.array_of(value) if isinstance(value, (list, tuple)) else value
             promote(self, rec)
         elif isinstance(value, (list, tuple)):
-            value = st.rec.array_of(value)
+            value = _recorder(st).array_of(value)
         held(self)[_index(index)] = held(value)
 
     def __getitem__(self, index: Any) -> Any:
@@ -92,14 +94,31 @@ def held(x: Any) -> Any:
     if st is None:
         return x.view(np.ndarray)
     offset = x.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    if type(st) is tuple:
+        return _of_complex(x, st, offset)
     flat = st.buffer.reshape(-1)
     view = as_strided(flat[offset // 8 :], x.shape, x.strides) if x.size else np.empty(x.shape)
     return TracedArray(st, view)
 
 
+def _of_complex(x: np.ndarray, parts: tuple[Storage, Storage], offset: int) -> Any:
+    """A view of a complex array that holds traced values, or of one of its parts."""
+    if any(s % 16 for s, n in zip(x.strides, x.shape) if n > 1) or x.dtype.kind not in "fc":
+        _recorder(parts).unsupported("numpy.ndarray.view of complex numbers as another type",
+                                     "z.real and z.imag are views of the parts")
+    strides = tuple(s // 2 if n > 1 else 0 for s, n in zip(x.strides, x.shape))
+    views = [TracedArray(st, as_strided(st.buffer.reshape(-1)[offset // 16 :], x.shape, strides) if x.size
+                         else np.empty(x.shape)) for st in parts]
+    return ComplexArray(*views) if x.dtype.kind == "c" else views[offset // 8 % 2]
+
+
+def _recorder(st: Storage | tuple[Storage, Storage]) -> Recorder:
+    return st[0].rec if type(st) is tuple else st.rec  # type: ignore[union-attr]
+
+
 def hold(x: Any) -> Any:
     """A fresh plain result, able to hold traced values (a view of someone else's memory can't)."""
-    if type(x) is not np.ndarray or x.dtype != np.float64:
+    if type(x) is not np.ndarray or x.dtype.char not in "dD":
         return x
     base: Any = x.base
     while base is not None and type(base) is not HoldingArray:
@@ -117,11 +136,14 @@ def promote(x: Any, rec: Recorder) -> Any:
     if root._held is None:
         memory = root.view(np.ndarray)
         if not memory.flags.c_contiguous:  # a root is dense: as one axis in the order of its memory
-            memory = as_strided(memory, (memory.size,), (8,))
-        root._held = constant_storage(rec, memory.copy())
+            memory = as_strided(memory, (memory.size,), (memory.itemsize,))
+        if memory.dtype.kind == "c":
+            root._held = constant_storage(rec, memory.real.copy()), constant_storage(rec, memory.imag.copy())
+        else:
+            root._held = constant_storage(rec, memory.copy())
         root._all = held(root)
         rec.holding = True
-        memory.fill(np.nan)
+        memory.fill(complex(np.nan, np.nan) if memory.dtype.kind == "c" else np.nan)
     return held(x)
 
 
@@ -140,11 +162,11 @@ def constant_storage(rec: Recorder, values: np.ndarray, boolean: bool = False) -
 
 def traced_within(tree: Any) -> Recorder | None:
     """The recorder of the first traced value in nested lists, or None."""
-    if is_traced(tree):
+    if is_traced(tree) or is_traced_complex(tree):
         return tree.rec
     if type(tree) is HoldingArray:
         st = tree._root()._held
-        return None if st is None else st.rec
+        return None if st is None else _recorder(st)
     if isinstance(tree, (list, tuple)):
         for part in tree:
             rec = traced_within(part)
@@ -212,13 +234,19 @@ _SAME = {
 }
 
 
+def _target(x: HoldingArray, value: Any) -> Any:
+    """What x holds, after room was made for the traced values that are to be written into it."""
+    rec = traced_within(value)
+    return held(x) if rec is None else promote(x, rec)
+
+
 def _forwarding(name: str) -> Any:
     """A method of ndarray that goes to what is held, if something is."""
     own_method = getattr(np.ndarray, name)
     if not callable(own_method):  # flat, real, imag
         return property(
             lambda self: getattr(held(self), name) if self._root()._held is not None else own_method.__get__(self),
-            lambda self, value: setattr(held(self), name, value),
+            lambda self, value: setattr(_target(self, value), name, held(value)),
         )
 
     @wraps(own_method)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import BY_NAME
-from . import composed, contract, decisions, layout, movement, order, placing, reductions, statistics, ufuncs
+from ..ops import BY_NAME, Op
+from . import complexes, composed, contract, decisions, layout, movement, order, placing, reductions, statistics, ufuncs
 from .array import TracedArray, as_plain, binary, elementwise, is_boolean, is_traced, ndim_of, unary
 from .callers import called
 from .indexing import assign, getitem, setitem
@@ -37,19 +37,26 @@ _COMPARE = {
 _BITS = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 
 
+def _general(op: Op, *operands: Any) -> Any:
+    """op, as an operator, of operands of any kind."""
+    if any(map(complexes.is_complex, operands)):
+        return complexes.evaluate(op.value, operands)
+    return ufuncs.general(op, *operands)
+
+
 def _forward(name: str) -> Callable[..., Any]:
     op = BY_NAME[name]
     if name == "power":  # the exponents 2, 1/2, -1 are functions of their own
         def power(self: TracedArray, exponent: Any) -> Any:
             simple = ufuncs.SIMPLE_POWERS.get(exponent) if type(exponent) in (int, float) else None
             result = NotImplemented if simple is None else unary(simple, self)
-            return ufuncs.general(op, self, unwrap(exponent)) if result is NotImplemented else result
+            return _general(op, self, unwrap(exponent)) if result is NotImplemented else result
 
         return power
 
     def operator(self: TracedArray, other: Any) -> Any:
         result = binary(op, self, other)
-        return ufuncs.general(op, self, unwrap(other)) if result is NotImplemented else result
+        return _general(op, self, unwrap(other)) if result is NotImplemented else result
 
     return operator
 
@@ -59,7 +66,7 @@ def _reflected(name: str) -> Callable[..., Any]:
 
     def operator(self: TracedArray, other: Any) -> Any:
         result = binary(op, self, other, True)
-        return ufuncs.general(op, unwrap(other), self) if result is NotImplemented else result
+        return _general(op, unwrap(other), self) if result is NotImplemented else result
 
     return operator
 
@@ -72,6 +79,8 @@ def _in_place(name: str) -> Callable[..., Any]:
         result = operator(self, other)
         if result is NotImplemented:
             return result
+        if complexes.is_complex(result):
+            complexes.real_of(result, self.rec, name)
         if self.st.boolean and not is_boolean(result):
             raise TypeError(
                 f"Cannot cast ufunc '{name}' output from dtype('float64') to dtype('bool') with casting rule "
@@ -94,6 +103,12 @@ def _unary(name: str) -> Callable[[Any], Any]:
     return operator
 
 
+def _product(function: Callable[..., Any], a: Any, b: Any, **kwargs: Any) -> Any:
+    if complexes.is_complex(a) or complexes.is_complex(b):
+        return function(a, b, **kwargs)
+    return (contract.matmul if function is np.matmul else contract.dot)(a, b, **kwargs)
+
+
 def _to_device(self: TracedArray, device: str, /, *, stream: Any = None) -> TracedArray:
     """NumPy 2's: the array itself, as there is one device."""
     if device != "cpu" or stream is not None:
@@ -102,7 +117,10 @@ def _to_device(self: TracedArray, device: str, /, *, stream: Any = None) -> Trac
 
 
 def _set_item(self: TracedArray, index: Any, value: Any) -> None:
-    setitem(self, index if type(index) in (int, slice) else unwrap_all(index), unwrap(value))
+    value = unwrap(value)
+    if type(value) is not TracedArray and complexes.is_complex(value):
+        value = complexes.real_of(value, self.rec)
+    setitem(self, index if type(index) in (int, slice) else unwrap_all(index), value)
 
 
 def _bits(ufunc: np.ufunc, reflected: bool) -> Callable[..., Any]:
@@ -150,6 +168,8 @@ def _astype(
         return self if self.st.boolean else np.not_equal(self, 0.0)
     if dtype.kind in "iu":  # whole numbers decide (they index and count): recorded, guarded, and plain
         return decisions.whole(self).astype(dtype)
+    if dtype.kind == "c":
+        return complexes.to_complex(self)
     return self.rec.unsupported(f"astype({dtype})", "traced values are real floats of 64 bits")
 
 
@@ -223,13 +243,13 @@ def install() -> None:
         "__invert__": lambda self: np.invert(self),
         "__divmod__": lambda self, other: (self // other, self % other),
         "__rdivmod__": lambda self, other: (other // self, other % self),
-        "__matmul__": lambda self, other: contract.matmul(self, unwrap(other)),
+        "__matmul__": lambda self, other: _product(np.matmul, self, unwrap(other)),
         "__imatmul__": lambda self, other: assign(self, contract.matmul(self, unwrap(other))) or self,
         "to_device": _to_device,
         "device": property(lambda self: "cpu"),
         "__array_namespace__": lambda self, api_version=None: np,
         "setflags": lambda self, *args, **kwargs: self.window.setflags(*args, **kwargs),
-        "__rmatmul__": lambda self, other: contract.matmul(unwrap(other), self),
+        "__rmatmul__": lambda self, other: _product(np.matmul, unwrap(other), self),
         "__float__": lambda self: float(self.item()),
         "__int__": lambda self: int(self.item()),
         "__complex__": lambda self: complex(self.item()),
@@ -240,7 +260,7 @@ def install() -> None:
         "item": _item,
         "tolist": _list,
         "fill": lambda self, value: assign(self, value),
-        "dot": lambda self, other, out=None: contract.dot(self, unwrap(other), out),
+        "dot": lambda self, other, out=None: _product(np.dot, self, unwrap(other), out=out),
         "conj": movement.copy,
         "conjugate": movement.copy,
         "clip": lambda self, min=None, max=None, out=None, **kwargs: composed.clip(self, min, max, out, **kwargs),
@@ -293,9 +313,10 @@ def install() -> None:
 install()
 
 
+complexes.install(unwrap, array_ufunc, array_function, _unwrapping)
+
+
 def prepare(rec: Recorder, array_of: Callable[[Any], Any]) -> None:
     """Make a recorder ready to trace: its scalar types, and how nested lists of traced values become arrays."""
-    attach(rec, lambda op, *operands: ufuncs.general(op, *map(unwrap, operands)), ufuncs.as_array)
+    attach(rec, lambda op, *operands: _general(op, *map(unwrap, operands)), ufuncs.as_array)
     rec.array_of = array_of
-
-

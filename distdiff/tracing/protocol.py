@@ -11,6 +11,7 @@ import numpy as np
 
 from . import (
     calls,
+    complexes,
     composed,
     contract,
     decisions,
@@ -36,7 +37,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     for room in (movement, padding, reductions, contract, linalg, decisions, order, composed, polynomials, spaced,
                  calls, placing, scatter, statistics)
     for function, implementation in room.FUNCTIONS.items()
-}
+} | complexes.TRANSFORMS
 
 FUNCTIONS.update(
     (function, layout.as_numpy(function, FUNCTIONS[function]))
@@ -72,16 +73,16 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
                 result = binary(op, inputs[1], first, True)
             if result is not NotImplemented:
                 return result
-        elif ufunc is np.matmul and _SIMPLE.issuperset(map(type, inputs)):
+        elif ufunc is np.matmul and _usual(inputs):
             return contract.matmul(*inputs)
     given, inputs = inputs, tuple(map(unwrap, inputs))
-    traced = next(filter(is_traced, inputs), None)
+    traced = next(filter(_traced, inputs), None)
     outs = kwargs.get("out", ())
     if outs:
         kwargs["out"] = tuple(unwrap(x) if traced is None else promote(x, traced.rec) for x in outs)
         inputs = tuple(map(unwrap, given))  # once more: what is written into may be read as well
     if traced is None and not any(
-        map(is_traced, kwargs.get("out", ()))
+        map(_traced, kwargs.get("out", ()))
     ):  # plain after all: NumPy's own, on plain arrays
         result = getattr(ufunc, method)(*inputs, **kwargs)
         if outs:
@@ -89,7 +90,13 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
         return hold(result, given)
     if method == "at" and traced is not None:
         inputs = (promote(given[0], traced.rec), *inputs[1:])
+    if any(map(complexes.is_complex, inputs)) or any(map(complexes.is_complex, kwargs.get("out", ()))):
+        return complexes.call(ufunc, method, inputs, kwargs)
     return forms.call(ufunc, method, inputs, kwargs)
+
+
+def _traced(x: Any) -> bool:
+    return is_traced(x) or complexes.is_traced_complex(x)
 
 
 # Ufuncs that are an op whatever the operands; the exponents 2, 1/2, -1 make others of np.power.
@@ -118,12 +125,18 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
         promote(x, traced[0].rec)
     if targets:
         args, kwargs = _unwrapped(given, named)  # once more: what is written into may be read as well
+    if complexes.complex_within((args, tuple(kwargs.values()))):
+        implementation = complexes.FUNCTIONS.get(function)
+        if implementation is None:
+            traced[0].rec.unsupported(f"numpy.{_path(function)} of complex numbers", "it has no derivative rule here; "
+                                      "write it in terms of real and imaginary parts")
+        return implementation(*args, **kwargs)
     if implementation is not None:
         return _writable(implementation(*args, **kwargs), traced[0])
-    if all(constant(x) for x in traced):
+    if all(is_traced(x) and constant(x) for x in traced):
         result = function(*_plain_all(args), **{name: _plain_all(value) for name, value in kwargs.items()})
         return _writable(result, traced[0])
-    name = f"{function.__module__}.{function.__name__}"
+    name = f"numpy.{_path(function)}"
     return traced[0].rec.unsupported(
         name,
         "it has no derivative rule here; write it in terms of functions that have one, or "
@@ -133,7 +146,11 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
 
 def _writable(result: Any, traced: Any) -> Any:
     """A plain result (zeros, where there was nothing to compute) as an array that can hold traced values."""
-    return traced.rec.array_of(result) if type(result) is np.ndarray and result.dtype == np.float64 else result
+    return traced.rec.array_of(result) if type(result) is np.ndarray and result.dtype.char in "dD" else result
+
+
+def _path(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__name__}".removeprefix("numpy.")
 
 
 @cache
@@ -148,7 +165,12 @@ def _usual(arguments: Any) -> bool:
     """Whether there is nothing among them that holds traced values, or that has other rules."""
     for x in arguments:
         kind = type(x)
-        if kind not in _SIMPLE and not ((kind is list or kind is tuple) and _SIMPLE.issuperset(map(type, x))):
+        if kind is np.ndarray:
+            if x.dtype.kind == "c":
+                return False
+        elif kind not in _SIMPLE and not (
+                (kind is list or kind is tuple) and _SIMPLE.issuperset(map(type, x)) and not any(
+                    type(part) is np.ndarray and part.dtype.kind == "c" for part in x)):
             return False
     return True
 
@@ -204,7 +226,7 @@ def _unwrapped(args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
 
 def _find_traced(tree: Any, found: list[Any]) -> None:
     """Append the traced values in nested containers."""
-    if is_traced(tree):
+    if _traced(tree):
         found.append(tree)
     elif type(tree) in (tuple, list):
         for part in tree:

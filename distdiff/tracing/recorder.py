@@ -141,6 +141,7 @@ class Recorder:
         self._owners: dict[int, str] = {}  # id(code) -> whose it is
         self._ours: set[int] = set()  # ... where that is ours: most frames are
         self._snapshots: dict[Any, np.ndarray] = {}
+        self._contents: dict[Any, np.ndarray] = {}  # the same, by some of their numbers
         self._recent: dict[int, tuple[np.ndarray, np.ndarray, bytes]] = {}  # small ones, by the id of the user's array
         self._guards: dict[int, tuple[array, array]] = {}  # scalar decisions, by site: ids, values
 
@@ -174,7 +175,7 @@ class Recorder:
             if known is not None and same_numbers(known, base):
                 copy = known
             else:
-                copy = np.array(base, dtype=np.float64)
+                copy = self._alike(base)
                 if len(self._snapshots) >= MAX_SNAPSHOTS:
                     self._snapshots.clear()
                     self._recent.clear()
@@ -182,6 +183,17 @@ class Recorder:
             if base is values and values.size <= SOME_NUMBERS and values.flags.c_contiguous:
                 self._recent[id(values)] = values, copy, values.tobytes()  # held, so that the id stays its own
         return copy if base is values else np.broadcast_to(copy, values.shape)
+
+    def _alike(self, base: np.ndarray) -> np.ndarray:
+        """A copy of an array that comes from elsewhere; what a loop computes again at every turn is one constant."""
+        key = base.shape, base.strides, base.dtype.char, *(base.flat[k] for k in (0, base.size // 2, -1))
+        known = self._contents.get(key)
+        if known is None or not same_numbers(known, base):
+            known = np.array(base, dtype=np.float64)
+            if len(self._contents) >= MAX_SNAPSHOTS:
+                self._contents.clear()
+            self._contents[key] = known
+        return known
 
     def release(self) -> tuple[Tape, list[np.ndarray | None]]:
         """Hand over the tape and its values.  The recorder lives in reference cycles with the closures made for it, and
@@ -508,7 +520,7 @@ class Recorder:
 
     def float64(self, dtype: Any, what: str) -> None:
         """Say, once a line, that floats of another size are computed in float64."""
-        if dtype is None or dtype is np._NoValue or (dtype := np.dtype(dtype)).kind != "f" or dtype == np.float64:
+        if dtype is None or dtype is np._NoValue or (dtype := np.dtype(dtype)).kind not in "fc" or dtype.char in "dD":
             return
         frame = self.user_frame()
         warnings.warn_explicit(

@@ -137,7 +137,8 @@ class TracedScalar:
 
     def __complex__(self) -> NoReturn:
         self.rec.unsupported(
-            "a traced value was turned into a complex number", f"{CUT}; derivatives here are of real functions"
+            f"{called()}a traced value was turned into a plain complex number",
+            f"{CUT}. Write x + 1j * y; an array for it is made inside the function, np.zeros(n, dtype=complex)",
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:

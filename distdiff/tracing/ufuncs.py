@@ -58,11 +58,12 @@ def number(rec: Recorder, x: Any, name: str) -> Any:
         return x if is_traced(x) else number(rec, x, name)
     if isinstance(x, OTHER_RULES):
         refuse_other_rules(rec, f"{_full(name)} with a {type(x).__name__}")
-    values = x if type(x) is np.ndarray else np.asarray(x)
+    values = x if type(x) is np.ndarray or getattr(x, "dtype", None) == np.complex128 else np.asarray(x)
     if values.dtype.kind not in "fiub":
         rec.unsupported(
             f"{_full(name)} with {'complex numbers' if values.dtype.kind == 'c' else f'a {type(x).__name__}'}",
-            "derivatives here are those of real functions of floats and arrays",
+            "derivatives here are those of real functions of floats and arrays" if values.dtype.kind != "c" else
+            "it has no rule for them here; take real and imaginary parts",
         )
     return values if values.ndim else values[()]
 
@@ -178,7 +179,7 @@ COMPOSED: dict[np.ufunc, Callable[..., Any]] = {  # functions that are a formula
 }
 
 
-def _of_scipy(ufunc: np.ufunc) -> tuple[str, tuple[Op, ...]]:
+def of_scipy(ufunc: np.ufunc) -> tuple[str, tuple[Op, ...]]:
     """The name of a ufunc as a refusal gives it, and the ops of its results if it is one of scipy.special's."""
     name = ufunc.__name__
     room = sys.modules.get("scipy.special")
@@ -222,7 +223,7 @@ def evaluate(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
         return apply(BITWISE[ufunc], *inputs)
     rec, name = recorder_of(inputs), ufunc.__name__
     if getattr(np, name, None) is not ufunc:
-        name, ops = _of_scipy(ufunc)
+        name, ops = of_scipy(ufunc)
         if not ops:
             rec.unsupported(name, "it has no derivative rule here; write it in terms of functions that have one")
         return special(ufunc.__name__, *inputs)

@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from ..complexes import TRANSFORMS, complex_within
 from ..linalg import FUNCTIONS
+from ..protocol import array_function
 from . import (
+    fft,
     integrate,
     interpolate,
     linalg,
@@ -21,9 +27,22 @@ from .replacing import Replaced, Rule
 NUMPY_LINALG = ("solve", "inv", "det", "slogdet", "cholesky", "eigh", "eigvalsh", "eig", "eigvals", "svd", "qr", "pinv",
                 "lstsq", "matrix_rank", "cond", "norm", "matrix_power", "tensorsolve", "tensorinv")
 
+
+
+def _numpys(function: Callable[..., Any], rule: Rule) -> Rule:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if complex_within((args, tuple(kwargs.values()))):
+            return array_function(None, function, (), args, kwargs)
+        return rule(*args, **kwargs)
+
+    return call
+
+
 RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what answers for it
-    **{f"numpy.linalg:{function.__name__}": rule  # NumPy's too, for lists, which take part in no protocol either
+    **{f"numpy.linalg:{function.__name__}": _numpys(function, rule)  # for lists, which take part in no protocol either
        for function, rule in FUNCTIONS.items() if function.__name__ in NUMPY_LINALG},
+    **{f"numpy.fft:{function.__name__}": rule for function, rule in TRANSFORMS.items()},
+    **fft.RULES,
     **special.RULES,
     **linalg.RULES,
     **sparse.RULES,
