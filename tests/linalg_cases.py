@@ -129,7 +129,7 @@ linalg.expm(q) + linalg.expm(0.1 * q @ q) + linalg.expm(np.zeros((3, 3)) * s)
 linalg.expm_frechet(q, m[:, :3])
 linalg.expm_frechet(q, C[:, :3], compute_expm=False)
 linalg.logm(q) + linalg.logm(linalg.expm(q * 0.3))
-linalg.sqrtm(m @ m.T) @ linalg.sqrtm(q)
+(linalg.sqrtm(m @ m.T) @ linalg.sqrtm(q)).real
 linalg.cosm(q) + linalg.sinm(q) * linalg.coshm(q) + linalg.sinhm(0.5 * q) + linalg.tanhm(q) + linalg.tanm(0.2 * q)
 linalg.block_diag(q, w, s, [[1.0, 2.0]]) * 2
 linalg.toeplitz(u) @ linalg.toeplitz(c, u) + linalg.toeplitz(u[:3], w).sum() + linalg.circulant(u) + linalg.hankel(u)
