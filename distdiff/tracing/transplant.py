@@ -204,7 +204,7 @@ def pruned(tape: Tape, values: list[Any] | None) -> tuple[Tape, list[Any] | None
     items = _needed(tape.items, wanted, firsts, blocks)
     if len(wanted) == len(blocks):
         return tape, values, firsts
-    new = Tape(sites=tape.sites, out_tree=tape.out_tree)
+    new = Tape(sites=tape.sites, in_tree=tape.in_tree, out_tree=tape.out_tree)
     number = {b: new.add_block(blocks[b].shape) for b in range(len(blocks)) if b in wanted}
     moved = Moved(blocks, number, {}, new.blocks)
     new.items = [moved.item(item, lambda site: site) for item in items]
