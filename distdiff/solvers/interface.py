@@ -190,7 +190,9 @@ class Interface(Solver):
                 T, self._maps[False] = (K[np.searchsorted(rows, part)] for part in (self._sent, ends))
         found = [np.abs(a).max(initial=0.0) for a in (T, self._maps[transposed]) if a is not None]
         largest = max((float(a) if a == a else np.inf for a in found), default=0.0)
-        self.growth = max(self.growth, system.comm.allreduce(largest, op=MPI.MAX))
+        most = np.array([largest, block.columns])  # of all ranks
+        system.comm.Allreduce(MPI.IN_PLACE, most, op=MPI.MAX)
+        self.growth = max(self.growth, float(most[0]))
         if not np.isfinite(self.growth):
             raise ConvergenceError(
                 "interface: transfer matrices overflow: on some rank's rows derivatives grow beyond the range of "
@@ -198,7 +200,7 @@ class Interface(Solver):
         if not self._reduced_ready:
             self._reduce(T)
         self.info = {**self.info, "interface_rows": self.coupling.n, "largest_entry": self.growth,
-                     "transfer_columns": system.comm.allreduce(block.columns, op=MPI.MAX),
+                     "transfer_columns": int(most[1]),
                      "rounds": 0 if not self.coupling.n else self._scan.n_rounds if self._scan is not None else 1}
 
     def _reduce(self, T: Any) -> None:
