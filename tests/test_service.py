@@ -24,6 +24,9 @@ import numpy as np
 def loss(u, power, scale=2.0):
     return scale * np.sum(u ** power)
 
+def kinked(u, power):
+    return np.sum(u ** 2) if u[0] > 0 else np.sum(u ** power)
+
 def fails(u):
     raise RuntimeError("boom")
 
@@ -160,8 +163,16 @@ def test_functions_of_chosen_modules(client):
     with client.run("model:loss", u=X, power=3) as remote:
         assert remote.described["function"] == "model:loss" and remote.described["names"] == ["u"]
         alike(remote.product("vjp", np.ones(1)), 6 * X**2)
+    with client.run("model:kinked", u=X, power=3) as remote:
+        assert remote.move(-X) == pytest.approx(-np.sum(X**3)) and remote.point == 2  # traced again there
+        alike(remote.product("vjp", np.ones(1)), 3 * X**2)
+        remote.move(2 * X)
+        alike(remote.product("vjp", np.ones(1)), 4 * X)
+        with pytest.raises(InputError, match="NaN"):
+            remote.move(np.nan * X)
+        alike(remote.product("vjp", np.ones(1)), 4 * X)
     for function, arguments, message in (
-            ("model:_private", {"u": X}, "defines no function '_private'; it has loss, fails"),
+            ("model:_private", {"u": X}, "defines no function '_private'; it has loss, kinked, fails"),
             ("model:os", {"u": X}, "no function"), ("os:getcwd", {"u": X}, "no module 'os'"),
             ("..model:loss", {"u": X}, "no module"), ("model:loss", {"u": X}, "missing a required argument: 'power'"),
             ("model:loss", {"u": X, "power": 3, "z": 1.0}, "unexpected keyword"),

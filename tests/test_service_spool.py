@@ -98,11 +98,34 @@ def test_half_written_systems_are_none(tmp_path: Path):
     again.close()
 
 
+def test_a_tape_and_its_point_change_at_once(tmp_path: Path):
+    spool = Spool(tmp_path / "spool")
+    for name, arguments in (("a", {"x": X, "n": 3}), ("b", None)):
+        path = spool.incoming()
+        path.write_bytes(b"first")
+        spool.keep(name, path, {}, X, arguments)
+    found = spool.arguments("a")
+    assert found is not None and found["n"] == 3 and np.array_equal(found["x"], X) and spool.arguments("b") is None
+    path = spool.incoming()
+    path.write_bytes(b"second")
+    os.replace(path, tmp_path / "spool/systems/b/tape-1")  # killed before the point was there
+    path = spool.incoming()
+    path.write_bytes(b"second")
+    spool.move("a", 2, 2 * X, path)
+    spool.move("a", 3, 3 * X)
+    spool.close()
+    again = Spool(tmp_path / "spool")
+    kept = {found.id: (found.tape.read_bytes(), found.number, found.x[0]) for found in again.systems()
+            if isinstance(found, Kept)}
+    assert kept == {"a": (b"second", 3, 3 * X[0]), "b": (b"first", 1, X[0])}
+    again.close()
+
+
 def test_a_damaged_system_does_not_keep_the_others(tmp_path: Path):
     with Server(tmp_path, "--spool", "spool") as server, server.connect() as client:
         good, bad = client.linearize(f, X), client.linearize(f, X)
         assert server.stop() == 0
-    tape = tmp_path / "spool/systems" / bad.id / "tape"
+    tape = tmp_path / "spool/systems" / bad.id / "tape-0"
     tape.write_bytes(tape.read_bytes()[:500])
     with Server(tmp_path, "--spool", "spool") as server, server.connect() as client:
         assert [described["id"] for described in client.systems()] == [good.id]

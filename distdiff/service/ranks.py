@@ -170,8 +170,8 @@ class Ranks:
             raise
 
     def _sound(self, name: str) -> Linearization:
-        held = self._held[name]
-        if not held.sound:
+        held = self._held.get(name)  # none where it could not be opened again
+        if held is None or not held.sound:
             raise BrokenCommunicatorError("a rank failed alone while it worked on this system: open it again")
         return held.lin
 
@@ -192,7 +192,9 @@ class Ranks:
         return self._sound(name).plot(kind)
 
     def _do_close(self, name: str, here: None) -> None:
-        held = self._held.pop(name)
+        held = self._held.pop(name, None)
+        if held is None:
+            return
         held.lin.close()
         if held.sound:  # else something may be on its way over it still
             held.comm.Free()

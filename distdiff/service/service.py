@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import (
+    BranchChangedError,
     BrokenCommunicatorError,
     DistdiffError,
     FormatError,
@@ -243,7 +244,7 @@ class Service:
             opened = self.ranks.open(job.system, str(path), about["settings"])
             about["created"] = time.time()
             try:
-                self.spool.keep(job.system, path, about, opened.x)
+                self.spool.keep(job.system, path, about, opened.x, function and function[2])
             except OSError as error:
                 self.ranks.close(job.system)
                 raise ServiceError(f"the spool can't be written: {error}", status=507) from error
@@ -286,9 +287,12 @@ class Service:
         except BrokenCommunicatorError:
             self._reopen(system)
             value = self.ranks.move(system.id, x)
-        except Exception:
+        except Exception as error:
             self.ranks.move(system.id, before.x)
-            raise
+            arguments = self.spool.arguments(system.id) if isinstance(error, BranchChangedError) else None
+            if arguments is None:
+                raise
+            return self._trace_again(system, x, arguments)
         after = At(before.number + 1, x, value)
         try:
             self.spool.move(system.id, after.number, x)
@@ -305,6 +309,26 @@ class Service:
         if job.payload in LASTING:
             system.pictures[job.payload] = found
         return found
+
+    def _trace_again(self, system: System, x: np.ndarray, arguments: dict[str, Any]) -> At:
+        """Move to where a decision falls another way, with a function of the service's own."""
+        assert system.opened.names is not None
+        arguments.update(zip(system.opened.names, system.opened.inputs.nest(x)))
+        path = self.spool.incoming()
+        try:
+            self._record(path, *system.about["function"].split(":"), arguments)
+            self.ranks.close(system.id)
+            try:
+                opened = self.ranks.open(system.id, str(path), system.about["settings"])
+                self.spool.move(system.id, system.at.number + 1, opened.x, path)
+            except Exception:
+                self._reopen(system)
+                raise
+        finally:
+            path.unlink(missing_ok=True)
+        system.opened, system.served = opened, 0
+        system.at = At(system.at.number + 1, opened.x, opened.value)
+        return system.at
 
     def _report(self, job: Job) -> dict[str, Any]:
         return self.ranks.report(self._system(job.system).id)

@@ -2,9 +2,10 @@
 
     DIRECTORY/lock                  held while a service uses the directory
               incoming/             uploads under way, and tapes being recorded
-              systems/ID/tape       the tape, never changed
+              systems/ID/tape-0     the tape
                          about      JSON: name, settings, where it came from
-                         point.npz  the point acknowledged last, and its number
+                         arguments  .npz: those of a function of the service's own, which may be traced again: tape-1
+                         point.npz  the point acknowledged last, its number, and the number of its tape
 
 A system is put together under a name that starts with a dot, and renamed; a point is written beside the old one, and
 renamed; every file and directory is on disk before the rename, and the rename before the answer.
@@ -46,6 +47,7 @@ class Spool:
     def __init__(self, directory: str | os.PathLike[str] | None) -> None:
         self.lasting = directory is not None
         self.root = Path(directory if directory is not None else tempfile.mkdtemp(prefix="distdiff-service-"))
+        self._tapes: dict[str, int] = {}  # of systems, which of their tapes counts
         self._incoming, self._systems = self.root / "incoming", self.root / "systems"
         try:
             for folder in (self.root, self._incoming, self._systems):
@@ -76,31 +78,49 @@ class Spool:
         os.close(handle)
         return Path(path)
 
-    def keep(self, name: str, tape: Path, about: dict[str, Any], x: np.ndarray) -> Path:
-        """A new system at its point 1, with a tape out of `incoming`; where the tape is from then on."""
+    def keep(self, name: str, tape: Path, about: dict[str, Any], x: np.ndarray,
+             arguments: dict[str, Any] | None = None) -> None:
+        """A new system at its point 1, with a tape out of `incoming`."""
         building, final = self._systems / f".{name}", self._systems / name
         building.mkdir(mode=0o700)
-        os.replace(tape, building / "tape")
-        with open(building / "tape", "rb") as stream:
-            self._sync(stream.fileno())
+        self._take(tape, building / "tape-0")
         self._write(building / "about", json.dumps(about).encode())
-        self._write(building / "point.npz", _point(1, x))
+        if arguments is not None:
+            self._write(building / "arguments", wire.to_npz({key: np.asarray(a) for key, a in arguments.items()}))
+        self._write(building / "point.npz", _point(1, x, 0))
         self._sync_folder(building)
         os.rename(building, final)
         self._sync_folder(self._systems)
-        return final / "tape"
+        self._tapes[name] = 0
 
     def tape(self, name: str) -> Path:
         """Where a system's tape is."""
-        return self._systems / name / "tape"
+        return self._systems / name / f"tape-{self._tapes[name]}"
 
-    def move(self, name: str, number: int, x: np.ndarray) -> None:
-        """The system's point from now on."""
+    def arguments(self, name: str) -> dict[str, Any] | None:
+        """What a function of the service's own was traced with; None for other systems."""
+        path = self._systems / name / "arguments"
+        content = path.read_bytes() if path.exists() else None
+        return None if content is None else wire.named(wire.NPZ, content, len(content))
+
+    def move(self, name: str, number: int, x: np.ndarray, tape: Path | None = None) -> None:
+        """The system's point from now on, and its tape, if that is another one."""
+        folder, old = self._systems / name, self.tape(name)
+        if tape is not None:
+            self._take(tape, folder / f"tape-{self._tapes[name] + 1}")
         if self.lasting:
-            folder = self._systems / name
-            self._write(folder / ".point.npz", _point(number, x))
-            os.replace(folder / ".point.npz", folder / "point.npz")
+            self._write(folder / ".point.npz", _point(number, x, self._tapes[name] + (tape is not None)))
             self._sync_folder(folder)
+            os.replace(folder / ".point.npz", folder / "point.npz")  # point and tape change at once
+            self._sync_folder(folder)
+        if tape is not None:
+            self._tapes[name] += 1
+            old.unlink()
+
+    def _take(self, tape: Path, place: Path) -> None:
+        os.replace(tape, place)
+        with open(place, "rb") as stream:
+            self._sync(stream.fileno())
 
     def drop(self, name: str) -> None:
         """The system is no more."""
@@ -116,7 +136,8 @@ class Spool:
                 about = json.loads((folder / "about").read_bytes())
                 content = (folder / "point.npz").read_bytes()
                 found = wire.from_npz(content, len(content))
-                yield Kept(folder.name, folder / "tape", about, int(found["number"]), found["x"])
+                self._tapes[folder.name] = int(found["tape"])
+                yield Kept(folder.name, self.tape(folder.name), about, int(found["number"]), found["x"])
             except (OSError, ValueError, KeyError, FormatError) as error:
                 yield FormatError(f"the system in {folder} can't be read: {error}")
 
@@ -144,5 +165,5 @@ class Spool:
                 os.close(handle)
 
 
-def _point(number: int, x: np.ndarray) -> bytes:
-    return wire.to_npz({"number": np.array(number), "x": x})
+def _point(number: int, x: np.ndarray, tape: int) -> bytes:
+    return wire.to_npz({"number": np.array(number), "x": x, "tape": np.array(tape)})
