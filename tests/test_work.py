@@ -8,7 +8,7 @@ from mpi4py import MPI
 
 import distdiff as dd
 from distdiff.implicit import root
-from distdiff.solvers.work import count, kept
+from distdiff.solvers.work import count, expected_kept, kept, kept_by
 
 
 def stencil(u):
@@ -90,3 +90,43 @@ def test_counts():
         assert (work.messages, work.halo, work.waits) == (0, 0, 1.0)
     with dd.linearize(halves, np.linspace(0.2, 1.0, 32), comm=MPI.COMM_SELF) as lin:
         assert count(lin._local, MPI.COMM_SELF).copies == 0  # every period has another shape
+
+
+def samples(x):
+    t = np.linspace(0.0, 1.0, 3000)
+    y = np.zeros(3000)
+    for k in range(5):
+        y = y + np.tanh(x[k] * np.cos(k * t))
+    return np.sum(y * y)
+
+
+def gauges(u):
+    """A field in time of which a few points are looked at."""
+    u, total = u.reshape(48, 10), 0.0
+    for _ in range(24):
+        u = u + 0.1 * (np.roll(u, 1, 0) + np.roll(u, -1, 0) + np.roll(u, 1, 1) + np.roll(u, -1, 1) - 4.0 * u) * u
+        total = total + np.sum((u[[3, 30], [2, 7]] - 0.5) ** 2)
+    return total
+
+
+def neighbours(u):
+    near = np.clip(np.arange(400)[:, None] + np.array([-3, -1, 1, 2]), 0, 399)
+    for _ in range(10):
+        u = u + 0.1 * (u[near].sum(axis=1) - 4.0 * u) * (1.0 + u)
+    return np.sum(u * u)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("f", "n", "layout", "within"), [
+    (samples, 5, "axes", 1.1), (gauges, 480, "axes", 4.0), (gauges, 480, "contiguous", 1.6),
+    (neighbours, 400, "contiguous", 1.6)])
+def test_kept_on_ranks(comm, f, n, layout, within):
+    """One result, and nodes that travel: neither a single row nor all of them.  Deep halos are followed worst."""
+    if comm.size == 1:
+        pytest.skip("one row is left on one rank")
+    with dd.linearize(f, np.linspace(0.2, 1.0, n), comm=comm, method="substitution", partition=layout, min_block=1,
+                      solves=20) as lin:
+        system, expected = lin._solving.assembly.system, expected_kept(lin._local, comm)
+        real = kept_by(system.n_local, system.own.nnz + system.ghost.nnz, comm)
+        assert (real.rows - 10) / within <= expected.rows <= within * real.rows + 10
+        assert (real.nonzeros - 30) / within <= expected.nonzeros <= within * real.nonzeros + 30

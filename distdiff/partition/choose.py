@@ -170,7 +170,7 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     if strategy == "auto" and columns * contest.least > _scotch_seconds(tape) and available():
         contest.enter(_make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds))
     if contest.cut is not None:
-        deeper = _deepen(contest.cut, depth)
+        deeper = _deepen(contest.cut, depth, judge)
         if deeper is not None:
             contest.enter(deeper, asked=depth is not None)
     if strategy == "auto" and columns > 1 and n_ranks > 1:
@@ -331,39 +331,40 @@ class _Scheduled:
             share.steps = self._run_steps[block]
 
 
-def _deepen(made: Partition, depth: int | None = None) -> Partition | None:
+def _deepen(made: Partition, depth: int | None, judge: Judge) -> Partition | None:
     """The same plan with `depth` supersteps in one, or more and more of them as long as that pays; None if none do.
 
     GrowLocal (arXiv 2503.05408) grows supersteps likewise while work / (largest work + latency) improves.
     """
-    plan = made.plan
-    assert plan is not None
+    plan, before = made.plan, made.scheduled
+    assert plan is not None and before is not None
     machine = plan.machine
-    base = plan.where.steps, plan.where.node_step, {block: share.steps for block, share in plan.runs.items()}
-    floors = base[0][:len(plan.blocks)].max(axis=1)
-    best: _Scheduled | None = None
-    grown, least = depth or 2, np.inf if depth else made.quality.seconds
+    floors = plan.where.steps[:len(plan.blocks)].max(axis=1)
+    best: Partition | None = None
+    grown, least = depth or 2, np.inf if depth else made.promise.seconds
     waiting = 2 * machine.message * made.n_steps + 16 * machine.byte * made.quality.halo  # more than there is to save
-    if not depth and waiting < (SAME - 1) * least:
+    if not depth and waiting < (SAME - 1) * made.quality.seconds:
         return None
     while 1 < grown < made.n_steps and made.quality.messages:
         schedule = Schedule(plan, "together", floors // grown)
         plan.extents = deepened(plan, schedule.free)
-        found = _Scheduled(plan, schedule) if plan.extents is not None else None
-        if found is None or found.quality.seconds >= least:
+        if plan.extents is None:
             break
-        best, chosen, least = found, grown, found.quality.seconds
+        found = _Scheduled(plan, schedule)
+        found.sent, found.sent_ids = before.sent, before.sent_ids  # extents don't say of which blocks: about the same
+        deeper = Partition(made.n_ranks, f"{made.name}, {grown} supersteps in one", plan, found.n_steps, found.quality,
+                           scheduled=found)
+        deeper.promise = judge(deeper)
+        if deeper.promise.seconds >= least:
+            break
+        best, least = deeper, deeper.promise.seconds
         if depth:
             break
         grown *= 2
-    if best is None:
-        plan.where.steps, plan.where.node_step, plan.extents = *base[:2], None
-        for block, share in plan.runs.items():
-            share.steps = base[2][block]
-        return None
-    best.restore()
-    return Partition(made.n_ranks, f"{made.name}, {chosen} supersteps in one", plan, best.n_steps, best.quality,
-                     scheduled=best)
+    kept = best.scheduled if best is not None else before
+    assert kept is not None
+    kept.restore()
+    return best
 
 
 __all__ = ["STRATEGIES", "Candidate", "Judge", "Partition", "default_min_block", "partition", "table",

@@ -226,17 +226,27 @@ class Elimination:
         self.firsts = np.array([b.first for b in local.blocks], dtype=np.int64)
         self.rows, self.entries = np.zeros((2, len(local.blocks)))  # by block; without the diagonal
         self.lines: dict[int, np.ndarray] = {}
+        sent = [ids[ids < local.n_nodes] for ids in sent]  # beyond: nodes that only the layout has
         self._ids = np.concatenate([local.outputs.ids, *sent, np.empty(0, dtype=np.int64)])
-        self._ids = self._ids[self._ids < local.n_nodes]
         numbers = np.searchsorted(self.firsts, self._ids, side="right") - 1
         self.wanted = np.bincount(numbers, minlength=len(local.blocks))  # results and nodes that others read, by block
+        self.sent = np.bincount(numbers[len(local.outputs.ids):], minlength=len(local.blocks))  # of these, the latter
         if by_block is not None:
             self.wanted += by_block[:len(local.blocks)]
+            self.sent += by_block[:len(local.blocks)]
+        # Of blocks further back, the share from which uses lead to rows that are sent as well as to a row that all of
+        # them end in otherwise: neighbours' reads carry what is sent of a block a little further into it every time.
+        self.reached = 0.0
+        self.readers = np.zeros(len(local.blocks), dtype=np.int64)  # operands that a block is
+        self._seen: set[int] = set()
         self.largest = [0] * len(local.blocks)  # statement that writes a block
         self._in_run = np.zeros(len(local.blocks), dtype=bool)
         for item in local.items:
             if type(item) is Statement:
                 self.largest[item.out.block] = max(self.largest[item.out.block], prod(item.shape))
+                for ref in item.operands:
+                    if type(ref) is Affine:
+                        self.readers[ref.block] += 1
             elif type(item) is ScalarRun:
                 self._in_run[item.block] = True
         self._read = [self._ids]  # lines of runs that are wanted for themselves
@@ -277,7 +287,11 @@ class Elimination:
 
     def _keep(self, block: int) -> tuple[int, object]:
         self.rows[block] += self.blocks[block].size
-        self.entries[block] += sum(self.uses[block].values())
+        by_row: Counter[int] = Counter()
+        for (row, _), entries in self.uses[block].items():
+            by_row[row] += entries
+        size = self.blocks[block].size
+        self.entries[block] += sum(min(entries, self.blocks[row].size * size) for row, entries in by_row.items())
         self.uses[block] = {}
         self.heads[block] = block, 0
         return block, 0
@@ -338,10 +352,11 @@ class Elimination:
         head = self.heads.get(block)
         if head is None:
             users = self.uses[block]
+            if block not in self._seen and 2 * self.sent[block] < size:
+                self.reached += self.sent[block] / size
+            self._seen.add(block)
             if FEW * (sum(users.values()) + self.wanted[block]) < size:
-                self.rows[block] += self.wanted[block]  # a few of its nodes matter, and what those read is left out
-                self.entries[block] += sum(users.values()) + self.wanted[block]
-                self.uses[block], self.wanted[block] = {}, 0
+                self._few(item, users, active)
                 return
             if 2 * self.wanted[block] > size or item.op.kind == "scan":
                 head = self._keep(block)
@@ -353,6 +368,10 @@ class Elimination:
             elif len(users) == 1:
                 (head,) = users
                 self.heads[block] = head
+                if self.readers[block] > 1:
+                    part = min(self.reached, 1.0)
+                    self.rows[block] += part * size
+                    self.entries[block] += part * n * len(active)
             elif users:
                 head = self._keep(block)
             else:
@@ -373,9 +392,20 @@ class Elimination:
             elif reduced:
                 self._use(ref.block, row, ("sum", align, ref.offset, ref.strides), n)
             else:
-                plain = ref.strides == c_strides(item.shape) or ref.strides == item.out.strides
-                shift = ref.offset - item.out.offset
-                self._use(ref.block, row, _moved(align, shift if plain else (shift, ref.strides)), n)
+                self._use(ref.block, row, _moved(align, _shift(ref, item)), n)
+
+    def _few(self, item: Statement, users: dict[tuple[int, object], int], active: list[Any]) -> None:
+        """A few nodes of a block matter: as many of what they read, more where that is read at several places."""
+        block = item.out.block
+        wanted = int(self.wanted[block])
+        self.rows[block] += wanted
+        self.entries[block] += (sum(users.values()) if wanted else 0) + wanted
+        self.uses[block], self.wanted[block] = {}, 0
+        heads = {(block, 0): wanted} if wanted else users
+        for ref in active:
+            if type(ref) is Affine:
+                for (row, align), entries in heads.items():
+                    self._use(ref.block, row, _moved(align, _shift(ref, item)), entries)
 
     def _indexed(self, ref: Indexed, row: int, single: bool) -> None:
         """Uses by explicit nodes, of which a sample tells the blocks."""
@@ -390,6 +420,13 @@ class Elimination:
 
     def _use(self, block: int, row: int, align: object, entries: int) -> None:
         self.uses[block].setdefault((row, align), entries)
+
+
+def _shift(ref: Affine, item: Statement) -> object:
+    """How an operand lies to the result."""
+    plain = ref.strides == c_strides(item.shape) or ref.strides == item.out.strides
+    shift = ref.offset - item.out.offset
+    return shift if plain else (shift, ref.strides)
 
 
 def _moved(align: object, shift: object) -> object:
