@@ -284,6 +284,35 @@ def test_a_replay_that_fails_fails_everywhere(comm):
         assert abs(lin.update(np.array([4.0])) - 2.0) < 1e-14
 
 
+UNSOLVABLE = {  # f and where it has no solution, so that only the first point has
+    "root": lambda x: root(lambda x, y: y**2 + 1.0 - x[0], x, 1.0),
+    "fixed_point": lambda x: fixed_point(lambda x, y: y + 0.1 * (x[0] - y**2), x, 1.0),
+    "linear_solve": lambda x: linear_solve(np.array([[1.0, 1.0], [1.0, 1.0]]) + (x[0] - 1.0) * np.eye(2), x[:2]),
+    "minimize": lambda x: minimize(lambda x, y: np.sum((x[0] - 1.0) * (y - 0.3)**2), x, np.ones(1), method="newton"),
+}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("name", UNSOLVABLE)
+@pytest.mark.parametrize("method", ["sweep", "substitution"])
+def test_no_derivative_without_a_solution(comm, name, method):
+    """Forward, and where a tape is replayed, on every rank; and a point that has a solution is none the worse."""
+    f = UNSOLVABLE[name]
+    first = {"root": 0.0, "fixed_point": -4.0, "linear_solve": 1.0, "minimize": 0.5}
+    good, bad = np.array([2.0, 0.5]), np.array([first[name], 0.5])
+    with pytest.raises((ConvergenceError, SingularError), match="test_implicit"):
+        dd.linearize(f, bad, comm=comm, method=method)
+    with dd.linearize(f, good, comm=comm, method=method, on_branch_change="raise") as lin:
+        expected = lin.jacobian()
+        with pytest.raises((ConvergenceError, SingularError), match="test_implicit"):
+            lin.update(bad)
+            lin.jacobian()  # where a linear system is singular, this is the first to know
+        with pytest.raises((ConvergenceError, SingularError, InputError)):
+            lin.jacobian()
+        lin.update(good)
+        np.testing.assert_allclose(lin.jacobian(), expected, rtol=1e-9)
+
+
 @pytest.mark.mpi
 def test_what_the_equation_leaves_behind(comm):
     """Values that the residual stores elsewhere are those at the solution, and have their derivatives."""

@@ -41,7 +41,7 @@ BENCHMARKS = {
     "ranks": ("latency", "memory", "wide", "grid", "demo_grid"),
     "interface": ("repeated", "pipeline", "library"),
     "scale": ("grid", "scalar"),
-    "solvers": ("table", "held_out"),
+    "solvers": ("table", "held_out", "fresh"),
 }
 PARALLEL = ("ranks", "interface", "scale", "solvers")  # run on one rank and on two
 TWO = ("latency", *BENCHMARKS["interface"])  # tools that run on two alone

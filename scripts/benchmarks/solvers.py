@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from measure import Figure
-from structures import Program, held_out, suite
+from structures import Program, fresh, held_out, suite
 
 COLUMNS = (1, 20, 1000)
 PASSES = 4
@@ -49,6 +49,11 @@ def table(settings: dict[str, Any]) -> Run:
 def others(settings: dict[str, Any]) -> Run:
     """The structures held out."""
     return _run(settings, held_out(settings["quick"]))
+
+
+def newest(settings: dict[str, Any]) -> Run:
+    """The structures that nobody looked at while layouts and methods came to be chosen together."""
+    return _run(settings, fresh(settings["quick"]))
 
 
 def _run(settings: dict[str, Any], programs: list[Program]) -> Run:
@@ -216,4 +221,4 @@ def agreement(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for result in results for f in result["figures"] if "difference" in f]
 
 
-TOOLS = {"table": table, "held_out": others}
+TOOLS = {"table": table, "held_out": others, "fresh": newest}

@@ -241,3 +241,60 @@ def held_out(quick: bool = False) -> list[Program]:
             ("recurrent", recurrent, 0.3 * rng.standard_normal(576)),
             ("polynomials", polynomials, rng.uniform(0, 1, 4)),
             ("filters", filters, np.array([0.5, 0.2, -0.3, 1.0, 0.5, 0.2]))]
+
+
+def fresh(quick: bool = False) -> list[Program]:
+    """Others again, written when layouts and methods came to be chosen together, not looked at before that was done."""
+    s = 10 if quick else 1
+    rng = np.random.default_rng(11)
+    inputs, targets = rng.standard_normal((2000 // s, 6)), rng.standard_normal(2000 // s)
+
+    def advection(u: Any) -> Any:  # upwind, in place, fixed ends; the outflow in time
+        out = []
+        for _ in range(80 // (4 if quick else 1)):
+            v = u.copy()
+            v[1:] = u[1:] - 0.3 * (1.0 + 0.1 * u[1:]) * (u[1:] - u[:-1])
+            u = v
+            out.append(u[-1])
+        return np.stack(out)
+
+    def network(w: Any) -> Any:  # two layers, a regression
+        hidden = np.tanh(inputs @ w[:60].reshape(6, 10))
+        return np.mean((hidden @ w[60:] - targets) ** 2)
+
+    def pendulums(x: Any) -> Any:  # coupled pendulums, floats, all angles at the end
+        q, p = [x[k] for k in range(8)], [x[8 + k] for k in range(8)]
+        for _ in range(150 // (5 if quick else 1)):
+            force = [-np.sin(q[k]) + 0.2 * (q[(k + 1) % 8] - 2.0 * q[k] + q[k - 1]) for k in range(8)]
+            p = [p[k] + 0.02 * force[k] for k in range(8)]
+            q = [q[k] + 0.02 * p[k] for k in range(8)]
+        return q
+
+    def filtered(x: Any) -> Any:  # predictions and corrections with small matrices
+        A, state, cost = x[:16].reshape(4, 4), x[16:20], 0.0
+        for k in range(200 // s):
+            state = state + 0.05 * np.tanh(A @ state)
+            miss = state[0] - np.cos(0.1 * k)
+            state = state - 0.1 * miss * x[20:24]
+            cost = cost + miss * miss
+        return cost
+
+    def histogram(x: Any) -> Any:  # scattered into cells, and back
+        cells = np.zeros(500 // s)
+        np.add.at(cells, rng_cells, np.exp(-x))
+        return np.cumsum(cells)[::5] / np.sum(cells)
+
+    rng_cells = rng.integers(0, 500 // s, 20_000 // s)
+
+    def continued(x: Any) -> Any:  # a continued fraction for many arguments
+        y = x
+        for k in range(30, 0, -1):
+            y = x / (k + y * y)
+        return y
+
+    return [("advection", advection, rng.uniform(0.5, 1.5, 3000 // s)),
+            ("network", network, 0.3 * rng.standard_normal(70)),
+            ("pendulums", pendulums, rng.uniform(-1.0, 1.0, 16)),
+            ("filtered", filtered, 0.3 * rng.standard_normal(24)),
+            ("histogram", histogram, rng.uniform(0.0, 2.0, 20_000 // s)),
+            ("continued", continued, rng.uniform(0.5, 1.5, 30_000 // s))]
