@@ -9,6 +9,7 @@ from mpi4py import MPI
 import distdiff as dd
 from distdiff.implicit import root
 from distdiff.solvers.work import count, expected_kept, kept, kept_by
+from distdiff.tape import Indexed
 
 
 def stencil(u):
@@ -65,6 +66,19 @@ def test_kept_is_what_elimination_keeps(f, n, rows, nonzeros):
         expected, system = kept(lin._local), lin._solving.assembly.system
         assert system.n_rows / rows <= expected.rows <= system.n_rows * rows
         assert system.nnz / nonzeros <= expected.nonzeros <= system.nnz * nonzeros
+
+
+def test_reads_that_leave_the_cache_are_counted():
+    def f(u):
+        return np.sum(np.sin(u[near]))
+
+    for n, far in ((1000, False), (100_000, True)):
+        near = np.random.default_rng(0).integers(0, n, n)
+        with dd.linearize(f, np.ones(n), comm=MPI.COMM_SELF) as lin:
+            reads = sum(item.lines for item in lin._local.items
+                        if any(type(ref) is Indexed for ref in item.operands))
+            work = count(lin._local, MPI.COMM_SELF)
+            assert reads >= n and work.gather_lines == reads and work.far_reads == (reads if far else 0)
 
 
 def test_an_implicit_statement_counts_its_equation():

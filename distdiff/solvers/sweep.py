@@ -51,7 +51,7 @@ def pass_amounts(work: Work) -> dict[str, float]:
     """What a planned pass of one right-hand side takes of each rate, messages left out."""
     return {"sweep_pass": 1, "sweep_item": work.fresh, "sweep_sum": work.sums, "sweep_run": work.runs,
             "sweep_line": work.near_lines, "sweep_far_line": work.far_lines, "sweep_copy_line": work.copy_lines,
-            "sweep_sum_line": work.sum_lines, "sweep_gather_line": work.gather_lines,
+            "sweep_sum_line": work.sum_lines, "sweep_gather_line": work.gather_lines + work.far_reads,
             "sweep_run_line": work.scalar_lines, "sweep_strip": work.strips,
             "sweep_end": work.inputs + work.outputs}
 

@@ -21,6 +21,7 @@ from ..partition.local import LocalTape
 from ..tape import Affine, Const, Indexed, Joint, ScalarRun, Statement, Vector, c_strides
 
 NEAR = 4096  # nodes of a block up to which it stays in cache, with its columns if there are many
+FAR_READS = 1 << 16  # reads by explicit nodes in one statement from which on they leave the cache
 PERIODS = 4  # of a loop, planned one by one before the others are copies
 LOOP = 32  # statements without a scalar run between them that can be a loop
 KEPT_OF_LINES = 0.15  # rows that elimination keeps of a program, where nobody has looked
@@ -50,6 +51,7 @@ class Work:
     copies: int = 0  # other statements that repeat a period of a loop
     sum_lines: int = 0  # of array_lines, those of sums along axes
     gather_lines: int = 0  # ... those of running sums, selections and reads by explicit nodes
+    far_reads: int = 0  # ... of these, reads that leave the cache: they take twice as long
     copy_lines: int = 0  # ... those of copies
     far_lines: int = 0  # ... those of other statements over arrays that don't stay in cache
     strips: int = 0  # ... those of no sums in several dimensions, over the length of the innermost
@@ -104,7 +106,7 @@ def count(local: LocalTape, comm: MPI.Comm) -> Work:
 
 def counts(local: LocalTape) -> dict[str, Any]:
     """This rank's part of a `Work`, by its names.  Local."""
-    array = scalar = runs = nonzeros = implicit = strips = sums = sum_lines = gather_lines = 0
+    array = scalar = runs = nonzeros = implicit = strips = sums = sum_lines = gather_lines = far_reads = 0
     alike: dict[tuple[object, ...], list[int]] = {}  # statements by what their copies share: number, lines, far lines
     summing: Counter[tuple[object, ...]] = Counter()  # likewise those that are operations of their own
     constants = set()
@@ -139,6 +141,8 @@ def counts(local: LocalTape) -> dict[str, Any]:
             summing[item.site, id(item.op), item.shape] += 1
             if gathers:
                 gather_lines += lines
+                if lines > FAR_READS and any(type(ref) is Indexed for ref in item.operands):
+                    far_reads += lines
             else:
                 sum_lines += lines
             continue
@@ -161,6 +165,7 @@ def counts(local: LocalTape) -> dict[str, Any]:
     return {"array_lines": array, "scalar_lines": scalar, "items": len(local.items), "messages": local.messages,
             "halo": local.halo, "interface": _interface(local), "runs": runs, "sums": sums,
             "copies": copies, "sum_lines": sum_lines, "gather_lines": gather_lines, "copy_lines": copy_lines,
+            "far_reads": far_reads,
             "far_lines": far_lines, "strips": strips, "nodes": local.n_own,
             "nonzeros": nonzeros + 3 * scalar // 2, "inputs": len(local.inputs.ids),
             "outputs": len(local.outputs.ids), "sum_copies": sum_copies,
