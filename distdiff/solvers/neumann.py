@@ -25,7 +25,6 @@ from .cost import (
     Work,
     assembling_bytes,
     assembly,
-    batches,
     substitution_seconds,
     substitution_setup,
 )
@@ -40,7 +39,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
         return Cost.none("implicit statements: the series has no end on results that depend on each other")
     products = max(work.k_star - 1, LEAST)
     rows = substitution_seconds(replace(work, k_star=1), columns, machine)
-    exchange = machine.exchange * batches(columns) if work.ranks > 1 else 0.0
+    exchange = machine.exchange * work.passes(columns) if work.ranks > 1 else 0.0
     seconds = substitution_setup(work, machine) + assembly(work, machine) + products * (rows + exchange)
     memory = assembling_bytes(work) + 3 * 8 * work.rows * min(columns, BATCH)
     return Cost(seconds, memory, f"reads every row once for each edge of the longest path, at least {products} times")
