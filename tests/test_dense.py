@@ -89,8 +89,7 @@ def gradient(g, a, b):
             np.array([along(g, a, b, zero, u) for u in units]).reshape(N, N))
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [pytest.param(f, marks=pytest.mark.mpi if f in DERIVED else ()) for f in FORMS])
 def test_products_to_second_order(form):
     f = FORMS[form]
     g = misfit(f)
@@ -122,6 +121,39 @@ def test_products_by_every_method(form, method):
         parts = lin.jacobian()
         np.testing.assert_allclose(np.tensordot(parts[0], DA) + np.tensordot(parts[1], DB),
                                    along(f, A, B, DA, DB), atol=1e-11)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("form, method", [*((f, "sweep") for f in FORMS), *((f, "substitution") for f in DERIVED)])
+def test_products_spread_over_ranks(form, method):
+    """Batches, rows and columns go to ranks wherever the partition puts them."""
+    f = FORMS[form]
+    for partition in ("axes", "contiguous"):
+        with dd.linearize(f, A, B, argnums=(0, 1), method=method, partition=partition, min_block=1) as lin:
+            np.testing.assert_allclose(lin.value, f(A, B), atol=1e-12)
+            np.testing.assert_allclose(lin.jvp(DA, DB), along(f, A, B, DA, DB), atol=1e-11)
+            w = weights(np.shape(lin.value))
+            abar, bbar = lin.vjp(w)
+            product = np.sum(w * along(f, A, B, DA, DB))
+            assert np.sum(abar * DA) + np.sum(bbar * DB) == pytest.approx(product, abs=1e-10)
+
+
+@pytest.mark.mpi
+def test_batches_stay_on_their_ranks():
+    """Every rank multiplies its own matrices: no halo, and its share of the lines."""
+    batch = RNG.normal(size=(12, 8, 8))
+
+    def f(a, b):
+        return np.tanh((batch * a) @ b + a)
+
+    a, b = RNG.normal(size=(2, 12, 8, 8))
+    with dd.linearize(f, a, b, argnums=(0, 1), partition="axes", min_block=1) as lin:
+        report = lin.report()
+        assert report.halo == 0 and report.balance == pytest.approx(1.0, abs=0.2)
+        w = weights(a.shape)
+        _, bbar = lin.vjp(w)
+        outer = w * (1.0 - f(a, b) ** 2)
+        np.testing.assert_allclose(bbar, np.swapaxes(batch * a, 1, 2) @ outer, atol=1e-11)
 
 
 @pytest.fixture
