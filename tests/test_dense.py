@@ -266,6 +266,22 @@ def test_constants_that_change_between_products():
     assert len(used) == 2 and used[0].base is used[1].base
 
 
+@pytest.mark.parametrize("n", [4, 20, 40])
+def test_a_constant_made_anew_at_every_step_is_one(n):
+    """... as long as it holds the same numbers, so that loops are known as such."""
+    m = RNG.normal(size=(n, n))
+
+    def f(u):
+        for _ in range(6):
+            u = np.tanh((0.5 * m) @ u) * (2.0 * m[0])
+        return u
+
+    matrices, rows = (constants(trace(f, (m[1],)).tape)[k::2] for k in range(2))
+    for used in (matrices, rows):
+        assert len(used) == 6
+        assert len({c.__array_interface__["data"][0] for c in used}) == 1
+
+
 def test_shapes_that_do_not_fit_are_refused():
     b = np.ones((N + 1, 2))
     for f in (lambda a: a @ b, lambda a: np.einsum("ij,jk", a, b), lambda a: np.tensordot(a, b, 1),

@@ -194,3 +194,17 @@ def test_what_is_not_finite_is_found_in_another_ranks_stretch(comm, run_by_run):
         lin.vjp(1.0)
     line = f.__code__.co_firstlineno + 4
     assert f"test_memory.py:{line}" in str(error.value)
+
+
+def test_sharing_out_a_long_program_takes_no_byte_a_line():
+    """What a rank makes of its share is structure: a bit a node, and what statements and steps take."""
+    f, x = make_misfit(100_000, 30), initial(100_000)
+    tape = trace(f, (x,)).tape
+    plan = partition(tape, 2, strategy="axes")
+    localize_all(tape, plan)
+    ranks, _, peak = traced_bytes(lambda: localize_all(tape, plan))
+    assert sum(local.lines for local in ranks) > 3e7
+    assert peak < 0.45 * sum(local.lines for local in ranks)
+    _, _, peak = traced_bytes(lambda: [local.n_own for local in ranks])
+    assert peak < SMALL
+    assert [local.n_own for local in ranks] == [int(local.own.sum()) for local in ranks]

@@ -197,8 +197,10 @@ class LocalTape:
 
     @property
     def n_own(self) -> int:
-        own = self.own
-        return self.n_nodes if own is None else int(own.sum())
+        if self.own_bits is None:
+            return self.n_nodes
+        bits, part = self.own_bits, 1 << 14  # part by part: no flag a place is ever written out
+        return sum(int(np.unpackbits(bits[k : k + part]).sum()) for k in range(0, len(bits), part))
 
     @property
     def lines(self) -> int:

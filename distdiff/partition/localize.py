@@ -456,7 +456,7 @@ class Rank:
             inputs=Portion(self.to_local(parcel.inputs[0]), parcel.inputs[1]),
             outputs=Portion(self.to_local(parcel.outputs[0]), parcel.outputs[1]),
             guards=[Guard(Indexed(self.to_local(ids)), expected, site) for ids, expected, site in parcel.guards],
-            sites=self.structure.sites, own_bits=np.packbits(self._own()), run_ids=self.run_ids,
+            sites=self.structure.sites, own_bits=self._own_bits(), run_ids=self.run_ids,
             joint=self.structure.joint)
 
     def _schedule(self, exchanges: list[Exchange]) -> tuple[list[Step], list[Item]]:
@@ -489,22 +489,29 @@ class Rank:
         for ids, s in zip(np.split(local, edges), step[np.concatenate([[0], edges])]):
             getattr(exchanges[int(s)], side).append((rank, ids))
 
-    def _own(self) -> np.ndarray:
-        """Which places are the rank's own; places of a slab that nobody reads are not."""
-        own = np.zeros(self.blocks[-1].first + self.blocks[-1].size if self.blocks else 0, dtype=bool)
-        for block, slabs in self.slabs.items():
-            layout = self.structure.layouts[block]
+    def _own_bits(self) -> np.ndarray:
+        """Which places are the rank's own, a bit each, set block by block: a flag a place would be half of all that a
+        rank holds of a long program.  Places of a slab that nobody reads are not its own."""
+        bits = np.zeros((self.blocks[-1].first + self.blocks[-1].size + 7) // 8 if self.blocks else 0, dtype=np.uint8)
+
+        def mark(block: Block, flags: np.ndarray) -> None:
+            packed = np.packbits(np.concatenate([np.zeros(block.first % 8, dtype=bool), flags]))
+            bits[block.first // 8 : block.first // 8 + len(packed)] |= packed
+
+        for number, slabs in self.slabs.items():
+            layout = self.structure.layouts[number]
             assert layout is not None
-            low, high = self._span(block)
+            low, high = self._span(number)
             for slab in slabs:
                 if slab.low <= low < high <= slab.high:
-                    first = self.blocks[slab.local].first
-                    rows = own[first:first + self.blocks[slab.local].size].reshape(layout.outer, -1, layout.inner)
-                    rows[:, low - slab.low:high - slab.low] = True
+                    block = self.blocks[slab.local]
+                    flags = np.zeros(block.size, dtype=bool)
+                    flags.reshape(layout.outer, -1, layout.inner)[:, low - slab.low:high - slab.low] = True
+                    mark(block, flags)
         for *_, place in self.run_parts:
             block = self.blocks[self.position[place]]
-            own[block.first:block.first + block.size] = True
-        return own
+            mark(block, np.ones(block.size, dtype=bool))
+        return bits
 
 
 def _block(item: Item) -> int:

@@ -44,8 +44,8 @@ from .boxes import Piece, refine
 from .callers import instead, library
 
 FEW_LINES = 1 << 12  # of compiled code: they join the lines around them
-MAX_SNAPSHOTS, FEW_NUMBERS = 256, 16  # constants that are shared; smaller ones are copied at every use
-SOME_NUMBERS = 512  # up to which a constant is known again by its bytes
+MAX_SNAPSHOTS = 256  # constants that are shared
+FEW_NUMBERS = 512  # up to which a constant is known by what it holds, not by where it lies
 MANY_LOOKS, WORTH = 4, 32  # putting off is given up after so many looks with fewer items to compute at each, on average
 
 # (blocks, items, arrays): computes the items' values into the blocks' arrays; those of UNREAD ones are not wanted.
@@ -142,7 +142,7 @@ class Recorder:
         self._ours: set[int] = set()  # ... where that is ours: most frames are
         self._snapshots: dict[Any, np.ndarray] = {}
         self._contents: dict[Any, np.ndarray] = {}  # the same, by some of their numbers
-        self._recent: dict[int, tuple[np.ndarray, np.ndarray, bytes]] = {}  # small ones, by the id of the user's array
+        self._few: dict[tuple[tuple[int, ...], bytes], np.ndarray] = {}  # small ones, by all of them
         self._guards: dict[int, tuple[array, array]] = {}  # scalar decisions, by site: ids, values
 
     # -- memory ------------------------------------------------------------------------------------------------
@@ -155,33 +155,29 @@ class Recorder:
     def snapshot(self, values: np.ndarray) -> np.ndarray:
         """An own float64 copy of a user's constant array, shared between uses while its content stays the same."""
         if values.size <= FEW_NUMBERS and values.dtype.char == "d" and values.flags.c_contiguous:
-            return values.copy()
+            name = values.shape, values.tobytes()
+            copy = self._few.get(name)
+            if copy is None:
+                if len(self._few) >= MAX_SNAPSHOTS:
+                    self._few.clear()
+                copy = self._few[name] = values.copy()
+            return copy
         if values.dtype.kind not in "fiub":
             self.unsupported(
                 f"a constant array of dtype {values.dtype}", "derivatives here are those of real functions"
             )
-        if values.size <= SOME_NUMBERS and values.flags.c_contiguous:
-            recent = self._recent.get(id(values))
-            if recent is not None and recent[1].shape == values.shape and recent[2] == values.tobytes():
-                return recent[1]
         base = values
         if 0 in values.strides:  # a broadcast constant stays one
             base = values[tuple(slice(0, 1) if s == 0 else slice(None) for s in values.strides)]
-        if base.size <= FEW_NUMBERS:
-            copy = np.array(base, dtype=np.float64)
+        key = (base.__array_interface__["data"][0], base.shape, base.strides, base.dtype.char)
+        known = self._snapshots.get(key)
+        if known is not None and same_numbers(known, base):
+            copy = known
         else:
-            key = (base.__array_interface__["data"][0], base.shape, base.strides, base.dtype.char)
-            known = self._snapshots.get(key)
-            if known is not None and same_numbers(known, base):
-                copy = known
-            else:
-                copy = self._alike(base)
-                if len(self._snapshots) >= MAX_SNAPSHOTS:
-                    self._snapshots.clear()
-                    self._recent.clear()
-                self._snapshots[key] = copy
-            if base is values and values.size <= SOME_NUMBERS and values.flags.c_contiguous:
-                self._recent[id(values)] = values, copy, values.tobytes()  # held, so that the id stays its own
+            copy = self._alike(base) if base.size else np.array(base, dtype=np.float64)
+            if len(self._snapshots) >= MAX_SNAPSHOTS:
+                self._snapshots.clear()
+            self._snapshots[key] = copy
         return copy if base is values else np.broadcast_to(copy, values.shape)
 
     def _alike(self, base: np.ndarray) -> np.ndarray:
@@ -433,7 +429,7 @@ class Recorder:
             self.tape.guards.append(Guard(Indexed(np.array(ids)), expected, site))
         self._guards.clear()
         self._snapshots.clear()
-        self._recent.clear()
+        self._few.clear()
         self.open = False
 
     # -- the user's lines --------------------------------------------------------------------------------------

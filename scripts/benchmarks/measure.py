@@ -20,19 +20,23 @@ import numpy as np
 Figure = dict[str, Any]
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Wall-clock seconds of one call, and its result. Garbage is left to Python's collector, as in users' programs."""
-    start = time.perf_counter()
+def timed(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> tuple[float, Any]:
+    """Seconds of one call, and its result. Garbage is left to Python's collector, as in users' programs.
+
+    By the clock on the wall; `time.process_time` leaves out what other processes took of the core meanwhile.
+    """
+    start = clock()
     result = call()
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
-def samples(call: Callable[[], Any], repeats: int, budget: float) -> list[float]:
+def samples(call: Callable[[], Any], repeats: int, budget: float,
+            clock: Callable[[], float] = time.perf_counter) -> list[float]:
     """Up to `repeats` timings of `call`, at least one, no new one once `budget` seconds are spent."""
     seconds: list[float] = []
     began = time.perf_counter()
     while len(seconds) < repeats and (not seconds or time.perf_counter() - began < budget):
-        seconds.append(timed(call)[0])
+        seconds.append(timed(call, clock)[0])
     return seconds
 
 

@@ -1,10 +1,11 @@
 """Small arrays: what tracing one operation on eight elements costs, where nothing but the work around it counts.
 
 Every operation is repeated in a Python loop; the loop itself, and a trace of nothing, are taken off. "numpy" is the
-same loop in plain NumPy: the operation's own price, which a trace pays as well.
+same loop in plain NumPy: the operation's own price, which a trace pays as well. Times are those of the processor.
 """
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -66,8 +67,8 @@ class Run:
 
             run(loop)
             share = settings["budget"] / len(OPERATIONS) / 2
-            empty = min(samples(lambda f=nothing: run(f), settings["repeats"], share))
-            seconds = samples(lambda f=loop: run(f), settings["repeats"], share)
+            empty = min(samples(lambda f=nothing: run(f), settings["repeats"], share, time.process_time))
+            seconds = samples(lambda f=loop: run(f), settings["repeats"], share, time.process_time)
             self.figures.append(figure(name, [max(t - empty, 0.0) for t in seconds], n, "operation", role=name))
 
 
