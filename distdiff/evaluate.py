@@ -115,8 +115,9 @@ class Values:
         pool = memory.empty(size)
         if not self._arrays:
             sizes = [b.size if place == -1 else 0 for b, place in zip(self.blocks, places)]
-            own, ends = memory.empty(sum(sizes)), itertools.accumulate(sizes)
-            self._arrays = [own[end - n : end] for n, end in zip(sizes, ends)]
+            *starts, total = itertools.accumulate(map(memory.apart, sizes), initial=0)
+            own = memory.empty(total)
+            self._arrays = [own[start : start + n] for start, n in zip(starts, sizes)]
         self._arrays = [pool[place : place + b.size] if place >= 0 else UNREAD if place == NOWHERE
                         else np.empty(b.size) if keep and array is UNREAD else array
                         for b, array, place, keep in zip(self.blocks, self._arrays, places, kept)]

@@ -15,6 +15,7 @@ from .partials import coefficient
 from .partition.local import LocalTape
 from .strided import BlockIndex
 from .tape import Affine, Const, Indexed, Joint, Operand, ScalarRun, Vector
+from .tracing.memory import apart
 
 
 class Pool:
@@ -127,8 +128,8 @@ def lodgings(local: LocalTape, kept: list[bool], index: BlockIndex,
         transient = [b for b in used if not kept[b] and places[b] != NOWHERE]
         for b in transient:
             if places[b] < 0:
-                places[b] = pool.take(local.blocks[b].size)
+                places[b] = pool.take(apart(local.blocks[b].size))
         for b in transient:
             if last[b] == e:
-                pool.give(places[b], local.blocks[b].size)
+                pool.give(places[b], apart(local.blocks[b].size))
     return places, pool.size

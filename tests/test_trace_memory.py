@@ -48,7 +48,7 @@ def test_the_pool_is_bounded(monkeypatch):
     monkeypatch.setattr(memory, "LIMIT", 20 * N)
     held = [memory.empty(N) for _ in range(5)]
     held.clear()
-    assert memory._pooled == 8 * N * len(memory._pool[N]) <= 20 * N
+    assert memory._pooled == 8 * (N + memory.GAP) * len(memory._pool[N]) <= 20 * N
 
 
 def program(u):

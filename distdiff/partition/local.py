@@ -199,7 +199,7 @@ class LocalTape:
     def n_own(self) -> int:
         if self.own_bits is None:
             return self.n_nodes
-        bits, part = self.own_bits, 1 << 14  # part by part: no flag a place is ever written out
+        bits, part = self.own_bits, 1 << 12  # part by part: no flag a place is ever written out
         return sum(int(np.unpackbits(bits[k : k + part]).sum()) for k in range(0, len(bits), part))
 
     @property

@@ -19,6 +19,8 @@ import numpy as np
 
 _empty = np.empty  # NumPy's own, whatever is substituted meanwhile
 
+GAP = 8  # elements between neighbours: where one array ends at another's first byte, NumPy's vectorized loops take
+# them to overlap and go element by element, twenty times slower for tanh
 LARGE = 1 << 14  # elements: from 128 KiB on malloc itself maps fresh pages
 HUGE = 1 << 19  # from 4 MiB on huge pages are asked for, as NumPy does
 _PHYSICAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -64,7 +66,7 @@ class _Lease(np.ndarray):
             _pool.clear()
             _pooled = 0
         if size <= LIMIT:
-            _pool.setdefault(size // 8, []).append(memory)
+            _pool.setdefault(size // 8 - GAP, []).append(memory)
             _pooled += size
 
 
@@ -73,6 +75,11 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def apart(size: int) -> int:
+    """Elements that an array takes in a row of arrays, so that large ones don't touch the next."""
+    return size if size < 4 * GAP else -(-size // GAP) * GAP + GAP
 
 
 def empty(size: int) -> np.ndarray:
@@ -84,7 +91,7 @@ def empty(size: int) -> np.ndarray:
         memory = _pool[size].pop()
         _pooled -= len(memory)
     except (KeyError, IndexError):
-        memory = mmap.mmap(-1, 8 * size)  # no ndarray: NumPy would look through one, past the lease
+        memory = mmap.mmap(-1, 8 * (size + GAP))  # no ndarray: NumPy would look through one, past the lease
         if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
     lease = np.ndarray.__new__(_Lease, (size,), np.float64, memory)
