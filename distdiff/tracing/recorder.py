@@ -430,6 +430,7 @@ class Recorder:
         self._guards.clear()
         self._snapshots.clear()
         self._few.clear()
+        self._contents.clear()
         self.open = False
 
     # -- the user's lines --------------------------------------------------------------------------------------
