@@ -40,6 +40,7 @@ CONSTANTS = {
 UFUNCS = """
 u + m[0, 0] - 2 * u / c
 np.add(u, c) + np.subtract(c, u) * np.multiply(u, u) / np.divide(u, c) + np.true_divide(1.0, u)
+~c ** s + C[0, 0] ** u + 2 ** u + c ** u + (C ** r).sum() + np.float64(2.0) ** s
 np.power(u, c) + np.power(2.0, u) + np.float_power(u, 1.5) + np.float_power(u, u)
 np.sqrt(u) + np.square(u) + np.cbrt(u) + np.reciprocal(u) + np.positive(u) + np.negative(u)
 np.exp(u) + np.exp2(u) + np.expm1(u)

@@ -160,6 +160,7 @@ stats.beta.ppf(0.4 * u, 1.5, 2.0) + stats.beta.isf(0.4 * u, 1.5, 2.0) + stats.be
 stats.chi2.logpdf(u, c) + stats.chi2.logpdf(c, u) + stats.expon.logpdf(u, scale=s) + stats.expon.sf(u, 0.1, s)
 stats.lognorm.logpdf(u, s) + stats.lognorm.logpdf(c, u, -0.1, u) + stats.lognorm.cdf(u, s)
 stats.uniform.logpdf(u, 0.2 * s, 3 * u) + stats.uniform.cdf(u, 0.5 * s, 0.9)
+stats.weibull_min.logpdf(c, s) + stats.pareto.logpdf(c + 1.0, s) + stats.dweibull.logpdf(c, u)
 stats.laplace.logpdf(k, s, 1.5) + stats.cauchy.logpdf(k, s, w[0]) + stats.logistic.logpdf(k, s, w[1] + 1)
 stats.cauchy.cdf(k)
 stats.weibull_min.logpdf(u, c) + stats.pareto.logpdf(u + 1.0, s) + stats.halfnorm.logpdf(u, 0.0, s)

@@ -24,6 +24,7 @@ from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
 from . import creation, methods, tree
 from .active import running
 from .array import TracedArray, compact, is_traced
+from .callers import twin
 from .complexes import is_traced_complex
 from .holding import held, traced_within
 from .memory import rare_collections
@@ -166,6 +167,8 @@ def _swallowed(refusal: UnsupportedOperationError) -> UnsupportedOperationError:
 def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None:
     """The refusal that somebody else's error stands for: libraries wrap what a traced value raised, and compiled code
     that called the function goes on calling, or says something of its own."""
+    if isinstance(error, TypeError) and re.search(_WANTS_WHOLE, str(error)):
+        return _of_whole_numbers(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     wrapped = isinstance(error, (SystemError, AttributeError)) or (
         error.__cause__ is rec.refusal and not isinstance(error, UnsupportedOperationError))
@@ -178,6 +181,19 @@ def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None
     outside = [who for who in owners if who != "ours"]
     stumbled = outside and outside[-1] == "library"  # over a traced value, in words of its own
     return _of_compiled_code(error) if stumbled or re.search(_REFUSED_BY_C, str(error)) else None
+
+
+_WANTS_WHOLE = r"'TracedScalar' object cannot be interpreted as an integer|integers or slices, not TracedScalar"
+
+
+def _of_whole_numbers(error: Exception) -> UnsupportedOperationError:
+    """What Python said where it wants a whole number.  (An `__index__` of traced scalars could say so itself, but NumPy
+    asks for one at every `array ** scalar`.)"""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    frame = next((f for f in reversed(frames) if owner(f.f_code.co_filename, f.f_code.co_name) == "user"), frames[-1])
+    site = Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+    return UnsupportedOperationError(f"a traced value was used as a whole number at {site}: "
+                                     f"{twin(frame, 'int(x) decides for one, and is guarded')}")
 
 
 _REFUSED_BY_C = (r"must be numpy\.ndarray, not Traced|Cannot convert Traced\w+ to numpy|"  # C, Cython, pybind11

@@ -123,12 +123,6 @@ class TracedScalar:
             f"{CUT}. {twin(self.rec.user_frame())}; {PLAIN}; to only look at the value, use distdiff.numpy.value(x)",
         )
 
-    def __index__(self) -> NoReturn:
-        self.rec.unsupported(
-            f"{called()}a traced value was used as a whole number",
-            f"{twin(self.rec.user_frame(), 'int(x) decides for one, and is guarded')}",
-        )
-
     def as_integer_ratio(self) -> NoReturn:
         self.rec.unsupported("a traced value was turned into a fraction", f"{CUT}. {twin(self.rec.user_frame())}")
 
