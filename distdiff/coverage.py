@@ -220,7 +220,7 @@ _OF_SCIPY = {
     "pdist": "as cdist", "euclidean": "derivative 0 at distance 0", "minkowski": "derivative 0 at distance 0",
     "map_coordinates": "of order 0 and 1, modes constant and nearest", "make_interp_spline": "in y",
     "interp1d": "in y and at points", "simpson": "neighbours among x must differ",
-    "lfilter": "one statement a sample and coefficient",
+    "evaluate": "at traced points", "lfilter": "one statement a sample and coefficient",
 }
 
 

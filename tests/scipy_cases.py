@@ -39,6 +39,8 @@ NAMES = {
     "SURFACE": scipy.interpolate.RectBivariateSpline(
         [0.0, 0.4, 1.0, 1.6, 2.3], [0.0, 0.5, 1.1, 1.7, 2.2, 3.0],
         np.outer([1.0, 0.2, 0.7, -0.3, 0.5], np.arange(6) ** 2)),
+    "KDE": scipy.stats.gaussian_kde([0.2, 0.9, 1.4, 1.5, 2.2], weights=[1.0, 2.0, 1.0, 0.5, 1.0]),
+    "KDE2": scipy.stats.gaussian_kde([[0.2, 0.9, 1.4, 1.5], [1.0, 0.3, 0.8, 0.1]]),
     "KNOTS": np.array([0.0, 0.0, 0.0, 0.8, 1.5, 2.5, 2.5, 2.5]),
     "SOS": np.array([[1.0, 0.5, 0.2, 1.0, -0.3, 0.1], [0.7, 0.0, 0.1, 1.0, 0.2, 0.05]]),
     "PLUS": np.array([[False, True, False], [True, True, True], [False, True, False]]),
@@ -178,6 +180,7 @@ stats.geom.pmf([0, 2, 2.5, 3, -1, 1], 0.4 * u)[[1, 3, 5]] + stats.poisson(s).log
 stats.dirichlet.logpdf(u / u.sum(), c) + stats.dirichlet.logpdf(C[0] / C[0].sum(), w)
 stats.dirichlet(w).pdf(C[1] / C[1].sum())
 stats.dirichlet.logpdf(0.2 * u[:3], w)
+KDE(u) + KDE.evaluate(s) + KDE.logpdf(c) * u + KDE.pdf(2 * u) + KDE2(m[:2]).sum() + KDE2(q[0, :2])
 stats.multivariate_normal.logpdf(m, w, np.diag([1.0, 2.0, 0.5, 0.7])) + mvn(w, 2.0).pdf(m)
 mvn.logpdf(m[:, :3], k[:3], q @ q.T + np.eye(3)) + mvn(w[:3], q @ q.T + np.eye(3)).logpdf(m[0, 1:])
 mvn.logpdf(m[:, :3], None, q @ q.T + np.eye(3)) + mvn.logpdf(w, mean=m[0], cov=s)

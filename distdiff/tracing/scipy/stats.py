@@ -17,6 +17,7 @@ from ..array import TracedArray, as_plain, constant, is_traced, shape_of
 from ..decisions import decide
 from ..reductions import traced_array
 from ..ufuncs import recorder_of
+from . import special
 from .replacing import Rule, parts_apart
 
 Fill = tuple[float, float]  # the value below the support, and above it
@@ -253,6 +254,28 @@ def _by_log(self: Any, k: Any, *shapes: Any) -> Any:
     return np.exp(self._logpmf(k, *shapes))
 
 
+def _kernels(self: Any, points: Any) -> Any:
+    """(points, data): minus the energy of each kernel of a gaussian_kde at each point, its normalization included."""
+    points = np.atleast_2d(recorder_of((points,)).array_of(points))
+    if points.shape[0] != self.d and points.shape == (1, self.d):
+        points = np.reshape(points, (self.d, 1))
+    if points.shape[0] != self.d:
+        raise ValueError(f"points have dimension {points.shape[0]}, dataset has dimension {self.d}")
+    factor = np.linalg.cholesky(self.covariance)
+    white = np.linalg.inv(factor)
+    apart = np.matmul(white, points)[:, :, None] - np.matmul(white, self.dataset)[:, None, :]
+    norm = np.sum(np.log(np.diagonal(factor))) + 0.5 * self.d * np.log(2 * np.pi)
+    return -0.5 * np.sum(np.square(apart), axis=0) - norm
+
+
+def kernel_density(self: Any, points: Any) -> Any:
+    return np.matmul(np.exp(_kernels(self, points)), self.weights)
+
+
+def log_kernel_density(self: Any, x: Any) -> Any:
+    return special.logsumexp(_kernels(self, x), axis=1, b=self.weights)
+
+
 _OVER, _FROM_LOG = (lambda y, scale: y / scale), (lambda y, scale: y - np.log(scale))
 _NONE = (-np.inf, -np.inf)
 _BETA, _BINOM, _NBINOM = (f"scipy.stats.{room}:{name}_gen._" for room, name in (
@@ -286,6 +309,8 @@ RULES: dict[str, Rule] = {
     **{f"scipy.stats._ksstats:{name}": _refusing(name) for name in ("kolmogn", "kolmognp", "kolmogni")},
     "scipy.stats._multivariate:multinomial_gen._process_parameters": multinomial_parameters,
     "scipy.stats._multivariate:multivariate_normal_gen._process_parameters": normal_parameters,
+    "scipy.stats:gaussian_kde.evaluate": kernel_density,
+    "scipy.stats:gaussian_kde.logpdf": log_kernel_density,
     "scipy.stats._multivariate:dirichlet_gen.logpdf": dirichlet(True),
     "scipy.stats._multivariate:dirichlet_gen.pdf": dirichlet(False),
 }
