@@ -157,6 +157,8 @@ def _bytes(text: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, the same on every rank."""
     arguments = parser().parse_args(argv)
+    if arguments.command == "serve":  # ranks that wait let the HTTP thread work; MPICH does so by itself
+        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     from mpi4py import MPI  # after parsing: --help starts no MPI
 
     from .comm import together

@@ -70,7 +70,8 @@ class Server:
         if ranks > 1:
             words = [shutil.which("mpirun") or "mpirun", "-n", str(ranks), *words]
         self.token = folder / "token"
-        self.process = subprocess.Popen(words, cwd=folder, text=True, stdout=subprocess.PIPE)
+        # Python's copy of the environment, without what MPI has put into this process's since.
+        self.process = subprocess.Popen(words, cwd=folder, text=True, stdout=subprocess.PIPE, env=dict(os.environ))
         assert self.process.stdout is not None
         found = next((m for line in self.process.stdout if (m := re.search(r" at (http\S+);", line))), None)
         if found is None:
