@@ -51,6 +51,8 @@ FUNCTIONS = """
 ~np.arccosh(u + 1j * c) + np.arccosh(-u - 1j * c) + np.arccosh(0.3 * u + 0j) + np.arccosh(-1 - u + 0j)
 ~np.arctanh(u + 1j * c) + np.arctanh(-u - 1j * c) + np.arctanh(0.3 * u + 0j)
 ~np.arctanh(1 + u + 0j) + np.arctanh(-1 - u + 0j)
+~np.vectorize(lambda x: x * 1j if x > 1 else x + 0j)(u), np.vectorize(lambda z: z * z + s)(1j * u)
+~np.apply_along_axis(np.fft.fft, 0, m), np.apply_along_axis(lambda v: [v[0], 1j * v[1]], 1, m)
 ~np.sinc(u + 1j * c) + np.nan_to_num(1j * u + nan) + np.nan_to_num(1j * (u + nan))
 np.equal(u + 1j, u) * u + np.not_equal(1j * u, c) + ((1j * u) == (1j * u)) + ((1j * u) != c) * u
 np.isfinite(1j * u) * u + np.isnan(1j * u + nan) + np.isinf(1j * u)

@@ -6,6 +6,8 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 from mpi4py import MPI
 
 import distdiff as dd
@@ -209,6 +211,11 @@ def test_values_can_be_looked_at():
     (lambda u: np.linalg.solve(np.eye(6) + 1j * np.outer(u, u), u).real, "numpy.linalg.solve of complex"),
     (lambda u: np.median(1j * u).real, "numpy.median of complex"),
     (lambda u: (1j * u).max().real, "ordered by their parts"),
+    (lambda u: np.interp(1j * u, U, U).real, "numpy.interp with complex numbers in that place"),
+    (lambda u: np.average(u, weights=1j * u).real, "numpy.average with complex numbers in that place"),
+    (lambda u: scipy.stats.norm.logpdf(1j * u).real, "complex array was turned into a plain array"),
+    (lambda u: scipy.special.erf(1j * u).real, "scipy.special.erf with complex numbers"),
+    (lambda u: np.nansum(1j * u).real, "numpy.nansum of complex numbers"),
     (lambda u: OUTSIDE.__setitem__(0, u[0]), "np.zeros.n, dtype=complex"),
     (lambda u: OUTSIDE.__setitem__(0, 1j * u[0]), "made outside the function"),
     (lambda u: OUTSIDE.__setitem__(slice(3), 1j * u[:3]), "made outside the function"),

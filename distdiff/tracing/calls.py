@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import complexes
 from .array import is_traced, ndim_of
 from .decisions import decide
 from .reductions import axes_of, traced_array
@@ -27,6 +28,8 @@ def apply_along_axis(function: Callable[..., Any], axis: int, x: Any, *args: Any
 
 
 def _joined(results: list[Any]) -> Any:
+    if complexes.complex_within(results) and (rec := complexes.recorder_within(results)) is not None:
+        return np.stack([complexes.array_of(rec, y) for y in results])
     results = [np.stack(y) if isinstance(y, (list, tuple)) and any(map(is_traced, y)) else y for y in results]
     if not any(map(is_traced, results)):
         return np.stack([np.asarray(y) for y in results])
@@ -49,7 +52,7 @@ def vectorized(self: np.vectorize, *args: Any, **kwargs: Any) -> Any:
         rec.unsupported("numpy.vectorize with a signature", "loop over the rows")
     free = [k for k in range(len(args)) if k not in self.excluded]
     names = [name for name in kwargs if name not in self.excluded]
-    arrays = np.broadcast_arrays(*(rec.array_of(x) if is_traced(x) else np.asarray(x)
+    arrays = np.broadcast_arrays(*(rec.array_of(x) if is_traced(x) or complexes.is_traced_complex(x) else np.asarray(x)
                                    for x in (*(args[k] for k in free), *(kwargs[name] for name in names))))
     shape = arrays[0].shape
     values = list(args)

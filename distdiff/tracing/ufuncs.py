@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from numbers import Number
 from typing import Any, NoReturn
 
 import numpy as np
@@ -34,10 +35,13 @@ BITWISE = {np.bitwise_and: _AND, np.bitwise_or: _OR, np.bitwise_xor: _XOR, np.in
 
 
 def recorder_of(operands: Any) -> Recorder:
-    """The recorder of the first traced operand."""
+    """The recorder of the first traced operand, real or complex."""
     for x in operands:
         if is_traced(x):
             return x.rec
+    for x in operands:
+        if isinstance(x, np.ndarray | Number) and isinstance(getattr(x, "rec", None), Recorder):
+            return x.rec  # type: ignore[union-attr]
     raise AssertionError("no traced operand")
 
 

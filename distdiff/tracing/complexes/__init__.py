@@ -11,7 +11,15 @@ of both parts; |z| has derivative 0 at 0; on a branch cut it is that of the side
 
 from __future__ import annotations
 
-from .array import ComplexArray, ComplexScalar, complex_within, elements, is_complex, is_traced_complex
+from .array import (
+    ComplexArray,
+    ComplexScalar,
+    complex_within,
+    elements,
+    is_complex,
+    is_traced_complex,
+    recorder_within,
+)
 from .fourier import FUNCTIONS as TRANSFORMS
 from .functions import FUNCTIONS as _FUNCTIONS
 from .functions import array_of
@@ -21,4 +29,4 @@ from .ufuncs import call, evaluate
 FUNCTIONS = {**_FUNCTIONS, **TRANSFORMS}
 
 __all__ = ["FUNCTIONS", "TRANSFORMS", "ComplexArray", "ComplexScalar", "array_of", "call", "complex_within", "elements",
-           "evaluate",           "install", "is_complex", "is_traced_complex", "real_of", "to_complex"]
+           "evaluate", "install", "is_complex", "is_traced_complex", "real_of", "recorder_within", "to_complex"]

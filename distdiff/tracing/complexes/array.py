@@ -257,6 +257,13 @@ def complex_within(tree: Any) -> bool:
     return is_complex(tree)
 
 
+def recorder_within(tree: Any) -> Recorder | None:
+    """The recorder of the first traced value in nested lists."""
+    if isinstance(tree, (list, tuple)):
+        return next((rec for x in tree if (rec := recorder_within(x)) is not None), None)
+    return tree.rec if is_traced(tree) or is_traced_complex(tree) else None
+
+
 def parts_of(x: Any, rec: Recorder, signed: bool = False) -> Pair:
     """(re, im) of any operand, None for what is zero by structure; signed: but for a zero whose sign is negative."""
     if isinstance(x, (list, tuple)):
@@ -315,4 +322,4 @@ def _plainer(x: Part) -> Part:
 
 
 __all__ = ["ComplexArray", "ComplexScalar", "common", "complex_within", "computed", "elements", "is_complex",
-           "is_traced_complex", "number", "parts_of"]
+           "is_traced_complex", "number", "parts_of", "recorder_within"]

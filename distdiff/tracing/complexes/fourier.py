@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from typing import Any
 
@@ -26,9 +26,9 @@ from ...ops import Elemental
 from ..array import is_traced, memory_order, ndim_of, shape_of
 from ..joint import joint
 from ..layout import laid
+from ..ufuncs import recorder_of
 from .array import ComplexArray, is_complex, is_traced_complex, parts_of
 from .parts import Part, arrays
-from .ufuncs import recorder_of
 
 _OPPOSITE = {"fftn": "ifftn", "ifftn": "fftn", "rfftn": "irfftn", "irfftn": "rfftn"}
 _TURNED = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
@@ -212,11 +212,15 @@ def _laid_as_numpy(kind: str, a: Any, axes: Sequence[int], shape: tuple[int, ...
     """An array with its axes in memory as NumPy's result has them; None: in C order, as the statement's has."""
     if len(shape) < 2:
         return None
-    nd = a.re.window if is_traced_complex(a) else a.window
-    order = memory_order(nd)
-    small = np.zeros([min(nd.shape[k], 2) for k in order]).transpose(np.argsort(order))
-    order = memory_order(getattr(np.fft, kind)(small, [2] * len(axes), axes))
+    order = _order(kind, tuple(memory_order(a.re.window if is_traced_complex(a) else a.window)), tuple(axes))
     return np.empty([shape[k] for k in order]).transpose(np.argsort(order))
+
+
+@cache
+def _order(kind: str, order: tuple[int, ...], axes: tuple[int, ...]) -> list[int]:
+    """The axes of NumPy's result from the slowest in memory to the fastest, where those of x are in `order`."""
+    small = np.zeros([2] * len(order)).transpose(np.argsort(order))
+    return memory_order(getattr(np.fft, kind)(small, [2] * len(axes), axes))
 
 
 def _line(kind: str, name: str) -> Callable[..., Any]:

@@ -15,9 +15,11 @@ from ..movement import FUNCTIONS as REAL_MOVEMENT
 from ..padding import FUNCTIONS as REAL_PADDING
 from ..recorder import Recorder
 from ..reductions import axes_of, given, masked
+from ..ufuncs import recorder_of
 from .array import (
     DTYPE,
     ComplexArray,
+    complex_within,
     computed,
     elements,
     is_complex,
@@ -27,11 +29,11 @@ from .array import (
 from .formulas import angle as angle_of
 from .parts import constant_zeros
 from .products import FUNCTIONS as PRODUCTS
-from .ufuncs import recorder_of
 
 
 def array_of(rec: Recorder, values: Any) -> ComplexArray:
-    """Any complex number or array, or a real traced one, as a complex array of its own."""
+    """Any complex number or array, nested lists of them, or a real traced one, as a complex array of its own."""
+    values = rec.array_of(values) if isinstance(values, (list, tuple)) else values
     re, im = parts_of(values, rec)
     return _array(computed(rec, re, im, _parts(values), shape_of(values)))
 
@@ -85,6 +87,10 @@ def lifted(function: Callable[..., Any], *values: int | str) -> Callable[..., An
         traced = [x for x in _of_values(given_values) if is_traced(x) or is_traced_complex(x)]
         rec = traced[0].rec if traced else recorder_of([x for x in _of_values([*args, *kwargs.values()])])
         out = kwargs.pop("out", None)
+        others = [x for k, x in enumerate(args) if k not in values], [x for k, x in kwargs.items() if k not in values]
+        if complex_within(others):
+            rec.unsupported(f"numpy.{function.__name__} with complex numbers in that place",
+                            "only what it is linear in may be complex here")
         parts = [
             function(*(_split(x, imaginary) if k in values else x for k, x in enumerate(args)),
                      **{name: _split(x, imaginary) if name in values else x for name, x in kwargs.items()})

@@ -9,9 +9,10 @@ import numpy as np
 
 from ..array import ndim_of
 from ..indexing import into
+from ..ufuncs import recorder_of
 from .array import computed, parts_of
 from .parts import Part, minus, negated, plus
-from .ufuncs import _GUFUNCS, recorder_of
+from .ufuncs import _GUFUNCS
 
 
 def bilinear(function: Callable[..., Any], conjugated: int | None = None) -> Callable[..., Any]:

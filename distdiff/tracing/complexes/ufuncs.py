@@ -10,18 +10,10 @@ import numpy as np
 from ..array import is_traced, ndim_of, shape_of
 from ..recorder import Recorder
 from ..scalar import PLAIN
-from ..ufuncs import of_scipy
+from ..ufuncs import of_scipy, recorder_of
 from .array import ComplexArray, common, computed, is_complex, is_traced_complex, parts_of
 from .formulas import REAL, RULES, SIGNED
 from .parts import filled
-
-
-def recorder_of(operands: Sequence[Any]) -> Recorder:
-    """The recorder of the first traced operand, real or complex."""
-    for x in operands:
-        if is_traced(x) or is_traced_complex(x):
-            return x.rec
-    raise AssertionError("no traced operand")
 
 
 def evaluate(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
