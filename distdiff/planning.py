@@ -76,7 +76,10 @@ class Plan:
         gain = best.seconds / after.seconds
         says = f"more ranks stop paying beyond {best.ranks}: {after.ranks} are {gain:.2f} times as fast, because "
         fewest = structure.depth + 1
-        if after.alone or structure.parallelism < 2:
+        if after.alone and structure.parallelism > after.ranks:
+            says += (f"all of it takes {seconds_text(best.seconds)} on one: {structure.parallelism:.3g} lines could be "
+                     "computed at a time, but sharing them out costs more messages than it saves work")
+        elif after.alone or structure.parallelism < 2:
             says += (f"the longest path has {count_text(fewest)} of {count_text(structure.nodes)} lines, one after "
                      f"another ({structure.parallelism:.3g} at a time on average): it can't be split, and spreading "
                      "the rest costs more messages than it saves work")

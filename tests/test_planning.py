@@ -80,6 +80,29 @@ def test_a_grid_gains_and_a_chain_does_not(layouts):
     assert "beyond 1" in alone.verdict() and "longest path" in alone.verdict()
 
 
+def tangle(x):
+    rng = np.random.default_rng(0)
+    values = [x[k] for k in range(4)]
+    for n in range(4, 2000):
+        values.append(0.6 * values[rng.integers(n)] - 0.3 * values[rng.integers(n)])
+    return values[-3:]
+
+
+@pytest.mark.parametrize(("f", "x", "best", "because"), [
+    (chain, np.ones(4), {1}, "longest path"),
+    (lambda x: np.sum(np.tanh(np.outer(x, np.linspace(0, 1, 100_000))) ** 2), np.ones(8), {4, 16, 64, 256}, ""),
+    (lambda u: grid(grid(u)), np.ones(300_000), {4, 16, 64}, ""),
+    (tangle, np.ones(4), {1}, "could be computed at a time"),
+])
+def test_where_more_ranks_stop_paying(f, x, best, because):
+    """A chain, many samples, a grid in time, and lines that read each other from anywhere."""
+    found = plan(trace(f, (x,)).tape, [2, 4, 16, 64, 256], machine=Machine())
+    assert found.best.ranks in best and because in found.verdict()
+    seconds = [layout.seconds for layout in found.layouts]
+    assert min(seconds) == pytest.approx(found.best.seconds, rel=0.06)  # nothing beyond is worth it
+    assert all(later <= 1.3 * found.best.seconds for later in seconds[-2:])  # nor is it taken where it hurts
+
+
 def test_a_program_without_statements():
     found = plan(trace(lambda x: x, (np.ones(4),)).tape, [2, 8], machine=Machine())
     assert found.best.ranks == 1 and "nothing to compute" in str(found)

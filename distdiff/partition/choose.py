@@ -161,7 +161,8 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         return contest.winner()
     kinds = Kinds()
     for name, active, settings in _candidates(tape, n_ranks, strategy, judge.repeated):
-        made = (_make(tape, n_ranks, name, active, small, settings, machine=machine, kinds=kinds) if active > 1
+        least = default_min_block(active) if min_block is None else min_block
+        made = (_make(tape, n_ranks, name, active, least, settings, machine=machine, kinds=kinds) if active > 1
                 else _alone(tape, n_ranks, machine))
         contest.enter(made)
         if strategy == "auto" and made.plan is None and _for_columns(
@@ -270,8 +271,8 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool) -> list
             found.append((f"{axes}, first axis", n_ranks, {"first": "first"}))
         if scalars or repeated:
             found.append(("contiguous", n_ranks, {}))
-        if n_ranks >= 4:
-            found.append((f"{axes} on {n_ranks // 2} ranks", n_ranks // 2, {}))
+        found += [(f"{axes} on {fewer} ranks", fewer, {}) for fewer in (n_ranks // 2, n_ranks // 8, n_ranks // 32)
+                  if fewer > 1]
     return found
 
 

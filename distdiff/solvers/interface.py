@@ -66,7 +66,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     transfer = local_seconds(replace(work, together=BATCH), s, machine)
     check = 2 * local_seconds(work, first, machine) + 2 * min(first, CHECKED) * local_seconds(work, 1, machine)
     # Every pass: parameters are sent on, interfaces gathered, and the reduced system is solved on every rank.
-    messages = (1 + rounds) * machine.superstep * work.passes(columns) + 8 * machine.byte * work.halo * columns
+    messages = (1 + rounds) * machine.exchange * work.passes(columns) + 8 * machine.byte * work.halo * columns
     small = ENTRY * s * s * (1 + work.ranks) * columns
     seconds = transfer + check + local_seconds(work, columns, machine) + messages + small
     return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
