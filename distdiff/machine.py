@@ -38,6 +38,7 @@ class Machine:
 
     # A pass: evaluation and one solve
     line: float = 1.0e-9
+    product_line: float = 2.0e-10  # of a sum of products, which BLAS computes
     run_line: float = 8.0e-9
     point_call: float = 3.2e-4
     item: float = 4.0e-6  # what a vector statement costs before its first element

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import distdiff as dd
-from distdiff.graph import contractions
+from distdiff.graph import analyse, contractions
+from distdiff.machine import Machine
+from distdiff.partition import partition
 from distdiff.tracing import memory, trace
 
 N = 5
@@ -128,8 +130,8 @@ def test_products_by_every_method(form, method):
 def test_products_spread_over_ranks(form, method):
     """Batches, rows and columns go to ranks wherever the partition puts them."""
     f = FORMS[form]
-    for partition in ("axes", "contiguous"):
-        with dd.linearize(f, A, B, argnums=(0, 1), method=method, partition=partition, min_block=1) as lin:
+    for strategy in ("axes", "contiguous"):
+        with dd.linearize(f, A, B, argnums=(0, 1), method=method, partition=strategy, min_block=1) as lin:
             np.testing.assert_allclose(lin.value, f(A, B), atol=1e-12)
             np.testing.assert_allclose(lin.jvp(DA, DB), along(f, A, B, DA, DB), atol=1e-11)
             w = weights(np.shape(lin.value))
@@ -235,6 +237,19 @@ def test_memory_of_assembling_counts_all_entries():
     with dd.linearize(lambda a: np.sum(a @ a), a) as lin:
         cost = {c.method: c.memory for c in lin.choice.candidates}
         assert cost["substitution"] > 12 * 2 * n**3 > cost["sweep"]
+
+
+def test_partitions_and_paths_count_products_at_blas_speed():
+    n = 64
+    a, b = RNG.normal(size=(2, n, n))
+    machine = Machine()
+    for f, rate in ((lambda a, b: a @ b, machine.product_line), (lambda a, b: np.sum(a * b, axis=1), machine.line)):
+        tape = trace(f, (a, b), argnums=(0, 1)).tape
+        lines = tape.lines - tape.n_inputs
+        seconds = partition(tape, 2, strategy="fewer ranks").quality.seconds
+        assert rate * lines <= seconds < rate * lines + machine.line * 2 * tape.n_inputs + 1e-4
+        work = analyse(tape, machine).path.work
+        assert rate * lines <= work < rate * lines + machine.line * 2 * tape.n_inputs + 1e-4
 
 
 def constants(tape):

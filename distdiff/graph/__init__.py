@@ -55,7 +55,7 @@ class Structure:
         return self.path.work / self.path.span if self.path.span else 1.0
 
 
-LINES = Machine(line=1.0, run_line=1.0, item=0.0, source="counted")
+LINES = Machine(line=1.0, product_line=1.0, run_line=1.0, item=0.0, source="counted")
 
 
 def analyse(tape: Tape, machine: Machine = LINES) -> Structure:

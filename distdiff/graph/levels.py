@@ -19,6 +19,7 @@ from ..kernels.graph import tally
 from ..kernels.structure import tally_uses, walk
 from ..machine import Machine
 from ..tape import RUN_LINES, Affine, Const, Indexed, Joint, Operand, ScalarRun, Tape, Vector
+from .contractions import line_seconds
 from .live import LiveWidth
 from .reads import ARITY, Reads, ref_ids
 
@@ -130,7 +131,7 @@ class Levels:
         self.block[block] = max(self.block[block], level + length - 1)
         one = item.op.lines if isinstance(item, Joint) else length + (n // max(results, 1) - 1).bit_length()
         time += costs.item + costs.line * one
-        self.work += costs.item + costs.line * item.lines
+        self.work += costs.item + line_seconds(item, costs) * item.lines
         if time > self.time[block] or self.writer[block][0] < 0:
             self.time[block], self.writer[block] = time, (index, *source)
 

@@ -13,6 +13,7 @@ from math import prod
 
 import numpy as np
 
+from ..graph.contractions import line_seconds
 from ..tape import Affine, Const, Indexed, Operand, Vector
 from . import lower
 from .layout import Layout, balanced, crossings, pieces, resolve, single, split
@@ -183,7 +184,7 @@ class Axes:
         strides = [ref.strides if isinstance(ref, Affine) else _index_strides(ref) for ref, _ in operands]
         costs = [self._cost(item, vote, wishes, strides) for _, vote in options]
         machine = self.plan.machine
-        enough = min(costs) + 0.25 * machine.message + 0.005 * machine.line * item.lines / self.active
+        enough = min(costs) + 0.25 * machine.message + 0.005 * line_seconds(item, machine) * item.lines / self.active
         return min((option for option, cost in zip(options, costs) if cost <= enough), key=lambda option: option[0])[1]
 
     def _cost(self, item: Vector, vote: Vote, wishes: list[Wish], strides: list[tuple[int, ...]]) -> float:
@@ -201,7 +202,7 @@ class Axes:
             moved += others * self._results(item)
         uneven = np.diff(vote.edges).max() / item.shape[vote.axis] - 1.0 / self.active
         machine = self.plan.machine
-        return 8 * machine.pass_byte * moved / self.active + machine.line * item.lines * float(uneven)
+        return 8 * machine.pass_byte * moved / self.active + line_seconds(item, machine) * item.lines * float(uneven)
 
     @staticmethod
     def _results(item: Vector) -> int:

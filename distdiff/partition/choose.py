@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import InputError
+from ..graph.contractions import line_seconds
 from ..machine import Machine, current
 from ..tape import ScalarRun, Tape
 from .axes import Axes
@@ -281,7 +282,8 @@ def _alone(tape: Tape, n_ranks: int, machine: Machine, everywhere: bool = False)
     scalar = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
     array = sum(item.lines for item in tape.items if not isinstance(item, ScalarRun))
     share = np.ones(n_ranks) if everywhere else np.eye(1, n_ranks)[0]
-    work = share * (machine.item * len(tape.items) + machine.line * array + machine.run_line * scalar)
+    seconds = sum(line_seconds(item, machine) * item.lines for item in tape.items if not isinstance(item, ScalarRun))
+    work = share * (machine.item * len(tape.items) + seconds + machine.run_line * scalar)
     runs = sum(isinstance(item, ScalarRun) for item in tape.items)
     quality = measure(share * (array + scalar), work[None], share * tape.n_nodes, Traffic.none(), machine,
                       share * len(tape.items), share * runs)

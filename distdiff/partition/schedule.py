@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..graph.contractions import line_seconds
 from ..kernels.graph import run_steps, sent_away
 from ..tape import Affine, Const, Indexed, ScalarRun, Statement, Vector
 from .layout import Layout, Pieces, pieces, resolve
@@ -248,7 +249,7 @@ class Schedule:
             return Look(None, active, active, active, [])
         share = (parts.stop - parts.start) / (item.shape[parts.axis] if parts.axis >= 0 else 1)
         lines = item.lines * np.where(active, share, 0.0)
-        seconds = np.where(active, self.machine.item, 0.0) + self.machine.line * lines
+        seconds = np.where(active, self.machine.item, 0.0) + line_seconds(item, self.machine) * lines
         reads = [self._interval(ref, item.operand_shape(k), parts, active) if isinstance(ref, Affine) else None
                  for k, ref in enumerate(item.operands)] if 0 not in item.shape else []
         return Look(parts, active, lines, seconds, reads)
