@@ -196,7 +196,8 @@ _THROUGH = {
         invgamma f skewnorm vonmises poisson binom bernoulli nbinom geom dirichlet multivariate_normal multinomial
         zscore gmean hmean skew kurtosis moment sem entropy linregress ttest_1samp boxcox
     """,
-    "signal": "filtfilt sosfiltfilt savgol_filter medfilt order_filter",
+    "signal": "filtfilt sosfiltfilt savgol_filter medfilt order_filter hilbert resample freqz "
+              "welch periodogram stft csd",
     "ndimage": """
         correlate1d convolve1d correlate convolve gaussian_filter gaussian_filter1d laplace sobel prewitt
         gaussian_laplace gaussian_gradient_magnitude uniform_filter uniform_filter1d maximum_filter minimum_filter

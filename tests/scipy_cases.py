@@ -212,6 +212,15 @@ signal.lfilter([1.0, 0.5], [1.0, 0.3, 0.2], m, zi=q[:, :2])
 signal.sosfilt(SOS, u) + signal.sosfiltfilt(SOS, u, padlen=2) + signal.filtfilt([1.0, 0.4], [1.0, 0.3], u, padlen=3)
 signal.savgol_filter(u, 5, 2) + signal.savgol_filter(u, 3, 1, mode="wrap") + signal.detrend(u, type="constant")
 signal.upfirdn(w, u, 3, 2) + signal.upfirdn([1.0, 2.0, 1.0], m, 2, 1, axis=0)[0, 0] + signal.upfirdn(u[:4], c, 3, 2)
+z = signal.convolve(u * np.exp(1j * c), w) * signal.correlate(u * np.exp(1j * u), w * 1j); return [z.real, z.imag]
+z = signal.fftconvolve(m * np.exp(1j * C), q, "same"); return [z.real, z.imag]
+z = signal.convolve2d(m, q * (1 + 2j), "same"); return [z.real, z.imag]
+signal.welch(u, nperseg=4)[1] + signal.periodogram(u[:4])[1] + signal.welch(u * np.exp(1j * u), nperseg=3)[1]
+np.abs(signal.stft(u, nperseg=4)[2]) + signal.spectrogram(u, nperseg=4, noverlap=2)[2][:, :1]
+np.abs(signal.csd(u, c, nperseg=4)[1])
+z = signal.correlate2d(m * np.exp(1j * m), q * np.exp(1j * q), "same"); return [z.real, z.imag]
+z = signal.lfilter(w, [1.0, 0.3], u * np.exp(1j * u)); y = signal.hilbert(u); return [z.real, z.imag, np.abs(y)]
+signal.resample(u, 9)[:6] + np.abs(signal.freqz(u, 1.0, 6)[1]) + stats.truncnorm.logpdf(u, -u, 2 + u)
 signal.medfilt(u, 3) + signal.order_filter(u, np.ones(3), 0)
 """
 

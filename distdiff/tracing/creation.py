@@ -185,7 +185,8 @@ def _complex_result(name: str, x: Any, dtype: Any, copied: bool, args: Any, kwar
     if dtype is not None and np.dtype(dtype).kind != "c":
         return x.astype(dtype)
     order = kwargs.get("order", {"ascontiguousarray": "C", "asfortranarray": "F"}.get(name, "K"))
-    copy = name == "array" and kwargs.get("copy", args[0] if args else True) and not copied
+    asked = kwargs.get("copy", args[0] if args else True)  # True, False, None, or NumPy's name for one of them
+    copy = name == "array" and getattr(asked, "name", asked) in (True, "ALWAYS") and not copied
     laid_out = order == "K" or x.flags[f"{order}_CONTIGUOUS"] if order in ("K", "C", "F") else True
     x = x.copy("K" if order == "A" else order) if copy or not laid_out else x
     missing = kwargs.get("ndmin", 0) - x.ndim

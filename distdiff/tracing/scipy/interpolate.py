@@ -126,7 +126,9 @@ def interpolating(x: Any, y: Any, k: int = 3, t: Any = None, bc_type: Any = None
     """make_interp_spline, whose coefficients are linear in y: SciPy's of every unit vector are the matrix."""
     from scipy.interpolate import BSpline, make_interp_spline
 
-    rec = recorder_of((x, y))
+    rec = recorder_of((x, y, t))
+    if getattr(y, "dtype", np.dtype(float)).kind == "c":
+        rec.unsupported("scipy.interpolate.make_interp_spline of complex y", "interpolate real and imaginary parts")
     if is_traced(x) or is_traced(t) or not (bc_type is None or isinstance(bc_type, str)):
         rec.unsupported("scipy.interpolate.make_interp_spline with traced x or values in bc_type",
                         "only y may be traced, and bc_type be a name")
@@ -141,7 +143,10 @@ def interp1d_of(self: Any, x: Any, y: Any, kind: Any = "linear", axis: int = -1,
     if is_traced(x) or is_traced(fill_value):
         recorder_of((x, y, fill_value)).unsupported("scipy.interpolate.interp1d of traced x or fill_value",
                                                     "only y may be traced")
-    y = recorder_of((y,)).array_of(y)
+    rec = recorder_of((y,))
+    if getattr(y, "dtype", np.dtype(float)).kind == "c":
+        rec.unsupported("scipy.interpolate.interp1d of complex y", "interpolate real and imaginary parts")
+    y = rec.array_of(y)
     self.__init__(x, y.values(), kind, axis, copy, bounds_error, fill_value, assume_sorted)
     self.y = y if assume_sorted else np.take(y, np.argsort(x, kind="mergesort"), axis)
     self._y = self._reshape_yi(self.y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,24 +17,53 @@ from .windows import contracted, extended, sliding
 
 def _array(x: Any, name: str) -> Any:
     x = number(recorder_of((x,)), x, name) if is_traced(x) else np.asarray(x)
-    if not is_traced(x) and x.dtype.kind not in "fiub":
-        raise TypeError(f"{name} with complex numbers and traced values")
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"{name} with coefficients of dtype {x.dtype} and traced values")
     return x
+
+
+def _parts(x: Any) -> tuple[Any, Any]:
+    """Real and imaginary part; None for the latter where x is real."""
+    x = x if hasattr(x, "dtype") else np.asarray(x)
+    return (x.real, x.imag) if x.dtype.kind == "c" else (x, None)
+
+
+def _bilinear(conjugate: bool = False) -> Callable[[Rule], Rule]:
+    """A rule for real operands that is bilinear in them, for complex ones too: by real and imaginary parts."""
+
+    def mark(rule: Rule) -> Rule:
+        def of_complex(in1: Any, in2: Any, *args: Any, **kwargs: Any) -> Any:
+            (a, b), (c, d) = _parts(in1), _parts(in2)
+            if b is None and d is None:
+                return rule(in1, in2, *args, **kwargs)
+            d = -d if conjugate and d is not None else d
+            re, im = rule(a, c, *args, **kwargs), 0.0
+            re = re if b is None or d is None else re - rule(b, d, *args, **kwargs)
+            im = im if d is None else im + rule(a, d, *args, **kwargs)
+            im = im if b is None else im + rule(b, c, *args, **kwargs)
+            return re + 1j * im
+
+        return of_complex
+
+    return mark
 
 
 def _flipped(x: Any) -> Any:
     return x[(slice(None, None, -1),) * len(shape_of(x))]
 
 
+@_bilinear()
 def convolve(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> Any:
     """sum_k in1[i - k] in2[k] over all axes."""
     return fftconvolve(in1, in2, mode)
 
 
+@_bilinear(conjugate=True)
 def correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> Any:
     return fftconvolve(in1, _flipped(_array(in2, "scipy.signal.correlate")), mode)
 
 
+@_bilinear()
 def fftconvolve(in1: Any, in2: Any, mode: str = "full", axes: Any = None) -> Any:
     """The same over some axes; along the others one of the two may have length 1."""
     a, v = _array(in1, "scipy.signal.convolve"), _array(in2, "scipy.signal.convolve")
@@ -72,6 +102,7 @@ def _windowed(a: Any, v: Any, ends: dict[int, tuple[int, int]], extension: str =
     return contracted(a, v, sorted(ends))
 
 
+@_bilinear()
 def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> Any:
     """In two dimensions, with in1 filled, wrapped or mirrored beyond its ends."""
     if mode == "valid" and any(n < m for n, m in zip(np.shape(in1), np.shape(in2))):
@@ -87,6 +118,7 @@ def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", f
     return _windowed(a, v, {k: ends[mode](m[k]) for k in (0, 1)}, extension[boundary], fillvalue)
 
 
+@_bilinear(conjugate=True)
 def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> Any:
     swapped = mode == "valid" and any(n < m for n, m in zip(np.shape(in1), np.shape(in2)))
     if swapped:
@@ -100,6 +132,12 @@ def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", 
 
 def lfilter(b: Any, a: Any, x: Any, axis: int = -1, zi: Any = None) -> Any:
     """a_0 y[n] = sum_k b_k x[n - k] - sum_k a_k y[n - k], in direct form II transposed; with zi also the last state."""
+    (re, im), (start, of_im) = _parts(x), (zi, None) if zi is None else _parts(zi)
+    if im is not None or of_im is not None:
+        im = np.zeros(shape_of(re)) if im is None else im
+        of_im = np.zeros(shape_of(start)) if of_im is None and zi is not None else of_im
+        real, imaginary = lfilter(b, a, re, axis, start), lfilter(b, a, im, axis, of_im)
+        return real + 1j * imaginary if zi is None else tuple(x + 1j * y for x, y in zip(real, imaginary))
     b, a, x = (np.atleast_1d(_array(z, "scipy.signal.lfilter")) for z in (b, a, x))
     rec = recorder_of((b, a, x, zi))
     order = max(len(shape_of(b)) and shape_of(b)[0], shape_of(a)[0]) - 1
@@ -157,7 +195,16 @@ def order_filter(x: Any, domain: Any, rank: int) -> Any:
     return np.partition(windows, int(rank), -1)[..., int(rank)]
 
 
+def segments(x: Any, win: Any, detrend: Callable[[Any], Any], nperseg: int, noverlap: int, nfft: int,
+             sides: str) -> Any:
+    """The transforms of overlapping, detrended and windowed segments: what welch, stft and their kin are made of."""
+    parts = sliding(x, [nperseg], [-1])[..., :: nperseg - noverlap, :]
+    parts = win * detrend(parts)
+    return np.fft.rfft(parts, n=nfft) if sides == "onesided" else np.fft.fft(parts, n=nfft)
+
+
 RULES: dict[str, Rule] = {f"scipy.signal:{name}": rule for name, rule in {
     "convolve": convolve, "correlate": correlate, "fftconvolve": fftconvolve, "oaconvolve": fftconvolve,
     "convolve2d": convolve2d, "correlate2d": correlate2d, "lfilter": lfilter, "sosfilt": sosfilt, "upfirdn": upfirdn,
-}.items()} | {"scipy.signal._sigtools:_order_filterND": order_filter}
+}.items()} | {
+    "scipy.signal._sigtools:_order_filterND": order_filter, "scipy.signal._spectral_py:_fft_helper": segments}
