@@ -22,6 +22,7 @@ from .work import BATCH, Work
 ENTRY_BYTES, ROW_BYTES = 12, 28  # of a stored nonzero, and of a row beside its entries
 INDEX_BYTES = 8  # of a row before elimination, beside its entries
 FACTORS = 4.0  # entries of a factorization that one of an equation takes with its condition number, as on a grid,
+AGREEMENTS = 8  # times that all ranks wait for each other until a system is assembled and a solver ready
 EQUATION_ROWS = 5.0  # ... and that writing its rows out takes, all other lines of it eliminated
 FAR_ROWS = 1 << 14  # rows beyond which a batch of right-hand sides no longer stays in cache
 
@@ -85,7 +86,8 @@ def assembly(work: Work, machine: Machine) -> float:
     """Seconds until the system is assembled with the values of the point."""
     if work.assembled:
         return 0.0
-    return machine.seconds(assembly_amounts(work)) + EQUATION_ROWS * machine.factor_entry * work.implicit
+    agreements = AGREEMENTS * machine.exchange if work.k_star > 1 else 0.0
+    return machine.seconds(assembly_amounts(work)) + EQUATION_ROWS * machine.factor_entry * work.implicit + agreements
 
 
 def system_bytes(work: Work) -> float:
