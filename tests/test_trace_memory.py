@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tape_oracle as oracle
 
-from distdiff.tape import UNREAD
+from distdiff.tape import UNREAD, Const
 from distdiff.tracing import memory, trace
 
 N = memory.LARGE + 100
@@ -96,3 +96,23 @@ def test_a_result_is_the_users_own():
     kept = trace(lambda u: u * 2.0, (x,)).result
     trace(lambda u: u * 3.0, (x,))
     assert (kept == 2.0).all() and kept.base is None
+
+
+@pytest.mark.parametrize("n", [9, 64, 5000])
+def test_a_constant_made_anew_at_every_step_is_kept_once(n):
+    mask = np.linspace(0.0, 1.0, n)
+    held = []
+
+    def f(u):
+        for k in range(30):
+            here = 0.02 * mask
+            held.append(here)  # so that each is at another place
+            u = u + here * u
+            here[-1] = k  # which is nothing to the tape
+        return u
+
+    traced = trace(f, (np.ones(n),))
+    tape = traced.tape
+    constants = [c.value for item in tape.items for c in item.operands if isinstance(c, Const)]
+    assert len(constants) == 30 and len({address(c) for c in constants}) == 1
+    np.testing.assert_array_equal(oracle.outputs(tape, oracle.evaluate(tape, np.ones(n))), traced.result)

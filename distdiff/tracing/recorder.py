@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import inspect
 import os
 import sys
@@ -42,9 +41,9 @@ from ..tape import (
 from . import memory
 from .boxes import Piece, refine
 from .callers import instead, library
+from .constants import Constants
 
 FEW_LINES = 1 << 12  # of compiled code: they join the lines around them
-MAX_SNAPSHOTS = 256  # constants that are shared
 FEW_NUMBERS = 512  # up to which a constant is known by what it holds, not by where it lies
 MANY_LOOKS, WORTH = 4, 32  # putting off is given up after so many looks with fewer items to compute at each, on average
 
@@ -52,8 +51,6 @@ MANY_LOOKS, WORTH = 4, 32  # putting off is given up after so many looks with fe
 Evaluate = Callable[[list[Block], list[Item], list[Any]], None]
 
 _empty = np.empty  # NumPy's own, whatever is substituted meanwhile
-_compare = ctypes.CDLL(None).memcmp
-_compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE = os.path.dirname(_HERE)
 _LIBRARIES = (_PACKAGE + os.sep, os.path.dirname(os.path.abspath(np.__file__)))
@@ -79,14 +76,6 @@ def user_line() -> str:
         frame = frame.f_back
     return "an unknown line" if frame is None else str(
         Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
-
-
-def same_numbers(copy: np.ndarray, x: np.ndarray) -> bool:
-    """Whether x, of the same shape and strides, is still what was copied: bit by bit where both are dense, with no
-    temporary (that takes half the time of `==`, and a loop with a constant matrix asks at every product)."""
-    if x.dtype.char == "d" and x.flags.forc and copy.strides == x.strides:
-        return not _compare(copy.ctypes.data, x.ctypes.data, x.nbytes)
-    return bool((copy == x).all())
 
 
 class ValuesWanted(BaseException):
@@ -140,9 +129,7 @@ class Recorder:
         self._codes: list[CodeType] = []
         self._owners: dict[int, str] = {}  # id(code) -> whose it is
         self._ours: set[int] = set()  # ... where that is ours: most frames are
-        self._snapshots: dict[Any, np.ndarray] = {}
-        self._contents: dict[Any, np.ndarray] = {}  # the same, by some of their numbers
-        self._few: dict[tuple[tuple[int, ...], bytes], np.ndarray] = {}  # small ones, by all of them
+        self._constants = Constants()
         self._guards: dict[int, tuple[array, array]] = {}  # scalar decisions, by site: ids, values
 
     # -- memory ------------------------------------------------------------------------------------------------
@@ -154,42 +141,11 @@ class Recorder:
 
     def snapshot(self, values: np.ndarray) -> np.ndarray:
         """An own float64 copy of a user's constant array, shared between uses while its content stays the same."""
-        if values.size <= FEW_NUMBERS and values.dtype.char == "d" and values.flags.c_contiguous:
-            name = values.shape, values.tobytes()
-            copy = self._few.get(name)
-            if copy is None:
-                if len(self._few) >= MAX_SNAPSHOTS:
-                    self._few.clear()
-                copy = self._few[name] = values.copy()
-            return copy
         if values.dtype.kind not in "fiub":
             self.unsupported(
                 f"a constant array of dtype {values.dtype}", "derivatives here are those of real functions"
             )
-        base = values
-        if 0 in values.strides:  # a broadcast constant stays one
-            base = values[tuple(slice(0, 1) if s == 0 else slice(None) for s in values.strides)]
-        key = (base.__array_interface__["data"][0], base.shape, base.strides, base.dtype.char)
-        known = self._snapshots.get(key)
-        if known is not None and same_numbers(known, base):
-            copy = known
-        else:
-            copy = self._alike(base) if base.size else np.array(base, dtype=np.float64)
-            if len(self._snapshots) >= MAX_SNAPSHOTS:
-                self._snapshots.clear()
-            self._snapshots[key] = copy
-        return copy if base is values else np.broadcast_to(copy, values.shape)
-
-    def _alike(self, base: np.ndarray) -> np.ndarray:
-        """A copy of an array that comes from elsewhere; what a loop computes again at every turn is one constant."""
-        key = base.shape, base.strides, base.dtype.char, *(base.flat[k] for k in (0, base.size // 2, -1))
-        known = self._contents.get(key)
-        if known is None or not same_numbers(known, base):
-            known = np.array(base, dtype=np.float64)
-            if len(self._contents) >= MAX_SNAPSHOTS:
-                self._contents.clear()
-            self._contents[key] = known
-        return known
+        return self._constants.copy(values)
 
     def release(self) -> tuple[Tape, list[np.ndarray | None]]:
         """Hand over the tape and its values.  The recorder lives in reference cycles with the closures made for it, and
@@ -428,9 +384,7 @@ class Recorder:
                 expected = expected.astype(bool)  # an eighth of the memory, where comparisons decide
             self.tape.guards.append(Guard(Indexed(np.array(ids)), expected, site))
         self._guards.clear()
-        self._snapshots.clear()
-        self._few.clear()
-        self._contents.clear()
+        self._constants.clear()
         self.open = False
 
     # -- the user's lines --------------------------------------------------------------------------------------
