@@ -56,7 +56,7 @@ class Linearization:
 
     Attributes
     ----------
-    value : the function's result at the point, nested as f returned it
+    value : the function's result at the point, nested as f returned it; a copy whenever it is asked for
     aux : what f returned beside its result (`has_aux=True`) when it was traced last; ranks other than 0 have copies
     """
 
@@ -116,7 +116,7 @@ class Linearization:
         site = self._broken_guard() if facts.elsewhere else None
         if site:
             raise BranchChangedError(refusal(site))
-        self.value = self._read_value()
+        self._value = self._facts.outputs, self._read_value()
         self._solving.arrive(self._point)
         self._solving.select(self._use.share(comm.size, facts.everywhere), self._use.together)
 
@@ -218,8 +218,8 @@ class Linearization:
             result = solve()
         return self._finite(result)
 
-    def _read_value(self) -> Any:
-        """The function's result on every rank.  Collective."""
+    def _read_value(self) -> np.ndarray:
+        """The function's result on every rank, all leaves in one.  Collective."""
         full = self._outputs.collect(self._point.outputs())
         try:
             self._finite(full)
@@ -228,7 +228,13 @@ class Linearization:
             raise
         for place, constant in self._facts.constants:
             full[place:place + constant.size] = constant.ravel()
-        return self._facts.outputs.nest(full)
+        return full
+
+    @property
+    def value(self) -> Any:
+        """The function's result at the point, nested as f returned it: a copy, for the caller to write into."""
+        outputs, full = self._value
+        return outputs.nest(full.copy())
 
     @property
     def nests(self) -> tuple[Nest, Nest]:
@@ -416,7 +422,7 @@ class Linearization:
         site = self._broken_guard()
         if site:
             return site
-        self.value = self._read_value()
+        self._value = self._facts.outputs, self._read_value()
         self._solving.arrive(self._point)
         return None
 

@@ -259,6 +259,7 @@ np.linalg.norm(t, 1, axis=(0, 1)) + np.linalg.norm(t, axis=(0, 2))[0] + np.linal
 np.cov(m) + np.cov(q)
 ~np.cov(m, rowvar=False) + np.cov(m.T)
 ~np.cov(u, u[::-1]) + np.cov(u, c)
+~np.cov(m, aweights=[0.5, 2.0, 1.0, 0.7]) + np.cov(m, aweights=[s * s, 2.0, 1.0, r * r], fweights=[1, 2, 1, 3])
 ~np.cov(m, ddof=0) + np.cov(m, bias=True) + np.cov(u)
 ~np.cov(m, aweights=w) + np.cov(m, fweights=[1, 2, 1, 3]) + np.cov(m, fweights=[1, 2, 1, 3], aweights=w, ddof=0)
 ~np.corrcoef(m) + np.corrcoef(q)

@@ -131,3 +131,11 @@ def test_report_tells_what_was_done():
     import json
 
     json.dumps(report.to_dict())
+
+
+def test_a_value_that_is_written_into_is_the_callers():
+    with dd.linearize(lambda x: {"squares": x * x, "sum": np.sum(x)}, np.arange(3.0)) as lin:
+        for value in (lin.value, lin.update(np.arange(3.0))):
+            value["squares"][:] = -1.0
+            np.testing.assert_array_equal(lin.value["squares"], [0.0, 1.0, 4.0])
+            assert lin.value["sum"] == 3.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functions
 import numpy as np
 import pytest
+import scipy.stats
 from test_ops import points
 
 import distdiff as dd
@@ -470,3 +471,19 @@ def test_taylor_test_of_second_order():
     assert not failed.passed and max(failed.rates) > 1.9 and "FAILED" in str(failed)
     with pytest.raises(InputError, match="order"):
         dd.testing.taylor_test(rosenbrock, X, order=3)
+
+
+def spread_of_products(x):
+    return np.ptp(np.outer(x, x))
+
+
+def extremes(t):
+    return scipy.stats.genextreme.logpdf(np.array([0.3, 0.8, 1.1]), t[0], t[1], t[2]).sum()
+
+
+@pytest.mark.parametrize("f, x", [(spread_of_products, X), (extremes, np.array([0.1, 0.2, 1.3]))])
+def test_choices_within_derivatives(f, x):
+    """A condition times -1 is a choice, whichever of the two stands first."""
+    h, steps = dd.hessian(f)(x), 1e-6 * np.eye(len(x))
+    np.testing.assert_allclose(h, [(dd.grad(f)(x + s) - dd.grad(f)(x - s)) / 2e-6 for s in steps], atol=1e-7)
+    np.testing.assert_allclose(dd.hvp(f, (x,), (x,)), h @ x, rtol=1e-12, atol=1e-12)

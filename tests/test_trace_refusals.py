@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
+import operator
 
 import numpy as np
 import pytest
 
+import distdiff as dd
 from distdiff.errors import UnsupportedOperationError
 from distdiff.tracing import trace
 
@@ -67,6 +69,29 @@ def test_looking_at_traced_values_is_no_refusal(capsys):
 
     np.testing.assert_array_equal(trace(f, (U,)).result, 2 * U)
     assert "0.914" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", [
+    str, repr, "{}".format, "{:.3f}".format, "{:8.2e}".format, "%s".__mod__, lambda t: f"{t}", lambda t: f"{t:g}",
+])
+def test_no_number_is_read_back_from_the_text_of_a_traced_value(text):
+    def f(u):
+        for t in (u[0], u[0] > 0.5, 1j * u[0]):
+            assert text(t).startswith("traced(")
+            with pytest.raises(ValueError):
+                complex(text(t))
+        return u[0]
+
+    trace(f, (U,))
+
+
+@pytest.mark.parametrize("text", [str, repr, "{}".format, np.array_str, np.array2string, np.array_repr])
+def test_the_text_of_a_traced_array_says_so(text):
+    def f(u):
+        assert all(text(a).startswith("traced(") for a in (u, u > 0.5, 1j * u, u.reshape(2, 2)))
+        return u
+
+    trace(f, (U,))
 
 
 def test_a_traced_scalar_is_a_real_number():
@@ -130,3 +155,72 @@ def test_other_classes_of_constants_keep_working():
 def test_a_refusal_names_what_was_called_and_what_to_write(f, words):
     with pytest.raises(UnsupportedOperationError, match=words):
         trace(f, (U,))
+
+
+@pytest.mark.parametrize("f", [
+    lambda u: U.dot(u),
+    lambda u: (np.outer(U, U)
+               .dot(u)),
+    lambda u: np.outer(U, U).dot(u.reshape(4, 1)),
+    lambda u: U.dot(1j * u).imag,
+])
+def test_the_method_dot_of_a_plain_array(f):
+    with pytest.raises(UnsupportedOperationError, match=r"Write P @ \w or np.dot\(P, \w\) for P.dot"):
+        trace(f, (U,))
+
+
+def table(u, factor=1.0):
+    return factor * np.outer(u, np.sin(u))
+
+
+def shuffled(shuffle, y):
+    shuffle(y)
+    return y * 1.0
+
+
+@pytest.mark.filterwarnings("ignore:you are shuffling")
+@pytest.mark.parametrize("f, words", [
+    (lambda u: shuffled(np.random.default_rng(3).shuffle, table(u)), "shuffle that swaps rows"),
+    (lambda u: shuffled(np.random.RandomState(3).shuffle, table(u)), "shuffle that swaps rows"),
+    (lambda u: shuffled(np.random.shuffle, table(u)), r"y\[rng.permutation\(len\(y\)\)\]"),
+    (lambda u: shuffled(np.random.default_rng(3).shuffle, table(u, 1j)).imag, "shuffle that swaps rows"),
+    (lambda u: getattr(np.random, "shuffle")(table(u)), "compiled code that swaps rows"),  # noqa: B009
+    (lambda u: np.random.default_rng(3).permuted(table(u), axis=1), "take_along_axis"),
+])
+def test_rows_that_compiled_code_swaps(f, words):
+    with pytest.raises(UnsupportedOperationError, match=words):
+        trace(f, (U,))
+
+
+def rows_exchanged(u):
+    y = table(u)
+    y[0], y[1] = y[1], y[0]  # views: both rows are the second, in NumPy as well
+    y[2] = y[3]
+    operator.setitem(y, 3, y[1])
+    return y
+
+
+def whole_rows(u):
+    y, order = table(u), np.random.default_rng(3).permuted(np.indices((4, 4))[1], axis=1)
+    return y[np.random.default_rng(3).permutation(len(y))] + np.take_along_axis(y, order, 1)
+
+
+def held_rows(u):
+    y = np.zeros((4, 4))
+    y[:] = table(u)
+    np.random.default_rng(3).shuffle(y)
+    return y
+
+
+@pytest.mark.filterwarnings("ignore:you are shuffling")
+@pytest.mark.parametrize("f", [
+    rows_exchanged, whole_rows, held_rows,
+    lambda u: np.random.default_rng(3).permutation(table(u)),
+    lambda u: np.random.default_rng(3).permutation(table(u), axis=1),
+    lambda u: np.random.RandomState(3).permutation(table(u)),
+    lambda u: shuffled(np.random.default_rng(3).shuffle, u * 2.0),
+])
+def test_rows_and_elements_in_another_order(f):
+    np.testing.assert_array_equal(trace(f, (U,)).result, f(U))
+    report = dd.testing.taylor_test(lambda u: np.sum(f(u) ** 2 * np.arange(4.0)), U)
+    assert report.passed

@@ -128,7 +128,7 @@ class TracedArray:
         return f"traced({self.values()!r})"
 
     def __str__(self) -> str:
-        return str(self.values())
+        return f"traced({self.values()})"
 
     # -- elements and views ----------------------------------------------------------------------------------------
 

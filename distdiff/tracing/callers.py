@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dis
 import linecache
 import os
 import re
 import sys
 from types import FrameType
+from typing import Any
 
 import numpy as np
 
 _NUMPY = os.path.dirname(os.path.abspath(np.__file__))
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_TRACING = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARIES = ("numpy.", __name__.partition(".")[0] + ".")
 
 TWINS = {  # functions of Python's modules that have another name in NumPy, or one in SciPy
@@ -60,6 +63,45 @@ def library() -> str:
             break
         frame = frame.f_back
     return name
+
+
+def handed_to(frame: FrameType) -> str | None:
+    """The name by which a frame's current instruction calls a function ("" if it has none); None if it calls none.
+
+    Compiled functions have no frame of their own: what they do to a traced value seems to be done by their caller.
+    """
+    if frame.f_code.co_code[frame.f_lasti] not in _CALLS:
+        return None
+    lines = list(dis.get_instructions(frame.f_code))
+    at = next(k for k, line in enumerate(lines) if line.offset == frame.f_lasti)
+    call = lines[at].positions
+    callee, end = None, (0, 0)  # the longest expression that starts where the call does, and is not it
+    for line in lines[:at]:
+        place = line.positions
+        if (line.opname not in ("PUSH_NULL", "KW_NAMES", "PRECALL") and place and call and place != call
+                and (place.lineno, place.col_offset) == (call.lineno, call.col_offset)
+                and (stop := (place.end_lineno or 0, place.end_col_offset or 0)) >= end):
+            callee, end = line, stop
+    return callee.argval if callee and callee.opname.startswith("LOAD_") and isinstance(callee.argval, str) else ""
+
+
+_CALLS = frozenset(code for name, code in dis.opmap.items() if name.startswith("CALL"))
+
+
+def refuse_swapped_rows(rec: Any, target: Any, index: Any, value: Any) -> None:
+    """Refuse `x[i] = x[j]` by compiled code that shuffles.
+
+    It swaps rows by x[i], x[j] = x[j], x[i] where it meets no ndarray of NumPy's own (which it would copy), and the
+    rows are views: one of the two would be lost.  Written in Python the same line means the same to NumPy.
+    """
+    if type(index) is int and target.ndim > 1 and value.st is target.st:
+        frame = sys._getframe(1)
+        while frame.f_code.co_filename.startswith(_TRACING) and frame.f_back is not None:
+            frame = frame.f_back
+        name = handed_to(frame)
+        if name is not None and name not in ("setitem", "__setitem__"):
+            rec.unsupported(f"{name or 'compiled code'} that swaps rows of a traced array in place",
+                            "rows are views, and one would be lost; write y = y[rng.permutation(len(y))]")
 
 
 _INSTEAD = (  # what does the same with a derivative

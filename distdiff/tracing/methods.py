@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from ..ops import BY_NAME, Op
 from . import complexes, composed, contract, decisions, layout, movement, order, placing, reductions, statistics, ufuncs
 from .array import TracedArray, as_plain, binary, elementwise, is_boolean, is_traced, ndim_of, unary
-from .callers import called
+from .callers import called, handed_to, refuse_swapped_rows
 from .indexing import assign, getitem, setitem
 from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all
 from .recorder import Recorder
@@ -120,6 +121,8 @@ def _set_item(self: TracedArray, index: Any, value: Any) -> None:
     value = unwrap(value)
     if type(value) is not TracedArray and complexes.is_complex(value):
         value = complexes.real_of(value, self.rec)
+    if type(value) is TracedArray:
+        refuse_swapped_rows(self.rec, self, index, value)
     setitem(self, index if type(index) in (int, slice) else unwrap_all(index), value)
 
 
@@ -148,10 +151,21 @@ def _array(self: TracedArray, dtype: Any = None, copy: Any = None) -> np.ndarray
     if self.st.constant:
         values = as_plain(self)
         return values if dtype is None else values.astype(dtype)
+    if handed_to(self.rec.user_frame()) == "dot":
+        self.rec.unsupported("the method dot of a plain array, with a traced one",
+                             f"{CUT}. Write P @ x or np.dot(P, x) for P.dot(x)")
     self.rec.unsupported(
         f"{called()}a traced array was turned into a plain array",
         f"{CUT}. Compiled code (scipy, numba) can't be traced; {PLAIN}",
     )
+
+
+def _strides(self: TracedArray) -> tuple[int, ...]:
+    if handed_to(sys._getframe(1)) == "permuted":  # which would say that NumPy wants an ndarray
+        self.rec.unsupported("permuted along an axis of a traced array", "it runs over its memory; write "
+                             "y[rng.permutation(len(y))] for whole rows, or np.take_along_axis(y, order, axis) with "
+                             "order = rng.permuted(...) of np.indices(y.shape)[axis]")
+    return self.window.strides
 
 
 def _astype(
@@ -234,6 +248,7 @@ def install() -> None:
     cls = TracedArray
     attributes: dict[str, Any] = {
         "__array_ufunc__": array_ufunc,
+        "strides": property(_strides),
         "__array_function__": array_function,
         "__array__": _array,
         "__bool__": _truth,

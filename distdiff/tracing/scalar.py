@@ -147,10 +147,10 @@ class TracedScalar:
         return f"traced({self.v!r})"
 
     def __str__(self) -> str:
-        return str(self.v)
+        return f"traced({self.v})"
 
-    def __format__(self, spec: str) -> str:
-        return format(self.v, spec)
+    def __format__(self, spec: str) -> str:  # to look at: a number read back from the text would have no derivative
+        return f"traced({self.v:{spec}})"
 
     def __getitem__(self, index: Any) -> Any:  # x[()] and x[..., None], as NumPy's floats have them
         return self.as_array(self)[index]
@@ -312,8 +312,10 @@ class TracedBool:
     def __repr__(self) -> str:
         return f"traced({self.v != 0.0})"
 
-    def __str__(self) -> str:
-        return str(self.v != 0.0)
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return f"traced({self.v != 0.0:{spec}})"
 
     def __invert__(self) -> Any:
         return self.rec.scalar_op(BY_NAME["logical_not"], (self,))

@@ -66,6 +66,7 @@ def covariance(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, d
     ddof = (0 if bias else 1) if ddof is None else ddof
     weights = np.asarray(fweights, dtype=float) if fweights is not None else None
     if aweights is not None:
+        aweights = aweights if is_traced(aweights) else np.asarray(aweights)
         weights = aweights if weights is None else weights * aweights
     if weights is None:
         centred, count = m - mean(m, axis=1, keepdims=True), m.shape[1]

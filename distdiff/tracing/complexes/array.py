@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..array import TracedArray, is_traced, shape_of
-from ..callers import called
+from ..callers import called, handed_to, refuse_swapped_rows
 from ..indexing import plain_index
 from ..recorder import Recorder
 from ..scalar import CUT, PLAIN, TracedScalar
@@ -116,13 +116,15 @@ class ComplexArray:
         return f"traced({self.values()!r})"
 
     def __str__(self) -> str:
-        return str(self.values())
+        return f"traced({self.values()})"
 
     def __getitem__(self, index: Any) -> Any:
         index = plain_index(self.rec, index)
         return elements(self.rec, self.re[index], self.im[index])
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if type(value) is ComplexArray:
+            refuse_swapped_rows(self.rec, self.re, index, value.re)
         re, im = parts_of(value, self.rec)
         self.re[index] = filled(re)
         self.im[index] = filled(im)
@@ -137,6 +139,9 @@ class ComplexArray:
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         if self.re.st.constant and self.im.st.constant:
             return self.values().astype(args[0] if args and args[0] is not None else DTYPE)
+        if handed_to(self.rec.user_frame()) == "dot":
+            self.rec.unsupported("the method dot of a plain array, with a traced one",
+                                 f"{CUT}. Write P @ z or np.dot(P, z) for P.dot(z)")
         return self.rec.unsupported(
             f"{called()}a traced complex array was turned into a plain array",
             f"{CUT}. Compiled code (scipy, numba) can't be traced; {PLAIN}",
@@ -210,10 +215,10 @@ class ComplexScalar:
         return f"traced({self.values()!r})"
 
     def __str__(self) -> str:
-        return str(self.values())
+        return f"traced({self.values()})"
 
     def __format__(self, spec: str) -> str:
-        return format(self.values(), spec)
+        return f"traced({self.values():{spec}})"
 
     def __copy__(self) -> ComplexScalar:
         return self

@@ -217,8 +217,9 @@ def _asked(function: Callable[..., Any]) -> Callable[..., Any]:
             return x.values() if values else np.broadcast_to(DTYPE.type(0), x.shape)
         return (x.nd if type(x) is TracedArray else x.v) if is_traced(x) else x
 
-    prints = function in (np.array_repr, np.array_str, np.array2string)
-    return lambda *args, **kwargs: function(*(plain(x, prints) for x in args), **kwargs)
+    if function in (np.array_repr, np.array_str, np.array2string):
+        return lambda *args, **kwargs: f"traced({function(*(plain(x, True) for x in args), **kwargs)})"
+    return lambda *args, **kwargs: function(*(plain(x, False) for x in args), **kwargs)
 
 
 def _sharing(function: Callable[..., Any]) -> Callable[..., Any]:
