@@ -385,10 +385,13 @@ class Linearization:
     def update(self, *args: Any) -> Any:
         """Move to a new point, replaying the tape without tracing again; returns the value there.  Collective.
 
-        `args` replace the differentiated arguments (one a number in `argnums`), same nesting and shapes.  Where a
-        recorded comparison goes the other way at the new point, the function is traced afresh
-        (`on_branch_change="retrace"`, counted in `retraces`) or `BranchChangedError` is raised ("raise"); never a
-        derivative of the wrong branch.
+        `args` replace the differentiated arguments (one a number in `argnums`), same nesting and shapes.  All else that
+        f reads (its other arguments, closures, globals, attributes) is a constant of the trace and stays as it was
+        then, whatever has become of it since: to take new constants linearize again, or use `recorded`, which looks.
+
+        Where a recorded comparison goes the other way at the new point, the function is traced afresh, with what it
+        then reads (`on_branch_change="retrace"`, counted in `retraces`), or `BranchChangedError` is raised ("raise");
+        never a derivative of the wrong branch.
         """
         self._ready(point=False)
         site = self._move(args)

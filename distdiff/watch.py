@@ -6,20 +6,30 @@ that a function reads from around it, without running it.
 
 from __future__ import annotations
 
+import ctypes
 import dis
 import functools
 import math
 import sys
-from collections.abc import Iterator
-from types import CodeType, FunctionType, MethodType
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-LARGE = 1 << 16  # bytes: larger arrays around a function are told apart by identity, looking through them would cost
-MANY = 1000  # names looked at around a function and those that it calls
-STORES = ("STORE_GLOBAL", "STORE_DEREF", "STORE_ATTR")
+LARGE = 1 << 16  # bytes: larger arrays around a function are compared where they lie, smaller ones by their bytes
+COPIED = 1 << 26  # bytes of large arrays around a function that are compared whole; of others, SAMPLE numbers are
+SAMPLE = 4096
+MANY = 1000  # values looked at around a function and those that it calls, and parts of one container
+DEEP = 6  # steps from a name: an object's attribute, a dictionary's item, ...
+SPARSE = ("data", "indices", "indptr", "row", "col", "coords", "offsets", "rows", "_dict", "_shape")  # SciPy's arrays
+BY_NAME = ("getattr", "attrgetter")  # which take an attribute named by a text ...
+ALL = ("vars", "__dict__", "asdict", "astuple", "fields", "__getattribute__")  # ... or all of them
 _NOT_THE_USERS = frozenset(("numpy", "scipy", "numba", "distdiff", "mpi4py", "petsc4py")) | sys.stdlib_module_names
+_PLAIN = (float, int, str, bytes, complex, np.generic, np.ndarray, type(None), range, slice)
+_compare = ctypes.CDLL(None).memcmp
+_compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 def kept(value: Any, limit: float = math.inf) -> Any:
@@ -57,93 +67,275 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays are equal, NaN equal to itself and -0.0 another number than 0.0."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
+    if a.nbytes > LARGE and a.flags.forc and a.strides == b.strides:  # no temporary
+        return not _compare(a.ctypes.data, b.ctypes.data, a.nbytes)
     if a.dtype.kind == "f" and a.itemsize == 8:
         a, b = (np.ascontiguousarray(x).view(np.int64) for x in (a, b))
         return bool((a == b).all())
     return a.tobytes() == b.tobytes()
 
 
+class _Probe(NamedTuple):
+    """One value around a function: what to call it, how to read it, what it was, and whether it still is."""
+
+    name: str
+    read: Callable[[], Any]
+    value: Any
+    still: Callable[[Any], bool] | None  # None: what can't change where it lies
+
+
 class Surroundings:
-    """The values that a function, and the functions that it names, take from closures, globals and their object."""
+    """The values that a function, and the functions that it names, take from closures, globals and their objects.
+
+    Of an object, a class or a module of the user's those attributes are looked at that some code reached from f names
+    (of objects all, where code asks for `vars` or the like), of containers all items, of SciPy's sparse matrices their
+    arrays; and so on down, `DEEP` steps and `MANY` values.  No property or `__getattr__` is run for it.
+
+    Not looked at: what f assigns itself, as a counter of its calls, which says nothing of its result; what other
+    libraries' objects and generators hold, and files; arrays past `COPIED` bytes in all, but for a sample.
+    """
 
     def __init__(self, f: Any) -> None:
-        self._watched: list[tuple[str, Any, Any, Any]] = []  # what to call it; where it is; its value then
-        seen: set[int] = set()
-        for name, holder, key in _names(f, seen):
-            value = _read(holder, key)
-            keep = kept(value, LARGE)
-            self._watched.append((name, holder, key, keep))
-            if len(self._watched) >= MANY:
-                break
+        search = _Search()
+        known = -1
+        while known < len(search.named):  # a method found last may name attributes of what was found first
+            known = len(search.named)
+            search.begin()
+            search.function(f)
+        copied = 0
+        self._watched: list[_Probe] = []
+        for name, read, value in search.found:
+            whole = not isinstance(value, np.ndarray) or copied + value.nbytes <= COPIED
+            if isinstance(value, np.ndarray) and value.nbytes > LARGE and whole:
+                copied += value.nbytes
+            keep, still = _still(value, whole)
+            self._watched.append(_Probe(name, read, keep, still))
 
     def changed(self) -> str | None:
         """The name of one that is another now; None if all are as they were."""
-        for name, holder, key, value in self._watched:
-            now = _read(holder, key)
-            if now is value and not isinstance(now, (np.ndarray, list, dict)):
-                continue
-            if isinstance(now, np.ndarray) and now.nbytes > LARGE:
-                if now is not value:
+        for name, read, value, still in self._watched:
+            now = read()
+            if still is None:
+                if now is not value and not same(value, now):
                     return name
-            elif not same(value, now):
+            elif not still(now):
                 return name
         return None
+
+
+def _still(value: Any, whole: bool) -> tuple[Any, Callable[[Any], bool] | None]:
+    """What to keep of a value, and how to ask whether it is the same now (None: by `same`)."""
+    if isinstance(value, np.ndarray):
+        if value.dtype == object:
+            parts = kept(value.tolist(), LARGE)
+            return value, lambda now: type(now) is type(value) and now.shape == value.shape \
+                and same(parts, now.tolist())
+        shape, dtype = value.shape, value.dtype
+        if value.nbytes <= LARGE:
+            bits = value.tobytes()
+            return None, lambda now: isinstance(now, np.ndarray) and now.shape == shape and now.dtype == dtype \
+                and now.tobytes() == bits
+        copy = value.copy(order="K") if whole else _sample(value)
+        return None, lambda now: isinstance(now, np.ndarray) and now.shape == shape and now.dtype == dtype \
+            and same_bits(copy, now if whole else _sample(now))
+    if type(value) in (dict, list) or isinstance(value, tuple):
+        keep = kept(value, LARGE)
+        return keep, lambda now: same(keep, now)
+    if isinstance(value, (dict, list, set, deque)):  # subclasses, such as OrderedDict
+        plain = dict if isinstance(value, dict) else set if isinstance(value, set) else list
+        keep = plain(value) if plain is set else kept(plain(value), LARGE)
+        return keep, lambda now: type(now) is type(value) and (
+            keep == now if plain is set else same(keep, plain(now)))
+    return value, None
+
+
+def _sample(x: np.ndarray) -> np.ndarray:
+    """Numbers from all over an array."""
+    return x.flat[::max(1, x.size // SAMPLE)]
 
 
 class _Missing:
     """Stands for a name without a value."""
 
 
-def _read(holder: Any, key: Any) -> Any:
-    if key is not None:
-        return holder.get(key, _Missing)
+def _of_cell(cell: Any) -> Any:
     try:
-        return holder.cell_contents
+        return cell.cell_contents
     except ValueError:  # not bound yet
         return _Missing
 
 
-def _names(f: Any, seen: set[int]) -> Iterator[tuple[str, Any, Any]]:
-    """(name, dictionary or cell, key) of what f reads from around it."""
-    if id(f) in seen:
-        return
-    seen.add(id(f))
-    while hasattr(f, "__wrapped__"):
-        f = f.__wrapped__
-    if isinstance(f, functools.partial):
-        bound = {"args": f.args, "keywords": f.keywords}
-        yield from ((name, bound, name) for name in bound)
-        yield from _names(f.func, seen)
-        return
-    of_self: list[tuple[str, Any, Any]] = []
-    if callable(f) and isinstance(type(f).__call__, FunctionType):
-        f = f.__call__
-    if isinstance(f, MethodType):
-        attributes = getattr(f.__self__, "__dict__", {})
-        of_self = [(f"self.{name}", attributes, name) for name in attributes]
-        f = f.__func__
-    if not isinstance(f, FunctionType) or (f.__module__ or "").partition(".")[0] in _NOT_THE_USERS:
-        return
-    read, written = _of_code(f.__code__)
-    found: list[tuple[str, Any, Any]] = [*of_self]
-    found += [(name, cell, None) for name, cell in zip(f.__code__.co_freevars, f.__closure__ or ())]
-    found += [(name, f.__globals__, name) for name in sorted(read) if name in f.__globals__]
-    for name, holder, key in found:
-        if name.removeprefix("self.") in written:  # a counter of its own calls says nothing of its result
-            continue
-        yield name, holder, key
-        value = _read(holder, key)
+def _of_slot(member: MemberDescriptorType, thing: Any) -> Any:
+    try:
+        return member.__get__(thing)
+    except AttributeError:
+        return _Missing
+
+
+def _users(module: str | None) -> bool:
+    return (module or "").partition(".")[0] not in _NOT_THE_USERS
+
+
+class _Search:
+    """The way from a function to all that it reads: functions, their closures and globals, attributes, items."""
+
+    def __init__(self) -> None:
+        self.named: set[str] = set()  # attributes that code reached so far names
+        self._assigned: set[str] = set()  # and those that it writes
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was found, not which names matter."""
+        self.found: list[tuple[str, Callable[[], Any], Any]] = []
+        self._seen: set[Any] = set()
+
+    def function(self, f: Any) -> None:
+        """Look at what f reads from around it, if it is a function of the user's."""
+        while hasattr(f, "__wrapped__"):
+            f = f.__wrapped__
+        if isinstance(f, functools.partial):
+            if not self._again(f, "code"):
+                self._look("args", lambda: f.args, 0)
+                self._look("keywords", lambda: f.keywords, 0)
+                self.function(f.func)
+            return
+        if callable(f) and isinstance(type(f).__call__, FunctionType):
+            f = f.__call__
+        own = None
+        if isinstance(f, MethodType):
+            own, f = f.__self__, f.__func__
+        if not isinstance(f, FunctionType) or not _users(f.__module__):
+            return
+        if not self._again(f, "code"):
+            self._code(f)
+        if own is not None and not self._again(own, "own"):
+            self._attributes("self", own, 0, True)
+
+    def _code(self, f: FunctionType) -> None:
+        code = _of_code(f.__code__)
+        self.named |= code.attributes
+        if f.__name__ not in ("__init__", "__post_init__", "__new__"):
+            self._assigned |= code.assigned
+        defaults = dict(zip(reversed(f.__code__.co_varnames[:f.__code__.co_argcount]), reversed(f.__defaults__ or ())))
+        defaults.update(f.__kwdefaults__ or {})
+        for name, default in defaults.items():
+            if isinstance(default, np.ndarray) or not isinstance(default, _PLAIN):
+                self._look(name, functools.partial(defaults.get, name, _Missing), 0)
+        for name, cell in zip(f.__code__.co_freevars, f.__closure__ or ()):
+            if name not in code.written:
+                self._look(name, functools.partial(_of_cell, cell), 0)
+        for names, holder in ((code.names, f.__globals__), (code.modules, sys.modules)):
+            for name in sorted(names):
+                if name in holder and name not in code.written:
+                    self._look(name, functools.partial(holder.get, name, _Missing), 0)
+
+    def _look(self, name: str, read: Callable[[], Any], depth: int) -> None:
+        """Watch what is read there, and what it holds."""
+        if len(self.found) < MANY:
+            value = read()
+            self.found.append((name, read, value))
+            self._into(name, value, depth)
+
+    def _into(self, name: str, value: Any, depth: int) -> None:
+        if isinstance(value, _PLAIN) or depth >= DEEP or len(self._seen) > 10 * MANY or self._again(value):
+            return
         if callable(value):
-            yield from _names(value, seen)
+            self.function(value)
+        parts: Iterable[Any] = ()
+        if isinstance(value, dict):
+            parts = value.items()
+        elif isinstance(value, (list, tuple, deque)):
+            parts = enumerate(value)
+        for (key, part), _ in zip(parts, range(MANY)):
+            inside = f"{name}[{key!r}]"
+            if isinstance(part, np.ndarray):
+                if (part.nbytes > LARGE or part.dtype == object) and len(self.found) < MANY:
+                    self.found.append((inside, functools.partial(_itself, part), part))
+            elif not isinstance(part, _PLAIN):
+                self._part(inside, part, depth + 1)
+        self._attributes(name, value, depth, False)
+
+    def _part(self, name: str, part: Any, depth: int) -> None:
+        """An item: the container's copy tells whether it is another one, so what it holds is left to look at."""
+        if isinstance(part, (dict, list, set, deque)) and type(part) not in (dict, list) and len(self.found) < MANY:
+            self.found.append((name, functools.partial(_itself, part), part))
+        self._into(name, part, depth)
+
+    def _attributes(self, name: str, value: Any, depth: int, own: bool) -> None:
+        every = not self.named.isdisjoint((*ALL, *BY_NAME) if own else ALL)  # else a log of the caller's would retrace
+        here = getattr(value, "__dict__", {}) if not isinstance(value, type) else {}
+        classes = [c for c in (value if isinstance(value, type) else type(value)).__mro__ if _users(c.__module__)]
+        kind = type(value).__module__
+        if isinstance(value, ModuleType):
+            if _users(value.__name__):
+                self._these(name, here, self.named, depth)
+            return
+        if kind.startswith("scipy.sparse"):
+            self._these(name, here, SPARSE, depth)
+            return
+        if not classes and type(value).__name__ not in ("SimpleNamespace", "Namespace"):
+            return
+        ofclass: set[str] = set()
+        for c in classes:
+            for key, part in list(vars(c).items()):
+                if key in self._assigned or not (every or key in self.named or key.startswith("__")):
+                    continue
+                if isinstance(part, MemberDescriptorType):
+                    if not isinstance(value, type):
+                        self._look(f"{name}.{key}", functools.partial(_of_slot, part, value), depth + 1)
+                    continue
+                if isinstance(part, (staticmethod, classmethod, property, functools.cached_property)):
+                    part = getattr(part, "__func__", None) or getattr(part, "fget", None) or getattr(part, "func", None)
+                if isinstance(part, FunctionType):
+                    if key in self.named or key.startswith("__"):  # others, as a setter, assign what f reads
+                        self.function(part)
+                elif not key.startswith("__"):
+                    ofclass.add(key)  # an attribute of the object may hide it some day
+                    self._look(f"{name}.{key}", functools.partial(vars(c).get, key, _Missing), depth + 1)
+        self._these(name, here, [*here] if every else self.named, depth, ofclass)
+
+    def _these(self, name: str, holder: dict[str, Any], keys: Iterable[str], depth: int,
+               absent: Iterable[str] = ()) -> None:
+        """Watch these of an object's attributes that it has, and others that it may get."""
+        for key in sorted({*(key for key in keys if key in holder), *absent} - self._assigned):
+            self._look(f"{name}.{key}", functools.partial(holder.get, key, _Missing), depth + 1)
+
+    def _again(self, thing: Any, role: str = "") -> bool:
+        """Whether a thing was met before."""
+        key = id(thing), role
+        if key in self._seen:
+            return True
+        self._seen.add(key)
+        return False
 
 
-def _of_code(code: CodeType) -> tuple[set[str], set[str]]:
-    """Names that code, and the functions defined in it, may look up around it, and those that it writes there."""
-    read = set(code.co_names)
-    written = {i.argval for i in dis.get_instructions(code) if i.opname in STORES}
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            inner = _of_code(constant)
-            read |= inner[0]
-            written |= inner[1]
-    return read, written
+def _itself(value: Any) -> Any:
+    return value
+
+
+class _Code(NamedTuple):
+    """What code, and the functions defined in it, may look up around it, and what it writes there."""
+
+    names: frozenset[str]
+    modules: frozenset[str]  # imported where it runs
+    attributes: frozenset[str]
+    written: frozenset[str]
+    assigned: frozenset[str]  # attributes
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_code(code: CodeType) -> _Code:
+    names = set(code.co_names)
+    by: dict[str, set[str]] = {}
+    for step in dis.get_instructions(code):
+        by.setdefault(step.opname, set()).add(step.argval) if isinstance(step.argval, str) else None
+    attributes = by.get("LOAD_ATTR", set()) | by.get("LOAD_METHOD", set()) | by.get("IMPORT_FROM", set())
+    attributes |= by.get("LOAD_SUPER_ATTR", set()) | names.intersection((*ALL, *BY_NAME))
+    if not names.isdisjoint(BY_NAME):
+        texts = [t for c in code.co_consts for t in (c if isinstance(c, tuple) else (c,)) if isinstance(t, str)]
+        attributes |= {part for text in texts for part in text.split(".")}
+    parts = [_Code(frozenset(names), frozenset(by.get("IMPORT_NAME", ())), frozenset(attributes),
+                   frozenset(by.get("STORE_GLOBAL", set()) | by.get("STORE_DEREF", set())),
+                   frozenset(by.get("STORE_ATTR", ())))]
+    parts += [_of_code(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return _Code(*(frozenset().union(*sets) for sets in zip(*parts)))
