@@ -335,11 +335,16 @@ def _plan(arguments: argparse.Namespace, comm: Any) -> int:
 
 
 def _coverage(arguments: argparse.Namespace, comm: Any) -> int:
+    from .comm import on_root
     from .coverage import text
 
-    if comm.rank == 0:
-        print(text(arguments.pattern))
-    return 0
+    def work() -> int:
+        found = text(arguments.pattern)
+        print(found or f"there is no function {arguments.pattern!r} in NumPy or SciPy",
+              file=sys.stdout if found else sys.stderr)
+        return 0 if found else 1
+
+    return on_root(comm, work)
 
 
 def _warm(arguments: argparse.Namespace, comm: Any) -> int:
@@ -467,6 +472,11 @@ def load_arguments(f: Callable[..., Any], path: str | None) -> tuple[list[str], 
         loaded = np.load(path, allow_pickle=False)
         arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {names[0]: loaded}
     except (ValueError, OSError, EOFError, IndexError) as error:
+        with open(path, "rb") as stream:
+            begin = stream.read(6)
+        if not begin.startswith((b"PK", b"\x93NUMPY")):
+            raise InputError(f"{path} is no .npz or .npy file and can't be read; of a text file of numbers, "
+                             "np.save('x.npy', np.loadtxt('x.csv', delimiter=',')) makes one") from error
         raise InputError(f"{path} can't be read as .npz or .npy without pickle: {error}") from error
     if len(arrays) == 1 and len(names) == 1:
         arrays = {names[0]: next(iter(arrays.values()))}

@@ -15,6 +15,7 @@ function is refused, which ones never see a number, whose results have no deriva
 
 from __future__ import annotations
 
+import importlib
 import types
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -25,6 +26,7 @@ import numpy as np
 from .ops import special
 from .tracing import contract, creation, protocol, ufuncs
 from .tracing.array import TracedArray
+from .tracing.callers import instead
 from .tracing.scipy import RULES
 
 EXACT, CONSTANT, REFUSED, UNTOUCHED = "exact", "constant", "refused", "untouched"
@@ -226,16 +228,40 @@ _OF_SCIPY = {
 
 
 def text(pattern: str = "") -> str:
-    """The table of the functions whose names hold `pattern`, as the command prints it."""
+    """The table of the functions whose names hold `pattern`, as the command prints it; of functions of SciPy's that are
+    in no table, that; nothing where no function is so called."""
     libraries = ((f"NumPy {np.__version__}", table()), (f"SciPy {version('scipy')}", scipy_table()))
     chosen = [(name, [entry for entry in entries if pattern in entry.name]) for name, entries in libraries]
     width = max((len(entry.name) for _, entries in chosen for entry in entries), default=0)
     lines = [f"{entry.name:<{width}}  {entry.status:<9}  {entry.note}".rstrip()
              for _, entries in chosen for entry in entries]
+    if not lines:
+        return _unlisted(pattern) if pattern else ""
     summaries = []
     for library, entries in chosen:
         counts = {status: sum(entry.status == status for entry in entries)
                   for status in (EXACT, CONSTANT, REFUSED, UNTOUCHED)}
         if entries:
             summaries.append(f"{library}: {', '.join(f'{n} {status}' for status, n in counts.items() if n)}")
-    return "\n".join([*lines, "", *(summaries or [f"{' and '.join(name for name, _ in chosen)}: no such function"])])
+    return "\n".join([*lines, "", *summaries])
+
+
+_ROOMS = ("cluster.hierarchy", "cluster.vq", "fft", "integrate", "interpolate", "linalg", "ndimage", "optimize",
+          "signal", "sparse", "sparse.csgraph", "sparse.linalg", "spatial", "spatial.distance", "special", "stats")
+
+
+def _unlisted(pattern: str) -> str:
+    """What is to be said of SciPy's public functions and classes without a rule; nothing where none is so called."""
+    names = []
+    for room in _ROOMS:
+        module = importlib.import_module(f"scipy.{room}")
+        names += [name for found in module.__all__ if pattern in (name := f"scipy.{room}.{found}")
+                  and callable(getattr(module, found, None))]
+    if not names:
+        return ""
+    lines = []
+    for name in sorted(names):
+        known = instead(f" in {name}")
+        lines.append(f"{name}  not covered{known and f': {known}'}")
+    return "\n".join([*lines, "", "Not covered: there is no rule. Where SciPy's own code calls NumPy's functions it is "
+                      "traced; where it is compiled code it is refused by name when it is called."])

@@ -11,10 +11,12 @@ of the outermost count.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
 from .comm import agreed, on_root, world
+from .errors import InputError
 from .linearization import Linearization, linearize
 from .nested import NestedLinearization, refuse_inside, require_number
 from .program import Program, names_of
@@ -55,7 +57,11 @@ def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: boo
 
 def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], has_aux: bool = False,
         **settings: Any) -> Any:
-    """(f(x), J xdot): value and derivative along `tangents`, nested and shaped as `primals`; with aux, a third."""
+    """(f(x), J xdot): value and derivative along `tangents`, nested and shaped as `primals`; with aux, a third.
+
+    Both are tuples with one entry an argument of f: `jvp(f, (x,), (v,))`.
+    """
+    _require_tuples("jvp", primals, tangents, settings.get("comm"))
     with _at(f, *primals, argnums=tuple(range(len(primals))), has_aux=has_aux, **settings) as lin:
         derivative = lin.jvp(*tangents)
         return (lin.value, derivative, lin.aux) if has_aux else (lin.value, derivative)
@@ -105,7 +111,9 @@ def hvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
 
     H is d^2 f / dx^2 over all primals; the result is nested and shaped as the primal, or as the tuple of them if there
     are several.  f must return one real number.  H v = J v of the gradient, one forward solve over its program.
+    Both are tuples with one entry an argument of f: `hvp(f, (x,), (v,))`.
     """
+    _require_tuples("hvp", primals, tangents, settings.get("comm"))
     gradient = grad(f, tuple(range(len(primals))) if len(primals) != 1 else 0, has_aux)
     _, product, *aux = jvp(gradient, primals, tangents, has_aux, **settings)
     return (product, *aux) if has_aux else product
@@ -131,6 +139,19 @@ def trace(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0,
     refuse_inside()
     traced = on_root(comm if comm is not None else world(), lambda: _trace(f, args, argnums=argnums), share=False)
     return Program() if traced is None else Program(**vars(traced.tape), names=names_of(f, argnums))
+
+
+def _require_tuples(name: str, primals: Any, tangents: Any, comm: Any) -> None:
+    """Refuse, on all ranks, arguments that are not wrapped in tuples."""
+    with nullcontext() if running() is not None else agreed(comm if comm is not None else world()):
+        for what, given in (("primals", primals), ("tangents", tangents)):
+            if not isinstance(given, (tuple, list)):
+                raise InputError(f"{name} was given {what} of type {type(given).__name__}; they are tuples with one "
+                                 f"entry an argument of the function: {name}(f, (x,), (v,))")
+        if len(primals) != len(tangents):
+            raise InputError(f"{name} was given {len(primals)} primals and {len(tangents)} tangents; they are tuples "
+                             f"with one entry an argument of the function: {name}(f, (x,), (v,)), "
+                             f"{name}(f, (x, y), (v, w))")
 
 
 def _at(f: Callable[..., Any], *args: Any, **settings: Any) -> Linearization | NestedLinearization:

@@ -89,6 +89,11 @@ def test_coverage(folder):
     assert "cumsum" in done.stdout and "exact" in done.stdout and "NumPy" in done.stdout
 
 
+def test_coverage_of_no_function(folder):
+    done = run(folder, "coverage", "nothing_like_this")
+    assert done.returncode == 1 and "no function 'nothing_like_this'" in done.stderr and not done.stdout
+
+
 def test_report(folder):
     done = run(folder, "report", "model:loss", "--input", "x.npz")
     assert done.returncode == 0, done.stderr
@@ -105,6 +110,7 @@ def test_report(folder):
     (("grad", "model:loss", "--input", "y.npz", "--output", "g.npz"), "no input file y.npz"),
     (("grad", "model:loss", "--input", "u.npy", "--output", "g.npz"), "no array 'k'"),
     (("grad", "model:loss", "--input", "model.py", "--output", "g.npz"), "can't be read"),
+    (("grad", "model:loss", "--input", "model.py", "--output", "g.npz"), "np.loadtxt"),
     (("grad", "model:vector", "--input", "u.npy", "--output", "g.npz"), "one number"),
     (("grad", "model:loss", "--input", "x.npz", "--output", "no/g.npz"), "no directory"),
     (("grad", "model:loss", "--input", "x.npz", "--output", "g.npz", "--wrt", "z"), "parameters are u, k"),

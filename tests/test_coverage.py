@@ -111,4 +111,11 @@ def test_what_is_constant_has_derivative_zero(name):
 def test_the_table_as_text():
     text = coverage.text("cum")
     assert "cumsum" in text and "exact" in text and "sin" not in text.split("\n")[0]
-    assert "no such function" in coverage.text("nothing_like_this")
+    assert coverage.text("nothing_like_this") == ""
+
+
+@pytest.mark.parametrize("pattern, words", [("solve_ivp", "a loop of steps"), ("splrep", "Not covered"),
+                                            ("spline_filter", "Not covered"), ("genextreme", "Not covered")])
+def test_functions_of_scipys_in_no_table_are_said_to_be_in_none(pattern, words):
+    text = coverage.text(pattern)
+    assert f".{pattern}  not covered" in text and words in text

@@ -125,6 +125,16 @@ def test_shapes_that_do_not_fit():
         dd.grad(lambda x: np.sum(x[:3] @ np.ones((2, 2))))(np.ones(4))
 
 
+@pytest.mark.parametrize("product", [dd.jvp, dd.hvp])
+@pytest.mark.parametrize("primals, tangents, words", [
+    (np.ones(3), np.ones(3), "primals of type ndarray"), ((np.ones(3),), np.ones(3), "tangents of type ndarray"),
+    (1.0, (1.0,), "primals of type float"), ((np.ones(3),), (np.ones(3), np.ones(3)), "1 primals and 2 tangents"),
+])
+def test_products_take_tuples(product, primals, tangents, words):
+    with pytest.raises(InputError, match=rf"^{product.__name__} .*{words}; .*{product.__name__}\(f, \(x,\), \(v,\)\)"):
+        product(lambda x: np.sum(x * x), primals, tangents)
+
+
 @pytest.mark.parametrize("settings, word", [
     ({"method": "magic"}, "magic"), ({"on_branch_change": "ignore"}, "ignore"), ({"partition": "random"}, "random"),
     ({"solves": 0}, "solves"),

@@ -8,6 +8,8 @@ import operator
 
 import numpy as np
 import pytest
+from scipy import integrate, interpolate, linalg, optimize, sparse
+from scipy.sparse import linalg as sparse_linalg
 
 import distdiff as dd
 from distdiff.errors import UnsupportedOperationError
@@ -224,3 +226,94 @@ def test_rows_and_elements_in_another_order(f):
     np.testing.assert_array_equal(trace(f, (U,)).result, f(U))
     report = dd.testing.taylor_test(lambda u: np.sum(f(u) ** 2 * np.arange(4.0)), U)
     assert report.passed
+
+
+A = sparse.csr_matrix(3.0 * np.eye(4))
+PLACES = np.arange(4), np.arange(4)
+
+
+def stored(u):
+    changed = A.tolil()
+    changed[0, 0] = u[0]
+    return changed.sum()
+
+
+@pytest.mark.parametrize("f", [
+    lambda u: sparse.diags([1.0 + 2.0 * u, -u[1:], -u[:-1]], [0, 1, -1]) @ np.ones(4),
+    lambda u: sparse.csc_matrix((u, PLACES), shape=(4, 4)) @ np.ones(4),
+    lambda u: sparse.coo_matrix((u, PLACES), shape=(4, 4)).sum(),
+    lambda u: A.multiply(u).sum(),
+    lambda u: (A * u[0]).sum(),
+    lambda u: (A + sparse.diags(u)).sum(),
+    stored,
+])
+def test_sparse_matrices_are_constants(f):
+    with pytest.raises(UnsupportedOperationError, match=r"^a sparse matrix of traced values at .*refusals.py:\d+ in .*"
+                       r"sparse matrices are constants.*np.add.at\(y, rows.*implicit.linear_solve"):
+        trace(f, (U,))
+
+
+def test_what_is_to_be_written_for_sparse_matrices_of_traced_values_computes_the_same():
+    rows, columns = np.array([0, 1, 1, 2, 3, 3]), np.array([0, 1, 2, 2, 0, 3])
+
+    def f(u):
+        values = np.concatenate([u, u[:2] * u[2:]]) + 1.0
+        y = np.zeros(4)
+        np.add.at(y, rows, values * u[columns])
+        return y + dd.implicit.linear_solve((values, (rows, columns)), y)
+
+    values = np.concatenate([U, U[:2] * U[2:]]) + 1.0
+    matrix = sparse.csc_matrix((values, (rows, columns)), shape=(4, 4))
+    np.testing.assert_allclose(trace(f, (U,)).result, matrix @ U + U, rtol=1e-9)
+
+
+def by_iterator(u):
+    total = 0.0
+    for x in np.nditer(u):
+        total = total + x
+    return total
+
+
+@pytest.mark.parametrize("f, words", [
+    (lambda u: sparse_linalg.cg(A, u)[0], r"scipy.sparse.linalg.cg of .* at .*refusals.py:\d+ in <lambda>: spsolve"),
+    (lambda u: sparse_linalg.gmres(A, u)[0], r"linalg.gmres of .* at .*refusals.py:\d+ in <lambda>: spsolve"),
+    (lambda u: integrate.solve_ivp(lambda t, y: -u[0] * y, (0, 1), np.ones(2)).y,
+     r"^scipy.integrate.solve_ivp of traced values at .*refusals.py:\d+ in .*: a loop of steps .*nextafter"),
+    (lambda u: linalg.solve_toeplitz(u, U), r"scipy.linalg.solve_toeplitz of .*refusals.py:\d+ in .*linalg.toeplitz"),
+    (lambda u: interpolate.RBFInterpolator(np.arange(4.0)[:, None], u)(np.ones((1, 1))),
+     r"in scipy.interpolate.RBFInterpolator\S* at .*refusals.py:\d+ in <lambda>: .*dd|distdiff.custom_jvp"),
+    (by_iterator, r"numpy.nditer of a traced array at .*refusals.py:\d+ in by_iterator: .*x.reshape\(-1\)"),
+    (lambda u: {1.0: 2.0}.get(u[0], 1.0) * u, r"key of a dict .* at .*refusals.py:\d+ in .*int\(x\)"),
+    (lambda u: len({u[0]}) * u, r"element of a set at .*refusals.py:\d+ in .*int\(x\)"),
+])
+def test_a_refusal_names_the_function_and_the_users_line_before_the_remedy(f, words):
+    with pytest.raises(UnsupportedOperationError, match=words) as e:
+        trace(f, (U,))
+    assert "splu" not in str(e.value) or "sparse.linalg" in str(e.value)
+
+
+def test_the_formula_for_toeplitz_systems():
+    np.testing.assert_allclose(trace(lambda u: np.linalg.solve(linalg.toeplitz(u), U), (U,)).result,
+                               linalg.solve_toeplitz(U, U), atol=1e-14)
+
+
+def test_refusals_that_compiled_code_would_print(capfd):
+    with pytest.raises(UnsupportedOperationError, match="scipy.optimize.fsolve of .*distdiff.implicit.root"):
+        trace(lambda u: optimize.fsolve(lambda y: y * y - u, np.ones(4)), (U,))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("late", [lambda x: float(x), lambda x: np.sin(x), lambda x: np.asarray([x, x]),
+                                  lambda x: trace(lambda u: u * x, (U,))])
+def test_values_that_are_used_after_their_trace(late):
+    kept = []
+
+    def f(u):
+        kept.append(u[0] * 2.0)
+        return u
+
+    trace(f, (U,))
+    line = late.__code__.co_firstlineno
+    with pytest.raises(UnsupportedOperationError, match=rf"refusals.py:{line} in \S+ after its trace was over: "
+                       r".*distdiff.numpy.value\(x\).*has_aux"):
+        late(kept[0])

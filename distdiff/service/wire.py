@@ -106,8 +106,8 @@ def vector(form: str, data: bytes, shapes: Shapes, what: str) -> np.ndarray:
     if form == NPY:
         array = from_npy(data)
         if array.shape != (size,) and not (len(shapes) == 1 and array.shape == shapes[0]):
-            only = f", or {shapes[0]}" if len(shapes) == 1 else ""
-            raise InputError(f"the {what} has shape {array.shape}, but ({size},){only} is wanted")
+            other = f" or {shapes[0]}" if len(shapes) == 1 and shapes[0] != (size,) else ""
+            raise InputError(f"the {what} has shape {array.shape}, but ({size},){other} is wanted")
         leaves = [array]
     elif form == NPZ:
         leaves = _fitting(list(from_npz(data, 8 * size + 65536 * (1 + len(shapes))).values()), shapes, what)

@@ -15,6 +15,7 @@ import re
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
 from . import creation, methods, tree
 from .active import running
 from .array import TracedArray, compact, is_traced
-from .callers import twin
+from .callers import CUT, library, refusal, twin
 from .complexes import is_traced_complex
 from .holding import held, traced_within
 from .memory import rare_collections
@@ -167,8 +168,9 @@ def _swallowed(refusal: UnsupportedOperationError) -> UnsupportedOperationError:
 def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None:
     """The refusal that somebody else's error stands for: libraries wrap what a traced value raised, and compiled code
     that called the function goes on calling, or says something of its own."""
-    if isinstance(error, TypeError) and re.search(_WANTS_WHOLE, str(error)):
-        return _of_whole_numbers(error)
+    for words, what, remedy in _WANTED_PLAIN if isinstance(error, TypeError) else ():
+        if re.search(words, str(error)):
+            return _of_plain_values(error, what, remedy)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     wrapped = isinstance(error, (SystemError, AttributeError)) or (
         error.__cause__ is rec.refusal and not isinstance(error, UnsupportedOperationError))
@@ -183,17 +185,25 @@ def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None
     return _of_compiled_code(error) if stumbled or re.search(_REFUSED_BY_C, str(error)) else None
 
 
-_WANTS_WHOLE = r"'TracedScalar' object cannot be interpreted as an integer|integers or slices, not TracedScalar"
+# What Python and NumPy say where they want a plain value, what that was, and what to write.  (An `__index__` of traced
+# scalars could say so itself, but NumPy asks for one at every `array ** scalar`.)
+_WANTED_PLAIN = (
+    (r"'TracedScalar' object cannot be interpreted as an integer|integers or slices, not TracedScalar",
+     "a traced value was used as a whole number", "int(x) decides for one, and is guarded"),
+    (r"unhashable type: 'Traced", "a traced value was used as the key of a dict or an element of a set",
+     "int(x) or round(x) decides for a whole number, and is guarded; a table of floats is np.interp or np.where"),
+    (r"WRITEBACKIFCOPY", "numpy.nditer of a traced array",
+     "its elements would be plain: `for t in x.reshape(-1)` and np.ndenumerate(x) give traced ones, and operations on "
+     "whole arrays are faster"),
+)
 
 
-def _of_whole_numbers(error: Exception) -> UnsupportedOperationError:
-    """What Python said where it wants a whole number.  (An `__index__` of traced scalars could say so itself, but NumPy
-    asks for one at every `array ** scalar`.)"""
+def _of_plain_values(error: Exception, what: str, remedy: str) -> UnsupportedOperationError:
+    """What Python said where it wants a plain value, with the user's line and a remedy."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     frame = next((f for f in reversed(frames) if owner(f.f_code.co_filename, f.f_code.co_name) == "user"), frames[-1])
     site = Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
-    return UnsupportedOperationError(f"a traced value was used as a whole number at {site}: "
-                                     f"{twin(frame, 'int(x) decides for one, and is guarded')}")
+    return UnsupportedOperationError(f"{what} at {site}: {twin(frame, remedy)}")
 
 
 _REFUSED_BY_C = (r"must be numpy\.ndarray, not Traced|Cannot convert Traced\w+ to numpy|"  # C, Cython, pybind11
@@ -203,14 +213,23 @@ _REFUSED_BY_C = (r"must be numpy\.ndarray, not Traced|Cannot convert Traced\w+ t
 
 def _of_compiled_code(error: TypeError) -> UnsupportedOperationError:
     """What a function of C said of a traced array, with the user's line and a remedy."""
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = next((f for f in reversed(frames) if owner(f.filename, f.name) == "user"
-                  and not f.filename.endswith((".pyx", ".pxd", "stringsource"))), frames[-1])
-    return UnsupportedOperationError(
-        f"compiled code was given a traced array at {Site(frame.filename, frame.lineno or 0, frame.name)} ({error}): "
-        "it would cut the derivative. A sparse factor, lu = splu(A) or solve = factorized(A), can be used on traced "
-        "values where it was made inside the function (distdiff remembers it, so that it costs once); other compiled "
-        "code needs a rule: distdiff.custom_jvp, custom_vjp or elemental")
+    frames = list(traceback.walk_tb(error.__traceback__))
+    frame, line = next((pair for pair in reversed(frames) if _is_users(pair[0])), frames[-1])
+    scipys = (f for f, _ in reversed(frames) if f.f_globals.get("__name__", "").startswith("scipy.")
+              and not f.f_code.co_filename.endswith(".pyx"))  # Cython's frames don't know who called them
+    where = library(next(scipys, frame))
+    said = str(error).partition("\n")[0].strip()
+    remedy = f"{CUT} ({said}). Compiled code needs a rule: distdiff.custom_jvp, custom_vjp or elemental"
+    if "ndarray, not Traced" in said and not where:
+        remedy += ("; a sparse factor, lu = splu(A) or solve = factorized(A), can be used on traced values where it "
+                   "was made inside the function (distdiff remembers it, so that it costs once)")
+    return UnsupportedOperationError(refusal("compiled code was given a traced array", where,
+                                             Site(frame.f_code.co_filename, line, frame.f_code.co_qualname), remedy))
+
+
+def _is_users(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    return owner(file, frame.f_code.co_name) == "user" and not file.endswith((".pyx", ".pxd", "stringsource"))
 
 
 def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:

@@ -142,14 +142,14 @@ class TracedArray:
 
 def own(rec: Recorder, x: Any) -> None:
     """Refuse values of another trace, or of one that is over."""
+    if not x.rec.open:
+        rec.over()
     if x.rec is not rec:
         rec.unsupported(
             "a value of another trace",
             "derivatives of functions that are being differentiated themselves can't be "
             "traced; return what the inner function needs instead",
         )
-    if not rec.open:
-        rec.over()
 
 
 def scalar_of(rec: Recorder, node: int, value: float, boolean: bool) -> Any:

@@ -50,15 +50,15 @@ def called() -> str:
     return name
 
 
-def library() -> str:
-    """SciPy's function that the user called and that got this far, as " in scipy.special.zeta"; nothing if none."""
-    frame: FrameType | None = sys._getframe(1)
+def library(frame: FrameType | None = None) -> str:
+    """SciPy's function that the user called and that got this far (to `frame`), as " in scipy.special.zeta"; nothing
+    if none."""
+    frame = frame or sys._getframe(1)
     name = ""
     while frame is not None:
         room = frame.f_globals.get("__name__") or ""
         if room.startswith("scipy."):
-            parts = [part for part in room.split(".") if not part.startswith("_")]
-            name = f" in {'.'.join(parts)}.{frame.f_code.co_qualname}"
+            name = f" in {_public(room, frame.f_code.co_qualname)}"
         elif name and not room.startswith(_LIBRARIES):
             break
         frame = frame.f_back
@@ -104,16 +104,55 @@ def refuse_swapped_rows(rec: Any, target: Any, index: Any, value: Any) -> None:
                             "rows are views, and one would be lost; write y = y[rng.permutation(len(y))]")
 
 
+def _public(room: str, name: str) -> str:
+    """The full name by which users know a function of one of SciPy's modules."""
+    parts = [part for part in room.split(".") if not part.startswith("_")]
+    outermost = name.partition(".")[0]
+    for k in range(2, len(parts) + 1):
+        if hasattr(sys.modules.get(".".join(parts[:k])), outermost):
+            return ".".join([*parts[:k], name])
+    return ".".join([*parts, name])
+
+
+CUT = "it would cut the derivative"
+NO_RULE = "it has no derivative rule"
+PLAIN = (
+    "a plain array, made outside the function or with `from numpy import zeros`, can't take traced values: make it "
+    "inside with np.zeros or np.array(a), or import zeros from distdiff.numpy"
+)
+
 _INSTEAD = (  # what does the same with a derivative
     ("scipy.integrate.quad", "scipy.integrate.fixed_quad, or sums over the nodes of a rule, can be traced"),
     ("scipy.integrate.", "a loop of steps in NumPy can be traced"),
     ("scipy.optimize.", "distdiff.implicit.root, fixed_point and minimize find solutions and differentiate them"),
+    ("scipy.linalg.solve_toeplitz", "np.linalg.solve(scipy.linalg.toeplitz(c, r), b) can be traced"),
+    ("scipy.sparse.linalg.", "spsolve, splu and factorized can be traced where the matrix is constant and the right-"
+     "hand side is not; distdiff.implicit.linear_solve(A, b) also where A is (values, (rows, columns)) with traced "
+     "values"),
+    ("scipy.sparse.csgraph.", ""),
+    ("scipy.sparse.", "sparse matrices are constants here, whose products A @ x with traced x can be traced. For "
+     "traced entries use their arrays: y = np.zeros(n); np.add.at(y, rows, values * x[columns]) for A @ x, slices for "
+     "diagonals, distdiff.implicit.linear_solve((values, (rows, columns)), b) for solves"),
 )
 
 
 def instead(where: str) -> str:
-    """What to write for one of SciPy's functions, as `library` names it, that runs the user's in loops of its own."""
-    return next((f"; {remedy}" for name, remedy in _INSTEAD if where.startswith(f" in {name}")), "")
+    """What to write for one of SciPy's functions, as `library` names it, that compiled code or loops of its own keep
+    from being traced; nothing where that isn't known."""
+    return next((remedy for name, remedy in _INSTEAD if where.startswith(f" in {name}")), "")
+
+
+def refusal(what: str, where: str, site: object, remedy: str) -> str:
+    """The words of a refusal.  Where a function of SciPy's came upon what no function can do, and something else does
+    the same, they are about that function."""
+    known = instead(where)
+    if known and remedy.startswith((CUT, NO_RULE, PLAIN)):
+        called = where.removeprefix(" in ")
+        if re.match(r"scipy\.sparse\.(?!linalg\.)[^.]*\.", called):
+            called = "a sparse matrix"
+        return f"{called} of traced values at {site}: {known} (it stopped at: {what})"
+    named = where if where.removeprefix(" in ") not in what else ""
+    return f"{what}{named} at {site}: {remedy}{known and f'; {known}'}"
 
 
 def twin(frame: FrameType, otherwise: str = "Use NumPy's functions for Python's, np.sin(x), not math.sin(x)") -> str:

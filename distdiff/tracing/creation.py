@@ -373,6 +373,17 @@ def _vectorized(self: np.vectorize, *args: Any, **kwargs: Any) -> Any:
     return _vectorize(self, *args, **kwargs)
 
 
+def _unless_refused(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """sys.excepthook while somebody traces: compiled code of SciPy's prints what a function that it calls raises, and
+    goes on to an error of its own; of a refusal the caller is told once, by the error that ends the trace."""
+
+    def show(kind: type[BaseException], error: BaseException, trail: Any) -> None:
+        if not any(error is rec.refusal for recorders in list(TRACES.values()) for rec in recorders):
+            hook(kind, error, trail)
+
+    return show
+
+
 @contextmanager
 def substituted(rec: Recorder) -> Iterator[None]:
     """While the body runs, this thread's creation functions answer with arrays that can hold traced values."""
@@ -388,6 +399,8 @@ def substituted(rec: Recorder) -> Iterator[None]:
             for cls in OTHER_RULES:
                 _replaced.append((cls, "__new__", vars(cls)["__new__"]))
                 cls.__new__ = _refusing(cls)  # type: ignore[method-assign]
+            _replaced.append((sys, "excepthook", sys.excepthook))
+            sys.excepthook = _unless_refused(sys.excepthook)
             _replaced.append((np.vectorize, "__call__", np.vectorize.__call__))
             np.vectorize.__call__ = _vectorized  # type: ignore[method-assign]
             SCIPY.replace()

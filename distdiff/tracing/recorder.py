@@ -40,7 +40,7 @@ from ..tape import (
 )
 from . import memory
 from .boxes import Piece, refine
-from .callers import instead, library
+from .callers import library, refusal
 from .constants import Constants
 
 FEW_LINES = 1 << 12  # of compiled code: they join the lines around them
@@ -64,7 +64,8 @@ def owner(file: str, function: str) -> str:
     """Whose code this is: "ours" (and NumPy's), "trace" (where one begins), an installed "library" or the "user"."""
     if file.startswith((*_LIBRARIES, "<__array_function__")) and not file.startswith(_EXAMPLES):
         return "trace" if file == _ENTRY and function == "trace" else "ours"
-    installed = file.startswith((*_INSTALLED, "<frozen")) or "site-packages" in file or "dist-packages" in file
+    installed = file.startswith((*_INSTALLED, "<frozen", "<decorator-gen"))
+    installed = installed or "site-packages" in file or "dist-packages" in file
     installed = installed or file.endswith(".pyx")  # Cython's frames say no more
     return "library" if installed else "user"
 
@@ -462,9 +463,9 @@ class Recorder:
 
     def unsupported(self, what: str, remedy: str) -> NoReturn:
         """Refuse an operation by name, with the user's file and line."""
-        where = library()
-        named = where if where.removeprefix(" in ") not in what else ""
-        error = UnsupportedOperationError(f"{what}{named} at {self.tape.sites[self.site()]}: {remedy}{instead(where)}")
+        if not self.open:
+            self.over()
+        error = UnsupportedOperationError(refusal(what, library(), self.tape.sites[self.site()], remedy))
         if self.refusal is None:
             self.refusal = error
         raise error
@@ -481,9 +482,13 @@ class Recorder:
 
     def over(self) -> NoReturn:
         """Refuse a value that outlived its trace."""
-        self.unsupported(
-            "a traced value after its trace was over", "it was kept in a global or closure; return it instead"
-        )
+        error = UnsupportedOperationError(
+            f"a traced value was used at {user_line()} after its trace was over: the function had put it into a list, "
+            "a global or a closure. Put distdiff.numpy.value(x) there, its plain value, or return it, beside the "
+            "result with has_aux=True")
+        if self.refusal is None:
+            self.refusal = error
+        raise error
 
     def mismatch(self, what: str) -> NoReturn:
         raise InputError(f"{what} at {self.tape.sites[self.site()]}")

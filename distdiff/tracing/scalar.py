@@ -19,14 +19,8 @@ import numpy as np
 
 from ..ops import BY_NAME, Op
 from ..tape import RUN_LINES
-from .callers import called, twin
+from .callers import CUT, PLAIN, called, twin
 from .recorder import Located, Recorder
-
-CUT = "it would cut the derivative"
-PLAIN = (
-    "a plain array, made outside the function or with `from numpy import zeros`, can't take traced values: make it "
-    "inside with np.zeros or np.array(a), or import zeros from distdiff.numpy"
-)
 
 
 class TracedScalar:
