@@ -106,7 +106,12 @@ def test_files_are_open_and_all_else_wants_the_token(server):
 def test_a_client_draws_and_may_rest_between(server, tmp_path):
     with server.connect() as client, client.linearize(heat, np.linspace(0.5, 1.5, 90)) as remote:
         drawn = remote.plot("levels", tmp_path / "levels.svg")
-        assert "<svg" in drawn and (tmp_path / "levels.svg").read_text() == drawn
+        assert "<svg" in drawn.svg() and (tmp_path / "levels.svg").read_text() == drawn.svg()
+        assert "levels" in drawn.caption and repr(drawn) == f"<picture levels: {drawn.caption}>"
+        drawn.save(tmp_path / "again.svg")
+        assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "levels.svg").read_bytes()
+        with pytest.raises(InputError, match=".svg"):
+            drawn.save(tmp_path / "levels.png")
         with pytest.raises(InputError, match=".svg"):
             remote.plot("levels", tmp_path / "levels.png")
         with pytest.raises(InputError, match="spy"):
@@ -164,6 +169,7 @@ def test_a_job_is_watched_from_beginning_to_end(server, driver):
         u = np.linspace(0.5, 1.5, 400)
         remote = client.linearize(heat, u, name="<b>heat & co</b>", partition="axes")
         until(driver, lambda: "<b>heat & co</b>" in text(driver, "#systems"), "the system, its name as text")
+        assert f"{remote.id[:6]}, made" in text(driver, "#systems")
         until(driver, lambda: "sweep" in text(driver, "#methods"), "its report, chosen as the only one")
         assert "SUPERSTEPS" in text(driver, "#facts").upper() and "axes" in text(driver, "#facts")
         until(driver, lambda: "flattened lines" in text(driver, "#caption"), "the first picture's words")

@@ -27,6 +27,9 @@ def loss(u, power, scale=2.0):
 def kinked(u, power):
     return np.sum(u ** 2) if u[0] > 0 else np.sum(u ** power)
 
+def turning(u):
+    return np.sum(u) if u[0] > 0 else {"negative": u}
+
 def fails(u):
     raise RuntimeError("boom")
 
@@ -158,21 +161,92 @@ def test_nobody_is_answered_for_another_s_point(client):
         theirs.value_vector()
 
 
+@pytest.mark.parametrize("f, args, tangents, cotangent", [
+    (heat, (X, 0.2), (np.cos(X), 1.0), X),
+    (energy, (X.reshape(3, 4),), (np.ones((3, 4)),), 1.0),
+    (nested, (Pair(X, X[::-1]), {"z": 2.0}), (Pair(X, X), {"z": 1.0}), {"sum": 1.0, "all": [X, 3.0]}),
+])
+def test_who_attaches_has_the_same_face(client, f, args, tangents, cotangent):
+    argnums = tuple(range(len(args))) if len(args) > 1 else 0
+    with client.linearize(f, *args, argnums=argnums) as mine, dd.linearize(f, *args, argnums=argnums) as local:
+        theirs = client.attach(mine.id)
+        for _ in range(2):
+            for ask in (lambda r: r.value, lambda r: r.jvp(*tangents), lambda r: r.vjp(cotangent),
+                        lambda r: r.jacobian(), lambda r: r.update(*tangents)):
+                alike(flattened(ask(theirs)), flattened(ask(local)))
+        if f is energy:
+            alike(theirs.hvp(*tangents), local.hvp(*tangents))
+            alike(theirs.hessian(), local.hessian())
+        assert theirs.point == 2 and theirs.report()["lines"] == local.report().lines
+        with pytest.raises(InputError, match="cotangent"):
+            theirs.vjp((1.0, 2.0, 3.0))
+        theirs.close()
+        with pytest.raises(ServiceError, match="no system"):
+            client.attach(mine.id)
+
+
+def flattened(tree):
+    """Named tuples by name and fields: who attaches is given types of the same names."""
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return {f"{type(tree).__name__}.{key}": flattened(part) for key, part in tree._asdict().items()}
+    if isinstance(tree, dict):
+        return {key: flattened(part) for key, part in tree.items()}
+    return type(tree)(map(flattened, tree)) if isinstance(tree, (list, tuple)) else tree
+
+
+@ALONE
+def test_a_branch_that_changes_for_who_attaches(client):
+    def f(x):
+        return np.sum(x**2) if x[0] > 0 else np.sum(x**3)
+
+    first = client.linearize(f, X, name="kinked", method="sweep")
+    blind = client.attach(first.id)
+    with pytest.raises(BranchChangedError, match="goes the other way"):
+        blind.update(-X)
+    alike(blind.vjp(1.0), 2 * X)
+    with client.attach(first.id, f) as seeing:
+        assert seeing.update(-X) == pytest.approx(np.sum(-X**3)) and seeing.retraces == 1
+        alike(seeing.vjp(1.0), 3 * X**2)
+        assert seeing.described["name"] == "kinked" and seeing.described["settings"]["method"] == "sweep"
+        assert seeing.id != first.id and first.id not in {found["id"] for found in client.systems()}
+
+
+@ALONE
+def test_what_does_not_exist_is_named(client):
+    with client.linearize(heat, X, 0.2) as remote:
+        for ask, message in (
+                (lambda: remote.start("nope"), "kind='nope' does not exist; choose one of 'jvp'.*'hessian'"),
+                (lambda: remote.product("jacobian", X), "kind='jacobian' does not exist; choose one of 'jvp'"),
+                (lambda: remote.matrix("vjp"), "kind='vjp' does not exist; choose one of 'jacobian'"),
+                (lambda: remote.plot("pie"), "kind='pie' does not exist; choose 'spy'.*'scaling'"),
+                (lambda: remote.product("vjp", np.ones(5)), r"shape \(5,\), but \(12,\) is wanted"),
+                (lambda: client.run("model"), "'model' names no function: write 'module:function'"),
+                (lambda: client.run(":loss"), "names no function")):
+            with pytest.raises(InputError, match=message):
+                ask()
+
+
 @ALONE
 def test_functions_of_chosen_modules(client):
     with client.run("model:loss", u=X, power=3) as remote:
         assert remote.described["function"] == "model:loss" and remote.described["names"] == ["u"]
         alike(remote.product("vjp", np.ones(1)), 6 * X**2)
+        alike(remote.vjp(1.0), 6 * X**2)
+        alike(remote.value, 2 * np.sum(X**3))
     with client.run("model:kinked", u=X, power=3) as remote:
-        assert remote.move(-X) == pytest.approx(-np.sum(X**3)) and remote.point == 2  # traced again there
+        assert remote.update(-X) == pytest.approx(-np.sum(X**3)) and remote.point == 2  # traced again there
         alike(remote.product("vjp", np.ones(1)), 3 * X**2)
         remote.move(2 * X)
         alike(remote.product("vjp", np.ones(1)), 4 * X)
         with pytest.raises(InputError, match="NaN"):
             remote.move(np.nan * X)
         alike(remote.product("vjp", np.ones(1)), 4 * X)
+    with client.run("model:turning", u=X) as remote:
+        alike(remote.update(-X), {"negative": -X})
+        alike(remote.vjp({"negative": X}), X)
+        alike(remote.value, {"negative": -X})
     for function, arguments, message in (
-            ("model:_private", {"u": X}, "defines no function '_private'; it has loss, kinked, fails"),
+            ("model:_private", {"u": X}, "defines no function '_private'; it has loss, kinked, turning, fails"),
             ("model:os", {"u": X}, "no function"), ("os:getcwd", {"u": X}, "no module 'os'"),
             ("..model:loss", {"u": X}, "no module"), ("model:loss", {"u": X}, "missing a required argument: 'power'"),
             ("model:loss", {"u": X, "power": 3, "z": 1.0}, "unexpected keyword"),

@@ -235,6 +235,7 @@ def test_a_start_that_is_refused(tmp_path):
 
 @pytest.mark.parametrize("options, message", [
     ({"host": "0.0.0.0"}, "no loopback address"), ({"host": "no.such.host.invalid"}, "can't listen"),
+    ({"port": 99999}, "--port 99999 is no port"), ({"port": -1}, "from 1 to 65535"),
     ({"unix": "file"}, "there is something already"), ({"unix": "none/s"}, "can't listen"),
     ({"token_file": "file"}, "can be read by others"), ({"modules": "none"}, "no such directory"),
     ({"spool": "file/spool"}, "can't be used")])

@@ -432,7 +432,9 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        text = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        text = "; ".join(
+            f"{e['loc'][-1]}={e['input']!r} does not exist; choose {e['ctx']['expected']}"
+            if e["type"] == "literal_error" else f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         return _answer(problem_of(InputError(text)))
 
     @app.exception_handler(HTTPException)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from email.message import Message
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import numpy as np
 
@@ -29,10 +29,13 @@ from .. import __version__, errors
 from ..errors import BranchChangedError, DistdiffError, InputError, MovedError, ServiceError
 from ..nest import Nest
 from ..storage import save_tape
+from ..storage.trees import alike, from_json
 from ..tracing import trace
 from ..tracing.tree import flatten
 from . import API, tokens, wire
+from .answers import RemoteJob, RemotePicture, RemoteReport, require_svg
 
+PRODUCTS, MATRICES = ("jvp", "vjp", "hvp"), ("jacobian", "hessian")
 REST = 3.0  # seconds after which a connection is made anew: services close those that rest for five
 
 _OURS = {name: kind for name, kind in vars(errors).items()
@@ -83,24 +86,39 @@ class Client:
         """
         if on_branch_change not in ("retrace", "raise"):
             raise InputError(f"on_branch_change={on_branch_change!r} does not exist; choose 'retrace' or 'raise'")
-        return RemoteLinearization(self, f, args, argnums, dict(kwargs or {}), has_aux, name, on_branch_change,
+        unknown = sorted(set(settings) - {"method", "partition", "solves"})
+        if unknown:
+            raise InputError(f"{', '.join(unknown)}: of the settings of linearize, a service takes method, partition "
+                             "and solves")
+        made = RemoteLinearization(self, f, args, argnums, dict(kwargs or {}), has_aux, name, on_branch_change,
                                    settings)
+        made._build()
+        return made
 
     def systems(self) -> list[dict[str, Any]]:
         """All systems of the service, as plain data."""
         return self._json("GET", "/v1/systems")
 
-    def attach(self, system: str) -> RemoteSystem:
-        """A system that the service holds already, by its id: on flat vectors, since its function is not known here."""
-        return RemoteSystem(self, self._json("GET", f"/v1/systems/{system}"))
+    def attach(self, system: str, f: Callable[..., Any] | None = None) -> RemoteLinearization:
+        """A system that the service holds already, by its id, at the point where it is, with the face of `linearize`.
 
-    def run(self, function: str, *, name: str = "", **arguments: Any) -> RemoteSystem:
+        Arguments and results nest as they did when it was made; named tuples come as types of the same names.  f: its
+        function, of the differentiated arguments alone; where an `update` meets a decision that goes the other way, f
+        is traced there and takes the system's place, under another id.  Without f that is a `BranchChangedError`,
+        unless the service has the function itself (`run`).
+        """
+        return RemoteLinearization._attached(self, self._json("GET", f"/v1/systems/{quote(system, safe='')}"), f)
+
+    def run(self, function: str, *, name: str = "", **arguments: Any) -> RemoteLinearization:
         """A system made of a function that the service has, "module:function" of its --modules, at the arguments given
         by name.  Those that hold floats are differentiated."""
         module, _, f = function.partition(":")
+        if not module or not f:
+            raise InputError(f"{function!r} names no function: write 'module:function', of the files that the service "
+                             "was started with (--modules)")
         body = wire.to_npz({key: np.asarray(value) for key, value in arguments.items()})
-        made = self._json("POST", f"/v1/functions/{module}/{f}?{urlencode({'name': name})}", body, wire.NPZ)
-        return RemoteSystem(self, made)
+        path = f"/v1/functions/{quote(module, safe='')}/{quote(f, safe='')}?{urlencode({'name': name})}"
+        return RemoteLinearization._attached(self, self._json("POST", path, body, wire.NPZ), None)
 
     def metrics(self) -> str:
         """The service's counters, in Prometheus' text form."""
@@ -222,14 +240,18 @@ class RemoteSystem:
 
     def product(self, kind: str, seed: np.ndarray) -> np.ndarray:
         """J v ("jvp"), J^T w ("vjp") or H v ("hvp"); `MovedError` if the system has been moved by another client."""
+        _require_kind(kind, PRODUCTS)
         return self._vector("POST", f"{kind}?point={self.point}", wire.to_npy(seed))
 
     def matrix(self, kind: str) -> np.ndarray:
         """The dense "jacobian" or "hessian", a row for each number of the result."""
+        _require_kind(kind, MATRICES)
         return self._vector("POST", f"{kind}?point={self.point}")
 
     def start(self, kind: str, seed: np.ndarray | None = None) -> RemoteJob:
-        """Ask for a product or matrix and don't wait: a job with progress, that can be cancelled."""
+        """Ask for a product or matrix ("jvp", "vjp", "hvp", "jacobian", "hessian") and don't wait: a job with progress,
+        that can be cancelled."""
+        _require_kind(kind, PRODUCTS + MATRICES)
         if self._closed:
             raise InputError("this system was closed; make a new one with client.linearize")
         body = wire.to_npy(seed) if seed is not None else None
@@ -237,15 +259,16 @@ class RemoteSystem:
                                       wire.NPY if body is not None else None, wire.JSON, prefer="respond-async")
         return RemoteJob(self._client, json.loads(content))
 
-    def plot(self, kind: str, path: str | os.PathLike[str] | None = None, *, dark: bool = False) -> str:
+    def plot(self, kind: str, path: str | os.PathLike[str] | None = None, *, dark: bool = False) -> RemotePicture:
         """A picture as SVG, taken by the service's ranks (see `dd.Linearization.plot`); written to `path`, if given."""
-        if path is not None and Path(path).suffix.lower() != ".svg":
-            raise InputError(f"{os.fspath(path)!r}: a service draws SVG, so let the name end in .svg")
-        what = f"pictures/{quote(kind, safe='')}?{urlencode({'dark': str(dark).lower()})}"
-        _, content = self._ask("GET", what)
         if path is not None:
-            Path(path).write_bytes(content)
-        return content.decode()
+            require_svg(path)
+        what = f"pictures/{quote(kind, safe='')}?{urlencode({'dark': str(dark).lower()})}"
+        headers, content = self._ask("GET", what)
+        picture = RemotePicture(kind, unquote(headers.get("distdiff-caption", "")), content)
+        if path is not None:
+            picture.save(path)
+        return picture
 
     def report(self) -> RemoteReport:
         """What the service knows of it: its text when printed, else data."""
@@ -285,32 +308,45 @@ class RemoteLinearization(RemoteSystem):
     value : the function's result at the point, nested as f returned it;  aux : what f returned beside it
     """
 
-    def __init__(self, client: Client, f: Callable[..., Any], args: tuple[Any, ...], argnums: int | tuple[int, ...],
-                 kwargs: dict[str, Any], has_aux: bool, name: str | None, on_branch_change: str,
-                 settings: dict[str, Any]) -> None:
-        unknown = sorted(set(settings) - {"method", "partition", "solves"})
-        if unknown:
-            raise InputError(f"{', '.join(unknown)}: of the settings of linearize, a service takes method, partition "
-                             "and solves")
+    def __init__(self, client: Client, f: Callable[..., Any] | None, args: tuple[Any, ...],
+                 argnums: int | tuple[int, ...], kwargs: dict[str, Any], has_aux: bool, name: str | None,
+                 on_branch_change: str, settings: dict[str, Any]) -> None:
         self._f, self._args, self._kwargs, self._has_aux = f, list(args), kwargs, has_aux
         self._argnums, self._name, self._settings = argnums, name, settings
         self._on_branch_change = on_branch_change
+        self._single = isinstance(argnums, (int, np.integer))
+        self.aux: Any = None
         self.retraces = 0
         self._client = client
-        self._build()
+
+    @classmethod
+    def _attached(cls, client: Client, described: dict[str, Any], f: Callable[..., Any] | None) -> RemoteLinearization:
+        """One that the service holds, from what it says of it."""
+        count = len(from_json(described["arguments"]["tree"]).children)
+        made = cls(client, f, (None,) * count, tuple(range(count)) if count > 1 else 0, {}, False, described["name"],
+                   "raise" if f is None else "retrace", described["settings"])
+        made._is(described)
+        made._nested()
+        made.value = made._outputs.nest(made.value_vector())
+        return made
+
+    def _nested(self) -> None:
+        """How arguments and results nest, as the service says."""
+        spec, shapes = _nesting(self.described["arguments"])
+        self._inputs = Nest(spec.children[0] if self._single else spec, shapes)
+        self._outputs = Nest(*_nesting(self.described["result"]))
 
     def _build(self) -> None:
         """Trace f at the point, and upload it."""
+        assert self._f is not None
         traced = trace(self._f, tuple(self._args), argnums=self._argnums, has_aux=self._has_aux, kwargs=self._kwargs)
         tape, self.aux = traced.tape, traced.aux
         numbers = (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else self._argnums
-        single = isinstance(self._argnums, (int, np.integer))
         here = tuple(self._args[k] for k in numbers)
-        leaves, spec = flatten(here[0] if single else here, "arguments")
+        leaves, spec = flatten(here[0] if self._single else here, "arguments")
         shapes = [leaf.shape for leaf in tape.inputs]
         self._inputs = Nest(spec, shapes)
         self._outputs = Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
-        self._single = single
         with tempfile.TemporaryDirectory(prefix="distdiff-") as folder:
             path = Path(folder) / "tape"
             save_tape(tape, path, [np.asarray(leaf, dtype=float).reshape(s) for leaf, s in zip(leaves, shapes)],
@@ -324,15 +360,15 @@ class RemoteLinearization(RemoteSystem):
 
     def jvp(self, *tangents: Any) -> Any:
         """J xdot, nested as f's result; `tangents` as the differentiated arguments."""
-        return self._outputs.nest(self.product("jvp", self._inputs.flat(self._packed(tangents), "tangent")))
+        return self._outputs.nest(self.product("jvp", _flat(self._inputs, self._packed(tangents), "tangent")))
 
     def vjp(self, cotangent: Any) -> Any:
         """J^T ybar, nested as the differentiated argument (a tuple of them if `argnums` is a tuple)."""
-        return self._inputs.nest(self.product("vjp", self._outputs.flat(cotangent, "cotangent")))
+        return self._inputs.nest(self.product("vjp", _flat(self._outputs, cotangent, "cotangent")))
 
     def hvp(self, *tangents: Any) -> Any:
         """H v, for a function of one result."""
-        return self._inputs.nest(self.product("hvp", self._inputs.flat(self._packed(tangents), "tangent")))
+        return self._inputs.nest(self.product("hvp", _flat(self._inputs, self._packed(tangents), "tangent")))
 
     def jacobian(self) -> Any:
         """The dense Jacobian; for one array in and one out its shape is out.shape + in.shape."""
@@ -342,12 +378,21 @@ class RemoteLinearization(RemoteSystem):
         """The dense Hessian of a function with one result."""
         return _blocks(self.matrix("hessian"), self._inputs, self._inputs)
 
+    def move(self, x: np.ndarray) -> np.ndarray:
+        """As `update`, on vectors, and without tracing f again."""
+        found = super().move(x)
+        if self.described["function"] is not None:  # the service may have traced it again, to a result nested otherwise
+            self.described = self._client._json("GET", self._path)
+            self._nested()
+        self.value = self._outputs.nest(found)
+        return found
+
     def update(self, *args: Any) -> Any:
         """Move to a new point; returns the value there."""
-        x = self._inputs.flat(self._packed(args), "point")
+        x = _flat(self._inputs, self._packed(args), "point")
         numbers = (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else self._argnums
         try:
-            self.value = self._outputs.nest(self.move(x))
+            self.move(x)
         except BranchChangedError:
             if self._on_branch_change == "raise":
                 raise
@@ -369,39 +414,6 @@ class RemoteLinearization(RemoteSystem):
             raise InputError(f"{len(values)} arguments given for {expected} differentiated ones "
                              f"(argnums={self._argnums!r})")
         return values[0] if self._single else values
-
-
-class RemoteJob:
-    """Something that a service is computing: `for info in job.events(): print(info["done"], "of", info["columns"])`."""
-
-    def __init__(self, client: Client, described: dict[str, Any]) -> None:
-        self._client, self.id, self._path = client, described["id"], f"/v1/jobs/{described['id']}"
-
-    def info(self) -> dict[str, Any]:
-        """Its state (queued, running, done, failed, cancelled), columns, how many of them are done, times, error."""
-        return self._client._json("GET", self._path)
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """`info` at every change, until the job has ended; on a connection of its own."""
-        yield from self._client._events(f"{self._path}/events")
-
-    def result(self) -> np.ndarray:
-        """What it computed, waited for; raises its error.  A vector, or a matrix with a row for each number of the
-        result."""
-        for _ in self.events():
-            pass
-        return wire.from_npy(self._client.ask("GET", f"{self._path}/result")[1]).copy()
-
-    def cancel(self) -> None:
-        """Nothing more is computed for it once the batch of columns under way is done."""
-        self._client.ask("DELETE", self._path)
-
-
-class RemoteReport(dict[str, Any]):
-    """A report as data; printed, its text."""
-
-    def __str__(self) -> str:
-        return self["text"]
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -457,6 +469,21 @@ def _names(f: Callable[..., Any], numbers: tuple[int, ...]) -> tuple[str, ...] |
         return None
 
 
+def _require_kind(kind: str, kinds: tuple[str, ...]) -> None:
+    if kind not in kinds:
+        raise InputError(f"kind={kind!r} does not exist; choose one of {', '.join(map(repr, kinds))}")
+
+
+def _nesting(described: dict[str, Any]) -> tuple[Any, list[tuple[int, ...]]]:
+    return from_json(described["tree"]), [tuple(shape) for shape in described["shapes"]]
+
+
+def _flat(nest: Nest, tree: Any, what: str) -> np.ndarray:
+    """The vector of nested arrays; named tuples of one name and fields are alike, whoever made their type."""
+    leaves, spec = flatten(tree, what)
+    return nest.flat(nest.unflatten(leaves) if spec != nest.spec and alike(spec, nest.spec) else tree, what)
+
+
 def _blocks(matrix: np.ndarray, rows: Nest, columns: Nest) -> Any:
     """A matrix as the nesting of its rows holding the nesting of its columns."""
     return rows.unflatten([
@@ -465,4 +492,4 @@ def _blocks(matrix: np.ndarray, rows: Nest, columns: Nest) -> Any:
         for row, row_shape in zip(rows.split(matrix), rows.shapes)])
 
 
-__all__ = ["Client", "RemoteJob", "RemoteLinearization", "RemoteSystem", "connect"]
+__all__ = ["Client", "RemoteLinearization", "RemoteSystem", "connect"]

@@ -40,6 +40,7 @@ class SystemInfo(BaseModel):
     lines: int
     predicted_memory: int
     names: list[str] | None
+    settings: dict[str, Any]
     arguments: Nesting
     result: Nesting
 

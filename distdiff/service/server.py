@@ -108,8 +108,9 @@ class _Front:
         sys.setswitchinterval(5e-4)  # a thread that wants to answer is not kept waiting by one that computes
         self.service.restore()
         self._thread.start()
-        print(f"distdiff serves {len(self.service.systems)} systems on {len(self.service.ranks.resident)} ranks at "
-              f"{self._address}; token in {self._where}", flush=True)
+        print(f"distdiff serves {_several(len(self.service.systems), 'system')} on "
+              f"{_several(len(self.service.ranks.resident), 'rank')} at {self._address}; token in {self._where}",
+              flush=True)
         self.service.run()
 
     def close(self) -> None:
@@ -140,6 +141,8 @@ def _listen(options: Options) -> tuple[socket.socket, tokens.Address]:
                 os.umask(mask)
             made.listen(BACKLOG)
             return made, tokens.Address(None, None, path)
+        if not 0 <= options.port <= 65535:  # getaddrinfo takes it modulo 65536
+            raise InputError(f"--port {options.port} is no port: they go from 1 to 65535, and 0 is any that is free")
         found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, where = found[0]
         if not ipaddress.ip_address(str(where[0]).partition("%")[0]).is_loopback and options.token_file is None:
@@ -153,6 +156,10 @@ def _listen(options: Options) -> tuple[socket.socket, tokens.Address]:
     except OSError as error:
         where = options.unix or f"{options.host}:{options.port}"
         raise InputError(f"the service can't listen at {where}: {error}") from error
+
+
+def _several(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n != 1 else ''}"
 
 
 def _answers(path: str) -> bool:

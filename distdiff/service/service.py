@@ -86,6 +86,7 @@ class System:
             "id": self.id, "name": self.about["name"], "function": self.about.get("function"),
             "created": self.created, "point": self.at.number, "lines": self.opened.lines,
             "predicted_memory": self.opened.memory, "names": self.opened.names,
+            "settings": self.about["settings"],
             "arguments": {"tree": to_json(inputs.spec), "shapes": inputs.shapes},
             "result": {"tree": to_json(outputs.spec), "shapes": outputs.shapes}}
 

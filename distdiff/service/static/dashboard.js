@@ -105,7 +105,8 @@ function show(state) {
     const item = element("li"), button = element("button", null, {type: "button", "data-system": system.id,
       "aria-current": system.id === page.chosen})
     button.append(element("strong", system.name || system.id),
-      element("small", `${count(system.lines)} lines, point ${system.point}, about ${bytes(system.predicted_memory)} a rank`))
+      element("small", `${count(system.lines)} lines, point ${system.point}, about ${bytes(system.predicted_memory)} a rank`),
+      element("small", `${system.id.slice(0, 6)}, made ${ago(system.created)} ago`))
     button.addEventListener("click", () => choose(system.id))
     item.append(button)
     return item

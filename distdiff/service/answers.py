@@ -1,0 +1,86 @@
+"""What a service answers with, on the client's side: jobs under way, reports and pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from . import wire
+
+if TYPE_CHECKING:
+    from .client import Client
+
+
+class RemoteJob:
+    """Something that a service is computing: `for info in job.events(): print(info["done"], "of", info["columns"])`."""
+
+    def __init__(self, client: Client, described: dict[str, Any]) -> None:
+        self._client, self.id, self._path = client, described["id"], f"/v1/jobs/{described['id']}"
+
+    def info(self) -> dict[str, Any]:
+        """Its state (queued, running, done, failed, cancelled), columns, how many of them are done, times, error."""
+        return self._client._json("GET", self._path)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """`info` at every change, until the job has ended; on a connection of its own."""
+        yield from self._client._events(f"{self._path}/events")
+
+    def result(self) -> np.ndarray:
+        """What it computed, waited for; raises its error.  A vector, or a matrix with a row for each number of the
+        result."""
+        for _ in self.events():
+            pass
+        return wire.from_npy(self._client.ask("GET", f"{self._path}/result")[1]).copy()
+
+    def cancel(self) -> None:
+        """Nothing more is computed for it once the batch of columns under way is done."""
+        self._client.ask("DELETE", self._path)
+
+
+class RemoteReport(dict[str, Any]):
+    """A report as data; printed, its text."""
+
+    def __str__(self) -> str:
+        return self["text"]
+
+
+@dataclass(frozen=True)
+class RemotePicture:
+    """A picture that a service has drawn, for a light or a dark page; `caption` says in words what it shows."""
+
+    kind: str
+    caption: str
+    drawn: bytes
+
+    def svg(self) -> str:
+        """The drawing as text."""
+        return self.drawn.decode()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an .svg, at once or not at all."""
+        from ..storage import replacing
+
+        require_svg(path)
+        with replacing(path) as stream:
+            stream.write(self.drawn)
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+    def __repr__(self) -> str:
+        return f"<picture {self.kind}: {self.caption}>"
+
+
+def require_svg(path: str | os.PathLike[str]) -> None:
+    """Raise `InputError` for a file that pictures of a service can't be written to."""
+    if Path(path).suffix.lower() != ".svg":
+        raise InputError(f"{os.fspath(path)!r}: a service draws SVG, so let the name end in .svg")
+
+
+__all__ = ["RemoteJob", "RemotePicture", "RemoteReport", "require_svg"]
