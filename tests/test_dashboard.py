@@ -193,7 +193,8 @@ def test_a_job_is_watched_from_beginning_to_end(server, driver):
         screenshot(driver, "done")
         others = [remote.start("jacobian") for _ in range(6)]  # enough that some still wait when the button is there
         until(driver, lambda: driver.execute_script(
-            "const b = document.querySelector('#jobs button'); b?.click(); return !!b"), "a button to cancel with")
+            "const b = document.querySelector('#jobs [aria-label=\"Cancel jacobian\"]'); b?.click(); return !!b"),
+            "a button to cancel the last of them with")
         until(driver, lambda: "cancelled" in states(driver, "jacobian"), "that one is cancelled")
         assert sum(other.info()["state"] == "cancelled" for other in others) == 1
         for other in others:
