@@ -151,7 +151,8 @@ def test_batches_stay_on_their_ranks():
     a, b = RNG.normal(size=(2, 12, 8, 8))
     with dd.linearize(f, a, b, argnums=(0, 1), partition="axes", min_block=1) as lin:
         report = lin.report()
-        assert report.halo == 0 and report.balance == pytest.approx(1.0, abs=0.2)
+        fullest = -(-len(batch) // lin.comm.size)  # 12 matrices on 5 ranks: three on some of them, 2.4 on average
+        assert report.halo == 0 and report.balance == pytest.approx(fullest * lin.comm.size / len(batch), abs=0.05)
         w = weights(a.shape)
         _, bbar = lin.vjp(w)
         outer = w * (1.0 - f(a, b) ** 2)
