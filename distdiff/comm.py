@@ -270,11 +270,11 @@ def timed_messages() -> Iterator[list[Timing]]:
         return call
 
     start, finish = Messages.start, Messages.finish
-    Messages.start, Messages.finish = noting(start, False), noting(finish, True)  # type: ignore[method-assign]
+    Messages.start, Messages.finish = noting(start, False), noting(finish, True)
     try:
         yield timings
     finally:
-        Messages.start, Messages.finish = start, finish  # type: ignore[method-assign]
+        Messages.start, Messages.finish = start, finish
 
 
 class Channel:

@@ -257,7 +257,7 @@ class _Writer:
         slots = self._slots(pattern, local)
         code, bases = [], []
         for m in pattern.members:
-            row, rows, width, collapsed = m.box(pattern.length)  # type: ignore[misc]
+            row, rows, width, collapsed = m.box(pattern.length)
             places = [self._place(ref, strides, m, pattern.length, row, width, collapsed, slots)
                       for ref, strides in zip((m.item.out, *m.item.operands), m.strides)]
             code.append(tiles.instruction(m.item.op.name, row, row + rows, width, collapsed, places))
@@ -302,7 +302,7 @@ class _Writer:
             _, number = self.tables.setdefault(id(ref.value), (ref.value, len(self.arrays) + 2 + len(self.tables)))
             base, offset = number, 0
         else:
-            base, offset = ref.block, ref.offset  # type: ignore[union-attr]
+            base, offset = ref.block, ref.offset
         if not strides:
             row, step = 0, 0
         elif len(strides) == 2:

@@ -51,7 +51,7 @@ class Value:
 
     def __call__(self, *x: Any, out: np.ndarray | None = None) -> Any:
         if len(x) > self.arity:
-            *x, out = x  # type: ignore[assignment]  # as ufuncs take it
+            *x, out = x  # as ufuncs take it
         function = getattr(sc, self.name)
         if self.whole is not None:
             x = tuple(_integer(a) if k == self.whole else a for k, a in enumerate(x))

@@ -293,8 +293,6 @@ class Runs:
         return isinstance(other, Runs) and len(self._parts) == len(other._parts) <= 1 and all(
             isinstance(a, range) and isinstance(b, range) and a == b for a, b in zip(self._parts, other._parts))
 
-    __hash__ = None  # type: ignore[assignment]
-
     def joined(self) -> np.ndarray:
         arrays = [np.arange(part.start, part.stop, dtype=np.int64) if isinstance(part, range) else part
                   for part in self._parts]

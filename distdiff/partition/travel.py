@@ -40,7 +40,7 @@ def _loads(data: bytes | None) -> bool:
         return False
     try:
         thing: Any = pickle.loads(data)
-    except Exception:
+    except Exception:  # unpickling runs whatever code the elemental's module holds
         return False
     return isinstance(thing, Elemental)
 
