@@ -51,9 +51,10 @@ class _Loops:
     @classmethod
     def load(cls) -> ModuleType:
         from . import scalar_loops
+        from .scalar_ops import NAMES
 
-        cls.number = np.full(256, len(scalar_loops.NAMES), dtype=np.uint8)
-        for number, name in enumerate(scalar_loops.NAMES):
+        cls.number = np.full(256, len(NAMES), dtype=np.uint8)
+        for number, name in enumerate(NAMES):
             cls.number[BY_NAME[name].code] = number
         cls.module = scalar_loops
         return scalar_loops

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .jit import jit
-from .scalar_loops import N_BINARY, lodging, place, run_partials
+from .scalar_loops import lodging, place, run_partials
+from .scalar_ops import N_BINARY
 
 
 class Stored(NamedTuple):

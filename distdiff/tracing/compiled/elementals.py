@@ -1,7 +1,7 @@
 """The op table for Numba: operators, functions of `math` and NumPy's scalar functions on traced floats.
 
 For each: what type comes out (traced floats from any mixture with plain numbers), and code that computes the value as
-`kernels.scalar_loops` will and appends the line.
+`kernels.scalar_ops` will and appends the line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate
 from numba.extending import lower_builtin
 
-from ...kernels import scalar_loops
+from ...kernels import scalar_ops
 from ...ops import BY_NAME
 from .emit import line
 from .types import F64, I64, TracedBool, TracedFloat, declare, is_plain, pair, parts, traced_bool, traced_float
@@ -92,7 +92,7 @@ _INSTRUCTIONS = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide"
 
 
 def value_of(context: Any, builder: ir.IRBuilder, name: str, values: list[ir.Value]) -> ir.Value:
-    """The value of an operation on floats, as `scalar_loops.value` computes it."""
+    """The value of an operation on floats, as `scalar_ops.value` computes it."""
     if name in _INSTRUCTIONS:
         return getattr(builder, _INSTRUCTIONS[name])(*values)
     if name in COMPARISONS:
@@ -112,10 +112,10 @@ _ONE_OP: dict[str, Callable[..., float]] = {}
 
 
 def _one_op(name: str) -> Callable[..., float]:
-    """`scalar_loops.value` for one operation; what belongs to the others falls away when it is compiled."""
+    """`scalar_ops.value` for one operation; what belongs to the others falls away when it is compiled."""
     if name not in _ONE_OP:
-        value, number = scalar_loops.value, scalar_loops.NAMES.index(name)
-        if number < scalar_loops.N_BINARY:
+        value, number = scalar_ops.value, scalar_ops.NAMES.index(name)
+        if number < scalar_ops.N_BINARY:
             def one_op(x: float, z: float) -> float:
                 return value(number, x, z)
         else:
