@@ -5,7 +5,8 @@ from __future__ import annotations
 from mpi4py import MPI
 
 from .comm import agreed
-from .evaluate import Point, all_finite
+from .evaluate import Point
+from .nonfinite import all_finite
 from .partials import expand, expand_values
 from .partition.local import LocalTape
 from .petsc import start

@@ -6,7 +6,6 @@ into the node storage; scalar runs are one compiled loop; after each superstep t
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,19 +14,17 @@ import numpy as np
 from mpi4py import MPI
 
 from . import products
+from .calls import Call, bind
 from .errors import InputError
 from .fusion import Fusion
 from .kernels import scalar, tiles
 from .liveness import NOWHERE, kept_blocks, lodgings
-from .ops import COPY, MULTIPLY, OPS, WHERE
-from .partials import Partials
 from .partition.local import Exchange, LocalTape, Portion, Spot, Step
-from .strided import BlockIndex, accumulate, contraction, core_array, core_view, progressions
-from .tape import UNREAD, Affine, Block, Const, Guard, Indexed, Item, Joint, Operand, ScalarRun, Site, Statement, Vector
+from .strided import BlockIndex, core_array, core_view, progressions
+from .tape import UNREAD, Affine, Block, Const, Guard, Item, Operand, ScalarRun
 from .tracing import memory
 
 Event = Callable[[], None] | None  # starts or finishes an exchange, if there is one
-Call = tuple[Callable[..., Any], tuple[Any, ...], bool]  # function, arguments, and whether the values come before them
 
 
 class Lines(NamedTuple):
@@ -132,7 +129,7 @@ class Values:
             grouped = [] if self._fusion is None else self._fusion.programs(
                 [None if a is UNREAD else a for a in self._arrays])
             inside = {i for start, stop in self._fusion.spans for i in range(start, stop)} if self._fusion else set()
-            self.program = [None if i in inside else _bind(item, self) for i, item in enumerate(local.items)]
+            self.program = [None if i in inside else bind(item, self) for i, item in enumerate(local.items)]
             for start, program in grouped:
                 self.program[start] = program.run, (), False
         return self.program
@@ -248,15 +245,6 @@ class Values:
             self._arrays[block][local] = values[where]
 
 
-class NonFinite(NamedTuple):
-    """Where a NaN or an infinity came up first on this rank."""
-
-    what: str  # says it in words
-    order: tuple[int, int]  # (superstep, item): over all ranks the smallest came first
-    site: Site | None = None  # the user's line, None where the tape holds none (inputs, scalar runs)
-    node: int | None = None  # for scalar runs the node's id on the whole tape, for `tracing.locate`
-
-
 class Point:
     """A LocalTape and the values of its nodes."""
 
@@ -281,66 +269,6 @@ class Point:
             if not np.array_equal(np.broadcast_to(self.values.operand(guard.ref, shape), shape), guard.expected):
                 broken.append(guard)
         return broken
-
-    def first_nonfinite(self) -> NonFinite | None:
-        """The first NaN or infinity among inputs, values and active partials, in program order; None if all is well.
-
-        Reads every value and computes every partial once, so call it when a result is not finite.  That is enough:
-        0 * inf = nan and nothing turns a NaN back, so an infinite or NaN partial between inputs and outputs always
-        shows in the adjoint (or tangent) of some input (output).  (Hence a NaN in the branch which a `where` does not
-        choose counts: its adjoint is 0 * nan.)
-        """
-        local = self.local
-        x = self.values.gather(local.inputs.ids)
-        if not self.values.complete:
-            raise RuntimeError("not all values were kept: ask completed(comm).first_nonfinite()")
-        if not all_finite(x):
-            i = int(np.argmin(np.isfinite(x)))
-            return NonFinite(f"entry {local.inputs.positions[i]} of the inputs is {x[i]}", (-1, 0))
-        partials = Partials(self)
-        with np.errstate(all="ignore"):
-            for s, step in enumerate(local.steps):
-                for i in range(step.start, step.stop):
-                    item = local.items[i]
-                    found = self._bad_line((s, i), item) if type(item) is ScalarRun else self._bad_statement(
-                        (s, i), item, partials)
-                    if found is not None:
-                        return found
-        return None
-
-    def _bad_statement(self, order: tuple[int, int], item: Vector, partials: Partials) -> NonFinite | None:
-        if 0 in item.shape:
-            return None
-        results = self.values.view(item.out, item.out_shape)
-        candidates: list[Any] = [("the result", results)]
-        if type(item) is Joint:
-            wanted = [k in item.active for k in range(len(item.operands))]
-            xbar = products.Products(item, self.values).adjoint(np.ones(item.out_shape), False, wanted)
-            candidates += [("a sum of partial derivatives", x) for x in xbar if x is not None]
-        else:
-            found = partials.of(order[1], references=False)
-            candidates += [("a partial derivative", p) for p in found if p is not None]
-        for what, array in candidates:
-            if not all_finite(array):
-                array = np.asarray(array)
-                what = f"{what} of {item.op.name} is {array[~np.isfinite(array)][0]}"
-                return NonFinite(what, order, self.local.sites[item.site] if item.site >= 0 else None)
-        return None
-
-    def _bad_line(self, order: tuple[int, int], item: ScalarRun) -> NonFinite | None:
-        local = self.local
-        k, value, is_partial = scalar.run_first_bad(*self.values.run(item))
-        if k < 0:
-            return None
-        ids = local.run_ids.get(item.block)
-        what = f"{'a partial derivative' if is_partial else 'the result'} of {OPS[item.op[k]].name} is {value}"
-        return NonFinite(what, order, None, local.blocks[item.block].first + k if ids is None else int(ids[k]))
-
-
-def all_finite(x: np.ndarray) -> bool:
-    """Whether every element is finite; the sum tells at memory speed, and is only doubted when it is not."""
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(np.add.reduce(x, axis=None))) or bool(np.isfinite(x).all())
 
 
 def needs_flat(local: LocalTape) -> bool:
@@ -377,7 +305,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     if todo is None:
         calls = values.calls(local, fused)
     else:
-        calls = [_bind(item, values) if _block(item) in todo else None for item in local.items]
+        calls = [bind(item, values) if _block(item) in todo else None for item in local.items]
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
         for step, (start, finish) in zip(local.steps, values.crossings(local, comm)):
             _execute(values, calls[step.start : step.ready])
@@ -419,96 +347,3 @@ def _execute(values: Values, calls: list[Call | None]) -> None:
                 function(values, *arguments)
             else:
                 function(*arguments)
-
-
-def _bind(item: Item, values: Values) -> Call:
-    """The call that computes an item, on views of the values: made once, for all points that use the same memory."""
-    if type(item) is ScalarRun:
-        return _run, (item,), True
-    shape = item.shape
-    out = values.view(item.out, item.out_shape)
-    if 0 in shape:
-        return out.fill, (0.0,), False  # a sum over nothing, if there is anything to set
-    if type(item) is Joint:
-        return _joint, (item,), True
-    if any(type(ref) is Indexed for ref in item.operands):
-        return _gathered, (item, out), True
-    return *_statement(item, out, [values.operand(ref, shape) for ref in item.operands]), False
-
-
-def _run(values: Values, item: ScalarRun) -> None:
-    run, first, y = values.run(item)
-    scalar.run_values(run, first, y)
-    if run is not item:
-        values.block(item.block)[:] = y[first:]
-
-
-def _joint(values: Values, item: Joint) -> None:
-    products.evaluate(item, values, values.failure)
-
-
-def _gathered(values: Values, item: Statement, out: np.ndarray) -> None:
-    function, arguments = _statement(item, out, [values.operand(ref, item.shape) for ref in item.operands])
-    function(*arguments)
-
-
-def _statement(item: Statement, out: np.ndarray,
-               xs: list[float | np.ndarray]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """One vector statement, written straight into the node storage."""
-    op, shape = item.op, item.shape
-    if op.kind == "scan":
-        return np.cumsum, (np.broadcast_to(xs[0], shape), len(shape) - 1, None, out)
-    if op.kind == "select":
-        return _select, (item, out, xs[0])
-    if out.shape != shape and item.reduced:
-        return _reduction(item, out, xs)
-    if op is COPY:
-        return np.copyto, (out, xs[0])
-    if op is WHERE:
-        return _where, (out, *xs)
-    if op.value is np.maximum or op.value is np.minimum:
-        return functools.partial(op.value, out=out), tuple(xs)  # NumPy 2.4 wants their result by keyword
-    return op.value, (*xs, out)
-
-
-def _where(out: np.ndarray, condition: float | np.ndarray, a: float | np.ndarray, b: float | np.ndarray) -> None:
-    np.copyto(out, b)
-    np.copyto(out, a, where=np.asarray(condition) != 0)
-
-
-def _select(item: Statement, out: np.ndarray, x: float | np.ndarray) -> None:
-    axes = item.reduced
-    np.copyto(out, item.op.value(_spread(x, item.shape, axes), axis=axes, keepdims=True))
-
-
-def _spread(x: float | np.ndarray, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
-    """x with full length along the axes of a selection, so that no selection is over an empty axis by accident."""
-    x = np.asarray(x, dtype=float)
-    x = x.reshape((1,) * (len(shape) - x.ndim) + x.shape)
-    return np.broadcast_to(x, [n if k in axes else x.shape[k] for k, n in enumerate(shape)])
-
-
-def _reduction(item: Statement, out: np.ndarray, xs: list[float | np.ndarray],
-               ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Sums and contractions; the iteration space is never formed."""
-    op, shape = item.op, item.shape
-    if op is not COPY and op is not MULTIPLY:
-        return _reduce, (item, out, xs)
-    scale = 1.0
-    arrays = []
-    for x in xs:
-        if isinstance(x, np.ndarray) and x.ndim == len(shape):
-            arrays.append(x if x.dtype == np.float64 else x.astype(float))
-        else:
-            scale *= float(x)
-    if len(arrays) == 2:
-        return contraction(out, arrays[0], arrays[1], shape, scale), ()
-    source = arrays[0] if arrays else np.ones((1,) * len(shape))
-    return accumulate, (out, source, scale, shape, 1.0, True)
-
-
-def _reduce(item: Statement, out: np.ndarray, xs: list[float | np.ndarray]) -> None:
-    """The sum of an operation's results."""
-    values = np.asarray(item.op.value(*xs), dtype=float)
-    values = values.reshape((1,) * (len(item.shape) - values.ndim) + values.shape)
-    accumulate(out, values, 1.0, item.shape, write=True)

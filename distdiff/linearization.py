@@ -22,26 +22,21 @@ from . import batches
 from . import comm as agreement
 from .comm import agreed, collective, on_root, require_sound, together, vector_from_root
 from .errors import BranchChangedError, InputError, NonFiniteError
-from .evaluate import Point, all_finite, evaluate
-from .facts import Facts
-from .machine import current as current_machine
+from .evaluate import Point, evaluate
 from .nest import Nest
 from .nested import gradient, refuse_inside, require_number
-from .partition import distribute, homebound, wants_petsc, whole
-from .partition import partition as make_partition
-from .petsc import start
-from .program import record, refusal
+from .nonfinite import all_finite, require_finite
+from .program import refusal
 from .report import Report, dot_product_residual, gather
 from .settings import check_settings
 from .solvers import method as method_of
-from .solvers.layouts import Judge, Use
+from .solvers.layouts import Use
 from .solvers.select import Choice
 from .solvers.work import Work
 from .solving import Solving
+from .source import Source
 from .spread import Spread
 from .stages import Stages
-from .tape import Tape
-from .tracing import locate
 
 if TYPE_CHECKING:
     from .pictures import Picture
@@ -87,10 +82,7 @@ class Linearization:
         self.stages = stages or Stages()
         self.retraces = self.solves = 0
         self.aux: Any = None
-        self._f, self._args, self._kwargs = f, tuple(args), dict(kwargs or {})
-        self._argnums, self._has_aux = settings["argnums"], settings["has_aux"]
-        self._partition, self._min_block = settings["partition"], settings["min_block"]
-        self._announced, self._on_branch_change = settings["solves"], settings["on_branch_change"]
+        self._source = Source(f, args, kwargs, comm=self.comm, stages=self.stages, settings=settings)
         self._closed = False
         self._gradient: Linearization | None = None  # of the gradient, at the point or at an earlier one
         self._gradient_moves = False
@@ -102,11 +94,11 @@ class Linearization:
     def _build(self) -> None:
         """Trace, partition, distribute, evaluate, and prepare the solver.  Collective."""
         comm = self.comm
-        known = self._spread()
-        facts = self._facts
+        facts, self._local, known, self.aux = self._source.spread()
+        self._facts = facts
         self._inputs = Spread(comm, self._local.inputs.positions, facts.n_inputs, facts.everywhere)
         self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs, facts.everywhere)
-        self._use = Use.announced(self._announced, facts.n_inputs, facts.n_outputs)
+        self._use = Use.announced(self._settings["solves"], facts.n_inputs, facts.n_outputs)
         x = self._share_point(facts.x)
         facts.x = None
         self._solving = Solving(self._local, comm, self._team, self.stages, method=self.method, options=self.options,
@@ -119,52 +111,6 @@ class Linearization:
         self._value = self._facts.outputs, self._read_value()
         self._solving.arrive(self._point)
         self._solving.select(self._use.share(comm.size, facts.everywhere), self._use.together)
-
-    def _spread(self) -> list[Any] | None:
-        """Trace and partition; every rank gets its share, and what the function said of itself.  Collective.
-
-        Returns the values that tracing left, on one rank.  Tape and plan live no longer than this.
-        """
-        comm = self.comm
-        traced, plan = self._record("read" if comm.size == 1 else False)
-        with self.stages("partition"):
-            tape: Any = traced.tape if comm.rank == 0 else None
-            self._facts = on_root(comm, lambda: Facts.of(
-                tape, plan, self._args, self._argnums, traced.elsewhere))
-            self._local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm)
-        self.aux = on_root(comm, lambda: traced.aux)
-        return traced.values if comm.size == 1 else None
-
-    def _record(self, keep_values: str | bool) -> tuple[Any, Any]:
-        """What f recorded at the point, and who owns what of it (None on one rank): on rank 0.  Collective."""
-        comm, plan = self.comm, None
-        with self.stages("trace"):
-            traced = on_root(comm, lambda: record(
-                self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
-                keep_values=keep_values), share=False)
-        if comm.size > 1:
-            with self.stages("partition"):
-                stay = homebound(traced.tape if comm.rank == 0 else None, comm)
-                if comm.rank == 0:
-                    traced.tape.homebound = stay
-                if on_root(comm, lambda: wants_petsc(traced.tape, comm.size, *self._layout(traced.tape))):
-                    start(comm)
-                plan = on_root(comm, lambda: self._plan(traced.tape), share=False)
-        return traced, plan
-
-    def _plan(self, tape: Tape) -> Any:
-        """Which layout, of all that are weighed with the method that suits each."""
-        use, machine = Use.announced(self._announced, tape.n_inputs, tape.n_outputs), current_machine()
-        strategy, columns = self._layout(tape)
-        return make_partition(tape, self.comm.size, strategy=strategy, min_block=self._min_block, machine=machine,
-                              columns=columns, judge=Judge(tape, use, machine, self.method, self.preaccumulate))
-
-    def _layout(self, tape: Tape) -> tuple[str, int]:
-        """How to partition, and for how many right-hand sides that come together."""
-        strategy = self._partition
-        if strategy == "auto" and self.method != "auto":
-            strategy = method_of(self.method).partition
-        return strategy, Use.announced(self._announced, tape.n_inputs, tape.n_outputs).split
 
     @property
     def _team(self) -> MPI.Comm:
@@ -181,35 +127,8 @@ class Linearization:
                 return evaluate(self._local, x, self._team, values=values, known=known)
 
     def _finite(self, result: np.ndarray) -> np.ndarray:
-        """`result` (the same on every rank) if it is finite, else `NonFiniteError` naming where it began.  Collective.
-
-        Looking at results is enough: 0 * inf = nan, and nothing turns a NaN back, so a NaN or infinity on a way from
-        inputs to outputs always shows at its end; the tape is searched only then.
-        """
-        if all_finite(result):
-            return result
-        comm = self.comm
-        point = self._point.completed(self._team) if self._point is not None else None
-        found = None
-        with agreed(comm):
-            found = point.first_nonfinite() if point is not None else None
-        worst = min((f for f in comm.allgather(found) if f is not None), key=lambda f: f.order, default=None)
-        if worst is None:
-            raise NonFiniteError("the derivative overflows: every value and partial on the tape is finite, but their "
-                                 "products along a path leave the range of double precision; scale the seed or the "
-                                 "function, or let method='substitution' with "
-                                 "preaccumulate=False multiply them in the order of the lines")
-
-        def explain() -> str:
-            site = worst.site
-            if site is None and worst.node is not None:
-                site = locate(self._f, self._args, argnums=self._argnums, kwargs=self._kwargs, has_aux=self._has_aux,
-                              node=worst.node)
-            where = f" at {site}" if site is not None else ""
-            return (f"{worst.what}{where}; every derivative through it is undefined. Keep the argument inside the "
-                    "function's domain (np.where with a safe argument in the branch not used), or move the point")
-
-        raise NonFiniteError(on_root(comm, explain))
+        """`result` if it is finite, else `NonFiniteError` naming where it began.  Collective."""
+        return require_finite(result, self._point, self._team, self.comm, self._source.locate)
 
     def _derivative(self, forward: bool, solve: Callable[[], np.ndarray]) -> np.ndarray:
         """What `solve` finds, or finds again in the order of the lines if products overflow; finite.  Collective."""
@@ -261,7 +180,7 @@ class Linearization:
         f's result.  Raises `InputError` where shapes don't fit.
         """
         self._ready()
-        xdot = self._seed(self._facts.inputs, lambda: self._pack(tangents), "tangent", self._inputs)
+        xdot = self._seed(self._facts.inputs, lambda: self._source.pack(tangents), "tangent", self._inputs)
         self._solving.select(self._use.columns, 1)
         ydot = self._derivative(True, lambda: self._outputs.collect(self._solving.solve(True, xdot)))
         self.solves += 1
@@ -304,12 +223,14 @@ class Linearization:
             require_number(self.value)
         x = self._inputs.collect(self._point.values.gather(self._local.inputs.ids))  # the caller's arrays may change
         nested = self._facts.inputs.nest(x)
-        here = (nested,) if isinstance(self._argnums, int) else nested
+        source = self._source
+        here = (nested,) if source.single else nested
         if self._gradient is None:
             settings = {**self._settings, "has_aux": False}
-            self._remember(here)
-            self._gradient = Linearization(gradient(self._f, self._argnums, self._has_aux), self._args, comm=self.comm,
-                                           kwargs=self._kwargs, stages=self.stages, **settings)
+            source.move(here)
+            self._gradient = Linearization(
+                gradient(source.f, settings["argnums"], self._settings["has_aux"]), source.args, comm=self.comm,
+                kwargs=source.kwargs, stages=self.stages, **settings)
         elif self._gradient_moves:
             self._gradient.update(*here)
         self._gradient_moves = False
@@ -397,7 +318,7 @@ class Linearization:
         site = self._move(args)
         if site is None:
             return self.value
-        if self._on_branch_change == "raise":
+        if self._settings["on_branch_change"] == "raise":
             raise BranchChangedError(
                 f"at the new point a comparison goes the other way ({site}), so the recorded tape does not "
                 "apply; use on_branch_change='retrace', or linearize again there")
@@ -418,8 +339,8 @@ class Linearization:
 
     def _move(self, args: tuple[Any, ...]) -> str | None:
         """Replay the tape at `args`; the place of a guard that broke, the same on every rank.  Collective."""
-        x = self._seed(self._facts.inputs, lambda: self._pack(args), "point", self._inputs)
-        self._remember(args)
+        x = self._seed(self._facts.inputs, lambda: self._source.pack(args), "point", self._inputs)
+        self._source.move(args)
         self._gradient_moves = True
         self._replay(x)
         site = self._broken_guard()
@@ -448,16 +369,6 @@ class Linearization:
         if site:
             self._point = None
         return site
-
-    def _remember(self, args: tuple[Any, ...]) -> None:
-        """Keep the new point among the arguments: a retrace or an error message runs f there."""
-        if self.comm.rank != 0:
-            return
-        numbers = (self._argnums,) if isinstance(self._argnums, int) else self._argnums
-        whole_args = list(self._args)
-        for number, arg in zip(numbers, args):
-            whole_args[number] = arg
-        self._args = tuple(whole_args)
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 
@@ -510,10 +421,7 @@ class Linearization:
         forward = facts.n_inputs <= facts.n_outputs
 
         def recorded() -> tuple[Any, Any]:
-            if facts.tape is not None:  # on one rank it is still there
-                return facts.tape, None
-            traced, plan = self._record(False)
-            return (traced.tape if self.comm.rank == 0 else None), plan
+            return (facts.tape, None) if facts.tape is not None else self._source.record()  # on one rank it is there
 
         def prepare() -> str:
             self._solving.arrive(self._point)
@@ -526,7 +434,8 @@ class Linearization:
 
         @contextmanager
         def on(comm: MPI.Comm) -> Iterator[Subject]:
-            with Linearization(self._f, self._args, comm=comm, kwargs=self._kwargs, **self._settings) as lin:
+            source = self._source
+            with Linearization(source.f, source.args, comm=comm, kwargs=source.kwargs, **self._settings) as lin:
                 yield lin.subject()
 
         return Subject(
@@ -562,14 +471,6 @@ class Linearization:
             raise InputError("this linearization was closed; make a new one with distdiff.linearize")
         if point and self._point is None:
             raise InputError("the last update failed: there is no point to differentiate at; update(x) to a valid one")
-
-    def _pack(self, values: tuple[Any, ...]) -> Any:
-        """Per-argument values as the one tree the inputs are nested in."""
-        expected = 1 if isinstance(self._argnums, int) else len(self._argnums)
-        if len(values) != expected:
-            raise InputError(f"{len(values)} arguments given for {expected} differentiated ones "
-                             f"(argnums={self._argnums!r})")
-        return values[0] if isinstance(self._argnums, int) else tuple(values)
 
     def _seed(self, nest: Nest, tree: Callable[[], Any], what: str, spread: Spread) -> np.ndarray:
         """Rank 0's `tree()` as a flat vector, checked against the nest, cut to this rank's places.  Collective."""

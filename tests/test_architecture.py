@@ -12,14 +12,14 @@ FLOORS = {
     "errors": 0, "places": 0, "machine": 0.1, "comm": 0.5, "petsc": 0.5, "spread": 0.5, "stages": 0,
     "ops": 1, "kernels": 1.05, "tape": 1.1, "strided": 1.15, "tracing": 1.2, "numpy": 1.3, "coverage": 1.3,
     "graph": 2, "partition": 2.1,
-    "fusion": 2.9, "products": 2.9, "partials": 3, "liveness": 3.05, "evaluate": 3.1,
+    "fusion": 2.9, "products": 2.9, "partials": 3, "liveness": 3.05, "calls": 3.07, "evaluate": 3.1, "nonfinite": 3.12,
     "components": 3.15, "preaccumulate": 3.2, "blocks": 3.25, "system": 3.3, "assembly": 3.4, "program": 3.5,
     "storage": 1.35, "nest": 1.4, "solvers": 4,
     "settings": 5, "facts": 5, "batches": 5, "report": 5.02, "planning": 5.03, "pictures": 5.045, "nested": 5.05,
-    "implicit": 5.07, "solving": 5, "linearization": 5.1,
+    "implicit": 5.07, "solving": 5, "source": 5.05, "linearization": 5.1,
     "drivers": 6, "replay": 6, "watch": 0,
     "rules": 6.05, "testing": 6.1, "warm": 6, "calibration": 6,
-    "service": 6.9, "cli": 7, "examples": 7, "__main__": 7.1,
+    "service": 6.9, "cli": 7, "examples": 7,
 }
 
 

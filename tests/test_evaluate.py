@@ -16,6 +16,7 @@ from distdiff.errors import InputError
 from distdiff.evaluate import Values, evaluate
 from distdiff.kernels import scalar
 from distdiff.liveness import Pool, kept_blocks
+from distdiff.nonfinite import first_nonfinite
 from distdiff.ops import ADD, BY_NAME, COPY, CUMSUM, MAX, MULTIPLY
 from distdiff.partials import Partials, expand, expand_values
 from distdiff.partition.local import whole
@@ -198,12 +199,12 @@ def test_the_first_nonfinite_is_named():
     tape.items += [Statement(BY_NAME["sqrt"], (2,), Affine(1, 0, (1,)), (Affine(0, 0, (1,)),), 0),
                    Statement(BY_NAME["exp"], (2,), Affine(2, 0, (1,)), (Affine(1, 0, (1,)),), 1)]
     local = whole(tape)
-    assert evaluate(local, np.array([1.0, 4.0]), ALONE, complete=True).first_nonfinite() is None
+    assert first_nonfinite(evaluate(local, np.array([1.0, 4.0]), ALONE, complete=True)) is None
     for x, what, item in (([1.0, 0.0], "a partial derivative of sqrt is inf", 0),
                           ([1.0, -1.0], "the result of sqrt is nan", 0), ([1.0, 1e12], "the result of exp is inf", 1)):
-        found = evaluate(local, np.array(x), ALONE, complete=True).first_nonfinite()
+        found = first_nonfinite(evaluate(local, np.array(x), ALONE, complete=True))
         assert (found.what, found.order, found.site) == (what, (0, item), tape.sites[item])
-    found = evaluate(local, np.array([np.nan, 1.0]), ALONE, complete=True).first_nonfinite()
+    found = first_nonfinite(evaluate(local, np.array([np.nan, 1.0]), ALONE, complete=True))
     assert found.what == "entry 0 of the inputs is nan" and found.order < (0, 0)
 
 
@@ -215,18 +216,18 @@ def test_a_nonfinite_scalar_line_is_named_by_its_node(compiled, monkeypatch):
     codes = np.array([BY_NAME[name].code for name in ("add", "sqrt", "multiply")], dtype=np.uint8)
     tape.items.append(ScalarRun(1, codes, np.array([0, 2, 3]), np.array([1, -1, 3]), np.ones(1)))
     local = whole(tape)
-    assert evaluate(local, np.array([1.0, 1.0]), ALONE, complete=True).first_nonfinite() is None
+    assert first_nonfinite(evaluate(local, np.array([1.0, 1.0]), ALONE, complete=True)) is None
     for x, what in (([1.0, -2.0], "the result of sqrt is nan"), ([1.0, -1.0], "a partial derivative of sqrt is inf")):
-        found = evaluate(local, np.array(x), ALONE, complete=True).first_nonfinite()
+        found = first_nonfinite(evaluate(local, np.array(x), ALONE, complete=True))
         assert (found.what, found.order, found.site, found.node) == (what, (0, 0), None, 3)
     local.run_ids = {1: np.array([40, 50, 60])}
-    assert evaluate(local, np.array([1.0, -1.0]), ALONE, complete=True).first_nonfinite().node == 50
+    assert first_nonfinite(evaluate(local, np.array([1.0, -1.0]), ALONE, complete=True)).node == 50
 
 
 def test_large_values_are_not_taken_for_infinite():
     tape = build((4,), (4,))
     tape.items.append(Statement(COPY, (4,), Affine(1, 0, (1,)), (Affine(0, 0, (1,)),)))
-    assert evaluate(whole(tape), np.full(4, 1.7e308), ALONE, complete=True).first_nonfinite() is None
+    assert first_nonfinite(evaluate(whole(tape), np.full(4, 1.7e308), ALONE, complete=True)) is None
 
 
 def test_partials_are_references_where_they_can_be():

@@ -1,0 +1,116 @@
+"""The call that computes an item of a tape: a NumPy function and its arguments, views of the values' memory.
+
+Made once for all points that use the same memory, so a point costs no more than the calls themselves.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import products
+from .kernels import scalar
+from .ops import COPY, MULTIPLY, WHERE
+from .strided import accumulate, contraction
+from .tape import Indexed, Item, Joint, ScalarRun, Statement
+
+if TYPE_CHECKING:
+    from .evaluate import Values
+
+Call = tuple[Callable[..., Any], tuple[Any, ...], bool]  # function, arguments, and whether the values come before them
+
+
+def bind(item: Item, values: Values) -> Call:
+    """The call that computes an item, on views of the values: made once, for all points that use the same memory."""
+    if type(item) is ScalarRun:
+        return _run, (item,), True
+    shape = item.shape
+    out = values.view(item.out, item.out_shape)
+    if 0 in shape:
+        return out.fill, (0.0,), False  # a sum over nothing, if there is anything to set
+    if type(item) is Joint:
+        return _joint, (item,), True
+    if any(type(ref) is Indexed for ref in item.operands):
+        return _gathered, (item, out), True
+    return *_statement(item, out, [values.operand(ref, shape) for ref in item.operands]), False
+
+
+def _run(values: Values, item: ScalarRun) -> None:
+    run, first, y = values.run(item)
+    scalar.run_values(run, first, y)
+    if run is not item:
+        values.block(item.block)[:] = y[first:]
+
+
+def _joint(values: Values, item: Joint) -> None:
+    products.evaluate(item, values, values.failure)
+
+
+def _gathered(values: Values, item: Statement, out: np.ndarray) -> None:
+    function, arguments = _statement(item, out, [values.operand(ref, item.shape) for ref in item.operands])
+    function(*arguments)
+
+
+def _statement(item: Statement, out: np.ndarray,
+               xs: list[float | np.ndarray]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """One vector statement, written straight into the node storage."""
+    op, shape = item.op, item.shape
+    if op.kind == "scan":
+        return np.cumsum, (np.broadcast_to(xs[0], shape), len(shape) - 1, None, out)
+    if op.kind == "select":
+        return _select, (item, out, xs[0])
+    if out.shape != shape and item.reduced:
+        return _reduction(item, out, xs)
+    if op is COPY:
+        return np.copyto, (out, xs[0])
+    if op is WHERE:
+        return _where, (out, *xs)
+    if op.value is np.maximum or op.value is np.minimum:
+        return functools.partial(op.value, out=out), tuple(xs)  # NumPy 2.4 wants their result by keyword
+    return op.value, (*xs, out)
+
+
+def _where(out: np.ndarray, condition: float | np.ndarray, a: float | np.ndarray, b: float | np.ndarray) -> None:
+    np.copyto(out, b)
+    np.copyto(out, a, where=np.asarray(condition) != 0)
+
+
+def _select(item: Statement, out: np.ndarray, x: float | np.ndarray) -> None:
+    axes = item.reduced
+    np.copyto(out, item.op.value(_spread(x, item.shape, axes), axis=axes, keepdims=True))
+
+
+def _spread(x: float | np.ndarray, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+    """x with full length along the axes of a selection, so that no selection is over an empty axis by accident."""
+    x = np.asarray(x, dtype=float)
+    x = x.reshape((1,) * (len(shape) - x.ndim) + x.shape)
+    return np.broadcast_to(x, [n if k in axes else x.shape[k] for k, n in enumerate(shape)])
+
+
+def _reduction(item: Statement, out: np.ndarray, xs: list[float | np.ndarray],
+               ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Sums and contractions; the iteration space is never formed."""
+    op, shape = item.op, item.shape
+    if op is not COPY and op is not MULTIPLY:
+        return _reduce, (item, out, xs)
+    scale = 1.0
+    arrays = []
+    for x in xs:
+        if isinstance(x, np.ndarray) and x.ndim == len(shape):
+            arrays.append(x if x.dtype == np.float64 else x.astype(float))
+        else:
+            scale *= float(x)
+    if len(arrays) == 2:
+        return contraction(out, arrays[0], arrays[1], shape, scale), ()
+    source = arrays[0] if arrays else np.ones((1,) * len(shape))
+    return accumulate, (out, source, scale, shape, 1.0, True)
+
+
+def _reduce(item: Statement, out: np.ndarray, xs: list[float | np.ndarray]) -> None:
+    """The sum of an operation's results."""
+    values = np.asarray(item.op.value(*xs), dtype=float)
+    values = values.reshape((1,) * (len(item.shape) - values.ndim) + values.shape)
+    accumulate(out, values, 1.0, item.shape, write=True)

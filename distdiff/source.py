@@ -1,0 +1,126 @@
+"""What is linearized: a function at its arguments, which rank 0 runs and of whose tape every rank gets its share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from mpi4py import MPI
+
+from .comm import on_root
+from .errors import InputError
+from .facts import Facts
+from .machine import current as current_machine
+from .partition import LocalTape, Partition, distribute, homebound, partition, wants_petsc, whole
+from .petsc import start
+from .program import record
+from .solvers import method as method_of
+from .solvers.layouts import Judge, Use
+from .stages import Stages
+from .tape import Site, Tape
+from .tracing import Trace, locate
+
+
+class Share(NamedTuple):
+    """What a rank has once the function was traced and spread; the tape and the plan are gone."""
+
+    facts: Facts  # the same on every rank
+    local: LocalTape
+    values: list[Any] | None  # that tracing left, one array a block, on one rank
+    aux: Any
+
+
+class Source:
+    """A function, its arguments, and how `linearize` was told to take them; rank 0's count.
+
+    Attributes
+    ----------
+    f, args, kwargs : what rank 0 calls; `move` changes the arguments
+    settings : those that `linearize` takes, checked and the same on every rank
+    """
+
+    def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, *,
+                 comm: MPI.Comm, stages: Stages, settings: Mapping[str, Any]) -> None:
+        self.f, self.args, self.kwargs, self.settings = f, tuple(args), dict(kwargs or {}), settings
+        self._comm, self._stages = comm, stages
+        self._how: dict[str, Any] = {
+            "argnums": settings["argnums"], "kwargs": self.kwargs, "has_aux": settings["has_aux"]}
+
+    @property
+    def single(self) -> bool:
+        """Whether it is differentiated by one argument, as such, not by a tuple of them."""
+        return isinstance(self.settings["argnums"], int)
+
+    def pack(self, values: tuple[Any, ...]) -> Any:
+        """Per-argument values as the one tree the inputs are nested in."""
+        argnums = self.settings["argnums"]
+        expected = 1 if self.single else len(argnums)
+        if len(values) != expected:
+            raise InputError(f"{len(values)} arguments given for {expected} differentiated ones (argnums={argnums!r})")
+        return values[0] if self.single else tuple(values)
+
+    def move(self, args: tuple[Any, ...]) -> None:
+        """Have the differentiated arguments be these: a retrace, or the search for a line, runs f there."""
+        if self._comm.rank != 0:
+            return
+        argnums = self.settings["argnums"]
+        moved = list(self.args)
+        for number, arg in zip((argnums,) if self.single else argnums, args):
+            moved[number] = arg
+        self.args = tuple(moved)
+
+    def locate(self, node: int) -> Site | None:
+        """The user's line that recorded a node of the whole tape, by running f once more.  On rank 0."""
+        return locate(self.f, self.args, node=node, **self._how)
+
+    def spread(self) -> Share:
+        """Trace and partition; every rank gets its share, and what the function said of itself.  Collective."""
+        comm = self._comm
+        traced, plan = self._record("read" if comm.size == 1 else False)
+        with self._stages("partition"):
+            tape: Any = traced.tape if comm.rank == 0 else None
+            facts = on_root(comm, lambda: Facts.of(tape, plan, self.args, self.settings["argnums"], traced.elsewhere))
+            local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm)
+        aux = on_root(comm, lambda: traced.aux)
+        return Share(facts, local, traced.values if comm.size == 1 else None, aux)
+
+    def record(self) -> tuple[Tape | None, Partition | None]:
+        """The whole tape once more, and who owns what of it (None on one rank): on rank 0.  Collective."""
+        traced, plan = self._record(False)
+        return (traced.tape if self._comm.rank == 0 else None), plan
+
+    def _record(self, keep_values: str | bool) -> tuple[Trace | Any, Partition | None]:
+        """What f recorded, and who owns what of it (None on one rank): on rank 0.  Collective."""
+        comm, plan = self._comm, None
+        with self._stages("trace"):
+            traced = on_root(comm, lambda: record(self.f, self.args, keep_values=keep_values, **self._how),
+                             share=False)
+        if comm.size > 1:
+            with self._stages("partition"):
+                stay = homebound(traced.tape if comm.rank == 0 else None, comm)
+                if comm.rank == 0:
+                    traced.tape.homebound = stay
+                if on_root(comm, lambda: wants_petsc(traced.tape, comm.size, *self._layout(traced.tape))):
+                    start(comm)
+                plan = on_root(comm, lambda: self._plan(traced.tape), share=False)
+        return traced, plan
+
+    def _plan(self, tape: Tape) -> Partition:
+        """Which layout, of all that are weighed with the method that suits each."""
+        settings, machine = self.settings, current_machine()
+        use = Use.announced(settings["solves"], tape.n_inputs, tape.n_outputs)
+        strategy, columns = self._layout(tape)
+        judge = Judge(tape, use, machine, settings["method"], settings["preaccumulate"])
+        return partition(tape, self._comm.size, strategy=strategy, min_block=settings["min_block"], machine=machine,
+                         columns=columns, judge=judge)
+
+    def _layout(self, tape: Tape) -> tuple[str, int]:
+        """How to partition, and for how many right-hand sides that come together."""
+        settings = self.settings
+        strategy = settings["partition"]
+        if strategy == "auto" and settings["method"] != "auto":
+            strategy = method_of(settings["method"]).partition
+        return strategy, Use.announced(settings["solves"], tape.n_inputs, tape.n_outputs).split
+
+
+__all__ = ["Share", "Source"]
