@@ -1,11 +1,5 @@
-"""From the structure and a rank's parcel to its LocalTape, in local numbers.
-
-A local block is a *slab*: rows low <= c < high of a block along its cut axis, the rank's own rows and the
-halo next to them side by side; rows needed from far away (a periodic wrap) make slabs of their own, and
-single nodes that no affine operand reads make one ghost block a superstep.  Lines of a scalar run make one
-block a superstep.
-
-Local blocks are numbered by (superstep, program order), so every operand of a node has a smaller number.
+"""From the structure and a rank's parcel to its LocalTape: what the rank reads, its part of every statement in local
+numbers (see `numbering`), and who gets what from whom.
 """
 
 from __future__ import annotations
@@ -18,29 +12,16 @@ import numpy as np
 
 from ..kernels.graph import renumber
 from ..strided import BlockIndex
-from ..tape import Affine, Block, Const, Guard, Indexed, Item, Operand, ScalarRun, Vector, id_type
+from ..tape import Affine, Const, Guard, Indexed, Item, Operand, ScalarRun, Vector, id_type
 from .layout import Layout, resolve
 from .local import Exchange, LocalTape, Portion, Step
+from .numbering import EMPTY, Numbering
 from .parcel import OwnRun, Parcel, Structure, unpack
 from .plan import binary
 from .reach import Box, Look, Read, away, boxes, moved, nearest_turn, rows_of
 from .rejoin import Joiner
-from .whereabouts import stretches
 
-NEAR_ROWS = 2  # rows of nobody's business between two needed intervals that still make one slab,
-NEAR_SHARE = 8  # ... or this fraction of the intervals' rows
 WASTE = 4  # a slab of ghosts may hold this many times the nodes that are read; beyond, they are read one by one
-EMPTY = np.empty(0, dtype=np.int64)
-
-
-@dataclass
-class Slab:
-    """Places low <= c < high of a block's ring of rows (see `reach`), and the local block that holds them."""
-
-    low: int
-    high: int
-    key: tuple[float, float, int]
-    local: int = -1
 
 
 class Part(NamedTuple):
@@ -76,7 +57,6 @@ class Rank:
     structure: Structure
     parcel: Parcel
     rank: int
-    slabs: dict[int, list[Slab]] = field(default_factory=dict)
     run_ids: dict[int, np.ndarray | range] = field(default_factory=dict)
     _made: list[tuple[int, int, int, Item]] = field(default_factory=list)  # (step, index, number, item)
 
@@ -92,7 +72,6 @@ class Rank:
         extents = self.parcel.extents
         self._low, self._high = (cuts[:, self.rank], cuts[:, self.rank + 1]) if extents is None else extents
         self._looks: dict[tuple[object, ...], Look | None] = {}
-        self._affines: dict[tuple[int, int, int], Affine] = {}
         parts = [part for t in range(len(self.structure.tasks)) for part in self._parts(t)]
         for run in self.parcel.runs:
             for ref, inner in zip((run.a, run.b), run.inner):
@@ -103,9 +82,8 @@ class Rank:
         owner, step = self._find(ids)
         order = np.lexsort((ids, step))
         ids, owner, step = ids[order], owner[order], step[order]
-        self._make_slabs(ids, step)
-        self._number(ids, step)
-        self.ghosts = Ghosts(ids, owner, step, self.to_local(ids))
+        self._numbers = Numbering(self.structure, self.rank, self.parcel.runs, self._span, self._needs, ids, step)
+        self.ghosts = Ghosts(ids, owner, step, self._numbers.to_local(ids))
         self._write(parts)
         return self.ghosts
 
@@ -243,145 +221,21 @@ class Rank:
         owner[single], step[single] = whose[at], when[at]
         return owner, step
 
-    # -- numbering ---------------------------------------------------------------------------------------------------
-
-    def _make_slabs(self, ghosts: np.ndarray, steps: np.ndarray) -> None:
-        """Own rows and needed rows of every block, united where they are near."""
-        structure, where = self.structure, self._where
-        soonest: dict[int, int] = {}  # of a block's ghosts; `ghosts` is ordered by superstep
-        for block, step in zip(*_firsts(where.block_of(ghosts), steps)):
-            soonest[int(block)] = int(step)
-        for block, layout in enumerate(structure.layouts):
-            if layout is None:
-                continue
-            own = self._span(block)
-            spans = sorted([*self._needs.get(block, ()), *([own] if own[1] > own[0] else ())])
-            if not spans or not layout.row:
-                continue
-            slabs: list[Slab] = []
-            for low, high in spans:
-                if slabs:
-                    last = slabs[-1]
-                    if low - last.high <= max(NEAR_ROWS, (last.high - last.low + high - low) // NEAR_SHARE):
-                        last.high = max(last.high, high)
-                        continue
-                slabs.append(Slab(low, high, (soonest.get(block, 0), structure.order[block], 1)))
-            for slab in slabs:
-                if own[1] > own[0] and slab.low <= own[0] and slab.high >= own[1]:
-                    slab.key = (int(where.steps[block, self.rank]), structure.order[block], 0)
-            self.slabs[block] = slabs
-
-    def _number(self, ghosts: np.ndarray, steps: np.ndarray) -> None:
-        """Local blocks in the order of (superstep, program order), and the tables that `to_local` uses."""
-        structure = self.structure
-        made: list[tuple[tuple[float, float, int], tuple[int, ...], Slab | None, np.ndarray | None]] = []
-        table: list[tuple[int, int, int, Slab, int]] = []  # block, rows low <= c < high, slab, where low lies in it
-        for block, slabs in self.slabs.items():
-            layout, shape = structure.layouts[block], structure.blocks[block].shape
-            assert layout is not None
-            for slab in slabs:
-                made.append((slab.key, _slab_shape(shape, layout, slab.high - slab.low), slab, None))
-                for turn in (-layout.n, 0, layout.n):
-                    low, high = max(slab.low - turn, 0), min(slab.high - turn, layout.n)
-                    if low < high:
-                        table.append((block, low, high, slab, low + turn - slab.low))
-        self.run_parts: list[tuple[int, OwnRun, np.ndarray, int]] = []  # (step, run, its lines, place in `made`)
-        for run in self.parcel.runs:
-            for step, lines in _groups(run.steps):
-                self.run_parts.append((step, run, lines, len(made)))
-                made.append(((step, structure.order[run.block], 0), (len(lines),), None, run.ids[lines]))
-        table.sort(key=lambda entry: entry[:2])
-        self._slab_block, self._slab_low, self._slab_high = (
-            np.array([entry[k] for entry in table], dtype=np.int64) for k in range(3))
-        self._slab_shift = np.array([at - low for _, low, _, _, at in table], dtype=np.int64)
-        self._slab_width = np.array([slab.high - slab.low for *_, slab, _ in table], dtype=np.int64)
-        self._slab_first = np.zeros(len(table), dtype=np.int64)
-        slab_index, _ = self._slab_of(ghosts)
-        loose = np.flatnonzero(slab_index < 0)
-        for step, places in _groups(steps[loose]):
-            made.append(((step, np.inf, 2), (len(places),), None, ghosts[loose[places]]))
-        order = sorted(range(len(made)), key=lambda k: made[k][0])
-        self.blocks: list[Block] = []
-        self.position = [0] * len(made)
-        single_ids, single_local = [EMPTY], [EMPTY]
-        first = 0
-        for place, k in enumerate(order):
-            _, shape, slab, ids = made[k]
-            self.blocks.append(Block(first, shape))
-            self.position[k] = place
-            if slab is not None:
-                slab.local = place
-            if ids is not None:
-                single_ids.append(ids)
-                single_local.append(first + np.arange(len(ids), dtype=np.int64))
-            first += self.blocks[-1].size
-        for t, (*_, slab, _) in enumerate(table):
-            self._slab_first[t] = self.blocks[slab.local].first
-        ids, local = np.concatenate(single_ids), np.concatenate(single_local)
-        by_id = np.argsort(ids, kind="stable")
-        self._single_ids, self._single_local = ids[by_id], local[by_id]
-
-    def _slab_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(place of the slab that holds each node in the table or -1, row of the node)."""
-        where = self._where
-        block = where.block_of(ids)
-        row = (ids - where.first[block]) // np.maximum(where.inner[block], 1) % np.maximum(where.n[block], 1)
-        if not len(self._slab_block):
-            return np.full(len(ids), -1), row
-        wide = int(where.n.max(initial=1)) + 1
-        at = np.searchsorted(self._slab_block * wide + self._slab_low, block * wide + row, side="right") - 1
-        safe = np.maximum(at, 0)
-        held = (at >= 0) & (self._slab_block[safe] == block) & (row < self._slab_high[safe])
-        held &= where.scattered[block] < 0
-        return np.where(held, at, -1), row
-
-    def to_local(self, ids: np.ndarray) -> np.ndarray:
-        """Local ids of nodes that the rank owns or has as ghosts, shape of ids."""
-        flat = np.ravel(ids)
-        ends = stretches(flat)
-        if ends is not None:
-            (low, slab), (high, other) = (self._each_to_local(flat[end]) for end in ends)
-            length = ends[1] - ends[0] + 1
-            if ((slab == other) & (slab >= 0) & (high - low == length - 1)).all():  # consecutive here as well
-                return (np.repeat(low - ends[0], length) + np.arange(len(flat))).reshape(np.shape(ids))
-        return self._each_to_local(flat)[0].reshape(np.shape(ids))
-
-    def _each_to_local(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(local id, place of the slab in the table, -1 for single nodes) of every node."""
-        where = self._where
-        slab, row = self._slab_of(ids)
-        held = np.flatnonzero(slab >= 0)
-        local = np.empty(len(ids), dtype=np.int64)
-        s, block = slab[held], where.block_of(ids[held])
-        inner = where.inner[block]
-        place = ids[held] - where.first[block]
-        outer = place // (inner * where.n[block])
-        local[held] = (self._slab_first[s] + place % inner
-                       + (outer * self._slab_width[s] + row[held] + self._slab_shift[s]) * inner)
-        rest = np.flatnonzero(slab < 0)
-        if len(rest):
-            at = np.searchsorted(self._single_ids, ids[rest])
-            if (at >= len(self._single_ids)).any() or (self._single_ids[at] != ids[rest]).any():
-                raise AssertionError("a rank has no place for a node it reads")
-            local[rest] = self._single_local[at]
-        return local, slab
-
     # -- the tape in local numbers -----------------------------------------------------------------------------------
 
     def _write(self, parts: list[Part]) -> None:
         made = self._made = []
         for part in parts:
             item = part.item
-            out = self._local_affine(part.out)
+            out = self._numbers.affine(part.out)
             operands = tuple(self._local_operand(ref) for ref in part.operands)
             made.append((part.step, part.index, len(made), item.over(part.shape, out, operands)))
         self.run_ids = {}
         numbers: dict[int, np.ndarray] = {run.block: np.empty(len(run.ids), dtype=np.int64) for run in self.parcel.runs}
-        for _, run, lines, place in self.run_parts:
-            numbers[run.block][lines] = self.blocks[self.position[place]].first + np.arange(len(lines))
+        for _, run, lines, block in self._numbers.run_parts:
+            numbers[run.block][lines] = self._numbers.blocks[block].first + np.arange(len(lines))
         refs = {run.block: self._local_refs(run, numbers[run.block]) for run in self.parcel.runs}
-        for step, run, lines, place in self.run_parts:
-            block = self.position[place]
+        for step, run, lines, block in self._numbers.run_parts:
             a, b = (ref[lines] for ref in refs[run.block])
             made.append((step, run.index, len(made), ScalarRun(block, run.op[lines], a, b, run.const)))
             self.run_ids[block] = run.ids[lines]
@@ -392,11 +246,11 @@ class Rank:
         Its arrays are overwritten: new ones beside them would leave holes in the heap, of the size of the tape.
         """
         index, reads = self.parcel.whole[run.block]
-        (slab,) = self.slabs[run.block]
-        first, here = self.structure.blocks[run.block].first, self.blocks[slab.local].first
-        numbers = self.to_local(reads)
+        (slab,) = self._numbers.slabs[run.block]
+        first, here = self.structure.blocks[run.block].first, self._numbers.blocks[slab.local].first
+        numbers = self._numbers.to_local(reads)
         np.copyto(run.b, run.a, where=~binary(run.op))  # a unary line's second operand must exist
-        ids, operands = id_type(self.blocks[-1].first + self.blocks[-1].size), []
+        ids, operands = id_type(self._numbers.n_nodes), []
         for ref in (run.a, run.b):
             ref = ref.astype(np.promote_types(ref.dtype, ids), copy=False)
             renumber(ref, first, here - first, reads, numbers)
@@ -407,26 +261,13 @@ class Rank:
 
     def _local_operand(self, ref: Operand | Read) -> Operand:
         if isinstance(ref, Read):
-            return self._local_affine(ref)
+            return self._numbers.affine(ref)
         return Indexed(self._spread(ref.ids)) if isinstance(ref, Indexed) else ref
 
     def _spread(self, ids: np.ndarray) -> np.ndarray:
         """Local ids of an index array; one broadcast along an axis is looked up once."""
         base = ids[tuple(slice(0, 1) if s == 0 and n > 1 else slice(None) for s, n in zip(ids.strides, ids.shape))]
-        return np.broadcast_to(self.to_local(base), ids.shape)
-
-    def _local_affine(self, read: Read) -> Affine:
-        layout = self.structure.layouts[read.block]
-        assert layout is not None
-        for slab in self.slabs[read.block]:
-            if slab.low <= read.low and read.high <= slab.high:
-                low, high = slab.low - read.turn, slab.high - read.turn
-                key = (id(read.ref), low, high)  # references are kept by the parts, so ids stay theirs
-                if key not in self._affines:
-                    self._affines[key] = read.ref.affine(0, layout, low, high)
-                _, offset, strides = self._affines[key]
-                return Affine(slab.local, offset, strides)
-        raise AssertionError("a rank has no place for rows it reads")
+        return np.broadcast_to(self._numbers.to_local(base), ids.shape)
 
     def _local_refs(self, run: OwnRun, number: np.ndarray) -> list[np.ndarray]:
         """A run's operands in local numbers; number[i] is that of its line i."""
@@ -434,7 +275,7 @@ class Rank:
         for ref, inner in zip((run.a, run.b), run.inner):
             local = np.where(inner >= 0, number[inner], ref)
             others = np.flatnonzero((ref >= 0) & (inner < 0))
-            local[others] = self.to_local(ref[others])
+            local[others] = self._numbers.to_local(ref[others])
             refs.append(local)
         return refs
 
@@ -445,23 +286,23 @@ class Rank:
         exchanges = [Exchange() for _ in range(self.structure.n_steps)]
         for q, (ids, step) in enumerate(wanted):
             if len(ids):
-                self._deal(exchanges, "sends", q, self.to_local(ids), step)
+                self._deal(exchanges, "sends", q, self._numbers.to_local(ids), step)
         for q in np.unique(self.ghosts.owner):
             mine = self.ghosts.owner == q
             self._deal(exchanges, "recvs", int(q), self.ghosts.local[mine], self.ghosts.step[mine])
         steps, items = self._schedule(exchanges)
-        parcel = self.parcel
+        parcel, numbers = self.parcel, self._numbers
         return LocalTape(
-            blocks=self.blocks, items=items, steps=steps,
-            inputs=Portion(self.to_local(parcel.inputs[0]), parcel.inputs[1]),
-            outputs=Portion(self.to_local(parcel.outputs[0]), parcel.outputs[1]),
-            guards=[Guard(Indexed(self.to_local(ids)), expected, site) for ids, expected, site in parcel.guards],
-            sites=self.structure.sites, own_bits=self._own_bits(), run_ids=self.run_ids,
+            blocks=numbers.blocks, items=items, steps=steps,
+            inputs=Portion(numbers.to_local(parcel.inputs[0]), parcel.inputs[1]),
+            outputs=Portion(numbers.to_local(parcel.outputs[0]), parcel.outputs[1]),
+            guards=[Guard(Indexed(numbers.to_local(ids)), expected, site) for ids, expected, site in parcel.guards],
+            sites=self.structure.sites, own_bits=numbers.own_bits(), run_ids=self.run_ids,
             joint=self.structure.joint)
 
     def _schedule(self, exchanges: list[Exchange]) -> tuple[list[Step], list[Item]]:
         """The supersteps and all items in order; within a superstep, what neighbours wait for comes first."""
-        index, joiner = BlockIndex(self.blocks), Joiner()
+        index, joiner = BlockIndex(self._numbers.blocks), Joiner()
         made: list[list[Item]] = [[] for _ in exchanges]
         ordered = sorted(self._made, key=lambda entry: entry[:3])
         for (step, _), group in groupby(ordered, key=lambda entry: (entry[0], _block(entry[3]))):
@@ -489,31 +330,6 @@ class Rank:
         for ids, s in zip(np.split(local, edges), step[np.concatenate([[0], edges])]):
             getattr(exchanges[int(s)], side).append((rank, ids))
 
-    def _own_bits(self) -> np.ndarray:
-        """Which places are the rank's own, a bit each, set block by block: a flag a place would be half of all that a
-        rank holds of a long program.  Places of a slab that nobody reads are not its own."""
-        bits = np.zeros((self.blocks[-1].first + self.blocks[-1].size + 7) // 8 if self.blocks else 0, dtype=np.uint8)
-
-        def mark(block: Block, flags: np.ndarray) -> None:
-            packed = np.packbits(np.concatenate([np.zeros(block.first % 8, dtype=bool), flags]))
-            bits[block.first // 8 : block.first // 8 + len(packed)] |= packed
-
-        for number, slabs in self.slabs.items():
-            layout = self.structure.layouts[number]
-            assert layout is not None
-            low, high = self._span(number)
-            for slab in slabs:
-                if slab.low <= low < high <= slab.high:
-                    block = self.blocks[slab.local]
-                    flags = np.zeros(block.size, dtype=bool)
-                    flags.reshape(layout.outer, -1, layout.inner)[:, low - slab.low:high - slab.low] = True
-                    mark(block, flags)
-        for *_, place in self.run_parts:
-            block = self.blocks[self.position[place]]
-            mark(block, np.ones(block.size, dtype=bool))
-        return bits
-
-
 def _block(item: Item) -> int:
     return item.block if isinstance(item, ScalarRun) else item.out.block
 
@@ -523,33 +339,6 @@ def _blocks_read(item: Item, index: BlockIndex) -> set[int]:
         return {b for ref in (item.a, item.b) for b in index.blocks_of(ref[ref >= 0])}
     read = {ref.block for ref in item.operands if isinstance(ref, Affine)}
     return read.union(*(index.blocks_of(ref.ids) for ref in item.operands if isinstance(ref, Indexed)))
-
-
-def _slab_shape(shape: tuple[int, ...], layout: Layout, rows: int) -> tuple[int, ...]:
-    """The slab's shape: the block's own with fewer rows where the cut axis is one of its axes."""
-    if layout.n == 1 and layout.outer == 1:
-        return shape
-    before = 1
-    for axis, n in enumerate(shape):
-        if before == layout.outer and n == layout.n:
-            return shape[:axis] + (rows,) + shape[axis + 1:]
-        before *= n
-    return (layout.outer, rows, layout.inner)
-
-
-def _groups(keys: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """(key, places) for every distinct key, places in order."""
-    if not len(keys):
-        return []
-    order = np.argsort(keys, kind="stable")
-    edges = np.flatnonzero(np.diff(keys[order])) + 1
-    return [(int(keys[places[0]]), places) for places in np.split(order, edges)]
-
-
-def _firsts(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each distinct key with the first of its values."""
-    distinct, at = np.unique(keys, return_index=True)
-    return distinct, values[at]
 
 
 __all__ = ["Ghosts", "Rank"]
