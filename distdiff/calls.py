@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,15 +15,24 @@ from . import products
 from .kernels import scalar
 from .ops import COPY, MULTIPLY, WHERE
 from .strided import accumulate, contraction
-from .tape import Indexed, Item, Joint, ScalarRun, Statement
+from .tape import Affine, Indexed, Item, Joint, Operand, ScalarRun, Statement
 
-if TYPE_CHECKING:
-    from .evaluate import Values
+
+class Memory(Protocol):
+    """evaluate.Values."""
+
+    failure: products.Failure
+
+    def view(self, ref: Affine, shape: tuple[int, ...]) -> np.ndarray: ...
+    def operand(self, ref: Operand, shape: tuple[int, ...]) -> float | np.ndarray: ...
+    def block(self, i: int) -> np.ndarray: ...
+    def run(self, item: ScalarRun) -> tuple[Any, int, np.ndarray]: ...
+
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], bool]  # function, arguments, and whether the values come before them
 
 
-def bind(item: Item, values: Values) -> Call:
+def bind(item: Item, values: Memory) -> Call:
     """The call that computes an item, on views of the values: made once, for all points that use the same memory."""
     if type(item) is ScalarRun:
         return _run, (item,), True
@@ -38,18 +47,18 @@ def bind(item: Item, values: Values) -> Call:
     return *_statement(item, out, [values.operand(ref, shape) for ref in item.operands]), False
 
 
-def _run(values: Values, item: ScalarRun) -> None:
+def _run(values: Memory, item: ScalarRun) -> None:
     run, first, y = values.run(item)
     scalar.run_values(run, first, y)
     if run is not item:
         values.block(item.block)[:] = y[first:]
 
 
-def _joint(values: Values, item: Joint) -> None:
+def _joint(values: Memory, item: Joint) -> None:
     products.evaluate(item, values, values.failure)
 
 
-def _gathered(values: Values, item: Statement, out: np.ndarray) -> None:
+def _gathered(values: Memory, item: Statement, out: np.ndarray) -> None:
     function, arguments = _statement(item, out, [values.operand(ref, item.shape) for ref in item.operands])
     function(*arguments)
 

@@ -10,6 +10,7 @@ function with its rule).  `tape.Joint` applies one at every index of its *loop* 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,6 +126,32 @@ class Elemental:
 
     def __repr__(self) -> str:
         return f"<elemental {self.name}>"
+
+
+class Shaped(Elemental):
+    """An elemental whose core shapes follow from its parameters.
+
+    signature  the shapes in the notation of NumPy's generalized ufuncs, "(n,n),(n,m)->(n,m)"; a length is a sum, such
+               as n+1, of numbers and of attributes
+    """
+
+    signature: str
+
+    @cached_property
+    def core_in(self) -> tuple[Shape, ...]:  # type: ignore[override]
+        return self._shapes(0)
+
+    @cached_property
+    def core_out(self) -> tuple[Shape, ...]:  # type: ignore[override]
+        return self._shapes(1)
+
+    def _shapes(self, side: int) -> tuple[Shape, ...]:
+        cores = re.findall(r"\(([^)]*)\)", self.signature.split("->")[side])
+        return tuple(tuple(self._length(length) for length in core.split(",") if length) for core in cores)
+
+    def _length(self, text: str) -> int:
+        first, *others = (int(term) if term.isdecimal() else getattr(self, term) for term in text.split("+"))
+        return sum(others, first)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ...ops import Elemental
+from ...ops import Shaped
 from ..joint import applied
 from . import kernels
 
 
 @dataclass(frozen=True)
-class Banded(Elemental):
+class Banded(Shaped):
     """A x = b, or A^T x = b, for m right-hand sides: operands are ab (below + above + 1, n) and b (n, m).
 
     Elements of ab outside the matrix are not read.  LinAlgError where A is singular.
@@ -29,18 +29,8 @@ class Banded(Elemental):
     above: int
     transposed: bool = False
     name = "banded solve"
-
-    @property
-    def core_in(self) -> Any:
-        return (self.below + self.above + 1, self.n), (self.n, self.m)
-
-    @property
-    def core_out(self) -> Any:
-        return ((self.n, self.m),)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1, 0))
+    signature = "(below+above+1,n),(n,m)->(n,m)"
+    reads = frozenset((-1, 0))
 
     @property
     def lines(self) -> int:

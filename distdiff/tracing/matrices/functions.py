@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UnsupportedOperationError
-from ...ops import Elemental
+from ...ops import Shaped
 from ..array import is_traced
 from ..joint import applied
 from .shared import transpose
@@ -25,7 +25,7 @@ NAMES = ("expm", "logm", "sqrtm", "cosm", "sinm", "tanm", "coshm", "sinhm", "tan
 
 
 @dataclass(frozen=True)
-class MatrixFunction(Elemental):
+class MatrixFunction(Shaped):
     """f(A) of a matrix (n, n), by SciPy's function of that name.
 
     UnsupportedOperationError where the result is complex (a logarithm or a square root off the principal branch).
@@ -33,6 +33,8 @@ class MatrixFunction(Elemental):
 
     function: str
     n: int
+    signature = "(n,n)->(n,n)"
+    reads = frozenset((0,))
 
     def __post_init__(self) -> None:
         if self.function not in NAMES:
@@ -41,18 +43,6 @@ class MatrixFunction(Elemental):
     @property
     def name(self) -> str:  # type: ignore[override]
         return self.function
-
-    @property
-    def core_in(self) -> Any:
-        return ((self.n, self.n),)
-
-    @property
-    def core_out(self) -> Any:
-        return ((self.n, self.n),)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((0,))
 
     @property
     def lines(self) -> int:

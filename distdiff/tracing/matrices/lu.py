@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import NotDifferentiableError
-from ...ops import Elemental
+from ...ops import Shaped
 from ...ops.elemental import Pattern
 from ..joint import applied
 from . import kernels
@@ -25,24 +25,14 @@ NEARLY = 1e-8  # smallest over largest element of U's diagonal below which cofac
 
 
 @dataclass(frozen=True)
-class Factors(Elemental):
+class Factors(Shaped):
     """P A = L U of a matrix (n, n), (n + 1, n): see `kernels.lu`.  Nothing depends on it differentiably."""
 
     n: int
     name = "factorization"
+    signature = "(n,n)->(n+1,n)"
+    reads = frozenset()
     inert = frozenset((0,))
-
-    @property
-    def core_in(self) -> Any:
-        return ((self.n, self.n),)
-
-    @property
-    def core_out(self) -> Any:
-        return ((self.n + 1, self.n),)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset()
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         return (kernels.lu(x[0]),)
@@ -60,19 +50,12 @@ class Factors(Elemental):
         return np.empty(0)
 
 
-class _Factorized(Elemental):
+class _Factorized(Shaped):
     """A function of a matrix (operand 1) that reads its factors (operand 0)."""
 
     n: int
+    reads = frozenset((0, 1))
     inert = frozenset((0,))
-
-    @property
-    def core_in(self) -> Any:
-        return (self.n + 1, self.n), (self.n, self.n)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((0, 1))
 
     def _inverse(self, x: Sequence[Any], order: str) -> Any:
         """A^-T, from the factors that are there."""
@@ -92,18 +75,8 @@ class Solve(_Factorized):
     m: int
     transposed: bool = False
     name = "solve"
-
-    @property
-    def core_in(self) -> Any:
-        return (self.n + 1, self.n), (self.n, self.n), (self.n, self.m)
-
-    @property
-    def core_out(self) -> Any:
-        return ((self.n, self.m),)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1, 0, 1))
+    signature = "(n+1,n),(n,n),(n,m)->(n,m)"
+    reads = frozenset((-1, 0, 1))
 
     @property
     def lines(self) -> int:
@@ -142,7 +115,7 @@ class Det(_Factorized):
 
     n: int
     name = "det"
-    core_out = ((),)
+    signature = "(n+1,n),(n,n)->()"
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         return (kernels.sign_of(x[0]) * np.prod(kernels.diagonal_of(x[0]), axis=-1),)
@@ -160,14 +133,8 @@ class Cofactors(_Factorized):
 
     n: int
     name = "det"
-
-    @property
-    def core_out(self) -> Any:
-        return ((self.n, self.n),)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1, 0, 1))
+    signature = "(n+1,n),(n,n)->(n,n)"
+    reads = frozenset((-1, 0, 1))
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         factors, a = x
@@ -199,7 +166,7 @@ class LogDet(_Factorized):
 
     n: int
     name = "slogdet"
-    core_out = (), ()
+    signature = "(n+1,n),(n,n)->(),()"
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         d = kernels.diagonal_of(x[0])
@@ -214,7 +181,7 @@ class LogDet(_Factorized):
 
 
 @dataclass(frozen=True)
-class PackedLu(Elemental):
+class PackedLu(Shaped):
     """P A = L U as results that have derivatives: L (unit diagonal) and U in one square (n, n), and the order of the
     rows, (n,), which has none.
 
@@ -224,18 +191,8 @@ class PackedLu(Elemental):
 
     n: int
     name = "lu"
-
-    @property
-    def core_in(self) -> Any:
-        return ((self.n, self.n),)
-
-    @property
-    def core_out(self) -> Any:
-        return (self.n, self.n), (self.n,)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1,))
+    signature = "(n,n)->(n,n),(n)"
+    reads = frozenset((-1,))
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         factors = kernels.lu(x[0])

@@ -18,31 +18,21 @@ from typing import Any
 import numpy as np
 
 from ...errors import NotDifferentiableError
-from ...ops import Elemental
+from ...ops import Shaped
 from ..joint import applied
 from .shared import ROUNDING, plain, times, transpose
 from .triangular import Triangular
 
 
 @dataclass(frozen=True)
-class Qr(Elemental):
+class Qr(Shaped):
     """Q (m, n) and R (n, n) of a matrix (m, n), m >= n."""
 
     m: int
     n: int
     name = "qr"
-
-    @property
-    def core_in(self) -> Any:
-        return ((self.m, self.n),)
-
-    @property
-    def core_out(self) -> Any:
-        return (self.m, self.n), (self.n, self.n)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1,))
+    signature = "(m,n)->(m,n),(n,n)"
+    reads = frozenset((-1,))
 
     @property
     def lines(self) -> int:

@@ -23,32 +23,25 @@ from typing import Any
 import numpy as np
 
 from ...errors import NotDifferentiableError
-from ...ops import Elemental
+from ...ops import Shaped
 from ..array import is_traced
 from ..joint import joint
 from .shared import ROUNDING, column_scaled, diagonal, gaps, on_diagonal, plain, times, transpose
 
 
 @dataclass(frozen=True)
-class Svd(Elemental):
+class Svd(Shaped):
     """U (m, k), s (k,) and V^T (k, n) of a matrix (m, n), k = min(m, n)."""
 
     m: int
     n: int
     name = "svd"
+    signature = "(m,n)->(m,k),(k),(k,n)"
+    reads = frozenset((-1,))
 
     @property
-    def core_in(self) -> Any:
-        return ((self.m, self.n),)
-
-    @property
-    def core_out(self) -> Any:
-        k = min(self.m, self.n)
-        return (self.m, k), (k,), (k, self.n)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1,))
+    def k(self) -> int:
+        return min(self.m, self.n)
 
     @property
     def lines(self) -> int:
@@ -108,15 +101,11 @@ class Svd(Elemental):
         return np.where(zero, 0.0, 1.0) / np.where(zero, 1.0, s)
 
 
-@dataclass(frozen=True)
-class Svdvals(Elemental):
+class Svdvals(Svd):
     """s (k,) alone; U and V^T are further results, which are for the rules and are not handed out."""
 
-    m: int
-    n: int
     name = "singular values"
-    core_in, lines, value = Svd.core_in, Svd.lines, Svd.value
-    core_out = Svd.core_out
+    reads = frozenset((-1, 0))
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         u, vt = self._vectors(y, x)
@@ -137,21 +126,14 @@ class Svdvals(Elemental):
 
 
 @dataclass(frozen=True)
-class Pinv(Elemental):
+class Pinv(Shaped):
     """A^+ (n, m) of a matrix (m, n), singular values up to `rcond` times the largest taken for zero, and the rank."""
 
     m: int
     n: int
     rcond: float
     name = "pinv"
-
-    @property
-    def core_in(self) -> Any:
-        return ((self.m, self.n),)
-
-    @property
-    def core_out(self) -> Any:
-        return (self.n, self.m), ()
+    signature = "(m,n)->(n,m),()"
 
     @property
     def lines(self) -> int:

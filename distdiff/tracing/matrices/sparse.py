@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from ...ops import Elemental
+from ...ops import Shaped
 from ..joint import applied
 
 REMEMBERED = 8  # matrices whose factors are kept
@@ -73,7 +73,7 @@ def digest(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray) -> bytes:
 
 
 @dataclass(frozen=True)
-class SparseSolve(Elemental):
+class SparseSolve(Shaped):
     """A x = b, or A^T x = b, for m right-hand sides: operands are A in CSC (data, row numbers, where columns begin),
     its digest, one byte a number, and b (n, m).  There is no derivative by A."""
 
@@ -82,19 +82,9 @@ class SparseSolve(Elemental):
     entries_of_a: int
     transposed: bool = False
     name = "sparse solve"
+    signature = f"(entries_of_a),(entries_of_a),(n+1),({DIGEST}),(n,m)->(n,m)"
+    reads = frozenset(range(4))
     inert = frozenset(range(4))
-
-    @property
-    def core_in(self) -> Any:
-        return (self.entries_of_a,), (self.entries_of_a,), (self.n + 1,), (DIGEST,), (self.n, self.m)
-
-    @property
-    def core_out(self) -> Any:
-        return ((self.n, self.m),)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset(range(4))
 
     @property
     def lines(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import NotDifferentiableError, UnsupportedOperationError
-from ...ops import Elemental
+from ...ops import Shaped
 from ..array import is_traced
 from ..joint import applied, joint
 from .lu import Factors, Solve
@@ -26,23 +26,13 @@ DEFECTIVE = 1e7  # condition of V from which on A is taken for one that has no b
 
 
 @dataclass(frozen=True)
-class Eig(Elemental):
+class Eig(Shaped):
     """w (n,) and V (n, n), columns of length 1.  UnsupportedOperationError where an eigenvalue is complex."""
 
     n: int
     name = "eig"
-
-    @property
-    def core_in(self) -> Any:
-        return ((self.n, self.n),)
-
-    @property
-    def core_out(self) -> Any:
-        return (self.n,), (self.n, self.n)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1,))
+    signature = "(n,n)->(n),(n,n)"
+    reads = frozenset((-1,))
 
     @property
     def lines(self) -> int:
@@ -95,10 +85,7 @@ class Eigvals(Eig):
     """w (n,) alone; V is a second result, which is for the rules and is not handed out."""
 
     name = "eigvals"
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1, 0))
+    reads = frozenset((-1, 0))
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         v = self._vectors(y, x)

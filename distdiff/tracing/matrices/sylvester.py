@@ -12,30 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from ...ops import Elemental
+from ...ops import Shaped
 from ..joint import applied
 from .shared import times, transpose
 
 
 @dataclass(frozen=True)
-class Sylvester(Elemental):
+class Sylvester(Shaped):
     """X (m, n) of A (m, m), B (n, n) and Q (m, n), by SciPy.  LinAlgError where A and -B share an eigenvalue."""
 
     m: int
     n: int
     name = "solve_sylvester"
-
-    @property
-    def core_in(self) -> Any:
-        return (self.m, self.m), (self.n, self.n), (self.m, self.n)
-
-    @property
-    def core_out(self) -> Any:
-        return ((self.m, self.n),)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1, 0, 1))
+    signature = "(m,m),(n,n),(m,n)->(m,n)"
+    reads = frozenset((-1, 0, 1))
 
     @property
     def lines(self) -> int:

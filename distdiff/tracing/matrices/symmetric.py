@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from ...ops import Elemental
+from ...ops import Shaped
 from ..array import is_traced
 from ..joint import joint
 from .shared import column_scaled, diagonal, gaps, on_diagonal, plain, times, transpose
 
 
 @dataclass(frozen=True)
-class Eigh(Elemental):
+class Eigh(Shaped):
     """w (n,) and V (n, n) of the lower or the upper triangle of a matrix (n, n).
 
     driver: LAPACK's, on which the gauge depends: "" is NumPy's, others are SciPy's by their names.
@@ -35,22 +35,12 @@ class Eigh(Elemental):
     lower: bool = True
     driver: str = ""
     name = "eigh"
+    signature = "(n,n)->(n),(n,n)"
+    reads = frozenset((-1,))
 
     def __post_init__(self) -> None:
         if self.driver not in ("", "evr"):
             raise ValueError(f"no driver {self.driver!r}")
-
-    @property
-    def core_in(self) -> Any:
-        return ((self.n, self.n),)
-
-    @property
-    def core_out(self) -> Any:
-        return (self.n,), (self.n, self.n)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1,))
 
     @property
     def lines(self) -> int:
@@ -82,13 +72,13 @@ class Eigh(Elemental):
 
 
 @dataclass(frozen=True)
-class Eigvalsh(Elemental):
+class Eigvalsh(Shaped):
     """w (n,) alone; V is a second result, which is for the rules and is not handed out."""
 
     n: int
     lower: bool = True
     name = "eigvalsh"
-    core_in, core_out, lines = Eigh.core_in, Eigh.core_out, Eigh.lines
+    signature, lines = Eigh.signature, Eigh.lines
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         return Eigh(self.n, self.lower).value(*x)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops import Elemental
+from ...ops import Shaped
 from ...ops.elemental import Pattern
 from ..joint import applied
 from . import kernels
@@ -22,7 +22,7 @@ from .shared import by_columns, in_columns, times, transpose
 
 
 @dataclass(frozen=True)
-class Triangular(Elemental):
+class Triangular(Shaped):
     """T x = b, or T^T x = b, for m right-hand sides: operands are A (n, n), of which T is one triangle, and b (n, m).
 
     unit: the diagonal is taken for ones.  The rest of A is not read.  LinAlgError where T is singular.
@@ -34,18 +34,8 @@ class Triangular(Elemental):
     transposed: bool = False
     unit: bool = False
     name = "triangular solve"
-
-    @property
-    def core_in(self) -> Any:
-        return (self.n, self.n), (self.n, self.m)
-
-    @property
-    def core_out(self) -> Any:
-        return ((self.n, self.m),)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1, 0))
+    signature = "(n,n),(n,m)->(n,m)"
+    reads = frozenset((-1, 0))
 
     @property
     def lines(self) -> int:
@@ -82,7 +72,7 @@ class Triangular(Elemental):
 
 
 @dataclass(frozen=True)
-class Cholesky(Elemental):
+class Cholesky(Shaped):
     """L with A = L L^T, of the lower triangle of A, which is all that is read: an upper triangle has no derivative.
 
     LinAlgError where A is not positive definite.
@@ -90,18 +80,8 @@ class Cholesky(Elemental):
 
     n: int
     name = "cholesky"
-
-    @property
-    def core_in(self) -> Any:
-        return ((self.n, self.n),)
-
-    @property
-    def core_out(self) -> Any:
-        return ((self.n, self.n),)
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset((-1,))
+    signature = "(n,n)->(n,n)"
+    reads = frozenset((-1,))
 
     @property
     def lines(self) -> int:

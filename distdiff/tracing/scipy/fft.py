@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops import Elemental
+from ...ops import Shaped
 from ..array import is_traced, shape_of
 from ..complexes import TRANSFORMS, is_complex
 from ..joint import joint
@@ -28,13 +28,15 @@ _INVERSE = {1: 1, 2: 3, 3: 2, 4: 4}
 
 
 @dataclass(frozen=True)
-class Trigonometric(Elemental):
+class Trigonometric(Shaped):
     """scipy.fft's `function` ("dct", "dst") of a type, over one core axis of length n."""
 
     function: str
     type: int
     n: int
     norm: str = "backward"
+    signature = "(n)->(n)"
+    reads = frozenset()
 
     def __post_init__(self) -> None:
         if (self.function not in ("dct", "dst") or self.type not in _INVERSE or self.norm not in _TURNED
@@ -44,16 +46,6 @@ class Trigonometric(Elemental):
     @property
     def name(self) -> str:  # type: ignore[override]
         return f"scipy.fft.{self.function}"
-
-    @property
-    def core_in(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
-        return ((self.n,),)
-
-    core_out = core_in  # type: ignore[assignment]
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset()
 
     @property
     def lines(self) -> int:
