@@ -109,6 +109,8 @@ np.any(1j * m, axis=1) * w[:3] + np.all(1j * m) + np.count_nonzero(1j * m)
 """
 
 PRODUCTS = """
+~np.matmul(m + 1j * C, m - 2j, axes=[(1, 0), (0, 1), (0, 1)])
+~np.sinc(1j * (u - 0.9137))
 ~np.dot(m + 1j * C, w) + np.dot(m, 1j * w) + np.dot(C * 1j, w) + (m + 1j * C) @ (w - 1j) + np.matmul(m * 1j, w)
 ~np.dot(1j * m, m.T) + (m + 1j * C) @ (C.T * 1j) + m @ (C.T + 1j) + C @ (m.T * 1j) + (1j * C) @ m.T
 ~(m + 1j * C).dot(w) + np.dot(1j * u, c) + np.inner(u + 1j * c, u)

@@ -27,6 +27,7 @@ ARGUMENTS = {  # nothing at a kink or near a tie
 
 CONSTANTS = {
     "np": np,
+    "polynomial": np.polynomial,
     "trapz": vars(np).get("trapezoid", vars(np).get("trapz")),  # its name in NumPy 2, and in NumPy 1
     "c": np.array([0.3, 2.0, 1.0, 0.7, 0.2, 5.0]),
     "C": np.array([[0.5, 2.0, 1.0, 0.7], [0.2, 1.5, 0.9, 2.5], [1.1, 0.4, 0.8, 0.6]]),
@@ -78,9 +79,9 @@ np.isfinite(u) * u + np.isnan(u) + np.isinf(u) + np.signbit(u - 1) * u
 np.conjugate(u) + np.conj(u) + np.real(u) + np.imag(u) + np.angle(u) + np.angle(-u)
 np.real_if_close(u) * 2
 np.matmul(m, w) + np.matmul(m, m.T) @ m[:, 0]
-np.sinc(u)
-np.sinc(u - u)
-~np.i0(u) + np.i0(u * 9) + np.i0(-u)
+~np.sinc(u)
+~np.sinc(u - u) + np.sinc(0.3 * u) + np.sinc(1e-6 * u) + np.sinc(u - 0.9137)
+~np.i0(u) + np.i0(u * 9) + np.i0(-u) + np.i0(u - 0.9137)
 np.nan_to_num(u + nan) + np.nan_to_num(u + nan, nan=2.0)
 np.nan_to_num(u + np.array([0.0, np.inf, 0, 0, -np.inf, 0]), posinf=3.0, neginf=-1.0)
 z = u + nan; y = np.nan_to_num(z, copy=False); return y + z
@@ -299,6 +300,8 @@ np.matmul(t, np.swapaxes(t, 1, 2)) + np.matmul(m, m.T)
 np.matmul(w, m.T) + np.matmul(m, w) + w @ np.ones((4, 3)) + C @ w
 ~np.matmul(w[:3], t)[:, 0] + np.matmul(t, w[:2])[:, 0]
 o = np.zeros((3, 3)); np.matmul(m, m.T, out=o); return o
+np.matmul(t, t, axes=[(0, 2), (2, 0), (1, 2)]) + np.matmul(m, m, axes=[(1, 0), (0, 1), (0, 1)])[0, 0]
+np.matmul(w, m, axes=[0, (1, 0), 0])
 ~np.einsum("i,i->", u, c) + np.einsum("ij->", m)
 ~np.einsum("ij,jk->ik", m, m.T) + np.einsum("ij,kj", m, m)
 ~np.einsum("ii->i", q) + np.einsum("ii", q) + np.einsum("ij->i", q)
@@ -473,6 +476,13 @@ np.apply_along_axis(np.diff, 0, m)
 np.apply_over_axes(np.sum, t, [0, 2])
 ~np.vectorize(lambda a, b: a * b + np.sin(a))(u, 2.0)
 np.vectorize(lambda a, b: a * b)(m, w)
+polynomial.polynomial.polyval(u, w) + polynomial.chebyshev.chebval(c[:4] / 5, w) @ w + polynomial.legendre.legval(u, c)
+polynomial.Polynomial(w)(u) * polynomial.Chebyshev([1.0, 2.0, 3.0])(u) + polynomial.Hermite(u[:3]).deriv()(c)
+polynomial.laguerre.lagvander(u, 3) @ w + polynomial.hermite_e.hermemul(u[:4], w)[:6]
+~polynomial.Legendre.fit(np.arange(6.0), u, 2)(np.array([1.5, 3.0]))
+np.vectorize(np.dot, signature="(n),(n)->()")(m, w)
+np.vectorize(lambda a: (a.sum(), a[:2]), signature="(n)->(),(k)")(m)
+np.vectorize(lambda a, b: a @ b, signature="(i,j),(j)->(i)")(t, w[:2])
 np.fromfunction(lambda i, j: i * s + j, (2, 3)) * r
 np.linspace(s, 2.0, 5) + np.linspace(r, s, 5) + np.linspace(0.0, s, 5, endpoint=False)
 np.linspace(u[:2], w[:2], 4) + np.linspace(s, u[:2], 4)

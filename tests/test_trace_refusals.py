@@ -303,6 +303,42 @@ def test_refusals_that_compiled_code_would_print(capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+KEPT = {  # what a function may leave behind, and what may be done to it when the trace is over
+    "a scalar": (lambda u: u[0] * 2.0, [
+        lambda v: v * 2, lambda v: 2 * v, lambda v: v + v, lambda v: -v, lambda v: v**2, lambda v: 2**v,
+        lambda v: v / 3, lambda v: v > 0.1,
+        lambda v: bool(v), lambda v: int(v), lambda v: v // 1, lambda v: np.exp(v), lambda v: abs(v),
+        lambda v: round(v), lambda v: np.array([v, 1.0]), lambda v: sorted([v, 1.0]), lambda v: np.float64(2.0) * v,
+        lambda v: trace(lambda u: u * v, (U,)), lambda v: trace(lambda u: u[0] * v, (U,))]),
+    "a comparison": (lambda u: u[0] > 0.1, [
+        lambda v: bool(v), lambda v: 1.0 if v else 2.0, lambda v: v * 2, lambda v: ~v, lambda v: [1, 2][v]]),
+    "an array": (lambda u: u * 2.0, [
+        lambda v: v * 2, lambda v: v.sum(), lambda v: v.copy() + 0.0, lambda v: v[0] * 2, lambda v: v.fill(0.0),
+        lambda v: v.__setitem__(0, 1.0), lambda v: np.sort(v), lambda v: np.argmax(v), lambda v: v[[0, 0]],
+        lambda v: trace(lambda u: u * v, (U,))]),
+    "gathered elements": (lambda u: u[[0, 2, 1, 1]], [
+        lambda v: v.astype(float), lambda v: v + 1.0, lambda v: v.__setitem__(0, 1.0), lambda v: v[::-1] * 2]),
+    "a mask": (lambda u: u > 0.1, [
+        lambda v: np.where(v, 1.0, 2.0), lambda v: np.arange(4.0)[v], lambda v: v.any() and 1]),
+    "a complex number": (lambda u: (u * 1j)[0], [lambda v: v * 2, lambda v: abs(v), lambda v: v.imag * 2]),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_nothing_that_is_kept_answers_after_its_trace(kind):
+    keep, uses = KEPT[kind]
+    for use in uses:
+        kept = []
+
+        def f(u, keep=keep, kept=kept):
+            kept.append(keep(u))
+            return u
+
+        trace(f, (U,))
+        with pytest.raises(UnsupportedOperationError, match="after its trace was over"):
+            use(kept[0])
+
+
 @pytest.mark.parametrize("late", [lambda x: float(x), lambda x: np.sin(x), lambda x: np.asarray([x, x]),
                                   lambda x: trace(lambda u: u * x, (U,))])
 def test_values_that_are_used_after_their_trace(late):

@@ -121,7 +121,7 @@ def trace(
                 tape, values, recorded = pruned(tape, values if keep_values else None)
             return Trace(tape, values if keep_values else None, plain, aux, recorded=recorded)
         finally:
-            rec.open = False
+            rec.close()
     return replace(trace(f, args, keep_values="read", **again), values=None)
 
 

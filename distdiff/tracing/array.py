@@ -205,6 +205,8 @@ def memory_order(nd: np.ndarray) -> list[int]:
 
 def of_ids(rec: Recorder, values: np.ndarray, ids: np.ndarray, boolean: bool = False) -> TracedArray:
     """An array of gathered elements, given their nodes (-1: constant)."""
+    if not rec.open:
+        rec.over()
     values = np.asarray(values)
     if not values.size:
         return rearranged(rec, values, [], boolean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ def vectorized(self: np.vectorize, *args: Any, **kwargs: Any) -> Any:
     """What np.vectorize's objects do with traced arguments: the function is called with the scalars, one by one."""
     rec = recorder_of((*args, *kwargs.values()))
     if self.signature is not None:
-        rec.unsupported("numpy.vectorize with a signature", "loop over the rows")
+        return _of_arrays(self, rec, args, kwargs)
     free = [k for k in range(len(args)) if k not in self.excluded]
     names = [name for name in kwargs if name not in self.excluded]
     arrays = np.broadcast_arrays(*(rec.array_of(x) if is_traced(x) or complexes.is_traced_complex(x) else np.asarray(x)
@@ -67,6 +68,25 @@ def vectorized(self: np.vectorize, *args: Any, **kwargs: Any) -> Any:
     if isinstance(results[0], tuple):
         return tuple(_presented(list(parts), shape) for parts in zip(*results))
     return _presented(results, shape)
+
+
+def _of_arrays(self: np.vectorize, rec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The same with a signature, "(n),(n,m)->(m)": the function is called with arrays, one for each index of the axes
+    before those that the signature names."""
+    if kwargs or self.excluded:
+        rec.unsupported("numpy.vectorize with a signature and keyword or excluded arguments", "bind them first, with "
+                        "functools.partial")
+    inner = [term.count(",") + 1 if term else 0 for term in re.findall(r"\(([^()]*)\)", self.signature.split("->")[0])]
+    arrays = [rec.array_of(x) if is_traced(x) or complexes.is_traced_complex(x) else np.asarray(x) for x in args]
+    cuts = [x.ndim - n for x, n in zip(arrays, inner, strict=True)]
+    shape = np.broadcast_shapes(*(x.shape[:cut] for x, cut in zip(arrays, cuts)))
+    arrays = [np.broadcast_to(x, shape + x.shape[cut:]) for x, cut in zip(arrays, cuts)]
+    results = [self.pyfunc(*(x[index] for x in arrays)) for index in np.ndindex(shape)]
+    if not results:
+        rec.unsupported("numpy.vectorize of no elements", "the shape of its result would be unknown")
+    parts = [_joined(list(part)) for part in (zip(*results) if isinstance(results[0], tuple) else [results])]
+    parts = [np.reshape(part, shape + part.shape[1:]) for part in parts]
+    return tuple(parts) if isinstance(results[0], tuple) else parts[0]
 
 
 def _presented(results: list[Any], shape: tuple[int, ...]) -> Any:

@@ -151,9 +151,19 @@ def around(x: Any, decimals: int = 0, out: Any = None) -> Any:
     return into(out, np.rint(x) if decimals == 0 else np.rint(x * 10.0**decimals) / 10.0**decimals)
 
 
+_SINC_SERIES = np.cumprod([1.0, *(-1.0 / (2 * k * (2 * k + 1)) for k in range(1, 10))])[::-1]  # of y^2, to |y| = 1
+
+
 def sinc(x: Any) -> Any:
-    y = np.pi * np.where(np.equal(x, 0.0), 1.0e-20, x)
-    return np.sin(y) / y
+    """sin(y) / y, y = pi x; within |y| < 1 its series, since the quotient's derivatives cancel near 0."""
+    y = np.pi * x
+    near = np.less(np.abs(y), 1.0)
+    far = np.where(near, 1.0, y)
+    quotient = np.sin(far) / far
+    if not np.any(plain(near)):
+        decide(near)
+        return quotient
+    return np.where(near, np.polyval(_SINC_SERIES, np.square(np.where(near, y, 0.0))), quotient)
 
 
 _I0_SERIES = np.cumprod([1.0, *(1.0 / k**2 for k in range(1, 41))])[::-1]  # of x^2 / 4, to |x| = 20
@@ -165,7 +175,7 @@ def i0(x: Any) -> Any:
     and Stegun, 9.6.12 and 9.7.1)."""
     size = np.abs(x)
     far = np.greater(size, 20.0)
-    near = np.polyval(_I0_SERIES, np.square(0.5 * np.where(far, 1.0, size)))
+    near = np.polyval(_I0_SERIES, np.square(0.5 * np.where(far, 1.0, x)))
     if not np.any(plain(far)):
         decide(far)
         return near

@@ -171,7 +171,9 @@ def _dot_axes(m: int, n: int) -> tuple[Axes, Axes, int]:
     return (*range(m - 1), free), tuple(b_axes), free
 
 
-def matmul(a: Any, b: Any) -> Any:
+def matmul(a: Any, b: Any, axes: Any = None) -> Any:
+    if axes is not None:
+        return _along_axes(a, b, *axes)
     if hasattr(b, "tocsr"):  # SciPy's sparse matrices
         return np.transpose(sparse.product(b.T, np.transpose(a)))
     m, n = ndim_of(a), ndim_of(b)
@@ -186,6 +188,14 @@ def matmul(a: Any, b: Any) -> Any:
     a_axes = (*range(batch - (m - 2), batch), batch, free)
     b_axes = (*range(batch - (n - 2), batch), free, batch + 1)
     return contraction(a, b, a_axes, b_axes, free, np.matmul, "matmul")
+
+
+def _along_axes(a: Any, b: Any, a_axes: Any, b_axes: Any, axes: Any = ()) -> Any:
+    """The product of matrices that lie along these axes, and is to lie along others."""
+    places = [(k,) if isinstance(k, (int, np.integer)) else tuple(k) for k in (a_axes, b_axes, axes)]
+    a, b = (np.moveaxis(x, k, range(-len(k), 0)) for x, k in zip((a, b), places))
+    result = matmul(a, b)
+    return np.moveaxis(result, range(-len(places[2]), 0), places[2]) if places[2] else result
 
 
 @cache

@@ -123,11 +123,11 @@ def _tracing() -> bool:
     if frame.f_code.co_name == "<module>":  # imported meanwhile: its constants outlive the trace
         return False
     name = frame.f_globals.get("__name__") or ""
-    return not name.startswith(("numpy.", _PACKAGE)) or name.startswith(_EXAMPLES)
+    return not name.startswith(("numpy.", _PACKAGE)) or name.startswith(_LIKE_USERS)
 
 
 _PACKAGE = __name__.partition(".")[0] + "."
-_EXAMPLES = _PACKAGE + "examples."
+_LIKE_USERS = (_PACKAGE + "examples.", "numpy.polynomial.")  # Python code that knows nothing of memory
 
 
 def _convert(name: str) -> Callable[..., Any]:

@@ -117,6 +117,7 @@ class Recorder:
         self.constant_values = array("d")
         # Filled in by tracing.scalar.attach:
         self.restart: Callable[[], None]  # tells the scalars that ids have moved on
+        self.retire: Callable[[], None]  # ... that the trace is over
         self.scalar: Callable[[int, float], Any]  # (node, value) -> a traced scalar
         self.boolean: Callable[[int, float], Any]
         self.scalar_type: type
@@ -346,10 +347,14 @@ class Recorder:
 
     def guard(self, ref: Affine | Indexed, expected: np.ndarray) -> None:
         """The trace holds only where these nodes have these values."""
+        if not self.open:
+            self.over()
         self.tape.guards.append(Guard(ref, expected, self.site()))
 
     def guard_scalar(self, node: int, expected: float) -> None:
         """The same for one node, in flat arrays: a loop may decide a million times."""
+        if not self.open:
+            self.over()
         site = self.site()
         ids, values = self._guards.setdefault(site, (array("q"), array("d")))
         ids.append(node)
@@ -386,7 +391,12 @@ class Recorder:
             self.tape.guards.append(Guard(Indexed(np.array(ids)), expected, site))
         self._guards.clear()
         self._constants.clear()
+        self.close()
+
+    def close(self) -> None:
+        """The trace is over, whether or not it came to a tape: its values refuse from now on."""
         self.open = False
+        self.retire()
 
     # -- the user's lines --------------------------------------------------------------------------------------
 

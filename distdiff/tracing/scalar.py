@@ -365,6 +365,10 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
         """The next id is another than the one after the last: the next line has to ask for it."""
         names["next_id"] = nothing
 
+    def retire() -> None:
+        """The trace is over: an operator that records a line refuses, with no test while there was one."""
+        names["extend"] = lambda line: rec.over()
+
     def pack() -> int:
         """The node of the last line, where ids run out: at the first line of a run, and at the one that fills it."""
         if len(rec.run) >= 3 * RUN_LINES:
@@ -397,7 +401,7 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
                 numbers.append(rec.constant(x))
                 values.append(np.float64(x))
         v = float(op.value(*values))
-        rec.run.extend((op.code, numbers[0], numbers[-1]))
+        names["extend"]((op.code, numbers[0], numbers[-1]))
         try:
             i = names["next_id"]()
         except StopIteration:
@@ -416,7 +420,7 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
         else:
             plain[name] = lambda self, other, op=op: general(op, self, other)
     Boolean = names["Boolean"] = type("TracedBool", (TracedBool, TracedScalar), {**shared, **plain})
-    rec.scalar, rec.boolean, rec.scalar_op, rec.restart = scalar, boolean, scalar_op, restart
+    rec.scalar, rec.boolean, rec.scalar_op, rec.restart, rec.retire = scalar, boolean, scalar_op, restart, retire
     rec.scalar_type = Scalar
     restart()
 

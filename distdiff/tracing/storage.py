@@ -163,6 +163,8 @@ class Storage:
         self.pieces, self.ids, self.ids_shared, self.shared = None, None, False, False
 
     def _lower_explicit(self, view: np.ndarray, strides: Index, offset: int) -> Operand | list[Piece]:
+        if not self.rec.open:
+            self.rec.over()
         ids = self.explicit() if self.ids is None else self.ids
         part = as_strided(ids[offset:], view.shape, tuple(8 * s for s in strides))
         missing = part < 0
@@ -231,11 +233,11 @@ class Storage:
     def protect(self, whole: bool = False) -> None:
         """Before the buffer is written (all of it, if `whole`): what the tape keeps of the block must stay as
         computed."""
+        if not self.rec.open:
+            self.rec.over()
         if self.pending:
             self.fill()
         if self.block >= 0 and self.rec.keep_values:
-            if not self.rec.open:
-                self.rec.over()
             if self.rec.values[self.block] is UNREAD:
                 if not whole:  # the elements that stay are still this block's
                     self.rec.values[self.block] = self.buffer.reshape(-1).copy()

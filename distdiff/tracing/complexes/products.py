@@ -102,8 +102,8 @@ def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
     return bilinear(lambda x, y: np.correlate(x, y, mode), 1)(a, v)
 
 
-def _matmul(x: Any, y: Any, **options: Any) -> Any:
-    return bilinear(np.matmul)(x, y)
+def _matmul(x: Any, y: Any, axes: Any = None, **options: Any) -> Any:
+    return bilinear(np.matmul)(x, y, **({} if axes is None else {"axes": axes}))
 
 
 _GUFUNCS[np.matmul] = _matmul
