@@ -244,6 +244,22 @@ def test_planning_a_long_loop_plans_two_periods(monkeypatch):
     assert len(calls) < len(local.items) // 20
 
 
+def test_combinations_become_tables_together(mode, monkeypatch):
+    """However many products, scans and exchanges come between them: a table of one row costs what one of many does."""
+    from distdiff.solvers.sweep_table import Program, Programs
+
+    A = np.linspace(-0.1, 0.1, 36).reshape(6, 6)
+    local, point = point_of(lambda x: [x := x + 0.1 * np.sin(A @ x) for _ in range(40)][-1], np.linspace(0.5, 1.0, 6))
+    plain, run, made, runs = Programs._tabulate, Program.__call__, [], []
+    monkeypatch.setattr(Programs, "_tabulate", lambda self, ops: (made.append(len(ops)), plain(self, ops))[1])
+    monkeypatch.setattr(Program, "__call__", lambda self: (runs.append(self), run(self))[1])
+    sweep = Sweep(local, point, ALONE)
+    for _ in range(3):
+        sweep.adjoint(np.ones(6))
+    assert len(runs) >= 3 * 40 and len(made) == (stream._Loops.spent > 0)
+    sweep.close()
+
+
 @pytest.mark.parametrize("make", [plan_adjoint, plan_tangent])
 def test_a_loop_of_implicit_steps_is_planned_by_its_first_ones(monkeypatch, make):
     from distdiff.solvers.sweep_plan import _Planner

@@ -45,7 +45,7 @@ def run(W: np.ndarray, tables: Tables) -> None:
     """All boxes, compiled, on W of shape (rows,) or (rows, m) in Fortran order."""
     from . import combine_loops
 
-    combine_loops.columns(W.ctypes.data, *tables, W.shape[0], 1 if W.ndim == 1 else W.shape[1])
+    combine_loops.columns(W.__array_interface__["data"][0], *tables, W.shape[0], 1 if W.ndim == 1 else W.shape[1])
 
 
 def run_views(boxes: list[Views]) -> None:

@@ -32,7 +32,7 @@ from ..tracing import memory
 from . import sweep_ops as ops
 from .cost import Cost, Method, Work, implicit_seconds, implicit_setup, latency
 from .sweep_plan import plan_adjoint, plan_tangent
-from .sweep_table import Memory, Program
+from .sweep_table import Memory, Programs
 
 MANY = 3  # solves at one point after which scalar lines are written out ...
 STORE = 256 << 20  # ... as long as they take no more bytes than this; it costs as much as five solves save
@@ -226,10 +226,10 @@ class Sweep:
                 ops.Finish: partial(self._exchange, plan)}
         memory = Memory(self._point.values.block, len(self.local.blocks), plan,
                         self._coefficients[self._way(forward)])
-        calls: list[Call] = []
+        programs, calls = Programs(memory, W), list[Call]()
         for combinations, group in groupby(plan.operations, key=ops.combines):
             if combinations:
-                calls.append((Program(list(group), memory, W), ()))
+                calls.append((programs.add(list(group)), ()))
             else:
                 calls += [bind[type(op)](op, W, forward) for op in group]
         return calls

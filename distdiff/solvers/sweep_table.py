@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from math import prod
 
 import numpy as np
@@ -60,26 +61,34 @@ def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
-class Program:
-    """Consecutive combinations, run as one call; bound when first run, to NumPy views or to compiled tables."""
+class Programs:
+    """The combinations of a plan bound to memory: NumPy's views one by one, compiled loops' tables all at once.
 
-    def __init__(self, operations: list[Combine | Repeat], memory: Memory, W: np.ndarray) -> None:
-        self.operations, self.memory, self.W = operations, memory, W
-        self.elements = sum(_elements(op) for op in operations)
-        self._tables: combine.Tables | None = None
-        self._views: list[combine.Views] | None = None
+    Exchanges, products and scans come between combinations, and a table of one row takes NumPy as long as one of many.
+    """
 
-    def __call__(self) -> None:
-        W = self.W
-        if (W.ndim == 1 or W.flags.f_contiguous) and combine.compiled(self.elements * W.size // len(W)):
-            if self._tables is None:
-                self._tables, self._views = self._tabulate(), None
-            combine.run(W, self._tables)
-            return
-        if self._views is None:
-            self._views = [self._view(box) for op in self.operations
-                           for single in (op.unrolled() if type(op) is Repeat else [op]) for box in single.boxes]
-        combine.run_views(self._views)
+    def __init__(self, memory: Memory, W: np.ndarray) -> None:
+        self.memory, self.W = memory, W
+        self._groups: list[list[Combine | Repeat]] = []
+        self._tables: list[combine.Tables] = []
+
+    def add(self, operations: list[Combine | Repeat]) -> Program:
+        """A call for consecutive combinations."""
+        self._groups.append(operations)
+        return Program(self, len(self._groups) - 1, operations)
+
+    def tables(self, group: int) -> combine.Tables:
+        """Those of one call."""
+        if not self._tables:
+            everything = self._tabulate([op for operations in self._groups for op in operations])
+            ends = np.cumsum([sum(map(_boxes, operations)) for operations in self._groups]).tolist()
+            self._tables = [everything._replace(cells=everything.cells[a:b]) for a, b in zip([0, *ends], ends)]
+        return self._tables[group]
+
+    def views(self, operations: list[Combine | Repeat]) -> list[combine.Views]:
+        """Those of consecutive combinations."""
+        return [self._view(box) for op in operations
+                for single in (op.unrolled() if type(op) is Repeat else [op]) for box in single.boxes]
 
     def _view(self, box: Box) -> combine.Views:
         W, shape, columns = self.W, box.shape, self.W.ndim == 2
@@ -94,10 +103,9 @@ class Program:
     def _row(self, address: int) -> int:
         return int(self.memory.vectors[address >> SHIFT]) + (address & MASK)
 
-    def _tabulate(self) -> combine.Tables:
+    def _tabulate(self, operations: list[Combine | Repeat]) -> combine.Tables:
         cells, passes, factors, counts = [], [], [], 0
-        for op in self.operations:
-            repeat = op if type(op) is Repeat else Repeat([op], [], [], [Time(0, 0, 0, [], [])], 0, 0)
+        for repeat in _repeats(operations):
             times = len(repeat.times)
             boxes = [box for single in repeat.operations for box in single.boxes]
             terms = [p for box in boxes for p in box.passes]
@@ -139,6 +147,37 @@ class Program:
         return np.concatenate(columns, axis=1)
 
 
+class Program:
+    """Consecutive combinations, run as one call; bound when first run, to NumPy views or to compiled tables."""
+
+    def __init__(self, programs: Programs, number: int, operations: list[Combine | Repeat]) -> None:
+        self._programs, self._number, self._operations = programs, number, operations
+        W = programs.W
+        self._elements = sum(map(_elements, operations)) * W.size // max(len(W), 1)
+        self._columns = W.ndim == 1 or W.flags.f_contiguous  # each a vector of its own
+        self._tables: combine.Tables | None = None
+        self._views: list[combine.Views] | None = None
+
+    def __call__(self) -> None:
+        if self._columns and combine.compiled(self._elements):
+            if self._tables is None:
+                self._tables, self._views = self._programs.tables(self._number), None
+            combine.run(self._programs.W, self._tables)
+            return
+        if self._views is None:
+            self._views = self._programs.views(self._operations)
+        combine.run_views(self._views)
+
+
+def _repeats(operations: list[Combine | Repeat]) -> Iterator[Repeat]:
+    """The operations as loops, those between two loops as one that runs once."""
+    for once, some in groupby(operations, key=lambda op: type(op) is Combine):
+        if once:
+            yield Repeat(list(some), [], [], [Time(0, 0, 0, [], [])], 0, 0)
+        else:
+            yield from some
+
+
 def _named(numbers: np.ndarray, old: list[int], new: list[list[int]]) -> np.ndarray:
     """For each time, numbers among `old` by their names then, shape (times, n); `old` empty: unchanged."""
     if not old:
@@ -157,6 +196,12 @@ def _factor(p: Pass, k: int) -> tuple[int, ...]:
 def _three(x: tuple[int, ...], fill: int) -> tuple[int, ...]:
     """As many as three axes, the first ones made up."""
     return (fill,) * (3 - len(x)) + tuple(x)
+
+
+def _boxes(op: Combine | Repeat) -> int:
+    if type(op) is Repeat:
+        return len(op.times) * sum(map(_boxes, op.operations))
+    return len(op.boxes)
 
 
 def _elements(op: Combine | Repeat) -> int:
