@@ -2,7 +2,8 @@
 
 "evaluate + solve" is the gradient at another point with the tape at hand: the values recomputed where they live,
 halos exchanged, the adjoint swept. It is what falls with the number of ranks; tracing stays on rank 0 and is shown
-apart.
+apart. Compiled loops are loaded before: a program does that by itself once it has computed for about as long as that
+takes, which small ones do only after several gradients.
 """
 from __future__ import annotations
 
@@ -48,6 +49,7 @@ class Run:
 def _program(settings: dict[str, Any], name: str, function: Callable[[Any], Any], x: np.ndarray) -> Run:
     """Traces `function` at x and times the gradient again at other points."""
     import distdiff as dd
+    from distdiff.warm import warm
 
     run = Run(settings)
     comm = run.comm
@@ -68,11 +70,13 @@ def _program(settings: dict[str, Any], name: str, function: Callable[[Any], Any]
             lin.update(points[turn[0]])
             lin.vjp(1.0)
 
+        warm(comm)
         again()
-        warm = dict(lin.report().times)
+        again()
+        before = dict(lin.report().times)
         seconds = run.samples(again)
         report = lin.report()
-        stages = {stage: (total - warm.get(stage, 0.0)) / len(seconds) for stage, total in report.times.items()}
+        stages = {stage: (total - before.get(stage, 0.0)) / len(seconds) for stage, total in report.times.items()}
         run.figures.append(figure(f"{name}: evaluate + solve", seconds, lines, "line", role="again", ranks=comm.size,
                                   method=report.method, k_star=report.k_star, messages=report.messages,
                                   halo=report.halo, balance=report.balance, stages=stages))

@@ -166,14 +166,27 @@ class _Job:
         columns = self.columns
         self.direction = "tangent" if forward else "adjoint"
         self._results = lin._outputs if forward else lin._inputs
-        width = batches.width(local.n_nodes, comm) if columns > 1 else 1
-        n, places = ((facts.n_inputs, local.inputs.positions) if forward
-                     else (facts.n_outputs, local.outputs.positions))
-        rng = np.random.default_rng(0)  # the same on every rank
-        # column by column: layouts whose batches differ have the same columns
-        seeds = [rng.standard_normal((min(width, columns - k), n)).T for k in range(0, columns, width)[:PASSES]]
-        self._seeds = [np.ascontiguousarray(seed[places] if columns > 1 else seed[places, 0]) for seed in seeds]
-        self._batches = -(-columns // width)
+        self._width = batches.width(local.n_nodes, comm) if columns > 1 else 1
+        self._ends = ((facts.n_inputs, local.inputs.positions) if forward
+                      else (facts.n_outputs, local.outputs.positions))
+        self._made: dict[int, list[np.ndarray]] = {}
+
+    def _at_once(self, method: str) -> int:
+        """How many right-hand sides `jacobian` would hand to the method together."""
+        from distdiff.solvers import method as method_of
+
+        return self._width * (method_of(method).at_once if self.columns > 1 else 1)
+
+    def _seeds(self, method: str) -> list[np.ndarray]:
+        """The first batches, as wide as the method wants them."""
+        width, m = self._at_once(method), self.columns
+        if width not in self._made:
+            n, places = self._ends
+            rng = np.random.default_rng(0)  # the same on every rank
+            # column by column: layouts and methods whose batches differ have the same columns
+            seeds = [rng.standard_normal((min(width, m - k), n)).T for k in range(0, m, width)[:PASSES]]
+            self._made[width] = [np.ascontiguousarray(seed[places] if m > 1 else seed[places, 0]) for seed in seeds]
+        return self._made[width]
 
     def predictions(self) -> tuple[dict[str, float], str]:
         """Seconds by method, of those that apply, and what auto takes."""
@@ -184,22 +197,22 @@ class _Job:
     def run(self, method: str) -> tuple[float, np.ndarray]:
         """Seconds of the job, from the evaluated point on, and the first batch's result."""
         self._clear(method)
-        times = []
+        times, seeds = [], self._seeds(method)
         self.comm.Barrier()
         start = time.perf_counter()
         self.lin._solving.select(self.columns)
         solve = partial(self.lin._solving.solve, self.direction == "tangent")
-        result = solve(self._seeds[0])
+        result = solve(seeds[0])
         self.comm.Barrier()
         first = time.perf_counter() - start
         result = self._results.collect(result)
-        for seed in self._seeds[1:]:
+        for seed in seeds[1:]:
             self.comm.Barrier()
             start = time.perf_counter()
             solve(seed)
             self.comm.Barrier()
             times.append(time.perf_counter() - start)
-        rest = self._batches - 1
+        rest = -(-self.columns // self._at_once(method)) - 1
         return self.comm.bcast(first + (rest * statistics.median(times) if times else 0.0)), result
 
     def _clear(self, method: str) -> None:
