@@ -14,7 +14,7 @@ from distdiff.kernels import components as component_kernels
 from distdiff.kernels import csr
 from distdiff.ops import COPY
 from distdiff.preaccumulate import eliminate
-from distdiff.solvers.direct import Direct
+from distdiff.solvers.direct import Direct, available
 from distdiff.solvers.krylov import Krylov
 from distdiff.solvers.residual import Residual
 from distdiff.solvers.substitution import Passes, Substitution
@@ -208,6 +208,23 @@ def one_equation(comm, B: np.ndarray) -> Problem:
     owner[y] = comm.size - 1
     together = np.r_[0, 1, np.full(n, 2), n + 2]
     return spread(sp.csr_matrix(L), owner, np.arange(2), np.array([n + 2]), comm.rank, y, together)
+
+
+@pytest.mark.parametrize("n, sets_apart", [(40, False), (300, True)])
+def test_mumps_expects_rows_that_read_everything(comm, n, sets_apart):
+    """The sum of all results: the ordering that MUMPS chooses by itself takes time quadratic in such a row's length."""
+    if "mumps" not in available(comm.size):
+        pytest.skip("this PETSc has no MUMPS")
+    p = one_equation(comm, 3.0 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1))
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    for options in ({}, {"mat_mumps_icntl_7": 0}):
+        solver = Direct(system, options)
+        ordering = solver._factors[False].ksp.getPC().getFactorMatrix().getMumpsInfog(7)
+        assert (ordering == 6) == (sets_apart and not options)
+        for J in jacobians(comm, p, system, solver, 0):
+            np.testing.assert_allclose(J, p.jacobian(), rtol=0, atol=p.tolerance())
+        solver.close()
+    system.close()
 
 
 @pytest.mark.parametrize("method, how, n", [

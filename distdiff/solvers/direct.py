@@ -4,7 +4,8 @@ Without implicit statements I - L needs no factorization, being triangular up to
 comparison.  Every pivot is 1 in any symmetric ordering, so no pivoting is wanted.  With them it factorizes the whole,
 where `substitution` factorizes diagonal block by diagonal block, and packages pivot as they do by default.
 
-- MUMPS solves forward and transposed with one factorization.
+- MUMPS solves forward and transposed with one factorization.  Where a row reads very many others (a sum over a
+  solution), it is told to set such rows apart while it orders.
 - SuperLU_DIST has no transposed solve in PETSc: the transpose is formed and factored on its own when an
   adjoint is first asked for.
 - PETSc's LU is sequential; natural ordering, in which the factors are I - L and I themselves.  It does not pivot.
@@ -37,6 +38,8 @@ from .residual import Residual
 
 PACKAGES = ("mumps", "superlu_dist", "petsc")
 REFINEMENTS = 3
+LONG = 10  # entries of a row or column, in square roots of the rows, from which on an ordering must expect it
+QAMD = "6"  # approximate minimum degree with quasi-dense rows, in MUMPS' numbers
 
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
@@ -232,6 +235,10 @@ def _defaults(package: str, system: TriangularSystem) -> Any:
     if system.cyclic:  # neither pivots as it goes along: refinement makes good for that, or the residual tells
         chosen = {"superlu_dist": {"mat_superlu_dist_replacetinypivot": "true"},
                   "petsc": {"pc_factor_nonzeros_along_diagonal": "1e-10"}}.get(package, {})
+    if package == "mumps" and max(map(system.longest, (False, True))) > LONG * system.n_rows**0.5:
+        # The ordering that MUMPS chooses by itself (PORD, where it has no METIS) takes time quadratic in the length of
+        # a row, which a sum over all unknowns has; this one sets such rows apart.
+        chosen = {"mat_mumps_icntl_7": QAMD}
     return quiet_options(chosen)
 
 
