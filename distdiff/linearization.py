@@ -32,7 +32,7 @@ from .settings import check_settings
 from .solvers import method as method_of
 from .solvers.layouts import Use
 from .solvers.select import Choice
-from .solvers.work import Work
+from .solvers.work import BATCH, Work
 from .solving import Solving
 from .source import Source
 from .spread import Spread
@@ -181,7 +181,7 @@ class Linearization:
         """
         self._ready()
         xdot = self._seed(self._facts.inputs, lambda: self._source.pack(tangents), "tangent", self._inputs)
-        self._solving.select(self._use.columns, 1)
+        self._solving.select(self._use.columns, 1, 1)
         ydot = self._derivative(True, lambda: self._outputs.collect(self._solving.solve(True, xdot)))
         self.solves += 1
         return self._facts.outputs.nest(ydot)
@@ -195,7 +195,7 @@ class Linearization:
         """
         self._ready()
         ybar = self._seed(self._facts.outputs, lambda: cotangent, "cotangent", self._outputs)
-        self._solving.select(self._use.columns, 1)
+        self._solving.select(self._use.columns, 1, 1)
         xbar = self._derivative(False, lambda: self._inputs.collect(self._solving.solve(False, ybar)))
         self.solves += 1
         return self._facts.inputs.nest(xbar)
@@ -269,7 +269,7 @@ class Linearization:
         into, out = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
         columns, expected = on_root(self.comm, lambda: (batches.Columns.of(seeds, into.n), expected))
         share = -(-columns.count // self.comm.size) if everywhere else columns.count
-        self._solving.select(max(share, expected, 1), *([1] if share == 1 else []))
+        self._solving.select(max(share, expected, 1), 1 if share == 1 else BATCH, share)
         at_once = batches.width(self._local.n_nodes, self.comm) * method_of(self.choice.method).at_once
         given = seeds if isinstance(seeds, np.ndarray) else None
         rows = self._derivative(forward, lambda: batches.solve_all(
@@ -496,7 +496,8 @@ def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] 
     on_branch_change : "retrace" or "raise", when `update` meets a comparison that goes the other way.
     on_failure : "substitution" or "raise", when the method fails: solve by substitution, with a `FallbackWarning`, or
         raise its `ConvergenceError`.
-    solves : how many right-hand sides are expected at each point; "auto" weighs set-up against solves by it.
+    solves : how many right-hand sides are expected at each point; "auto" weighs set-up against solves by it.  Where
+        more come, another method may be set up for them, but the layout over ranks stays.
         "jacobian": as many as `jacobian` takes, which ranks that all have the whole program can share.
 
     Raises `InputError`, `UnsupportedOperationError`, `NonFiniteError`, or what f itself raised, on every rank alike.

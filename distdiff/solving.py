@@ -27,6 +27,34 @@ from .system import TriangularSystem
 if TYPE_CHECKING:
     from .solvers.structured import StructuredSystem
 
+FEW = 4  # right-hand sides at a point that nobody thinks about
+ROOMY = 1 << 28  # bytes that a method may take on a rank though nobody asked for it, or as many as all values take
+
+
+class Expected:
+    """How many right-hand sides will still come at a point, by what came so far.
+
+    As many as came at it already, or as came at each of the last two points that had any: what a faster method takes to
+    set up is then at most about what it saves, and where every point brings one, one is expected.
+    """
+
+    def __init__(self) -> None:
+        self.here = 0
+        self._before: list[int] = []
+
+    def leave(self) -> None:
+        """Another point."""
+        if self.here:
+            self._before = [*self._before[-1:], self.here]
+        self.here = 0
+
+    def come(self, count: int) -> int:
+        """`count` more are here: how many that makes with those expected, a power of two where it is more than them."""
+        usual = min(self._before) if len(self._before) == 2 else 0
+        more = max(self.here, usual - self.here - count)
+        self.here += count
+        return 1 << (count + more - 1).bit_length() if more >= FEW else count
+
 
 class Solving:
     """What solves with one rank's share of a tape.  Everything is collective on `comm`.
@@ -56,6 +84,7 @@ class Solving:
         self._operator: Any = None  # I - L on all nodes, for PETSc users
         self._stale: set[str] = set()  # solvers, and "assembly", that hold the values of an earlier point
         self._point: Any = None
+        self._expected = Expected()
 
     def arrive(self, point: Point) -> None:
         """The point whose values count from now on."""
@@ -66,13 +95,27 @@ class Solving:
     def leave(self) -> None:
         """The values are about to be overwritten."""
         self._failures.clear()
+        self._expected.leave()
         self._stale = set(self.solvers) | ({"assembly"} if self.assembly is not None else set())
         self._point = None
 
-    def select(self, columns: int, together: int = BATCH) -> None:
-        """Choose the method for that many right-hand sides, `together` in a pass, and have its solver ready."""
-        self.choice = self._failures.instead_of(self.choose(columns, together))
+    def select(self, columns: int, together: int = BATCH, come: int = 0) -> None:
+        """Choose the method for that many right-hand sides, `together` in a pass, and have its solver ready.
+
+        come: so many are here; where more were at this point, or usually are, a faster method that will have paid is
+        taken.
+        """
+        self.choice = self._failures.instead_of(self._for_more(self.choose(columns, together), columns, together, come))
         self._prepare()
+
+    def _for_more(self, choice: Choice, columns: int, together: int, come: int) -> Choice:
+        """The method that is cheapest from here on, its set-up included, for as many as are expected."""
+        expected = self._expected.come(come)
+        if self.method != "auto" or expected <= max(columns, come):
+            return choice
+        found = self.choose(expected, together, onward=True)
+        memory = next(c.memory for c in found.candidates if c.method == found.method)
+        return found if found.method in self.solvers or memory <= max(ROOMY, 8 * self.size.nodes) else choice
 
     def solve(self, forward: bool, seed: np.ndarray) -> np.ndarray:
         """A solve by the method selected or, if that fails, by another.
@@ -91,21 +134,23 @@ class Solving:
         """Have partials multiply in the order of the lines from now on; whether that may change an overflow."""
         return bool(self.solvers[self.choice.method].multiply_in_order(forward))
 
-    def choose(self, columns: int, together: int = BATCH) -> Choice:
-        """Rank 0's choice of a method, made once for the same job."""
+    def choose(self, columns: int, together: int = BATCH, onward: bool = False) -> Choice:
+        """Rank 0's choice of a method, made once for the same job; `onward`: what is set up already costs nothing."""
         if columns > 1 and self._kept is None:
             full = self.size.nodes, self.size.nonzeros + self.size.nodes
             self._kept = expected_kept(self._local, self._comm) if self._preaccumulate else full
-        job = self.work(together), columns
+        job = self.work(together, onward), columns
         if job not in self._choices:
             self._choices[job] = on_root(self._comm, lambda: choose(*job, current_machine(), self.method))
         return self._choices[job]
 
-    def work(self, together: int = BATCH) -> Work:
+    def work(self, together: int = BATCH, onward: bool = False) -> Work:
         """The job as the cost model sees it now.  Local."""
-        assembled = self.assembly is not None and "assembly" not in self._stale
+        there = self.assembly is not None
         rows, nonzeros = self._kept or (None, None)
-        return replace(self.size, kept_rows=rows, kept_nonzeros=nonzeros, assembled=assembled, together=together)
+        return replace(self.size, kept_rows=rows, kept_nonzeros=nonzeros, together=together,
+                       assembled=there and "assembly" not in self._stale, expanded=onward and there,
+                       planned=onward and "sweep" in self.solvers)
 
     def assemble(self) -> None:
         """The PETSc system with the values of this point."""

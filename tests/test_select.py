@@ -13,6 +13,7 @@ from distdiff.machine import Machine
 from distdiff.solvers import METHODS, method
 from distdiff.solvers.cost import Cost, Work
 from distdiff.solvers.select import choose
+from distdiff.solving import FEW, Expected, Solving
 
 GRID = Work(array_lines=1_000_000, scalar_lines=0, items=300, k_star=1, ranks=1, copies=280, copy_lines=900_000,
             nodes=1_000_000, nonzeros=1_800_000, inputs=1000, outputs=1000)
@@ -69,3 +70,102 @@ def test_all_ranks_take_the_choice_of_rank_0(comm, monkeypatch):
         report = lin.report()
         assert report.method == "substitution"
         assert all(c.memory >= 0 for c in report.candidates) and "a rank" in str(report)
+
+
+@pytest.mark.parametrize(("points", "found"), [
+    ([1] * 9, [1] * 9),  # a loop of update and vjp
+    ([[1] * 9], [1, 1, 1, 1, 8, 8, 8, 8, 16]),  # many at one point: as many again as came
+    ([20, 20, 20, [20, 20]], [20, 20, 20, 20, 64]),  # a Jacobian a point, and one more
+    ([[1] * 6, [1] * 6, 1], [1, 1, 1, 1, 8, 8] * 2 + [8]),  # as many as usual, from the third point on
+    ([100, 1, 1, 100, 1], [100, 1, 1, 100, 1]),  # what came once is not usual
+])
+def test_as_many_are_expected_as_came(points, found):
+    expected, said = Expected(), []
+    for point in points:
+        said += [expected.come(count) for count in np.atleast_1d(point).tolist()]
+        expected.leave()
+    assert said == found
+
+
+def steps(x):
+    p, q, kept = x[0], x[1], []
+    for _ in range(1500):
+        p, q = p + 0.01 * np.sin(q), q - 0.01 * p * q
+        kept.append(p * q)
+    return np.stack(kept)
+
+
+@pytest.fixture
+def prepared(monkeypatch):
+    """Every solver and every matrix that is set up or gets another point's values, and which method each solve took."""
+    found, make, assemble = [], Solving._make, Solving.assemble
+
+    def made(self, name):
+        found.append(("new " if name not in self.solvers else "again ") + name)
+        make(self, name)
+
+    def assembled(self):
+        if self.assembly is None or "assembly" in self._stale:
+            found.append("values" if self.assembly is not None else "matrix")
+        assemble(self)
+
+    monkeypatch.setattr(Solving, "_make", made)
+    monkeypatch.setattr(Solving, "assemble", assembled)
+    return found
+
+
+@pytest.mark.mpi
+def test_a_point_a_gradient_keeps_the_method(comm, prepared):
+    """update and vjp in turns: nothing but the first method is ever set up, once, and its values follow."""
+    x = np.array([0.5, 1.5])
+    with dd.linearize(steps, x, comm=comm) as lin:
+        first, w = lin.choice, np.ones(1500)
+        for k in range(2 * FEW * FEW):
+            lin.update(x * (1.0 + 1e-3 * k))
+            lin.vjp(w)
+            assert lin.choice == first
+    again = [f"again {first.method}"] * (2 * FEW * FEW)
+    assert [what for what in prepared if what not in ("matrix", "values")] == [f"new {first.method}", *again]
+
+
+@pytest.mark.mpi
+def test_many_solves_at_a_point_pay_for_a_faster_method(comm, prepared, monkeypatch):
+    """It is set up once, when it would have paid for those that came; at other points it is there from the start once
+    they usually are as many."""
+    from distdiff import solving
+
+    monkeypatch.setattr(solving, "current_machine", Machine)
+    x, w = np.array([0.5, 1.5]), np.linspace(-1.0, 1.0, 1500)
+    with dd.linearize(steps, x, comm=comm) as lin:
+        slow, expected, methods = lin.choice, lin.vjp(w), []
+        for k in range(3):
+            for _ in range(150):
+                found = lin.vjp(w)
+                methods.append(lin.choice.method)
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+            if k < 2:
+                lin.update(x * 0.9), lin.update(x)
+        changes = [n for n, (a, b) in enumerate(zip([slow.method, *methods], methods)) if a != b]
+        assert slow.method == "sweep" and methods[-1] == "substitution"
+        assert len(changes) == 3 and changes[0] > FEW and changes[1] == 150  # there, back at the next point, and there
+        assert methods[300] == "substitution"
+        assert prepared.count("new substitution") == prepared.count("matrix") == 1
+        assert prepared.count("values") == 2
+        cost = {n: {c.method: c.seconds for c in choose(lin._solving.work(1), n, Machine()).candidates}
+                for n in (1, 2 * changes[0])}
+        with dd.linearize(steps, x, comm=comm, method="substitution") as other:
+            setup = choose(replace(other.work, together=1), 1, Machine()).candidates
+        spent = changes[0] * cost[2 * changes[0]]["sweep"] / (2 * changes[0])
+        assert next(c.seconds for c in setup if c.method == "substitution") <= 8 * spent
+
+
+def test_memory_that_nobody_asked_for_is_not_taken(monkeypatch):
+    from distdiff import solving
+
+    monkeypatch.setattr(solving, "ROOMY", 0)
+    monkeypatch.setattr(solving, "current_machine", Machine)
+    with dd.linearize(steps, np.array([0.5, 1.5]), method="auto") as lin:
+        for _ in range(100):
+            lin.vjp(np.ones(1500))
+        assert lin.choice.method == "sweep"  # the matrix takes more than the values
+        assert lin._solving.choose(100, 1).method == "substitution"

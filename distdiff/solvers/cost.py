@@ -24,6 +24,7 @@ INDEX_BYTES = 8  # of a row before elimination, beside its entries
 FACTORS = 4.0  # entries of a factorization that one of an equation takes with its condition number, as on a grid,
 AGREEMENTS = 8  # times that all ranks wait for each other until a system is assembled and a solver ready
 EQUATION_ROWS = 5.0  # ... and that writing its rows out takes, all other lines of it eliminated
+REFRESH = 0.35  # of what assembling takes, new values in a structure that is there
 FAR_ROWS = 1 << 14  # rows beyond which a batch of right-hand sides no longer stays in cache
 
 
@@ -87,7 +88,8 @@ def assembly(work: Work, machine: Machine) -> float:
     if work.assembled:
         return 0.0
     agreements = AGREEMENTS * machine.exchange if work.k_star > 1 else 0.0
-    return machine.seconds(assembly_amounts(work)) + EQUATION_ROWS * machine.factor_entry * work.implicit + agreements
+    seconds = machine.seconds(assembly_amounts(work)) + EQUATION_ROWS * machine.factor_entry * work.implicit
+    return (REFRESH if work.expanded else 1.0) * seconds + agreements
 
 
 def system_bytes(work: Work) -> float:
@@ -114,6 +116,8 @@ def implicit_seconds(work: Work, columns: int, machine: Machine) -> float:
 
 def substitution_setup(work: Work, machine: Machine) -> float:
     """Seconds until a solver that substitutes is ready, the system being assembled."""
+    if work.expanded or work.assembled:  # a solver that is there has found its rows' patterns
+        return implicit_setup(work, machine)
     return machine.substitution_call + machine.substitution_row * work.rows + implicit_setup(work, machine)
 
 

@@ -63,6 +63,8 @@ class Work:
     kept_nonzeros: int | None = None  # their entries, the diagonal included
     sum_copies: int = 0  # of the sums, those that repeat a period of a loop
     waits: float = 1.0  # lines of the busiest rank of every superstep, over those of the busiest rank of all
+    planned: bool = False  # a sweep's plan is there
+    expanded: bool = False  # the matrix's structure is there, with the values of an earlier point
     assembled: bool = False  # the matrix holds the values of this point
     together: int = BATCH  # right-hand sides in one pass: 1 where they come one after another
     implicit: int = 0  # entries of the systems of implicit statements, before elimination
