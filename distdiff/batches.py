@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mpi4py import MPI
 
+from .cancellation import watch_of
 from .errors import InputError
 from .solvers.work import BATCH
 from .spread import Spread, gathered
@@ -73,8 +74,11 @@ def solve_all(columns: Columns, seeds: np.ndarray | None, comm: MPI.Comm, into: 
         return into.units(columns.start + first, columns.start + stop)
 
     rows = np.empty((end - begin, out.n))  # one a right-hand side
+    watch = watch_of(comm)
     for start in range(0, max(b - a for a, b in zip(parts, parts[1:])), at_once):  # as often everywhere: solves are
         first, stop = (min(begin + start + ahead, end) for ahead in (0, at_once))  # collective
+        if watch is not None:
+            watch.look()
         if stop == first:  # this rank's are done
             solve(np.zeros((len(into.places), 1)))
             continue

@@ -43,6 +43,10 @@ class BrokenCommunicatorError(DistdiffError):
     """A rank failed in the middle of an exchange, so messages may still be on their way over the communicator."""
 
 
+class CancelledError(DistdiffError):
+    """Work was told to end before it was done, and did, on all ranks after the same superstep."""
+
+
 class CycleError(DistdiffError):
     """A statement reads what depends on its own result, and is no implicit statement."""
 

@@ -15,6 +15,7 @@ from mpi4py import MPI
 
 from . import products
 from .calls import Call, bind
+from .cancellation import Watch, watch_of
 from .errors import InputError
 from .fusion import Fusion
 from .kernels import scalar, tiles
@@ -306,14 +307,18 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
         calls = values.calls(local, fused)
     else:
         calls = [bind(item, values) if _block(item) in todo else None for item in local.items]
+    watch, last = watch_of(comm), len(local.steps) - 1
+    values.failure.forget()
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
-        for step, (start, finish) in zip(local.steps, values.crossings(local, comm)):
-            _execute(values, calls[step.start : step.ready])
+        for s, (step, (start, finish)) in enumerate(zip(local.steps, values.crossings(local, comm))):
+            _execute(values, calls[step.start : step.ready], watch)
             if start is not None:
                 start()
-            _execute(values, calls[step.ready : step.stop])
+            _execute(values, calls[step.ready : step.stop], watch)
             if finish is not None:
                 finish()
+            if watch is not None:
+                watch.look(s == last)
     if local.joint:
         values.failure.agree(comm, local.sites)
     return Point(local, values)
@@ -339,9 +344,11 @@ def _block(item: Item) -> int:
     return item.block if type(item) is ScalarRun else item.out.block
 
 
-def _execute(values: Values, calls: list[Call | None]) -> None:
+def _execute(values: Values, calls: list[Call | None], watch: Watch | None = None) -> None:
     for call in calls:
         if call is not None:
+            if watch is not None and watch.given_up():
+                return
             function, arguments, looks_up = call
             if looks_up:
                 function(values, *arguments)

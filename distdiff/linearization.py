@@ -20,6 +20,7 @@ from mpi4py import MPI
 
 from . import batches
 from . import comm as agreement
+from .cancellation import look
 from .comm import agreed, collective, on_root, require_sound, together, vector_from_root
 from .errors import BranchChangedError, InputError, NonFiniteError
 from .evaluate import Point, evaluate
@@ -95,6 +96,7 @@ class Linearization:
         """Trace, partition, distribute, evaluate, and prepare the solver.  Collective."""
         comm = self.comm
         facts, self._local, known, self.aux = self._source.spread()
+        look(comm)
         self._facts = facts
         self._inputs = Spread(comm, self._local.inputs.positions, facts.n_inputs, facts.everywhere)
         self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs, facts.everywhere)

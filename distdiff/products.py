@@ -41,6 +41,10 @@ class Failure:
             self._first = self._first or (item, error)
             spoil()
 
+    def forget(self) -> None:
+        """A pass begins; one before it may have ended early."""
+        self._first = None
+
     def agree(self, comm: MPI.Comm, sites: list[Site]) -> None:
         """Raise on every rank what was caught on one, with a note of the user's line.  Collective."""
         first, self._first = self._first, None

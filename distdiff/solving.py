@@ -11,6 +11,7 @@ import numpy as np
 from mpi4py import MPI
 
 from .assembly import Assembly
+from .cancellation import look
 from .comm import agreed, on_root, require_sound, together
 from .errors import ConvergenceError
 from .evaluate import Point
@@ -223,9 +224,11 @@ class Solving:
     def _make(self, name: str) -> None:
         """The method's solver, with the values of this point."""
         method = method_of(name)
+        look(self._comm)
         if name not in self.solvers:
             if method.assembled:
                 self.assemble()
+                look(self._comm)
                 with self._stages("set up"):
                     self.solvers[name] = method.make(self.assembly.system, self._failures.options(self._options))
             else:
@@ -234,5 +237,6 @@ class Solving:
         elif name in self._stale:
             if method.assembled:
                 self.assemble()
+                look(self._comm)
             self.solvers[name].refresh(self._point)
             self._stale.discard(name)

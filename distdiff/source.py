@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from mpi4py import MPI
 
+from .cancellation import look
 from .comm import on_root
 from .errors import InputError
 from .facts import Facts
@@ -77,6 +78,7 @@ class Source:
         """Trace and partition; every rank gets its share, and what the function said of itself.  Collective."""
         comm = self._comm
         traced, plan = self._record("read" if comm.size == 1 else False)
+        look(comm)
         with self._stages("partition"):
             tape: Any = traced.tape if comm.rank == 0 else None
             facts = on_root(comm, lambda: Facts.of(tape, plan, self.args, self.settings["argnums"], traced.elsewhere))

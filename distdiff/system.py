@@ -30,6 +30,7 @@ from .partition.local import Exchange, Portion
 from .petsc import destroy, event, petsc, start
 from .preaccumulate import CSR, Reduced
 
+STRETCH = 1 << 21  # rows: a pass over as many takes some milliseconds
 TAG = 73  # ours on the caller's communicator, beside the exchange's of the tape
 
 NOT_TRIANGULAR = ("The rows depend on each other in a cycle, or are numbered against their order; substitution and "
@@ -127,8 +128,12 @@ class TriangularSystem:
 
     @cached_property
     def bounds(self) -> np.ndarray:
-        """Rows bounds[k]:bounds[k+1] belong to one superstep, and all or none of them to `blocks`.  Local."""
+        """Rows bounds[k]:bounds[k+1] belong to one superstep, and all or none of them to `blocks`; where no block lies
+        there are no more than STRETCH of them, for a pass to look up in between.  Local.
+        """
         edges = [edge for found in self.blocks for edge in (found.first, found.stop)]
+        if not self.blocks:
+            edges += range(STRETCH, self.n_local, STRETCH)
         return np.unique(np.concatenate([self.ends, edges])) if edges else self.ends
 
     @cached_property

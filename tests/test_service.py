@@ -334,6 +334,26 @@ def test_cancelled_between_batches(client):
         remote.vjp(np.ones(4000))  # and it lives on
 
 
+def test_a_single_long_solve_and_a_move_are_cancelled(client):
+    u = np.linspace(0, 1, 50_000)
+    with client.linearize(wide, u, 200) as remote:
+        right, value = remote.vjp(u), remote.value
+        solved = metric(client, 'distdiff_right_hand_sides_total{kind="vjp"}')
+        for kind, seed in (("vjp", u), ("update", 2 * u)):
+            job = remote.start(kind, seed)
+            next(info for info in job.events() if info["state"] != "queued")
+            ends = job.cancel()
+            with pytest.raises(ServiceError, match="cancelled"):
+                job.result()
+            assert ends in ("between two supersteps", "at once") and job.info()["state"] == "cancelled"
+        assert metric(client, 'distdiff_right_hand_sides_total{kind="vjp"}') == solved  # neither was carried through
+        alike(remote.vjp(u), right)  # at the point where it was
+        moved = remote.start("update", -u)  # 2 u would go to the same fixed point
+        alike(moved.result(), remote.value)
+        assert remote.point == 2 and not np.array_equal(remote.value, value)
+        assert moved.cancel() == "it had ended before" and moved.info()["state"] == "done"
+
+
 @ALONE
 def test_others_are_served_between_the_batches_of_a_long_job(client):
     with client.linearize(wide, np.linspace(0, 1, 4000), 60) as long, client.linearize(energy, X) as short:

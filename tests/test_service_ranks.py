@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import distdiff as dd
+from distdiff import cancellation
+from distdiff.cancellation import Watch
 from distdiff.errors import BrokenCommunicatorError, InputError, NonFiniteError
 from distdiff.linearization import Linearization
 from distdiff.service.jobs import Job
@@ -42,6 +44,25 @@ def commanding(comm: Any) -> Iterator[Ranks | None]:
         yield ranks
     finally:
         ranks.stop()
+
+
+class Conversation:
+    """A service without HTTP: one job after another, each submitted and worked off."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.service = Service(ranks, Spool(None), Modules(None))
+
+    def ask(self, system: str, kind: str, **keywords: Any) -> Job:
+        job = self.service.submit(Job(system, kind, **keywords), keep=True)
+        turn = self.service.queue.take()
+        assert turn is not None
+        self.service.work(turn)
+        return job
+
+    def open(self, name: str, path: Path, **settings: Any) -> Job:
+        upload = self.service.spool.incoming()
+        upload.write_bytes(path.read_bytes())
+        return self.ask(name, "open", payload={"path": upload, "about": {"name": name, "settings": settings}})
 
 
 def tape(folder: Path) -> Path:
@@ -95,23 +116,11 @@ def test_a_rank_that_fails_alone_spoils_one_system_until_it_is_opened_again(comm
     with commanding(comm) as ranks:
         if ranks is None:
             return
-        service = Service(ranks, Spool(None), Modules(None))
-
-        def ask(system: str, kind: str, **keywords: Any) -> Job:
-            job = service.submit(Job(system, kind, **keywords), keep=True)
-            turn = service.queue.take()
-            assert turn is not None
-            service.work(turn)
-            return job
-
-        def opened(name: str) -> None:
-            upload = service.spool.incoming()
-            upload.write_bytes(path.read_bytes())
-            ask(name, "open", payload={"path": upload, "about": {"name": name, "settings": {}}})
+        talk = Conversation(ranks)
+        service, ask = talk.service, talk.ask
+        for name in ("a", "b"):
+            talk.open(name, path)
             assert name in service.systems
-
-        opened("a")
-        opened("b")
         good = ask("a", "vjp", seed=np.ones(40)).result
         assert "this rank alone" in str(ask("a", "vjp", seed=np.ones(40)).error)
         if comm.size > 1:
@@ -121,3 +130,73 @@ def test_a_rank_that_fails_alone_spoils_one_system_until_it_is_opened_again(comm
         np.testing.assert_array_equal(ask("a", "vjp", seed=np.ones(40)).result, good)  # opened again
         assert ask("a", "close").state == "done" and "a" not in ranks
         service.spool.close()
+
+
+def test_whatever_is_under_way_can_be_cancelled(comm, shared_tmp_path, monkeypatch):
+    """A job is cancelled while its turn is worked off: it ends, and the system answers as before, at the same point."""
+    path = tape(shared_tmp_path)
+    given_up = Watch.given_up
+    under_way: dict[str, Any] = {"looks": -1}
+
+    def cancelling(watch: Watch) -> bool:  # called on the thread that works
+        if under_way["looks"] == 0:
+            (job,) = (job for job in under_way["service"].jobs.values() if job.state == "running")
+            under_way["ends"] = under_way["service"].cancel(job)
+        under_way["looks"] -= 1
+        return given_up(watch)
+
+    monkeypatch.setattr(cancellation, "EVERY", 0.0)
+    with commanding(comm) as ranks:
+        if ranks is None:
+            return
+        talk = Conversation(ranks)
+        under_way["service"] = talk.service
+        monkeypatch.setattr(Watch, "given_up", cancelling)
+        ones = np.ones(40)
+        jobs: list[tuple[str, dict[str, Any]]] = [
+            ("vjp", {"seed": ones}), ("jvp", {"seed": ones}), ("jacobian", {}), ("move", {"payload": 2 * X}),
+            ("picture", {"payload": "timeline"})]
+        for partition, method, ends in (("axes", "sweep", "between two supersteps"),
+                                        ("axes", "substitution", "between two supersteps"),
+                                        ("auto", "direct", "have no supersteps")):
+            name = f"{partition} {method}"
+            talk.open(name, path, partition=partition, method=method)
+            right = {kind: talk.ask(name, kind, **keywords).result for kind, keywords in jobs[:3]}
+            for kind, keywords in jobs:
+                for looks in (0, 2):
+                    under_way["looks"] = looks
+                    job = talk.ask(name, kind, **keywords)
+                    if under_way["looks"] >= 0 or (method == "direct" and job.state == "done"):
+                        continue  # it was not as long
+                    assert job.state == "cancelled" and job.result is None, (name, kind, looks, job)
+                    assert ends in under_way["ends"] and talk.service.systems[name].at.number == 1
+                    under_way["looks"] = -1
+                    for again, wanted in right.items():
+                        found = talk.ask(name, again, **dict(jobs)[again])
+                        np.testing.assert_array_equal(found.result, wanted)
+            moved = talk.ask(name, "move", payload=2 * X)
+            np.testing.assert_allclose(moved.result, f(2 * X), rtol=1e-14)
+            assert moved.point == 2
+        under_way["looks"] = 0
+        assert talk.open("never", path).state == "cancelled" and "never" not in talk.service.systems
+        assert "never" not in ranks and not list(talk.service.spool.root.glob("incoming/*"))
+        talk.service.spool.close()
+
+
+def test_a_service_that_ends_waits_for_nobody(comm, shared_tmp_path, monkeypatch):
+    path = tape(shared_tmp_path)
+    with commanding(comm) as ranks:
+        if ranks is None:
+            return
+        talk = Conversation(ranks)
+        talk.open("a", path)
+        batch = ranks.batch
+
+        def ended(*arguments: Any) -> np.ndarray:
+            talk.service.queue.close()  # as a signal does
+            return batch(*arguments)
+
+        monkeypatch.setattr(ranks, "batch", ended)
+        job = talk.ask("a", "vjp", seed=np.ones(40))
+        assert job.state == "failed" and "the service has ended" in str(job.error)
+        talk.service.spool.close()

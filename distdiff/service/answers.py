@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 class RemoteJob:
     """Something that a service is computing: `for info in job.events(): print(info["done"], "of", info["columns"])`."""
 
-    def __init__(self, client: Client, described: dict[str, Any]) -> None:
+    def __init__(self, client: Client, described: dict[str, Any],
+                 arrived: Callable[[Message, np.ndarray], None] | None = None) -> None:
         self._client, self.id, self._path = client, described["id"], f"/v1/jobs/{described['id']}"
+        self._arrived = arrived
 
     def info(self) -> dict[str, Any]:
         """Its state (queued, running, done, failed, cancelled), columns, how many of them are done, times, error."""
@@ -36,11 +39,15 @@ class RemoteJob:
         result."""
         for _ in self.events():
             pass
-        return wire.from_npy(self._client.ask("GET", f"{self._path}/result")[1]).copy()
+        headers, content = self._client.ask("GET", f"{self._path}/result")
+        found = wire.from_npy(content).copy()
+        if self._arrived is not None:
+            self._arrived(headers, found)
+        return found
 
-    def cancel(self) -> None:
-        """Nothing more is computed for it once the batch of columns under way is done."""
-        self._client.ask("DELETE", self._path)
+    def cancel(self) -> str:
+        """Compute nothing more for it: at once if it waits, else between two supersteps; in words, where it ends."""
+        return self._client._json("DELETE", self._path)["ends"]
 
 
 class RemoteReport(dict[str, Any]):

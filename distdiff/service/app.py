@@ -12,7 +12,7 @@ import hmac
 import json
 import math
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -38,6 +38,7 @@ from .schema import (
     PROBLEM,
     PROBLEMS,
     VECTOR,
+    Cancelled,
     Health,
     JobInfo,
     Problem,
@@ -282,21 +283,21 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         at = found.at
         return _vector(request, at.x, found.opened.inputs.shapes, at.number)
 
-    @app.put("/v1/systems/{system}/point", response_class=Response, responses={**PROBLEMS, **ANSWER},
+    @app.put("/v1/systems/{system}/point", response_class=Response, responses={**PROBLEMS, **ANSWER, **LATER},
              dependencies=[Depends(allowed)], openapi_extra=body(**VECTOR))
     async def move(system: str, request: Request) -> Response:
-        """Move to another point; answers with the result there."""
+        """Move to another point, for all who ask about this system; answers with the result there."""
         found = door.system(system)
         x = wire.vector(_sent(request), await door.body(request, found.opened.inputs.size),
                         found.opened.inputs.shapes, "point")
-        at = (await door.outcome(Job(found.id, "move", _client(request), payload=x), request)).result
-        return _vector(request, at.value, found.opened.outputs.shapes, at.number)
+        return await answer(Job(found.id, "move", _client(request), payload=x),
+                            lambda: found.opened.outputs.shapes, request)
 
-    async def answer(job: Job, shapes: wire.Shapes, request: Request) -> Response:
+    async def answer(job: Job, shapes: Callable[[], wire.Shapes], request: Request) -> Response:
         """The job's result; or, where the client prefers not to wait, where the job can be asked about."""
         if "respond-async" not in request.headers.get("prefer", "").lower():
             job = await door.outcome(job, request)
-            return _vector(request, job.result, shapes, job.point)
+            return _vector(request, job.result, shapes(), job.point)
         service.submit(job, keep=True)
         return Response(json.dumps(described(job)), 202, {
             "location": f"/v1/jobs/{job.id}", "preference-applied": "respond-async"}, wire.JSON)
@@ -306,7 +307,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         wanted = found.wanted(kind)
         seed = wire.vector(_sent(request), await door.body(request, wanted.size), wanted.shapes, "right-hand side")
         job = Job(found.id, kind, _client(request), seed=seed, payload=point)
-        return await answer(job, found.given(kind).shapes, request)
+        return await answer(job, lambda: found.given(kind).shapes, request)
 
     async def matrix(kind: str, system: str, request: Request, point: int | None) -> Response:
         found = door.system(system)
@@ -316,7 +317,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
                                f"{service.most_result:,} that this service gives: ask for products", status=413)
         rows = found.opened.inputs.size if kind == "hessian" else found.opened.outputs.size
         job = Job(found.id, kind, _client(request), payload=point, columns=columns)
-        return await answer(job, [(rows, found.opened.inputs.size)], request)
+        return await answer(job, lambda: [(rows, found.opened.inputs.size)], request)
 
     for kind, what in (("jvp", "J v, for a vector shaped as the arguments"), ("vjp", "J^T w, for one as the result"),
                        ("hvp", "H v, for a function of one result and a vector shaped as the arguments")):
@@ -361,14 +362,12 @@ def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
             raise ServiceError("this job has no result of numbers", status=409)
         return _vector(request, found.result, [found.result.shape], found.point)
 
-    @app.delete("/v1/jobs/{job}", response_model=JobInfo, **secured)
+    @app.delete("/v1/jobs/{job}", response_model=Cancelled, **secured)
     async def cancel(job: str) -> Any:
-        """Cancel a job: at once if it waits for a turn, else when its turn under way is over."""
+        """Cancel a job: at once if it waits for a turn, else between two supersteps; `ends` says where."""
         found = door.job(job)
-        if found.exclusive and found.state == "running":
-            raise ServiceError(f"a job of kind {found.kind!r} that has begun is carried through", status=409)
-        door.service.queue.cancel(found)
-        return described(found)
+        ends = door.service.cancel(found)
+        return {**described(found), "ends": ends}
 
 
 class _Counted:

@@ -235,8 +235,13 @@ class RemoteSystem:
     def move(self, x: np.ndarray) -> np.ndarray:
         """Another point, for all who use this system; the result there."""
         headers, content = self._ask("PUT", "point", wire.to_npy(np.asarray(x, dtype=float).reshape(-1)))
+        found = wire.from_npy(content).copy()
+        self._arrived(headers, found)
+        return found
+
+    def _arrived(self, headers: Message, value: np.ndarray) -> None:
+        """At another point, with that result there."""
         self.point = int(headers["distdiff-point"])
-        return wire.from_npy(content).copy()
 
     def product(self, kind: str, seed: np.ndarray) -> np.ndarray:
         """J v ("jvp"), J^T w ("vjp") or H v ("hvp"); `MovedError` if the system has been moved by another client."""
@@ -249,15 +254,17 @@ class RemoteSystem:
         return self._vector("POST", f"{kind}?point={self.point}")
 
     def start(self, kind: str, seed: np.ndarray | None = None) -> RemoteJob:
-        """Ask for a product or matrix ("jvp", "vjp", "hvp", "jacobian", "hessian") and don't wait: a job with progress,
-        that can be cancelled."""
-        _require_kind(kind, PRODUCTS + MATRICES)
+        """Ask for a product or matrix ("jvp", "vjp", "hvp", "jacobian", "hessian"), or for a move to the point `seed`
+        ("update"), and don't wait: a job with progress, that can be cancelled.  All on vectors."""
+        _require_kind(kind, (*PRODUCTS, *MATRICES, "update"))
         if self._closed:
             raise InputError("this system was closed; make a new one with client.linearize")
-        body = wire.to_npy(seed) if seed is not None else None
-        _, content = self._client.ask("POST", f"{self._path}/{kind}?point={self.point}", body,
-                                      wire.NPY if body is not None else None, wire.JSON, prefer="respond-async")
-        return RemoteJob(self._client, json.loads(content))
+        body = wire.to_npy(np.asarray(seed, dtype=float)) if seed is not None else None
+        move = kind == "update"
+        method, what = ("PUT", "point") if move else ("POST", f"{kind}?point={self.point}")
+        _, content = self._client.ask(method, f"{self._path}/{what}", body, wire.NPY if body is not None else None,
+                                      wire.JSON, prefer="respond-async")
+        return RemoteJob(self._client, json.loads(content), self._arrived if move else None)
 
     def plot(self, kind: str, path: str | os.PathLike[str] | None = None, *, dark: bool = False) -> RemotePicture:
         """A picture as SVG, taken by the service's ranks (see `dd.Linearization.plot`); written to `path`, if given."""
@@ -378,14 +385,12 @@ class RemoteLinearization(RemoteSystem):
         """The dense Hessian of a function with one result."""
         return _blocks(self.matrix("hessian"), self._inputs, self._inputs)
 
-    def move(self, x: np.ndarray) -> np.ndarray:
-        """As `update`, on vectors, and without tracing f again."""
-        found = super().move(x)
+    def _arrived(self, headers: Message, value: np.ndarray) -> None:
+        super()._arrived(headers, value)
         if self.described["function"] is not None:  # the service may have traced it again, to a result nested otherwise
             self.described = self._client._json("GET", self._path)
             self._nested()
-        self.value = self._outputs.nest(found)
-        return found
+        self.value = self._outputs.nest(value)
 
     def update(self, *args: Any) -> Any:
         """Move to a new point; returns the value there."""

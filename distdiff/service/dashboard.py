@@ -86,8 +86,7 @@ async def _states(service: Service, describe: Callable[[Any], dict[str, Any]]) -
             "version": __version__, "busy": service.busy, "resident": list(service.ranks.resident),
             "running": len(under_way), "queued": sum(job.state == "queued" for job in jobs),
             "systems": [{**system.describe(), "served": system.served} for system in tuple(service.systems.values())],
-            "jobs": [{**describe(job), "cancellable": not job.over and not (job.exclusive and job.state == "running")}
-                     for job in shown.values()]})
+            "jobs": [{**describe(job), "cancellable": job.cancellable} for job in shown.values()]})
         took = time.monotonic() - began
         if state != last or time.monotonic() - said > BEAT:
             yield f"event: state\ndata: {state}\n\n".encode()

@@ -3,7 +3,8 @@
 Systems take turns, and within a system the clients do.  Jobs on one system keep their order where it matters: what
 came before a move to another point is answered at the old point, what came after at the new.  Between two moves,
 vectors that want the same product are one *turn*, solved together; a Jacobian takes a turn for every batch of its
-columns, so it delays nobody for longer than a batch, and can be cancelled between two.
+columns, so it delays nobody for longer than a batch.  A turn ends between two supersteps once all its jobs are
+cancelled.
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ class Job:
     def lane(self) -> str:
         """What can be solved together has one lane."""
         return self.kind if self.kind in VECTORS else self.id
+
+    @property
+    def cancellable(self) -> bool:
+        """Whether it is under way, and not carried through."""
+        return not self.over and not (self.kind == "close" and self.state == "running")
 
     @property
     def over(self) -> bool:
@@ -145,7 +151,7 @@ class Queue:
         return job
 
     def cancel(self, job: Job) -> None:
-        """Nothing more is computed for the job: at once if it waits, else when its turn under way is over."""
+        """Nothing more is computed for the job: at once if it waits, else from where its turn notices."""
         with self._changed:
             job.cancelled = True
             waiting = self._waiting.get(job.system, deque())

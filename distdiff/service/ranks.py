@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import pickle
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
+from ..cancellation import watched
 from ..comm import on_root, sound, together
 from ..errors import BrokenCommunicatorError, DistdiffError, InputError, ServiceError
 from ..linearization import Linearization, linearize
@@ -22,6 +25,7 @@ from ..nest import Nest
 from ..partition import partition
 from ..pictures import Picture
 from ..program import Program, load
+from ..solvers import method
 
 SHORTEST, LONGEST = 2e-5, 2e-3  # seconds that a waiting rank sleeps at a time
 LOOK = 16  # batches after which ranks look at their memory
@@ -66,8 +70,21 @@ class Ranks:
         self._held: dict[str, Held] = {}
         self._commands = 0
         self.resident = [_resident_bytes()] * comm.size
+        self._wanted: Callable[[], bool] = _never  # whether the command under way is to end
 
     # -- on rank 0 -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def until(self, wanted: Callable[[], bool]) -> Iterator[None]:
+        """Commands inside end between two supersteps once `wanted()` is true, on all ranks: `CancelledError`.
+
+        wanted: called on this thread; another one may set what it looks at.
+        """
+        before, self._wanted = self._wanted, wanted
+        try:
+            yield
+        finally:
+            self._wanted = before
 
     def open(self, name: str, path: str, settings: dict[str, Any], x: np.ndarray | None = None) -> Opened:
         """Linearize the tape in a file, at x or at the point in the file."""
@@ -97,6 +114,11 @@ class Ranks:
         for name in tuple(self._held):
             self.close(name)
         self._announce(("stop",))
+
+    def ends(self, name: str) -> str:
+        """Where the work on a system that is cancelled ends, by the method that its solves took last."""
+        held = self._held.get(name)  # none while it is opened
+        return method(held.lin.choice.method).ends if held is not None else "between two supersteps"
 
     def __contains__(self, name: str) -> bool:
         return name in self._held
@@ -160,7 +182,7 @@ class Ranks:
         """
         verb, name, *rest = command
         try:
-            with together(self.comm):
+            with together(self.comm), self._watching(name):
                 return getattr(self, f"_do_{verb}")(name, *rest, here)
         except BaseException:
             if not sound(self.comm):
@@ -168,6 +190,11 @@ class Ranks:
                 if name in self._held:
                     self._held[name].sound = False
             raise
+
+    def _watching(self, name: str) -> AbstractContextManager[None]:
+        """While a command works on a system that is there, it can be cancelled."""
+        held = self._held.get(name)
+        return watched(held.comm, self._wanted) if held is not None else nullcontext()
 
     def _sound(self, name: str) -> Linearization:
         held = self._held.get(name)  # none where it could not be opened again
@@ -208,8 +235,9 @@ class Ranks:
             args: Any = () if comm.rank else program.point
             if x is not None:
                 args = Nest(program.in_tree, [leaf.shape for leaf in program.inputs]).nest(x)
-            lin = linearize(program, *args, argnums=tuple(range(len(args))) or 0, comm=comm, on_branch_change="raise",
-                            **settings)
+            with watched(comm, self._wanted):
+                lin = linearize(program, *args, argnums=tuple(range(len(args))) or 0, comm=comm,
+                                on_branch_change="raise", **settings)
         except DistdiffError:  # raised by all, who are in step
             comm.Free()
             raise
@@ -231,6 +259,10 @@ class Ranks:
                 f"that the service may use {self.memory / 1e6:,.0f} MB are taken: delete systems, start the service on "
                 "more ranks or with a larger --memory", status=413)
         return memory
+
+
+def _never() -> bool:
+    return False
 
 
 def _resident_bytes() -> int:

@@ -58,6 +58,12 @@ class JobInfo(BaseModel):
     error: Problem | None
 
 
+class Cancelled(JobInfo):
+    """A job that was cancelled, and where its work ends."""
+
+    ends: str
+
+
 class Health(BaseModel):
     status: Literal["ok"]
     version: str

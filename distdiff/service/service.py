@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import (
     BranchChangedError,
     BrokenCommunicatorError,
+    CancelledError,
     DistdiffError,
     FormatError,
     InputError,
@@ -134,6 +135,20 @@ class Service:
             held -= oldest.nbytes
             self.jobs.pop(oldest.id, None)
 
+    def cancel(self, job: Job) -> str:
+        """Nothing more is computed for a job; when that is.
+
+        What waits is gone at once.  Work under way ends where its method lets it, on all ranks; where others'
+        right-hand sides are solved together with the job's they go on, and its result is dropped.  `ServiceError` (409)
+        for what is carried through.
+        """
+        if not (job.cancellable or job.over):
+            raise ServiceError("a system that is being deleted stays no longer", status=409)
+        running = job.state == "running"
+        ends = self.ranks.ends(job.system) if running else "at once"
+        self.queue.cancel(job)
+        return "it had ended before" if job.over and job.state != "cancelled" else ends
+
     def restore(self) -> None:
         """Open what the spool holds, each at the point acknowledged last."""
         for kept in self.spool.systems():
@@ -160,13 +175,20 @@ class Service:
         for job in turn.jobs:
             job.start()
         try:
-            if turn.kind in VECTORS:
-                self._vectors(turn.jobs)
-            elif turn.kind in MATRICES:
-                self._columns(turn.jobs[0])
-            else:
-                job = turn.jobs[0]
-                job.end("done", getattr(self, f"_{job.kind}")(job))
+            with self.ranks.until(lambda: self.queue.closed or all(job.cancelled for job in turn.jobs)):
+                if turn.kind in VECTORS:
+                    self._vectors(turn.jobs)
+                elif turn.kind in MATRICES:
+                    self._columns(turn.jobs[0])
+                else:
+                    job = turn.jobs[0]
+                    job.end("done", getattr(self, f"_{job.kind}")(job))
+        except CancelledError:
+            for job in turn.jobs:
+                if job.cancelled:
+                    job.end("cancelled")
+                else:
+                    job.end("failed", error=ServiceError("the service has ended", status=503))
         except Exception as error:
             for job in turn.jobs:
                 job.end("failed", error=error)
@@ -183,6 +205,8 @@ class Service:
             return
         try:
             results = self._solve(system, jobs[0].kind, _side_by_side([job.seed for job in jobs]), len(jobs))
+        except CancelledError:  # all of them are
+            raise
         except DistdiffError as error:
             if len(jobs) == 1:
                 jobs[0].end("failed", error=error)
@@ -243,6 +267,9 @@ class Service:
             if function is not None:
                 self._record(path, *function)
             opened = self.ranks.open(job.system, str(path), about["settings"])
+            if job.cancelled:  # nobody would know it by name
+                self.ranks.close(job.system)
+                raise CancelledError("the system was cancelled as soon as it was there")
             about["created"] = time.time()
             try:
                 self.spool.keep(job.system, path, about, opened.x, function and function[2])
@@ -277,9 +304,14 @@ class Service:
         program = Program(**vars(traced.tape), names=names_of(f, positions))
         program.save(path, point=tuple(args[k] for k in positions))
 
-    def _move(self, job: Job) -> At:
-        """Another point; where that fails the system stays where it was."""
-        system, x = self._system(job.system), job.payload
+    def _move(self, job: Job) -> np.ndarray:
+        """Another point; where that fails, or is cancelled, the system stays where it was.  The result there."""
+        system = self._system(job.system)
+        at = self._moved(system, job.payload)
+        job.done, job.point = 1, at.number
+        return at.value
+
+    def _moved(self, system: System, x: np.ndarray) -> At:
         before = system.at
         if np.array_equal(x.view(np.uint64), before.x.view(np.uint64)):  # by bits: -0.0 is another point than 0.0
             return before
@@ -289,7 +321,7 @@ class Service:
             self._reopen(system)
             value = self.ranks.move(system.id, x)
         except Exception as error:
-            self.ranks.move(system.id, before.x)
+            self._back(system)
             arguments = self.spool.arguments(system.id) if isinstance(error, BranchChangedError) else None
             if arguments is None:
                 raise
@@ -298,7 +330,7 @@ class Service:
         try:
             self.spool.move(system.id, after.number, x)
         except OSError as error:
-            self.ranks.move(system.id, before.x)
+            self._back(system)
             raise ServiceError(f"the spool can't be written: {error}", status=507) from error
         system.at, system.served = after, 0
         return after
@@ -306,7 +338,11 @@ class Service:
     def _picture(self, job: Job) -> Picture:
         """The picture of that kind; what does not depend on the point and is not measured is taken once."""
         system = self._system(job.system)
-        found = system.pictures.get(job.payload) or self.ranks.picture(system.id, job.payload)
+        try:
+            found = system.pictures.get(job.payload) or self.ranks.picture(system.id, job.payload)
+        except CancelledError:  # perhaps in the middle of a replay that was measured
+            self._back(system)
+            raise
         if job.payload in LASTING:
             system.pictures[job.payload] = found
         return found
@@ -357,10 +393,16 @@ class Service:
                 "it to the point wanted, or open a system of your own", status=409))
         return job.over
 
+    def _back(self, system: System) -> None:
+        """To the point where the system was, after a move that failed or was cancelled; this is carried through."""
+        with self.ranks.until(lambda: False):
+            self.ranks.move(system.id, system.at.x)
+
     def _reopen(self, system: System) -> None:
-        """Make a system anew from its tape, after a failure that left its ranks out of step."""
-        self.ranks.close(system.id)
-        self.ranks.open(system.id, str(self.spool.tape(system.id)), system.about["settings"], system.at.x)
+        """Make a system anew from its tape, after a failure that left its ranks out of step; carried through."""
+        with self.ranks.until(lambda: False):
+            self.ranks.close(system.id)
+            self.ranks.open(system.id, str(self.spool.tape(system.id)), system.about["settings"], system.at.x)
 
     @staticmethod
     def fresh_id() -> str:

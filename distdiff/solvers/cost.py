@@ -48,7 +48,8 @@ class Method:
 
     `make` is called with (system, options) where the method works on the assembled system, else with (local, point,
     comm); what it returns has tangent, adjoint, refresh, close, info and memory.  `partition` is the strategy that
-    suits it, `at_once` how many batches of right-hand sides it wants to see at once.
+    suits it, `at_once` how many batches of right-hand sides it wants to see at once.  ends: where a solve that is
+    cancelled ends.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Method:
     assembled: bool = True
     partition: str = "auto"
     at_once: int = 1
+    ends: str = "between two supersteps"
 
 
 def latency(work: Work, columns: int, machine: Machine) -> float:

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cancellation import look
 from ..errors import ConvergenceError, InputError, MissingSolverError
 from ..machine import Machine
 from ..petsc import PREFIX, event, petsc
@@ -186,6 +187,7 @@ class _Factor(Ksp):
 
     def solve_each(self, y: np.ndarray, transposed: bool) -> None:
         for column in y.T:
+            look(self.system.comm)
             self.solve_one(column, transposed)
 
     def solve_all(self, y: np.ndarray) -> None:
@@ -261,4 +263,4 @@ def quiet_options(chosen: Mapping[str, Any]) -> Any:
     return entered()
 
 
-METHOD = Method("direct", cost, Direct)
+METHOD = Method("direct", cost, Direct, ends="between two right-hand sides: factorizations have no supersteps")

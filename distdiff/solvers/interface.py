@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from ..cancellation import look
 from ..errors import ConvergenceError, InputError
 from ..kernels.stream import scatter_add
 from ..machine import Machine
@@ -345,6 +346,7 @@ class Interface(Solver):
     def _interfaces(self, values: np.ndarray, transposed: bool) -> np.ndarray:
         """Step 2: ghosts from what interface rows would be without, or transposed.  Collective."""
         coupling, comm, tail = self.coupling, self.system.comm, values.shape[1:]
+        look(comm)
         if coupling.n == 0:
             return np.zeros((0, *tail))
         if self._scan is not None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from mpi4py import MPI
 
+from ..cancellation import watch_of
 from ..kernels import products
 from ..kernels import substitution as kernels
 from ..system import TriangularSystem
@@ -63,7 +64,10 @@ class Iteration:
 
         `new` is work space.  Returns the last iterate, which lies in x or in `new`, and the number of steps.
         """
+        watch = watch_of(self.system.comm)
         for steps in range(1, most + 1):
+            if watch is not None:
+                watch.look()
             self.step(b, x, new, transposed)
             x, new = new, x
             if steps < most and self._equal(x, new):

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cancellation import look
 from ..errors import ConvergenceError, InputError
 from ..machine import Machine
 from ..petsc import Options, event, petsc
@@ -150,6 +151,7 @@ class Krylov(Solver):
             most = min(most, max(self._limit - iterations, 0))
         x, new = y, self._work("new", y.shape[1:])
         while not error <= tolerance and steps < most:
+            look(self.system.comm)
             self._iteration.step(b, x, new, transposed)
             x, new = new, x
             steps += 1
@@ -174,4 +176,4 @@ class Krylov(Solver):
                 "method='substitution', which is exact in one pass")
 
 
-METHOD = Method("krylov", cost, Krylov)
+METHOD = Method("krylov", cost, Krylov, ends="between two iterations")

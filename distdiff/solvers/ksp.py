@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConvergenceError, InputError, MissingSolverError
+from ..cancellation import Watch, unwatched, watch_of
+from ..errors import CancelledError, ConvergenceError, InputError, MissingSolverError
 from ..petsc import OPTION_ERRORS, PREFIX, Options, destroy, ended, petsc, reason
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
@@ -35,7 +36,9 @@ class Ksp:
                  alone: bool = False, remedy: str = "method='substitution' needs nothing of PETSc's") -> None:
         PETSc = petsc()
         self.who, self.remedy, self._alone, self._transpose = who, remedy, alone, transpose
-        self.comm = system.comm.Dup() if alone else system.comm
+        self._watch: Watch | bool | None = None  # None until the monitor is there, False while nobody watches
+        self._cancelled: CancelledError | None = None
+        self.comm, self._watched = system.comm.Dup() if alone else system.comm, system.comm
         self._base = system.matrix(self.comm) if alone else system.mat
         self.mat = self._base.transpose(PETSc.Mat()) if transpose else self._base
         self._b, self._x = np.zeros(system.n_local), np.zeros(system.n_local)
@@ -69,10 +72,41 @@ class Ksp:
         self._x.fill(0.0)
         for vec in self._vecs:
             vec.stateIncrease()  # PETSc caches norms by state, and we have written into the arrays
-        with self.reasons("the solve"):
+        with self._cancellable(), self.reasons("the solve"):
             (self.ksp.solveTranspose if transposed else self.ksp.solve)(*self._vecs)
         x[:] = self._x
         return self.ksp.getIterationNumber(), self.ksp.getConvergedReason()
+
+    @contextmanager
+    def _cancellable(self) -> Iterator[None]:
+        """Let the solve inside end early where somebody watches: between iterations, by PETSc's own limit on them.
+
+        An exception would leave PETSc's vectors locked.  Raises `CancelledError` afterwards.
+        """
+        watch = watch_of(self._watched)
+        if watch is None:
+            yield
+            return
+        if self._watch is None:
+            self.ksp.setMonitor(self._look)  # from now on: monitors can't be taken away one by one
+        most = self.ksp.getTolerances()[3]
+        self._watch, self._cancelled = watch, None
+        try:
+            with unwatched():  # by the passes that precondition
+                yield
+        finally:
+            self._watch = False
+            self.ksp.setTolerances(max_it=most)
+        if self._cancelled is not None:
+            raise self._cancelled
+
+    def _look(self, ksp: Any, iteration: int, norm: float) -> None:
+        if self._watch and self._cancelled is None:
+            try:
+                self._watch.look()
+            except CancelledError as error:
+                self._cancelled = error
+                ksp.setTolerances(max_it=iteration)
 
     def refresh(self) -> None:
         """The system's values have changed; `TriangularSystem.refresh` has told its own matrix."""

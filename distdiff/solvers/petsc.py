@@ -107,4 +107,4 @@ class External(Solver):
         return iterations, error
 
 
-METHOD = Method("petsc", cost, External)
+METHOD = Method("petsc", cost, External, ends="between two iterations: where it is a factorization, when it is done")

@@ -218,6 +218,7 @@ class Pipeline(Solver):
         return super().memory + self._passes.nbytes + sum(y.nbytes + ghosts.nbytes for y, ghosts in self._pool)
 
 
-METHOD = Method("pipeline", cost, Pipeline, partition="contiguous", at_once=AT_ONCE)
+METHOD = Method("pipeline", cost, Pipeline, partition="contiguous", at_once=AT_ONCE,
+                ends="when the right-hand sides under way are done: they follow each other through the supersteps")
 
 __all__ = ["METHOD", "Pipeline", "cost"]

@@ -18,6 +18,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..blocks import Range
+from ..cancellation import Watch, watch_of
 from ..kernels import substitution as kernels
 from ..kernels.stretches import within
 from ..machine import Machine
@@ -95,47 +96,55 @@ class Passes:
         if self.local:
             self.own_rows(y, False)
             return
-        ghosts = self._ghosts(y.shape[1:])
+        ghosts, watch = self._ghosts(y.shape[1:]), watch_of(self.system.comm)
         for s, halo in enumerate(self.system.halos):
-            self.forward_step(s, y, ghosts)
+            self.forward_step(s, y, ghosts, watch)
             halo.forward(y, ghosts)
+            if watch is not None:
+                watch.look(s == self.system.k_star - 1)
 
     def backward(self, lam: np.ndarray) -> None:
         """lam <- (I - L)^-T lam."""
         if self.local:
             self.own_rows(lam, True)
             return
-        ghosts = self._ghosts(lam.shape[1:])
+        ghosts, watch = self._ghosts(lam.shape[1:]), watch_of(self.system.comm)
         ghosts.fill(0.0)
         for s, halo in reversed(list(enumerate(self.system.halos))):
             halo.reverse(lam, ghosts)
-            self.backward_step(s, lam, ghosts)
+            self.backward_step(s, lam, ghosts, watch)
+            if watch is not None:
+                watch.look(s == 0)
 
-    def forward_step(self, s: int, y: np.ndarray, ghosts: np.ndarray) -> None:
-        """Superstep s: its rows take their ghosts, then own rows in order.  Local."""
+    def forward_step(self, s: int, y: np.ndarray, ghosts: np.ndarray, watch: Watch | None = None) -> None:
+        """Superstep s: its rows take their ghosts, then own rows in order, unless given up meanwhile.  Local."""
         parts, rows = self._steps[s]
         if len(rows):
             _FORWARD[y.ndim][1](len(rows), rows, *self._ghost, ghosts, y)
-        self._forward(parts, y)
+        self._forward(parts, y, watch)
 
-    def backward_step(self, s: int, lam: np.ndarray, ghosts: np.ndarray) -> None:
+    def backward_step(self, s: int, lam: np.ndarray, ghosts: np.ndarray, watch: Watch | None = None) -> None:
         """The transpose of `forward_step`; ghosts are added to.  Local."""
         parts, rows = self._steps[s]
-        self._backward(parts, lam)
+        self._backward(parts, lam, watch)
         if len(rows):
             _BACKWARD[lam.ndim][1](len(rows), rows, *self._ghost, ghosts, lam)
 
-    def _forward(self, parts: list[_Rows | Range], y: np.ndarray) -> None:
+    def _forward(self, parts: list[_Rows | Range], y: np.ndarray, watch: Watch | None = None) -> None:
         columns = y if y.ndim == 2 else y[:, None]
         for part in parts:
+            if watch is not None and watch.given_up():
+                return
             if isinstance(part, Range):
                 part.piece.forward(columns)
             else:
                 _FORWARD[y.ndim][0](*part, *self._stretches, *self._own, y)
 
-    def _backward(self, parts: list[_Rows | Range], lam: np.ndarray) -> None:
+    def _backward(self, parts: list[_Rows | Range], lam: np.ndarray, watch: Watch | None = None) -> None:
         columns = lam if lam.ndim == 2 else lam[:, None]
         for part in reversed(parts):
+            if watch is not None and watch.given_up():
+                return
             if isinstance(part, Range):
                 part.piece.backward(columns)
             else:

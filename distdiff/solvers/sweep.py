@@ -14,11 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from itertools import groupby
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
 
+from ..cancellation import Watch, watch_of
 from ..errors import InputError
 from ..evaluate import Point
 from ..kernels import scalar, stream
@@ -32,13 +33,26 @@ from ..tracing import memory
 from . import sweep_ops as ops
 from .cost import Cost, Method, Work, implicit_seconds, implicit_setup, latency
 from .sweep_plan import plan_adjoint, plan_tangent
-from .sweep_table import Memory, Programs
+from .sweep_table import Memory, Program, Programs
 
 MANY = 3  # solves at one point after which scalar lines are written out ...
 STORE = 256 << 20  # ... as long as they take no more bytes than this; it costs as much as five solves save
 CACHE = 16 << 20  # bytes of workspace that many columns together may take before they go in several batches
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+class _Bound(NamedTuple):
+    """A plan's calls, bound to memory for right-hand sides (n, *columns).
+
+    exchanges : which of the calls start or finish messages
+    ends : the calls by which each superstep but the last is over, as many on every rank
+    """
+
+    columns: tuple[int, ...]
+    calls: list[Call]
+    exchanges: set[int]
+    ends: list[int]
 
 
 def plan_amounts(work: Work) -> dict[str, float]:
@@ -94,7 +108,7 @@ class Sweep:
         self.local, self.comm = local, comm
         self._point, self._partials, self._storage, self._keep = point, Partials(point), point.values.storage, keep
         self._plans: dict[str, ops.Plan] = {}
-        self._programs: dict[str, tuple[tuple[int, ...], list[Call]]] = {}  # way: (columns, calls bound for them)
+        self._programs: dict[str, _Bound] = {}  # by way, for the number of columns bound latest
         self._workspace = np.empty(0)
         self._coefficients: dict[str, np.ndarray] = {}  # way: partials that rules compute
         self._fresh: set[tuple[str, int]] = set()  # those, by place, that hold this point's values
@@ -197,12 +211,17 @@ class Sweep:
                 return result
         self._solved += not forward and not tail
         W = self._view(plan.rows, tail, plan.by_rows)
-        if self._programs.get(way, (None,))[0] != tail:
-            self._programs[way] = (tail, self._bind(plan, W, forward))
+        bound, watch = self._programs.get(way), watch_of(self.comm)
+        if bound is None or bound.columns != tail:
+            bound = self._programs[way] = self._bind(plan, W, forward)
         self._seed = seed
+        self._failure.forget()
         with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a warning
-            for function, arguments in self._programs[way][1]:
-                function(*arguments)
+            if watch is not None:
+                _run_watched(bound, watch)
+            else:
+                for function, arguments in bound.calls:
+                    function(*arguments)
         self._seed = None
         if self.local.joint:
             self._failure.agree(self.comm, self.local.sites)
@@ -220,7 +239,7 @@ class Sweep:
 
     # -- from a plan to calls
 
-    def _bind(self, plan: ops.Plan, W: np.ndarray, forward: bool) -> list[Call]:
+    def _bind(self, plan: ops.Plan, W: np.ndarray, forward: bool) -> _Bound:
         bind = {ops.Zero: self._zero, ops.Strided: self._strided, ops.Scatter: self._scatter, ops.Gather: self._gather,
                 ops.Scan: self._scan, ops.Product: self._product, ops.Lines: self._lines, ops.Seed: self._enter,
                 ops.Partial: self._stored, ops.Start: partial(self._exchange, plan),
@@ -228,12 +247,22 @@ class Sweep:
         memory = Memory(self._point.values.block, len(self.local.blocks), plan,
                         self._coefficients[self._way(forward)])
         programs, calls = Programs(memory, W), list[Call]()
+        exchanges: set[int] = set()
+        ends: list[int] = []
+        last = len(plan.exchanges) - 1
         for combinations, group in groupby(plan.operations, key=ops.combines):
             if combinations:
                 calls.append((programs.add(list(group)), ()))
-            else:
-                calls += [bind[type(op)](op, W, forward) for op in group]
-        return calls
+                continue
+            for op in group:
+                if isinstance(op, (ops.Start, ops.Finish)):
+                    turn = op.step if forward else last - op.step
+                    ends += [len(calls)] * (turn - len(ends))  # earlier ones had no messages for this rank
+                    exchanges.add(len(calls))
+                calls.append(bind[type(op)](op, W, forward))
+                if isinstance(op, ops.Finish):
+                    ends.append(len(calls))
+        return _Bound(W.shape[1:], calls, exchanges, [*ends, *[len(calls)] * (last - len(ends))][:last])
 
     def _zero(self, op: ops.Zero, W: np.ndarray, forward: bool) -> Call:
         return W[op.start : op.stop].fill, (0.0,)
@@ -371,6 +400,24 @@ class Sweep:
         make = exchange.starter if isinstance(op, ops.Start) else exchange.finisher
         spots: list[list[Spot]] = [[(where, W, part) for where, part in progressions(places)] for places in op.places]
         return make(self.comm, spots, W.shape[1:], back=not forward), ()
+
+
+def _run_watched(bound: _Bound, watch: Watch) -> None:
+    """All calls, with a look after every superstep; once rank 0 has given up it does nothing but exchange."""
+    begin = 0
+    for end in (*bound.ends, len(bound.calls)):
+        for k in range(begin, end):
+            function, arguments = bound.calls[k]
+            if k in bound.exchanges:
+                function(*arguments)
+            elif watch.given_up():
+                continue
+            elif isinstance(function, Program):
+                function.until(watch.given_up)
+            else:
+                function(*arguments)
+        begin = end
+        watch.look(end == len(bound.calls))
 
 
 def _cumulate(view: np.ndarray, axis: int) -> None:

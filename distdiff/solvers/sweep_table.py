@@ -13,6 +13,8 @@ from ..strided import ITEM, core_shape, core_view
 from .combination import CONSTANT, MASK, SHIFT, STORED, VALUES, Factor
 from .sweep_ops import Box, Combine, Pass, Plan, Repeat, Time
 
+PART = 1 << 22  # elements between two looks at whether to go on: some milliseconds
+
 
 class Memory:
     """Where the factors of coefficients lie: values of blocks, constant arrays, stored partials."""
@@ -159,14 +161,34 @@ class Program:
         self._views: list[combine.Views] | None = None
 
     def __call__(self) -> None:
+        tables, views = self._bound()
+        if tables is not None:
+            combine.run(self._programs.W, tables)
+        else:
+            combine.run_views(views)
+
+    def until(self, given_up: Callable[[], bool]) -> None:
+        """The same, but no more than about PART elements after `given_up()` is true."""
+        tables, views = self._bound()
+        boxes = len(tables.cells) if tables is not None else len(views)
+        step = max(1, PART * boxes // max(self._elements, 1))
+        for start in range(0, boxes, step):
+            if given_up():
+                return
+            if tables is not None:
+                combine.run(self._programs.W, tables._replace(cells=tables.cells[start : start + step]))
+            else:
+                combine.run_views(views[start : start + step])
+
+    def _bound(self) -> tuple[combine.Tables | None, list[combine.Views]]:
+        """Tables for the compiled loops, or None and views for NumPy's."""
         if self._columns and combine.compiled(self._elements):
             if self._tables is None:
                 self._tables, self._views = self._programs.tables(self._number), None
-            combine.run(self._programs.W, self._tables)
-            return
+            return self._tables, []
         if self._views is None:
             self._views = self._programs.views(self._operations)
-        combine.run_views(self._views)
+        return None, self._views
 
 
 def _repeats(operations: list[Combine | Repeat]) -> Iterator[Repeat]:

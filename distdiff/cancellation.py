@@ -1,0 +1,120 @@
+"""Work that can be told to end before it is done: between two supersteps, on all ranks after the same one.
+
+A pass that somebody may cancel runs while its communicator is `watched`.  Between supersteps, when no halo is on its
+way, it looks whether rank 0 has been told to stop: one number from rank 0, which also says after how many supersteps
+to look again, so that looking takes a small share of the time however short supersteps are.  All ranks then raise
+`CancelledError` together, and what they share is sound.
+
+Within a superstep rank 0, which knows without asking, leaves out what it still would compute (`given_up`), so that work
+of one rank alone, which has no supersteps, ends early as well.  Messages it sends all the same.
+
+Passes ask once, at their beginning, whether anybody watches (`watch_of`); where nobody does they run as they always do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from mpi4py import MPI
+
+from .errors import CancelledError
+
+EVERY = 0.02  # seconds between looks, about
+AT_MOST = 64  # supersteps from one to the next: lengths may change, and a look takes some microseconds
+
+_watches: list[Watch] = []
+
+
+class Watch:
+    """Whether work on a communicator is to end; rank 0 is told by `wanted()`, the others by rank 0."""
+
+    def __init__(self, comm: MPI.Comm, wanted: Callable[[], bool]) -> None:
+        self.comm, self._wanted = comm, wanted
+        self._given_up = False
+        self._left = self._stride = 1
+        self._word = np.empty(1, dtype=np.int64)
+        self._since = time.perf_counter()
+
+    def given_up(self) -> bool:
+        """Whether what this rank would compute until the next look is wasted: all will raise there.  Local."""
+        if self.comm.rank == 0 and not self._given_up:
+            self._given_up = self._wanted()
+        return self._given_up
+
+    def look(self, last: bool = False) -> None:
+        """Raise `CancelledError` on every rank if the work is to end.  Collective, with nothing on its way.
+
+        last: no other one follows in this pass.
+        """
+        if self.comm.size == 1:
+            if self.given_up():
+                raise _cancelled()
+            return
+        self._left -= 1
+        if self._left and not last:
+            return
+        if self.comm.rank == 0:
+            self._word[0] = 0 if self.given_up() else self._next()
+        self.comm.Bcast(self._word, root=0)
+        self._left = int(self._word[0]) or 1
+        if not self._word[0]:
+            raise _cancelled()
+
+    def _next(self) -> int:
+        """Supersteps until the next look, by what those since the last one took."""
+        now = time.perf_counter()
+        took, self._since = now - self._since, now
+        fitting = self._stride * EVERY / max(took, 1e-9)
+        self._stride = int(max(1, min(fitting, 2 * self._stride, AT_MOST)))
+        return self._stride
+
+
+def _cancelled() -> CancelledError:
+    return CancelledError("this was cancelled while it was computed, between two supersteps: nothing has changed but "
+                          "that there is no result")
+
+
+@contextmanager
+def watched(comm: MPI.Comm, wanted: Callable[[], bool]) -> Iterator[None]:
+    """While the body runs, work on `comm` ends with `CancelledError` soon after rank 0's `wanted()` is true.
+
+    All ranks enter together.  wanted: called often, on rank 0 alone; it may look at what another thread sets.
+    """
+    watch = Watch(comm, wanted)
+    _watches.append(watch)
+    try:
+        yield
+    finally:
+        _watches.remove(watch)
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """While the body runs nobody watches: inside of foreign code that exceptions must not go through."""
+    global _watches
+    kept, _watches = _watches, []
+    try:
+        yield
+    finally:
+        _watches = kept
+
+
+def watch_of(comm: MPI.Comm) -> Watch | None:
+    """Who watches work on this communicator: the same answer on all of its ranks."""
+    for watch in reversed(_watches):
+        if watch.comm == comm:
+            return watch
+    return None
+
+
+def look(comm: MPI.Comm) -> None:
+    """End here if somebody wants it: between stages, or whatever else takes long.  Collective."""
+    watch = watch_of(comm)
+    if watch is not None:
+        watch.look()
+
+
+__all__ = ["Watch", "look", "unwatched", "watch_of", "watched"]

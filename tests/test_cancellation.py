@@ -1,0 +1,156 @@
+"""Work that is cancelled ends between two supersteps, on all ranks after the same one, and leaves everything sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import distdiff as dd
+from distdiff import cancellation
+from distdiff.cancellation import watch_of, watched
+from distdiff.errors import CancelledError
+from distdiff.solvers import sweep_table
+
+pytestmark = pytest.mark.mpi
+X = np.linspace(0.2, 1.4, 60)
+LEAST = {"sweep": 3, "substitution": 1, "neumann": 4, "krylov": 2, "interface": 1, "direct": 0, "petsc": 1}
+
+
+def f(x):
+    for _ in range(6):
+        x = np.tanh(x + 0.3 * np.roll(x, 1) - 0.2 * np.roll(x, -1))
+    return x
+
+
+def chain(x):
+    s = x[0]
+    for k in range(1, 60):
+        s = np.sin(s) + x[k] * s
+    return s
+
+
+class Count:
+    """How often it was looked; true from the look `at` on."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.looks, self.at = 0, at
+
+    def __call__(self) -> bool:
+        self.looks += 1
+        return self.at is not None and self.looks > self.at
+
+
+@pytest.fixture(autouse=True)
+def every_superstep(monkeypatch):
+    monkeypatch.setattr(cancellation, "EVERY", 0.0)
+    monkeypatch.setattr(sweep_table, "PART", 50)
+
+
+def cancelled_anywhere(comm: Any, work: Callable[[], Any], wanted: Any, again: Callable[[], Any] = lambda: None) -> int:
+    """Cancel `work` at its first look, at its last and between; see that it gives `wanted` afterwards.  Its looks."""
+    work()  # whatever is set up once
+    count = Count()
+    with watched(comm, count):
+        np.testing.assert_allclose(work(), wanted, rtol=1e-12, atol=1e-13)
+    looks = comm.bcast(count.looks)
+    for at in sorted({0, looks // 3, looks // 2, looks - 1} & set(range(looks))):
+        stop = Count(at)
+        with watched(comm, stop), pytest.raises(CancelledError, match="between two supersteps"):
+            work()
+        assert comm.rank or stop.looks == at + 1
+        again()
+        assert watch_of(comm) is None
+        np.testing.assert_allclose(work(), wanted, rtol=1e-12, atol=1e-13)
+    return looks
+
+
+@pytest.mark.parametrize("method, options, partition", [
+    ("sweep", {}, "axes"), ("substitution", {}, "axes"), ("neumann", {}, "axes"), ("krylov", {}, "axes"),
+    ("krylov", {"preconditioner": "substitution", "ksp_type": "bcgs"}, "axes"),
+    ("interface", {}, "contiguous"), ("direct", {}, "axes"), ("petsc", {}, "axes")])
+def test_every_method_ends_early_and_answers_afterwards(comm, method, options, partition):
+    v, w = np.cos(X), np.sin(3 * X)
+    with dd.linearize(f, X, comm=comm, method="sweep") as right:
+        ydot, xbar, jacobian = right.jvp(v), right.vjp(w), right.jacobian()
+    with dd.linearize(f, X, comm=comm, method=method, options=options, partition=partition, min_block=1,
+                      on_failure="raise") as lin:
+        assert lin.report().method == method
+        looks = [cancelled_anywhere(comm, lambda: lin.jvp(v), ydot), cancelled_anywhere(comm, lambda: lin.vjp(w), xbar),
+                 cancelled_anywhere(comm, lambda: lin.batch("jvp", range(4)), jacobian[:, :4])]
+    assert min(looks) >= LEAST[method], looks
+
+
+def test_scalar_code_and_the_pipeline(comm):
+    wanted = dd.grad(chain)(X)
+    for method in ("sweep", "pipeline"):
+        with dd.linearize(chain, X, comm=comm, method=method, partition="contiguous", min_block=1) as lin:
+            cancelled_anywhere(comm, lambda: lin.vjp(1.0), wanted)
+
+
+def test_a_move_that_is_cancelled_leaves_no_point_until_the_next(comm):
+    with dd.linearize(f, X, comm=comm, partition="axes", min_block=1) as lin:
+        value, there = lin.value, f(2 * X)
+        looks = cancelled_anywhere(comm, lambda: lin.update(2 * X), there,
+                                   lambda: np.testing.assert_array_equal(lin.update(X), value))
+        assert looks >= 5
+        stop = Count(2)
+        with watched(comm, stop), pytest.raises(CancelledError):
+            lin.update(2 * X)
+        with pytest.raises(dd.errors.InputError, match="no point"):
+            lin.vjp(X)
+
+
+def test_second_derivatives_and_what_was_being_set_up(comm):
+    def energy(x):
+        return np.sum(np.tanh(x + 0.3 * np.roll(x, 1)) ** 2)
+
+    with dd.linearize(energy, X, comm=comm) as right:
+        product = right.hvp(X)
+    for at in (0, 4, 8):
+        with dd.linearize(energy, X, comm=comm) as lin:
+            with watched(comm, Count(at)), pytest.raises(CancelledError):
+                lin.hvp(X)
+                lin.hessian()
+            np.testing.assert_allclose(lin.hvp(X), product, rtol=1e-11, atol=1e-12)
+
+
+def test_a_linearization_that_is_cancelled_is_none(comm):
+    for at in range(3):
+        with watched(comm, Count(at)), pytest.raises(CancelledError):
+            dd.linearize(f, X, comm=comm, partition="axes", min_block=1)
+    np.testing.assert_allclose(dd.vjp(f, X, comm=comm)[0], f(X), rtol=1e-14)
+
+
+def test_who_watches_another_communicator_changes_nothing(comm):
+    other = comm.Dup()
+    count = Count(0)
+    with dd.linearize(f, X, comm=comm) as lin, watched(other, count):
+        lin.vjp(X)
+    assert count.looks == 0
+    other.Free()
+
+
+def test_looks_are_as_far_apart_as_supersteps_allow(comm, monkeypatch):
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr(cancellation, "time", clock)
+    monkeypatch.setattr(cancellation, "EVERY", 0.01)
+    count = Count()
+
+    def looks(supersteps: int, seconds: float) -> int:
+        before = count.looks
+        for _ in range(supersteps):
+            clock.now += seconds
+            watch.look()
+        return count.looks - before
+
+    with watched(comm, count):
+        watch = watch_of(comm)
+        found = [looks(1000, 1e-6), looks(64, 0.05), looks(100, 0.05), looks(1000, 1e-3)]
+        if comm.size > 1 and comm.rank == 0:
+            # 1, 2, 4, ... 64 apart, 14 times; the next comes 23 supersteps later, and then every one; every tenth
+            assert found[:3] == [6 + 14, 1 + 64 - 23, 100], found
+            assert found[3] == pytest.approx(100, abs=5), found
