@@ -19,6 +19,7 @@ from . import errors
 
 T = TypeVar("T")
 
+WIDTHS = 4  # of batches of right-hand sides, for which messages and calls stay set up
 PATIENCE = 60.0  # seconds that a failed rank waits for the others, which may be waiting for it
 
 
@@ -306,8 +307,17 @@ class Channel:
         self.reverse.close()
 
 
+def make_room(kept: dict[tuple[int, ...], T], columns: tuple[int, ...]) -> list[T]:
+    """Take out what has to go where something for so many columns comes: the first of `WIDTHS` that are kept.
+
+    What is for one vector, (), stays.  Batches come in few widths, those of the service in powers of two.
+    """
+    widths = [width for width in kept if width]
+    return [kept.pop(widths[0])] if columns and len(widths) >= WIDTHS else []
+
+
 class Channels:
-    """The channels of one exchange by number of columns: for one column, and for the two widths used latest."""
+    """The channels of one exchange by number of columns; `get` closes that for the width which was got longest ago."""
 
     def __init__(self, sends: list[tuple[int, np.ndarray]], recvs: list[tuple[int, np.ndarray]], tag: int) -> None:
         self._sends = [(rank, len(ids)) for rank, ids in sends]
@@ -316,11 +326,12 @@ class Channels:
         self._open: dict[tuple[int, ...], Channel] = {}
 
     def get(self, comm: MPI.Comm, columns: tuple[int, ...]) -> Channel:
-        channel = self._open.get(columns)
+        channel = self._open.pop(columns, None)
         if channel is None:
-            if len(self._open) >= 3:
-                self._open.pop(next(width for width in self._open if width)).close()
-            channel = self._open[columns] = Channel(comm, self._sends, self._recvs, columns, self._tag)
+            for old in make_room(self._open, columns):
+                old.close()
+            channel = Channel(comm, self._sends, self._recvs, columns, self._tag)
+        self._open[columns] = channel
         return channel
 
     @property

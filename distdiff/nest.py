@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .tracing.tree import flatten, is_number, unflatten
+from .tracing.tree import alike, flatten, is_number, unflatten
 
 
 class Nest:
@@ -36,7 +36,7 @@ class Nest:
     def leaves(self, tree: Any, what: str, is_leaf: Callable[[Any], bool] = is_number) -> list[Any]:
         """The arrays among nested ones, or `InputError` saying what does not fit."""
         leaves, spec = flatten(tree, what, is_leaf)
-        if spec != self.spec:
+        if not alike(spec, self.spec):  # a loaded tape knows the fields of a named tuple, not its type
             raise InputError(f"the {what} is nested as {spec}, but {self.spec} is wanted")
         for k, (leaf, shape) in enumerate(zip(leaves, self.shapes)):
             dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype

@@ -16,12 +16,12 @@ from .errors import BranchChangedError, InputError
 from .evaluate import Point, evaluate, evaluate_items
 from .liveness import kept_blocks
 from .partition import whole
-from .storage import MOST_LINES, alike, load_tape, save_tape
+from .storage import MOST_LINES, load_tape, save_tape
 from .strided import BlockIndex
 from .tape import UNREAD, Tape
 from .tracing import Trace, is_leaf, running, trace
 from .tracing.splice import plain_leaves, splice
-from .tracing.tree import flatten, is_number, unflatten
+from .tracing.tree import alike, flatten, is_number, unflatten
 
 
 @dataclass

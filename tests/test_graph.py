@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from tapes import CUMSUM, SIN, Writer, tapes
 
 from distdiff import graph
+from distdiff.kernels import graph as kernels
 from distdiff.ops import ADD, COPY, MULTIPLY
 from distdiff.tape import Affine, Leaf, Statement, Tape
 
@@ -226,3 +227,13 @@ def test_a_hundred_million_lines_take_no_time():
         previous = block
     found = graph.analyse(tape)
     assert (found.lines, found.depth, found.width, found.shape) == (101 * n, 100, n, "grid")
+
+
+def test_passes_that_are_small_one_by_one_add_up(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(kernels, "jit", lambda f: compiled.append(f) or f)
+    loop = kernels.Loop(len)
+    for _ in range(kernels.OFTEN):
+        assert loop(np.empty(kernels.SMALL)) == kernels.SMALL and not compiled
+    assert loop(np.empty(1)) == 1 and compiled == [len]
+    assert loop(np.empty(2)) == 2 and compiled == [len]

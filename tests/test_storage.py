@@ -159,6 +159,20 @@ def test_a_loaded_tape_s_named_tuples_travel(shared_tmp_path):
         assert type(q).__name__ == "Pair" and q.b == 4.0
         np.testing.assert_array_equal(q.a, np.full(3, 4.0))
         np.testing.assert_array_equal(lin.vjp({"q": type(q)(np.ones(3), 0.0)}).b, 3.0)
+        np.testing.assert_array_equal(lin.vjp({"q": Pair(np.ones(3), 0.0)}).b, 3.0)  # of one's own type as well
+        with pytest.raises(InputError, match="nested as {'q': Other"):
+            lin.vjp({"q": namedtuple("Other", "a b")(np.ones(3), 0.0)})
+
+
+def test_a_rule_of_one_s_own_is_not_saved(tmp_path):
+    @dd.custom_jvp
+    def square(x):
+        return x * x
+
+    square.defjvp(lambda primals, tangents: (square(*primals), 2.0 * primals[0] * tangents[0]))
+    with pytest.raises(InputError, match="calls 'square' can't be saved: its rule is code.*Trace the function again"):
+        dd.trace(lambda x: square(x).sum(), np.ones(3)).save(tmp_path / "f.tape")
+    assert not (tmp_path / "f.tape").exists()
 
 
 def test_everything_there_and_back(tmp_path):

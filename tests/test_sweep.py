@@ -12,6 +12,7 @@ from tape_oracle import jacobian
 from test_evaluate import build
 
 import distdiff as dd
+from distdiff.comm import WIDTHS
 from distdiff.errors import InputError
 from distdiff.evaluate import evaluate
 from distdiff.kernels import scalar, stream
@@ -260,6 +261,47 @@ def test_ranks_sweep_their_shares(comm, seed, depth):
             total = np.zeros((n_in, *tail))
             total[local.inputs.positions] = sweep.adjoint(w[local.outputs.positions])
             np.testing.assert_allclose(comm.allreduce(total), J.T @ w, rtol=1e-9, atol=1e-9 * scale)
+
+
+@pytest.mark.mpi
+def test_batches_of_several_widths_are_bound_once_each(comm, monkeypatch):
+    """Up to `WIDTHS` of them; right in any order, at other points, with a larger workspace, on messages of theirs."""
+    def f(u):
+        for _ in range(4):
+            u = u + 0.3 * np.roll(u, 1) * u
+        return u
+
+    bound = []
+    bind = Sweep._bind
+    monkeypatch.setattr(Sweep, "_bind", lambda self, plan, W, forward: (
+        bound.append(W.shape[1:]), bind(self, plan, W, forward))[1])
+    x, rng = np.linspace(0.5, 1.0, 24), np.random.default_rng(0)
+    tape, plan = dd.trace(f, x, comm=comm), None
+    if comm.rank == 0:
+        plan = partition(tape, comm.size, strategy="axes", min_block=1)
+    local = distribute(tape if comm.rank == 0 else None, plan, comm)
+    point = evaluate(local, x[local.inputs.positions], comm)
+    solver = Sweep(local, point, comm)
+    J = dd.jacobian(f, comm=comm)(x)
+
+    def solve(*widths):
+        bound.clear()
+        for m in widths:
+            w = rng.normal(size=(24, m) if m else 24)
+            mine = solver.adjoint(np.ascontiguousarray(w[local.outputs.positions]))
+            np.testing.assert_allclose(mine, (J.T @ w)[local.inputs.positions], rtol=1e-12, atol=1e-12)
+        return len(bound)
+
+    widths = range(8, 8 - WIDTHS, -1)  # the widest first, or the workspace grows and all are bound again
+    assert solve(*widths, 0) == WIDTHS + 1
+    assert solve(*widths, 0, *reversed(widths)) == 0
+    assert solve(2, 0, *widths[1:]) == 1 and solve(8) == 1
+    for k in range(3):  # another memory: all calls go, the channels stay
+        point = evaluate(local, x[local.inputs.positions], comm)
+        solver.refresh(point)
+        assert solve(*np.roll([1, 2, 3, 4, 5, 6, 8], k), *rng.permutation(9)) >= 7
+    assert solve(40) == 1 and solve(3, 5, 40, 3, 5) == 2
+    solver.close()
 
 
 @pytest.mark.mpi

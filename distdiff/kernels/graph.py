@@ -14,19 +14,25 @@ import numpy as np
 from .jit import jit, worth_it
 
 SMALL = 10_000  # lines up to which a loop runs as plain Python: some 10 ms, where loading compiled code takes more
+OFTEN = 20  # times as many, in loops that are small one by one: by then that has taken about as long as the import
 
 
 class Loop:
-    """A loop over n lines that is compiled if n is worth it: call it as loop(*arrays), the first of length n."""
+    """A loop over n lines, compiled if n is worth it or what came before was: call it as loop(*arrays), the first of
+    length n.
+    """
 
     def __init__(self, plain: Callable[..., Any]) -> None:
         self.plain = plain
         self._compiled: Callable[..., Any] | None = None
+        self._spent = 0
         self.__doc__ = plain.__doc__
 
     def __call__(self, *arguments: Any) -> Any:
         if self._compiled is None:
-            if not worth_it(len(arguments[0]), SMALL):
+            n = len(arguments[0])
+            self._spent += n
+            if not (worth_it(n, SMALL) or worth_it(self._spent, OFTEN * SMALL)):
                 return self.plain(*arguments)
             self._compiled = jit(self.plain)
         return self._compiled(*arguments)

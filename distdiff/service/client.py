@@ -29,7 +29,7 @@ from .. import __version__, errors
 from ..errors import BranchChangedError, DistdiffError, InputError, MovedError, ServiceError
 from ..nest import Nest
 from ..storage import save_tape
-from ..storage.trees import alike, from_json
+from ..storage.trees import from_json
 from ..tracing import trace
 from ..tracing.tree import flatten
 from . import API, tokens, wire
@@ -367,15 +367,15 @@ class RemoteLinearization(RemoteSystem):
 
     def jvp(self, *tangents: Any) -> Any:
         """J xdot, nested as f's result; `tangents` as the differentiated arguments."""
-        return self._outputs.nest(self.product("jvp", _flat(self._inputs, self._packed(tangents), "tangent")))
+        return self._outputs.nest(self.product("jvp", self._inputs.flat(self._packed(tangents), "tangent")))
 
     def vjp(self, cotangent: Any) -> Any:
         """J^T ybar, nested as the differentiated argument (a tuple of them if `argnums` is a tuple)."""
-        return self._inputs.nest(self.product("vjp", _flat(self._outputs, cotangent, "cotangent")))
+        return self._inputs.nest(self.product("vjp", self._outputs.flat(cotangent, "cotangent")))
 
     def hvp(self, *tangents: Any) -> Any:
         """H v, for a function of one result."""
-        return self._inputs.nest(self.product("hvp", _flat(self._inputs, self._packed(tangents), "tangent")))
+        return self._inputs.nest(self.product("hvp", self._inputs.flat(self._packed(tangents), "tangent")))
 
     def jacobian(self) -> Any:
         """The dense Jacobian; for one array in and one out its shape is out.shape + in.shape."""
@@ -394,7 +394,7 @@ class RemoteLinearization(RemoteSystem):
 
     def update(self, *args: Any) -> Any:
         """Move to a new point; returns the value there."""
-        x = _flat(self._inputs, self._packed(args), "point")
+        x = self._inputs.flat(self._packed(args), "point")
         numbers = (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else self._argnums
         try:
             self.move(x)
@@ -481,12 +481,6 @@ def _require_kind(kind: str, kinds: tuple[str, ...]) -> None:
 
 def _nesting(described: dict[str, Any]) -> tuple[Any, list[tuple[int, ...]]]:
     return from_json(described["tree"]), [tuple(shape) for shape in described["shapes"]]
-
-
-def _flat(nest: Nest, tree: Any, what: str) -> np.ndarray:
-    """The vector of nested arrays; named tuples of one name and fields are alike, whoever made their type."""
-    leaves, spec = flatten(tree, what)
-    return nest.flat(nest.unflatten(leaves) if spec != nest.spec and alike(spec, nest.spec) else tree, what)
 
 
 def _blocks(matrix: np.ndarray, rows: Nest, columns: Nest) -> Any:

@@ -20,6 +20,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..cancellation import Watch, watch_of
+from ..comm import make_room
 from ..errors import InputError
 from ..evaluate import Point
 from ..kernels import scalar, stream
@@ -43,13 +44,12 @@ Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 class _Bound(NamedTuple):
-    """A plan's calls, bound to memory for right-hand sides (n, *columns).
+    """A plan's calls, bound to memory for one number of right-hand sides.
 
     exchanges : which of the calls start or finish messages
     ends : the calls by which each superstep but the last is over, as many on every rank
     """
 
-    columns: tuple[int, ...]
     calls: list[Call]
     exchanges: set[int]
     ends: list[int]
@@ -108,7 +108,7 @@ class Sweep:
         self.local, self.comm = local, comm
         self._point, self._partials, self._storage, self._keep = point, Partials(point), point.values.storage, keep
         self._plans: dict[str, ops.Plan] = {}
-        self._programs: dict[str, _Bound] = {}  # by way, for the number of columns bound latest
+        self._programs: dict[str, dict[tuple[int, ...], _Bound]] = {}  # way: calls, by the columns they are for
         self._workspace = np.empty(0)
         self._coefficients: dict[str, np.ndarray] = {}  # way: partials that rules compute
         self._fresh: set[tuple[str, int]] = set()  # those, by place, that hold this point's values
@@ -211,9 +211,11 @@ class Sweep:
                 return result
         self._solved += not forward and not tail
         W = self._view(plan.rows, tail, plan.by_rows)
-        bound, watch = self._programs.get(way), watch_of(self.comm)
-        if bound is None or bound.columns != tail:
-            bound = self._programs[way] = self._bind(plan, W, forward)
+        programs, watch = self._programs.setdefault(way, {}), watch_of(self.comm)
+        if tail not in programs:
+            make_room(programs, tail)  # in the order in which they were bound, as for the channels that the calls hold
+            programs[tail] = self._bind(plan, W, forward)
+        bound = programs[tail]
         self._seed = seed
         self._failure.forget()
         with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a warning
@@ -262,7 +264,7 @@ class Sweep:
                 calls.append(bind[type(op)](op, W, forward))
                 if isinstance(op, ops.Finish):
                     ends.append(len(calls))
-        return _Bound(W.shape[1:], calls, exchanges, [*ends, *[len(calls)] * (last - len(ends))][:last])
+        return _Bound(calls, exchanges, [*ends, *[len(calls)] * (last - len(ends))][:last])
 
     def _zero(self, op: ops.Zero, W: np.ndarray, forward: bool) -> Call:
         return W[op.start : op.stop].fill, (0.0,)

@@ -70,7 +70,7 @@ from ..tape import (
 from . import elementals
 from .archive import Reader, Writer, replacing
 from .check import MOST_LINES, check, too_large
-from .trees import alike, from_json, to_json
+from .trees import from_json, to_json
 
 FORMAT, VERSION = "distdiff tape", 1
 AFFINE, INDEXED, NUMBER, ARRAY = range(4)
@@ -438,4 +438,4 @@ def _list(header: dict[str, Any], name: str) -> list[Any]:
     return value
 
 
-__all__ = ["MOST_LINES", "alike", "load_tape", "replacing", "save_tape"]
+__all__ = ["MOST_LINES", "load_tape", "replacing", "save_tape"]

@@ -38,8 +38,9 @@ def to_json(op: Elemental) -> list[Any]:
     where = f"{type(op).__module__}:{type(op).__qualname__}"
     name = next((name for name, place in BUILT_IN.items() if place == where), None)
     if name is None or not dataclasses.is_dataclass(op):
-        raise InputError(f"a tape with the elemental {op.name!r} ({where}) can't be saved: a file names operations, "
-                         "and only distdiff's own are found by name everywhere. Save a tape without it")
+        raise InputError(f"a tape that calls {op.name!r} can't be saved: its rule is code, and a file holds none, only "
+                         "names of distdiff's own operations. Trace the function again where it is wanted, or "
+                         "save the tape of one that does without this rule")
     return [name, {field.name: _plain(op, getattr(op, field.name)) for field in dataclasses.fields(op) if field.init}]
 
 

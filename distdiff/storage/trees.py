@@ -65,12 +65,3 @@ def _are_fields(name: Any, fields: Any, n: int) -> bool:
     except (TypeError, ValueError):
         return False
     return all(isinstance(field, str) for field in fields)
-
-
-def alike(a: Spec, b: Spec) -> bool:
-    """Whether two specs nest alike; named tuples of one name and fields are, whatever their type."""
-    if a.kind != b.kind or a.keys != b.keys or len(a.children) != len(b.children):
-        return False
-    if a.kind == "namedtuple" and (a.type.__name__, a.type._fields) != (b.type.__name__, b.type._fields):
-        return False
-    return all(map(alike, a.children, b.children))

@@ -56,6 +56,17 @@ class Spec(NamedTuple):
         return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
 
 
+def alike(a: Spec, b: Spec) -> bool:
+    """Whether two specs nest alike; named tuples of one name and fields are, whatever their type."""
+    if a is b:
+        return True
+    if a.kind != b.kind or a.keys != b.keys or len(a.children) != len(b.children):
+        return False
+    if a.kind == "namedtuple" and (a.type.__name__, a.type._fields) != (b.type.__name__, b.type._fields):
+        return False
+    return all(map(alike, a.children, b.children))
+
+
 def _with_named(name: str, fields: tuple[str, ...], children: tuple[Spec, ...]) -> Spec:
     return Spec("namedtuple", children=children, type=named(name, fields))
 
