@@ -12,7 +12,7 @@ from test_trace import V4, M, U, check, nodes
 from distdiff.errors import InputError, UnsupportedOperationError
 from distdiff.ops import COPY
 from distdiff.tape import RUN_LINES, UNREAD, Affine, Const, Indexed, ScalarRun, Statement
-from distdiff.tracing import locate, trace
+from distdiff.tracing import locate, protocol, trace, usual
 
 Pair = collections.namedtuple("Pair", "a b")
 
@@ -57,6 +57,38 @@ def test_irregular_storages_settle():
     assert sum(isinstance(ref, Indexed) for item in t.tape.items for ref in item.operands) == 1
 
 
+def _everyday(u):
+    m, k = np.outer(u, u), np.linspace(1.0, 2.0, 9).reshape(3, 3)
+    s, w = u[1], u.copy()
+    w += u * s - 2.0 / u
+    w[1:-1] -= np.sin(w[2:]) * w[:-2]
+    w[::2] = u[1::2][::-1]
+    v = np.where(w > u, w, 0.5) + np.where(u < 1.0, 0.0, u) - (s - u) ** 2 + np.maximum(w[::-1], 0.1)
+    p = m[:3, :3] @ k @ u[:3] + k.T @ m[1:4, 2:5].T @ u[:3] + np.dot(m[0], u) + np.dot(u, w) * (u[:3] @ m[:, 1:4][:3])
+    m[1:, 2] *= -w[1:]
+    m[0] = np.exp(-m[3]) + np.hypot(s, 0.3) + np.arctan(s) + 2.0 ** s
+    return np.sum(m * m), v.sum(), p, np.concatenate([w, u])[2:7] * 3.0, np.maximum(s, 0.1), np.abs(-m).sum()
+
+
+def test_the_usual_way_records_what_the_general_one_does(monkeypatch):
+    """Statements, operands, lines and what is kept."""
+    u = np.array([0.9137, 1.7214, 0.4353, 1.3079, 0.6181, 1.1231])
+    quick = check(_everyday, u)
+    for name in ("_carrier", "_factor"):
+        monkeypatch.setattr(usual, name, lambda *args: None)
+    monkeypatch.setattr(protocol, "_of_scalars", lambda op, inputs: NotImplemented)
+    general = check(_everyday, u)
+    assert quick.tape.blocks == general.tape.blocks
+    assert [v is UNREAD for v in quick.values] == [v is UNREAD for v in general.values]
+    for one, two in zip(quick.tape.items, general.tape.items, strict=True):
+        if type(one) is Statement:
+            assert (one.op, one.shape, one.out, one.site) == (two.op, two.shape, two.out, two.site)
+            for x, y in zip(one.operands, two.operands, strict=True):
+                assert type(x) is type(y)
+                for a, b in zip(x, y):
+                    np.testing.assert_array_equal(a, b)
+
+
 def test_moving_data_makes_no_statements():
     t = check(lambda u: np.roll(np.concatenate([u[2:], u[:2]]), 2)[::-1].copy(), U)
     assert nodes(t) == 0 and not t.tape.items
@@ -78,6 +110,17 @@ def test_gathered_ids_are_compressed():
     assert isinstance(last, Statement) and isinstance(last.operands[0], Affine)
     t = check(lambda u: u[[0, 5, 1, 1]] * 2.0, U)
     assert isinstance(t.tape.items[0].operands[0], Indexed)
+
+
+def test_a_shape_that_is_set_is_that_of_one_view():
+    def f(u):
+        v, w = np.concatenate([u, u * 2.0]), u * 3.0
+        flat = w[:]
+        v.shape, w.shape = (2, 7), (7, 1)
+        flat += 1.0
+        return (v * v).sum(0) @ w[:, 0] + (w * w).sum() * flat[0]
+
+    check(f, U)
 
 
 def test_scalar_lines_are_one_run():

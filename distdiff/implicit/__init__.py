@@ -32,7 +32,7 @@ from ..evaluate import evaluate_items
 from ..nested import NestedLinearization
 from ..tracing import is_leaf, running, trace, tree
 from ..tracing.array import is_traced
-from ..tracing.recorder import user_line
+from ..tracing.owners import user_line
 from .forward import MINIMIZERS, ROOTS, Settings
 from .statement import Residual, statement
 

@@ -29,7 +29,8 @@ from .callers import CUT, library, refusal, twin
 from .complexes import is_traced_complex
 from .holding import held, traced_within
 from .memory import rare_collections
-from .recorder import Evaluate, Located, Recorder, ValuesWanted, owner
+from .owners import owner
+from .recorder import Evaluate, Located, Recorder, ValuesWanted
 from .scalar import TracedScalar
 from .storage import Storage
 from .stretch import Stretch, check_numbers, is_leaf

@@ -27,13 +27,21 @@ class TracedArray:
     Its node ids need no array of their own: they are read off the view's address and strides.
     """
 
-    __slots__ = ("__weakref__", "st", "window")
+    __slots__ = ("__weakref__", "at", "st", "window")
     __array_priority__ = 1000.0
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, st: Storage, window: np.ndarray) -> None:
+    def __init__(self, st: Storage, window: np.ndarray, at: int = -1) -> None:
         self.st = st
         self.window = window
+        self.at = at  # the place of the first element in the storage's buffer; -1: to be read off the addresses
+
+    @property
+    def place(self) -> int:
+        """The place of the first element in the storage's buffer."""
+        if self.at < 0:
+            self.at = self.st.place_of(self.window)
+        return self.at
 
     @property
     def rec(self) -> Recorder:
@@ -58,7 +66,9 @@ class TracedArray:
 
     @shape.setter
     def shape(self, shape: Any) -> None:
-        self.window.shape = shape
+        window = self.window.view()  # the buffer keeps its own shape
+        window.shape = shape
+        self.window = window
 
     @property
     def ndim(self) -> int:
@@ -136,7 +146,7 @@ class TracedArray:
         """The single element: a traced scalar, or a plain float if it is constant."""
         st = self.st
         st.need()
-        node = st.node((self.window.__array_interface__["data"][0] - st.address) // 8)
+        node = st.node(self.place)
         return scalar_of(st.rec, node, self.nd.item(), st.boolean)
 
 
@@ -163,7 +173,7 @@ def fresh(rec: Recorder, values: np.ndarray, block: int, boolean: bool = False) 
     """The result of a statement, as the user sees it: an array, or a scalar."""
     if values.ndim == 0:
         return scalar_of(rec, rec.firsts[block], values.item(), boolean)
-    return TracedArray(Storage.of_block(rec, values, block, boolean), values)
+    return TracedArray(Storage.of_block(rec, values, block, boolean), values, 0)
 
 
 def moved_later(rec: Recorder, shape: Index, pieces: list[Piece], boolean: bool) -> TracedArray | None:
@@ -239,7 +249,7 @@ def plain(x: Any) -> Any:
 def lower(rec: Recorder, x: Any, shape: Index) -> Operand | list[Piece]:
     """What carries an operand, broadcast to `shape`."""
     if type(x) is TracedArray:
-        return x.st.lower(x.window, shape)
+        return x.st.lower(x.window, shape, x.at)
     if isinstance(x, TracedScalar):
         return rec.node(x.i, len(shape))
     if isinstance(x, np.ndarray) and x.ndim:
@@ -295,75 +305,16 @@ def compact(x: TracedArray) -> TracedArray:
     rec = x.rec
     values = rec.empty(x.shape)
     values[...] = x.nd
-    return fresh(
-        rec, values, rec.emit(BY_NAME["copy"], x.shape, (x.st.lower(x.nd, x.shape),), values, read=True), x.st.boolean
-    )
+    block = rec.emit(BY_NAME["copy"], x.shape, (x.st.lower(x.nd, x.shape, x.at),), values, read=True)
+    return fresh(rec, values, block, x.st.boolean)
 
 
-def unary(op: Op, a: TracedArray) -> Any:
-    """op of an array in C order, likewise."""
-    st, nd = a.st, a.window
-    rec, shape = st.rec, nd.shape
-    if not rec.open or not shape or not _usual(a, rec, shape):
-        return NotImplemented
-    out = rec.empty(shape)
-    return _recorded(rec, op, (a,), (st.lower(nd, shape),), out) if out.size else NotImplemented
-
-
-def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
-    """op of an array with another of its shape or a number, in C order: the usual case, with no more work than that
-    takes.  reflected: b op a.  NotImplemented: the general way is wanted."""
-    st, nd = a.st, a.window
-    rec, shape = st.rec, nd.shape
-    if not rec.open or not shape or not _usual(a, rec, shape):
-        return NotImplemented
-    kind = type(b)
-    if kind is TracedArray:
-        if not _usual(b, rec, shape):
-            return NotImplemented
-        lowered = (st.lower(nd, shape), b.st.lower(b.window, shape))
-    elif kind is float or kind is int or kind is np.float64:
-        lowered = (st.lower(nd, shape), Const(float(b)))
-    elif kind is rec.scalar_type:
-        lowered = (st.lower(nd, shape), rec.node(b.i, len(shape)))
-    elif kind is np.ndarray and b.shape == shape and b.dtype.char == "d" and b.size > 1 and (
-            len(shape) == 1 or b.flags.c_contiguous):
-        lowered = (st.lower(nd, shape), Const(rec.snapshot(b)))
-    else:
-        return NotImplemented
-    out = rec.empty(shape)
-    if not out.size:
-        return NotImplemented
-    operands: tuple[Any, ...] = (a, b)
-    if reflected:
-        operands, lowered = (b, a), lowered[::-1]
-    return _recorded(rec, op, operands, lowered, out)
-
-
-def chosen(condition: TracedArray, a: Any, b: Any) -> Any:
-    """Elements of a where the condition holds, else of b: of one shape in C order, or numbers, likewise."""
-    st, nd = condition.st, condition.window
-    rec, shape = st.rec, nd.shape
-    if not rec.open or not shape or not nd.size or st.block < 0 or not (len(shape) == 1 or nd.flags.c_contiguous):
-        return NotImplemented
-    lowered = [st.lower(nd, shape)]
-    for x in (a, b):
-        kind = type(x)
-        if kind is TracedArray and _usual(x, rec, shape):
-            lowered.append(x.st.lower(x.window, shape))
-        elif kind is float or kind is int or kind is np.float64:
-            lowered.append(Const(float(x)))
-        else:
-            return NotImplemented
-    return _recorded(rec, BY_NAME["where"], (condition, a, b), lowered, rec.empty(shape))
-
-
-def _recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[Operand | list[Piece]],
+def recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[Operand | list[Piece]],
               out: np.ndarray) -> Any:
     """The statement out = op(operands), computed now or, where that may pay, once somebody looks."""
     boolean = op in BOOLEAN_OPS
     read = rec.sparing and not op.linear and read_values(op, operands)
-    if rec.lazy and out.size >= memory.LARGE and not _errors_raised():
+    if rec.lazy and out.size >= memory.LARGE and not errors_raised():
         for x in operands:
             if type(x) is TracedArray and not x.st.pending:
                 x.st.need()
@@ -374,21 +325,9 @@ def _recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[
     return fresh(rec, out, rec.emit(op, out.shape, lowered, out, read=read), boolean)
 
 
-def _errors_raised() -> bool:
+def errors_raised() -> bool:
     """Whether the user wants to be told of floating-point errors where they arise, and may handle them there."""
     return not {"ignore", "warn"}.issuperset(np.geterr().values())
-
-
-def _usual(x: TracedArray, rec: Recorder, shape: Index) -> bool:
-    """Whether x is a float array of this shape in C order that depends on the inputs."""
-    st, nd = x.st, x.window
-    return (
-        nd.shape == shape
-        and st.rec is rec
-        and not st.boolean
-        and (len(shape) == 1 or nd.flags.c_contiguous)
-        and (st.block >= 0 or (st.ids is None and not st.constant))
-    )
 
 
 def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
@@ -428,7 +367,7 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
     if not out.size:
         return rearranged(rec, out, [], op in BOOLEAN_OPS)
     lowered = [lower(rec, x, shape) for x in operands]
-    return _recorded(rec, op, operands, lowered, out)
+    return recorded(rec, op, operands, lowered, out)
 
 
 def read_values(op: Op, operands: Sequence[Any]) -> bool:
@@ -471,5 +410,4 @@ def ids_of(x: TracedArray) -> np.ndarray:
     st = x.st
     st.need()
     ids = st.explicit() if st.ids is None else st.ids
-    offset = (x.window.__array_interface__["data"][0] - st.address) // 8
-    return as_strided(ids[offset:], x.shape, x.window.strides) if x.size else np.empty(x.shape, np.int64)
+    return as_strided(ids[x.place :], x.shape, x.window.strides) if x.size else np.empty(x.shape, np.int64)

@@ -105,6 +105,29 @@ def select(pieces: Sequence[Piece], base: Index, axes: Sequence[Axis], view_shap
     return selected
 
 
+def stretch(pieces: Sequence[Piece], start: int, step: int, n: int) -> list[Piece] | None:
+    """Pieces of a view of an array of one axis, elements start, start + step, ... (n of them), as `select` gives them;
+    None where it is not as simple: elements in reverse, or values given one by one."""
+    if step < 1:
+        return None
+    found = []
+    for (low,), (high,), ref in pieces:
+        first = (low - start + step - 1) // step if low > start else 0
+        last = min((high - start + step - 1) // step, n)
+        if first >= last:
+            continue
+        if type(ref) is Affine:
+            stride = ref.strides[0]
+            inside = Affine(ref.block, ref.offset + (start + first * step - low) * stride,
+                            (stride * step if last - first > 1 else 0,))
+        elif type(ref) is Const and type(ref.value) is float:
+            inside = ref
+        else:
+            return None
+        found.append(Piece((first,), (last,), inside))
+    return found
+
+
 def _part(ref: Const | Indexed, corner: Sequence[int], axes: Sequence[Axis], box: Index) -> Operand:
     """What carries a view of shape `box` into a piece of explicit values; its first element is at `corner` there."""
     values = ref.value if type(ref) is Const else ref.ids

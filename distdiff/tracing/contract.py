@@ -36,6 +36,7 @@ from .layout import laid
 from .recorder import Recorder
 from .reductions import in_order, traced_array
 from .ufuncs import number, recorder_of, require_floats
+from .usual import product
 
 Axes = tuple[int, ...]  # of the iteration space, one for each axis of an operand
 INTO = (np.matmul, np.dot)  # of one or two axes each their results are in C order, and can be written into `out`
@@ -157,10 +158,20 @@ def _core(x: np.ndarray, axes: Axes, ndim: int) -> np.ndarray:
 
 
 def dot(a: Any, b: Any, out: Any = None) -> Any:
+    if out is None and _arrays(a, b):
+        result = product(a, b, np.dot)
+        if result is not NotImplemented:
+            return result
     m, n = ndim_of(a), ndim_of(b)
     if m == 0 or n == 0:
         return into(out, np.multiply(a, b))
     return into(out, contraction(a, b, *_dot_axes(m, n), np.dot, "dot"))
+
+
+def _arrays(a: Any, b: Any) -> bool:
+    """Whether these are a traced array and another, or one of the user's."""
+    return type(a) is TracedArray and (type(b) is TracedArray or type(b) is np.ndarray) or (
+        type(a) is np.ndarray and type(b) is TracedArray)
 
 
 @cache
@@ -174,6 +185,10 @@ def _dot_axes(m: int, n: int) -> tuple[Axes, Axes, int]:
 def matmul(a: Any, b: Any, axes: Any = None) -> Any:
     if axes is not None:
         return _along_axes(a, b, *axes)
+    if _arrays(a, b):
+        result = product(a, b, np.matmul)
+        if result is not NotImplemented:
+            return result
     if hasattr(b, "tocsr"):  # SciPy's sparse matrices
         return np.transpose(sparse.product(b.T, np.transpose(a)))
     m, n = ndim_of(a), ndim_of(b)

@@ -231,9 +231,16 @@ def _create(name: str) -> Callable[..., Any]:
 def _with_lists(name: str) -> Callable[..., Any]:
     """np.sum([a, b]): a list takes part in no protocol, so lists of traced values become arrays first."""
     function = getattr(np, name)
+    rule = protocol.FUNCTIONS[function]
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs:
+            for x in args:
+                if type(x) is TracedArray:  # NumPy would come back to the rule, by a longer way
+                    if protocol.usual(args):
+                        return protocol.writable(rule(*args), x)
+                    break
         if not _CONTAINERS.isdisjoint(map(type, args)) and _tracing():
             args = tuple(
                 array_of(rec, x) if type(x) in _CONTAINERS and (rec := traced_within(x)) is not None else x

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..ops import BY_NAME
-from .array import TracedArray, chosen, elementwise, is_traced, shape_of
+from .array import TracedArray, elementwise, is_traced, shape_of
 from .indexing import decided, into
 from .movement import moved
 from .reductions import traced_array
 from .scalar import TracedScalar
 from .ufuncs import number, recorder_of
+from .usual import chosen
 
 
 def decide(condition: Any) -> Any:

@@ -43,13 +43,35 @@ def _place(self: TracedArray, index: Any) -> int:
             step += (i + n if i < 0 else i) * stride
     else:
         return -1
-    if nd is self.st.buffer:
-        return step // 8
-    return (nd.__array_interface__["data"][0] - self.st.address + step) // 8
+    return self.place + step // 8
+
+
+def _offset(nd: np.ndarray, index: Any) -> int | None:
+    """How many places the first element of nd[index] comes after that of nd, for slices and whole numbers."""
+    step = 0
+    for i, n, stride in zip(index if type(index) is tuple else (index,), nd.shape, nd.strides):
+        if type(i) is slice:
+            if i.start is None and i.step is None:
+                continue
+            i = i.indices(n)[0]
+        elif type(i) is not int:
+            return None
+        elif i < 0:
+            i += n
+        step += i * stride
+    return step // 8
+
+
+def _part(self: TracedArray, part: np.ndarray, index: Any) -> TracedArray:
+    """The view self[index], `part` its window."""
+    offset = _offset(self.window, index)
+    return TracedArray(self.st, part, -1 if offset is None else self.place + offset)
 
 
 def getitem(self: TracedArray, index: Any) -> Any:
     nd, st = self.window, self.st
+    if type(index) is slice:
+        return _part(self, nd[index], index)
     place = _place(self, index)
     if place >= 0:
         value = self.nd.item(index)  # raises where the index is out of bounds
@@ -65,7 +87,7 @@ def getitem(self: TracedArray, index: Any) -> Any:
     if not _advanced(index):
         part = nd[index]
         if type(part) is np.ndarray:
-            return TracedArray(st, part)
+            return _part(self, part, index)
         part = nd[index + (...,) if type(index) is tuple else (index, ...)]
         return TracedArray(st, part).scalar()
     return gather(self, plain_index(st.rec, index))
@@ -87,10 +109,14 @@ def setitem(self: TracedArray, index: Any, value: Any) -> None:
                 st.ids[place] = value.i if scalar else -1
                 return
     if not _advanced(index):
-        if type(index) is not tuple:
-            index = (index,)
-        part = self.window[index if any(i is Ellipsis for i in index) else (*index, ...)]
-        assign(TracedArray(st, part), value)
+        if type(index) is slice:
+            target = _part(self, self.window[index], index)
+        else:
+            if type(index) is not tuple:
+                index = (index,)
+            part = self.window[index if any(i is Ellipsis for i in index) else (*index, ...)]
+            target = _part(self, part, index)
+        assign(target, value)
         return
     mask = _single_mask(index)
     if mask is not None and ndim_of(plain(value)) == 0 and mask.shape == self.shape:
@@ -104,6 +130,13 @@ def assign(target: TracedArray, value: Any) -> None:
     """target[...] = value, NumPy's broadcasting and aliasing."""
     st = target.st
     rec = st.rec
+    if type(value) is TracedArray and value.window.shape == target.window.shape and value.st.rec is rec and rec.open:
+        if value.st is not st:
+            if st.boolean is value.st.boolean:
+                _write(target, value)
+                return
+        elif value.window.strides == target.window.strides and value.place == target.place:
+            return  # the second half of u[1:-1] += v
     if isinstance(value, (list, tuple)):
         value = rec.array_of(value)
     if not is_traced(value):
@@ -117,8 +150,6 @@ def assign(target: TracedArray, value: Any) -> None:
     else:
         own(rec, value)
     values = plain(value)
-    if type(value) is TracedArray and value.st is st and _same_place(values, target.window):
-        return  # the second half of u[1:-1] += v
     extra = ndim_of(values) - target.ndim
     if extra > 0 and shape_of(values)[:extra] == (1,) * extra:  # NumPy drops leading axes of length 1
         values = values.reshape(values.shape[extra:])
@@ -134,8 +165,17 @@ def assign(target: TracedArray, value: Any) -> None:
         return
     if type(value) is TracedArray and value.st is st:
         st.need()
-    st.assign(target.nd, lower(rec, value, target.shape), values)
+    st.assign(target.nd, lower(rec, value, target.shape), values, target.place)
     if type(value) is TracedArray and st.block < 0:
+        value.st.need()  # its ids are where its values may not outlive it
+
+
+def _write(target: TracedArray, value: TracedArray) -> None:
+    """target[...] = value, of the same shape and kind, in another storage."""
+    st = target.st
+    values, view = value.nd, target.nd
+    st.assign(view, value.st.lower(values, values.shape, value.at), values, target.place)
+    if st.block < 0:
         value.st.need()  # its ids are where its values may not outlive it
 
 
@@ -146,11 +186,6 @@ def into(out: Any, result: Any) -> Any:
     target = out[0] if isinstance(out, tuple) else out
     target[...] = result
     return target
-
-
-def _same_place(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and a.strides == b.strides and (
-        a.__array_interface__["data"][0] == b.__array_interface__["data"][0])
 
 
 def positions(view: np.ndarray, index: Any, offset: int) -> np.ndarray:
@@ -169,7 +204,7 @@ def gather(x: TracedArray, index: Any, order: Any = None) -> TracedArray:
     st, view = x.st, x.nd
     st.need()
     values = np.asarray(view[index], order=order)
-    places = positions(view, index, (view.__array_interface__["data"][0] - st.address) // 8)
+    places = positions(view, index, x.place)
     if st.block >= 0:
         ids = places + st.rec.firsts[st.block]
     else:
@@ -190,7 +225,7 @@ def scatter(x: TracedArray, index: Any, value: Any) -> None:
     values = plain(value)
     st.protect()
     st.make_explicit()
-    offset = (nd.__array_interface__["data"][0] - st.address) // 8
+    offset = x.place
     ids = as_strided(st.ids[offset:], nd.shape, nd.strides) if nd.size else np.empty(nd.shape, np.int64)
     if type(value) is TracedArray:
         ids[index] = ids_of(value)
@@ -221,7 +256,7 @@ def decided(x: Any) -> np.ndarray:
     if isinstance(x, TracedScalar):
         return np.bool_(bool(x))
     x.st.need()
-    lowered = x.st.lower(x.nd, x.shape)
+    lowered = x.st.lower(x.nd, x.shape, x.at)
     for lo, hi, ref in lowered if type(lowered) is list else whole(x.shape, lowered):
         if type(ref) is not Const:
             rec.guard(

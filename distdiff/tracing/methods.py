@@ -11,12 +11,13 @@ import numpy as np
 
 from ..ops import BY_NAME, Op
 from . import complexes, composed, contract, decisions, layout, movement, order, placing, reductions, statistics, ufuncs
-from .array import TracedArray, as_plain, binary, elementwise, is_boolean, is_traced, ndim_of, unary
+from .array import TracedArray, as_plain, elementwise, is_boolean, is_traced, ndim_of
 from .callers import called, handed_to, refuse_swapped_rows
 from .indexing import assign, getitem, setitem
 from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all
 from .recorder import Recorder
 from .scalar import CUT, PLAIN, TracedScalar, attach
+from .usual import binary, unary
 
 _BINARY = {
     "add": "add",
@@ -108,6 +109,12 @@ def _product(function: Callable[..., Any], a: Any, b: Any, **kwargs: Any) -> Any
     if complexes.is_complex(a) or complexes.is_complex(b):
         return function(a, b, **kwargs)
     return (contract.matmul if function is np.matmul else contract.dot)(a, b, **kwargs)
+
+
+def _matmul(self: TracedArray, other: Any) -> Any:
+    if type(other) is TracedArray or type(other) is np.ndarray and other.dtype.char == "d":
+        return contract.matmul(self, other)
+    return _product(np.matmul, self, unwrap(other))
 
 
 def _to_device(self: TracedArray, device: str, /, *, stream: Any = None) -> TracedArray:
@@ -258,7 +265,7 @@ def install() -> None:
         "__invert__": lambda self: np.invert(self),
         "__divmod__": lambda self, other: (self // other, self % other),
         "__rdivmod__": lambda self, other: (other // self, other % self),
-        "__matmul__": lambda self, other: _product(np.matmul, self, unwrap(other)),
+        "__matmul__": _matmul,
         "__imatmul__": lambda self, other: assign(self, contract.matmul(self, unwrap(other))) or self,
         "to_device": _to_device,
         "device": property(lambda self: "cpu"),

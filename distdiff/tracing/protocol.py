@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ops import Op
 from . import (
     calls,
     complexes,
@@ -29,8 +30,10 @@ from . import (
     statistics,
     ufuncs,
 )
-from .array import TracedArray, as_plain, binary, constant, is_traced, unary
+from .array import TracedArray, as_plain, constant, is_traced
 from .recorder import Recorder
+from .scalar import TracedScalar
+from .usual import binary, unary
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     function: implementation
@@ -69,11 +72,14 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
             result: Any = NotImplemented
             if type(first) is TracedArray:
                 result = unary(op, first) if len(inputs) == 1 else binary(op, *inputs)
-            elif type(first) is np.ndarray and len(inputs) == 2 and type(inputs[1]) is TracedArray:
-                result = binary(op, inputs[1], first, True)
+            elif len(inputs) == 2 and type(inputs[1]) is TracedArray:
+                if type(first) is np.ndarray or isinstance(first, TracedScalar):
+                    result = binary(op, inputs[1], first, True)
+            if result is NotImplemented and op.scalar:
+                result = _of_scalars(op, inputs)
             if result is not NotImplemented:
                 return result
-        elif ufunc is np.matmul and _usual(inputs):
+        elif ufunc is np.matmul and usual(inputs):
             return contract.matmul(*inputs)
     given, inputs = inputs, tuple(map(unwrap, inputs))
     traced = next(filter(_traced, inputs), None)
@@ -99,14 +105,27 @@ def _traced(x: Any) -> bool:
     return is_traced(x) or complexes.is_traced_complex(x)
 
 
+def _of_scalars(op: Op, inputs: tuple[Any, ...]) -> Any:
+    """One line, where all operands are scalars of one trace or plain numbers."""
+    rec = None
+    for x in inputs:
+        if isinstance(x, TracedScalar):
+            if type(x) is not x.rec.scalar_type or rec is not None and x.rec is not rec:
+                return NotImplemented
+            rec = x.rec
+        elif type(x) is not float and type(x) is not int and type(x) is not np.float64:
+            return NotImplemented
+    return NotImplemented if rec is None else rec.scalar_op(op, inputs)
+
+
 # Ufuncs that are an op whatever the operands; the exponents 2, 1/2, -1 make others of np.power.
 _USUAL = {ufunc: op for ufunc, op in ufuncs.OP_OF.items() if op.name != "power"}
 
 
 def array_function(self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
     implementation = FUNCTIONS.get(function)
-    if implementation is not None and _usual(args) and _usual(kwargs.values()):
-        return _writable(implementation(*args, **kwargs), self)
+    if implementation is not None and usual(args) and usual(kwargs.values()):
+        return writable(implementation(*args, **kwargs), self)
     given, named = args, kwargs
     args, kwargs = _unwrapped(given, named)
     traced: list[Any] = []
@@ -132,10 +151,10 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
                                       "write it in terms of real and imaginary parts")
         return implementation(*args, **kwargs)
     if implementation is not None:
-        return _writable(implementation(*args, **kwargs), traced[0])
+        return writable(implementation(*args, **kwargs), traced[0])
     if all(is_traced(x) and constant(x) for x in traced):
         result = function(*_plain_all(args), **{name: _plain_all(value) for name, value in kwargs.items()})
-        return _writable(result, traced[0])
+        return writable(result, traced[0])
     name = f"numpy.{_path(function)}"
     return traced[0].rec.unsupported(
         name,
@@ -144,7 +163,7 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
     )
 
 
-def _writable(result: Any, traced: Any) -> Any:
+def writable(result: Any, traced: Any) -> Any:
     """A plain result (zeros, where there was nothing to compute) as an array that can hold traced values."""
     return traced.rec.array_of(result) if type(result) is np.ndarray and result.dtype.char in "dD" else result
 
@@ -161,7 +180,7 @@ def _place_of_out(function: Callable[..., Any]) -> int:
     return names.index("out") if "out" in names else len(names) + 64
 
 
-def _usual(arguments: Any) -> bool:
+def usual(arguments: Any) -> bool:
     """Whether there is nothing among them that holds traced values, or that has other rules."""
     for x in arguments:
         kind = type(x)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
-import sysconfig
 import warnings
 import weakref
 from array import array
@@ -42,6 +40,7 @@ from . import memory
 from .boxes import Piece, refine
 from .callers import library, refusal
 from .constants import Constants
+from .owners import owner, user_line
 
 FEW_LINES = 1 << 12  # of compiled code: they join the lines around them
 FEW_NUMBERS = 512  # up to which a constant is known by what it holds, not by where it lies
@@ -51,32 +50,7 @@ MANY_LOOKS, WORTH = 4, 32  # putting off is given up after so many looks with fe
 Evaluate = Callable[[list[Block], list[Item], list[Any]], None]
 
 _empty = np.empty  # NumPy's own, whatever is substituted meanwhile
-_HERE = os.path.dirname(os.path.abspath(__file__))
-_PACKAGE = os.path.dirname(_HERE)
-_LIBRARIES = (_PACKAGE + os.sep, os.path.dirname(os.path.abspath(np.__file__)))
-_EXAMPLES = os.path.join(_PACKAGE, "examples") + os.sep
-
-_INSTALLED = tuple({os.path.normpath(sysconfig.get_paths()[k]) + os.sep for k in ("stdlib", "platlib", "purelib")})
-_ENTRY = os.path.join(_HERE, "__init__.py")
-
-
-def owner(file: str, function: str) -> str:
-    """Whose code this is: "ours" (and NumPy's), "trace" (where one begins), an installed "library" or the "user"."""
-    if file.startswith((*_LIBRARIES, "<__array_function__")) and not file.startswith(_EXAMPLES):
-        return "trace" if file == _ENTRY and function == "trace" else "ours"
-    installed = file.startswith((*_INSTALLED, "<frozen", "<decorator-gen"))
-    installed = installed or "site-packages" in file or "dist-packages" in file
-    installed = installed or file.endswith(".pyx")  # Cython's frames say no more
-    return "library" if installed else "user"
-
-
-def user_line() -> str:
-    """The line outside of this package that the caller was called from."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and owner(frame.f_code.co_filename, frame.f_code.co_name) in ("ours", "trace"):
-        frame = frame.f_back
-    return "an unknown line" if frame is None else str(
-        Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+_new = tuple.__new__
 
 
 class ValuesWanted(BaseException):
@@ -111,6 +85,7 @@ class Recorder:
         self.dead = False  # something was recorded only to be taken out; the tape is pruned when it is complete
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
         self.running = False  # the user's function runs
+        self.counting = False  # scalar lines are numbered in a row, which a block ends
         self.refusal: UnsupportedOperationError | None = None  # the first; f may catch it, but not go on without it
         self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...  up to RUN_LINES of them
         self.constants: dict[float | str, int] = {}
@@ -207,6 +182,37 @@ class Recorder:
         return as_strided(values[operand.offset :], shape, [8 * s for s in operand.strides])
 
     # -- blocks and statements ------------------------------------------------------------------------------------
+
+    def record(self, op: Op, shape: tuple[int, ...], operands: tuple[Operand, ...], values: np.ndarray,
+               strides: tuple[int, ...], read: bool, depth: int) -> Affine:
+        """The one statement that computes a fresh block in C order, as `emit` writes it, with no more work than that
+        takes; returns the block's nodes.  strides: of the result over the iteration space `shape`.  depth: how many
+        frames up the user's line is, if it is the user that calls."""
+        site = self._end
+        if site < 0:
+            frame = sys._getframe(depth)
+            known = self._sites.get((id(frame.f_code), frame.f_lasti))
+            site = self.site() if known is None else known
+        if self.run:
+            self.flush()
+        first = self.n
+        self.n = n = first + values.size
+        if self.target is not None and first <= self.target < n and self.running:
+            raise Located(self.tape.sites[site])
+        firsts, tape = self.firsts, self.tape
+        block = len(firsts)
+        firsts.append(first)
+        tape.blocks.append(_new(Block, (first, values.shape)))
+        if self.keep_values:
+            if not read and self.sparing:
+                self.values.append(UNREAD)
+            else:
+                self.values.append(values if values.ndim == 1 else values.reshape(-1))
+        if self.counting:
+            self.restart()
+        out = _new(Affine, (block, 0, strides))
+        tape.items.append(_new(Statement, (op, shape, out, operands, site)))
+        return out
 
     def new_block(self, shape: tuple[int, ...], values: np.ndarray, read: bool = True) -> int:
         """Fresh nodes with these values; returns the block's index.  read: something is known to read the values."""

@@ -29,6 +29,7 @@ from .layout import laid, turned
 from .recorder import Recorder
 from .scalar import TracedScalar
 from .ufuncs import require_floats
+from .usual import summed
 
 Axes = int | tuple[int, ...] | None
 
@@ -127,6 +128,10 @@ def total(
     where: Any = None,
 ) -> Any:
     """Sum: one COPY statement whose result stands still along the summed axes."""
+    if axis is dtype is out is initial is where is None and (keepdims is False or keepdims is np._NoValue):
+        result = summed(x)
+        if result is not NotImplemented:
+            return result
     require_floats((x, initial, where), "numpy.sum", dtype, is_boolean(x))
     result = _reduce(COPY, np.add.reduce, masked(x, where, 0.0), axis, _flag(keepdims))
     return into(out, result + initial if given(initial) else result)

@@ -364,6 +364,7 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     def restart() -> None:
         """The next id is another than the one after the last: the next line has to ask for it."""
         names["next_id"] = nothing
+        rec.counting = False
 
     def retire() -> None:
         """The trace is over: an operator that records a line refuses, with no test while there was one."""
@@ -376,6 +377,7 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
         last = rec.n + len(rec.run) // 3 - 1
         ids = range(last + 1, last + RUN_LINES - len(rec.run) // 3)
         names["next_id"] = (iter(ids) if rec.target is None else _watch(rec, ids)).__next__
+        rec.counting = True
         if last == rec.target:
             raise Located(rec.tape.sites[rec.site()])
         return last

@@ -22,7 +22,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..ops import COPY
 from ..tape import UNREAD, Affine, Const, Indexed, Operand, c_strides
-from .boxes import Index, Piece, extent, part_of, select, subtract, view_axes, whole
+from .boxes import Index, Piece, extent, part_of, select, stretch, subtract, view_axes, whole
 from .recorder import Recorder
 
 MAX_PIECES = 16
@@ -45,6 +45,7 @@ class Storage:
         "pending",
         "pieces",
         "rec",
+        "ref",
         "shared",
         "__weakref__",
     )
@@ -61,6 +62,7 @@ class Storage:
         self.shared = block >= 0  # the buffer doubles as the kept values of `block`
         self.boolean = boolean
         self.pending = False  # the buffer does not hold the values yet
+        self.ref: Affine | None = None  # all of a block, in order: of this one, while `block` says so
         self._address = -1
 
     @classmethod
@@ -74,12 +76,24 @@ class Storage:
             self._address = self.buffer.__array_interface__["data"][0]
         return self._address
 
+    def place_of(self, view: np.ndarray) -> int:
+        """The place in the buffer of a view's first element."""
+        return int(view.__array_interface__["data"][0] - self.address) // 8
+
+    @property
+    def whole(self) -> Affine:
+        """The nodes of the block this storage is."""
+        ref = self.ref
+        if ref is None or ref[0] != self.block:
+            ref = self.ref = Affine(self.block, 0, c_strides(self.buffer.shape))
+        return ref
+
     @property
     def boxes(self) -> list[Piece] | None:
         """The pieces; None in explicit form."""
         if self.pieces is None and self.ids is None:
             shape = self.buffer.shape
-            self.pieces = whole(shape, Affine(self.block, 0, c_strides(shape)))
+            self.pieces = whole(shape, self.whole)
         return self.pieces
 
     @property
@@ -110,13 +124,14 @@ class Storage:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def lower(self, view: np.ndarray, shape: Index) -> Operand | list[Piece]:
-        """What carries `view` (of the buffer), broadcast to `shape`: an operand, or pieces."""
+    def lower(self, view: np.ndarray, shape: Index, at: int = -1) -> Operand | list[Piece]:
+        """What carries `view` (of the buffer; from place `at` on, if that is known), broadcast to `shape`: an operand,
+        or pieces."""
         if self.rec.capturing:
             self.need()
         if view is self.buffer and view.shape == shape:
             if self.block >= 0:
-                return Affine(self.block, 0, c_strides(shape))
+                return self.whole
             if self.ids is None and self.pieces:
                 return self.pieces[0].ref if len(self.pieces) == 1 else self.pieces
         if view.shape != shape:
@@ -127,10 +142,14 @@ class Storage:
             strides = tuple([s // 8 if n > 1 else 0 for s, n in zip(view.strides, shape)])
         if 0 in shape:
             return Const(0.0)
-        offset = (view.__array_interface__["data"][0] - self.address) // 8
+        offset = at if at >= 0 else self.place_of(view)
         if self.block >= 0:
             return Affine(self.block, offset, strides)
         if self.ids is None:
+            if len(shape) == 1 and self.buffer.ndim == 1:
+                pieces = stretch(self.pieces, offset, strides[0] if shape[0] > 1 else 1, shape[0])
+                if pieces is not None:
+                    return pieces[0].ref if len(pieces) == 1 else pieces
             mapped = view_axes(self.buffer.shape, shape, strides, offset)
             if mapped is not None:
                 pieces = select(self.pieces, *mapped, shape)
@@ -259,12 +278,12 @@ class Storage:
         else:
             self._own_ids()
 
-    def assign(self, view: np.ndarray, lowered: Operand | list[Piece], values: Any) -> None:
-        """view[...] = values, where `lowered` (over view.shape) carries the values."""
+    def assign(self, view: np.ndarray, lowered: Operand | list[Piece], values: Any, at: int = -1) -> None:
+        """view[...] = values, where `lowered` (over view.shape) carries the values; at: the view's place, if known."""
         self.protect(whole=view.size == self.buffer.size)
         shape = self.buffer.shape
         if view.size:
-            offset = (view.__array_interface__["data"][0] - self.address) // 8
+            offset = at if at >= 0 else self.place_of(view)
             strides = tuple(s // 8 if n > 1 else 0 for s, n in zip(view.strides, view.shape))
             new = lowered if type(lowered) is list else whole(view.shape, lowered)
             if (
@@ -315,6 +334,8 @@ class Storage:
         shape = self.buffer.shape
         if view.size == 1 and self.buffer.size <= SMALL:
             return False
+        if len(shape) == view.ndim == 1 and (strides[0] == 1 or view.size == 1):
+            return self._assign_stretch(offset, offset + view.size, new)
         mapped = view_axes(shape, view.shape, strides, offset)
         if mapped is None or any(axis is not None and abs(axis[1]) != 1 for axis in mapped[1]):
             return False
@@ -342,6 +363,25 @@ class Storage:
             Piece(tuple(a + b for a, b in zip(p.lo, lo)), tuple(a + b for a, b in zip(p.hi, lo)), p.ref)
             for p in turned
         ]
+        self.pieces, self.block = pieces, -1
+        return True
+
+
+    def _assign_stretch(self, begin: int, end: int, new: list[Piece]) -> bool:
+        """The same for elements begin, ..., end - 1 of one axis."""
+        pieces = []
+        for piece in self.boxes:  # type: ignore[union-attr]
+            (low,), (high,), _ = piece
+            if high <= begin or low >= end:
+                pieces.append(piece)
+                continue
+            if low < begin:
+                pieces.append(part_of(piece, (low,), (begin,)))
+            if high > end:
+                pieces.append(part_of(piece, (end,), (high,)))
+        if len(pieces) + len(new) > MAX_PIECES:
+            return False
+        pieces += [Piece((low + begin,), (high + begin,), ref) for (low,), (high,), ref in new]
         self.pieces, self.block = pieces, -1
         return True
 
