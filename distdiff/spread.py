@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 from mpi4py import MPI
 
+from .strided import progressions
+
+MOST_PARTS = 4  # stretches of places a rank that are copied as such
+
 
 class Spread:
     """Places of a vector of n numbers that each rank owns; disjoint over the ranks.  Construction is collective.
@@ -18,11 +22,13 @@ class Spread:
         self.places = np.ascontiguousarray(places, dtype=np.int64)
         self._all_in_order = len(places) == n and (  # distinct numbers from 0 to n - 1: it is enough that they ascend
             n == 0 or bool((self.places[1:] > self.places[:-1]).all()))
+        self._parts = progressions(self.places)
         if not self._alone:
             self._counts = np.array(comm.allgather(len(places)))
             self._starts = np.concatenate([[0], np.cumsum(self._counts)[:-1]])
             self._everyone = np.empty(int(self._counts.sum()), dtype=np.int64)
             comm.Allgatherv(self.places, (self._everyone, self._counts, self._starts, MPI.INT64_T))
+            self._all_parts = progressions(self._everyone, self.comm.size * MOST_PARTS)
 
     @property
     def nbytes(self) -> int:
@@ -40,7 +46,12 @@ class Spread:
 
     def take(self, full: np.ndarray) -> np.ndarray:
         """The places this rank owns."""
-        return full if self._all_in_order else full[self.places]
+        if self._all_in_order:
+            return full
+        mine = np.empty((len(self.places), *full.shape[1:]))
+        for where, places in self._parts:
+            mine[where] = full[places]
+        return mine
 
     def units(self, start: int, stop: int) -> np.ndarray:
         """This rank's rows of the unit columns e_start, ..., e_{stop-1}: shape (own places, stop - start)."""
@@ -55,15 +66,20 @@ class Spread:
         if self._alone:
             if self._all_in_order:
                 return mine.copy()
-            full = np.zeros((self.n, *columns))
-            full[self.places] = mine
-            return full
+            return self._laid_out(mine, self._parts)
         width = int(np.prod(columns, dtype=np.int64))
         gathered = np.empty((len(self._everyone), *columns))
         self.comm.Allgatherv(np.ascontiguousarray(mine, dtype=float),
                              (gathered, self._counts * width, self._starts * width, MPI.DOUBLE))
-        full = np.zeros((self.n, *columns))
-        full[self._everyone] = gathered
+        return self._laid_out(gathered, self._all_parts)
+
+    def _laid_out(self, rows: np.ndarray, parts: list[tuple[slice, slice | np.ndarray]]) -> np.ndarray:
+        """Rows at the places that parts name, zeros elsewhere."""
+        if len(parts) == 1 and isinstance(parts[0][1], slice) and len(rows) == self.n:
+            return rows
+        full = (np.empty if len(rows) == self.n else np.zeros)((self.n, *rows.shape[1:]))  # places are disjoint
+        for where, places in parts:
+            full[places] = rows[where]
         return full
 
 

@@ -316,3 +316,47 @@ def weave(op, a, b, owner, before, more_op, more_a, more_b, first, fresh, binary
             else:
                 inner_a[j] = at
     return ids, new_op, new_a, new_b, new_owner, inner_a, inner_b
+
+
+@Loop
+def follow_chains(op, a, b, arity, add, subtract, first, uses, tails, tail_length, tail_sign, previous, length, sign,
+                  origin, enters, last):
+    """Chains of additions through a run: a link is an addition or subtraction, and goes on from the operand that is a
+    link used once, of two such operands from the one with the longer chain behind it.
+
+    uses (int64): reads of the run's lines by others; the run's own are added.  tails (ascending): links of earlier runs
+    that are used once, by one outside of their runs, with the chain's length and sign there.  Filled in, one entry a
+    line: previous, the earlier link's position, or -2 - k for tails[k], or -1; length, links so far (0: no link); sign,
+    +1 or -1, with which the chain's first link enters this one; origin, k of the tail, or -1 - the first link.
+    enters[k], last[k] (-1 before): the first and the last line that go on from tail k.
+    """
+    for i in range(len(op)):
+        if arity[op[i]] > 0 and a[i] >= first:
+            uses[a[i] - first] += 1
+        if arity[op[i]] > 1 and b[i] >= first:
+            uses[b[i] - first] += 1
+    for i in range(len(op)):
+        previous[i], length[i], sign[i], origin[i] = -1, 0, 1, -1 - i
+        if op[i] != add and op[i] != subtract:
+            continue
+        best, longest, turned = -1, 0, False
+        for second in range(2):
+            j = b[i] if second else a[i]
+            if j >= first:
+                k = j - first
+                if uses[k] == 1 and length[k] > longest:
+                    best, longest, turned = k, length[k], second == 1
+            elif j >= 0 and len(tails) and j >= tails[0] and j <= tails[-1]:
+                k = np.searchsorted(tails, j)
+                if tails[k] == j and tail_length[k] > longest:
+                    best, longest, turned = -2 - k, tail_length[k], second == 1
+        length[i], previous[i] = longest + 1, best
+        if best >= 0:
+            sign[i], origin[i] = sign[best], origin[best]
+        elif best < -1:
+            sign[i], origin[i] = tail_sign[-2 - best], -2 - best
+            enters[-2 - best] = i
+        if turned and op[i] == subtract:
+            sign[i] = -sign[i]
+        if origin[i] >= 0:
+            last[origin[i]] = i

@@ -112,7 +112,7 @@ def rewire(plan: Plan, block: int, run: ScalarRun, links: Links, owner: np.ndarr
     extra: list[tuple[int, int, int, int]] = []  # (before line, op, a, b); their ids begin at `fresh`
     for r, links_of, signs in zip(crosses, last.reshape(-1, n_ranks), enters.reshape(-1, n_ranks)):
         parts = [(first + int(p), int(s)) for p, s in zip(links_of, signs) if p >= 0]
-        _total(int(r), parts, first, fresh, op, a, b, extra)
+        total(int(r), parts, first, fresh, op, a, b, extra)
     before, codes, left, right = (np.array(column) for column in zip(*extra))
     added = plan.add_block((len(extra),), block, None)
     plan.where.scatter(added, owner[before])
@@ -120,8 +120,8 @@ def rewire(plan: Plan, block: int, run: ScalarRun, links: Links, owner: np.ndarr
     return RunShare(nodes, op, a, b, run.const, owner, tuple(inner))
 
 
-def _total(r: int, parts: list[tuple[int, int]], first: int, fresh: int, op: np.ndarray, a: np.ndarray, b: np.ndarray,
-           extra: list[tuple[int, int, int, int]]) -> None:
+def total(r: int, parts: list[tuple[int, int]], first: int, fresh: int, op: np.ndarray, a: np.ndarray, b: np.ndarray,
+          extra: list[tuple[int, int, int, int]]) -> None:
     """Line r, the last of its chain, becomes the sum of the partial sums `parts` (node, sign), by way of more
     lines.
 
@@ -142,4 +142,4 @@ def _total(r: int, parts: list[tuple[int, int]], first: int, fresh: int, op: np.
     op[r], a[r], b[r] = ADD.code if sign > 0 else SUBTRACT.code, total, node
 
 
-__all__ = ["MIN_LINKS", "Chains", "Links", "rewire"]
+__all__ = ["MIN_LINKS", "Chains", "Links", "rewire", "total"]

@@ -68,7 +68,10 @@ class Partition:
     @property
     def changed(self) -> np.ndarray:
         """Nodes whose values are no longer the tape's: links of chains of additions that became partial sums."""
-        return np.concatenate([np.empty(0, dtype=np.int64), *(self.plan.changed if self.plan is not None else [])])
+        if self.plan is None:
+            return np.empty(0, dtype=np.int64)
+        sums = self.plan.accumulators
+        return np.concatenate([np.empty(0, dtype=np.int64), *self.plan.changed, *([sums.changed()] if sums else [])])
 
     def owner(self, ids: np.ndarray) -> np.ndarray:
         """The rank that owns each node of the tape."""

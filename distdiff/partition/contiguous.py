@@ -1,7 +1,8 @@
-"""The tape cut in trace order into stretches of about equal work: a pipeline of ranks, few values crossing each cut.
+"""The tape cut in trace order into stretches of about equal work, few values crossing each cut.
 
 Among the cuts near to the one that shares work equally, the one is taken that fewest values cross
-(`graph.LiveWidth`).
+(`graph.LiveWidth`).  Of a recurrence that makes a pipeline of ranks; a loop over samples, which add to sums, runs on
+all ranks at once: the sums start anew in each stretch (`accumulators`), and inputs lie where they are read.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..graph import LiveWidth, Reads
 from ..tape import ScalarRun
+from .accumulators import Accumulators
 from .layout import pieces, single, split
 from .plan import Plan
 
@@ -26,13 +28,20 @@ class Contiguous:
         done = np.concatenate([[0.0], np.cumsum(lines)])
         nodes = np.concatenate([[b.first for b in plan.blocks], [plan.n_nodes]]).astype(float)
         self.bounds = np.zeros(plan.n_ranks + 1)
+        self.reads = self.sums = None
+        self.early: set[int] = set()
         if plan.n_ranks > 1 and done[-1]:
-            live, each = LiveWidth(Reads(plan.tape)), done[-1] / plan.n_ranks
+            reads, each = Reads(plan.tape), done[-1] / plan.n_ranks
+            live = LiveWidth(reads)
             for rank in range(1, plan.n_ranks):
                 ends = (rank - UNEVEN) * each, (rank + UNEVEN) * each
                 low, high = np.interp(ends, done, nodes)
                 self.bounds[rank] = live.narrowest(int(np.ceil(low)), max(int(high), int(np.ceil(low)))).position
         self.bounds[-1] = plan.n_nodes
+        if plan.n_ranks > 1 and done[-1]:
+            self.reads = reads
+            self.sums = plan.accumulators = Accumulators(plan.tape, reads, self.bounds)
+            self.early = self._early()
 
     def place(self, block: int) -> None:
         """Lay a block out and hand on the items that write it."""
@@ -41,14 +50,21 @@ class Contiguous:
         items = [plan.tape.items[i] for i in plan.writers[block]]
         if items and isinstance(items[0], ScalarRun):
             n = len(items[0].op)
-            low, high = np.searchsorted(self.bounds[1:-1], [first, first + n - 1], side="right")
-            if low == high:
-                plan.settle(block, int(low))
+            changes = self.sums is not None and self.sums.touches(block)
+            low, high = self._ranks([first, first + n - 1])
+            if low == high and not changes and block not in self.early:
+                plan.settle(block, int(low), self.reads.of_run[block].ids if self.reads is not None else None)
                 return
-            owner = np.searchsorted(self.bounds[1:-1], np.arange(first, first + n), side="right").astype(np.int32)
+            owner = self._ranks(np.arange(first, first + n)).astype(np.int32)
             plan.add(plan.writers[block][0], items[0])
-            plan.scatter(block, owner, plan.share(items[0], owner))
+            share = self.sums.rewire(plan, block, items[0], owner) if changes else plan.share(items[0], owner)
+            plan.scatter(block, owner, share)
             return
+        if not items and self.reads is not None and not self.reads.touches[block]:
+            cuts = self._by_readers(block)
+            if cuts is not None:
+                plan.split(block, split((plan.blocks[block].size,), 0, cuts))
+                return
         for index, item in zip(plan.writers[block], items):
             plan.add(index, item)
         middle = first + plan.blocks[block].size // 2
@@ -62,6 +78,33 @@ class Contiguous:
             if all(item.op.kind != "scan" and pieces(item.out, item.out_shape, trial) is not None for item in items):
                 layout = trial
         plan.split(block, layout)
+
+    def _early(self) -> set[int]:
+        """Runs with something that other ranks read in the first half of their rank's stretch: what is computed once
+        for all samples, say.  Line by line it is sent before the run's other lines are computed.
+        """
+        assert self.reads is not None
+        single = self.reads.single
+        block, rank = self.reads.block_of(single.ids), self._ranks(single.ids)
+        away = self.reads.scalar[block] & (rank < self._ranks(single.end))
+        found = set(block[away & (2 * single.ids < self.bounds[rank] + self.bounds[rank + 1])].tolist())
+        return found if len(found) <= self.plan.n_ranks else set()
+
+    def _ranks(self, nodes: np.ndarray | list[int]) -> np.ndarray:
+        return np.searchsorted(self.bounds[1:-1], nodes, side="right")
+
+    def _by_readers(self, block: int) -> np.ndarray | None:
+        """Cuts of an input's block that leave its nodes with the ranks that read them first, as many each as these are;
+        None if no run reads any.
+        """
+        assert self.reads is not None
+        single, here = self.reads.single, self.reads.exposed(block)
+        if here.start == here.stop:
+            return None
+        places = single.ids[here] - self.plan.blocks[block].first
+        ends = np.cumsum(np.bincount(self._ranks(single.begin[here]), minlength=self.plan.n_ranks))
+        return np.concatenate([[0], np.append(places, self.plan.blocks[block].size)[ends[:-1]],
+                               [self.plan.blocks[block].size]])
 
 
 __all__ = ["Contiguous"]

@@ -137,6 +137,7 @@ class Plan:
         self.deep: dict[tuple[object, ...], Any] = {}  # ... and what `deepen` finds of statements, for every depth
         self._kept: dict[tuple[int, int, int, bytes], Layout] = {}
         self.changed: list[np.ndarray] = []
+        self.accumulators: Any = None  # that stretches of the trace add to, each by itself (`accumulators`)
         self.extents: Extents | None = None  # rows that ranks compute beyond their own
         self.writers: list[list[int]] = [[] for _ in tape.blocks]
         for i, item in enumerate(tape.items):
@@ -160,8 +161,8 @@ class Plan:
         self.where.scatter(block, owner)
         self.runs[block] = share
 
-    def settle(self, block: int, rank: int) -> None:
-        """Place the scalar run that computes a block on one rank."""
+    def settle(self, block: int, rank: int, reads: np.ndarray | None = None) -> None:
+        """Place the scalar run that computes a block on one rank.  reads: as in `WholeRun`, if they are known."""
         (index,) = self.writers[block]
         run = self.tape.items[index]
         assert isinstance(run, ScalarRun)
@@ -169,7 +170,8 @@ class Plan:
         cuts[rank + 1:] = len(run.op)
         self.split(block, split((len(run.op),), 0, cuts))
         if len(run.op):
-            reads = read_before(run.op, run.a, run.b, ARITY, self.blocks[block].first)
+            if reads is None:
+                reads = read_before(run.op, run.a, run.b, ARITY, self.blocks[block].first)
             self.whole[block] = WholeRun(index, rank, reads)
 
     def at_home(self, block: int) -> bool:

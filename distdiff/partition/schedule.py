@@ -14,6 +14,7 @@ superstep then begins where `floors` say, one number a block.
 from __future__ import annotations
 
 from collections import Counter
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -324,9 +325,21 @@ class Schedule:
         self.lines[block, rank], self.seconds[block, rank] = n, self.machine.item + self.machine.run_line * n
         owner, step = self.where.find(ids)
         away = owner != rank
-        self.where.steps[block, rank] = (step + away).max(initial=0)
         if away.any():
+            self.apart = True
             self.edges.append((ids[away], step[away], owner[away], np.full(np.count_nonzero(away), rank)))
+        if self.together and len(ids):
+            away |= np.isin(ids, self._sent_to_runs)
+        self.where.steps[block, rank] = (step + away).max(initial=0)
+
+    @cached_property
+    def _sent_to_runs(self) -> np.ndarray:
+        """The nodes that runs on other ranks than their owner's read, as far as runs are on one rank as a whole."""
+        found = [np.empty(0, dtype=np.int64)]
+        for _, rank, ids in self.plan.whole.values():
+            owner, _ = self.where.find(ids)
+            found.append(ids[owner != rank])
+        return np.unique(np.concatenate(found))
 
     def _scalar_run(self, item: ScalarRun) -> None:
         """Supersteps of single nodes; operands inside the run by the compiled loop, others looked up."""
@@ -345,8 +358,12 @@ class Schedule:
                 self.edges.append((ids[away], step[away], whose[away], owner[outside[away]]))
                 if self.together:
                     away |= np.isin(ids, ids[away])
+            if self.together and self.plan.whole:
+                away = away | np.isin(ids, self._sent_to_runs)
             base[outside] = np.maximum(base[outside], step + away)
         sent = sent_away(*share.inner, owner) if self.together else np.zeros(n, dtype=np.bool_)
+        if self.together and plan.whole:
+            sent |= np.isin(share.ids, self._sent_to_runs)
         self.apart = True
         share.steps = run_steps(*share.inner, owner, base, sent)
         where.set_steps(item.block, share.ids, share.steps)

@@ -125,9 +125,9 @@ class Whereabouts:
 
     def _find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ends = stretches(ids)
-        if ends is not None and (self.scattered < 0).all():
+        if ends is not None and (self.scattered[block := self.block_of(ids[ends[0]])] < 0).all():
             low, high = ids[ends[0]], ids[ends[1]]
-            block, (owner, step) = self.block_of(low), self._find_each(low)
+            owner, step = self._find_each(low)
             plane = np.maximum(self.inner[block] * self.n[block], 1)
             same = (block == self.block_of(high)) & (owner == self._find_each(high)[0])
             same &= (low - self.first[block]) // plane == (high - self.first[block]) // plane
