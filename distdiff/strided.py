@@ -299,7 +299,7 @@ class BlockIndex:
 
     def __init__(self, blocks: list[Block]) -> None:
         self.blocks = blocks
-        self.full = [i for i, b in enumerate(blocks) if b.size]  # blocks that have nodes
+        self.full = [i for i, b in enumerate(blocks) if 0 not in b.shape]  # blocks that have nodes
         self.firsts = np.array([blocks[i].first for i in self.full], dtype=np.int64)
 
     def number(self, ids: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from distdiff.implicit import root
 from distdiff.kernels import stream
 from distdiff.partition.local import whole
 from distdiff.solvers.sweep import Sweep
-from distdiff.solvers.sweep_ops import Combine, Repeat
+from distdiff.solvers.sweep_ops import Combine, Repeat, Turn
 from distdiff.solvers.sweep_plan import plan_adjoint, plan_tangent
 from distdiff.tracing import trace
 
@@ -211,7 +211,7 @@ def test_a_replayed_plan_is_the_plan(f, n, monkeypatch):
 
 
 def single(plan):
-    return [x for op in plan.operations for x in (op.unrolled() if type(op) is Repeat else [op])]
+    return [x for op in plan.operations for x in (op.unrolled() if type(op) in (Repeat, Turn) else [op])]
 
 
 @pytest.mark.parametrize("make", [plan_adjoint, plan_tangent])
@@ -322,3 +322,30 @@ def test_the_report_sums_counts_over_ranks(comm):
         assert many == one
     else:  # halos make vectors of what would otherwise be eliminated
         assert one.rows < many.rows < 20 * one.rows and many.moved > one.moved and many.terms_per_row > 1.0
+
+
+def mixed(u):
+    """A product between combinations."""
+    A = np.linspace(-0.1, 0.1, len(u) ** 2).reshape(len(u), len(u))
+    for _ in range(STEPS):
+        u = u + 0.1 * np.sin(A @ u) - 0.1 * u * np.roll(u, 1)
+    return u
+
+
+@pytest.mark.parametrize("f", [gauges, mixed], ids=lambda f: f.__name__)
+def test_a_loop_becomes_tables_by_its_periods(f, monkeypatch):
+    """However often its turns come, and what else comes between its combinations: each is looked at once a period."""
+    from distdiff.solvers import sweep_table
+
+    monkeypatch.setattr(stream._Loops, "spent", 1 << 40)
+    plain, looked = sweep_table._factor, []
+    monkeypatch.setattr(sweep_table, "_factor", lambda p, k: (looked.append(k), plain(p, k))[1])
+    for steps in (36, 72):
+        monkeypatch.setitem(globals(), "STEPS", steps)
+        local, point = point_of(f, np.linspace(0.4, 1.2, 12))
+        sweep = Sweep(local, point, ALONE)
+        sweep.adjoint(np.ones(len(local.outputs.ids)))
+        sweep.close()
+        looked.append(None)
+    first = looked.index(None)
+    assert first > 0 and len(looked) - first - 2 <= first

@@ -181,20 +181,38 @@ class Repeat(NamedTuple):
     lo: int
     hi: int
 
+    def moves(self, time: Time) -> Moves:
+        """From the operations to those of one of the times."""
+        table = np.zeros(self.vectors[-1] + 1 if self.vectors else 0, dtype=np.int64)
+        table[self.vectors] = time.vectors
+
+        def block(b: int) -> int:
+            return b + time.blocks if self.lo <= b < self.hi else b
+
+        return Moves(table << SHIFT, dict(zip(self.partials, time.partials)), block, time.items, time.steps)
+
     def unrolled(self) -> list[Any]:
         """Each operation by itself."""
-        result = []
-        for time in self.times:
-            table = np.zeros(self.vectors[-1] + 1 if self.vectors else 0, dtype=np.int64)
-            table[self.vectors] = time.vectors
-            names = dict(zip(self.partials, time.partials))
+        return [moves.of(op) for moves in map(self.moves, self.times) for op in self.operations]
 
-            def block(b: int, time: Time = time) -> int:
-                return b + time.blocks if self.lo <= b < self.hi else b
+    def in_turn(self) -> list[Any]:
+        """Each operation by itself, but combinations as turns: written out they cost more than all else in a plan."""
+        return [Turn(self, op, time) if type(op) is Combine else moves.of(op)
+                for time, moves in zip(self.times, map(self.moves, self.times)) for op in self.operations]
 
-            moves = Moves(table << SHIFT, names, block, time.items, time.steps)
-            result += [moves.of(op) for op in self.operations]
-        return result
+
+class Turn(NamedTuple):
+    """One of a loop's combinations at one of its times; the loop has other operations, too, but for which it would be
+    one call.
+    """
+
+    repeat: Repeat
+    combine: Combine
+    time: Time
+
+    def unrolled(self) -> list[Any]:
+        """The combination by itself."""
+        return [self.repeat.moves(self.time).of(self.combine)]
 
 
 class Moves:
@@ -305,13 +323,15 @@ class Counts:
 
 def combines(op: Any) -> bool:
     """Whether an operation is a combination, or a loop of nothing else."""
-    return type(op) is Combine or (type(op) is Repeat and all(type(x) is Combine for x in op.operations))
+    if type(op) is Repeat:
+        return all(type(x) is Combine for x in op.operations)
+    return type(op) is Combine or type(op) is Turn
 
 
-def unrolled(operations: list[Any]) -> Iterator[Any]:
-    """The operations, with loops unrolled that have others than combinations."""
+def in_turn(operations: list[Any]) -> Iterator[Any]:
+    """The operations, turn by turn of loops that have others than combinations."""
     for op in operations:
         if type(op) is Repeat and not combines(op):
-            yield from op.unrolled()
+            yield from op.in_turn()
         else:
             yield op

@@ -46,8 +46,12 @@ class Loop(NamedTuple):
         return self.start + self.count * self.period
 
 
-def loops(local: LocalTape, events: list[Event], same: Callable[[int, int, int], bool]) -> list[Loop]:
-    """The longest loops, disjoint; `same(e, f, blocks)`: what else must agree of events e and f, `blocks` apart."""
+def loops(local: LocalTape, index: BlockIndex, events: list[Event],
+          same: Callable[[int, int, int], bool]) -> list[Loop]:
+    """The longest loops, disjoint; `same(e, f, blocks)`: what else must agree of events e and f, `blocks` apart.
+
+    index: of the tape's blocks.
+    """
     keys = [_key(local, event) for event in events]
     found: list[Loop] = []
     stretches = [(0, len(events))]
@@ -56,7 +60,7 @@ def loops(local: LocalTape, events: list[Event], same: Callable[[int, int, int],
         if hi - lo < 8 * SHORTEST:
             continue
         for middle in ((lo + hi) // 2, (lo + 3 * hi) // 4, (3 * lo + hi) // 4):
-            loop = _around(local, events, keys, lo, hi, middle, same)
+            loop = _around(local, index, events, keys, lo, hi, middle, same)
             if loop is not None:
                 found.append(loop)
                 stretches += [(lo, loop.start), (loop.stop, hi)]
@@ -73,13 +77,13 @@ def _key(local: LocalTape, event: Event) -> Any:
     return len(what), item.site, item.op.name, item.shape
 
 
-def _around(local: LocalTape, events: list[Event], keys: list[Any], lo: int, hi: int, middle: int,
+def _around(local: LocalTape, index: BlockIndex, events: list[Event], keys: list[Any], lo: int, hi: int, middle: int,
             same: Callable[[int, int, int], bool]) -> Loop | None:
     tries = 0
     for lag in range(1, min(LONGEST, middle - lo, hi - middle) + 1):
         if keys[middle - lag] != keys[middle] or keys[middle - lag : middle] != keys[middle : middle + lag]:
             continue
-        pair = _Pair.of(local, events, middle, lag)
+        pair = _Pair.of(local, index, events, middle, lag)
         if pair is not None:
             stop = middle
             while stop < hi and pair.alike(stop) and same(stop, stop - lag, pair.blocks):
@@ -99,25 +103,25 @@ def _around(local: LocalTape, events: list[Event], keys: list[Any], lo: int, hi:
 class _Pair:
     """Compares events a lag apart."""
 
-    def __init__(self, local: LocalTape, events: list[Event], lag: int, i: int, j: int) -> None:
+    def __init__(self, local: LocalTape, index: BlockIndex, events: list[Event], lag: int, i: int, j: int) -> None:
         """i, j: two items a lag apart."""
         self.local, self.events, self.lag, self.items = local, events, lag, i - j
         after, before = local.items[i].out.block, local.items[j].out.block
         self.blocks = after - before
         self.nodes = local.blocks[after].first - local.blocks[before].first
-        self.index = BlockIndex(local.blocks)
+        self.index = index
         self.steps: int | None = None  # from the first exchange on
         self.far = 0  # the furthest that a reference within the loop reaches back, in blocks
         self.ahead = 0  # and forward: ghosts may come before their block is written to
         self.outside = -1  # the last block that all periods refer to alike
 
     @classmethod
-    def of(cls, local: LocalTape, events: list[Event], e: int, lag: int) -> _Pair | None:
+    def of(cls, local: LocalTape, index: BlockIndex, events: list[Event], e: int, lag: int) -> _Pair | None:
         """Of the first event from e on that has statements."""
         for k in range(e, min(e + lag, len(events))):
             kind, what = events[k]
             if kind == "statements" and events[k - lag][0] == kind:
-                pair = cls(local, events, lag, what[0], events[k - lag][1][0])
+                pair = cls(local, index, events, lag, what[0], events[k - lag][1][0])
                 return pair if pair.blocks > 0 else None
         return None
 

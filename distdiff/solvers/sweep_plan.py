@@ -38,8 +38,8 @@ from .sweep_ops import (
     Start,
     Strided,
     combines,
+    in_turn,
     names,
-    unrolled,
 )
 from .sweep_period import HALO, Event, Loop, loops
 from .sweep_places import placed
@@ -348,8 +348,8 @@ class _Planner:
     def walk(self, events: list[Event], handle: Callable[[int], None], same: Callable[[int, int, int], bool]) -> None:
         """Every event in the direction's order, loops by their first periods."""
         step = 1 if self.forward else -1
-        found = {
-            (loop.start if self.forward else loop.stop - 1): loop for loop in loops(self.local, events, same)}
+        found = {(loop.start if self.forward else loop.stop - 1): loop
+                 for loop in loops(self.local, self.index, events, same)}
         e = 0 if self.forward else len(events) - 1
         while 0 <= e < len(events):
             loop = found.get(e)
@@ -388,7 +388,7 @@ class _Planner:
         lasting = {n for result in results if result.places is not None for n in names(result)[0]}
         offsets, rows, stored, size = placed(self.ops, sums.vectors, sums.partials, lasting, self.keep_partials)
         moves = Moves(offsets, stored)
-        operations = [op if combines(op) else moves.of(op) for op in unrolled(self.ops)]
+        operations = [op if combines(op) else moves.of(op) for op in in_turn(self.ops)]
         dispatched = sum(not combines(op) for op in operations)  # the others are one call for all columns
         by_rows = self.scalar or sums.moved < LONG * dispatched
         results = [r if r.places is None else moves.of(r) for r in results]

@@ -11,7 +11,9 @@ import numpy as np
 from ..kernels import combine
 from ..strided import ITEM, core_shape, core_view
 from .combination import CONSTANT, MASK, SHIFT, STORED, VALUES, Factor
-from .sweep_ops import Box, Combine, Pass, Plan, Repeat, Time
+from .sweep_ops import Box, Combine, Pass, Plan, Repeat, Time, Turn
+
+Combinations = Combine | Repeat | Turn
 
 PART = 1 << 22  # elements between two looks at whether to go on: some milliseconds
 
@@ -71,10 +73,10 @@ class Programs:
 
     def __init__(self, memory: Memory, W: np.ndarray) -> None:
         self.memory, self.W = memory, W
-        self._groups: list[list[Combine | Repeat]] = []
+        self._groups: list[list[Combinations]] = []
         self._tables: list[combine.Tables] = []
 
-    def add(self, operations: list[Combine | Repeat]) -> Program:
+    def add(self, operations: list[Combinations]) -> Program:
         """A call for consecutive combinations."""
         self._groups.append(operations)
         return Program(self, len(self._groups) - 1, operations)
@@ -87,10 +89,10 @@ class Programs:
             self._tables = [everything._replace(cells=everything.cells[a:b]) for a, b in zip([0, *ends], ends)]
         return self._tables[group]
 
-    def views(self, operations: list[Combine | Repeat]) -> list[combine.Views]:
+    def views(self, operations: list[Combinations]) -> list[combine.Views]:
         """Those of consecutive combinations."""
         return [self._view(box) for op in operations
-                for single in (op.unrolled() if type(op) is Repeat else [op]) for box in single.boxes]
+                for single in ([op] if type(op) is Combine else op.unrolled()) for box in single.boxes]
 
     def _view(self, box: Box) -> combine.Views:
         W, shape, columns = self.W, box.shape, self.W.ndim == 2
@@ -105,25 +107,38 @@ class Programs:
     def _row(self, address: int) -> int:
         return int(self.memory.vectors[address >> SHIFT]) + (address & MASK)
 
-    def _tabulate(self, operations: list[Combine | Repeat]) -> combine.Tables:
-        cells, passes, factors, counts = [], [], [], 0
-        for repeat in _repeats(operations):
-            times = len(repeat.times)
-            boxes = [box for single in repeat.operations for box in single.boxes]
-            terms = [p for box in boxes for p in box.passes]
-            ends = np.cumsum([len(box.passes) for box in boxes])
-            starts = counts + len(terms) * np.arange(times)[:, None]
-            shapes = np.array([[*_three(box.shape, 1), *_three(box.strides, 0)] for box in boxes], dtype=np.int64)
-            cells.append(np.concatenate([
-                self._rows([box.dst for box in boxes], repeat), np.tile(shapes, (times, 1)),
-                (starts + np.concatenate([[0], ends[:-1]])).reshape(-1, 1), (starts + ends).reshape(-1, 1)], axis=1))
-            counts += times * len(terms)
-            if terms:
-                passes.append(self._passes(terms, repeat))
-                factors.append(np.tile(np.array([[p.a, p.b] for p in terms]), (times, 1)))
-        return combine.Tables(np.concatenate(cells),
-                              np.concatenate([np.empty((0, 12), dtype=np.int64), *passes]),
-                              np.concatenate([np.empty((0, 2)), *factors]))
+    def _tabulate(self, operations: list[Combinations]) -> combine.Tables:
+        loops = list(_repeats(operations))
+        starts = np.zeros((sum(len(loop.times) for _, loop in loops), 2), dtype=np.int64)  # of cells, passes of a time
+        bodies: dict[int, list[tuple[int, Repeat]]] = {}  # (its first time, loop) for each with the same operations
+        n, at = 0, np.zeros(2, dtype=np.int64)
+        for body, loop in loops:
+            bodies.setdefault(body, []).append((n, loop))
+            sizes, times = np.array([sum(len(op.boxes) for op in loop.operations), sum(
+                len(box.passes) for op in loop.operations for box in op.boxes)]), len(loop.times)
+            starts[n : n + times] = at + sizes * np.arange(times)[:, None]
+            n, at = n + times, at + sizes * times
+        tables = combine.Tables(np.empty((at[0], 9), dtype=np.int64), np.empty((at[1], 12), dtype=np.int64),
+                                np.empty((at[1], 2)))
+        for same in bodies.values():
+            where = np.concatenate([starts[k : k + len(loop.times)] for k, loop in same])
+            self._fill(tables, same[0][1]._replace(times=[time for _, loop in same for time in loop.times]), where)
+        return tables
+
+    def _fill(self, tables: combine.Tables, repeat: Repeat, starts: np.ndarray) -> None:
+        """Rows of the tables for all times of a loop; `starts`: the first cell and pass of each."""
+        times = len(repeat.times)
+        boxes = [box for single in repeat.operations for box in single.boxes]
+        terms = [p for box in boxes for p in box.passes]
+        ends = np.cumsum([0, *(len(box.passes) for box in boxes)])
+        shapes = np.array([[*_three(box.shape, 1), *_three(box.strides, 0)] for box in boxes], dtype=np.int64)
+        tables.cells[_ranges(starts[:, 0], len(boxes))] = np.concatenate([
+            self._rows([box.dst for box in boxes], repeat), np.tile(shapes.reshape(-1, 6), (times, 1)),
+            *((starts[:, 1:] + e).reshape(-1, 1) for e in (ends[:-1], ends[1:]))], axis=1)
+        if terms:
+            where = _ranges(starts[:, 1], len(terms))
+            tables.passes[where] = self._passes(terms, repeat)
+            tables.factors[where] = np.tile(np.array([[p.a, p.b] for p in terms]), (times, 1))
 
     def _rows(self, addresses: list[int], repeat: Repeat) -> np.ndarray:
         """Addresses as rows of the workspace, a column of all for one time after the other."""
@@ -152,7 +167,7 @@ class Programs:
 class Program:
     """Consecutive combinations, run as one call; bound when first run, to NumPy views or to compiled tables."""
 
-    def __init__(self, programs: Programs, number: int, operations: list[Combine | Repeat]) -> None:
+    def __init__(self, programs: Programs, number: int, operations: list[Combinations]) -> None:
         self._programs, self._number, self._operations = programs, number, operations
         W = programs.W
         self._elements = sum(map(_elements, operations)) * W.size // max(len(W), 1)
@@ -191,13 +206,30 @@ class Program:
         return None, self._views
 
 
-def _repeats(operations: list[Combine | Repeat]) -> Iterator[Repeat]:
-    """The operations as loops, those between two loops as one that runs once."""
-    for once, some in groupby(operations, key=lambda op: type(op) is Combine):
-        if once:
-            yield Repeat(list(some), [], [], [Time(0, 0, 0, [], [])], 0, 0)
+def _repeats(operations: list[Combinations]) -> Iterator[tuple[int, Repeat]]:
+    """The operations as loops, with what tells their bodies apart: those between two loops as one that runs once, all
+    turns of one as the loop they are.
+    """
+    for _, some in groupby(operations, key=_loop):
+        once = list(some)
+        first = once[0]
+        if type(first) is Combine:
+            yield id(once), Repeat(once, [], [], [Time(0, 0, 0, [], [])], 0, 0)
+        elif type(first) is Turn:
+            body = first.repeat.operations
+            yield id(body), first.repeat._replace(operations=[op for op in body if type(op) is Combine])
         else:
-            yield from some
+            yield id(first.operations), first
+
+
+def _loop(op: Combinations) -> int:
+    """What tells a loop from the next; 0: none."""
+    return 0 if type(op) is Combine else id(op.repeat if type(op) is Turn else op)
+
+
+def _ranges(starts: np.ndarray, n: int) -> np.ndarray:
+    """start, ..., start + n - 1 for each of the starts, one after another."""
+    return (starts[:, None] + np.arange(n)).reshape(-1)
 
 
 def _named(numbers: np.ndarray, old: list[int], new: list[list[int]]) -> np.ndarray:
@@ -220,13 +252,13 @@ def _three(x: tuple[int, ...], fill: int) -> tuple[int, ...]:
     return (fill,) * (3 - len(x)) + tuple(x)
 
 
-def _boxes(op: Combine | Repeat) -> int:
+def _boxes(op: Combinations) -> int:
     if type(op) is Repeat:
         return len(op.times) * sum(map(_boxes, op.operations))
-    return len(op.boxes)
+    return len(op.combine.boxes if type(op) is Turn else op.boxes)
 
 
-def _elements(op: Combine | Repeat) -> int:
+def _elements(op: Combinations) -> int:
     if type(op) is Repeat:
         return len(op.times) * sum(_elements(single) for single in op.operations)
-    return sum(prod(box.shape) * max(len(box.passes), 1) for box in op.boxes)
+    return sum(prod(box.shape) * max(len(box.passes), 1) for box in (op.combine if type(op) is Turn else op).boxes)

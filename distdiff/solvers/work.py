@@ -18,7 +18,7 @@ from mpi4py import MPI
 from ..kernels import elimination
 from ..ops import DIVIDE, MULTIPLY, OPS
 from ..partition.local import LocalTape
-from ..tape import Affine, Const, Indexed, Joint, ScalarRun, Statement, Vector, c_strides
+from ..tape import Affine, Const, Indexed, Joint, Operand, ScalarRun, Statement, Vector, c_strides
 
 NEAR = 4096  # nodes of a block up to which it stays in cache, with its columns if there are many
 FAR_READS = 1 << 16  # reads by explicit nodes in one statement from which on they leave the cache
@@ -111,13 +111,26 @@ def counts(local: LocalTape) -> dict[str, Any]:
     array = scalar = runs = nonzeros = implicit = strips = sums = sum_lines = gather_lines = far_reads = 0
     alike: dict[tuple[object, ...], list[int]] = {}  # statements by what their copies share: number, lines, far lines
     summing: Counter[tuple[object, ...]] = Counter()  # likewise those that are operations of their own
-    constants = set()
+    constants: set[int] = set()
+    kinds: dict[tuple[object, ...], list[Any]] = {}  # statements that count alike: the first of them, and how many
+    blocks = local.blocks
     for item in local.items:
-        if type(item) is ScalarRun:
+        if type(item) is Statement:
+            op, shape, out, operands, site = item
+            types = tuple(map(type, operands))
+            kind = id(op), site, shape, out.strides, blocks[out.block].shape, types
+            known = kinds.get(kind)
+            if known is None:
+                kinds[kind] = [item, 1]
+            else:
+                known[1] += 1
+            if Const in types and (op is MULTIPLY or op is DIVIDE):  # a coefficient
+                constants.update(map(_base, operands))
+        elif type(item) is ScalarRun:
             runs += 1
             scalar += item.lines
-            continue
-        if type(item) is Joint:  # an operation of its own, its rows dense
+        else:  # an operation of its own, its rows dense
+            assert type(item) is Joint
             sums += 1
             array += item.lines
             gather_lines += item.lines
@@ -125,36 +138,30 @@ def counts(local: LocalTape) -> dict[str, Any]:
             nonzeros += entries
             implicit += entries if item.op.implicit else 0
             summing[item.site, item.op.core_in, item.shape] += 1
-            continue
-        assert type(item) is Statement
-        n, lines = prod(item.shape), item.lines
+    for item, number in kinds.values():
+        n, lines, types = prod(item.shape), number * item.lines, list(map(type, item.operands))
         array += lines
-        gathers, matters = item.op.kind != "elementwise", item.op is MULTIPLY or item.op is DIVIDE
-        for ref, partial in zip(item.operands, item.op.partials):
-            if type(ref) is Const:
-                if matters and isinstance(ref.value, np.ndarray):  # it becomes a coefficient
-                    base = ref.value.base
-                    constants.add(id(ref.value if base is None else base))
-            elif partial is not None:
-                nonzeros += n
-                gathers = gathers or type(ref) is Indexed
+        active = [kind for kind, partial in zip(types, item.op.partials) if kind is not Const and partial is not None]
+        nonzeros += number * n * len(active)
+        gathers = item.op.kind != "elementwise" or Indexed in active
         if gathers or 0 in item.out.strides:
-            sums += 1
-            summing[item.site, id(item.op), item.shape] += 1
+            sums += number
+            summing[item.site, id(item.op), item.shape] += number
             if gathers:
                 gather_lines += lines
-                if lines > FAR_READS and any(type(ref) is Indexed for ref in item.operands):
+                if item.lines > FAR_READS and Indexed in types:
                     far_reads += lines
             else:
                 sum_lines += lines
             continue
         if len(item.shape) > 1 and item.shape[-1]:
-            strips += lines // item.shape[-1]
-        far = lines if local.blocks[item.out.block].size > NEAR else 0
+            strips += number * (item.lines // item.shape[-1])
+        far = lines if blocks[item.out.block].size > NEAR else 0
         group = alike.setdefault((item.site, id(item.op), item.shape), [0, 0, 0])
-        group[0] += 1
+        group[0] += number
         group[1] += lines
         group[2] += far
+    constants.discard(0)
     copies = copy_lines = far_lines = sum_copies = 0
     loops = len(local.items) > LOOP * (runs + len(constants) + 1)  # between what no loop can contain
     for number, lines, far in alike.values():
@@ -175,16 +182,24 @@ def counts(local: LocalTape) -> dict[str, Any]:
             "cyclic": any(type(item) is Joint and item.op.implicit for item in local.items)}
 
 
+def _base(ref: Operand) -> int:
+    """What tells a constant array from others; 0: it is none."""
+    if type(ref) is not Const or not isinstance(ref.value, np.ndarray):
+        return 0
+    return id(ref.value if ref.value.base is None else ref.value.base)
+
+
 def _interface(local: LocalTape) -> int:
     sent = [ids for step in local.steps for _, ids in step.exchange.sends]
     return len(np.setdiff1d(np.concatenate(sent), local.inputs.ids)) if sent else 0
 
 
 def _waits(local: LocalTape, comm: MPI.Comm) -> float:
+    if comm.size == 1:
+        return 1.0
     by_step = np.array([sum(item.lines for item in local.items[step.start:step.stop]) for step in local.steps])
     most = comm.allreduce(float(by_step.sum()), op=MPI.MAX)
-    if comm.size > 1:
-        comm.Allreduce(MPI.IN_PLACE, by_step, op=MPI.MAX)
+    comm.Allreduce(MPI.IN_PLACE, by_step, op=MPI.MAX)
     return max(float(by_step.sum()) / max(most, 1.0), 1.0)
 
 

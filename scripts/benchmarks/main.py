@@ -1,6 +1,6 @@
 """Runs the benchmarks: every tool in a process of its own, one after the other, on one core, in the same run.
 
-    scripts/bench [scalar|small|dense|matrices|burgers|substitution|ranks|interface|scale|solvers|all]
+    scripts/bench [scalar|small|dense|matrices|burgers|flow|substitution|ranks|interface|scale|solvers|all]
                   [--quick | --full] [--json FILE] [--plot FILE] [--tools LIST]
 
 The exit status is 1 if distdiff failed or a tool's gradient differs from distdiff's, 0 otherwise; missed targets and
@@ -37,6 +37,7 @@ BENCHMARKS = {
     "dense": ("distdiff",),
     "matrices": ("numpy", "distdiff"),
     "burgers": ("numpy", "distdiff", "torch", "autograd", "jax", "casadi"),
+    "flow": ("distdiff", "torch", "autograd", "jax"),
     "substitution": ("petsc", "distdiff", "reads"),
     "ranks": ("latency", "memory", "wide", "grid", "demo_grid"),
     "interface": ("repeated", "pipeline", "library"),
@@ -55,6 +56,7 @@ FULL = {
     "matrices": {"sizes": [[3, 50_000], [12, 2000], [40, 200], [600, 1]], "repeats": 5, "budget": 60.0},
     "burgers": {"points": 100_000, "steps": 100, "casadi_points": 1000, "casadi_steps": 10,
                 "repeats": 7, "budget": 20.0},
+    "flow": {"sizes": [[80, 128], [256, 60]], "repeats": 9, "budget": 20.0},
     "substitution": {"rows": 3_000_000, "width": 30_000, "patterns": ["layered", "chain", "scattered"], "repeats": 7,
                      "budget": 2.0, "triad": 2**24},
     "ranks": {"images": 100_000, "cells": 256, "steps": 60, "demo_cells": 80, "demo_steps": 128, "repeats": 7,
@@ -70,6 +72,7 @@ QUICK = {
     "dense": {"repeats": 3, "budget": 3.0},
     "matrices": {"sizes": [[3, 5000], [12, 200], [100, 1]], "repeats": 2, "budget": 6.0},
     "burgers": {"points": 20_000, "steps": 20, "casadi_points": 100, "casadi_steps": 10, "repeats": 3, "budget": 2.0},
+    "flow": {"sizes": [[32, 32]], "repeats": 3, "budget": 2.0},
     "substitution": {"rows": 300_000, "width": 3_000, "patterns": ["layered", "chain", "scattered"], "repeats": 3,
                      "budget": 0.2, "triad": 2**22},
     "ranks": {"images": 4_000, "cells": 64, "steps": 20, "demo_cells": 32, "demo_steps": 20, "repeats": 3,

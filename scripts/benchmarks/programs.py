@@ -6,6 +6,7 @@ peer's own (`jax.numpy`, `autograd.numpy`, `torch`): the peers, unlike distdiff,
 """
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 from collections.abc import Callable
@@ -20,6 +21,7 @@ def load_example(name: str, array_module: Any = np) -> ModuleType:
     spec = importlib.util.find_spec(f"distdiff.examples.{name}")
     if spec is None or spec.loader is None:
         raise ImportError(f"there is no example {name!r} in distdiff/examples")
+    importlib.import_module(spec.name)  # dataclasses look their module up by name
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.np = array_module  # type: ignore[attr-defined]

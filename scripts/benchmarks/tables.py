@@ -215,6 +215,17 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
     if record["limits"]:
         aim("burgers: gradient alone, over three coefficients read from memory",
             over(one("burgers", "distdiff", "solve"), _limits_of("burgers", record)[0]["solve"]), 1.5, True)
+    for role in (f["role"] for r, f in _figures(record, "flow") if r["tool"] == "distdiff"):
+        kind, cells = role.split()
+        mine, where = one("flow", "distdiff", role), f"flow, {cells} x {cells}:"
+        if kind == "one-shot":
+            aim(f"{where} trace + gradient, over the primal", over(mine, one("flow", "distdiff", f"primal {cells}")),
+                6.0, True)
+            for tool in ("torch", "autograd"):
+                aim(f"{where} trace + gradient, over {tool}'s", over(mine, one("flow", tool, role)), 1.0, True)
+        elif kind == "again":
+            aim(f"{where} value and gradient at another point, over JAX's scan",
+                over(mine, one("flow", "jax", role)), 1.0, True)
     solves = _figures(record, "substitution")
     local = [f["limit"] / f["ns_per_unit"] for _, f in solves
              if f.get("method") == "distdiff in place" and not f["role"].startswith("scattered")]
