@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +22,10 @@ class Rows(NamedTuple):
     residuals: np.ndarray = np.empty(0, dtype=np.int64)
 
 
-class Problem(NamedTuple):
-    """The whole matrix L (dense), inputs and outputs, and this rank's part."""
+@dataclass(eq=False)
+class Problem:
+    """The whole matrix L (dense), inputs and outputs, and this rank's part.  Nothing of it changes: what the inverse
+    gives is computed once."""
 
     L: np.ndarray
     inputs: np.ndarray
@@ -29,7 +33,7 @@ class Problem(NamedTuple):
     local: LocalTape
     rows: Rows
     own: np.ndarray  # global nodes of the rank's local ids, ghosts included
-    residuals: np.ndarray = np.empty(0, dtype=np.int64)  # nodes that an implicit statement computes
+    residuals: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # of equations
 
     @property
     def matrix(self) -> np.ndarray:
@@ -39,8 +43,9 @@ class Problem(NamedTuple):
         return identity - self.L
 
     def jacobian(self) -> np.ndarray:
-        return self.inverse()[np.ix_(self.outputs, self.inputs)]
+        return self.inverse[np.ix_(self.outputs, self.inputs)]
 
+    @cached_property
     def inverse(self) -> np.ndarray:
         """(I - L)^-1.  (A general solver would pivot, and lose everything where L's entries are large.)"""
         if len(self.L) == 0:
@@ -53,14 +58,17 @@ class Problem(NamedTuple):
 
     def bound(self, factor: float = 200.0) -> np.ndarray:
         """What rounding may do to each entry of the Jacobian: factor eps |(I - L)^-1| |I - L| |(I - L)^-1|."""
-        inverse = np.abs(self.inverse())
-        grown = inverse @ np.abs(self.matrix) @ inverse
-        return factor * np.finfo(float).eps * grown[np.ix_(self.outputs, self.inputs)]
+        return factor * np.finfo(float).eps * self._grown[np.ix_(self.outputs, self.inputs)]
+
+    @cached_property
+    def _grown(self) -> np.ndarray:
+        """|(I - L)^-1| |I - L| |(I - L)^-1|."""
+        inverse = np.abs(self.inverse)
+        return inverse @ (sp.csr_matrix(np.abs(self.matrix)) @ inverse)
 
     def tolerance(self) -> float:
         """The largest entry of `bound` that any entry of (I - L)^-1 could have, for methods that mix rows."""
-        every = self._replace(inputs=np.arange(len(self.L)), outputs=np.arange(len(self.L)))
-        return float(every.bound().max(initial=1e-13))
+        return max(200.0 * np.finfo(float).eps * float(self._grown.max(initial=0.0)), 1e-13)
 
 
 def random_matrix(rng: np.random.Generator, n: int, n_in: int, degree: float = 2.0, window: int | None = None,

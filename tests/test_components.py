@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -141,7 +143,7 @@ def test_refresh_factorizes_anew(comm, method):
     jacobians(comm, p, system, solver, 0)
     scale = np.random.default_rng(1).uniform(0.5, 2.0, len(p.L))
     rows = np.repeat(np.arange(len(p.own)), np.diff(p.rows.indptr))
-    moved = p._replace(L=scale[:, None] * p.L / scale)
+    moved = replace(p, L=scale[:, None] * p.L / scale)
     reduced.refresh(p.rows.data * scale[p.own[rows]] / scale[p.own[p.rows.indices]])
     system.refresh(reduced)
     solver.refresh()

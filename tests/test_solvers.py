@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_refresh(comm, method):
     reduced.refresh(values)
     system.refresh(reduced)
     solver.refresh()
-    moved = p._replace(L=L)
+    moved = replace(p, L=L)
     for m in (0, 4):
         for J in jacobians(comm, p, system, solver, m):
             np.testing.assert_allclose(J, moved.jacobian(), rtol=0, atol=moved.tolerance())
