@@ -1,0 +1,246 @@
+"""What stages and structures cost: the figures of ARCHITECTURE.md that compare no tools.
+
+    scripts/bench costs [--quick] [--json FILE]
+
+Every row is the least of a few repeats, in processor time, so that other work on the machine changes little; ratios are
+of calls taken in turns.  One process on one rank: what partitions cost for many ranks, rank 0 pays alone.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from mpi4py import MPI
+from programs import burgers_initial, chain_inputs, make_burgers, make_chain
+from structures import wide
+
+import distdiff as dd
+from distdiff import graph
+from distdiff.graph.live import LiveWidth
+from distdiff.graph.reads import Reads
+from distdiff.machine import current
+from distdiff.partition import partition, whole
+from distdiff.solvers.layouts import Judge, Use
+from distdiff.solvers.sweep_plan import plan_adjoint
+from distdiff.solvers.work import kept
+from distdiff.watch import Surroundings
+
+REPEATS = 5
+
+
+class Row(NamedTuple):
+    """A figure, the unit it is in, and what it is a figure of."""
+
+    what: str
+    value: float
+    unit: str
+
+
+def seconds(*calls: Callable[[], Any], repeats: int = REPEATS) -> list[float]:
+    """The least processor time of each call; they are called in turns, once more beforehand."""
+    taken = []
+    for _ in range(repeats + 1):
+        times = []
+        for call in calls:
+            begin = time.process_time()
+            call()
+            times.append(time.process_time() - begin)
+        taken.append(times)
+    return [min(times) for times in zip(*taken[1:])]
+
+
+def burgers(points: int, steps: int) -> tuple[Callable[..., Any], np.ndarray]:
+    return make_burgers(points, steps), burgers_initial(points)
+
+
+def irregular(statements: int) -> tuple[Callable[..., Any], np.ndarray]:
+    """Array code in which no stretch is like another: slices of lengths of their own."""
+    rng = np.random.default_rng(0)
+    cuts = rng.integers(20, 400, size=(statements // 3, 2))
+
+    def f(u: Any) -> Any:
+        for a, b in cuts:
+            n = min(len(u) - a, len(u) - b)
+            u = np.concatenate([np.tanh(u[a:a + n] * u[b:b + n]), u[:len(u) - n]])
+        return np.sum(u)
+    return f, np.linspace(0.1, 1.0, 1000)
+
+
+def structure(quick: bool) -> Iterator[Row]:
+    """Structure analysis, partition, plans, and what elimination is expected to keep."""
+    tape = dd.trace(*burgers(20_000, 40 if quick else 400))
+    n = len(tape.items)
+    yield Row("structure of Burgers", 1e6 * seconds(lambda: graph.analyse(tape))[0] / n, "us a statement")
+    reads = Reads(tape)
+    yield Row("... live widths between blocks alone", 1e6 * seconds(lambda: LiveWidth(reads))[0] / n, "us a statement")
+    scalar = dd.trace(make_chain(2_000 if quick else 20_000), chain_inputs())
+    lines = scalar.lines
+    yield Row("structure of scalar code", 1e9 * seconds(lambda: graph.analyse(scalar))[0] / lines, "ns a line")
+    machine = current()
+    judge = Judge(tape, Use.announced(1, tape.n_inputs, tape.n_outputs), machine, "auto", True)
+    for ranks in (2, 16):
+        (took,) = seconds(lambda ranks=ranks: partition(tape, ranks, machine=machine, judge=judge), repeats=2)
+        yield Row(f"partition of Burgers for {ranks} ranks", 1e6 * took / n, "us a statement")
+    f, x = burgers(400, 40 if quick else 400)
+    gradient = whole(dd.trace(dd.grad(f), x))
+    yield Row("kept rows foreseen, Burgers' gradient",
+              1e6 * seconds(lambda: kept(gradient))[0] / len(gradient.items), "us a statement")
+    yield Row("a sweep's plan, Burgers' periods replayed",
+              1e6 * seconds(lambda: plan_adjoint(whole(tape)))[0] / n, "us a statement")
+    other = dd.trace(*irregular(90 if quick else 600))
+    yield Row("a sweep's plan, nothing alike",
+              1e6 * seconds(lambda: plan_adjoint(whole(other)))[0] / len(other.items), "us a statement")
+
+
+def files(quick: bool) -> Iterator[Row]:
+    """Tapes in files: read and checked."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "f.tape")
+        for name, f, x, unit in (("Burgers", *burgers(1000, 100), "us a statement"),
+                                 ("scalar code", make_chain(1_000 if quick else 10_000), chain_inputs(), "ns a line")):
+            tape = dd.trace(f, x)
+            tape.save(path)
+            of, scale = (len(tape.items), 1e6) if unit.startswith("us") else (tape.lines, 1e9)
+            yield Row(f"a tape of {name} read from its file", scale * seconds(lambda: dd.load(path))[0] / of, unit)
+            yield Row("... the file", path.stat().st_size / of, "bytes" + unit[2:])
+
+
+def second_order(quick: bool) -> Iterator[Row]:
+    """Gradients written down, and Hessian products, beside gradients."""
+    yield from _second_order("Burgers", *burgers(20_000, 20 if quick else 50))
+    yield from _second_order("scalar code", make_chain(200 if quick else 2000), chain_inputs())
+
+
+def _second_order(name: str, f: Callable[..., Any], x: np.ndarray) -> Iterator[Row]:
+    v = np.cos(np.arange(x.size)).reshape(x.shape)
+    tape, of_gradient = dd.trace(f, x), dd.trace(dd.grad(f), x)
+    yield Row(f"lines of the gradient's tape, {name}", of_gradient.lines / tape.lines, "times the function's")
+    once, twice = seconds(lambda: dd.grad(f)(x), lambda: dd.hvp(f, (x,), (v,)), repeats=3)
+    yield Row("... one hvp", twice / once, "times one gradient")
+    with dd.linearize(f, x) as lin:
+        first, second = seconds(lambda: lin.vjp(1.0), lambda: lin.hvp(v))
+    yield Row("... a further hvp", second / first, "times a further vjp")
+
+
+def replays(quick: bool) -> Iterator[Row]:
+    """Functions recorded once: replays that break a guard, and looking for constants that changed."""
+    steps = 100 if quick else 1000
+
+    def in_arrays(u: Any) -> Any:
+        for _ in range(50):
+            u = u + 0.1 * np.sin(u) if u[0] > 0.0 else u - 0.1
+        return np.sum(u)
+
+    def in_scalars(u: Any) -> Any:
+        a = u[0]
+        for _ in range(steps):
+            a = a + 0.1 * np.sin(a) if a > 0.0 else a - 0.1
+        return a
+
+    for name, f, n in (("10 points", in_arrays, 10), ("100,000 points", in_arrays, 100_000),
+                       ("scalar code", in_scalars, 1)):
+        yield _broken(name, f, np.linspace(1.0, 2.0, n))
+    k, s, params = np.ones(100), 2.0, {"q": [1.0, np.ones(3)]}
+    looked = Surroundings(lambda x: (x * k * s).sum() * params["q"][0])
+    calls = 1000
+    (took,) = seconds(lambda: [looked.changed() for _ in range(calls)])
+    yield Row("looking whether a handful of constants changed", 1e6 * took / calls, "us")
+
+
+def _broken(name: str, f: Callable[..., Any], x: np.ndarray) -> Row:
+    with dd.linearize(f, x) as lin:
+        def breaks() -> None:
+            assert lin.try_update(-x) is not None
+
+        trace, replay = seconds(lambda: dd.trace(f, x), breaks)
+    return Row(f"a replay that breaks a guard, {name}", replay / trace, "of a trace")
+
+
+def equations(quick: bool) -> Iterator[Row]:
+    """Nonlinear Poisson on a square, -u'' + p u^3 = q, as an implicit statement."""
+    n = 30 if quick else 100
+
+    def residual(p: Any, u: Any) -> Any:
+        r = 4.0 * u
+        r[1:] -= u[:-1]
+        r[:-1] -= u[1:]
+        r[:, 1:] -= u[:, :-1]
+        r[:, :-1] -= u[:, 1:]
+        return r * (n + 1) ** 2 / 100 + p[0] * u**3 - p[1]
+
+    def f(x: Any) -> Any:
+        return np.sum(dd.implicit.root(residual, (x[0], x[1:].reshape(n, n)), np.zeros((n, n))) ** 2)
+
+    x = np.random.default_rng(2).uniform(0.5, 1.5, n * n + 1)
+    solved, traced = seconds(lambda: f(x), lambda: dd.linearize(f, x).close(), repeats=2)
+    yield Row(f"nonlinear Poisson, {n} x {n}: the solution", solved, "s")
+    yield Row("... linearized there", traced, "s")
+    firsts = []
+    for _ in range(3):
+        with dd.linearize(f, x) as lin:
+            begin = time.process_time()
+            lin.vjp(1.0)
+            firsts.append(time.process_time() - begin)
+            further = seconds(lambda: lin.vjp(1.0))[0]
+    yield Row("... the first vjp", min(firsts), "s")
+    yield Row("... a further one", further, "s")
+
+
+def methods(quick: bool) -> Iterator[Row]:
+    """The finite Neumann series beside substitution, and the structured operator beside a sweep."""
+    for depth in (2, 8):
+        yield _neumann(depth, 20_000 if quick else 200_000)
+    yield _structured("Burgers", *burgers(20_000, 20))
+    yield _structured(*wide(20_000, 20))
+
+
+def _neumann(depth: int, width: int) -> Row:
+    def f(u: Any) -> Any:
+        for _ in range(depth):
+            u = np.roll(u, 1) * np.roll(u, -1)
+        return u
+
+    x, w = np.linspace(0.9, 1.1, width), np.ones(width)
+    with (dd.linearize(f, x, method="neumann", preaccumulate=False) as neumann,
+          dd.linearize(f, x, method="substitution", preaccumulate=False) as substitution):
+        exact, series = seconds(lambda: substitution.vjp(w), lambda: neumann.vjp(w))
+    return Row(f"neumann at depth {depth}", series / exact, "times substitution")
+
+
+def _structured(name: str, f: Callable[..., Any], x: np.ndarray) -> Row:
+    with dd.linearize(f, x, method="sweep") as lin:
+        operator = lin.operator()
+        b = np.zeros(operator.n_own)
+        sweep, product, solve = seconds(lambda: lin.vjp(1.0), lambda: operator.mult(b), lambda: operator.solve(b))
+    return Row(f"a product and a solve with the structured operator, {name}", (product + solve) / sweep, "sweeps")
+
+
+PARTS = (structure, files, second_order, replays, equations, methods)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench costs", description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes, some seconds: a smoke test")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    arguments = parser.parse_args()
+    assert MPI.COMM_WORLD.size == 1
+    rows = []
+    for part in PARTS:
+        print(f"\n{part.__doc__.splitlines()[0]}")
+        for row in part(arguments.quick):
+            rows.append(row)
+            print(f"  {row.what:<58}{row.value:>10.3g}  {row.unit}", flush=True)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps([row._asdict() for row in rows], indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
