@@ -748,3 +748,30 @@ def test_python_floats_as_arguments():
     check(lambda a, b: a * b + a / b - b**a + 3 % a, 1.37, 2.5)
     check(lambda a: np.array([a, a * a]), 2.0)
     check(lambda a: a, 2.0)
+
+
+@pytest.mark.parametrize("shape,shift,axis", [
+    ((7,), 2, None), ((7,), -9, 0), ((7,), 0, 0), ((1,), 3, 0), ((4, 5), 1, 0), ((4, 5), -1, -1), ((4, 1), 3, 1),
+    ((2, 3, 4), 5, 1), ((4, 5), 7, None)])
+def test_a_rolled_block_is_two_boxes_of_it(shape, shift, axis):
+    x = np.arange(1.0, 1.0 + np.prod(shape)).reshape(shape)
+
+    def f(u):
+        return 2.0 * u - np.roll(3.0 * u, shift, axis=axis), np.sqrt(np.roll(u * u, shift, axis))
+
+    traced = trace(f, (x,), argnums=0, keep_values=True)
+    for leaf, expected in zip(traced.tape.outputs, f(x)):
+        assert leaf.shape == shape
+        assert np.array_equal(traced.values[leaf.ref.block].reshape(shape), expected)
+    if axis is not None and shift % shape[axis]:
+        assert len(traced.tape.items) == 3 + 2 * 2  # 2 u, 3 u, u u; two boxes of the difference and of the root
+
+
+@pytest.mark.parametrize("call", [lambda u: np.roll(u, 1, axis=2), lambda u: np.roll(u, 1, -3),
+                                  lambda u: np.roll(u, 1, axes=0), lambda u: np.roll(u, axis=0)])
+def test_a_roll_that_numpy_refuses_raises_as_there(call):
+    x = np.ones((3, 4))
+    with pytest.raises(Exception) as expected:
+        call(x)
+    with pytest.raises(expected.type):
+        trace(lambda u: call(u * 2.0), (x,))

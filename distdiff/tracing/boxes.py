@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from operator import mul, sub
 from typing import NamedTuple
 
 import numpy as np
 
 from ..tape import Affine, Const, Indexed, Operand, c_strides
+
+_new = tuple.__new__
 
 Index = tuple[int, ...]
 Axis = tuple[int, int] | None  # of a view: (the array's axis, step), or None where it moves along no axis
@@ -263,10 +266,26 @@ def refine(
 ) -> Iterator[tuple[Index, Index, tuple[Operand, ...]]]:
     """The common refinement, (corner, extent, operands) a box: boxes on which every operand is one piece.  A bare
     operand covers everything."""
+    several = [operand for operand in operands if type(operand) is list]
+    if len(several) == 1:  # its pieces are the boxes
+        for piece in several[0]:
+            lo, hi, ref = piece
+            yield lo, tuple(map(sub, hi, lo)), tuple([
+                ref if type(operand) is list else operand if type(operand) is Const and type(operand.value) is float
+                else _corner(operand, shape, lo, hi) for operand in operands])
+        return
     origin = (0,) * len(shape)
     pieces = [operand if type(operand) is list else [Piece(origin, shape, operand)] for operand in operands]
     for lo, hi, size, chosen in _common(shape, tuple([tuple([piece[:2] for piece in parts]) for parts in pieces])):
         yield lo, size, tuple([part_of(parts[k], lo, hi).ref for parts, k in zip(pieces, chosen)])
+
+
+def _corner(ref: Operand, shape: Index, lo: Index, hi: Index) -> Operand:
+    """The part that a box reads of an operand over `shape`."""
+    if type(ref) is Affine:
+        block, offset, strides = ref
+        return _new(Affine, (block, offset + sum(map(mul, lo, strides)), strides))
+    return part_of(Piece((0,) * len(shape), shape, ref), lo, hi).ref
 
 
 @lru_cache(maxsize=1024)

@@ -23,7 +23,7 @@ class Constants:
 
     def __init__(self) -> None:
         self._few: dict[Any, np.ndarray] = {}  # small ones, by their bytes
-        self._here: dict[Any, np.ndarray] = {}  # others by address and layout, ...
+        self._here: dict[Any, tuple[np.ndarray, int]] = {}  # others, and their addresses, by address and layout, ...
         self._alike: dict[Any, np.ndarray] = {}  # ... and by layout and some of their numbers
 
     def copy(self, values: np.ndarray) -> np.ndarray:
@@ -41,17 +41,18 @@ class Constants:
     def _found(self, values: np.ndarray) -> np.ndarray:
         """The copy of what was at this place before, unless its numbers have changed, else of one elsewhere."""
         layout = values.shape, values.strides, values.dtype.char
-        place = values.__array_interface__["data"][0], *layout
-        copy = self._here.get(place)
-        if copy is not None and _same(copy, values):
-            return copy
+        place = _address(values), *layout
+        known = self._here.get(place)
+        if known is not None and _same(*known, values, place[0]):
+            return known[0]
         if not values.size:
             return np.array(values, dtype=np.float64)
         alike = *layout, *(values.flat[k] for k in (0, values.size // 2, -1))
         copy = self._alike.get(alike)
-        if copy is None or not _same(copy, values):
+        if copy is None or not _same(copy, _address(copy), values, place[0]):
             copy = _kept(self._alike, alike, np.array(values, dtype=np.float64))
-        return _kept(self._here, place, copy)
+        _kept(self._here, place, (copy, _address(copy)))
+        return copy
 
     def clear(self) -> None:
         """Forget all; copies that the tape has stay its own."""
@@ -59,16 +60,21 @@ class Constants:
             known.clear()
 
 
-def _kept(known: dict[Any, np.ndarray], name: Any, copy: np.ndarray) -> np.ndarray:
+def _kept(known: dict[Any, Any], name: Any, what: Any) -> Any:
     if len(known) >= SHARED:
         known.clear()
-    known[name] = copy
-    return copy
+    known[name] = what
+    return what
 
 
-def _same(copy: np.ndarray, x: np.ndarray) -> bool:
-    """Whether x, of the same shape and strides, is still what was copied: bit by bit where both are dense, with no
-    temporary (that takes half the time of `==`, and a loop with a constant matrix asks at every product)."""
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _same(copy: np.ndarray, at: int, x: np.ndarray, place: int) -> bool:
+    """Whether x at address `place`, of the shape and strides of the array that was copied to address `at`, is still
+    what it was: bit by bit where both are dense, with no temporary (that takes half the time of `==`, and a loop with a
+    constant matrix asks at every product)."""
     if x.dtype.char == "d" and x.flags.forc and copy.strides == x.strides:
-        return not _compare(copy.ctypes.data, x.ctypes.data, x.nbytes)
+        return not _compare(at, place, x.nbytes)
     return bool((copy == x).all())

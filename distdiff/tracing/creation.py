@@ -232,6 +232,7 @@ def _with_lists(name: str) -> Callable[..., Any]:
     """np.sum([a, b]): a list takes part in no protocol, so lists of traced values become arrays first."""
     function = getattr(np, name)
     rule = protocol.FUNCTIONS[function]
+    named = protocol.checks_names(rule)
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -241,6 +242,9 @@ def _with_lists(name: str) -> Callable[..., Any]:
                     if protocol.usual(args):
                         return protocol.writable(rule(*args), x)
                     break
+        elif named and args and type(args[0]) is TracedArray and protocol.usual(args) and protocol.usual(
+                kwargs.values()):
+            return protocol.writable(rule(*args, **kwargs), args[0])
         if not _CONTAINERS.isdisjoint(map(type, args)) and _tracing():
             args = tuple(
                 array_of(rec, x) if type(x) in _CONTAINERS and (rec := traced_within(x)) is not None else x

@@ -163,6 +163,11 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
     )
 
 
+def checks_names(implementation: Callable[..., Any]) -> bool:
+    """Whether an implementation takes no other names than its own, as NumPy's functions do."""
+    return all(p.kind is not p.VAR_KEYWORD for p in signature(implementation).parameters.values())
+
+
 def writable(result: Any, traced: Any) -> Any:
     """A plain result (zeros, where there was nothing to compute) as an array that can hold traced values."""
     return traced.rec.array_of(result) if type(result) is np.ndarray and result.dtype.char in "dD" else result

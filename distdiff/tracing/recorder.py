@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from math import prod
+from operator import mul
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
@@ -184,10 +185,11 @@ class Recorder:
     # -- blocks and statements ------------------------------------------------------------------------------------
 
     def record(self, op: Op, shape: tuple[int, ...], operands: tuple[Operand, ...], values: np.ndarray,
-               strides: tuple[int, ...], read: bool, depth: int) -> Affine:
-        """The one statement that computes a fresh block in C order, as `emit` writes it, with no more work than that
+               strides: tuple[int, ...], read: bool, depth: int, pieces: bool = False) -> Affine:
+        """The statement that computes a fresh block in C order, as `emit` writes it, with no more work than that
         takes; returns the block's nodes.  strides: of the result over the iteration space `shape`.  depth: how many
-        frames up the user's line is, if it is the user that calls."""
+        frames up the user's line is, if it is the user that calls.  pieces: whether operands are in pieces, so that it
+        is one statement a box."""
         site = self._end
         if site < 0:
             frame = sys._getframe(depth)
@@ -211,8 +213,19 @@ class Recorder:
         if self.counting:
             self.restart()
         out = _new(Affine, (block, 0, strides))
-        tape.items.append(_new(Statement, (op, shape, out, operands, site)))
+        if pieces:
+            self._boxes(op, shape, operands, block, strides, site)
+        else:
+            tape.items.append(_new(Statement, (op, shape, out, operands, site)))
         return out
+
+    def _boxes(self, op: Op, shape: tuple[int, ...], operands: Sequence[Operand | list[Piece]], block: int,
+               strides: tuple[int, ...], site: int) -> None:
+        """A statement for each box on which every operand is in one piece."""
+        items = self.tape.items
+        for lo, size, refs in refine(operands, shape):
+            out = _new(Affine, (block, sum(map(mul, lo, strides)), strides))
+            items.append(_new(Statement, (op, size, out, refs, site)))
 
     def new_block(self, shape: tuple[int, ...], values: np.ndarray, read: bool = True) -> int:
         """Fresh nodes with these values; returns the block's index.  read: something is known to read the values."""
@@ -253,9 +266,7 @@ class Recorder:
         else:
             items.append(Statement(op, shape, Affine(block, 0, strides), tuple(operands), site))
             return block
-        for lo, size, refs in refine(operands, shape):
-            out = Affine(block, sum([i * s for i, s in zip(lo, strides)]), strides)
-            items.append(Statement(op, size, out, refs, site))
+        self._boxes(op, shape, operands, block, strides, site)
         return block
 
     def emit_joint(self, op: Elemental, shape: tuple[int, ...], operands: Sequence[Operand], values: np.ndarray,

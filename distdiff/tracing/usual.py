@@ -34,7 +34,7 @@ def unary(op: Op, a: TracedArray) -> Any:
     ref = _carrier(a, rec, shape)
     if ref is None:
         return NotImplemented
-    if nd.size >= memory.LARGE or type(ref) is list:
+    if nd.size >= memory.LARGE:
         return recorded(rec, op, (a,), (ref,), rec.empty(shape))
     out = _empty(shape)
     op.value(a.nd if st.pending else nd, out)
@@ -45,7 +45,7 @@ def unary(op: Op, a: TracedArray) -> Any:
                 read = True
             else:
                 st.need()
-    return _result(rec, op, shape, (ref,), out, read)
+    return _result(rec, op, shape, (ref,), out, read, 4, None, type(ref) is list)
 
 
 def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
@@ -71,7 +71,8 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
         other = Const(rec.snapshot(b))
     else:
         return NotImplemented
-    if nd.size >= memory.LARGE or type(ref) is list or type(other) is list:
+    pieces = type(ref) is list or type(other) is list
+    if nd.size >= memory.LARGE:
         out = rec.empty(shape)
         if reflected:
             return recorded(rec, op, (b, a), (other, ref), out)
@@ -84,10 +85,10 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
     if reflected:
         op.value(value, nd, out)
         read = rec.sparing and not op.linear and read_values(op, (b, a))
-        return _result(rec, op, shape, (other, ref), out, read)
+        return _result(rec, op, shape, (other, ref), out, read, 4, None, pieces)
     op.value(nd, value, out)
     read = rec.sparing and not op.linear and read_values(op, (a, b))
-    return _result(rec, op, shape, (ref, other), out, read)
+    return _result(rec, op, shape, (ref, other), out, read, 4, None, pieces)
 
 
 def chosen(condition: TracedArray, a: Any, b: Any) -> Any:
@@ -212,9 +213,9 @@ def _carrier(x: TracedArray, rec: Recorder, shape: Index) -> Operand | list[Piec
 
 
 def _result(rec: Recorder, op: Op, shape: Index, operands: tuple[Any, ...], out: np.ndarray, read: Any, depth: int = 4,
-            strides: Index | None = None) -> TracedArray:
+            strides: Index | None = None, pieces: bool = False) -> TracedArray:
     """The array that a statement computes, `out` its values.  depth: of the user's line, from `Recorder.record`."""
-    ref = rec.record(op, shape, operands, out, c_strides(shape) if strides is None else strides, read, depth)
+    ref = rec.record(op, shape, operands, out, c_strides(shape) if strides is None else strides, read, depth, pieces)
     st = _new(Storage)
     st.rec, st.buffer, st.block = rec, out, ref[0]
     st.pieces = st.ids = None
