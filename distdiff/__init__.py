@@ -48,11 +48,15 @@ __all__ = ["DistdiffError", "Linearization", "Program", "Recorded", "__version__
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
-    if name in _HOME:
-        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME and name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f".{_HOME.get(name, name)}", __name__)
+    except (ImportError, RuntimeError) as error:
+        from .packages import explained
+
+        raise explained(error, f"distdiff.{name}") from error
+    return module if name in _MODULES else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -63,6 +63,10 @@ class MissingSolverError(DistdiffError):
     """The chosen method needs something this PETSc was built without."""
 
 
+class MissingPackageError(DistdiffError, ImportError):
+    """What was asked for wants a package that this Python can't import; clients of a service do without some."""
+
+
 class TracingError(DistdiffError):
     """The user's function raised while it was traced; the cause is chained on rank 0."""
 

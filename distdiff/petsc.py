@@ -17,6 +17,7 @@ import numpy as np
 from mpi4py import MPI
 
 from .errors import InputError
+from .packages import explained
 
 PREFIX = "distdiff_"
 
@@ -63,8 +64,10 @@ def start(comm: MPI.Comm) -> None:
 
 
 def _start(comm: MPI.Comm) -> Any:
-    import petsc4py
-
+    try:
+        import petsc4py
+    except ImportError as error:
+        raise explained(error, "this method") from error
     # Its handlers would end the program where a pipe or a client has gone away, which Python makes an exception.
     petsc4py.init([*sys.argv[:1], "-no_signal_handler", *_words(sys.argv[1:], _PASSED_ON)],
                   comm=comm if MPI.COMM_WORLD.size > 1 else None)

@@ -273,26 +273,51 @@ def test_nobody_there(tmp_path):
         dd.connect(f"unix:{tmp_path}/none")
 
 
-@ALONE
-def test_a_client_needs_no_mpi(server):
-    code = """
+NO_MPI = """
 import sys
-import threading
 class Nothing:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("mpi4py", "petsc4py"):
-            raise ModuleNotFoundError(name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Nothing())
+"""
+
+
+@ALONE
+def test_a_client_needs_no_mpi(server):
+    code = NO_MPI + """
 import numpy as np, distdiff as dd
 from pathlib import Path
+from scipy.optimize import minimize
 client = dd.connect(sys.argv[1], token=Path(sys.argv[2]))
 with client.linearize(lambda x: np.sum(x**3), np.ones(4)) as r:
     print(r.value, r.vjp(1.0).tolist(), r.update(np.full(4, 2.0)))
+@dd.compiled
+def f(x):
+    s = 0.0
+    for k in range(3):
+        s += (x[k] - k) ** 2
+    return s
+with client.linearize(f, np.ones(3)) as r:
+    def gradient(x):
+        r.update(x)
+        return r.vjp(1.0)
+    print(np.round(minimize(r.update, np.ones(3), jac=gradient).x, 6) + 0.0)
+for name in ("grad", "linearize", "load", "implicit"):
+    try:
+        getattr(dd, name)
+    except dd.DistdiffError as error:
+        said = f"{type(error).__name__}: {error}"
+    assert said.startswith(f"MissingPackageError: distdiff.{name} needs mpi4py, as it solves on MPI ranks"), said
+    assert "pip install 'distdiff[mpi]'" in said and "distdiff.connect(url)" in said, said
 assert not [name for name in sys.modules if name.partition(".")[0] in ("mpi4py", "petsc4py", "fastapi", "uvicorn")]
+from distdiff.cli import main
+assert main(["grad", "model:loss", "--output", "g.npz"]) == 1
 """
     done = subprocess.run([sys.executable, "-c", code, server.url, str(server.folder / "t")], text=True, timeout=60,
                           capture_output=True, check=False)
-    assert done.stdout == "4.0 [3.0, 3.0, 3.0, 3.0] 32.0\n", done
+    assert done.stdout == "4.0 [3.0, 3.0, 3.0, 3.0] 32.0\n[0. 1. 2.]\n", done
+    assert done.stderr.startswith("distdiff: error: distdiff grad needs mpi4py"), done
 
 
 def wide(u, steps=3):

@@ -184,6 +184,44 @@ def test_what_is_no_http(raw, said):
         assert not answer or answer.split()[1][:1] == b"4", answer
 
 
+@pytest.mark.parametrize("begin, more", [
+    (b"GET /", b"x"),  # a line, a header's name, its value, headers, framing, trailers: none of which ends
+    (b"GET / HTTP/1.1\r\n", b"x"), (b"GET / HTTP/1.1\r\na: ", b"x"), (b"GET / HTTP/1.1\r\n", b"a: b\r\n"),
+    (b"GET / HTTP/1.1\r\na: b\r\n", b" x\r\n"),
+    (b"POST /v1/systems HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", b"1;" + b"y" * 100 + b"\r\nx\r\n"),
+    (b"POST /v1/systems HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
+])
+def test_requests_that_have_no_end_are_hung_up_on(raw, begin, more):
+    piece, sent = more * (8192 // len(more)), 0
+    with raw.socket() as connection:
+        try:
+            connection.sendall(begin)
+            while sent < 4_000_000:
+                connection.sendall(piece)
+                sent += len(piece)
+        except OSError:
+            pass
+    assert sent < 1_000_000  # what was on its way meanwhile
+
+
+def test_requests_one_after_another_have_limits_of_their_own(raw, remote):
+    """Many small ones on one connection, also sent before the first is answered, are not added up."""
+    head = (f"POST /v1/systems/{remote.id}/vjp HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {raw.token}\r\n"
+            f"a: {'b' * 9000}\r\n").encode()
+    whole = head + f"content-length: {len(GOOD)}\r\n\r\n".encode() + GOOD
+    chunked = head + b"transfer-encoding: chunked\r\n\r\n" + b"".join(
+        b"%x\r\n%s\r\n" % (len(part), part) for part in (GOOD[:100], GOOD[100:])) + b"0\r\n\r\n"
+    with raw.socket() as connection, connection.makefile("rb") as answers:
+        for requests in (1, 1, 3, 1, 3, 1):
+            connection.sendall((whole + chunked) * requests)
+            for _ in range(2 * requests):
+                assert answers.readline().split()[1] == b"200"
+                length = 0
+                while line := answers.readline().strip():
+                    length = int(line.split(b":")[1]) if line.lower().startswith(b"content-length") else length
+                assert len(answers.read(length)) == len(GOOD)
+
+
 def test_too_many_and_too_large(raw, server):
     with server.connect() as client:
         opened = [client.linearize(f, X) for _ in range(2)]

@@ -9,6 +9,7 @@ import sys
 import traceback
 
 from ..errors import DistdiffError
+from ..packages import explained
 from .commands import run
 from .grammar import parser
 
@@ -18,7 +19,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     if arguments.command == "serve":  # ranks that wait let the HTTP thread work; MPICH does so by itself
         os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
-    from mpi4py import MPI  # after parsing: --help starts no MPI
+    try:
+        from mpi4py import MPI  # after parsing: --help starts no MPI
+    except (ImportError, RuntimeError) as error:
+        print(f"distdiff: error: {explained(error, f'distdiff {arguments.command}')}", file=sys.stderr)
+        return 1
 
     from ..comm import together
 

@@ -3,8 +3,10 @@
     scripts/bench service [--quick] [--ranks P] [--json FILE]
 
 A server is started on the loopback address; clients are threads of two other processes.  Requests are solved in
-batches, one by one (by the method that pays for as many as come), and each alone, as if no other came.  The exit status
-is 1 if an answer differs from a local one.
+batches, one by one (by the method that pays for as many as come), and each alone, as if no other came.  Beside stands
+what HTTP takes on this machine, for server and clients together: as many requests that compute nothing, answered with
+as many numbers (`value`).  Where a solve costs less than a request batching has nothing to gain.  The exit status is 1
+if an answer differs from a local one.
 """
 
 from __future__ import annotations
@@ -89,8 +91,11 @@ class Server:
         self.process.wait(60)
 
 
-def ask(url: str, token: str, system: str, first: int, stop: int, clients: int, output: str) -> None:
-    """A process of clients: threads that ask one request after another, when a line comes on standard input."""
+def ask(url: str, token: str, system: str, what: str, first: int, stop: int, clients: int, output: str) -> None:
+    """A process of clients: threads that ask one request after another, when a line comes on standard input.
+
+    what : "vjp", or "value" for requests that compute nothing
+    """
     with dd.connect(url, Path(token)) as client:
         n = client.attach(system).described["result"]["shapes"][0][0]
         mine, answers = seeds(n, first, stop), np.empty((stop - first, n))
@@ -104,7 +109,7 @@ def ask(url: str, token: str, system: str, first: int, stop: int, clients: int, 
                     k = next(places, None)
                 if k is None:
                     return
-                answers[k] = remote.product("vjp", mine[k])
+                answers[k] = remote.product("vjp", mine[k]) if what == "vjp" else remote.value_vector()
 
         threads = [threading.Thread(target=work, args=(remote,)) for remote in remotes]
         print("ready", flush=True)
@@ -117,12 +122,13 @@ def ask(url: str, token: str, system: str, first: int, stop: int, clients: int, 
         np.save(output, answers)
 
 
-def throughput(folder: Path, server: Server, system: str, requests: int) -> tuple[float, np.ndarray]:
+def throughput(folder: Path, server: Server, system: str, requests: int, what: str = "vjp",
+               ) -> tuple[float, np.ndarray]:
     """Requests a second of all clients together, and the answers."""
     each = requests // PROCESSES
     outputs = [folder / f"answers{k}.npy" for k in range(PROCESSES)]
-    crowd = [subprocess.Popen([sys.executable, __file__, "--ask", server.url, str(server.token), system, str(k * each),
-                               str((k + 1) * each), str(CLIENTS // PROCESSES), str(output)], text=True,
+    crowd = [subprocess.Popen([sys.executable, __file__, "--ask", server.url, str(server.token), system, what,
+                               str(k * each), str((k + 1) * each), str(CLIENTS // PROCESSES), str(output)], text=True,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE) for k, output in enumerate(outputs)]
     for process in crowd:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
@@ -160,8 +166,14 @@ def batching(folder: Path, ranks: int, name: str, sizes: tuple[int, ...], reques
                 after = [metric(client, f"distdiff_{what}_total")[0] for what in ("solves", "right_hand_sides")]
                 found[f"{way}, a solve"] = (after[1] - before[1]) / (after[0] - before[0])
                 found[f"{way}, method"] = remote.report()["method"]
+                if way == "batched":
+                    found["floor"] = throughput(folder, server, remote.id, requests, "value")[0]
     with dd.linearize(f, u, *sizes) as lin:
-        local = np.stack([lin.vjp(seed) for seed in seeds(points, 0, requests)])
+        asked = seeds(points, 0, requests)
+        lin.vjp(asked[0])
+        began = time.perf_counter()
+        local = np.stack([lin.vjp(seed) for seed in asked])
+        found["solve"] = (time.perf_counter() - began) / requests
     found["difference"] = max(float(np.abs(a - local[:len(a)]).max() / np.abs(local).max()) for a in answers.values())
     return found
 
@@ -169,6 +181,8 @@ def batching(folder: Path, ranks: int, name: str, sizes: tuple[int, ...], reques
 def print_batching(found: dict[str, Any]) -> None:
     print(f"{found['name']}: {CLIENTS} clients, {found['requests']} vjp requests, a system of {found['rows']:,} rows; "
           f"answers differ from local ones by at most {found['difference']:.1e} of the largest entry")
+    print(f"  {'no solve':<12} {found['floor']:8.1f} requests/s: what HTTP allows, {1e3 / found['floor']:.2f} ms a "
+          f"request, where a solve in a program of one's own takes {1e3 * found['solve']:.2f}")
     for way in WAYS:
         print(f"  {way:<12} {found[way]:8.1f} requests/s, {found[f'{way}, a solve']:4.1f} a solve, by "
               f"{found[f'{way}, method']}; batching gains {found['batched'] / found[way]:.1f}", flush=True)
@@ -227,7 +241,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--ask"]:
-        url, token, system, first, stop, clients, output = sys.argv[2:]
-        ask(url, token, system, int(first), int(stop), int(clients), output)
+        url, token, system, what, first, stop, clients, output = sys.argv[2:]
+        ask(url, token, system, what, int(first), int(stop), int(clients), output)
     else:
         sys.exit(main())

@@ -1,0 +1,193 @@
+"""What handlers of requests share: who may come in, how bodies are read and vectors answered, how jobs end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import ServiceError
+from . import wire
+from .jobs import Job
+from .schema import POINT, described
+from .service import Service, System
+
+PATIENCE = 1.0  # seconds after which it is looked whether a client still waits
+BYTES = 40  # that a number takes in a body at most, JSON with all digits and some space included
+BEAT = 15.0  # seconds between events where nothing happens, for proxies that close silent connections
+
+
+class _Ended:
+    """Futures of jobs that have ended, resolved on the event loop: woken once, however many end together."""
+
+    def __init__(self) -> None:
+        self._futures: deque[asyncio.Future[None]] = deque()
+        self._woken = False
+
+    def tell(self, job: Job, future: asyncio.Future[None], loop: asyncio.AbstractEventLoop) -> None:
+        """Have the future resolved when the job has ended."""
+        def heard(job: Job) -> None:  # on the thread that ended it
+            if job.over:
+                self._futures.append(future)
+                if not self._woken:
+                    self._woken = True
+                    loop.call_soon_threadsafe(self._wake)
+
+        job.listeners.append(heard)
+
+    def _wake(self) -> None:
+        self._woken = False  # first: who appends from now on wakes again
+        while self._futures:
+            future = self._futures.popleft()
+            if not future.done():
+                future.set_result(None)
+
+
+class Door:
+    """What handlers share: who may come in, how a body is read, and how a job is waited for."""
+
+    def __init__(self, service: Service, token: str, most_body: int) -> None:
+        self.service, self.most_body, self._token = service, most_body, token.encode()
+        self._ended = _Ended()
+
+    def admit(self, request: Request) -> None:
+        """Raise `ServiceError` (401) unless the request carries the token."""
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(errors="replace"), self._token):
+            raise ServiceError("the token is missing or wrong: it is in the file that the service named when it was "
+                               "started, and goes into the header 'Authorization: Bearer TOKEN'", status=401)
+
+    async def body(self, request: Request, numbers: int | None = None) -> bytes:
+        """The whole body, if it is no larger than may be; with `numbers`, than so many take in any form."""
+        most = self.most_body if numbers is None else min(self.most_body, BYTES * numbers + 65536)
+        return b"".join([chunk async for chunk in self.chunks(request, most)])
+
+    async def chunks(self, request: Request, most: int | None = None) -> Any:
+        """The body piece by piece; `ServiceError` (413) as soon as it is too large."""
+        most = self.most_body if most is None else most
+        why = ("; start the service with a larger --max-body, or send less" if most == self.most_body else
+               ", which is more than this vector takes in any form")
+        too_large = ServiceError(f"the body is larger than {most:,} bytes{why}", status=413)
+        if int(request.headers.get("content-length", "0")) > most:
+            raise too_large
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > most:
+                raise too_large
+            yield chunk
+
+    def system(self, name: str) -> System:
+        if name not in self.service.systems:
+            raise ServiceError(f"there is no system {name!r}; it may have been deleted", status=404)
+        return self.service.systems[name]
+
+    async def outcome(self, job: Job, request: Request) -> Job:
+        """Submit a job and wait for its end; raises its error.  If the client goes away it is cancelled."""
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        self._ended.tell(job, ended, loop)
+        self.service.submit(job)
+        gone: list[asyncio.Task[None]] = []
+        timer = loop.call_later(PATIENCE, lambda: gone.append(loop.create_task(self._cancel_if_gone(job, request))))
+        try:
+            await ended
+        finally:
+            timer.cancel()
+            for watcher in gone:
+                watcher.cancel()
+        return settled(job)
+
+    async def _cancel_if_gone(self, job: Job, request: Request) -> None:
+        """Wait until the client has closed the connection, and compute nothing more for it."""
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        self.service.queue.cancel(job)
+
+    async def answer(self, job: Job, shapes: Callable[[], wire.Shapes], request: Request) -> Response:
+        """The job's result; or, where the client prefers not to wait, where the job can be asked about."""
+        if "respond-async" not in request.headers.get("prefer", "").lower():
+            await self.outcome(job, request)
+            return vector(request, job.result, shapes(), job.point)
+        self.service.submit(job, keep=True)
+        return Response(json.dumps(described(job)), 202, {
+            "location": f"/v1/jobs/{job.id}", "preference-applied": "respond-async"}, wire.JSON)
+
+    def job(self, name: str) -> Job:
+        if name not in self.service.jobs:
+            raise ServiceError(f"there is no job {name!r}; those that ended longest ago are forgotten", status=404)
+        return self.service.jobs[name]
+
+    async def events(self, job: Job) -> AsyncIterator[bytes]:
+        """A server-sent event for every change of a job, until it has ended."""
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+
+        def heard(_: Job) -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        job.listeners.append(heard)
+        try:
+            while True:
+                changed.clear()
+                over = job.over
+                yield f"event: {job.state}\ndata: {json.dumps(described(job))}\n\n".encode()
+                if over:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), BEAT)
+        finally:
+            job.listeners.remove(heard)
+
+
+def settled(job: Job) -> Job:
+    """A job that ended as it should, or its error."""
+    if job.error is not None:
+        raise job.error
+    if job.state == "cancelled":
+        raise ServiceError("the job was cancelled", status=409)
+    if not job.over:
+        raise ServiceError(f"the job is {job.state}: follow its events, or ask again", status=409)
+    return job
+
+
+def form_of(header: str | None, default: str) -> str:
+    """The form that a Content-Type or Accept header names first, of those that are known."""
+    for part in (header or "").split(","):
+        name = part.partition(";")[0].strip().lower()
+        if name in (wire.NPY, wire.NPZ, wire.JSON):
+            return name
+        if name in ("application/octet-stream", "application/*", "*/*", ""):
+            return default
+    return default if not header else (header.partition(";")[0].strip().lower())
+
+
+def client_of(request: Request) -> str:
+    """Who shares the service fairly with others: a connection, or what says that it is one client."""
+    told = request.headers.get("distdiff-client")
+    return told[:64] if told else f"{request.client.host}:{request.client.port}" if request.client else ""
+
+
+def sent(request: Request, default: str = wire.NPY) -> str:
+    form = form_of(request.headers.get("content-type"), default)
+    if form not in (wire.NPY, wire.NPZ, wire.JSON):
+        raise ServiceError(f"bodies of type {form!r} are not read; send {wire.NPY}, {wire.NPZ} or {wire.JSON}",
+                           status=415)
+    return form
+
+
+def vector(request: Request, full: Any, shapes: wire.Shapes, point: int) -> Response:
+    form = form_of(request.headers.get("accept"), wire.NPY)
+    if form not in (wire.NPY, wire.NPZ, wire.JSON):
+        form = wire.NPY
+    return Response(wire.body(form, full, shapes, {"point": point}), media_type=form, headers={POINT: str(point)})
+
+
+__all__ = ["BEAT", "Door", "client_of", "form_of", "sent", "settled", "vector"]
