@@ -13,12 +13,12 @@ _WHY = {
     "petsc4py": "it assembles a PETSc matrix, which the methods 'sweep' and 'auto' on array code don't",
 }
 _HOW = ("install MPI, PETSc and both bindings together, from conda-forge (environment.yml), from Debian's packages "
-        "(scripts/setup), or with pip install 'distdiff[mpi]' where an MPI compiler is at hand; or let a service solve, "
-        "whose clients need neither: distdiff.connect(url).linearize(f, x)")
+        "(scripts/setup), or with pip install 'distdiff[mpi]' where an MPI compiler is at hand; or let a service "
+        "solve, whose clients need neither: distdiff.connect(url).linearize(f, x)")
 
 
 def explained(error: BaseException, what: str) -> BaseException:
-    """The error of an import that `what` wanted: what is missing, why, and what helps, if it is one of these packages."""
+    """The error of an import that `what` wanted; of these packages: which is missing, why it matters, what helps."""
     package = str(getattr(error, "name", None) or "").partition(".")[0]
     if isinstance(error, RuntimeError) and "MPI" in str(error):  # mpi4py's wheels find no library to load
         package = "mpi4py"
