@@ -338,8 +338,8 @@ def test_a_loop_becomes_tables_by_its_periods(f, monkeypatch):
     from distdiff.solvers import sweep_table
 
     monkeypatch.setattr(stream._Loops, "spent", 1 << 40)
-    plain, looked = sweep_table._factor, []
-    monkeypatch.setattr(sweep_table, "_factor", lambda p, k: (looked.append(k), plain(p, k))[1])
+    plain, looked = sweep_table._three, []
+    monkeypatch.setattr(sweep_table, "_three", lambda x, fill: (looked.append(x), plain(x, fill))[1])
     for steps in (36, 72):
         monkeypatch.setitem(globals(), "STEPS", steps)
         local, point = point_of(f, np.linspace(0.4, 1.2, 12))
@@ -349,3 +349,16 @@ def test_a_loop_becomes_tables_by_its_periods(f, monkeypatch):
         looked.append(None)
     first = looked.index(None)
     assert first > 0 and len(looked) - first - 2 <= first
+
+
+def test_periods_come_in_the_order_they_came_before(monkeypatch):
+    """Records every third step make periods of three kinds: once their order is known, each is looked at alone."""
+    from distdiff.solvers.sweep_sums import Replay
+
+    monkeypatch.setitem(globals(), "STEPS", 120)
+    local = point_of(gauges, np.linspace(0.4, 1.2, 12))[0]
+    plain, tried = Replay._matched, []
+    monkeypatch.setattr(Replay, "_matched", lambda self, *args: (tried.append(plain(self, *args)), tried[-1])[1])
+    plan_adjoint(local)
+    found = sum(names is not None for names in tried)
+    assert found > 100 and len(tried) - found < 20

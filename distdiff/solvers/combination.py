@@ -20,6 +20,7 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
+from operator import mul
 from typing import Any, NamedTuple
 
 from ..tape import c_strides
@@ -134,7 +135,7 @@ def compatible(a: Coefficient, b: Coefficient) -> bool:
 
 
 def dot(a: Index, b: Index) -> int:
-    return sum(x * y for x, y in zip(a, b))
+    return sum(map(mul, a, b))
 
 
 def through(lo: Index, hi: Index, shift: Index, coefficient: Coefficient, terms: list[Term]) -> list[Term]:

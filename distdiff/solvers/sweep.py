@@ -196,7 +196,8 @@ class Sweep:
         plan = self._plans.get(way)
         if plan is None:
             make = plan_tangent if forward else plan_adjoint
-            plan = self._plans[way] = make(self.local, self._keep, every=forward in self._in_order)
+            with memory.rare_collections():
+                plan = self._plans[way] = make(self.local, self._keep, every=forward in self._in_order)
             self._coefficients[way] = np.empty(plan.stored)
         tail = seed.shape[1:]
         result = memory.empty(n_out * prod(tail)).reshape((n_out, *tail))

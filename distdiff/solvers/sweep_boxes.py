@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from operator import sub
 
 from .combination import Cell, Coefficient, Factor, Index, dot
 from .sweep_ops import Box, Pass
@@ -15,22 +16,26 @@ def box_of(cell: Cell, dst: int, strides: Index) -> Box:
 
     Axes that all operands run through as one are joined, so that the innermost is as long as may be.
     """
-    lo, shape = cell.lo, [b - a for a, b in zip(cell.lo, cell.hi)]
-    passes = [Pass(at + dot(steps, lo), steps, a, b, tuple(f._replace(at=f.at + dot(f.strides, lo)) for f in factors))
-              for at, steps, c in sorted(cell.terms, key=lambda t: t[0] != dst) for a, b, factors in monomials(c)]
+    lo, shape = cell.lo, tuple(map(sub, cell.hi, cell.lo))
+    passes = []
+    for at, steps, c in sorted(cell.terms, key=lambda t: t[0] != dst):
+        at += dot(steps, lo)
+        for a, b, factors in monomials(c):
+            passes.append(Pass(at, steps, a, b, tuple([
+                Factor(kind, number, place + dot(along, lo), along) for kind, number, place, along in factors])))
     dst += dot(strides, lo)
     if len(shape) < 2:
-        return Box(dst, tuple(shape), strides, tuple(passes))
-    columns = [strides, *(p.strides for p in passes), *(f.strides for p in passes for f in p.factors)]
-    axes = _joined(shape, columns)
-    shape = [n for n, _ in axes]
+        return Box(dst, shape, strides, tuple(passes))
+    axes = _joined(shape, {strides, *(p.strides for p in passes), *(f.strides for p in passes for f in p.factors)})
+    if axes == list(zip(shape, range(len(shape)))):
+        return Box(dst, shape, strides, tuple(passes))
 
     def along(s: Index) -> Index:
-        return tuple(s[axis] for _, axis in axes)
+        return tuple([s[axis] for _, axis in axes])
 
-    return Box(dst, tuple(shape), along(strides), tuple(
-        p._replace(strides=along(p.strides), factors=tuple(f._replace(strides=along(f.strides)) for f in p.factors))
-        for p in passes))
+    return Box(dst, tuple([n for n, _ in axes]), along(strides), tuple([
+        Pass(src, along(steps), a, b, tuple([Factor(kind, number, at, along(s)) for kind, number, at, s in factors]))
+        for src, steps, a, b, factors in passes]))
 
 
 def monomials(c: Coefficient) -> list[tuple[float, float, tuple[Factor, ...]]]:
@@ -40,7 +45,7 @@ def monomials(c: Coefficient) -> list[tuple[float, float, tuple[Factor, ...]]]:
     return rest or [(a, 0.0, ())]
 
 
-def _joined(shape: list[int], columns: list[Index]) -> list[tuple[int, int]]:
+def _joined(shape: Index, columns: set[Index]) -> list[tuple[int, int]]:
     """(length, axis whose strides count) of the axes left after joining; the innermost last."""
     axes: list[tuple[int, int]] = []
     for axis, n in enumerate(shape):

@@ -131,39 +131,41 @@ class _Pair:
             return False
         if kind in HALO:
             return self._exchanges(e, what, other)
-        items = self.local.items
-        return len(what) == len(other) and all(
-            i - j == self.items and self._statements(items[i], items[j]) for i, j in zip(what, other))
-
-    def _statements(self, x: Vector, y: Vector) -> bool:
-        if type(x) is not type(y) or x.shape != y.shape or not _same_operation(x, y):
+        items, step = self.local.items, self.items
+        if len(what) != len(other):
             return False
-        if x.out.block - y.out.block != self.blocks or x.out[1:] != y.out[1:]:
-            return False
-        blocks = self.local.blocks
-        if blocks[x.out.block].shape != blocks[y.out.block].shape:
-            return False
-        matters = x.op is MULTIPLY or x.op is DIVIDE  # constants that become coefficients
-        for a, b in zip(x.operands, y.operands):
-            if type(a) is Affine:
-                if type(b) is not Affine or a[1:] != b[1:] or not self._blocks(x.out.block, a.block, b.block):
-                    return False
-            elif type(a) is not type(b):
-                return False
-            elif type(a) is Indexed:
-                if not self._ids(x.out.block, a.ids, b.ids):
-                    return False
-            elif matters and not _same_constant(a, b):
+        for i, j in zip(what, other):
+            if i - j != step or not self._statements(items[i], items[j]):
                 return False
         return True
 
-    def _blocks(self, out: int, a: int, b: int) -> bool:
-        if a == b:
-            self.outside = max(self.outside, a)
-        elif a - b == self.blocks:
-            self.far = max(self.far, out - a)
-        else:
+    def _statements(self, x: Vector, y: Vector) -> bool:
+        out, before, blocks = x.out, y.out, self.local.blocks
+        block = out.block
+        if block - before.block != self.blocks or out.offset != before.offset or out.strides != before.strides:
             return False
+        if type(x) is not type(y) or x.shape != y.shape or blocks[block].shape != blocks[before.block].shape:
+            return False
+        if x.op is not y.op and not _same_operation(x, y):
+            return False
+        matters = x.op is MULTIPLY or x.op is DIVIDE  # constants that become coefficients
+        for a, b in zip(x.operands, y.operands):
+            if type(a) is not type(b):
+                return False
+            if type(a) is Affine:
+                if a.offset != b.offset or a.strides != b.strides:
+                    return False
+                if a.block == b.block:
+                    self.outside = max(self.outside, a.block)
+                elif a.block - b.block == self.blocks:
+                    self.far = max(self.far, block - a.block)
+                else:
+                    return False
+            elif type(a) is Indexed:
+                if not self._ids(block, a.ids, b.ids):
+                    return False
+            elif matters and a.value is not b.value and not _same_constant(a, b):
+                return False
         return True
 
     def _ids(self, out: int, a: np.ndarray, b: np.ndarray) -> bool:
@@ -227,7 +229,7 @@ def _same_operation(x: Vector, y: Vector) -> bool:
     """Whether a plan makes no difference between the statements' operations: of joint ones it knows extents alone, and
     every implicit statement of a loop has an equation of its own.
     """
-    if x.op is y.op or x.op == y.op:
+    if x.op == y.op:
         return True
     return (type(x) is Joint and type(y) is Joint and x.op.core_in == y.op.core_in
             and x.op.core_out == y.op.core_out and x.active == y.active)

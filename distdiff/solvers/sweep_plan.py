@@ -250,7 +250,12 @@ class _Planner:
                     previous = -1
                     continue
                 b = item.out.block
-                alone = item.op.kind in ("scan", "joint") or any(b in self._read(ref) for ref in item.operands)
+                alone = item.op.kind in ("scan", "joint")
+                for ref in item.operands:
+                    if type(ref) is Affine:
+                        alone = alone or ref.block == b
+                    elif type(ref) is Indexed:
+                        alone = alone or b in self.blocks_of(ref.ids)
                 if b == previous and not alone:
                     order[-1][1].append(i)
                 else:

@@ -236,15 +236,23 @@ class Replay:
     def __init__(self, sums: Sums, loop: Loop) -> None:
         self.sums, self.loop = sums, loop
         self._known: list[Period] = []
+        self._last: tuple[int, int] = (-1, -1)  # the two periods before, by their bases
+        self._next: dict[tuple[int, int], Period] = {}  # what came after two such
 
     def repeated(self, base: int) -> bool:
         """Plan the period by one planned before, if there is one that it matches."""
-        for period in self._known:
+        likely = self._next.get(self._last)
+        for period in self._known if likely is None else [likely, *(p for p in self._known if p is not likely)]:
             names = self._matched(period, base - period.base)
             if names is not None:
                 self._rename(period, base - period.base, *names)
+                self._came(period)
                 return True
         return False
+
+    def _came(self, period: Period) -> None:
+        self._next[self._last] = period
+        self._last = self._last[1], period.base
 
     def record(self, base: int, plan: Callable[[], None]) -> None:
         """Plan the period by `plan`, and remember it."""
@@ -264,11 +272,13 @@ class Replay:
             return
         found = [names(op) for op in operations]
         numbers, partial_numbers = (set().union(*sets) for sets in zip(*found)) if found else (set(), set())
-        self._known.append(Period(
+        period = Period(
             base, before, refs, after, first, partials, (len(sums.vectors) - first, len(sums.partials) - partials),
             sums.kept - kept, sums.moved - moved, operations, sorted(numbers | {v.number for terms, _ in before.values()
                                                               for v in (t.vector for t in terms or ())}),
-            sorted(partial_numbers)))
+            sorted(partial_numbers))
+        self._known.append(period)
+        self._came(period)
 
     def _block(self, b: int, step: int) -> int:
         return b + step if self.loop.lo <= b < self.loop.hi else b
@@ -291,7 +301,7 @@ class Replay:
                 v, w = t.vector, u.vector
                 if vectors.setdefault(v.number, w) is not w or w.size != v.size or w.refs != period.refs[v]:
                     return None
-                if t[:2] != u[:2] or t.strides != u.strides or t.at - v.at != u.at - w.at:
+                if t.lo != u.lo or t.hi != u.hi or t.strides != u.strides or t.at - v.at != u.at - w.at:
                     return None
                 if not self._same(t.coefficient, u.coefficient, step, partials):
                     return None

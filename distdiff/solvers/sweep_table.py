@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from math import prod
@@ -14,6 +15,7 @@ from .combination import CONSTANT, MASK, SHIFT, STORED, VALUES, Factor
 from .sweep_ops import Box, Combine, Pass, Plan, Repeat, Time, Turn
 
 Combinations = Combine | Repeat | Turn
+NO_FACTOR = (-1, 0, 0, 0, 0, 0)  # kind, number, at, three strides
 
 PART = 1 << 22  # elements between two looks at whether to go on: some milliseconds
 
@@ -148,7 +150,12 @@ class Programs:
 
     def _passes(self, terms: list[Pass], repeat: Repeat) -> np.ndarray:
         """Rows of `combine.Tables.passes`, for one time after the other."""
-        table = np.array([[*_three(p.strides, 0), *_factor(p, 0), *_factor(p, 1)] for p in terms], dtype=np.int64)
+        numbers = array("q")
+        for p in terms:
+            numbers.extend(_three(p.strides, 0))
+            for f in (*p.factors, None, None)[:2]:
+                numbers.extend(NO_FACTOR if f is None else (f.kind, f.number, f.at, *_three(f.strides, 0)))
+        table = np.frombuffer(numbers, dtype=np.int64).reshape(-1, 15)
         times = len(repeat.times)
         moves = np.array([time.blocks for time in repeat.times])[:, None]
         columns = [self._rows([p.src for p in terms], repeat), np.tile(table[:, :3], (times, 1))]
@@ -239,17 +246,9 @@ def _named(numbers: np.ndarray, old: list[int], new: list[list[int]]) -> np.ndar
     return np.array(new, dtype=np.int64)[:, np.searchsorted(old, numbers)]
 
 
-def _factor(p: Pass, k: int) -> tuple[int, ...]:
-    """(kind, number, at, three strides) of a pass's factor k; kind -1 if it has none."""
-    if k >= len(p.factors):
-        return (-1, 0, 0, 0, 0, 0)
-    f = p.factors[k]
-    return (f.kind, f.number, f.at, *_three(f.strides, 0))
-
-
 def _three(x: tuple[int, ...], fill: int) -> tuple[int, ...]:
     """As many as three axes, the first ones made up."""
-    return (fill,) * (3 - len(x)) + tuple(x)
+    return (fill,) * (3 - len(x)) + x
 
 
 def _boxes(op: Combinations) -> int:
