@@ -7,6 +7,7 @@ import pytest
 from mpi4py import MPI
 
 import distdiff as dd
+from distdiff.examples import spectral
 from distdiff.kernels import elimination
 from distdiff.kernels.jit import jit
 from distdiff.machine import Machine
@@ -187,3 +188,11 @@ def test_derivatives_are_those_of_one_rank(comm, program, solves):
             pairs.append((lin.jacobian(), alone.jacobian()))
         for found, expected in pairs:
             assert np.abs(np.subtract(found, expected)).max() <= 1e-13 * np.abs(expected).max()
+
+
+def test_transforms_in_a_loop_stay_on_one_rank_after_one_look():
+    """Each is computed whole, so there is nothing to gain; scalar lines at the end ask for no layouts of theirs."""
+    tape = trace(spectral.make_flame(64, 3, dt=0.05), (spectral.initial(64),)).tape
+    made = partition(tape, 8, machine=MACHINE)
+    assert made.name == "rank 0 alone"
+    assert {c.name for c in made.candidates} <= {"rank 0 alone", "axes", "axes on 4 ranks"}

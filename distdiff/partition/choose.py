@@ -172,7 +172,7 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         if strategy == "auto" and made.plan is None and _for_columns(
                 made.quality.seconds, columns) < 2 * machine.message:
             return contest.winner()  # one exchange costs more
-    if strategy == "auto" and columns * contest.least > _scotch_seconds(tape) and available():
+    if strategy == "auto" and columns * contest.least > _scotch_seconds(tape, n_ranks) and available():
         contest.enter(_make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds))
     if contest.cut is not None:
         deeper = _deepen(contest.cut, depth, judge)
@@ -225,13 +225,18 @@ def wants_petsc(tape: Tape, n_ranks: int, strategy: str = "auto", columns: int =
         return strategy == SCOTCH
     machine = current()
     alone = _for_columns(_alone(tape, n_ranks, machine).quality.seconds, columns)
-    return alone >= 2 * machine.message and _scotch_seconds(tape) < columns * alone
+    return alone >= 2 * machine.message and _scotch_seconds(tape, n_ranks) < columns * alone
 
 
-def _scotch_seconds(tape: Tape) -> float:
+def _scotch_seconds(tape: Tape, n_ranks: int) -> float:
     """What partitioning the graph of the scalar lines takes at least; infinite where it is not worth a thought."""
     lines = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
-    return 5e-6 * lines if 0 < lines <= MOST_LINES else float("inf")
+    return 5e-6 * lines if _some(tape, lines, n_ranks) and lines <= MOST_LINES else float("inf")
+
+
+def _some(tape: Tape, lines: int, n_ranks: int) -> bool:
+    """Whether scalar lines are more than what array code ends with, so that layouts may differ by them."""
+    return lines >= min(default_min_block(n_ranks), len(tape.items)) > 0
 
 
 def _for_columns(seconds: float, columns: int) -> float:
@@ -267,13 +272,16 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool) -> list
     if strategy == "axes":
         return [(axes, n_ranks, {})]
     lines = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
+    several = _some(tape, lines, n_ranks)
+    if arrays and not several:
+        axes = "axes"
     if lines > MANY_LINES:
         return [alone, ("contiguous", n_ranks, {}), *([(RUN_BY_RUN, n_ranks, {})] if arrays else [])]
     found = [alone, (axes, n_ranks, {})]
     if len(tape.items) < MANY_ITEMS:
         if any(len(leaf.shape) > 1 and np.argmax(leaf.shape) for leaf in tape.inputs):
             found.append((f"{axes}, first axis", n_ranks, {"first": "first"}))
-        if scalars or repeated:
+        if several or repeated:
             found.append(("contiguous", n_ranks, {}))
         found += [(f"{axes} on {fewer} ranks", fewer, {}) for fewer in (n_ranks // 2, n_ranks // 8, n_ranks // 32)
                   if fewer > 1]
@@ -302,9 +310,11 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
         placers: tuple[Any, Any] = (Contiguous(plan),) * 2
     elif name == RUN_BY_RUN:
         placers = Axes(plan, min_block, active=active), Contiguous(plan)
-    else:
+    elif "streaming" in name or name.endswith(SCOTCH):
         scalar = Scotch if name.endswith(SCOTCH) else Streaming
         placers = Axes(plan, min_block, active=active, **settings), scalar(plan, active) if runs else None
+    else:  # no scalar lines worth a thought
+        placers = Axes(plan, min_block, active=active, **settings), Contiguous(plan) if runs else None
     for block in range(len(tape.blocks)):
         if not plan.at_home(block):
             placers[block in runs].place(block)
