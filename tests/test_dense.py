@@ -15,10 +15,14 @@ import distdiff as dd
 from distdiff.graph import analyse, contractions
 from distdiff.machine import Machine
 from distdiff.partition import partition
+from distdiff.partition.local import whole
+from distdiff.solvers.select import choose
+from distdiff.solvers.work import Work, counts
 from distdiff.tracing import memory, trace
 
 N = 5
 M = np.linspace(-1.0, 1.0, N * N).reshape(N, N)
+M24 = np.linspace(-1.0, 1.0, 24 * 24).reshape(24, 24)
 T = np.sin(np.arange(3.0 * N * N)).reshape(3, N, N)
 
 
@@ -238,6 +242,26 @@ def test_memory_of_assembling_counts_all_entries():
     with dd.linearize(lambda a: np.sum(a @ a), a) as lin:
         cost = {c.method: c.memory for c in lin.choice.candidates}
         assert cost["substitution"] > 12 * 2 * n**3 > cost["sweep"]
+
+
+@pytest.mark.parametrize("f", [lambda a: a @ a, lambda a: np.linalg.solve(a, M24),
+                               lambda a: np.einsum("ij,kj->ki", a, a)], ids=["product", "solve", "einsum"])
+def test_nothing_is_written_out_unasked(f):
+    """However many right-hand sides: cubes of entries are made only where a method that wants them is named."""
+    a = RNG.normal(size=(24, 24)) + 24.0 * np.eye(24)
+    work = Work(k_star=1, ranks=1, **counts(whole(trace(f, (a,)).tape)))
+    assert work.exploded > 10_000
+    slow = Machine(sweep_line_next_column=1.0, sweep_gather_line_next_column=1.0)  # sweeps cost hours
+    for columns in (1, 20, 1000, 10**6):
+        choice = choose(work, columns, slow)
+        assert choice.method == "sweep"
+        reasons = {c.method: c.reason for c in choice.candidates}
+        assert "asked for by name" in reasons["substitution"] and "asked for by name" not in reasons["sweep"]
+    with dd.linearize(f, a, method="substitution") as lin:
+        lin.vjp(a)
+        assert lin.report().rows is not None
+    vectors = trace(lambda v: np.tanh(M24 @ v) * np.dot(v, v), (a[0],)).tape  # as many entries as the matrix has
+    assert counts(whole(vectors))["exploded"] == 0
 
 
 def test_partitions_and_paths_count_products_at_blas_speed():

@@ -26,7 +26,7 @@ from .work import BATCH, PERIODS, Elimination, Kept, Work, counts, kept
 
 EVALUATION = 0.5  # of the seconds that a layout's quality gives an evaluation and a solve
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "far_reads", "copy_lines", "far_lines",
-            "strips", "nodes", "nonzeros", "inputs", "outputs", "implicit")
+            "strips", "nodes", "nonzeros", "exploded", "inputs", "outputs", "implicit")
 BY_STATEMENTS = ("sums", "copies", "sum_copies")
 
 

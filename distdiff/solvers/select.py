@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import InputError
 from ..machine import Machine
 from . import METHODS, method
 from .cost import Cost, Work
+
+WRITTEN_OUT = 1 << 12  # entries beyond operands and results that products may be written out by where that costs less
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,11 @@ def choose(work: Work, columns: int, machine: Machine, wanted: str = "auto") -> 
     check_method(wanted)
     found = costs(work, columns, machine)
     seconds = {name: cost.seconds for name, cost in found.items() if cost.seconds is not None}
-    ranked = sorted(seconds, key=lambda name: seconds[name])
+    unasked = work.exploded > WRITTEN_OUT and not work.assembled
+    if unasked:  # dense products stay products
+        found = {name: replace(cost, reason=f"{cost.reason}; {_too_many(work)}") if method(name).assembled else cost
+                 for name, cost in found.items()}
+    ranked = sorted(seconds, key=lambda name: (unasked and method(name).assembled, seconds[name]))
     best = ranked[0]
     taken = best if wanted == "auto" else wanted
     candidates = tuple(Candidate(name, cost.seconds, cost.memory, _against(taken, name, seconds, cost.reason))
@@ -57,6 +63,11 @@ def choose(work: Work, columns: int, machine: Machine, wanted: str = "auto") -> 
     reason = (f"cheapest for {columns} right-hand side{plural}: predicted {seconds[best]:.3g} s{after}; "
               f"{found[best].reason}")
     return Choice(best, reason, candidates)
+
+
+def _too_many(work: Work) -> str:
+    return (f"writes dense products out, by {work.exploded:.3g} entries more than they read, which is done only where "
+            "it is asked for by name")
 
 
 def _against(taken: str, name: str, seconds: dict[str, float], reason: str) -> str:

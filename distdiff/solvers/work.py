@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mpi4py import MPI
 
+from ..graph.contractions import contracts
 from ..kernels import elimination
 from ..ops import DIVIDE, MULTIPLY, OPS
 from ..partition.local import LocalTape
@@ -57,6 +58,7 @@ class Work:
     strips: int = 0  # ... those of no sums in several dimensions, over the length of the innermost
     nodes: int = 0
     nonzeros: int = 0  # of L, scalar lines counted as 1.5
+    exploded: int = 0  # ... of these, in rows of products, solves and the like, those beyond what these read and write
     inputs: int = 0  # nodes that are seeded or read out
     outputs: int = 0
     kept_rows: int | None = None  # rows left by elimination, once known or estimated
@@ -108,7 +110,7 @@ def count(local: LocalTape, comm: MPI.Comm) -> Work:
 
 def counts(local: LocalTape) -> dict[str, Any]:
     """This rank's part of a `Work`, by its names.  Local."""
-    array = scalar = runs = nonzeros = implicit = strips = sums = sum_lines = gather_lines = far_reads = 0
+    array = scalar = runs = nonzeros = exploded = implicit = strips = sums = sum_lines = gather_lines = far_reads = 0
     alike: dict[tuple[object, ...], list[int]] = {}  # statements by what their copies share: number, lines, far lines
     summing: Counter[tuple[object, ...]] = Counter()  # likewise those that are operations of their own
     constants: set[int] = set()
@@ -137,12 +139,14 @@ def counts(local: LocalTape) -> dict[str, Any]:
             entries = prod(item.shape) * item.op.stored(item.active)
             nonzeros += entries
             implicit += entries if item.op.implicit else 0
+            exploded += 0 if item.op.implicit else max(entries - _touched(item), 0)
             summing[item.site, item.op.core_in, item.shape] += 1
     for item, number in kinds.values():
         n, lines, types = prod(item.shape), number * item.lines, list(map(type, item.operands))
         array += lines
         active = [kind for kind, partial in zip(types, item.op.partials) if kind is not Const and partial is not None]
         nonzeros += number * n * len(active)
+        exploded += number * max(n * len(active) - _touched(item), 0) if contracts(item) else 0
         gathers = item.op.kind != "elementwise" or Indexed in active
         if gathers or 0 in item.out.strides:
             sums += number
@@ -176,10 +180,20 @@ def counts(local: LocalTape) -> dict[str, Any]:
             "copies": copies, "sum_lines": sum_lines, "gather_lines": gather_lines, "copy_lines": copy_lines,
             "far_reads": far_reads,
             "far_lines": far_lines, "strips": strips, "nodes": local.n_own,
-            "nonzeros": nonzeros + 3 * scalar // 2, "inputs": len(local.inputs.ids),
+            "nonzeros": nonzeros + 3 * scalar // 2, "exploded": exploded, "inputs": len(local.inputs.ids),
             "outputs": len(local.outputs.ids), "sum_copies": sum_copies,
             "implicit": implicit,
             "cyclic": any(type(item) is Joint and item.op.implicit for item in local.items)}
+
+
+def _touched(item: Vector) -> int:
+    """How many elements a statement reads and writes, each counted once."""
+    found = prod(n for n, step in zip(item.out_shape, item.out.strides) if step)
+    for k, ref in enumerate(item.operands):
+        strides = () if type(ref) is Indexed else getattr(ref.value if type(ref) is Const else ref, "strides", ())
+        shape = item.operand_shape(k)
+        found += prod(n for n, step in zip(shape, strides) if step) if strides else 0
+    return found
 
 
 def _base(ref: Operand) -> int:
