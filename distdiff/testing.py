@@ -33,7 +33,7 @@ class TaylorTest:
     first: tuple[float, ...]  # r1(h)
     second: tuple[float, ...]  # r2(h)
     rates: tuple[float, ...]  # of r2: 2 where the derivative is right
-    first_rates: tuple[float, ...]
+    first_rates: tuple[float, ...]  # of r1: 1 where f changes along v at all
     floor: float  # remainders below this are rounding, and their rates say nothing
     difference: float  # |traced value - f(x)| / |f(x)|, f run plainly: the trace followed the function
     third: tuple[float, ...] = ()  # r3(h), with order=2

@@ -20,7 +20,6 @@ import numpy as np
 from ..errors import ConvergenceError, InputError, SingularError
 from .equation import Equation
 
-ITERATED = ("iterate",)
 MINIMIZERS = ("bfgs", "l-bfgs-b", "cg", "trust-ncg")
 ROOTS = ("hybr", "lm", "broyden1", "broyden2", "anderson", "krylov", "df-sane", "snes")
 ROUNDING = 32  # residuals so many units of rounding above zero are zero

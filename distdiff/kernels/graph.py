@@ -115,20 +115,6 @@ def sent_away(a, b, owner):
 
 
 @Loop
-def run_levels(a, b, base):
-    """Levels: 1 + the largest level of an operand; base (int64) is the largest level of outside operands."""
-    n = len(a)
-    levels = np.empty(n, np.int64)
-    for i in range(n):
-        t = base[i]
-        for j in (a[i], b[i]):
-            if j >= 0 and levels[j] > t:
-                t = levels[j]
-        levels[i] = t + 1
-    return levels
-
-
-@Loop
 def tally(levels, count):
     """count[level] += 1 for every one of the levels."""
     for i in range(len(levels)):

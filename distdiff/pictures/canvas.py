@@ -17,7 +17,6 @@ from .sections import Section
 
 BLUE, SKY, GREEN, ORANGE, VERMILION, PINK = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
 RANKS = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, "#8A8A8A", "#F0E442")
-PATTERNS = ("", "//", "..", "\\\\", "xx", "--", "oo", "++")
 
 
 @dataclass(frozen=True)

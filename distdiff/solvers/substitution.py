@@ -194,19 +194,16 @@ class SubstitutionPC:
 
     def __init__(self, passes: InPlace) -> None:
         self.passes = passes
-        self.applications = 0
 
     def apply(self, pc: Any, b: Any, x: Any) -> None:
         b.copy(x)
         with x as array:
             self.passes.forward(array)
-        self.applications += 1
 
     def applyTranspose(self, pc: Any, b: Any, x: Any) -> None:
         b.copy(x)
         with x as array:
             self.passes.backward(array)
-        self.applications += 1
 
     def matApply(self, pc: Any, B: Any, X: Any) -> None:
         self._columns(B, X, self.passes.forward)
@@ -219,7 +216,6 @@ class SubstitutionPC:
         solve(rows)
         X.getDenseArray()[...] = rows
         X.assemble()
-        self.applications += rows.shape[1]
 
 
 class Substitution(Solver):

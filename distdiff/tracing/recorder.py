@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..errors import InputError, PrecisionWarning, UnsupportedOperationError
+from ..errors import PrecisionWarning, UnsupportedOperationError
 from ..ops import COPY, Elemental, Op
 from ..tape import (
     RUN_LINES,
@@ -516,6 +516,3 @@ class Recorder:
         if self.refusal is None:
             self.refusal = error
         raise error
-
-    def mismatch(self, what: str) -> NoReturn:
-        raise InputError(f"{what} at {self.tape.sites[self.site()]}")

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..errors import InputError
 
 
@@ -130,8 +128,3 @@ def _build(spec: Spec, rest: Iterator[Any]) -> Any:
     if spec.kind == "namedtuple":
         return spec.type(*children)
     return children if spec.kind == "list" else tuple(children)
-
-
-def as_float(leaf: Any) -> float | np.ndarray:
-    """A leaf as float or float64 array."""
-    return float(leaf) if np.ndim(leaf) == 0 else np.asarray(leaf, dtype=np.float64)
