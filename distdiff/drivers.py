@@ -1,7 +1,8 @@
 """The functional face: a few lines each on top of `Linearization`.
 
 All of these are collective on the communicator (`comm=`, default `MPI.COMM_WORLD`), rank 0's arguments count, and
-results come back on every rank.  Keyword arguments after `argnums` and `has_aux` are those of `linearize`.
+results come back on every rank.  Keyword arguments after `argnums` and `has_aux` are those of `linearize`, which also
+says what they raise.  J is the derivative of the result at the point, J_ij = df_i/dx_j over all elements of both.
 
 Inside a function that one of them differentiates they work on traced values, and nothing is collective: derivatives of
 derivatives are these functions applied to each other, `grad(grad(f))`, `jvp(grad(f), ...)`, to any order.  The settings
@@ -28,7 +29,8 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, ha
                    **settings: Any) -> Callable[..., Any]:
     """A function of the same arguments returning (f(x), grad f(x)), or ((f(x), aux), grad f(x)) with `has_aux`.
 
-    f must return one real number; raises `InputError` otherwise.  grad f = J^T 1, by one transposed solve.
+    grad f = J^T 1, by one transposed solve, nested and shaped as the argument (a tuple of such if `argnums` is one).
+    f must return one real number; raises `InputError` otherwise.
     """
 
     @wraps(f)
@@ -44,7 +46,9 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, ha
 
 def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False,
          **settings: Any) -> Callable[..., Any]:
-    """A function of the same arguments returning the gradient of f (and aux, with `has_aux`); see `value_and_grad`."""
+    """A function of the same arguments returning the gradient of f, J^T 1, or (gradient, aux) with `has_aux`; see
+    `value_and_grad`.
+    """
     both = value_and_grad(f, argnums, has_aux, **settings)
 
     @wraps(f)
@@ -57,9 +61,11 @@ def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: boo
 
 def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], has_aux: bool = False,
         **settings: Any) -> Any:
-    """(f(x), J xdot): value and derivative along `tangents`, nested and shaped as `primals`; with aux, a third.
+    """(f(x), J xdot), by one forward solve: the value, and the derivative along `tangents`, nested and shaped alike;
+    with aux, a third.
 
-    Both are tuples with one entry an argument of f: `jvp(f, (x,), (v,))`.
+    Both are tuples with one entry an argument of f, `jvp(f, (x,), (v,))`, nested and shaped alike; raises `InputError`
+    where they are not.
     """
     _require_tuples("jvp", primals, tangents, settings.get("comm"))
     with _at(f, *primals, argnums=tuple(range(len(primals))), has_aux=has_aux, **settings) as lin:
@@ -87,7 +93,11 @@ class Pullback:
 
 
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False, **settings: Any) -> Any:
-    """(f(x), pullback) with pullback(ybar) = J^T ybar, a tuple with one entry a primal; with aux, a third."""
+    """(f(x), pullback), by no solve; with aux, a third.  Tracing is done once, pullbacks are as many as are wanted.
+
+    pullback(ybar) = J^T ybar, by one transposed solve, takes what is nested and shaped as f(x) and gives a tuple with
+    one entry a primal; raises `InputError` for other shapes.  It holds the linearization until `pullback.close()`.
+    """
     lin = _at(f, *primals, argnums=tuple(range(len(primals))), has_aux=has_aux, **settings)
     return (lin.value, Pullback(lin), lin.aux) if has_aux else (lin.value, Pullback(lin))
 
