@@ -29,7 +29,7 @@ from .callers import CUT, library, refusal, twin
 from .complexes import is_traced_complex
 from .holding import held, traced_within
 from .memory import rare_collections
-from .owners import owner
+from .owners import CYTHON, owner
 from .recorder import Evaluate, Located, Recorder, ValuesWanted
 from .scalar import TracedScalar
 from .storage import Storage
@@ -217,7 +217,7 @@ def _of_compiled_code(error: TypeError) -> UnsupportedOperationError:
     frames = list(traceback.walk_tb(error.__traceback__))
     frame, line = next((pair for pair in reversed(frames) if _is_users(pair[0])), frames[-1])
     scipys = (f for f, _ in reversed(frames) if f.f_globals.get("__name__", "").startswith("scipy.")
-              and not f.f_code.co_filename.endswith(".pyx"))  # Cython's frames don't know who called them
+              and not f.f_code.co_filename.endswith(CYTHON))  # Cython's frames don't know who called them
     where = library(next(scipys, frame))
     said = str(error).partition("\n")[0].strip()
     remedy = f"{CUT} ({said}). Compiled code needs a rule: distdiff.custom_jvp, custom_vjp or elemental"

@@ -14,6 +14,7 @@ from ..tape import Site
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE = os.path.dirname(_HERE)
 _LIBRARIES = (_PACKAGE + os.sep, os.path.dirname(os.path.abspath(np.__file__)))
+CYTHON = (".pyx", "<stringsource>")  # all that frames of compiled Cython say of their file
 _EXAMPLES = os.path.join(_PACKAGE, "examples") + os.sep
 
 _INSTALLED = tuple({os.path.normpath(sysconfig.get_paths()[k]) + os.sep for k in ("stdlib", "platlib", "purelib")})
@@ -26,7 +27,7 @@ def owner(file: str, function: str) -> str:
         return "trace" if file == _ENTRY and function == "trace" else "ours"
     installed = file.startswith((*_INSTALLED, "<frozen", "<decorator-gen"))
     installed = installed or "site-packages" in file or "dist-packages" in file
-    installed = installed or file.endswith(".pyx")  # Cython's frames say no more
+    installed = installed or file.endswith(CYTHON)
     return "library" if installed else "user"
 
 
