@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distdiff.cli import main
+
 MODEL = '''
 import numpy as np
 
@@ -41,6 +43,22 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
                           timeout=100)
 
 
+@pytest.fixture
+def here(folder, monkeypatch, capsys):
+    """`run` in this process: Python and the libraries take longer to start than most commands take."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.delitem(sys.modules, "model", raising=False)  # that of an earlier folder
+        status = main(list(words))
+        told = capsys.readouterr()
+        return subprocess.CompletedProcess(words, status, told.out, told.err)
+
+    yield call
+    sys.modules.pop("model", None)
+
+
 def test_grad(folder):
     done = run(folder, "grad", "model:loss", "--input", "x.npz", "--output", "g.npz")
     assert done.returncode == 0, done.stderr
@@ -54,52 +72,52 @@ def test_grad(folder):
         np.testing.assert_allclose(g["k"], slope, rtol=1e-7)
 
 
-def test_a_tape_stands_for_its_function(folder):
-    done = run(folder, "trace", "model:loss", "--input", "x.npz", "--output", "f.tape")
+def test_a_tape_stands_for_its_function(folder, here):
+    done = here("trace", "model:loss", "--input", "x.npz", "--output", "f.tape")
     assert done.returncode == 0 and "197 flattened lines" in done.stdout, done
     (folder / "model.py").unlink()
     np.savez(folder / "y.npz", u=np.linspace(2, 3, 7), k=0.2)
     for words, u, k in (((), np.linspace(1, 2, 7), 0.3), (("--input", "y.npz"), np.linspace(2, 3, 7), 0.2)):
-        done = run(folder, "grad", "f.tape", "--output", "g.npz", *words)
+        done = here("grad", "f.tape", "--output", "g.npz", *words)
         assert done.returncode == 0, done.stderr
         namespace: dict = {}
         exec(MODEL, namespace)
         with np.load(folder / "g.npz") as g:
             assert g["value"] == pytest.approx(namespace["loss"](u, k), rel=1e-14)
             assert set(g) == {"value", "u", "k"}
-    assert "197 flattened lines" in run(folder, "report", "f.tape").stdout
+    assert "197 flattened lines" in here("report", "f.tape").stdout
     (folder / "f.tape").write_bytes(b"PK")
-    done = run(folder, "report", "f.tape")
+    done = here("report", "f.tape")
     assert done.returncode == 1 and "no tape that can be used" in done.stderr and "Traceback" not in done.stderr
-    done = run(folder, "report", "model:loss")
+    done = here("report", "model:loss")
     assert done.returncode == 1
 
 
-def test_wrt_and_npy_and_file(folder):
-    done = run(folder, "grad", "model.py:loss", "--input", "x.npz", "--output", "g.npz", "--wrt", "k")
+def test_wrt_and_npy_and_file(folder, here):
+    done = here("grad", "model.py:loss", "--input", "x.npz", "--output", "g.npz", "--wrt", "k")
     assert done.returncode == 0, done.stderr
     assert set(np.load(folder / "g.npz")) == {"value", "k"}
-    done = run(folder, "check", "model:vector", "--input", "u.npy")
+    done = here("check", "model:vector", "--input", "u.npy")
     assert done.returncode == 0 and "Taylor test passed" in done.stdout, done.stdout + done.stderr
 
 
-def test_coverage(folder):
-    done = run(folder, "coverage", "cum")
+def test_coverage(here):
+    done = here("coverage", "cum")
     assert done.returncode == 0, done.stderr
     assert "cumsum" in done.stdout and "exact" in done.stdout and "NumPy" in done.stdout
 
 
-def test_coverage_of_no_function(folder):
-    done = run(folder, "coverage", "nothing_like_this")
+def test_coverage_of_no_function(here):
+    done = here("coverage", "nothing_like_this")
     assert done.returncode == 1 and "no function 'nothing_like_this'" in done.stderr and not done.stdout
 
 
-def test_report(folder):
-    done = run(folder, "report", "model:loss", "--input", "x.npz")
+def test_report(here):
+    done = here("report", "model:loss", "--input", "x.npz")
     assert done.returncode == 0, done.stderr
     for word in ("depth", "width", "rows kept", "k*", "memory", "sweep", "krylov"):
         assert word in done.stdout
-    done = run(folder, "report", "model:loss", "--input", "x.npz", "--json")
+    done = here("report", "model:loss", "--input", "x.npz", "--json")
     assert json.loads(done.stdout)["inputs"] == 8
 
 
@@ -118,8 +136,8 @@ def test_report(folder):
     (("plot", "model:loss", "--input", "x.npz", "--output", "s.pdf"), "end in .png or .svg"),
     (("plot", "model:loss", "--input", "x.npz", "--output", "s.svg", "--ranks", "4"), "only partitions"),
 ])
-def test_mistakes(folder, words, message):
-    done = run(folder, *words)
+def test_mistakes(folder, here, words, message):
+    done = here(*words)
     assert done.returncode == 1 and message in done.stderr, done.stderr
     assert done.stderr.startswith("distdiff: error: ") and "Traceback" not in done.stderr
     assert not (folder / "g.npz").exists()
@@ -134,8 +152,8 @@ def test_a_method_that_fails(folder):
     assert done.returncode == 1 and "distdiff: error: petsc: richardson with preconditioner none" in done.stderr
 
 
-def test_a_function_that_raises_shows_its_own_traceback(folder):
-    done = run(folder, "grad", "model:broken", "--input", "u.npy", "--output", "g.npz")
+def test_a_function_that_raises_shows_its_own_traceback(here):
+    done = here("grad", "model:broken", "--input", "u.npy", "--output", "g.npz")
     assert done.returncode == 1 and "boom" in done.stderr and "model.py" in done.stderr
 
 
@@ -183,18 +201,18 @@ def test_under_mpirun(folder):
     assert report.returncode == 0 and "ranks        2" in report.stdout, report.stderr
 
 
-def test_plot(folder):
-    done = run(folder, "plot", "model:loss", "--input", "x.npz", "--output", "s.svg")
+def test_plot(folder, here):
+    done = here("plot", "model:loss", "--input", "x.npz", "--output", "s.svg")
     assert done.returncode == 0 and "flattened lines" in done.stdout, done.stderr
     assert (folder / "s.svg").read_text().startswith("<?xml")
-    done = run(folder, "plot", "model:loss", "--input", "x.npz", "--output", "p.png", "--kind", "partition", "--ranks",
+    done = here("plot", "model:loss", "--input", "x.npz", "--output", "p.png", "--kind", "partition", "--ranks",
                "3", "--partition", "contiguous", "--dark")
     assert done.returncode == 0 and done.stdout.startswith("p.png: Partition contiguous"), done.stderr
     assert (folder / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_page(folder):
-    done = run(folder, "report", "model:loss", "--input", "x.npz", "--html", "r.html")
+def test_a_page(folder, here):
+    done = here("report", "model:loss", "--input", "x.npz", "--html", "r.html")
     assert done.returncode == 0 and "5 pictures" in done.stdout, done.stderr
     assert "model:loss" in (folder / "r.html").read_text()
 

@@ -184,12 +184,13 @@ def strict():
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
 def test_same_lines_decisions_and_derivatives(f):
-    ours, theirs = trace(dd.compiled(f), (POINT,)), trace(f, (POINT,))
+    g = dd.compiled(f)
+    ours, theirs = trace(g, (POINT,)), trace(f, (POINT,))
     (lines, guards, copies), (expected, expected_guards, expected_copies) = flat(ours.tape), flat(theirs.tape)
     assert lines == expected
     assert guards == expected_guards
     assert copies == expected_copies
-    jacobian, reference = dd.jacobian(dd.compiled(f))(POINT), dd.jacobian(f)(POINT)
+    jacobian, reference = dd.jacobian(g)(POINT), dd.jacobian(f)(POINT)
     for x, y in zip(_leaves(jacobian), _leaves(reference)):
         np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-13)
     for x, y in zip(_leaves(ours.result), _leaves(theirs.result)):
