@@ -65,20 +65,26 @@ def check(tape, x, keep=False, tolerance=1e-9):
         sweep.refresh(point)
 
 
-@pytest.fixture(params=["by rows", "by columns"])
-def layout(request, monkeypatch):
+def lay_out(monkeypatch, by_rows):
     """Several right-hand sides side by side, or one vector after another: what large and what small arrays get."""
-    monkeypatch.setattr(sweep_plan, "LONG", 10**9 if request.param == "by rows" else 0)
+    monkeypatch.setattr(sweep_plan, "LONG", 10**9 if by_rows else 0)
     monkeypatch.setattr(sweep, "CACHE", 8 * 100)  # two columns of 50 rows at a time
 
 
-@given(st.integers(0, 10**6), st.booleans())
-def test_random_programs(mode, layout, seed, keep):
+@pytest.fixture(params=["by rows", "by columns"])
+def layout(request, monkeypatch):
+    lay_out(monkeypatch, request.param == "by rows")
+
+
+@given(st.integers(0, 10**6), st.booleans(), st.booleans())
+def test_random_programs(mode, monkeypatch, seed, keep, by_rows):
+    lay_out(monkeypatch, by_rows)
     check(*random_tape(seed), keep=keep)
 
 
-@given(st.integers(0, 10**6))
-def test_random_array_programs(mode, layout, seed):
+@given(st.integers(0, 10**6), st.booleans())
+def test_random_array_programs(mode, monkeypatch, seed, by_rows):
+    lay_out(monkeypatch, by_rows)
     check(*random_tape(seed, scalars=False, indexed=False, size=16))
 
 
