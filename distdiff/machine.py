@@ -52,17 +52,19 @@ class Machine:
 
     # A sweep: once (statements are new ones, sums, or copies of a loop's period)
     sweep_call: float = 3.1e-4
-    plan_item: float = 9.0e-5
-    plan_sum: float = 1.5e-4
-    plan_run: float = 1.1e-4
-    plan_copy: float = 6.6e-6
-    plan_far_line: float = 1.4e-9  # fresh memory
-    bind_item: float = 1.4e-5  # a further planned operation, when first several right-hand sides come
+    plan_item: float = 4.8e-5
+    plan_sum: float = 7.0e-5
+    plan_run: float = 6.1e-5
+    plan_copy: float = 7.9e-6
+    plan_sum_copy: float = 3.6e-5
+    plan_far_line: float = 6.8e-10  # fresh memory
+    plan_exchange: float = 2.8e-4  # a superstep's messages, and what they keep apart: on several ranks alone
+    bind_item: float = 1.6e-5  # a further planned operation, when first several right-hand sides come
     workspace_byte: float = 8.0e-11
     # A sweep: a pass, its first right-hand side ...
     sweep_pass: float = 2.3e-5
     sweep_item: float = 8.2e-7
-    sweep_sum: float = 1.6e-5
+    sweep_sum: float = 1.2e-5
     sweep_run: float = 2.2e-5
     sweep_line: float = 4.8e-10  # over arrays that stay in cache
     sweep_far_line: float = 5.9e-10  # over others

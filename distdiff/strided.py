@@ -313,7 +313,12 @@ class BlockIndex:
         run = as_slice(np.ravel(ids))
         if isinstance(run, slice):
             return self.full[int(self.number(run.start)) : int(self.number(run.stop - 1)) + 1]
-        return [self.full[j] for j in np.unique(self.number(ids))]
+        first, last = self.ends(ids)
+        return [self.full[first]] if first == last else [self.full[j] for j in np.unique(self.number(ids))]
+
+    def ends(self, ids: np.ndarray) -> tuple[int, int]:
+        """The places in `full` of the first and the last block that some nodes lie in."""
+        return int(self.number(ids.min())), int(self.number(ids.max()))
 
     def pieces(self, ids: np.ndarray) -> list[tuple[int, slice | np.ndarray, slice | np.ndarray]]:
         """Nodes split by block: (block, places in `ids`, places in the block), slices where they are ranges."""

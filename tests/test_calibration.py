@@ -51,6 +51,11 @@ def test_what_one_program_alone_tells_is_not_held_against_it():
     assert "program 0" not in fit("a stage", samples).ratios
 
 
+def test_a_rate_that_no_program_tells_of_stays():
+    samples = [sample._replace(amounts={**sample.amounts, "plan_exchange": 0}) for sample in timings()]
+    assert "plan_exchange" not in fit("a stage", samples).rates
+
+
 def test_a_busy_machine_is_recognised_and_refused():
     """Waits of a busy machine: now as they are, now as long as the other's turn takes."""
     rng = np.random.default_rng(1)
@@ -130,6 +135,7 @@ def test_messages_between_ranks(comm, monkeypatch):
     (messages,) = between.messages(comm)
     assert set(messages.rates) == {"latency", "overhead", "gap", "byte"}
     assert all(rate >= 0 for rate in messages.rates.values())
-    waits = between.waits(comm, Machine())
+    waits, plans = between.waits(comm, Machine())
     assert set(waits.rates) == {"item", "line", "wait"} and any(waits.rates.values())
-    assert len(set(comm.allgather(json.dumps(waits.rates)))) == 1
+    assert set(plans.rates) == {"plan_exchange"} and plans.rates["plan_exchange"] >= 0
+    assert len(set(comm.allgather(json.dumps([waits.rates, plans.rates])))) == 1

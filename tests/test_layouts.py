@@ -139,7 +139,7 @@ def test_solves_at_a_point_pay_for_a_spread():
 
 def test_a_machine_without_waits_is_spread_sooner():
     """The same program: messages that take long keep it on one rank."""
-    near, far = (judged(grid(20_000, 20), 2, ONE, Machine(wait=wait))[2] for wait in (1e-6, 1e-2))
+    near, far = (judged(grid(100_000, 20), 2, ONE, Machine(wait=wait))[2] for wait in (1e-6, 1e-2))
     assert near.name.startswith("axes") and far.name == "rank 0 alone"
 
 

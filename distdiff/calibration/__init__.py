@@ -68,7 +68,7 @@ def calibrate(comm: MPI.Comm) -> Calibration:
     fits: list[Fitted] = alone if comm.rank == 0 else []
     machine = on_root(comm, lambda: _with(Machine(), fits))
     if comm.size > 1:
-        between = [*messages(comm), waits(comm, machine)]
+        between = [*messages(comm), *waits(comm, machine)]
         with agreed(comm):
             refuse_unrest(between)
         machine = _with(machine, between)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ from ..comm import on_root
 from ..evaluate import evaluate
 from ..machine import Machine
 from ..partition import LocalTape, distribute, partition
-from ..solvers.sweep import Sweep
+from ..solvers.sweep import Sweep, plan_amounts
 from ..solvers.work import count
 from ..tracing import trace
 from .fit import Fitted, Sample, fit, unrest
@@ -67,34 +70,62 @@ def _ping(comm: MPI.Comm, buffer: np.ndarray, peer: int, times: int) -> float:
     return (time.perf_counter() - start) / (2 * times)
 
 
-def waits(comm: MPI.Comm, machine: Machine) -> Fitted:
-    """Evaluation and a solve on all ranks, superstep by superstep: lines, statements, and waits for neighbours.
+def waits(comm: MPI.Comm, machine: Machine) -> list[Fitted]:
+    """Evaluation and a solve on all ranks, superstep by superstep: lines, statements, and waits for neighbours; and
+    what a superstep adds to planning a sweep.
 
     Collective.  Loops that messages cut are no longer one operation, so these rates are none of one rank's.
     """
-    samples = []
+    passes, plans = [], []
     for rows, columns, steps, more in PLANES:
         local = _plane(comm, rows * comm.size, columns, steps, more)
-        values, seed = np.ones(len(local.inputs.ids)), np.ones(len(local.outputs.ids))
-        point = evaluate(local, values, comm)
-        sweep = Sweep(local, point, comm)
-        seconds = []
-        for _ in range(2 * ROUNDS + 1):
-            comm.Barrier()
-            start = time.perf_counter()
-            point = evaluate(local, values, comm, values=point.values)
-            sweep.refresh(point)
-            sweep.adjoint(seed)
-            comm.Barrier()
-            seconds.append(time.perf_counter() - start)
-        work, supersteps = count(local, comm), len(local.steps) - 1
-        known = 2 * (supersteps * machine.superstep + 8 * machine.byte * work.halo)
-        spent = comm.bcast([max(s - known, 1e-7) for s in seconds[1:]])
-        amounts: dict[str, float] = {"item": work.items, "line": work.array_lines, "wait": 2 * supersteps}
-        samples.append(Sample("supersteps", f"{rows} x {columns} a rank, {steps} steps, {more} more", amounts, spent))
-        sweep.close()
+        name = f"{rows} x {columns} a rank, {steps} steps, {more} more"
+        passes.append(_passes(comm, local, name, machine))
+        plans.append(_plans(comm, local, name, machine))
         local.close()
-    return fit("supersteps", samples)
+    planning = fit("planning supersteps", plans)  # differences of times, whose unrest is none of the machine's
+    return [fit("supersteps", passes), replace(planning, unrest=1.0)]
+
+
+def _passes(comm: MPI.Comm, local: LocalTape, name: str, machine: Machine) -> Sample:
+    """Evaluation and a solve, over and over."""
+    values, seed = np.ones(len(local.inputs.ids)), np.ones(len(local.outputs.ids))
+    point = evaluate(local, values, comm)
+    sweep = Sweep(local, point, comm)
+
+    def once() -> None:
+        sweep.refresh(evaluate(local, values, comm, values=point.values))
+        sweep.adjoint(seed)
+
+    seconds = [_together(comm, once) for _ in range(2 * ROUNDS + 1)]
+    sweep.close()
+    work, supersteps = count(local, comm), len(local.steps) - 1
+    known = 2 * (supersteps * machine.superstep + 8 * machine.byte * work.halo)
+    spent = comm.bcast([max(s - known, 1e-7) for s in seconds[1:]])
+    return Sample("supersteps", name, {"item": work.items, "line": work.array_lines, "wait": 2 * supersteps}, spent)
+
+
+def _plans(comm: MPI.Comm, local: LocalTape, name: str, machine: Machine) -> Sample:
+    """A first solve beyond a further one, and beyond what its statements take."""
+    point, seed = evaluate(local, np.ones(len(local.inputs.ids)), comm), np.ones(len(local.outputs.ids))
+    known = machine.seconds({**plan_amounts(count(local, comm)), "plan_exchange": 0})
+    seconds = []
+    for _ in range(ROUNDS + 1):
+        sweep = Sweep(local, point, comm)
+        first = _together(comm, partial(sweep.adjoint, seed))
+        again = _together(comm, partial(sweep.adjoint, seed))
+        seconds.append(max(first - again - known, 1e-7))
+        sweep.close()
+    return Sample("planning supersteps", name, {"plan_exchange": len(local.steps) - 1}, comm.bcast(seconds[1:]))
+
+
+def _together(comm: MPI.Comm, call: Callable[[], Any]) -> float:
+    """Seconds from a common start until the last rank is done."""
+    comm.Barrier()
+    start = time.perf_counter()
+    call()
+    comm.Barrier()
+    return time.perf_counter() - start
 
 
 def _plane(comm: MPI.Comm, rows: int, columns: int, steps: int, more: int) -> LocalTape:

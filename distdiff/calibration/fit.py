@@ -41,7 +41,7 @@ class Fitted:
 
 def fit(stage: str, samples: list[Sample]) -> Fitted:
     """The rates that explain a stage's samples, with their spread and the held-out predictions."""
-    names = list(dict.fromkeys(name for sample in samples for name in sample.amounts))
+    names = list(dict.fromkeys(name for sample in samples for name, amount in sample.amounts.items() if amount))
     X = np.array([[sample.amounts.get(name, 0.0) for name in names] for sample in samples])
     y = np.array([median(sample.seconds) for sample in samples])
     programs = [sample.program for sample in samples]

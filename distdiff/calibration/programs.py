@@ -85,6 +85,15 @@ def programs() -> list[tuple[str, Callable[[Any], Any], np.ndarray]]:
             return u
         return f
 
+    def matrices(n: int, steps: int) -> Callable[[Any], Any]:
+        A = rng.standard_normal((n, n)) / n
+
+        def f(x: Any) -> Any:
+            for _ in range(steps):
+                x = x + 0.1 * np.sin(A @ x) * np.cumsum(x)
+            return x
+        return f
+
     def classes(samples: int) -> Callable[[Any], Any]:
         features = rng.standard_normal((samples, 30))
 
@@ -118,6 +127,7 @@ def programs() -> list[tuple[str, Callable[[Any], Any], np.ndarray]]:
         ("web", web(6000), at(20)), ("alternating", alternating(30, 2000), at(2001)), ("halves", halves, at(1 << 12)),
         ("plane", energy, at(100 * 100).reshape(100, 100)), ("small plane", energy, at(24 * 24).reshape(24, 24)),
         ("neighbours", neighbours(1500), at(1500)), ("many neighbours", neighbours(6000), at(6000)),
+        ("matrix steps", matrices(8, 150), at(8)), ("large matrix steps", matrices(60, 60), at(60)),
         ("classes", classes(400), at(180)), ("many classes", classes(3000), at(180)), ("tiny", squares(10), at(5)),
     ]
 

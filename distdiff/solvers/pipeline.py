@@ -26,7 +26,7 @@ from ..petsc import event
 from ..petsc import options as petsc_options
 from ..system import Halo, TriangularSystem
 from .base import Solver
-from .cost import Cost, Method, Work, assembling_bytes, assembly, rows_seconds, substitution_setup
+from .cost import BATCH, Cost, Method, Work, assembling_bytes, assembly, rows_seconds, substitution_setup
 from .substitution import Passes
 from .work import ENTRIES
 
@@ -34,7 +34,7 @@ TAG = 77
 WIDTHS = (4, 8, 16, 32, 64, 128, 256)  # of a batch, to choose from
 TASK = 20e-6  # seconds a superstep of a batch takes beside its rows: dispatch, messages
 WORKSPACE = 1 << 29  # bytes that a batch may take
-AT_ONCE = 32
+AT_ONCE = 8  # enough batches to keep ranks busy; many more columns' results are fresh memory for every pass
 
 Move = Callable[[np.ndarray, slice], None]  # between a batch's rows (n_local, columns) and where it is from or goes
 
@@ -46,7 +46,12 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     if min(columns, work.together) == 1:
         return Cost.none("right-hand sides that come one by one are no pipeline: it would be substitution")
     busy = min(work.k_star, work.messages + 1)
-    width, seconds = widest(columns, work.k_star, work.rows, busy, machine, work.entries)
+    passes, last = divmod(columns, AT_ONCE * BATCH)
+    width, seconds = widest(min(columns, AT_ONCE * BATCH), work.k_star, work.rows, busy, machine, work.entries)
+    if passes and last:
+        seconds = passes * seconds + widest(last, work.k_star, work.rows, busy, machine, work.entries)[1]
+    elif passes:
+        seconds *= passes
     return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
                 assembling_bytes(work) + 8 * (2 * work.rows * width + work.halo * columns),
                 f"batches of {width} right-hand sides follow each other through {work.k_star} supersteps")

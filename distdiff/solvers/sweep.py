@@ -58,7 +58,8 @@ class _Bound(NamedTuple):
 def plan_amounts(work: Work) -> dict[str, float]:
     """What planning takes of each rate of `Machine`, fresh memory included."""
     return {"sweep_call": 1, "plan_item": work.fresh, "plan_sum": work.sums - work.sum_copies, "plan_run": work.runs,
-            "plan_copy": work.copies + work.sum_copies, "plan_far_line": work.far_lines}
+            "plan_copy": work.copies, "plan_sum_copy": work.sum_copies, "plan_far_line": work.far_lines,
+            "plan_exchange": work.k_star - 1}
 
 
 def pass_amounts(work: Work) -> dict[str, float]:

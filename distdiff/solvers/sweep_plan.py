@@ -192,10 +192,16 @@ class _Planner:
 
     def places(self, ids: np.ndarray) -> np.ndarray:
         """Node ids as rows of the workspace; their blocks must be owned."""
+        if not ids.size:
+            return ids
+        first, last = self.index.ends(ids)
+        if first == last:
+            b = self.index.full[first]
+            return ids + (self.sums.read(b) - self.blocks[b].first)
         numbers, which = np.unique(self.index.number(ids), return_inverse=True)
         owners = [self.index.full[j] for j in numbers]
         shift = np.array([self.sums.read(b) - self.blocks[b].first for b in owners], dtype=np.int64)
-        return ids + shift[which.reshape(ids.shape)] if ids.size else ids
+        return ids + shift[which.reshape(ids.shape)]
 
     def run(self, i: int, item: ScalarRun) -> None:
         b = item.block
