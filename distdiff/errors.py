@@ -103,5 +103,9 @@ class PrecisionWarning(DistdiffWarning):
     """A function asked for floats of another size; it is traced in float64, more exactly than it computes by itself."""
 
 
+class LayoutWarning(DistdiffWarning):
+    """Far more right-hand sides came at a point than the layout over ranks was chosen for."""
+
+
 class RetraceWarning(UserWarning):
     """A recorded function is traced anew at most points; the message says which line of it, or what around it, why."""

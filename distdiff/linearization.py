@@ -9,6 +9,7 @@ of its methods are collective on its communicator; rank 0's arguments count, and
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -22,7 +23,7 @@ from . import batches
 from . import comm as agreement
 from .cancellation import look
 from .comm import agreed, collective, on_root, require_sound, together, vector_from_root
-from .errors import BranchChangedError, InputError, NonFiniteError
+from .errors import BranchChangedError, InputError, LayoutWarning, NonFiniteError
 from .evaluate import Point, evaluate
 from .nest import Nest
 from .nested import gradient, refuse_inside, require_number
@@ -31,7 +32,7 @@ from .program import refusal
 from .report import Report, dot_product_residual, gather
 from .settings import check_settings
 from .solvers import method as method_of
-from .solvers.layouts import Use
+from .solvers.layouts import Advice, Use
 from .solvers.select import Choice
 from .solvers.work import BATCH, Work
 from .solving import Solving
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .pictures.subject import Subject
     from .solvers.structured import StructuredSystem
 
+LOST, MUCH = 1.0, 1.5  # seconds at a point, and times those in another layout, that are worth a warning
 DRAWN = 4_000_000  # lines up to which a system is assembled to be looked at
 
 
@@ -87,6 +89,7 @@ class Linearization:
         self._closed = False
         self._gradient: Linearization | None = None  # of the gradient, at the point or at an earlier one
         self._gradient_moves = False
+        self._advised, self._warned = 0, False
         self._build()
 
     # -- from the function to the point ------------------------------------------------------------------------
@@ -183,7 +186,7 @@ class Linearization:
         """
         self._ready()
         xdot = self._seed(self._facts.inputs, lambda: self._source.pack(tangents), "tangent", self._inputs)
-        self._solving.select(self._use.columns, 1, 1)
+        self._select_one()
         ydot = self._derivative(True, lambda: self._outputs.collect(self._solving.solve(True, xdot)))
         self.solves += 1
         return self._facts.outputs.nest(ydot)
@@ -197,10 +200,28 @@ class Linearization:
         """
         self._ready()
         ybar = self._seed(self._facts.outputs, lambda: cotangent, "cotangent", self._outputs)
-        self._solving.select(self._use.columns, 1, 1)
+        self._select_one()
         xbar = self._derivative(False, lambda: self._inputs.collect(self._solving.solve(False, ybar)))
         self.solves += 1
         return self._facts.inputs.nest(xbar)
+
+    def _select_one(self) -> None:
+        """The method for one more right-hand side; rank 0 warns once where far more come than the layout is for."""
+        self._solving.select(self._use.columns, 1, 1)
+        if self._advised == self._solving.expected or self._warned:
+            return
+        self._advised = self._solving.expected
+        advice = self._advice()
+        if advice is not None and advice.here > max(LOST + advice.there, MUCH * advice.there):
+            self._warned = True
+            warnings.warn(str(advice), LayoutWarning, stacklevel=5)
+
+    def _advice(self) -> Advice | None:
+        """The layout that would have suited the right-hand sides that come at this point.  Local, on rank 0."""
+        expected, prospects = self._solving.expected, self._source.prospects
+        if prospects is None or expected <= self._use.columns:
+            return None
+        return prospects.advice(expected, self._solving.work(1))
 
     def hvp(self, *tangents: Any) -> Any:
         """H v, the second derivative of a function with one result, by one forward solve of its gradient's program.
@@ -386,8 +407,9 @@ class Linearization:
         kept = self._solving.counts(assemble)
         memory = self._solving.memory + sum(
             thing.nbytes for thing in (self._local, self._inputs, self._outputs, self._memory))
+        advice = on_root(self.comm, lambda: str(self._advice() or ""))
         return gather(self.comm, self._facts, self._local, self.choice, self._solving.solvers, self.stages, kept,
-                      memory, retraces=self.retraces, solves=self.solves, dot_product=dot_product)
+                      memory, retraces=self.retraces, solves=self.solves, dot_product=dot_product, advice=advice)
 
     def _dot_product(self) -> float:
         if self.choice.method not in self._solving.solvers:

@@ -122,6 +122,7 @@ class Report:
     sweeps: dict[str, Counts] = field(default_factory=dict)  # by direction, of those swept in so far
     accuracy: str = ""  # what is known of the solution's true residual
     dot_product: float | None = None  # `dot_product_residual`, if it was asked for
+    advice: str = ""  # another layout for as many right-hand sides as came, and how to ask for it
     info: dict[str, Any] = field(default_factory=dict)  # the solver's own: iterations, residual, ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,6 +154,8 @@ class Report:
                 out.append(f"               {c['name']:<24} predicted {seconds_text(job['seconds'])} by "
                            f"{job['method']}, {size_text(job['memory'])} a rank; k* {count_text(c['k_star'])}, halo "
                            f"{count_text(c['halo'])}, busiest rank {count_text(c['max_work'])} lines; {job['reason']}")
+        if self.advice:
+            out.append(f"             {self.advice}")
         if self.contractions.statements:
             out.append(f"products     {_contractions(self.contractions, self.rows is not None)}")
         out.append(f"system       {kept}")
@@ -194,7 +197,7 @@ def dot_product_residual(tangent: Callable[[np.ndarray], np.ndarray], adjoint: C
 
 def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solvers: dict[str, Any], stages: Stages,
            kept: tuple[int | None, int | None], memory: int, *, retraces: int, solves: int,
-           dot_product: float | None = None) -> Report:
+           dot_product: float | None = None, advice: str = "") -> Report:
     """The report, from what this rank knows: rows and entries `kept` by the system, bytes of `memory` held.
 
     Collective.
@@ -219,5 +222,6 @@ def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solve
         peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
         retraces=retraces, solves=solves,
         sweeps=solvers["sweep"].counts() if "sweep" in solvers else {},
-        dot_product=dot_product, accuracy=solvers[choice.method].accuracy() if choice.method in solvers else "",
+        dot_product=dot_product, advice=advice,
+        accuracy=solvers[choice.method].accuracy() if choice.method in solvers else "",
         info=dict(getattr(solvers.get(choice.method), "info", {}) or {}))

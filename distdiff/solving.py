@@ -67,6 +67,7 @@ class Solving:
     ----------
     choice : the method selected last, and why
     size : lines and statements of the busiest rank
+    expected : right-hand sides that a method was last looked for, of those that came and as many again
     solvers : by method, those made so far; assembly : the PETSc system, or None
     """
 
@@ -86,6 +87,7 @@ class Solving:
         self._stale: set[str] = set()  # solvers, and "assembly", that hold the values of an earlier point
         self._point: Any = None
         self._expected = Expected()
+        self.expected = 0
 
     def arrive(self, point: Point) -> None:
         """The point whose values count from now on."""
@@ -111,7 +113,7 @@ class Solving:
 
     def _for_more(self, choice: Choice, columns: int, together: int, come: int) -> Choice:
         """The method that is cheapest from here on, its set-up included, for as many as are expected."""
-        expected = self._expected.come(come)
+        self.expected = expected = self._expected.come(come)
         if self.method != "auto" or expected <= max(columns, come):
             return choice
         found = self.choose(expected, together, onward=True)

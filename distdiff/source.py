@@ -16,7 +16,7 @@ from .partition import LocalTape, Partition, distribute, homebound, partition, w
 from .petsc import start
 from .program import record
 from .solvers import method as method_of
-from .solvers.layouts import Judge, Use
+from .solvers.layouts import Judge, Prospects, Use
 from .stages import Stages
 from .tape import Site, Tape
 from .tracing import Trace, locate
@@ -38,7 +38,11 @@ class Source:
     ----------
     f, args, kwargs : what rank 0 calls; `move` changes the arguments
     settings : those that `linearize` takes, checked and the same on every rank
+    prospects : what the layouts weighed would promise for more right-hand sides, where it was free to weigh several; on
+        rank 0 of several
     """
+
+    prospects: Prospects | None = None
 
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, *,
                  comm: MPI.Comm, stages: Stages, settings: Mapping[str, Any]) -> None:
@@ -113,8 +117,10 @@ class Source:
         use = Use.announced(settings["solves"], tape.n_inputs, tape.n_outputs)
         strategy, columns = self._layout(tape)
         judge = Judge(tape, use, machine, settings["method"], settings["preaccumulate"])
-        return partition(tape, self._comm.size, strategy=strategy, min_block=settings["min_block"], machine=machine,
+        made = partition(tape, self._comm.size, strategy=strategy, min_block=settings["min_block"], machine=machine,
                          columns=columns, judge=judge)
+        self.prospects = judge.prospects(made) if len(made.candidates) > 1 and not made.everywhere else None
+        return made
 
     def _layout(self, tape: Tape) -> tuple[str, int]:
         """How to partition, and for how many right-hand sides that come together."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -101,6 +104,20 @@ def test_work_is_foreseen(program, strategy, n_ranks):
     assert (nonzeros - 8) / 2.3 <= foreseen.kept_nonzeros <= 2.3 * nonzeros + 8
 
 
+@pytest.mark.parametrize("n_ranks", [2, 3])
+@pytest.mark.parametrize(("program", "strategy", "depth"), [
+    (grid(900, 40), "contiguous", 1), (grid(900, 40), "axes", 1), (wide(900), "axes", 1),
+    (ladder(80), "contiguous", 1)])
+def test_what_repeats_on_a_rank_is_foreseen(program, strategy, depth, n_ranks):
+    """Every rank plans the first periods of its part of a loop itself."""
+    tape, judge, made = judged(program, n_ranks, Use(1), strategy=strategy, depth=depth)
+    foreseen, found = judge.work(made), [counts(local) for local in localize_all(tape, made)]
+    new = max(c["items"] - c["sums"] - c["copies"] for c in found)
+    assert 0.5 * new <= foreseen.fresh <= 2 * new
+    assert foreseen.sums == pytest.approx(max(c["sums"] for c in found), rel=0.1, abs=8)
+    assert foreseen.sum_copies == pytest.approx(max(c["sum_copies"] for c in found), rel=0.1, abs=8)
+
+
 ONE = Use(1)
 
 
@@ -135,6 +152,44 @@ def test_solves_at_a_point_pay_for_a_spread():
         alone = next(c for c in made.candidates if c.name == "rank 0 alone")
         assert made.promise.seconds <= 1.02 * alone.promise.seconds
     assert names[0] == ("rank 0 alone", "sweep") and names[-1][1] == "interface"
+
+
+def test_another_layout_for_more_right_hand_sides_than_announced():
+    """What would have been chosen for them is said, and nothing where it is what was."""
+    _, judge, made = judged(path(20_000), 2, ONE)
+    rows, nonzeros = kept(judge._local)
+    here = replace(judge.work(made), kept_rows=rows, kept_nonzeros=nonzeros)
+    assert made.name == "rank 0 alone" and judge.prospects(made).advice(8, here) is None
+    advice = judge.prospects(made).advice(1 << 17, here)
+    _, _, wanted = judged(path(20_000), 2, Use(1 << 17))
+    assert (advice.layout, advice.method) == (wanted.name, wanted.promise.method)
+    assert advice.there == pytest.approx(wanted.promise.seconds, rel=0.2) and advice.here > advice.there
+    assert "solves=131072" in str(advice)
+
+
+@pytest.mark.mpi
+def test_a_layout_for_far_fewer_is_told_of_once(comm, monkeypatch):
+    from distdiff import linearization, solving, source
+
+    monkeypatch.setattr(linearization, "MUCH", 1.1)
+    for module in (solving, source):
+        monkeypatch.setattr(module, "current_machine", Machine)
+    f, x = path(20_000)
+    with dd.linearize(f, x, comm=comm) as lin, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        w = lin.value
+        lin.vjp(w)
+        assert lin.report().advice == "" and not caught
+        lin._solving._expected.here = 1 << 17  # as if so many had come
+        for _ in range(3):
+            lin.vjp(w)
+        report = lin.report()
+    mine = [str(c.message) for c in caught if issubclass(c.category, dd.errors.LayoutWarning)]
+    if comm.size == 1:
+        assert not mine and report.advice == ""
+    else:
+        assert mine == ([report.advice] if comm.rank == 0 else []) and "pass solves=" in report.advice
+        assert report.advice in str(report)
 
 
 def test_a_machine_without_waits_is_spread_sooner():

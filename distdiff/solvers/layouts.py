@@ -27,7 +27,6 @@ from .work import BATCH, PERIODS, Elimination, Kept, Work, counts, kept
 EVALUATION = 0.5  # of the seconds that a layout's quality gives an evaluation and a solve
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "far_reads", "copy_lines", "far_lines",
             "strips", "nodes", "nonzeros", "exploded", "inputs", "outputs", "implicit")
-BY_STATEMENTS = ("sums", "copies", "sum_copies")
 
 
 class Use(NamedTuple):
@@ -56,6 +55,50 @@ class Use(NamedTuple):
         return -(-self.columns // n_ranks) if everywhere and self.together > 1 else self.columns
 
 
+class Advice(NamedTuple):
+    """The layout that would have been taken for so many right-hand sides at a point, and seconds in both."""
+
+    columns: int
+    here: float
+    layout: str
+    method: str
+    there: float
+
+    def __str__(self) -> str:
+        return (f"{self.columns} right-hand sides at a point are predicted to take {self.here:.3g} s in this layout "
+                f"over ranks and {self.there:.3g} s in '{self.layout}' by {self.method}: pass solves={self.columns} to "
+                "linearize")
+
+
+class Prospects(NamedTuple):
+    """What the layouts that were weighed would promise for more right-hand sides than were announced.  On rank 0."""
+
+    works: dict[str, tuple[Work, float]]  # by layout: the busiest rank's share, seconds of an evaluation
+    taken: str
+    machine: Machine
+
+    def advice(self, columns: int, here: Work) -> Advice | None:
+        """The best of them where it is another one than was taken, right-hand sides coming one after another.
+
+        here: the share as it turned out, with what elimination keeps of it, which is taken to be the same part of the
+        others.
+        """
+        nodes = max(here.nodes, 1)
+        seconds: dict[str, tuple[float, str]] = {}
+        for name, (work, evaluation) in self.works.items():
+            rows = here.rows / nodes * work.nodes
+            job = replace(here, assembled=False) if name == self.taken else replace(
+                work, together=1, kept_rows=ceil(rows), kept_nonzeros=ceil(rows * here.entries / max(here.rows, 1.0)))
+            found = costs(job, columns, self.machine)
+            method = min((m for m in found if found[m].seconds is not None), key=lambda m: found[m].seconds or 0.0)
+            seconds[name] = evaluation + (found[method].seconds or 0.0), method
+        best = min(seconds, key=lambda name: seconds[name][0])
+        there, method = seconds[best]
+        if best == self.taken:
+            return None
+        return Advice(columns, seconds[self.taken][0], best, method, there)
+
+
 class Judge:
     """The promise of every layout of a tape, for a use, by the best method or the one asked for.  On rank 0."""
 
@@ -65,10 +108,17 @@ class Judge:
         self.repeated = use.columns > 1
         self._preaccumulate, self._tape = preaccumulate, tape
         self._local = whole(tape)
+        self._works: dict[str, tuple[Work, float]] = {}
+
+    def prospects(self, taken: Partition) -> Prospects:
+        """What the layouts judged so far would promise for more right-hand sides."""
+        return Prospects(self._works, taken.name, self.machine)
 
     def __call__(self, made: Partition) -> Promise:
         columns = self.use.share(made.n_ranks, made.everywhere)
         work = self.work(made)
+        if not made.everywhere:  # right-hand sides that come one by one can't be shared out
+            self._works[made.name] = work, EVALUATION * made.quality.seconds
         name = choose(work, columns, self.machine).method if self.method == "auto" else self.method
         cost = self._cost(name, work, columns, self.machine)
         silent = self._cost(name, work, columns, self.machine.without_messages())
@@ -90,7 +140,7 @@ class Judge:
             share = quality.max_work / max(self._tape_lines, 1)
             statements = (quality.items - quality.runs) / max(found["items"] - found["runs"], 1)
             found |= {name: ceil(share * found[name]) for name in BY_LINES}
-            found |= {name: round(min(statements, 1.0) * found[name]) for name in BY_STATEMENTS}
+            found |= self._statements(min(statements, 1.0))
             if made.plan.extents is not None:  # statements of a superstep shrink, so whole supersteps are the periods
                 share = max(quality.k_star - PERIODS, 0) / quality.k_star
                 found |= {name: round(share * found[name]) for name in ("copies", "sum_copies")}
@@ -101,6 +151,14 @@ class Judge:
             return work
         rows, nonzeros = self._kept(made) if self._preaccumulate else (work.nodes, work.nodes + work.nonzeros)
         return replace(work, kept_rows=rows, kept_nonzeros=nonzeros)
+
+    def _statements(self, share: float) -> dict[str, int]:
+        """Sums and copies among a share of the statements: every rank plans the first periods of its loops itself."""
+        whole = self._counts
+        sums = round(share * whole["sums"])
+        plain = whole["items"] - whole["runs"] - whole["sums"]
+        return {"sums": sums, "copies": max(round(share * plain) - (plain - whole["copies"]), 0),
+                "sum_copies": max(sums - (whole["sums"] - whole["sum_copies"]), 0)}
 
     def _inner(self, made: Partition) -> float:
         """The share of what travels that is no input."""
@@ -144,4 +202,4 @@ class Judge:
         return Kept(round(rows) + more, round(nonzeros) + more)
 
 
-__all__ = ["Judge", "Use"]
+__all__ = ["Advice", "Judge", "Prospects", "Use"]

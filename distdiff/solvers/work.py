@@ -148,7 +148,7 @@ def counts(local: LocalTape) -> dict[str, Any]:
         nonzeros += number * n * len(active)
         exploded += number * max(n * len(active) - _touched(item), 0) if contracts(item) else 0
         gathers = item.op.kind != "elementwise" or Indexed in active
-        if gathers or 0 in item.out.strides:
+        if gathers or (0 in item.out.strides and item.reduced):
             sums += number
             summing[item.site, id(item.op), item.shape] += number
             if gathers:
