@@ -246,13 +246,27 @@ class Messages:
             request.Free()
         self._requests = []
 
+    @staticmethod
+    def wait_for(call: Callable[[], T]) -> T:
+        """A message or a collective of another kind, which is waited for."""
+        return call()
+
+    @staticmethod
+    def elsewhere(call: Callable[[], T]) -> T:
+        """The work of a library that computes and sends messages of its own."""
+        return call()
+
+
+SENT, WAITED, ELSEWHERE = range(3)
+
 
 class Timing(NamedTuple):
-    """One call of `Messages` on this process: from when to when, and whether it waited (finish) or sent (start)."""
+    """One call of `Messages` on this process: from when to when, and whether it sent (`start`), waited (`finish`,
+    `wait_for`) or was a library's (`elsewhere`)."""
 
     begin: float
     end: float
-    waited: bool
+    kind: int
 
 
 @contextmanager
@@ -263,19 +277,26 @@ def timed_messages() -> Iterator[list[Timing]]:
     """
     timings: list[Timing] = []
 
-    def noting(method: Callable[[Messages], None], waited: bool) -> Callable[[Messages], None]:
-        def call(self: Messages) -> None:
+    def noting(method: Callable[[Any], Any], kind: int) -> Callable[[Any], Any]:
+        def call(what: Any) -> Any:
             begin = time.perf_counter()
-            method(self)
-            timings.append(Timing(begin, time.perf_counter(), waited))
+            try:
+                return method(what)
+            finally:
+                timings.append(Timing(begin, time.perf_counter(), kind))
         return call
 
-    start, finish = Messages.start, Messages.finish
-    Messages.start, Messages.finish = noting(start, False), noting(finish, True)
+    usual = {name: vars(Messages)[name] for name in ("start", "finish", "wait_for", "elsewhere")}
+    noted = {"start": noting(Messages.start, SENT), "finish": noting(Messages.finish, WAITED),
+             "wait_for": staticmethod(noting(Messages.wait_for, WAITED)),
+             "elsewhere": staticmethod(noting(Messages.elsewhere, ELSEWHERE))}
+    for name, method in noted.items():
+        setattr(Messages, name, method)
     try:
         yield timings
     finally:
-        Messages.start, Messages.finish = start, finish
+        for name, method in usual.items():
+            setattr(Messages, name, method)
 
 
 class Channel:

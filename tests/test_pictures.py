@@ -17,14 +17,14 @@ from tapes import tapes
 
 import distdiff as dd
 from distdiff import graph
-from distdiff.comm import Messages, timed_messages
+from distdiff.comm import ELSEWHERE, SENT, WAITED, Messages, Timing, timed_messages
 from distdiff.errors import InputError
 from distdiff.examples import burgers
 from distdiff.machine import Machine
 from distdiff.partition import localize_all, partition
-from distdiff.pictures import KINDS, ownership, take, take_planned, widths
+from distdiff.pictures import KINDS, Picture, ownership, take, take_planned, widths
 from distdiff.pictures.page import page
-from distdiff.pictures.passes import shares
+from distdiff.pictures.passes import _spans, shares
 from distdiff.pictures.ranks import scaling
 from distdiff.pictures.sections import sections
 from distdiff.pictures.sparsity import middle, of_tape
@@ -167,10 +167,19 @@ def test_owners_follow_the_cuts():
 
 
 def test_shares_of_stretches_of_time():
-    spans = np.array([(1.0, 2.0, 1.0), (2.5, 2.75, 0.0), (3.0, 3.5, 1.0)])
+    spans = np.array([(1.0, 2.0, WAITED), (2.5, 2.75, SENT), (3.0, 3.25, WAITED), (3.25, 3.5, ELSEWHERE)])
     found = shares(spans, busy=3.5, seconds=4.0, bins=4)
-    np.testing.assert_allclose(found, [[1, 0, 0.75, 0], [0, 0, 0.25, 0], [0, 1, 0, 0.5]], atol=1e-12)
-    np.testing.assert_allclose(shares(np.empty((0, 3)), 2.0, 4.0, 2), [[1, 0], [0, 0], [0, 0]])
+    np.testing.assert_allclose(found, [[1, 0, 0.75, 0], [0, 0, 0.25, 0], [0, 1, 0, 0.25], [0, 0, 0, 0.25]],
+                               atol=1e-12)
+    np.testing.assert_allclose(shares(np.empty((0, 3)), 2.0, 4.0, 2), [[1, 0], [0, 0], [0, 0], [0, 0]])
+
+
+def test_what_a_library_calls_back_is_not_its_own():
+    timings = [Timing(0.5, 1.0, SENT), Timing(2.0, 3.0, SENT), Timing(4.0, 6.0, WAITED), Timing(1.5, 7.0, ELSEWHERE),
+               Timing(8.0, 9.0, WAITED)]
+    assert [tuple(span) for span in _spans(timings, 0.5)] == [
+        (0.0, 0.5, SENT), (1.0, 1.5, ELSEWHERE), (1.5, 2.5, SENT), (2.5, 3.5, ELSEWHERE), (3.5, 5.5, WAITED),
+        (5.5, 6.5, ELSEWHERE), (7.5, 8.5, WAITED)]
 
 
 def test_exchanges_that_nobody_times_are_untouched():
@@ -178,8 +187,10 @@ def test_exchanges_that_nobody_times_are_untouched():
     with timed_messages() as timings:
         assert Messages.start is not start
         Messages([]).finish()
-    assert Messages.start is start and Messages.finish is finish
-    assert len(timings) == 1 and timings[0].waited and timings[0].end >= timings[0].begin
+        assert Messages.wait_for(lambda: 3) == 3 == Messages.elsewhere(lambda: 3)
+    assert Messages.start is start and Messages.finish is finish and Messages.wait_for(lambda: 4) == 4
+    assert [timing.kind for timing in timings] == [WAITED, WAITED, ELSEWHERE]
+    assert all(timing.end >= timing.begin for timing in timings)
 
 
 @pytest.mark.mpi
@@ -212,15 +223,51 @@ def test_timeline_is_of_this_job(comm):
         np.testing.assert_array_equal(lin.vjp(lin.value), before)
         exchanges = sum(bool(step.exchange) for step in lin.subject().local.steps)
     mine = data.passes[0].spans[comm.rank]
-    assert data.ranks == comm.size and len(data.passes) == 2 and data.seen
+    assert data.ranks == comm.size and len(data.passes) == 2 and not data.elsewhere
     several = comm.size > 1
     assert len(mine) == 2 * exchanges + several and (exchanges > 0) == several  # all agree at the end of a pass
     for one in data.passes:
         for spans, busy in zip(one.spans, one.busy):
             assert (np.diff(np.ravel(spans[:, :2])) >= 0).all()  # one after another
             assert not len(spans) or 0 <= spans[0, 0] and spans[-1, 1] <= busy <= one.seconds
-            assert spans[:, 2].sum() == len(spans) // 2 + several  # as many waits as sends, and that
+            assert (spans[:, 2] == WAITED).sum() == len(spans) // 2 + several  # as many waits as sends, and that
         np.testing.assert_allclose(one.computing + one.sending + one.waiting, one.busy)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("method, options, partition, within", [
+    ("krylov", {}, "axes", True), ("krylov", {"preconditioner": "substitution"}, "axes", True),
+    ("direct", {}, "axes", True), ("interface", {}, "contiguous", False), ("pipeline", {}, "contiguous", False)])
+def test_timelines_of_methods_with_messages_of_their_own(comm, method, options, partition, within):
+    """What is PETSc's is drawn as PETSc's, and everything else is told apart."""
+    f, x = CASES["heat"]
+    with dd.linearize(f, x, partition=partition, min_block=1, method=method, options=options) as lin:
+        picture = lin.plot("timeline")
+        data = picture.data
+    solve = data.passes[1]
+    assert data.method == method and data.elsewhere == within == (solve.elsewhere > 0).all()
+    assert ("does within PETSc" in picture.caption) == within
+    assert comm.size == 1 or (solve.waiting > 0).all()
+    for one in data.passes:
+        parts = np.array([one.computing, one.sending, one.waiting, one.elsewhere])
+        assert (parts >= -1e-12).all() and not data.passes[0].elsewhere.any()
+        np.testing.assert_allclose(parts.sum(axis=0), one.busy)
+        assert all((np.diff(np.ravel(spans[:, :2])) >= 0).all() for spans in one.spans)
+
+
+@pytest.mark.mpi
+def test_ranks_without_lines_are_told_of(comm):
+    f, x = CASES["heat"]
+    with dd.linearize(f, x) as lin:  # too small for more than one
+        timeline, owned = lin.plot("timeline"), lin.plot("partition")
+    assert timeline.data.working.tolist() == [0] and np.count_nonzero(owned.data.lines) == 1
+    if comm.size > 1:
+        assert "rank 0 has all lines, and the others wait" in timeline.caption
+        assert "rank 0 has all lines, and the others none" in owned.caption
+    tape = trace(functions.heat, (np.ones(9),)).tape
+    made = partition(tape, 12, strategy="axes", min_block=1, depth=1)
+    planned = Picture("partition", ownership.planned(tape, made)).caption
+    assert "9 of the 12 ranks have lines, the busiest 1.00 times the mean of those" in planned, planned
 
 
 @pytest.mark.mpi

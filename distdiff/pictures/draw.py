@@ -160,7 +160,9 @@ def partition(data: Ownership, canvas: Canvas) -> None:
 
 
 def timeline(data: Timeline, canvas: Canvas) -> None:
-    """A bar a rank and pass: computing, sending, waiting."""
+    """A bar a rank and pass: computing, sending, waiting, and what a library does without telling which."""
+    from matplotlib.patches import Patch
+
     panels = canvas.figure.add_gridspec(len(data.passes), 1)
     for k, one in enumerate(data.passes):
         axes = canvas.axes(panels[k])
@@ -178,21 +180,21 @@ def timeline(data: Timeline, canvas: Canvas) -> None:
                 canvas.text(axes, 1.01, rank, f"{100 * computing / total:.0f} % / {100 * waiting / total:.0f} %",
                             transform=axes.get_yaxis_transform(), va="center")
         if not k:
-            canvas.legend(axes, loc="lower right", ncols=3, bbox_to_anchor=(1.0, 1.0))
+            handles = [Patch(color=colour, label=name) for name, colour in KINDS[: 4 if data.elsewhere else 3]]
+            canvas.legend(axes, handles=handles, loc="lower right", ncols=4, bbox_to_anchor=(1.0, 1.0))
 
 
-KINDS = (("computing", c.BLUE), ("sending", c.GREEN), ("waiting", c.ORANGE))
+KINDS = (("computing", c.BLUE), ("sending", c.GREEN), ("waiting", c.ORANGE),
+         ("in PETSc: computing and messages", c.PINK))  # after the first, by `comm.Timing`'s kind
 
 
 def _spans(axes: Any, one: Pass, scale: float) -> None:
     for rank, spans in enumerate(one.spans):
-        axes.broken_barh([(0.0, one.busy[rank] * scale)], (rank - 0.38, 0.76), facecolors=c.BLUE,
-                         label="computing" if not rank else None)
-        for kind in (0, 1):
-            name, colour = KINDS[1 + kind]
+        axes.broken_barh([(0.0, one.busy[rank] * scale)], (rank - 0.38, 0.76), facecolors=c.BLUE)
+        for kind, (_, colour) in enumerate(KINDS[1:]):
             some = spans[spans[:, 2] == kind]
             bars = [(begin * scale, (end - begin) * scale) for begin, end, _ in some]
-            axes.broken_barh(bars, (rank - 0.38, 0.76), facecolors=colour, label=name if not rank else None)
+            axes.broken_barh(bars, (rank - 0.38, 0.76), facecolors=colour)
 
 
 def _shares(axes: Any, one: Pass, scale: float) -> None:
@@ -200,10 +202,10 @@ def _shares(axes: Any, one: Pass, scale: float) -> None:
     edges = np.linspace(0.0, one.seconds * scale, STRETCHES + 1)
     for rank, spans in enumerate(one.spans):
         foot = np.full(STRETCHES, rank + 0.38)
-        for (name, colour), share in zip(KINDS, shares(spans, float(one.busy[rank]), one.seconds, STRETCHES)):
+        for (_, colour), share in zip(KINDS, shares(spans, float(one.busy[rank]), one.seconds, STRETCHES)):
             top = foot - 0.76 * share
             axes.fill_between(edges, np.append(foot, foot[-1:]), np.append(top, top[-1:]), step="post", color=colour,
-                              linewidth=0, label=name if not rank else None)
+                              linewidth=0)
             foot = top
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..report import count_text, seconds_text, size_text
 from .ownership import Ownership
-from .passes import Timeline
+from .passes import Pass, Timeline
 from .ranks import Scaling
 from .sparsity import Spy
 from .widths import Widths
@@ -116,23 +116,49 @@ def _partition(data: Ownership) -> str:
     if data.ranks == 1:
         return ("One rank owns everything, and sends nothing; `distdiff plot --kind partition --ranks N` draws it for "
                 "ranks that are not there.")
-    busiest = data.lines.max() / max(data.lines.mean(), 1e-30)
+    working = np.flatnonzero(data.lines)
+    busiest = data.lines.max() / max(data.lines[data.lines > 0].mean(), 1e-30) if len(working) else 1.0
+    load = f"the busiest rank has {busiest:.2f} times the mean's lines"
+    if len(working) == 1:
+        load = f"rank {working[0]} has all lines, and the others none"
+    elif 1 < len(working) < data.ranks:
+        load = (f"{len(working)} of the {data.ranks} ranks have lines, the busiest {busiest:.2f} times the mean of "
+                "those, and the others none")
     return (f"Partition {data.name}: {_several(data.k_star, 'superstep')}, "
             f"{_several(int(data.messages.sum()), 'message')} with {count_text(int(data.values.sum()))} values a pass "
             f"({size_text(8 * int(data.values.sum()))}), read by {_several(int(data.cut.sum()), 'cut edge')}; "
-            f"the busiest rank has {busiest:.2f} times the mean's lines.")
+            f"{load}.")
 
 
 def _timeline(data: Timeline) -> str:
+    working = data.working
     says = f"Measured on {_several(data.ranks, 'rank')}, {_several(data.k_star, 'superstep')} a pass: "
-    says += "; ".join(
-        f"{one.name} {seconds_text(one.seconds)}, ranks compute {100 * _mean(one.computing, one.seconds):.0f} %, send "
-        f"{100 * _mean(one.sending, one.seconds):.0f} % and wait {100 * _mean(one.waiting, one.seconds):.0f} % of it"
-        for one in data.passes)
+    if len(working) < data.ranks:
+        says += f"{_which(working, data.ranks)} all lines, and the others wait (shares are of who has lines): "
+    says += "; ".join(_of_pass(one, working) for one in data.passes) + "."
     if any(one.many for one in data.passes):
-        says += ". The height of a colour is its share of a stretch of time"
-    return says + (". To the right: computing / waiting." if data.seen else
-                   f". Messages of {data.method} beside the exchanges of halos count as computing.")
+        says += " The height of a colour is its share of a stretch of time."
+    if data.elsewhere:
+        says += (f" What {data.method} does within PETSc, iterations or a factorization's solve, is one colour: it "
+                 "computes and exchanges there, and does not tell when.")
+    return says + " To the right: computing / waiting."
+
+
+def _of_pass(one: Pass, ranks: np.ndarray) -> str:
+    """A pass in words, by what these ranks do with its time."""
+    share = {name: 100 * _mean(parts[ranks], one.seconds) for name, parts in (
+        ("compute", one.computing), ("send", one.sending), ("wait", one.waiting))}
+    inside = 100 * _mean(one.elsewhere[ranks], one.seconds)
+    petsc = f", are in PETSc {inside:.0f} %" if one.elsewhere.any() else ""
+    return (f"{one.name} {seconds_text(one.seconds)}, ranks compute {share['compute']:.0f} %{petsc}, send "
+            f"{share['send']:.0f} % and wait {share['wait']:.0f} % of it")
+
+
+def _which(working: np.ndarray, ranks: int) -> str:
+    """Those of the ranks that have anything to do, with their verb."""
+    if len(working) == 1:
+        return f"rank {working[0]} has"
+    return f"{len(working)} of the {ranks} ranks have"
 
 
 def _several(n: int, what: str) -> str:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..cancellation import look
+from ..comm import Messages
 from ..errors import ConvergenceError, InputError, MissingSolverError
 from ..machine import Machine
 from ..petsc import PREFIX, event, petsc
@@ -201,7 +202,7 @@ class _Factor(Ksp):
             for dense in (B, X):
                 dense.assemble()
             with self.reasons("the solve"):
-                self.ksp.getPC().getFactorMatrix().matSolve(B, X)
+                Messages.elsewhere(lambda: self.ksp.getPC().getFactorMatrix().matSolve(B, X))
             y[...] = X.getDenseArray()
         finally:
             B.destroy()

@@ -26,12 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
 from ..cancellation import look
+from ..comm import Messages as Exchanged
 from ..errors import ConvergenceError, InputError
 from ..kernels.stream import scatter_add
 from ..machine import Machine
@@ -192,7 +194,7 @@ class Interface(Solver):
         found = [np.abs(a).max(initial=0.0) for a in (T, self._maps[transposed]) if a is not None]
         largest = max((float(a) if a == a else np.inf for a in found), default=0.0)
         most = np.array([largest, block.columns])  # of all ranks
-        system.comm.Allreduce(MPI.IN_PLACE, most, op=MPI.MAX)
+        Exchanged.wait_for(lambda: system.comm.Allreduce(MPI.IN_PLACE, most, op=MPI.MAX))
         self.growth = max(self.growth, float(most[0]))
         if not np.isfinite(self.growth):
             raise ConvergenceError(
@@ -214,7 +216,7 @@ class Interface(Solver):
         if self._scan is None and self.coupling.n:
             if self._gathered is None:
                 self._gathered = Gathered(self.coupling)
-            self._gathered.refresh(comm.allgather(T))
+            self._gathered.refresh(Exchanged.wait_for(lambda: comm.allgather(T)))
         self._reduced_ready = True
 
     # -- solves ----------------------------------------------------------------------------------------------------
@@ -235,7 +237,7 @@ class Interface(Solver):
         if first and self._checks[transposed] == "none":
             short, terms = self._short_way(seed, transposed, True)
             agrees = bool((np.abs(short - out) <= AGREE * terms).all())
-            if not self.system.comm.allreduce(agrees, op=MPI.LAND):
+            if not Exchanged.wait_for(lambda: self.system.comm.allreduce(agrees, op=MPI.LAND)):
                 self._checks[transposed] = "every solve"
         return out
 
@@ -356,7 +358,8 @@ class Interface(Solver):
         columns = int(np.prod(tail, dtype=np.int64))
         counts = [columns * n for n in self._counts[transposed]]
         total = np.empty((sum(self._counts[transposed]), *tail))
-        comm.Allgatherv(np.ascontiguousarray(values), [total, counts])
+        mine = np.ascontiguousarray(values)
+        Exchanged.wait_for(lambda: comm.Allgatherv(mine, [total, counts]))
         if not transposed:
             return self._gathered.solve(total, False)[coupling.reads[comm.rank]]
         d = np.zeros((coupling.n, *tail))
@@ -371,8 +374,8 @@ class Interface(Solver):
                 partner, array, shape = messages.send(answer)  # type: ignore[arg-type]
             except StopIteration as done:
                 return done.value
-            answer = np.empty(shape)
-            comm.Sendrecv(np.ascontiguousarray(array), partner, TAG, answer, partner, TAG)
+            answer, mine = np.empty(shape), np.ascontiguousarray(array)
+            Exchanged.wait_for(partial(comm.Sendrecv, mine, partner, TAG, answer, partner, TAG))
 
     # -- what a solution is accepted on ----------------------------------------------------------------------------
 

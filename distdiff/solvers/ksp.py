@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..cancellation import Watch, unwatched, watch_of
+from ..comm import Messages
 from ..errors import CancelledError, ConvergenceError, InputError, MissingSolverError
 from ..petsc import OPTION_ERRORS, PREFIX, Options, destroy, ended, petsc, reason
 from ..petsc import options as petsc_options
@@ -73,7 +74,8 @@ class Ksp:
         for vec in self._vecs:
             vec.stateIncrease()  # PETSc caches norms by state, and we have written into the arrays
         with self._cancellable(), self.reasons("the solve"):
-            (self.ksp.solveTranspose if transposed else self.ksp.solve)(*self._vecs)
+            solve = self.ksp.solveTranspose if transposed else self.ksp.solve
+            Messages.elsewhere(lambda: solve(*self._vecs))
         x[:] = self._x
         return self.ksp.getIterationNumber(), self.ksp.getConvergedReason()
 
