@@ -64,8 +64,9 @@ def plain(data: Any) -> Any:
 
 def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
     """The application; every answer but that of /healthz wants the token."""
-    app = FastAPI(title="distdiff", version=__version__, docs_url=None, redoc_url=None, description=(
-        "Derivatives of functions that are held linearized over the ranks of an MPI job."))
+    app = FastAPI(
+        title="distdiff", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False,
+        description="Derivatives of functions that are held linearized over the ranks of an MPI job.")
     door = Door(service, token, most_body)
 
     async def allowed(request: Request, described: Annotated[Any, Depends(bearer)]) -> None:

@@ -107,6 +107,8 @@ class Client:
         is traced there and takes the system's place, under another id.  Without f that is a `BranchChangedError`,
         unless the service has the function itself (`run`).
         """
+        if not isinstance(system, str) or not system:
+            raise InputError(f"{system!r} is no id of a system; client.systems() lists those there are")
         return RemoteLinearization._attached(self, self._json("GET", f"/v1/systems/{quote(system, safe='')}"), f)
 
     def run(self, function: str, *, name: str = "", **arguments: Any) -> RemoteLinearization:
@@ -257,6 +259,9 @@ class RemoteSystem:
         """Ask for a product or matrix ("jvp", "vjp", "hvp", "jacobian", "hessian"), or for a move to the point `seed`
         ("update"), and don't wait: a job with progress, that can be cancelled.  All on vectors."""
         _require_kind(kind, (*PRODUCTS, *MATRICES, "update"))
+        if (seed is None) != (kind in MATRICES):
+            wants = "takes no vector" if kind in MATRICES else f"wants a vector: start({kind!r}, vector)"
+            raise InputError(f"a {kind} {wants}")
         if self._closed:
             raise InputError("this system was closed; make a new one with client.linearize")
         body = wire.to_npy(np.asarray(seed, dtype=float)) if seed is not None else None
