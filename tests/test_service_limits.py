@@ -159,6 +159,17 @@ def test_requests_that_are_refused(raw, remote, tmp_path, method, path, body, he
     problem(raw.ask(method, path.replace("ID", remote.id), body, **headers), status, word)
 
 
+@pytest.mark.parametrize("path, allowed", [
+    ("/v1/systems/ID/point", "GET, PUT"), ("/v1/systems/ID/vjp", "POST"), ("/v1/systems", "GET, POST"),
+    ("/v1/systems/ID", "DELETE, GET")])
+def test_what_may_be_done_instead(raw, remote, path, allowed):
+    with raw.socket() as connection:
+        connection.sendall(f"OPTIONS {path.replace('ID', remote.id)} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer "
+                           f"{raw.token}\r\nconnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.split()[1] == b"405" and f"\r\nallow: {allowed}\r\n".encode() in answer, answer
+
+
 def test_damaged_tapes(raw, tmp_path):
     dd.trace(f, X).save(tmp_path / "tape", point=(X,))
     whole = (tmp_path / "tape").read_bytes()

@@ -73,10 +73,11 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         door.admit(request)
 
     secured: dict[str, Any] = {"dependencies": [Depends(allowed)], "responses": PROBLEMS}
-    _errors(app)
+    numbers = vectors(door, secured)
+    _errors(app, numbers.routes)
 
     app.add_middleware(_Counted, metrics=service.metrics)
-    app.include_router(vectors(door, secured))  # first: routes are tried in their order
+    app.include_router(numbers)  # first: routes are tried in their order
 
     @app.get("/healthz", response_model=Health)
     async def health() -> Health:
@@ -212,8 +213,8 @@ class _Counted:
         await self._app(scope, receive, sent if scope["type"] == "http" else send)
 
 
-def _errors(app: FastAPI) -> None:
-    """Whatever goes wrong is answered as a problem."""
+def _errors(app: FastAPI, included: list[Any]) -> None:
+    """Whatever goes wrong is answered as a problem.  included: routes beside the app's own."""
     @app.exception_handler(DistdiffError)
     async def known(request: Request, error: DistdiffError) -> Response:
         problem = problem_of(error)
@@ -230,8 +231,9 @@ def _errors(app: FastAPI) -> None:
     async def refused(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
         if error.status_code == 405:  # the router knows of one of the path's routes only
-            routes = [route for route in app.routes if route.matches(request.scope)[0] != Match.NONE]
-            headers["allow"] = ", ".join(sorted(set().union(*(getattr(route, "methods", ()) for route in routes))))
+            routes = [route for route in (*app.routes, *included) if getattr(route, "methods", None)]
+            found = [route.methods for route in routes if route.matches(request.scope)[0] != Match.NONE]
+            headers["allow"] = ", ".join(sorted(set().union(*found)))
         return _answer(Problem(type="urn:distdiff:error:ServiceError", title=HTTPStatus(error.status_code).phrase,
                                status=error.status_code, detail=str(error.detail)), headers)
 
