@@ -45,7 +45,8 @@ class Facts:
                           for start, leaf in zip(self.outputs.bounds, tape.outputs) if isinstance(leaf.ref, Const)]
         self.tape = tape
         if plan is not None:  # the tape does not stay
-            self.structure, self.tape = graph.analyse(tape, current()), None
+            self.structure, self.tape = graph.analyse(tape, current(), plan.survey), None
+            plan.survey = None
         self.partition = "one rank" if plan is None else plan.name
         self.everywhere = plan is not None and plan.everywhere
         self.candidates = [] if plan is None else plan.summary()

@@ -39,6 +39,7 @@ from .solving import Solving
 from .source import Source
 from .spread import Spread
 from .stages import Stages
+from .tracing.memory import rare_collections
 
 if TYPE_CHECKING:
     from .pictures import Picture
@@ -95,6 +96,7 @@ class Linearization:
     # -- from the function to the point ------------------------------------------------------------------------
 
     @collective
+    @rare_collections()
     def _build(self) -> None:
         """Trace, partition, distribute, evaluate, and prepare the solver.  Collective."""
         comm = self.comm

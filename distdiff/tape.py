@@ -113,18 +113,14 @@ class Statement(NamedTuple):
     @property
     def reduced(self) -> tuple[int, ...]:
         """Axes of the iteration space that are summed (or selected) away."""
-        if self.op.kind == "scan":
-            return ()
-        return tuple(k for k, (n, s) in enumerate(zip(self.shape, self.out.strides)) if s == 0 and n != 1)
+        return () if self.op.kind == "scan" else _still(self.shape, self.out.strides)
 
     @property
     def lines(self) -> int:
         """Flattened scalar lines this statement stands for."""
-        n = prod(self.shape)
-        if not n or not self.reduced or self.op is COPY:
-            return n
-        kept = prod(s for k, s in enumerate(self.shape) if k not in self.reduced)
-        return 2 * n - kept
+        if self.op is COPY or self.op.kind == "scan":
+            return prod(self.shape)
+        return _lines(self.shape, self.out.strides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +275,19 @@ class Tape:
     def ids(self, ref: Affine | Indexed, shape: tuple[int, ...]) -> np.ndarray:
         """Explicit node ids of a reference."""
         return ref.ids if isinstance(ref, Indexed) else ref.ids(self.blocks[ref.block].first, shape)
+
+
+@lru_cache(maxsize=4096)
+def _still(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    """Axes along which a result does not move."""
+    return tuple(k for k, (n, s) in enumerate(zip(shape, strides)) if s == 0 and n != 1)
+
+
+@lru_cache(maxsize=4096)
+def _lines(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    """Lines of an operation over `shape`: what comes to the same result is added up."""
+    n, still = prod(shape), _still(shape, strides)
+    return 2 * n - prod(s for k, s in enumerate(shape) if k not in still) if n and still else n
 
 
 @lru_cache(maxsize=4096)

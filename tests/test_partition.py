@@ -640,3 +640,29 @@ def test_an_error_on_rank_0_reaches_all(comm):
         pytest.skip("needs another rank")
     with pytest.raises(Exception, match="plan"):
         distribute(Tape(), None, comm)
+
+
+def test_a_few_scalar_lines_make_no_candidates_and_one_survey(monkeypatch):
+    """Sums over the results of a loop of array statements: where those few lines lie decides nothing."""
+    from distdiff.graph import survey
+
+    u = np.linspace(0.0, 1.0, 4000)
+
+    def f(u, extra):
+        total = 0.0
+        for _ in range(40):
+            u = u + 0.1 * np.sin(np.roll(u, 1))
+            total = total + 0.5 * np.sum(u)
+        for k in range(extra):
+            total = total + 0.1 * total * u[k]
+        return total
+
+    made, plain = [], survey.Reads
+    monkeypatch.setattr(survey, "Reads", lambda tape: (made.append(tape), plain(tape))[1])
+    for extra, more in ((0, False), (3000, True)):
+        made.clear()
+        tape = trace(lambda u, extra=extra: f(u, extra), (u,)).tape
+        found = partition(tape, 4)
+        graph.analyse(tape, survey=found.survey)
+        assert len(made) == 1
+        assert any(c.name in ("contiguous", "pt-scotch") for c in found.candidates) == more

@@ -20,6 +20,7 @@ from .contractions import Contractions, contractions
 from .levels import CLASSES, SHRINK, Levels, Path, Profile, Uses
 from .live import Cut, LiveWidth
 from .reads import Reads
+from .survey import LINES, Survey
 
 SHALLOW = 64  # levels up to which a graph counts as shallow
 THIN = 8  # nodes a level, on average, up to which it counts as thin
@@ -55,14 +56,13 @@ class Structure:
         return self.path.work / self.path.span if self.path.span else 1.0
 
 
-LINES = Machine(line=1.0, product_line=1.0, run_line=1.0, item=0.0, source="counted")
+def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None) -> Structure:
+    """The structure of a tape; the critical path is the one that takes the machine longest, by default in lines.
 
-
-def analyse(tape: Tape, machine: Machine = LINES) -> Structure:
-    """The structure of a tape; the critical path is the one that takes the machine longest, by default in lines."""
-    reads = Reads(tape)
-    live = LiveWidth(reads)
-    levels = Levels(tape, reads, live, machine)
+    survey: what is known of it already, on that machine.
+    """
+    survey = Survey(tape, machine) if survey is None else survey
+    reads, levels = survey.reads, survey.levels
     depth, width, shrinking, profile = levels.summary()
     nodes = tape.n_nodes
     return Structure(
@@ -145,5 +145,5 @@ def nonzeros(tape: Tape) -> int:
 
 
 __all__ = ["LINES", "Contractions", "Cut", "Levels", "LiveWidth", "Path", "Profile", "Reads", "RowStructure", "Strong",
-           "Structure", "Uses", "analyse", "analyse_rows", "component_levels", "contractions", "nonzeros",
+           "Structure", "Survey", "Uses", "analyse", "analyse_rows", "component_levels", "contractions", "nonzeros",
            "strong_components"]

@@ -21,7 +21,7 @@ from ..machine import Machine
 from ..tape import RUN_LINES, Affine, Const, Indexed, Joint, Operand, ScalarRun, Tape, Vector
 from .contractions import line_seconds
 from .live import LiveWidth
-from .reads import ARITY, Reads, ref_ids
+from .reads import ARITY, EMPTY, Reads, ref_ids
 
 SHRINK = 0.75  # a tree's levels shrink by this factor or more
 BINS = 24  # stretches of levels, or of the trace, that a profile has
@@ -200,14 +200,16 @@ class Levels:
             size = self.tape.blocks[b].size
             if not size or reads.scalar[b]:
                 continue
-            uses = single.uses[reads.exposed(b)]
+            here = reads.exposed(b)
+            uses = single.uses[here] if here.start < here.stop else EMPTY
             if touches:
-                each = (int(uses.sum()) + sum(touch.uses for touch in touches)) // size
+                each = (int(uses.sum() if len(uses) else 0) + sum(touch.uses for touch in touches)) // size
                 self.used[1 + max(each - 1, 0).bit_length() if each else 0] += size
             else:
                 tally_uses(uses, self.used)
                 self.used[0] += size - len(uses)
-            most = sum(touch.uses // touch.nodes for touch in touches) + int(uses.max(initial=0))
+            most = sum(touch.uses // touch.nodes for touch in touches) + int(
+                uses.max() if len(uses) else 0)
             self.most_used = max(self.most_used, most)
 
     # -- all levels together -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ node on, and a statement reads until the last node of the block it writes.
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
@@ -93,7 +94,13 @@ class Reads:
 
     def exposed(self, block: int) -> slice:
         """The nodes of a run that others read, in `single`."""
-        return slice(*np.searchsorted(self.single.ids, [self.first[block], self.last[block] + 1]))
+        return slice(self._exposed[0][block], self._exposed[1][block])
+
+    @cached_property
+    def _exposed(self) -> tuple[list[int], list[int]]:
+        """By block, where `exposed` begins and ends."""
+        low, high = (np.searchsorted(self.single.ids, ends).tolist() for ends in (self.first, self.last + 1))
+        return low, high
 
     def _run(self, run: ScalarRun) -> Single:
         most = 2 * len(run.op)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import InputError
+from ..graph import Survey
 from ..graph.contractions import line_seconds
 from ..machine import Machine, current
 from ..tape import ScalarRun, Tape
@@ -31,6 +32,7 @@ MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.
 SAME = 1.02  # predicted seconds within this factor of the best are no reason
 ROOMY = 1 << 28  # bytes on the fullest rank up to which memory is none either
 WORTH = 1.05  # times sooner than rank 0 alone that a spread must be: sending shares out takes time that is not counted
+FEW = 0.01  # of the time, in scalar lines, up to which they are no reason for candidates of their own
 NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
 
 
@@ -55,6 +57,7 @@ class Partition:
     promise: Promise = Promise(0.0, 0.0)
     candidates: list[Candidate] = field(default_factory=list)
     scheduled: _Scheduled | None = field(default=None, repr=False)
+    survey: Survey | None = field(default=None, repr=False)  # of the tape, for who looks at its structure next
 
     @property
     def k_star(self) -> int:
@@ -163,17 +166,17 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     if strategy == COLUMNS and n_ranks > 1:
         contest.enter(_alone(tape, n_ranks, machine, everywhere=True))
         return contest.winner()
-    kinds = Kinds()
-    for name, active, settings in _candidates(tape, n_ranks, strategy, judge.repeated):
+    kinds, survey = Kinds(), Survey(tape, machine)
+    for name, active, settings in _candidates(tape, n_ranks, strategy, judge.repeated, machine):
         least = default_min_block(active) if min_block is None else min_block
-        made = (_make(tape, n_ranks, name, active, least, settings, machine=machine, kinds=kinds) if active > 1
-                else _alone(tape, n_ranks, machine))
+        made = (_make(tape, n_ranks, name, active, least, settings, machine=machine, kinds=kinds, survey=survey)
+                if active > 1 else _alone(tape, n_ranks, machine))
         contest.enter(made)
         if strategy == "auto" and made.plan is None and _for_columns(
                 made.quality.seconds, columns) < 2 * machine.message:
             return contest.winner()  # one exchange costs more
-    if strategy == "auto" and columns * contest.least > _scotch_seconds(tape, n_ranks) and available():
-        contest.enter(_make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds))
+    if strategy == "auto" and columns * contest.least > _scotch_seconds(tape, n_ranks, machine) and available():
+        contest.enter(_make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds, survey=survey))
     if contest.cut is not None:
         deeper = _deepen(contest.cut, depth, judge)
         if deeper is not None:
@@ -181,7 +184,9 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     if strategy == "auto" and columns > 1 and n_ranks > 1:
         everywhere = _alone(tape, n_ranks, machine, everywhere=True)
         contest.enter(everywhere, eligible=everywhere.quality.memory <= ROOMY)
-    return contest.winner()
+    best = contest.winner()
+    best.survey = survey
+    return best
 
 
 class _Contest:
@@ -225,18 +230,21 @@ def wants_petsc(tape: Tape, n_ranks: int, strategy: str = "auto", columns: int =
         return strategy == SCOTCH
     machine = current()
     alone = _for_columns(_alone(tape, n_ranks, machine).quality.seconds, columns)
-    return alone >= 2 * machine.message and _scotch_seconds(tape, n_ranks) < columns * alone
+    return alone >= 2 * machine.message and _scotch_seconds(tape, n_ranks, machine) < columns * alone
 
 
-def _scotch_seconds(tape: Tape, n_ranks: int) -> float:
+def _scotch_seconds(tape: Tape, n_ranks: int, machine: Machine) -> float:
     """What partitioning the graph of the scalar lines takes at least; infinite where it is not worth a thought."""
     lines = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
-    return 5e-6 * lines if _some(tape, lines, n_ranks) and lines <= MOST_LINES else float("inf")
+    return 5e-6 * lines if _some(tape, lines, n_ranks, machine) and lines <= MOST_LINES else float("inf")
 
 
-def _some(tape: Tape, lines: int, n_ranks: int) -> bool:
-    """Whether scalar lines are more than what array code ends with, so that layouts may differ by them."""
-    return lines >= min(default_min_block(n_ranks), len(tape.items)) > 0
+def _some(tape: Tape, lines: int, n_ranks: int, machine: Machine) -> bool:
+    """Whether scalar lines are more than what array code ends with, so that layouts may differ by them, and take any
+    time beside it.
+    """
+    arrays = sum(line_seconds(item, machine) * item.lines for item in tape.items if not isinstance(item, ScalarRun))
+    return lines >= min(default_min_block(n_ranks), len(tape.items)) > 0 and machine.run_line * lines > FEW * arrays
 
 
 def _for_columns(seconds: float, columns: int) -> float:
@@ -254,7 +262,8 @@ def _better(new: Partition, old: Partition) -> bool:
     return mine.seconds < other.seconds
 
 
-def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool) -> list[tuple[str, int, dict[str, Any]]]:
+def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool,
+                machine: Machine) -> list[tuple[str, int, dict[str, Any]]]:
     """(name, ranks that get anything, settings)."""
     arrays = any(not isinstance(item, ScalarRun) for item in tape.items)
     scalars = any(isinstance(item, ScalarRun) for item in tape.items)
@@ -272,7 +281,7 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool) -> list
     if strategy == "axes":
         return [(axes, n_ranks, {})]
     lines = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
-    several = _some(tape, lines, n_ranks)
+    several = _some(tape, lines, n_ranks, machine)
     if arrays and not several:
         axes = "axes"
     if lines > MANY_LINES:
@@ -303,8 +312,8 @@ def _alone(tape: Tape, n_ranks: int, machine: Machine, everywhere: bool = False)
 
 def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, settings: dict[str, Any],
           rules: tuple[str, ...] = RULES, machine: Machine | None = None,
-          kinds: Kinds | None = None) -> Partition:
-    plan = Plan(tape, n_ranks, machine, kinds)
+          kinds: Kinds | None = None, survey: Survey | None = None) -> Partition:
+    plan = Plan(tape, n_ranks, machine, kinds, survey)
     runs = {item.block for item in tape.items if isinstance(item, ScalarRun)}
     if name == "contiguous":
         placers: tuple[Any, Any] = (Contiguous(plan),) * 2
@@ -314,7 +323,7 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
         scalar = Scotch if name.endswith(SCOTCH) else Streaming
         placers = Axes(plan, min_block, active=active, **settings), scalar(plan, active) if runs else None
     else:  # no scalar lines worth a thought
-        placers = Axes(plan, min_block, active=active, **settings), Contiguous(plan) if runs else None
+        placers = Axes(plan, min_block, active=active, **settings), Contiguous(plan, active) if runs else None
     for block in range(len(tape.blocks)):
         if not plan.at_home(block):
             placers[block in runs].place(block)

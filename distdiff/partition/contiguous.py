@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import LiveWidth, Reads
 from ..tape import ScalarRun
 from .accumulators import Accumulators
 from .layout import pieces, single, split
@@ -19,10 +18,11 @@ UNEVEN = 0.05  # of a rank's work that a cut may be off the equal share, for few
 
 
 class Contiguous:
-    """The partitioner; node ids below bounds[r] belong to ranks below r."""
+    """The partitioner; node ids below bounds[r] belong to ranks below r, of which the first `active` get any."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, active: int | None = None) -> None:
         self.plan = plan
+        active = plan.n_ranks if active is None else active
         lines = np.array([max(1.0, sum(plan.tape.items[i].lines for i in writers)) if writers else 0.0
                           for writers in plan.writers])
         done = np.concatenate([[0.0], np.cumsum(lines)])
@@ -30,15 +30,15 @@ class Contiguous:
         self.bounds = np.zeros(plan.n_ranks + 1)
         self.reads = self.sums = None
         self.early: set[int] = set()
-        if plan.n_ranks > 1 and done[-1]:
-            reads, each = Reads(plan.tape), done[-1] / plan.n_ranks
-            live = LiveWidth(reads)
-            for rank in range(1, plan.n_ranks):
+        if active > 1 and done[-1]:
+            reads, each = plan.survey.reads, done[-1] / active
+            live = plan.survey.live
+            for rank in range(1, active):
                 ends = (rank - UNEVEN) * each, (rank + UNEVEN) * each
                 low, high = np.interp(ends, done, nodes)
                 self.bounds[rank] = live.narrowest(int(np.ceil(low)), max(int(high), int(np.ceil(low)))).position
-        self.bounds[-1] = plan.n_nodes
-        if plan.n_ranks > 1 and done[-1]:
+        self.bounds[active:] = plan.n_nodes
+        if active > 1 and done[-1]:
             self.reads = reads
             self.sums = plan.accumulators = Accumulators(plan.tape, reads, self.bounds)
             self.early = self._early()

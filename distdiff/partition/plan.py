@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..graph import Survey
 from ..kernels.graph import read_before
 from ..machine import Machine, current
 from ..tape import OPS, Affine, Block, Const, Indexed, Item, Joint, Operand, ScalarRun, Statement, Tape, Vector, id_type
@@ -122,10 +123,12 @@ class Plan:
     the tape's: links of a chain of additions that became partial sums.
     """
 
-    def __init__(self, tape: Tape, n_ranks: int, machine: Machine | None = None, kinds: Kinds | None = None) -> None:
+    def __init__(self, tape: Tape, n_ranks: int, machine: Machine | None = None, kinds: Kinds | None = None,
+                 survey: Survey | None = None) -> None:
         self.tape, self.n_ranks = tape, n_ranks
         self.machine = current() if machine is None else machine
         self.kinds = kinds or Kinds()
+        self.survey = Survey(tape, self.machine) if survey is None else survey
         self.blocks: list[Block] = list(tape.blocks)
         self.order: list[float] = [float(b) for b in range(len(tape.blocks))]
         self.layouts: list[Layout | None] = [None] * len(tape.blocks)

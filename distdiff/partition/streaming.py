@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import LINES, Levels, LiveWidth, Reads
 from ..kernels.graph import place_streaming
 from ..tape import ScalarRun
 from .chains import Chains, Links, rewire
@@ -33,8 +32,7 @@ class Streaming:
         self.last = 0
         self.chains = Chains(plan) if self.active > 1 else None
         if self.active > 1 and total:
-            reads = Reads(plan.tape)
-            self.levels = Levels(plan.tape, reads, LiveWidth(reads), LINES)
+            self.levels = plan.survey.levels
             count = self.levels.count
             wide = count >= WIDE * self.active
             self.phase = np.where(wide, np.cumsum(wide) - 1, -1)

@@ -1,0 +1,38 @@
+"""What walks over a whole tape find, kept as long as a layout for it is chosen."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from ..machine import Machine
+from ..tape import Tape
+from .levels import Levels
+from .live import LiveWidth
+from .reads import Reads
+
+LINES = Machine(line=1.0, product_line=1.0, run_line=1.0, item=0.0, source="counted")
+
+
+class Survey:
+    """Reads, live widths and levels of a tape, each found when first asked for: candidates for its layout and its
+    structure look at the same ones.
+    """
+
+    def __init__(self, tape: Tape, machine: Machine = LINES) -> None:
+        self.tape, self.machine = tape, machine
+
+    @cached_property
+    def reads(self) -> Reads:
+        return Reads(self.tape)
+
+    @cached_property
+    def live(self) -> LiveWidth:
+        return LiveWidth(self.reads)
+
+    @cached_property
+    def levels(self) -> Levels:
+        """With times on this machine."""
+        return Levels(self.tape, self.reads, self.live, self.machine)
+
+
+__all__ = ["LINES", "Survey"]
