@@ -77,6 +77,22 @@ SPECTRA = """
 ~x, y = np.linalg.eig(m @ m.T @ np.diag(w[:3])); return x + 0, y + 0
 ~np.linalg.eigvals(m @ m.T @ np.diag(w[:3])) + np.linalg.eigvals(np.array([[s, 1.0], [0.3, r]]))[0]
 ~np.linalg.eigvals(np.eye(3) * w[:3] + 0.1 * t @ np.swapaxes(t, 1, 2)) + 0
+~z = np.linalg.eigvals(q - 2 * q.T + np.tri(3)); return z.real + 0, z.imag + 0, np.abs(z)
+~x, y = np.linalg.eig(q - 2 * q.T + np.tri(3)); return x.real + 0, np.abs(y), (y[1:] / y[0]).imag + 0
+~x, y = np.linalg.eig(q + 1j * m[:, :3]); return x.real + 0, ((y * np.exp(x)) @ np.linalg.inv(y)).imag + 0
+~np.abs(np.linalg.eigvals(1j * q + m[:, :3]))
+~z = np.roots(k); return z.real + 0, z.imag + 0
+~np.linalg.solve(q + 1j * m[:, :3], w[:3]).imag + np.linalg.solve(q, 1j * w[:3]).imag
+~np.linalg.solve(1j * q, w[:3]).imag + 0
+~np.linalg.solve(np.eye(3) * 2j + C[:, :3], m).real + np.linalg.solve(q + 1j, np.ones((3, 4))).imag
+~np.linalg.inv(t @ np.swapaxes(t, 1, 2) + 2j * np.eye(3)).imag + np.linalg.matrix_power(q + 1j * m[:, :3], -2).real
+~z = np.linalg.det(q + 1j * m[:, :3]); return z.real, z.imag
+~z = np.linalg.det(t @ np.swapaxes(t, 1, 2) + 2j * np.eye(3)); return z.real + 0, z.imag + 0
+~x, y = np.linalg.slogdet(t @ np.swapaxes(t, 1, 2) + 2j * q); return x.real + 0, x.imag + 0, y
+~np.linalg.pinv(m + 1j * C).imag[:2] + np.linalg.pinv(1j * C[:, :2] + m[:, 2:]).real
+~np.linalg.cholesky(q @ q.T + np.eye(3) + 0.3j * (q - q.T)).imag + 0
+~np.linalg.cholesky(t @ np.swapaxes(t, 1, 2) + np.eye(3) + 0.1j * (q - q.T)).real + 0
+~np.linalg.lstsq(m[:, :2] + 1j * C[:, :2], w[:3] + 0j, rcond=None)[0].imag + 0
 ~np.roots(np.poly(w)) + np.roots(np.append(np.poly(w), 0.0))[:4]
 ~np.linalg.svdvals(m) + np.linalg.svdvals(t)[0, 0]
 """

@@ -296,8 +296,14 @@ def test_where_other_factorizations_end():
             dd.grad(f, comm=ALONE)(low)
     turned = np.array([[0.0, -1.0], [1.0, 0.0]])
     for f in (lambda a: np.sum(np.linalg.eigvals(a)), lambda a: np.sum(np.linalg.eig(a)[0])):
-        with pytest.raises(UnsupportedOperationError, match="complex eigenvalues here"):
-            dd.grad(f, comm=ALONE)(turned)
+        with dd.linearize(f, np.diag([1.0, 2.0]), comm=ALONE) as lin, pytest.raises(
+                UnsupportedOperationError, match="complex eigenvalues here"):
+            lin.update(turned)
+    for f, match in ((lambda a: np.linalg.eigvals(a + 0j).real.sum(), "no basis of eigenvectors"),
+                     (lambda a: np.abs(np.linalg.eig(a + 0j)[1]).sum(), "no basis of eigenvectors"),
+                     (lambda a: np.linalg.det(a + 0j).real, "singular complex matrix")):
+        with pytest.raises(NotDifferentiableError, match=match):
+            dd.grad(f, comm=ALONE)(np.eye(3, k=1))
     for f in (lambda a: np.linalg.svd(a[:2])[0], lambda a: np.linalg.qr(a[:, :2], "complete"),
               lambda a: np.linalg.qr(a, "raw"), lambda a: np.linalg.pinv(a, np.array([1e-3, 1e-4]))):
         with pytest.raises(UnsupportedOperationError):

@@ -22,7 +22,9 @@ BUILT_IN: dict[str, str] = {
         "packed_lu": "lu:PackedLu", "sparse_solve": "sparse:SparseSolve", "solve_banded": "banded:Banded",
         "solve_sylvester": "sylvester:Sylvester", "eigh": "symmetric:Eigh", "eigvalsh": "symmetric:Eigvalsh",
         "svd": "singular:Svd", "svdvals": "singular:Svdvals", "pinv": "singular:Pinv", "qr": "orthogonal:Qr",
-        "eig": "spectral:Eig", "eigvals": "spectral:Eigvals", "matrix_function": "functions:MatrixFunction",
+        "eig": "spectral:Eig", "eigvals": "spectral:Eigvals",
+        "complex_slogdet": "pairs:LogDetPair", "complex_eig": "pairs:EigPair",
+        "complex_eigvals": "pairs:EigvalsPair", "matrix_function": "functions:MatrixFunction",
     }.items()
 } | {
     "fourier": "distdiff.tracing.complexes.fourier:Transform",

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..ops import Elemental
 from ..tape import Affine
+from . import complexes
 from .array import is_traced, ndim_of, shape_of
 from .indexing import into
 from .joint import applied, joint
@@ -205,13 +206,23 @@ def _lower(uplo: str) -> bool:
     return uplo.upper() == "L"
 
 
+def _complex_spectrum(a: Any) -> bool:
+    """Whether real matrices have complex eigenvalues, here: at a point where it is otherwise the kind of the results
+    would be another, so it is decided by the point of the trace."""
+    return is_traced(a) and np.linalg.eigvals(a.nd).dtype.kind == "c"
+
+
 def eig(a: Any) -> Any:
     a = matrices(a, "eig")
+    if _complex_spectrum(a):
+        return complexes.eig(a)
     return _as_numpy(np.linalg.eig, results(Eig(a.shape[-1]), (a,), "eig"))
 
 
 def eigvals(a: Any) -> Any:
     a = matrices(a, "eigvals")
+    if _complex_spectrum(a):
+        return complexes.eigvals(a)
     return results(Eigvals(a.shape[-1]), (a,), "eigvals")[0]
 
 
@@ -313,7 +324,7 @@ def cond(x: Any, p: Any = None) -> Any:
 
 
 def roots(p: Any) -> Any:
-    """Eigenvalues of the companion matrix, which have to be real; which coefficients are 0 is decided."""
+    """Eigenvalues of the companion matrix; which coefficients are 0 is decided."""
     p = np.atleast_1d(p)
     found = np.nonzero(p)[0]
     if not len(found):

@@ -27,6 +27,8 @@ from .array import (
     parts_of,
 )
 from .formulas import angle as angle_of
+from .linalg import FUNCTIONS as LINALG
+from .linalg import singular_values
 from .parts import constant_zeros
 from .products import FUNCTIONS as PRODUCTS
 
@@ -158,9 +160,10 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if ord in (None, "fro", "f") or ord == 2 and len(axes) == 1:
         total = sum(np.sum(np.square(part), axis=axes, keepdims=keepdims) for part in (x.re, x.im))
         return np.sqrt(total)
-    if len(axes) == 2 and ord not in (1, -1, np.inf, -np.inf):
-        x.rec.unsupported(f"numpy.linalg.norm of a complex matrix with ord={ord!r}",
-                          "it needs singular values, which complex matrices have no rule for")
+    if len(axes) == 2 and ord in (2, -2, "nuc"):
+        s = singular_values(np.moveaxis(x, axes, (-2, -1)))
+        result = np.sum(s, -1) if ord == "nuc" else s[..., 0 if ord == 2 else -1]
+        return np.expand_dims(result, axes) if keepdims else result
     return np.linalg.norm(np.abs(x), ord, axis, keepdims)
 
 
@@ -283,7 +286,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **{function: _sharing(function) for function in (np.may_share_memory, np.shares_memory)},
     **{function: _each(function) for function in (np.atleast_1d, np.atleast_2d, np.atleast_3d)},
     np.broadcast_arrays: broadcast_arrays, np.meshgrid: movement.meshgrid,
-    **PRODUCTS,
+    **PRODUCTS, **LINALG,
 }
 for _name in ("round", "round_"):
     if hasattr(np, _name):

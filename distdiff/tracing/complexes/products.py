@@ -82,8 +82,7 @@ def multi_dot(arrays: Sequence[Any], *, out: Any = None) -> Any:
 
 def matrix_power(a: Any, n: int) -> Any:
     if n < 0:
-        a.rec.unsupported("numpy.linalg.matrix_power of a complex matrix with a negative exponent",
-                          "it needs an inverse, and complex matrices have no factorizations here")
+        a, n = np.linalg.inv(a), -n
     result = np.zeros_like(a) + np.eye(a.shape[-1])
     while n:
         if n & 1:

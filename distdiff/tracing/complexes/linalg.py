@@ -1,0 +1,197 @@
+"""numpy.linalg of complex matrices, by real ones of twice the order, [[A, -B], [B, A]] for A + iB.
+
+That matrix multiplies, is inverted and has singular values as A + iB has (each twice), so NumPy's functions of it,
+which have rules, give the solves, inverses, pseudoinverses and norms; `matrices.pairs` has what they can't give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..array import is_traced, ndim_of, shape_of
+from ..joint import joint
+from ..matrices.pairs import EigPair, EigvalsPair, LogDetPair, embedded
+from ..recorder import Recorder
+from ..ufuncs import recorder_of
+from .array import computed, parts_of
+from .parts import Part
+
+_NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
+
+
+def _square(a: Any) -> tuple[int, ...]:
+    shape = shape_of(a)
+    if len(shape) < 2:
+        raise np.linalg.LinAlgError(f"{len(shape)}-dimensional array given. Array must be at least two-dimensional")
+    if shape[-1] != shape[-2]:
+        raise np.linalg.LinAlgError("Last 2 dimensions of the array must be square")
+    return shape
+
+
+def _filled(part: Part, shape: tuple[int, ...]) -> Any:
+    return np.zeros(shape) if part is None else part
+
+
+def _embedded(a: Any, rec: Recorder) -> Any:
+    re, im = parts_of(a, rec)
+    return embedded(_filled(re, shape_of(a)), _filled(im, shape_of(a)))
+
+
+def _halves(rec: Recorder, x: Any, n: int) -> Any:
+    """The complex array whose parts lie one above the other."""
+    return computed(rec, x[..., :n, :], x[..., n:, :])
+
+
+def solve(a: Any, b: Any) -> Any:
+    n = _square(a)[-1]
+    vector = ndim_of(b) == (1 if _NUMPY_2 else ndim_of(a) - 1)
+    rec = recorder_of((a, b))
+    right = np.expand_dims(b, -1) if vector else b
+    re, im = (_filled(part, shape_of(right)) for part in parts_of(right, rec))
+    if parts_of(a, rec)[1] is None:  # a real matrix, and both parts are right-hand sides
+        x = np.linalg.solve(parts_of(a, rec)[0], np.concatenate([re, im], axis=-1))
+        m = shape_of(right)[-1]
+        result = computed(rec, x[..., :m], x[..., m:])
+    else:
+        result = _halves(rec, np.linalg.solve(_embedded(a, rec), np.concatenate([re, im], axis=-2)), n)
+    return result[..., 0] if vector else result
+
+
+def inv(a: Any) -> Any:
+    n = _square(a)[-1]
+    rec = recorder_of((a,))
+    right = np.concatenate([np.eye(n), np.zeros((n, n))])
+    return _halves(rec, np.linalg.solve(_embedded(a, rec), np.broadcast_to(right, (*shape_of(a)[:-2], 2 * n, n))), n)
+
+
+def pinv(a: Any, rcond: Any = 1e-15, hermitian: bool = False) -> Any:
+    rec = recorder_of((a,))
+    m, n = shape_of(a)[-2:]
+    return _halves(rec, np.linalg.pinv(_embedded(a, rec), rcond)[..., :m], n)
+
+
+def _determinant(a: Any) -> tuple[Recorder, Any, Any]:
+    """log |det a|, and the phase."""
+    n = _square(a)[-1]
+    rec = recorder_of((a,))
+    re, im = (_filled(part, shape_of(a)) for part in parts_of(a, rec))
+    log, phase = joint(LogDetPair(n), (re, im), "numpy.linalg.slogdet")
+    return rec, log, phase
+
+
+def det(a: Any) -> Any:
+    rec, log, phase = _determinant(a)
+    size = np.exp(log)
+    return computed(rec, size * np.cos(phase), size * np.sin(phase))
+
+
+def slogdet(a: Any) -> Any:
+    rec, log, phase = _determinant(a)
+    sign = computed(rec, np.cos(phase), np.sin(phase))
+    kind = type(np.linalg.slogdet(np.eye(1)))
+    return (sign, log) if kind is tuple else kind(sign, log)
+
+
+def singular_values(a: Any) -> Any:
+    """Those of the real matrix come in pairs; half their sum does not depend on which vectors belong to which."""
+    s = np.linalg.svd(_embedded(a, recorder_of((a,))), compute_uv=False)
+    return 0.5 * (s[..., ::2] + s[..., 1::2])
+
+
+def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
+    if compute_uv:
+        a.rec.unsupported("numpy.linalg.svd of a complex matrix with its vectors", "their phases are arbitrary; use "
+                          "compute_uv=False for the values, or functions of the matrix (solve, pinv, norm)")
+    return singular_values(a)
+
+
+def eigvalsh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803 (NumPy's name)
+    """Of the triangle that LAPACK reads, its diagonal real."""
+    n = _square(a)[-1]
+    rec = recorder_of((a,))
+    re, im = (_filled(part, shape_of(a)) for part in parts_of(a, rec))
+    kept = np.tri(n, k=-1) if UPLO.upper() == "L" else np.tri(n, k=-1).T
+    re, im = re * kept, im * kept
+    diagonal = _filled(parts_of(a, rec)[0], shape_of(a)) * np.eye(n)
+    w = np.linalg.eigvalsh(embedded(re + np.swapaxes(re, -1, -2) + diagonal, im - np.swapaxes(im, -1, -2)))
+    return 0.5 * (w[..., ::2] + w[..., 1::2])
+
+
+def eigh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803
+    return a.rec.unsupported("numpy.linalg.eigh of a complex matrix", "the phases of its vectors are arbitrary; use "
+                             "eigvalsh for the values, or functions of the matrix (solve, inv, matrix_power)")
+
+
+def cholesky(a: Any, /, *, upper: bool = False) -> Any:
+    """The real matrix with the parts of every element side by side, [[re, -im], [im, re]], has the factor's parts in
+    its factor, which is triangular because the factor's diagonal is real."""
+    n = _square(a)[-1]
+    rec = recorder_of((a,))
+    if upper:
+        a = np.conj(np.swapaxes(a, -1, -2))
+    re, im = (_filled(part, shape_of(a)) for part in parts_of(a, rec))
+    im = im * (1.0 - np.eye(n))
+    rows = np.stack([np.stack([re, -im], axis=-1), np.stack([im, re], axis=-1)], axis=-3)  # (..., n, 2, n, 2)
+    factor = np.linalg.cholesky(np.reshape(rows, (*shape_of(a)[:-2], 2 * n, 2 * n)))
+    result = computed(rec, factor[..., ::2, ::2], factor[..., 1::2, ::2])
+    return np.conj(np.swapaxes(result, -1, -2)) if upper else result
+
+
+def eig(a: Any) -> Any:
+    """Also of real matrices with complex eigenvalues."""
+    rec, (re, im) = _both(a)
+    w, u, v, z = joint(EigPair(_square(a)[-1], im is None), _given(a, re, im), "numpy.linalg.eig")
+    results = computed(rec, w, u), computed(rec, v, z)
+    kind = type(np.linalg.eig(np.eye(1)))
+    return results if kind is tuple else kind(*results)
+
+
+def eigvals(a: Any) -> Any:
+    rec, (re, im) = _both(a)
+    w, u, *_ = joint(EigvalsPair(_square(a)[-1], im is None), _given(a, re, im), "numpy.linalg.eigvals")
+    return computed(rec, w, u)
+
+
+def _both(a: Any) -> tuple[Recorder, Any]:
+    rec = recorder_of((a,))
+    return rec, ((a, None) if is_traced(a) else parts_of(a, rec))
+
+
+def _given(a: Any, re: Part, im: Part) -> tuple[Any, Any]:
+    return _filled(re, shape_of(a)), _filled(im, shape_of(a))
+
+
+def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
+    """By the pseudoinverse; the rank is decided, and full, or there is no derivative."""
+    m, n = shape_of(a)
+    if rcond is None or rcond == "warn" or rcond < 0:
+        rcond = np.finfo(float).eps * (max(m, n) if rcond is None else 1)
+    s = singular_values(a)
+    rank = int(np.count_nonzero(np.greater(s, rcond * s[0])))
+    x = np.matmul(pinv(a, rcond), b)
+    residuals: Any = np.empty(0)
+    if rank == n < m:
+        residuals = np.reshape(np.sum(np.square(np.abs(b - np.matmul(a, x))), 0), (-1,))
+    return x, residuals, rank, s
+
+
+def cond(a: Any, p: Any = None) -> Any:
+    if p in (None, 2, -2):
+        s = singular_values(a)
+        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+    return np.linalg.norm(a, p, (-2, -1)) * np.linalg.norm(inv(a), p, (-2, -1))
+
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.linalg.solve: solve, np.linalg.inv: inv, np.linalg.pinv: pinv, np.linalg.det: det, np.linalg.slogdet: slogdet,
+    np.linalg.svd: svd, np.linalg.eigvalsh: eigvalsh, np.linalg.eigh: eigh, np.linalg.cholesky: cholesky,
+    np.linalg.eig: eig, np.linalg.eigvals: eigvals, np.linalg.cond: cond,
+    np.linalg.lstsq: lstsq,
+}
+if hasattr(np.linalg, "svdvals"):  # of NumPy 2
+    FUNCTIONS[np.linalg.svdvals] = singular_values
+
+__all__ = ["FUNCTIONS", "eig", "eigvals"]
