@@ -174,6 +174,8 @@ def test_a_job_is_watched_from_beginning_to_end(server, driver):
         assert "SUPERSTEPS" in text(driver, "#facts").upper() and "axes" in text(driver, "#facts")
         until(driver, lambda: "flattened lines" in text(driver, "#caption"), "the first picture's words")
         assert driver.execute_script("return document.getElementById('picture').naturalWidth") > 300
+        assert re.findall(r"rank (\d)", text(driver, "#memory")) == ["0", "1"]
+        assert len(re.findall(r"\d [kMG]?B\s+[\d.]+ m?s of a core", text(driver, "#memory"))) == 2
         screenshot(driver, "spy")
 
         # every change of the jobs is noted in the page: a job may be over before anybody looks

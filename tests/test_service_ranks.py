@@ -83,7 +83,8 @@ def test_commands(comm, shared_tmp_path, partition):
             return
         opened = ranks.open("a", str(path), {"partition": partition})
         np.testing.assert_allclose(opened.value, value, rtol=1e-14)
-        assert "a" in ranks and opened.memory > 0 and len(ranks.resident) == comm.size
+        assert "a" in ranks and opened.memory > 0 and len(ranks.used) == comm.size
+        assert all(used.memory > 1e6 and used.seconds > 0 for used in ranks.used)
         np.testing.assert_allclose(ranks.batch("a", "jvp", range(40)), jacobian, rtol=1e-11, atol=1e-13)
         found = ranks.batch("a", "vjp", np.eye(40)[:, :3])
         np.testing.assert_allclose(found, jacobian.T[:, :3], rtol=1e-11, atol=1e-13)

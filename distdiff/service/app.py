@@ -82,7 +82,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
     @app.get("/healthz", response_model=Health)
     async def health() -> Health:
         """Whether the service answers, and which it is."""
-        return Health(status="ok", version=__version__, api=API, ranks=len(service.ranks.resident))
+        return Health(status="ok", version=__version__, api=API, ranks=len(service.ranks.used))
 
     @app.get("/metrics", response_class=Response, dependencies=[Depends(allowed)], responses={
         **PROBLEMS, 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})

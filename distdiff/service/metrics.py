@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 
@@ -17,15 +17,19 @@ class _Now(Collector):
     def __init__(self, service: Any) -> None:
         self._service = service
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
         service = self._service
         yield GaugeMetricFamily("distdiff_jobs_waiting", "Jobs that wait for their turn", value=len(service.queue))
         yield GaugeMetricFamily("distdiff_systems", "Systems held", value=len(service.systems))
         memory = GaugeMetricFamily("distdiff_rank_memory_bytes", "Resident memory after the last command",
                                    labels=["rank"])
-        for rank, used in enumerate(service.ranks.resident):
-            memory.add_metric([str(rank)], used)
+        time = CounterMetricFamily("distdiff_rank_processor_seconds", "Processors' time until the last command",
+                                   labels=["rank"])
+        for rank, used in enumerate(service.ranks.used):
+            memory.add_metric([str(rank)], used.memory)
+            time.add_metric([str(rank)], used.seconds)
         yield memory
+        yield time
 
 
 class Metrics:

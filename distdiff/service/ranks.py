@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
@@ -30,6 +30,13 @@ from ..solvers import method
 SHORTEST, LONGEST = 2e-5, 2e-3  # seconds that a waiting rank sleeps at a time
 LOOK = 16  # batches after which ranks look at their memory
 SHARE = 0.02  # of the time it has been waiting
+
+
+class Used(NamedTuple):
+    """What a rank's process takes."""
+
+    memory: int  # bytes in use
+    seconds: float  # of processors' time since it began
 
 
 @dataclass(frozen=True)
@@ -62,14 +69,14 @@ class Ranks:
 
     Attributes
     ----------
-    resident : bytes of every rank's process after the last command
+    used : memory and processor time of every rank's process, as of its last command or some commands before
     """
 
     def __init__(self, comm: MPI.Comm, most_memory: int) -> None:
         self.comm, self._most = comm, most_memory
         self._held: dict[str, Held] = {}
         self._commands = 0
-        self.resident = [_resident_bytes()] * comm.size
+        self.used = [Used(_resident_bytes(), time.process_time())] * comm.size
         self._wanted: Callable[[], bool] = _never  # whether the command under way is to end
 
     # -- on rank 0 -------------------------------------------------------------------------------------------------
@@ -172,7 +179,7 @@ class Ranks:
     def _count(self, verb: str) -> None:
         self._commands += 1
         if verb != "batch" or self._commands % LOOK == 0:
-            self.resident = self.comm.allgather(_resident_bytes())
+            self.used = self.comm.allgather(Used(_resident_bytes(), time.process_time()))
 
     def _carry_out(self, command: tuple[Any, ...], here: Any) -> Any:
         """A command on all ranks: all have carried it out, or all raise.

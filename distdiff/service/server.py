@@ -109,7 +109,7 @@ class _Front:
         self.service.restore()
         self._thread.start()
         print(f"distdiff serves {_several(len(self.service.systems), 'system')} on "
-              f"{_several(len(self.service.ranks.resident), 'rank')} at {self._address}; token in {self._where}",
+              f"{_several(len(self.service.ranks.used), 'rank')} at {self._address}; token in {self._where}",
               flush=True)
         self.service.run()
 

@@ -76,13 +76,15 @@ async function* events(path, signal) {
 function show(state) {
   $("status").textContent = `version ${state.version}, ${state.busy ? "working" : "idle"}`
   $("status").className = ""
-  tiles($("tiles"), {ranks: state.resident.length, systems: state.systems.length, "jobs running": state.running,
+  tiles($("tiles"), {ranks: state.ranks.length, systems: state.systems.length, "jobs running": state.running,
     "jobs waiting": state.queued,
-    "memory, all ranks": bytes(state.resident.reduce((a, b) => a + b, 0))})
-  const most = Math.max(...state.resident)
-  $("memory").replaceChildren(...state.resident.flatMap((size, rank) => [
-    element("span", `rank ${rank}`), element("progress", null, {max: most, value: size, "aria-label": `memory of rank ${rank}`}),
-    element("span", bytes(size))]))
+    "memory, all ranks": bytes(state.ranks.reduce((sum, used) => sum + used.memory, 0))})
+  const most = Math.max(...state.ranks.map(used => used.memory)), longest = Math.max(...state.ranks.map(used => used.seconds))
+  $("memory").replaceChildren(...state.ranks.flatMap((used, rank) => [element("span", `rank ${rank}`),
+    element("progress", null, {max: most, value: used.memory, "aria-label": `memory of rank ${rank}`}),
+    element("span", bytes(used.memory)),
+    element("progress", null, {max: longest, value: used.seconds, "aria-label": `processor time of rank ${rank}`}),
+    element("span", `${seconds(used.seconds)} of a core`)]))
 
   const stopping = document.activeElement?.dataset?.job
   $("jobs").hidden = !state.jobs.length
