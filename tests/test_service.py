@@ -38,6 +38,7 @@ def _private(u):
 """
 Pair = namedtuple("Pair", "a b")
 ALONE = pytest.mark.parametrize("server", [1], indirect=True)  # nothing in it depends on the number of ranks
+TOGETHER = pytest.mark.parametrize("server", [2], indirect=True)  # what goes on several ranks goes on one
 X = np.linspace(0.3, 1.7, 12)
 
 
@@ -102,12 +103,14 @@ def test_the_same_answers_as_linearize(client, f, args, argnums, tangents, cotan
         assert remote.report()["lines"] == local.report().lines
 
 
+@TOGETHER
 def test_second_derivatives(client):
     with client.linearize(energy, X) as remote, dd.linearize(energy, X) as local:
         alike(remote.hvp(X), local.hvp(X))
         alike(remote.hessian(), local.hessian())
 
 
+@TOGETHER
 def test_in_an_optimizer(client):
     def f(x):
         return 100 * np.sum((x[1:] - x[:-1] ** 2) ** 2) + np.sum((1 - x[:-1]) ** 2)
@@ -122,6 +125,7 @@ def test_in_an_optimizer(client):
     assert found.success and rosen(found.x) < 1e-8
 
 
+@TOGETHER
 def test_a_changed_branch_is_traced_again_here(client):
     def f(x):
         return np.sum(x**2) if x[0] > 0 else np.sum(x**3)
@@ -135,6 +139,7 @@ def test_a_changed_branch_is_traced_again_here(client):
         alike(remote.vjp(1.0), 2 * X)  # it stays where it was
 
 
+@TOGETHER
 def test_mistakes_have_the_library_s_own_errors(client):
     with pytest.raises(InputError, match="reverse"):
         client.linearize(heat, X, 0.2, reverse=True)
@@ -148,6 +153,7 @@ def test_mistakes_have_the_library_s_own_errors(client):
         remote.vjp(X)
 
 
+@TOGETHER
 def test_nobody_is_answered_for_another_s_point(client):
     with client.linearize(energy, X) as mine:
         theirs = client.attach(mine.id)
@@ -161,6 +167,7 @@ def test_nobody_is_answered_for_another_s_point(client):
         theirs.value_vector()
 
 
+@TOGETHER
 @pytest.mark.parametrize("f, args, tangents, cotangent", [
     (heat, (X, 0.2), (np.cos(X), 1.0), X),
     (energy, (X.reshape(3, 4),), (np.ones((3, 4)),), 1.0),
