@@ -33,14 +33,14 @@ class Watch:
 
     def __init__(self, comm: MPI.Comm, wanted: Callable[[], bool]) -> None:
         self.comm, self._wanted = comm, wanted
-        self._given_up = False
+        self._given_up, self._root, self._alone = False, comm.rank == 0, comm.size == 1
         self._left = self._stride = 1
         self._word = np.empty(1, dtype=np.int64)
         self._since = time.perf_counter()
 
     def given_up(self) -> bool:
         """Whether what this rank would compute until the next look is wasted: all will raise there.  Local."""
-        if self.comm.rank == 0 and not self._given_up:
+        if self._root and not self._given_up:
             self._given_up = self._wanted()
         return self._given_up
 
@@ -49,14 +49,14 @@ class Watch:
 
         last: no other one follows in this pass.
         """
-        if self.comm.size == 1:
+        if self._alone:
             if self.given_up():
                 raise _cancelled()
             return
         self._left -= 1
         if self._left and not last:
             return
-        if self.comm.rank == 0:
+        if self._root:
             self._word[0] = 0 if self.given_up() else self._next()
         self.comm.Bcast(self._word, root=0)
         self._left = int(self._word[0]) or 1
