@@ -104,7 +104,12 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False, **settings:
 
 def jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False,
              **settings: Any) -> Callable[..., Any]:
-    """A function of the same arguments returning f's dense Jacobian; see `Linearization.jacobian` for its shape."""
+    """A function of the same arguments returning f's dense Jacobian, or (Jacobian, aux) with `has_aux`.
+
+    For one array in and one out its shape is out.shape + in.shape; for nested results or arguments, the result's
+    nesting holding the arguments' nesting holding such blocks.  As many right-hand sides as inputs, or as outputs where
+    there are fewer.
+    """
 
     @wraps(f)
     def dense(*args: Any, **kwargs: Any) -> Any:

@@ -359,6 +359,7 @@ def recorded(f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_t
     on_branch_change : "retrace", or "raise" `BranchChangedError` where no tape kept applies
     comm, method, options, partition, solves, ... : as for `linearize`
 
-    Use it in a `with`, or call `close()`, to free the tapes and PETSc's objects.
+    Use it in a `with`, or call `close()`, to free the tapes and PETSc's objects; then further calls raise `InputError`.
+    Else calls raise what `linearize` does, on every rank alike.
     """
     return Recorded(f, argnums=argnums, max_tapes=max_tapes, **settings)
