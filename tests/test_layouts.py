@@ -10,14 +10,18 @@ import pytest
 from mpi4py import MPI
 
 import distdiff as dd
+from distdiff.assembly import Assembly
+from distdiff.comm import on_root
+from distdiff.evaluate import evaluate
 from distdiff.examples import spectral
 from distdiff.kernels import elimination
 from distdiff.kernels.jit import jit
 from distdiff.machine import Machine
-from distdiff.partition import localize_all, partition
+from distdiff.partition import distribute, localize_all, partition, whole
 from distdiff.solvers.layouts import Judge, Use
 from distdiff.solvers.select import choose
-from distdiff.solvers.work import BATCH, counts, kept
+from distdiff.solvers.work import BATCH, counts, expected_kept, kept, kept_by
+from distdiff.stages import Stages
 from distdiff.tape import ScalarRun
 from distdiff.tracing import trace
 
@@ -102,6 +106,36 @@ def test_work_is_foreseen(program, strategy, n_ranks):
     rows, nonzeros = (max(each) for each in zip(*(kept(local) for local in locals_ if local.blocks)))
     assert (rows - 8) / 1.3 <= foreseen.kept_rows <= 1.3 * rows + 8
     assert (nonzeros - 8) / 2.3 <= foreseen.kept_nonzeros <= 2.3 * nonzeros + 8
+
+
+def plane(u):
+    for _ in range(8):
+        around = np.roll(u, 1, 0) + np.roll(u, -1, 0) + np.roll(u, 1, 1) + np.roll(u, -1, 1)
+        u = u + 0.1 * (around - 4.0 * u) * (1.0 + u)
+    return u
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize(("f", "x"), [
+    grid(900, 12), (plane, np.linspace(0.0, 1.0, 24 * 30).reshape(24, 30)),
+    (lambda u: np.sum(grid(900, 12)[0](u) ** 2), np.linspace(0.5, 1.5, 900)),
+    (lambda u: np.sum(plane(u)), np.linspace(0.0, 1.0, 48 * 30).reshape(48, 30))])
+def test_rows_kept_on_ranks_are_foreseen(comm, f, x, depth):
+    """Where every step's rows stay, and where all lead to one result but for those near other ranks' rows."""
+    def planned():
+        tape = trace(f, (x,)).tape
+        judge = Judge(tape, Use(20, 20), MACHINE)
+        made = partition(tape, comm.size, strategy="axes", depth=depth, machine=MACHINE, judge=judge, columns=20)
+        return (tape, made), judge.work(made).kept_rows
+
+    (tape, made), rows = on_root(comm, planned, share=False) or ((None, None), 0)
+    local = distribute(tape, made, comm) if comm.size > 1 else whole(tape)
+    system = Assembly(local, evaluate(local, np.full(len(local.inputs.ids), 0.7), comm), comm, True, Stages()).system
+    real = kept_by(system.n_local, system.own.nnz, comm).rows
+    for foreseen in (expected_kept(local, comm).rows, comm.bcast(rows)):
+        assert 0.5 * real - 8 <= foreseen <= (1.25 if depth == 1 else 1.5) * real + 8
+    system.close()
 
 
 @pytest.mark.parametrize("n_ranks", [2, 3])

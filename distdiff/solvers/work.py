@@ -270,11 +270,10 @@ class Elimination:
         if by_block is not None:
             self.wanted += by_block[:len(local.blocks)]
             self.sent += by_block[:len(local.blocks)]
-        # Of blocks further back, the share from which uses lead to rows that are sent as well as to a row that all of
-        # them end in otherwise: neighbours' reads carry what is sent of a block a little further into it every time.
+        # Of blocks further back, the share from which uses lead to rows that are sent, of blocks that vanish, as well
+        # as to the row that they end in: neighbours' reads carry what is sent a little further into a block every time.
         self.reached = 0.0
-        self.readers = np.zeros(len(local.blocks), dtype=np.int64)  # operands that a block is
-        self._seen: set[int] = set()
+        self.reads = np.zeros(len(local.blocks))  # of a block's nodes by operands, on average
         self.largest = [0] * len(local.blocks)  # statement that writes a block
         self._in_run = np.zeros(len(local.blocks), dtype=bool)
         for item in local.items:
@@ -282,7 +281,7 @@ class Elimination:
                 self.largest[item.out.block] = max(self.largest[item.out.block], prod(item.shape))
                 for ref in item.operands:
                     if type(ref) is Affine:
-                        self.readers[ref.block] += 1
+                        self.reads[ref.block] += prod(item.shape) / max(local.blocks[ref.block].size, 1)
             elif type(item) is ScalarRun:
                 self._in_run[item.block] = True
         self._read = [self._ids]  # lines of runs that are wanted for themselves
@@ -388,9 +387,6 @@ class Elimination:
         head = self.heads.get(block)
         if head is None:
             users = self.uses[block]
-            if block not in self._seen and 2 * self.sent[block] < size:
-                self.reached += self.sent[block] / size
-            self._seen.add(block)
             if FEW * (sum(users.values()) + self.wanted[block]) < size:
                 self._few(item, users, active)
                 return
@@ -404,7 +400,8 @@ class Elimination:
             elif len(users) == 1:
                 (head,) = users
                 self.heads[block] = head
-                if self.readers[block] > 1:
+                self.reached += self.sent[block] / size
+                if self.reads[block] > 1:
                     part = min(self.reached, 1.0)
                     self.rows[block] += part * size
                     self.entries[block] += part * n * len(active)
@@ -467,6 +464,8 @@ def _shift(ref: Affine, item: Statement) -> object:
 
 def _moved(align: object, shift: object) -> object:
     """The alignment of an operand with a row, its user's being known."""
+    if align == "all":  # of a single row's
+        return align
     if isinstance(align, int) and isinstance(shift, int):
         return align + shift
     return (align, shift) if shift != 0 else align
