@@ -357,3 +357,22 @@ def test_partials_of_large_arrays_are_computed_part_by_part(shape):
         r2 = x * x + row * row
         exact = 3 * t**2 * (1 - t * t) * s**2 + t**3 * 2 * s * row / r2
         np.testing.assert_allclose(lin.vjp(1.0)[0], exact, rtol=1e-12, atol=1e-14)
+
+
+def test_many_solves_of_small_boxes_are_compiled(monkeypatch):
+    """NumPy's calls for a box take as long as thousands of elements: their number counts, not their size alone."""
+    def steps(u):
+        for _ in range(40):
+            u = np.tanh(u + 0.1 * np.roll(u, 1))
+        return u
+
+    for name, value in (("spent", 0), ("module", None)):
+        monkeypatch.setattr(stream._Loops, name, value)
+    u = np.linspace(0.1, 1.0, 50)
+    with dd.linearize(steps, u, method="sweep") as lin:
+        first = lin.vjp(u)
+        assert stream._Loops.module is None
+        for _ in range(200):
+            found = lin.vjp(u)
+        assert stream._Loops.module is not None  # after 40 x 50 x 200 elements, which alone would be few
+        np.testing.assert_allclose(found, first, rtol=1e-14)

@@ -17,6 +17,7 @@ from .sweep_ops import Box, Combine, Pass, Plan, Repeat, Time, Turn
 Combinations = Combine | Repeat | Turn
 NO_FACTOR = (-1, 0, 0, 0, 0, 0)  # kind, number, at, three strides
 
+BOX = 20_000  # elements that NumPy moves in the time that its calls for a box take
 PART = 1 << 22  # elements between two looks at whether to go on: some milliseconds
 
 
@@ -178,6 +179,7 @@ class Program:
         self._programs, self._number, self._operations = programs, number, operations
         W = programs.W
         self._elements = sum(map(_elements, operations)) * W.size // max(len(W), 1)
+        self._effort = self._elements + BOX * sum(map(_boxes, operations))
         self._columns = W.ndim == 1 or W.flags.f_contiguous  # each a vector of its own
         self._tables: combine.Tables | None = None
         self._views: list[combine.Views] | None = None
@@ -204,7 +206,7 @@ class Program:
 
     def _bound(self) -> tuple[combine.Tables | None, list[combine.Views]]:
         """Tables for the compiled loops, or None and views for NumPy's."""
-        if self._columns and combine.compiled(self._elements):
+        if self._columns and combine.compiled(self._effort):
             if self._tables is None:
                 self._tables, self._views = self._programs.tables(self._number), None
             return self._tables, []
