@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -33,6 +35,25 @@ def test_operation_without_a_rule_is_named_with_the_line():
     with pytest.raises(UnsupportedOperationError) as caught:
         dd.grad(f)(np.ones(4))
     assert "test_errors.py" in str(caught.value) and "numpy.spacing" in str(caught.value)
+
+
+def test_warnings_of_floats_have_the_users_line_and_no_error_beside_them():
+    def fine(x):
+        return np.sum(1.0 / np.exp(800.0 * x)) + np.sum(np.log(x - 2.0) > 0.0)
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        dd.linearize(fine, np.ones(3)).close()
+        with pytest.raises(NonFiniteError):
+            dd.grad(lambda x: np.sum(np.log(x - 2.0) / (x - 1.0)))(np.ones(3))
+        with np.errstate(all="ignore"):
+            dd.linearize(fine, np.ones(3)).close()
+    line = fine.__code__.co_firstlineno + 1
+    told = {(w.category, str(w.message), w.filename, w.lineno) for w in seen}
+    assert told == ({(RuntimeWarning, f"{what} encountered", __file__, line) for what in ("overflow", "invalid value")}
+                    if MPI.COMM_WORLD.rank == 0 else set())
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        dd.grad(fine)(np.ones(3))
 
 
 def test_a_function_that_raises():

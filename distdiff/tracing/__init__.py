@@ -22,7 +22,7 @@ import numpy as np
 
 from ..errors import InputError, UnsupportedOperationError
 from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
-from . import creation, methods, tree
+from . import creation, floating, methods, tree
 from .active import running
 from .array import TracedArray, compact, is_traced
 from .callers import CUT, library, refusal, twin
@@ -91,7 +91,7 @@ def trace(
     traced_args = list(args)
     for k, part in zip(numbers, (nested,) if isinstance(argnums, (int, np.integer)) else nested):
         traced_args[k] = part
-    with creation.substituted(rec), rare_collections():
+    with creation.substituted(rec), rare_collections(), floating.noted(rec) as errors:
         try:
             rec.running = True
             result = f(*traced_args, **(kwargs or {}))
@@ -107,6 +107,8 @@ def trace(
                 result, aux = result[0], plain_value(result[1])
             plain = _store(rec, result)
             rec.finish()
+            if locate is None and all(np.isfinite(leaf).all() for leaf in tree.flatten(plain, "the result")[0]):
+                floating.tell(errors)
         except ValuesWanted:
             pass
         except Exception as error:

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..ops import BY_NAME, Op
 from ..tape import Const, Indexed, Operand
-from . import memory
+from . import floating, memory
 from .boxes import Index, Piece, select, whole
 from .recorder import Recorder
 from .scalar import BOOLEAN_OPS, TracedScalar
@@ -314,7 +314,7 @@ def recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[O
     """The statement out = op(operands), computed now or, where that may pay, once somebody looks."""
     boolean = op in BOOLEAN_OPS
     read = rec.sparing and not op.linear and read_values(op, operands)
-    if rec.lazy and out.size >= memory.LARGE and not errors_raised():
+    if rec.lazy and out.size >= memory.LARGE and not floating.raised():
         for x in operands:
             if type(x) is TracedArray and not x.st.pending:
                 x.st.need()
@@ -323,11 +323,6 @@ def recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[O
         return TracedArray(st, out)
     op.value(*map(plain, operands), out=out)
     return fresh(rec, out, rec.emit(op, out.shape, lowered, out, read=read), boolean)
-
-
-def errors_raised() -> bool:
-    """Whether the user wants to be told of floating-point errors where they arise, and may handle them there."""
-    return not {"ignore", "warn"}.issuperset(np.geterr().values())
 
 
 def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
