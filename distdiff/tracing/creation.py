@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from ..tape import Affine
 from . import calls, complexes, protocol, sparse
 from .active import TRACES
 from .array import TracedArray, is_boolean, is_traced, memory_order, of_ids, own
+from .boxes import whole
 from .callers import called
 from .holding import HoldingArray, constant_storage, held, hold, traced_within
 from .joiners import joined
@@ -27,6 +29,7 @@ from .layout import laid, view_or_copy
 from .recorder import Recorder
 from .scalar import TracedScalar
 from .scipy import REPLACED as SCIPY
+from .storage import Storage
 from .ufuncs import OTHER_RULES, refuse_other_rules
 
 _CREATE = (
@@ -44,6 +47,8 @@ _CREATE = (
     "full_like",
     "copy",
 )
+FEW = 64  # scalars of a list that are looked at one by one
+_array = np.array  # NumPy's own, whatever is substituted meanwhile
 _CONVERT = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite")
 
 NUMPY: dict[str, Any] = {}  # NumPy's own functions, by name
@@ -95,6 +100,38 @@ def array_of(rec: Recorder, values: Any) -> Any:
     return np.stack([part if is_traced(part) else array_of(rec, part) for part in parts])
 
 
+def _of_scalars(values: list[Any]) -> TracedArray | None:
+    """np.array of a few traced scalars and floats, as steps of an ODE's right-hand side make it; None where it is any
+    other list."""
+    rec, ids, numbers = None, [], []
+    for x in values:
+        if isinstance(x, TracedScalar):
+            if type(x) is not x.rec.scalar_type or rec is not None and x.rec is not rec:
+                return None
+            rec = x.rec
+            ids.append(x.i)
+            numbers.append(x.v)
+        elif type(x) is float:
+            ids.append(-1)
+            numbers.append(x)
+        else:
+            return None
+    if rec is None or not rec.open or len(ids) > FEW:
+        return None
+    buffer = _array(numbers)
+    first, step = ids[0], ids[1] - ids[0] if len(ids) > 1 else 1
+    block = rec.block_of(first)
+    end = rec.firsts[block] + rec.tape.blocks[block].size if block < len(rec.firsts) else rec.next_node()
+    if step > 0 <= first and ids == list(range(first, first + step * len(ids), step)) and ids[-1] < end:
+        start = rec.firsts[block] if block < len(rec.firsts) else rec.n
+        st = Storage(rec, buffer, [])
+        st._become(whole(buffer.shape, Affine(block, first - start, (step if len(ids) > 1 else 0,))))
+    else:
+        st = Storage(rec, buffer, [])
+        st.ids, st.pieces = _array(ids), None
+    return TracedArray(st, buffer, 0)
+
+
 def _part_of(values: Any, part: str) -> Any:
     """The real or imaginary parts of nested lists."""
     values = held(values)
@@ -137,6 +174,10 @@ def _convert(name: str) -> Callable[..., Any]:
     def convert(x: Any = None, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
         if not _tracing() or (not args and not kwargs and x is None):
             return function(x, dtype, *args, **kwargs)
+        if type(x) is list and dtype is None and not args and not kwargs and name != "asarray_chkfinite":
+            result = _of_scalars(x)
+            if result is not None:
+                return result
         rec = traced_within(x)
         if rec is None:
             if type(x) is HoldingArray and x.ndim and (

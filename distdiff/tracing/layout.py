@@ -20,7 +20,7 @@ from .storage import Storage
 def pieces_of(x: TracedArray) -> list[Piece]:
     """Where all elements of x lie, to be carried into another storage."""
     x.st.need()  # its ids go where its values may not outlive it
-    lowered = x.st.lower(x.window, x.shape)
+    lowered = x.st.lower(x.window, x.shape, x.at)
     return lowered if type(lowered) is list else whole(x.shape, lowered) if x.size else []
 
 

@@ -338,7 +338,16 @@ install()
 complexes.install(unwrap, array_ufunc, array_function, _unwrapping)
 
 
+def _of_scalars(op: Op, *operands: Any) -> Any:
+    """What an operator of traced scalars does with an operand that is no scalar of its trace."""
+    if len(operands) == 2 and type(operands[1]) is TracedArray:
+        result = binary(op, operands[1], operands[0], True)
+        if result is not NotImplemented:
+            return result
+    return _general(op, *map(unwrap, operands))
+
+
 def prepare(rec: Recorder, array_of: Callable[[Any], Any]) -> None:
     """Make a recorder ready to trace: its scalar types, and how nested lists of traced values become arrays."""
-    attach(rec, lambda op, *operands: _general(op, *map(unwrap, operands)), ufuncs.as_array)
+    attach(rec, _of_scalars, ufuncs.as_array)
     rec.array_of = array_of

@@ -30,6 +30,7 @@ from .reductions import traced_array
 from .storage import Storage
 from .ufuncs import number, recorder_of, require_floats
 
+_array, _concatenate = np.array, np.concatenate  # NumPy's own, whatever is substituted meanwhile
 SMALL = 64  # a copy this small takes explicit ids, a larger irregular one fresh nodes by COPY (affine operands)
 
 
@@ -119,6 +120,10 @@ def concatenate(
     arrays: Sequence[Any], axis: int | None = 0, out: Any = None, dtype: Any = None, casting: str = "same_kind"
 ) -> Any:
     arrays = list(arrays)
+    if axis == 0 and out is dtype is None:
+        result = _end_to_end(arrays)
+        if result is not None:
+            return result
     rec = recorder_of(arrays)
     arrays = [number(rec, x, "concatenate") for x in arrays]
     if axis is None:
@@ -133,8 +138,45 @@ def concatenate(
     return into(out, result)
 
 
+def _end_to_end(arrays: list[Any]) -> TracedArray | None:
+    """Traced arrays of one axis one after another: the usual case, with no more work than that takes."""
+    if not _alike(arrays) or arrays[0].ndim != 1:
+        return None
+    pieces, start = [], 0
+    for x in arrays:
+        pieces += [Piece((low + start,), (high + start,), ref) for (low,), (high,), ref in pieces_of(x)]
+        start += x.window.size
+    return rearranged(arrays[0].rec, _concatenate([x.nd for x in arrays]), merge(pieces, 0))
+
+
+def _side_by_side(arrays: list[Any]) -> TracedArray | None:
+    """Traced arrays of one shape along a new first axis, likewise."""
+    if not _alike(arrays) or len({x.window.shape for x in arrays}) > 1:
+        return None
+    pieces = []
+    for k, x in enumerate(arrays):
+        for low, high, ref in pieces_of(x):
+            if type(ref) is not Affine:
+                return None
+            pieces.append(Piece((k, *low), (k + 1, *high), Affine(ref.block, ref.offset, (0, *ref.strides))))
+    return rearranged(arrays[0].rec, _array([x.nd for x in arrays]), merge(pieces, 0))
+
+
+def _alike(arrays: list[Any]) -> bool:
+    """Whether these are arrays of floats, in C order and of one trace."""
+    if not arrays or type(arrays[0]) is not TracedArray:
+        return False
+    rec = arrays[0].rec
+    return rec.open and all(type(x) is TracedArray and x.st.rec is rec and not x.st.boolean and x.window.size
+                            and x.window.ndim and x.window.flags.c_contiguous for x in arrays)
+
+
 def stack(arrays: Sequence[Any], axis: int = 0, out: Any = None, **kwargs: Any) -> Any:
     arrays = list(arrays)
+    if axis == 0 and out is None and not kwargs:
+        result = _side_by_side(arrays)
+        if result is not None:
+            return result
     if len({shape_of(x) for x in arrays}) > 1:
         raise ValueError("all input arrays must have the same shape")
     parts = [np.expand_dims(x, axis if axis >= 0 else axis + ndim_of(x) + 1) for x in arrays]

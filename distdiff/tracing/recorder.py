@@ -44,7 +44,7 @@ from .constants import Constants
 from .owners import owner, user_line
 
 FEW_LINES = 1 << 12  # of compiled code: they join the lines around them
-FEW_NUMBERS = 512  # up to which a constant is known by what it holds, not by where it lies
+FEW_NUMBERS = 512  # of a run's lines, three a line, up to which lists become arrays sooner by themselves
 MANY_LOOKS, WORTH = 4, 32  # putting off is given up after so many looks with fewer items to compute at each, on average
 
 # (blocks, items, arrays): computes the items' values into the blocks' arrays; those of UNREAD ones are not wanted.
@@ -341,13 +341,18 @@ class Recorder:
         """Close the open scalar run, if there is one: it becomes a block and an item."""
         if not self.run:
             return
-        lines = np.frombuffer(array("q", self.run), dtype=np.int64).reshape(-1, 3)
-        self.run.clear()
+        run = self.run
+        ids = id_type(self.n + len(run) // 3)
+        if len(run) < FEW_NUMBERS:
+            lines = [np.array(run[::3], np.uint8), np.array(run[1::3], ids), np.array(run[2::3], ids)]
+        else:
+            table = np.frombuffer(array("q", run), dtype=np.int64).reshape(-1, 3)
+            lines = [table[:, 0].astype(np.uint8), table[:, 1].astype(ids), table[:, 2].astype(ids)]
+        run.clear()
         const = np.array(self.constant_values)
         self.constants.clear()
         self.constant_values = array("d")
-        ids = id_type(self.n + len(lines))
-        self._append_run(lines[:, 0].astype(np.uint8), lines[:, 1].astype(ids), lines[:, 2].astype(ids), const, None)
+        self._append_run(*lines, const, None)
 
     def _append_run(self, op: np.ndarray, a: np.ndarray, b: np.ndarray, const: np.ndarray,
                     values: np.ndarray | None) -> None:

@@ -222,6 +222,8 @@ def mean(
 def _count(x: Any, axis: Axes, keepdims: bool, where: Any) -> Any:
     """How many elements a mean is of."""
     if not given(where):
+        if axis is None and type(x) is TracedArray:
+            return x.window.size
         return prod(shape_of(x)[k] for k in axes_of(axis, ndim_of(x)))
     where = np.broadcast_to(where, shape_of(x))
     return np.sum(where, axis=axis, keepdims=_flag(keepdims))
