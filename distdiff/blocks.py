@@ -90,12 +90,7 @@ class DiagonalBlocks:
         if len(bad):
             k = bad[0]
             rows = int(self._components.stop[k] - first[k])
-            what = ("is singular, or not finite" if not np.isfinite(condition[k])
-                    else f"is singular to working precision (condition number {condition[k]:.1e})")
-            raise SingularError(
-                f"the equation solved at {self._where(int(first[k]))} does not determine its result there: dR/dy "
-                f"({rows} x {rows}) {what}, so the result has no derivative. Is an equation missing or given twice, is "
-                "the root a multiple one, or the point a turning point? Add the missing equation, or move the point")
+            raise undetermined(self._where(int(first[k])), f"{rows} x {rows}", float(condition[k]))
 
     @property
     def ranges(self) -> list[Range]:
@@ -110,6 +105,16 @@ class DiagonalBlocks:
     @property
     def nbytes(self) -> int:
         return self._components.nbytes + self._small.nbytes + sum(block.nbytes for block in self._large)
+
+
+def undetermined(where: str, size: str, condition: float) -> SingularError:
+    """The error of an equation at this line of the user's, with dR/dy of that size and condition number."""
+    what = ("is singular, or not finite" if not np.isfinite(condition)
+            else f"is singular to working precision (condition number {condition:.1e})")
+    return SingularError(
+        f"the equation solved at {where} does not determine its result there: dR/dy ({size}) {what}, so the result has "
+        "no derivative. Is an equation missing or given twice, the root a multiple one, or the point a turning point? "
+        "Add the missing equation, or move the point")
 
 
 class _SmallBlocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from . import graph
 from .machine import current
 from .nest import Nest
-from .tape import Const, Tape
+from .tape import Const, Joint, Tape
 from .tracing.tree import flatten
 
 
@@ -29,6 +30,7 @@ class Facts:
     partition: str
     everywhere: bool  # every rank has the whole program
     candidates: list[Any]
+    equations: list[str]  # of implicit statements: where each lies on several ranks, and why
 
     @classmethod
     def of(cls, tape: Tape, plan: Any, args: tuple[Any, ...], argnums: int | tuple[int, ...],
@@ -50,6 +52,7 @@ class Facts:
         self.partition = "one rank" if plan is None else plan.name
         self.everywhere = plan is not None and plan.everywhere
         self.candidates = [] if plan is None else plan.summary()
+        self.equations = [] if plan is None else _equations(tape, plan)
         return self
 
     @functools.cached_property
@@ -63,3 +66,16 @@ class Facts:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, x=None)
+
+
+def _equations(tape: Tape, plan: Any) -> list[str]:
+    shared = {id(one.whole) for one in plan.plan.shared} if plan.plan is not None else set()
+    found: Counter[str] = Counter()
+    for item in tape.items:
+        if type(item) is not Joint or not item.op.implicit:
+            continue
+        where = f"shared by {plan.n_ranks} ranks" if id(item.op) in shared else (
+            f"on one rank: {item.op.alone or 'the layout or the method wants it so'}")
+        site = f" at {tape.sites[item.site]}" if item.site >= 0 else ""
+        found[f"{item.op.core_in[0][0]:,} unknowns{site}, {where}"] += 1
+    return [text if n == 1 else f"{n} times {text}" for text, n in found.items()]

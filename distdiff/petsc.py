@@ -172,13 +172,13 @@ class Options:
 
 
 @contextmanager
-def options(extra: Mapping[str, Any] | None, who: str) -> Iterator[Options]:
+def options(extra: Mapping[str, Any] | None, who: str, part: str = "") -> Iterator[Options]:
     """PETSc options with the prefix `distdiff_` while one solver is configured and set up.
 
     `extra` ({'ksp_type': 'fgmres', 'mat_mumps_icntl_14': 50}; a leading '-' or 'distdiff_' may be left out,
     True stands for a flag) enters the database for the duration; what stands on the command line
-    wins.  Afterwards options with our prefix that nobody asked for are warned about, each once.  A PETSc error
-    inside becomes an `InputError` if it speaks of an unknown type or a bad option value.
+    wins.  Afterwards options with our prefix (and `part` after it) that nobody asked for are warned about, each once.
+    A PETSc error inside becomes an `InputError` if it speaks of an unknown type or a bad option value.
     """
     PETSc = petsc()
     database = PETSc.Options()
@@ -189,7 +189,7 @@ def options(extra: Mapping[str, Any] | None, who: str) -> Iterator[Options]:
         if name not in before:
             database.setValue(name, None if value is True or value is None else _text(value))
             entered.append(name)
-    ours = [name for name in database.getAll() if name.startswith(PREFIX)]
+    ours = [name for name in database.getAll() if name.startswith(PREFIX + part)]
     try:
         yield Options(who)
         _warn_unused(PETSc, ours, entered, who)

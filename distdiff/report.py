@@ -113,6 +113,7 @@ class Report:
     method: str
     reason: str
     candidates: tuple[Candidate, ...]
+    equations: list[str]  # of implicit statements on several ranks: which share them, or why one has them
     times: dict[str, float]  # seconds by stage, on the slowest rank
     memory_per_rank_bytes: int  # tape, values, partials, workspace, messages and matrix, on the fullest rank
     peak_memory_per_rank_bytes: int  # resident set of the process, most so far, on the fullest rank
@@ -158,6 +159,7 @@ class Report:
             out.append(f"             {self.advice}")
         if self.contractions.statements:
             out.append(f"products     {_contractions(self.contractions, self.rows is not None)}")
+        out += [f"equation     {text}" for text in self.equations]
         out.append(f"system       {kept}")
         for direction, sweep in self.sweeps.items():
             stored = f"{size_text(sweep.coefficient_bytes)} of" if sweep.coefficient_bytes else "no"
@@ -217,7 +219,7 @@ def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solve
         max_work=max(lines), balance=max(lines) * len(lines) / max(sum(lines), 1),
         partition_candidates=facts.candidates,
         rows=kept[0], nnz=kept[1],
-        method=choice.method, reason=choice.reason, candidates=choice.candidates,
+        method=choice.method, reason=choice.reason, candidates=choice.candidates, equations=facts.equations,
         times=dict(zip(names, slowest)), memory_per_rank_bytes=comm.allreduce(memory, op=MPI.MAX),
         peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
         retraces=retraces, solves=solves,

@@ -86,7 +86,7 @@ class Source:
         with self._stages("partition"):
             tape: Any = traced.tape if comm.rank == 0 else None
             facts = on_root(comm, lambda: Facts.of(tape, plan, self.args, self.settings["argnums"], traced.elsewhere))
-            local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm)
+            local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm, self.settings["options"])
         aux = on_root(comm, lambda: traced.aux)
         return Share(facts, local, traced.values if comm.size == 1 else None, aux)
 
@@ -117,8 +117,9 @@ class Source:
         use = Use.announced(settings["solves"], tape.n_inputs, tape.n_outputs)
         strategy, columns = self._layout(tape)
         judge = Judge(tape, use, machine, settings["method"], settings["preaccumulate"])
+        assembled = settings["method"] != "auto" and method_of(settings["method"]).assembled
         made = partition(tape, self._comm.size, strategy=strategy, min_block=settings["min_block"], machine=machine,
-                         columns=columns, judge=judge)
+                         columns=columns, judge=judge, share=not assembled)
         self.prospects = judge.prospects(made) if len(made.candidates) > 1 and not made.everywhere else None
         return made
 

@@ -244,6 +244,7 @@ class Tape:
     in_tree: Any = None  # how the leaves of the arguments nest, as one tuple (tracing.tree)
     out_tree: Any = None  # how the result's leaves nest
     homebound: frozenset[Elemental] = frozenset()  # those that only rank 0 has
+    alike: dict[int, int] = field(default_factory=dict)  # vectors that lie as others before them do, node by node
 
     @property
     def n_nodes(self) -> int:

@@ -16,6 +16,11 @@ Keyword arguments of all of them:
     max_iterations  of Newton's method, and of the method before it, default 100
     method          what brings y near the solution before Newton's method ends the solve (see each function)
 
+On several ranks a large one is shared by them, if its method is "newton", "iterate" or "snes" and it holds no further
+equations: each has some of the unknowns and of the lines of R, and dR/dy is factorized over all of them, by MUMPS or as
+PETSc options with the prefix `distdiff_component_` say (`linearize(options={"component_pc_type": "hypre"})`).  The
+report tells which are shared, and why others are not.
+
 They raise `ConvergenceError` with numbers where no solution is found, `SingularError` where the solution has no
 derivative (dR/dy has no inverse), both naming the line of the call.  Inside a function nothing is collective.
 """

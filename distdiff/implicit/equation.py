@@ -38,11 +38,20 @@ BASIS, RESTARTS, KRYLOV_RTOL = 100, 50, 1e-13  # of GMRES where they are not
 
 
 class Equation:
-    """R(y, x) = 0 on one process.  `at` moves it to a point; what is computed there is kept until the next."""
+    """R(y, x) = 0 on one process.  `at` moves it to a point; what is computed there is kept until the next.
+
+    Attributes
+    ----------
+    comm : the ranks that have a part of it, here this one
+    n, places : unknowns here, and their numbers among all; total : how many there are on all ranks
+    """
+
+    comm = MPI.COMM_SELF
 
     def __init__(self, tape: Tape, where: str) -> None:
         self.tape, self._where = tape, where
-        self.n = tape.outputs[0].shape[0]
+        self.n = self.total = tape.outputs[0].shape[0]
+        self.places = np.arange(self.n)
         self._local = whole(tape)
         self._matrix_free = nonzeros(tape) > ENTRIES
         inputs = self._local.inputs.ids
@@ -73,6 +82,16 @@ class Equation:
             self._z, self._expanded, self._swept = z, False, False
             self._point = evaluate(self._local, z, MPI.COMM_SELF, values=values)
         return self
+
+    @staticmethod
+    def every(mine: Any) -> bool:
+        """Whether something is true, of all elements on all ranks."""
+        return bool(np.all(mine))
+
+    @staticmethod
+    def largest(mine: np.ndarray) -> np.ndarray:
+        """The largest values over all ranks, element by element."""
+        return mine
 
     @property
     def residual(self) -> np.ndarray:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from mpi4py import MPI
 
 from ..errors import ConvergenceError, InputError, SingularError
-from .equation import Equation
 
 MINIMIZERS = ("bfgs", "l-bfgs-b", "cg", "trust-ncg")
 ROOTS = ("hybr", "lm", "broyden1", "broyden2", "anderson", "krylov", "df-sane", "snes")
@@ -26,7 +26,24 @@ ROUNDING = 32  # residuals so many units of rounding above zero are zero
 FIRST = 50  # steps of a plain iteration before Newton's method takes over
 NEAR = 1e-3  # ... or when its steps are so small
 
-At = Callable[[np.ndarray], Equation]
+class AnyEquation(Protocol):
+    """What solving asks of an equation: `equation.Equation`, or `shared.SharedEquation`, with a part on every rank."""
+
+    comm: MPI.Comm
+    n: int
+    total: int
+    places: np.ndarray
+
+    @property
+    def residual(self) -> np.ndarray: ...
+    def every(self, mine: Any) -> bool: ...
+    def largest(self, mine: np.ndarray) -> np.ndarray: ...
+    def step(self, r: np.ndarray, anew: bool = True) -> np.ndarray: ...
+    def times(self, p: np.ndarray) -> np.ndarray: ...
+    def rounding(self, y: np.ndarray) -> np.ndarray: ...
+
+
+At = Callable[[np.ndarray], Any]
 
 
 class Settings(NamedTuple):
@@ -62,7 +79,8 @@ def solve(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
     """
     start = y
     with np.errstate(all="ignore"):
-        if not np.isfinite(at(y).residual).all():
+        equation = at(y)
+        if not equation.every(np.isfinite(equation.residual)):
             raise ConvergenceError(f"the equation solved at {where} can't be evaluated at the first guess: its "
                                    "residual there is not finite; start from another y0")
         if settings.method == "iterate":
@@ -81,12 +99,12 @@ def solve(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
 
 def newton(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
     """Damped Newton iteration (see the module's text)."""
-    sizes = _Sizes(settings.leaves, y)
     equation = at(y)
+    sizes = _Sizes(settings.leaves, y, equation)
     r = equation.residual
     error = np.inf
     for _ in range(settings.max_iterations):
-        if not r.any():
+        if equation.every(r == 0.0):
             return y
         try:
             step = equation.step(r)
@@ -98,14 +116,14 @@ def newton(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
         error = sizes.relative(step, y, y + step)
         if error <= settings.tol:
             return y + step
-        if (np.abs(r) <= ROUNDING * equation.rounding(y)).all():
+        if equation.every(np.abs(r) <= ROUNDING * equation.rounding(y)):
             return y
         damping = 1.0
         while True:
             trial = y + damping * step
             there = at(trial)
             r = there.residual
-            if np.isfinite(r).all():
+            if there.every(np.isfinite(r)):
                 left = sizes.relative(equation.step(r, anew=False), y, y + step)
                 if left <= (1.0 - damping / 4) * error:
                     break
@@ -114,36 +132,47 @@ def newton(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
                 raise ConvergenceError(
                     f"Newton's method stalled, solving the equation at {where}: no step along its direction brings a "
                     f"smaller error (relative {error:.3g} > tol={settings.tol:g}, largest residual "
-                    f"{np.abs(at(y).residual).max():.3g}); there may be no solution near: start from another y0, or "
+                    f"{_size(at(y)):.3g}); there may be no solution near: start from another y0, or "
                     "choose another method")
         y, equation = trial, there
     raise ConvergenceError(
         f"Newton's method stopped after {settings.max_iterations} iterations, solving the equation at {where}: "
-        f"relative error {error:.3g} > tol={settings.tol:g}, largest residual {np.abs(r).max(initial=0.0):.3g}; start "
+        f"relative error {error:.3g} > tol={settings.tol:g}, largest residual {_size(equation):.3g}; start "
         "from a better y0, or raise max_iterations or tol")
 
 
 class _Sizes:
     """Steps relative to the unknown, leaf by leaf; one that becomes zero is measured by a thousandth of the guess."""
 
-    def __init__(self, leaves: tuple[int, ...], guess: np.ndarray) -> None:
-        self._bounds = np.concatenate([[0], np.cumsum([n for n in leaves if n])]).astype(int)
+    def __init__(self, leaves: tuple[int, ...], guess: np.ndarray, equation: AnyEquation) -> None:
+        self._equation = equation
+        bounds = np.searchsorted(equation.places, np.concatenate([[0], np.cumsum([n for n in leaves if n])]))
+        self._here, self._starts = np.diff(bounds) > 0, bounds[:-1][np.diff(bounds) > 0]
         self._least = 1e-3 * self._largest(guess)
 
     def relative(self, step: np.ndarray, *points: np.ndarray) -> float:
-        if not np.isfinite(step).all():
+        if not self._equation.every(np.isfinite(step)):
             return np.inf
         size = np.maximum.reduce([self._least, *map(self._largest, points)])
         largest = self._largest(step)
         return float(np.where(largest > 0.0, largest / size, 0.0).max(initial=0.0))
 
     def _largest(self, y: np.ndarray) -> np.ndarray:
-        return np.maximum.reduceat(np.abs(y), self._bounds[:-1]) if len(y) else np.zeros(0)
+        """The largest magnitude in each leaf, over all ranks."""
+        found = np.zeros(len(self._here))
+        if len(y):
+            found[self._here] = np.maximum.reduceat(np.abs(y), self._starts)
+        return self._equation.largest(found)
+
+
+def _size(equation: AnyEquation) -> float:
+    """The largest residual."""
+    return float(equation.largest(np.array([np.abs(equation.residual).max(initial=0.0)]))[0])
 
 
 def _iterated(at: At, y: np.ndarray, settings: Settings) -> np.ndarray:
     """y <- y - R(y): a fixed-point iteration, until it is near enough for Newton's method (or runs away from it)."""
-    sizes, start, best = _Sizes(settings.leaves, y), y, np.inf
+    sizes, start, best = _Sizes(settings.leaves, y, at(y)), y, np.inf
     for _ in range(min(FIRST, settings.max_iterations)):
         r = at(y).residual
         size = sizes.relative(r, y, y - r)
@@ -200,13 +229,14 @@ def _check_minimum(at: At, start: np.ndarray, y: np.ndarray, where: str) -> None
 
 
 def _snes(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
-    """PETSc's nonlinear solvers, on this process alone; options with the prefix `distdiff_implicit_`."""
+    """PETSc's nonlinear solvers, on the ranks that share the equation; options with prefix `distdiff_implicit_`."""
     from ..petsc import petsc
 
     PETSc = petsc()
-    n = len(y)
-    snes, x, f = PETSc.SNES().create(comm=PETSc.COMM_SELF), *(PETSc.Vec().createSeq(n) for _ in range(2))
-    J = PETSc.Mat().createPython((n, n), comm=PETSc.COMM_SELF)
+    equation = at(y)
+    comm, n = equation.comm, (equation.n, equation.total)
+    snes, x, f = PETSc.SNES().create(comm=comm), *(PETSc.Vec().createMPI(n, comm=comm) for _ in range(2))
+    J = PETSc.Mat().createPython((n, n), comm=comm)
     try:
         def function(snes: Any, v: Any, out: Any) -> None:
             out.setArray(at(np.array(v.getArray())).residual)
@@ -230,7 +260,7 @@ def _snes(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
         snes.setFromOptions()
         x.setArray(y)
         snes.solve(None, x)
-        if snes.getConvergedReason() < 0 and not np.isfinite(x.getArray()).all():
+        if snes.getConvergedReason() < 0 and not equation.every(np.isfinite(x.getArray())):
             raise ConvergenceError(f"PETSc's {snes.getType()} (reason {snes.getConvergedReason()}) left no finite "
                                    f"point, solving the equation at {where}; start from another y0")
         return np.array(x.getArray())

@@ -20,7 +20,7 @@ from ..errors import ConvergenceError, InputError
 from ..evaluate import evaluate_items
 from ..graph import nonzeros
 from ..nested import NestedLinearization
-from ..ops import Elemental, System
+from ..ops import Elemental, Share, System
 from ..tape import Affine, Const, Joint, Operand, Tape
 from ..tracing import creation, plain_value, running
 from ..tracing.array import TracedArray, is_traced, rearranged, single
@@ -71,6 +71,17 @@ class Implicit(Elemental):
     def stored(self, active: Sequence[int]) -> int:
         """Those of the equation: its solution's derivative is never written out."""
         return self.n + nonzeros(self.tape)
+
+    def shares(self, n_ranks: int) -> list[Share] | None:
+        from .shared import shares
+
+        return shares(self, n_ranks)
+
+    @property
+    def alone(self) -> str:
+        from .shared import reason_against
+
+        return reason_against(self)
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         known = _flat(x[1:])

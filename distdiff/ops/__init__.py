@@ -1,7 +1,7 @@
 """The elementals: what each operation computes, and its partial derivatives."""
 
 from . import special
-from .elemental import Elemental, Shaped, System
+from .elemental import Elemental, Shaped, Share, System
 from .table import (
     ADD,
     BY_NAME,
@@ -19,4 +19,4 @@ from .table import (
 )
 
 __all__ = ["ADD", "BY_NAME", "COPY", "CUMSUM", "DIVIDE", "MAX", "MIN", "MULTIPLY", "NEGATIVE", "OPS", "SUBTRACT",
-           "WHERE", "Elemental", "Op", "Shaped", "System", "special"]
+           "WHERE", "Elemental", "Op", "Shaped", "Share", "System", "special"]

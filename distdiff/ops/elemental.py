@@ -11,13 +11,16 @@ function with its rule).  `tape.Joint` applies one at every index of its *loop* 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 Shape = tuple[int, ...]
 Pattern = tuple[np.ndarray, np.ndarray]  # (places in the flat results, places in the flat operand) of the entries
@@ -33,6 +36,7 @@ class Elemental:
               Values of others are not kept; the rules get None in their place
     inert     operands on which no result depends differentiably (a mask, an order): never asked for
     implicit  the results solve equations, which `system` gives (without loop axes only)
+    collective  a rank's part of one that ranks share (`shares`): its rules are called by all of them, each with its own
     lines     flattened lines that one loop index stands for, in the cost model and in reports; default: its results
 
     **Arrays.**  An x_k has shape (*loop, *core_in[k]), every loop axis with its length or 1; all x_k have the same
@@ -55,6 +59,7 @@ class Elemental:
     core_out: tuple[Shape, ...]
     inert: frozenset[int] = frozenset()
     implicit = False
+    collective = False
 
     @property
     def reads(self) -> frozenset[int]:
@@ -124,6 +129,24 @@ class Elemental:
         """
         raise NotImplementedError
 
+    def shares(self, n_ranks: int) -> list[Share] | None:
+        """What each of so many ranks has of an elemental without loop axes; None: one rank has it all (`alone`)."""
+        return None
+
+    @property
+    def alone(self) -> str:
+        """Why ranks don't share it; empty where they may."""
+        return "its results are computed together"
+
+    def join(self, comm: MPI.Comm, whole: Elemental | None, options: Mapping[str, Any]) -> None:
+        """Make a rank's part ready, `whole` being what it is a part of, on rank 0; `options` are PETSc's.  Collective.
+        """
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """Free what `join` made.  Collective."""
+        raise NotImplementedError
+
     def __repr__(self) -> str:
         return f"<elemental {self.name}>"
 
@@ -161,6 +184,20 @@ class Elsewhere(Elemental):
     name: str
     core_in: tuple[Shape, ...]
     core_out: tuple[Shape, ...]
+
+
+class Share(NamedTuple):
+    """A rank's part of an elemental that ranks share.
+
+    part      an elemental whose operands are elements of the whole's operands, flat, and whose results are some of its
+              results, flat
+    operands  their places in each of the whole's operands
+    results   their places among the whole's flat results; -1: the whole has no such result
+    """
+
+    part: Elemental
+    operands: tuple[np.ndarray, ...]
+    results: np.ndarray
 
 
 class System(NamedTuple):

@@ -138,7 +138,7 @@ def default_min_block(n_ranks: int) -> int:
 
 def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int | None = None,
               depth: int | None = None, machine: Machine | None = None, columns: int = 1,
-              judge: Judge | None = None) -> Partition:
+              judge: Judge | None = None, share: bool = True) -> Partition:
     """Decide, from structure alone, which rank owns which node.  Not collective: rank 0 calls it.
 
     strategy: "auto" measures all candidates and takes the one that promises the least seconds; "axes"
@@ -151,6 +151,7 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     columns: right-hand sides that are solved for together; with several, splitting them is a candidate.
     judge: what a layout promises for the job at hand, a method being chosen with it; None: an evaluation and a sweep
     with that many columns.
+    share: whether a large elemental may be shared by all ranks (`Elemental.shares`).
     """
     if strategy not in STRATEGIES:
         names = ", ".join(map(repr, STRATEGIES))
@@ -169,14 +170,15 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     kinds, survey = Kinds(), Survey(tape, machine)
     for name, active, settings in _candidates(tape, n_ranks, strategy, judge.repeated, machine):
         least = default_min_block(active) if min_block is None else min_block
-        made = (_make(tape, n_ranks, name, active, least, settings, machine=machine, kinds=kinds, survey=survey)
-                if active > 1 else _alone(tape, n_ranks, machine))
+        made = (_make(tape, n_ranks, name, active, least, settings, machine=machine, kinds=kinds, survey=survey,
+                      share=share) if active > 1 else _alone(tape, n_ranks, machine))
         contest.enter(made)
         if strategy == "auto" and made.plan is None and _for_columns(
                 made.quality.seconds, columns) < 2 * machine.message:
             return contest.winner()  # one exchange costs more
     if strategy == "auto" and columns * contest.least > _scotch_seconds(tape, n_ranks, machine) and available():
-        contest.enter(_make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds, survey=survey))
+        contest.enter(_make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds, survey=survey,
+                            share=share))
     if contest.cut is not None:
         deeper = _deepen(contest.cut, depth, judge)
         if deeper is not None:
@@ -312,8 +314,9 @@ def _alone(tape: Tape, n_ranks: int, machine: Machine, everywhere: bool = False)
 
 def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, settings: dict[str, Any],
           rules: tuple[str, ...] = RULES, machine: Machine | None = None,
-          kinds: Kinds | None = None, survey: Survey | None = None) -> Partition:
+          kinds: Kinds | None = None, survey: Survey | None = None, share: bool = True) -> Partition:
     plan = Plan(tape, n_ranks, machine, kinds, survey)
+    share = share and active == n_ranks
     runs = {item.block for item in tape.items if isinstance(item, ScalarRun)}
     if name == "contiguous":
         placers: tuple[Any, Any] = (Contiguous(plan),) * 2
@@ -325,7 +328,7 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
     else:  # no scalar lines worth a thought
         placers = Axes(plan, min_block, active=active, **settings), Contiguous(plan, active) if runs else None
     for block in range(len(tape.blocks)):
-        if not plan.at_home(block):
+        if not plan.settled(block, share):
             placers[block in runs].place(block)
     best: _Scheduled | None = None
     for rule in rules:

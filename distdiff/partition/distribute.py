@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +10,12 @@ import numpy as np
 from mpi4py import MPI
 
 from ..comm import agreed, on_root
-from ..tape import ScalarRun, Tape
+from ..tape import Joint, ScalarRun, Tape
 from ..tracing.memory import give_back
 from .choose import Partition
 from .local import LocalTape, nothing, whole
 from .localize import Ghosts, Rank
-from .parcel import Sender
+from .parcel import Sender, Structure
 from .transport import broadcast, receive, send
 
 
@@ -34,8 +35,11 @@ def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
     return [rank.connect([g.wanted(rank.rank) for g in ghosts]) for rank in ranks]
 
 
-def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm) -> LocalTape:
+def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm,
+               options: Mapping[str, Any] | None = None) -> LocalTape:
     """Every rank's share of the tape that rank 0 has partitioned.  Collective.
+
+    options: PETSc's, for elementals that ranks share.
 
     Rank 0 passes the tape and a partition for comm.size ranks, the others None.  Structure is broadcast (an
     affine statement is a few integers however many lines it stands for); constants, index arrays and scalar
@@ -69,7 +73,17 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm) -
     local: Any = None
     with agreed(comm):
         local = mine.connect(wanted)
+    _join(structure, partition, comm, options or {})
     return local
+
+
+def _join(structure: Structure, partition: Partition | None, comm: MPI.Comm,
+          options: Mapping[str, Any]) -> None:
+    """Make the parts of elementals that ranks share ready.  Collective."""
+    parts = {item.out.block: item.op for _, item, _ in structure.tasks if isinstance(item, Joint)}
+    for number, blocks in enumerate(structure.shared):
+        whole = partition.plan.shared[number].whole if partition is not None and partition.plan is not None else None
+        parts[blocks[comm.rank]].join(comm, whole, options)
 
 
 def _hand_out(sender: Sender | None, mine: Rank, comm: MPI.Comm) -> None:

@@ -34,7 +34,7 @@ from mpi4py import MPI
 
 from ..comm import Channel, Channels
 from ..strided import interval, progressions
-from ..tape import Affine, Block, Guard, Indexed, Item, Leaf, ScalarRun, Site, Tape
+from ..tape import Affine, Block, Guard, Indexed, Item, Joint, Leaf, ScalarRun, Site, Tape
 
 OBJECTS = 320  # bytes of Python objects a statement, block or step, about
 
@@ -218,9 +218,12 @@ class LocalTape:
         return None
 
     def close(self) -> None:
-        """Free the messages of the exchanges.  Local."""
+        """Free the messages of the exchanges, and what ranks share.  Collective if they share elementals."""
         for step in self.steps:
             step.exchange.close()
+        for item in self.items:
+            if type(item) is Joint and item.op.collective:
+                item.op.leave()
 
     @property
     def nbytes(self) -> int:

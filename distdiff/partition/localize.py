@@ -12,7 +12,7 @@ import numpy as np
 
 from ..kernels.graph import renumber
 from ..strided import BlockIndex
-from ..tape import Affine, Const, Guard, Indexed, Item, Operand, ScalarRun, Vector, id_type
+from ..tape import Affine, Const, Guard, Indexed, Item, Joint, Operand, ScalarRun, Vector, id_type
 from .layout import Layout, resolve
 from .local import Exchange, LocalTape, Portion, Step
 from .numbering import EMPTY, Numbering
@@ -314,7 +314,7 @@ class Rank:
             first: list[Item] = []
             rest: list[Item] = []
             for item in reversed(computed):
-                if _block(item) in wanted:
+                if _block(item) in wanted or _collective(item):  # these in the same order on all ranks
                     first.append(item)
                     wanted.update(_blocks_read(item, index))
                 else:
@@ -329,6 +329,11 @@ class Rank:
         edges = np.flatnonzero(np.diff(step)) + 1
         for ids, s in zip(np.split(local, edges), step[np.concatenate([[0], edges])]):
             getattr(exchanges[int(s)], side).append((rank, ids))
+
+
+def _collective(item: Item) -> bool:
+    return type(item) is Joint and item.op.collective
+
 
 def _block(item: Item) -> int:
     return item.block if isinstance(item, ScalarRun) else item.out.block

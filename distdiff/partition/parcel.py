@@ -46,6 +46,7 @@ class Structure:
     sites: list[Site]
     whole: bool  # whether there are runs that one rank has as a whole
     joint: bool  # whether there are joint statements
+    shared: list[list[int]]  # by elemental that ranks share: the block of every rank's part
 
 
 @dataclass
@@ -117,7 +118,7 @@ class Sender:
         self.runs = [(i, item) for i, item, _ in self.tasks if isinstance(item, ScalarRun)]
         self.structure = Structure(
             plan.n_ranks, n_steps, plan.blocks, plan.order, plan.layouts, self.where.without_nodes(), bare,
-            plan.tape.sites, bool(plan.whole), plan.tape.joint)
+            plan.tape.sites, bool(plan.whole), plan.tape.joint, [shared.parts for shared in plan.shared])
         self._leaves = [self._owned_places(leaves) for leaves in (plan.tape.inputs, plan.tape.outputs)]
         self._guards = self._owned_guards(plan.tape)
         self._run_orders = [_owner_order(plan.runs[run.block].owner, plan.n_ranks) for _, run in self.runs]

@@ -6,6 +6,7 @@ the items that write the block (`Plan.add`, `lower.*`).  Nothing here decides an
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ import numpy as np
 from ..graph import Survey
 from ..kernels.graph import read_before
 from ..machine import Machine, current
-from ..tape import OPS, Affine, Block, Const, Indexed, Item, Joint, Operand, ScalarRun, Statement, Tape, Vector, id_type
+from ..ops import COPY, OPS, Elemental
+from ..tape import Affine, Block, Const, Indexed, Item, Joint, Operand, ScalarRun, Statement, Tape, Vector, id_type
 from .layout import Layout, single, split
 from .whereabouts import Whereabouts
 
@@ -68,6 +70,13 @@ class RunShare:
     owner: np.ndarray
     inner: tuple[np.ndarray, np.ndarray]
     steps: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int32))  # supersteps, once scheduled
+
+
+class Shared(NamedTuple):
+    """An elemental that ranks share, and the block of every rank's part: one superstep has them all."""
+
+    whole: Elemental
+    parts: list[int]
 
 
 @dataclass
@@ -141,6 +150,7 @@ class Plan:
         self._kept: dict[tuple[int, int, int, bytes], Layout] = {}
         self.changed: list[np.ndarray] = []
         self.accumulators: Any = None  # that stretches of the trace add to, each by itself (`accumulators`)
+        self.shared: list[Shared] = []
         self.extents: Extents | None = None  # rows that ranks compute beyond their own
         self.writers: list[list[int]] = [[] for _ in tape.blocks]
         for i, item in enumerate(tape.items):
@@ -177,15 +187,57 @@ class Plan:
                 reads = read_before(run.op, run.a, run.b, ARITY, self.blocks[block].first)
             self.whole[block] = WholeRun(index, rank, reads)
 
-    def at_home(self, block: int) -> bool:
-        """Place a block whose elemental only rank 0 has there; False if it is none."""
+    def settled(self, block: int, share: bool) -> bool:
+        """Place a block about which there is nothing to decide; False if it is none.
+
+        Such are those whose elemental only rank 0 has, those that lie as others do, and, if ranks may `share` them,
+        the results of elementals that they do share.
+        """
         items = [(i, self.tape.items[i]) for i in self.writers[block]]
-        if not self.tape.homebound or not any(type(x) is Joint and x.op in self.tape.homebound for _, x in items):
-            return False
-        self.split(block, single(self.blocks[block].shape, 0, self.n_ranks))
+        if self.tape.homebound and any(type(x) is Joint and x.op in self.tape.homebound for _, x in items):
+            self.split(block, single(self.blocks[block].shape, 0, self.n_ranks))
+        elif block in self.tape.alike:
+            layout = self.layouts[self.tape.alike[block]]
+            assert layout is not None
+            self.split_alike(block, layout)
+        else:
+            return share and len(items) == 1 and self._shared(block, *items[0])
         for index, item in items:
             self.add(index, item)
         return True
+
+    def _shared(self, block: int, index: int, item: Item) -> bool:
+        """Place every rank's part of an elemental there, and the block, which copies their results, beside them."""
+        if type(item) is not Joint or item.shape:
+            return False
+        shares = item.op.shares(self.n_ranks)
+        if shares is None:
+            return False
+        copied = np.empty(item.op.size, dtype=np.int64)
+        owner = np.empty(item.op.size, dtype=np.int64)
+        parts = []
+        for rank, share in enumerate(shares):
+            shape = (len(share.results),)
+            part = self.add_block(shape, block, single(shape, rank, self.n_ranks))
+            operands = tuple(self._elements(ref, item.operand_shape(k), places)
+                             for k, (ref, places) in enumerate(zip(item.operands, share.operands)))
+            # A copy, for what it becomes on a rank belongs to this plan.
+            self.add(index, Joint(copy(share.part), (), Affine(part, 0, (1,)), operands, item.site))
+            real = share.results >= 0
+            copied[share.results[real]] = self.blocks[part].first + np.flatnonzero(real)
+            owner[share.results[real]] = rank
+            parts.append(part)
+        self.shared.append(Shared(item.op, parts))
+        shape, cuts = item.out_shape, np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=self.n_ranks))])
+        self.split(block, split(self.blocks[block].shape, 0, cuts))
+        self.add(index, Statement(COPY, shape, item.out, (Indexed(copied),), item.site))
+        return True
+
+    def _elements(self, ref: Operand, shape: tuple[int, ...], places: np.ndarray) -> Operand:
+        """Elements of an operand, one by one."""
+        if isinstance(ref, Const):
+            return Const(np.broadcast_to(ref.value, shape).reshape(-1)[places])
+        return Indexed(self.tape.ids(ref, shape).reshape(-1)[places])
 
     @cached_property
     def writing(self) -> list[Writing]:

@@ -99,21 +99,30 @@ class Schedule:
 
     def _run(self) -> None:
         plan = self.plan
+        parts = {shared.parts[-1]: shared.parts for shared in plan.shared}
         for block in plan.in_order:
-            if block in plan.whole:
-                self._whole_run(block)
-            operands = plan.writing[block].operands
-            key, base = self._key(block, *plan.writing[block][1:])
-            known = self._known.get(key) if key is not None else None
-            if known is None:
-                self._first_time(block, key, operands, base)
-                continue
-            self.lines[block], self.seconds[block] = known.lines, known.seconds
-            self.where.steps[block] = known.steps + base
-            for number, read in known.reads:
-                self.reads[operands[number]].append(read)
-            self.free[block], self._pattern[block] = known.free, known.pattern
-            self._latest[block] = base + known.latest
+            self._block(block)
+            if block in parts:  # ranks compute them together
+                step = max(self._latest[part] for part in parts[block])
+                for part in parts[block]:
+                    self.where.steps[part], self._latest[part], self._pattern[part] = step, step, 0
+
+    def _block(self, block: int) -> None:
+        plan = self.plan
+        if block in plan.whole:
+            self._whole_run(block)
+        operands = plan.writing[block].operands
+        key, base = self._key(block, *plan.writing[block][1:])
+        known = self._known.get(key) if key is not None else None
+        if known is None:
+            self._first_time(block, key, operands, base)
+            return
+        self.lines[block], self.seconds[block] = known.lines, known.seconds
+        self.where.steps[block] = known.steps + base
+        for number, read in known.reads:
+            self.reads[operands[number]].append(read)
+        self.free[block], self._pattern[block] = known.free, known.pattern
+        self._latest[block] = base + known.latest
 
     def _key(self, block: int, operands: list[int], alike: int) -> tuple[tuple[object, ...] | None, int]:
         """(what decides a block's supersteps beside the latest operand's, that superstep); None: more than integers."""

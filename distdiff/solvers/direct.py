@@ -32,6 +32,7 @@ from ..errors import ConvergenceError, InputError, MissingSolverError
 from ..machine import Machine
 from ..petsc import PREFIX, event, petsc
 from ..petsc import options as petsc_options
+from ..spanning import LONG, QAMD
 from ..system import TriangularSystem
 from .base import Solver
 from .cost import Cost, Method, Work, assembling_bytes, assembly, system_bytes
@@ -40,8 +41,6 @@ from .residual import Residual
 
 PACKAGES = ("mumps", "superlu_dist", "petsc")
 REFINEMENTS = 3
-LONG = 10  # entries of a row or column, in square roots of the rows, from which on an ordering must expect it
-QAMD = "6"  # approximate minimum degree with quasi-dense rows, in MUMPS' numbers
 
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
@@ -241,7 +240,7 @@ def _defaults(package: str, system: TriangularSystem) -> Any:
     if package == "mumps" and max(map(system.longest, (False, True))) > LONG * system.n_rows**0.5:
         # The ordering that MUMPS chooses by itself (PORD, where it has no METIS) takes time quadratic in the length of
         # a row, which a sum over all unknowns has; this one sets such rows apart.
-        chosen = {"mat_mumps_icntl_7": QAMD}
+        chosen = {"mat_mumps_icntl_7": str(QAMD)}
     return quiet_options(chosen)
 
 

@@ -144,6 +144,7 @@ class Judge:
             if made.plan.extents is not None:  # statements of a superstep shrink, so whole supersteps are the periods
                 share = max(quality.k_star - PERIODS, 0) / quality.k_star
                 found |= {name: round(share * found[name]) for name in ("copies", "sum_copies")}
+            found["shared"] = bool(made.plan.shared)
             found |= {"items": quality.items, "runs": quality.runs, "messages": quality.sent_messages,
                       "halo": quality.sent, "interface": ceil(quality.sent * self._inner(made))}
         work = Work(k_star=quality.k_star, ranks=made.n_ranks, waits=quality.waits, together=self.use.together, **found)

@@ -10,6 +10,7 @@ from . import METHODS, method
 from .cost import Cost, Work
 
 WRITTEN_OUT = 1 << 12  # entries beyond operands and results that products may be written out by where that costs less
+UNSHARED = Cost.none("an implicit statement is shared by several ranks, whose rows it does not assemble")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def check_method(name: str) -> None:
 
 def costs(work: Work, columns: int, machine: Machine) -> dict[str, Cost]:
     """Every method's cost for `columns` right-hand sides at one point, set-up included."""
-    return {name: method(name).cost(work, max(columns, 1), machine) for name in METHODS}
+    return {name: UNSHARED if work.shared and method(name).assembled else (
+        method(name).cost(work, max(columns, 1), machine)) for name in METHODS}
 
 
 def choose(work: Work, columns: int, machine: Machine, wanted: str = "auto") -> Choice:

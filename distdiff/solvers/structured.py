@@ -437,14 +437,14 @@ class _Joint:
 
     def add(self, x: np.ndarray, z: np.ndarray, scale: float) -> None:
         """z += scale L x on these rows."""
-        if not self._item.active:
+        if not self._item.active and not self._item.op.collective:
             return
         with self._failure.caught(self._item, lambda: z.fill(np.nan)):
             add_tangent(self._products(), x, self._places, self._rows(z), scale, False)
 
     def add_transposed(self, x: np.ndarray, z: np.ndarray, scale: float) -> None:
         """z += scale L^T x, of these rows."""
-        if not self._item.active:
+        if not self._item.active and not self._item.op.collective:
             return
         with self._failure.caught(self._item, lambda: z.fill(np.nan)):
             add_adjoint(self._products(), self._rows(x), z, self._places, scale)

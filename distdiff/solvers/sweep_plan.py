@@ -81,9 +81,11 @@ class _Planner:
     def statements(self, items: list[int]) -> None:
         """All terms of statements of one block."""
         b = self.local.items[items[0]].out.block
-        if not self.forward and b not in self.sums:
+        item = self.local.items[items[0]]
+        collective = type(item) is Joint and item.op.collective  # no rank may leave it out
+        if not self.forward and b not in self.sums and not collective:
             return
-        if type(self.local.items[items[0]]) is Joint:
+        if type(item) is Joint:
             self.joint(items[0])
             return
         uses: list[Use] = []
@@ -142,7 +144,7 @@ class _Planner:
         """The product of a joint statement's derivative and stored vectors."""
         item = self.local.items[i]
         active = [k for k in item.active if not self.forward or self._carries(item.operands[k])]
-        if not active or 0 in item.shape:
+        if (not active and not item.op.collective) or 0 in item.shape:
             return
         for k in active:
             (self.readable if self.forward else self.claim)(self._read(item.operands[k]))
@@ -150,7 +152,7 @@ class _Planner:
         write = self.forward and b not in self.sums and prod(item.out_shape) == self.sums.sizes[b]
         if write:
             self.sums.make(b)
-        out = self.sums.own(b) if self.forward else self.sums.read(b)
+        out = self.sums.own(b) if self.forward or b not in self.sums else self.sums.read(b)
         places: list[Any] = [None] * len(item.operands)
         for k in active:
             ref = item.operands[k]

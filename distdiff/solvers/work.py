@@ -71,6 +71,7 @@ class Work:
     together: int = BATCH  # right-hand sides in one pass: 1 where they come one after another
     implicit: int = 0  # entries of the systems of implicit statements, before elimination
     cyclic: bool = False  # implicit statements: results that depend on each other
+    shared: bool = False  # ... one of them on several ranks
 
     @property
     def lines(self) -> int:
@@ -183,7 +184,8 @@ def counts(local: LocalTape) -> dict[str, Any]:
             "nonzeros": nonzeros + 3 * scalar // 2, "exploded": exploded, "inputs": len(local.inputs.ids),
             "outputs": len(local.outputs.ids), "sum_copies": sum_copies,
             "implicit": implicit,
-            "cyclic": any(type(item) is Joint and item.op.implicit for item in local.items)}
+            "cyclic": any(type(item) is Joint and item.op.implicit for item in local.items),
+            "shared": any(type(item) is Joint and item.op.collective for item in local.items)}
 
 
 def _touched(item: Vector) -> int:
