@@ -17,6 +17,7 @@ from .partition.local import LocalTape
 from .solvers.select import Candidate, Choice
 from .solvers.sweep_ops import Counts
 from .stages import Stages
+from .tape import Joint
 
 
 def count_text(n: float | None) -> str:
@@ -197,6 +198,10 @@ def dot_product_residual(tangent: Callable[[np.ndarray], np.ndarray], adjoint: C
     return abs(float(ours.sum() - theirs.sum())) / size if size else 0.0
 
 
+def _shared(local: LocalTape) -> list[str]:
+    return [item.op.how for item in local.items if type(item) is Joint and item.op.collective]
+
+
 def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solvers: dict[str, Any], stages: Stages,
            kept: tuple[int | None, int | None], memory: int, *, retraces: int, solves: int,
            dot_product: float | None = None, advice: str = "") -> Report:
@@ -219,7 +224,8 @@ def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solve
         max_work=max(lines), balance=max(lines) * len(lines) / max(sum(lines), 1),
         partition_candidates=facts.candidates,
         rows=kept[0], nnz=kept[1],
-        method=choice.method, reason=choice.reason, candidates=choice.candidates, equations=facts.equations,
+        method=choice.method, reason=choice.reason, candidates=choice.candidates,
+        equations=[*facts.equations, *dict.fromkeys(f"solved by {how}" for how in _shared(local) if how)],
         times=dict(zip(names, slowest)), memory_per_rank_bytes=comm.allreduce(memory, op=MPI.MAX),
         peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
         retraces=retraces, solves=solves,

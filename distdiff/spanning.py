@@ -2,11 +2,20 @@
 
     A x = b          A^T x = b
 
-The matrix is equilibrated by powers of two, like the blocks of one rank (`blocks`), and goes to PETSc: to MUMPS or
-SuperLU_DIST, whichever there is, or to what options with the prefix `distdiff_component_` say (`ksp_type`, `pc_type`,
-`pc_factor_mat_solver_type`, ...: GMRES with hypre's BoomerAMG, say).  A solution is refined, and accepted on its true
-residual.  The condition number in the maximum norm is estimated, as there: beyond SINGULAR no digit of a derivative
-would be right, and that is an error.
+The matrix is equilibrated by powers of two, like the blocks of one rank (`blocks`), and goes to PETSc:
+
+- to MUMPS or SuperLU_DIST, whichever there is, where factors are expected to have few entries;
+- else to GMRES, with hypre's BoomerAMG where the pattern is symmetric, or additive Schwarz with incomplete factors;
+  where that does not converge, it is factorized all the same;
+- to what options with the prefix `distdiff_component_` say (`ksp_type`, `pc_type`, `pc_factor_mat_solver_type`, ...).
+
+What is expected: n rows in the plane, dissected, fill in with about 8 n log2 n entries, and a separator of w columns is
+a dense triangle in the end (George, Nested dissection of a regular finite element mesh, SIAM J. Numer. Anal. 10, 1973);
+w is read off what neighbours have of each other, which for a cube of unknowns in slabs is n^(2/3).
+
+A solution is refined, and accepted on its true residual.  The condition number in the maximum norm is estimated, as
+there: beyond SINGULAR no digit of a derivative would be right, and that is an error.  Where nothing is factorized, it
+is not estimated.
 """
 
 from __future__ import annotations
@@ -28,6 +37,8 @@ QAMD = 6  # approximate minimum degree with quasi-dense rows, in MUMPS' numbers
 REFINEMENTS = 4  # of a solution, at most
 ENOUGH = 1e-15  # residual, relative to |A| |x| + |b| in the maximum norm, at which nothing is to be gained
 ACCEPTED = 1e-11  # ... that a solution may have
+FILL = 100.0  # entries of the factors for one of the matrix, from which on an iteration is tried first
+SYMMETRIC = 0.9  # share of entries with mirror images from which on a pattern counts as symmetric
 SINGULAR_MUMPS = -10  # its INFOG(1) of a matrix that it finds singular
 RTOL, MOST = 1e-12, 1000  # of an iteration, where options ask for one
 RIGHT = ("gmres", "fgmres", "lgmres", "bcgs")  # can be preconditioned from the right
@@ -52,6 +63,7 @@ class SpanningBlock:
         starts = np.concatenate([[0], np.cumsum(counts)])
         self.n_rows, first = int(starts[-1]), int(starts[comm.rank])
         self._first = first
+        indptr, columns, self._given_places = _with_diagonal(indptr, columns, first)
         self._indptr, self._columns = indptr.astype(PETSc.IntType), columns.astype(PETSc.IntType)
         self._rows = np.repeat(np.arange(n), np.diff(indptr))
         distinct, self._column = np.unique(columns, return_inverse=True)  # of every entry, among those that come up
@@ -64,6 +76,11 @@ class SpanningBlock:
         self._owned = np.stack([owner, away - starts[owner]], axis=1).astype(PETSc.IntType)  # columns of others: where
         longest = np.array([np.diff(indptr).max(initial=0), np.bincount(self._column).max(initial=0)])
         self._long = comm.allreduce(int(longest.max()), op=MPI.MAX) > LONG * self.n_rows**0.5
+        widest = comm.allreduce(len(away), op=MPI.MAX) / (1 if comm.size == 2 else 2)  # of separators between ranks
+        entries = comm.allreduce(len(columns))
+        fill = (8 * self.n_rows * np.log2(max(self.n_rows, 2)) + 8 * widest**2) / max(entries, 1)
+        self._iterates = fill > FILL
+        self.reason = f"factors of about {fill:.3g} times the entries expected"
         self._mat: Any = None
         self._ksps: dict[bool, Any] = {}
         self._flipped: Any = None  # the transpose, where a solver can't do without,
@@ -77,7 +94,9 @@ class SpanningBlock:
     def refresh(self, data: np.ndarray) -> None:
         """Factorize these values.  Raises `SingularError` on every rank where the matrix has no inverse."""
         with event("factorize"):
-            scaled = self._equilibrated(data)
+            stored = np.zeros(len(self._columns))
+            stored[self._given_places] = data
+            scaled = self._equilibrated(stored)
             condition = np.inf
             if scaled is not None:
                 self._assemble(scaled)
@@ -85,7 +104,7 @@ class SpanningBlock:
                 sums = np.bincount(self._rows, np.abs(scaled), minlength=self.n_local)
                 self._norm = self.comm.allreduce(float(sums.max(initial=0.0)), op=MPI.MAX)
                 if self._set_up(False):
-                    condition = self._norm * self._inverse()
+                    condition = 1.0 if self._iterates else self._norm * self._inverse()
         exact = not self._ksps or self._ksps[False].getPC().getType() == petsc().PC.Type.LU
         if not exact and scaled is not None and not np.isfinite(condition):
             kind = self._ksps[False].getPC().getType()
@@ -101,6 +120,18 @@ class SpanningBlock:
         if b.ndim == 2:
             columns = [self.solve(np.ascontiguousarray(column), transposed) for column in b.T]
             return np.stack(columns, axis=1) if columns else np.zeros(b.shape)
+        try:
+            return self._refined(b, transposed)
+        except ConvergenceError:
+            if not self._iterates:
+                raise
+        self._iterates = False  # factors then, whatever they take
+        self._drop()
+        if not self._set_up(False):
+            raise undetermined(self._where, f"{self._size}, on {self.comm.size} ranks", np.inf)
+        return self._refined(b, transposed)
+
+    def _refined(self, b: np.ndarray, transposed: bool) -> np.ndarray:
         into, out = (self._column_scale, self._row_scale) if transposed else (self._row_scale, self._column_scale)
         b = into * b
         product = self._mat.multTranspose if transposed else self._mat.mult
@@ -235,7 +266,13 @@ class SpanningBlock:
         ksp.setTolerances(rtol=RTOL, atol=1e-300, divtol=1e300, max_it=MOST)
         pc, given = ksp.getPC(), PETSc.Options(OPTIONS)
         package = next((name for name in ("mumps", "superlu_dist") if PETSc.Sys.hasExternalPackage(name)), None)
-        if package is not None and given.getString("pc_type", "lu") == "lu":
+        own_choice = given.hasName("pc_type") or given.hasName("ksp_type")
+        self._iterates = self._iterates and not own_choice
+        if self._iterates and PETSc.Sys.hasExternalPackage("hypre") and self._symmetric():
+            ksp.setType(PETSc.KSP.Type.GMRES)
+            ksp.setPCSide(PETSc.PC.Side.RIGHT)
+            pc.setType(PETSc.PC.Type.HYPRE)
+        elif package is not None and not self._iterates and given.getString("pc_type", "lu") == "lu":
             ksp.setType(PETSc.KSP.Type.PREONLY)
             pc.setType(PETSc.PC.Type.LU)
             pc.setFactorSolverType(package)
@@ -250,6 +287,8 @@ class SpanningBlock:
             if not given.hasName("mat_mumps_icntl_7"):
                 pc.getFactorMatrix().setMumpsIcntl(7, QAMD)
         self.info |= {"type": ksp.getType(), "preconditioner": pc.getType()}
+        if pc.getType() == PETSc.PC.Type.LU:
+            self.info["preconditioner"] += f" of {pc.getFactorSolverType()}"
         return ksp
 
     def _once(self, b: np.ndarray, transposed: bool) -> np.ndarray:
@@ -258,7 +297,8 @@ class SpanningBlock:
         exact = one.getPC().getType() == PETSc.PC.Type.LU and one.getPC().getFactorSolverType() in ("mumps", "petsc")
         flipped = transposed and not exact
         if flipped and self._behind:
-            self._set_up(True)
+            if not self._set_up(True):
+                raise undetermined(self._where, f"{self._size}, on {self.comm.size} ranks", np.inf)
             self._behind = False
         ksp = self._ksps[flipped]
         self._b.setArray(b)
@@ -269,6 +309,15 @@ class SpanningBlock:
                 f"{ksp.getType()} with preconditioner {ksp.getPC().getType()} failed on dR/dy of the equation solved "
                 f"at {self._where} (PETSc error {error.ierr}: {reason(error)})") from error
         return np.array(self._x.getArray())
+
+    def _symmetric(self) -> bool:
+        """Whether the pattern is its own mirror image, or nearly: that of this rank's own square."""
+        first, n = self._first, self.n_local
+        inside = (self._columns >= first) & (self._columns < first + n)
+        row, column = self._rows[inside], self._columns[inside] - first
+        mirrored = np.isin(row * n + column, column.astype(np.int64) * n + row).sum()
+        counts = self.comm.allreduce(np.array([mirrored, len(row)]))
+        return bool(counts[0] > SYMMETRIC * counts[1])
 
     def _inverse(self) -> float:
         """An estimate of the maximum norm of the inverse: `blocks.largest_row_sum_of_inverse` over ranks."""
@@ -318,6 +367,21 @@ def _largest_in(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
     if some.any():
         found[some] = np.maximum.reduceat(values, ends[:-1][some])
     return found
+
+
+def _with_diagonal(indptr: np.ndarray, columns: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same rows with an entry on the diagonal, which PETSc's incomplete factors want, and the places of the given
+    entries among these."""
+    n = len(indptr) - 1
+    rows = np.repeat(np.arange(n), np.diff(indptr))
+    missing = np.setdiff1d(np.arange(n), rows[columns == rows + first])
+    order = np.lexsort((np.concatenate([columns, missing + first]), np.concatenate([rows, missing])))
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order))
+    counts = np.diff(indptr)
+    counts[missing] += 1
+    full = np.concatenate([columns, missing + first])[order]
+    return np.concatenate([[0], np.cumsum(counts)]), full, places[:len(columns)]
 
 
 def _power(largest: np.ndarray) -> np.ndarray:

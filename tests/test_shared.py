@@ -9,6 +9,7 @@ import pytest
 from mpi4py import MPI
 
 import distdiff as dd
+from distdiff import spanning
 from distdiff.errors import ConvergenceError, InputError, SingularError
 from distdiff.implicit import fixed_point, linear_solve, minimize, root, shared
 from distdiff.spanning import SpanningBlock
@@ -149,6 +150,7 @@ def test_where_they_lie_is_told(comm):
         assert ("shared by" in text) == (comm.size > 1)
         if comm.size > 1:
             assert f"equation     25 unknowns at {__file__}" in text and f"shared by {comm.size} ranks" in text
+            assert "solved by preonly with lu of" in text and "times the entries expected" in text
     with dd.linearize(f, x, comm=comm) as lin:  # too small to be worth it
         assert not joined(lin)
 
@@ -174,6 +176,25 @@ def test_any_solver_of_petscs(comm, options):
         with dd.linearize(f, x, options=options, **settings(comm)) as lin:
             np.testing.assert_allclose(lin.jvp(x), one.jvp(x), rtol=1e-8)
             np.testing.assert_allclose(lin.vjp(w), one.vjp(w), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["operator", "entries"])
+def test_what_would_fill_in_is_iterated(comm, name, monkeypatch):
+    """And factorized where that does not converge."""
+    if comm.size == 1:
+        pytest.skip("one rank has nothing to share")
+    monkeypatch.setattr(spanning, "FILL", 0.0)
+    f, x = CASES[name]
+    with dd.linearize(f, x, comm=MPI.COMM_SELF) as one:
+        w = np.ones_like(one.value)
+        tangent, adjoint = one.jvp(x), one.vjp(w)
+    for most, kind in ((1000, "gmres"), (1, "preonly")):
+        monkeypatch.setattr(spanning, "MOST", most)
+        with dd.linearize(f, x, **settings(comm)) as lin:
+            np.testing.assert_allclose(lin.jvp(x), tangent, rtol=1e-8)
+            np.testing.assert_allclose(lin.vjp(w), adjoint, rtol=1e-8, atol=1e-10)
+            if name == "operator" or most == 1:
+                assert f"solved by {kind} with" in str(lin.report())
 
 
 def test_options_that_are_wrong(comm):

@@ -122,6 +122,10 @@ class Shared(Elemental):
         return self._equation
 
     @property
+    def how(self) -> str:
+        return self.equation.how
+
+    @property
     def lines(self) -> int:
         return self._lines
 
@@ -330,6 +334,14 @@ class SharedEquation:
         for matrix, values in ((system.own, size), (system.ghost, ghosts)):
             csr.residual(matrix.nnz, matrix.indptr, matrix.indices, matrix.data, values, none, found)
         return np.asarray(np.finfo(float).eps * found[system.outputs.ids])
+
+    @property
+    def how(self) -> str:
+        """What solves with A, and why."""
+        block = self._block
+        if block is None:
+            return ""
+        return f"{block.info['type']} with {block.info['preconditioner']} at {self._where}; {block.reason}"
 
     @property
     def nbytes(self) -> int:

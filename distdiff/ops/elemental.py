@@ -138,6 +138,11 @@ class Elemental:
         """Why ranks don't share it; empty where they may."""
         return "its results are computed together"
 
+    @property
+    def how(self) -> str:
+        """How a rank's part works with the others', for reports; empty while it has not."""
+        return ""
+
     def join(self, comm: MPI.Comm, whole: Elemental | None, options: Mapping[str, Any]) -> None:
         """Make a rank's part ready, `whole` being what it is a part of, on rank 0; `options` are PETSc's.  Collective.
         """
