@@ -25,7 +25,7 @@ from .cancellation import look
 from .comm import agreed, collective, on_root, require_sound, together, vector_from_root
 from .errors import BranchChangedError, InputError, LayoutWarning, NonFiniteError
 from .evaluate import Point, evaluate
-from .nest import Nest
+from .nest import Nest, blocks
 from .nested import gradient, refuse_inside, require_number
 from .nonfinite import all_finite, require_finite
 from .program import refusal
@@ -271,11 +271,7 @@ class Linearization:
         forward = self._facts.n_inputs <= self._facts.n_outputs
         jacobian = self.batch("jvp", range(self._facts.n_inputs)) if forward else self.batch(
             "vjp", range(self._facts.n_outputs)).T
-        return self._facts.outputs.unflatten([
-            self._facts.inputs.unflatten([
-                block.reshape(out_shape + in_shape)
-                for block, in_shape in zip(self._facts.inputs.split(row, axis=1), self._facts.inputs.shapes)])
-            for row, out_shape in zip(self._facts.outputs.split(jacobian), self._facts.outputs.shapes)])
+        return blocks(jacobian, self._facts.outputs, self._facts.inputs)
 
     @collective
     def batch(self, kind: str, seeds: np.ndarray | range | None, expected: int = 1) -> np.ndarray:

@@ -55,3 +55,11 @@ class Nest:
                 raise InputError(f"the {what}'s leaf {k} holds NaN or infinity")
             parts.append(array.astype(float, copy=False).ravel())
         return np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
+
+
+def blocks(matrix: np.ndarray, rows: Nest, columns: Nest) -> Any:
+    """A matrix as the nesting of its rows holding that of its columns holding blocks, row shape + column shape."""
+    return rows.unflatten([
+        columns.unflatten([block.reshape(row_shape + shape)
+                           for block, shape in zip(columns.split(row, axis=1), columns.shapes)])
+        for row, row_shape in zip(rows.split(matrix), rows.shapes)])

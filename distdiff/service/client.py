@@ -27,7 +27,7 @@ import numpy as np
 
 from .. import __version__, errors
 from ..errors import BranchChangedError, DistdiffError, InputError, MovedError, ServiceError
-from ..nest import Nest
+from ..nest import Nest, blocks
 from ..storage import save_tape
 from ..storage.trees import from_json
 from ..tracing import trace
@@ -384,11 +384,11 @@ class RemoteLinearization(RemoteSystem):
 
     def jacobian(self) -> Any:
         """The dense Jacobian; for one array in and one out its shape is out.shape + in.shape."""
-        return _blocks(self.matrix("jacobian"), self._outputs, self._inputs)
+        return blocks(self.matrix("jacobian"), self._outputs, self._inputs)
 
     def hessian(self) -> Any:
         """The dense Hessian of a function with one result."""
-        return _blocks(self.matrix("hessian"), self._inputs, self._inputs)
+        return blocks(self.matrix("hessian"), self._inputs, self._inputs)
 
     def _arrived(self, headers: Message, value: np.ndarray) -> None:
         super()._arrived(headers, value)
@@ -486,14 +486,6 @@ def _require_kind(kind: str, kinds: tuple[str, ...]) -> None:
 
 def _nesting(described: dict[str, Any]) -> tuple[Any, list[tuple[int, ...]]]:
     return from_json(described["tree"]), [tuple(shape) for shape in described["shapes"]]
-
-
-def _blocks(matrix: np.ndarray, rows: Nest, columns: Nest) -> Any:
-    """A matrix as the nesting of its rows holding the nesting of its columns."""
-    return rows.unflatten([
-        columns.unflatten([block.reshape(row_shape + shape)
-                           for block, shape in zip(columns.split(row, axis=1), columns.shapes)])
-        for row, row_shape in zip(rows.split(matrix), rows.shapes)])
 
 
 __all__ = ["Client", "RemoteLinearization", "RemoteSystem", "connect"]
