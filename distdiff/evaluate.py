@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ class Values:
         They are handed over: at the next point they are overwritten.  flat: they are copied into one vector.
         """
         for b, a in zip(blocks, known):
-            if a is not None and a is not UNREAD and a.size != b.size:
+            if a is not None and a is not UNREAD and a.size != prod(b.shape):
                 raise InputError(f"known values of the block at node {b.first} have {a.size} elements, not {b.size}")
         if flat:
             self = cls(blocks)
@@ -94,7 +95,7 @@ class Values:
                 if a is not None and a is not UNREAD:
                     array[:] = np.ravel(a)
         else:
-            self = cls(blocks, [np.empty(b.size) if a is None else a if a is UNREAD
+            self = cls(blocks, [np.empty(b.size) if a is None else a if a is UNREAD or _ready(a)
                                 else np.ascontiguousarray(a, dtype=np.float64).reshape(-1)
                                 for b, a in zip(blocks, known)])
         self.complete = not any(a is UNREAD for a in known)
@@ -306,7 +307,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     if todo is None:
         calls = values.calls(local, fused)
     else:
-        calls = [bind(item, values) if _block(item) in todo else None for item in local.items]
+        calls = [bind(item, values) if todo and _block(item) in todo else None for item in local.items]
     watch, last = watch_of(comm), len(local.steps) - 1
     values.failure.forget()
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
@@ -338,6 +339,11 @@ def evaluate_items(blocks: list[Block], items: list[Item], arrays: list[Any]) ->
     with np.errstate(all="ignore"):
         _execute(values, values.calls(local, fused))
     values.failure.agree(MPI.COMM_SELF, [])
+
+
+def _ready(a: np.ndarray) -> bool:
+    """Whether an array is what the values of a block are held in."""
+    return type(a) is np.ndarray and a.ndim == 1 and a.dtype.char == "d" and a.flags.c_contiguous
 
 
 def _block(item: Item) -> int:

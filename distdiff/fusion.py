@@ -239,6 +239,7 @@ class _Writer:
         self.constants: dict[bytes, int] = {}  # bits of a float: its place
         self.tables: dict[int, tuple[np.ndarray, int]] = {}  # id of a constant array: the array, its number
         self.written: dict[Any, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self.touched: set[int] = set()  # numbers of addresses in the programs: a trace that is looked at has run most
 
     def program(self, stretch: list[Group]) -> tiles.Program:
         program = tiles.Program()
@@ -247,7 +248,9 @@ class _Writer:
             key = pattern, *(self.arrays[b + group.shift] is None for b in pattern.made)
             code, bases, counted = self.written.get(key) or self.written.setdefault(key, self._write(group))
             rows = -(-pattern.size // pattern.length)
-            program.add(rows, pattern.tile, code, bases + group.shift * counted)
+            bases = bases + group.shift * counted
+            self.touched.update(bases.reshape(-1).tolist())
+            program.add(rows, pattern.tile, code, bases)
         return program
 
     def _write(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -320,6 +323,11 @@ class _Writer:
         scratch = np.empty(self.scratch // 8)
         constants = np.frombuffer(b"".join(self.constants), dtype=np.float64)
         tables = [array for array, _ in self.tables.values()]
-        found = [0 if a is None else a.__array_interface__["data"][0]
-                 for a in (*self.arrays, scratch, constants, *tables)]
-        return np.array(found, dtype=np.int64), (scratch, constants, *tables)
+        known = len(self.arrays)
+        found = np.zeros(known + 2 + len(tables), dtype=np.int64)
+        for number, array in enumerate((scratch, constants, *tables), known):
+            found[number] = array.__array_interface__["data"][0]
+        for number in self.touched:
+            if number < known and self.arrays[number] is not None:
+                found[number] = self.arrays[number].__array_interface__["data"][0]
+        return found, (scratch, constants, *tables)

@@ -8,7 +8,7 @@ space that its data does not fill.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -299,8 +299,16 @@ class BlockIndex:
 
     def __init__(self, blocks: list[Block]) -> None:
         self.blocks = blocks
-        self.full = [i for i, b in enumerate(blocks) if 0 not in b.shape]  # blocks that have nodes
-        self.firsts = np.array([blocks[i].first for i in self.full], dtype=np.int64)
+
+    @cached_property
+    def full(self) -> list[int]:
+        """Blocks that have nodes."""
+        return [i for i, b in enumerate(self.blocks) if 0 not in b.shape]
+
+    @cached_property
+    def firsts(self) -> np.ndarray:
+        """Their first nodes."""
+        return np.array([self.blocks[i].first for i in self.full], dtype=np.int64)
 
     def number(self, ids: np.ndarray) -> np.ndarray:
         """For every node the place of its block in `full`."""

@@ -224,3 +224,26 @@ assert numba.njit(lambda n: np.zeros(n).sum() + np.array([1.0, 2.0]).sum())(3) =
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_look_takes_addresses_of_what_is_computed_alone(monkeypatch):
+    """A loop that looks now and then does not pay at every look for all steps before."""
+    from distdiff import fusion
+
+    u = np.linspace(0.1, 1.0, 1 << 14)
+    monkeypatch.setattr(tiles._Loops, "spent", 10**12)
+    plain, touched = fusion._Writer.addresses, []
+    monkeypatch.setattr(fusion._Writer, "addresses", lambda self: (touched.append(len(self.touched)), plain(self))[1])
+
+    def f(u):
+        seen = 0.0
+        for _ in range(6):
+            for _ in range(40):
+                u = 0.5 * u + 0.25 * u * u
+            seen = seen + u[3]
+        return seen
+
+    expected = f(u)
+    with dd.linearize(f, u) as lin:
+        assert lin.value == expected
+    assert len(touched) >= 4 and max(touched[1:]) <= touched[0] + 8

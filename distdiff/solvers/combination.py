@@ -20,7 +20,7 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
-from operator import mul
+from operator import lt, mul, sub
 from typing import Any, NamedTuple
 
 from ..tape import c_strides
@@ -142,9 +142,9 @@ def through(lo: Index, hi: Index, shift: Index, coefficient: Coefficient, terms:
     """The terms of  c[i] v[i + shift], lo <= i < hi,  where v is the sum of `terms`."""
     found = []
     for t in terms:
-        low = tuple(max(a, b - s) for a, b, s in zip(lo, t.lo, shift))
-        high = tuple(min(a, b - s) for a, b, s in zip(hi, t.hi, shift))
-        if all(a < b for a, b in zip(low, high)):
+        low = tuple(map(max, lo, map(sub, t.lo, shift)))
+        high = tuple(map(min, hi, map(sub, t.hi, shift)))
+        if all(map(lt, low, high)):
             found.append(Term(low, high, t.at + dot(t.strides, shift), t.strides, t.vector,
                               times(coefficient, moved(t.coefficient, shift))))
     return found

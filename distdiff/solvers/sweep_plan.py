@@ -286,8 +286,12 @@ class _Planner:
         local, events = self.local, self.events()
         first = [-1] * len(self.blocks)  # event that first defines (part of) a block: its adjoint ends there
         for e in range(len(events) - 1, -1, -1):
-            for b in self._defined(*events[e]):
-                first[b] = e
+            kind, what = events[e]
+            if kind == "statements":
+                first[local.items[what[0]].out.block] = e
+            else:
+                for b in self._defined(kind, what):
+                    first[b] = e
         for b in self.blocks_of(local.inputs.ids):
             first[b] = -1
         self.seed(local.outputs.ids)

@@ -73,7 +73,7 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
             if type(first) is TracedArray:
                 result = unary(op, first) if len(inputs) == 1 else binary(op, *inputs)
             elif len(inputs) == 2 and type(inputs[1]) is TracedArray:
-                if type(first) is np.ndarray or isinstance(first, TracedScalar):
+                if type(first) in _FIRST or isinstance(first, TracedScalar):
                     result = binary(op, inputs[1], first, True)
             if result is NotImplemented and op.scalar:
                 result = _of_scalars(op, inputs)
@@ -117,6 +117,8 @@ def _of_scalars(op: Op, inputs: tuple[Any, ...]) -> Any:
             return NotImplemented
     return NotImplemented if rec is None else rec.scalar_op(op, inputs)
 
+
+_FIRST = frozenset((np.ndarray, np.float64, float, int))  # operands before a traced array, in the usual case
 
 # Ufuncs that are an op whatever the operands; the exponents 2, 1/2, -1 make others of np.power.
 _USUAL = {ufunc: op for ufunc, op in ufuncs.OP_OF.items() if op.name != "power"}
