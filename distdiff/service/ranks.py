@@ -124,8 +124,10 @@ class Ranks:
 
     def ends(self, name: str) -> str:
         """Where the work on a system that is cancelled ends, by the method that its solves took last."""
-        held = self._held.get(name)  # none while it is opened
-        return method(held.lin.choice.method).ends if held is not None else "between two supersteps"
+        held = self._held.get(name)
+        if held is None:
+            return "between two stages of making the system: a trace and a partition are carried through"
+        return method(held.lin.choice.method).ends
 
     def __contains__(self, name: str) -> bool:
         return name in self._held

@@ -146,6 +146,8 @@ class Service:
             raise ServiceError("a system that is being deleted stays no longer", status=409)
         running = job.state == "running"
         ends = self.ranks.ends(job.system) if running else "at once"
+        if running and job.kind in ("hvp", "hessian"):
+            ends += "; if the gradient is being traced, when that is done"
         self.queue.cancel(job)
         return "it had ended before" if job.over and job.state != "cancelled" else ends
 
