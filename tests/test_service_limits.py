@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +217,37 @@ def test_requests_that_have_no_end_are_hung_up_on(raw, begin, more):
         except OSError:
             pass
     assert sent < 1_000_000  # what was on its way meanwhile
+
+
+def test_who_says_half_a_request_is_hung_up_on(tmp_path):
+    import uvicorn
+
+    from distdiff.service.parsing import BoundedProtocol
+
+    class Impatient(BoundedProtocol):
+        patience = 0.3
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        made = uvicorn.Server(uvicorn.Config(app, http=Impatient, lifespan="off", log_level="critical"))
+        thread = threading.Thread(target=made.run, args=([listening],))
+        thread.start()
+        try:
+            for begins in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" + b"GET / HTTP/1.1\r\na"):
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.settimeout(20)
+                    connection.connect(str(tmp_path / "s"))
+                    connection.sendall(begins)
+                    said = b"".join(iter(lambda: connection.recv(1000), b""))
+                    assert said.count(b"204") == begins.count(b"\r\n\r\n")
+        finally:
+            made.should_exit = True
+            thread.join()
 
 
 def test_requests_one_after_another_have_limits_of_their_own(raw, remote):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import resource
 import signal
 import socket
 import stat
@@ -26,6 +27,7 @@ from .service import Service
 from .spool import Spool
 
 BACKLOG = 1024  # connections that wait to be accepted
+FILES = 1 << 16  # that may be open
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class _Front:
         except ImportError as error:
             raise InputError(f"the service needs packages that are not installed ({error}): "
                              "pip install 'distdiff[service]'") from error
+        _allow_files()
         self._socket, address = _listen(options)
         try:
             token, where = _token(options, address)
@@ -156,6 +159,15 @@ def _listen(options: Options) -> tuple[socket.socket, tokens.Address]:
     except OSError as error:
         where = options.unix or f"{options.host}:{options.port}"
         raise InputError(f"the service can't listen at {where}: {error}") from error
+
+
+def _allow_files() -> None:
+    """As many open files as the system allows, up to FILES: connections are files, and the usual 1024 are soon held."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if 0 <= soft < wanted:
+        with suppress(ValueError, OSError):  # some systems name more than they give
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _several(n: int, what: str) -> str:
