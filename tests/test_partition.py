@@ -29,6 +29,8 @@ from distdiff.partition import (
     table,
     transport,
 )
+from distdiff.partition.local import whole
+from distdiff.solvers.sweep_plan import plan_adjoint
 from distdiff.tape import Tape
 from distdiff.tracing import trace
 from distdiff.tracing.tree import flatten
@@ -668,3 +670,22 @@ def test_a_few_scalar_lines_make_no_candidates_and_one_survey(monkeypatch):
         graph.analyse(tape, survey=found.survey)
         assert len(made) == 1
         assert any(c.name in ("contiguous", "pt-scotch") for c in found.candidates) == more
+
+
+@pytest.mark.parametrize("n_ranks", [2, 3])
+def test_a_stretch_of_a_stencil_is_swept_as_on_one_rank(n_ranks):
+    """The two ends of a roll stay two boxes: joined, they are none of their block, and a step is no three diagonals."""
+    x = np.linspace(0.5, 1.5, 300)
+
+    def steps(u):
+        for _ in range(48):
+            left, right = np.roll(u, 1), np.roll(u, -1)
+            u = u - 0.1 * u * (right - left) + 0.05 * (right - 2.0 * u + left)
+        return u
+
+    tape = trace(steps, (x,)).tape
+    whole_plan = plan_adjoint(whole(tape))
+    shares = [plan_adjoint(local) for local in localize_all(tape, partition(tape, n_ranks, strategy="contiguous"))]
+    assert sum(plan.kept for plan in shares) <= whole_plan.kept + 2 * len(x) * n_ranks
+    assert sum(plan.moved for plan in shares) <= whole_plan.moved + 4 * len(x) * n_ranks
+    assert all(len(plan.operations) < 24 for plan in shares)  # the loop is one of them

@@ -302,7 +302,7 @@ class Rank:
 
     def _schedule(self, exchanges: list[Exchange]) -> tuple[list[Step], list[Item]]:
         """The supersteps and all items in order; within a superstep, what neighbours wait for comes first."""
-        index, joiner = BlockIndex(self._numbers.blocks), Joiner()
+        index, joiner = BlockIndex(self._numbers.blocks), Joiner(self._numbers.blocks)
         made: list[list[Item]] = [[] for _ in exchanges]
         ordered = sorted(self._made, key=lambda entry: entry[:3])
         for (step, _), group in groupby(ordered, key=lambda entry: (entry[0], _block(entry[3]))):

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ..tape import Affine, Const, Item, Operand, Statement
+from ..tape import Affine, Block, Const, Item, Operand, Statement, c_strides
 
 
 class Joiner:
-    """Joins statements, and remembers joined constants: many statements read the same ones."""
+    """Joins statements over `blocks`, and remembers joined constants: many statements read the same ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: list[Block]) -> None:
+        self._blocks = blocks
         self._constants: dict[tuple[object, ...], tuple[Const, Const, Const]] = {}
 
     def joined(self, items: list[Item]) -> list[Item]:
@@ -41,7 +42,7 @@ class Joiner:
         for axis in range(len(p.shape)):
             if p.shape[:axis] + p.shape[axis + 1:] != q.shape[:axis] + q.shape[axis + 1:]:
                 continue
-            out = _continued(p.out, q.out, p.shape, q.shape, axis)
+            out = self._continued(p.out, q.out, p.shape, q.shape, axis)
             if out is None or not out.strides[axis]:
                 continue
             operands = [self._operand(a, b, p.shape, q.shape, axis) for a, b in zip(p.operands, q.operands)]
@@ -53,7 +54,7 @@ class Joiner:
     def _operand(self, a: Operand, b: Operand, first: tuple[int, ...], second: tuple[int, ...],
                  axis: int) -> Operand | None:
         if isinstance(a, Affine) and isinstance(b, Affine):
-            return _continued(a, b, first, second, axis)
+            return self._continued(a, b, first, second, axis)
         if isinstance(a, Const) and isinstance(b, Const):
             if np.ndim(a.value) and np.ndim(b.value):
                 key = (*_memory(a.value), *_memory(b.value), axis)
@@ -63,27 +64,32 @@ class Joiner:
             return a if not (np.ndim(a.value) or np.ndim(b.value)) and a.value == b.value else None
         return None
 
+    def _continued(self, a: Affine, b: Affine, first: tuple[int, ...], second: tuple[int, ...],
+                   axis: int) -> Affine | None:
+        """The reference over both parts: b goes on along `axis` where a ends.
+
+        Two single rows go on along an axis of their block, or they are the two ends of one, which are no box of it.
+        """
+        if a.block != b.block:
+            return None
+        strides = []
+        for k, (m, n, s, t) in enumerate(zip(first, second, a.strides, b.strides)):
+            if k == axis:
+                s = s if m > 1 else t if n > 1 else b.offset - a.offset
+                if (n > 1 and t != s) or b.offset != a.offset + m * s:
+                    return None
+                if m == n == 1 and s and s not in c_strides(self._blocks[a.block].shape):
+                    return None
+            elif m > 1 and s != t:
+                return None
+            strides.append(s)
+        return Affine(a.block, a.offset, tuple(strides))
+
 
 def _free(item: Statement) -> bool:
     """Whether the statement's lines may run in any order among those of its block."""
     return item.op.kind == "elementwise" and not item.reduced and all(
         isinstance(ref, Const) or isinstance(ref, Affine) and ref.block != item.out.block for ref in item.operands)
-
-
-def _continued(a: Affine, b: Affine, first: tuple[int, ...], second: tuple[int, ...], axis: int) -> Affine | None:
-    """The reference over both parts: b goes on along `axis` where a ends."""
-    if a.block != b.block:
-        return None
-    strides = []
-    for k, (m, n, s, t) in enumerate(zip(first, second, a.strides, b.strides)):
-        if k == axis:
-            s = s if m > 1 else t if n > 1 else b.offset - a.offset
-            if (n > 1 and t != s) or b.offset != a.offset + m * s:
-                return None
-        elif m > 1 and s != t:
-            return None
-        strides.append(s)
-    return Affine(a.block, a.offset, tuple(strides))
 
 
 def _memory(array: Any) -> tuple[object, ...]:

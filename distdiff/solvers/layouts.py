@@ -89,9 +89,9 @@ class Prospects(NamedTuple):
             rows = here.rows / nodes * work.nodes
             job = replace(here, assembled=False) if name == self.taken else replace(
                 work, together=1, kept_rows=ceil(rows), kept_nonzeros=ceil(rows * here.entries / max(here.rows, 1.0)))
-            found = costs(job, columns, self.machine)
-            method = min((m for m in found if found[m].seconds is not None), key=lambda m: found[m].seconds or 0.0)
-            seconds[name] = evaluation + (found[method].seconds or 0.0), method
+            choice = choose(job, columns, self.machine)
+            found = next(c.seconds for c in choice.candidates if c.method == choice.method)
+            seconds[name] = evaluation + (found or 0.0), choice.method
         best = min(seconds, key=lambda name: seconds[name][0])
         there, method = seconds[best]
         if best == self.taken:
