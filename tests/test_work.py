@@ -8,8 +8,11 @@ from mpi4py import MPI
 
 import distdiff as dd
 from distdiff.implicit import root
+from distdiff.partition.local import whole
+from distdiff.solvers.sweep_plan import _Planner, plan_adjoint
 from distdiff.solvers.work import count, expected_kept, kept, kept_by
 from distdiff.tape import Indexed
+from distdiff.tracing import trace
 
 
 def stencil(u):
@@ -144,3 +147,23 @@ def test_kept_on_ranks(comm, f, n, layout, within):
         real = kept_by(system.n_local, system.own.nnz + system.ghost.nnz, comm)
         assert (real.rows - 10) / within <= expected.rows <= within * real.rows + 10
         assert (real.nonzeros - 30) / within <= expected.nonzeros <= within * real.nonzeros + 30
+
+
+@pytest.mark.parametrize("every", [0, 6, 20])
+def test_what_planning_handles_one_by_one_is_foreseen(every, monkeypatch):
+    """First periods of a loop, of every stretch of it that scalar lines cut off."""
+    def f(u):
+        read = 0.0
+        for k in range(60):
+            u = u + 0.2 * (np.roll(u, 1) - 2.0 * u + np.roll(u, -1)) * u
+            if every and k % every == every - 1:
+                read = read + u[3] * u[5]
+        return read + np.sum(u)
+
+    local = whole(trace(f, (np.linspace(0.5, 1.5, 50),)).tape)
+    work, handled, plain = count(local, MPI.COMM_SELF), [], _Planner.statements
+    monkeypatch.setattr(_Planner, "statements", lambda self, items: (handled.extend(items), plain(self, items)))
+    plan_adjoint(local)
+    assert work.runs >= (60 // every if every else 0)
+    foreseen = work.fresh + work.sums - work.sum_copies
+    assert 0.5 * len(handled) <= foreseen <= 2 * len(handled)

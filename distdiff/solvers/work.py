@@ -169,13 +169,14 @@ def counts(local: LocalTape) -> dict[str, Any]:
     constants.discard(0)
     copies = copy_lines = far_lines = sum_copies = 0
     loops = len(local.items) > LOOP * (runs + len(constants) + 1)  # between what no loop can contain
+    first = PERIODS * (runs + 1)  # planned one by one: what comes between two runs is a loop of its own
     for number, lines, far in alike.values():
         share = max(number - PERIODS, 0) / number if loops else 0.0
-        copies += round(share * number)
+        copies += max(number - first, 0) if loops else 0
         copy_lines += round(share * lines)
         far_lines += round((1.0 - share) * far)
     if loops:
-        sum_copies = sum(max(number - PERIODS, 0) for number in summing.values())
+        sum_copies = sum(max(number - first, 0) for number in summing.values())
     return {"array_lines": array, "scalar_lines": scalar, "items": len(local.items), "messages": local.messages,
             "halo": local.halo, "interface": _interface(local), "runs": runs, "sums": sums,
             "copies": copies, "sum_lines": sum_lines, "gather_lines": gather_lines, "copy_lines": copy_lines,
