@@ -217,23 +217,6 @@ def test_a_page(folder, here):
     assert "model:loss" in (folder / "r.html").read_text()
 
 
-def test_a_fresh_process_may_ask_pt_scotch(folder):
-    """Some scalar lines after much array work: a graph partitioner is asked, and PETSc, which all ranks have to start,
-    has not been started by anybody."""
-    (folder / "few.py").write_text("""
-import numpy as np
-def loss(u):
-    wide = np.tanh(np.ones((200_000, 7)) * u).sum(axis=0)
-    total = 0.0
-    for k in range(20):
-        total += wide[k % 7] * u[(3 * k + 1) % 7]
-    return total
-""")
-    done = _mpirun(folder, 2, "report", "few:loss", "--input", "u.npy", "--json")
-    assert done.returncode == 0, done.stderr
-    assert "pt-scotch" in [candidate["name"] for candidate in json.loads(done.stdout)["partition_candidates"]]
-
-
 def test_a_mistake_under_mpirun_is_told_once(folder):
     done = _mpirun(folder, 2, "grad", "model:broken", "--input", "u.npy", "--output", "g.npz")
     assert done.returncode != 0 and done.stderr.count("the function raised RuntimeError: boom") == 1

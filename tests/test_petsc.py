@@ -58,6 +58,27 @@ print(*world.gather(size()) or (), end="")
     assert run(tmp_path, ranks, program + after) == " ".join([str(petsc_ranks)] * ranks)
 
 
+def test_a_fresh_process_may_ask_pt_scotch(tmp_path):
+    """Scalar lines after array work, many right-hand sides: a graph partitioner is asked, on rank 0 alone, and PETSc,
+    which all ranks have to start, has not been started by anybody."""
+    program = """
+def g(u):
+    wide, out = np.tanh(np.ones((10_000, 30)) * u).sum(axis=0), []
+    for k in range(30):
+        t = wide[k]
+        for j in range(60):
+            t = t * u[(k + j) % 30] + 0.1
+        out.append(t)
+    return out
+assert "petsc4py.PETSc" not in sys.modules
+with dd.linearize(g, np.linspace(0.5, 0.9, 30), solves="jacobian") as lin:
+    candidates = lin.report().to_dict()["partition_candidates"]
+if world.rank == 0:
+    print(*(candidate["name"] for candidate in candidates), sep="\\n")
+"""
+    assert "pt-scotch" in run(tmp_path, 2, program).split("\n")
+
+
 @pytest.mark.parametrize("program", [
     "lins = [solved(world, method) for method in ('krylov', 'petsc', 'direct', 'substitution')]\n"
     "ksp = lins[-1]._solving.solvers['substitution'].ksp; del lins",
