@@ -111,6 +111,10 @@ np.any(1j * m, axis=1) * w[:3] + np.all(1j * m) + np.count_nonzero(1j * m)
 PRODUCTS = """
 ~np.matmul(m + 1j * C, m - 2j, axes=[(1, 0), (0, 1), (0, 1)])
 ~np.sinc(1j * (u - 0.9137))
+~np.abs(np.fft.fft(u - 0.9137)) ** 2 + np.abs(np.fft.rfft(u - u + s)[0] + 1j * (u - 0.9137)) ** 2
+~np.square(np.abs((u - 0.9137) + 1j * (u - 0.9137))) + np.power(abs((u - 0.9137) * 1j), 2)
+~z = 1j * u - 0.1j + c - 0.4; a = np.abs(z); z *= 2.0; b = np.abs(z); z += 1.0; return a ** 2 + b ** 2 + a + np.abs(z)
+~z = 1j * u + u; a = np.abs(z); z[0] = 5.0; b = np.abs(u - 0.5); u[[1, 0]] = u[:2] * 2.0; return a ** 2 + b ** 2
 ~np.dot(m + 1j * C, w) + np.dot(m, 1j * w) + np.dot(C * 1j, w) + (m + 1j * C) @ (w - 1j) + np.matmul(m * 1j, w)
 ~np.dot(1j * m, m.T) + (m + 1j * C) @ (C.T * 1j) + m @ (C.T + 1j) + C @ (m.T * 1j) + (1j * C) @ m.T
 ~(m + 1j * C).dot(w) + np.dot(1j * u, c) + np.inner(u + 1j * c, u)

@@ -83,6 +83,7 @@ class Recorder:
         self.open = True  # False once the trace is over: traced values that escaped are refused
         self.capturing = 0  # depth of implicit statements' equations that are being recorded: values they read are kept
         self.factors: dict[Any, Any] = {}  # of the matrices that were factorized last (`linalg.factors_of`)
+        self.modulus: Any = None  # the latest block of |x| or |x + iy|, and what it is made of (`usual.unary`)
         self.dead = False  # something was recorded only to be taken out; the tape is pruned when it is complete
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
         self.running = False  # the user's function runs
@@ -417,7 +418,7 @@ class Recorder:
 
     def close(self) -> None:
         """The trace is over, whether or not it came to a tape: its values refuse from now on."""
-        self.open = False
+        self.open, self.modulus = False, None
         self.retire()
 
     # -- the user's lines --------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from .storage import Storage
 
 _empty, _choose = np.empty, np.where  # NumPy's own, whatever is substituted meanwhile
 _new = object.__new__
-_WHERE = BY_NAME["where"]
+_WHERE, _SQUARE, _ABSOLUTE, _HYPOT = (BY_NAME[name] for name in ("where", "square", "absolute", "hypot"))
 
 
 def unary(op: Op, a: TracedArray) -> Any:
@@ -34,6 +34,10 @@ def unary(op: Op, a: TracedArray) -> Any:
     ref = _carrier(a, rec, shape)
     if ref is None:
         return NotImplemented
+    if op is _SQUARE and rec.modulus is not None and rec.modulus[0] == st.block and nd is st.buffer and _unchanged(rec):
+        return _squared(rec)
+    if op is _ABSOLUTE:
+        rec.modulus = len(rec.firsts) + bool(rec.run), ((a, ref),)
     if nd.size >= memory.LARGE:
         return recorded(rec, op, (a,), (ref,), rec.empty(shape))
     out = _empty(shape)
@@ -71,6 +75,8 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
         other = Const(rec.snapshot(b))
     else:
         return NotImplemented
+    if op is _HYPOT and kind is TracedArray:
+        rec.modulus = len(rec.firsts) + bool(rec.run), ((a, ref), (b, other))
     pieces = type(ref) is list or type(other) is list
     if nd.size >= memory.LARGE:
         out = rec.empty(shape)
@@ -89,6 +95,23 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
     op.value(nd, value, out)
     read = rec.sparing and not op.linear and read_values(op, (a, b))
     return _result(rec, op, shape, (ref, other), out, read, 4, None, pieces)
+
+
+def _squared(rec: Recorder) -> Any:
+    """x^2 + y^2 for the square of |x + iy|, which has no derivatives of its own where it is 0."""
+    _, parts = rec.modulus
+    rec.modulus, rec.dead = None, True
+    terms = [np.square(x) for x, _ in parts]
+    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+
+def _unchanged(rec: Recorder) -> bool:
+    """Whether the arrays that the latest modulus is of still hold what it was computed from."""
+    for x, ref in rec.modulus[1]:
+        now = x.st.lower(x.window, x.window.shape, x.at)
+        if type(now) is not Affine or type(ref) is not Affine or now != ref:
+            return False
+    return True
 
 
 def chosen(condition: TracedArray, a: Any, b: Any) -> Any:
