@@ -20,6 +20,10 @@ def _add_in_place(u: Any, v: Any, s: Any) -> None:
     u += v
 
 
+def _stencil(u: Any, v: Any, s: Any) -> None:
+    u[1:-1] += 0.1 * (v[2:] - v[:-2])
+
+
 def _write(u: Any, v: Any, s: Any) -> None:
     u[1:3] = v[:2]
 
@@ -39,6 +43,9 @@ OPERATIONS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "np.concatenate([u, v])": lambda u, v, s: np.concatenate([u, v]),
     "u += v": _add_in_place,
     "u[1:3] = v[:2]": _write,
+    "u[1:-1] += 0.1 * (v[2:] - v[:-2])": _stencil,
+    "np.array([s, s])": lambda u, v, s: np.array([s, s]),
+    "u.mean()": lambda u, v, s: u.mean(),
 }
 
 
