@@ -73,14 +73,15 @@ def cancelled_anywhere(comm: Any, work: Callable[[], Any], wanted: Any, again: C
     ("krylov", {"preconditioner": "substitution", "ksp_type": "bcgs"}, "axes"),
     ("interface", {}, "contiguous"), ("direct", {}, "axes"), ("petsc", {}, "axes")])
 def test_every_method_ends_early_and_answers_afterwards(comm, method, options, partition):
-    v, w = np.cos(X), np.sin(3 * X)
-    with dd.linearize(f, X, comm=comm, method="sweep") as right:
+    x = X[:10] if method == "interface" else X  # as narrow as it wants
+    v, w = np.cos(x), np.sin(3 * x)
+    with dd.linearize(f, x, comm=comm, method="sweep") as right:
         ydot, xbar, jacobian = right.jvp(v), right.vjp(w), right.jacobian()
-    with dd.linearize(f, X, comm=comm, method=method, options=options, partition=partition, min_block=1,
+    with dd.linearize(f, x, comm=comm, method=method, options=options, partition=partition, min_block=1,
                       on_failure="raise") as lin:
         assert lin.report().method == method
         looks = [cancelled_anywhere(comm, lambda: lin.jvp(v), ydot), cancelled_anywhere(comm, lambda: lin.vjp(w), xbar),
-                 cancelled_anywhere(comm, lambda: lin.batch("jvp", range(4)), jacobian[:, :4])]
+                 cancelled_anywhere(comm, lambda: lin.batch("jvp", range(2)), jacobian[:, :2])]
     assert min(looks) >= LEAST[method], looks
 
 
