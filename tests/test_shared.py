@@ -24,6 +24,14 @@ def small_ones_too(monkeypatch):
     monkeypatch.setattr(shared, "UNKNOWNS", 5)
 
 
+@pytest.fixture(autouse=True)
+def few_on_many_ranks(comm, request):
+    """What two and three ranks can't show: parts without a row, and neighbours on both sides."""
+    shown = ("against_one_rank[coupled", "changes", "blocks")
+    if comm.size > 3 and not any(name in request.node.name for name in shown):
+        pytest.skip("two and three ranks show it")
+
+
 def poisson(x):
     """Five points, a parameter of rank 0's, a sum that every rank wants a part of."""
     def R(p, u):
@@ -75,7 +83,7 @@ def by_snes(x):
 def steps(x):
     """An equation each time step."""
     u = x
-    for _ in range(3):
+    for _ in range(2):
         u = root(lambda u, v: v - u + 0.1 * (v**3 - np.roll(v, 1)), u, u)
     return u
 
@@ -96,7 +104,7 @@ POINT = np.random.default_rng(0).uniform(0.5, 1.5, N * N + 1)
 CASES = {f.__name__: (f, POINT[:n]) for f, n in (
     (poisson, N * N + 1), (coupled, 11), (attracted, 13), (operator, 12), (entries, 9), (by_snes, 10), (steps, 7),
     (two_at_once, 9), (decided, 8))}
-SECOND = ("coupled", "steps")
+SECOND = ("coupled",)
 
 
 def settings(comm):
@@ -107,13 +115,13 @@ def joined(lin):
     return sum(getattr(item.op, "collective", False) for item in lin._local.items if hasattr(item, "op"))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("operator", "entries")])
 def test_against_one_rank(comm, name):
     if comm.size == 1:
         pytest.skip("one rank has nothing to share")
     f, x = CASES[name]
     with dd.linearize(f, x, **settings(comm)) as lin, dd.linearize(f, x, comm=MPI.COMM_SELF) as one:
-        count = {"steps": 3, "two_at_once": 2}.get(name, 1)
+        count = {"steps": 2, "two_at_once": 2}.get(name, 1)
         assert joined(lin) == count
         v, w = np.cos(np.arange(len(x))), np.sin(1.0 + np.arange(np.size(one.value))).reshape(np.shape(one.value))
         for scale in (1.0, 1.02):
@@ -166,7 +174,7 @@ def test_where_they_lie_is_told(comm):
 
 
 @pytest.mark.parametrize("options", [
-    {"component_ksp_type": "fgmres", "component_pc_type": "asm"}, {"component_pc_type": "hypre"},
+    {"component_ksp_type": "fgmres", "component_pc_type": "asm"},
     {"component_pc_factor_mat_solver_type": "superlu_dist"}])
 def test_any_solver_of_petscs(comm, options):
     f, x = CASES["operator"]
