@@ -337,17 +337,18 @@ class Replay:
                     vectors[t.vector.number] = Vector(t.vector.number + more, t.vector.size)
 
         def factor(f: Factor) -> Factor:
-            if f.kind == VALUES:
-                return f._replace(number=self._block(f.number, step))
-            if f.kind == STORED:
-                return f._replace(number=partials.get(f.number, f.number + more_partials))
+            kind, number, at, strides = f
+            if kind == VALUES:
+                return Factor(kind, self._block(number, step), at, strides)
+            if kind == STORED:
+                return Factor(kind, partials.get(number, number + more_partials), at, strides)
             return f
 
         def term(t: Term) -> Term:
             vector = vectors[t.vector.number]
             coefficient = t.coefficient
             if len(coefficient) > 1 or coefficient[0][0]:
-                coefficient = tuple((tuple(factor(f) for f in factors), beta) for factors, beta in coefficient)
+                coefficient = tuple([(tuple([factor(f) for f in factors]), beta) for factors, beta in coefficient])
             return Term(t.lo, t.hi, t.at + ((vector.number - t.vector.number) << SHIFT), t.strides, vector, coefficient)
 
         for b, (terms, decided) in period.after.items():
