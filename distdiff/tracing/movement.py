@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..tape import Affine, Const, c_strides
-from . import memory
+from ..tape import Affine, Const
 from .array import (
     TracedArray,
     compact,
@@ -23,11 +21,11 @@ from .array import (
     rearranged,
     shape_of,
 )
-from .boxes import Index, Piece, cut, join, merge, whole
+from .boxes import Piece, cut, join, merge, whole
 from .indexing import decided, gather, into, plain_index
 from .layout import copied, inside, pieces_of
 from .reductions import traced_array
-from .storage import Storage
+from .rolling import block_rolled
 from .ufuncs import number, recorder_of, require_floats
 
 _array, _concatenate = np.array, np.concatenate  # NumPy's own, whatever is substituted meanwhile
@@ -281,7 +279,7 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
     """Cyclic shift: the pieces on both sides of the cut change places."""
     x = traced_array(x)
     if type(shift) is int and (type(axis) is int or x.ndim == 1):
-        rolled = _rolled(x, shift, 0 if axis is None else axis)
+        rolled = block_rolled(x, shift, 0 if axis is None else axis)
         if rolled is not None:
             return rolled
     if axis is None and x.ndim != 1:
@@ -305,42 +303,6 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
                 pieces = merge(pieces, k)
     later = moved_later(x.rec, shape, pieces, x.st.boolean) if x.window.flags.c_contiguous else None
     return rearranged(x.rec, np.roll(x.nd, shift, axis), pieces, x.st.boolean) if later is None else later
-
-
-def _rolled(x: TracedArray, shift: Any, axis: Any) -> TracedArray | None:
-    """A block as a whole, rolled along one axis: the usual case; None: it is another."""
-    st, nd = x.st, x.window
-    shape = nd.shape
-    if st.block < 0 or nd is not st.buffer or type(axis) is not int or not nd.size or not -nd.ndim <= axis < nd.ndim:
-        return None
-    turn = _turn(shape, shift, axis)
-    if turn is None:
-        return None
-    st.need()  # its nodes go where its values may not outlive it
-    rec, block, strides = st.rec, st.block, st.whole.strides
-    pieces = [Piece(lo, hi, Affine(block, offset, strides)) for lo, hi, offset, _, _ in turn]
-    later = moved_later(rec, shape, pieces, st.boolean) if nd.size >= memory.LARGE else None
-    if later is not None:
-        return later
-    values, source = rec.empty(shape), x.nd
-    for _, _, _, there, here in turn:
-        values[there] = source[here]
-    return TracedArray(Storage(rec, values, pieces, boolean=st.boolean), values, 0)
-
-
-@lru_cache(maxsize=1024)
-def _turn(shape: Index, shift: int, axis: int) -> tuple[Any, ...] | None:
-    """Both boxes of a rolled array in C order: corners, offset of the first element, where it lies and lay before; None
-    where nothing turns.
-    """
-    axis %= len(shape)
-    n, by = shape[axis], shift % shape[axis]
-    if not by:
-        return None
-    lo, step, before = (0,) * len(shape), c_strides(shape)[axis], (slice(None),) * axis
-    return ((lo, (*shape[:axis], by, *shape[axis + 1:]), (n - by) * step,
-             (*before, slice(0, by)), (*before, slice(n - by, n))),
-            ((*lo[:axis], by, *lo[axis + 1:]), shape, 0, (*before, slice(by, n)), (*before, slice(0, n - by))))
 
 
 def tile(x: Any, reps: Any) -> Any:
