@@ -11,6 +11,7 @@ import numpy as np
 from . import graph
 from .machine import current
 from .nest import Nest
+from .partition import run_by_run
 from .tape import Const, Joint, Tape
 from .tracing.tree import flatten
 
@@ -47,13 +48,20 @@ class Facts:
                           for start, leaf in zip(self.outputs.bounds, tape.outputs) if isinstance(leaf.ref, Const)]
         self.tape = tape
         if plan is not None:  # the tape does not stay
-            self.structure, self.tape = graph.analyse(tape, current(), plan.survey), None
+            self.tape = None
+            if not run_by_run(tape):  # beyond, who asks has f traced once more
+                self.structure = graph.analyse(tape, current(), plan.survey)
             plan.survey = None
         self.partition = "one rank" if plan is None else plan.name
         self.everywhere = plan is not None and plan.everywhere
         self.candidates = [] if plan is None else plan.summary()
         self.equations = [] if plan is None else _equations(tape, plan)
         return self
+
+    @property
+    def known(self) -> bool:
+        """Whether the structure is there, or can be found in the tape."""
+        return self.tape is not None or "structure" in vars(self)
 
     @functools.cached_property
     def structure(self) -> graph.Structure:

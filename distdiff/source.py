@@ -11,8 +11,9 @@ from .cancellation import look
 from .comm import on_root
 from .errors import InputError
 from .facts import Facts
+from .graph import Structure, analyse
 from .machine import current as current_machine
-from .partition import LocalTape, Partition, distribute, homebound, partition, wants_petsc, whole
+from .partition import Holdings, LocalTape, Partition, distribute, homebound, partition, wants_petsc, whole
 from .petsc import start
 from .program import record
 from .solvers import method as method_of
@@ -81,12 +82,14 @@ class Source:
     def spread(self) -> Share:
         """Trace and partition; every rank gets its share, and what the function said of itself.  Collective."""
         comm = self._comm
-        traced, plan = self._record("read" if comm.size == 1 else False)
+        holdings = Holdings(comm) if comm.size > 1 and self._run_by_run else None
+        traced, plan = self._record("read" if comm.size == 1 else False, holdings)
         look(comm)
         with self._stages("partition"):
             tape: Any = traced.tape if comm.rank == 0 else None
             facts = on_root(comm, lambda: Facts.of(tape, plan, self.args, self.settings["argnums"], traced.elsewhere))
-            local = whole(tape) if comm.size == 1 else distribute(tape, plan, comm, self.settings["options"])
+            local = whole(tape) if comm.size == 1 else distribute(
+                tape, plan, comm, self.settings["options"], holdings)
         aux = on_root(comm, lambda: traced.aux)
         return Share(facts, local, traced.values if comm.size == 1 else None, aux)
 
@@ -95,12 +98,24 @@ class Source:
         traced, plan = self._record(False)
         return (traced.tape if self._comm.rank == 0 else None), plan
 
-    def _record(self, keep_values: str | bool) -> tuple[Trace | Any, Partition | None]:
+    @property
+    def _run_by_run(self) -> bool:
+        """Whether long scalar code will be laid out run by run, so that its runs may leave while it is traced."""
+        settings = self.settings
+        suits = method_of(settings["method"]).partition if settings["method"] != "auto" else "auto"
+        return (suits if settings["partition"] == "auto" else settings["partition"]) in ("auto", "contiguous")
+
+    def structure(self) -> Structure:
+        """The structure of the tape, which is gone: rank 0 traces f once more.  Collective."""
+        return on_root(self._comm, lambda: analyse(record(self.f, self.args, **self._how).tape, current_machine()))
+
+    def _record(self, keep_values: str | bool,
+                holdings: Holdings | None = None) -> tuple[Trace | Any, Partition | None]:
         """What f recorded, and who owns what of it (None on one rank): on rank 0.  Collective."""
         comm, plan = self._comm, None
         with self._stages("trace"):
-            traced = on_root(comm, lambda: record(self.f, self.args, keep_values=keep_values, **self._how),
-                             share=False)
+            traced = _led(comm, holdings, lambda: record(self.f, self.args, keep_values=keep_values,
+                                                         holdings=holdings, **self._how))
         if comm.size > 1:
             with self._stages("partition"):
                 stay = homebound(traced.tape if comm.rank == 0 else None, comm)
@@ -108,10 +123,10 @@ class Source:
                     traced.tape.homebound = stay
                 if on_root(comm, lambda: wants_petsc(traced.tape, comm.size, *self._layout(traced.tape))):
                     start(comm)
-                plan = on_root(comm, lambda: self._plan(traced.tape), share=False)
+                plan = _led(comm, holdings, lambda: self._plan(traced.tape, holdings))
         return traced, plan
 
-    def _plan(self, tape: Tape) -> Partition:
+    def _plan(self, tape: Tape, holdings: Holdings | None) -> Partition:
         """Which layout, of all that are weighed with the method that suits each."""
         settings, machine = self.settings, current_machine()
         use = Use.announced(settings["solves"], tape.n_inputs, tape.n_outputs)
@@ -121,6 +136,8 @@ class Source:
         made = partition(tape, self._comm.size, strategy=strategy, min_block=settings["min_block"], machine=machine,
                          columns=columns, judge=judge, share=not assembled)
         self.prospects = judge.prospects(made) if len(made.candidates) > 1 and not made.everywhere else None
+        if made.plan is None and holdings is not None:
+            holdings.gather(tape)  # one rank has it all, or every rank
         return made
 
     def _layout(self, tape: Tape) -> tuple[str, int]:
@@ -130,6 +147,21 @@ class Source:
         if strategy == "auto" and settings["method"] != "auto":
             strategy = method_of(settings["method"]).partition
         return strategy, Use.announced(settings["solves"], tape.n_inputs, tape.n_outputs).split
+
+
+def _led(comm: MPI.Comm, holdings: Holdings | None, work: Callable[[], Any]) -> Any:
+    """`work()` on rank 0, while the others hold runs of the tape for it.  Collective."""
+    if holdings is None:
+        return on_root(comm, work, share=False)
+    if comm.rank:
+        holdings.serve()
+        return on_root(comm, work, share=False)
+
+    def speak() -> Any:
+        with holdings.speaking():
+            return work()
+
+    return on_root(comm, speak, share=False)
 
 
 __all__ = ["Share", "Source"]

@@ -34,6 +34,7 @@ none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
@@ -189,6 +190,35 @@ class ScalarRun:
         return self.op.nbytes + self.a.nbytes + self.b.nbytes + self.const.nbytes
 
 
+class HeldRun(ScalarRun):
+    """A run whose lines another rank holds while the tape is in the making: `look` fetches them to be looked at.
+
+    reads : what its lines read from outside of it (`graph.reads.Single`)
+    """
+
+    __slots__ = ("_lines", "_look", "reads")
+    _lines: int
+    _look: Callable[[], ScalarRun]
+    reads: Any
+
+    def __init__(self, block: int, lines: int, reads: Any, look: Callable[[], ScalarRun]) -> None:
+        for name, value in (("block", block), ("_lines", lines), ("reads", reads), ("_look", look)):
+            object.__setattr__(self, name, value)
+
+    op = property(lambda self: self._look().op)
+    a = property(lambda self: self._look().a)
+    b = property(lambda self: self._look().b)
+    const = property(lambda self: self._look().const)
+
+    @property
+    def lines(self) -> int:
+        return self._lines
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+
 def id_type(n: int) -> type[np.signedinteger[Any]]:
     """The type of operand ids in a scalar run, for nodes 0, ..., n-1 and as many constants."""
     return np.int32 if n <= 2**31 else np.int64
@@ -301,5 +331,6 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-__all__ = ["ADD", "COPY", "OPS", "RUN_LINES", "UNREAD", "Affine", "Block", "Const", "Guard", "Indexed", "Item", "Joint",
-           "Leaf", "Op", "Operand", "ScalarRun", "Site", "Statement", "Tape", "Vector", "c_strides", "id_type"]
+__all__ = ["ADD", "COPY", "OPS", "RUN_LINES", "UNREAD", "Affine", "Block", "Const", "Guard", "HeldRun", "Indexed",
+           "Item", "Joint", "Leaf", "Op", "Operand", "ScalarRun", "Site", "Statement", "Tape", "Vector", "c_strides",
+           "id_type"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.structure import last_readers, spans
-from ..tape import ScalarRun
+from ..tape import HeldRun, ScalarRun
 from .reads import ARITY, Reads, Touch
 
 
@@ -89,6 +89,8 @@ class LiveWidth:
         reads = self.reads
         start, stop = np.searchsorted(reads.first, [low, high + 1])
         found = self.narrowest_between(low, high)
+        if start < stop and any(isinstance(run, HeldRun) for run in reads.runs.values()):
+            return found  # a run's lines are looked at only where the cut has to lie within one
         for block in range(max(int(start) - 1, 0), int(stop)):
             if reads.scalar[block]:
                 found = found.or_within(int(reads.first[block]), self.within(reads.runs[block]), low, high)

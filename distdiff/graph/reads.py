@@ -14,7 +14,7 @@ import numpy as np
 
 from ..kernels.structure import reads_before
 from ..ops import OPS
-from ..tape import Affine, Const, Indexed, Operand, ScalarRun, Tape
+from ..tape import Affine, Const, HeldRun, Indexed, Operand, ScalarRun, Tape
 
 ARITY = np.array([op.arity for op in OPS])
 EMPTY = np.empty(0, dtype=np.int64)
@@ -51,6 +51,13 @@ def merged(parts: list[Single]) -> Single:
         return Single(ids, uses, begin, end)
     return Single(ids[starts], np.add.reduceat(uses[order], starts), np.minimum.reduceat(begin[order], starts),
                   np.maximum.reduceat(end[order], starts))
+
+
+def reads_of(run: ScalarRun, first: int, room: list[np.ndarray] | None = None) -> Single:
+    """What a run's lines read of nodes before `first`, its first one.  room: four arrays of twice its length."""
+    room = room or [np.empty(2 * len(run.op), dtype=np.int64) for _ in range(4)]
+    n = reads_before(run.op, run.a, run.b, ARITY, first, *room)
+    return merged([Single(*(column[:n].copy() for column in room)), Single(*[EMPTY] * 4)])
 
 
 class Reads:
@@ -103,11 +110,12 @@ class Reads:
         return low, high
 
     def _run(self, run: ScalarRun) -> Single:
+        if isinstance(run, HeldRun):
+            return run.reads
         most = 2 * len(run.op)
         if not self._room or len(self._room[0]) < most:
             self._room = [np.empty(most, dtype=np.int64) for _ in range(4)]
-        n = reads_before(run.op, run.a, run.b, ARITY, int(self.first[run.block]), *self._room)
-        return merged([Single(*(column[:n].copy() for column in self._room)), Single(*[EMPTY] * 4)])
+        return reads_of(run, int(self.first[run.block]), self._room)
 
     def _operand(self, ref: Operand, shape: tuple[int, ...], reader: int) -> None:
         begin, end = int(self.first[reader]), int(self.last[reader])
@@ -143,4 +151,4 @@ def ref_ids(ref: Affine, first: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.ravel(ref.ids(first, tuple(n if s else 1 for n, s in zip(shape, ref.strides))))
 
 
-__all__ = ["ARITY", "Reads", "Single", "Touch", "ref_ids"]
+__all__ = ["ARITY", "Reads", "Single", "Touch", "reads_of", "ref_ids"]

@@ -7,11 +7,12 @@
 """
 
 from .check import check
-from .choose import STRATEGIES, Candidate, Partition, partition, table, wants_petsc
+from .choose import STRATEGIES, Candidate, Partition, partition, run_by_run, table, wants_petsc
 from .distribute import distribute, localize_all
+from .holdings import Holdings
 from .local import LocalTape, whole
 from .quality import Quality
 from .travel import homebound
 
-__all__ = ["STRATEGIES", "Candidate", "LocalTape", "Partition", "Quality", "check", "distribute",
-           "homebound", "localize_all", "partition", "table", "wants_petsc", "whole"]
+__all__ = ["STRATEGIES", "Candidate", "Holdings", "LocalTape", "Partition", "Quality", "check", "distribute",
+           "homebound", "localize_all", "partition", "run_by_run", "table", "wants_petsc", "whole"]

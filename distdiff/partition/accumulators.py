@@ -81,7 +81,7 @@ class Accumulators:
         self.tape, self.reads, self.bounds = tape, reads, bounds[1:-1]
         self.chains: dict[int, Chain] = {}  # those that cross, by number
         self._numbers = 0
-        for walk in self._walks():
+        for walk in self._walks() if self._may_cross() else ():
             self._note(walk)
             if len(self.chains) > MOST:
                 self.chains = {}
@@ -128,7 +128,7 @@ class Accumulators:
         for chain in self.chains.values():
             for crossing in chain.crossings:
                 i = crossing.enters - first
-                if 0 <= i < len(run.op):
+                if 0 <= i < run.lines:
                     found[crossing.enters] = bool(run.b[i] == crossing.link)
         return found
 
@@ -152,6 +152,28 @@ class Accumulators:
 
     # -- one pass over the lines
 
+    def _may_cross(self) -> bool:
+        """Whether a chain can lead from stretch to stretch, as far as what runs read of each other tells."""
+        reads, single = self.reads, self.reads.single
+        edges = np.searchsorted(reads.first, self.bounds)
+        if (reads.first[np.minimum(edges, len(reads.first) - 1)] != self.bounds).any():
+            return True  # a run lies on two ranks
+        some = reads.scalar[reads.block_of(single.ids)] & (single.uses == 1)
+        some &= self._owner(single.ids) < self._owner(single.end)
+        pairs = np.stack([single.ids[some], single.end[some]])
+        pairs = pairs[:, reads.scalar[reads.block_of(pairs[1])]]
+        additive = [self._additive(nodes) for nodes in pairs]
+        return bool((additive[0] & additive[1]).any())
+
+    def _additive(self, nodes: np.ndarray) -> np.ndarray:
+        """Which nodes of runs are additions or subtractions."""
+        block, found = self.reads.block_of(nodes), np.zeros(len(nodes), dtype=bool)
+        for b in np.unique(block).tolist():
+            here = np.flatnonzero(block == b)
+            op = self.reads.runs[b].op[nodes[here] - int(self.reads.first[b])]
+            found[here] = (op == ADD.code) | (op == SUBTRACT.code)
+        return found
+
     def _block(self, node: int) -> int:
         return int(self.reads.block_of(np.array([node]))[0])
 
@@ -165,7 +187,7 @@ class Accumulators:
         room: list[np.ndarray] = []
         self._numbers = 0
         for block, run in reads.runs.items():
-            n, first = len(run.op), int(reads.first[block])
+            n, first = run.lines, int(reads.first[block])
             if not n:
                 continue
             if not room or len(room[0]) < n:
@@ -177,7 +199,8 @@ class Accumulators:
             uses[at] = single.uses[out]
             uses[pinned[slice(*np.searchsorted(pinned, [first, first + n]))] - first] += 2
             enters, last = np.full((2, len(tails.node)), -1)
-            follow_chains(run.op, run.a, run.b, ARITY, ADD.code, SUBTRACT.code, first, uses, tails.node, tails.length,
+            op, a, b = run.op, run.a, run.b
+            follow_chains(op, a, b, ARITY, ADD.code, SUBTRACT.code, first, uses, tails.node, tails.length,
                           tails.sign, *columns, enters, last)
             yield _Walk(run, first, tuple(columns), uses, tails, enters, last)
             _, length, sign, origin = columns

@@ -226,6 +226,11 @@ class _Contest:
         return best
 
 
+def run_by_run(tape: Tape) -> bool:
+    """Whether scalar code is too long to be placed line by line."""
+    return sum(item.lines for item in tape.items if isinstance(item, ScalarRun)) > MANY_LINES
+
+
 def wants_petsc(tape: Tape, n_ranks: int, strategy: str = "auto", columns: int = 1) -> bool:
     """Whether `partition` may ask for PT-Scotch, which it does only where all ranks have started PETSc before."""
     if strategy != "auto":
@@ -286,7 +291,7 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool,
     several = _some(tape, lines, n_ranks, machine)
     if arrays and not several:
         axes = "axes"
-    if lines > MANY_LINES:
+    if run_by_run(tape):
         return [alone, ("contiguous", n_ranks, {}), *([(RUN_BY_RUN, n_ranks, {})] if arrays else [])]
     found = [alone, (axes, n_ranks, {})]
     if len(tape.items) < MANY_ITEMS:
@@ -395,5 +400,5 @@ def _deepen(made: Partition, depth: int | None, judge: Judge) -> Partition | Non
     return best
 
 
-__all__ = ["STRATEGIES", "Candidate", "Judge", "Partition", "default_min_block", "partition", "table",
-           "wants_petsc"]
+__all__ = ["STRATEGIES", "Candidate", "Judge", "Partition", "default_min_block", "partition", "run_by_run",
+           "table", "wants_petsc"]

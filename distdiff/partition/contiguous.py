@@ -49,7 +49,7 @@ class Contiguous:
         first, shape = plan.blocks[block]
         items = [plan.tape.items[i] for i in plan.writers[block]]
         if items and isinstance(items[0], ScalarRun):
-            n = len(items[0].op)
+            n = items[0].lines
             changes = self.sums is not None and self.sums.touches(block)
             low, high = self._ranks([first, first + n - 1])
             if low == high and not changes and block not in self.early:

@@ -10,9 +10,10 @@ import numpy as np
 from mpi4py import MPI
 
 from ..comm import agreed, on_root
-from ..tape import Joint, ScalarRun, Tape
+from ..tape import Joint, Tape
 from ..tracing.memory import give_back
 from .choose import Partition
+from .holdings import Holdings, receive_run, send_run
 from .local import LocalTape, nothing, whole
 from .localize import Ghosts, Rank
 from .parcel import Sender, Structure
@@ -36,7 +37,7 @@ def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
 
 
 def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm,
-               options: Mapping[str, Any] | None = None) -> LocalTape:
+               options: Mapping[str, Any] | None = None, holdings: Holdings | None = None) -> LocalTape:
     """Every rank's share of the tape that rank 0 has partitioned.  Collective.
 
     options: PETSc's, for elementals that ranks share.
@@ -44,7 +45,8 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm,
     Rank 0 passes the tape and a partition for comm.size ranks, the others None.  Structure is broadcast (an
     affine statement is a few integers however many lines it stands for); constants, index arrays and scalar
     lines are sent to the ranks that use them, one rank's parcel at a time, and runs that one rank has as a whole one by
-    one.  These the tape gives up: afterwards it is used up.
+    one, from rank 0 or from the rank that has held them so far (`holdings`).  These the tape gives up: afterwards it is
+    used up.
     """
     if comm.size == 1:
         assert tape is not None
@@ -68,7 +70,7 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm,
     ghosts: Any = None
     with agreed(comm):
         ghosts = mine.build()
-    _hand_out(sender, mine, comm)
+    _hand_out(sender, mine, comm, holdings or Holdings(comm))
     wanted = _ask(ghosts, comm)
     local: Any = None
     with agreed(comm):
@@ -86,20 +88,27 @@ def _join(structure: Structure, partition: Partition | None, comm: MPI.Comm,
         parts[blocks[comm.rank]].join(comm, whole, options)
 
 
-def _hand_out(sender: Sender | None, mine: Rank, comm: MPI.Comm) -> None:
+def _hand_out(sender: Sender | None, mine: Rank, comm: MPI.Comm, holdings: Holdings) -> None:
     """Runs that one rank has as a whole go there, one after another.  Collective."""
-    failure: Exception | None = None  # of one's own; whoever fails goes on receiving, so that nobody waits for ever
-    announced = ((comm.rank, None),) * len(mine.parcel.whole)
-    for rank, run in sender.whole_runs(take=True) if sender is not None else announced:
-        if rank != comm.rank:
-            send((run.block, run.op, run.a, run.b, run.const), rank, comm)
-            continue
-        try:
-            mine.adopt(ScalarRun(*receive(0, comm)) if run is None else run)
-        except Exception as error:
-            failure = failure or error
-    if mine.structure.whole:
-        give_back()
+    if not mine.structure.whole:
+        return
+    failure: Exception | None = None  # of one's own; whoever fails goes on, so that nobody waits for ever
+    routes = comm.bcast(sender.routes(holdings.holder) if sender is not None else None, root=0)
+    for block, holder, owner in routes.tolist():
+        if comm.rank == holder:
+            run = sender.take(block) if sender is not None else holdings.runs.pop(block)
+            if owner != holder:
+                send_run(run, owner, comm)
+        elif comm.rank == owner:
+            run = receive_run(holder, comm)
+        if comm.rank == owner:
+            try:
+                mine.adopt(run)
+            except Exception as error:
+                failure = failure or error
+    run = None
+    holdings.runs.clear()  # those that were placed line by line
+    give_back()
     with agreed(comm):
         if failure is not None:
             raise failure

@@ -7,7 +7,8 @@ it reads from others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -211,19 +212,36 @@ class Sender:
                 parcel.guards.append((ids, expected, site))
         return parcel
 
-    def whole_runs(self, take: bool = False) -> Iterator[tuple[int, ScalarRun]]:
-        """(rank, run) of the runs that go to one rank as they are, in program order.
-
-        take: the tape gives them up one by one, so that they are gone here once the rank has them.
-        """
-        items = self.plan.tape.items
+    def whole_runs(self) -> Iterator[tuple[int, ScalarRun]]:
+        """(rank, run) of the runs that go to one rank as they are, in program order."""
         for block in sorted(self.plan.whole, key=self.plan.order.__getitem__):
             index, rank, _ = self.plan.whole[block]
-            run = items[index]
+            run = self.plan.tape.items[index]
             assert isinstance(run, ScalarRun)
-            if take:
-                items[index] = ScalarRun(block, run.op[:0].copy(), run.a[:0].copy(), run.b[:0].copy(), np.empty(0))
             yield rank, run
+
+    def routes(self, holder: Mapping[int, int]) -> np.ndarray:
+        """(block, rank that has the run, rank that is to have it) of these runs, one a row.
+
+        They come in program order on every rank, and to all ranks in turn: what ranks give away before their own
+        comes is about as much as what they get.
+        """
+        turn = Counter[int]()
+        found = []
+        for block in sorted(self.plan.whole, key=self.plan.order.__getitem__):
+            rank = self.plan.whole[block].rank
+            found.append((turn[rank], rank, block))
+            turn[rank] += 1
+        return np.array([(block, holder.get(block, 0), rank) for _, rank, block in sorted(found)],
+                        dtype=np.int64).reshape(-1, 3)
+
+    def take(self, block: int) -> ScalarRun:
+        """The run that computes a block, which the tape gives up."""
+        index, items = self.plan.whole[block].index, self.plan.tape.items
+        run = items[index]
+        assert isinstance(run, ScalarRun)
+        items[index] = ScalarRun(block, run.op[:0].copy(), run.a[:0].copy(), run.b[:0].copy(), np.empty(0))
+        return run
 
     def _single_nodes(self, ids: np.ndarray) -> np.ndarray:
         """Those of the ids that are nodes of scalar runs."""

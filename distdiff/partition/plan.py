@@ -180,9 +180,9 @@ class Plan:
         run = self.tape.items[index]
         assert isinstance(run, ScalarRun)
         cuts = np.zeros(self.n_ranks + 1, dtype=np.int64)
-        cuts[rank + 1:] = len(run.op)
-        self.split(block, split((len(run.op),), 0, cuts))
-        if len(run.op):
+        cuts[rank + 1:] = run.lines
+        self.split(block, split((run.lines,), 0, cuts))
+        if run.lines:
             if reads is None:
                 reads = read_before(run.op, run.a, run.b, ARITY, self.blocks[block].first)
             self.whole[block] = WholeRun(index, rank, reads)

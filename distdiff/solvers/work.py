@@ -129,7 +129,7 @@ def counts(local: LocalTape) -> dict[str, Any]:
                 known[1] += 1
             if Const in types and (op is MULTIPLY or op is DIVIDE):  # a coefficient
                 constants.update(map(_base, operands))
-        elif type(item) is ScalarRun:
+        elif isinstance(item, ScalarRun):
             runs += 1
             scalar += item.lines
         else:  # an operation of its own, its rows dense
@@ -285,15 +285,15 @@ class Elimination:
                 for ref in item.operands:
                     if type(ref) is Affine:
                         self.reads[ref.block] += prod(item.shape) / max(local.blocks[ref.block].size, 1)
-            elif type(item) is ScalarRun:
+            elif isinstance(item, ScalarRun):
                 self._in_run[item.block] = True
         self._read = [self._ids]  # lines of runs that are wanted for themselves
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows kept, and their nonzeros with the diagonal, by block."""
-        runs = [item for item in self.local.items if type(item) is ScalarRun and len(item.op)]
+        runs = [item for item in self.local.items if isinstance(item, ScalarRun) and item.lines]
         for item in reversed(self.local.items):
-            if type(item) is ScalarRun:
+            if isinstance(item, ScalarRun):
                 continue
             assert type(item) is Statement or type(item) is Joint
             if runs:

@@ -30,7 +30,7 @@ from .complexes import is_traced_complex
 from .holding import held, traced_within
 from .memory import rare_collections
 from .owners import CYTHON, owner
-from .recorder import Evaluate, Located, Recorder, ValuesWanted
+from .recorder import Evaluate, Holdings, Located, Recorder, ValuesWanted
 from .scalar import TracedScalar
 from .storage import Storage
 from .stretch import Stretch, check_numbers, is_leaf
@@ -60,6 +60,7 @@ def trace(
     keep_values: bool | str = False,
     locate: int | None = None,
     evaluate: Evaluate | None = None,
+    holdings: Holdings | None = None,
 ) -> Trace:
     """Run f(*args, **kwargs) on traced values of the arguments at `argnums` and return its tape.
 
@@ -68,14 +69,15 @@ def trace(
     (with has_aux, a pair of that and anything).  keep_values: also the values of all nodes, one flat array a
     block; "read": `tape.UNREAD` for the blocks that no partial, guard or output reads, whose memory the run
     itself could use again.  evaluate (with "read"): large results are computed by it, many statements at a time, when
-    somebody looks at values or the function is over, and not one by one.
+    somebody looks at values or the function is over, and not one by one.  holdings: take runs of scalar
+    lines off the tape as they are completed, if no values are kept.
 
     Not collective.  Raises `InputError` for arguments and results that are no real floats,
     `UnsupportedOperationError` for operations without a rule, naming them and the user's line, and whatever f
     raises.
     """
-    again = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate}
-    rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate))
+    settings = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate}
+    rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate), None if keep_values else holdings)
     methods.prepare(rec, lambda values: creation.array_of(rec, values))
     numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
     check_numbers(numbers, len(args))
@@ -125,7 +127,9 @@ def trace(
             return Trace(tape, values if keep_values else None, plain, aux, recorded=recorded)
         finally:
             rec.close()
-    return replace(trace(f, args, keep_values="read", **again), values=None)
+    if holdings is not None:
+        holdings.forget()
+    return replace(trace(f, args, keep_values="read", **settings), values=None)
 
 
 def _beside_the_trace(evaluate: Evaluate) -> Evaluate:

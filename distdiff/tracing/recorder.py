@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from operator import mul
 from types import CodeType, FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -65,11 +65,23 @@ class Located(BaseException):
         self.site = site
 
 
+class Holdings(Protocol):
+    """Who takes runs of scalar lines off a tape while it is written."""
+
+    def note(self, tape: Tape) -> None:
+        """The tape's last item is a run that is complete: it, and those before, may be exchanged for `HeldRun`s."""
+
+    def forget(self) -> None:
+        """The tape is given up, and the function traced once more without."""
+
+
 class Recorder:
     """Writes one tape.  `values[b]` are the values of block b's nodes, or None for a scalar run."""
 
-    def __init__(self, keep_values: bool | str, target: int | None = None, evaluate: Evaluate | None = None) -> None:
+    def __init__(self, keep_values: bool | str, target: int | None = None, evaluate: Evaluate | None = None,
+                 holdings: Holdings | None = None) -> None:
         self.tape = Tape()
+        self.holdings = holdings
         self.evaluate = evaluate
         self.lazy = evaluate is not None and keep_values == "read"  # large results are computed when somebody looks
         self.pending: dict[int, weakref.ref[Any]] = {}  # blocks put off, and their storages (while somebody has them)
@@ -364,6 +376,8 @@ class Recorder:
             self.values.append(values)
         self.n += len(op)
         self.tape.items.append(ScalarRun(len(blocks) - 1, op, a, b, const))
+        if self.holdings is not None:
+            self.holdings.note(self.tape)
         self.restart()
 
     # -- decisions -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,139 @@
+"""Scalar runs that leave rank 0 while it goes on tracing.
+
+Where a run belongs follows from the program's length, which nobody knows before its end.  So finished runs are held
+provisionally by all ranks, turn about, which leaves each of them its share of however many there will be; rank 0 keeps
+what layouts are made of: a run's length and what it reads from before it.  Once the layout is known, every run that
+does not lie where it belongs goes there, from rank to rank.  What rank 0 looks at in between (runs at the borders of
+ranks, links of chains) it fetches, one run at a time.
+
+Rank 0 runs the user's function meanwhile, so it alone speaks, and the others `serve`:
+
+    rank 0   note, note, ..., fetch, ..., dismiss        others   serve (until dismissed)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+from mpi4py import MPI
+
+from ..graph.reads import reads_of
+from ..tape import HeldRun, ScalarRun, Tape
+from . import choose
+
+HOLD, FETCH, TAKE, FORGET, DISMISS = range(5)
+_TAG = 74
+
+
+class Holdings:
+    """The runs that ranks hold for rank 0.  Construction is local."""
+
+    def __init__(self, comm: MPI.Comm) -> None:
+        self.comm = comm
+        self.runs: dict[int, ScalarRun] = {}  # by block: those that this rank holds (rank 0's are on the tape)
+        self.holder: dict[int, int] = {}  # on rank 0: by block, who holds it
+        self._lines = self._seen = self._turn = 0
+        self._latest: tuple[int, ScalarRun] | None = None  # the run that was fetched last
+
+    # -- rank 0
+
+    def note(self, tape: Tape) -> None:
+        """A run was appended to the tape.  Of programs that will be laid out run by run, those whose turn is another
+        rank's leave, and `HeldRun`s stand in their places.
+        """
+        last = tape.items[-1]
+        assert isinstance(last, ScalarRun)
+        self._lines += last.lines
+        if self._lines <= choose.MANY_LINES:
+            return
+        for index in range(self._seen, len(tape.items)):
+            run = tape.items[index]
+            if isinstance(run, ScalarRun) and len(run.op):
+                self._turn = (self._turn + 1) % self.comm.size
+                if self._turn:
+                    tape.items[index] = self._hand_over(run, tape.blocks[run.block].first, self._turn)
+        self._seen = len(tape.items)
+
+    def _hand_over(self, run: ScalarRun, first: int, rank: int) -> HeldRun:
+        send_run(run, rank, self.comm, HOLD)
+        self.holder[run.block] = rank
+        return HeldRun(run.block, run.lines, reads_of(run, first), partial(self._get, run.block, FETCH))
+
+    def _get(self, block: int, what: int) -> ScalarRun:
+        if self._latest is None or self._latest[0] != block or what == TAKE:
+            self.comm.Send(_head(what, block), self.holder[block], _TAG)
+            self._latest = block, receive_run(self.holder[block], self.comm)
+        return self._latest[1]
+
+    def gather(self, tape: Tape) -> None:
+        """All runs come back to the tape: rank 0 is to have them all, or every rank."""
+        for index, item in enumerate(tape.items):
+            if isinstance(item, HeldRun):
+                tape.items[index] = self._get(item.block, TAKE)
+                del self.holder[item.block]
+        self._latest = None
+
+    def forget(self) -> None:
+        """What was noted so far was in vain: the function is traced once more, without."""
+        for rank in range(1, self.comm.size):
+            self.comm.Send(_head(FORGET), rank, _TAG)
+        self.__init__(self.comm)  # type: ignore[misc]
+
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Rank 0's work while the others serve: however it ends, they are dismissed."""
+        try:
+            yield
+        finally:
+            self._latest = None
+            for rank in range(1, self.comm.size):
+                self.comm.Send(_head(DISMISS), rank, _TAG)
+
+    # -- all others
+
+    def serve(self) -> None:
+        """Hold runs, and give them back, until rank 0 dismisses this rank."""
+        head = _head(0)
+        while True:
+            self.comm.Recv(head, 0, _TAG)
+            what, block = int(head[0]), int(head[1])
+            if what == HOLD:
+                self.runs[block] = receive_run(0, self.comm, head)
+            elif what == FETCH:
+                send_run(self.runs[block], 0, self.comm)
+            elif what == TAKE:
+                send_run(self.runs.pop(block), 0, self.comm)
+            elif what == FORGET:
+                self.runs.clear()
+            else:
+                return
+
+
+def _head(what: int, block: int = 0, lines: int = 0, constants: int = 0, width: int = 4) -> np.ndarray:
+    return np.array([what, block, lines, constants, width], dtype=np.int64)
+
+
+def send_run(run: ScalarRun, rank: int, comm: MPI.Comm, what: int = HOLD) -> None:
+    """Send a run to a rank that calls `receive_run`."""
+    comm.Send(_head(what, run.block, len(run.op), len(run.const), run.a.itemsize), rank, _TAG)
+    for array in (run.op, run.a, run.b, run.const):
+        comm.Send(np.ascontiguousarray(array), rank, _TAG)
+
+
+def receive_run(rank: int, comm: MPI.Comm, head: np.ndarray | None = None) -> ScalarRun:
+    """The run that a rank sends; head: what announced it, if that has come already."""
+    if head is None:
+        head = _head(0)
+        comm.Recv(head, rank, _TAG)
+    _, block, lines, constants, width = head.tolist()
+    ids = np.int32 if width == 4 else np.int64
+    arrays = (np.empty(lines, np.uint8), np.empty(lines, ids), np.empty(lines, ids), np.empty(constants))
+    for array in arrays:
+        comm.Recv(array, rank, _TAG)
+    return ScalarRun(block, *arrays)
+
+
+__all__ = ["Holdings", "receive_run", "send_run"]

@@ -1,0 +1,168 @@
+"""Runs of scalar code leave rank 0 while it traces, are held by all ranks, and go where they belong at the end."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+import distdiff as dd
+from distdiff.partition import Holdings, choose
+from distdiff.partition.holdings import receive_run, send_run
+from distdiff.source import Source
+from distdiff.stages import Stages
+from distdiff.tape import HeldRun, ScalarRun
+from distdiff.tracing import recorder, scalar
+
+X = np.array([0.9, 1.1, 0.4])
+pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture
+def short_runs(monkeypatch):
+    """Programs of this size are recorded and laid out as large ones are."""
+    monkeypatch.setattr(choose, "MANY_LINES", 500)
+    for module in (scalar, recorder):
+        monkeypatch.setattr(module, "RUN_LINES", 100)
+
+
+def chain(steps, fails=False):
+    def f(x):
+        a, b, s = x[0], x[1], x[2]
+        for _ in range(steps):
+            s = s + 0.1 * (a * s - b * s * s)
+        if fails:
+            raise RuntimeError("at the very end")
+        return s * s + np.sin(a)
+    return f
+
+
+def samples(x):
+    k, s = np.exp(x[0]), 0.0
+    for i in range(400):
+        s = s + np.sin(k * (0.01 * i)) * x[1]
+    return s * x[2]
+
+
+def turning(x):
+    """A decision at the end, which falls the other way for a smaller x[1]."""
+    s = samples(x)
+    return s * x[2] if x[1] > 1.0 else s + x[2]
+
+
+def nested(x):
+    """A derivative taken inside wants the values of all that came before: the function is run once more, and kept."""
+    s = samples(x)
+    return s + dd.grad(lambda t: t * t * s)(x[2])
+
+
+def arrays_between(x):
+    s = samples(x)
+    u = np.sin(np.arange(200.0) * s) * x[1]
+    for t in u[:100]:
+        s = s + t * t
+    return s + np.sum(u)
+
+
+def source(f, comm, partition="auto"):
+    settings = {"argnums": 0, "has_aux": False, "partition": partition, "method": "auto", "solves": 1,
+                "min_block": None, "preaccumulate": True}
+    return Source(f, (X,), None, comm=comm, stages=Stages(), settings=settings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"partition": "contiguous"}, {"solves": 40}, {"solves": "jacobian"},
+                                      {"partition": "fewer ranks"}, {"method": "interface"}], ids=str)
+@pytest.mark.parametrize("f", [chain(300), samples, nested, arrays_between])
+def test_derivatives_are_those_of_one_rank(comm, short_runs, f, settings):
+    with dd.linearize(f, X, comm=MPI.COMM_SELF) as one, dd.linearize(f, X, comm=comm, **settings) as lin:
+        for x in (X, 0.9 * X):
+            np.testing.assert_allclose(lin.update(x), one.update(x), rtol=1e-11)
+            np.testing.assert_allclose(lin.vjp(1.0), one.vjp(1.0), rtol=1e-9)
+            np.testing.assert_allclose(lin.jvp(X), one.jvp(X), rtol=1e-9)
+        mine, alone = lin.report(), one.report()  # the structure of the tape, which is gone
+        assert (mine.lines, mine.depth, mine.shape, mine.nonzeros) == (
+            alone.lines, alone.depth, alone.shape, alone.nonzeros)
+
+
+def test_a_function_that_fails_late_fails_on_all_ranks(comm, short_runs):
+    with pytest.raises(RuntimeError, match="at the very end"):
+        dd.linearize(chain(300, fails=True), X, comm=comm)
+    with dd.linearize(samples, X, comm=comm) as lin:  # and nobody is left with what was held
+        assert np.isfinite(lin.vjp(1.0)).all()
+
+
+def test_another_branch_is_traced_anew(comm, short_runs):
+    other = X * [1.0, 0.8, 1.0]
+    with dd.linearize(turning, X, comm=comm) as lin, dd.linearize(turning, other, comm=MPI.COMM_SELF) as one:
+        lin.update(other)
+        assert lin.retraces == 1
+        np.testing.assert_allclose(lin.vjp(1.0), one.vjp(1.0), rtol=1e-10)
+
+
+def test_saved_tapes_and_recorded_functions(comm, short_runs, tmp_path):
+    path = comm.bcast(str(tmp_path / "f.tape"))
+    dd.trace(samples, X, comm=comm).save(path)
+    comm.Barrier()
+    expected = dd.grad(samples, comm=MPI.COMM_SELF)(X)
+    np.testing.assert_allclose(dd.grad(dd.load(path, comm=comm), comm=comm)(X), expected, rtol=1e-10)
+    recorded = dd.recorded(turning, comm=comm)
+    for x in (X, X * [1.0, 0.8, 1.0], 1.1 * X, X):
+        np.testing.assert_allclose(recorded.grad(x), dd.grad(turning, comm=MPI.COMM_SELF)(x), rtol=1e-10)
+    assert recorded.counts.traces == 2
+
+
+def test_every_rank_holds_its_turn(comm, short_runs):
+    holdings = Holdings(comm)
+    traced, _ = source(chain(500), comm)._record(False, holdings)
+    if comm.rank == 0:
+        runs = [item for item in traced.tape.items if isinstance(item, ScalarRun)]
+        held = [run for run in runs if isinstance(run, HeldRun)]
+        assert sum(run.lines for run in runs) == 6 * 500 + 3 and len(runs) == 31
+        assert len(held) in (0, 31 - 31 // comm.size)  # all came back where rank 0 is to have them
+        assert holdings.holder.keys() == {run.block for run in held}
+    counts = comm.allgather(len(holdings.runs))
+    assert counts[0] == 0 and max(counts) - min(counts[1:], default=0) <= 1 or sum(counts) == 0
+
+
+def test_runs_travel_as_they_are(comm):
+    run = ScalarRun(7, np.arange(5, dtype=np.uint8), np.arange(5), -1 - np.arange(5), np.array([np.nan, 0.1]))
+    small = ScalarRun(2, run.op, run.a.astype(np.int32), run.b.astype(np.int32), run.const[:0])
+    for sent in (run, small):
+        if comm.size > 1 and comm.rank == 0:
+            send_run(sent, 1, comm)
+        elif comm.rank == 1:
+            came = receive_run(0, comm)
+            assert came.block == sent.block
+            for name in ("op", "a", "b", "const"):
+                ours, theirs = getattr(sent, name), getattr(came, name)
+                assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs, equal_nan=True)
+
+
+def test_no_rank_needs_more_than_its_share(comm, monkeypatch):
+    """Peak bytes until every rank has its lines, as the tape grows tenfold: operations and operands of a rank's own,
+    nine bytes a line, of rank 0's like of the others', beside some objects a run and a few runs on their way."""
+    monkeypatch.setattr(choose, "MANY_LINES", 10_000)
+    for module in (scalar, recorder):
+        monkeypatch.setattr(module, "RUN_LINES", 4096)
+
+    def spread(steps):
+        share = source(chain(steps), comm, partition="contiguous").spread()
+        assert comm.allreduce(share.local.lines) == 6 * steps + 3
+
+    def peak(steps):
+        gc.collect()
+        tracemalloc.start()
+        try:
+            spread(steps)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    spread(40_000)  # loops are compiled, which takes memory too
+    few, many = (comm.allgather(peak(steps)) for steps in (4_000, 40_000))
+    for small, large in zip(few, many):
+        more = 6 * 36_000
+        assert large - small < 9 * 1.1 * more / comm.size + 5000 * more / 4096 + 6 * 9 * 4096
