@@ -77,7 +77,7 @@ def source(f, comm, partition="auto"):
     (chain(300), {}), (chain(300), {"partition": "contiguous"}), (chain(300), {"solves": "jacobian"}),
     (chain(300), {"method": "interface"}), (samples, {}), (samples, {"partition": "contiguous"}),
     (samples, {"solves": 40}), (samples, {"partition": "fewer ranks"}), (nested, {}), (arrays_between, {}),
-    (arrays_between, {"partition": "contiguous"})], ids=str)
+    (arrays_between, {"partition": "contiguous"})], ids=lambda value: getattr(value, "__name__", str(value)))
 def test_derivatives_are_those_of_one_rank(comm, short_runs, f, settings):
     with dd.linearize(f, X, comm=MPI.COMM_SELF) as one, dd.linearize(f, X, comm=comm, **settings) as lin:
         for x in (X, 0.9 * X):
@@ -146,9 +146,9 @@ def test_runs_travel_as_they_are(comm):
 def test_no_rank_needs_more_than_its_share(comm, monkeypatch):
     """Peak bytes until every rank has its lines, as the tape grows tenfold: operations and operands of a rank's own,
     nine bytes a line, of rank 0's like of the others', beside some objects a run and a few runs on their way."""
-    monkeypatch.setattr(choose, "MANY_LINES", 10_000)
+    monkeypatch.setattr(choose, "MANY_LINES", 5_000)
     for module in (scalar, recorder):
-        monkeypatch.setattr(module, "RUN_LINES", 4096)
+        monkeypatch.setattr(module, "RUN_LINES", 2048)
 
     def spread(steps):
         share = source(chain(steps), comm, partition="contiguous").spread()
@@ -163,8 +163,8 @@ def test_no_rank_needs_more_than_its_share(comm, monkeypatch):
         finally:
             tracemalloc.stop()
 
-    spread(40_000)  # loops are compiled, which takes memory too
-    few, many = (comm.allgather(peak(steps)) for steps in (4_000, 40_000))
+    spread(20_000)  # loops are compiled, which takes memory too
+    few, many = (comm.allgather(peak(steps)) for steps in (2_000, 20_000))
     for small, large in zip(few, many):
-        more = 6 * 36_000
-        assert large - small < 9 * 1.1 * more / comm.size + 5000 * more / 4096 + 6 * 9 * 4096
+        more = 6 * 18_000
+        assert large - small < 9 * 1.1 * more / comm.size + 5000 * more / 2048 + 6 * 9 * 2048
