@@ -167,4 +167,5 @@ def test_no_rank_needs_more_than_its_share(comm, monkeypatch):
     few, many = (comm.allgather(peak(steps)) for steps in (2_000, 20_000))
     for small, large in zip(few, many):
         more = 6 * 18_000
-        assert large - small < 9 * 1.1 * more / comm.size + 5000 * more / 2048 + 6 * 9 * 2048
+        a_line = 9 if comm.size > 1 else 9 + 8  # alone, the values that tracing computes are kept
+        assert large - small < 1.1 * a_line * more / comm.size + 5000 * more / 2048 + 6 * 9 * 2048
