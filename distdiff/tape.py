@@ -205,6 +205,9 @@ class HeldRun(ScalarRun):
         for name, value in (("block", block), ("_lines", lines), ("reads", reads), ("_look", look)):
             object.__setattr__(self, name, value)
 
+    def __repr__(self) -> str:
+        return f"HeldRun(block={self.block}, {self._lines} lines)"
+
     op = property(lambda self: self._look().op)
     a = property(lambda self: self._look().a)
     b = property(lambda self: self._look().b)

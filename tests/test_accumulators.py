@@ -10,7 +10,7 @@ import distdiff as dd
 from distdiff import planning
 from distdiff.kernels import graph as kernels
 from distdiff.machine import Machine
-from distdiff.partition import choose, localize_all, partition
+from distdiff.partition import choose, holdings, localize_all, partition
 from distdiff.partition.check import check
 from distdiff.spread import Spread
 from distdiff.tracing import recorder, scalar, trace
@@ -94,6 +94,7 @@ PROGRAMS = [one_sum, signs_and_sides, a_shared_beginning, two_loops, results_on_
 def short_runs(monkeypatch):
     """Programs of this size are recorded and laid out as large ones are."""
     monkeypatch.setattr(choose, "MANY_LINES", 100)
+    monkeypatch.setattr(holdings, "LEAST", 10)
     for module in (scalar, recorder):
         monkeypatch.setattr(module, "RUN_LINES", 24)
 

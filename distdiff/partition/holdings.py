@@ -13,8 +13,8 @@ Rank 0 runs the user's function meanwhile, so it alone speaks, and the others `s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -24,6 +24,7 @@ from ..graph.reads import reads_of
 from ..tape import HeldRun, ScalarRun, Tape
 from . import choose
 
+LEAST = 1 << 12  # lines of a run that leaves
 HOLD, FETCH, TAKE, FORGET, DISMISS = range(5)
 _TAG = 74
 
@@ -36,13 +37,15 @@ class Holdings:
         self.runs: dict[int, ScalarRun] = {}  # by block: those that this rank holds (rank 0's are on the tape)
         self.holder: dict[int, int] = {}  # on rank 0: by block, who holds it
         self._lines = self._seen = self._turn = 0
+        self._heard = False  # the others serve
         self._latest: tuple[int, ScalarRun] | None = None  # the run that was fetched last
 
     # -- rank 0
 
-    def note(self, tape: Tape) -> None:
+    def note(self, tape: Tape, beside: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         """A run was appended to the tape.  Of programs that will be laid out run by run, those whose turn is another
-        rank's leave, and `HeldRun`s stand in their places.
+        rank's leave, and `HeldRun`s stand in their places; short ones, which are objects more than lines, stay.
+        `beside` as `tracing.recorder.Holdings` says.
         """
         last = tape.items[-1]
         assert isinstance(last, ScalarRun)
@@ -51,10 +54,11 @@ class Holdings:
             return
         for index in range(self._seen, len(tape.items)):
             run = tape.items[index]
-            if isinstance(run, ScalarRun) and len(run.op):
+            if isinstance(run, ScalarRun) and run.lines >= LEAST:
                 self._turn = (self._turn + 1) % self.comm.size
                 if self._turn:
-                    tape.items[index] = self._hand_over(run, tape.blocks[run.block].first, self._turn)
+                    with beside():
+                        tape.items[index] = self._hand_over(run, tape.blocks[run.block].first, self._turn)
         self._seen = len(tape.items)
 
     def _hand_over(self, run: ScalarRun, first: int, rank: int) -> HeldRun:
@@ -63,6 +67,9 @@ class Holdings:
         return HeldRun(run.block, run.lines, reads_of(run, first), partial(self._get, run.block, FETCH))
 
     def _get(self, block: int, what: int) -> ScalarRun:
+        if not self._heard:
+            raise RuntimeError(f"the lines of block {block} are held by rank {self.holder.get(block)}, which does not "
+                               "listen any more")
         if self._latest is None or self._latest[0] != block or what == TAKE:
             self.comm.Send(_head(what, block), self.holder[block], _TAG)
             self._latest = block, receive_run(self.holder[block], self.comm)
@@ -80,15 +87,17 @@ class Holdings:
         """What was noted so far was in vain: the function is traced once more, without."""
         for rank in range(1, self.comm.size):
             self.comm.Send(_head(FORGET), rank, _TAG)
-        self.__init__(self.comm)  # type: ignore[misc]
+        self.holder.clear()
+        self._lines, self._seen, self._latest = 0, 0, None
 
     @contextmanager
     def speaking(self) -> Iterator[None]:
         """Rank 0's work while the others serve: however it ends, they are dismissed."""
+        self._heard = True
         try:
             yield
         finally:
-            self._latest = None
+            self._heard, self._latest = False, None
             for rank in range(1, self.comm.size):
                 self.comm.Send(_head(DISMISS), rank, _TAG)
 

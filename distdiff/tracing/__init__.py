@@ -15,6 +15,7 @@ import re
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -77,7 +78,8 @@ def trace(
     raises.
     """
     settings = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate}
-    rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate), None if keep_values else holdings)
+    note = None if keep_values or holdings is None else partial(holdings.note, beside=creation.suspended)
+    rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate), note)
     methods.prepare(rec, lambda values: creation.array_of(rec, values))
     numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
     check_numbers(numbers, len(args))

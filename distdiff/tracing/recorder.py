@@ -9,6 +9,7 @@ import weakref
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from math import prod
 from operator import mul
 from types import CodeType, FrameType
@@ -68,8 +69,12 @@ class Located(BaseException):
 class Holdings(Protocol):
     """Who takes runs of scalar lines off a tape while it is written."""
 
-    def note(self, tape: Tape) -> None:
-        """The tape's last item is a run that is complete: it, and those before, may be exchanged for `HeldRun`s."""
+    def note(self, tape: Tape, beside: Callable[[], AbstractContextManager[None]]) -> None:
+        """The tape's last item is a run that is complete: it, and those before, may be exchanged for `HeldRun`s.
+
+        beside: NumPy is itself again while its body runs (NumPy's functions are exchanged during a trace, and Numba
+        takes them by name).
+        """
 
     def forget(self) -> None:
         """The tape is given up, and the function traced once more without."""
@@ -79,9 +84,9 @@ class Recorder:
     """Writes one tape.  `values[b]` are the values of block b's nodes, or None for a scalar run."""
 
     def __init__(self, keep_values: bool | str, target: int | None = None, evaluate: Evaluate | None = None,
-                 holdings: Holdings | None = None) -> None:
+                 note: Callable[[Tape], None] | None = None) -> None:
         self.tape = Tape()
-        self.holdings = holdings
+        self.note = note  # is told whenever a run of scalar lines is complete (`Holdings`)
         self.evaluate = evaluate
         self.lazy = evaluate is not None and keep_values == "read"  # large results are computed when somebody looks
         self.pending: dict[int, weakref.ref[Any]] = {}  # blocks put off, and their storages (while somebody has them)
@@ -376,8 +381,8 @@ class Recorder:
             self.values.append(values)
         self.n += len(op)
         self.tape.items.append(ScalarRun(len(blocks) - 1, op, a, b, const))
-        if self.holdings is not None:
-            self.holdings.note(self.tape)
+        if self.note is not None:
+            self.note(self.tape)
         self.restart()
 
     # -- decisions -----------------------------------------------------------------------------------------------------
