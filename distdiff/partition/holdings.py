@@ -22,6 +22,7 @@ from mpi4py import MPI
 
 from ..graph.reads import reads_of
 from ..tape import HeldRun, ScalarRun, Tape
+from ..tracing import memory
 from . import choose
 
 LEAST = 1 << 12  # lines of a run that leaves
@@ -138,8 +139,10 @@ def receive_run(rank: int, comm: MPI.Comm, head: np.ndarray | None = None) -> Sc
         head = _head(0)
         comm.Recv(head, rank, _TAG)
     _, block, lines, constants, width = head.tolist()
-    ids = np.int32 if width == 4 else np.int64
-    arrays = (np.empty(lines, np.uint8), np.empty(lines, ids), np.empty(lines, ids), np.empty(constants))
+    # One piece of memory, as large as those that compiled tracing writes runs into: what a rank has given away serves.
+    room, end = memory.empty(-(-lines * (1 + 2 * width) // 8)).view(np.uint8), 2 * width * lines
+    a, b = (part.view(np.int32 if width == 4 else np.int64) for part in np.split(room[:end], 2))
+    arrays = room[end:end + lines], a, b, np.empty(constants)
     for array in arrays:
         comm.Recv(array, rank, _TAG)
     return ScalarRun(block, *arrays)

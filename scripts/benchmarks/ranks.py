@@ -1,4 +1,4 @@
-"""Ranks: the wide program and the grid program on one rank and on two, each rank bound to a core of its own.
+"""Ranks: wide programs, of arrays and of scalars, and the grid program on one rank and on two, each rank bound to a core of its own.
 
 "evaluate + solve" is the gradient at another point with the tape at hand: the values recomputed where they live,
 halos exchanged, the adjoint swept. It is what falls with the number of ranks; tracing stays on rank 0 and is shown
@@ -161,6 +161,24 @@ def wide(settings: dict[str, Any]) -> Run:
     return _program(settings, "wide", digits.make_loss(images, labels), digits.start())
 
 
+def samples(settings: dict[str, Any]) -> Run:
+    """A loop over samples in scalar code, of seven lines each, that adds to two sums; traced by machine code."""
+    import distdiff as dd
+
+    n = int(settings["samples"]) // 7
+
+    @dd.compiled
+    def loss(p: Any, n: int) -> Any:
+        rate, s, q = np.exp(p[0]), 0.0, 0.0
+        for k in range(n):
+            t = np.sin(rate * (1e-6 * k)) * p[1]
+            s = s + t * t
+            q = q - t * rate
+        return s * np.sqrt(s) + q
+
+    return _program(settings, "samples", lambda p: loss(p, n), np.array([0.3, 0.7]))
+
+
 def grid(settings: dict[str, Any]) -> Run:
     """Shallow water on a grid large enough that arithmetic outweighs the dispatch of a statement."""
     return _flow(settings, "grid", settings["cells"], settings["steps"])
@@ -218,4 +236,4 @@ def _ping_pong(run: Run, buffer: np.ndarray, rounds: int) -> float:
     return (time.perf_counter() - start) / (2 * rounds)
 
 
-TOOLS = {"wide": wide, "grid": grid, "demo_grid": demo_grid, "latency": latency, "memory": memory}
+TOOLS = {"wide": wide, "samples": samples, "grid": grid, "demo_grid": demo_grid, "latency": latency, "memory": memory}
