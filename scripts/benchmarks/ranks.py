@@ -1,4 +1,4 @@
-"""Ranks: wide programs, of arrays and of scalars, and the grid program on one rank and on two, each rank bound to a core of its own.
+"""Ranks: wide programs, of arrays and of scalars, and the grid program on one rank and two, each on a core of its own.
 
 "evaluate + solve" is the gradient at another point with the tape at hand: the values recomputed where they live,
 halos exchanged, the adjoint swept. It is what falls with the number of ranks; tracing stays on rank 0 and is shown
