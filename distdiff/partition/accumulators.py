@@ -155,8 +155,8 @@ class Accumulators:
     def _may_cross(self) -> bool:
         """Whether a chain can lead from stretch to stretch, as far as what runs read of each other tells."""
         reads, single = self.reads, self.reads.single
-        edges = np.searchsorted(reads.first, self.bounds)
-        if (reads.first[np.minimum(edges, len(reads.first) - 1)] != self.bounds).any():
+        bounds = self.bounds[self.bounds < self.tape.n_nodes]  # ranks that are left out have none
+        if not np.isin(bounds, reads.first).all():
             return True  # a run lies on two ranks
         some = reads.scalar[reads.block_of(single.ids)] & (single.uses == 1)
         some &= self._owner(single.ids) < self._owner(single.end)

@@ -84,6 +84,12 @@ class Partition:
         """The superstep in which each node of the tape is computed."""
         return self.plan.where.find(ids)[1] if self.plan is not None else np.zeros(np.shape(ids), dtype=np.int32)
 
+    def release(self) -> None:
+        """Forget how the layout was found: that holds runs which are about to leave."""
+        self.survey = None
+        if self.plan is not None:
+            self.plan.survey = self.plan.accumulators = None
+
     def sender(self) -> Sender:
         """What makes the structure and the parcels that travel."""
         assert self.plan is not None

@@ -57,6 +57,8 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm,
     if alone:
         return whole(tape) if comm.rank == 0 else nothing(joint)
     sender = on_root(comm, lambda: partition.sender(), share=False)
+    if partition is not None:
+        partition.release()
     structure = broadcast(sender.structure if sender is not None else None, comm)
     parcel: Any = None
     for rank in reversed(range(comm.size)):  # rank 0 keeps the last one

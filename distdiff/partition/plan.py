@@ -137,7 +137,7 @@ class Plan:
         self.tape, self.n_ranks = tape, n_ranks
         self.machine = current() if machine is None else machine
         self.kinds = kinds or Kinds()
-        self.survey = Survey(tape, self.machine) if survey is None else survey
+        self.survey: Any = Survey(tape, self.machine) if survey is None else survey  # None: released
         self.blocks: list[Block] = list(tape.blocks)
         self.order: list[float] = [float(b) for b in range(len(tape.blocks))]
         self.layouts: list[Layout | None] = [None] * len(tape.blocks)
