@@ -158,7 +158,7 @@ def test_a_plan_foresees_the_gain():
             s = s + r * r
         return s
 
-    made = planning.plan(trace(lambda p: samples(p, 120_000), (np.array([0.7, 1.1]),)).tape, (2, 4))
+    made = planning.plan(trace(lambda p: samples(p, 400_000), (np.array([0.7, 1.1]),)).tape, (2, 4))
     one, two, four = made.layouts
     assert two.name == four.name == "contiguous" and two.k_star <= 4
     assert one.seconds > 1.7 * two.seconds and two.seconds > 1.6 * four.seconds and four.max_work < 0.26 * one.max_work
