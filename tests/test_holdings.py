@@ -73,7 +73,7 @@ def arrays_between(x):
 
 def source(f, comm, partition="auto"):
     settings = {"argnums": 0, "has_aux": False, "partition": partition, "method": "auto", "solves": 1,
-                "min_block": None, "preaccumulate": True}
+                "min_block": None, "preaccumulate": True, "options": None}
     return Source(f, (X,), None, comm=comm, stages=Stages(), settings=settings)
 
 
