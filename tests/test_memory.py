@@ -160,7 +160,8 @@ def test_arrays_are_cut_along_axes_beside_scalar_code_in_stretches(comm, run_by_
         return np.sum(u * u) * s
 
     u = np.random.default_rng(0).uniform(0.5, 1.0, 40_000)
-    with dd.linearize(f, u, comm=MPI.COMM_SELF) as one, dd.linearize(f, u, comm=comm) as lin:
+    with dd.linearize(f, u, comm=MPI.COMM_SELF) as one, dd.linearize(
+            f, u, comm=comm, solves=10) as lin:
         if comm.size > 1:
             assert lin.report().partition.split(", ")[0] == "axes and stretches"  # the depth of halos may follow
             assert lin.report().balance < 1.1
