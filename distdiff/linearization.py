@@ -91,7 +91,12 @@ class Linearization:
         self._gradient: Linearization | None = None  # of the gradient, at the point or at an earlier one
         self._gradient_moves = False
         self._advised, self._warned = 0, False
-        self._build()
+        try:
+            self._build()
+        except Exception:
+            if hasattr(self, "_local") and agreement.sound(self.comm):  # nobody is left to call `close`
+                self._local.close()
+            raise
 
     # -- from the function to the point ------------------------------------------------------------------------
 

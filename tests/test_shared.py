@@ -205,9 +205,12 @@ def test_what_would_fill_in_is_iterated(comm, name, monkeypatch):
                 assert f"solved by {kind} with" in str(lin.report())
 
 
-def test_options_that_are_wrong(comm):
+def test_options_that_are_wrong(comm, monkeypatch):
     if comm.size == 1:
         pytest.skip("one rank has nothing to share")
+    left: list[object] = []
+    monkeypatch.setattr(shared.SharedEquation, "close", lambda self, close=shared.SharedEquation.close: (
+        left.append(self), close(self)))
     f, x = CASES["operator"]
     with pytest.warns(UserWarning, match="option -distdiff_component_ksp_tpye was not used"):
         dd.linearize(f, x, options={"component_ksp_tpye": "gmres"}, **settings(comm)).close()
@@ -216,6 +219,7 @@ def test_options_that_are_wrong(comm):
     options = {"component_ksp_type": "richardson", "component_pc_type": "none", "component_ksp_max_it": 3}
     with pytest.raises(ConvergenceError, match=r"richardson with preconditioner none.*test_shared.*component_ksp_type"):
         dd.linearize(f, x, options=options, **settings(comm))
+    assert len(left) == 3  # two of them by who failed
 
 
 @pytest.mark.parametrize("residual, good, bad, error, match", [
