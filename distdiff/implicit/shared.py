@@ -38,7 +38,7 @@ from .forward import solve
 if TYPE_CHECKING:
     from .statement import Implicit
 
-UNKNOWNS = 20_000  # of an equation, from which on ranks share it
+UNKNOWNS = 100_000  # of an equation, from which on ranks share it: for fewer, messages cost more than they save
 METHODS = ("newton", "iterate", "snes")
 
 
