@@ -1,4 +1,4 @@
-"""Agreement over a communicator (one rank fails, every rank raises the same error, nobody hangs), and channels."""
+"""Agreement over a communicator (one rank fails, or is in another call, every rank raises the same error), channels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 WIDTHS = 4  # of batches of right-hand sides, for which messages and calls stay set up
 PATIENCE = 60.0  # seconds that a failed rank waits for the others, which may be waiting for it
+LATE = 10.0  # seconds at the beginning of a call after which is said that others have not come
 
 
 class _Alone(threading.local):
@@ -29,7 +31,14 @@ class _Alone(threading.local):
     depth = 0
 
 
-_alone = _Alone()
+class _Calling(threading.local):
+    """The collective call that this thread is in, the outermost: the one in its user's program."""
+
+    name, begun = "", False  # begun: all ranks are known to be in it
+    together = 0  # stretches of work around, whose messages may be on their way
+
+
+_alone, _calling = _Alone(), _Calling()
 
 
 def world() -> MPI.Comm:
@@ -70,12 +79,26 @@ def _unpacked(packed: bytes) -> BaseException:
 
 
 @contextmanager
-def agreed(comm: MPI.Comm) -> Iterator[None]:
+def calling(name: str) -> Iterator[None]:
+    """While the body runs, agreements say that this rank is in the call `name`, if it is in no other.  Local."""
+    outermost = not _calling.name
+    if outermost:
+        _calling.name = name
+    try:
+        yield
+    finally:
+        if outermost:
+            _calling.name, _calling.begun = "", False
+
+
+@contextmanager
+def agreed(comm: MPI.Comm, begins: bool = False) -> Iterator[None]:
     """Run a stretch of *local* work; afterwards all ranks have succeeded or all raise.  Collective.
 
     Inside the block no rank may communicate on `comm`: a rank that fails leaves the block early.
     The rank that failed raises its own error (with its traceback); the others raise the error of the
-    lowest failing rank.
+    lowest failing rank.  Ranks that are in different calls all raise `InputError`.  `begins`: a call begins so, and a
+    rank that waits for others to make it says so.
     """
     failure: BaseException | None = None
     try:
@@ -86,13 +109,60 @@ def agreed(comm: MPI.Comm) -> Iterator[None]:
         if failure is not None:
             raise failure
         return
-    worst = comm.allreduce(comm.rank if failure is not None else comm.size, op=MPI.MIN)
+    worst, _ = _agree(comm, failure, _wait_for_calls if begins else _wait)
+    _calling.begun = _calling.begun or begins
     if worst == comm.size:
         return
     packed = comm.bcast(_packed(failure) if comm.rank == worst and failure is not None else None, root=worst)
     if failure is not None:
         raise failure
     raise _unpacked(packed)
+
+
+def _agree(comm: MPI.Comm, failure: BaseException | None, wait: Callable[[MPI.Comm, MPI.Request], None],
+           ) -> tuple[int, bool]:
+    """The lowest rank that failed (or comm.size), and whether all did; one message.  Collective.
+
+    It is the same message in all agreements, so that ranks which are in different calls meet in it: then all raise
+    `InputError`, and nothing that is around agrees on it again.
+    """
+    call = zlib.crc32(_calling.name.encode())
+    mine = np.array([comm.size if failure is None else comm.rank, failure is not None, call, -call,
+                     not _calling.together], dtype=np.int64)
+    least = np.empty_like(mine)
+    wait(comm, comm.Iallreduce(mine, least, op=MPI.MIN))
+    worst, all_failed, lowest, highest, nothing_on_its_way = least.tolist()
+    if lowest != -highest:
+        if not nothing_on_its_way:
+            comm.Set_attr(_broken(), True)
+        raise _different_calls(comm) from failure
+    return worst, bool(all_failed)
+
+
+def _different_calls(comm: MPI.Comm) -> errors.InputError:
+    names = [name or "another collective function" for name in comm.allgather(_calling.name)]
+    other = next(rank for rank, name in enumerate(names) if name != names[0])
+    error = errors.InputError(
+        f"rank {other} called {names[other]} while rank 0 called {names[0]}: calls are collective on comm, so all its "
+        f"{comm.size} ranks make the same ones in the same order; take them out of `if comm.rank == ...`, or give what "
+        "one rank computes by itself comm=MPI.COMM_SELF")
+    error.__dict__["_settled"] = comm
+    return error
+
+
+def _wait(comm: MPI.Comm, request: MPI.Request) -> None:
+    request.Wait()
+
+
+def _wait_for_calls(comm: MPI.Comm, request: MPI.Request) -> None:
+    """Wait for all ranks to make this rank's call; the first two ranks say so where it takes long."""
+    began = time.monotonic()
+    while not request.Test():
+        if time.monotonic() - began > LATE:
+            if comm.rank < 2:
+                print(f"distdiff: rank {comm.rank} has waited {LATE:g} s in {_calling.name or 'a call'} for other ranks "
+                      f"to make it too: calls are collective on comm, of {comm.size} ranks", file=sys.stderr, flush=True)
+            request.Wait()
 
 
 @contextmanager
@@ -105,22 +175,22 @@ def together(comm: MPI.Comm) -> Iterator[None]:
     with its traceback, for nobody else could.
     """
     failure: BaseException | None = None
+    _calling.together += 1
     try:
-        yield
-    except (Exception, KeyboardInterrupt, SystemExit) as error:
-        failure = error
-    if comm.size == 1:
-        if failure is not None:
-            raise failure
-        return
-    mine = np.array([comm.size if failure is None else comm.rank, failure is not None], dtype=np.int64)
-    least = np.empty_like(mine)  # the lowest failing rank, and whether all failed
-    request = comm.Iallreduce(mine, least, op=MPI.MIN)
-    if failure is None:
-        Messages([request]).finish()
-    else:
-        _wait_for_others(comm, request, failure)
-    worst, all_failed = least.tolist()
+        try:
+            yield
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            if vars(error).get("_settled") == comm:
+                raise
+            failure = error
+        if comm.size == 1:
+            if failure is not None:
+                raise failure
+            return
+        worst, all_failed = _agree(comm, failure, _wait_for_messages if failure is None else partial(
+            _wait_for_others, failure=failure))
+    finally:
+        _calling.together -= 1
     if worst == comm.size:
         return
     if not all_failed:
@@ -135,13 +205,24 @@ def together(comm: MPI.Comm) -> Iterator[None]:
 
 
 def collective(method: Callable[..., T]) -> Callable[..., T]:
-    """A method of an object with a `comm`, whose ranks all succeed or all raise: `together`, whatever fails in it."""
+    """A method of an object with a `comm`, whose ranks all succeed or all raise: `together`, whatever fails in it.
+
+    It begins with an agreement that all ranks are in the same call, if what it is called by has not.
+    """
     @wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> T:
         require_sound(self.comm)
-        with together(self.comm):
-            return method(self, *args, **kwargs)
+        with calling(method.__qualname__):
+            if not _calling.begun:
+                with agreed(self.comm, begins=True):
+                    pass
+            with together(self.comm):
+                return method(self, *args, **kwargs)
     return call
+
+
+def _wait_for_messages(comm: MPI.Comm, request: MPI.Request) -> None:
+    Messages([request]).finish()
 
 
 def _wait_for_others(comm: MPI.Comm, request: MPI.Request, failure: BaseException) -> None:
@@ -175,15 +256,18 @@ def require_sound(comm: MPI.Comm) -> None:
 
 
 @overload
-def on_root(comm: MPI.Comm, work: Callable[[], T], share: Literal[True] = True) -> T: ...
+def on_root(comm: MPI.Comm, work: Callable[[], T], share: Literal[True] = True, begins: bool = False) -> T: ...
 @overload
-def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool) -> Any: ...
-def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool = True) -> Any:
-    """`work()` runs on rank 0; its result comes back on every rank (or rank 0 alone, `share=False`).  Collective."""
+def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool, begins: bool = False) -> Any: ...
+def on_root(comm: MPI.Comm, work: Callable[[], T], share: bool = True, begins: bool = False) -> Any:
+    """`work()` runs on rank 0; its result comes back on every rank (or rank 0 alone, `share=False`).  Collective.
+
+    `begins`: as for `agreed`.
+    """
     result: Any = None
     packed: Any = None
     share = share and comm.size > 1
-    with agreed(comm):
+    with agreed(comm, begins):
         if comm.rank == 0:
             with alone():
                 result = work()

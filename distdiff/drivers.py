@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
-from .comm import agreed, on_root, world
+from .comm import agreed, calling, on_root, world
 from .errors import InputError
 from .linearization import Linearization, linearize
 from .nested import NestedLinearization, refuse_inside, require_number
@@ -34,6 +34,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, ha
     """
 
     @wraps(f)
+    @calling("grad or value_and_grad")
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         with _at(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, **settings) as lin:
             with agreed(lin.comm):
@@ -59,6 +60,7 @@ def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: boo
     return gradient
 
 
+@calling("jvp")
 def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], has_aux: bool = False,
         **settings: Any) -> Any:
     """(f(x), J xdot), by one forward solve: the value, and the derivative along `tangents`, nested and shaped alike;
@@ -92,6 +94,7 @@ class Pullback:
         self.close()
 
 
+@calling("vjp")
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False, **settings: Any) -> Any:
     """(f(x), pullback), by no solve; with aux, a third.  Tracing is done once, pullbacks are as many as are wanted.
 
@@ -112,6 +115,7 @@ def jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux:
     """
 
     @wraps(f)
+    @calling("jacobian")
     def dense(*args: Any, **kwargs: Any) -> Any:
         told = {"solves": "jacobian", **settings}
         with _at(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, **told) as lin:
@@ -120,6 +124,7 @@ def jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux:
     return dense
 
 
+@calling("hvp")
 def hvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], has_aux: bool = False,
         **settings: Any) -> Any:
     """H v, the Hessian of f at `primals` times the vector `tangents`; with aux, a pair of that and aux.
@@ -141,9 +146,10 @@ def hessian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: 
     For one array x its shape is x.shape + x.shape; for nested or several arguments, their nesting holding their nesting
     holding such blocks.  f must return one real number.  Symmetric up to rounding.
     """
-    return jacobian(grad(f, argnums, has_aux), argnums, has_aux, **settings)
+    return calling("hessian")(jacobian(grad(f, argnums, has_aux), argnums, has_aux, **settings))
 
 
+@calling("trace")
 def trace(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0, comm: Any = None) -> Program:
     """The tape of f at `args`: its flattened structure, to be saved, and used as a function.  Collective.
 
@@ -158,7 +164,7 @@ def trace(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0,
 
 def _require_tuples(name: str, primals: Any, tangents: Any, comm: Any) -> None:
     """Refuse, on all ranks, arguments that are not wrapped in tuples."""
-    with nullcontext() if running() is not None else agreed(comm if comm is not None else world()):
+    with nullcontext() if running() is not None else agreed(comm if comm is not None else world(), begins=True):
         for what, given in (("primals", primals), ("tangents", tangents)):
             if not isinstance(given, (tuple, list)):
                 raise InputError(f"{name} was given {what} of type {type(given).__name__}; they are tuples with one "

@@ -22,7 +22,7 @@ from mpi4py import MPI
 from . import batches
 from . import comm as agreement
 from .cancellation import look
-from .comm import agreed, collective, on_root, require_sound, together, vector_from_root
+from .comm import agreed, calling, collective, on_root, require_sound, together, vector_from_root
 from .errors import BranchChangedError, InputError, LayoutWarning, NonFiniteError
 from .evaluate import Point, evaluate
 from .nest import Nest, blocks
@@ -59,6 +59,7 @@ class Linearization:
     aux : what f returned beside its result (`has_aux=True`) when it was traced last; ranks other than 0 have copies
     """
 
+    @calling("linearize")
     def __init__(
         self, f: Callable[..., Any], args: tuple[Any, ...], *, argnums: int | tuple[int, ...] = 0,
         kwargs: Mapping[str, Any] | None = None, has_aux: bool = False, comm: MPI.Comm | None = None,
@@ -75,7 +76,7 @@ class Linearization:
             "preaccumulate": preaccumulate, "partition": partition, "min_block": min_block,
             "on_branch_change": on_branch_change, "on_failure": on_failure, "solves": solves}
         require_sound(self.comm)
-        with agreed(self.comm):
+        with agreed(self.comm, begins=True):
             if not callable(f):
                 raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called")
             check_settings(**settings)
@@ -230,6 +231,7 @@ class Linearization:
             return None
         return prospects.advice(expected, self._solving.work(1))
 
+    @calling("Linearization.hvp")
     def hvp(self, *tangents: Any) -> Any:
         """H v, the second derivative of a function with one result, by one forward solve of its gradient's program.
         Collective.
@@ -239,6 +241,7 @@ class Linearization:
         """
         return self._gradient_here().jvp(*tangents)
 
+    @calling("Linearization.hessian")
     def hessian(self) -> Any:
         """The dense Hessian of a function with one result, the Jacobian of its gradient.  Collective.
 
@@ -249,7 +252,7 @@ class Linearization:
     def _gradient_here(self) -> Linearization:
         """The gradient linearized at the point: traced once, then replayed.  Collective."""
         self._ready()
-        with agreed(self.comm):
+        with agreed(self.comm, begins=True):
             require_number(self.value)
         x = self._inputs.collect(self._point.values.gather(self._local.inputs.ids))  # the caller's arrays may change
         nested = self._facts.inputs.nest(x)
@@ -266,6 +269,7 @@ class Linearization:
         self._gradient_moves = False
         return self._gradient
 
+    @calling("Linearization.jacobian")
     def jacobian(self) -> Any:
         """The dense Jacobian, from as many right-hand sides as the smaller of inputs and outputs.  Collective.
 
@@ -426,6 +430,7 @@ class Linearization:
 
         return dot_product_residual(partial(solved, True), partial(solved, False), self._inputs.n, self._outputs.n)
 
+    @calling("Linearization.plot")
     def plot(self, kind: str, path: str | PathLike[str] | None = None, *, dark: bool = False) -> Picture:
         """A picture: "spy", "levels", "partition", "timeline" or "scaling" (see `distdiff.pictures`).  Collective.
 

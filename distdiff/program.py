@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from .comm import on_root, world
+from .comm import calling, on_root, world
 from .errors import BranchChangedError, InputError
 from .evaluate import Point, evaluate, evaluate_items
 from .liveness import kept_blocks
@@ -102,6 +102,7 @@ def refusal(site: str) -> str:
             "can't be traced again: record its function at this point")
 
 
+@calling("load")
 def load(path: str | os.PathLike[str], *, most_lines: int = MOST_LINES, comm: MPI.Comm | None = None) -> Program:
     """The tape in a file, ready for `dd.linearize(tape, x)`, `dd.grad(tape)(x)`, `tape(x)`.  Collective.
 

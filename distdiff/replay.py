@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from .comm import agreed, on_root, world
+from .comm import agreed, calling, on_root, world
 from .errors import BranchChangedError, InputError, NonFiniteError, RetraceWarning
 from .linearization import Linearization, linearize
 from .nested import NestedLinearization, require_number
@@ -155,6 +155,7 @@ class Recorded:
 
     # -- values and derivatives --------------------------------------------------------------------------------------
 
+    @calling("a recorded function")
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """f(*args, **kwargs)."""
         return self._f(*args, **kwargs) if running() is not None else kept(self.at(*args, **kwargs).value)
@@ -163,6 +164,7 @@ class Recorded:
         """The gradient of f, which must return one number; nested as the differentiated arguments."""
         return self.value_and_grad(*args, **kwargs)[1]
 
+    @calling("Recorded.grad or value_and_grad")
     def value_and_grad(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """(f(x), grad f(x)), by one replay and one transposed solve."""
         at = self.at(*args, **kwargs)
@@ -175,22 +177,27 @@ class Recorded:
             here.gradient = at.vjp(1.0)
         return at.value, kept(here.gradient)
 
+    @calling("Recorded.jvp")
     def jvp(self, x: Any, tangent: Any, *args: Any, **kwargs: Any) -> Any:
         """J xdot at the point (x, *args)."""
         return self.at(x, *args, **kwargs).jvp(*self._direction(tangent))
 
+    @calling("Recorded.vjp")
     def vjp(self, x: Any, cotangent: Any, *args: Any, **kwargs: Any) -> Any:
         """J^T ybar at the point (x, *args)."""
         return self.at(x, *args, **kwargs).vjp(cotangent)
 
+    @calling("Recorded.jacobian")
     def jacobian(self, *args: Any, **kwargs: Any) -> Any:
         """The dense Jacobian; see `Linearization.jacobian`."""
         return self.at(*args, **kwargs).jacobian()
 
+    @calling("Recorded.hvp")
     def hvp(self, x: Any, tangent: Any, *args: Any, **kwargs: Any) -> Any:
         """H v at the point (x, *args), of an f that returns one number.  Its gradient is recorded, too."""
         return self.at(x, *args, **kwargs).hvp(*self._direction(tangent))
 
+    @calling("Recorded.hessian")
     def hessian(self, *args: Any, **kwargs: Any) -> Any:
         """The dense Hessian; see `Linearization.hessian`."""
         return self.at(*args, **kwargs).hessian()
@@ -200,6 +207,7 @@ class Recorded:
 
     # -- the way to a point --------------------------------------------------------------------------------------------
 
+    @calling("Recorded.at")
     def at(self, *args: Any, **kwargs: Any) -> Linearization | NestedLinearization:
         """f linearized at the point: for its `report()`, or several derivatives at once.  Valid until the next call;
         not to be closed or updated.  Inside a function that is being differentiated, f on that function's tape.
@@ -229,7 +237,7 @@ class Recorded:
             there = [(k, self._tapes[k].x) for k in serving]
             return serving, next((k for k, x in there if x is not None and same_bits(x, asked.x)), -1), why
 
-        serving, here, why = on_root(comm, decide)
+        serving, here, why = on_root(comm, decide, begins=True)
         if here >= 0:
             self.counts.repeats += 1
             self._tapes.insert(0, self._tapes.pop(here))
@@ -277,7 +285,7 @@ class Recorded:
         if comm.rank == 0 and not self._warned and sum(w is not None for w in self._traced) >= MOST:
             self._warned = True
             warnings.warn(f"{getattr(self, '__qualname__', 'the function')} was traced at most of its latest points, "
-                          f"which takes 10 to 100 times a replay: {why}", RetraceWarning, stacklevel=4)
+                          f"which takes 10 to 100 times a replay: {why}", RetraceWarning, stacklevel=6)
         self.counts.traces += 1
         self.counts.retraces += again
         args, kwargs = kept(args), kept(kwargs)  # the caller's arrays may change before f runs again

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .comm import on_root
+from .comm import calling, on_root
 from .drivers import jvp
 from .errors import InputError
 from .linearization import Linearization, linearize
@@ -92,6 +92,7 @@ class DotProductTest:
                 f"<J'w, v> = {self.reverse:.15e}, relative difference {self.error:.1e}")
 
 
+@calling("taylor_test")
 def taylor_test(f: Callable[..., Any], *args: Any, lin: Linearization | None = None, direction: Any = None,
                 h: float = 1e-3, halvings: int = 4, seed: int = 0, order: int = 1, **settings: Any) -> TaylorTest:
     """Taylor remainders of f at `args` along a random (or the given) direction.  Collective.
@@ -139,6 +140,7 @@ def taylor_test(f: Callable[..., Any], *args: Any, lin: Linearization | None = N
             at.close()
 
 
+@calling("dot_product_test")
 def dot_product_test(f: Callable[..., Any], *args: Any, lin: Linearization | None = None, seed: int = 0,
                      **settings: Any) -> DotProductTest:
     """<w, J v> against <J^T w, v> for random v and w.  Collective.  Differentiates the first argument."""
