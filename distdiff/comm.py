@@ -160,8 +160,9 @@ def _wait_for_calls(comm: MPI.Comm, request: MPI.Request) -> None:
     while not request.Test():
         if time.monotonic() - began > LATE:
             if comm.rank < 2:
-                print(f"distdiff: rank {comm.rank} has waited {LATE:g} s in {_calling.name or 'a call'} for other ranks "
-                      f"to make it too: calls are collective on comm, of {comm.size} ranks", file=sys.stderr, flush=True)
+                what = _calling.name or "a call"
+                print(f"distdiff: rank {comm.rank} has waited {LATE:g} s in {what} for other ranks to make it too: calls "
+                      f"are collective on comm, of {comm.size} ranks", file=sys.stderr, flush=True)
             request.Wait()
 
 

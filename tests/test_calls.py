@@ -119,11 +119,13 @@ def test_what_it_costs(comm, call, most):
 
 @pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts ranks of its own")
 def test_who_waits_for_ranks_that_do_not_come_says_so(tmp_path):
+    from test_cli import fresh_environment
+
     program = tmp_path / "alone.py"
     program.write_text("import time, numpy as np, distdiff as dd\nfrom distdiff import comm\nfrom mpi4py import MPI\n"
                        "comm.LATE = 0.2\nif MPI.COMM_WORLD.rank:\n    time.sleep(1.0)\n"
                        "dd.grad(lambda x: (x**2).sum())(np.ones(3))\n")
     run = subprocess.run(["mpirun", "-n", "2", sys.executable, str(program)], capture_output=True, text=True,
-                         timeout=50)
+                         timeout=50, env=fresh_environment())
     assert run.returncode == 0, run.stderr
     assert "distdiff: rank 0 has waited 0.2 s in grad or value_and_grad for other ranks" in run.stderr
