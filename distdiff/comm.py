@@ -161,8 +161,8 @@ def _wait_for_calls(comm: MPI.Comm, request: MPI.Request) -> None:
         if time.monotonic() - began > LATE:
             if comm.rank < 2:
                 what = _calling.name or "a call"
-                print(f"distdiff: rank {comm.rank} has waited {LATE:g} s in {what} for other ranks to make it too: calls "
-                      f"are collective on comm, of {comm.size} ranks", file=sys.stderr, flush=True)
+                print(f"distdiff: rank {comm.rank} has waited {LATE:g} s in {what} for other ranks to make it too: "
+                      f"calls are collective on comm, of {comm.size} ranks", file=sys.stderr, flush=True)
             request.Wait()
 
 
