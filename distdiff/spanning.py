@@ -89,6 +89,7 @@ class SpanningBlock:
         self._b, self._x, self._r = (PETSc.Vec().createMPI((n, self.n_rows), comm=comm) for _ in range(3))
         self._row_scale, self._column_scale = np.ones((2, n))
         self._norm = 0.0
+        self._estimated = False
         self.info: dict[str, Any] = {}
 
     def refresh(self, data: np.ndarray) -> None:
@@ -104,16 +105,21 @@ class SpanningBlock:
                 sums = np.bincount(self._rows, np.abs(scaled), minlength=self.n_local)
                 self._norm = self.comm.allreduce(float(sums.max(initial=0.0)), op=MPI.MAX)
                 if self._set_up(False):
-                    condition = 1.0 if self._iterates else self._norm * self._inverse()
-        exact = not self._ksps or self._ksps[False].getPC().getType() == petsc().PC.Type.LU
-        if not exact and scaled is not None and not np.isfinite(condition):
-            kind = self._ksps[False].getPC().getType()
-            raise ConvergenceError(
-                f"{kind} breaks down on dR/dy ({self._size}, on {self.comm.size} ranks) of the equation solved at "
-                f"{self._where}: what it gives is not finite; choose another with -{OPTIONS}pc_type, or none for a "
-                "factorization")
+                    condition = 1.0
+                    self._estimated = self._iterates
         if not condition < SINGULAR:
             raise undetermined(self._where, f"{self._size}, on {self.comm.size} ranks", condition)
+
+    def require_regular(self) -> None:
+        """Estimate the condition number of these values, once; raises `SingularError` as `refresh` does.
+
+        For derivatives: it takes some ten solves, which steps towards a solution can do without.
+        """
+        if not self._estimated:
+            condition = self._norm * self._inverse()
+            if not condition < SINGULAR:
+                raise undetermined(self._where, f"{self._size}, on {self.comm.size} ranks", condition)
+            self._estimated = True
 
     def solve(self, b: np.ndarray, transposed: bool) -> np.ndarray:
         """A^-1 b, or A^-T b, for b (n_local,) or (n_local, m)."""

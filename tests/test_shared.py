@@ -287,4 +287,5 @@ def test_blocks_against_dense_solves(comm):
     block = SpanningBlock(comm, indptr, columns, "here")
     with pytest.raises(SingularError, match="here.*singular"):
         block.refresh(data)
+        block.require_regular()
     block.close()

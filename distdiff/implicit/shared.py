@@ -300,6 +300,7 @@ class SharedEquation:
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
         """ydot (n, m) for xdot (len(x), m)."""
         block, system = self._solver(), self._system
+        block.require_regular()
         v, ghosts = np.zeros((system.n_local, xdot.shape[1])), np.zeros((system.n_ghosts, xdot.shape[1]))
         v[self._x_rows] = xdot
         system.halo_update(v, ghosts)
@@ -309,6 +310,7 @@ class SharedEquation:
     def adjoint(self, ybar: np.ndarray) -> np.ndarray:
         """xbar (len(x), m) for ybar (n, m)."""
         block, system = self._solver(), self._system
+        block.require_regular()
         lam = block.solve(np.concatenate([ybar, np.zeros((self._size - self.n, ybar.shape[1]))]), True)
         own, ghost = self._known
         v, ghosts = np.zeros((system.n_local, ybar.shape[1])), np.asarray(-(ghost.T @ lam))
