@@ -229,14 +229,22 @@ _OF_SCIPY = {
 
 def text(pattern: str = "") -> str:
     """The table of the functions whose names hold `pattern`, as the command prints it; of functions of SciPy's that are
-    in no table, that; nothing where no function is so called."""
-    libraries = ((f"NumPy {np.__version__}", table()), (f"SciPy {version('scipy')}", scipy_table()))
+    in no table, that; nothing where no function is so called.
+
+    A pattern may be written as in a program: `np.linalg.solve`, `sp.special.jv`, `scipy.special.jv`.
+    """
+    libraries = [(f"NumPy {np.__version__}", table()), (f"SciPy {version('scipy')}", scipy_table())]
+    library, dot, rest = pattern.partition(".")
+    if dot and library in ("np", "numpy"):
+        pattern, libraries = rest, libraries[:1]
+    elif dot and library == "sp":
+        pattern = f"scipy.{rest}"
     chosen = [(name, [entry for entry in entries if pattern in entry.name]) for name, entries in libraries]
     width = max((len(entry.name) for _, entries in chosen for entry in entries), default=0)
     lines = [f"{entry.name:<{width}}  {entry.status:<9}  {entry.note}".rstrip()
              for _, entries in chosen for entry in entries]
     if not lines:
-        return _unlisted(pattern) if pattern else ""
+        return _unlisted(pattern) if pattern and len(libraries) > 1 else ""
     summaries = []
     for library, entries in chosen:
         counts = {status: sum(entry.status == status for entry in entries)

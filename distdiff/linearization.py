@@ -439,8 +439,13 @@ class Linearization:
         ranks rank 0 traces f once more.  Raises `InputError` for another kind or suffix, `ImportError` where something
         is to be drawn and matplotlib is missing.
         """
-        from .pictures import take
+        from .pictures import require_suffix, take
+        from .storage import require_place
 
+        with agreed(self.comm, begins=True):  # before the work
+            if path is not None and self.comm.rank == 0:
+                require_suffix(path)
+                require_place(path)
         picture = take(self.subject(), kind)
         if path is not None:
             on_root(self.comm, lambda: picture.save(path, dark=dark))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,7 @@ from .evaluate import Point
 from .machine import current as current_machine
 from .partition.local import LocalTape
 from .solvers import method as method_of
-from .solvers.failures import Failures
+from .solvers.failures import Failures, outside
 from .solvers.select import Choice, choose
 from .solvers.work import BATCH, Work, expected_kept, kept_by
 from .solvers.work import count as count_work
@@ -223,6 +224,16 @@ class Solving:
         self.choice = self._failures.instead_of(self.choice)
         self._prepare()
 
+    def _say_what_is_not_read(self, name: str) -> None:
+        """Warn, on rank 0, of PETSc's options for a method that takes none."""
+        if not self._failures.options(self._options):
+            return
+        with agreed(self._comm):  # warnings may be errors
+            if self._comm.rank == 0:
+                names, asked = ", ".join(map(str, self._options)), "" if self.method == name else ", taken by itself"
+                warnings.warn(f"options were given and not read ({names}): method {name!r}{asked} is not PETSc's; with "
+                              "method='krylov', 'direct' or 'petsc' they count", stacklevel=outside())
+
     def _make(self, name: str) -> None:
         """The method's solver, with the values of this point."""
         method = method_of(name)
@@ -234,6 +245,7 @@ class Solving:
                 with self._stages("set up"):
                     self.solvers[name] = method.make(self.assembly.system, self._failures.options(self._options))
             else:
+                self._say_what_is_not_read(name)
                 with self._stages("plan"), agreed(self._comm):
                     self.solvers[name] = method.make(self._local, self._point, self._team)
         elif name in self._stale:

@@ -13,6 +13,7 @@ from distdiff.calibration import between, stages
 from distdiff.calibration.fit import Fitted, Sample, fit
 from distdiff.errors import DistdiffError
 from distdiff.machine import Machine
+from distdiff.stages import Stages
 
 RATES = {"row": 2e-9, "entry": 5e-10, "pass_call": 5e-5}
 
@@ -83,6 +84,37 @@ def test_computing_is_measured_without_what_others_take():
     assert result == 3 and seconds < 0.02
 
 
+def test_a_shared_core_is_refused_at_once(tmp_path, monkeypatch, capsys):
+    stages.refuse_company(10.0, 9.5)
+    with pytest.raises(DistdiffError, match="busy with something else: .* had a core for 40% of the time.*Nothing"):
+        stages.refuse_company(10.0, 4.0)
+    rounds = []
+
+    def interrupted(run):
+        rounds.append(run.name)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(stages, "programs", tiny)
+    monkeypatch.setattr(stages._Stages, "round", interrupted)
+    monkeypatch.setattr(calibration, "compile_at_once", lambda: None)
+    monkeypatch.setenv("DISTDIFF_CACHE_DIR", str(tmp_path))
+    assert cli.main(["calibrate"]) == 1
+    told = capsys.readouterr()
+    assert "busy with something else" in told.err and not told.out
+    assert rounds == ["array", "scalar"] * 2  # one to warm up, and one
+    assert not list(tmp_path.rglob("machine*.json"))
+
+
+def test_what_is_measured_is_said(monkeypatch):
+    monkeypatch.setattr(stages, "programs", tiny)
+    monkeypatch.setattr(stages._Stages, "round", lambda run: None)
+    monkeypatch.setattr(stages._Stages, "samples", lambda run: [])
+    monkeypatch.setattr(stages, "SHARE", 0.0)
+    said = Stages()
+    stages.samples(said)
+    assert {"measuring array", "measuring scalar"} <= said.seconds.keys()
+
+
 def tiny():
     def f(u):
         for _ in range(6):
@@ -100,6 +132,7 @@ def tiny():
 def test_rates_are_measured_kept_and_found(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(stages, "programs", tiny)
     monkeypatch.setattr(stages, "ROUNDS", 1)
+    monkeypatch.setattr(stages, "SHARE", 0.0)  # these rates are not to be good
     monkeypatch.setattr(calibration, "compile_at_once", lambda: None)
     monkeypatch.setenv("DISTDIFF_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv(machine.VARIABLE)

@@ -25,8 +25,17 @@ def loss(u, k):
 def vector(u):
     return u * u
 
+def vector_sum(u):
+    return (u * u).sum()
+
 def broken(u):
     raise RuntimeError("boom")
+
+def outside(u):
+    return helper(u)
+
+def helper(u):
+    return u[100]
 '''
 
 
@@ -152,9 +161,33 @@ def test_a_method_that_fails(folder):
     assert done.returncode == 1 and "distdiff: error: petsc: richardson with preconditioner none" in done.stderr
 
 
-def test_a_function_that_raises_shows_its_own_traceback(here):
+def test_a_function_that_raises_shows_its_own_traceback(here, monkeypatch):
     done = here("grad", "model:broken", "--input", "u.npy", "--output", "g.npz")
     assert done.returncode == 1 and "boom" in done.stderr and "model.py" in done.stderr
+    done = here("grad", "model:outside", "--input", "u.npy", "--output", "g.npz")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("  File ")]
+    assert len(lines) == 2 and all("model.py" in line for line in lines), done.stderr  # the function and its helper
+    assert done.stderr.splitlines()[-1].startswith("distdiff: the function raised IndexError: ")
+    monkeypatch.setenv("DISTDIFF_TRACEBACK", "full")
+    assert "comm.py" in here("grad", "model:outside", "--input", "u.npy", "--output", "g.npz").stderr
+
+
+@pytest.mark.parametrize("words", [("report", "--html"), ("plot", "--output"), ("trace", "--output"),
+                                   ("grad", "--output")])
+def test_where_nothing_can_be_written_nothing_is_done(folder, here, words):
+    (folder / "model.py").write_text("def loss(u):\n    raise RuntimeError('it was called')\n")
+    command, option = words
+    for place, message in (("no/x.svg", "no directory no"), (".", "is a directory")):
+        if (command, place) == ("plot", "."):
+            continue  # is no .svg either
+        done = here(command, "model:loss", "--input", "u.npy", option, place)
+        assert done.returncode == 1 and message in done.stderr and "called" not in done.stderr, done.stderr
+
+
+def test_options_that_nobody_reads(here):
+    with pytest.warns(UserWarning, match=r"not read \(ksp_type\): method 'sweep'.* is not PETSc's"):
+        done = here("grad", "model:vector_sum", "--input", "u.npy", "--output", "g.npz", "--option", "ksp_type=nope")
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -114,6 +114,17 @@ def test_the_table_as_text():
     assert coverage.text("nothing_like_this") == ""
 
 
+@pytest.mark.parametrize("written, name", [
+    ("np.linalg.solve", "linalg.solve"), ("numpy.linalg.solve", "linalg.solve"), ("linalg.solve", "linalg.solve"),
+    ("sp.special.jv", "scipy.special.jv"), ("scipy.special.jv", "scipy.special.jv"), ("np.cumsum", "cumsum")])
+def test_names_as_programs_write_them(written, name):
+    lines = coverage.text(written).splitlines()
+    assert any(line.split()[:1] == [name] for line in lines), lines
+    if written.startswith("n"):
+        assert "SciPy" not in lines[-1]
+    assert coverage.text("np.jv") == ""
+
+
 @pytest.mark.parametrize("pattern, words", [("solve_ivp", "a loop of steps"), ("splrep", "Not covered"),
                                             ("spline_filter", "Not covered"), ("genextreme", "Not covered")])
 def test_functions_of_scipys_in_no_table_are_said_to_be_in_none(pattern, words):

@@ -350,12 +350,15 @@ def test_a_page_holds_all_and_asks_for_nothing(comm):
 
 
 @pytest.mark.mpi
-def test_mistakes_are_told_on_every_rank(comm, shared_tmp_path):
+def test_mistakes_are_told_on_every_rank(comm, shared_tmp_path, monkeypatch):
     with dd.linearize(*CASES["mixed"]) as lin:
         with pytest.raises(InputError, match="no picture 'pie'; there are spy, levels"):
             lin.plot("pie")
         with pytest.raises(InputError, match="end in .png or .svg"):
             lin.plot("levels", shared_tmp_path / "levels.pdf")
+        with monkeypatch.context() as patch, pytest.raises(InputError, match="no directory"):
+            patch.setattr("distdiff.pictures.take", lambda *_: pytest.fail("it was drawn first"))
+            lin.plot("levels", shared_tmp_path / "nowhere" / "levels.svg")
         assert lin.plot("levels").data.depth > 0  # and all goes on
 
 

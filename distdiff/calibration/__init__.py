@@ -1,7 +1,7 @@
 """Measures this machine's rates (`machine.Machine`), says how far they can be trusted, keeps them for later runs.
 
-Computing is measured in the processor's time, which others on the machine hardly change.  Messages and waits have to be
-measured by the clock: where the same ones take now so long and now longer, the machine is busy, and nothing is kept.
+Computing is measured in the processor's time, messages and waits by the clock.  Where this process does not have a core
+to itself, or the same messages take now so long and now longer, the machine is busy, and nothing is kept.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..errors import DistdiffError
 from ..kernels.jit import compile_at_once
 from ..machine import VERSION, Machine, current, files
 from ..petsc import start
+from ..stages import Stages
 from .between import messages, waits
 from .fit import Fitted, fit_all
 from .stages import samples
@@ -56,19 +57,23 @@ class Calibration:
         return "\n".join(out)
 
 
-def calibrate(comm: MPI.Comm) -> Calibration:
+def calibrate(comm: MPI.Comm, stages: Stages | None = None) -> Calibration:
     """Measure the machine; about half a minute.  Collective: rank 0 measures computing, all ranks messages.
 
-    Raises `DistdiffError` where messages take now so long and now longer: then others use the machine as well.
+    `stages` are told what is measured.  Raises `DistdiffError` where this process has to share its core, or messages
+    take now so long and now longer: then others use the machine as well.
     """
+    stages = stages or Stages()
     began = time.perf_counter()
-    compile_at_once()
+    with stages("compiling what is not there yet"):
+        compile_at_once()
     start(comm)  # together, before rank 0 goes on alone
-    alone = on_root(comm, lambda: fit_all(samples()), share=False)
+    alone = on_root(comm, lambda: fit_all(samples(stages)), share=False)
     fits: list[Fitted] = alone if comm.rank == 0 else []
     machine = on_root(comm, lambda: _with(Machine(), fits))
     if comm.size > 1:
-        between = [*messages(comm), *waits(comm, machine)]
+        with stages("measuring messages between the ranks"):
+            between = [*messages(comm), *waits(comm, machine)]
         with agreed(comm):
             refuse_unrest(between)
         machine = _with(machine, between)
@@ -86,8 +91,7 @@ def refuse_unrest(fits: list[Fitted]) -> None:
         raise DistdiffError(
             f"the machine is busy with something else: measuring {worst.stage}, the same thing usually took "
             f"{worst.unrest:.1f} times as long as at best ({CALM:g} is the limit), so rates of messages would be "
-            "those of the other load. Nothing is kept; run this again when the machine is quiet, or with one rank, "
-            "which measures computing alone, by the processor's time")
+            "those of the other load. Nothing is kept; run this again when the machine is quiet")
 
 
 def _with(machine: Machine, fits: list[Fitted]) -> Machine:

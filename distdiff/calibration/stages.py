@@ -1,4 +1,8 @@
-"""One rank's rates: small programs run stage by stage through the very code whose cost the rates predict."""
+"""One rank's rates: small programs run stage by stage through the very code whose cost the rates predict.
+
+They are measured in the processor's time.  That leaves out the turns of others on the same core, but not what others
+leave of its caches, so it is no measure either where this process does not have a core to itself.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..assembly import Assembly
+from ..errors import DistdiffError
 from ..linearization import Linearization, linearize
 from ..solvers import cost, method, sweep
 from ..solvers.work import BATCH, count, kept_by
@@ -20,22 +25,42 @@ from .programs import programs
 
 ROUNDS = 5  # each stage of each program is timed so often, in turns with all others
 LEAST, BUDGET = 3, 20.0  # ... or at least so often, once so many seconds are spent
+SHARE = 0.8  # of the time, at least, this process has to have had a core
 SMALL = 20_000  # entries up to which a system is factored
 
 
-def samples() -> list[Sample]:
-    """All stages of all programs, in turns."""
-    runs = [_Stages(name, f, x) for name, f, x in programs()]
+def samples(stages: Stages) -> list[Sample]:
+    """All stages of all programs, in turns; `stages` are told which program is measured.
+
+    Raises `DistdiffError` after the first turn in which others had this process's core.
+    """
+    with stages("preparing programs to measure"):
+        runs = [_Stages(name, f, x) for name, f, x in programs()]
     began = time.perf_counter()
     for k in range(ROUNDS + 1):  # the first one warms up
         if k > LEAST and time.perf_counter() - began > BUDGET:
             break
+        if k <= 1:
+            since = time.perf_counter(), time.process_time()
         for run in runs:
-            run.round()
+            with stages(f"measuring {run.name}"):
+                run.round()
+        if k:
+            refuse_company(time.perf_counter() - since[0], time.process_time() - since[1])
     found = [sample for run in runs for sample in run.samples()]
     for run in runs:
         run.close()
     return found
+
+
+def refuse_company(seconds: float, computed: float) -> None:
+    """Raise `DistdiffError` where this process, which never waits, computed for less than SHARE of the time."""
+    share = computed / max(seconds, 1e-12)
+    if share < SHARE:
+        raise DistdiffError(
+            f"the machine is busy with something else: this process, which only computes, had a core for {share:.0%} "
+            f"of the time ({SHARE:.0%} is the least), and what others leave of the caches changes what work takes. "
+            "Nothing is kept; run this again when the machine is quiet, on no more ranks than it has cores")
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -144,4 +169,4 @@ class _Stages:
             yield Sample(stage, self.name, amounts[stage], positive)
 
 
-__all__ = ["ROUNDS", "samples"]
+__all__ = ["ROUNDS", "refuse_company", "samples"]

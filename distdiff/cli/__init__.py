@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import sys
 import traceback
+from pathlib import Path
 
 from ..errors import DistdiffError
 from ..packages import explained
@@ -41,9 +43,28 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError) and comm.bcast(_nobody_reads() if comm.rank == 0 else None):
             return 128 + signal.SIGPIPE  # as programs end that the signal kills
         if comm.rank == 0:
-            traceback.print_exc()
+            print(_told(error), end="", file=sys.stderr)
             print(f"distdiff: the function raised {type(error).__name__}: {error}", file=sys.stderr)
         return 1
+
+
+def _told(error: BaseException) -> str:
+    """The traceback without the frames between the user's own: all of it if there are none, or DISTDIFF_TRACEBACK=full.
+    """
+    told = traceback.TracebackException.from_exception(error)
+    if os.environ.get("DISTDIFF_TRACEBACK") == "full":
+        return "".join(told.format())
+    ours = str(Path(__file__).resolve().parents[1]) + os.sep
+    examples = os.path.join(ours, "examples") + os.sep  # are users like others
+    one: traceback.TracebackException | None = told
+    while one is not None:
+        users = [frame for frame in one.stack if not frame.filename.startswith((ours, "<frozen ", contextlib.__file__))
+                 or frame.filename.startswith(examples)]
+        first = next((k for k, frame in enumerate(users) if frame.filename != sys.argv[0]), len(users))
+        if users[first:]:
+            one.stack[:] = users[first:]
+        one = one.__cause__ or one.__context__
+    return "".join(told.format())
 
 
 def _nobody_reads() -> bool:

@@ -31,6 +31,7 @@ def _of_function(arguments: argparse.Namespace, comm: Any) -> int:
     from ..comm import on_root
     from ..linearization import linearize
     from ..stages import Heartbeat, Stages
+    from ..storage import require_place
 
     f: Callable[..., Any] = _elsewhere
     args: tuple[Any, ...] = ()
@@ -39,6 +40,9 @@ def _of_function(arguments: argparse.Namespace, comm: Any) -> int:
         nonlocal f, args
         f = load_function(arguments.function)
         names, args = load_arguments(f, arguments.input)
+        written = getattr(arguments, "output", None) or getattr(arguments, "html", None)
+        if written:
+            require_place(written)  # before the work, which may take long
         return choose_argnums(names, args, arguments.wrt)
 
     argnums = on_root(comm, load)
@@ -68,7 +72,8 @@ def _of_function(arguments: argparse.Namespace, comm: Any) -> int:
                     print(json.dumps(text.to_dict(), indent=2) if arguments.json else text)
                 return 0
             if arguments.command == "plot":
-                picture = lin.plot(arguments.kind, arguments.output, dark=arguments.dark)
+                with stages(f"the picture {arguments.kind}"):
+                    picture = lin.plot(arguments.kind, arguments.output, dark=arguments.dark)
                 if comm.rank == 0:
                     print(f"{arguments.output}: {picture.caption}")
                 return 0
@@ -83,7 +88,10 @@ def _page(arguments: argparse.Namespace, lin: Any, report: Any) -> int:
     from ..storage import replacing
 
     subject = lin.subject()
-    pictures = [take(subject, kind) for kind in KINDS]
+    pictures = []
+    for kind in KINDS:
+        with lin.stages(f"the picture {kind}"):
+            pictures.append(take(subject, kind))
 
     def write() -> None:
         content = page(arguments.function, report, pictures).encode()
@@ -125,8 +133,11 @@ def _calibrate(arguments: argparse.Namespace, comm: Any) -> int:
                             for name, value in current().to_dict().items()))
         return 0
     from ..calibration import calibrate, save
+    from ..stages import Heartbeat, Stages
 
-    found = calibrate(comm)
+    stages = Stages()
+    with nullcontext() if comm.rank else Heartbeat(stages):
+        found = calibrate(comm, stages)
 
     def keep() -> None:
         print(found)

@@ -35,7 +35,7 @@ class Failures:
         with agreed(self._comm):  # warnings may be errors
             if self._comm.rank == 0:
                 warnings.warn(f"method {method!r} failed, and substitution solves instead at this point. {error}. With "
-                              "on_failure='raise' this is an error", FallbackWarning, stacklevel=_outside())
+                              "on_failure='raise' this is an error", FallbackWarning, stacklevel=outside())
 
     def instead_of(self, choice: Choice) -> Choice:
         """The choice, unless its method failed before: then substitution."""
@@ -52,7 +52,7 @@ class Failures:
         self._why.clear()
 
 
-def _outside() -> int:
+def outside() -> int:
     """The level in the stack, seen from the caller, of the first line that isn't ours."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("distdiff.", "contextlib")):

@@ -68,7 +68,7 @@ from ..tape import (
     c_strides,
 )
 from . import elementals
-from .archive import Reader, Writer, replacing
+from .archive import Reader, Writer, replacing, require_place
 from .check import MOST_LINES, check, too_large
 from .trees import from_json, to_json
 
@@ -438,4 +438,4 @@ def _list(header: dict[str, Any], name: str) -> list[Any]:
     return value
 
 
-__all__ = ["MOST_LINES", "load_tape", "replacing", "save_tape"]
+__all__ = ["MOST_LINES", "load_tape", "replacing", "require_place", "save_tape"]

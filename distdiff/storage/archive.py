@@ -32,15 +32,23 @@ _DAMAGE = (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, Runtim
            OverflowError, IndexError, KeyError, TypeError, struct.error)
 
 
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A stream to write the file in, under a temporary name beside it, renamed at the end: no reader ever sees half a
-    file, and a failure leaves what was there."""
+def require_place(path: str | os.PathLike[str]) -> None:
+    """Raise `InputError` where no file can be written at `path`: to say so before the work is done."""
     target = Path(path)
     if target.is_dir():
         raise InputError(f"{target} is a directory; name the file to write")
     if not target.parent.is_dir():
         raise InputError(f"there is no directory {target.parent} to write {target} in")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InputError(f"the directory {target.parent} can't be written in; name another for {target.name}")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A stream to write the file in, under a temporary name beside it, renamed at the end: no reader ever sees half a
+    file, and a failure leaves what was there."""
+    require_place(path)
+    target = Path(path)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
