@@ -22,6 +22,7 @@ class Facts:
     n_inputs: int
     n_outputs: int
     guards: int
+    lines: int
     x: np.ndarray | None  # the point, dropped once shared
     inputs: Nest
     outputs: Nest
@@ -44,6 +45,7 @@ class Facts:
         self.x = np.concatenate([np.asarray(leaf, dtype=float).ravel() for leaf in leaves])
         self.inputs = Nest(in_spec, [leaf.shape for leaf in tape.inputs])
         self.outputs = Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
+        self.lines = tape.lines
         self.constants = [(start, np.broadcast_to(leaf.ref.value, leaf.shape).copy())
                           for start, leaf in zip(self.outputs.bounds, tape.outputs) if isinstance(leaf.ref, Const)]
         self.tape = tape

@@ -168,6 +168,15 @@ class Linearization:
         outputs, full = self._value
         return outputs.nest(full.copy())
 
+    def __repr__(self) -> str:
+        """In a line; not collective."""
+        name = getattr(self._source.f, "__name__", type(self._source.f).__name__)
+        if not hasattr(self, "_value"):
+            return f"<linearization of {name}, not made>"
+        facts, ranks = self._facts, f" on {self.comm.size} ranks" * (self.comm.size > 1)
+        return (f"<linearization of {name}, {facts.inputs} to {facts.outputs}, {facts.lines:,} lines, "
+                f"{self.choice.method}{ranks}{', closed' * self._closed}>")
+
     @property
     def nests(self) -> tuple[Nest, Nest]:
         """How the differentiated arguments and the result nest, and their shapes."""

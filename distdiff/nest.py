@@ -23,6 +23,10 @@ class Nest:
         """Numbers in all leaves together."""
         return int(self.bounds[-1])
 
+    def __str__(self) -> str:
+        """The leaves' shapes."""
+        return ", ".join(map(str, self.shapes[:4])) + f", ... ({len(self.shapes)} arrays)" * (len(self.shapes) > 4)
+
     def unflatten(self, leaves: list[Any]) -> Any:
         return unflatten(self.spec, leaves)
 

@@ -15,6 +15,7 @@ from .comm import calling, on_root, world
 from .errors import BranchChangedError, InputError
 from .evaluate import Point, evaluate, evaluate_items
 from .liveness import kept_blocks
+from .nest import Nest
 from .partition import whole
 from .storage import MOST_LINES, load_tape, save_tape
 from .strided import BlockIndex
@@ -24,7 +25,7 @@ from .tracing.splice import plain_leaves, splice
 from .tracing.tree import alike, flatten, is_number, unflatten
 
 
-@dataclass
+@dataclass(repr=False)
 class Program(Tape):
     """A tape, called as the function it was recorded from: `tape(*args)` takes the arguments it was differentiated by.
 
@@ -58,12 +59,24 @@ class Program(Tape):
         arrays = [point.values.block(k) if keep else UNREAD for k, keep in enumerate(kept)]
         return unflatten(self.out_tree, splice(rec, self, leaves, arrays))
 
+    def __repr__(self) -> str:
+        if not self.blocks:
+            return "<tape that rank 0 keeps>"
+        nests = [Nest(tree, [leaf.shape for leaf in leaves])
+                 for tree, leaves in ((self.in_tree, self.inputs), (self.out_tree, self.outputs))]
+        names = f" of {', '.join(self.names)}" if self.names else ""
+        return f"<tape{names}: {nests[0]} to {nests[1]}, {self.lines:,} lines>"
+
     def _fit(self, leaves: list[Any], spec: Any) -> None:
         """Raise `InputError` for arguments that the tape was not recorded for."""
         shapes = [leaf.shape for leaf in self.inputs]
         if not alike(spec, self.in_tree) or [np.shape(leaf) for leaf in leaves] != shapes:
+            n, given = len(self.in_tree.children), len(spec.children)
+            remedy = "a tape serves one shape" if given <= n else (
+                f"it takes {n} of the function's arguments, those of argnums, and the others are constants in it: "
+                f"dd.trace(f, ..., argnums={tuple(range(given))}) records all {given}")
             raise InputError(f"the tape was recorded for arguments nested as {self.in_tree} of shapes {shapes}, not as "
-                             f"{spec} of shapes {[np.shape(leaf) for leaf in leaves]}; a tape serves one shape")
+                             f"{spec} of shapes {[np.shape(leaf) for leaf in leaves]}; {remedy}")
 
     def require(self, point: Point) -> None:
         """Raise `BranchChangedError` unless the decisions are as they were recorded."""

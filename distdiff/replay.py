@@ -153,6 +153,10 @@ class Recorded:
         self._traced: deque[str | None] = deque(maxlen=WINDOW)  # why the latest new points were traced, None: replayed
         self._warned = self._closed = False
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {name}" for name, n in vars(self.counts).items() if n)
+        return f"<recorded {getattr(self, '__qualname__', 'function')}, {counts or 'not called yet'}>"
+
     # -- values and derivatives --------------------------------------------------------------------------------------
 
     @calling("a recorded function")

@@ -139,3 +139,23 @@ def test_a_value_that_is_written_into_is_the_callers():
             value["squares"][:] = -1.0
             np.testing.assert_array_equal(lin.value["squares"], [0.0, 1.0, 4.0])
             assert lin.value["sum"] == 3.0
+
+
+def test_a_line_says_what_a_thing_is():
+    """On every rank alone: none of them asks the others."""
+    def energy(x, k=1.0):
+        return k * np.sum(x**2)
+
+    x = np.ones(3)
+    lin, recorded, tape = dd.linearize(energy, x, method="sweep"), dd.recorded(energy), dd.trace(energy, x)
+    ranks = f" on {lin.comm.size} ranks" if lin.comm.size > 1 else ""
+    told = f"<linearization of energy, (3,) to (), {lin.report().lines} lines, sweep{ranks}"
+    assert repr(lin) == told + ">"
+    lin.close()
+    assert repr(lin) == told + ", closed>"
+    assert repr(tape) == (f"<tape of x: (3,) to (), {tape.lines} lines>" if lin.comm.rank == 0 else
+                          "<tape that rank 0 keeps>")
+    assert "recorded" in repr(recorded) and repr(recorded).endswith("energy, not called yet>")
+    recorded(x), recorded(2 * x)
+    assert repr(recorded).endswith("energy, 1 traces, 1 replays>")
+    recorded.close()

@@ -208,8 +208,13 @@ def test_a_branch_that_changes_for_who_attaches(client):
 
     first = client.linearize(f, X, name="kinked", method="sweep")
     blind = client.attach(first.id)
-    with pytest.raises(BranchChangedError, match="goes the other way"):
+    with pytest.raises(BranchChangedError, match=f"goes the other way.*client.attach\\('{first.id}', f\\) traces"):
         blind.update(-X)
+    for wrong, message in ((lambda x: np.sum(x**3), "another by"), (lambda x: x, "shape"), (lambda x: [x], "nested")):
+        with pytest.raises(InputError, match=f"<lambda> is not the function of system '{first.id}'.*{message}"):
+            client.attach(first.id, wrong)
+    assert repr(blind) == (f"<remote linearization of kinked, (12,) to (), {blind.described['lines']} lines, sweep, "
+                           f"point 1 of '{first.id}' at {client.address}>")
     alike(blind.vjp(1.0), 2 * X)
     with client.attach(first.id, f) as seeing:
         assert seeing.update(-X) == pytest.approx(np.sum(-X**3)) and seeing.retraces == 1
@@ -231,7 +236,9 @@ def test_what_does_not_exist_is_named(client):
                 (lambda: remote.plot("pie"), "kind='pie' does not exist; choose 'spy'.*'scaling'"),
                 (lambda: remote.product("vjp", np.ones(5)), r"shape \(5,\), but \(12,\) is wanted"),
                 (lambda: client.run("model"), "'model' names no function: write 'module:function'"),
-                (lambda: client.run(":loss"), "names no function")):
+                (lambda: client.run(":loss"), "names no function"),
+                (lambda: client.run("../model:loss"), "names no function.*without directory"),
+                (lambda: client.linearize("model:loss", X), r"a str, which.*client.run\('model:loss', name=value")):
             with pytest.raises(InputError, match=message):
                 ask()
 
@@ -274,13 +281,17 @@ def test_who_may_ask(server):
     (server.folder / "open").chmod(0o644)
     with pytest.raises(InputError, match="chmod 600"):
         server.connect(token=server.folder / "open")
+    with pytest.raises(ServiceError, match="wrong.*there is no file /nope, so that was sent as the token"):
+        server.connect(token="/nope")
+    with pytest.raises(ServiceError, match="no token is given, and there is no file .*s.token"):
+        server.connect(token=None)
 
 
 def test_nobody_there(tmp_path):
     with pytest.raises(ServiceError, match="no service answers at unix:"):
         dd.connect(f"unix:{tmp_path}/none", token="x" * 30)
-    with pytest.raises(ServiceError, match="no token is given"):
-        dd.connect(f"unix:{tmp_path}/none")
+    with pytest.raises(ServiceError, match="no service answers at unix:"):
+        dd.connect(f"unix:{tmp_path}/none")  # which is said before what keeps the token
 
 
 NO_MPI = """
@@ -387,6 +398,7 @@ def test_a_single_long_solve_and_a_move_are_cancelled(client):
         alike(moved.result(), remote.value)
         assert remote.point == 2 and not np.array_equal(remote.value, value)
         assert moved.cancel() == "it had ended before" and moved.info()["state"] == "done"
+        assert job.cancel() == "it had ended before" and job.info()["state"] == "cancelled"
 
 
 @ALONE

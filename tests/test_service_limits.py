@@ -98,7 +98,7 @@ BODIES = [  # body, content type, status, what the answer says
     (b"", wire.NPY, 400, "no .npy"),
     (GOOD[:-1], wire.NPY, 400, "what 239 bytes hold"),
     (GOOD + b"x", wire.NPY, 400, "bytes hold"),
-    (b"\x93NUMPY\x09\x00" + GOOD[8:], wire.NPY, 400, "beginning"),
+    (b"\x93NUMPY\x09\x00" + GOOD[8:], wire.NPY, 400, "beginning"), (b"", wire.NPY, 400, "the body is empty"),
     (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }\n"), wire.NPY, 400, "bytes hold"),
     (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-30,), }\n", bytes(240)), wire.NPY, 400, "beginning"),
     (npy("{'descr': '|O', 'fortran_order': False, 'shape': (30,), }\n", bytes(240)), wire.NPY, 400, "beginning"),

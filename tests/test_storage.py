@@ -317,6 +317,8 @@ def test_a_decision_that_falls_otherwise_is_refused(shared_tmp_path):
         dd.linearize(tape, X[:3])
     with pytest.raises(InputError, match="one shape"):
         dd.grad(lambda x: tape(x[:2]))(X)
+    with pytest.raises(InputError, match=r"takes 1 of the function's.*argnums=\(0, 1\)\) records all 2"):
+        tape(X, 2.0)
     with pytest.raises(BranchChangedError):
         dd.grad(lambda x: tape(-x))(X)
 

@@ -375,7 +375,7 @@ def test_numpys_own_errors_come_through():
         (lambda u: np.concatenate([u, u[None]]), ValueError),
         (lambda u: u.copy().__setitem__(slice(2), np.ones(3)), ValueError),
         (lambda u: bool(u > 1), ValueError),
-        (lambda u: u[u], IndexError),
+        (lambda u: u[u], IndexError), (lambda u: u[u[0]], IndexError),
         (lambda u: -(u > 1), TypeError),
         (lambda u: (u > 1) - (u > 2), TypeError),
         (lambda u: u @ np.ones(3), ValueError),
@@ -392,6 +392,8 @@ def test_numpys_own_errors_come_through():
         with np.errstate(all="ignore"), pytest.raises(error):
             trace(f, (U,))
         assert restored()
+    with pytest.raises(IndexError, match=r"test_trace_creation.py:\d+ .*holds floats: int\(x\) decides"):
+        trace(lambda u: u[u[0]], (U,))
 
 
 def test_comparisons_with_what_is_no_number():

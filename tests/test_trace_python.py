@@ -96,6 +96,9 @@ def test_floats_of_another_size_are_said_to_be_of_64_bits(f):
         result = trace(f, (X,)).result
     assert seen[0].filename == __file__ and result.dtype == np.float64
     np.testing.assert_allclose(result, f(X), rtol=2e-3)
+    with pytest.warns(PrecisionWarning, match="the argument comes as float32") as seen:
+        value, gradient = dd.value_and_grad(lambda u: np.sum(u**2))(X.astype("f4"))
+    assert seen[0].filename == __file__ and gradient.dtype == np.float64
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trace(lambda u: u.astype(float) + np.zeros(4, dtype=float) + np.sum(u, dtype=np.float64), (X,))

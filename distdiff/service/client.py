@@ -13,7 +13,6 @@ import io
 import json
 import os
 import secrets
-import socket
 import tempfile
 import threading
 import time
@@ -34,8 +33,10 @@ from ..tracing import trace
 from ..tracing.tree import flatten
 from . import API, tokens, wire
 from .answers import RemoteJob, RemotePicture, RemoteReport, require_svg
+from .connections import connected
 
 PRODUCTS, MATRICES = ("jvp", "vjp", "hvp"), ("jacobian", "hessian")
+SAME, TINY = 1e-6, 1e-12  # of the largest number: what a plain run and a replay may differ by, in another order of sums
 REST = 3.0  # seconds after which a connection is made anew: services close those that rest for five
 
 _OURS = {name: kind for name, kind in vars(errors).items()
@@ -64,7 +65,7 @@ class Client:
 
     def __init__(self, url: str, token: str | os.PathLike[str] | None, timeout: float) -> None:
         self.address = tokens.Address.of(url)
-        self._token, self._timeout = _token(token, self.address), timeout
+        self._token, self._timeout = "", timeout
         self._name = secrets.token_hex(8)
         self._threads = threading.local()
         self._open: list[http.client.HTTPConnection] = []
@@ -73,7 +74,14 @@ class Client:
             raise ServiceError(f"the service at {self.address} is distdiff {self.service.get('version')} and speaks "
                                f"version {self.service.get('api')}; this client is distdiff {__version__} and speaks "
                                f"version {API}: install the same version on both sides")
-        self._json("GET", "/v1/systems")  # is the token right?
+        self._token = tokens.given(token, self.address)
+        try:
+            self._json("GET", "/v1/systems")
+        except ServiceError as error:
+            if error.status == 401 and token is not None and os.sep in str(token):
+                raise ServiceError(f"{error}; there is no file {os.fspath(token)}, so that was sent as the token "
+                                   "itself", status=401) from error
+            raise
 
     def linearize(self, f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0,
                   kwargs: Mapping[str, Any] | None = None, has_aux: bool = False, name: str | None = None,
@@ -86,6 +94,9 @@ class Client:
         """
         if on_branch_change not in ("retrace", "raise"):
             raise InputError(f"on_branch_change={on_branch_change!r} does not exist; choose 'retrace' or 'raise'")
+        if not callable(f):
+            run = f': client.run({f!r}, name=value, ...) asks for a function that the service has' * isinstance(f, str)
+            raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called{run}")
         unknown = sorted(set(settings) - {"method", "partition", "solves"})
         if unknown:
             raise InputError(f"{', '.join(unknown)}: of the settings of linearize, a service takes method, partition "
@@ -105,7 +116,8 @@ class Client:
         Arguments and results nest as they did when it was made; named tuples come as types of the same names.  f: its
         function, of the differentiated arguments alone; where an `update` meets a decision that goes the other way, f
         is traced there and takes the system's place, under another id.  Without f that is a `BranchChangedError`,
-        unless the service has the function itself (`run`).
+        unless the service has the function itself (`run`).  f is called once, on plain arrays; `InputError` where it
+        gives another result than the system has.  All who hold a system share its point: an `update` moves it for all.
         """
         if not isinstance(system, str) or not system:
             raise InputError(f"{system!r} is no id of a system; client.systems() lists those there are")
@@ -115,9 +127,9 @@ class Client:
         """A system made of a function that the service has, "module:function" of its --modules, at the arguments given
         by name.  Those that hold floats are differentiated."""
         module, _, f = function.partition(":")
-        if not module or not f:
+        if not module or not f or "/" in function:
             raise InputError(f"{function!r} names no function: write 'module:function', of the files that the service "
-                             "was started with (--modules)")
+                             "was started with (--modules), by their names without directory and .py")
         body = wire.to_npz({key: np.asarray(value) for key, value in arguments.items()})
         path = f"/v1/functions/{quote(module, safe='')}/{quote(f, safe='')}?{urlencode({'name': name})}"
         return RemoteLinearization._attached(self, self._json("POST", path, body, wire.NPZ), None)
@@ -153,7 +165,7 @@ class Client:
             connection = self._kept_connection()
             fresh = connection is None
             if connection is None:
-                connection = self._threads.connection = _connection(self.address, self._timeout)
+                connection = self._threads.connection = connected(self.address, self._timeout)
                 self._open.append(connection)
             try:
                 connection.request(method, path, body, headers)
@@ -184,7 +196,7 @@ class Client:
         return connection
 
     def _events(self, path: str) -> Iterator[dict[str, Any]]:
-        connection = _connection(self.address, self._timeout)
+        connection = connected(self.address, self._timeout)
         try:
             connection.request("GET", path, headers={"authorization": f"Bearer {self._token}"})
             response = connection.getresponse()
@@ -340,7 +352,23 @@ class RemoteLinearization(RemoteSystem):
         made._is(described)
         made._nested()
         made.value = made._outputs.nest(made.value_vector())
+        if f is not None:
+            made._require_its_function(f)
         return made
+
+    def _require_its_function(self, f: Callable[..., Any]) -> None:
+        """Raise `InputError` unless f, run here at the system's point, gives what the system has there."""
+        point = self._inputs.nest(self._vector("GET", "point"))
+        result, wanted = f(*(point,) if self._single else point), self._outputs.flat(self.value, "value")
+        try:
+            found = self._outputs.flat(result, "result")
+            off, most = (np.abs(part).max(initial=0.0) for part in (found - wanted, wanted))
+            wrong = "" if off <= SAME * most + TINY else f"its result is another by {off:.3g}"
+        except InputError as error:
+            wrong = str(error)
+        if wrong:
+            raise InputError(f"{getattr(f, '__name__', 'f')} is not the function of system {self.id!r}, called with "
+                             f"its differentiated arguments alone, at the point where that is: {wrong}")
 
     def _nested(self) -> None:
         """How arguments and results nest, as the service says."""
@@ -369,6 +397,14 @@ class RemoteLinearization(RemoteSystem):
                 body: Any = stream if size > 1 << 24 else io.BytesIO(stream.read())
                 self._is(self._client._json("POST", f"/v1/systems?{query}", body, wire.TAPE))
         self.value = self._outputs.nest(self.value_vector())
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "id"):
+            return "<remote linearization, not made>"
+        about, closed = self.described, ", closed" * self._closed
+        return (f"<remote linearization of {about['name'] or 'a function'}, {self._inputs} to {self._outputs}, "
+                f"{about['lines']:,} lines, {about['settings'].get('method', 'auto')}, point {self.point} of "
+                f"{self.id!r} at {self._client.address}{closed}>")
 
     def jvp(self, *tangents: Any) -> Any:
         """J xdot, nested as f's result; `tangents` as the differentiated arguments."""
@@ -403,7 +439,10 @@ class RemoteLinearization(RemoteSystem):
         numbers = (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else self._argnums
         try:
             self.move(x)
-        except BranchChangedError:
+        except BranchChangedError as error:
+            if self._f is None:
+                raise BranchChangedError(f"{str(error).partition(';')[0]}; it was attached to without its function: "
+                                         f"client.attach({self.id!r}, f) traces f there") from error
             if self._on_branch_change == "raise":
                 raise
             self._remember(numbers, args)
@@ -424,37 +463,6 @@ class RemoteLinearization(RemoteSystem):
             raise InputError(f"{len(values)} arguments given for {expected} differentiated ones "
                              f"(argnums={self._argnums!r})")
         return values[0] if self._single else values
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def _connection(address: tokens.Address, timeout: float) -> http.client.HTTPConnection:
-    if address.path:
-        return _UnixConnection(address.path, timeout)
-    return http.client.HTTPConnection(address.host, address.port, timeout=timeout)  # type: ignore[arg-type]
-
-
-def _token(given: str | os.PathLike[str] | None, address: tokens.Address) -> str:
-    if given is None:
-        path = tokens.usual_file(address)
-        if not path.exists():
-            raise ServiceError(f"no token is given, and there is no file {path}, where a service at {address} on this "
-                               "machine would keep it: give token=, the token or the path of its file")
-        return tokens.read(path)
-    if isinstance(given, os.PathLike) or os.path.exists(given):
-        return tokens.read(Path(given))
-    if not given.isascii() or not given.isprintable():
-        raise InputError("the token holds characters that no token has")
-    return given
 
 
 def _error(status: int, form: str, content: bytes) -> DistdiffError:

@@ -12,6 +12,8 @@ from typing import Any
 
 from ..errors import InputError, ServiceError
 
+LISTED = 8  # modules that a message names
+
 
 class Modules:
     """The .py files of a directory, by name.  Nothing else is ever imported, and each of them once."""
@@ -60,4 +62,6 @@ class Modules:
         return public[name]
 
     def _listed(self) -> str:
-        return ", ".join(self._files) or "no modules (--modules DIR)"
+        names = list(self._files)
+        more = f" and {len(names) - LISTED} more (/v1/functions lists them)" if len(names) > LISTED else ""
+        return ", ".join(names[:LISTED]) + more or "no modules (--modules DIR)"

@@ -142,7 +142,9 @@ class Service:
         right-hand sides are solved together with the job's they go on, and its result is dropped.  `ServiceError` (409)
         for what is carried through.
         """
-        if not (job.cancellable or job.over):
+        if job.over:
+            return "it had ended before"
+        if not job.cancellable:
             raise ServiceError("a system that is being deleted stays no longer", status=409)
         running = job.state == "running"
         ends = self.ranks.ends(job.system) if running else "at once"

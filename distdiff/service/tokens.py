@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..errors import InputError
+from ..errors import InputError, ServiceError
 
 LEAST = 16  # characters of a token
 
@@ -63,6 +63,21 @@ def read(path: Path) -> str:
         raise InputError(f"the token file {path} can be read by others: chmod 600 {path}")
     if len(token) < LEAST or not token.isprintable() or " " in token:
         raise InputError(f"the token file {path} holds no token: {LEAST} or more letters and digits on one line")
+    return token
+
+
+def given(token: str | os.PathLike[str] | None, address: Address) -> str:
+    """The token that a client was given, or told the file of; None: the file where a service at `address` keeps it."""
+    if token is None:
+        path = usual_file(address)
+        if not path.exists():
+            raise ServiceError(f"no token is given, and there is no file {path}, where a service at {address} on this "
+                               "machine would keep it: give token=, the token or the path of its file")
+        return read(path)
+    if isinstance(token, os.PathLike) or os.path.exists(token):
+        return read(Path(token))
+    if not token.isascii() or not token.isprintable():
+        raise InputError("the token holds characters that no token has")
     return token
 
 

@@ -41,6 +41,8 @@ def to_npy(array: np.ndarray) -> bytes:
 
 def from_npy(data: bytes) -> np.ndarray:
     """The array in the bytes of an .npy file, on those bytes; `FormatError` for anything else."""
+    if not data:
+        raise FormatError("this is no .npy array, the body is empty: send the vector, as numpy.save writes it")
     found = _MAGIC.match(data)
     length = int.from_bytes(found[2], "little") if found else 0
     header = _HEADER.fullmatch(data, found.end(), found.end() + length) if found and length < 4096 else None

@@ -30,7 +30,7 @@ from .callers import CUT, library, refusal, twin
 from .complexes import is_traced_complex
 from .holding import held, traced_within
 from .memory import rare_collections
-from .owners import CYTHON, owner
+from .owners import CYTHON, owner, user_caller
 from .recorder import Evaluate, Holdings, Located, Recorder, ValuesWanted
 from .scalar import TracedScalar
 from .storage import Storage
@@ -262,6 +262,8 @@ def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:
         raise InputError(
             f"{what} is an empty array of shape {array.shape}: there is nothing to differentiate with respect to"
         )
+    if array.dtype.char != "d":
+        rec.float64(array.dtype, f"{what} comes", user_caller())
     values = rec.empty(array.shape)
     values[...] = array
     block = rec.new_block(values.shape, values)

@@ -271,7 +271,10 @@ def plain_index(rec: Recorder, index: Any) -> Any:
         return tuple(plain_index(rec, part) for part in index)
     if is_traced(index):
         if not is_boolean(index):
-            raise IndexError("arrays used as indices must be of integer (or boolean) type")
+            raise IndexError(
+                f"arrays used as indices must be of integer (or boolean) type, and this traced one, at "
+                f"{rec.tape.sites[rec.site()]}, holds floats: int(x) decides for a whole number and is guarded, "
+                "x.astype(int) for an array of them")
         return decided(index)
     if type(index) is list and any(map(is_traced, index)):
         return [plain_index(rec, part) for part in index]

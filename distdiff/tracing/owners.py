@@ -38,3 +38,11 @@ def user_line() -> str:
         frame = frame.f_back
     return "an unknown line" if frame is None else str(
         Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+
+
+def user_caller() -> FrameType:
+    """The innermost frame of the user's that a trace was asked for in, or the outermost there is."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and owner(frame.f_code.co_filename, frame.f_code.co_name) != "user":
+        frame = frame.f_back
+    return frame

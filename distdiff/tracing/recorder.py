@@ -522,11 +522,12 @@ class Recorder:
             self.refusal = error
         raise error
 
-    def float64(self, dtype: Any, what: str) -> None:
-        """Say, once a line, that floats of another size are computed in float64."""
+    def float64(self, dtype: Any, what: str, frame: FrameType | None = None) -> None:
+        """Say, once a line (the user's that is being traced, or `frame`'s), that floats of another size are computed in
+        float64."""
         if dtype is None or dtype is np._NoValue or (dtype := np.dtype(dtype)).kind not in "fc" or dtype.char in "dD":
             return
-        frame = self.user_frame()
+        frame = frame or self.user_frame()
         warnings.warn_explicit(
             f"{what} as {dtype}: everything is computed in float64, so the values differ from NumPy's in the digits "
             f"that {dtype} {'adds' if dtype.itemsize > 8 else 'drops'}", PrecisionWarning, frame.f_code.co_filename,
