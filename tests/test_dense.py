@@ -244,20 +244,21 @@ def test_memory_of_assembling_counts_all_entries():
         assert cost["substitution"] > 12 * 2 * n**3 > cost["sweep"]
 
 
-@pytest.mark.parametrize("f", [lambda a: a @ a, lambda a: np.linalg.solve(a, M24),
+@pytest.mark.parametrize("f", [lambda a: a @ a, lambda a: np.linalg.solve(a, 0.5 * np.eye(80)),
                                lambda a: np.einsum("ij,kj->ki", a, a)], ids=["product", "solve", "einsum"])
 def test_nothing_is_written_out_unasked(f):
-    """However many right-hand sides: cubes of entries are made only where a method that wants them is named."""
-    a = RNG.normal(size=(24, 24)) + 24.0 * np.eye(24)
+    """However many right-hand sides: cubes of entries are made only where they are small, or a method is named."""
+    a = RNG.normal(size=(80, 80)) + 80.0 * np.eye(80)
     work = Work(k_star=1, ranks=1, **counts(whole(trace(f, (a,)).tape)))
-    assert work.exploded > 10_000
+    assert work.exploded > 500_000
     slow = Machine(sweep_line_next_column=1.0, sweep_gather_line_next_column=1.0)  # sweeps cost hours
     for columns in (1, 20, 1000, 10**6):
         choice = choose(work, columns, slow)
         assert choice.method == "sweep"
         reasons = {c.method: c.reason for c in choice.candidates}
         assert "asked for by name" in reasons["substitution"] and "asked for by name" not in reasons["sweep"]
-    with dd.linearize(f, a, method="substitution") as lin:
+    a = a[:24, :24]
+    with dd.linearize(lambda a: a @ a, a, method="substitution") as lin:
         lin.vjp(a)
         assert lin.report().rows is not None
     vectors = trace(lambda v: np.tanh(M24 @ v) * np.dot(v, v), (a[0],)).tape  # as many entries as the matrix has
