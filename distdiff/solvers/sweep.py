@@ -118,6 +118,7 @@ class Sweep:
         self._failure = Failure()  # of a joint statement's rule
         self._solved = 0  # adjoints of one column at this point
         self._written: dict[int, Any] = {}  # scalar runs written out for more of them
+        self._written_bytes = 0
 
     @property
     def memory(self) -> int:
@@ -127,10 +128,6 @@ class Sweep:
         plans += sum(e.nbytes for plan in self._plans.values() for e in plan.exchanges)  # lists as long as the places
         coefficients = sum(c.nbytes for c in self._coefficients.values())
         return self._workspace.nbytes + coefficients + self._written_bytes + plans
-
-    @property
-    def _written_bytes(self) -> int:
-        return sum(run.nbytes for run in self._written.values())
 
     def accuracy(self) -> str:
         """What is known of the solutions' error.  Local."""
@@ -164,6 +161,7 @@ class Sweep:
         self._partials.refresh(point)
         self._solved = 0
         self._written.clear()
+        self._written_bytes = 0
 
     def close(self) -> None:
         """Free the workspace and the messages."""
@@ -173,6 +171,7 @@ class Sweep:
                 exchange.close()
         self._plans.clear()
         self._written.clear()
+        self._written_bytes = 0
         self._workspace, self._coefficients = np.empty(0), {}
 
     def multiply_in_order(self, forward: bool) -> bool:
@@ -391,13 +390,16 @@ class Sweep:
 
     def _write_out(self, op: ops.Lines) -> Any:
         """The scalar run written out, None where that is too much memory or too little work."""
+        if op.item in self._written:
+            return self._written[op.item]
         item = self.local.items[op.item]
-        affordable = 24 * len(item.op) + self._written_bytes <= STORE and len(self._workspace) < 2**32
-        if op.item not in self._written and affordable:
-            stored = scalar.store_adjoint(*self._point.values.run(item), item.a, item.b, op.starts, op.shifts)
-            if stored is not None:
-                self._written[op.item] = stored
-        return self._written.get(op.item)
+        if 24 * len(item.op) + self._written_bytes > STORE or len(self._workspace) >= 2**32:
+            return None
+        stored = scalar.store_adjoint(*self._point.values.run(item), item.a, item.b, op.starts, op.shifts)
+        if stored is not None:
+            self._written[op.item] = stored
+            self._written_bytes += stored.nbytes
+        return stored
 
     def _exchange(self, plan: ops.Plan, op: ops.Start | ops.Finish, W: np.ndarray, forward: bool) -> Call:
         exchange = plan.exchanges[op.step]
