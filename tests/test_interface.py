@@ -251,8 +251,8 @@ class CountingComm(MPI.Intracomm):
 
 
 def test_messages_of_a_further_solve_through_the_library(comm):
-    """One agreement that all ranks are in this call, rank 0's seed, one gather of interfaces, one agreement, one gather of
-    results, and one agreement that all is well."""
+    """An agreement that all ranks are in this call, rank 0's seed, a gather of interfaces, an agreement, a gather of
+    results, and an agreement that all is well."""
     def f(x):
         a, b = x[0], x[1]
         for _ in range(50):
