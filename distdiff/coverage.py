@@ -178,7 +178,8 @@ def scipy_table() -> list[Entry]:
         module, name = path.split(":")
         if module.startswith("scipy.") and not any(part.startswith("_") for part in f"{module}.{name}".split(".")):
             found[f"{module}.{name}"] = (EXACT, _OF_SCIPY.get(name.rpartition(".")[2], ""))
-    found |= {f"scipy.{room}.{name}": (EXACT, _OF_SCIPY.get(name, "SciPy's own code, traced"))
+    found |= {f"scipy.{room}.{name}": (EXACT, _OF_SCIPY.get(f"{room}.{name}") or _OF_SCIPY.get(
+        name, "SciPy's own code, traced"))
               for room, names in _THROUGH.items() for name in names.split()}
     return [Entry(name, *found[name]) for name in sorted(found)]
 
@@ -213,11 +214,17 @@ _THROUGH = {
     """,
     "spatial.distance": "cityblock sqeuclidean",
 }
+_SHAPES = "densities in everything; cdf, sf and ppf in the point, loc and scale: their shapes must be plain"
 _OF_SCIPY = {
+    **{f"stats.{name}": _SHAPES for name in "gamma beta chi2 t f invgamma".split()},
+    **{f"stats.{name}": "densities; cdf, sf and ppf refused" for name in ("skewnorm", "vonmises")},
+    **{f"stats.{name}": "the count must be plain; ppf refused" for name in ("poisson", "geom", "bernoulli")},
+    "stats.binom": "in p; ppf refused", "stats.nbinom": "cdf and sf in p; ppf refused",
+    **{name: "of any distribution whose own formula can be traced; shapes of gamma, beta, chi2, t and f plain"
+       for name in "cdf sf logcdf logsf ppf isf".split()},
     "lambertw": "where it is real; the result is real", "polygamma": "in argument 2", "zeta": "in argument 2",
     "comb": "exact=True refused", "perm": "exact=True refused", "factorial": "exact=True refused",
     "logpmf": "the count must be plain", "pmf": "the count must be plain",
-    "ppf": "of any distribution whose own formula can be traced",
     "logpdf": "of any distribution whose own formula can be traced", "upfirdn": "mode constant with 0",
     "cdist": "roots have derivative 0 where points coincide; metrics with matrices or weights refused",
     "pdist": "as cdist", "euclidean": "derivative 0 at distance 0", "minkowski": "derivative 0 at distance 0",

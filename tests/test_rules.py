@@ -309,6 +309,10 @@ def test_rules_that_do_not_fit_are_refused():
     f.defjvp(lambda p, t: t[0])
     with pytest.raises(InputError, match=r"must return \(result, tangent"):
         dd.jvp(f, (x,), (x,), comm=ALONE)
+    f.defjvp(lambda p, t: (np.sin(p[0]), np.abs(t[0])))
+    for derivative in (dd.jacobian(f, comm=ALONE), grad):
+        with pytest.raises(InputError, match="jvp rule of f is not linear in the tangents: for -2 t"):
+            derivative(x)
     f.defjvp(lambda p, t: (p[0], (t[0], t[0])))
     with pytest.raises(InputError, match="nested as"):
         dd.jvp(f, (x,), (x,), comm=ALONE)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.special
 from mpi4py import MPI
-from scipy import integrate, ndimage, optimize, special, stats
+from scipy import integrate, interpolate, linalg, ndimage, optimize, special, stats
 from scipy.spatial import distance
 from scipy.special import logsumexp, softmax
 from scipy_cases import CASES, NAMES
@@ -65,7 +65,7 @@ def test_in_a_saved_tape(tmp_path):
     (lambda u: special.xlogy(1j, u), r"scipy\.special\.xlogy with complex numbers"),
     (lambda u: special.lambertw(-u), r"lambertw where it is not real"),
     (lambda u: special.polygamma(u, u), r"polygamma of an order that is traced"),
-    (lambda u: special.zeta(u), r"scipy\.special\.zeta"),
+    (lambda u: special.zeta(u), r"scipy\.special\.zeta of .*, Riemann's zeta function .*custom_jvp takes a rule"),
     (lambda u: special.factorial(u, exact=True), r"scipy\.special\.factorial with exact=True"),
     (lambda u: special.expn(-1, u), r"expn of an order"),
     (lambda u: stats.binom.logpmf(1, u, 0.3), r"scipy\.stats\.binom\.logpmf with a number n that is traced"),
@@ -76,7 +76,13 @@ def test_in_a_saved_tape(tmp_path):
     (lambda u: stats.kstwo.sf(u, 5), r"Kolmogorov"),
     (lambda u: stats.norminvgauss.ppf(0.1 * u, 1.25, 0.5), r"scipy\.stats"),
     (lambda u: ndimage.zoom(u, 2.0, order=1), r"scipy\.ndimage\.zoom"),
-    (lambda u: ndimage.shift(u, 0.5), r"scipy\.ndimage\.shift"),
+    (lambda u: ndimage.zoom(u, 2.0), r"scipy\.ndimage\.zoom of traced values.*map_coordinates of order 0 and 1"),
+    (lambda u: ndimage.shift(u, 0.5), r"scipy\.ndimage\.shift at .*can't be traced; distdiff\.custom_jvp takes a rule"),
+    (lambda u: interpolate.UnivariateSpline(np.arange(u.size), u, k=1)(0.5), r"CubicSpline and make_interp_spline"),
+    (lambda u: linalg.fractional_matrix_power(np.outer(u, u) + np.eye(u.size), 0.3), r"expm\(p \* scipy.linalg.logm"),
+    (lambda u: linalg.schur(np.outer(u, u)), r"scipy\.linalg\.schur of .*np\.linalg\.eigvals"),
+    (lambda u: linalg.solve_continuous_are(np.outer(u, u), *3 * [np.eye(u.size)]), r"implicit\.root\(residual, A, X0"),
+    (lambda u: stats.norm.entropy(0.0, u[0]), r"the formula of the distribution's entropy"),
     (lambda u: ndimage.map_coordinates(u, [u], order=1, mode="mirror"), r"rule for map_coordinates with order=0 or 1"),
     (lambda u: distance.pdist(u[:, None], "mahalanobis"), r"scipy\.spatial\.distance\.pdist with metric='mahalanobis'"),
     (lambda u: stats.vonmises.cdf(u, 1.0), r"compiled code"),
@@ -314,3 +320,25 @@ def test_rules_name_functions_of_scipys():
 def test_what_has_no_rule_names_scipys_function():
     with pytest.raises(UnsupportedOperationError, match=r"in scipy\.special\.diric at .*test_scipy.py"):
         trace(lambda u: scipy.special.diric(u, 3), (U,))
+
+
+SHAPES = {"gamma": (2.0,), "beta": (2.0, 3.0), "chi2": (3.0,), "t": (4.0,), "f": (3.0, 5.0), "invgamma": (3.0,)}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_table_says_which_shapes_distribution_functions_are_constant_in(name):
+    note = next(entry.note for entry in coverage.scipy_table() if entry.name == f"scipy.stats.{name}")
+    assert "cdf, sf and ppf in the point, loc and scale" in note
+    of, shapes = getattr(stats, name), SHAPES[name]
+    for ask in (of.cdf, of.sf, of.ppf):
+        def moved(x, ask=ask):
+            return ask(x[0], *shapes, loc=x[1], scale=x[2])
+
+        assert np.isfinite(dd.grad(moved)(np.array([0.4, 0.1, 1.2]))).all()
+        for k in range(len(shapes)):
+            def shaped(a, ask=ask, k=k):
+                return ask(0.4, *shapes[:k], a, *shapes[k + 1:])
+
+            with pytest.raises(UnsupportedOperationError, match="custom_jvp takes a rule"):
+                dd.grad(shaped)(shapes[k])
+    assert np.isfinite(dd.grad(lambda p: of.logpdf(0.4, *p))(list(shapes))).all()

@@ -151,8 +151,8 @@ def _plan(arguments: argparse.Namespace, comm: Any) -> int:
     """On rank 0; nothing here takes more than one."""
     from ..comm import on_root
     from ..planning import plan
+    from ..program import record
     from ..stages import Heartbeat, Stages
-    from ..tracing import trace
 
     try:
         ranks = [int(text) for text in arguments.ranks.split(",")]
@@ -168,7 +168,7 @@ def _plan(arguments: argparse.Namespace, comm: Any) -> int:
         f = load_function(arguments.function)
         names, args = load_arguments(f, arguments.input)
         with stages("trace"):
-            tape = trace(f, args, argnums=choose_argnums(names, args, arguments.wrt)).tape
+            tape = record(f, args, argnums=choose_argnums(names, args, arguments.wrt)).tape
         with stages("partition"):
             found = plan(tape, ranks, columns, strategy=arguments.partition)
         print(json.dumps(found.to_dict(), indent=2) if arguments.json else found)

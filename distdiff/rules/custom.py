@@ -23,6 +23,7 @@ from ..tracing.tree import Spec, flatten, unflatten
 from .named import Named
 
 Shape = tuple[int, ...]
+LINEAR = 1e-6  # of the largest entry: what rounding may leave of a linear rule
 Product = Callable[[list[Any]], list[Any]]
 
 
@@ -228,6 +229,29 @@ class _Jvp(_Ruled):
     """With a rule for tangents."""
 
     def pusher(self, x: list[Any]) -> Product:
+        push = self._rule_at(x)
+
+        def first(xdot: list[Any]) -> list[Any]:
+            self._try(push, x, xdot)
+            return push(xdot)
+
+        return first
+
+    def _try(self, push: Product, x: list[Any], xdot: list[Any]) -> None:
+        """Raise `InputError` unless f(-2 t) = -2 f(t) for the rule f: once a function, at the first plain t."""
+        function = self.call.function
+        if function.tried or any(map(is_traced, (*x, *xdot))) or not any(map(np.any, xdot)):
+            return
+        for once, back in zip(push(list(xdot)), push([-2.0 * np.asarray(t) for t in xdot])):
+            once, back = np.asarray(once), np.asarray(back)
+            off = np.abs(2.0 * once + back).max(initial=0.0)
+            if off > LINEAR * np.abs(once).max(initial=0.0):
+                raise InputError(f"the jvp rule of {self.name} is not linear in the tangents: for -2 t it returned a "
+                                 f"tangent that differs by {off:.3g} from -2 times that for t; a rule is the product "
+                                 "J(primals) t")
+        function.tried = True
+
+    def _rule_at(self, x: list[Any]) -> Product:
         call, function = self.call, self.call.function
 
         def push(xdot: list[Any]) -> list[Any]:
@@ -240,7 +264,7 @@ class _Jvp(_Ruled):
         return push
 
     def puller(self, x: list[Any], wanted: tuple[bool, ...]) -> Product:
-        push, zeros = self.pusher(x), [np.zeros(core) for core in self.core_in]
+        push, zeros = self._rule_at(x), [np.zeros(core) for core in self.core_in]
         numbers = [k for k, (want, core) in enumerate(zip(wanted, self.core_in)) if want and prod(core)]
         if not numbers:
             return lambda ybar: [None] * self.arity
@@ -252,6 +276,8 @@ class _Jvp(_Ruled):
             return push(full)
 
         transposed = _transposed(linear, [zeros[k] for k in numbers], self.name, "jvp")
+        self._try(push, x, [np.cos(1.0 + np.arange(prod(core)).reshape(core)) if k in numbers else zeros[k]
+                            for k, core in enumerate(self.core_in)])
 
         def pull(ybar: list[Any]) -> list[Any]:
             found: list[Any] = [None] * self.arity
@@ -331,7 +357,8 @@ class custom_jvp(_Custom):
             return f(x, y), ...
 
     The rule takes the arguments and their tangents (zeros for what is constant), each a tuple nested and shaped as the
-    arguments, and returns f's result and the tangent of it.  It is linear in the tangents and written in NumPy
+    arguments, and returns f's result and the tangent of it.  It is linear in the tangents (at the first call it is
+    asked for -2 t as well as for t, and `InputError` raised where that is not -2 times the other) and written in NumPy
     functions that have rules themselves, for transposed solves record it; second derivatives record it on traced
     arguments too.  f itself sees plain arrays and floats and may be anything.
 
@@ -343,6 +370,7 @@ class custom_jvp(_Custom):
     """
 
     rule: Callable[..., Any] | None = None
+    tried = False  # whether the rule was found to be linear
     kind, rule_name = _Jvp, "defjvp"
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()) -> None:
@@ -350,7 +378,7 @@ class custom_jvp(_Custom):
 
     def defjvp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Give the rule: rule(*nondiff, primals, tangents) -> (result, tangent of the result)."""
-        self.rule = rule
+        self.rule, self.tried = rule, False
         return rule
 
     def check(self) -> None:

@@ -120,12 +120,25 @@ PLAIN = (
     "a plain array, made outside the function or with `from numpy import zeros`, can't take traced values: make it "
     "inside with np.zeros or np.array(a), or import zeros from distdiff.numpy"
 )
+RICCATI = (
+    "distdiff.implicit.root(residual, A, X0) can, with the equation's residual and X0 = SciPy's solution of plain "
+    "matrices, distdiff.numpy.value(A)"
+)
+YOURS = "; distdiff.custom_jvp takes a rule of your own, around a function that calls it"
 
 _INSTEAD = (  # what does the same with a derivative
     ("scipy.integrate.quad", "scipy.integrate.fixed_quad, or sums over the nodes of a rule, can be traced"),
     ("scipy.integrate.", "a loop of steps in NumPy can be traced"),
     ("scipy.optimize.", "distdiff.implicit.root, fixed_point and minimize find solutions and differentiate them"),
     ("scipy.linalg.solve_toeplitz", "np.linalg.solve(scipy.linalg.toeplitz(c, r), b) can be traced"),
+    ("scipy.linalg.fractional_matrix_power", "scipy.linalg.expm(p * scipy.linalg.logm(A)) can be traced, and (V * w**p)"
+     " @ V.T with w, V = np.linalg.eigh(A) where A is symmetric"),
+    ("scipy.linalg.schur", "np.linalg.eigvals, and np.linalg.eigh of symmetric matrices, can be traced"),
+    ("scipy.linalg.solve_continuous_are", RICCATI), ("scipy.linalg.solve_discrete_are", RICCATI),
+    ("scipy.ndimage.zoom", "scipy.ndimage.map_coordinates of order 0 and 1 can be traced"),
+    ("scipy.interpolate.UnivariateSpline", "scipy.interpolate.CubicSpline and make_interp_spline go through the data "
+     "and can be traced"),
+    ("scipy.stats.rv_generic.entropy", "the formula of the distribution's entropy can be traced"),
     ("scipy.sparse.linalg.", "spsolve, splu and factorized can be traced where the matrix is constant and the right-"
      "hand side is not; distdiff.implicit.linear_solve(A, b) also where A is (values, (rows, columns)) with traced "
      "values"),
@@ -146,6 +159,8 @@ def refusal(what: str, where: str, site: object, remedy: str) -> str:
     """The words of a refusal.  Where a function of SciPy's came upon what no function can do, and something else does
     the same, they are about that function."""
     known = instead(where)
+    if where and not known:  # the array is SciPy's, and not the user's to make elsewhere
+        remedy = remedy.replace(PLAIN, YOURS.removeprefix("; "))
     if known and remedy.startswith((CUT, NO_RULE, PLAIN)):
         called = where.removeprefix(" in ")
         if re.match(r"scipy\.sparse\.(?!linalg\.)[^.]*\.", called):

@@ -14,6 +14,7 @@ from ..ops.special import SPECIAL, UNKNOWN, WHOLE
 from ..ops.table import LN2
 from .array import TracedArray, as_plain, constant, elementwise, is_boolean, is_traced, ndim_of, own
 from .boxes import whole
+from .callers import YOURS
 from .indexing import decided
 from .recorder import Recorder
 from .scalar import BOOLEAN_OPS, TracedScalar
@@ -201,7 +202,8 @@ def special(name: str, *operands: Any) -> Any:
         if rule is UNKNOWN and is_traced(given[k]):
             if not constant(given[k]):
                 known = " and ".join(_PLACES[j] for j, r in enumerate(ops[0].partials) if r is not UNKNOWN)
-                rec.unsupported(f"{name} with a traced {_PLACES[k]} argument", f"it has a rule for the {known} only")
+                rec.unsupported(f"{name} with a traced {_PLACES[k]} argument",
+                                f"it has a rule for the {known} only{YOURS}")
             given[k] = as_plain(given[k])
     if not any(map(is_traced, given)):
         return rec.array_of(ops[0].value(*given))

@@ -9,6 +9,7 @@ import numpy as np
 from ...ops.special import SPECIAL
 from .. import ufuncs
 from ..array import as_plain, constant, is_traced
+from ..callers import YOURS
 from ..decisions import decide
 from ..indexing import into
 from ..reductions import axes_of, largest, total, traced_array
@@ -73,7 +74,8 @@ def polygamma(n: Any, x: Any) -> Any:
 def zeta(x: Any, q: Any = None, out: Any = None) -> Any:
     """Hurwitz' zeta function, in q."""
     if q is None:
-        recorder_of((x,)).unsupported("scipy.special.zeta with a traced argument", "it has a rule for the second only")
+        recorder_of((x,)).unsupported("scipy.special.zeta of a traced argument, Riemann's zeta function", "there is a "
+                                      f"rule for q of zeta(s, q) only, none for s{YOURS}")
     return into(out, ufuncs.special("zeta", x, q))
 
 
