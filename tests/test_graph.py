@@ -237,3 +237,11 @@ def test_passes_that_are_small_one_by_one_add_up(monkeypatch):
         assert loop(np.empty(kernels.SMALL)) == kernels.SMALL and not compiled
     assert loop(np.empty(1)) == 1 and compiled == [len]
     assert loop(np.empty(2)) == 2 and compiled == [len]
+
+
+def test_lists_run_as_plain_python_however_often(monkeypatch):
+    """Machine code would copy them there and back."""
+    monkeypatch.setattr(kernels, "jit", lambda f: pytest.fail("compiled for lists"))
+    loop = kernels.Loop(len)
+    for _ in range(2 * kernels.OFTEN + 1):
+        assert loop([0.0] * kernels.SMALL) == kernels.SMALL

@@ -19,7 +19,7 @@ OFTEN = 20  # times as many, in loops that are small one by one: by then that ha
 
 class Loop:
     """A loop over n lines, compiled if n is worth it or what came before was: call it as loop(*arrays), the first of
-    length n.
+    length n.  Lists are for plain Python, which is faster with them, and run there.
     """
 
     def __init__(self, plain: Callable[..., Any]) -> None:
@@ -29,6 +29,8 @@ class Loop:
         self.__doc__ = plain.__doc__
 
     def __call__(self, *arguments: Any) -> Any:
+        if type(arguments[0]) is list:
+            return self.plain(*arguments)
         if self._compiled is None:
             n = len(arguments[0])
             self._spent += n
