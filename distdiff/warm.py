@@ -11,6 +11,7 @@ from .graph import analyse
 from .implicit import root
 from .kernels import jit
 from .linearization import linearize
+from .nested import NestedLinearization
 from .partition import localize_all, partition
 from .pictures.sparsity import of_tape
 from .tracing import trace
@@ -28,7 +29,7 @@ def warm(comm: Any = None) -> list[str]:
 
     before = len(DiskCache.compiled)
     u = np.linspace(0.5, 1.5, 24)
-    for f, x in ((_grid, u), (_particles, u), (_waves, u[:3]), (_steps, u[:2])):
+    for f, x in ((_grid, u), (_particles, u), (_waves, u[:3]), (_steps, u[:2]), (_derivatives, u[:2])):
         for method, strategy in (("sweep", "axes"), ("substitution", "contiguous"), ("neumann", "contiguous"),
                                  ("krylov", "contiguous")):
             with linearize(f, x, comm=comm, method=method, partition=strategy, min_block=1) as lin:
@@ -79,6 +80,12 @@ def _waves(u: np.ndarray) -> Any:
     y = np.sin(u[0] * t) * np.exp(u[1] * t)
     y *= t - u[2]
     return y * y
+
+
+def _derivatives(u: np.ndarray) -> Any:
+    """Derivatives of scalar code inside a function, backwards and forwards."""
+    inner = NestedLinearization(_steps, (u,))
+    return inner.vjp(inner.value), inner.jvp(u)
 
 
 def _steps(u: np.ndarray) -> Any:

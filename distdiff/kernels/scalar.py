@@ -51,13 +51,25 @@ class _Loops:
     @classmethod
     def load(cls) -> ModuleType:
         from . import scalar_loops
-        from .scalar_ops import NAMES
 
-        cls.number = np.full(256, len(NAMES), dtype=np.uint8)
-        for number, name in enumerate(NAMES):
-            cls.number[BY_NAME[name].code] = number
+        cls.number = numbers()
         cls.module = scalar_loops
         return scalar_loops
+
+
+def numbers() -> np.ndarray:
+    """By Op.code, the number of each operation in the compiled loops."""
+    from .scalar_ops import NAMES
+
+    found = np.full(256, len(NAMES), dtype=np.uint8)
+    for number, name in enumerate(NAMES):
+        found[BY_NAME[name].code] = number
+    return found
+
+
+def compiled(lines: int) -> bool:
+    """Whether the loops run compiled, after `lines` more."""
+    return _Loops.ready(lines)
 
 
 ACTIVE = np.array([sum(1 << k for k, p in enumerate(op.partials[:2]) if p is not None) for op in OPS], dtype=np.uint8)

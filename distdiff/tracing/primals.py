@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..kernels import scalar
+from ..kernels.templates import FEW_LINES
 from ..ops import BY_NAME, OPS, Op
 from ..strided import core_array, core_view
 from ..tape import Affine, Const, Indexed, Item, Joint, Operand, ScalarRun, Statement, c_strides
 from .array import TracedArray, of_ids, rearranged
 from .boxes import Index, Piece
+from .creation import suspended
 from .recorder import Recorder
 from .scalar import numpy_divide
 from .storage import Storage
@@ -155,9 +158,26 @@ class Primals:
             if missing:
                 wanted += missing
                 continue
-            known = dict(zip(ids.tolist(), self.values(Indexed(ids), ids.shape).tolist()))
-            self._lines[run.block] = _computed(run, first, known)
+            known = self.values(Indexed(ids), ids.shape)
+            values = _computed_at_once(run, first, ids, known) if len(run.op) > FEW_LINES else None
+            if values is None:
+                values = _computed(run, first, dict(zip(ids.tolist(), known.tolist())))
+            self._lines[run.block] = values
         return self._lines[block]
+
+
+def _computed_at_once(run: ScalarRun, first: int, ids: np.ndarray, known: np.ndarray) -> np.ndarray | None:
+    """The values of a run by a compiled loop, given those of the nodes `ids` outside; None where it isn't worth it."""
+    with suspended():  # Numba takes NumPy's functions by name
+        if not scalar.compiled(len(run.op)):
+            return None
+        n, m = len(run.op), len(ids)
+        own = (run.a >= first) & (run.a < first + n), (run.b >= first) & (run.b < first + n)
+        a, b = (np.where(mine, x.astype(np.int64) + (m - first), np.where(x < 0, x, np.searchsorted(ids, x)))
+                for mine, x in zip(own, (run.a, run.b)))
+        y = np.concatenate([known, np.empty(n)])
+        scalar.run_values(ScalarRun(run.block, run.op, a, b, run.const), m, y)
+        return y[m:]
 
 
 def _computed(run: ScalarRun, first: int, known: dict[int, float]) -> np.ndarray:

@@ -28,6 +28,7 @@ from .boxes import Index, whole
 from .holding import held, traced_within
 from .primals import Primals, grouped
 from .recorder import Recorder
+from .runs import activity
 from .scalar import TracedScalar
 from .walks import Adjoint, Tangent
 
@@ -109,6 +110,11 @@ class Stretch:
 
     def _activate_run(self, run: ScalarRun) -> None:
         first, n = self.rec.firsts[run.block], len(run.op)
+        known = activity(run, first, self.node_depends)
+        if known is not None:
+            if known.any():
+                self.active[run.block] = known
+            return
         outside = {j for j in {*run.a.tolist(), *run.b.tolist()} if 0 <= j < first and self.node_depends(j)}
         if not outside:
             return

@@ -14,6 +14,7 @@ from .array import is_traced
 from .boxes import Index
 from .primals import Group
 from .reductions import traced_array
+from .runs import written_adjoint, written_tangent
 from .scatter import segment_sums
 from .sheets import Sheet, along, boxed, number, product, shape_of, sum_of, times
 
@@ -29,7 +30,7 @@ class Walk:
     def __init__(self, stretch: Stretch) -> None:
         self.stretch, self.rec, self.primals = stretch, stretch.rec, stretch.primals
         self.sheets: dict[int, Sheet] = {}  # by block
-        self.lines: dict[int, dict[int, Any]] = {}  # by block: place -> derivative of that node, a number
+        self.lines: dict[int, Any] = {}  # by block: place -> derivative of that node, a number
 
     def sheet(self, block: int) -> Sheet:
         if block not in self.sheets:
@@ -189,6 +190,8 @@ class Adjoint(Walk):
         if not adjoints:
             return
         self.rec.stand(self.stretch.site)
+        if written_adjoint(self, run, adjoints):
+            return
         lines = Lines(self, run)
         for i in range(len(lines.op) - 1, -1, -1):
             lam = adjoints.pop(i, None)
@@ -357,18 +360,22 @@ class Tangent(Walk):
         if run.block not in self.stretch.active:
             return
         self.rec.stand(self.stretch.site)
+        written = written_tangent(self, run)
+        if written is not None:
+            self.lines[run.block] = written
+            return
         lines = Lines(self, run)
         tangents = self.lines.setdefault(run.block, {})
         for i in np.flatnonzero(lines.active).tolist():
             terms = []
             for node, p in lines.partials(i):
-                t = tangents.get(node - lines.first) if node >= lines.first else self._of_node(node)
+                t = tangents.get(node - lines.first) if node >= lines.first else self.of_node(node)
                 if t is not None:
                     terms.append(times(p, t))
             if terms:
                 tangents[i] = sum_of(terms)
 
-    def _of_node(self, node: int) -> Any:
+    def of_node(self, node: int) -> Any:
         block = self.rec.block_of(node)
         place = node - self.rec.firsts[block]
         if self.is_run(block):
@@ -403,7 +410,7 @@ class Tangent(Walk):
             core = tuple(n if s else 1 for n, s in zip(shape, ref.strides))
             ids = ref.ids(self.rec.firsts[ref.block], core)
             if ids.size == 1:
-                return self._of_node(int(ids.item()))
+                return self.of_node(int(ids.item()))
         else:
             ids = ref.ids
         return self._of_nodes(ids)

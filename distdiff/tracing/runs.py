@@ -1,0 +1,165 @@
+"""The two walks through a scalar run of many lines, compiled: the lines that `walks` records one by one, at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..kernels.scalar import BINARY
+from ..kernels.templates import CODES, Loops
+from ..tape import RUN_LINES, Indexed, ScalarRun, id_type
+from .creation import suspended
+from .recorder import Located, Recorder
+
+if TYPE_CHECKING:
+    from .primals import Primals
+    from .walks import Adjoint, Tangent, Walk
+
+NONE, CONSTANT = -2, -1  # in place of a node
+HASHES = 1 << 12
+
+
+def _ready(lines: int) -> bool:
+    """Whether to go through a run of so many lines compiled."""
+    if not Loops.ready(lines):
+        return False
+    if Loops.module is None:
+        with suspended():  # Numba takes NumPy's functions by name
+            Loops.load()
+    return True
+
+
+class Places:
+    """The nodes a run reads, numbered: its own lines first, then those outside."""
+
+    def __init__(self, run: ScalarRun, first: int) -> None:
+        n = len(run.op)
+        self.a, self.b = run.a.astype(np.int64), np.where(BINARY[run.op], run.b, run.a).astype(np.int64)
+        used = np.concatenate([self.a, self.b])
+        self.outside = np.unique(used[(used >= 0) & (used < first)])
+        self.pa, self.pb = (np.where(x >= first, x - first, np.where(x >= 0, n + np.searchsorted(self.outside, x), -1))
+                            for x in (self.a, self.b))
+
+
+def activity(run: ScalarRun, first: int, depends: Any) -> np.ndarray | None:
+    """Which lines of a run depend on what `depends` says of nodes before it; None if it is for plain Python."""
+    n = len(run.op)
+    if not _ready(n):
+        return None
+    places = Places(run, first)
+    active = np.zeros(n + len(places.outside), dtype=np.bool_)
+    active[n:] = [depends(node) for node in places.outside.tolist()]
+    if active.any():
+        with suspended():
+            Loops.module.spread_activity(run.op, Loops.templates.rules, places.pa, places.pb, active)
+    return active[:n]
+
+
+def written_adjoint(walk: Adjoint, run: ScalarRun, adjoints: dict[int, Any]) -> bool:
+    """Write the adjoint of a run, given those of its lines that have one so far; False if it is for plain Python."""
+    writer = _Writer.of(walk, run)
+    if writer is None or not writer.take(adjoints, {node: walk.lines.get(block, {}).get(place)
+                                                    for node, block, place in writer.sources()}):
+        return False
+    writer.write(Loops.module.write_adjoint, writer.n - 1)
+    for k, (_, block, place) in enumerate(writer.sources(), writer.n):
+        if writer.node[k] != NONE:
+            walk.lines.setdefault(block, {})[place] = writer.number(k)
+    return True
+
+
+def written_tangent(walk: Tangent, run: ScalarRun) -> Any:
+    """Write the tangents of a run: they by line, with `get`, or None if that is for plain Python."""
+    if run.block in walk.lines:
+        return None
+    writer = _Writer.of(walk, run)
+    if writer is None or not writer.take({}, {node: walk.of_node(node) for node, _, _ in writer.sources()}):
+        return None
+    writer.write(Loops.module.write_tangent, 0)
+    return writer
+
+
+class _Writer:
+    """A run and its derivatives so far, `node` and `value` over its lines and the nodes outside that it reads."""
+
+    def __init__(self, walk: Walk, run: ScalarRun, places: Places, counted: list[np.ndarray]) -> None:
+        rec: Recorder = walk.rec
+        primals: Primals = walk.primals
+        self.rec, self.first, self.n = rec, rec.firsts[run.block], len(run.op)
+        self.outside = places.outside
+        self.counts = {node for t in counted for node in np.unique(places.outside[t[t >= self.n] - self.n]).tolist()}
+        y = primals.block(run.block)
+        pool = np.concatenate([y, primals.values(Indexed(places.outside), places.outside.shape)])
+        const = run.const if len(run.const) else np.zeros(1)
+        xa, xb = (np.where(p >= 0, pool[p], const[np.where(x < 0, -1 - x, 0)])
+                  for p, x in ((places.pa, places.a), (places.pb, places.b)))
+        self.lines = run.op, np.ascontiguousarray(y), places.a, xa, places.b, xb, *counted
+        self.node = np.full(len(pool), NONE, dtype=np.int64)
+        self.value = np.zeros(len(pool))
+
+    @classmethod
+    def of(cls, walk: Walk, run: ScalarRun) -> _Writer | None:
+        if not _ready(len(run.op)):
+            return None
+        places = Places(run, walk.rec.firsts[run.block])
+        depends = walk.stretch.node_depends
+        active = np.concatenate([walk.stretch.active[run.block], np.array(
+            [depends(node) for node in places.outside.tolist()], dtype=np.bool_)])
+        op = run.op.astype(np.int64)
+        counted = [np.where((p >= 0) & active[p] & Loops.templates.rules[2 * op + k], p, -1)
+                   for k, p in enumerate((places.pa, places.pb))]
+        if not Loops.templates.serve(op, (counted[0] >= 0, counted[1] >= 0), (places.a < 0, places.b < 0)):
+            return None
+        return cls(walk, run, places, counted)
+
+    def sources(self) -> list[tuple[int, int, int]]:
+        """(node, block, place) of the nodes outside."""
+        rec, nodes = self.rec, self.outside.tolist()
+        blocks = [rec.block_of(node) for node in nodes]
+        return [(node, block, node - rec.firsts[block]) for node, block in zip(nodes, blocks)]
+
+    def take(self, own: dict[int, Any], outside: dict[int, Any]) -> bool:
+        """The derivatives that are there already; False where one is more than a number."""
+        given = [*own.items(), *((k, outside[node]) for k, node in enumerate(self.outside.tolist(), self.n))]
+        scalar = self.rec.scalar_type
+        for k, x in given:
+            if type(x) is scalar:
+                self.node[k], self.value[k] = x.i, x.v
+            elif isinstance(x, (float, int)):
+                self.node[k], self.value[k] = CONSTANT, x
+            elif x is not None:
+                return False
+        return True
+
+    def number(self, k: int) -> Any:
+        j, v = int(self.node[k]), float(self.value[k])
+        return self.rec.scalar(j, v) if j >= 0 else v
+
+    def get(self, place: int, otherwise: Any = None) -> Any:
+        """The derivative of a line, a number."""
+        return otherwise if self.node[place] == NONE else self.number(place)
+
+    def write(self, loop: Any, i: int) -> None:
+        """Write lines from line i on, a run of them at a time."""
+        templates, rec = Loops.templates, self.rec
+        node, x = np.zeros(templates.slots, dtype=np.int64), np.zeros(templates.slots)
+        tables = templates.starts, templates.roots, templates.steps, templates.constants
+        while 0 <= i < self.n:
+            const = np.empty(RUN_LINES + 1)
+            op, values = np.empty(RUN_LINES, dtype=np.uint8), np.empty(RUN_LINES)
+            a, b = np.empty(RUN_LINES, dtype=np.int64), np.empty(RUN_LINES, dtype=np.int64)
+            out = op, a, b, const, const.view(np.int64), values, np.full(HASHES, -1, dtype=np.int64)
+            at = np.array([0, 0, rec.next_node(), *CODES])
+            with suspended():
+                i = loop(i, templates.room, self.first, Loops.number, self.lines, tables, node, x, self.node,
+                         self.value, out, at)
+            n = int(at[0])
+            if not n:
+                continue
+            first = int(at[2])
+            if rec.target is not None and first <= rec.target < first + n:
+                raise Located(rec.tape.sites[rec.site()])
+            ids = id_type(first + n)
+            rec.append_lines(op[:n].copy(), a[:n].astype(ids), b[:n].astype(ids), const[: at[1]].copy(),
+                             values[:n].copy())
