@@ -133,5 +133,8 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert cli.main([*call, "--json", "--columns", "3"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert [layout["ranks"] for layout in data["layouts"]] == [1, 2, 64] and data["columns"] == 3
+    dd.trace(lambda u: np.sum(np.sin(u) ** 2), np.ones(1000)).save(tmp_path / "f.tape")
+    assert cli.main([call[0], str(tmp_path / "f.tape"), *call[2:]]) == 0  # as many lines as the function has
+    assert capsys.readouterr().out.splitlines()[0] == text.splitlines()[0]
     assert cli.main([*call[:-2], "2;64"]) == 1
     assert "--ranks 2,16" in capsys.readouterr().err

@@ -23,6 +23,7 @@ from servers import LIMIT, Server
 import distdiff as dd
 from distdiff.errors import InputError, ServiceError
 from distdiff.service import tokens, wire
+from distdiff.service.modules import Modules
 from distdiff.service.server import Options, _Front
 
 pytestmark = pytest.mark.timeout(100)
@@ -342,3 +343,13 @@ def test_any_bytes_are_a_vector_or_an_input_error(data, form, place, splice):
         except InputError:
             continue
         assert found.shape == (3,) and np.isfinite(found).all()
+
+
+def test_a_message_names_some_of_many_modules(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])  # where the modules find each other
+    for k in range(12):
+        (tmp_path / f"m{k:02}.py").write_text("def f(x): return x\n")
+    known = Modules(str(tmp_path))
+    assert known.function("m11", "f")(3.0) == 3.0
+    with pytest.raises(ServiceError, match=r"no module 'os'; .* with m00, .*, m07 and 4 more \(/v1/functions"):
+        known.function("os", "getcwd")
