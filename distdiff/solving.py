@@ -18,11 +18,13 @@ from .errors import ConvergenceError
 from .evaluate import Point
 from .machine import current as current_machine
 from .partition.local import LocalTape
+from .petsc import PREFIX
 from .solvers import method as method_of
 from .solvers.failures import Failures, outside
 from .solvers.select import Choice, choose
 from .solvers.work import BATCH, Work, expected_kept, kept_by
 from .solvers.work import count as count_work
+from .spanning import PART
 from .stages import Stages
 from .system import TriangularSystem
 
@@ -225,14 +227,16 @@ class Solving:
         self._prepare()
 
     def _say_what_is_not_read(self, name: str) -> None:
-        """Warn, on rank 0, of PETSc's options for a method that takes none."""
-        if not self._failures.options(self._options):
+        """Warn, on rank 0, of PETSc's options for a method that takes none; blocks over ranks read theirs."""
+        given = [key for key in map(str, self._failures.options(self._options))
+                 if not key.lstrip("-").removeprefix(PREFIX).startswith(PART)]
+        if not given:
             return
         with agreed(self._comm):  # warnings may be errors
             if self._comm.rank == 0:
-                names, asked = ", ".join(map(str, self._options)), "" if self.method == name else ", taken by itself"
-                warnings.warn(f"options were given and not read ({names}): method {name!r}{asked} is not PETSc's; with "
-                              "method='krylov', 'direct' or 'petsc' they count", stacklevel=outside())
+                names, chosen = ", ".join(given), "" if self.method == name else ", which was chosen here,"
+                warnings.warn(f"options were given and not read ({names}): method {name!r}{chosen} is not PETSc's; "
+                              "with method='krylov', 'direct' or 'petsc' they count", stacklevel=outside())
 
     def _make(self, name: str) -> None:
         """The method's solver, with the values of this point."""
