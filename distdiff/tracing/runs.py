@@ -152,8 +152,8 @@ class _Writer:
             out = op, a, b, const, const.view(np.int64), values, np.full(HASHES, -1, dtype=np.int64)
             at = np.array([0, 0, rec.next_node(), *CODES])
             with suspended():
-                i = loop(i, templates.room, self.first, Loops.number, self.lines, tables, node, x, self.node,
-                         self.value, out, at)
+                i = loop(i, templates.room, self.first, Loops.number, *self.lines, *tables, node, x, self.node,
+                         self.value, *out, at)
             n = int(at[0])
             if not n:
                 continue
