@@ -6,8 +6,8 @@ many lines and constants there are, the first line's node, and the codes of nega
 are in `of`, `y`, `ja`, `xa`, `jb`, `xb`, `ta` and `tb`, with x the operands' values and t the places of their adjoints
 or tangents, or -1 for operands that don't count.
 
-Helpers are inlined, and take arrays one by one: each array handed to a function, or in a tuple, has its references
-counted, which took two thirds of the time.
+Everything happens in one loop body: each array handed to a helper, inlined or not, has its references counted, which
+took most of the time.
 """
 
 from __future__ import annotations
@@ -15,147 +15,119 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import jit
-from .scalar_ops import ADD, MULTIPLY, NEGATIVE, value
+from .scalar_ops import value
 
 NONE, CONSTANT = -2, -1
 CHOOSE = 255  # as in `templates`
 
 
-@jit(inline=True)
-def constant(x, const, bits, known, at):
-    """The number -1-k under which a line names a constant."""
-    k = at[1]
-    const[k] = x
-    h = (np.uint64(bits[k]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(52)
-    j = known[h]
-    if j < 0 or bits[j] != bits[k]:
-        known[h] = j = k
-        at[1] = k + 1
-    return -1 - j
-
-
-@jit(inline=True)
-def line(code, c, i, x, j, z, op, a, b, v, const, bits, known, at):
-    """One line; of constants only its value."""
-    y = value(c, x, z)
-    node = np.int64(CONSTANT)
-    if i >= 0 or j >= 0:
-        k = at[0]
-        op[k] = code
-        a[k] = i if i >= 0 else constant(x, const, bits, known, at)
-        b[k] = j if j >= 0 else constant(z, const, bits, known, at)
-        v[k] = y
-        at[0] = k + 1
-        node = at[2] + k
-    return node, y
-
-
-@jit(inline=True)
-def times(i, p, j, q, op, a, b, v, const, bits, known, at):
-    """p q."""
-    unit_p, unit_q = i < 0 and (p == 1.0 or p == -1.0), j < 0 and (q == 1.0 or q == -1.0)
-    if unit_p:
-        sign, i, p = p, j, q
-    elif unit_q:
-        sign = q
-    else:
-        sign = 0.0
-    node, y = i, p
-    if sign <= 0.0:
-        code, c = (at[3], NEGATIVE) if sign < 0.0 else (at[4], MULTIPLY)
-        if sign < 0.0:
-            j, q = i, p
-        node, y = line(code, c, i, p, j, q, op, a, b, v, const, bits, known, at)
-    return node, y
-
-
-@jit(inline=True)
-def partial(entry, number, starts, roots, steps, constants, node, value_of, op, a, b, v, const, bits, known, at):
-    """The partial that a template computes from slots 0, 1 and 2 of (node, value_of)."""
-    free = 3
-    for s in range(starts[entry], starts[entry + 1]):
-        code, p, q = steps[s, 0], steps[s, 1], steps[s, 2]
-        i, x = (node[p], value_of[p]) if p >= 0 else (np.int64(CONSTANT), constants[-1 - p])
-        if code == CHOOSE and x == 0.0:
-            q = steps[s, 3]
-        j, z = (node[q], value_of[q]) if q >= 0 else (np.int64(CONSTANT), constants[-1 - q])
-        if code != CHOOSE:
-            j, z = line(code, number[code], i, x, j, z, op, a, b, v, const, bits, known, at)
-        node[free], value_of[free] = j, z
-        free += 1
-    root = roots[entry]
-    i, x = (node[root], value_of[root]) if root >= 0 else (np.int64(CONSTANT), constants[-1 - root])
-    return i, x
-
-
-@jit(inline=True)
-def operands(k, first, y, ja, xa, jb, xb, node, value_of):
-    """Slots 0, 1 and 2 of line k: its result and its operands."""
-    node[0], value_of[0] = first + k, y[k]
-    node[1], value_of[1] = max(ja[k], CONSTANT), xa[k]
-    node[2], value_of[2] = max(jb[k], CONSTANT), xb[k]
-
-
 @jit
-def write_adjoint(k, room, first, number, of, y, ja, xa, jb, xb, ta, tb, starts, roots, steps, constants, node,
-                  value_of, lam, values, op, a, b, const, bits, v, known, at):
-    """lam[place of operand] += p lam[k] from line k backwards, as long as there is room; returns the next line.
+def write(k, room, backwards, first, number, of, y, ja, xa, jb, xb, ta, tb, starts, roots, steps, constants, node, x_of,
+          lam, values, op, a, b, const, bits, v, known, at):
+    """The adjoint of a run (`backwards`) or its tangent, from line k on, as long as there is room; the next line.
 
-    lam, values: nodes and values of the adjoints of the run's lines, then of the nodes outside that it reads.
+        lam[place of operand] += p lam[k]  backwards,        lam[k] = sum p lam[place of operand]  forwards
+
+    lam, values: nodes and values of the adjoints or tangents of the run's lines, then of the nodes outside that it
+    reads.  A line goes through six stages: both partials, by their templates; the product with one of them and its sum,
+    then with the other.
     """
-    while k >= 0 and at[0] + room <= len(op):
-        if lam[k] != NONE and (ta[k] >= 0 or tb[k] >= 0):
-            operands(k, first, y, ja, xa, jb, xb, node, value_of)
-            entry = 2 * np.int64(of[k])
-            pa, wa = np.int64(CONSTANT), 0.0
-            pb, wb = np.int64(CONSTANT), 0.0
-            for second in range(2):
-                if (tb[k] if second else ta[k]) >= 0:
-                    i, x = partial(entry + second, number, starts, roots, steps, constants, node, value_of, op, a, b,
-                                   v, const, bits, known, at)
-                    if second:
-                        pb, wb = i, x
-                    else:
-                        pa, wa = i, x
-            for second in range(2):
-                t = tb[k] if second else ta[k]
-                if t >= 0:
+    done, constant_count = at[0], at[1]
+    base, negative, multiply, add = at[2], at[3], at[4], at[5]
+    n = len(of)
+    while 0 <= k and k < n and done + room <= len(op):
+        if (ta[k] < 0 and tb[k] < 0) or (backwards and lam[k] == NONE):
+            k += -1 if backwards else 1
+            continue
+        node[0], x_of[0] = first + k, y[k]
+        node[1], x_of[1] = max(ja[k], CONSTANT), xa[k]
+        node[2], x_of[2] = max(jb[k], CONSTANT), xb[k]
+        entry = 2 * np.int64(of[k])
+        pa, wa = np.int64(CONSTANT), 0.0
+        pb, wb = np.int64(CONSTANT), 0.0
+        i, x = np.int64(CONSTANT), 0.0
+        for stage in range(6):
+            second = stage == 1 or stage >= 4
+            t = tb[k] if second else ta[k]
+            if t < 0:
+                continue
+            place = t if backwards else k  # what is written
+            source = k if backwards else t  # what is multiplied
+            if stage >= 2 and lam[source] == NONE:
+                continue
+            begin, end = np.int64(0), np.int64(1)
+            if stage < 2:
+                begin, end = starts[entry + stage], starts[entry + stage + 1]
+            free = 3
+            for s in range(begin, end):
+                code = add
+                line = True
+                if stage < 2:
+                    code = steps[s, 0]
+                    p, q = steps[s, 1], steps[s, 2]
+                    i, x = (node[p], x_of[p]) if p >= 0 else (np.int64(CONSTANT), constants[-1 - p])
+                    if code == CHOOSE:
+                        line = False
+                        if x == 0.0:
+                            q = steps[s, 3]
+                    j, z = (node[q], x_of[q]) if q >= 0 else (np.int64(CONSTANT), constants[-1 - q])
+                elif stage == 2 or stage == 4:
                     i, x = (pb, wb) if second else (pa, wa)
-                    i, x = times(i, x, lam[k], values[k], op, a, b, v, const, bits, known, at)
-                    if lam[t] != NONE:
-                        i, x = line(at[5], ADD, lam[t], values[t], i, x, op, a, b, v, const, bits, known, at)
-                    lam[t], values[t] = i, x
-        k -= 1
-    return k
-
-
-@jit
-def write_tangent(k, room, first, number, of, y, ja, xa, jb, xb, ta, tb, starts, roots, steps, constants, node,
-                  value_of, dot, values, op, a, b, const, bits, v, known, at):
-    """dot[k] = sum p dot[place of operand] from line k on, as long as there is room; returns the next line."""
-    while k < len(of) and at[0] + room <= len(op):
-        if ta[k] >= 0 or tb[k] >= 0:
-            operands(k, first, y, ja, xa, jb, xb, node, value_of)
-            entry = 2 * np.int64(of[k])
-            pa, wa = np.int64(CONSTANT), 0.0
-            pb, wb = np.int64(CONSTANT), 0.0
-            for second in range(2):
-                if (tb[k] if second else ta[k]) >= 0:
-                    i, x = partial(entry + second, number, starts, roots, steps, constants, node, value_of, op, a, b,
-                                   v, const, bits, known, at)
-                    if second:
-                        pb, wb = i, x
+                    j, z = lam[source], values[source]
+                    if i < 0 and (x == 1.0 or x == -1.0):
+                        line = x < 0.0
+                        code = negative
+                        i, x = j, z
+                    elif j < 0 and (z == 1.0 or z == -1.0):
+                        line = z < 0.0
+                        code = negative
+                        j, z = i, x
                     else:
-                        pa, wa = i, x
-            for second in range(2):
-                t = tb[k] if second else ta[k]
-                if t >= 0 and dot[t] != NONE:
-                    i, x = (pb, wb) if second else (pa, wa)
-                    i, x = times(i, x, dot[t], values[t], op, a, b, v, const, bits, known, at)
-                    if dot[k] != NONE:
-                        i, x = line(at[5], ADD, dot[k], values[k], i, x, op, a, b, v, const, bits, known, at)
-                    dot[k], values[k] = i, x
-        k += 1
+                        code = multiply
+                else:  # (i, x) is the product
+                    j, z = i, x
+                    if lam[place] == NONE:
+                        line = False
+                    else:
+                        i, x = lam[place], values[place]
+                if line:
+                    w = value(number[code], x, z)
+                    if i < 0 and j < 0:
+                        j = np.int64(CONSTANT)
+                    else:
+                        for side in range(2):
+                            operand, number_of = (j, z) if side else (i, x)
+                            if operand < 0:
+                                const[constant_count] = number_of
+                                h = (np.uint64(bits[constant_count]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(52)
+                                found = known[h]
+                                if found < 0 or bits[found] != bits[constant_count]:
+                                    known[h] = found = constant_count
+                                    constant_count += 1
+                                operand = -1 - found
+                            if side:
+                                b[done] = operand
+                            else:
+                                a[done] = operand
+                        op[done], v[done] = code, w
+                        j = base + done
+                        done += 1
+                    z = w
+                i, x = j, z
+                if stage < 2:
+                    node[free], x_of[free] = i, x
+                    free += 1
+            if stage < 2:
+                p = roots[entry + stage]
+                i, x = (node[p], x_of[p]) if p >= 0 else (np.int64(CONSTANT), constants[-1 - p])
+                if second:
+                    pb, wb = i, x
+                else:
+                    pa, wa = i, x
+            elif stage == 3 or stage == 5:
+                lam[place], values[place] = i, x
+        k += -1 if backwards else 1
+    at[0], at[1] = done, constant_count
     return k
 
 

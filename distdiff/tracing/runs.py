@@ -62,7 +62,7 @@ def written_adjoint(walk: Adjoint, run: ScalarRun, adjoints: dict[int, Any]) -> 
     if writer is None or not writer.take(adjoints, {node: walk.lines.get(block, {}).get(place)
                                                     for node, block, place in writer.sources()}):
         return False
-    writer.write(Loops.module.write_adjoint, writer.n - 1)
+    writer.write(backwards=True)
     for k, (_, block, place) in enumerate(writer.sources(), writer.n):
         if writer.node[k] != NONE:
             walk.lines.setdefault(block, {})[place] = writer.number(k)
@@ -76,7 +76,7 @@ def written_tangent(walk: Tangent, run: ScalarRun) -> Any:
     writer = _Writer.of(walk, run)
     if writer is None or not writer.take({}, {node: walk.of_node(node) for node, _, _ in writer.sources()}):
         return None
-    writer.write(Loops.module.write_tangent, 0)
+    writer.write(backwards=False)
     return writer
 
 
@@ -140,8 +140,9 @@ class _Writer:
         """The derivative of a line, a number."""
         return otherwise if self.node[place] == NONE else self.number(place)
 
-    def write(self, loop: Any, i: int) -> None:
-        """Write lines from line i on, a run of them at a time."""
+    def write(self, backwards: bool) -> None:
+        """Write the adjoint, or the tangent, a run of lines at a time."""
+        i = self.n - 1 if backwards else 0
         templates, rec = Loops.templates, self.rec
         node, x = np.zeros(templates.slots, dtype=np.int64), np.zeros(templates.slots)
         tables = templates.starts, templates.roots, templates.steps, templates.constants
@@ -152,8 +153,8 @@ class _Writer:
             out = op, a, b, const, const.view(np.int64), values, np.full(HASHES, -1, dtype=np.int64)
             at = np.array([0, 0, rec.next_node(), *CODES])
             with suspended():
-                i = loop(i, templates.room, self.first, Loops.number, *self.lines, *tables, node, x, self.node,
-                         self.value, *out, at)
+                i = Loops.module.write(i, templates.room, backwards, self.first, Loops.number, *self.lines, *tables,
+                                       node, x, self.node, self.value, *out, at)
             n = int(at[0])
             if not n:
                 continue
