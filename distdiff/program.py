@@ -43,6 +43,9 @@ class Program(Tape):
     names: tuple[str, ...] | None = None
 
     def __call__(self, *args: Any) -> Any:
+        if self.in_tree is None:
+            raise InputError("this rank has nothing of the tape, which rank 0 keeps: call it on rank 0 alone, or have "
+                             "dd.linearize, dd.grad and the others take it, which evaluate it on all ranks")
         rec = running()
         leaves, spec = flatten(args, "arguments", is_leaf if rec is not None else is_number)
         self._fit(leaves, spec)
