@@ -106,7 +106,7 @@ class Shared(Elemental):
         return {**self.__dict__, "_equation": None}
 
     def join(self, comm: MPI.Comm, whole: Elemental | None, options: Mapping[str, Any]) -> None:
-        plan = on_root(comm, lambda: _partitioned(whole, comm.size), share=False)  # type: ignore[arg-type]
+        plan = on_root(comm, lambda: _partitioned(whole, comm.size), share=False)
         alone = comm.Dup()  # messages of R's own, between those of the program around
         local = distribute(plan.plan.tape if plan is not None else None, plan, alone)
         self._equation = SharedEquation(alone, local, self, options)
@@ -236,7 +236,7 @@ class SharedEquation:
             self._known = [sparse.csr_matrix((data[places], at), shape=shape)
                            for (places, at, shape), data in zip(self._known_parts, (own, ghost))]
             self._expanded = True
-        return self._block  # type: ignore[no-any-return]
+        return self._block
 
     def _cut(self) -> None:
         """From the rows of R's lines to those of A, over the unknowns and over what R reads beside them."""
@@ -324,7 +324,7 @@ class SharedEquation:
         elif not self._swept:
             self._sweep.refresh(self._point)
         self._swept = True
-        return self._sweep.tangent(np.concatenate([np.zeros(self._n_x), p]))  # type: ignore[no-any-return]
+        return self._sweep.tangent(np.concatenate([np.zeros(self._n_x), p]))
 
     def rounding(self, y: np.ndarray) -> np.ndarray:
         """About what rounding alone may leave of R_i: eps sum_j |dR_i/dy_j y_j|."""

@@ -38,7 +38,7 @@ class _Symbol:
     """A slot: what a rule is given instead of a number."""
 
     __array_priority__ = 1000.0
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __init__(self, rule: _Rule, slot: int, rests: int, condition: bool = False) -> None:
         self.rule, self.slot = rule, slot
