@@ -121,11 +121,11 @@ def plane(u):
     grid(900, 12), (plane, np.linspace(0.0, 1.0, 24 * 30).reshape(24, 30)),
     (lambda u: np.sum(grid(900, 12)[0](u) ** 2), np.linspace(0.5, 1.5, 900)),
     (lambda u: np.sum(plane(u)), np.linspace(0.0, 1.0, 48 * 30).reshape(48, 30))])
-def test_rows_kept_on_ranks_are_foreseen(comm, f, x, depth):
-    """Where every step's rows stay, and where all lead to one result but for those near other ranks' rows.
+def test_rows_kept_on_ranks_are_foreseen(comm, request, f, x, depth):
+    """Where every step's rows stay, and where all lead to one result but for those near other ranks' rows."""
+    if comm.size > 4 and depth == 1 and f is plane:  # a border is taken for two rows a step, of which few lines stay
+        request.applymarker(pytest.mark.xfail(strict=True, reason="ranks of five rows: 1680 foreseen, 1296 stay"))
 
-    As closely as on whole programs, which is what a plane of 24 rows on 5 ranks needs: each has more borders than rows.
-    """
     def planned():
         tape = trace(f, (x,)).tape
         judge = Judge(tape, Use(20, 20), MACHINE)
@@ -137,7 +137,7 @@ def test_rows_kept_on_ranks_are_foreseen(comm, f, x, depth):
     system = Assembly(local, evaluate(local, np.full(len(local.inputs.ids), 0.7), comm), comm, True, Stages()).system
     real = kept_by(system.n_local, system.own.nnz, comm).rows
     for foreseen in (expected_kept(local, comm).rows, comm.bcast(rows)):
-        assert 0.5 * real - 8 <= foreseen <= (1.3 if depth == 1 else 1.5) * real + 8
+        assert 0.5 * real - 8 <= foreseen <= (1.25 if depth == 1 else 1.5) * real + 8
     system.close()
 
 

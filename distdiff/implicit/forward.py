@@ -12,7 +12,7 @@ residual is what rounding leaves.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -70,6 +70,24 @@ class Settings(NamedTuple):
         if self.max_iterations < 1:
             raise InputError(f"max_iterations={self.max_iterations!r}: at least one is wanted")
         return self
+
+
+def as_vector(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """What an equation reads, all of it one after another."""
+    return np.concatenate([np.empty(0), *(np.reshape(part, -1) for part in parts)])
+
+
+def solved(at: At, y0: np.ndarray, n: int, settings: Settings, where: str, guarded: bool) -> Sequence[np.ndarray]:
+    """The values of an implicit statement with n unknowns (of this rank): `solve`'s y, and 1.
+
+    guarded: where there is no solution a guard tells, so that is no error here; zeros, and 0.
+    """
+    try:
+        return solve(at, np.array(y0), settings, where), np.ones(())
+    except ConvergenceError:
+        if not guarded:
+            raise
+        return np.zeros(n), np.zeros(())
 
 
 def solve(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
@@ -282,4 +300,4 @@ class _Jacobian:
         out.setArray(-self.at(self.y).step(np.array(v.getArray())))
 
 
-__all__ = ["MINIMIZERS", "ROOTS", "Settings", "newton", "solve"]
+__all__ = ["MINIMIZERS", "ROOTS", "Settings", "as_vector", "newton", "solve", "solved"]

@@ -19,7 +19,6 @@ import numpy as np
 from mpi4py import MPI
 
 from ..comm import agreed, on_root
-from ..errors import ConvergenceError
 from ..evaluate import Point, evaluate
 from ..kernels import csr
 from ..ops import COPY, Elemental, Share
@@ -33,7 +32,7 @@ from ..solvers.sweep import Sweep
 from ..spanning import SpanningBlock
 from ..system import TriangularSystem
 from ..tape import Affine, Const, Joint, Leaf, Statement, Tape
-from .forward import solve
+from .forward import as_vector, solved
 
 if TYPE_CHECKING:
     from .statement import Implicit
@@ -133,18 +132,12 @@ class Shared(Elemental):
         return self._stored
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        known = _flat(x[1:])
-        try:
-            y = solve(lambda y: self.equation.at(y, known), np.array(x[0]), self.settings, self.where)
-        except ConvergenceError:
-            if not self.guarded:
-                raise
-            return np.zeros(self.n), np.zeros(())
-        return y, np.ones(())
+        known = as_vector(x[1:])
+        return solved(lambda y: self.equation.at(y, known), x[0], self.n, self.settings, self.where, self.guarded)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         columns = next((t.shape[:-1] for t in xdot[1:] if t is not None), None)
-        equation = self.equation.at(y[0], _flat(x[1:]))
+        equation = self.equation.at(y[0], as_vector(x[1:]))
         width = equation.agree(-1 if columns is None else prod(columns))  # a rank may have nothing that varies
         given = [np.zeros((width, core[0])) if t is None else np.reshape(t, (width, core[0]))
                  for core, t in zip(self.core_in[1:], xdot[1:])]
@@ -154,15 +147,11 @@ class Shared(Elemental):
 
     def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
         columns = ybar[0].shape[:-1]
-        xbar = self.equation.at(y[0], _flat(x[1:])).adjoint(np.ascontiguousarray(
+        xbar = self.equation.at(y[0], as_vector(x[1:])).adjoint(np.ascontiguousarray(
             ybar[0].reshape(prod(columns), self.n).T))
         ends = np.cumsum([core[0] for core in self.core_in[1:]])
         return [None, *(part.T.reshape(*columns, *core)
                         for part, core in zip(np.split(xbar, ends[:-1]), self.core_in[1:]))]
-
-
-def _flat(x: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty(0), *(np.reshape(part, -1) for part in x)])
 
 
 class SharedEquation:

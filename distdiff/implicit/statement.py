@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConvergenceError, InputError
+from ..errors import InputError
 from ..evaluate import evaluate_items
 from ..graph import nonzeros
 from ..nested import NestedLinearization
@@ -28,7 +28,7 @@ from ..tracing.boxes import whole
 from ..tracing.recorder import Recorder
 from ..tracing.transplant import Nodes, extracted, primals_of, spliced
 from .equation import Equation
-from .forward import Settings, solve
+from .forward import Settings, as_vector, solve, solved
 
 Residual = Callable[[Any], tuple[Any, ...]]  # y, flat and traced -> (R,) or (R, objective), R flat
 
@@ -84,14 +84,8 @@ class Implicit(Elemental):
         return reason_against(self)
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        known = _flat(x[1:])
-        try:
-            y = solve(lambda y: self.equation.at(y, known), np.array(x[0]), self.settings, self.where)
-        except ConvergenceError:
-            if not self.guarded:
-                raise
-            return np.zeros(self.n), np.zeros(())
-        return y, np.ones(())
+        known = as_vector(x[1:])
+        return solved(lambda y: self.equation.at(y, known), x[0], self.n, self.settings, self.where, self.guarded)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         if any(map(is_traced, (y[0], *x[1:], *xdot[1:]))):
@@ -105,7 +99,7 @@ class Implicit(Elemental):
         given = [np.zeros((*columns, prod(core))) if t is None else np.reshape(t, (*columns, prod(core)))
                  for core, t in zip(self.core_in[1:], xdot[1:])]
         flat = np.concatenate(given, axis=-1).reshape(prod(columns), -1)
-        ydot = self.equation.at(y[0], _flat(x[1:])).tangent(np.ascontiguousarray(flat.T))
+        ydot = self.equation.at(y[0], as_vector(x[1:])).tangent(np.ascontiguousarray(flat.T))
         return ydot.T.reshape(*columns, self.n), None
 
     def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
@@ -117,14 +111,14 @@ class Implicit(Elemental):
             lam = statement(lambda v: (at.vjp(v)[0] - seed,), np.zeros(self.n), _LINEAR)
             return [None, *at.vjp(-lam)[1:]]
         columns = ybar[0].shape[:-1]
-        xbar = self.equation.at(y[0], _flat(x[1:])).adjoint(np.ascontiguousarray(
+        xbar = self.equation.at(y[0], as_vector(x[1:])).adjoint(np.ascontiguousarray(
             ybar[0].reshape(prod(columns), self.n).T))
         ends = np.cumsum([prod(core) for core in self.core_in[1:]])
         return [None, *(part.T.reshape(*columns, *core)
                         for part, core in zip(np.split(xbar, ends[:-1]), self.core_in[1:]))]
 
     def system(self, y: Sequence[np.ndarray], x: Sequence[np.ndarray]) -> System | None:
-        found = self.equation.at(y[0], _flat(x[1:])).jacobian()
+        found = self.equation.at(y[0], as_vector(x[1:])).jacobian()
         if found is None:
             return None
         pattern, data = found
@@ -144,10 +138,6 @@ class Implicit(Elemental):
 
 
 _LINEAR = Settings("newton", 1e-10, 10, "linear")
-
-
-def _flat(x: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty(0), *(np.reshape(part, -1) for part in x)])
 
 
 def statement(residual: Residual, y0: Any, settings: Settings, where: str = "") -> TracedArray:
@@ -205,7 +195,7 @@ class _Recording:
         unknown = rearranged(rec, y.copy(), whole(y.shape, Affine(block, 0, (1,))))
         tape, captured = self.record(unknown, block, len(rec.tape.items))
         primals = primals_of(rec)
-        known = _flat([primals.block(nodes.block)[nodes.lo:nodes.hi] for nodes in captured])
+        known = as_vector([primals.block(nodes.block)[nodes.lo:nodes.hi] for nodes in captured])
         equation = Equation(tape, self._where).at(y, known)
         if not rec.forget(before):
             self._settled = equation, known
