@@ -15,6 +15,7 @@ from servers import Server, metric, wait_for
 
 import distdiff as dd
 from distdiff.errors import BranchChangedError, InputError, MovedError, NonFiniteError, ServiceError
+from distdiff.implicit import root
 
 pytestmark = pytest.mark.timeout(100)
 MODEL = """
@@ -50,6 +51,10 @@ def heat(u, k):
 
 def nested(p, q):
     return {"sum": np.sum(p.a * p.b), "all": [np.sin(p.a) * q["z"], q["z"]]}
+
+
+def equilibrium(u, k):
+    return np.sum(root(lambda u, v: v + v**3 - heat(u, k), u, np.zeros(12)) ** 2)
 
 
 def energy(u):
@@ -90,6 +95,7 @@ def alike(found, wanted):
     (energy, (X.reshape(3, 4),), 0, (np.ones((3, 4)),), 1.0),
     (nested, (Pair(X, X[::-1]), {"z": 2.0}), (0, 1), (Pair(X, X), {"z": 1.0}), {"sum": 1.0, "all": [X, 3.0]}),
     (lambda x: 3.0 * x, (1.5,), 0, (1.0,), 1.0),
+    (equilibrium, (X, 0.2), (0, 1), (np.cos(X), 1.0), 1.0),
 ])
 def test_the_same_answers_as_linearize(client, f, args, argnums, tangents, cotangent):
     with client.linearize(f, *args, argnums=argnums) as remote, dd.linearize(f, *args, argnums=argnums) as local:

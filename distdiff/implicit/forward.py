@@ -69,6 +69,8 @@ class Settings(NamedTuple):
             raise InputError(f"tol={self.tol!r}: give a relative tolerance between 0 and 1")
         if self.max_iterations < 1:
             raise InputError(f"max_iterations={self.max_iterations!r}: at least one is wanted")
+        if self.kind not in ("root", "linear", "minimum"):
+            raise InputError(f"an equation of kind {self.kind!r} is not known")
         return self
 
 

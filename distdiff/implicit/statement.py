@@ -11,7 +11,10 @@ guarded like any other.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -28,45 +31,65 @@ from ..tracing.boxes import whole
 from ..tracing.recorder import Recorder
 from ..tracing.transplant import Nodes, extracted, primals_of, spliced
 from .equation import Equation
-from .forward import Settings, as_vector, solve, solved
+from .forward import MINIMIZERS, ROOTS, Settings, as_vector, solve, solved
 
 Residual = Callable[[Any], tuple[Any, ...]]  # y, flat and traced -> (R,) or (R, objective), R flat
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Implicit(Elemental):
     """y with R(y, x) = 0: operands are the first guess, on which y does not depend, and what R reads.
 
     A second result says whether the solution was found: always 1.0, but where R takes decisions (`guarded`) 0.0, for
     another branch than the recorded one may be right then, and the function is to be traced again.
+
+    tape      R, or (R, objective), a function of what it reads (its own x's) and, last, of y; nothing else of R is
+              kept, so files hold it (`storage.elementals`)
+    settings  how it is solved
+    where     the user's line
     """
+
+    tape: Tape
+    settings: Settings
+    guarded: bool
+    where: str
 
     name = "implicit"
     inert = frozenset((0,))
     implicit = True
 
-    def __init__(self, tape: Tape, settings: Settings, guarded: bool, where: str) -> None:
-        self.tape, self.settings, self.guarded, self.where = tape, settings, guarded, where
-        self.n = tape.outputs[0].shape[0]
-        self.core_in = ((self.n,), *(leaf.shape for leaf in tape.inputs[:-1]))
-        self.core_out = ((self.n,), ())
-        self._equation: Equation | None = None
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", _plain(*self.settings))
+        _require_fitting(self.tape, self.settings)
+        if type(self.guarded) is not bool or type(self.where) is not str:
+            raise InputError(f"guarded is true or false and where is text, not {self.guarded!r} and {self.where!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_equation": None}
+        return {name: value for name, value in self.__dict__.items() if name != "equation"}
+
+    @cached_property
+    def equation(self) -> Equation:
+        return Equation(self.tape, self.where)
+
+    @cached_property
+    def lines(self) -> int:  # type: ignore[override]
+        return self.tape.lines  # counted once: equations may be within equations
 
     @property
-    def equation(self) -> Equation:
-        if self._equation is None:
-            self._equation = Equation(self.tape, self.where)
-        return self._equation
+    def n(self) -> int:
+        return self.tape.outputs[0].shape[0]
+
+    @cached_property
+    def core_in(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
+        return ((self.n,), *(leaf.shape for leaf in self.tape.inputs[:-1]))
+
+    @property
+    def core_out(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
+        return ((self.n,), ())
 
     @property
     def reads(self) -> frozenset[int]:
         return frozenset((-1, *range(1, len(self.core_in))))
-
-    @property
-    def lines(self) -> int:
-        return self.tape.lines
 
     def stored(self, active: Sequence[int]) -> int:
         """Those of the equation: its solution's derivative is never written out."""
@@ -135,6 +158,24 @@ class Implicit(Elemental):
 
         z = [np.reshape(part, core) for part, core in zip((y[0], *x[1:]), self.core_in)]
         return NestedLinearization(residual, tuple(z), argnums=tuple(range(len(z))))
+
+
+def _plain(method: str, tol: float, most: int, kind: str, leaves: tuple[int, ...]) -> Settings:
+    """Settings of Python's own numbers, whoever's they were."""
+    return Settings(method, float(tol), index(most), kind, tuple(map(index, leaves)))
+
+
+def _require_fitting(tape: Tape, settings: Settings) -> None:
+    """Raise `InputError` unless a tape has as many residuals as its last input has unknowns, settings that fit, and,
+    where these ask for a minimum, an objective."""
+    settings.checked(("newton", "iterate", *ROOTS, *MINIMIZERS))
+    shapes, unknown = [leaf.shape for leaf in tape.outputs], tape.inputs[-1].shape
+    n = sum(settings.leaves)
+    objective = settings.kind == "minimum" or settings.method in MINIMIZERS
+    fits = n > 0 and min(settings.leaves) >= 0 and unknown == (n,)
+    if not fits or shapes != [(n,), ()] and (objective or shapes != [(n,)]):
+        raise InputError(f"an equation with results of shapes {shapes} is none for unknowns of shape {unknown}, "
+                         f"{settings}")
 
 
 _LINEAR = Settings("newton", 1e-10, 10, "linear")

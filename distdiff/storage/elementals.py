@@ -1,19 +1,22 @@
 """Elementals in files: a name out of `BUILT_IN` and parameters, as JSON.
 
-Only classes listed here are ever made from a file, each a frozen dataclass whose fields are numbers, text, None or
-tuples of them.  A new elemental of distdiff's own that traces may leave on tapes gets a line in `BUILT_IN`; users' own
-can't be saved, since a file could only name code that may not be there.
+Only classes listed here are ever made from a file, each a frozen dataclass whose fields are numbers, text, None,
+tapes (equations, say; in JSON {"tape": number}) or tuples of them.  A new elemental of distdiff's own that traces may
+leave on tapes gets a line in `BUILT_IN`; users' own can't be saved, since a file could only name code that may not be
+there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 from ..errors import FormatError, InputError
 from ..ops import Elemental
+from ..tape import Tape
 
 BUILT_IN: dict[str, str] = {
     name: f"distdiff.tracing.matrices.{place}" for name, place in {
@@ -29,24 +32,33 @@ BUILT_IN: dict[str, str] = {
 } | {
     "fourier": "distdiff.tracing.complexes.fourier:Transform",
     "trigonometric": "distdiff.tracing.scipy.fft:Trigonometric",
+    "implicit": "distdiff.implicit.statement:Implicit",
 }
 """Name in files -> "module:class"."""
 
 OPERANDS = 64  # most an elemental has
 
 
-def to_json(op: Elemental) -> list[Any]:
-    """[name, parameters] of an elemental; `InputError` where it has no name."""
+def tapes(op: Elemental) -> list[Tape]:
+    """The tapes among an elemental's parameters."""
+    fields = dataclasses.fields(op) if dataclasses.is_dataclass(op) else ()
+    return [value for value in (getattr(op, field.name) for field in fields) if isinstance(value, Tape)]
+
+
+def to_json(op: Elemental, inner: Sequence[Tape] = ()) -> list[Any]:
+    """[name, parameters] of an elemental; `InputError` where it has no name.  inner: the file's tapes, by number."""
     where = f"{type(op).__module__}:{type(op).__qualname__}"
     name = next((name for name, place in BUILT_IN.items() if place == where), None)
     if name is None or not dataclasses.is_dataclass(op):
         raise InputError(f"a tape that calls {op.name!r} can't be saved: its rule is code, and a file holds none, only "
-                         "names of distdiff's own operations. Trace the function again where it is wanted, or "
-                         "save the tape of one that does without this rule")
-    return [name, {field.name: _plain(op, getattr(op, field.name)) for field in dataclasses.fields(op) if field.init}]
+                         "names of distdiff's own operations and equations. Trace the function again where it "
+                         "is wanted, or save the tape of one that writes this in NumPy functions or as an equation "
+                         "(dd.implicit)")
+    return [name, {field.name: _plain(op, getattr(op, field.name), inner)
+                   for field in dataclasses.fields(op) if field.init}]
 
 
-def from_json(data: Any, most: int) -> Elemental:
+def from_json(data: Any, most: int, inner: Sequence[Tape] = ()) -> Elemental:
     """The elemental of some JSON; `FormatError` where it is none, or has more than `most` elements."""
     if not isinstance(data, list) or len(data) != 2 or not isinstance(data[0], str) or not isinstance(data[1], dict):
         raise FormatError("an elemental is none")
@@ -56,7 +68,7 @@ def from_json(data: Any, most: int) -> Elemental:
     module, _, cls = BUILT_IN[name].partition(":")
     made = getattr(importlib.import_module(module), cls)
     try:
-        op = made(**{key: _tuples(value) for key, value in parameters.items()})
+        op = made(**{key: _made(value, inner) for key, value in parameters.items()})
         cores = [tuple(core) for core in (*op.core_in, *op.core_out)]
         fits = op.arity <= OPERANDS and all(type(n) is int and n >= 0 for core in cores for n in core)
         fits = fits and all(prod(core) <= most for core in cores)
@@ -67,13 +79,21 @@ def from_json(data: Any, most: int) -> Elemental:
     return op
 
 
-def _plain(op: Elemental, value: Any) -> Any:
+def _plain(op: Elemental, value: Any, inner: Sequence[Tape]) -> Any:
     if isinstance(value, tuple):
-        return [_plain(op, part) for part in value]
+        return [_plain(op, part, inner) for part in value]
+    if isinstance(value, Tape):
+        return {"tape": next(k for k, tape in enumerate(inner) if tape is value)}
     if type(value) in (bool, int, float, str, type(None)):
         return value
     raise InputError(f"a tape with the elemental {op!r} can't be saved: a parameter is a {type(value).__name__}")
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _made(value: Any, inner: Sequence[Tape]) -> Any:
+    if isinstance(value, list):
+        return tuple(_made(part, inner) for part in value)
+    if not isinstance(value, dict):
+        return value
+    if list(value) != ["tape"] or type(value["tape"]) is not int or not 0 <= value["tape"] < len(inner):
+        raise FormatError(f"{value} is none of the {len(inner)} tapes that come before it")
+    return inner[value["tape"]]
