@@ -99,11 +99,13 @@ NOTES: dict[str, str] = {
     "frexp": "mantissa exact, exponent decided", "ldexp": "the exponent must be plain",
     "nan_to_num": "derivative 0 where it replaces", "where": "a choice at every point; with one argument a decision",
     "linalg.norm": "at 0 not differentiable",
-    "linalg.eigh": "of the triangle that NumPy reads; no derivative of vectors where eigenvalues are equal",
+    "linalg.eigh": "of the triangle that NumPy reads; no derivative of vectors where eigenvalues are equal; phases of "
+                   "complex ones are LAPACK's, which keeps their first component real (of 'U' the last)",
     "linalg.eigvalsh": "where eigenvalues are equal, right for functions that are symmetric in them",
     "linalg.eig": "real eigenvalues; no derivative of vectors where they are equal",
     "linalg.eigvals": "real eigenvalues",
-    "linalg.svd": "full_matrices=True of square matrices only; no derivative of vectors of equal singular values",
+    "linalg.svd": "full_matrices=True of square matrices only; no derivative of vectors of equal singular values; "
+                  "phases of complex ones are LAPACK's, which keeps the first components of V (of wide ones, U) real",
     "linalg.svdvals": "where singular values are equal, right for functions that are symmetric in them",
     "linalg.qr": "mode='complete' of square and wide matrices; columns linearly independent",
     "linalg.pinv": "of matrices of full rank", "linalg.lstsq": "of matrices of full rank, which is decided",

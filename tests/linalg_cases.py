@@ -92,6 +92,25 @@ SPECTRA = """
 ~np.linalg.pinv(m + 1j * C).imag[:2] + np.linalg.pinv(1j * C[:, :2] + m[:, 2:]).real
 ~np.linalg.cholesky(q @ q.T + np.eye(3) + 0.3j * (q - q.T)).imag + 0
 ~np.linalg.cholesky(t @ np.swapaxes(t, 1, 2) + np.eye(3) + 0.1j * (q - q.T)).real + 0
+~parts(np.linalg.eigh(q + 1j * m[:, :3]))
+~parts(np.linalg.eigh(q + 1j * m[:, :3], "U")[1] * s)
+~parts(np.linalg.eigh(t @ np.swapaxes(t, 1, 2) + 1j * (q - q.T)))
+~np.linalg.eigvalsh(q + 1j * m[:, :3]) + np.linalg.eigvalsh(1j * m[:, :3] + np.tri(3), "U")
+~np.linalg.eigvalsh(t @ np.swapaxes(t, 1, 2) + 1j * (q - q.T))
+~w, v = np.linalg.eigh(1j * q - 1j * q.T); return parts((v * np.exp(1j * w)) @ np.conj(v.T))
+~parts(np.linalg.svd(q + 1j * m[:, :3]))
+~parts(np.linalg.svd(m + 1j * C, full_matrices=False))
+~parts(np.linalg.svd(m.T - 1j * C.T, full_matrices=False))
+~parts(np.linalg.svd(np.concatenate([m, 1j * m, C * 1j, m + 1j, m * C], axis=1), full_matrices=False))
+~parts(np.linalg.svd(t + 1j * m[:, :2], False))
+~np.linalg.svd(m + 1j * C, compute_uv=False) + np.linalg.svd(1j * q + np.tri(3), compute_uv=False)
+~parts(np.linalg.svd(q + q.T + 1j * (m[:, :3] - m[:, :3].T), hermitian=True))
+~np.linalg.svd(q + q.T + 1j * (m[:, :3] - m[:, :3].T), compute_uv=False, hermitian=True)
+~np.linalg.norm(m + 1j * C, 2) + np.linalg.norm(1j * q + np.tri(3), "nuc") + np.linalg.cond(q + 1j * m[:, :3])
+~parts(np.linalg.qr(q + 1j * m[:, :3]))
+~parts(np.linalg.qr(m + 1j * C))
+~parts(np.linalg.qr(m.T + 1j * C.T))
+~parts(np.linalg.qr(m + 1j * C, "complete")[0] + np.linalg.qr(1j * m.T + C.T, "r"))
 ~np.linalg.lstsq(m[:, :2] + 1j * C[:, :2], w[:3] + 0j, rcond=None)[0].imag + 0
 ~np.roots(np.poly(w)) + np.roots(np.append(np.poly(w), 0.0))[:4]
 ~np.linalg.svdvals(m) + np.linalg.svdvals(t)[0, 0]
@@ -132,6 +151,18 @@ linalg.eigvalsh(q, subset_by_index=[1, 2]) + linalg.eigh(q, q @ q.T, eigvals_onl
 linalg.eigvalsh(m @ m.T) + linalg.eigh(q, eigvals_only=True, lower=False) + linalg.eigvalsh(q, q @ q.T)
 x, y = linalg.eig(m @ m.T @ np.diag(w[:3])); return x.real + 0, y + 0
 linalg.eigvals(m @ m.T @ np.diag(w[:3])).real + linalg.eigvals(m @ m.T, np.diag(w[:3])).real
+w, v = linalg.eigh(q + 1j * m[:, :3]); return parts(w, (v * np.exp(w)) @ np.conj(v.T))
+np.abs(linalg.eigh(q + 1j * m[:, :3], lower=False)[1]) * linalg.eigvalsh(q + 1j * m[:, :3])
+parts(linalg.expm(1j * q), linalg.expm(m[:, :3] - 0.3j * q), linalg.logm(2 * q + 1j * m[:, :3]))
+parts(linalg.sqrtm(2 * q + 1j * m[:, :3]), linalg.cosm(1j * m[:, :3]))
+parts(linalg.solve(q + 1j, w[:3]), linalg.solve(q, 1j * w[:3]), linalg.solve(q + 1j * m[:, :3], m))
+parts(linalg.solve(q + 1j * m[:, :3], w[:3], assume_a="her"), linalg.inv(q + 1j), linalg.det(q + 1j * m[:, :3]))
+parts(linalg.solve_triangular(q + 1j, w[:3]), linalg.solve_triangular(q + 1j, w[:3], "C", True, unit_diagonal=True))
+parts(linalg.cholesky(q + 1j * (q - q.T) + 3 * np.eye(3)), linalg.cholesky(q + 1j * q + 3 * np.eye(3), lower=True))
+parts(linalg.cho_solve(linalg.cho_factor(q + 1j * q + 3 * np.eye(3)), w[:3]), linalg.norm(q + 1j))
+parts(linalg.cho_solve(linalg.cho_factor(q + 1j * q + 3 * np.eye(3), True), 1j * w[:3]), linalg.pinv(m + 1j * C))
+parts(np.abs(linalg.eig(q + 1j * m[:, :3])[0]), linalg.lstsq(m.T + 1j * C.T, w)[0])
+parts(linalg.svd(q + 1j * m[:, :3])[0] + linalg.qr(q + 1j * m[:, :3])[0] + linalg.svdvals(q + 1j * m[:, :3]))
 linalg.svd(m, full_matrices=False)
 linalg.svd(q) + linalg.svd(q @ q, check_finite=False)
 linalg.svd(m, compute_uv=False) + linalg.svdvals(q)

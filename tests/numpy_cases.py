@@ -25,7 +25,14 @@ ARGUMENTS = {  # nothing at a kink or near a tie
     "r": -1.2671,
 }
 
+def parts(*results):
+    """Both parts of complex results, nested or not, as arrays of their own."""
+    flat = [x for result in results for x in (result if isinstance(result, tuple) else (result,))]
+    return [part + 0 for x in flat for part in ((x.real, x.imag) if np.iscomplexobj(x) else (x,))]
+
+
 CONSTANTS = {
+    "parts": parts,
     "np": np,
     "polynomial": np.polynomial,
     "trapz": vars(np).get("trapezoid", vars(np).get("trapz")),  # its name in NumPy 2, and in NumPy 1

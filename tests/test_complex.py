@@ -208,9 +208,8 @@ def test_values_can_be_looked_at():
 @pytest.mark.parametrize("f, words", [
     (lambda u: 1j * u, "return z.real and z.imag"),
     (lambda u: np.exp(1j * u[0]), "return z.real and z.imag"),
-    (lambda u: np.linalg.svd(np.eye(6) + 1j * np.outer(u, u))[0].real, "compute_uv=False"),
-    (lambda u: np.linalg.eigh(np.eye(6) + 1j * np.outer(u, u))[1].real, "eigvalsh for the values"),
-    (lambda u: np.linalg.qr(np.eye(6) + 1j * np.outer(u, u))[1].real, "numpy.linalg.qr of complex"),
+    (lambda u: np.linalg.svd(np.eye(6)[:3] + 1j * np.outer(u[:3], u))[0].real, "full_matrices=False"),
+    (lambda u: np.linalg.qr(np.eye(6)[:, :3] + 1j * np.outer(u, u[:3]), "complete")[1].real, "mode='reduced'"),
     (lambda u: np.median(1j * u).real, "numpy.median of complex"),
     (lambda u: (1j * u).max().real, "ordered by their parts"),
     (lambda u: np.interp(1j * u, U, U).real, "numpy.interp with complex numbers in that place"),
@@ -226,26 +225,6 @@ def test_refusals_name_what_to_write(f, words):
     with pytest.raises((UnsupportedOperationError, TypeError), match=words):
         result = trace(f, (U,))
         assert result is None
-
-
-@pytest.mark.parametrize("f", [
-    lambda z: np.linalg.svd(z, compute_uv=False), lambda z: np.linalg.norm(z[0], 2) + np.linalg.norm(z[1], "nuc"),
-    lambda z: np.linalg.eigvalsh(z[0] + np.conj(z[0].T)), lambda z: np.linalg.eigvalsh(z, "U"),
-    lambda z: np.linalg.cond(z)])
-def test_values_that_pairs_of_real_vectors_share(f):
-    """Singular values and those of Hermitian matrices: of first order, since vectors of pairs have no derivatives."""
-    def g(u):
-        z = np.stack([np.outer(u, np.cos(u)) + 1j * np.outer(u, u[::-1]) + np.diag(u * 3), np.diag(u) - 1j * np.tri(6)])
-        return f(z)
-
-    with np.errstate(all="ignore"):
-        value = g(U)
-    got, tangent = dd.jvp(g, (U,), (np.cos(U),))
-    np.testing.assert_allclose(got, value, rtol=1e-12, atol=1e-13)
-    h = 1e-4
-    numeric = sum(a * np.asarray(g(U + k * h * np.cos(U))) for k, a in ((-2, 1), (-1, -8), (1, 8), (2, -1))) / (12 * h)
-    np.testing.assert_allclose(tangent, numeric, rtol=1e-8, atol=1e-8)
-    assert dd.testing.dot_product_test(g, U).passed
 
 
 def test_complex_arguments_are_refused():

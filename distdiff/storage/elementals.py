@@ -27,7 +27,10 @@ BUILT_IN: dict[str, str] = {
         "svd": "singular:Svd", "svdvals": "singular:Svdvals", "pinv": "singular:Pinv", "qr": "orthogonal:Qr",
         "eig": "spectral:Eig", "eigvals": "spectral:Eigvals",
         "complex_slogdet": "pairs:LogDetPair", "complex_eig": "pairs:EigPair",
-        "complex_eigvals": "pairs:EigvalsPair", "matrix_function": "functions:MatrixFunction",
+        "complex_eigvals": "pairs:EigvalsPair", "complex_eigh": "hermitian:EighPair",
+        "complex_eigvalsh": "hermitian:EigvalshPair", "complex_svd": "hermitian:SvdPair",
+        "complex_svdvals": "hermitian:SvdvalsPair", "complex_qr": "hermitian:QrPair",
+        "matrix_function": "functions:MatrixFunction",
     }.items()
 } | {
     "fourier": "distdiff.tracing.complexes.fourier:Transform",

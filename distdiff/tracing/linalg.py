@@ -18,6 +18,7 @@ from .indexing import into
 from .joint import applied, joint
 from .matrices.lu import Det, Factors, LogDet, Solve
 from .matrices.orthogonal import Qr
+from .matrices.shared import reads_lower
 from .matrices.singular import Pinv, Svd, Svdvals
 from .matrices.spectral import Eig, Eigvals
 from .matrices.symmetric import Eigh, Eigvalsh
@@ -192,18 +193,12 @@ def tensorinv(a: Any, ind: int = 2) -> Any:
 
 def eigh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803 (NumPy's name)
     a = matrices(a, "eigh")
-    return _as_numpy(np.linalg.eigh, results(Eigh(a.shape[-1], _lower(UPLO)), (a,), "eigh"))
+    return _as_numpy(np.linalg.eigh, results(Eigh(a.shape[-1], reads_lower(UPLO)), (a,), "eigh"))
 
 
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803
     a = matrices(a, "eigvalsh")
-    return results(Eigvalsh(a.shape[-1], _lower(UPLO)), (a,), "eigvalsh")[0]
-
-
-def _lower(uplo: str) -> bool:
-    if uplo.upper() not in ("L", "U"):
-        raise ValueError("UPLO argument must be 'L' or 'U'")
-    return uplo.upper() == "L"
+    return results(Eigvalsh(a.shape[-1], reads_lower(UPLO)), (a,), "eigvalsh")[0]
 
 
 def _complex_spectrum(a: Any) -> bool:

@@ -23,12 +23,12 @@ from .array import (
 from .fourier import FUNCTIONS as TRANSFORMS
 from .functions import FUNCTIONS as _FUNCTIONS
 from .functions import array_of
-from .linalg import eig, eigvals
+from .linalg import by_real_one, eig, eigh_by, eigvals
 from .methods import install, real_of, to_complex
 from .ufuncs import call, evaluate
 
 FUNCTIONS = {**_FUNCTIONS, **TRANSFORMS}
 
-__all__ = ["FUNCTIONS", "TRANSFORMS", "ComplexArray", "ComplexScalar", "array_of", "call", "complex_within", "eig",
-           "eigvals", "elements", "evaluate", "install", "is_complex", "is_traced_complex", "real_of",
-           "recorder_within", "to_complex"]
+__all__ = ["FUNCTIONS", "TRANSFORMS", "ComplexArray", "ComplexScalar", "array_of", "by_real_one", "call",
+           "complex_within", "eig", "eigh_by", "eigvals", "elements", "evaluate", "install", "is_complex",
+           "is_traced_complex", "real_of", "recorder_within", "to_complex"]

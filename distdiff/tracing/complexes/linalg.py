@@ -13,7 +13,9 @@ import numpy as np
 
 from ..array import is_traced, ndim_of, shape_of
 from ..joint import joint
+from ..matrices.hermitian import EighPair, EigvalshPair, QrPair, SvdPair, SvdvalsPair
 from ..matrices.pairs import EigPair, EigvalsPair, LogDetPair, embedded
+from ..matrices.shared import reads_lower
 from ..recorder import Recorder
 from ..ufuncs import recorder_of
 from .array import computed, parts_of
@@ -67,6 +69,13 @@ def inv(a: Any) -> Any:
     return _halves(rec, np.linalg.solve(_embedded(a, rec), np.broadcast_to(right, (*shape_of(a)[:-2], 2 * n, n))), n)
 
 
+def by_real_one(a: Any, function: Callable[[Any], Any]) -> Any:
+    """A function of square matrices that a power series with real coefficients gives, by that of the real matrix."""
+    n = _square(a)[-1]
+    rec = recorder_of((a,))
+    return _halves(rec, function(_embedded(a, rec))[..., :n], n)
+
+
 def pinv(a: Any, rcond: Any = 1e-15, hermitian: bool = False) -> Any:
     rec = recorder_of((a,))
     m, n = shape_of(a)[-2:]
@@ -77,8 +86,7 @@ def _determinant(a: Any) -> tuple[Recorder, Any, Any]:
     """log |det a|, and the phase."""
     n = _square(a)[-1]
     rec = recorder_of((a,))
-    re, im = (_filled(part, shape_of(a)) for part in parts_of(a, rec))
-    log, phase = joint(LogDetPair(n), (re, im), "numpy.linalg.slogdet")
+    log, phase = joint(LogDetPair(n), _given(a), "numpy.linalg.slogdet")
     return rec, log, phase
 
 
@@ -90,39 +98,73 @@ def det(a: Any) -> Any:
 
 def slogdet(a: Any) -> Any:
     rec, log, phase = _determinant(a)
-    sign = computed(rec, np.cos(phase), np.sin(phase))
-    kind = type(np.linalg.slogdet(np.eye(1)))
-    return (sign, log) if kind is tuple else kind(sign, log)
+    return _as_numpy(np.linalg.slogdet, computed(rec, np.cos(phase), np.sin(phase)), log)
 
 
 def singular_values(a: Any) -> Any:
-    """Those of the real matrix come in pairs; half their sum does not depend on which vectors belong to which."""
-    s = np.linalg.svd(_embedded(a, recorder_of((a,))), compute_uv=False)
-    return 0.5 * (s[..., ::2] + s[..., 1::2])
+    shape = shape_of(a)
+    return joint(SvdvalsPair(*shape[-2:]), _given(a), "numpy.linalg.svd")[2]
 
 
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
-    if compute_uv:
-        a.rec.unsupported("numpy.linalg.svd of a complex matrix with its vectors", "their phases are arbitrary; use "
-                          "compute_uv=False for the values, or functions of the matrix (solve, pinv, norm)")
-    return singular_values(a)
+    if hermitian:
+        return _svd_of_eigh(a, compute_uv)
+    if not compute_uv:
+        return singular_values(a)
+    m, n = shape_of(a)[-2:]
+    rec = recorder_of((a,))
+    if full_matrices and m != n:
+        rec.unsupported(f"numpy.linalg.svd of a {m} x {n} matrix with full_matrices=True", "the vectors beyond the "
+                        f"first {min(m, n)} are any that complete a basis, and have no derivative; use "
+                        "full_matrices=False")
+    ure, uim, s, vre, vim = joint(SvdPair(m, n), _given(a), "numpy.linalg.svd")
+    return _as_numpy(np.linalg.svd, computed(rec, ure, uim), s, computed(rec, vre, vim))
+
+
+def _svd_of_eigh(a: Any, compute_uv: bool) -> Any:
+    """As NumPy does it: s = |w|, in descending order."""
+    if not compute_uv:
+        return np.sort(np.abs(eigvalsh(a)), axis=-1)[..., ::-1]
+    w, v = eigh(a)
+    order = np.argsort(np.abs(w), axis=-1)[..., ::-1]
+    signs = np.take_along_axis(np.sign(w), order, -1)
+    v = np.take_along_axis(v, order[..., None, :], -1)
+    s = np.take_along_axis(np.abs(w), order, -1)
+    return _as_numpy(np.linalg.svd, v, s, np.conj(np.swapaxes(v * signs[..., None, :], -1, -2)))
 
 
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803 (NumPy's name)
     """Of the triangle that LAPACK reads, its diagonal real."""
-    n = _square(a)[-1]
-    rec = recorder_of((a,))
-    re, im = (_filled(part, shape_of(a)) for part in parts_of(a, rec))
-    kept = np.tri(n, k=-1) if UPLO.upper() == "L" else np.tri(n, k=-1).T
-    re, im = re * kept, im * kept
-    diagonal = _filled(parts_of(a, rec)[0], shape_of(a)) * np.eye(n)
-    w = np.linalg.eigvalsh(embedded(re + np.swapaxes(re, -1, -2) + diagonal, im - np.swapaxes(im, -1, -2)))
-    return 0.5 * (w[..., ::2] + w[..., 1::2])
+    return joint(EigvalshPair(_square(a)[-1], reads_lower(UPLO)), _given(a), "numpy.linalg.eigvalsh")[0]
 
 
 def eigh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803
-    return a.rec.unsupported("numpy.linalg.eigh of a complex matrix", "the phases of its vectors are arbitrary; use "
-                             "eigvalsh for the values, or functions of the matrix (solve, inv, matrix_power)")
+    return _as_numpy(np.linalg.eigh, *eigh_by(a, reads_lower(UPLO)))
+
+
+def eigh_by(a: Any, lower: bool, driver: str = "") -> tuple[Any, Any]:
+    """w and V of a triangle by one of LAPACK's drivers (see `EighPair`)."""
+    w, re, im = joint(EighPair(_square(a)[-1], lower, driver), _given(a), "linalg.eigh")
+    return w, computed(recorder_of((a,)), re, im)
+
+
+def qr(a: Any, mode: str = "reduced") -> Any:
+    m, n = shape_of(a)[-2:]
+    rec = recorder_of((a,))
+    if mode not in ("reduced", "r", "complete") or mode == "complete" and m > n:
+        rec.unsupported(f"numpy.linalg.qr of a complex {m} x {n} matrix with mode={mode!r}", "what it has beyond the "
+                        "first columns has no derivative; use mode='reduced'")
+    qre, qim, rre, rim = joint(QrPair(m, min(m, n)), _given(a[..., :m]), "numpy.linalg.qr")
+    q, r = computed(rec, qre, qim), computed(rec, rre, rim)
+    if n > m:
+        r = np.concatenate([r, np.matmul(np.conj(np.swapaxes(q, -1, -2)), a[..., m:])], axis=-1)
+    return r if mode == "r" else _as_numpy(np.linalg.qr, q, r)
+
+
+def _as_numpy(function: Callable[..., Any], *results: Any) -> Any:
+    """Several results in the kind of tuple that NumPy has them in (of NumPy 2 a named one)."""
+    kind = type(function(np.eye(1)))
+    return results if kind is tuple else kind(*results)
 
 
 def cholesky(a: Any, /, *, upper: bool = False) -> Any:
@@ -142,25 +184,23 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
 
 def eig(a: Any) -> Any:
     """Also of real matrices with complex eigenvalues."""
-    rec, (re, im) = _both(a)
-    w, u, v, z = joint(EigPair(_square(a)[-1], im is None), _given(a, re, im), "numpy.linalg.eig")
-    results = computed(rec, w, u), computed(rec, v, z)
-    kind = type(np.linalg.eig(np.eye(1)))
-    return results if kind is tuple else kind(*results)
+    rec = recorder_of((a,))
+    w, u, v, z = joint(EigPair(_square(a)[-1], _is_real(a)), _given(a), "numpy.linalg.eig")
+    return _as_numpy(np.linalg.eig, computed(rec, w, u), computed(rec, v, z))
 
 
 def eigvals(a: Any) -> Any:
-    rec, (re, im) = _both(a)
-    w, u, *_ = joint(EigvalsPair(_square(a)[-1], im is None), _given(a, re, im), "numpy.linalg.eigvals")
-    return computed(rec, w, u)
+    w, u, *_ = joint(EigvalsPair(_square(a)[-1], _is_real(a)), _given(a), "numpy.linalg.eigvals")
+    return computed(recorder_of((a,)), w, u)
 
 
-def _both(a: Any) -> tuple[Recorder, Any]:
-    rec = recorder_of((a,))
-    return rec, ((a, None) if is_traced(a) else parts_of(a, rec))
+def _is_real(a: Any) -> bool:
+    return is_traced(a) or parts_of(a, recorder_of((a,)))[1] is None
 
 
-def _given(a: Any, re: Part, im: Part) -> tuple[Any, Any]:
+def _given(a: Any) -> tuple[Any, Any]:
+    """Both parts, as arrays."""
+    re, im = (a, None) if is_traced(a) else parts_of(a, recorder_of((a,)))
     return _filled(re, shape_of(a)), _filled(im, shape_of(a))
 
 
@@ -187,11 +227,11 @@ def cond(a: Any, p: Any = None) -> Any:
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.linalg.solve: solve, np.linalg.inv: inv, np.linalg.pinv: pinv, np.linalg.det: det, np.linalg.slogdet: slogdet,
-    np.linalg.svd: svd, np.linalg.eigvalsh: eigvalsh, np.linalg.eigh: eigh, np.linalg.cholesky: cholesky,
-    np.linalg.eig: eig, np.linalg.eigvals: eigvals, np.linalg.cond: cond,
+    np.linalg.svd: svd, np.linalg.eigvalsh: eigvalsh, np.linalg.eigh: eigh, np.linalg.qr: qr,
+    np.linalg.cholesky: cholesky, np.linalg.eig: eig, np.linalg.eigvals: eigvals, np.linalg.cond: cond,
     np.linalg.lstsq: lstsq,
 }
 if hasattr(np.linalg, "svdvals"):  # of NumPy 2
     FUNCTIONS[np.linalg.svdvals] = singular_values
 
-__all__ = ["FUNCTIONS", "eig", "eigvals"]
+__all__ = ["FUNCTIONS", "by_real_one", "eig", "eigh_by", "eigvals"]

@@ -53,7 +53,7 @@ def left(a: Pair, b: Pair, transposed: bool = False) -> Pair:
     return x[..., :n, :], x[..., n:, :]
 
 
-def _both(parts: Sequence[Any]) -> Pair:
+def both(parts: Sequence[Any]) -> Pair:
     """Tangents or cotangents of both parts, zeros for one that there is none of."""
     shape = next(part for part in parts if part is not None).shape
     re, im = (np.zeros(shape) if part is None else part for part in parts)
@@ -86,14 +86,14 @@ class LogDetPair(Shaped):
                                          "none is known here; move away from that point") from None
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
-        (c, d), (re, im) = self._inverse(x), _both(xdot)  # tr(Z^-1 Zdot), Z^-1 = (c - i d)^T
+        (c, d), (re, im) = self._inverse(x), both(xdot)  # tr(Z^-1 Zdot), Z^-1 = (c - i d)^T
         return trace_of(c, re) + trace_of(d, im), trace_of(c, im) - trace_of(d, re)
 
     def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
         if ybar[0] is None and ybar[1] is None:
             return None, None
         c, d = self._inverse(x)
-        log, phase = map(scalar, _both(ybar))
+        log, phase = map(scalar, both(ybar))
         return log * c - phase * d, log * d + phase * c
 
 
@@ -118,7 +118,7 @@ class EigPair(Shaped):
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         v = self._vectors(y)
-        re, im = left(v, product(_both(xdot), v))
+        re, im = left(v, product(both(xdot), v))
         f, g = self._gaps(y)
         turn = product(v, (f * re - g * im, f * im + g * re))
         length, phase = self._gauge(v, turn)
@@ -129,9 +129,9 @@ class EigPair(Shaped):
         v = self._vectors(y)
         inner: Any = None
         if ybar[0] is not None or ybar[1] is not None:
-            inner = tuple(map(on_diagonal, _both(ybar[:2])))
+            inner = tuple(map(on_diagonal, both(ybar[:2])))
         if any(part is not None and (is_traced(part) or np.any(part)) for part in ybar[2:]):
-            re, im = self._gauge_adjoint(v, _both(ybar[2:]))
+            re, im = self._gauge_adjoint(v, both(ybar[2:]))
             re, im = product(adjoint_of(v), (re, im))
             f, g = self._gaps(y)  # conjugated
             term = f * re + g * im, f * im - g * re
@@ -189,14 +189,14 @@ class EigvalsPair(EigPair):
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         v = self._known(y, x)
-        re, im = left(v, product(_both(xdot), v))
+        re, im = left(v, product(both(xdot), v))
         return diagonal(re), diagonal(im), None, None
 
     def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
         if ybar[0] is None and ybar[1] is None:
             return None, None
         v = self._known(y, x)
-        inner = tuple(map(on_diagonal, _both(ybar[:2])))
+        inner = tuple(map(on_diagonal, both(ybar[:2])))
         return left(v, product(inner, adjoint_of(v)), True)  # type: ignore[arg-type]
 
     def _known(self, y: Sequence[Any], x: Sequence[Any]) -> Pair:

@@ -63,6 +63,13 @@ def column_scaled(a: Any, d: Any) -> Any:
     return a * d[..., None, :]
 
 
+def reads_lower(uplo: str) -> bool:
+    """Whether NumPy's argument UPLO names the lower triangle."""
+    if uplo.upper() not in ("L", "U"):
+        raise ValueError("UPLO argument must be 'L' or 'U'")
+    return uplo.upper() == "L"
+
+
 def plain(x: Any) -> np.ndarray:
     """The values of an array, traced or not."""
     return x.nd if is_traced(x) else x

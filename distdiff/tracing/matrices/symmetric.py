@@ -23,6 +23,21 @@ from ..array import is_traced
 from ..joint import joint
 from .shared import column_scaled, diagonal, gaps, on_diagonal, plain, times, transpose
 
+DRIVERS = ("", "evr")
+
+
+def eigh_of(a: np.ndarray, lower: bool, driver: str) -> tuple[np.ndarray, np.ndarray]:
+    """w and V of plain matrices (..., n, n), real or complex."""
+    if not driver:
+        w, v = np.linalg.eigh(a, "L" if lower else "U")
+        return w, v
+    from scipy.linalg import eigh
+
+    w, v = np.empty(a.shape[:-1]), np.empty_like(a)
+    for k in np.ndindex(a.shape[:-2]):
+        w[k], v[k] = eigh(a[k], lower=lower, driver=driver)
+    return w, v
+
 
 @dataclass(frozen=True)
 class Eigh(Shaped):
@@ -39,7 +54,7 @@ class Eigh(Shaped):
     reads = frozenset((-1,))
 
     def __post_init__(self) -> None:
-        if self.driver not in ("", "evr"):
+        if self.driver not in DRIVERS:
             raise ValueError(f"no driver {self.driver!r}")
 
     @property
@@ -47,14 +62,7 @@ class Eigh(Shaped):
         return 10 * self.n**3
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        if not self.driver:
-            return tuple(np.linalg.eigh(x[0], "L" if self.lower else "U"))
-        from scipy.linalg import eigh
-
-        w, v = np.empty(x[0].shape[:-1]), np.empty(x[0].shape)
-        for k in np.ndindex(x[0].shape[:-2]):
-            w[k], v[k] = eigh(x[0][k], lower=self.lower, driver=self.driver)
-        return w, v
+        return eigh_of(x[0], self.lower, self.driver)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         w, v = y
@@ -116,4 +124,4 @@ def _unrotated(v: Any, scaled: Any, lower: bool) -> Any:
     return (g + transpose(g)) * _triangle(v.shape[-1], lower)
 
 
-__all__ = ["Eigh", "Eigvalsh"]
+__all__ = ["DRIVERS", "Eigh", "Eigvalsh", "eigh_of"]

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import linalg
 from ..array import is_traced, ndim_of, shape_of
+from ..complexes import by_real_one, eigh_by, is_complex
 from ..decisions import whole
 from ..linalg import results
 from ..matrices.banded import Banded
@@ -41,6 +42,11 @@ def _mirrored(a: Any, lower: bool) -> Any:
     return half + np.swapaxes(half, -1, -2)
 
 
+def _conjugate(a: Any) -> Any:
+    """The conjugate transpose."""
+    return np.conj(np.swapaxes(a, -1, -2))
+
+
 # -- solves
 
 
@@ -53,12 +59,20 @@ def _triangular(a: Any, b: Any, lower: bool, transposed: bool = False, unit: boo
 
 def solve_triangular(a: Any, b: Any, trans: Any = 0, lower: bool = False, unit_diagonal: bool = False,
                      overwrite_b: bool = False, check_finite: bool = True, **kwargs: Any) -> Any:
+    trans = {"N": 0, "T": 1, "C": 2}.get(trans, trans)
+    if is_complex(a) or is_complex(b):
+        n = shape_of(a)[-1]
+        kept = np.tri(n, k=-int(unit_diagonal))
+        a = a * (kept if lower else kept.T) + np.eye(n) * bool(unit_diagonal)
+        return np.linalg.solve(_conjugate(a) if trans == 2 else np.swapaxes(a, -1, -2) if trans else a, b)
     a = linalg.matrices(a, "solve_triangular")
-    return _triangular(a, b, lower, {"N": 0, "T": 1, "C": 2}.get(trans, trans) != 0, unit_diagonal)
+    return _triangular(a, b, lower, trans != 0, unit_diagonal)
 
 
 def solve(a: Any, b: Any, lower: bool = False, overwrite_a: bool = False, overwrite_b: bool = False,
           check_finite: bool = True, assume_a: Any = None, transposed: bool = False, **kwargs: Any) -> Any:
+    if is_complex(a) or is_complex(b):
+        return _complex_solve(a, b, lower, kwargs.get("sym_pos") and "pos" or assume_a, transposed)
     a = linalg.matrices(a, "solve")
     kind = {None: "general", "gen": "general", "sym": "symmetric", "her": "symmetric", "hermitian": "symmetric",
             "pos": "positive definite"}.get(assume_a, assume_a)
@@ -75,7 +89,19 @@ def solve(a: Any, b: Any, lower: bool = False, overwrite_a: bool = False, overwr
     return x[..., 0] if vector else x
 
 
+def _complex_solve(a: Any, b: Any, lower: bool, kind: Any, transposed: bool) -> Any:
+    if kind in ("her", "hermitian", "pos", "positive definite"):
+        n = shape_of(a)[-1]
+        half = a * (np.tri(n) - 0.5 * np.eye(n) if lower else np.tri(n).T - 0.5 * np.eye(n))
+        a = half + _conjugate(half)
+    elif kind not in (None, "gen", "general"):
+        _refuse((a, b), f"scipy.linalg.solve of complex matrices with assume_a={kind!r}", "use 'gen', 'her' or 'pos'")
+    return np.linalg.solve(np.swapaxes(a, -1, -2) if transposed else a, b)
+
+
 def cholesky(a: Any, lower: bool = False, overwrite_a: bool = False, check_finite: bool = True) -> Any:
+    if is_complex(a):
+        return np.linalg.cholesky(a) if lower else _conjugate(np.linalg.cholesky(_conjugate(a)))
     return linalg.cholesky(a, upper=not lower)
 
 
@@ -87,6 +113,9 @@ def cho_factor(a: Any, lower: bool = False, overwrite_a: bool = False, check_fin
 @parts_apart
 def cho_solve(c_and_lower: Any, b: Any, overwrite_b: bool = False, check_finite: bool = True) -> Any:
     c, lower = c_and_lower
+    if is_complex(c) or is_complex(b):
+        first = solve_triangular(c, b, trans=0 if lower else 2, lower=lower)
+        return solve_triangular(c, first, trans=2 if lower else 0, lower=lower)
     return _triangular(c, _triangular(c, b, lower, not lower), lower, bool(lower))
 
 
@@ -189,10 +218,12 @@ def eigh(a: Any, b: Any = None, lower: bool = True, eigvals_only: bool = False, 
         half = _triangular(factor, _mirrored(a, lower), True)
         a = _triangular(factor, np.swapaxes(half, 0, 1), True)
     if eigvals_only:
-        w = linalg.eigvalsh(a, "L" if lower else "U")
+        w = np.linalg.eigvalsh(a, "L" if lower else "U")
         return w if wanted is None else w[wanted[0] : wanted[1] + 1]
     if wanted is not None:
         _refuse((a, b), "scipy.linalg.eigh with a subset of the vectors", "take w[i:j] and V[:, i:j] of all of them")
+    if is_complex(a) and b is None:
+        return eigh_by(a, bool(lower), "evr")
     op = Eigh(shape_of(a)[-1], bool(lower), "evr" if b is None else "")
     w, v = results(op, (linalg.matrices(a, "eigh"),), "eigh")
     return w, v if b is None else _triangular(factor, v, True, True)
@@ -206,18 +237,18 @@ def eigvalsh(a: Any, b: Any = None, lower: bool = True, *args: Any, **options: A
 
 def eig(a: Any, b: Any = None, left: bool = False, right: bool = True, **options: Any) -> Any:
     _whole_spectrum((a, b), "eig", {**options, "left": left})
-    w, v = linalg.eig(a if b is None else linalg.solve(b, a))
+    w, v = np.linalg.eig(a if b is None else np.linalg.solve(b, a))
     return (w, v) if right else w
 
 
 def eigvals(a: Any, b: Any = None, **options: Any) -> Any:
     _whole_spectrum((a, b), "eigvals", options)
-    return linalg.eigvals(a if b is None else linalg.solve(b, a))
+    return np.linalg.eigvals(a if b is None else np.linalg.solve(b, a))
 
 
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, overwrite_a: bool = False,
         check_finite: bool = True, lapack_driver: str = "gesdd") -> Any:
-    found = linalg.svd(a, full_matrices, compute_uv)
+    found = np.linalg.svd(a, full_matrices, compute_uv)
     return tuple(found) if compute_uv else found
 
 
@@ -227,9 +258,9 @@ def qr(a: Any, overwrite_a: bool = False, lwork: Any = None, mode: str = "full",
         _refuse((a,), f"scipy.linalg.qr with mode={mode!r} and pivoting={pivoting}", "use mode='economic'")
     if mode == "r":
         m, n = shape_of(a)
-        r = linalg.qr(a, "r")
+        r = np.linalg.qr(a, "r")
         return (np.concatenate([r, np.zeros((m - n, n))]) if m > n else r,)
-    return tuple(linalg.qr(a, {"full": "complete", "economic": "reduced"}[mode]))
+    return tuple(np.linalg.qr(a, {"full": "complete", "economic": "reduced"}[mode]))
 
 
 def pinv(a: Any, atol: Any = None, rtol: Any = None, return_rank: bool = False, check_finite: bool = True,
@@ -237,17 +268,17 @@ def pinv(a: Any, atol: Any = None, rtol: Any = None, return_rank: bool = False, 
     if atol is not None or options:
         _refuse((a,), f"scipy.linalg.pinv with {', '.join(['atol', *options])}", "use rtol")
     rtol = max(shape_of(a)) * np.finfo(float).eps if rtol is None else rtol
-    p = linalg.pinv(a, rtol)
+    p = np.linalg.pinv(a, rtol)
     return (p, linalg.matrix_rank(a, rtol=rtol)) if return_rank else p
 
 
 def lstsq(a: Any, b: Any, cond: Any = None, *args: Any, **options: Any) -> Any:
-    x, residuals, rank, s = linalg.lstsq(a, b, np.finfo(float).eps if cond is None else cond)
+    x, residuals, rank, s = np.linalg.lstsq(a, b, np.finfo(float).eps if cond is None else cond)
     return x, residuals[0] if ndim_of(b) == 1 and len(residuals) else residuals, rank, s
 
 
 def norm(a: Any, ord: Any = None, axis: Any = None, keepdims: bool = False, check_finite: bool = True) -> Any:
-    return linalg.norm(a, ord, axis, keepdims)
+    return np.linalg.norm(a, ord, axis, keepdims)
 
 
 # -- functions of matrices
@@ -257,6 +288,8 @@ def _function(name: str) -> Callable[..., Any]:
     def function(A: Any, disp: bool = True, blocksize: int = 64) -> Any:  # noqa: N803 (SciPy's name)
         if not disp:
             _refuse((A,), f"scipy.linalg.{name} with disp=False", "its estimate of the error has no derivative")
+        if is_complex(A):
+            return by_real_one(A, lambda a: results(MatrixFunction(name, shape_of(a)[-1]), (a,), name)[0])
         A = linalg.matrices(A, name)
         return results(MatrixFunction(name, shape_of(A)[-1]), (A,), name)[0]
 
@@ -304,8 +337,8 @@ def hankel(c: Any, r: Any = None) -> Any:
     return np.concatenate([c, r[1:]])[np.arange(len(c))[:, None] + np.arange(len(r))]
 
 
-_SAME = {"inv": lambda a, **options: linalg.inv(a), "det": lambda a, **options: linalg.det(a),
-         "svdvals": lambda a, **options: linalg.svdvals(a), "kron": np.kron}
+_SAME = {"inv": lambda a, **options: np.linalg.inv(a), "det": lambda a, **options: np.linalg.det(a),
+         "svdvals": lambda a, **options: np.linalg.svd(a, compute_uv=False), "kron": np.kron}
 _HERE = (solve, solve_triangular, cholesky, cho_factor, cho_solve, lu_factor, lu_solve, lu, solve_banded, solveh_banded,
          solve_sylvester, solve_continuous_lyapunov, eigh, eigvalsh, eig, eigvals, svd, qr, pinv, lstsq, norm,
          expm_frechet, block_diag, toeplitz, circulant, hankel)
