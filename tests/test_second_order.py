@@ -283,6 +283,15 @@ def test_whole_powers_are_exact_at_zero(n):
     assert dd.grad(dd.grad(lambda x: x**n))(-2.0) == pytest.approx(n * (n - 1) * (-2.0) ** (n - 2), rel=1e-14)
 
 
+@pytest.mark.parametrize("f", [lambda x: x[0] ** x[1], lambda x: np.sum(x[:1] ** x[1:])], ids=["scalars", "arrays"])
+@pytest.mark.parametrize("b", [0.0, 1.0, -0.5])
+def test_powers_with_a_variable_exponent(f, b):
+    """d^2 (a^b) / da db = a^(b-1) (1 + b log a), also where b = 0."""
+    a, hessian = 2.0, dd.hessian(f)(np.array([2.0, b]))
+    mixed = a ** (b - 1.0) * (1.0 + b * np.log(a))
+    close(hessian, [[b * (b - 1.0) * a ** (b - 2.0), mixed], [mixed, a**b * np.log(a) ** 2]], 1e-14)
+
+
 def test_sums_contractions_and_broadcasts():
     rng = np.random.default_rng(0)
     b = rng.standard_normal((4, 3))

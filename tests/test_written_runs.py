@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import distdiff as dd
-from distdiff.kernels.templates import FEW_LINES, NEVER, Loops, Templates
+from distdiff.kernels.templates import FEW_LINES, Loops
 from distdiff.ops import BY_NAME, OPS
 from distdiff.tape import ScalarRun
 
@@ -171,12 +171,25 @@ def test_code_that_was_traced_compiled():
         np.testing.assert_allclose(dd.hvp(compiled, (X,), (X,)), plain @ X, rtol=1e-10)
 
 
-def test_most_operations_have_templates():
-    """Those without one choose by values that count."""
-    templates = Templates()
-    without = {op.name for op in SMOOTH for k in range(op.arity)
-               if templates.rules[2 * op.code + k] and templates.needs[2 * op.code + k] & NEVER}
-    assert without == {"power", "hypot", "maximum", "minimum"}  # of power: with respect to the exponent
+def limited(x: Any) -> Any:
+    """Limiters, regularized distances and powers, as they stand in scalar loops."""
+    a, b = x[0], x[1]
+    for k in range(30):
+        slope = np.maximum(0.0, np.minimum(a - b, 0.3 * abs(b)))
+        a, b = a + 0.1 * np.hypot(slope, 1e-3 * k), b - 0.05 * slope**x[2] + 0.01 * a**b * 1.5**a
+        b = np.minimum(np.maximum(b, -2.0), a + 1.0)
+    return np.maximum(a, b) - np.minimum(a, b) + 2.0**b
+
+
+@pytest.mark.parametrize("f", [
+    dd.grad(limited), lambda x: dd.jvp(dd.grad(limited), (x,), (X,))[1], tangent(limited),
+    lambda x: dd.grad(lambda y: dd.jvp(limited, (y,), (x,))[1])(x),
+], ids=["gradient", "tangent of it", "tangent", "its gradient"])
+def test_lines_that_choose_by_what_counts(f):
+    same_lines(f)
+    with np.errstate(all="ignore"):
+        tape = dd.trace(f, X)
+    assert sum(type(item) is not ScalarRun for item in tape.items) <= 3  # arguments and results, nothing in between
 
 
 def test_small_programs_stay_in_python():

@@ -22,8 +22,8 @@ CHOOSE = 255  # as in `templates`
 
 
 @jit
-def write(k, room, backwards, first, number, of, y, ja, xa, jb, xb, ta, tb, starts, roots, steps, constants, node, x_of,
-          lam, values, op, a, b, const, bits, v, known, at):
+def write(k, room, backwards, first, number, of, y, ja, xa, jb, xb, ta, tb, starts, roots, conditions, steps, constants,
+          node, x_of, lam, values, op, a, b, const, bits, v, known, at):
     """The adjoint of a run (`backwards`) or its tangent, from line k on, as long as there is room; the next line.
 
         lam[place of operand] += p lam[k]  backwards,        lam[k] = sum p lam[place of operand]  forwards
@@ -42,13 +42,17 @@ def write(k, room, backwards, first, number, of, y, ja, xa, jb, xb, ta, tb, star
         node[0], x_of[0] = first + k, y[k]
         node[1], x_of[1] = max(ja[k], CONSTANT), xa[k]
         node[2], x_of[2] = max(jb[k], CONSTANT), xb[k]
-        entry = 2 * np.int64(of[k])
+        rule_a, rule_b = 4 * np.int64(of[k]), 4 * np.int64(of[k]) + 2
+        if jb[k] < 0:
+            rule_a += 1
+        if ja[k] < 0:
+            rule_b += 1
         pa, wa = np.int64(CONSTANT), 0.0
         pb, wb = np.int64(CONSTANT), 0.0
         i, x = np.int64(CONSTANT), 0.0
         for stage in range(6):
             second = stage == 1 or stage >= 4
-            t = tb[k] if second else ta[k]
+            t, rule = (tb[k], rule_b) if second else (ta[k], rule_a)
             if t < 0:
                 continue
             place = t if backwards else k  # what is written
@@ -57,7 +61,7 @@ def write(k, room, backwards, first, number, of, y, ja, xa, jb, xb, ta, tb, star
                 continue
             begin, end = np.int64(0), np.int64(1)
             if stage < 2:
-                begin, end = starts[entry + stage], starts[entry + stage + 1]
+                begin, end = starts[rule], starts[rule + 1]
             free = 3
             for s in range(begin, end):
                 code = add
@@ -78,7 +82,7 @@ def write(k, room, backwards, first, number, of, y, ja, xa, jb, xb, ta, tb, star
                         line = x < 0.0
                         code = negative
                         i, x = j, z
-                    elif j < 0 and (z == 1.0 or z == -1.0):
+                    elif j < 0 and (z == 1.0 or z == -1.0) and not conditions[rule]:
                         line = z < 0.0
                         code = negative
                         j, z = i, x
@@ -118,7 +122,7 @@ def write(k, room, backwards, first, number, of, y, ja, xa, jb, xb, ta, tb, star
                     node[free], x_of[free] = i, x
                     free += 1
             if stage < 2:
-                p = roots[entry + stage]
+                p = roots[rule]
                 i, x = (node[p], x_of[p]) if p >= 0 else (np.int64(CONSTANT), constants[-1 - p])
                 if second:
                     pb, wb = i, x

@@ -7,13 +7,13 @@ in which the same rule on traced values records them.  So the table's rules stan
     Y, A, B    the line's result and its operands
     3 + j    line j of the template
 
-A line all of whose operands are constants is no line but a number.  Rules that choose (`np.where`) have a template
-where the choice rests on constants (`needs` says which operands have to be), those whose partial is a condition have
-none: a run with such a line is walked through in Python.
+A line all of whose operands are constants is no line but a number.  A rule may see whether the other operand is a
+constant, and choose by it (`np.where`), so it has a template for either case.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,7 @@ from .jit import worth_it
 PLAIN_LINES = 20_000  # lines that may be differentiated in plain Python, 0.1 s, before the loops are compiled
 FEW_LINES = 64  # of a run, that are differentiated sooner in plain Python
 Y, A, B = range(3)
-CHOOSE = 255  # in place of an Op.code: the second slot if the first is not 0, else the third
-NEVER = 4  # in `needs`: the choice rests on the result, or on an operand that counts
+CHOOSE = 255  # in place of an Op.code: the second slot if the first, a constant, is not 0, else the third
 _CONDITIONS = {BY_NAME[name] for name in ("equal", "not_equal", "greater", "greater_equal", "less", "less_equal",
                                           "logical_and", "logical_or", "logical_xor", "logical_not")}
 
@@ -34,30 +33,35 @@ class NoTemplate(Exception):
     """A rule does what lines cannot say."""
 
 
-class _Symbol:
-    """A slot: what a rule is given instead of a number."""
+class _Slot:
+    """What a rule is given instead of a number: here, one that no line makes."""
 
     __array_priority__ = 1000.0
     __hash__ = None
 
-    def __init__(self, rule: _Rule, slot: int, rests: int, condition: bool = False) -> None:
+    def __init__(self, rule: _Rule, slot: int, condition: bool = False) -> None:
         self.rule, self.slot = rule, slot
-        self.rests = rests  # on which operands: bits 1 (A), 2 (B), 4 (Y)
         self.condition = condition
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *x: Any, **kwargs: Any) -> _Symbol:
+    def __array_ufunc__(self, ufunc: Any, method: str, *x: Any, **kwargs: Any) -> _Slot:
         op = _BY_UFUNC.get(ufunc)
         if method != "__call__" or kwargs or op is None:
             raise NoTemplate
         return self.rule.line(op, x)
 
-    def __array_function__(self, function: Any, types: Any, x: Any, kwargs: Any) -> _Symbol:
+    def __array_function__(self, function: Any, types: Any, x: Any, kwargs: Any) -> _Slot:
         if function is not np.where or len(x) != 3 or kwargs:
             raise NoTemplate
         return self.rule.choice(*x)
 
-    def __neg__(self) -> _Symbol:
+    def __neg__(self) -> _Slot:
         return self.rule.line(NEGATIVE, (self,))
+
+
+class _Symbol(_Slot):
+    """A number that lines make, as a rule knows them (`ops.table`): by their recorder."""
+
+    rec = None
 
 
 def _operator(name: str, reflected: bool) -> Any:
@@ -69,93 +73,81 @@ def _operator(name: str, reflected: bool) -> Any:
 
 for _name, _op in (("add", "add"), ("sub", "subtract"), ("mul", "multiply"), ("truediv", "divide"), ("pow", "power"),
                    ("and", "logical_and"), ("or", "logical_or")):
-    setattr(_Symbol, f"__{_name}__", _operator(_op, False))
-    setattr(_Symbol, f"__r{_name}__", _operator(_op, True))
+    setattr(_Slot, f"__{_name}__", _operator(_op, False))
+    setattr(_Slot, f"__r{_name}__", _operator(_op, True))
 for _name, _op in (("lt", "less"), ("le", "less_equal"), ("gt", "greater"), ("ge", "greater_equal"), ("eq", "equal"),
                    ("ne", "not_equal")):
-    setattr(_Symbol, f"__{_name}__", _operator(_op, False))
+    setattr(_Slot, f"__{_name}__", _operator(_op, False))
 _BY_UFUNC = {op.value: op for op in OPS if isinstance(op.value, np.ufunc) and op.scalar}
 
 
 class _Rule:
-    """One rule on symbols: the lines it makes, (code, slot, slot, slot), and what its choices rest on."""
+    """The rule for operand k on symbols: the lines it makes, (code, slot, slot, slot), and the slot of the partial.
 
-    def __init__(self, op: Any, k: int, constants: list[float]) -> None:
+    given: whether the other operand is a constant.
+    """
+
+    def __init__(self, op: Any, k: int, given: bool, constants: list[float]) -> None:
         self.steps: list[tuple[int, int, int, int]] = []
         self.constants = constants
-        self.needs = 0
-        operands = [_Symbol(self, slot, bit) for slot, bit in ((Y, 4), (A, 1), (B, 2))][: op.arity + 1]
-        result = op.partials[k](*operands)
-        if isinstance(result, _Symbol) and result.condition:
-            raise NoTemplate
+        kinds = [_Slot if given and j != k else _Symbol for j in range(op.arity)]
+        result = op.partials[k](_Symbol(self, Y), *(kind(self, A + j) for j, kind in enumerate(kinds)))
+        self.condition = isinstance(result, _Slot) and result.condition
         self.root = self.slot(result)
-        if self.needs & (NEVER | 1 << k):
-            raise NoTemplate
 
     def slot(self, x: Any) -> int:
-        if isinstance(x, _Symbol):
+        if isinstance(x, _Slot):
             return x.slot
         self.constants.append(float(x))
         return -len(self.constants)
 
-    def line(self, op: Any, x: tuple[Any, ...]) -> _Symbol:
+    def line(self, op: Any, x: tuple[Any, ...]) -> _Slot:
         slots = [self.slot(t) for t in x]
         self.steps.append((op.code, slots[0], slots[-1], 0))
         return self.made(x, op in _CONDITIONS)
 
-    def choice(self, condition: Any, x: Any, z: Any) -> _Symbol:
-        self.needs |= condition.rests
+    def choice(self, condition: Any, x: Any, z: Any) -> _Slot:
+        if isinstance(condition, _Symbol):
+            raise NoTemplate
         self.steps.append((CHOOSE, self.slot(condition), self.slot(x), self.slot(z)))
         return self.made((x, z), False)
 
-    def made(self, x: tuple[Any, ...], condition: bool) -> _Symbol:
-        rests = 0
-        for t in x:
-            rests |= t.rests if isinstance(t, _Symbol) else 0
-        return _Symbol(self, 2 + len(self.steps), rests, condition)
+    def made(self, x: tuple[Any, ...], condition: bool) -> _Slot:
+        kind = _Symbol if any(isinstance(t, _Symbol) for t in x) else _Slot
+        return kind(self, 2 + len(self.steps), condition)
 
 
 class Templates:
-    """The templates of all rules, entry 2 code + k the partial with respect to operand k.
+    """The templates of all rules, entry 4 code + 2 k + (1 if the other operand is a constant) for the partial with
+    respect to operand k.
 
-    starts   lines starts[entry]:starts[entry+1] of `steps`, (code, slot, slot, slot)
-    roots    the slot that is the partial
-    needs    operands that have to be constants, bits 1 and 2; NEVER: there is no template
-    rules    whether there is a partial at all
+    starts      lines starts[entry]:starts[entry+1] of `steps`, (code, slot, slot, slot)
+    roots       the slot that is the partial
+    conditions  whether that is a condition, which is multiplied with even where the other number is 1
+    rules       [2 code + k] whether there is a partial at all
     """
 
     def __init__(self) -> None:
-        n = 2 * len(OPS)
+        n = 4 * len(OPS)
         constants: list[float] = []
         steps: list[tuple[int, int, int, int]] = []
         self.starts, self.roots = np.zeros(n + 1, dtype=np.int64), np.zeros(n, dtype=np.int64)
-        self.needs = np.full(n, NEVER, dtype=np.uint8)
-        self.rules = np.zeros(n, dtype=np.bool_)
+        self.conditions, self.rules = np.zeros(n, dtype=np.bool_), np.zeros(n // 2, dtype=np.bool_)
         longest = 0
         for op in OPS:
-            for k in range(2):
-                entry = 2 * op.code + k
+            for k, given in product(range(2), (False, True)):
+                entry = 4 * op.code + 2 * k + given
                 if op.scalar and op.kind == "elementwise" and k < op.arity and op.partials[k] is not None:
-                    self.rules[entry] = True
-                    try:
-                        rule = _Rule(op, k, constants)
-                    except NoTemplate:
-                        pass
-                    else:
-                        steps += rule.steps
-                        longest = max(longest, len(rule.steps))
-                        self.roots[entry], self.needs[entry] = rule.root, rule.needs
+                    rule = _Rule(op, k, given, constants)
+                    steps += rule.steps
+                    longest = max(longest, len(rule.steps))
+                    self.roots[entry], self.conditions[entry] = rule.root, rule.condition
+                    self.rules[entry // 2] = True
                 self.starts[entry + 1] = len(steps)
         self.steps = np.array(steps, dtype=np.int64)
         self.constants = np.array(constants)
         self.slots = 3 + longest
         self.room = 2 * longest + 4  # lines that one line may make: partials, products and sums
-
-    def serve(self, op: np.ndarray, counted: tuple[np.ndarray, np.ndarray],
-              constant: tuple[np.ndarray, np.ndarray]) -> bool:
-        """Whether all operands that count have a template, given which are constants."""
-        given = constant[0] * np.uint8(1) | constant[1] * np.uint8(2)
-        return not any((counted[k] & ((self.needs[2 * op.astype(np.int64) + k] & ~given) != 0)).any() for k in (0, 1))
 
 
 class Loops:

@@ -103,9 +103,21 @@ def _copy(a: Any, out: np.ndarray | None = None) -> Any:
     return np.positive(a, out=out)
 
 
+def _varies(x: Any) -> bool:
+    """Whether a rule is given what is recorded as it computes with it, so that the derivative is differentiated."""
+    return hasattr(type(x), "rec")
+
+
+def _power_base(y: Any, a: Any, b: Any) -> Any:
+    """d(a^b)/da = b a^(b-1); 0 where a = b = 0."""
+    if _varies(b):
+        return b * np.power(a, b - 1.0 + np.logical_and(a == 0, b == 0))
+    return b * np.power(a, np.where(b == 0, 1.0, b - 1.0))
+
+
 def _power_exponent(y: Any, a: Any, b: Any) -> Any:
     """d(a^b)/db = y log a; 0 where a = 0 and y = 0, the limit from the right."""
-    return y * np.log(np.where((a == 0) & (b > 0), 1.0, a))
+    return y * np.log(a + np.logical_and(a == 0, b > 0))
 
 
 def _mask(condition: Any) -> Any:
@@ -114,7 +126,8 @@ def _mask(condition: Any) -> Any:
 
 
 def _hypot_partial(y: Any, a: Any) -> Any:
-    return a / np.where(y == 0, 1.0, y)
+    """a / y; 0 where both are."""
+    return a / (y + (y == 0))
 
 
 # -- arithmetic
@@ -123,7 +136,7 @@ ADD = enter("add", np.add, _one, _one, linear=True)
 SUBTRACT = enter("subtract", np.subtract, _one, _minus_one, linear=True)
 MULTIPLY = enter("multiply", np.multiply, lambda y, a, b: b, lambda y, a, b: a)
 DIVIDE = enter("divide", np.true_divide, lambda y, a, b: 1.0 / b, lambda y, a, b: -y / b)
-POWER = enter("power", np.power, lambda y, a, b: b * np.power(a, np.where(b == 0, 1.0, b - 1.0)), _power_exponent)
+POWER = enter("power", np.power, _power_base, _power_exponent)
 NEGATIVE = enter("negative", np.negative, _minus_one, linear=True)
 enter("absolute", np.absolute, lambda y, a: np.sign(a))
 enter("sqrt", np.sqrt, lambda y, a: 0.5 / y)
@@ -155,10 +168,10 @@ enter("arcsinh", np.arcsinh, lambda y, a: 1.0 / np.hypot(1.0, a))
 enter("arccosh", np.arccosh, lambda y, a: 1.0 / np.sqrt((a - 1.0) * (a + 1.0)))
 enter("arctanh", np.arctanh, lambda y, a: 1.0 / ((1.0 - a) * (1.0 + a)))
 # -- kinks
-enter("maximum", np.maximum, lambda y, a, b: _mask(a >= b),
-      lambda y, a, b: _mask(a < b))
-enter("minimum", np.minimum, lambda y, a, b: _mask(a <= b),
-      lambda y, a, b: _mask(a > b))
+enter("maximum", np.maximum, lambda y, a, b: _mask(np.greater_equal(a, b)),
+      lambda y, a, b: _mask(np.less(a, b)))
+enter("minimum", np.minimum, lambda y, a, b: _mask(np.less_equal(a, b)),
+      lambda y, a, b: _mask(np.greater(a, b)))
 enter("remainder", np.remainder, _one, lambda y, a, b: -np.floor(a / b))
 enter("copysign", np.copysign, lambda y, a, b: np.sign(a) * np.sign(y), None)
 # -- piecewise constant: derivative 0, no entries; a comparison is 1.0 where it holds and 0.0 where not

@@ -84,6 +84,7 @@ class Stretch:
         self.value = tree.unflatten(self.out_spec, leaves)
         rec.flush()
         self.groups = list(grouped(rec, rec.tape.items[start:]))
+        self.lines: dict[int, Any] = {}  # runs that are prepared to be walked through (`runs`), by block
         self.active: dict[int, bool | np.ndarray] = {}  # blocks that depend on the copies: whole, or lines of a run
         self._activate()
 
