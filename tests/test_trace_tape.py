@@ -12,7 +12,7 @@ from test_trace import V4, M, U, check, nodes
 from distdiff.errors import InputError, UnsupportedOperationError
 from distdiff.ops import COPY
 from distdiff.tape import RUN_LINES, UNREAD, Affine, Const, Indexed, ScalarRun, Statement
-from distdiff.tracing import locate, protocol, trace, usual
+from distdiff.tracing import locate, movement, protocol, trace, usual
 
 Pair = collections.namedtuple("Pair", "a b")
 
@@ -67,7 +67,13 @@ def _everyday(u):
     p = m[:3, :3] @ k @ u[:3] + k.T @ m[1:4, 2:5].T @ u[:3] + np.dot(m[0], u) + np.dot(u, w) * (u[:3] @ m[:, 1:4][:3])
     m[1:, 2] *= -w[1:]
     m[0] = np.exp(-m[3]) + np.hypot(s, 0.3) + np.arctan(s) + 2.0 ** s
-    return np.sum(m * m), v.sum(), p, np.concatenate([w, u])[2:7] * 3.0, np.maximum(s, 0.1), np.abs(-m).sum()
+    q = m[1:-1, 1:-1] * w[1:-1] - u[1:-1, None] / m[:-2, 2:] + np.ones((1, 4)) * w[:4] * (m[2:, 2:] > 0.2) + w[:4] ** 3
+    q[q > 2.0] = 0.5
+    r = np.where(k[1] > 1.5, w[:3], u[3:, None]) + np.where(m[:3, :3] > w[:3], 1, k) * np.stack([u, w], 1)[1:4, :1]
+    t = np.vstack([u, w]).max(0) - np.hstack([u, w]).cumsum()[::2] + np.concatenate([m, m[1:]], 0).sum(0) * u[[0] * 6]
+    m = m - np.sum(m, 1, keepdims=True) * np.mean(m, 0) + m.cumsum(0)
+    parts = q, r * np.max(r), t[np.arange(6) > 2], u[[3, 1, 1]] * np.take(w, [0, 2, 4]), np.concatenate([w, u])[2:7] * 3
+    return *parts, np.sum(m * m), v.sum(), p, np.maximum(s, 0.1), np.abs(-m).sum()
 
 
 def test_the_usual_way_records_what_the_general_one_does(monkeypatch):
@@ -77,6 +83,7 @@ def test_the_usual_way_records_what_the_general_one_does(monkeypatch):
     for name in ("_carrier", "_factor"):
         monkeypatch.setattr(usual, name, lambda *args: None)
     monkeypatch.setattr(protocol, "_of_scalars", lambda op, inputs: NotImplemented)
+    monkeypatch.setattr(movement, "_alike", lambda arrays: False)
     general = check(_everyday, u)
     assert quick.tape.blocks == general.tape.blocks
     assert [v is UNREAD for v in quick.values] == [v is UNREAD for v in general.values]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -14,10 +15,14 @@ from numpy.lib.stride_tricks import as_strided
 from ..ops import BY_NAME, Op
 from ..tape import Const, Indexed, Operand
 from . import floating, memory
-from .boxes import Index, Piece, select, whole
+from .boxes import Index, Piece, in_c_order, select, whole
 from .recorder import Recorder
 from .scalar import BOOLEAN_OPS, TracedScalar
-from .storage import Storage, compress, too_many
+from .storage import Storage, compress, spread, too_many, window
+
+_ELEMENT = np.zeros(1)
+_new = object.__new__
+_array, _asarray = np.array, np.asarray  # NumPy's own, whatever is substituted meanwhile
 
 
 class TracedArray:
@@ -173,7 +178,9 @@ def fresh(rec: Recorder, values: np.ndarray, block: int, boolean: bool = False) 
     """The result of a statement, as the user sees it: an array, or a scalar."""
     if values.ndim == 0:
         return scalar_of(rec, rec.firsts[block], values.item(), boolean)
-    return TracedArray(Storage.of_block(rec, values, block, boolean), values, 0)
+    x = _new(TracedArray)
+    x.st, x.window, x.at = Storage.of_block(rec, values, block, boolean), values, 0
+    return x
 
 
 def moved_later(rec: Recorder, shape: Index, pieces: list[Piece], boolean: bool) -> TracedArray | None:
@@ -205,7 +212,7 @@ def rearranged(rec: Recorder, values: np.ndarray, pieces: list[Piece], boolean: 
         st.make_explicit()
     else:
         st._become(pieces)
-    return TracedArray(st, values)
+    return TracedArray(st, values, 0)
 
 
 def memory_order(nd: np.ndarray) -> list[int]:
@@ -217,7 +224,7 @@ def of_ids(rec: Recorder, values: np.ndarray, ids: np.ndarray, boolean: bool = F
     """An array of gathered elements, given their nodes (-1: constant)."""
     if not rec.open:
         rec.over()
-    values = np.asarray(values)
+    values = _asarray(values)
     if not values.size:
         return rearranged(rec, values, [], boolean)
     if values.ndim > 1 and not values.flags.c_contiguous:  # the order in memory that NumPy gave them
@@ -225,15 +232,15 @@ def of_ids(rec: Recorder, values: np.ndarray, ids: np.ndarray, boolean: bool = F
         if order != list(range(values.ndim)):
             turned = of_ids(rec, values.transpose(order), ids.transpose(order), boolean)
             return TracedArray(turned.st, turned.nd.transpose(np.argsort(order)))
-    values = np.array(values, order="C")
+    values = _array(values, order="C")
     st = Storage(rec, values, [], boolean=boolean)
-    ids = np.ascontiguousarray(ids)
-    ref = compress(rec, ids) if ids.min() >= 0 else None
+    ids = _asarray(ids, order="C")
+    ref = compress(rec, ids)
     if ref is not None:
         st._become(ref if type(ref) is list else whole(values.shape, ref))
     else:
         st.ids, st.pieces = ids.reshape(-1), None
-    return TracedArray(st, values)
+    return TracedArray(st, values, 0)
 
 
 # -- operands --------------------------------------------------------------------------------------------------
@@ -255,8 +262,7 @@ def lower(rec: Recorder, x: Any, shape: Index) -> Operand | list[Piece]:
     if isinstance(x, np.ndarray) and x.ndim:
         if x.size == 1:
             return Const(float(x.reshape(-1)[0]))
-        copy = rec.snapshot(x)
-        return Const(copy if copy.shape == shape else np.broadcast_to(copy, shape))
+        return Const(spread(rec.snapshot(x), shape))
     return Const(float(x))
 
 
@@ -297,6 +303,8 @@ def single(rec: Recorder, x: Any, shape: Index) -> Operand:
     lowered = lower(rec, x, x.shape if type(x) is TracedArray else shape)
     if type(lowered) is list or type(lowered) is Indexed:
         x = compact(x)
+    elif type(x) is TracedArray and x.window.shape == shape:
+        return lowered
     return lower(rec, x, shape)
 
 
@@ -350,7 +358,7 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
     if not varying:
         return rec.array_of(op.value(*map(as_plain, operands)))
     if not even or shape is None:
-        shape = np.broadcast_shapes(*map(np.shape, values))
+        shape = together(*map(shape_of, values))
     if not shape and op.scalar:
         return rec.scalar_op(op, tuple(x.scalar() if type(x) is TracedArray else x for x in operands))
     if len(shape) > 1:
@@ -369,7 +377,7 @@ def read_values(op: Op, operands: Sequence[Any]) -> bool:
     """Keep the values of (lowered) operands that the partials read; whether they read the result's."""
     result = False
     for x, places in zip(operands, op.reads):
-        if is_traced(x):
+        if type(x) is TracedArray or isinstance(x, TracedScalar):
             for place in places:
                 if place < 0:
                     result = True
@@ -378,18 +386,26 @@ def read_values(op: Op, operands: Sequence[Any]) -> bool:
     return result
 
 
+@lru_cache(maxsize=4096)
+def together(*shapes: Index) -> Index:
+    """The shape of operands of these shapes, broadcast."""
+    return np.broadcast_shapes(*shapes)
+
+
 def _result_order(values: Sequence[Any]) -> list[int] | None:
     """The order of the result's axes in memory that NumPy takes from its operands; None for C order."""
-    for value in values:
-        if isinstance(value, np.ndarray) and not value.flags.c_contiguous:
-            steps = [abs(s) for s, n in zip(value.strides, value.shape) if n > 1 and s]
-            if any(a < b for a, b in zip(steps, steps[1:])):
-                break
-    else:
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
+    if all([x.flags.c_contiguous or in_c_order(x.shape, x.strides) for x in arrays]):
         return None
-    result = np.nditer([*values, None], order="K", flags=["zerosize_ok"]).operands[-1]
-    order = memory_order(result)
-    return None if order == list(range(result.ndim)) else order
+    return _order_of(tuple([(x.shape, x.strides) for x in arrays]))
+
+
+@lru_cache(maxsize=4096)
+def _order_of(views: tuple[tuple[Index, Index], ...]) -> list[int] | None:
+    """The same for views of these shapes and strides."""
+    arrays = [as_strided(_ELEMENT, shape, strides) for shape, strides in views]  # of no memory: none of it is read
+    order = memory_order(np.nditer([*arrays, None], order="K", flags=["zerosize_ok"]).operands[-1])
+    return None if order == list(range(len(order))) else order
 
 
 def _turn(x: Any, shape: Index, order: list[int]) -> Any:
@@ -405,4 +421,4 @@ def ids_of(x: TracedArray) -> np.ndarray:
     st = x.st
     st.need()
     ids = st.explicit() if st.ids is None else st.ids
-    return as_strided(ids[x.place :], x.shape, x.window.strides) if x.size else np.empty(x.shape, np.int64)
+    return window(ids, x.shape, x.window.strides, x.place) if x.size else np.empty(x.shape, np.int64)

@@ -41,7 +41,8 @@ def extent(lo: Index, hi: Index) -> Index:
     return tuple(h - low for low, h in zip(lo, hi))
 
 
-def view_axes(shape: Index, view_shape: Index, strides: Index, offset: int) -> tuple[Index, list[Axis]] | None:
+@lru_cache(maxsize=4096)
+def view_axes(shape: Index, view_shape: Index, strides: Index, offset: int) -> tuple[Index, tuple[Axis, ...]] | None:
     """Which axis of a C-ordered array of `shape` each axis of a view moves along, and the index of its first element.
 
     strides and offset count elements.  None if an axis of the view moves along several axes at once (a
@@ -66,7 +67,14 @@ def view_axes(shape: Index, view_shape: Index, strides: Index, offset: int) -> t
                 break
         else:
             return None
-    return tuple(base), axes
+    return tuple(base), tuple(axes)
+
+
+@lru_cache(maxsize=4096)
+def in_c_order(shape: Index, strides: Index) -> bool:
+    """Whether the axes of a view lie in memory in C's order."""
+    steps = [abs(s) for s, n in zip(strides, shape) if n > 1 and s]
+    return all(a >= b for a, b in zip(steps, steps[1:]))
 
 
 def select(pieces: Sequence[Piece], base: Index, axes: Sequence[Axis], view_shape: Index) -> list[Piece]:

@@ -15,6 +15,8 @@ from .reductions import axes_of, traced_array
 from .scalar import TracedScalar
 from .ufuncs import number, recorder_of, require_floats
 
+_full_like = np.full_like  # NumPy's own, whatever is substituted meanwhile
+
 
 def clip(
     x: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None,
@@ -243,7 +245,7 @@ def _like(value: float | None) -> Callable[..., Any]:
         if dtype is not None and np.dtype(dtype).kind != "f":
             return np.full_like(x.nd, fill, dtype, order, shape=shape)
         first = 0.0 if is_traced(fill) else fill
-        result = x.rec.array_of(np.full_like(x.nd, first, np.float64, order, shape=shape))
+        result = x.rec.array_of(_full_like(x.window, first, np.float64, order, shape=shape))
         if is_traced(fill):
             result[...] = fill
         return result

@@ -10,6 +10,7 @@ import numpy as np
 SHARED = 256  # constants that are known again
 FEW_NUMBERS = 512  # up to which one is known by all it holds, wherever it lies
 
+_array, _float64 = np.array, np.float64  # NumPy's own, whatever is substituted meanwhile
 _compare = ctypes.CDLL(None).memcmp
 _compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
@@ -28,10 +29,10 @@ class Constants:
 
     def copy(self, values: np.ndarray) -> np.ndarray:
         """A float64 copy of an array of real numbers, an earlier one where there is one of the same numbers."""
-        if values.size <= FEW_NUMBERS and values.dtype.char == "d" and values.flags.c_contiguous:
-            name = values.shape, values.tobytes()
+        if values.size <= FEW_NUMBERS and values.flags.c_contiguous:
+            name = values.shape, values.dtype.char, values.tobytes()
             copy = self._few.get(name)
-            return copy if copy is not None else _kept(self._few, name, values.copy())
+            return copy if copy is not None else _kept(self._few, name, _array(values, _float64))
         base = values
         if 0 in values.strides:  # a broadcast constant stays one
             base = values[tuple(slice(0, 1) if s == 0 else slice(None) for s in values.strides)]

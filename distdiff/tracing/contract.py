@@ -39,7 +39,8 @@ from .ufuncs import number, recorder_of, require_floats
 from .usual import product
 
 Axes = tuple[int, ...]  # of the iteration space, one for each axis of an operand
-INTO = (np.matmul, np.dot)  # of one or two axes each their results are in C order, and can be written into `out`
+_dot = np.dot  # NumPy's own, whatever is substituted meanwhile
+INTO = (np.matmul, _dot)  # of one or two axes each their results are in C order, and can be written into `out`
 
 
 def _operand(rec: Recorder, x: Any, name: str) -> Any:
@@ -159,13 +160,13 @@ def _core(x: np.ndarray, axes: Axes, ndim: int) -> np.ndarray:
 
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     if out is None and _arrays(a, b):
-        result = product(a, b, np.dot)
+        result = product(a, b, _dot)
         if result is not NotImplemented:
             return result
     m, n = ndim_of(a), ndim_of(b)
     if m == 0 or n == 0:
         return into(out, np.multiply(a, b))
-    return into(out, contraction(a, b, *_dot_axes(m, n), np.dot, "dot"))
+    return into(out, contraction(a, b, *_dot_axes(m, n), _dot, "dot"))
 
 
 def _arrays(a: Any, b: Any) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from itertools import islice
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -73,10 +74,9 @@ def array_of(rec: Recorder, values: Any) -> Any:
             return complexes.array_of(rec, values)
         if values.dtype.kind not in "fiub":
             rec.unsupported(f"an array of dtype {values.dtype}", "derivatives here are those of real functions")
-        buffer = np.array(values, dtype=np.float64, order="K")
-        order = memory_order(buffer)
-        st = constant_storage(rec, buffer.transpose(order), values.dtype == bool)
-        return TracedArray(st, buffer)
+        buffer = _array(values, dtype=np.float64, order="K")
+        laid_out = buffer if buffer.flags.c_contiguous else buffer.transpose(memory_order(buffer))
+        return TracedArray(constant_storage(rec, laid_out, values.dtype == bool), buffer)
     if traced_within(values) is None:
         return array_of(rec, NUMPY["array"](values))
     if complexes.complex_within(values):
@@ -157,12 +157,23 @@ def _tracing() -> bool:
     if threading.get_ident() not in TRACES:
         return False
     frame = sys._getframe(2)
+    known = _CALLERS.get(id(frame.f_code))
+    if known is None:
+        if len(_CALLERS) >= MANY_CALLERS:
+            _CALLERS.clear()
+        known = _CALLERS[id(frame.f_code)] = _is_users(frame), frame.f_code
+    return known[0]
+
+
+def _is_users(frame: FrameType) -> bool:
     if frame.f_code.co_name == "<module>":  # imported meanwhile: its constants outlive the trace
         return False
     name = frame.f_globals.get("__name__") or ""
     return not name.startswith(("numpy.", _PACKAGE)) or name.startswith(_LIKE_USERS)
 
 
+MANY_CALLERS = 1 << 12
+_CALLERS: dict[int, tuple[bool, CodeType]] = {}  # by id(code), with the code, so that its id stays its own
 _PACKAGE = __name__.partition(".")[0] + "."
 _LIKE_USERS = (_PACKAGE + "examples.", "numpy.polynomial.")  # Python code that knows nothing of memory
 
@@ -352,7 +363,7 @@ def _enumerated(arr: Any) -> Any:
     return ((index, x[index]) for index in np.ndindex(x.shape))
 
 
-_CONTAINERS = frozenset((list, tuple))
+_CONTAINERS, _ARRAYS = frozenset((list, tuple)), {TracedArray}
 # Functions whose lists are lists of arrays, not arrays.
 _JOINS = ("concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack", "row_stack")
 _OF_LISTS = {*_JOINS, "block", "select", "choose", "piecewise", "meshgrid", "broadcast_arrays", "ix_", "lexsort",
@@ -362,9 +373,13 @@ _OF_LISTS = {*_JOINS, "block", "select", "choose", "piecewise", "meshgrid", "bro
 def _with_parts(name: str) -> Callable[..., Any]:
     """np.concatenate([[a, b], [c]]): of the arrays to join, some are lists."""
     function = getattr(np, name)
+    rule = protocol.FUNCTIONS[function]
 
     @wraps(function)
     def call(arrays: Any, *args: Any, **kwargs: Any) -> Any:
+        if type(arrays) in _CONTAINERS and set(map(type, arrays)) == _ARRAYS and protocol.usual(args) and (
+                protocol.usual(kwargs.values())):
+            return rule(arrays, *args, **kwargs)  # NumPy would come back to the rule, by a longer way
         if type(arrays) in _CONTAINERS and not _CONTAINERS.isdisjoint(map(type, arrays)) and _tracing():
             rec = traced_within(arrays)
             if rec is not None:

@@ -47,10 +47,9 @@ def where(condition: Any, *choices: Any) -> Any:
     """np.where: a choice element by element is a statement; with one argument it decides indices."""
     if not choices:
         return nonzero(condition)
-    if type(condition) is TracedArray and condition.st.boolean:
-        result = chosen(condition, *choices)
-        if result is not NotImplemented:
-            return result
+    result = chosen(condition, *choices)
+    if result is not NotImplemented:
+        return result
     rec = recorder_of((condition, *choices))
     operands = [number(rec, x, "where") for x in (condition, *choices)]
     if not is_traced(operands[1]) and not is_traced(operands[2]) or is_traced(operands[0]):

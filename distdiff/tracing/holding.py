@@ -155,8 +155,8 @@ def constant_storage(rec: Recorder, values: np.ndarray, boolean: bool = False) -
     """A storage of constants: one value if they are all the same, else a copy."""
     if not values.size:
         return Storage(rec, values, [], boolean=boolean)
-    first = values.reshape(-1)[0]
-    same = bool(np.all(values == first)) and not (first == 0.0 and np.signbit(values).any())
+    first = values.item(0)
+    same = bool((values == first).all()) and not (first == 0.0 and np.signbit(values).any())
     return Storage(rec, values, whole(values.shape, Const(float(first) if same else values.copy())), boolean=boolean)
 
 

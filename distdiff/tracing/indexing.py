@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from operator import mul
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from ..ops import BY_NAME, WHERE
 from ..tape import Affine, Const, Indexed
@@ -22,10 +22,16 @@ from .array import (
     plain,
     scalar_of,
     shape_of,
+    together,
 )
 from .boxes import whole
 from .recorder import Recorder
 from .scalar import TracedScalar
+from .storage import window
+from .usual import chosen
+
+_asarray = np.asarray  # NumPy's own, whatever is substituted meanwhile
+_NUMBERS = np.arange(1 << 12)
 
 
 def _place(self: TracedArray, index: Any) -> int:
@@ -121,7 +127,8 @@ def setitem(self: TracedArray, index: Any, value: Any) -> None:
     mask = _single_mask(index)
     if mask is not None and ndim_of(plain(value)) == 0 and mask.shape == self.shape:
         # u[u < 0] = 0 needs no decision: it is a choice element by element
-        assign(self, elementwise(rec, WHERE, (mask, value, self)))
+        result = chosen(mask, value, self)
+        assign(self, elementwise(rec, WHERE, (mask, value, self)) if result is NotImplemented else result)
         return
     scatter(self, plain_index(rec, index), value)
 
@@ -140,7 +147,7 @@ def assign(target: TracedArray, value: Any) -> None:
     if isinstance(value, (list, tuple)):
         value = rec.array_of(value)
     if not is_traced(value):
-        value = np.asarray(value)
+        value = _asarray(value)
         if value.dtype.kind not in "fiub":
             value = (
                 value.astype(np.float64)
@@ -157,7 +164,7 @@ def assign(target: TracedArray, value: Any) -> None:
     if st.boolean and not is_boolean(value):
         value = elementwise(rec, BY_NAME["not_equal"], (value, 0.0)) if is_traced(value) else value != 0
         values = plain(value)
-    if shape_of(values) != target.shape and np.broadcast_shapes(shape_of(values), target.shape) != target.shape:
+    if shape_of(values) != target.shape and together(shape_of(values), target.shape) != target.shape:
         raise ValueError(f"could not broadcast input array from shape {shape_of(values)} into shape {target.shape}")
     if type(value) is TracedArray and value.st is st and target.ndim == 1 and values.strides != target.nd.strides:
         # Where both overlap NumPy's result depends on the order of its writes: the ids are moved by the same code.
@@ -190,20 +197,23 @@ def into(out: Any, result: Any) -> Any:
 
 def positions(view: np.ndarray, index: Any, offset: int) -> np.ndarray:
     """Places in the buffer of view[index], for any index: summed axis by axis, with no more memory than the
-    result."""
+    result (or read off a view of all places, where these are few)."""
+    if view.size and 0 <= offset < len(_NUMBERS) and offset + sum(map(mul, view.shape, view.strides)) // 8 < len(
+            _NUMBERS) and min(view.strides, default=0) >= 0:
+        return _asarray(window(_NUMBERS, view.shape, view.strides, offset)[index])
     total: Any = offset
     for axis, (n, stride) in enumerate(zip(view.shape, view.strides)):
         steps = np.arange(n, dtype=np.int64) * (stride // 8)
         steps = steps.reshape((n,) + (1,) * (view.ndim - axis - 1))
         total = total + np.broadcast_to(steps, view.shape)[index]
-    return np.asarray(total, dtype=np.int64)
+    return _asarray(total, dtype=np.int64)
 
 
 def gather(x: TracedArray, index: Any, order: Any = None) -> TracedArray:
     """x[index] with index arrays: a copy (in NumPy's memory order, or `order`), whose ids are gathered likewise."""
     st, view = x.st, x.nd
     st.need()
-    values = np.asarray(view[index], order=order)
+    values = _asarray(view[index], order=order)
     places = positions(view, index, x.place)
     if st.block >= 0:
         ids = places + st.rec.firsts[st.block]
@@ -226,7 +236,7 @@ def scatter(x: TracedArray, index: Any, value: Any) -> None:
     st.protect()
     st.make_explicit()
     offset = x.place
-    ids = as_strided(st.ids[offset:], nd.shape, nd.strides) if nd.size else np.empty(nd.shape, np.int64)
+    ids = window(st.ids, nd.shape, nd.strides, offset) if nd.size else np.empty(nd.shape, np.int64)
     if type(value) is TracedArray:
         ids[index] = ids_of(value)
     else:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .array import TracedArray, as_plain, plain, rearranged
-from .boxes import Piece, whole
+from .boxes import Piece, in_c_order, whole
 from .storage import Storage
 
 
@@ -57,10 +57,7 @@ def _steps(nd: np.ndarray) -> tuple[int, ...]:
 
 def turned(nd: np.ndarray) -> bool:
     """Whether the axes lie in memory in another order than C's."""
-    if nd.ndim < 2 or nd.flags.c_contiguous:
-        return False
-    steps = [abs(s) for s, n in zip(nd.strides, nd.shape) if n > 1 and s]
-    return any(a < b for a, b in zip(steps, steps[1:]))
+    return nd.ndim > 1 and not in_c_order(nd.shape, nd.strides)
 
 
 def as_numpy(function: Callable[..., Any], implementation: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from . import complexes, composed, contract, decisions, layout, movement, order,
 from .array import TracedArray, as_plain, elementwise, is_boolean, is_traced, ndim_of
 from .callers import called, handed_to, refuse_swapped_rows
 from .indexing import assign, getitem, setitem
-from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all
+from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all, usual
 from .recorder import Recorder
 from .scalar import CUT, PLAIN, TracedScalar, attach
 from .usual import binary, unary
@@ -50,8 +50,13 @@ def _forward(name: str) -> Callable[..., Any]:
     op = BY_NAME[name]
     if name == "power":  # the exponents 2, 1/2, -1 are functions of their own
         def power(self: TracedArray, exponent: Any) -> Any:
-            simple = ufuncs.SIMPLE_POWERS.get(exponent) if type(exponent) in (int, float) else None
-            result = NotImplemented if simple is None else unary(simple, self)
+            known = type(exponent) is int or type(exponent) is float
+            simple = ufuncs.SIMPLE_POWERS.get(exponent) if known else None
+            result = NotImplemented
+            if simple is not None:
+                result = unary(simple, self)
+            elif known and exponent != 0 and exponent != 1:
+                result = binary(op, self, exponent)
             return _general(op, self, unwrap(exponent)) if result is NotImplemented else result
 
         return power
@@ -115,6 +120,10 @@ def _matmul(self: TracedArray, other: Any) -> Any:
     if type(other) is TracedArray or type(other) is np.ndarray and other.dtype.char == "d":
         return contract.matmul(self, other)
     return _product(np.matmul, self, unwrap(other))
+
+
+def _dot(self: TracedArray, other: Any, out: Any = None) -> Any:
+    return _product(np.dot, self, unwrap(other), out=out)
 
 
 def _to_device(self: TracedArray, device: str, /, *, stream: Any = None) -> TracedArray:
@@ -225,6 +234,8 @@ def _unsupported_method(name: str) -> Callable[..., Any]:
 def _unwrapping(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def unwrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if "out" not in kwargs and usual(args) and usual(kwargs.values()):
+            return method(self, *args, **kwargs)
         out = kwargs.get("out")
         result = method(
             self,
@@ -282,7 +293,7 @@ def install() -> None:
         "item": _item,
         "tolist": _list,
         "fill": lambda self, value: assign(self, value),
-        "dot": lambda self, other, out=None: _product(np.dot, self, unwrap(other), out=out),
+        "dot": _dot,
         "conj": movement.copy,
         "conjugate": movement.copy,
         "clip": lambda self, min=None, max=None, out=None, **kwargs: composed.clip(self, min, max, out, **kwargs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,14 @@ from .array import (
     rearranged,
     shape_of,
 )
-from .boxes import Piece, cut, join, merge, whole
+from .boxes import Index, Piece, cut, join, merge, whole
 from .indexing import decided, gather, into, plain_index
 from .layout import copied, inside, pieces_of
 from .reductions import traced_array
 from .rolling import block_rolled
 from .ufuncs import number, recorder_of, require_floats
 
-_array, _concatenate = np.array, np.concatenate  # NumPy's own, whatever is substituted meanwhile
+_asarray, _concatenate = np.asarray, np.concatenate  # NumPy's own, whatever is substituted meanwhile
 SMALL = 64  # a copy this small takes explicit ids, a larger irregular one fresh nodes by COPY (affine operands)
 
 
@@ -118,10 +119,8 @@ def concatenate(
     arrays: Sequence[Any], axis: int | None = 0, out: Any = None, dtype: Any = None, casting: str = "same_kind"
 ) -> Any:
     arrays = list(arrays)
-    if axis == 0 and out is dtype is None:
-        result = _end_to_end(arrays)
-        if result is not None:
-            return result
+    if out is dtype is None and _alike(arrays) and type(axis) is int:
+        return _one_after_another(arrays, axis)
     rec = recorder_of(arrays)
     arrays = [number(rec, x, "concatenate") for x in arrays]
     if axis is None:
@@ -136,58 +135,72 @@ def concatenate(
     return into(out, result)
 
 
-def _end_to_end(arrays: list[Any]) -> TracedArray | None:
-    """Traced arrays of one axis one after another: the usual case, with no more work than that takes."""
-    if not _alike(arrays) or arrays[0].ndim != 1:
-        return None
-    pieces, start = [], 0
+def _one_after_another(arrays: list[Any], axis: int) -> TracedArray:
+    """Traced arrays of floats in C order: the usual case, with no more work than that takes."""
+    values = _concatenate([x.nd for x in arrays], axis)
+    axis %= values.ndim
+    pieces, start, last, again = [], 0, -1, False
     for x in arrays:
-        pieces += [Piece((low + start,), (high + start,), ref) for (low,), (high,), ref in pieces_of(x)]
-        start += x.window.size
-    return rearranged(arrays[0].rec, _concatenate([x.nd for x in arrays]), merge(pieces, 0))
+        st, window = x.st, x.window
+        st.need()  # its ids go where its values may not outlive it
+        lowered = st.lower(window, window.shape, x.at)
+        if type(lowered) is Affine:
+            again = again or lowered.block == last
+            last = lowered.block
+        else:
+            again = True
+        if type(lowered) is list:
+            pieces += join([([], (start,) * window.ndim), (lowered, window.shape)], axis)[0]
+        else:
+            pieces.append(Piece(*_box(window.shape, axis, start), lowered))
+        start += window.shape[axis]
+    return rearranged(arrays[0].st.rec, values, merge(pieces, axis) if again else pieces)
 
 
-def _side_by_side(arrays: list[Any]) -> TracedArray | None:
-    """Traced arrays of one shape along a new first axis, likewise."""
-    if not _alike(arrays) or len({x.window.shape for x in arrays}) > 1:
-        return None
-    pieces = []
-    for k, x in enumerate(arrays):
-        for low, high, ref in pieces_of(x):
-            if type(ref) is not Affine:
-                return None
-            pieces.append(Piece((k, *low), (k + 1, *high), Affine(ref.block, ref.offset, (0, *ref.strides))))
-    return rearranged(arrays[0].rec, _array([x.nd for x in arrays]), merge(pieces, 0))
+@lru_cache(maxsize=4096)
+def _box(shape: Index, axis: int, start: int) -> tuple[Index, Index]:
+    """The corners of an array that comes after others, which are so long along an axis."""
+    return tuple([start if k == axis else 0 for k in range(len(shape))]), tuple(
+        [n + start if k == axis else n for k, n in enumerate(shape)])
 
 
 def _alike(arrays: list[Any]) -> bool:
     """Whether these are arrays of floats, in C order and of one trace."""
-    if not arrays or type(arrays[0]) is not TracedArray:
+    rec = arrays[0].st.rec if arrays and type(arrays[0]) is TracedArray else None
+    if rec is None or not rec.open:
         return False
-    rec = arrays[0].rec
-    return rec.open and all(type(x) is TracedArray and x.st.rec is rec and not x.st.boolean and x.window.size
-                            and x.window.ndim and x.window.flags.c_contiguous for x in arrays)
+    for x in arrays:
+        if type(x) is not TracedArray or x.st.rec is not rec or x.st.boolean:
+            return False
+        window = x.window
+        if not window.size or not window.ndim or window is not x.st.buffer and not window.flags.c_contiguous:
+            return False
+    return True
 
 
 def stack(arrays: Sequence[Any], axis: int = 0, out: Any = None, **kwargs: Any) -> Any:
     arrays = list(arrays)
-    if axis == 0 and out is None and not kwargs:
-        result = _side_by_side(arrays)
-        if result is not None:
-            return result
     if len({shape_of(x) for x in arrays}) > 1:
         raise ValueError("all input arrays must have the same shape")
+    if out is None and not kwargs and type(axis) is int and _alike(arrays):
+        at = axis if axis >= 0 else axis + arrays[0].window.ndim + 1
+        if 0 <= at <= arrays[0].window.ndim:
+            index = (slice(None),) * at + (None,)
+            return _one_after_another([TracedArray(x.st, x.window[index], x.at) for x in arrays], at)
     parts = [np.expand_dims(x, axis if axis >= 0 else axis + ndim_of(x) + 1) for x in arrays]
     return concatenate(parts, axis, out, **kwargs)
 
 
 def vstack(arrays: Sequence[Any], **kwargs: Any) -> Any:
+    arrays = list(arrays)
+    if not kwargs and _alike(arrays) and arrays[0].window.ndim == 1:
+        return stack(arrays)
     return concatenate([np.atleast_2d(x) for x in arrays], 0, **kwargs)
 
 
 def hstack(arrays: Sequence[Any], **kwargs: Any) -> Any:
-    parts = [np.atleast_1d(x) for x in arrays]
-    return concatenate(parts, 0 if parts[0].ndim == 1 else 1, **kwargs)
+    parts = [x if ndim_of(x) else np.atleast_1d(x) for x in arrays]
+    return concatenate(parts, 0 if ndim_of(parts[0]) == 1 else 1, **kwargs)
 
 
 def dstack(arrays: Sequence[Any]) -> Any:
@@ -335,9 +348,9 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
 def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: str = "raise") -> Any:
     x = traced_array(x)
     if axis is None:
-        x, axis = x.reshape(-1), 0
+        x, axis = x if x.window.ndim == 1 else x.reshape(-1), 0
     axis %= x.ndim
-    indices = np.asarray(indices)
+    indices = _asarray(indices)
     if mode != "raise":
         indices = indices % x.shape[axis] if mode == "wrap" else np.clip(indices, 0, x.shape[axis] - 1)
     before = (slice(None),) * axis

@@ -191,17 +191,21 @@ def usual(arguments: Any) -> bool:
     """Whether there is nothing among them that holds traced values, or that has other rules."""
     for x in arguments:
         kind = type(x)
-        if kind is np.ndarray:
-            if x.dtype.kind == "c":
+        if kind is list or kind is tuple:
+            if not _NUMBERS.issuperset(map(type, x)) and not (
+                    _SIMPLE.issuperset(map(type, x)) and all([_usual_array(part) for part in x])):
                 return False
-        elif kind not in _SIMPLE and not (
-                (kind is list or kind is tuple) and _SIMPLE.issuperset(map(type, x)) and not any(
-                    type(part) is np.ndarray and part.dtype.kind == "c" for part in x)):
+        elif kind not in _NUMBERS and (kind not in _SIMPLE or not _usual_array(x)):
             return False
     return True
 
 
-_SIMPLE = frozenset((TracedArray, np.ndarray, int, float, bool, str, slice, type(None), np.float64, np.int64))
+def _usual_array(x: Any) -> bool:
+    return type(x) is not np.ndarray or x.dtype.char == "d" or x.dtype.kind != "c"
+
+
+_NUMBERS = frozenset((TracedArray, int, float, bool, str, slice, type(None), np.float64, np.int64))
+_SIMPLE = _NUMBERS | {np.ndarray}
 WRITES_FIRST = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
 
 

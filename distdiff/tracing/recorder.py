@@ -51,7 +51,7 @@ MANY_LOOKS, WORTH = 4, 32  # putting off is given up after so many looks with fe
 # (blocks, items, arrays): computes the items' values into the blocks' arrays; those of UNREAD ones are not wanted.
 Evaluate = Callable[[list[Block], list[Item], list[Any]], None]
 
-_empty = np.empty  # NumPy's own, whatever is substituted meanwhile
+_array, _empty = np.array, np.empty  # NumPy's own, whatever is substituted meanwhile
 _new = tuple.__new__
 
 
@@ -202,15 +202,19 @@ class Recorder:
 
     # -- blocks and statements ------------------------------------------------------------------------------------
 
-    def record(self, op: Op, shape: tuple[int, ...], operands: tuple[Operand, ...], values: np.ndarray,
-               strides: tuple[int, ...], read: bool, depth: int, pieces: bool = False) -> Affine:
-        """The statement that computes a fresh block in C order, as `emit` writes it, with no more work than that
-        takes; returns the block's nodes.  strides: of the result over the iteration space `shape`.  depth: how many
-        frames up the user's line is, if it is the user that calls.  pieces: whether operands are in pieces, so that it
-        is one statement a box."""
+    def record(self, op: Op, shape: tuple[int, ...], operands: tuple[Any, ...], values: np.ndarray,
+               strides: tuple[int, ...], read: bool) -> int:
+        """The statement that computes a fresh block in C order of shape values.shape from operands over the iteration
+        space `shape`; returns the block's index.
+
+        Operands may be in several pieces: one statement a box of their common refinement.  strides: of the result over
+        `shape`.  read: whether something is known to read the values.
+        """
         site = self._end
         if site < 0:
-            frame = sys._getframe(depth)
+            frame, ours = sys._getframe(2), self._ours
+            while id(frame.f_code) in ours and frame.f_back is not None:
+                frame = frame.f_back
             known = self._sites.get((id(frame.f_code), frame.f_lasti))
             site = self.site() if known is None else known
         if self.run:
@@ -230,12 +234,12 @@ class Recorder:
                 self.values.append(values if values.ndim == 1 else values.reshape(-1))
         if self.counting:
             self.restart()
-        out = _new(Affine, (block, 0, strides))
-        if pieces:
-            self._boxes(op, shape, operands, block, strides, site)
-        else:
-            tape.items.append(_new(Statement, (op, shape, out, operands, site)))
-        return out
+        for operand in operands:
+            if type(operand) is list:
+                self._boxes(op, shape, operands, block, strides, site)
+                return block
+        tape.items.append(_new(Statement, (op, shape, _new(Affine, (block, 0, strides)), operands, site)))
+        return block
 
     def _boxes(self, op: Op, shape: tuple[int, ...], operands: Sequence[Operand | list[Piece]], block: int,
                strides: tuple[int, ...], site: int) -> None:
@@ -261,31 +265,12 @@ class Recorder:
         self.restart()
         return len(blocks) - 1
 
-    def emit(
-        self,
-        op: Op,
-        shape: tuple[int, ...],
-        operands: Sequence[Operand | list[Piece]],
-        values: np.ndarray,
-        out_strides: tuple[int, ...] | None = None,
-        read: bool = False,
-    ) -> int:
-        """Statements that compute a fresh block of shape values.shape from operands over the iteration space `shape`.
-
-        Operands may be in several pieces: one statement a box of their common refinement.
-        """
-        site = self.site()
-        block = self.new_block(values.shape, values, read or not values.shape)
+    def emit(self, op: Op, shape: tuple[int, ...], operands: Sequence[Operand | list[Piece]], values: np.ndarray,
+             out_strides: tuple[int, ...] | None = None, read: bool = False) -> int:
+        """`record`, of a result that moves along all axes if nothing else is said; a single number is kept, as it will
+        be looked at."""
         strides = c_strides(shape) if out_strides is None else out_strides
-        items = self.tape.items
-        for operand in operands:
-            if type(operand) is list:
-                break
-        else:
-            items.append(Statement(op, shape, Affine(block, 0, strides), tuple(operands), site))
-            return block
-        self._boxes(op, shape, operands, block, strides, site)
-        return block
+        return self.record(op, shape, tuple(operands), values, strides, read or not values.shape)
 
     def emit_joint(self, op: Elemental, shape: tuple[int, ...], operands: Sequence[Operand], values: np.ndarray,
                    read: bool) -> int:
@@ -362,12 +347,12 @@ class Recorder:
         run = self.run
         ids = id_type(self.n + len(run) // 3)
         if len(run) < FEW_NUMBERS:
-            lines = [np.array(run[::3], np.uint8), np.array(run[1::3], ids), np.array(run[2::3], ids)]
+            lines = [_array(run[::3], np.uint8), _array(run[1::3], ids), _array(run[2::3], ids)]
         else:
             table = np.frombuffer(array("q", run), dtype=np.int64).reshape(-1, 3)
             lines = [table[:, 0].astype(np.uint8), table[:, 1].astype(ids), table[:, 2].astype(ids)]
         run.clear()
-        const = np.array(self.constant_values)
+        const = _array(self.constant_values)
         self.constants.clear()
         self.constant_values = array("d")
         self._append_run(*lines, const, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,8 @@ from .indexing import into
 from .layout import laid, turned
 from .recorder import Recorder
 from .scalar import TracedScalar
+from .storage import Storage
 from .ufuncs import require_floats
-from .usual import summed
 
 Axes = int | tuple[int, ...] | None
 
@@ -54,15 +54,24 @@ def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
     return normal
 
 
+class Left(NamedTuple):
+    """What a reduction over some axes leaves of a shape."""
+
+    axes: tuple[int, ...]
+    count: int  # of the elements that come together
+    kept: tuple[int, ...]  # the shape without the axes
+    with_ones: tuple[int, ...]  # with length 1 there
+    strides: tuple[int, ...]  # of the result over the iteration space
+
+
 @lru_cache(maxsize=4096)
-def _out_strides(
-    shape: tuple[int, ...], axes: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """(shape without the axes, shape with length 1 there, the strides of the result over the iteration space)."""
-    kept = tuple(n for k, n in enumerate(shape) if k not in axes)
-    with_ones = tuple(1 if k in axes else n for k, n in enumerate(shape))
+def _left(shape: tuple[int, ...], axis: Axes) -> Left:
+    axes = axes_of(axis, len(shape))
+    kept = tuple([n for k, n in enumerate(shape) if k not in axes])
     steps = iter(c_strides(kept))
-    return kept, with_ones, tuple(0 if k in axes else next(steps) for k in range(len(shape)))
+    return Left(axes, prod([shape[k] for k in axes]), kept,
+                tuple([1 if k in axes else n for k, n in enumerate(shape)]),
+                tuple([0 if k in axes else next(steps) for k in range(len(shape))]))
 
 
 def given(option: Any) -> bool:
@@ -75,32 +84,39 @@ def masked(x: Any, where: Any, neutral: Any) -> Any:
     return np.where(where, x, neutral) if given(where) else x
 
 
-def _reduce(op: Op, function: Callable[..., Any], x: Any, axis: Axes, keepdims: bool) -> Any:
-    if not is_traced(x):
-        return function(x, axis=axis, keepdims=keepdims)
-    x = traced_array(x)
-    rec = x.rec
-    axes = axes_of(axis, x.ndim)
-    if constant(x) or not x.size or not axes:
-        if not axes:
-            return x.copy("K") if x.ndim else x.scalar()
-        return rec.array_of(function(as_plain(x), axis=axes, keepdims=keepdims))
-    kept, with_ones, strides = _out_strides(x.shape, axes)
-    ref = single(rec, x, x.shape)
-    if op is not COPY:
-        x.st.need()
-    if len(kept) > 1 and turned(x.nd):
-        along = [k for k in range(x.ndim) if k not in axes]
-        values, strides, back = in_order(rec, function(x.nd, axis=axes), along, x.ndim)
+def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any) -> Any:
+    keepdims = keepdims is True or _flag(keepdims)
+    if type(x) is not TracedArray:
+        if not is_traced(x):
+            return ufunc.reduce(x, axis=axis, keepdims=keepdims)
+        x = traced_array(x)
+    st = x.st
+    rec, shape = st.rec, x.window.shape
+    if not rec.open:
+        rec.over()
+    axes, _, kept, with_ones, strides = _left(shape, axis)
+    if not axes:
+        return x.copy("K") if shape else x.scalar()
+    if not x.window.size or st.block < 0 and constant(x):
+        return rec.array_of(ufunc.reduce(as_plain(x), axis=axes, keepdims=keepdims))
+    ref = single(rec, x, shape)
+    read = op is not COPY
+    if read:
+        st.need()
+    nd, back = x.nd, None
+    if len(kept) > 1 and turned(nd):
+        along = [k for k in range(len(shape)) if k not in axes]
+        values, strides, back = in_order(rec, ufunc.reduce(nd, axis=axes), along, len(shape))
     else:
-        values, back = rec.empty(kept), None
-        function(x.nd, axis=axes, out=values)
-    block = rec.emit(op, x.shape, (ref,), values, strides, read=op is not COPY)
-    boolean = x.st.boolean and op is not COPY
-    result = fresh(rec, values, block, boolean)
-    if back is not None:
-        result = result.transpose(back)
-    return traced_array(result).reshape(with_ones) if keepdims else result
+        values = rec.empty(kept)
+        ufunc.reduce(nd, axes, None, values)
+    block = rec.record(op, shape, (ref,), values, strides, read or not kept)
+    boolean = st.boolean and read
+    if not keepdims:
+        result = fresh(rec, values, block, boolean)
+        return result if back is None else result.transpose(back)
+    whole = values if back is None else values.transpose(back)
+    return TracedArray(Storage.of_block(rec, values, block, boolean), whole.reshape(with_ones), 0)
 
 
 def in_order(
@@ -128,13 +144,12 @@ def total(
     where: Any = None,
 ) -> Any:
     """Sum: one COPY statement whose result stands still along the summed axes."""
-    if axis is dtype is out is initial is where is None and (keepdims is False or keepdims is np._NoValue):
-        result = summed(x)
-        if result is not NotImplemented:
-            return result
-    require_floats((x, initial, where), "numpy.sum", dtype, is_boolean(x))
-    result = _reduce(COPY, np.add.reduce, masked(x, where, 0.0), axis, _flag(keepdims))
-    return into(out, result + initial if given(initial) else result)
+    if dtype is not None:
+        require_floats((x, initial, where), "numpy.sum", dtype, is_boolean(x))
+    result = _reduce(COPY, np.add, x if where is None else masked(x, where, 0.0), axis, keepdims)
+    if initial is not None and given(initial):
+        result = result + initial
+    return result if out is None else into(out, result)
 
 
 def _extremum(op: Op, ufunc: np.ufunc) -> Callable[..., Any]:
@@ -149,7 +164,7 @@ def _extremum(op: Op, ufunc: np.ufunc) -> Callable[..., Any]:
         if given(where) and not given(initial):
             raise ValueError(f"reduction operation '{ufunc.__name__}' does not have an identity, so to use a where "
                              "mask one has to specify 'initial'")
-        result = _reduce(op, ufunc.reduce, masked(x, where, initial), axis, _flag(keepdims))
+        result = _reduce(op, ufunc, x if where is None else masked(x, where, initial), axis, keepdims)
         return into(out, ufunc(result, initial) if given(initial) else result)
 
     return extremum
@@ -161,13 +176,13 @@ largest, smallest = _extremum(MAX, np.maximum), _extremum(MIN, np.minimum)
 def anywhere(
     x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, initial: Any = None
 ) -> Any:
-    return into(out, _reduce(MAX, np.maximum.reduce, masked(_truth(x), where, False), axis, _flag(keepdims)))
+    return into(out, _reduce(MAX, np.maximum, masked(_truth(x), where, False), axis, keepdims))
 
 
 def everywhere(
     x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, initial: Any = None
 ) -> Any:
-    return into(out, _reduce(MIN, np.minimum.reduce, masked(_truth(x), where, True), axis, _flag(keepdims)))
+    return into(out, _reduce(MIN, np.minimum, masked(_truth(x), where, True), axis, keepdims))
 
 
 def _truth(x: Any) -> Any:
@@ -191,10 +206,9 @@ def product(
     x = traced_array(x)
     if is_boolean(x):
         x = x * 1.0
-    axes = axes_of(axis, x.ndim)
-    kept, with_ones, _ = _out_strides(x.shape, axes)
+    axes, count, kept, with_ones, _ = _left(x.shape, axis)
     rest = [k for k in range(x.ndim) if k not in axes]
-    flat = x.transpose(rest + list(axes)).reshape(kept + (prod(x.shape[k] for k in axes),))
+    flat = x.transpose(rest + list(axes)).reshape((*kept, count))
     n = flat.shape[-1]
     if n == 0:
         result = np.ones(with_ones if _flag(keepdims) else kept)
@@ -215,16 +229,14 @@ def product(
 def mean(
     x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, keepdims: bool = False, where: Any = None
 ) -> Any:
-    result = total(x, axis, dtype, None, keepdims, None, where)
-    return into(out, result / _count(x, axis, keepdims, where))
+    result = total(x, axis, dtype, None, keepdims, None, where) / _count(x, axis, keepdims, where)
+    return result if out is None else into(out, result)
 
 
 def _count(x: Any, axis: Axes, keepdims: bool, where: Any) -> Any:
     """How many elements a mean is of."""
     if not given(where):
-        if axis is None and type(x) is TracedArray:
-            return x.window.size
-        return prod(shape_of(x)[k] for k in axes_of(axis, ndim_of(x)))
+        return _left(shape_of(x), axis).count
     where = np.broadcast_to(where, shape_of(x))
     return np.sum(where, axis=axis, keepdims=_flag(keepdims))
 
@@ -262,24 +274,28 @@ def peak_to_peak(x: Any, axis: Axes = None, out: Any = None, keepdims: bool = Fa
 def cumulative_sum(x: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
     """Running sum: a scan along the last axis of the iteration space, so the axis is moved there."""
     x = traced_array(x)
-    rec = x.rec
-    require_floats((x,), "numpy.cumsum", dtype, is_boolean(x))
+    if dtype is not None:
+        require_floats((x,), "numpy.cumsum", dtype, is_boolean(x))
     if axis is None:
-        x, axis = x.reshape(-1), 0
-    axis = axes_of(axis, x.ndim)[0]
-    if constant(x) or not x.size:
+        axis = 0
+        if x.window.ndim != 1:
+            x = x.reshape(-1)
+    rec, nd = x.st.rec, x.nd
+    axis, = axes_of(axis, nd.ndim)
+    if constant(x) or not nd.size:
         return into(out, rec.array_of(np.cumsum(as_plain(x), axis=axis)))
-    moved = np.moveaxis(x, axis, -1)
-    ref = single(rec, moved, moved.shape)
-    along = [k if k < axis else x.ndim - 1 if k == axis else k - 1 for k in range(x.ndim)]
-    if turned(x.nd):
-        values, strides, back = in_order(rec, np.cumsum(x.nd, axis=axis), along, x.ndim)
+    last = nd.ndim - 1
+    moved = x if axis == last else np.moveaxis(x, axis, -1)
+    ref, back = single(rec, moved, moved.window.shape), None
+    if turned(nd):
+        along = [k if k < axis else last if k == axis else k - 1 for k in range(nd.ndim)]
+        values, strides, back = in_order(rec, np.cumsum(nd, axis=axis), along, nd.ndim)
     else:
-        values, back = rec.empty(x.shape), None
-        np.cumsum(x.nd, axis=axis, out=values)
-        strides = c_strides(x.shape)
+        values = rec.empty(nd.shape)
+        np.add.accumulate(nd, axis, None, values)
+        strides = c_strides(nd.shape)
         strides = strides[:axis] + strides[axis + 1 :] + (strides[axis],)
-    result = fresh(rec, values, rec.emit(CUMSUM, moved.shape, (ref,), values, strides))
+    result = fresh(rec, values, rec.record(CUMSUM, moved.window.shape, (ref,), values, strides, False))
     return into(out, result if back is None else result.transpose(back))
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -29,7 +30,11 @@ MAX_PIECES = 16
 MAX_JOINED = 256  # pieces of a concatenation or stack whose parts are large
 LARGE_PIECE = 1024
 SETTLE = 64  # larger storages that are read irregularly are copied to a block of their own first
+FEW = 64  # ids that are looked at one by one
 SMALL = 16  # storages up to this size are explicit at once when an element is written
+
+_new = object.__new__
+_ELEMENT = np.zeros(1)
 
 
 class Storage:
@@ -65,10 +70,16 @@ class Storage:
         self.ref: Affine | None = None  # all of a block, in order: of this one, while `block` says so
         self._address = -1
 
-    @classmethod
-    def of_block(cls, rec: Recorder, buffer: np.ndarray, block: int, boolean: bool = False) -> Storage:
+    @staticmethod
+    def of_block(rec: Recorder, buffer: np.ndarray, block: int, boolean: bool = False) -> Storage:
         """A fresh result: all of one block."""
-        return cls(rec, buffer, None, block, boolean)  # type: ignore[arg-type]  # its piece is made when wanted
+        st = _new(Storage)
+        st.rec, st.buffer, st.block, st.boolean = rec, buffer, block, boolean
+        st.pieces = st.ids = st.ref = None  # its piece is made when wanted
+        st.ids_shared = st.pending = False
+        st.shared = True
+        st._address = -1
+        return st
 
     @property
     def address(self) -> int:
@@ -134,12 +145,7 @@ class Storage:
                 return self.whole
             if self.ids is None and self.pieces:
                 return self.pieces[0].ref if len(self.pieces) == 1 else self.pieces
-        if view.shape != shape:
-            view = np.broadcast_to(view, shape)
-        if len(shape) == 1:
-            strides: Index = (view.strides[0] // 8 if shape[0] > 1 else 0,)
-        else:
-            strides = tuple([s // 8 if n > 1 else 0 for s, n in zip(view.strides, shape)])
+        strides = steps_over(view.strides, view.shape, shape)
         if 0 in shape:
             return Const(0.0)
         offset = at if at >= 0 else self.place_of(view)
@@ -157,6 +163,8 @@ class Storage:
             if self.buffer.size > SETTLE:
                 self.settle()
                 return Affine(self.block, offset, strides)
+        if view.shape != shape:
+            view = np.broadcast_to(view, shape)
         lowered = self._lower_explicit(view, strides, offset)
         if type(lowered) is Indexed and self.buffer.size > SETTLE and 2 * view.size >= self.buffer.size:
             self.settle()
@@ -185,7 +193,7 @@ class Storage:
         if not self.rec.open:
             self.rec.over()
         ids = self.explicit() if self.ids is None else self.ids
-        part = as_strided(ids[offset:], view.shape, tuple(8 * s for s in strides))
+        part = window(ids, view.shape, tuple([8 * s for s in strides]), offset)
         missing = part < 0
         if missing.any():
             if missing.all():
@@ -233,6 +241,9 @@ class Storage:
         ids = np.full(shape, -1, dtype=np.int64)
         for lo, hi, ref in self.boxes:
             if type(ref) is not Const:
+                if type(ref) is Affine and len(self.boxes) == 1 and ref.strides == c_strides(shape):
+                    first = self._first(ref.block) + ref.offset
+                    return np.arange(first, first + ids.size)
                 box = tuple(map(slice, lo, hi))
                 ids[box] = ref.ids if type(ref) is Indexed else ref.ids(self._first(ref.block), extent(lo, hi))
         return ids.reshape(-1)
@@ -295,7 +306,7 @@ class Storage:
                 self._become(new)
             elif self.ids is not None or not self._assign_box(view, strides, offset, new):
                 self.make_explicit()
-                ids = as_strided(self.ids[offset:], view.shape, tuple(8 * s for s in strides))
+                ids = window(self.ids, view.shape, view.strides, offset)
                 for lo, hi, ref in new:
                     box = tuple(map(slice, lo, hi))
                     if type(ref) is Const:
@@ -386,13 +397,34 @@ class Storage:
         return True
 
 
+@lru_cache(maxsize=4096)
+def steps_over(strides: Index, lengths: Index, shape: Index) -> Index:
+    """The strides, in elements, of a view of these strides (in bytes) and lengths that is broadcast to `shape`."""
+    view = np.broadcast_to(as_strided(_ELEMENT, lengths, strides), shape)  # of no memory: its strides are read only
+    return tuple([s // 8 if n > 1 else 0 for s, n in zip(view.strides, shape)])
+
+
+def window(flat: np.ndarray, shape: Index, strides: Index, offset: int) -> np.ndarray:
+    """A view of a flat array of 8 bytes an element, from place `offset` on, with these strides in bytes."""
+    return np.ndarray(shape, flat.dtype, flat, 8 * offset, strides)
+
+
+def spread(values: np.ndarray, shape: Index) -> np.ndarray:
+    """Plain values, broadcast."""
+    if values.shape == shape:
+        return values
+    return np.ndarray(shape, np.float64, values, 0, [8 * s for s in steps_over(values.strides, values.shape, shape)]
+                      ) if values.flags.c_contiguous else np.broadcast_to(values, shape)
+
+
 def too_many(pieces: Sequence[Piece], size: int) -> bool:
     """Whether joined pieces had better become explicit ids."""
     return len(pieces) > (MAX_JOINED if size >= LARGE_PIECE * len(pieces) else MAX_PIECES)
 
 
 def compress(rec: Recorder, ids: np.ndarray) -> Operand | list[Piece] | None:
-    """Explicit ids as an affine operand, or (one axis) as a few affine pieces; None if they are irregular."""
+    """Explicit ids as an affine operand, or (one axis) as a few affine pieces; None if they are irregular, or some
+    constants."""
     ref = _affine(rec, ids)
     if ref is not None or ids.ndim != 1 or len(ids) < 2 * MAX_PIECES:
         return ref
@@ -416,24 +448,25 @@ def compress(rec: Recorder, ids: np.ndarray) -> Operand | list[Piece] | None:
 
 
 def _affine(rec: Recorder, ids: np.ndarray) -> Affine | None:
-    first = int(ids[(0,) * ids.ndim])
+    first = ids.item(0)
+    if first < 0:
+        return None
     strides = tuple(
-        int(ids[(0,) * k + (1,) + (0,) * (ids.ndim - k - 1)]) - first if n > 1 else 0 for k, n in enumerate(ids.shape)
+        [ids.item((0,) * k + (1,) + (0,) * (ids.ndim - k - 1)) - first if n > 1 else 0 for k, n in enumerate(ids.shape)]
     )
+    spans = [s * (n - 1) for s, n in zip(strides, ids.shape)]
+    if ids.item(-1) != first + sum(spans):
+        return None
     block = rec.block_of(first)
     if block < len(rec.firsts):
         start, stop = rec.firsts[block], rec.firsts[block] + rec.tape.blocks[block].size
     else:
         start, stop = rec.n, 1 << 62
-    low = first + sum(min(0, s * (n - 1)) for s, n in zip(strides, ids.shape))
-    high = first + sum(max(0, s * (n - 1)) for s, n in zip(strides, ids.shape))
-    if (
-        low < start
-        or high >= stop
-        or int(ids[(-1,) * ids.ndim]) != first + sum(s * (n - 1) for s, n in zip(strides, ids.shape))
-    ):
+    if first + sum([min(0, span) for span in spans]) < start or first + sum([max(0, span) for span in spans]) >= stop:
         return None
     ref = Affine(block, first - start, strides)
+    if ids.ndim == 1 and ids.size <= FEW and strides[0]:
+        return ref if ids.tolist() == list(range(first, first + strides[0] * ids.size, strides[0])) else None
     if prod(ids.shape) > 2 and not np.array_equal(ids, ref.ids(start, ids.shape)):
         return None
     return ref

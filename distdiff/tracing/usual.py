@@ -1,7 +1,7 @@
 """The usual operations, recorded with no more work than that takes.
 
-An operator, ufunc or function comes here first.  Where its operands are arrays in C order that depend on the inputs,
-numbers and constants, it is recorded at once, the same statement as by the general way (`array.elementwise` and its
+An operator, ufunc or function comes here first.  Where its operands are arrays in C order, numbers and constants, and
+one depends on the inputs, it is recorded at once, the same statement as by the general way (`array.elementwise` and its
 kin); anything else is answered NotImplemented, and goes there.  On small arrays finding out what operands could be
 otherwise takes most of the time.
 """
@@ -9,21 +9,21 @@ otherwise takes most of the time.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from ..ops import BY_NAME, COPY, MULTIPLY, Op
+from ..ops import BY_NAME, MULTIPLY, Op
 from ..tape import Affine, Const, Operand, c_strides
 from . import memory
-from .array import TracedArray, read_values, recorded, scalar_of
-from .boxes import Index, Piece
+from .array import TracedArray, constant, fresh, read_values, recorded, together
+from .boxes import Index, Piece, in_c_order
 from .recorder import Recorder
 from .scalar import BOOLEAN_OPS
-from .storage import Storage
+from .storage import spread
 
-_empty, _choose = np.empty, np.where  # NumPy's own, whatever is substituted meanwhile
-_new = object.__new__
+_asarray, _empty, _choose = np.asarray, np.empty, np.where  # NumPy's own, whatever is substituted meanwhile
 _WHERE, _SQUARE, _ABSOLUTE, _HYPOT = (BY_NAME[name] for name in ("where", "square", "absolute", "hypot"))
 
 
@@ -31,7 +31,7 @@ def unary(op: Op, a: TracedArray) -> Any:
     """op of an array."""
     st, nd = a.st, a.window
     rec, shape = st.rec, nd.shape
-    ref = _carrier(a, rec, shape)
+    ref = None if st.boolean or st.block < 0 and constant(a) else _carrier(a, rec, shape)
     if ref is None:
         return NotImplemented
     if op is _SQUARE and rec.modulus is not None and rec.modulus[0] == st.block and nd is st.buffer and _unchanged(rec):
@@ -49,52 +49,52 @@ def unary(op: Op, a: TracedArray) -> Any:
                 read = True
             else:
                 st.need()
-    return _result(rec, op, shape, (ref,), out, read, 4, None, type(ref) is list)
+    return fresh(rec, out, rec.record(op, shape, (ref,), out, c_strides(shape), read), op in BOOLEAN_OPS)
 
 
 def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
-    """op of an array and another of its shape, or a number.  reflected: b op a."""
+    """op of an array and another, or a number.  reflected: b op a."""
     st, nd = a.st, a.window
     rec, shape = st.rec, nd.shape
+    kind = type(b)
+    value = b.window if kind is TracedArray else b
+    if (kind is TracedArray or kind is np.ndarray) and value.shape != shape:
+        shape = together(shape, value.shape)
+    if st.block < 0 and kind is not rec.scalar_type and constant(a) and (kind is not TracedArray or constant(b)):
+        return NotImplemented  # nothing depends on the inputs
     ref = _carrier(a, rec, shape)
     if ref is None:
         return NotImplemented
-    kind = type(b)
-    value = b
     if kind is TracedArray:
-        other = _carrier(b, rec, shape)
-        if other is None:
-            return NotImplemented
+        other = None if st.boolean and b.st.boolean else _carrier(b, rec, shape)
     elif kind is float or kind is int or kind is np.float64:
         other = Const(float(b))
     elif kind is rec.scalar_type:
         other = rec.node(b.i, len(shape))
         value = b.v
-    elif kind is np.ndarray and b.shape == shape and b.dtype.char == "d" and b.size > 1 and (
-            len(shape) == 1 or b.flags.c_contiguous):
-        other = Const(rec.snapshot(b))
     else:
+        other = _constant(rec, b, shape) if kind is np.ndarray else None
+    if other is None:
         return NotImplemented
     if op is _HYPOT and kind is TracedArray:
         rec.modulus = len(rec.firsts) + bool(rec.run), ((a, ref), (b, other))
-    pieces = type(ref) is list or type(other) is list
-    if nd.size >= memory.LARGE:
+    if prod(shape) >= memory.LARGE:
         out = rec.empty(shape)
         if reflected:
             return recorded(rec, op, (b, a), (other, ref), out)
         return recorded(rec, op, (a, b), (ref, other), out)
     if st.pending:
         nd = a.nd
-    if kind is TracedArray:
+    if kind is TracedArray and b.st.pending:
         value = b.nd
     out = _empty(shape)
     if reflected:
         op.value(value, nd, out)
         read = rec.sparing and not op.linear and read_values(op, (b, a))
-        return _result(rec, op, shape, (other, ref), out, read, 4, None, pieces)
+        return fresh(rec, out, rec.record(op, shape, (other, ref), out, c_strides(shape), read), op in BOOLEAN_OPS)
     op.value(nd, value, out)
     read = rec.sparing and not op.linear and read_values(op, (a, b))
-    return _result(rec, op, shape, (ref, other), out, read, 4, None, pieces)
+    return fresh(rec, out, rec.record(op, shape, (ref, other), out, c_strides(shape), read), op in BOOLEAN_OPS)
 
 
 def _squared(rec: Recorder) -> Any:
@@ -114,46 +114,42 @@ def _unchanged(rec: Recorder) -> bool:
     return True
 
 
-def chosen(condition: TracedArray, a: Any, b: Any) -> Any:
-    """Elements of a where the condition holds, else of b: arrays of its shape, or numbers."""
-    st, nd = condition.st, condition.window
-    rec, shape = st.rec, nd.shape
-    if st.block < 0 or not st.boolean or nd is not st.buffer or not rec.open or not shape or not nd.size:
-        return NotImplemented
-    if rec.capturing:
-        st.need()
-    refs: list[Any] = [st.whole]
-    for x in (a, b):
-        kind = type(x)
+def chosen(*operands: Any) -> Any:
+    """np.where of a condition and two choices: arrays, one of them traced, or numbers."""
+    rec, shape, varying = None, (), False
+    for x in operands:
+        kind, own = type(x), ()
         if kind is TracedArray:
-            ref = _carrier(x, rec, shape)
-            if ref is None:
-                return NotImplemented
-            refs.append(ref)
-        elif kind is float or kind is int or kind is np.float64:
-            refs.append(Const(float(x)))
-        else:
+            rec, own = x.st.rec, x.window.shape
+            varying = varying or x.st.block >= 0 or not constant(x)
+        elif kind is np.ndarray:
+            own = x.shape
+        if own and own != shape:
+            shape = together(shape, own) if shape else own
+    if not varying:
+        return NotImplemented
+    refs: list[Any] = []
+    truth = True
+    for x in operands:
+        kind, ref = type(x), None
+        if kind is TracedArray:
+            if x.st.boolean is truth:
+                ref = _carrier(x, rec, shape)
+        elif kind is np.ndarray:
+            if (x.dtype.char == "?") is truth:
+                ref = _constant(rec, x, shape)
+        elif not truth and (kind is float or kind is int or kind is np.float64):
+            ref = Const(float(x))
+        if ref is None:
             return NotImplemented
-    if nd.size >= memory.LARGE or list in map(type, refs):
-        return recorded(rec, _WHERE, (condition, a, b), refs, rec.empty(shape))
+        refs.append(ref)
+        truth = False
+    if prod(shape) >= memory.LARGE:
+        return recorded(rec, _WHERE, operands, refs, rec.empty(shape))
     if rec.sparing:
-        read_values(_WHERE, (condition, a, b))
-    values = [x.nd if type(x) is TracedArray else float(x) for x in (condition, a, b)]
-    return _result(rec, _WHERE, shape, tuple(refs), _choose(*values), False, 5)
-
-
-def summed(x: Any) -> Any:
-    """The sum of all elements."""
-    if type(x) is not TracedArray:
-        return NotImplemented
-    st, nd = x.st, x.window
-    rec, shape = st.rec, nd.shape
-    ref = _carrier(x, rec, shape)
-    if ref is None or type(ref) is not Affine:
-        return NotImplemented
-    values = np.asarray(np.add.reduce(x.nd, axis=None))
-    block = rec.record(COPY, shape, (ref,), values, (0,) * len(shape), True, 4)[0]
-    return scalar_of(rec, rec.firsts[block], values.item(), False)
+        read_values(_WHERE, operands)
+    out = _asarray(_choose(*[x.nd if type(x) is TracedArray else x for x in operands]), np.float64, "C")
+    return fresh(rec, out, rec.record(_WHERE, shape, tuple(refs), out, c_strides(shape), False))
 
 
 def product(a: Any, b: Any, function: Any) -> Any:
@@ -181,15 +177,12 @@ def product(a: Any, b: Any, function: Any) -> Any:
         return NotImplemented
     values = function(a.nd if kind is TracedArray else x, b.nd if type(b) is TracedArray else y)
     if m == n == 1:
-        values = np.asarray(values)
+        values = _asarray(values)
     elif not values.flags.c_contiguous:
         return NotImplemented
     if rec.sparing:
         read_values(MULTIPLY, (a, b))
-    if m == n == 1:
-        block = rec.record(MULTIPLY, space, (first, second), values, strides, True, 4)[0]
-        return scalar_of(rec, rec.firsts[block], values.item(), False)
-    return _result(rec, MULTIPLY, space, (first, second), values, False, 5, strides)
+    return fresh(rec, values, rec.record(MULTIPLY, space, (first, second), values, strides, m == n == 1))
 
 
 def _factor(x: Any, view: np.ndarray, rec: Recorder, space: Index, matrices: bool, second: bool) -> Operand | None:
@@ -219,37 +212,29 @@ def _steps(strides: Index, ndim: int, matrices: bool, second: bool, unit: int) -
 
 
 def _carrier(x: TracedArray, rec: Recorder, shape: Index) -> Operand | list[Piece] | None:
-    """What carries an array of floats of this shape, in C order, that depends on the inputs; None for any other."""
+    """What carries an array in C order, broadcast to this shape; None for any other."""
     st, nd = x.st, x.window
-    if st.rec is not rec or not rec.open or st.boolean or nd.shape != shape or not shape or not nd.size:
+    if st.rec is not rec or not rec.open or not shape or not nd.size:
         return None
     if nd is st.buffer:
-        if st.block >= 0:
+        if st.block >= 0 and nd.shape == shape:
             if rec.capturing:
                 st.need()
             return st.whole
-    elif len(shape) > 1 and not nd.flags.c_contiguous:
-        return None
-    if st.block < 0 and (st.ids is not None or st.constant):
+    elif nd.ndim > 1 and not nd.flags.c_contiguous and not in_c_order(nd.shape, nd.strides):
         return None
     return st.lower(nd, shape, x.at)
 
 
-def _result(rec: Recorder, op: Op, shape: Index, operands: tuple[Any, ...], out: np.ndarray, read: Any, depth: int = 4,
-            strides: Index | None = None, pieces: bool = False) -> TracedArray:
-    """The array that a statement computes, `out` its values.  depth: of the user's line, from `Recorder.record`."""
-    ref = rec.record(op, shape, operands, out, c_strides(shape) if strides is None else strides, read, depth, pieces)
-    st = _new(Storage)
-    st.rec, st.buffer, st.block = rec, out, ref[0]
-    st.pieces = st.ids = None
-    st.ids_shared = st.pending = False
-    st.shared = True
-    st.boolean = op in BOOLEAN_OPS
-    st.ref = ref if strides is None else None
-    st._address = -1
-    x = _new(TracedArray)
-    x.st, x.window, x.at = st, out, 0
-    return x
+def _constant(rec: Recorder, x: np.ndarray, shape: Index) -> Const | None:
+    """The same for an array of the user's."""
+    if x.dtype.char != "d" and x.dtype.kind not in "fiub" or not shape or not x.size:
+        return None
+    if x.size == 1:
+        return Const(float(x.reshape(-1)[0]))
+    if x.ndim > 1 and not x.flags.c_contiguous and not in_c_order(x.shape, x.strides):
+        return None
+    return Const(spread(rec.snapshot(x), shape))
 
 
-__all__ = ["binary", "chosen", "product", "summed", "unary"]
+__all__ = ["binary", "chosen", "product", "unary"]

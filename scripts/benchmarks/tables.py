@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import small
 from scale import BUDGET, HELD, ROOM, slope
 from solver_tables import NEAR, SHARE, print_solvers, share
 
@@ -89,6 +90,8 @@ def print_benchmark(name: str, record: dict[str, Any]) -> None:
     if name == "scale":
         _print_scale(record)
         return
+    if name == "small":
+        _print_small(record)
     if name == "solvers":
         print_solvers(record["benchmarks"][name], _seconds, _print)
         return
@@ -138,6 +141,18 @@ def print_benchmark(name: str, record: dict[str, Any]) -> None:
         print(f"  all {len(benchmark['checks'])} comparisons of gradients agree; the largest difference is {worst:.1e}")
 
 
+def _print_small(record: dict[str, Any]) -> None:
+    """Operation by operation: NumPy's own time, and what it takes traced, that included."""
+    own = {f["role"]: f for r, f in _figures(record, "small") if r["tool"] == "numpy"}
+    rows = []
+    for f in (f for r, f in _figures(record, "small") if r["tool"] == "distdiff"):
+        alone = own.get(f["role"])
+        rows.append([f["case"], f"{f['ns_per_unit'] / 1e3:.2f}", f"{1e6 * f['min'] / f['units']:.2f}",
+                     "" if alone is None else f"{alone['ns_per_unit'] / 1e3:.2f}"])
+    print("\nsmall: us an operation on eight elements (matrices: 8 x 8)")
+    _print(["operation", "traced, median", "least", "NumPy"], rows, 1)
+
+
 def _print_scale(record: dict[str, Any]) -> None:
     """Cost by size, beside what memory allows."""
     figures = [f for _, f in _figures(record, "scale")]
@@ -157,9 +172,9 @@ def _print_scale(record: dict[str, Any]) -> None:
           f"{ROOM / 2**30:g} GiB is what the largest are to fit in")
     two = {f["units"]: f["peaks"][0] for f in figures if f["role"] == "scalar" and f["ranks"] == 2}
     sizes = sorted(two)
-    for small, large in zip(sizes, sizes[1:]):
-        print(f"  rank 0 of 2, scalar code: {two[small] / 1e6:.4g} MB for {small:.3g} lines, {two[large] / 1e6:.4g} MB "
-              f"for {large:.3g}: {(two[large] - two[small]) / (large - small):.3g} bytes a further line")
+    for less, large in zip(sizes, sizes[1:]):
+        print(f"  rank 0 of 2, scalar code: {two[less] / 1e6:.4g} MB for {less:.3g} lines, {two[large] / 1e6:.4g} MB "
+              f"for {large:.3g}: {(two[large] - two[less]) / (large - less):.3g} bytes a further line")
 
 
 def _figures(record: dict[str, Any], name: str) -> list[tuple[dict[str, Any], Figure]]:
@@ -198,7 +213,7 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
         over(one("scalar", "distdiff", "again"), one("scalar", "casadi", "again")), 1.0, True)
     for tool in ("casadi", "torch", "autograd", "jax"):
         aim(f"scalar: {tool} over distdiff", over(one("scalar", tool, "gradient"), ours), 10.0, False)
-    for operation in ("u + v", "u * 2.0", "u * constant", "np.sin(u)"):
+    for operation in small.OPERATIONS:
         aim(f"small: tracing {operation}", one("small", "distdiff", operation), 6000.0, True, "ns an operation")
     for case, bound in (("trace + gradient", 4.0), ("value again", 1.5), ("vjp", 3.0), ("jvp", 3.0)):
         for f in (f for _, f in _figures(record, "dense") if f["role"].endswith(f", 500: {case}")):
