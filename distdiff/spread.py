@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from mpi4py import MPI
 
@@ -22,13 +24,17 @@ class Spread:
         self.places = np.ascontiguousarray(places, dtype=np.int64)
         self._all_in_order = len(places) == n and (  # distinct numbers from 0 to n - 1: it is enough that they ascend
             n == 0 or bool((self.places[1:] > self.places[:-1]).all()))
-        self._parts = progressions(self.places)
         if not self._alone:
             self._counts = np.array(comm.allgather(len(places)))
             self._starts = np.concatenate([[0], np.cumsum(self._counts)[:-1]])
             self._everyone = np.empty(int(self._counts.sum()), dtype=np.int64)
             comm.Allgatherv(self.places, (self._everyone, self._counts, self._starts, MPI.INT64_T))
             self._all_parts = progressions(self._everyone, self.comm.size * MOST_PARTS)
+
+    @cached_property
+    def _parts(self) -> list[tuple[slice, slice | np.ndarray]]:
+        """The places in stretches; looked for only where they are not all in order, as on one rank."""
+        return progressions(self.places)
 
     @property
     def nbytes(self) -> int:
