@@ -20,7 +20,7 @@ from . import errors
 
 T = TypeVar("T")
 
-WIDTHS = 4  # of batches of right-hand sides, for which messages and calls stay set up
+WIDTHS = 8  # of batches of right-hand sides, for which messages and calls stay set up: 1, 2, 4, ... of the service
 PATIENCE = 60.0  # seconds that a failed rank waits for the others, which may be waiting for it
 LATE = 10.0  # seconds at the beginning of a call after which is said that others have not come
 

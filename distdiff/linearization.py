@@ -317,6 +317,17 @@ class Linearization:
         self.solves += columns.count
         return rows.T
 
+    def behind(self, kind: str) -> Linearization | None:
+        """What solves for a kind of product: this, or for "hvp" the gradient's, None until one is asked for.  Local."""
+        return self._gradient if kind == "hvp" else self
+
+    def pass_seconds(self, columns: int) -> float | None:
+        """Predicted seconds of one more `batch` of so many columns at this point, by the method chosen last; None where
+        the cost model can't say.  Local, on rank 0."""
+        mine = -(-columns // self.comm.size) if self._facts.everywhere else columns
+        each = self._solving.pass_seconds(min(mine, BATCH))
+        return None if each is None else -(-mine // BATCH) * each
+
     @collective
     def operator(self) -> StructuredSystem:
         """I - L of the whole program as a linear operator, for PETSc's own solvers; nothing is assembled.  Collective.

@@ -150,6 +150,14 @@ class Solving:
             self._choices[job] = on_root(self._comm, lambda: choose(*job, current_machine(), self.method))
         return self._choices[job]
 
+    def pass_seconds(self, columns: int) -> float | None:
+        """Predicted seconds of one more pass with so many right-hand sides, by the method chosen, which is ready; None
+        where it has no prediction.  Local, on rank 0."""
+        work = replace(self.work(columns, onward=True), planned=True)
+        once, twice = (method_of(self.choice.method).cost(work, m, current_machine()).seconds
+                       for m in (columns, 2 * columns))
+        return None if once is None or twice is None else twice - once
+
     def work(self, together: int = BATCH, onward: bool = False) -> Work:
         """The job as the cost model sees it now.  Local."""
         there = self.assembly is not None

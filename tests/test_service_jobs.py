@@ -9,6 +9,7 @@ import pytest
 
 from distdiff.errors import ServiceError
 from distdiff.service.jobs import Job, Queue
+from distdiff.service.widths import widest
 
 
 def put(queue: Queue, *words: str) -> list[Job]:
@@ -36,6 +37,26 @@ def test_turns(words, wanted):
     queue = Queue(at_once=4)
     jobs = put(queue, *words)
     assert turns(queue, jobs) == wanted and len(queue) == 0
+
+
+def test_as_many_as_pay_are_solved_together():
+    queue = Queue(at_once=8, pays=lambda system, kind: {"a": 2, "b": 8}[system] if kind == "vjp" else 1)
+    jobs = put(queue, *["a:vjp"] * 5, *["b:vjp"] * 5, *["b:jvp"] * 2, "a:report")
+    assert turns(queue, jobs) == [[0, 1], [5, 6, 7, 8, 9], [12], [10], [2, 3], [11], [4]]
+
+
+@pytest.mark.parametrize("first, further, at_once, most", [
+    (0.0, 0.0, 64, 4),  # a turn is all it takes
+    (6e-5, 4e-5, 64, 4),  # array code: 0.1 ms alone, 0.04 among many
+    (6e-5, 4e-5, 2, 2), (4e-3, 8e-4, 64, 32), (1.0, 1e-3, 64, 64), (1.0, 1e-3, 48, 48),
+    (0.2, 0.19, 64, 1), (0.1, 0.1, 64, 1), (0.1, 0.2, 64, 1),  # nothing is gained: one by one
+    (0.1, 0.05, 64, 16), (0.0, 0.0, 1, 1), (None, 0.0, 64, 64)])
+def test_how_many_pay(first, further, at_once, most):
+    found = widest(lambda m: None if first is None else first + (m - 1) * further, at_once)
+    assert found.most == most
+    if first is not None:
+        assert found.seconds[1] == first and max(found.seconds) == at_once
+        assert ("one by one" if most == 1 else f"up to {most} a solve") in found.reason()
 
 
 def test_a_long_job_and_short_ones_take_turns():

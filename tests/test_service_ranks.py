@@ -133,6 +133,46 @@ def test_a_rank_that_fails_alone_spoils_one_system_until_it_is_opened_again(comm
         service.spool.close()
 
 
+def test_requests_are_solved_together_where_that_pays(comm, shared_tmp_path, monkeypatch):
+    """As many solves as the cost model's widths say, whatever they are; report and metrics tell."""
+    path = tape(shared_tmp_path)
+    seeds = np.random.default_rng(0).normal(size=(20, 40))
+    with dd.linearize(f, X) as lin:
+        wanted = seeds @ lin.jacobian()
+    with commanding(comm) as ranks:
+        if ranks is None:
+            return
+        talk = Conversation(ranks)
+        service = talk.service
+
+        def told(name: str, **labels: str) -> float:
+            return service.metrics.registry.get_sample_value(name, labels) or 0.0
+
+        for k, (predicted, most) in enumerate([
+                (None, 0), (lambda m: 1.0 + 1e-3 * m, 64), (lambda m: 1.0 * m, 1), (lambda m: 1e-6 * m, 4)]):
+            if predicted is not None:
+                monkeypatch.setattr(Linearization, "pass_seconds", lambda lin, m, predicted=predicted: predicted(m))
+            name = f"system {k}"
+            talk.open(name, path, partition="axes")
+            before = told("distdiff_solves_total", kind="vjp")
+            jobs = [service.submit(Job(name, "vjp", str(j % 3), seed=seed)) for j, seed in enumerate(seeds)]
+            turns, left = 0, len(jobs)
+            while (turn := service.queue.take(0)) is not None:
+                assert len(turn.jobs) == min(left, service.width(name, "vjp").most)
+                turns, left = turns + 1, left - len(turn.jobs)
+                service.work(turn)
+            np.testing.assert_allclose([job.result for job in jobs], wanted, rtol=1e-11, atol=1e-13)
+            width = service.width(name, "vjp")
+            assert width.most == most or (predicted is None and 1 <= width.most <= 64 and width.seconds[1] > 0)
+            assert told("distdiff_solves_total", kind="vjp") - before == turns
+            assert predicted is None or turns == -(-20 // most)
+            assert told("distdiff_batch_width", system=name, kind="vjp") == width.most
+            report = talk.ask(name, "report").result
+            assert report["batches"]["vjp"]["most"] == width.most and "hvp" not in report["batches"]
+            assert f"\nbatches      vjp: {width.reason()}" in report["text"]
+        service.spool.close()
+
+
 def test_whatever_is_under_way_can_be_cancelled(comm, shared_tmp_path, monkeypatch):
     """A job is cancelled while its turn is worked off: it ends, and the system answers as before, at the same point."""
     path = tape(shared_tmp_path)

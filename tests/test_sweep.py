@@ -298,14 +298,14 @@ def test_batches_of_several_widths_are_bound_once_each(comm, monkeypatch):
             np.testing.assert_allclose(mine, (J.T @ w)[local.inputs.positions], rtol=1e-12, atol=1e-12)
         return len(bound)
 
-    widths = range(8, 8 - WIDTHS, -1)  # the widest first, or the workspace grows and all are bound again
+    widths = range(12, 12 - WIDTHS, -1)  # the widest first, or the workspace grows and all are bound again
     assert solve(*widths, 0) == WIDTHS + 1
     assert solve(*widths, 0, *reversed(widths)) == 0
-    assert solve(2, 0, *widths[1:]) == 1 and solve(8) == 1
+    assert solve(2, 0, *widths[1:]) == 1 and solve(12) == 1
     for k in range(3):  # another memory: all calls go, the channels stay
         point = evaluate(local, x[local.inputs.positions], comm)
         solver.refresh(point)
-        assert solve(*np.roll([1, 2, 3, 4, 5, 6, 8], k), *rng.permutation(9)) >= 7
+        assert solve(*np.roll([1, 2, 3, 4, 5, 6, 8], k), *rng.permutation(13)) >= 7
     assert solve(40) == 1 and solve(3, 5, 40, 3, 5) == 2
     solver.close()
 

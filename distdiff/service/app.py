@@ -42,13 +42,21 @@ from .schema import (
     problem_of,
 )
 from .service import Service
-from .vectors import vectors
+from .vectors import Straight, Vectors
 
 bearer = HTTPBearer(auto_error=False, description="The token in the service's token file")
 
 
 def _answer(problem: Problem, headers: dict[str, str] | None = None) -> Response:
     return Response(problem.model_dump_json(), problem.status, headers, PROBLEM)
+
+
+def _failed(error: Exception) -> Response:
+    """An error as it is answered; one that nobody expects is shown to the operator as well."""
+    if not isinstance(error, DistdiffError):
+        traceback.print_exception(error)
+    problem = problem_of(error)
+    return _answer(problem, {"www-authenticate": "Bearer"} if problem.status == 401 else None)
 
 
 def plain(data: Any) -> Any:
@@ -73,11 +81,12 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         door.admit(request)
 
     secured: dict[str, Any] = {"dependencies": [Depends(allowed)], "responses": PROBLEMS}
-    numbers = vectors(door, secured)
-    _errors(app, numbers.routes)
+    vectors = Vectors(door, secured)
+    _errors(app, vectors.router.routes)
 
-    app.add_middleware(_Counted, metrics=service.metrics)
-    app.include_router(numbers)  # first: routes are tried in their order
+    app.add_middleware(Straight, vectors=vectors, failed=_failed)
+    app.add_middleware(_Counted, metrics=service.metrics)  # around the other: the last comes first
+    app.include_router(vectors.router)  # first: routes are tried in their order
 
     @app.get("/healthz", response_model=Health)
     async def health() -> Health:
@@ -217,8 +226,7 @@ def _errors(app: FastAPI, included: list[Any]) -> None:
     """Whatever goes wrong is answered as a problem.  included: routes beside the app's own."""
     @app.exception_handler(DistdiffError)
     async def known(request: Request, error: DistdiffError) -> Response:
-        problem = problem_of(error)
-        return _answer(problem, {"www-authenticate": "Bearer"} if problem.status == 401 else None)
+        return _failed(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -239,5 +247,4 @@ def _errors(app: FastAPI, included: list[Any]) -> None:
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> Response:
-        traceback.print_exception(error)
-        return _answer(problem_of(error))
+        return _failed(error)

@@ -118,10 +118,12 @@ class Queue:
     """Jobs by system, until the computing thread takes them.  Safe to use from all threads.
 
     at_once : vectors solved together, at most;  most, most_bytes : jobs that wait, and their vectors, at most
+    pays : of a system's vectors for one product, how many are worth solving together
     """
 
-    def __init__(self, at_once: int = 64, most: int = 4096, most_bytes: int = 1 << 31) -> None:
-        self.at_once, self.most, self.most_bytes = at_once, most, most_bytes
+    def __init__(self, at_once: int = 64, most: int = 4096, most_bytes: int = 1 << 31,
+                 pays: Callable[[str, str], int] | None = None) -> None:
+        self.at_once, self.most, self.most_bytes, self._pays = at_once, most, most_bytes, pays
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()  # the system served next comes first
         self._latest: dict[str, str] = {}  # system: the lane served last
         self._changed = threading.Condition()
@@ -211,7 +213,8 @@ class Queue:
         latest = self._latest.get(system)
         lane = names[(names.index(latest) + 1) % len(names)] if latest in names else names[0]
         self._latest[system] = lane
-        chosen = _by_turns(lanes[lane], self.at_once)
+        together = self._pays(system, lane) if self._pays is not None and lane in VECTORS else self.at_once
+        chosen = _by_turns(lanes[lane], together)
         taken = {id(job) for job in chosen}
         left = [job for job in waiting if id(job) not in taken]
         waiting.clear()

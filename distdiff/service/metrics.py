@@ -21,6 +21,12 @@ class _Now(Collector):
         service = self._service
         yield GaugeMetricFamily("distdiff_jobs_waiting", "Jobs that wait for their turn", value=len(service.queue))
         yield GaugeMetricFamily("distdiff_systems", "Systems held", value=len(service.systems))
+        width = GaugeMetricFamily("distdiff_batch_width", "Requests for a product of a system that one solve answers, "
+                                  "at most", labels=["system", "kind"])
+        for name, system in tuple(service.systems.items()):
+            for kind, most in tuple(system.widths.items()):
+                width.add_metric([name, kind], most)
+        yield width
         memory = GaugeMetricFamily("distdiff_rank_memory_bytes", "Resident memory after the last command",
                                    labels=["rank"])
         time = CounterMetricFamily("distdiff_rank_processor_seconds", "Processors' time until the last command",

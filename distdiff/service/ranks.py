@@ -11,7 +11,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,8 @@ from ..partition import partition
 from ..pictures import Picture
 from ..program import Program, load
 from ..solvers import method
+from ..solvers.select import Choice
+from .widths import Width, widest
 
 SHORTEST, LONGEST = 2e-5, 2e-3  # seconds that a waiting rank sleeps at a time
 LOOK = 16  # batches after which ranks look at their memory
@@ -60,6 +62,7 @@ class Held:
     lin: Linearization
     memory: int
     sound: bool = True
+    widths: dict[str, tuple[Choice, Width]] = field(default_factory=dict)  # by kind, and for which choice of a method
 
 
 class Ranks:
@@ -108,6 +111,18 @@ class Ranks:
     def report(self, name: str) -> dict[str, Any]:
         """`Linearization.report`, as plain data, and as text."""
         return self._command("report", name)
+
+    def width(self, name: str, kind: str, at_once: int) -> Width:
+        """How many right-hand sides of a kind are worth solving together, up to `at_once`.  No command."""
+        held = self._held.get(name)
+        lin = held.lin.behind(kind) if held is not None else None
+        if held is None or lin is None:
+            return Width(at_once, {})
+        choice, found = held.widths.get(kind, (None, None))
+        if found is None or choice is not lin.choice:
+            found = widest(lin.pass_seconds, at_once)
+            held.widths[kind] = lin.choice, found
+        return found
 
     def picture(self, name: str, kind: str) -> Picture:
         """`Linearization.plot`: what is drawn, not the drawing."""

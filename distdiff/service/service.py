@@ -37,6 +37,7 @@ from .metrics import Metrics
 from .modules import Modules
 from .ranks import Opened, Ranks
 from .spool import Spool
+from .widths import Width
 
 MOST_KEPT = 64  # jobs that have ended and can still be asked about
 MOST_EXPECTED = 1 << 16  # right-hand sides at a point, after which the choice of a method changes no more
@@ -64,6 +65,7 @@ class System:
     served: int = 0  # right-hand sides at this point
     created: float = field(default_factory=time.time)
     pictures: dict[str, Picture] = field(default_factory=dict)  # by kind, those that last
+    widths: dict[str, int] = field(default_factory=dict)  # by kind, requests that one solve answers at most
 
     def wanted(self, kind: str) -> Nest:
         """How a right-hand side nests."""
@@ -102,7 +104,7 @@ class Service:
                  most_result: int = 1 << 30, at_once: int = 64, most_jobs: int = 4096) -> None:
         self.ranks, self.spool, self.modules = ranks, spool, modules
         self.most_systems, self.most_result = most_systems, most_result
-        self.queue = Queue(at_once, most_jobs)
+        self.queue = Queue(at_once, most_jobs, pays=lambda system, kind: self.width(system, kind).most)
         self.systems: dict[str, System] = {}
         self.jobs: dict[str, Job] = {}  # under way; and those that somebody may come back for
         self.busy = False  # a turn is being worked off
@@ -373,8 +375,21 @@ class Service:
         system.at = At(system.at.number + 1, opened.x, opened.value)
         return system.at
 
+    def width(self, system: str, kind: str) -> Width:
+        """How many requests for a product of a system are solved together, and why."""
+        found = self.ranks.width(system, kind, self.queue.at_once)
+        if system in self.systems:
+            self.systems[system].widths[kind] = found.most
+        return found
+
     def _report(self, job: Job) -> dict[str, Any]:
-        return self.ranks.report(self._system(job.system).id)
+        system = self._system(job.system)
+        report = self.ranks.report(system.id)
+        widths = {kind: width for kind in VECTORS if (width := self.width(system.id, kind)).seconds}
+        report["batches"] = {kind: {"most": width.most, "seconds": width.seconds, "reason": width.reason()}
+                             for kind, width in widths.items()}
+        report["text"] += "".join(f"\nbatches      {kind}: {width.reason()}" for kind, width in widths.items())
+        return report
 
     def _close(self, job: Job) -> None:
         system = self._system(job.system)

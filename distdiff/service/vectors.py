@@ -1,16 +1,16 @@
 """What is asked most, and what numbers come and go by: value, point, products, matrices.
 
-FastAPI describes these routes from their declarations, but checking a request and an answer against them takes it
-longer than a small solve.  There is little to check here, so they are answered directly.
+FastAPI describes these routes from their declarations, but its way to an endpoint, with a request and an answer checked
+against them, takes longer than a small solve.  There is little to check here, so endpoints are called straight.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.routing import APIRoute
 
 from ..errors import InputError, ServiceError
 from . import wire
@@ -22,43 +22,83 @@ PRODUCTS = {"jvp": "J v, for a vector shaped as the arguments", "vjp": "J^T w, f
             "hvp": "H v, for a function of one result and a vector shaped as the arguments"}
 MOST_POINTS = 1 << 62
 AtPoint = Annotated[int | None, Query(ge=1, le=MOST_POINTS)]
+_PATH = re.compile(r"/v1/systems/([^/]+)/([^/]+)")
+_POINT = re.compile(rb"point=(\d+)")
+Endpoint = Callable[..., Coroutine[Any, Any, Response]]
 
 
-def vectors(door: Door, secured: dict[str, Any]) -> APIRouter:
-    """The routes.  secured: the dependency that describes the token, which `door` itself looks at."""
-    class Direct(APIRoute):
-        """A route whose endpoint is called with what its path and query say, and nothing else."""
+class Vectors:
+    """The routes below /v1/systems/{system}.  secured: the dependency that describes the token, which `door` looks at.
 
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            endpoint, asks = self.endpoint, bool(self.dependant.query_params)
+    Attributes
+    ----------
+    router : their declarations;  endpoints : what answers them, by method and last word of the path
+    """
 
-            async def handle(request: Request) -> Response:
-                door.admit(request)
-                more = {"point": _number(request)} if asks else {}
-                return await endpoint(request=request, **request.path_params, **more)
+    def __init__(self, door: Door, secured: dict[str, Any]) -> None:
+        self._door = door
+        self.endpoints: dict[tuple[str, str], Endpoint] = {}
+        self.router = APIRouter(dependencies=secured["dependencies"], responses={**PROBLEMS, **ANSWER},
+                                default_response_class=Response)
+        _points(self, door)
+        for kind, what in PRODUCTS.items():
+            _product(self, door, kind, what)
+        for kind in MATRICES:
+            _matrix(self, door, kind)
 
-            return handle
+    def route(self, method: str, word: str, **declared: Any) -> Callable[[Endpoint], Endpoint]:
+        """Declare the endpoint of `method` on /v1/systems/{system}/word."""
+        def keep(endpoint: Endpoint) -> Endpoint:
+            self.endpoints[method, word] = endpoint
+            self.router.add_api_route(f"/v1/systems/{{system}}/{word}", endpoint, methods=[method], **declared)
+            return endpoint
+        return keep
 
-    router = APIRouter(route_class=Direct, dependencies=secured["dependencies"], responses={**PROBLEMS, **ANSWER},
-                       default_response_class=Response)
-    for kind, what in PRODUCTS.items():
-        _product(router, door, kind, what)
+    async def answer(self, endpoint: Endpoint, system: str, request: Request) -> Response:
+        """What the endpoint answers, called with what its path and query say."""
+        self._door.admit(request)
+        more = {"point": _number(request)} if request.method == "POST" else {}
+        return await endpoint(system=system, request=request, **more)
 
-    @router.get("/v1/systems/{system}/value")
+
+class Straight:
+    """An application that has `vectors` answer what is theirs, and everything else by the application behind it.
+
+    failed: an error as it is answered.
+    """
+
+    def __init__(self, app: Any, vectors: Vectors, failed: Callable[[Exception], Response]) -> None:
+        self._app, self._vectors, self._failed = app, vectors, failed
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        found = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        endpoint = self._vectors.endpoints.get((scope["method"], found[2])) if found else None
+        if found is None or endpoint is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            answer = await self._vectors.answer(endpoint, found[1], Request(scope, receive))
+        except Exception as error:
+            answer = self._failed(error)
+        await answer(scope, receive, send)
+
+
+def _points(vectors: Vectors, door: Door) -> None:
+    @vectors.route("GET", "value")
     async def value(system: str, request: Request) -> Response:
         """The result at the point."""
         found = door.system(system)
         at = found.at
         return vector(request, at.value, found.opened.outputs.shapes, at.number)
 
-    @router.get("/v1/systems/{system}/point")
+    @vectors.route("GET", "point")
     async def point(system: str, request: Request) -> Response:
         """The point."""
         found = door.system(system)
         at = found.at
         return vector(request, at.x, found.opened.inputs.shapes, at.number)
 
-    @router.put("/v1/systems/{system}/point", responses=LATER, openapi_extra=body(**VECTOR))
+    @vectors.route("PUT", "point", responses=LATER, openapi_extra=body(**VECTOR))
     async def move(system: str, request: Request) -> Response:
         """Move to another point, for all who ask about this system; answers with the result there."""
         found = door.system(system)
@@ -67,14 +107,10 @@ def vectors(door: Door, secured: dict[str, Any]) -> APIRouter:
         return await door.answer(Job(found.id, "move", client_of(request), payload=x),
                                  lambda: found.opened.outputs.shapes, request)
 
-    for kind in MATRICES:
-        _matrix(router, door, kind)
-    return router
 
-
-def _product(router: APIRouter, door: Door, kind: str, what: str) -> None:
-    @router.post(f"/v1/systems/{{system}}/{kind}", responses=LATER, openapi_extra=body(**VECTOR), description=what,
-                 operation_id=kind, summary=kind)
+def _product(vectors: Vectors, door: Door, kind: str, what: str) -> None:
+    @vectors.route("POST", kind, responses=LATER, openapi_extra=body(**VECTOR), description=what, operation_id=kind,
+                   summary=kind)
     async def product(system: str, request: Request, point: AtPoint = None) -> Response:
         found = door.system(system)
         wanted = found.wanted(kind)
@@ -83,9 +119,9 @@ def _product(router: APIRouter, door: Door, kind: str, what: str) -> None:
         return await door.answer(job, lambda: found.given(kind).shapes, request)
 
 
-def _matrix(router: APIRouter, door: Door, kind: str) -> None:
-    @router.post(f"/v1/systems/{{system}}/{kind}", responses=LATER, operation_id=kind, summary=kind,
-                 description="Dense, (numbers of the result or arguments, numbers of the arguments)")
+def _matrix(vectors: Vectors, door: Door, kind: str) -> None:
+    @vectors.route("POST", kind, responses=LATER, operation_id=kind, summary=kind,
+                   description="Dense, (numbers of the result or arguments, numbers of the arguments)")
     async def matrix(system: str, request: Request, point: AtPoint = None) -> Response:
         found, most = door.system(system), door.service.most_result
         _, columns, size = found.seeds(kind)
@@ -99,7 +135,8 @@ def _matrix(router: APIRouter, door: Door, kind: str) -> None:
 
 def _number(request: Request) -> int | None:
     """The number of the point that an answer is wanted at."""
-    given = request.query_params.get("point")
+    alone = _POINT.fullmatch(request.scope["query_string"])  # as clients of ours say it
+    given = alone[1].decode() if alone else request.query_params.get("point")
     if given is None:
         return None
     if not (given.isascii() and given.isdigit() and 1 <= len(given) < 20 and 1 <= int(given) <= MOST_POINTS):
@@ -107,4 +144,4 @@ def _number(request: Request) -> int | None:
     return int(given)
 
 
-__all__ = ["vectors"]
+__all__ = ["Straight", "Vectors"]

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Solver(ABC):
     def __init__(self, system: TriangularSystem) -> None:
         self.system = system
         self.info: dict[str, Any] = {}
-        self._workspace: dict[tuple[int, ...], np.ndarray] = {}
+        self._workspace: dict[tuple[str, bool], np.ndarray] = {}  # by name: memory for the widest solve so far
         out = system.outputs.ids
         self._outputs_distinct = len(np.unique(out)) == len(out)
 
@@ -104,9 +105,10 @@ class Solver(ABC):
             np.add.at(lam, ids, ybar)  # one node may be an output twice
 
     def _work(self, name: str, columns: tuple[int, ...] = (), ghosts: bool = False) -> np.ndarray:
-        key = (name, ghosts)
+        """Memory for so many columns, of whatever content; the same for all widths, which batches come in turn."""
         shape = (self.system.n_ghosts if ghosts else self.system.n_local, *columns)
-        if key not in self._workspace or self._workspace[key].shape != shape:
-            self._workspace[key] = np.empty(shape)  # unlike zeros, large ones get huge pages: fewer TLB misses
-            self._workspace[key].fill(0.0)
-        return self._workspace[key]
+        size, kept = prod(shape), self._workspace.get((name, ghosts))
+        if kept is None or kept.size < size:
+            kept = self._workspace[name, ghosts] = np.empty(size)  # unlike zeros, large ones get huge pages: fewer TLB
+            kept.fill(0.0)  # misses
+        return kept[:size].reshape(shape)

@@ -12,6 +12,7 @@ matrix once.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -71,7 +72,7 @@ class Passes:
         self._stretches = found.table, found.offsets
         ends = system.ghost_ends
         self._steps = [(parts, system.ghost_rows[ends[s]:ends[s + 1]]) for s, parts in enumerate(self._parts())]
-        self._buffers: dict[tuple[int, ...], np.ndarray] = {}
+        self._buffer = np.zeros(0)  # for the widest solve so far
 
     def _parts(self) -> list[list[_Rows | Range]]:
         """Own rows of each superstep: in order, rows with the diagonal 1 and diagonal blocks."""
@@ -174,12 +175,14 @@ class Passes:
 
     @property
     def nbytes(self) -> int:
-        return self.system.stretches.nbytes + sum(buffer.nbytes for buffer in self._buffers.values())
+        return self.system.stretches.nbytes + self._buffer.nbytes
 
     def _ghosts(self, columns: tuple[int, ...]) -> np.ndarray:
-        if columns not in self._buffers:
-            self._buffers = {columns: np.zeros((self.system.n_ghosts, *columns))}
-        return self._buffers[columns]
+        shape = (self.system.n_ghosts, *columns)
+        size = prod(shape)
+        if self._buffer.size < size:
+            self._buffer = np.zeros(size)
+        return self._buffer[:size].reshape(shape)
 
 
 class InPlace(Protocol):

@@ -110,6 +110,7 @@ class Sweep:
         self._point, self._partials, self._storage, self._keep = point, Partials(point), point.values.storage, keep
         self._plans: dict[str, ops.Plan] = {}
         self._programs: dict[str, dict[tuple[int, ...], _Bound]] = {}  # way: calls, by the columns they are for
+        self._memories: dict[str, Memory] = {}  # way: where coefficients lie, for all columns alike
         self._workspace = np.empty(0)
         self._coefficients: dict[str, np.ndarray] = {}  # way: partials that rules compute
         self._fresh: set[tuple[str, int]] = set()  # those, by place, that hold this point's values
@@ -154,6 +155,7 @@ class Sweep:
         """Solve at another point of the same tape from now on."""
         if point.values.storage is not self._storage:
             self._programs.clear()  # their calls hold views of the old values
+            self._memories.clear()
             self._storage = point.values.storage
         self._point = point
         self._fresh.clear()
@@ -166,6 +168,7 @@ class Sweep:
     def close(self) -> None:
         """Free the workspace and the messages."""
         self._programs.clear()
+        self._memories.clear()
         for plan in self._plans.values():
             for exchange in plan.exchanges:
                 exchange.close()
@@ -247,9 +250,11 @@ class Sweep:
                 ops.Scan: self._scan, ops.Product: self._product, ops.Lines: self._lines, ops.Seed: self._enter,
                 ops.Partial: self._stored, ops.Start: partial(self._exchange, plan),
                 ops.Finish: partial(self._exchange, plan)}
-        memory = Memory(self._point.values.block, len(self.local.blocks), plan,
-                        self._coefficients[self._way(forward)])
-        programs, calls = Programs(memory, W), list[Call]()
+        way = self._way(forward)
+        if way not in self._memories:
+            values, coefficients = self._point.values.block, self._coefficients[way]
+            self._memories[way] = Memory(values, len(self.local.blocks), plan, coefficients)
+        programs, calls = Programs(self._memories[way], W), list[Call]()
         exchanges: set[int] = set()
         ends: list[int] = []
         last = len(plan.exchanges) - 1

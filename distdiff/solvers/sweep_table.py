@@ -22,11 +22,16 @@ PART = 1 << 22  # elements between two looks at whether to go on: some milliseco
 
 
 class Memory:
-    """Where the factors of coefficients lie: values of blocks, constant arrays, stored partials."""
+    """Where the factors of coefficients lie: values of blocks, constant arrays, stored partials.
+
+    tables : those of the plan's combinations, call by call, once they were made: they name rows of the workspace, so
+        they serve any number of right-hand sides, in any workspace, as long as the factors stay where they are
+    """
 
     def __init__(self, block: Callable[[int], np.ndarray], blocks: int, plan: Plan, stored: np.ndarray) -> None:
         self.block, self.constants, self.stored = block, plan.constants, stored
         self.vectors, self.partials = plan.vectors, plan.partials
+        self.tables: list[combine.Tables] = []
         self._addresses = np.zeros(blocks, dtype=np.int64)
 
     def addresses(self, kinds: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -77,7 +82,6 @@ class Programs:
     def __init__(self, memory: Memory, W: np.ndarray) -> None:
         self.memory, self.W = memory, W
         self._groups: list[list[Combinations]] = []
-        self._tables: list[combine.Tables] = []
 
     def add(self, operations: list[Combinations]) -> Program:
         """A call for consecutive combinations."""
@@ -86,11 +90,11 @@ class Programs:
 
     def tables(self, group: int) -> combine.Tables:
         """Those of one call."""
-        if not self._tables:
+        if not self.memory.tables:
             everything = self._tabulate([op for operations in self._groups for op in operations])
             ends = np.cumsum([sum(map(_boxes, operations)) for operations in self._groups]).tolist()
-            self._tables = [everything._replace(cells=everything.cells[a:b]) for a, b in zip([0, *ends], ends)]
-        return self._tables[group]
+            self.memory.tables = [everything._replace(cells=everything.cells[a:b]) for a, b in zip([0, *ends], ends)]
+        return self.memory.tables[group]
 
     def views(self, operations: list[Combinations]) -> list[combine.Views]:
         """Those of consecutive combinations."""

@@ -165,7 +165,9 @@ def batching(folder: Path, ranks: int, name: str, sizes: tuple[int, ...], reques
                 found[way], answers[way] = throughput(folder, server, remote.id, max(requests // share, CLIENTS))
                 after = [metric(client, f"distdiff_{what}_total")[0] for what in ("solves", "right_hand_sides")]
                 found[f"{way}, a solve"] = (after[1] - before[1]) / (after[0] - before[0])
-                found[f"{way}, method"] = remote.report()["method"]
+                report = remote.report()
+                found[f"{way}, method"] = report["method"]
+                found[f"{way}, width"] = report["batches"]["vjp"]["reason"]
                 if way == "batched":
                     found["floor"] = throughput(folder, server, remote.id, requests, "value")[0]
     with dd.linearize(f, u, *sizes) as lin:
@@ -186,6 +188,7 @@ def print_batching(found: dict[str, Any]) -> None:
     for way in WAYS:
         print(f"  {way:<12} {found[way]:8.1f} requests/s, {found[f'{way}, a solve']:4.1f} a solve, by "
               f"{found[f'{way}, method']}; batching gains {found['batched'] / found[way]:.1f}", flush=True)
+    print(f"  {found['batched, width']}", flush=True)
 
 
 def small(folder: Path, ranks: int, requests: int) -> dict[str, Any]:
