@@ -30,8 +30,9 @@ from distdiff.partition import (
     transport,
 )
 from distdiff.partition.local import whole
+from distdiff.solvers import sweep_plan
 from distdiff.solvers.sweep_plan import plan_adjoint
-from distdiff.tape import Tape
+from distdiff.tape import ScalarRun, Tape
 from distdiff.tracing import trace
 from distdiff.tracing.tree import flatten
 
@@ -446,6 +447,45 @@ def test_a_time_step_like_those_before_is_not_looked_at_again(n_ranks, monkeypat
         plan = partition(stencil((40 * n_ranks, 3), steps), n_ranks, strategy="axes", min_block=1, depth=4)
         found.append((len(plan.plan.looks), len(plan.plan.deep), len(looks)))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+@pytest.mark.parametrize("n_ranks", [2, 5])
+def test_sums_over_a_time_loop_wait_until_it_is_over(n_ranks, depth):
+    """Scalar code between the steps would make them different: plans look at the first, however many there are."""
+    gauges = np.arange(3, 20 * n_ranks, 8)
+
+    def misfit(u, steps):
+        total = 0.0
+        for k in range(1, steps + 1):
+            u = u + 0.2 * (np.roll(u, 1, axis=0) - 2.0 * u + np.roll(u, -1, axis=0)) * u
+            if k % 4 == 0:
+                total = total + 0.5 * np.sum((u[gauges, 2] - 0.1 * k) ** 2)
+        return total
+
+    found = []
+    for steps in (80, 160):
+        tape = trace(lambda u, steps=steps: misfit(u, steps), (np.ones((20 * n_ranks, 5)),)).tape
+        made = choose._make(tape, n_ranks, "axes", n_ranks, 16, {})
+        locals_ = localize_all(tape, made if depth == 1 else choose._deepen(made, depth, choose._Sweeping(1)))
+        for local in locals_:
+            runs = [s for s, step in enumerate(local.steps) for item in local.items[step.start:step.stop]
+                    if isinstance(item, ScalarRun)]
+            assert all(s >= len(local.steps) - n_ranks for s in runs)
+        found.append([sum(handled(local)) for local in locals_])
+    if n_ranks == 2:  # on more, loops begin anew where sums belong to another rank
+        assert (np.array(found[1]) - found[0] < 80).all()  # of some 460 that are more
+
+
+def handled(local):
+    """How many statements a plan looks at, event by event."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        statements = sweep_plan._Planner.statements
+        patch.setattr(sweep_plan._Planner, "statements", lambda self, items: (
+            found.append(len(items)), statements(self, items))[1])
+        sweep_plan.plan_adjoint(local)
+    return found
 
 
 @pytest.mark.parametrize("n_ranks", MANY)

@@ -8,7 +8,7 @@ the others get the parameter. "Together" therefore gives all parts of a block on
 node that is sent to other ranks count as sent to its own rank too.  Both are valid; the measure decides.
 
 With deep halos (`deepen`) a read of a neighbour's rows does not count where the rank can compute them itself; a
-superstep then begins where `floors` say, one number a block.
+superstep then begins where `floors` say, one number a block.  Short scalar runs wait until they are read (`waiting`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .layout import Layout, Pieces, pieces, resolve
 from .plan import Plan, Task, binary
 from .quality import Quality, Traffic, measure
 from .reach import nearest_turns
+from .waiting import delay
 
 RULES = ("soonest", "together")
 NEAR = 8  # rows beyond its own that a statement may read of what a rank computes itself
@@ -94,6 +95,9 @@ class Schedule:
         self.reads: list[list[Interval]] = [[] for _ in range(blocks)]
         self.edges: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         self._run()
+        if delay(plan):
+            self.edges = [(ids, self.where.find(ids)[1], owner, target) for ids, _, owner, target in self.edges]
+            self.run_lines = [(share.steps, share.owner) for share in plan.runs.values()]
 
     # -- supersteps ------------------------------------------------------------------------------------------------
 
