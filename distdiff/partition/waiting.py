@@ -24,7 +24,7 @@ def delay(plan: Plan) -> bool:
     owner = _owners(plan)
     if not owner or len(plan.whole) + len(plan.runs) == len(plan.tape.items):  # nothing between which they would stand
         return False
-    made_of = {int(b): block for block in owner if block in plan.runs  # lines that rewiring adds have blocks of their own
+    made_of = {int(b): block for block in owner if block in plan.runs  # what rewiring adds has blocks of its own
                for b in np.unique(where.block_of(plan.runs[block].ids)) if b != block}
     last = max(int(steps[:where.count].max()), *(int(share.steps.max(initial=0)) for share in plan.runs.values()), 0)
     latest, waits = dict.fromkeys(owner, last), False
