@@ -21,6 +21,7 @@ from .errors import InputError
 from .linearization import Linearization, linearize
 from .nested import NestedLinearization, refuse_inside, require_number
 from .program import Program, names_of
+from .solvers.layouts import Use
 from .tracing import running
 from .tracing import trace as _trace
 
@@ -177,4 +178,6 @@ def _require_tuples(name: str, primals: Any, tangents: Any, comm: Any) -> None:
 
 def _at(f: Callable[..., Any], *args: Any, **settings: Any) -> Linearization | NestedLinearization:
     """f linearized at `args`: over the ranks, or, inside a function that is being traced, on that function's tape."""
-    return linearize(f, *args, **settings) if running() is None else NestedLinearization(f, args, **settings)
+    if running() is not None:
+        return NestedLinearization(f, args, **settings)
+    return linearize(f, *args, **{"solves": Use(once=True), **settings})

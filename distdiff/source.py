@@ -103,7 +103,7 @@ class Source:
         """Whether long scalar code will be laid out run by run, so that its runs may leave while it is traced."""
         settings = self.settings
         suits = method_of(settings["method"]).partition if settings["method"] != "auto" else "auto"
-        return (suits if settings["partition"] == "auto" else settings["partition"]) in ("auto", "contiguous")
+        return (suits if settings["partition"] == "auto" else settings["partition"]) in ("auto", "contiguous", "levels")
 
     def structure(self) -> Structure:
         """The structure of the tape, which is gone: rank 0 traces f once more.  Collective."""
@@ -138,6 +138,9 @@ class Source:
         self.prospects = judge.prospects(made) if len(made.candidates) > 1 and not made.everywhere else None
         if made.plan is None and holdings is not None:
             holdings.gather(tape)  # one rank has it all, or every rank
+        elif made.plan is not None and made.plan.regrouped is not None and holdings is not None:
+            holdings.holder.clear()  # rank 0 has them on another tape
+            made.supersede(tape)
         return made
 
     def _layout(self, tape: Tape) -> tuple[str, int]:

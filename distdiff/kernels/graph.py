@@ -85,6 +85,38 @@ def renumber(ids, first, shift, known, numbers):
 
 
 @Loop
+def renumber_stretches(ids, starts, ends, shifts, known, numbers):
+    """Operand ids of a run in other numbers, in place: from starts[k] up to ends[k] (ascending) j + shifts[k], others
+    numbers[k], j = known[k] (ascending); constants stay.
+    """
+    k = 0
+    for i in range(len(ids)):
+        j = ids[i]
+        if j < 0:
+            continue
+        if j < starts[k] or j >= ends[k]:
+            low, high = 0, len(starts) - 1
+            while low < high:
+                middle = (low + high + 1) >> 1
+                if starts[middle] <= j:
+                    low = middle
+                else:
+                    high = middle - 1
+            k = low
+        if starts[k] <= j < ends[k]:
+            ids[i] = j + shifts[k]
+            continue
+        low, high = 0, len(known) - 1
+        while low < high:
+            middle = (low + high) >> 1
+            if known[middle] < j:
+                low = middle + 1
+            else:
+                high = middle
+        ids[i] = numbers[low]
+
+
+@Loop
 def run_steps(a, b, owner, base, sent):
     """Supersteps: s_i = max(base_i, s_j + [owner differs or j is sent]) over operands j; base (int32) is from
     outside.

@@ -77,21 +77,21 @@ class _Walk:
 class Accumulators:
     """The accumulators of a tape whose scalar runs are cut at nodes bounds[1], ..., bounds[-2], one stretch a rank."""
 
-    def __init__(self, tape: Tape, reads: Reads, bounds: np.ndarray) -> None:
+    def __init__(self, tape: Tape, reads: Reads, bounds: np.ndarray, most: int = MOST) -> None:
         self.tape, self.reads, self.bounds = tape, reads, bounds[1:-1]
         self.chains: dict[int, Chain] = {}  # those that cross, by number
         self._numbers = 0
         for walk in self._walks() if self._may_cross() else ():
             self._note(walk)
-            if len(self.chains) > MOST:
+            if len(self.chains) > most:
                 self.chains = {}
                 break
         self.chains = {number: chain for number, chain in self.chains.items() if chain.length >= MIN_LINKS}
-        self._starts: dict[int, list[int]] = {}  # by block, nodes where a chain starts anew
+        self._starts: dict[int, dict[int, int]] = {}  # by block, nodes where a chain starts anew: the link before
         self._ends: dict[int, list[tuple[int, list[tuple[int, int]]]]] = {}  # by block, (last link, [(node, sign)])
         for chain in self.chains.values():
             for crossing in chain.crossings:
-                self._starts.setdefault(self._block(crossing.enters), []).append(crossing.enters)
+                self._starts.setdefault(self._block(crossing.enters), {})[crossing.enters] = crossing.link
             parts = [(crossing.link, chain.sign * crossing.sign) for crossing in chain.crossings]
             self._ends.setdefault(self._block(chain.end), []).append((chain.end, [*parts, (chain.end, 1)]))
 
@@ -102,35 +102,42 @@ class Accumulators:
     def rewire(self, plan: Plan, block: int, run: ScalarRun, owner: np.ndarray) -> RunShare:
         """The run with its chains started anew and ended by sums of the stretches' parts."""
         first, fresh = plan.blocks[block].first, plan.n_nodes
-        ends = sorted(self._ends.get(block, []))
-        ids = id_type(fresh + sum(1 + len(parts) for _, parts in ends))
-        op, a, b = run.op.copy(), run.a.astype(ids), run.b.astype(ids)
-        turned = self._turned(run, first)
-        for node in self._starts.get(block, []):
-            i = node - first
-            term = a[i] if turned[node] else b[i]
-            op[i] = NEGATIVE.code if op[i] == SUBTRACT.code and not turned[node] else COPY.code
-            a[i] = b[i] = term
-        if not ends:
+        op, a, b, extra = self.altered(block, run, fresh)
+        if not extra:
             return plan.share(ScalarRun(block, op, a, b, run.const), owner)
-        extra: list[tuple[int, int, int, int]] = []
-        for node, parts in ends:
-            total(node - first, parts, first, fresh, op, a, b, extra)
         before, codes, left, right = (np.array(column) for column in zip(*extra))
         added = plan.add_block((len(extra),), block, None)
         plan.where.scatter(added, owner[before])
         nodes, op, a, b, owner, *inner = weave(op, a, b, owner, before, codes, left, right, first, fresh, ARITY > 1)
         return RunShare(nodes, op, a, b, run.const, owner, tuple(inner))
 
-    def _turned(self, run: ScalarRun, first: int) -> dict[int, bool]:
-        """Of the links where chains start anew: whether the chain was their second operand."""
-        found = {}
-        for chain in self.chains.values():
-            for crossing in chain.crossings:
-                i = crossing.enters - first
-                if 0 <= i < run.lines:
-                    found[crossing.enters] = bool(run.b[i] == crossing.link)
-        return found
+    def altered(self, block: int, run: ScalarRun, fresh: int) -> tuple[np.ndarray, np.ndarray, np.ndarray,
+                                                                      list[tuple[int, int, int, int]]]:
+        """The run's op, a and b with chains started anew, and the lines (before which line, op, a, b), numbered from
+        `fresh` on, that come in for sums of the stretches' parts.
+        """
+        first, ends = int(self.reads.first[block]), sorted(self._ends.get(block, []))
+        ids = id_type(fresh + sum(1 + len(parts) for _, parts in ends))
+        op, a, b = run.op.copy(), run.a.astype(ids), run.b.astype(ids)
+        for node, turned in self.starts(block, run):
+            i = node - first
+            term = a[i] if turned else b[i]
+            op[i] = NEGATIVE.code if op[i] == SUBTRACT.code and not turned else COPY.code
+            a[i] = b[i] = term
+        extra: list[tuple[int, int, int, int]] = []
+        for node, parts in ends:
+            total(node - first, parts, first, fresh, op, a, b, extra)
+        return op, a, b, extra
+
+    def starts(self, block: int, run: ScalarRun) -> list[tuple[int, bool]]:
+        """Nodes of the run where chains start anew, ascending: whether the chain was their second operand."""
+        first, links = int(self.reads.first[block]), self._starts.get(block, {})
+        return [(node, bool(run.b[node - first] == links[node])) for node in sorted(links)]
+
+    def ends(self, block: int) -> list[tuple[int, list[int]]]:
+        """Nodes of the run that become sums of the stretches' parts, ascending, with the last links of the others."""
+        return [(node, [part for part, _ in parts if part != node])
+                for node, parts in sorted(self._ends.get(block, []))]
 
     def changed(self) -> np.ndarray:
         """Nodes whose values are no longer the tape's: links from where a chain starts anew up to its last but one."""

@@ -9,22 +9,24 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import InputError
-from ..graph import Survey
+from ..graph import Reads, Survey
 from ..graph.contractions import line_seconds
 from ..machine import Machine, current
-from ..tape import ScalarRun, Tape
+from ..tape import HeldRun, ScalarRun, Tape
 from .axes import Axes
 from .contiguous import Contiguous
 from .deepen import deepened
+from .layout import split
 from .parcel import Sender
 from .plan import Kinds, Plan
 from .quality import Promise, Quality, Traffic, measure
+from .regroup import regroup
 from .schedule import RULES, Schedule
 from .scotch import MOST_LINES, Scotch, available
 from .streaming import Streaming
 
-COLUMNS, SCOTCH = "right-hand sides", "pt-scotch"
-STRATEGIES = ("auto", "axes", "contiguous", "fewer ranks", SCOTCH, COLUMNS)
+COLUMNS, SCOTCH, LEVELS = "right-hand sides", "pt-scotch", "levels"
+STRATEGIES = ("auto", "axes", "contiguous", LEVELS, "fewer ranks", SCOTCH, COLUMNS)
 ALONE = "rank 0 alone"
 RUN_BY_RUN = "axes and stretches"
 MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
@@ -33,6 +35,7 @@ SAME = 1.02  # predicted seconds within this factor of the best are no reason
 ROOMY = 1 << 28  # bytes on the fullest rank up to which memory is none either
 WORTH = 1.05  # times sooner than rank 0 alone that a spread must be: sending shares out takes time that is not counted
 FEW = 0.01  # of the time, in scalar lines, up to which they are no reason for candidates of their own
+NEAR = 1.25  # times the time of equal shares without messages that stretches may take, so that levels are not looked at
 NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
 
 
@@ -78,11 +81,24 @@ class Partition:
 
     def owner(self, ids: np.ndarray) -> np.ndarray:
         """The rank that owns each node of the tape."""
-        return self.plan.where.find(ids)[0] if self.plan is not None else np.zeros(np.shape(ids), dtype=np.int32)
+        return self._find(ids)[0] if self.plan is not None else np.zeros(np.shape(ids), dtype=np.int32)
 
     def superstep(self, ids: np.ndarray) -> np.ndarray:
         """The superstep in which each node of the tape is computed."""
-        return self.plan.where.find(ids)[1] if self.plan is not None else np.zeros(np.shape(ids), dtype=np.int32)
+        return self._find(ids)[1] if self.plan is not None else np.zeros(np.shape(ids), dtype=np.int32)
+
+    def _find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert self.plan is not None
+        regrouped = self.plan.regrouped
+        return self.plan.where.find(ids if regrouped is None else regrouped.renumbered(np.asarray(ids)))
+
+    def supersede(self, tape: Tape) -> None:
+        """The tape that was partitioned gives up its runs, where the plan has regrouped them on another."""
+        if self.plan is None or self.plan.regrouped is None:
+            return
+        for index, item in enumerate(tape.items):
+            if isinstance(item, ScalarRun):
+                tape.items[index] = HeldRun(item.block, item.lines, None, _gone)
 
     def release(self) -> None:
         """Forget how the layout was found: that holds runs which are about to leave."""
@@ -102,10 +118,15 @@ class Partition:
                 for c in ordered]
 
 
+def _gone() -> ScalarRun:
+    raise AssertionError("a run is looked at that was regrouped on another tape")
+
+
 class Judge(Protocol):
     """What a layout promises for the job at hand."""
 
     repeated: bool  # the job has several right-hand sides at a point, so what takes time to prepare may pay
+    again: bool  # ... or other points will follow
 
     def __call__(self, made: Partition) -> Promise: ...
 
@@ -116,6 +137,7 @@ class _Sweeping:
 
     columns: int
     repeated: bool = False
+    again: bool = True
 
     def __call__(self, made: Partition) -> Promise:
         share = -(-self.columns // made.n_ranks) if made.everywhere else self.columns
@@ -149,8 +171,9 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
 
     strategy: "auto" measures all candidates and takes the one that promises the least seconds; "axes"
     (arrays cut along an axis, scalar lines streamed to where their operands are), "contiguous" (stretches in
-    trace order), "fewer ranks" (rank 0 alone), "pt-scotch" (scalar lines by a graph partitioner) or
-    "right-hand sides" (every rank has the whole program and solves for its share of the columns) take that one.
+    trace order), "levels" (scalar code regrouped level by level, see `regroup`, arrays along an axis), "fewer ranks"
+    (rank 0 alone), "pt-scotch" (scalar lines by a graph partitioner) or "right-hand sides" (every rank has the whole
+    program and solves for its share of the columns) take that one.
     min_block: array blocks with fewer lines have a single owner.
     depth: how many supersteps become one by deep halos; None: as many as pay.
     machine: the rates by which candidates are measured; None: those of the machine at hand.
@@ -174,6 +197,10 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         contest.enter(_alone(tape, n_ranks, machine, everywhere=True))
         return contest.winner()
     kinds, survey = Kinds(), Survey(tape, machine)
+    if strategy == LEVELS and n_ranks > 1:
+        made = _level_by_level(tape, n_ranks, machine, survey, small)
+        contest.enter(made)
+        return _won(contest, survey)
     for name, active, settings in _candidates(tape, n_ranks, strategy, judge.repeated, machine):
         least = default_min_block(active) if min_block is None else min_block
         made = (_make(tape, n_ranks, name, active, least, settings, machine=machine, kinds=kinds, survey=survey,
@@ -189,9 +216,19 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         deeper = _deepen(contest.cut, depth, judge)
         if deeper is not None:
             contest.enter(deeper, asked=depth is not None)
+    if strategy == "auto" and judge.again and n_ranks > 1 and run_by_run(tape):
+        ideal = contest.alone / n_ranks
+        if contest.least > NEAR * ideal:
+            made = _level_by_level(tape, n_ranks, machine, survey, small, contest.least)
+            if made is not None:
+                contest.enter(made)
     if strategy == "auto" and columns > 1 and n_ranks > 1:
         everywhere = _alone(tape, n_ranks, machine, everywhere=True)
         contest.enter(everywhere, eligible=everywhere.quality.memory <= ROOMY)
+    return _won(contest, survey)
+
+
+def _won(contest: _Contest, survey: Survey) -> Partition:
     best = contest.winner()
     best.survey = survey
     return best
@@ -214,7 +251,7 @@ class _Contest:
             return
         if self._best is None or _better(made, self._best) or (asked and self._best is self.cut):
             self._best = made
-        cuts = made.plan is not None and made.name != "contiguous"
+        cuts = made.plan is not None and made.name not in ("contiguous", LEVELS)
         if cuts and (self.cut is None or _better(made, self.cut)):
             self.cut = made
 
@@ -222,6 +259,11 @@ class _Contest:
     def least(self) -> float:
         """Seconds of a pass in the layout in which it takes least."""
         return min((c.quality.seconds for c in self._candidates), default=0.0)
+
+    @property
+    def alone(self) -> float:
+        """... on rank 0 alone."""
+        return next((c.quality.seconds for c in self._candidates if c.name == ALONE), 0.0)
 
     def winner(self) -> Partition:
         best = self._best
@@ -351,6 +393,51 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
     assert best is not None
     best.restore()
     return Partition(n_ranks, name, plan, best.n_steps, best.quality, scheduled=best)
+
+
+def _level_by_level(tape: Tape, n_ranks: int, machine: Machine, survey: Survey, min_block: int,
+                    most: float | None = None) -> Any:
+    """Long scalar code regrouped, arrays cut along axes.  most: seconds it may take for anybody to want it; then None
+    where it does not suit the program either.
+    """
+    found = regroup(tape, survey.reads, n_ranks, asked=most is None)
+    if found is None:
+        return None if most is not None else _make(tape, n_ranks, "axes", n_ranks, min_block, {}, machine=machine,
+                                                   survey=survey)
+    work = found.work
+    if most is not None and machine.run_line * work.max(axis=1).sum() + 2 * machine.message * len(work) > most:
+        return None
+    regrouped = found.written()
+    plan = Plan(regrouped.tape, n_ranks, machine)
+    plan.regrouped, plan.accumulators = regrouped, found.sums
+    axes = Axes(plan, min_block)
+    for block in range(len(plan.blocks)):
+        run = regrouped.runs.get(block)
+        if run is not None:
+            plan.settle(block, run.rank, run.reads, run.step)
+        elif not plan.settled(block, True):
+            cuts = _by_readers(plan, survey.reads, block) if not plan.writers[block] else None
+            if cuts is not None:
+                plan.split(block, split((plan.blocks[block].size,), 0, cuts))
+            else:
+                axes.place(block)
+    scheduled = _Scheduled(plan, Schedule(plan, "soonest"))
+    return Partition(n_ranks, LEVELS, plan, scheduled.n_steps, scheduled.quality, scheduled=scheduled)
+
+
+def _by_readers(plan: Plan, reads: Reads, block: int) -> np.ndarray | None:
+    """Cuts of an input's block as `Contiguous` makes them, its nodes with the ranks that read them first; None if
+    statements read it, or no run does.  (Inputs stand before all runs, in the same blocks on both tapes.)
+    """
+    here = reads.exposed(block)
+    if reads.touches[block] or here.start == here.stop:
+        return None
+    rank = np.maximum(plan.regrouped.rank_of(reads.single.begin[here]), 0)
+    if (np.diff(rank) < 0).any():
+        return None
+    places, size = reads.single.ids[here] - plan.blocks[block].first, plan.blocks[block].size
+    ends = np.cumsum(np.bincount(rank, minlength=plan.n_ranks))
+    return np.concatenate([[0], np.append(places, size)[ends[:-1]], [size]])
 
 
 class _Scheduled:

@@ -163,6 +163,25 @@ class Step(NamedTuple):
     exchange: Exchange
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """The whole tape's numbers of a run's nodes, stretch by stretch: from place starts[k] on place + shifts[k]."""
+
+    starts: np.ndarray
+    shifts: np.ndarray
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, place: int) -> int:
+        return int(place + self.shifts[np.searchsorted(self.starts, place, side="right") - 1])
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        found = np.arange(self.length) + np.repeat(self.shifts, np.diff(np.append(self.starts, self.length)))
+        return found if dtype is None else found.astype(dtype)
+
+
 class Portion(NamedTuple):
     """The part of a global vector (all input leaves, or all output leaves, one after another) a rank owns."""
 
@@ -182,7 +201,7 @@ class LocalTape:
     guards: list[Guard] = field(default_factory=list)  # of own nodes, refs in local numbers
     sites: list[Site] = field(default_factory=list)
     own_bits: np.ndarray | None = None  # np.packbits of `own`, None: all are own (one rank)
-    run_ids: dict[int, np.ndarray | range] = field(default_factory=dict)  # local block of a ScalarRun -> global ids
+    run_ids: dict[int, np.ndarray | range | Numbers] = field(default_factory=dict)  # local block of a run -> global ids
     joint: bool = False  # whether any rank has a joint statement, whose rules may raise what others can't know of
 
     @property

@@ -5,16 +5,17 @@ numbers (see `numbering`), and who gets what from whom.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.graph import renumber
+from ..kernels.graph import renumber, renumber_stretches
 from ..strided import BlockIndex
 from ..tape import Affine, Const, Guard, Indexed, Item, Joint, Operand, ScalarRun, Vector, id_type
 from .layout import Layout, resolve
-from .local import Exchange, LocalTape, Portion, Step
+from .local import Exchange, LocalTape, Numbers, Portion, Step
 from .numbering import EMPTY, Numbering
 from .parcel import OwnRun, Parcel, Structure, unpack
 from .plan import binary
@@ -57,7 +58,7 @@ class Rank:
     structure: Structure
     parcel: Parcel
     rank: int
-    run_ids: dict[int, np.ndarray | range] = field(default_factory=dict)
+    run_ids: dict[int, np.ndarray | range | Numbers] = field(default_factory=dict)
     _made: list[tuple[int, int, int, Item]] = field(default_factory=list)  # (step, index, number, item)
 
     def build(self) -> Ghosts:
@@ -253,11 +254,30 @@ class Rank:
         ids, operands = id_type(self._numbers.n_nodes), []
         for ref in (run.a, run.b):
             ref = ref.astype(np.promote_types(ref.dtype, ids), copy=False)
-            renumber(ref, first, here - first, reads, numbers)
+            if self.structure.origins is not None:
+                renumber_stretches(ref, *self._own_runs, reads, numbers)
+            else:
+                renumber(ref, first, here - first, reads, numbers)
             operands.append(ref.astype(ids, copy=False))
         step = int(self._where.steps[run.block, self.rank])
         self._made.append((step, index, len(self._made), ScalarRun(slab.local, run.op, *operands, run.const)))
-        self.run_ids[slab.local] = range(first, first + len(run.op))
+        origins = self.structure.origins
+        self.run_ids[slab.local] = range(first, first + len(run.op)) if origins is None else Numbers(
+            *origins.within(first, first + len(run.op)), len(run.op))
+
+    @cached_property
+    def _own_runs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rank's whole runs as stretches of the tape's numbers, ascending: first, end, local number less that."""
+        found: list[list[int]] = []
+        for block in sorted(self.parcel.whole, key=lambda block: self.structure.blocks[block].first):
+            (slab,) = self._numbers.slabs[block]
+            (first, shape), here = self.structure.blocks[block], self._numbers.blocks[slab.local].first
+            if found and found[-1][1:] == [first, here - first]:
+                found[-1][1] += shape[0]
+            else:
+                found.append([first, first + shape[0], here - first])
+        first, end, shift = np.array(found, dtype=np.int64).reshape(-1, 3).T.copy()
+        return first, end, shift
 
     def _local_operand(self, ref: Operand | Read) -> Operand:
         if isinstance(ref, Read):

@@ -20,6 +20,7 @@ from ..tape import Affine, Block, Const, Indexed, Joint, Leaf, Operand, ScalarRu
 from .layout import Layout, Pieces
 from .plan import Plan, RunShare, binary, cut
 from .reach import boxes
+from .regroup import Origins
 from .schedule import distinct_ids, owned_pieces
 from .whereabouts import Whereabouts
 
@@ -46,6 +47,7 @@ class Structure:
     tasks: list[tuple[int, Vector, int]]  # (index of the tape's item, statement, the rank that runs it or -1)
     sites: list[Site]
     whole: bool  # whether there are runs that one rank has as a whole
+    origins: Origins | None  # of the nodes, if the program was regrouped
     joint: bool  # whether there are joint statements
     shared: list[list[int]]  # by elemental that ranks share: the block of every rank's part
 
@@ -119,7 +121,8 @@ class Sender:
         self.runs = [(i, item) for i, item, _ in self.tasks if isinstance(item, ScalarRun)]
         self.structure = Structure(
             plan.n_ranks, n_steps, plan.blocks, plan.order, plan.layouts, self.where.without_nodes(), bare,
-            plan.tape.sites, bool(plan.whole), plan.tape.joint, [shared.parts for shared in plan.shared])
+            plan.tape.sites, bool(plan.whole), plan.regrouped.origins() if plan.regrouped is not None else None,
+            plan.tape.joint, [shared.parts for shared in plan.shared])
         self._leaves = [self._owned_places(leaves) for leaves in (plan.tape.inputs, plan.tape.outputs)]
         self._guards = self._owned_guards(plan.tape)
         self._run_orders = [_owner_order(plan.runs[run.block].owner, plan.n_ranks) for _, run in self.runs]
@@ -197,7 +200,7 @@ class Sender:
                 own, others = _own_run(plan.runs[run.block], run.block, index, rank, mine, position)
                 parcel.runs.append(own)
                 foreign.append(self._single_nodes(others))
-        for block, (index, home, reads) in plan.whole.items():
+        for block, (index, home, reads, _) in plan.whole.items():
             if home == rank:
                 parcel.whole[block] = index, reads
                 foreign.append(self._single_nodes(reads))
@@ -215,7 +218,7 @@ class Sender:
     def whole_runs(self) -> Iterator[tuple[int, ScalarRun]]:
         """(rank, run) of the runs that go to one rank as they are, in program order."""
         for block in sorted(self.plan.whole, key=self.plan.order.__getitem__):
-            index, rank, _ = self.plan.whole[block]
+            index, rank, *_ = self.plan.whole[block]
             run = self.plan.tape.items[index]
             assert isinstance(run, ScalarRun)
             yield rank, run

@@ -51,7 +51,8 @@ class WholeRun(NamedTuple):
 
     index: int  # of the tape's item
     rank: int
-    reads: np.ndarray  # nodes of other blocks that its lines read, ascending
+    reads: np.ndarray  # nodes of other blocks that its lines read, ascending ...
+    step: int = -1  # ... but for those of the rank's own runs, if the program was regrouped for this superstep
 
 
 @dataclass
@@ -150,6 +151,7 @@ class Plan:
         self._kept: dict[tuple[int, int, int, bytes], Layout] = {}
         self.changed: list[np.ndarray] = []
         self.accumulators: Any = None  # that stretches of the trace add to, each by itself (`accumulators`)
+        self.regrouped: Any = None  # how the tape came of the one that was to be partitioned (`regroup`)
         self.shared: list[Shared] = []
         self.extents: Extents | None = None  # rows that ranks compute beyond their own
         self.writers: list[list[int]] = [[] for _ in tape.blocks]
@@ -174,8 +176,8 @@ class Plan:
         self.where.scatter(block, owner)
         self.runs[block] = share
 
-    def settle(self, block: int, rank: int, reads: np.ndarray | None = None) -> None:
-        """Place the scalar run that computes a block on one rank.  reads: as in `WholeRun`, if they are known."""
+    def settle(self, block: int, rank: int, reads: np.ndarray | None = None, step: int = -1) -> None:
+        """Place the scalar run that computes a block on one rank.  reads, step: as in `WholeRun`, if they are known."""
         (index,) = self.writers[block]
         run = self.tape.items[index]
         assert isinstance(run, ScalarRun)
@@ -185,7 +187,7 @@ class Plan:
         if run.lines:
             if reads is None:
                 reads = read_before(run.op, run.a, run.b, ARITY, self.blocks[block].first)
-            self.whole[block] = WholeRun(index, rank, reads)
+            self.whole[block] = WholeRun(index, rank, reads, step)
 
     def settled(self, block: int, share: bool) -> bool:
         """Place a block about which there is nothing to decide; False if it is none.

@@ -94,6 +94,7 @@ class Schedule:
         self.run_lines: list[tuple[np.ndarray, np.ndarray]] = []
         self.reads: list[list[Interval]] = [[] for _ in range(blocks)]
         self.edges: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        self._late = 0  # supersteps that runs of a regrouped program come later than foreseen
         self._run()
         if delay(plan):
             self.edges = [(ids, self.where.find(ids)[1], owner, target) for ids, _, owner, target in self.edges]
@@ -333,7 +334,7 @@ class Schedule:
 
     def _whole_run(self, block: int) -> None:
         """The superstep of a run that one rank has."""
-        _, rank, ids = self.plan.whole[block]
+        _, rank, ids, least = self.plan.whole[block]
         n = self.plan.blocks[block].size
         self.lines[block, rank], self.seconds[block, rank] = n, self.machine.item + self.machine.run_line * n
         owner, step = self.where.find(ids)
@@ -341,6 +342,11 @@ class Schedule:
         if away.any():
             self.apart = True
             self.edges.append((ids[away], step[away], owner[away], np.full(np.count_nonzero(away), rank)))
+        if least >= 0:  # own runs, which stand before it, are not among its reads
+            away |= np.isin(ids, self._sent_to_runs)
+            now = max(least + self._late, int((step + away).max(initial=0)))
+            self.where.steps[block, rank], self._late = now, now - least
+            return
         if self.together and len(ids):
             away |= np.isin(ids, self._sent_to_runs)
         self.where.steps[block, rank] = (step + away).max(initial=0)
@@ -349,7 +355,7 @@ class Schedule:
     def _sent_to_runs(self) -> np.ndarray:
         """The nodes that runs on other ranks than their owner's read, as far as runs are on one rank as a whole."""
         found = [np.empty(0, dtype=np.int64)]
-        for _, rank, ids in self.plan.whole.values():
+        for _, rank, ids, _ in self.plan.whole.values():
             owner, _ = self.where.find(ids)
             found.append(ids[owner != rank])
         return np.unique(np.concatenate(found))

@@ -34,6 +34,7 @@ class Use(NamedTuple):
 
     columns: int = 1
     together: int = 1
+    once: bool = False  # no other point follows
 
     @classmethod
     def announced(cls, solves: int | str | Use, n_inputs: int, n_outputs: int) -> Use:
@@ -105,7 +106,7 @@ class Judge:
     def __init__(self, tape: Tape, use: Use, machine: Machine, method: str = "auto",
                  preaccumulate: bool = True) -> None:
         self.use, self.machine, self.method = use, machine, method
-        self.repeated = use.columns > 1
+        self.repeated, self.again = use.columns > 1, use.columns > 1 or not use.once
         self._preaccumulate, self._tape = preaccumulate, tape
         self._local = whole(tape)
         self._works: dict[str, tuple[Work, float]] = {}
@@ -187,8 +188,9 @@ class Judge:
         """Rows and nonzeros left on the rank with most."""
         if made.plan is None or made.scheduled is None:
             return self._kept_alone
-        where, n = made.plan.where, len(self._tape.blocks)
-        walk = Elimination(self._local, [made.scheduled.sent_ids], made.scheduled.sent)
+        where, tape = made.plan.where, made.plan.tape
+        local, n = self._local if tape is self._tape else whole(tape), len(tape.blocks)
+        walk = Elimination(local, [made.scheduled.sent_ids], made.scheduled.sent)
         found = np.stack(walk.result())
         shares = np.diff(where.cuts[:n], axis=1) / np.maximum(where.n[:n], 1)[:, None]
         for block in np.flatnonzero(where.scattered[:n] >= 0).tolist():
@@ -196,7 +198,7 @@ class Judge:
             lines = np.bincount(owner, weights=walk.lines.get(block), minlength=made.n_ranks)
             shares[block] = lines / max(lines.sum(), 1)
         rows = (found[0] @ shares).max()
-        inputs = np.searchsorted([b.first for b in self._tape.blocks], self._local.inputs.ids, side="right") - 1
+        inputs = np.searchsorted([b.first for b in tape.blocks], local.inputs.ids, side="right") - 1
         shares[inputs] = made.quality.max_work / max(self._tape_lines, 1)  # entries are where they are read
         nonzeros = (found[1] @ shares).max()
         more = 0 if made.plan.extents is None else made.quality.sent  # rows of others that deep halos compute

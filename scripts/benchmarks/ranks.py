@@ -179,6 +179,53 @@ def samples(settings: dict[str, Any]) -> Run:
     return _program(settings, "samples", lambda p: loss(p, n), np.array([0.3, 0.7]))
 
 
+def ensemble(settings: dict[str, Any]) -> Run:
+    """Pendulums in scalar code, six lines each a step, time in the outer loop: nobody reads another's state."""
+    import distdiff as dd
+
+    n, steps = settings["particles"], settings["turns"]
+
+    @dd.compiled
+    def energy(p: Any, n: int, steps: int) -> Any:
+        u, v = np.zeros(n), np.zeros(n)
+        for i in range(n):
+            u[i], v[i] = p[0] * (1.0 + 1e-5 * i), p[1] * (1.0 - 1e-5 * i)
+        for _ in range(steps):
+            for i in range(n):
+                v[i] = v[i] - 0.01 * np.sin(u[i]) * p[2]
+                u[i] = u[i] + 0.01 * v[i]
+        s = 0.0
+        for i in range(n):
+            s = s + u[i] * u[i]
+        return s
+
+    return _program(settings, "ensemble", lambda p: energy(p, n, steps), np.array([0.3, 0.7, 0.9]))
+
+
+def string(settings: dict[str, Any]) -> Run:
+    """Masses on a string in scalar code, seven lines each a step: every one reads its neighbours."""
+    import distdiff as dd
+
+    n, steps = settings["particles"], settings["turns"]
+
+    @dd.compiled
+    def energy(p: Any, n: int, steps: int) -> Any:
+        u, v = np.zeros(n), np.zeros(n)
+        for i in range(n):
+            u[i] = p[0] * np.sin(1e-3 * p[1] * i)
+        for _ in range(steps):
+            for i in range(1, n - 1):
+                v[i] = v[i] + 0.1 * (u[i - 1] - 2.0 * u[i] + u[i + 1])
+            for i in range(n):
+                u[i] = u[i] + 0.1 * v[i]
+        s = 0.0
+        for i in range(n):
+            s = s + u[i] * u[i]
+        return s * p[2]
+
+    return _program(settings, "string", lambda p: energy(p, n, steps), np.array([0.3, 0.7, 0.9]))
+
+
 def grid(settings: dict[str, Any]) -> Run:
     """Shallow water on a grid large enough that arithmetic outweighs the dispatch of a statement."""
     return _flow(settings, "grid", settings["cells"], settings["steps"])
@@ -236,4 +283,5 @@ def _ping_pong(run: Run, buffer: np.ndarray, rounds: int) -> float:
     return (time.perf_counter() - start) / (2 * rounds)
 
 
-TOOLS = {"wide": wide, "samples": samples, "grid": grid, "demo_grid": demo_grid, "latency": latency, "memory": memory}
+TOOLS = {"wide": wide, "samples": samples, "ensemble": ensemble, "string": string, "grid": grid, "demo_grid": demo_grid,
+         "latency": latency, "memory": memory}

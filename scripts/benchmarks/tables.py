@@ -250,7 +250,7 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
         mine = [f["ns_per_unit"] for r, f in solves if r["tool"] == "distdiff" and f["role"] == role]
         if petsc and mine:
             aim(f"substitution: {role} rhs, over PETSc's best", min(mine) / min(petsc), 1.0, True)
-    for program in ("wide", "samples", "grid", "demo_grid"):
+    for program in ("wide", "samples", "ensemble", "string", "grid", "demo_grid"):
         aim(f"ranks: {program}, evaluate + solve, 1 rank over 2",
             over(one("ranks", program, "again", 1), one("ranks", program, "again", 2)), 1.8, False)
     scale = [f for _, f in _figures(record, "scale")]
