@@ -96,7 +96,7 @@ class Schedule:
         self.edges: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         self._late = 0  # supersteps that runs of a regrouped program come later than foreseen
         self._run()
-        if delay(plan):
+        if plan.regrouped is None and delay(plan):  # there runs have their supersteps
             self.edges = [(ids, self.where.find(ids)[1], owner, target) for ids, _, owner, target in self.edges]
             self.run_lines = [(share.steps, share.owner) for share in plan.runs.values()]
 
