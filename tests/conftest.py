@@ -20,6 +20,9 @@ os.environ["DISTDIFF_MACHINE"] = "default"  # layouts and choices must not depen
 WORLD = MPI.COMM_WORLD
 GRACE = 20.0
 """Seconds that a rank whose test failed gives the others to end it too; they may be waiting for a message from it."""
+FEW = 3
+"""Ranks up to which tests marked `few_ranks` run: what they are about (derivatives of derivatives, pictures, agreement
+on errors) meets ranks in one way, seen on two and three. Solvers, partitions and their messages run on more."""
 
 # Every rank must draw the same examples, so nothing may depend on chance, on stored failures or on the clock. Shrinking
 # repeats a failed example, which hangs when only one rank failed.
@@ -48,17 +51,22 @@ _outcomes = pytest.StashKey[MPI.Comm]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Run tests marked `mpi` on any number of ranks, one included, without asking for pytest-mpi's option."""
+    config.addinivalue_line("markers", f"few_ranks: shows on up to {FEW} ranks all that it would on more")
     if hasattr(config.option, "with_mpi"):
         config.option.with_mpi = True
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On one rank nothing stands in the way of the tests that cannot run on several."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On one rank nothing stands in the way of the tests that cannot run on several; on many, some are left out."""
     if WORLD.size == 1:
         for item in items:
             if item.get_closest_marker("mpi_skip"):
                 item.own_markers[:] = [m for m in item.own_markers if m.name != "skip"]
+    if WORLD.size > FEW:
+        left_out = [item for item in items if item.get_closest_marker("few_ranks")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("few_ranks")]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

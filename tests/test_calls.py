@@ -14,7 +14,7 @@ import distdiff as dd
 from distdiff import comm as agreement
 from distdiff.errors import BrokenCommunicatorError, InputError
 
-pytestmark = [pytest.mark.mpi, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.mpi, pytest.mark.few_ranks, pytest.mark.timeout(60)]
 several = pytest.mark.skipif(MPI.COMM_WORLD.size == 1, reason="one rank makes one call")
 
 x, w = np.linspace(0.5, 1.5, 4), np.ones(4)

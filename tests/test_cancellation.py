@@ -15,7 +15,7 @@ from distdiff.cancellation import watch_of, watched
 from distdiff.errors import CancelledError
 from distdiff.solvers import sweep_table
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.few_ranks]
 X = np.linspace(0.2, 1.4, 60)
 LEAST = {"sweep": 3, "substitution": 1, "neumann": 4, "krylov": 2, "interface": 1, "direct": 0, "petsc": 1}
 

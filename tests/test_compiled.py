@@ -16,6 +16,8 @@ from distdiff.ops import OPS
 from distdiff.tape import ScalarRun, Statement
 from distdiff.tracing import trace
 
+pytestmark = pytest.mark.few_ranks
+
 # -- the functions: plain Python that the interpreter traces as well ----------------------------------------------
 
 def lotka_volterra(p):

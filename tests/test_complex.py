@@ -18,6 +18,8 @@ from distdiff.tape import Const, Joint
 from distdiff.tracing import plain_value, trace
 from distdiff.tracing.complexes.fourier import Transform
 
+pytestmark = pytest.mark.few_ranks
+
 U = np.array([0.9137, 1.7214, 0.4353, 1.3079, 0.6181, 1.1231])
 K = np.fft.rfftfreq(6, 1 / 6)
 OUTSIDE = np.zeros(6, dtype=complex)

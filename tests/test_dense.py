@@ -20,6 +20,8 @@ from distdiff.solvers.select import choose
 from distdiff.solvers.work import Work, counts
 from distdiff.tracing import memory, trace
 
+pytestmark = pytest.mark.few_ranks
+
 N = 5
 M = np.linspace(-1.0, 1.0, N * N).reshape(N, N)
 M24 = np.linspace(-1.0, 1.0, 24 * 24).reshape(24, 24)

@@ -11,6 +11,8 @@ from mpi4py import MPI
 import distdiff as dd
 from distdiff.examples import burgers, demo, digits, flow, lotka_volterra
 
+pytestmark = pytest.mark.few_ranks
+
 EVERYWHERE = pytest.mark.mpi
 
 

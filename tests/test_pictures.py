@@ -31,6 +31,8 @@ from distdiff.pictures.sparsity import middle, of_tape
 from distdiff.tape import Const, Joint, ScalarRun
 from distdiff.tracing import trace
 
+pytestmark = pytest.mark.few_ranks
+
 CASES = {
     "heat": (functions.heat, np.linspace(0.5, 1.5, 300)),
     "plane": (functions.plane, np.linspace(0.5, 1.5, 70)),

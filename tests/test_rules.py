@@ -15,6 +15,8 @@ from distdiff.tape import Joint
 from distdiff.testing import dot_product_test, taylor_test
 from distdiff.tracing import trace
 
+pytestmark = pytest.mark.few_ranks
+
 ALONE = MPI.COMM_SELF
 SPREAD = {"partition": "axes", "min_block": 1}
 

@@ -14,6 +14,8 @@ from distdiff.ops import OPS, WHERE
 from distdiff.tape import Indexed, ScalarRun
 from distdiff.tracing import memory, recorder
 
+pytestmark = pytest.mark.few_ranks
+
 SMOOTH = [op for op in OPS if op.scalar and any(op.partials) or op is WHERE]
 X = np.array([1.2, 0.7, -0.3, 0.4])
 

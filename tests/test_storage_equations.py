@@ -17,7 +17,7 @@ from distdiff.implicit import fixed_point, linear_solve, minimize, root
 from distdiff.implicit import shared as sharing
 from distdiff.storage import DEPTH
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.timeout(90), pytest.mark.few_ranks]
 X = np.array([1.3, 0.8, 0.6])
 
 

@@ -14,6 +14,8 @@ from distdiff.kernels.templates import FEW_LINES, Loops
 from distdiff.ops import BY_NAME, OPS
 from distdiff.tape import ScalarRun
 
+pytestmark = pytest.mark.few_ranks
+
 X = np.array([0.3, 0.45, 0.7])
 LINES = [op for op in OPS if op.scalar and op.kind == "elementwise" and isinstance(op.value, np.ufunc)]
 CONDITIONS = ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "logical_and", "logical_or",
