@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .ops import special
+from .ops import shapes, special
 from .tracing import contract, creation, protocol, ufuncs
 from .tracing.array import TracedArray
 from .tracing.callers import instead
+from .tracing.complexes import COMPLEX_RESULTS
 from .tracing.scipy import RULES
 
 EXACT, CONSTANT, REFUSED, UNTOUCHED = "exact", "constant", "refused", "untouched"
@@ -188,6 +189,8 @@ def scipy_table() -> list[Entry]:
 
 def _special(function: np.ufunc) -> tuple[str, str]:
     ops = special.SPECIAL.get(function.__name__)
+    if f"scipy.special.{function.__name__}" in COMPLEX_RESULTS:
+        return EXACT, _OF_SCIPY.get(function.__name__, "")
     if ops is None:
         return REFUSED, "no derivative rule; distdiff.elemental takes one"
     known = [str(k) for k, rule in enumerate(ops[0].partials, 1) if rule is not special.UNKNOWN]
@@ -216,13 +219,16 @@ _THROUGH = {
     """,
     "spatial.distance": "cityblock sqeuclidean",
 }
-_SHAPES = "densities in everything; cdf, sf and ppf in the point, loc and scale: their shapes must be plain"
+_SHAPES = "cdf, sf and ppf in the shapes up to order "
 _OF_SCIPY = {
-    **{f"stats.{name}": _SHAPES for name in "gamma beta chi2 t f invgamma".split()},
+    **{f"stats.{name}": f"{_SHAPES}{shapes.ORDER}" for name in "gamma chi2 invgamma".split()},
+    **{f"stats.{name}": f"{_SHAPES}2" for name in "beta t f".split()},
+    "wofz": "of real and complex arguments", "sph_harm": "in the angles, but at the poles",
+    "hankel1": "in argument 2, real", "hankel2": "in argument 2, real",
     **{f"stats.{name}": "densities; cdf, sf and ppf refused" for name in ("skewnorm", "vonmises")},
     **{f"stats.{name}": "the count must be plain; ppf refused" for name in ("poisson", "geom", "bernoulli")},
     "stats.binom": "in p; ppf refused", "stats.nbinom": "cdf and sf in p; ppf refused",
-    **{name: "of any distribution whose own formula can be traced; shapes of gamma, beta, chi2, t and f plain"
+    **{name: "of any distribution whose own formula can be traced"
        for name in "cdf sf logcdf logsf ppf isf".split()},
     "lambertw": "where it is real; the result is real", "polygamma": "in argument 2", "zeta": "in argument 2",
     "comb": "exact=True refused", "perm": "exact=True refused", "factorial": "exact=True refused",

@@ -15,12 +15,12 @@ from mpi4py import MPI
 
 from . import products
 from .comm import agreed, on_root
-from .errors import NonFiniteError
+from .errors import NonFiniteError, UnsupportedOperationError
 from .evaluate import Point
 from .kernels import scalar
-from .ops import OPS
+from .ops import OPS, special
 from .partials import Partials
-from .tape import Joint, ScalarRun, Site, Vector
+from .tape import Const, Joint, ScalarRun, Site, Statement, Vector
 
 
 class NonFinite(NamedTuple):
@@ -30,6 +30,7 @@ class NonFinite(NamedTuple):
     order: tuple[int, int]  # (superstep, item): over all ranks the smallest came first
     site: Site | None = None  # the user's line, None where the tape holds none (inputs, scalar runs)
     node: int | None = None  # for scalar runs the node's id on the whole tape, for `tracing.locate`
+    known: bool = True  # False: an operand has no rule, of an order that nobody has derived
 
 
 def all_finite(x: np.ndarray) -> bool:
@@ -63,10 +64,14 @@ def require_finite(result: np.ndarray, point: Point | None, team: MPI.Comm, comm
         if site is None and worst.node is not None:
             site = locate(worst.node)
         where = f" at {site}" if site is not None else ""
+        if not worst.known:
+            return (f"{worst.what} is wanted{where}: derivatives of this order in that argument have no rule, those of "
+                    "lower orders have; distdiff.custom_jvp takes a rule of your own")
         return (f"{worst.what}{where}; every derivative through it is undefined. Keep the argument inside the "
                 "function's domain (np.where with a safe argument in the branch not used), or move the point")
 
-    raise NonFiniteError(on_root(comm, explain))
+    error = NonFiniteError if worst.known else UnsupportedOperationError
+    raise error(on_root(comm, explain))
 
 
 def first_nonfinite(point: Point) -> NonFinite | None:
@@ -96,6 +101,12 @@ def first_nonfinite(point: Point) -> NonFinite | None:
 def _bad_statement(point: Point, order: tuple[int, int], item: Vector, partials: Partials) -> NonFinite | None:
     if 0 in item.shape:
         return None
+    site = point.local.sites[item.site] if item.site >= 0 else None
+    if type(item) is Statement:
+        for k, (ref, rule) in enumerate(zip(item.operands, item.op.partials)):
+            if rule is special.UNKNOWN and type(ref) is not Const:
+                what = f"a further derivative of {item.op.name} in argument {k + 1}"
+                return NonFinite(what, order, site, known=False)
     results = point.values.view(item.out, item.out_shape)
     candidates: list[Any] = [("the result", results)]
     if type(item) is Joint:
@@ -109,7 +120,7 @@ def _bad_statement(point: Point, order: tuple[int, int], item: Vector, partials:
         if not all_finite(array):
             array = np.asarray(array)
             what = f"{what} of {item.op.name} is {array[~np.isfinite(array)][0]}"
-            return NonFinite(what, order, point.local.sites[item.site] if item.site >= 0 else None)
+            return NonFinite(what, order, site)
     return None
 
 

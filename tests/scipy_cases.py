@@ -65,6 +65,16 @@ special.poch(u, c) + special.poch(c, u) + special.beta(u, c) + special.betaln(u,
 special.binom(u + 3, u) + special.binom(5, u)
 special.gammainc(c, u) + special.gammaincc(c, u) + special.gammaincinv(c, 0.4 * u) + special.gammainccinv(c, 0.4 * u)
 special.betainc(c, 1.7, 0.5 * u) + special.betaincinv(c, 1.7, 0.5 * u)
+special.gammainc(u, c) + special.gammaincc(u, u) + special.gammaincinv(u, 0.4) + special.gammainccinv(c, 0.4 * u)
+special.betainc(u, u[::-1], 0.5 * u) + special.betaincinv(u, 1.7, 0.4) + special.betainc(1.3, u, 0.3 * u)
+special.chdtr(u, c) + special.chdtrc(u, u) + special.chdtri(u, 0.3) + special.gdtr(u, u, c) + special.gdtrc(c, u, 1.0)
+special.stdtr(u, c) + special.stdtr(u, k[0] * u) + special.stdtr(u, -c) + special.stdtrit(u + 1, 0.1)
+special.fdtr(u, u[::-1], c) + special.fdtrc(u, 2.5, u) + special.fdtri(u, u[::-1], 0.4)
+special.voigt_profile(u, s, r * r) + special.voigt_profile(k[0], u, u) + special.wofz(u).imag + special.wofz(k[1]).real
+special.wofz(u + 1j * u[::-1]).real + special.wofz(0.3j * u).real + special.wofz(1j + u).imag
+special.hankel1(c, u).imag + special.hankel2(1, u).real + special.hankel2(0, u).imag
+special.sph_harm(1, 2, u, 0.7).real + special.sph_harm(-2, 3, u, u).imag
+special.sph_harm([0, 1, -1] * 2, 3, u, u).real
 special.btdtr(c, 1.7, 0.5 * u) + special.btdtri(c, 1.7, 0.5 * u)
 special.chdtr(c, u) + special.chdtrc(c, u) + special.chdtri(c, 0.4 * u) + special.gdtr(u, c, u)
 special.gdtrc(s, c, u)
@@ -165,6 +175,8 @@ stats.uniform.logpdf(u, 0.2 * s, 3 * u) + stats.uniform.cdf(u, 0.5 * s, 0.9)
 stats.weibull_min.logpdf(c, s) + stats.pareto.logpdf(c + 1.0, s) + stats.dweibull.logpdf(c, u)
 stats.laplace.logpdf(k, s, 1.5) + stats.cauchy.logpdf(k, s, w[0]) + stats.logistic.logpdf(k, s, w[1] + 1)
 stats.cauchy.cdf(k)
+stats.gamma.cdf(c, u) + stats.beta.sf(0.3, u, s) + stats.t.cdf(u, u) + stats.chi2.sf(c, u) + stats.f.cdf(c, u, 2.0)
+stats.gamma.ppf(0.3, u) + stats.beta.ppf(0.4, u, s + 1) + stats.t.ppf(0.2, u + 1)
 stats.weibull_min.logpdf(u, c) + stats.pareto.logpdf(u + 1.0, s) + stats.halfnorm.logpdf(u, 0.0, s)
 stats.gumbel_r.logpdf(u, s)
 stats.invgamma.logpdf(u, c) + stats.f.logpdf(u, c, s) + stats.skewnorm.logpdf(u, s) + stats.vonmises.logpdf(u, s)

@@ -8,22 +8,30 @@ a hypergeometric function takes over near that point.
 `UNKNOWN` stands where a function has no usable partial, in its order above all: there an operand must not depend on the
 inputs, which `tracing.ufuncs` sees to.  `WHOLE` are the operands that must be whole numbers, and the least of them.
 
+Functions of no library's, such as derivatives in shapes (`shapes`), are `Numerical`.
+
 Formulas: NIST Digital Library of Mathematical Functions (https://dlmf.nist.gov), sections 5.5, 6.2, 7.10, 8.8, 9.2, 10.6,
 10.29, 10.51, 13.3, 15.5, 18.9, 19.4; for ellipj, 22.20 with d am/dm from 19.4.
 """  # noqa: E501 (an address)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from . import shapes
 from .table import BY_NAME, LN10, Op, enter
 
 
 class _SciPy:
-    """scipy.special, imported when something of it is asked for."""
+    """scipy.special, imported when something of it is asked for, and the functions that are computed here."""
+
+    wofz_re: Numerical
+    wofz_im: Numerical
 
     def __getattr__(self, name: str) -> Any:
         import scipy.special
@@ -63,6 +71,27 @@ class Value:
             return y
         out[...] = y
         return out
+
+
+_PLAIN = frozenset((bool, int, float, np.ndarray, np.bool_, np.int64, np.float64))
+
+
+class Numerical:
+    """A function that is computed here (`shapes`), as the op table calls it.
+
+    face: a ufunc that traced operands are recognized by, through NumPy's protocol; nothing is computed with it.
+    """
+
+    def __init__(self, function: Callable[..., Any], arity: int) -> None:
+        self.function, self.arity = function, arity
+        self.face = np.frompyfunc(function, arity, 1)
+
+    def __call__(self, *x: Any, out: np.ndarray | None = None) -> Any:
+        if len(x) > self.arity:
+            *x, out = x  # as ufuncs take it
+        if not all(type(part) in _PLAIN for part in x):  # traced ones pass for arrays and floats
+            return self.face(*x)
+        return self.function(*x, out=out)
 
 
 def UNKNOWN(y: Any, *x: Any) -> float:  # noqa: N802 (stands for a rule)
@@ -174,6 +203,42 @@ _op("owens_t", lambda y, a, b: -np.exp(-0.5 * a * a) * sc.erf(a * b / ROOT_2) / 
     lambda y, a, b: np.exp(-0.5 * a * a * (1.0 + b * b)) / (2.0 * PI * (1.0 + b * b)))
 _ops("fresnel", s=(lambda y, a: np.sin(PI / 2.0 * a * a),), c=(lambda y, a: np.cos(PI / 2.0 * a * a),))
 
+# Faddeeva's function w(z) = exp(-z^2) erfc(-iz) of z = x + iy, as two operations; w' = -2 z w + 2i / sqrt(pi)
+
+
+def _of_both(part: Callable[[Any], Any], x: Any, y: Any, out: np.ndarray | None = None) -> Any:
+    found = part(sc.wofz(np.asarray(x) + 1j * np.asarray(y)))
+    if out is None:
+        return found
+    out[...] = found
+    return out
+
+
+sc.wofz_re, sc.wofz_im = (Numerical(partial(_of_both, part), 2) for part in (np.real, np.imag))
+FADDEEVA = (
+    enter("wofz_re", sc.wofz_re, lambda y, a, b: -2.0 * (a * y - b * sc.wofz_im(a, b)),
+          lambda y, a, b: 2.0 * (a * sc.wofz_im(a, b) + b * y) - 2.0 / ROOT_PI, scalar=False),
+    enter("wofz_im", sc.wofz_im, lambda y, a, b: 2.0 / ROOT_PI - 2.0 * (a * y + b * sc.wofz_re(a, b)),
+          lambda y, a, b: -2.0 * (a * sc.wofz_re(a, b) - b * y), scalar=False))
+
+
+def _voigt_slopes(x: Any, sigma: Any, gamma: Any) -> tuple[Any, Any]:
+    """Partials of Voigt's profile in x and in gamma: Re w(z) / (sigma sqrt(2 pi)), z = (x + i gamma) / (sigma sqrt 2).
+    """
+    a, b, scale = x / (sigma * ROOT_2), gamma / (sigma * ROOT_2), 1.0 / (2.0 * ROOT_PI * sigma * sigma)
+    re, im = sc.wofz_re(a, b), sc.wofz_im(a, b)
+    return -2.0 * (a * re - b * im) * scale, (2.0 * (a * im + b * re) - 2.0 / ROOT_PI) * scale
+
+
+def _voigt_width(y: Any, x: Any, sigma: Any, gamma: Any) -> Any:
+    """The partial in sigma: the profile is homogeneous of degree -1 in all three."""
+    of_x, of_gamma = _voigt_slopes(x, sigma, gamma)
+    return -(y + x * of_x + gamma * of_gamma) / sigma
+
+
+_op("voigt_profile", lambda y, a, b, c: _voigt_slopes(a, b, c)[0], lambda y, a, b, c: _voigt_width(y, a, b, c),
+    lambda y, a, b, c: _voigt_slopes(a, b, c)[1])
+
 # -- gamma functions
 
 
@@ -207,23 +272,113 @@ _op("beta", lambda y, a, b: y * (sc.psi(a) - sc.psi(a + b)), lambda y, a, b: y *
 _op("betaln", lambda y, a, b: sc.psi(a) - sc.psi(a + b), lambda y, a, b: sc.psi(b) - sc.psi(a + b))
 _op("binom", lambda y, a, b: y * (sc.psi(a + 1.0) - sc.psi(a - b + 1.0)),
     lambda y, a, b: y * (sc.psi(a - b + 1.0) - sc.psi(b + 1.0)))
-_op("gammainc", UNKNOWN, lambda y, a, b: _gamma_density(a, b))
-_op("gammaincc", UNKNOWN, lambda y, a, b: -_gamma_density(a, b))
-_op("gammaincinv", UNKNOWN, lambda y, a, b: 1.0 / _gamma_density(a, y))
-_op("gammainccinv", UNKNOWN, lambda y, a, b: -1.0 / _gamma_density(a, y))
+
+# Derivatives of P(a, x) and I_x(a, b) in their shapes, as operations of their own, each the next one's partial
+# (`shapes`): of P up to order 4, of I_x up to 2.
+
+
+def _psi_gap(a: Any, x: Any) -> Any:
+    """d/da of the logarithm of the gamma density."""
+    return np.log(x) - sc.psi(a)
+
+
+def _polygamma(m: int, a: Any) -> Any:
+    return sc.psi(a) if m == 0 else (-1.0) ** (m + 1) * math.factorial(m) * sc.zeta(m + 1.0, a)
+
+
+def _gamma_bell(order: int, a: Any, x: Any) -> Any:
+    """The derivative of that order in a of the gamma density, over the density."""
+    first, second, third = _psi_gap(a, x), -_polygamma(1, a), -_polygamma(2, a)
+    if order == 1:
+        return first
+    if order == 2:
+        return first * first + second
+    if order == 3:
+        return first * (first * first + 3.0 * second) + third
+    square = first * first
+    return square * (square + 6.0 * second) + 4.0 * first * third + 3.0 * second * second - _polygamma(3, a)
+
+
+def _shape_of_gamma(order: int) -> None:
+    name = f"gammainc_{order}"
+    further = (lambda y, a, b: getattr(sc, f"gammainc_{order + 1}")(a, b)) if order < shapes.ORDER else UNKNOWN
+    value = Numerical(partial(shapes.gammainc, order), 2)
+    setattr(sc, name, value)
+    enter(name, value, further, lambda y, a, b: _gamma_density(a, b) * _gamma_bell(order, a, b), scalar=False)
+
+
+def _beta_bell(i: int, j: int, a: Any, b: Any, x: Any) -> Any:
+    """The derivative of orders i in a and j in b of the beta density, over the density."""
+    first, second = np.log(x) + sc.psi(a + b) - sc.psi(a), np.log1p(-x) + sc.psi(a + b) - sc.psi(b)
+    if i + j == 1:
+        return first if i else second
+    bend = sc.zeta(2.0, a + b)
+    return (first * first + bend - sc.zeta(2.0, a) if i == 2 else second * second + bend - sc.zeta(2.0, b) if j == 2
+            else first * second + bend)
+
+
+def _shape_of_beta(i: int, j: int) -> None:
+    name = f"betainc_{i}{j}"
+    more: tuple[Any, Any] = (UNKNOWN, UNKNOWN)
+    if i + j == 1:
+        more = (lambda y, a, b, c: getattr(sc, f"betainc_{i + 1}{j}")(a, b, c),
+                lambda y, a, b, c: getattr(sc, f"betainc_{i}{j + 1}")(a, b, c))
+    value = Numerical(partial(shapes.betainc, i, j), 3)
+    setattr(sc, name, value)
+    enter(name, value, *more, lambda y, a, b, c: _beta_density(a, b, c) * _beta_bell(i, j, a, b, c), scalar=False)
+
+
+for _order in range(1, shapes.ORDER + 1):
+    _shape_of_gamma(_order)
+for _i, _j in ((1, 0), (0, 1), (2, 0), (1, 1), (0, 2)):
+    _shape_of_beta(_i, _j)
+
+
+def _t_shape(v: Any, t: Any) -> Any:
+    """d/dv of the distribution function of t: I_y(1/2, v/2), y = t^2 / (v + t^2), or 1 - I of the other end."""
+    square = t * t
+    y = square / (v + square)
+    far = square > v
+    near_part = sc.betainc_01(0.5, 0.5 * v, np.where(far, 0.5, y))
+    far_part = -sc.betainc_10(0.5 * v, 0.5, np.where(far, v / (v + square), 0.5))
+    inner = np.where(far, far_part, near_part)
+    return 0.25 * np.sign(t) * inner - 0.5 * t / v * _t_density(v, t)
+
+
+def _f_shape(m: Any, n: Any, x: Any, of_n: bool) -> Any:
+    """d/dm, or d/dn, of I_y(m/2, n/2), y = m x / (m x + n)."""
+    y = m * x / (m * x + n)
+    inner = sc.betainc_01(0.5 * m, 0.5 * n, y) if of_n else sc.betainc_10(0.5 * m, 0.5 * n, y)
+    return 0.5 * inner + x * _f_density(m, n, x) * (-1.0 / n if of_n else 1.0 / m)
+
+
+_op("gammainc", lambda y, a, b: sc.gammainc_1(a, b), lambda y, a, b: _gamma_density(a, b))
+_op("gammaincc", lambda y, a, b: -sc.gammainc_1(a, b), lambda y, a, b: -_gamma_density(a, b))
+_op("gammaincinv", lambda y, a, b: -sc.gammainc_1(a, y) / _gamma_density(a, y),
+    lambda y, a, b: 1.0 / _gamma_density(a, y))
+_op("gammainccinv", lambda y, a, b: -sc.gammainc_1(a, y) / _gamma_density(a, y),
+    lambda y, a, b: -1.0 / _gamma_density(a, y))
 for _name in ("betainc", "btdtr"):
-    _op(_name, UNKNOWN, UNKNOWN, lambda y, a, b, c: _beta_density(a, b, c))
-for _name in ("betaincinv", "btdtri"):
-    _op(_name, UNKNOWN, UNKNOWN, lambda y, a, b, c: 1.0 / _beta_density(a, b, y))
-_op("betaincc", UNKNOWN, UNKNOWN, lambda y, a, b, c: -_beta_density(a, b, c))
-_op("betainccinv", UNKNOWN, UNKNOWN, lambda y, a, b, c: -1.0 / _beta_density(a, b, y))
+    _op(_name, lambda y, a, b, c: sc.betainc_10(a, b, c), lambda y, a, b, c: sc.betainc_01(a, b, c),
+        lambda y, a, b, c: _beta_density(a, b, c))
+for _name, _rule in (("betaincinv", lambda y, a, b, c: 1.0 / _beta_density(a, b, y)),
+                     ("btdtri", lambda y, a, b, c: 1.0 / _beta_density(a, b, y)),
+                     ("betainccinv", lambda y, a, b, c: -1.0 / _beta_density(a, b, y))):
+    _op(_name, lambda y, a, b, c: -sc.betainc_10(a, b, y) / _beta_density(a, b, y),
+        lambda y, a, b, c: -sc.betainc_01(a, b, y) / _beta_density(a, b, y), _rule)
+_op("betaincc", lambda y, a, b, c: -sc.betainc_10(a, b, c), lambda y, a, b, c: -sc.betainc_01(a, b, c),
+    lambda y, a, b, c: -_beta_density(a, b, c))
 
 # -- distributions
-_op("chdtr", UNKNOWN, lambda y, a, b: 0.5 * _gamma_density(0.5 * a, 0.5 * b))
-_op("chdtrc", UNKNOWN, lambda y, a, b: -0.5 * _gamma_density(0.5 * a, 0.5 * b))
-_op("chdtri", UNKNOWN, lambda y, a, b: -2.0 / _gamma_density(0.5 * a, 0.5 * y))
-_op("gdtr", lambda y, a, b, c: c * _gamma_density(b, a * c), UNKNOWN, lambda y, a, b, c: a * _gamma_density(b, a * c))
-_op("gdtrc", lambda y, a, b, c: -c * _gamma_density(b, a * c), UNKNOWN,
+_op("chdtr", lambda y, a, b: 0.5 * sc.gammainc_1(0.5 * a, 0.5 * b),
+    lambda y, a, b: 0.5 * _gamma_density(0.5 * a, 0.5 * b))
+_op("chdtrc", lambda y, a, b: -0.5 * sc.gammainc_1(0.5 * a, 0.5 * b),
+    lambda y, a, b: -0.5 * _gamma_density(0.5 * a, 0.5 * b))
+_op("chdtri", lambda y, a, b: -sc.gammainc_1(0.5 * a, 0.5 * y) / _gamma_density(0.5 * a, 0.5 * y),
+    lambda y, a, b: -2.0 / _gamma_density(0.5 * a, 0.5 * y))
+_op("gdtr", lambda y, a, b, c: c * _gamma_density(b, a * c), lambda y, a, b, c: sc.gammainc_1(b, a * c),
+    lambda y, a, b, c: a * _gamma_density(b, a * c))
+_op("gdtrc", lambda y, a, b, c: -c * _gamma_density(b, a * c), lambda y, a, b, c: -sc.gammainc_1(b, a * c),
     lambda y, a, b, c: -a * _gamma_density(b, a * c))
 _op("pdtr", UNKNOWN, lambda y, a, b: -_gamma_density(np.floor(a) + 1.0, b))
 _op("pdtrc", UNKNOWN, lambda y, a, b: _gamma_density(np.floor(a) + 1.0, b))
@@ -231,11 +386,14 @@ _op("bdtr", UNKNOWN, UNKNOWN, lambda y, a, b, c: -_beta_density(np.floor(a) + 1.
 _op("bdtrc", UNKNOWN, UNKNOWN, lambda y, a, b, c: _beta_density(np.floor(a) + 1.0, b - np.floor(a), c), whole=1)
 _op("nbdtr", UNKNOWN, UNKNOWN, lambda y, a, b, c: _beta_density(b, np.floor(a) + 1.0, c))
 _op("nbdtrc", UNKNOWN, UNKNOWN, lambda y, a, b, c: -_beta_density(b, np.floor(a) + 1.0, c))
-_op("stdtr", UNKNOWN, lambda y, a, b: _t_density(a, b))
-_op("stdtrit", UNKNOWN, lambda y, a, b: 1.0 / _t_density(a, y))
-_op("fdtr", UNKNOWN, UNKNOWN, lambda y, a, b, c: _f_density(a, b, c))
-_op("fdtrc", UNKNOWN, UNKNOWN, lambda y, a, b, c: -_f_density(a, b, c))
-_op("fdtri", UNKNOWN, UNKNOWN, lambda y, a, b, c: 1.0 / _f_density(a, b, y))
+_op("stdtr", lambda y, a, b: _t_shape(a, b), lambda y, a, b: _t_density(a, b))
+_op("stdtrit", lambda y, a, b: -_t_shape(a, y) / _t_density(a, y), lambda y, a, b: 1.0 / _t_density(a, y))
+_op("fdtr", lambda y, a, b, c: _f_shape(a, b, c, False), lambda y, a, b, c: _f_shape(a, b, c, True),
+    lambda y, a, b, c: _f_density(a, b, c))
+_op("fdtrc", lambda y, a, b, c: -_f_shape(a, b, c, False), lambda y, a, b, c: -_f_shape(a, b, c, True),
+    lambda y, a, b, c: -_f_density(a, b, c))
+_op("fdtri", lambda y, a, b, c: -_f_shape(a, b, y, False) / _f_density(a, b, y),
+    lambda y, a, b, c: -_f_shape(a, b, y, True) / _f_density(a, b, y), lambda y, a, b, c: 1.0 / _f_density(a, b, y))
 
 # -- integrals
 

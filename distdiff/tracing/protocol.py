@@ -121,7 +121,7 @@ def _of_scalars(op: Op, inputs: tuple[Any, ...]) -> Any:
 _FIRST = frozenset((np.ndarray, np.float64, float, int))  # operands before a traced array, in the usual case
 
 # Ufuncs that are an op whatever the operands; the exponents 2, 1/2, -1 make others of np.power.
-_USUAL = {ufunc: op for ufunc, op in ufuncs.OP_OF.items() if op.name != "power"}
+_USUAL = {ufunc: op for ufunc, op in ufuncs.OP_OF.items() if op.name != "power" and op.arity < 3}
 
 
 def array_function(self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:

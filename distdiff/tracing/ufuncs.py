@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..ops import BY_NAME, OPS, Op
-from ..ops.special import SPECIAL, UNKNOWN, WHOLE
+from ..ops.special import SPECIAL, UNKNOWN, WHOLE, Numerical
 from ..ops.table import LN2
 from .array import TracedArray, as_plain, constant, elementwise, is_boolean, is_traced, ndim_of, own
 from .boxes import whole
@@ -21,6 +21,7 @@ from .scalar import BOOLEAN_OPS, TracedScalar
 from .storage import Storage
 
 OP_OF: dict[np.ufunc, Op] = {op.value: op for op in OPS if isinstance(op.value, np.ufunc)}
+OP_OF |= {op.value.face: op for op in OPS if isinstance(op.value, Numerical)}
 OP_OF[np.fabs] = BY_NAME["absolute"]
 OP_OF[np.float_power] = BY_NAME["power"]
 BOOLEAN_RESULTS = frozenset(ufunc for ufunc, op in OP_OF.items() if op in BOOLEAN_OPS)
@@ -184,6 +185,9 @@ COMPOSED: dict[np.ufunc, Callable[..., Any]] = {  # functions that are a formula
 }
 
 
+COMPLEX_RESULTS: dict[str, Callable[..., Any]] = {}  # ufuncs of scipy.special's with such; `complexes` fills it in
+
+
 def of_scipy(ufunc: np.ufunc) -> tuple[str, tuple[Op, ...]]:
     """The name of a ufunc as a refusal gives it, and the ops of its results if it is one of scipy.special's."""
     name = ufunc.__name__
@@ -230,6 +234,8 @@ def evaluate(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
     rec, name = recorder_of(inputs), ufunc.__name__
     if getattr(np, name, None) is not ufunc:
         name, ops = of_scipy(ufunc)
+        if name in COMPLEX_RESULTS:
+            return COMPLEX_RESULTS[name](*inputs)
         if not ops:
             rec.unsupported(name, "it has no derivative rule here; write it in terms of functions that have one")
         return special(ufunc.__name__, *inputs)

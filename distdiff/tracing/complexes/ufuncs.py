@@ -10,7 +10,7 @@ import numpy as np
 from ..array import is_traced, ndim_of, shape_of
 from ..recorder import Recorder
 from ..scalar import PLAIN
-from ..ufuncs import of_scipy, recorder_of
+from ..ufuncs import COMPLEX_RESULTS, of_scipy, recorder_of
 from .array import ComplexArray, common, computed, is_complex, is_traced_complex, parts_of
 from .formulas import REAL, RULES, SIGNED
 from .parts import filled
@@ -20,6 +20,8 @@ def evaluate(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
     """The ufunc of any operands, one of them complex and one traced."""
     rec = recorder_of(inputs)
     rule = RULES.get(ufunc) or REAL.get(ufunc)
+    if rule is None and (given := COMPLEX_RESULTS.get(of_scipy(ufunc)[0])) is not None:
+        return given(*inputs)
     if rule is None:
         name = ufunc.__name__
         if getattr(np, name, None) is not ufunc:
