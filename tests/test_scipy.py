@@ -20,7 +20,7 @@ from test_numpy import check
 
 import distdiff as dd
 from distdiff import coverage
-from distdiff.errors import NonFiniteError, UnsupportedOperationError
+from distdiff.errors import UnsupportedOperationError
 from distdiff.tracing import trace
 from distdiff.tracing.active import TRACES
 from distdiff.tracing.scipy import REPLACED, RULES
@@ -117,7 +117,7 @@ def test_a_tape_that_asks_for_a_partial_there_is_none_of(tmp_path):
     tape.save(tmp_path / "edited.tape")
     f = dd.load(tmp_path / "edited.tape")
     np.testing.assert_allclose(f(U), np.sum(special.jv(U, U)))
-    with pytest.raises(NonFiniteError, match="partial derivative of jv is nan"):
+    with pytest.raises(UnsupportedOperationError, match="further derivative of jv in argument 1 .*no rule"):
         dd.grad(f)(U)
 
 
