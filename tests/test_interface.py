@@ -24,6 +24,7 @@ from distdiff.solvers import interface, pipeline, substitution
 from distdiff.solvers.cost import Work, local_seconds, substitution_setup
 from distdiff.solvers.interface import Interface
 from distdiff.solvers.pipeline import Pipeline, widest
+from distdiff.solvers.residual import Residual
 from distdiff.solvers.schur import Coupling, Gathered, Scan
 from distdiff.solvers.substitution import Substitution
 from distdiff.solvers.transfer import Block
@@ -195,6 +196,85 @@ def test_right_hand_sides_anywhere(comm):
     system.close()
 
 
+@pytest.mark.parametrize("owners", ["slabs", "random", "one"])
+@pytest.mark.parametrize("columns", [(), (2,), (13,)])
+def test_from_some_rows_to_some_others(comm, owners, columns):
+    """A rank's block alone, by every way it has: one vector, columns one by one, and kept in slots."""
+    for seed in range(3):
+        p = random_problem(comm, seed, n=60, n_in=4, n_out=5, owners=owners)
+        system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+        block, rng = Block(system), np.random.default_rng(seed)
+        own, ghost = (sp.csr_matrix((a.data, a.indices, a.indptr), shape=(system.n_local, k)).toarray()
+                      for a, k in ((system.own, system.n_local), (system.ghost, system.n_ghosts)))
+        inverse = np.linalg.inv(own)
+        for _ in range(4):
+            rows, wanted = (np.flatnonzero(rng.random(block.n) < rng.choice([0.0, 0.1, 0.6])) for _ in range(2))
+            read = block.used[rng.random(len(block.used)) < 0.7]
+            seeds, ghosts = rng.standard_normal((len(rows), *columns)), np.zeros((system.n_ghosts, *columns))
+            ghosts[read] = rng.standard_normal((len(read), *columns))
+            b = -ghost @ ghosts
+            b[rows] += seeds
+            tolerance = 1e-13 * (np.abs(inverse).max(initial=0.0) + 1) * (np.abs(own).sum() + np.abs(ghost).sum() + 1)
+            np.testing.assert_allclose(block.forward(ghosts, read, rows, seeds, wanted), (inverse @ b)[wanted],
+                                       rtol=0, atol=tolerance)
+            b = np.zeros((block.n, *columns))
+            b[rows] = seeds
+            into, found = block.backward(rows, seeds, wanted)
+            np.testing.assert_allclose(found, (inverse.T @ b)[wanted], rtol=0, atol=tolerance)
+            np.testing.assert_allclose(into, -ghost.T @ (inverse.T @ b), rtol=0, atol=tolerance)
+        system.close()
+
+
+@pytest.mark.parametrize("width, steps", [(1, 60), (3, 20), (16, 9)])
+def test_slots_of_a_chain(comm, width, steps):
+    """As many as are alive at once: two steps of the chain at most, however long it is, and the ghosts."""
+    p = chain_problem(comm, width, steps, False)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    assert Block(system).n_slots <= min(2 * width + 1, max(system.n_local, 1)) + system.n_ghosts
+    system.close()
+
+
+def test_rows_between_ranks_tell_the_true_residual(comm, monkeypatch):
+    """A reduced system that is off is noticed, by the pass that starts from what it brought; all rows are looked at."""
+    p = chain_problem(comm, 2, 20, True)
+    exact, residual, looks = Gathered.solve, Residual.__call__, []
+    monkeypatch.setattr(Gathered, "solve", lambda self, c, transposed: exact(self, c, transposed) * (1 + 1e-6))
+    monkeypatch.setattr(Residual, "__call__", lambda *arguments: looks.append(1) or residual(*arguments))
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    for m in (0, 20):
+        solver = Interface(system, {"interface_reduced": "gather"})
+        looks.clear()
+        for J in jacobians(comm, p, system, solver, m):
+            np.testing.assert_allclose(J, p.jacobian(), rtol=0, atol=p.tolerance())
+        assert bool(looks) == (comm.size > 1)  # at all rows
+        assert solver._checks == dict.fromkeys((False, True), "every solve" if comm.size > 1 else "none")
+    system.close()
+
+
+@pytest.mark.parametrize("width, columns", [(1, 1), (2, 8), (4, 1), (16, 16), (64, 2)])
+def test_rows_that_a_chain_streams(comm, monkeypatch, width, columns):
+    """(s + 2 m) n / P on the busiest rank for a first solve, where substitution takes m n: ranks gain beyond 2 + s/m."""
+    steps, streamed = 12, Counter()
+    for name in ("forward", "backward"):
+        plain = getattr(Block, name)
+
+        def counted(self, *arguments, plain=plain):
+            seeds = arguments[-2]
+            if not self._one_by_one(seeds):  # which calls itself
+                streamed["rows"] += self.n * (seeds.shape[1] if seeds.ndim == 2 else 1)
+            return plain(self, *arguments)
+
+        monkeypatch.setattr(Block, name, counted)
+    p = chain_problem(comm, width, steps, False)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    for solve, seeds in (Interface(system).tangent, system.inputs.ids), (Interface(system).adjoint, system.outputs.ids):
+        streamed.clear()
+        solve(np.ones((len(seeds), columns)))
+        s = width if comm.size > 1 else 0
+        assert streamed["rows"] <= (s + 2 * columns) * width * -(-steps // comm.size)
+    system.close()
+
+
 # -- what it costs
 
 
@@ -224,7 +304,7 @@ def test_a_further_solve_is_one_gather_or_a_scan(comm, reduced):
     for solve, seeds in (solver.tangent, system.inputs.ids), (solver.adjoint, system.outputs.ids):
         counting.calls.clear()
         passes.clear()
-        solve(np.ones((len(seeds), 3)))
+        solve(np.ones((len(seeds), 5)))
         begins = len(seeds) > 0 or (solve == solver.tangent and len(solver._fixed) > 0)  # here, or at others' inputs
         assert len(passes) == begins  # one local pass, and no row twice
         if comm.size == 1:

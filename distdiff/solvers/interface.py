@@ -17,17 +17,18 @@ the rank's rows, a second pass with the own block takes its place.
 
 The method is exact, but rounds otherwise than substitution: an entry of T may be large where solutions are small.  Its
 error is bounded by a priori the same magnitudes, paths added up without signs (`residual`), since every product formed
-here is a part of such a sum.  The first solve of each direction at a point goes through all rows and is accepted on its
-true residual, refined once if need be, and the short way's result is compared with it; where either tells of digits
-lost, every solve at the point goes through all rows and is checked.
+here is a part of such a sum.  At the first solve of each direction at a point every rank makes a second pass, from what
+interfaces brought, and the rows between ranks tell its true residual (`Interface._again`); with it the short way's
+result is compared.  Where that is not rounding alone, the solution goes through all rows, is accepted on the residual
+of every one of them, and refined once if need be; where either tells of digits lost, so does every solve at the point.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
@@ -35,17 +36,16 @@ from mpi4py import MPI
 from ..cancellation import look
 from ..comm import Messages as Exchanged
 from ..errors import ConvergenceError, InputError
-from ..kernels.stream import scatter_add
 from ..machine import Machine
-from ..partition.local import Exchange
 from ..petsc import event
 from ..petsc import options as petsc_options
-from ..system import Halo, TriangularSystem
+from ..system import TriangularSystem
 from .base import Solver
 from .cost import BATCH, Cost, Method, Work, assembling_bytes, assembly, local_seconds, substitution_setup
+from .crossings import Crossings
 from .residual import Residual
-from .schur import Coupling, Gathered, Messages, Scan
-from .transfer import NONE, Block
+from .schur import Gathered, Messages, Scan
+from .transfer import Block
 
 TAG = 75
 CHECKED = 2  # columns of a checked solve whose residuals are computed, unless all are asked for
@@ -67,7 +67,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
         return Cost.none(f"{s} values leave a rank: too many for narrow interfaces")
     first = min(columns, work.together)
     transfer = local_seconds(replace(work, together=BATCH), s, machine)
-    check = 2 * local_seconds(work, first, machine) + 2 * min(first, CHECKED) * local_seconds(work, 1, machine)
+    check = local_seconds(work, first, machine)
     # Every pass: parameters are sent on, interfaces gathered, and the reduced system is solved on every rank.
     messages = (1 + rounds) * machine.exchange * work.passes(columns) + 8 * machine.byte * work.halo * columns
     small = ENTRY * s * s * (1 + work.ranks) * columns
@@ -79,6 +79,14 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
 
 def _reduced_bytes(entries: float) -> float:
     return 36 * entries
+
+
+class Short(NamedTuple):
+    """The short way's result, what interfaces brought this rank, and the magnitudes of the terms it adds up."""
+
+    found: np.ndarray
+    brought: np.ndarray
+    terms: np.ndarray
 
 
 class Interface(Solver):
@@ -102,48 +110,15 @@ class Interface(Solver):
         self.block = Block(system)
         self._residual = Residual(system)
         self._outputs, self._output_places = np.unique(system.outputs.ids, return_inverse=True)
-        self._couple()
-        rank = system.comm.rank
-        self._mine = slice(int(self.coupling.starts[rank]), int(self.coupling.starts[rank + 1]))
-        self._all_reads = np.concatenate([NONE, *self.coupling.reads])
-        self._counts = np.diff(self.coupling.starts).tolist(), [len(reads) for reads in self.coupling.reads]
+        self._inputs, self._input_places = np.unique(system.inputs.ids, return_inverse=True)
+        self.crossings = Crossings(system, self.block.used)
+        self.coupling, self._sent = self.crossings.coupling, self.crossings.sent
+        self._used, self._fixed = self.crossings.used, self.crossings.fixed
+        self._ends = np.union1d(self._sent, self._outputs)  # rows that solutions are wanted in
+        self._end_sent, self._end_outputs = (np.searchsorted(self._ends, rows) for rows in (self._sent, self._outputs))
         self._gathered: Gathered | None = None
-        self._scan = Scan(self.coupling, rank) if self._scans(wanted) else None
+        self._scan = Scan(self.coupling, system.comm.rank) if self._scans(wanted) else None
         self.refresh()
-
-    def _couple(self) -> None:
-        """Who reads whose rows.  Collective.
-
-        Rows that read nothing, parameters above all, are known from the beginning: they are no unknowns of the reduced
-        system but have an exchange of their own, `_sources`.
-        """
-        system, comm = self.system, self.system.comm
-        bounds = np.bincount(system.components.first, minlength=system.n_local + 1)
-        bounds -= np.bincount(system.components.stop, minlength=system.n_local + 1)
-        unit = np.cumsum(bounds)[:-1] == 0  # elsewhere a seed is no solution yet
-        reads_nothing = unit & (np.diff(system.own.indptr) + np.diff(system.ghost.indptr) == 1)
-        sent = np.unique(np.concatenate([NONE, *(halo.own for halo in system.halos)]))
-        self._sent = sent[~reads_nothing[sent]]  # interface rows
-        starts = np.concatenate([[0], np.cumsum(comm.allgather(len(self._sent)))])
-        numbers = np.full(system.n_local, -1.0)  # doubles count exactly up to 2^53
-        numbers[self._sent] = starts[comm.rank] + np.arange(len(self._sent))
-        ghosts = np.full(system.n_ghosts, -1.0)
-        system.halo_update(numbers, ghosts)
-        used = self.block.used
-        self._used, self._fixed = used[ghosts[used] >= 0], used[ghosts[used] < 0]
-        leaves = np.full(system.n_local, system.k_star)
-        for s, halo in reversed(list(enumerate(system.halos))):
-            leaves[halo.own] = s
-        found = comm.allgather((ghosts[self._used].astype(np.int64), leaves[self._sent], len(self._fixed)))
-        reads, levels, fixed = zip(*found)
-        self.coupling = Coupling(starts, np.concatenate([NONE, *levels]), list(reads))
-        self._sources: Halo | None = None
-        if any(fixed):
-            self._sources = Halo.merged(comm, [
-                Halo(comm, Exchange([(r, ids[reads_nothing[ids]]) for r, ids in halo.sends],
-                                    [(r, ids[ghosts[ids] < 0]) for r, ids in halo.recvs]), 0) for halo in system.halos])
-            inputs = system.inputs.ids
-            self._shared = np.flatnonzero(np.isin(inputs, self._sources.own))  # inputs that others read
 
     def _scans(self, wanted: str) -> bool:
         """Whether the reduced system is scanned; the same on every rank."""
@@ -188,9 +163,8 @@ class Interface(Solver):
                 K = block.transfer(self._sent, np.concatenate([self._used, self._fixed]), ends)
                 T, self._maps[True] = K[:, :n_used], K[:, n_used:]
             else:
-                rows = np.union1d(self._sent, ends)
-                K = block.transfer(rows, self._used)
-                T, self._maps[False] = (K[np.searchsorted(rows, part)] for part in (self._sent, ends))
+                K = block.transfer(self._ends, self._used)
+                T, self._maps[False] = K[self._end_sent], K[self._end_outputs]
         found = [np.abs(a).max(initial=0.0) for a in (T, self._maps[transposed]) if a is not None]
         largest = max((float(a) if a == a else np.inf for a in found), default=0.0)
         most = np.array([largest, block.columns])  # of all ranks
@@ -222,149 +196,177 @@ class Interface(Solver):
     # -- solves ----------------------------------------------------------------------------------------------------
 
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
-        return self._boundary(xdot, False, super().tangent)
+        self._fits(xdot, self.system.inputs.ids, "tangent")
+        return self._boundary(xdot, False)
 
     def adjoint(self, ybar: np.ndarray) -> np.ndarray:
-        return self._boundary(ybar, True, super().adjoint)
+        self._fits(ybar, self.system.outputs.ids, "adjoint")
+        return self._boundary(ybar, True)
 
-    def _boundary(self, seed: np.ndarray, transposed: bool, through_all_rows: Callable[..., np.ndarray]) -> np.ndarray:
-        """From inputs to outputs (or back) the short way, or `through_all_rows` until that is trusted.  Collective."""
+    def _boundary(self, seed: np.ndarray, transposed: bool) -> np.ndarray:
+        """From inputs to outputs, or back: the short way, and another way beside it until it is trusted.  Collective.
+        """
         self._prepare(transposed)
-        if self._checks[transposed] == "none":
-            return self._short_way(seed, transposed)[0]
-        first = self._checks[transposed] == "the first" and seed.shape[1:] != (0,)
-        out = through_all_rows(seed)
-        if first and self._checks[transposed] == "none":
-            short, terms = self._short_way(seed, transposed, True)
-            agrees = bool((np.abs(short - out) <= AGREE * terms).all())
-            if not Exchanged.wait_for(lambda: self.system.comm.allreduce(agrees, op=MPI.LAND)):
-                self._checks[transposed] = "every solve"
-        return out
+        checks = self._checks[transposed] if seed.shape[1:] != (0,) else "none"
+        short = self._short_way(seed, transposed, checks != "none")
+        if checks == "none":
+            return short.found
+        if checks == "every solve":
+            return self._through_all_rows(seed, short.brought, transposed)
+        found, error = self._again(seed, short.brought, transposed)
+        if error <= self._residual.tolerance(transposed) and not self.system.cyclic:
+            self._checks[transposed] = "none"
+            self.info = {**self.info, "residual": max(error, self._rounding())}
+        else:
+            found = self._through_all_rows(seed, short.brought, transposed)
+        agrees = bool((np.abs(short.found - found) <= AGREE * short.terms).all())
+        if not Exchanged.wait_for(lambda: self.system.comm.allreduce(agrees, op=MPI.LAND)):
+            self._checks[transposed] = "every solve"
+        return found
 
-    def _short_way(self, seed: np.ndarray, transposed: bool, measure: bool = False) -> tuple[np.ndarray, Any]:
-        """The result, and (to `measure` its rounding) the magnitudes of the terms that add up to it.  Collective."""
+    def _short_way(self, seed: np.ndarray, transposed: bool, measure: bool = False) -> Short:
+        """The result (to `measure` its rounding, with the magnitudes of the terms it adds up).  Collective."""
         with event("interface"), np.errstate(all="ignore"):
             return (self._short_adjoint if transposed else self._short_tangent)(seed, measure)
 
-    def _short_tangent(self, xdot: np.ndarray, measure: bool) -> tuple[np.ndarray, Any]:
-        block, inputs, outputs = self.block, self.system.inputs.ids, self.system.outputs.ids
-        y = self._zeros(xdot, inputs, "tangent")
-        self._seed_inputs(y, xdot)
-        ghosts = self._source_ghosts(y)
-        begin = min(int(inputs.min(initial=block.n)), int(block.first[self._fixed].min(initial=block.n)))
-        self._take_ghosts(self._fixed, ghosts, y)
-        block.solve(y, False, begin)
-        out, brought = y[outputs], self._interfaces(y[self._sent], False)
-        F = self._maps[False]
+    def _short_tangent(self, xdot: np.ndarray, measure: bool) -> Short:
+        block, F, places = self.block, self._maps[False], self._output_places
+        ghosts, seeds = self._source_ghosts(xdot), self._at(xdot, self._inputs, self._input_places)
+        ends = block.forward(ghosts, self._fixed, self._inputs, seeds, self._ends)
+        out, brought = ends[self._end_outputs], self._interfaces(ends[self._end_sent], False)
+        terms = np.abs(out)
         if F is not None:
-            terms = np.abs(out) + (np.abs(F) @ np.abs(brought))[self._output_places] if measure else None
-            return out + (F @ brought)[self._output_places], terms
-        y.fill(0.0)
-        self._seed_inputs(y, xdot)
-        ghosts[self._used] = brought
-        block.take_ghosts(ghosts, y)
-        block.solve(y, False)
-        return y[outputs], np.abs(y[outputs])
+            terms = terms + np.abs(F) @ np.abs(brought) if measure else terms
+            out = out + F @ brought
+        else:
+            out = self._with_ghosts(ghosts, brought, seeds)[self._end_outputs]
+            terms = np.abs(out)
+        return Short(out[places], brought, terms[places])
 
-    def _short_adjoint(self, ybar: np.ndarray, measure: bool) -> tuple[np.ndarray, Any]:
-        block, inputs, outputs = self.block, self.system.inputs.ids, self.system.outputs.ids
-        lam = self._zeros(ybar, outputs, "adjoint")
-        self._seed_outputs(lam, ybar)
-        block.solve(lam, True, 0, int(outputs.max(initial=-1)) + 1)
-        ghosts = block.to_ghosts(lam)
-        brought, H = self._interfaces(ghosts[self._used], True), self._maps[True]
-        ends = np.concatenate([ghosts[self._fixed], lam[inputs]])
+    def _short_adjoint(self, ybar: np.ndarray, measure: bool) -> Short:
+        block, H = self.block, self._maps[True]
+        seeds = self._at(ybar, self._outputs, self._output_places)
+        ghosts, lam = block.backward(self._outputs, seeds, self._inputs)
+        brought = self._interfaces(ghosts[self._used], True)
+        ends = np.concatenate([ghosts[self._fixed], lam[self._input_places]])
+        terms = np.abs(ends) if measure else None
         if H is not None:
-            terms = np.abs(ends) + np.abs(H).T @ np.abs(brought) if measure else None
+            terms = terms + np.abs(H).T @ np.abs(brought) if terms is not None else None
             ends += H.T @ brought
         else:
-            lam.fill(0.0)
-            self._seed_outputs(lam, ybar)
-            lam[self._sent] += brought
-            block.solve(lam, True)
-            ends = np.concatenate([block.to_ghosts(lam)[self._fixed], lam[inputs]])
+            ghosts, lam = self._with_interfaces(seeds, brought)
+            ends = np.concatenate([ghosts[self._fixed], lam[self._input_places]])
             terms = np.abs(ends) if measure else None
         # Whether a rank has H is its own affair, how often it exchanges is not.
-        return self._returned(lam, ends), None if terms is None else self._returned(lam, terms)
+        found = self.crossings.returned(ends)
+        return Short(found, brought, np.abs(found) if terms is None else self.crossings.returned(terms))
 
-    def _source_ghosts(self, y: np.ndarray) -> np.ndarray:
-        """Ghosts with what y has at the rows that read nothing, the others zero.  Collective."""
-        ghosts = np.zeros((self.system.n_ghosts, *y.shape[1:]))
-        if self._sources is not None:
-            self._sources.forward(y, ghosts)
-        return ghosts
+    def _with_ghosts(self, ghosts: np.ndarray, brought: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """The solution at `_ends` by one more pass, ghosts being what interfaces brought."""
+        ghosts[self._used] = brought
+        return self.block.forward(ghosts, self.block.used, self._inputs, seeds, self._ends)
 
-    def _take_ghosts(self, places: np.ndarray, ghosts: np.ndarray, y: np.ndarray) -> None:
-        """y <- y - B ghosts, which are zero but for `places`."""
-        if len(places):
-            self.block.take_ghosts(ghosts, y)
+    def _with_interfaces(self, seeds: np.ndarray, brought: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The transpose: what ghosts get, and the solution at inputs."""
+        both = np.zeros((len(self._ends), *seeds.shape[1:]))
+        both[self._end_outputs] = seeds
+        both[self._end_sent] += brought
+        return self.block.backward(self._ends, both, self._inputs)
 
-    def _returned(self, work: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """The adjoint at inputs, from `values` at source ghosts, whose owners get them, and at inputs.  Collective."""
-        n = len(self._fixed)
-        out = values[n:]
-        if self._sources is not None:
-            ghosts = np.zeros((self.system.n_ghosts, *values.shape[1:]))
-            ghosts[self._fixed] = values[:n]
-            work[self._sources.own] = 0.0
-            self._sources.reverse(work, ghosts)
-            out[self._shared] += work[self.system.inputs.ids[self._shared]]
-        return out
+    def _again(self, seed: np.ndarray, brought: np.ndarray, transposed: bool) -> tuple[np.ndarray, float]:
+        """The result by a pass that starts from what interfaces brought; its componentwise backward error.  Collective.
+
+        Such a pass computes every row as substitution does, whose residual is rounding whatever the ghosts were
+        (`Solver._rounding`).  What is left of the system are the rows between ranks: what a rank took for a ghost g
+        against what its owner has there, y.  The residual of a row that reads g is B (y - g), no more of the terms
+        |B| |g| that it adds up than |y - g| is of |g|; and transposed likewise.
+        """
+        with event("interface"), np.errstate(all="ignore"):
+            if transposed:
+                ghosts, lam = self._with_interfaces(self._at(seed, self._outputs, self._output_places), brought)
+                found = self.crossings.returned(np.concatenate([ghosts[self._fixed], lam[self._input_places]]))
+                there = self.crossings.collected(ghosts[self._used], True)[self.crossings.mine]
+            else:
+                ends = self._with_ghosts(self._source_ghosts(seed), brought,
+                                         self._at(seed, self._inputs, self._input_places))
+                found = ends[self._end_outputs][self._output_places]
+                there = self.crossings.collected(ends[self._end_sent], False)[self.crossings.reads]
+            left, scale = (there - brought).ravel(), np.abs(brought).ravel()
+            error = self._residual.largest(np.append(left, 0.0 * found), np.append(scale, 0.0 * found))
+            return found, error  # infinite where a result is not finite
+
+    def _source_ghosts(self, xdot: np.ndarray) -> np.ndarray:
+        return self.crossings.source_ghosts(self.crossings.source_values(xdot))
+
+    def _at(self, seed: np.ndarray, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """What seeds add up to in these rows, places[k] of which the k-th one belongs to."""
+        seeds = np.zeros((len(rows), *seed.shape[1:]))
+        if len(rows) == len(seed):
+            seeds[places] = seed
+        else:
+            np.add.at(seeds, places, seed)  # one node may be an output twice
+        return seeds
+
+    # -- through all rows ------------------------------------------------------------------------------------------
+
+    def _through_all_rows(self, seed: np.ndarray, brought: np.ndarray, transposed: bool) -> np.ndarray:
+        """The result from a solution in all rows, accepted on its residual; `brought`: what interfaces bring.
+        Collective."""
+        system = self.system
+        begin, end = (system.outputs, system.inputs) if transposed else (system.inputs, system.outputs)
+        y = self._zeros(seed, begin.ids, "seed")
+        (self._seed_outputs if transposed else self._seed_inputs)(y, seed)
+        self._accepted(y, transposed, brought)
+        return y[end.ids]
 
     def _solve(self, y: np.ndarray, transposed: bool) -> None:
         self._prepare(transposed)
-        b = self._work("seed", y.shape[1:])
-        b[:] = y
-        with event("interface"), np.errstate(all="ignore"):
-            self._all_rows(y, transposed)
-        error = self._check(y, b, transposed) if self._checks[transposed] != "none" and y.shape[1:] != (0,) else None
-        if error is not None:
-            self.info = {**self.info, "residual": error}
+        self._accepted(y, transposed)
 
-    def _all_rows(self, y: np.ndarray, transposed: bool) -> None:
-        """The three steps for a right-hand side anywhere and the solution everywhere, two passes over all rows."""
-        block = self.block
-        if not transposed:
-            self._take_ghosts(self._fixed, self._source_ghosts(y), y)
-        first = self._work("first", y.shape[1:])
-        first[:] = y
-        block.solve(first, transposed)
+    def _accepted(self, y: np.ndarray, transposed: bool, brought: np.ndarray | None = None) -> None:
+        """Solve in place, and accept the solution.  Collective."""
+        checked = self._checks[transposed] != "none" and y.shape[1:] != (0,)
+        if checked:
+            b = self._work("seed", y.shape[1:])
+            b[:] = y
+        with event("interface"), np.errstate(all="ignore"):
+            self._all_rows(y, transposed, brought)
+        if checked:
+            self.info = {**self.info, "residual": self._check(y, b, transposed)}
+
+    def _all_rows(self, y: np.ndarray, transposed: bool, brought: np.ndarray | None = None) -> None:
+        """The three steps for a right-hand side anywhere and the solution everywhere: two passes over all rows, or one
+        where it is known what interfaces bring."""
+        block, crossings = self.block, self.crossings
+        ghosts = np.zeros(0) if transposed else crossings.source_ghosts(y[crossings.source_rows])
+        if brought is None:
+            first = self._work("first", y.shape[1:])
+            first[:] = y
+            if not transposed and len(self._fixed):
+                block.take_ghosts(ghosts, first)
+            block.solve(first, transposed)
+            brought = self._interfaces(block.to_ghosts(first)[self._used] if transposed else first[self._sent],
+                                       transposed)
         if transposed:
-            brought, waits = self._interfaces(block.to_ghosts(first)[self._used], True), len(self._sent) > 0
             y[self._sent] += brought
+            block.solve(y, True)
+            y[crossings.source_rows] += crossings.at_sources(block.to_ghosts(y))
         else:
-            brought, waits = self._interfaces(first[self._sent], False), len(self._used) > 0
-            ghosts = np.zeros((block.n_ghosts, *y.shape[1:]))
             ghosts[self._used] = brought
-            self._take_ghosts(self._used, ghosts, y)
-        if waits:
-            block.solve(y, transposed)
-        else:
-            y[:] = first
-        if transposed and self._sources is not None:
-            ghosts = block.to_ghosts(y)
-            self._sources.reverse(y, ghosts)
+            block.take_ghosts(ghosts, y)
+            block.solve(y, False)
 
     def _interfaces(self, values: np.ndarray, transposed: bool) -> np.ndarray:
         """Step 2: ghosts from what interface rows would be without, or transposed.  Collective."""
-        coupling, comm, tail = self.coupling, self.system.comm, values.shape[1:]
-        look(comm)
-        if coupling.n == 0:
-            return np.zeros((0, *tail))
+        look(self.system.comm)
+        if self.coupling.n == 0:
+            return np.zeros((0, *values.shape[1:]))
         if self._scan is not None:
             scan = self._scan
             return self._run(scan.backward(values, len(self._sent)) if transposed else scan.forward(values))
         assert self._gathered is not None
-        columns = int(np.prod(tail, dtype=np.int64))
-        counts = [columns * n for n in self._counts[transposed]]
-        total = np.empty((sum(self._counts[transposed]), *tail))
-        mine = np.ascontiguousarray(values)
-        Exchanged.wait_for(lambda: comm.Allgatherv(mine, [total, counts]))
-        if not transposed:
-            return self._gathered.solve(total, False)[coupling.reads[comm.rank]]
-        d = np.zeros((coupling.n, *tail))
-        scatter_add(self._all_reads, total, d)
-        return self._gathered.solve(d, True)[self._mine]
+        z = self._gathered.solve(self.crossings.collected(values, transposed), transposed)
+        return z[self.crossings.mine if transposed else self.crossings.reads]
 
     def _run(self, messages: Messages) -> Any:
         """The scan's messages over MPI.  Collective."""
@@ -421,13 +423,12 @@ class Interface(Solver):
         return error, steps > 0
 
     def close(self) -> None:
-        if self._sources is not None:
-            self._sources.close()
+        self.crossings.close()
 
     @property
     def memory(self) -> int:
         """Bytes this rank holds beside the system."""
-        held = [self.block.passes, self._residual, self._gathered, self._scan]
+        held: list[Any] = [self.block, self._residual, self._gathered, self._scan]
         maps = sum(a.nbytes for a in self._maps.values() if a is not None)
         return super().memory + maps + sum(h.nbytes for h in held if h is not None)
 

@@ -55,7 +55,7 @@ class Residual:
             else:
                 system.halo_update(x, gr)
                 kernel(ghost.nnz, ghost.indptr, ghost.indices, ghost.data, gr, r, scale)
-        return self._largest(r, scale)
+        return self.both(r, scale)
 
     def worst(self, b: np.ndarray, x: np.ndarray, transposed: bool) -> tuple[float, float]:
         """The two measures' largest over all columns of b and x, (n_local,) or (n_local, m)."""
@@ -69,13 +69,18 @@ class Residual:
         """max |r_i| / s_i over all ranks.  One substitution with |L|, on a copy of the values."""
         passes, s = Passes(self.system.without_signs()), np.abs(b)
         passes.backward(s) if transposed else passes.forward(s)
-        return self._largest(r, s)[0]
+        return self.both(r, s)[0]
 
     def tolerance(self, transposed: bool) -> float:
         """RTOL, or what rounding may do to the longest row if that is more: 2 n eps."""
         return max(RTOL, 2 * _EPS * self.system.longest(transposed))
 
-    def _largest(self, r: np.ndarray, scale: np.ndarray) -> tuple[float, float]:
+    def largest(self, r: np.ndarray, scale: np.ndarray) -> float:
+        """max |r_i| / scale_i over all ranks."""
+        return self.both(r, scale)[0]
+
+    def both(self, r: np.ndarray, scale: np.ndarray) -> tuple[float, float]:
+        """max |r_i| / scale_i, and max |r_i|."""
         with np.errstate(all="ignore"):
             size = np.abs(r)
             ratio = size / (scale + _TINY)  # below the normal numbers rounding is no longer relative

@@ -25,6 +25,7 @@ BATCH = 32  # right-hand sides that substitution takes at once
 
 def chain_system(comm: Any, n: int, s: int) -> Any:
     """I - L of the chain in stretches over `comm`; collective."""
+    from distdiff.components import Components
     from distdiff.partition.local import Exchange, Portion
     from distdiff.preaccumulate import CSR
     from distdiff.system import TriangularSystem
@@ -53,7 +54,8 @@ def chain_system(comm: Any, n: int, s: int) -> Any:
     reduced = SimpleNamespace(
         own=rows(own, lo), ghost=rows(ghost, lo - s), n_rows=hi - lo, n_ghosts=s if rank else 0, inputs=inputs,
         outputs=outputs, ends=np.where(np.arange(size + 1) > rank, hi - lo, 0), exchanges=exchanges,
-        nnz=int(own.sum() + ghost.sum()), order_ghosts=lambda order: None)
+        nnz=int(own.sum() + ghost.sum()), order_ghosts=lambda order: None,
+        components=Components.none(), where=str)
     return TriangularSystem(comm, reduced)  # type: ignore[arg-type]
 
 
@@ -185,30 +187,31 @@ def pipeline(settings: dict[str, Any]) -> Run:
 
 def library(settings: dict[str, Any]) -> Run:
     """The same through the library: `lin.jvp`, `lin.vjp` and a Jacobian of twenty columns, a scalar loop of two states
-    and eighteen parameters, all read along the way."""
+    and eighteen parameters, all read along the way, with forty results of it."""
     from mpi4py import MPI
 
     import distdiff as dd
 
     run = Run(settings)
-    n = settings["rows"] // 3
+    n, results_of = settings["rows"] // 3, 40
+    each = n // 2 // results_of
 
     def f(x: Any) -> Any:
         a, b = x[0], x[1]
-        for k in range(n // 2):
-            p = x[2 + k % 18]
-            a, b = a + 1e-5 * p * (b - a * b), b + 1e-5 * (a * b - p * a)
-        out = np.zeros(2)
-        out[0] = a
-        out[1] = b
+        out = np.zeros(results_of)
+        for r in range(results_of):
+            for k in range(each):
+                p = x[2 + k % 18]
+                a, b = a + 1e-5 * p * (b - a * b), b + 1e-5 * (a * b - p * a)
+            out[r] = a
         return out
 
     g, x = dd.compiled(f), np.linspace(0.5, 1.5, 20)
     both = dd.linearize(g, x, method="interface")
-    both.vjp(np.ones(2))
+    both.vjp(np.ones(results_of))
     alone = dd.linearize(g, x, comm=MPI.COMM_SELF, method="substitution") if run.root else None
     calls: dict[str, Callable[[Any], Any]] = {
-        "vjp": lambda lin: lin.vjp(np.ones(2)), "jvp": lambda lin: lin.jvp(np.ones(20)),
+        "vjp": lambda lin: lin.vjp(np.ones(results_of)), "jvp": lambda lin: lin.jvp(np.ones(20)),
         "Jacobian by 20 tangents": lambda lin: lin.jacobian()}
     for name, call in calls.items():
         results: dict[str, Any] = {}
