@@ -253,7 +253,7 @@ def test_rows_between_ranks_tell_the_true_residual(comm, monkeypatch):
 
 @pytest.mark.parametrize("width, columns", [(1, 1), (2, 8), (4, 1), (16, 16), (64, 2)])
 def test_rows_that_a_chain_streams(comm, monkeypatch, width, columns):
-    """(s + 2 m) n / P on the busiest rank for a first solve, where substitution takes m n: ranks gain beyond 2 + s/m."""
+    """(s + 2 m) n / P on the busiest rank for a first solve, substitution m n: ranks gain from P > 2 + s / m on."""
     steps, streamed = 12, Counter()
     for name in ("forward", "backward"):
         plain = getattr(Block, name)
@@ -403,7 +403,7 @@ def test_what_interface_costs():
     one_rank = 8 * local_seconds(chain, 1, machine)
     further = (seconds(1001) - seconds(1)) / 1000
     assert further == pytest.approx(one_rank / 8, rel=0.05)
-    assert 4 * further < seconds(1) - substitution_setup(chain, machine) < 9 * further  # 3 passes, residuals, transfer
+    assert 3 * further < seconds(1) - substitution_setup(chain, machine) < 5 * further  # 2 passes, transfer
     assert seconds(1000, halo=10_000) < 1.05 * seconds(1000)
     wide = seconds(1, interface=32) - seconds(1)
     assert 2 * further < wide < 30 * further  # 30 columns more, streamed together
