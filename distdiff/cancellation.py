@@ -8,6 +8,9 @@ to look again, so that looking takes a small share of the time however short sup
 Within a superstep rank 0, which knows without asking, leaves out what it still would compute (`given_up`), so that work
 of one rank alone, which has no supersteps, ends early as well.  Messages it sends all the same.
 
+A trace and a partition are work of rank 0 that the others wait for, and what it raises there all raise: it looks before
+every statement, and between two candidates (`alone`).
+
 Passes ask once, at their beginning, whether anybody watches (`watch_of`); where nobody does they run as they always do.
 """
 
@@ -16,11 +19,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-from mpi4py import MPI
 
 from .errors import CancelledError
+
+if TYPE_CHECKING:  # clients trace, and have no MPI
+    from mpi4py import MPI
 
 EVERY = 0.02  # seconds between looks, about
 AT_MOST = 64  # supersteps from one to the next: lengths may change, and a look takes some microseconds
@@ -72,9 +78,9 @@ class Watch:
         return self._stride
 
 
-def _cancelled() -> CancelledError:
-    return CancelledError("this was cancelled while it was computed, between two supersteps: nothing has changed but "
-                          "that there is no result")
+def _cancelled(where: str = "between two supersteps") -> CancelledError:
+    return CancelledError(f"this was cancelled while it was computed, {where}: nothing has changed but that there is "
+                          "no result")
 
 
 @contextmanager
@@ -110,6 +116,23 @@ def watch_of(comm: MPI.Comm) -> Watch | None:
     return None
 
 
+class Alone:
+    """Whether work that rank 0 does while all others wait for it is to end: where what it raises is raised by all."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def look(self, where: str) -> None:
+        """Raise `CancelledError` if nobody wants the work any more.  Local."""
+        if self._watch.given_up():
+            raise _cancelled(where)
+
+
+def alone() -> Alone | None:
+    """Who watches what this rank does by itself, on rank 0 of what was watched last; None where nobody does."""
+    return Alone(_watches[-1]) if _watches and _watches[-1].comm.rank == 0 else None
+
+
 def look(comm: MPI.Comm) -> None:
     """End here if somebody wants it: between stages, or whatever else takes long.  Collective."""
     watch = watch_of(comm)
@@ -117,4 +140,4 @@ def look(comm: MPI.Comm) -> None:
         watch.look()
 
 
-__all__ = ["Watch", "look", "unwatched", "watch_of", "watched"]
+__all__ = ["Alone", "Watch", "alone", "look", "unwatched", "watch_of", "watched"]

@@ -47,6 +47,11 @@ if TYPE_CHECKING:
     from .solvers.structured import StructuredSystem
 
 LOST, MUCH = 1.0, 1.5  # seconds at a point, and times those in another layout, that are worth a warning
+ENDS = {  # by stage, where it ends early
+    "trace": "before the function's next statement", "partition": "between two layouts of the lines over the ranks",
+    "evaluate": "between two supersteps", "plan": "when the solver is ready", "expand": "when the system is ready",
+    "preaccumulate": "when the system is ready", "assemble": "when the system is ready",
+    "set up": "when the solver is ready: a factorization has no supersteps, and the package can't be interrupted"}
 DRAWN = 4_000_000  # lines up to which a system is assembled to be looked at
 
 
@@ -320,6 +325,13 @@ class Linearization:
     def behind(self, kind: str) -> Linearization | None:
         """What solves for a kind of product: this, or for "hvp" the gradient's, None until one is asked for.  Local."""
         return self._gradient if kind == "hvp" else self
+
+    def ends(self) -> str:
+        """Where the work under way ends if it is cancelled now, in words.  Local; any thread may ask."""
+        stage = self.stages.now or ""
+        if self._facts.everywhere and stage in ("evaluate", "solve"):
+            return "when every rank, which has the whole program, is done with the pass under way"
+        return ENDS.get(stage) or method_of(self.choice.method).ends
 
     def pass_seconds(self, columns: int) -> float | None:
         """Predicted seconds of one more `batch` of so many columns at this point, by the method chosen last; None where

@@ -266,3 +266,4 @@ class Solving:
                 look(self._comm)
             self.solvers[name].refresh(self._point)
             self._stale.discard(name)
+        look(self._comm)  # a factorization was carried through

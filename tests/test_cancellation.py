@@ -14,6 +14,7 @@ from distdiff import cancellation
 from distdiff.cancellation import watch_of, watched
 from distdiff.errors import CancelledError
 from distdiff.solvers import sweep_table
+from distdiff.tracing import recorder, scalar
 
 pytestmark = [pytest.mark.mpi, pytest.mark.few_ranks]
 X = np.linspace(0.2, 1.4, 60)
@@ -24,6 +25,13 @@ def f(x):
     for _ in range(6):
         x = np.tanh(x + 0.3 * np.roll(x, 1) - 0.2 * np.roll(x, -1))
     return x
+
+
+def turns(x):
+    s = x[0]
+    for _ in range(250):
+        s = np.sin(s) + 0.5 * s
+    return s
 
 
 def chain(x):
@@ -124,6 +132,35 @@ def test_a_linearization_that_is_cancelled_is_none(comm):
         with watched(comm, Count(at)), pytest.raises(CancelledError):
             dd.linearize(f, X, comm=comm, partition="axes", min_block=1)
     np.testing.assert_allclose(dd.vjp(f, X, comm=comm)[0], f(X), rtol=1e-14)
+
+
+def test_a_trace_and_a_partition_end_early(comm, monkeypatch):
+    """Wherever rank 0 notices while it traces or lays out, all ranks raise; f can't go on by catching it."""
+    monkeypatch.setattr(recorder, "RUN_LINES", 200)
+    monkeypatch.setattr(scalar, "RUN_LINES", 200)
+
+    def caught(x):
+        try:
+            return np.sum(f(x))
+        except Exception:
+            return x
+
+    def made(function, watch):
+        with watched(comm, watch), dd.linearize(function, X, comm=comm, partition="axes", min_block=1) as lin:
+            return lin.value
+
+    for function, lines in ((f, 30), (caught, 30), (dd.compiled(turns), 1), (turns, 3)):
+        count = Count()
+        with watched(comm, count):
+            dd.trace(function, X, comm=comm)
+        tracing = comm.bcast(count.looks)
+        assert tracing > lines
+        for at in (0, tracing // 2, tracing - 1):
+            with pytest.raises(CancelledError, match="while the function was traced"):
+                made(function, Count(at))
+    with pytest.raises(CancelledError, match="between two " + ("layouts" if comm.size > 1 else "supersteps")):
+        made(turns, Count(tracing))
+    assert made(turns, Count()) == turns(X)
 
 
 def test_who_watches_another_communicator_changes_nothing(comm):

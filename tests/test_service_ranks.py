@@ -198,7 +198,7 @@ def test_whatever_is_under_way_can_be_cancelled(comm, shared_tmp_path, monkeypat
             ("vjp", {"seed": ones}), ("jvp", {"seed": ones}), ("jacobian", {}), ("move", {"payload": 2 * X}),
             ("picture", {"payload": "timeline"})]
         for partition, method, ends in (("axes", "sweep", "between two supersteps"),
-                                        ("auto", "direct", "have no supersteps")):
+                                        ("auto", "direct", "can't be interrupted")):
             name = f"{partition} {method}"
             talk.open(name, path, partition=partition, method=method)
             right = {kind: talk.ask(name, kind, **keywords).result for kind, keywords in jobs[:3]}
@@ -208,7 +208,9 @@ def test_whatever_is_under_way_can_be_cancelled(comm, shared_tmp_path, monkeypat
                 if method == "direct" and job.state == "done":
                     continue  # it did not look as often
                 assert job.state == "cancelled" and job.result is None, (name, kind, job)
-                assert ends in under_way["ends"] and talk.service.systems[name].at.number == 1
+                said = under_way["ends"]
+                assert ends in said or (kind in ("move", "picture") and said == "between two supersteps"), (kind, said)
+                assert talk.service.systems[name].at.number == 1
                 under_way["looks"] = -1
                 for again, wanted in right.items():
                     found = talk.ask(name, again, **dict(jobs)[again])
@@ -219,7 +221,7 @@ def test_whatever_is_under_way_can_be_cancelled(comm, shared_tmp_path, monkeypat
             assert moved.point == 2
         under_way["looks"] = 0
         assert talk.open("never", path).state == "cancelled" and "never" not in talk.service.systems
-        assert "a trace and a partition are carried through" in under_way["ends"]
+        assert "before the function's next statement" in under_way["ends"]
         assert "never" not in ranks and not list(talk.service.spool.root.glob("incoming/*"))
         talk.service.spool.close()
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..cancellation import alone
 from ..errors import InputError
 from ..graph import Reads, Survey
 from ..graph.contractions import line_seconds
@@ -34,6 +35,7 @@ MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.
 SAME = 1.02  # predicted seconds within this factor of the best are no reason
 ROOMY = 1 << 28  # bytes on the fullest rank up to which memory is none either
 WORTH = 1.05  # times sooner than rank 0 alone that a spread must be: sending shares out takes time that is not counted
+BETWEEN = "between two layouts of its lines over the ranks"  # where a partition that is cancelled ends
 FEW = 0.01  # of the time, in scalar lines, up to which they are no reason for candidates of their own
 NEAR = 1.25  # times the time of equal shares without messages that stretches may take, so that levels are not looked at
 NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
@@ -196,12 +198,14 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     if strategy == COLUMNS and n_ranks > 1:
         contest.enter(_alone(tape, n_ranks, machine, everywhere=True))
         return contest.winner()
-    kinds, survey = Kinds(), Survey(tape, machine)
+    kinds, survey, watch = Kinds(), Survey(tape, machine), alone()
     if strategy == LEVELS and n_ranks > 1:
         made = _level_by_level(tape, n_ranks, machine, survey, small)
         contest.enter(made)
         return _won(contest, survey)
     for name, active, settings in _candidates(tape, n_ranks, strategy, judge.repeated, machine):
+        if watch is not None:
+            watch.look(BETWEEN)
         least = default_min_block(active) if min_block is None else min_block
         made = (_make(tape, n_ranks, name, active, least, settings, machine=machine, kinds=kinds, survey=survey,
                       share=share) if active > 1 else _alone(tape, n_ranks, machine))
@@ -467,11 +471,14 @@ def _deepen(made: Partition, depth: int | None, judge: Judge) -> Partition | Non
     machine = plan.machine
     floors = plan.where.steps[:len(plan.blocks)].max(axis=1)
     best: Partition | None = None
+    watch = alone()
     grown, least = depth or 2, np.inf if depth else made.promise.seconds
     waiting = 2 * machine.message * made.n_steps + 16 * machine.byte * made.quality.halo  # more than there is to save
     if not depth and waiting < (SAME - 1) * made.quality.seconds:
         return None
     while 1 < grown < made.n_steps and made.quality.messages:
+        if watch is not None:
+            watch.look(BETWEEN)
         schedule = Schedule(plan, "together", floors // grown)
         plan.extents = deepened(plan, schedule.free)
         if plan.extents is None:

@@ -46,7 +46,7 @@ class RemoteJob:
         return found
 
     def cancel(self) -> str:
-        """Compute nothing more for it: at once if it waits, else between two supersteps; in words, where it ends."""
+        """Compute nothing more for it: at once if it waits, else where its work can end; in words, where that is."""
         return self._client._json("DELETE", self._path)["ends"]
 
 

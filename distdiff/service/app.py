@@ -201,7 +201,11 @@ def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
 
     @app.delete("/v1/jobs/{job}", response_model=Cancelled, **secured)
     async def cancel(job: str) -> Any:
-        """Cancel a job: at once if it waits for a turn, else between two supersteps; `ends` says where."""
+        """Cancel a job: at once if it waits for a turn, else where the work under way lets it end on all ranks, which
+        `ends` says.  Sweeps, substitutions and evaluations end between two supersteps, a trace before the function's
+        next statement, a partition between two layouts, iterations between two of them.  A factorization (`direct`,
+        or of an implicit statement) and a solve with its factors are carried through, as are right-hand sides in the
+        pipeline, and a pass where every rank has the whole program: the job is cancelled when that is done."""
         found = door.job(job)
         ends = door.service.cancel(found)
         return {**described(found), "ends": ends}

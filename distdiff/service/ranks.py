@@ -25,7 +25,6 @@ from ..nest import Nest
 from ..partition import partition
 from ..pictures import Picture
 from ..program import Program, load
-from ..solvers import method
 from ..solvers.select import Choice
 from .widths import Width, widest
 
@@ -138,11 +137,16 @@ class Ranks:
         self._announce(("stop",))
 
     def ends(self, name: str) -> str:
-        """Where the work on a system that is cancelled ends, by the method that its solves took last."""
+        """Where the work on a system that is cancelled now ends, by what is under way."""
         held = self._held.get(name)
         if held is None:
-            return "between two stages of making the system: a trace and a partition are carried through"
-        return method(held.lin.choice.method).ends
+            return ("before the function's next statement while it is traced, else between two layouts of the lines or "
+                    "two stages of making the system")
+        return held.lin.ends()
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While the body runs, what this rank does by itself can be cancelled."""
+        return watched(MPI.COMM_SELF, self._wanted)
 
     def __contains__(self, name: str) -> bool:
         return name in self._held
@@ -254,12 +258,12 @@ class Ranks:
         path, x = here or ("", None)
         comm = self.comm.Dup()
         try:
-            program = load(path, most_lines=self._most, comm=comm)
-            memory = on_root(comm, lambda: self._admit(program, x))
-            args: Any = () if comm.rank else program.point
-            if x is not None:
-                args = Nest(program.in_tree, [leaf.shape for leaf in program.inputs]).nest(x)
             with watched(comm, self._wanted):
+                program = load(path, most_lines=self._most, comm=comm)
+                memory = on_root(comm, lambda: self._admit(program, x))
+                args: Any = () if comm.rank else program.point
+                if x is not None:
+                    args = Nest(program.in_tree, [leaf.shape for leaf in program.inputs]).nest(x)
                 lin = linearize(program, *args, argnums=tuple(range(len(args))) or 0, comm=comm,
                                 on_branch_change="raise", **settings)
         except DistdiffError:  # raised by all, who are in step

@@ -150,8 +150,6 @@ class Service:
             raise ServiceError("a system that is being deleted stays no longer", status=409)
         running = job.state == "running"
         ends = self.ranks.ends(job.system) if running else "at once"
-        if running and job.kind in ("hvp", "hessian"):
-            ends += "; if the gradient is being traced, when that is done"
         self.queue.cancel(job)
         return "it had ended before" if job.over and job.state != "cancelled" else ends
 
@@ -304,7 +302,8 @@ class Service:
         if not positions:
             raise InputError("no argument holds floating-point numbers to differentiate by; give them as floats")
         try:
-            traced = trace(f, args, argnums=positions)
+            with self.ranks.alone():
+                traced = trace(f, args, argnums=positions)
         except DistdiffError:
             raise
         except Exception as error:

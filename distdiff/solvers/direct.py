@@ -263,4 +263,6 @@ def quiet_options(chosen: Mapping[str, Any]) -> Any:
     return entered()
 
 
-METHOD = Method("direct", cost, Direct, ends="between two right-hand sides: factorizations have no supersteps")
+METHOD = Method("direct", cost, Direct,
+                ends="when the right-hand sides under way are solved: solves with factors have no supersteps, and the "
+                     "package can't be interrupted")

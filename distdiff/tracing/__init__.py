@@ -99,6 +99,7 @@ def trace(
         try:
             rec.running = True
             result = f(*traced_args, **(kwargs or {}))
+            rec.cancel()  # f may have caught it
             if rec.refusal is not None:
                 raise _swallowed(rec.refusal)
             rec.conclude(f)

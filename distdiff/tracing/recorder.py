@@ -18,6 +18,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ..cancellation import alone
 from ..errors import PrecisionWarning, UnsupportedOperationError
 from ..ops import COPY, Elemental, Op
 from ..tape import (
@@ -118,6 +119,8 @@ class Recorder:
         self.scalar_op: Callable[..., Any]  # (op, operands) -> a traced scalar
         self.array_of: Callable[[Any], Any]  # nested lists of traced values as a traced array (tracing.creation)
         self.target = target
+        self.watch = alone()
+        self.alert = target is not None or self.watch is not None  # for nodes, or for them to be unwanted
         self.primals: Any = None  # tracing.primals.Primals, once a derivative is taken inside the function
         self._end = -1  # site of what is recorded, where it is not the line that runs
         self._sites: dict[tuple[int, int], int] = {}
@@ -221,8 +224,8 @@ class Recorder:
             self.flush()
         first = self.n
         self.n = n = first + values.size
-        if self.target is not None and first <= self.target < n and self.running:
-            raise Located(self.tape.sites[site])
+        if self.alert:
+            self._look(first, n, site)
         firsts, tape = self.firsts, self.tape
         block = len(firsts)
         firsts.append(first)
@@ -241,6 +244,17 @@ class Recorder:
         tape.items.append(_new(Statement, (op, shape, _new(Affine, (block, 0, strides)), operands, site)))
         return block
 
+    def _look(self, first: int, stop: int, site: int | None = None) -> None:
+        """Nodes are about to be made: stop here if one of them is looked for, or nobody wants them any more."""
+        self.cancel()
+        if self.target is not None and first <= self.target < stop and self.running:
+            raise Located(self.tape.sites[self.site() if site is None else site])
+
+    def cancel(self) -> None:
+        """Raise `CancelledError` if nobody wants this trace any more."""
+        if self.watch is not None:
+            self.watch.look("while the function was traced")
+
     def _boxes(self, op: Op, shape: tuple[int, ...], operands: Sequence[Operand | list[Piece]], block: int,
                strides: tuple[int, ...], site: int) -> None:
         """A statement for each box on which every operand is in one piece."""
@@ -255,8 +269,8 @@ class Recorder:
             self.flush()
         size = prod(shape)
         first, self.n = self.n, self.n + size
-        if self.target is not None and first <= self.target < self.n and self.running:
-            raise Located(self.tape.sites[self.site()])
+        if self.alert:
+            self._look(first, self.n)
         blocks = self.tape.blocks
         blocks.append(Block(first, shape))
         self.firsts.append(first)
@@ -359,6 +373,7 @@ class Recorder:
 
     def _append_run(self, op: np.ndarray, a: np.ndarray, b: np.ndarray, const: np.ndarray,
                     values: np.ndarray | None) -> None:
+        self.cancel()
         blocks = self.tape.blocks
         blocks.append(Block(self.n, op.shape))
         self.firsts.append(self.n)
