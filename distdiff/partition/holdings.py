@@ -13,6 +13,7 @@ Rank 0 runs the user's function meanwhile, so it alone speaks, and the others `s
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -26,6 +27,7 @@ from ..tracing import memory
 from . import choose
 
 LEAST = 1 << 12  # lines of a run that leaves
+ON_THE_WAY = 8  # runs that rank 0 still has the memory of, as they are being sent
 HOLD, FETCH, TAKE, FORGET, DISMISS = range(5)
 _TAG = 74
 
@@ -40,6 +42,7 @@ class Holdings:
         self._lines = self._seen = self._turn = 0
         self._heard = False  # the others serve
         self._latest: tuple[int, ScalarRun] | None = None  # the run that was fetched last
+        self._leaving: deque[tuple[list[MPI.Request], object]] = deque()  # what is being sent, and where it lies
 
     # -- rank 0
 
@@ -63,9 +66,15 @@ class Holdings:
         self._seen = len(tape.items)
 
     def _hand_over(self, run: ScalarRun, first: int, rank: int) -> HeldRun:
-        send_run(run, rank, self.comm, HOLD)
+        self._leaving.append(_start(run, rank, self.comm, HOLD))  # who traces does not wait for who listens
+        self._left(ON_THE_WAY)
         self.holder[run.block] = rank
         return HeldRun(run.block, run.lines, reads_of(run, first), partial(self._get, run.block, FETCH))
+
+    def _left(self, most: int) -> None:
+        """Wait until no more than so many runs are on their way."""
+        while len(self._leaving) > most:
+            MPI.Request.Waitall(self._leaving.popleft()[0])
 
     def _get(self, block: int, what: int) -> ScalarRun:
         if not self._heard:
@@ -86,6 +95,7 @@ class Holdings:
 
     def forget(self) -> None:
         """What was noted so far was in vain: the function is traced once more, without."""
+        self._left(0)
         for rank in range(1, self.comm.size):
             self.comm.Send(_head(FORGET), rank, _TAG)
         self.holder.clear()
@@ -98,6 +108,7 @@ class Holdings:
         try:
             yield
         finally:
+            self._left(0)
             self._heard, self._latest = False, None
             for rank in range(1, self.comm.size):
                 self.comm.Send(_head(DISMISS), rank, _TAG)
@@ -128,9 +139,14 @@ def _head(what: int, block: int = 0, lines: int = 0, constants: int = 0, width: 
 
 def send_run(run: ScalarRun, rank: int, comm: MPI.Comm, what: int = HOLD) -> None:
     """Send a run to a rank that calls `receive_run`."""
-    comm.Send(_head(what, run.block, len(run.op), len(run.const), run.a.itemsize), rank, _TAG)
-    for array in (run.op, run.a, run.b, run.const):
-        comm.Send(np.ascontiguousarray(array), rank, _TAG)
+    MPI.Request.Waitall(_start(run, rank, comm, what)[0])
+
+
+def _start(run: ScalarRun, rank: int, comm: MPI.Comm, what: int) -> tuple[list[MPI.Request], list[np.ndarray]]:
+    """The messages of a run under way, and the memory that they are sent from."""
+    head = _head(what, run.block, len(run.op), len(run.const), run.a.itemsize)
+    arrays = [head, *(np.ascontiguousarray(array) for array in (run.op, run.a, run.b, run.const))]
+    return [comm.Isend(array, rank, _TAG) for array in arrays], arrays
 
 
 def receive_run(rank: int, comm: MPI.Comm, head: np.ndarray | None = None) -> ScalarRun:
