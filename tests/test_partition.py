@@ -372,7 +372,7 @@ def test_constants_travel_once_where_they_repeat_themselves():
 
 def test_a_constant_that_many_statements_read_is_held_once():
     w = Writer()
-    x, factor = w.input(40, 30), np.linspace(0, 1, 1200).reshape(40, 30)
+    x, factor = w.input(12, 5), np.linspace(0, 1, 60).reshape(12, 5)
     for _ in range(3):
         x = w.apply(MULTIPLY, x, factor)
     w.output(x)
