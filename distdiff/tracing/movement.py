@@ -180,13 +180,14 @@ def _alike(arrays: list[Any]) -> bool:
 
 def stack(arrays: Sequence[Any], axis: int = 0, out: Any = None, **kwargs: Any) -> Any:
     arrays = list(arrays)
-    if len({shape_of(x) for x in arrays}) > 1:
-        raise ValueError("all input arrays must have the same shape")
     if out is None and not kwargs and type(axis) is int and _alike(arrays):
-        at = axis if axis >= 0 else axis + arrays[0].window.ndim + 1
-        if 0 <= at <= arrays[0].window.ndim:
+        shape = arrays[0].window.shape
+        at = axis if axis >= 0 else axis + len(shape) + 1
+        if 0 <= at <= len(shape) and all([x.window.shape == shape for x in arrays]):
             index = (slice(None),) * at + (None,)
             return _one_after_another([TracedArray(x.st, x.window[index], x.at) for x in arrays], at)
+    if len({shape_of(x) for x in arrays}) > 1:
+        raise ValueError("all input arrays must have the same shape")
     parts = [np.expand_dims(x, axis if axis >= 0 else axis + ndim_of(x) + 1) for x in arrays]
     return concatenate(parts, axis, out, **kwargs)
 
