@@ -172,6 +172,7 @@ def test_a_job_is_watched_from_beginning_to_end(server, driver):
         assert f"{remote.id[:6]}, made" in text(driver, "#systems")
         until(driver, lambda: "sweep" in text(driver, "#methods"), "its report, chosen as the only one")
         assert "SUPERSTEPS" in text(driver, "#facts").upper() and "axes" in text(driver, "#facts")
+        assert re.search(r"requests a solve\n\d", text(driver, "#facts"), re.I)
         until(driver, lambda: "flattened lines" in text(driver, "#caption"), "the first picture's words")
         assert driver.execute_script("return document.getElementById('picture').naturalWidth") > 300
         assert re.findall(r"rank (\d)", text(driver, "#memory")) == ["0", "1"]
@@ -188,6 +189,7 @@ def test_a_job_is_watched_from_beginning_to_end(server, driver):
         seen = driver.execute_script("return window.seen")
         assert any("running" in rows for rows in seen), seen[:3]
         progress = [int(words.split(" of 400")[0].split()[-1]) for words in seen if " of 400" in words]
+        assert all(len(re.findall(r"^report\t.*(?:queued|running)", rows, re.M)) <= 1 for rows in seen), seen
         assert progress == sorted(progress) and len(set(progress)) > 1 and progress[-1] == 400
         with dd.linearize(heat, u, comm=_self()) as lin:
             np.testing.assert_allclose(job.result(), lin.jacobian(), atol=1e-12)

@@ -7,7 +7,8 @@ const KINDS = {
   scaling: "Scaling (measured)",
 }
 const dark = matchMedia("(prefers-color-scheme: dark)")
-const page = {token: sessionStorage.getItem(KEY), chosen: null, kind: "spy", shown: "", served: 0, refreshing: null, leaving: null}
+const page = {token: sessionStorage.getItem(KEY), chosen: null, kind: "spy", shown: "", served: 0, refreshing: null, stale: false,
+  leaving: null}
 
 // ---- words and numbers
 
@@ -129,12 +130,15 @@ function show(state) {
   }
 }
 
-// What solves have changed in the report, a second after the first of them.
+// What solves have changed in the report, a second after the first of them; asked anew once the last answer is there.
 function refresh() {
+  page.stale = true
   page.refreshing ??= setTimeout(async () => {
     const id = page.chosen
-    page.refreshing = null
+    page.stale = false
     if (id) await details(id).then(found => { if (page.chosen === id) describe(...found) }).catch(complain)
+    page.refreshing = null
+    if (page.stale) refresh()
   }, 1000)
 }
 
@@ -176,7 +180,8 @@ function describe(system, report) {
     shape: report.shape, depth: count(report.depth), width: count(report.width),
     "critical path": `${seconds(report.path.span)} of ${seconds(report.path.work)}`, partition: report.partition,
     supersteps: count(report.k_star), messages: count(report.messages), "solved": count(report.solves),
-    "memory a rank": bytes(report.memory_per_rank_bytes), "rows kept": count(report.rows)})
+    "memory a rank": bytes(report.memory_per_rank_bytes), "rows kept": count(report.rows),
+    ...report.batches.vjp && {"requests a solve": report.batches.vjp.most}})
   $("why").textContent = `${report.method}: ${report.reason}`
   $("methods").tBodies[0].replaceChildren(...report.candidates.map(c => row([c.method, seconds(c.seconds),
     c.seconds == null ? "" : bytes(c.memory), c.reason], c.method === report.method)))
