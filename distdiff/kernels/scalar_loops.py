@@ -232,22 +232,41 @@ def run_adjoint_columns(op, number, a, b, const, first, y, ta, tb, starts, shift
 @jit(contract=True)
 def run_tangent(op, number, a, b, const, first, y, ta, tb, starts, shifts, ydot, add):
     """ydot[place of line i] = pa[i] ydot[place of ta[i]] + pb[i] ydot[place of tb[i]], or += (add), in order; (n,)."""
-    blocks, base = lodging(starts, shifts), starts[-1] + shifts[-1]
-    for i in range(len(op)):
+    blocks, base, own = lodging(starts, shifts), np.uint64(starts[-1] + shifts[-1]), starts[-1]
+    s, latest = 0.0, NONE
+    for k in range(len(op)):
+        i = np.uint64(k)
         c = number[op[i]]
-        ja, jb = a[i], np.int64(-1)
-        x = y[ja] if ja >= 0 else const[-1 - ja]
-        z = 0.0
+        ja, jb, xdot, zdot = a[i], np.int64(-1), 0.0, 0.0
+        if ja >= 0:
+            xdot = s if ta[i] == latest else ydot[place(ta[i], blocks)]
         if c < N_BINARY:
             jb = b[i]
-            z = y[jb] if jb >= 0 else const[-1 - jb]
-        da, db = partials(c, y[first + i], x, z)
-        s = ydot[base + i] if add else 0.0
-        if ja >= 0:
-            s += da * ydot[place(ta[i], blocks)]
-        if jb >= 0:
-            s += db * ydot[place(tb[i], blocks)]
+            if jb >= 0:
+                zdot = s if tb[i] == latest else ydot[place(tb[i], blocks)]
+            if c == ADD:
+                s = xdot + zdot
+            elif c == SUBTRACT:
+                s = xdot - zdot
+            else:
+                x = y[np.uint64(ja)] if ja >= 0 else const[np.uint64(-1 - ja)]
+                z = y[np.uint64(jb)] if jb >= 0 else const[np.uint64(-1 - jb)]
+                if c == MULTIPLY:
+                    da, db = z, x
+                else:
+                    da, db = partials(c, y[first + k], x, z)
+                s = da * xdot if ja >= 0 else 0.0
+                if jb >= 0:
+                    s += db * zdot
+        elif ja >= 0:
+            da, db = partials(c, y[first + k], y[np.uint64(ja)], 0.0)
+            s = da * xdot
+        else:
+            s = 0.0
+        if add:
+            s += ydot[base + i]
         ydot[base + i] = s
+        latest = own + k
 
 
 @jit(contract=True)

@@ -92,6 +92,11 @@ def _distdiff(settings: dict[str, Any], prepare: Callable[[Any], Any]) -> Run:
         lin.vjp(seed)
         stages = dict(lin.report().times)
         run.add("solve again, one cotangent", per_call(lambda: lin.vjp(seed), repeats, budget), role="solve")
+    with dd.linearize(chain, run.point, method="sweep") as lin:  # the one of many that reads every line
+        for _ in range(4):
+            lin.vjp(seed)
+        run.add("solve again by a sweep, one cotangent", per_call(lambda: lin.vjp(seed), repeats, budget), role="sweep")
+        run.add("the same, one tangent", per_call(lambda: lin.jvp(run.point), repeats, budget), role="tangent")
     with dd.recorded(chain) as replayed:
         points = [run.point * (1.0 + 1e-3 * k) for k in range(2)]
         turn = [0]
