@@ -25,7 +25,7 @@ from .errors import InputError
 from .places import places
 
 VARIABLE = "DISTDIFF_MACHINE"
-VERSION = 1  # of the constants' meaning: files of another version are not read
+VERSION = 2  # of the constants' meaning: files of another version are not read
 
 
 @dataclass(frozen=True)
@@ -52,38 +52,48 @@ class Machine:
 
     # A sweep: once (statements are new ones, sums, or copies of a loop's period)
     sweep_call: float = 3.1e-4
-    plan_item: float = 4.8e-5
-    plan_sum: float = 7.0e-5
+    plan_item: float = 6.3e-5
+    plan_sum: float = 8.0e-5
     plan_run: float = 6.1e-5
-    plan_copy: float = 7.9e-6
-    plan_sum_copy: float = 3.6e-5
+    plan_copy: float = 1.0e-5
+    plan_sum_copy: float = 4.2e-5
     plan_far_line: float = 6.8e-10  # fresh memory
     plan_exchange: float = 2.8e-4  # a superstep's messages, and what they keep apart: on several ranks alone
+    plan_rule: float = 7.0e-6  # a partial that is computed
+    plan_indexed: float = 1.0e-8  # a node that an operand names by itself
     bind_item: float = 1.6e-5  # a further planned operation, when first several right-hand sides come
     workspace_byte: float = 8.0e-11
     # A sweep: a pass, its first right-hand side ...
     sweep_pass: float = 2.3e-5
-    sweep_item: float = 8.2e-7
-    sweep_sum: float = 1.2e-5
+    sweep_item: float = 3.7e-7
+    sweep_sum: float = 5.4e-6
     sweep_run: float = 2.2e-5
-    sweep_line: float = 4.8e-10  # over arrays that stay in cache
-    sweep_far_line: float = 5.9e-10  # over others
-    sweep_copy_line: float = 0.15e-9
-    sweep_sum_line: float = 4.1e-11
-    sweep_gather_line: float = 1.3e-9
+    sweep_line: float = 4.5e-10  # over arrays that stay in cache
+    sweep_far_line: float = 1.0e-10  # over others
+    sweep_copy_line: float = 0.8e-10
+    sweep_sum_line: float = 1.2e-11
+    sweep_gather_line: float = 1.4e-9
     sweep_run_line: float = 3.2e-9
-    sweep_strip: float = 1.2e-8
-    sweep_end: float = 1e-9  # an input or output
+    sweep_rule: float = 8.9e-6  # partials that are computed: a statement's, an entry
+    sweep_rule_line: float = 1.5e-9
+    sweep_outer_line: float = 5.0e-10
+    sweep_vast_term: float = 4.0e-10  # a coefficient that comes from memory
+    sweep_strip: float = 8.5e-9
+    sweep_end: float = 2.0e-10  # an input or output
     # ... and every further one in the same pass
-    sweep_item_next_column: float = 1.9e-8
-    sweep_line_next_column: float = 4.8e-10
-    sweep_far_line_next_column: float = 4.9e-10
-    sweep_copy_line_next_column: float = 1.8e-11
+    sweep_item_next_column: float = 1.0e-8
+    sweep_sum_next_column: float = 5.6e-8
+    sweep_rule_line_next_column: float = 1.1e-10
+    sweep_vast_term_next_column: float = 7.0e-10
+    sweep_outer_line_next_column: float = 9.5e-10
+    sweep_line_next_column: float = 4.5e-10
+    sweep_far_line_next_column: float = 3.5e-10
+    sweep_copy_line_next_column: float = 4.0e-11
     sweep_sum_line_next_column: float = 1.7e-11
     sweep_gather_line_next_column: float = 2.6e-9
-    sweep_run_line_next_column: float = 8.6e-10
-    sweep_strip_next_column: float = 1.7e-8
-    sweep_end_next_column: float = 2.2e-9
+    sweep_run_line_next_column: float = 6.5e-10
+    sweep_strip_next_column: float = 8.7e-9
+    sweep_end_next_column: float = 1.1e-9
 
     # The assembled system: expanding, eliminating, assembling, once a point
     assembly_call: float = 5.6e-4

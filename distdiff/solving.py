@@ -21,8 +21,9 @@ from .partition.local import LocalTape
 from .petsc import PREFIX
 from .solvers import method as method_of
 from .solvers.failures import Failures, outside
+from .solvers.kept import expected_kept, kept_by
 from .solvers.select import Choice, choose
-from .solvers.work import BATCH, Work, expected_kept, kept_by
+from .solvers.work import BATCH, Work
 from .solvers.work import count as count_work
 from .spanning import PART
 from .stages import Stages

@@ -46,6 +46,16 @@ def test_a_slow_outlier_shifts_no_rate_far():
     assert found.ratios["program 4"] < 0.1  # and it is seen
 
 
+def test_rates_that_no_program_tells_apart_are_both_taken():
+    """Rows and entries in the same proportion everywhere: neither of the rates becomes all of it."""
+    samples = [sample._replace(amounts={**sample.amounts, "entry": 3 * sample.amounts["row"]}) for sample in timings()]
+    samples = [sample._replace(seconds=[sum(RATES[name] * amount for name, amount in sample.amounts.items())] * 3)
+               for sample in samples]
+    found, usual = fit("a stage", samples).rates, Machine()
+    assert found["row"] + 3 * found["entry"] == pytest.approx(RATES["row"] + 3 * RATES["entry"], rel=0.05)
+    assert found["row"] > 0.3 * usual.row and found["entry"] > 0.3 * usual.entry
+
+
 def test_what_one_program_alone_tells_is_not_held_against_it():
     samples = timings()
     samples[0].amounts["far_row_next_column"] = 1e6

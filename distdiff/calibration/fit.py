@@ -1,8 +1,10 @@
 """From timings to rates: non-negative, by relative errors, outliers bounded, with what it becomes without each program.
 
 A stage's seconds are a sum of amounts times rates.  The rates are fitted to all programs at once; the weight of what
-lies far off is bounded (Huber, Robust Statistics, 1981), so one disturbed timing can't shift a rate far.  A rate's
-spread is what it becomes when any one program is left out, and every program is predicted from a fit without it.
+lies far off is bounded (Huber, Robust Statistics, 1981), so one disturbed timing can't shift a rate far.  Where the
+programs can't tell two rates apart, a weak pull to the defaults (ridge regression) keeps either from being all of it
+and the other nothing.  A rate's spread is what it becomes when any one program is left out, and every program is
+predicted from a fit without it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..machine import Machine
+
+PULL = 0.1  # of a program's weight, for a rate to be what it is on the machine that the defaults are from
 OUTLIER = 0.3  # relative errors beyond count as if they were so large
 FLOORS = {"planning a sweep": 200e-6, "a sweep's first batch": 200e-6,
           "a pass of a sweep": 10e-6, "a sweep's further columns": 2e-6,
@@ -46,7 +51,8 @@ def fit(stage: str, samples: list[Sample]) -> Fitted:
     y = np.array([median(sample.seconds) for sample in samples])
     programs = [sample.program for sample in samples]
     floor = FLOORS.get(stage, 0.0)
-    rates = _robust(X, y, floor)
+    usual = np.array([getattr(Machine(), name) for name in names])
+    rates = _robust(X, y, floor, usual)
     spread = {name: (rate, rate) for name, rate in zip(names, rates)}
     ratios = {}
     for program in dict.fromkeys(programs):
@@ -54,7 +60,7 @@ def fit(stage: str, samples: list[Sample]) -> Fitted:
         if out.all():
             continue
         known = (X[~out] != 0).any(axis=0)
-        without = _robust(X[~out], y[~out], floor)
+        without = _robust(X[~out], y[~out], floor, usual)
         spread = {name: (min(lo, r), max(hi, r)) if k else (lo, hi)
                   for (name, (lo, hi)), r, k in zip(spread.items(), without, known)}
         if not (X[out][:, ~known] != 0).any():  # else it alone tells of a rate
@@ -67,17 +73,25 @@ def unrest(repeats: list[list[float]]) -> float:
     return median(median(times) / max(min(times), 1e-12) for times in repeats)
 
 
-def _robust(X: np.ndarray, y: np.ndarray, floor: float) -> np.ndarray:
-    """Non-negative rates r with X r about y: least squares of log((X r + floor) / (y + floor)), bounded by OUTLIER."""
+def _robust(X: np.ndarray, y: np.ndarray, floor: float, usual: np.ndarray) -> np.ndarray:
+    """Non-negative rates r with X r about y: least squares of log((X r + floor) / (y + floor)), bounded by OUTLIER.
+
+    That a rate is the usual one counts as a timing of PULL's weight.
+    """
     from scipy.optimize import nnls
 
-    scale = np.maximum(np.abs(X).max(axis=0, initial=0.0), 1e-300)
-    weight = 1.0 / (y + floor)
+    n, most = len(y), np.abs(X).max(axis=0, initial=0.0)
+    scale = np.where(most > 0, most, 1.0 / usual)
+    rows = np.vstack([X / scale, np.diag(1.0 / scale)])
+    wanted = np.concatenate([y + floor, usual])
+    least = np.concatenate([np.full(n, floor), np.zeros(len(usual))])
+    trust = np.concatenate([np.ones(n), np.full(len(usual), PULL)])
+    weight = trust / wanted
     for _ in range(12):
-        rates, _ = nnls(X / scale * weight[:, None], y * weight)
-        predicted = np.maximum(X / scale @ rates, 1e-3 * y) + floor
-        error = np.abs(np.log(predicted / (y + floor)))
-        weight = np.sqrt(np.minimum(1.0, OUTLIER / np.maximum(error, 1e-12)) / ((y + floor) * predicted))
+        rates, _ = nnls(rows * weight[:, None], (wanted - least) * weight)
+        predicted = np.maximum(rows @ rates, 1e-3 * (wanted - least)) + least
+        error = np.abs(np.log(predicted / wanted))
+        weight = trust * np.sqrt(np.minimum(1.0, OUTLIER / np.maximum(error, 1e-12)) / (wanted * predicted))
     return np.asarray(rates / scale)
 
 

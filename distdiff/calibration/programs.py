@@ -102,6 +102,39 @@ def programs() -> list[tuple[str, Callable[[Any], Any], np.ndarray]]:
             return np.sum(np.log(np.sum(scores, axis=1)))
         return f
 
+    def ratios(steps: int) -> Callable[[Any], Any]:
+        def f(u: Any) -> Any:
+            for _ in range(steps):
+                u = u + 0.1 * np.tanh(np.roll(u, 1)) / (1.0 + u * u)
+            return u
+        return f
+
+    def species(steps: int) -> Callable[[Any], Any]:
+        def f(w: Any) -> Any:
+            a, b = w[0], w[1]
+            for _ in range(steps):
+                near = [np.roll(c, 1, 0) + np.roll(c, -1, 0) + np.roll(c, 1, 1) - 3.0 * c for c in (a, b)]
+                a, b = a + 0.1 * near[0] - 0.01 * a * b, b + 0.05 * near[1] + 0.01 * a * b
+            return a * b
+        return f
+
+    def fixed_ends(steps: int) -> Callable[[Any], Any]:
+        def f(u: Any) -> Any:
+            for _ in range(steps):
+                v = u.copy()
+                v[1:-1] = u[1:-1] - 0.1 * u[1:-1] * (u[2:] - u[:-2])
+                u = v
+            return u
+        return f
+
+    def cells(n: int, steps: int) -> Callable[[Any], Any]:
+        def f(w: Any) -> Any:
+            matrix, h = w[n:].reshape(n, n), w[:n]
+            for _ in range(steps):
+                h = np.tanh(matrix @ h)
+            return h
+        return f
+
     def halves(x: Any) -> Any:
         while len(x) > 1:
             x = x[: len(x) // 2] * np.cos(x[len(x) // 2 :])
@@ -128,6 +161,10 @@ def programs() -> list[tuple[str, Callable[[Any], Any], np.ndarray]]:
         ("plane", energy, at(100 * 100).reshape(100, 100)), ("small plane", energy, at(24 * 24).reshape(24, 24)),
         ("neighbours", neighbours(1500), at(1500)), ("many neighbours", neighbours(6000), at(6000)),
         ("matrix steps", matrices(8, 150), at(8)), ("large matrix steps", matrices(60, 60), at(60)),
+        ("ratios", ratios(30), at(3000)), ("far ratios", ratios(8), at(40_000)),
+        ("vast stencil", stencil(6), at(120_000)), ("vast ratios", ratios(3), at(120_000)),
+        ("species", species(20), at(2 * 40 * 40).reshape(2, 40, 40)), ("fixed ends", fixed_ends(60), at(1500)),
+        ("cells", cells(12, 40), at(12 * 13)), ("more cells", cells(40, 25), at(40 * 41)),
         ("classes", classes(400), at(180)), ("many classes", classes(3000), at(180)), ("tiny", squares(10), at(5)),
     ]
 

@@ -18,7 +18,8 @@ from ..assembly import Assembly
 from ..errors import DistdiffError
 from ..linearization import Linearization, linearize
 from ..solvers import cost, method, sweep
-from ..solvers.work import BATCH, count, kept_by
+from ..solvers.kept import kept_by
+from ..solvers.work import BATCH, count
 from ..stages import Stages
 from .fit import Sample
 from .programs import programs

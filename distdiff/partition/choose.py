@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -36,6 +36,8 @@ SAME = 1.02  # predicted seconds within this factor of the best are no reason
 ROOMY = 1 << 28  # bytes on the fullest rank up to which memory is none either
 WORTH = 1.05  # times sooner than rank 0 alone that a spread must be: sending shares out takes time that is not counted
 BETWEEN = "between two layouts of its lines over the ranks"  # where a partition that is cancelled ends
+LOOK, LOOK_ITEM = 4e-3, 2.5e-5  # seconds that making one more candidate takes, and an item of it ...
+PATIENCE = 4.0  # ... up to so many times what it may save: promises are of what comes after the layout is made
 FEW = 0.01  # of the time, in scalar lines, up to which they are no reason for candidates of their own
 NEAR = 1.25  # times the time of equal shares without messages that stretches may take, so that levels are not looked at
 NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
@@ -203,7 +205,7 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         made = _level_by_level(tape, n_ranks, machine, survey, small)
         contest.enter(made)
         return _won(contest, survey)
-    for name, active, settings in _candidates(tape, n_ranks, strategy, judge.repeated, machine):
+    for name, active, settings in _candidates(tape, n_ranks, strategy, judge.repeated, machine, contest):
         if watch is not None:
             watch.look(BETWEEN)
         least = default_min_block(active) if min_block is None else min_block
@@ -211,7 +213,7 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
                       share=share) if active > 1 else _alone(tape, n_ranks, machine))
         contest.enter(made)
         if strategy == "auto" and made.plan is None and _for_columns(
-                made.quality.seconds, columns) < 2 * machine.message:
+                made.quality.seconds, columns) < 2 * machine.message and not contest.worth_more(tape, n_ranks):
             return contest.winner()  # one exchange costs more
     if strategy == "auto" and columns * contest.least > _scotch_seconds(tape, n_ranks, machine) and available():
         contest.enter(_make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds, survey=survey,
@@ -269,6 +271,12 @@ class _Contest:
         """... on rank 0 alone."""
         return next((c.quality.seconds for c in self._candidates if c.name == ALONE), 0.0)
 
+    def worth_more(self, tape: Tape, n_ranks: int) -> bool:
+        """Whether sharing out all that the best so far takes, set-up included, might save enough to look for it."""
+        assert self._best is not None
+        saved = (1.0 - 1.0 / n_ranks) * self._best.promise.seconds
+        return PATIENCE * saved > LOOK + LOOK_ITEM * len(tape.items)
+
     def winner(self) -> Partition:
         best = self._best
         assert best is not None
@@ -321,39 +329,46 @@ def _better(new: Partition, old: Partition) -> bool:
     return mine.seconds < other.seconds
 
 
-def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool,
-                machine: Machine) -> list[tuple[str, int, dict[str, Any]]]:
-    """(name, ranks that get anything, settings)."""
+def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool, machine: Machine,
+                contest: _Contest) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """(name, ranks that get anything, settings), each asked for when those before it are in the contest."""
     arrays = any(not isinstance(item, ScalarRun) for item in tape.items)
     scalars = any(isinstance(item, ScalarRun) for item in tape.items)
     axes = "axes and streaming" if arrays and scalars else "streaming" if scalars else "axes"
     alone: tuple[str, int, dict[str, Any]] = (ALONE, 1, {})
     if n_ranks == 1 or strategy == "fewer ranks":
-        return [alone]
+        yield alone
+        return
     if strategy == "contiguous":
-        return [("contiguous", n_ranks, {})]
+        yield "contiguous", n_ranks, {}
+        return
     if strategy == SCOTCH:
         if not available():
             raise InputError("PETSc was built without PT-Scotch, or not started by all ranks of MPI.COMM_WORLD (import "
                              "petsc4py.PETSc on all of them); choose another partition strategy, such as 'auto'")
-        return [(SCOTCH, n_ranks, {})]
+        yield SCOTCH, n_ranks, {}
+        return
     if strategy == "axes":
-        return [(axes, n_ranks, {})]
+        yield axes, n_ranks, {}
+        return
     lines = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
     several = _some(tape, lines, n_ranks, machine)
     if arrays and not several:
         axes = "axes"
+    yield alone
     if run_by_run(tape):
-        return [alone, ("contiguous", n_ranks, {}), *([(RUN_BY_RUN, n_ranks, {})] if arrays else [])]
-    found = [alone, (axes, n_ranks, {})]
+        yield "contiguous", n_ranks, {}
+        if arrays:
+            yield RUN_BY_RUN, n_ranks, {}
+        return
+    yield axes, n_ranks, {}
     if len(tape.items) < MANY_ITEMS:
         if any(len(leaf.shape) > 1 and np.argmax(leaf.shape) for leaf in tape.inputs):
-            found.append((f"{axes}, first axis", n_ranks, {"first": "first"}))
-        if several or repeated:
-            found.append(("contiguous", n_ranks, {}))
-        found += [(f"{axes} on {fewer} ranks", fewer, {}) for fewer in (n_ranks // 2, n_ranks // 8, n_ranks // 32)
-                  if fewer > 1]
-    return found
+            yield f"{axes}, first axis", n_ranks, {"first": "first"}
+        if several or repeated or contest.worth_more(tape, n_ranks):  # of a time loop, each rank sets up its part alone
+            yield "contiguous", n_ranks, {}
+        yield from ((f"{axes} on {fewer} ranks", fewer, {}) for fewer in (n_ranks // 2, n_ranks // 8, n_ranks // 32)
+                    if fewer > 1)
 
 
 def _alone(tape: Tape, n_ranks: int, machine: Machine, everywhere: bool = False) -> Partition:

@@ -7,6 +7,8 @@ all ranks at once: the sums start anew in each stretch (`accumulators`), and inp
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 
 from ..tape import ScalarRun
@@ -38,6 +40,7 @@ class Contiguous:
                 low, high = np.interp(ends, done, nodes)
                 self.bounds[rank] = live.narrowest(int(np.ceil(low)), max(int(high), int(np.ceil(low)))).position
         self.bounds[active:] = plan.n_nodes
+        self._cuts: list[float] = self.bounds[1:-1].tolist()
         if active > 1 and done[-1]:
             self.reads = reads
             self.sums = plan.accumulators = Accumulators(plan.tape, reads, self.bounds)
@@ -68,9 +71,10 @@ class Contiguous:
         for index, item in zip(plan.writers[block], items):
             plan.add(index, item)
         middle = first + plan.blocks[block].size // 2
-        home = int(np.searchsorted(self.bounds[1:-1], middle, side="right"))
+        home = bisect_right(self._cuts, middle)
         layout = single(shape, home, plan.n_ranks)
-        if shape and items and items[0].shape:
+        within = bisect_right(self._cuts, first) == bisect_right(self._cuts, first + plan.blocks[block].size - 1)
+        if shape and items and items[0].shape and not within:
             row = max(plan.blocks[block].size // max(shape[0], 1), 1)
             cuts = np.clip(np.ceil((self.bounds - first) / row), 0, shape[0]).astype(np.int64)
             cuts[0], cuts[-1] = 0, shape[0]

@@ -21,12 +21,14 @@ from ..partition import Partition, whole
 from ..partition.quality import Promise
 from ..tape import Affine, Tape
 from .cost import Cost
+from .kept import Elimination, Kept, kept
 from .select import choose, costs
-from .work import BATCH, PERIODS, Elimination, Kept, Work, counts, kept
+from .work import BATCH, PERIODS, Work, counts
 
 EVALUATION = 0.5  # of the seconds that a layout's quality gives an evaluation and a solve
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "far_reads", "copy_lines", "far_lines",
-            "strips", "nodes", "nonzeros", "exploded", "inputs", "outputs", "implicit")
+            "strips", "outer_lines", "indexed", "rule_lines", "vast_terms", "nodes", "nonzeros", "exploded", "inputs",
+            "outputs", "implicit")
 
 
 class Use(NamedTuple):
@@ -159,7 +161,8 @@ class Judge:
         whole = self._counts
         sums = round(share * whole["sums"])
         plain = whole["items"] - whole["runs"] - whole["sums"]
-        return {"sums": sums, "copies": max(round(share * plain) - (plain - whole["copies"]), 0),
+        return {"sums": sums, "rules": round(share * whole["rules"]),
+                "copies": max(round(share * plain) - (plain - whole["copies"]), 0),
                 "sum_copies": max(sums - (whole["sums"] - whole["sum_copies"]), 0)}
 
     def _inner(self, made: Partition) -> float:
@@ -190,7 +193,7 @@ class Judge:
             return self._kept_alone
         where, tape = made.plan.where, made.plan.tape
         local, n = self._local if tape is self._tape else whole(tape), len(tape.blocks)
-        walk = Elimination(local, [made.scheduled.sent_ids], made.scheduled.sent)
+        walk = Elimination(local, [made.scheduled.sent_ids], made.scheduled.sent, made.n_ranks - 1)
         found = np.stack(walk.result())
         shares = np.diff(where.cuts[:n], axis=1) / np.maximum(where.n[:n], 1)[:, None]
         for block in np.flatnonzero(where.scattered[:n] >= 0).tolist():

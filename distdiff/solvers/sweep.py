@@ -59,13 +59,15 @@ def plan_amounts(work: Work) -> dict[str, float]:
     """What planning takes of each rate of `Machine`, fresh memory included."""
     return {"sweep_call": 1, "plan_item": work.fresh, "plan_sum": work.sums - work.sum_copies, "plan_run": work.runs,
             "plan_copy": work.copies, "plan_sum_copy": work.sum_copies, "plan_far_line": work.far_lines,
-            "plan_exchange": work.k_star - 1}
+            "plan_exchange": work.k_star - 1, "plan_rule": work.rules, "plan_indexed": work.indexed}
 
 
 def pass_amounts(work: Work) -> dict[str, float]:
     """What a planned pass of one right-hand side takes of each rate, messages left out."""
     return {"sweep_pass": 1, "sweep_item": work.fresh, "sweep_sum": work.sums, "sweep_run": work.runs,
             "sweep_line": work.near_lines, "sweep_far_line": work.far_lines, "sweep_copy_line": work.copy_lines,
+            "sweep_rule": work.rules, "sweep_rule_line": work.rule_lines, "sweep_outer_line": work.outer_lines,
+            "sweep_vast_term": work.vast_terms,
             "sweep_sum_line": work.sum_lines, "sweep_gather_line": work.gather_lines + work.far_reads,
             "sweep_run_line": work.scalar_lines, "sweep_strip": work.strips,
             "sweep_end": work.inputs + work.outputs}
@@ -73,7 +75,10 @@ def pass_amounts(work: Work) -> dict[str, float]:
 
 def column_amounts(work: Work) -> dict[str, float]:
     """What every further right-hand side in a pass takes of each rate."""
-    return {"sweep_item_next_column": work.items, "sweep_line_next_column": work.near_lines,
+    return {"sweep_item_next_column": work.items - work.sums, "sweep_sum_next_column": work.sums,
+            "sweep_vast_term_next_column": work.vast_terms, "sweep_rule_line_next_column": work.rule_lines,
+            "sweep_outer_line_next_column": work.outer_lines,
+            "sweep_line_next_column": work.near_lines,
             "sweep_far_line_next_column": work.far_lines, "sweep_copy_line_next_column": work.copy_lines,
             "sweep_sum_line_next_column": work.sum_lines, "sweep_gather_line_next_column": work.gather_lines,
             "sweep_run_line_next_column": work.scalar_lines,
@@ -84,7 +89,8 @@ def batch_amounts(work: Work, columns: int) -> dict[str, float]:
     """What the first pass of several right-hand sides takes beyond any other: binding, and fresh memory."""
     if columns == 1:
         return {}
-    return {"bind_item": work.items - work.copies, "workspace_byte": min(8.0 * work.nodes * columns, CACHE)}
+    return {"bind_item": work.items - work.copies + work.rules,
+            "workspace_byte": min(8.0 * work.nodes * columns, CACHE)}
 
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
@@ -283,7 +289,7 @@ class Sweep:
             elif isinstance(op.places, slice):
                 W[op.places] += values
             else:
-                np.add.at(W, op.places, values)
+                _scatter_add(op.places, values, W)
         return enter, ()
 
     def _stored(self, op: ops.Partial, W: np.ndarray, forward: bool) -> Call:
@@ -338,12 +344,7 @@ class Sweep:
             values = src * op.scale
             if fetch is not None:
                 values = values * with_columns(fetch(), op.shape, W.ndim > 1)
-            values = np.broadcast_to(values, full).reshape((len(places), *W.shape[1:]))
-            if W.flags.c_contiguous:
-                stream.scatter_add(places, values, W)
-            else:
-                for column, part in zip(W.T, values.T):
-                    stream.scatter_add(places, np.ascontiguousarray(part), column)
+            _scatter_add(places, np.broadcast_to(values, full).reshape((len(places), *W.shape[1:])), W)
         return scatter, ()
 
     def _gather(self, op: ops.Gather, W: np.ndarray, forward: bool) -> Call:
@@ -429,6 +430,15 @@ def _run_watched(bound: _Bound, watch: Watch) -> None:
                 function(*arguments)
         begin = end
         watch.look(end == len(bound.calls))
+
+
+def _scatter_add(places: np.ndarray, values: np.ndarray, W: np.ndarray) -> None:
+    """W[places] += values, places may repeat."""
+    if W.flags.c_contiguous:
+        stream.scatter_add(places, values, W)
+    else:
+        for column, part in zip(W.T, values.T):
+            stream.scatter_add(places, np.ascontiguousarray(part), column)
 
 
 def _cumulate(view: np.ndarray, axis: int) -> None:

@@ -25,7 +25,7 @@ LONG = 1000  # elements from which on a vector is too large to be kept for a sma
 MANY = 16  # terms of one vector
 HELD = 6  # vectors that one pending sum may keep alive
 AXES = 3  # axes of a block that boxes may be cut along
-KNOWN = 8  # different periods of a loop that are looked for
+KNOWN = 16  # different periods of a loop that are looked for: where ends stay what they were, a dozen come in turn
 
 
 class Use(NamedTuple):

@@ -27,9 +27,9 @@ from distdiff.graph.live import LiveWidth
 from distdiff.graph.reads import Reads
 from distdiff.machine import current
 from distdiff.partition import partition, whole
+from distdiff.solvers.kept import kept
 from distdiff.solvers.layouts import Judge, Use
 from distdiff.solvers.sweep_plan import plan_adjoint
-from distdiff.solvers.work import kept
 from distdiff.watch import Surroundings
 
 REPEATS = 5
