@@ -19,6 +19,7 @@ from .report import count_text, seconds_text, size_text
 from .solvers.layouts import Judge, Use
 from .tape import Tape
 
+SPARE = 2.0  # times as many lines at a time as ranks: fewer are no reason to look for another than the longest path
 PAYS = 1.05  # times faster that more ranks must be to be worth it
 
 
@@ -42,6 +43,11 @@ class Layout:
     @property
     def alone(self) -> bool:
         return self.k_star == 1 and not self.messages
+
+    @property
+    def fewer(self) -> bool:
+        """Whether it gives some of the ranks nothing, for the others' sake."""
+        return self.name.endswith(" ranks")
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Plan:
         gain = best.seconds / after.seconds
         says = f"more ranks stop paying beyond {best.ranks}: {after.ranks} are {gain:.2f} times as fast, because "
         fewest = structure.depth + 1
-        if after.alone and structure.parallelism > after.ranks:
+        if after.alone and structure.parallelism >= SPARE * after.ranks:
             says += (f"all of it takes {seconds_text(best.seconds)} on one: {structure.parallelism:.3g} lines could be "
                      "computed at a time, but sharing them out costs more messages than it saves work")
         elif after.alone or structure.parallelism < 2:
@@ -87,6 +93,9 @@ class Plan:
             says += (f"{count_text(after.k_star)} supersteps wait for messages, {seconds_text(after.exchanging)} of "
                      f"{seconds_text(after.seconds)}; a rank computes for "
                      f"{seconds_text(after.seconds - after.exchanging)}")
+        elif after.fewer:
+            says += (f"the layout found for them, {after.name}, leaves the others without work: shared out further, "
+                     "messages would take more than there is to save")
         elif after.balance > 2.0:
             says += (f"the busiest rank has {after.balance:.1f} times the mean's lines: what is spread has fewer parts "
                      "than ranks")

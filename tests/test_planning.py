@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,24 @@ def test_where_more_ranks_stop_paying(f, x, best, because):
     seconds = [layout.seconds for layout in found.layouts]
     assert min(seconds) == pytest.approx(found.best.seconds, rel=0.06)  # nothing beyond is worth it
     assert all(later <= 1.3 * found.best.seconds for later in seconds[-2:])  # nor is it taken where it hurts
+
+
+def test_ranks_without_work_are_the_messages_doing(layouts):
+    """A layout on fewer ranks than there are is taken for what sharing out further would cost."""
+    more = replace(layouts.layouts[-1], ranks=64, name="axes on 16 ranks", balance=4.0)
+    said = replace(layouts, layouts=(*layouts.layouts, more)).verdict()
+    assert "beyond 16" in said and "leaves the others without work" in said
+
+
+def test_a_chain_of_two_numbers_is_its_longest_path():
+    """Two lines at a time for two ranks are no choice."""
+    def pair(x):
+        a, b = x[0], x[1]
+        for _ in range(300):
+            a, b = a + 0.1 * np.sin(b), b - 0.1 * np.cos(a)
+        return a * b
+
+    assert "longest path" in plan(trace(pair, (np.ones(2),)).tape, [2], machine=Machine()).verdict()
 
 
 def test_a_program_without_statements():
