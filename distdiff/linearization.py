@@ -444,7 +444,7 @@ class Linearization:
         self._ready(point=assemble or check)
         dot_product = self._dot_product() if check else None
         if not self._facts.known:
-            self._facts.structure = self._source.structure()
+            self._facts.structure = self._source.structure(self._local)
         kept = self._solving.counts(assemble)
         memory = self._solving.memory + sum(
             thing.nbytes for thing in (self._local, self._inputs, self._outputs, self._memory))

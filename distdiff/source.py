@@ -13,7 +13,19 @@ from .errors import InputError
 from .facts import Facts
 from .graph import Structure, analyse
 from .machine import current as current_machine
-from .partition import Holdings, LocalTape, Partition, distribute, homebound, partition, wants_petsc, whole
+from .partition import (
+    Holdings,
+    LocalTape,
+    Partition,
+    distribute,
+    homebound,
+    partition,
+    run_by_run,
+    skeleton,
+    structure,
+    wants_petsc,
+    whole,
+)
 from .petsc import start
 from .program import record
 from .solvers import method as method_of
@@ -44,6 +56,9 @@ class Source:
     """
 
     prospects: Prospects | None = None
+    _tape: Tape | None = None  # on rank 0, if it has all of a long program
+    _skeleton: Tape | None = None  # on rank 0, of one whose runs lie on several ranks, if they can be looked at there
+    _kept = False  # whether there is such a skeleton
 
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, *,
                  comm: MPI.Comm, stages: Stages, settings: Mapping[str, Any]) -> None:
@@ -87,9 +102,18 @@ class Source:
         look(comm)
         with self._stages("partition"):
             tape: Any = traced.tape if comm.rank == 0 else None
-            facts = on_root(comm, lambda: Facts.of(tape, plan, self.args, self.settings["argnums"], traced.elsewhere))
+
+            def known() -> tuple[Facts, bool]:
+                if plan is not None and run_by_run(tape):
+                    self._tape = tape if plan.plan is None else None
+                    self._skeleton = None if plan.plan is None else skeleton(tape, plan.plan)
+                facts = Facts.of(tape, plan, self.args, self.settings["argnums"], traced.elsewhere)
+                return facts, self._skeleton is not None
+
+            self._tape = self._skeleton = None
+            facts, self._kept = on_root(comm, known)
             local = whole(tape) if comm.size == 1 else distribute(
-                tape, plan, comm, self.settings["options"], holdings)
+                tape, plan, comm, self.settings["options"], holdings, self._kept)
         aux = on_root(comm, lambda: traced.aux)
         return Share(facts, local, traced.values if comm.size == 1 else None, aux)
 
@@ -105,9 +129,13 @@ class Source:
         suits = method_of(settings["method"]).partition if settings["method"] != "auto" else "auto"
         return (suits if settings["partition"] == "auto" else settings["partition"]) in ("auto", "contiguous", "levels")
 
-    def structure(self) -> Structure:
-        """The structure of the tape, which is gone: rank 0 traces f once more.  Collective."""
-        return on_root(self._comm, lambda: analyse(record(self.f, self.args, **self._how).tape, current_machine()))
+    def structure(self, local: LocalTape) -> Structure:
+        """The structure of the tape, found where its scalar runs lie, or on rank 0 if that has all of it; where ranks
+        would have had to keep too much for it, by tracing f once more.  Collective."""
+        if self._kept:
+            return structure(self._comm, self._skeleton, local.stored, current_machine())
+        return on_root(self._comm, lambda: analyse(
+            self._tape or record(self.f, self.args, **self._how).tape, current_machine()))
 
     def _record(self, keep_values: str | bool,
                 holdings: Holdings | None = None) -> tuple[Trace | Any, Partition | None]:

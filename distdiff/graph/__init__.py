@@ -13,11 +13,12 @@ import numpy as np
 
 from ..kernels.structure import tally_uses
 from ..machine import Machine
-from ..ops import OPS
 from ..tape import Const, Joint, ScalarRun, Tape
 from .components import Strong, component_levels, row_components, strong_components, weak_components
 from .contractions import Contractions, contractions
-from .levels import CLASSES, SHRINK, Levels, Path, Profile, Uses
+from .levels import SHRINK, Levels, Path, Profile, Uses
+from .lines import ACTIVE, CLASSES, Lines
+from .lines import nonzeros as nonzeros_of_run
 from .live import Cut, LiveWidth
 from .reads import Reads
 from .survey import LINES, Survey
@@ -25,8 +26,6 @@ from .survey import LINES, Survey
 SHALLOW = 64  # levels up to which a graph counts as shallow
 THIN = 8  # nodes a level, on average, up to which it counts as thin
 EVEN = 8  # widest level over the mean up to which levels count as alike
-
-ACTIVE = np.array([[k < op.arity and op.partials[k] is not None for op in OPS] for k in range(2)])
 
 
 @dataclass(frozen=True)
@@ -56,21 +55,22 @@ class Structure:
         return self.path.work / self.path.span if self.path.span else 1.0
 
 
-def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None) -> Structure:
+def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
+            lines: Lines | None = None) -> Structure:
     """The structure of a tape; the critical path is the one that takes the machine longest, by default in lines.
 
-    survey: what is known of it already, on that machine.
+    survey: what is known of it already, on that machine.  lines: where its runs are looked at; None: here.
     """
-    survey = Survey(tape, machine) if survey is None else survey
+    survey = Survey(tape, machine, lines) if survey is None else survey
     reads, levels = survey.reads, survey.levels
     depth, width, shrinking, profile = levels.summary()
     nodes = tape.n_nodes
     return Structure(
-        lines=tape.lines, nodes=nodes, nonzeros=nonzeros(tape), depth=depth, width=width, inputs=tape.n_inputs,
-        outputs=tape.n_outputs, shape=_shape(nodes, depth, width, shrinking), profile=profile, path=levels.path(),
-        uses=Uses.of(levels.used, levels.most_used),
+        lines=tape.lines, nodes=nodes, nonzeros=levels.nonzeros + nonzeros(tape, runs=False), depth=depth, width=width,
+        inputs=tape.n_inputs, outputs=tape.n_outputs, shape=_shape(nodes, depth, width, shrinking),
+        profile=profile, path=levels.path(), uses=Uses.of(levels.used, levels.most_used),
         live=levels.widest, narrowest=levels.narrowest,
-        components=weak_components(tape, reads), pieces=weak_components(tape, reads, through_inputs=False),
+        components=weak_components(tape, reads, lines=lines), pieces=weak_components(tape, reads, False, lines),
         contractions=contractions(tape))
 
 
@@ -121,13 +121,15 @@ def _shape(nodes: int, depth: int, width: int, shrinking: bool) -> str:
     return "grid" if width <= EVEN * mean else "mixed"
 
 
-def nonzeros(tape: Tape) -> int:
-    """Entries of L: active operands.  An extremum has one a result, a running sum also its predecessor."""
+def nonzeros(tape: Tape, runs: bool = True) -> int:
+    """Entries of L: active operands.  An extremum has one a result, a running sum also its predecessor.
+
+    runs=False: in rows of array statements only.
+    """
     count = 0
     for item in tape.items:
         if isinstance(item, ScalarRun):
-            for k, ref in enumerate((item.a, item.b)):
-                count += int(np.count_nonzero((ref >= 0) & ACTIVE[k, item.op]))
+            count += nonzeros_of_run(item) if runs else 0
             continue
         n = prod(item.shape)
         if isinstance(item, Joint):
@@ -144,6 +146,6 @@ def nonzeros(tape: Tape) -> int:
     return count
 
 
-__all__ = ["LINES", "Contractions", "Cut", "Levels", "LiveWidth", "Path", "Profile", "Reads", "RowStructure", "Strong",
-           "Structure", "Survey", "Uses", "analyse", "analyse_rows", "component_levels", "contractions", "nonzeros",
-           "strong_components"]
+__all__ = ["ACTIVE", "LINES", "Contractions", "Cut", "Levels", "Lines", "LiveWidth", "Path", "Profile", "Reads",
+           "RowStructure", "Strong", "Structure", "Survey", "Uses", "analyse", "analyse_rows", "component_levels",
+           "contractions", "nonzeros", "strong_components"]

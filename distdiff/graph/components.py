@@ -6,16 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.structure import join_pairs, join_run, row_levels, strong
+from ..kernels.structure import join_pairs, row_levels, strong
 from ..tape import Affine, Indexed, ScalarRun, Tape
-from .reads import ARITY, EMPTY, Reads, ref_ids
+from .lines import Here, Lines
+from .reads import EMPTY, Reads, ref_ids
 
 
-def weak_components(tape: Tape, reads: Reads, through_inputs: bool = True) -> int:
+def weak_components(tape: Tape, reads: Reads, through_inputs: bool = True, lines: Lines | None = None) -> int:
     """How many parts of a tape have nothing to do with each other; array blocks are units.
 
-    through_inputs=False: what only reads the same inputs is not connected, and inputs count nothing.
+    through_inputs=False: what only reads the same inputs is not connected, and inputs count nothing.  lines: where runs
+    are looked at; None: here.
     """
+    lines = lines or Here(reads)
     blocks, single = len(tape.blocks), reads.single.ids
     block = reads.block_of(single)
     element = np.where(reads.scalar[block], blocks + np.arange(len(single)), block)  # array blocks, then nodes of runs
@@ -24,7 +27,7 @@ def weak_components(tape: Tape, reads: Reads, through_inputs: bool = True) -> in
     pairs: set[tuple[int, int]] = set()  # of array blocks
     for item in tape.items:
         if isinstance(item, ScalarRun):
-            found, alone = _join_run(item, reads, element, joins)
+            found, alone = _join_run(item, reads, element, joins, lines)
             x.append(found[0])
             y.append(found[1])
             inside += alone
@@ -56,20 +59,14 @@ def weak_components(tape: Tape, reads: Reads, through_inputs: bool = True) -> in
     return inside + len(np.unique(root[exists]))
 
 
-def _join_run(run: ScalarRun, reads: Reads, element: np.ndarray,
-              joins: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+def _join_run(run: ScalarRun, reads: Reads, element: np.ndarray, joins: np.ndarray,
+              lines: Lines) -> tuple[tuple[np.ndarray, np.ndarray], int]:
     """(elements that a run connects, how many of its components touch none of them)."""
     known, out, first = reads.of_run[run.block].ids, reads.exposed(run.block), int(reads.first[run.block])
-    at = np.searchsorted(reads.single.ids, known)
     joining = joins[reads.block_of(known)]
-    root, touched = np.arange(len(run.op)), np.full(len(known), -1)
-    join_run(run.op, run.a, run.b, ARITY, first, known, joining, root, touched)
-    places = root[np.concatenate([reads.single.ids[out] - first, touched[joining]])]
-    which = np.concatenate([element[out], element[at[joining]]])
-    order = np.argsort(places, kind="stable")
-    same = np.flatnonzero(np.diff(places[order]) == 0)
-    alone = np.count_nonzero(root == np.arange(len(root))) - len(np.unique(places))
-    return (which[order[same]], which[order[same + 1]]), alone
+    x, y, alone = lines.joined(run, reads.single.ids[out] - first, joining)
+    which = np.concatenate([element[out], element[np.searchsorted(reads.single.ids, known[joining])]])
+    return (which[x], which[y]), alone
 
 
 def row_components(row: np.ndarray, column: np.ndarray, n: int) -> int:

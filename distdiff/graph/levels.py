@@ -15,17 +15,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.graph import tally
-from ..kernels.structure import tally_uses, walk
+from ..kernels.structure import tally_uses
 from ..machine import Machine
 from ..tape import RUN_LINES, Affine, Const, Indexed, Joint, Operand, ScalarRun, Tape, Vector
 from .contractions import line_seconds
+from .lines import CLASSES, Around, Here, Lines, walked
 from .live import LiveWidth
-from .reads import ARITY, EMPTY, Reads, ref_ids
+from .reads import EMPTY, Reads, ref_ids
 
 SHRINK = 0.75  # a tree's levels shrink by this factor or more
 BINS = 24  # stretches of levels, or of the trace, that a profile has
-CLASSES = 34  # of uses: none, 1, 2, 3-4, 5-8, ...
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,11 @@ class Uses:
 
 class Levels:
     """One walk over a tape: levels, paths, uses and live widths; an array block is a unit, its level that of its last
-    elements.
+    elements.  lines: where runs are looked at; None: here.
     """
 
-    def __init__(self, tape: Tape, reads: Reads, live: LiveWidth, machine: Machine) -> None:
+    def __init__(self, tape: Tape, reads: Reads, live: LiveWidth, machine: Machine, lines: Lines | None = None) -> None:
+        self.lines = lines or Here(reads)
         self.tape, self.reads, self.costs = tape, reads, machine
         blocks = len(tape.blocks)
         self.block = np.zeros(blocks, dtype=np.int64)  # levels
@@ -89,7 +89,7 @@ class Levels:
         self.run_end: dict[int, tuple[int, int]] = {}  # by block, of its latest line: where its path came from, lines
         self.work = 0.0
         self.ends: list[tuple[int, int, int, int]] = []  # (level, levels, nodes a level, lines a level)
-        self.count = np.zeros(1, dtype=np.int32)  # nodes of runs by level, with room for more levels
+        self.nonzeros = 0  # of runs
         self.used = np.zeros(CLASSES, dtype=np.int64)
         self.most_used = 0
         self.widest = live.widest
@@ -161,37 +161,27 @@ class Levels:
 
     def of_run(self, item: ScalarRun) -> tuple[np.ndarray, ...]:
         """(level, time, entry, length, uses, last) of a run's lines, see `kernels.structure.walk`."""
-        n, reads = len(item.op), self.reads
-        known = reads.of_run[item.block].ids
-        found = (np.empty(n, dtype=np.int64), np.empty(n), np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64),
-                 np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64))
-        walk(item.op, item.a, item.b, ARITY, int(reads.first[item.block]), known, *self._each(known),
-             self.costs.run_line, *found)
-        return found
+        known = self.reads.of_run[item.block].ids
+        return walked(item, int(self.reads.first[item.block]), known, *self._each(known), self.costs.run_line)
 
     def _run(self, item: ScalarRun, live: LiveWidth) -> None:
-        n, b, reads = len(item.op), item.block, self.reads
+        n, b, reads = item.lines, item.block, self.reads
         if not n:
             return
-        level, time, entry, length, uses, last = self.of_run(item)
+        known, out, first = np.append(reads.of_run[b].ids, -1), reads.exposed(b), int(reads.first[b])
+        found = self.lines.seen(item, Around(
+            first, *self._each(known[:-1]), self.costs.run_line, reads.single.ids[out] - first, reads.single.uses[out],
+            *live.around(first, n), self.middle))
         self.work += self.costs.run_line * n
-        latest = int(time.argmax())
-        known = np.append(reads.of_run[b].ids, -1)
-        self.block[b], self.time[b] = level.max(), time[latest]
-        self.run_end[b] = int(known[entry[latest]]), int(length[latest])
-        out = reads.exposed(b)
-        at = reads.single.ids[out] - reads.first[b]
-        self.level[out], self.when[out] = level[at], time[at]
-        self.entry[out], self.length[out] = known[entry[at]], length[at]
-        uses[at] += reads.single.uses[out]
-        self.most_used = max(self.most_used, int(uses.max()))
-        tally_uses(uses, self.used)
-        if self.block[b] >= len(self.count):
-            self.count.resize(self.block[b] + self.block[b] // 8 + 1, refcheck=False)  # moved, not copied, if large
-        tally(level, self.count)
-        width = live.within(item, last)
-        self.widest = max(self.widest, int(width.max()))
-        self.narrowest = self.narrowest.or_within(int(reads.first[b]), width, *self.middle)
+        self.block[b], self.time[b] = found.level, found.time
+        self.run_end[b] = int(known[found.entry]), found.length
+        self.level[out], self.when[out] = found.levels, found.times
+        self.entry[out], self.length[out] = known[found.entries], found.lengths
+        self.used += found.used
+        self.most_used = max(self.most_used, found.most_used)
+        self.widest = max(self.widest, found.widest)
+        self.narrowest = self.narrowest.or_this(found.narrowest, *self.middle)
+        self.nonzeros += found.nonzeros
 
     def _array_uses(self) -> None:
         """Nodes of arrays that statements read count as read alike; what only runs read is counted node by node."""
@@ -211,6 +201,16 @@ class Levels:
             most = sum(touch.uses // touch.nodes for touch in touches) + int(
                 uses.max() if len(uses) else 0)
             self.most_used = max(self.most_used, most)
+
+    @property
+    def count(self) -> np.ndarray:
+        """Lines of runs by level."""
+        found = np.zeros(int(self.block.max(initial=0)) + 1, dtype=np.int64)
+        for start in range(0, len(found), RUN_LINES):
+            part = self.lines.by_level(start, min(start + RUN_LINES, len(found)))
+            if part is not None:
+                found[start:start + RUN_LINES] = part
+        return found
 
     # -- all levels together -------------------------------------------------------------------------------------------
 
@@ -232,8 +232,9 @@ class Levels:
             change[:, 0] += carried
             count = np.cumsum(change, axis=1)
             carried = count[:, -1].copy()
-            runs = self.count[start:stop]
-            count[:, :len(runs)] += runs
+            runs = self.lines.by_level(start, stop)
+            if runs is not None:
+                count += runs
             _into_bins(bounds, start, count, nodes_in, lines_in)
             nodes = count[0]
             width = max(width, int(nodes.max()))

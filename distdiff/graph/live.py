@@ -26,12 +26,10 @@ class Cut:
     position: int
     width: int
 
-    def or_within(self, first: int, widths: np.ndarray, low: int, high: int) -> Cut:
-        """The narrower of this cut and those before a run's lines; `first` is the first line, widths one a line."""
-        part = slice(max(low - first, 0), max(min(high + 1 - first, len(widths)), 0))
-        if part.start >= part.stop:
+    def or_this(self, other: Cut | None, low: int, high: int) -> Cut:
+        """The narrower of two cuts, of equals the one nearer to the middle between low and high."""
+        if other is None:
             return self
-        other = _nearest(first + np.arange(part.start, part.stop), widths[part], low, high)
         nearer = abs(2 * other.position - low - high) < abs(2 * self.position - low - high)
         return other if (other.width, not nearer) < (self.width, nearer) else self
 
@@ -68,18 +66,18 @@ class LiveWidth:
         at = np.searchsorted(self.places, positions, side="right") - 1
         return np.where(at >= 0, self._width[at], 0) if len(self._width) else np.zeros(len(positions), dtype=np.int64)
 
-    def within(self, run: ScalarRun, last: np.ndarray | None = None) -> np.ndarray:
-        """The width before each of a run's lines.  last: each line's last reader in the run, -1 none, if known."""
+    def within(self, run: ScalarRun) -> np.ndarray:
+        """The width before each of a run's lines."""
         first, n = int(self.reads.first[run.block]), len(run.op)
-        if last is None:
-            last = np.full(n, -1, dtype=np.int64)
-            last_readers(run.op, run.a, run.b, ARITY, first, last)
-        last[self.reads.single.ids[self.reads.exposed(run.block)] - first] = -1  # they are among the places already
-        change = np.zeros(n + 1, dtype=np.int64)
+        last = np.full(n, -1, dtype=np.int64)
+        last_readers(run.op, run.a, run.b, ARITY, first, last)
+        return widths(last, self.reads.single.ids[self.reads.exposed(run.block)] - first, *self.around(first, n))
+
+    def around(self, first: int, n: int) -> tuple[int, np.ndarray, np.ndarray]:
+        """Of n lines from node `first` on: the width before them, before which of them what lies outside changes it,
+        and by how much."""
         here = slice(*np.searchsorted(self.places, [first + 1, first + n]))
-        change[0] = self.between(np.array([first]))[0]
-        spans(last, self.places[here] - first, self.changes[here], change)
-        return np.cumsum(change[:n])
+        return int(self.between(np.array([first]))[0]), self.places[here] - first, self.changes[here]
 
     def narrowest(self, low: int, high: int) -> Cut:
         """The cut of least width at low <= p <= high, the one nearest to the middle among equals.
@@ -93,7 +91,8 @@ class LiveWidth:
             return found  # a run's lines are looked at only where the cut has to lie within one
         for block in range(max(int(start) - 1, 0), int(stop)):
             if reads.scalar[block]:
-                found = found.or_within(int(reads.first[block]), self.within(reads.runs[block]), low, high)
+                here = nearest_within(int(reads.first[block]), self.within(reads.runs[block]), low, high)
+                found = found.or_this(here, low, high)
         return found
 
     def narrowest_between(self, low: int, high: int) -> Cut:
@@ -114,6 +113,28 @@ def _nearest(places: np.ndarray, width: np.ndarray, low: int, high: int) -> Cut:
     best = np.flatnonzero(width == width.min())
     best = best[np.argmin(abs(2 * places[best] - low - high))]
     return Cut(int(places[best]), int(width[best]))
+
+
+def nearest_within(first: int, width: np.ndarray, low: int, high: int) -> Cut | None:
+    """The narrowest of the cuts before a run's lines that lie within low, ..., high; width: one a line from `first` on.
+    """
+    part = slice(max(low - first, 0), max(min(high + 1 - first, len(width)), 0))
+    if part.start >= part.stop:
+        return None
+    return _nearest(first + np.arange(part.start, part.stop), width[part], low, high)
+
+
+def widths(last: np.ndarray, out: np.ndarray, width: int, places: np.ndarray, changes: np.ndarray) -> np.ndarray:
+    """The width before each of a run's lines.
+
+    last: each line's last reader in the run, -1 none (overwritten).  out: lines that others read, which are among the
+    places already, where what lies outside changes the width, at first `width`.
+    """
+    last[out] = -1
+    change = np.zeros(len(last) + 1, dtype=np.int64)
+    change[0] = width
+    spans(last, places, changes, change)
+    return np.cumsum(change[:-1])
 
 
 def _block_steps(touches: list[Touch], last: int, size: int, leaf: bool) -> list[tuple[int, int]]:
@@ -144,4 +165,4 @@ def _block_steps(touches: list[Touch], last: int, size: int, leaf: bool) -> list
     return steps
 
 
-__all__ = ["Cut", "LiveWidth"]
+__all__ = ["Cut", "LiveWidth", "nearest_within", "widths"]

@@ -7,6 +7,7 @@ from functools import cached_property
 from ..machine import Machine
 from ..tape import Tape
 from .levels import Levels
+from .lines import Lines
 from .live import LiveWidth
 from .reads import Reads
 
@@ -18,8 +19,8 @@ class Survey:
     structure look at the same ones.
     """
 
-    def __init__(self, tape: Tape, machine: Machine = LINES) -> None:
-        self.tape, self.machine = tape, machine
+    def __init__(self, tape: Tape, machine: Machine = LINES, lines: Lines | None = None) -> None:
+        self.tape, self.machine, self._lines = tape, machine, lines
 
     @cached_property
     def reads(self) -> Reads:
@@ -32,7 +33,7 @@ class Survey:
     @cached_property
     def levels(self) -> Levels:
         """With times on this machine."""
-        return Levels(self.tape, self.reads, self.live, self.machine)
+        return Levels(self.tape, self.reads, self.live, self.machine, self._lines)
 
 
 __all__ = ["LINES", "Survey"]

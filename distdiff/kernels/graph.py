@@ -149,13 +149,6 @@ def sent_away(a, b, owner):
 
 
 @Loop
-def tally(levels, count):
-    """count[level] += 1 for every one of the levels."""
-    for i in range(len(levels)):
-        count[levels[i]] += 1
-
-
-@Loop
 def place_streaming(a, b, near_a, near_b, follow, load, capacity, fallback, phase, shared, crowd, room):
     """Owners in one pass over the run: a line goes where its operands are, unless that rank is full.
 

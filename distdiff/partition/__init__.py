@@ -6,6 +6,7 @@
     locals = localize_all(tape, plan)            all ranks' shares in one process
 """
 
+from .afar import skeleton, structure
 from .check import check
 from .choose import STRATEGIES, Candidate, Partition, partition, run_by_run, table, wants_petsc
 from .distribute import distribute, localize_all
@@ -15,4 +16,5 @@ from .quality import Quality
 from .travel import homebound
 
 __all__ = ["STRATEGIES", "Candidate", "Holdings", "LocalTape", "Partition", "Quality", "check", "distribute",
-           "homebound", "localize_all", "partition", "run_by_run", "table", "wants_petsc", "whole"]
+           "homebound", "localize_all", "partition", "run_by_run", "skeleton", "structure", "table", "wants_petsc",
+           "whole"]

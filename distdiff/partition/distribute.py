@@ -12,6 +12,7 @@ from mpi4py import MPI
 from ..comm import agreed, on_root
 from ..tape import Joint, Tape
 from ..tracing.memory import give_back
+from .afar import Stored
 from .choose import Partition
 from .holdings import Holdings, receive_run, send_run
 from .local import LocalTape, nothing, whole
@@ -37,10 +38,12 @@ def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
 
 
 def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm,
-               options: Mapping[str, Any] | None = None, holdings: Holdings | None = None) -> LocalTape:
+               options: Mapping[str, Any] | None = None, holdings: Holdings | None = None,
+               keeps: bool = False) -> LocalTape:
     """Every rank's share of the tape that rank 0 has partitioned.  Collective.
 
-    options: PETSc's, for elementals that ranks share.
+    options: PETSc's, for elementals that ranks share.  keeps, the same on all ranks: ranks keep what it takes to look
+    at the structure of their runs (`afar`).
 
     Rank 0 passes the tape and a partition for comm.size ranks, the others None.  Structure is broadcast (an
     affine statement is a few integers however many lines it stands for); constants, index arrays and scalar
@@ -72,7 +75,7 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm,
     ghosts: Any = None
     with agreed(comm):
         ghosts = mine.build()
-    _hand_out(sender, mine, comm, holdings or Holdings(comm))
+    _hand_out(sender, mine, comm, holdings or Holdings(comm), keeps)
     wanted = _ask(ghosts, comm)
     local: Any = None
     with agreed(comm):
@@ -90,7 +93,7 @@ def _join(structure: Structure, partition: Partition | None, comm: MPI.Comm,
         parts[blocks[comm.rank]].join(comm, whole, options)
 
 
-def _hand_out(sender: Sender | None, mine: Rank, comm: MPI.Comm, holdings: Holdings) -> None:
+def _hand_out(sender: Sender | None, mine: Rank, comm: MPI.Comm, holdings: Holdings, keeps: bool) -> None:
     """Runs that one rank has as a whole go there, one after another.  Collective."""
     if not mine.structure.whole:
         return
@@ -105,10 +108,13 @@ def _hand_out(sender: Sender | None, mine: Rank, comm: MPI.Comm, holdings: Holdi
             run = receive_run(holder, comm)
         if comm.rank == owner:
             try:
-                mine.adopt(run)
+                mine.adopt(run, keeps)
             except Exception as error:
                 failure = failure or error
     run = None
+    if keeps:
+        placed = holdings.runs if sender is None else sender.placed_line_by_line()
+        mine.stored |= {block: Stored(run, mine.structure.blocks[block].first) for block, run in placed.items()}
     holdings.runs.clear()  # those that were placed line by line
     give_back()
     with agreed(comm):

@@ -202,6 +202,7 @@ class LocalTape:
     sites: list[Site] = field(default_factory=list)
     own_bits: np.ndarray | None = None  # np.packbits of `own`, None: all are own (one rank)
     run_ids: dict[int, np.ndarray | range | Numbers] = field(default_factory=dict)  # local block of a run -> global ids
+    stored: dict[int, Any] = field(default_factory=dict)  # by block of the whole tape, runs as `afar.Stored`
     joint: bool = False  # whether any rank has a joint statement, whose rules may raise what others can't know of
 
     @property
@@ -248,6 +249,7 @@ class LocalTape:
     def nbytes(self) -> int:
         """Bytes of the tape: every array once, and about what Python's objects take."""
         arrays: list[Any] = [self.own_bits, *self.inputs, *self.outputs, *self.run_ids.values()]
+        arrays += [array for kept in self.stored.values() for array in kept.arrays]
         total = OBJECTS * (len(self.items) + len(self.blocks) + len(self.steps))
         for item in self.items:
             if isinstance(item, ScalarRun):

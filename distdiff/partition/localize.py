@@ -14,6 +14,7 @@ import numpy as np
 from ..kernels.graph import renumber, renumber_stretches
 from ..strided import BlockIndex
 from ..tape import Affine, Const, Guard, Indexed, Item, Joint, Operand, ScalarRun, Vector, id_type
+from .afar import Stored
 from .layout import Layout, resolve
 from .local import Exchange, LocalTape, Numbers, Portion, Step
 from .numbering import EMPTY, Numbering
@@ -59,6 +60,7 @@ class Rank:
     parcel: Parcel
     rank: int
     run_ids: dict[int, np.ndarray | range | Numbers] = field(default_factory=dict)
+    stored: dict[int, Stored] = field(default_factory=dict)  # by block of the whole tape
     _made: list[tuple[int, int, int, Item]] = field(default_factory=list)  # (step, index, number, item)
 
     def build(self) -> Ghosts:
@@ -241,8 +243,9 @@ class Rank:
             made.append((step, run.index, len(made), ScalarRun(block, run.op[lines], a, b, run.const)))
             self.run_ids[block] = run.ids[lines]
 
-    def adopt(self, run: ScalarRun) -> None:
-        """Take in one of the runs that the parcel announced (`Parcel.whole`), as it stands on the tape.
+    def adopt(self, run: ScalarRun, keeps: bool = False) -> None:
+        """Take in one of the runs that the parcel announced (`Parcel.whole`), as it stands on the tape; if it `keeps`
+        what that takes, its structure can be looked at.
 
         Its arrays are overwritten: new ones beside them would leave holes in the heap, of the size of the tape.
         """
@@ -260,7 +263,10 @@ class Rank:
                 renumber(ref, first, here - first, reads, numbers)
             operands.append(ref.astype(ids, copy=False))
         step = int(self._where.steps[run.block, self.rank])
-        self._made.append((step, index, len(self._made), ScalarRun(slab.local, run.op, *operands, run.const)))
+        mine = ScalarRun(slab.local, run.op, *operands, run.const)
+        self._made.append((step, index, len(self._made), mine))
+        if keeps:
+            self.stored[run.block] = Stored(mine, here, numbers)
         origins = self.structure.origins
         self.run_ids[slab.local] = range(first, first + len(run.op)) if origins is None else Numbers(
             *origins.within(first, first + len(run.op)), len(run.op))
@@ -318,7 +324,7 @@ class Rank:
             outputs=Portion(numbers.to_local(parcel.outputs[0]), parcel.outputs[1]),
             guards=[Guard(Indexed(numbers.to_local(ids)), expected, site) for ids, expected, site in parcel.guards],
             sites=self.structure.sites, own_bits=numbers.own_bits(), run_ids=self.run_ids,
-            joint=self.structure.joint)
+            joint=self.structure.joint, stored=self.stored)
 
     def _schedule(self, exchanges: list[Exchange]) -> tuple[list[Step], list[Item]]:
         """The supersteps and all items in order; within a superstep, what neighbours wait for comes first."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..ops import Elemental
 from ..ops.elemental import Elsewhere
-from ..tape import Affine, Block, Const, Indexed, Joint, Leaf, Operand, ScalarRun, Site, Tape, Vector
+from ..tape import Affine, Block, Const, HeldRun, Indexed, Joint, Leaf, Operand, ScalarRun, Site, Tape, Vector
 from .layout import Layout, Pieces
 from .plan import Plan, RunShare, binary, cut
 from .reach import boxes
@@ -245,6 +245,11 @@ class Sender:
         assert isinstance(run, ScalarRun)
         items[index] = ScalarRun(block, run.op[:0].copy(), run.a[:0].copy(), run.b[:0].copy(), np.empty(0))
         return run
+
+    def placed_line_by_line(self) -> dict[int, ScalarRun]:
+        """The runs, by block, that no rank has as a whole and rank 0 has held."""
+        return {item.block: item for item in self.plan.tape.items
+                if isinstance(item, ScalarRun) and item.block not in self.plan.whole and type(item) is not HeldRun}
 
     def _single_nodes(self, ids: np.ndarray) -> np.ndarray:
         """Those of the ids that are nodes of scalar runs."""

@@ -1,0 +1,177 @@
+"""What structure asks of a scalar run, found line by line where the run lies.
+
+What is asked, and what is answered, is about the nodes that cross the run's border; the levels of its lines are counted
+where they are found.  So a walk over a tape whose runs lie on several ranks (`partition.afield`) holds their lines
+nowhere else, and is the same walk.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from ..kernels.structure import join_run, tally_uses, walk
+from ..ops import OPS
+from ..tape import RUN_LINES, ScalarRun
+from .live import Cut, nearest_within, widths
+from .reads import ARITY, Reads
+
+CLASSES = 34  # of uses: none, 1, 2, 3-4, 5-8, ...
+ACTIVE = np.array([[k < op.arity and op.partials[k] is not None for op in OPS] for k in range(2)])
+SPREAD = 4  # levels for a line, beyond which they are counted one by one
+
+
+class Around(NamedTuple):
+    """What is known around a run, all in its tape's numbers.
+
+    first               its first node
+    level, time         of the nodes that its lines read from outside, ascending; when these are there
+    cost                what a line takes
+    out, uses           its lines that others read, ascending, and how often
+    width               values that cross the cut before it
+    places, changes     lines before which that width changes, and by how much, by what lies outside of it
+    middle              cuts among which the narrowest is looked for
+    """
+
+    first: int
+    level: np.ndarray
+    time: np.ndarray
+    cost: float
+    out: np.ndarray
+    uses: np.ndarray
+    width: int
+    places: np.ndarray
+    changes: np.ndarray
+    middle: tuple[int, int]
+
+
+class Seen(NamedTuple):
+    """What is found: of the line that is there last, and of the lines that others read, one entry each.
+
+    entry: which of the outside nodes the longest path came from, -1 none; length: lines of it in the run.
+    used: lines by class of uses.  nonzeros: entries of L.
+    """
+
+    level: int
+    time: float
+    entry: int
+    length: int
+    levels: np.ndarray
+    times: np.ndarray
+    entries: np.ndarray
+    lengths: np.ndarray
+    used: np.ndarray
+    most_used: int
+    widest: int
+    narrowest: Cut | None
+    nonzeros: int
+
+
+class Count:
+    """Lines by level, in pieces: a rank's lines may be on levels far from each other."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, np.ndarray] = {}
+
+    def add(self, levels: np.ndarray) -> None:
+        low, high = int(levels.min()), int(levels.max()) + 1
+        if high - low > SPREAD * len(levels) + RUN_LINES:
+            places, count = np.unique(levels, return_counts=True)
+        else:
+            count = np.bincount(levels - low)
+            places = low + np.arange(high - low)
+        for piece in range(low // RUN_LINES, (high - 1) // RUN_LINES + 1):
+            part = slice(*np.searchsorted(places, [piece * RUN_LINES, (piece + 1) * RUN_LINES]))
+            if part.start < part.stop:
+                into = self._pieces.setdefault(piece, np.zeros(RUN_LINES, dtype=np.int32))
+                into[places[part] - piece * RUN_LINES] += count[part].astype(np.int32)
+
+    @staticmethod
+    def stretch(level: int) -> int:
+        """The number of the piece that a level is in."""
+        return level // RUN_LINES
+
+    def stretches(self) -> list[int]:
+        """The pieces in which there are lines."""
+        return list(self._pieces)
+
+    def between(self, start: int, stop: int) -> np.ndarray | None:
+        """Lines on the levels start, ..., stop - 1, of one piece; None for none."""
+        piece = self._pieces.get(start // RUN_LINES)
+        return None if piece is None else piece[start % RUN_LINES:start % RUN_LINES + stop - start]
+
+
+class Lines(Protocol):
+    """The lines of a tape's runs."""
+
+    def seen(self, run: ScalarRun, around: Around) -> Seen:
+        """Look at a run, once: in the order of the tape."""
+
+    def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """See `joined`."""
+
+    def by_level(self, start: int, stop: int) -> np.ndarray | None:
+        """How many lines are on the levels start, ..., stop - 1, within a piece of RUN_LINES; None for none."""
+
+
+class Here:
+    """The lines of runs that are all in this process."""
+
+    def __init__(self, reads: Reads) -> None:
+        self._reads, self._count = reads, Count()
+
+    def seen(self, run: ScalarRun, around: Around) -> Seen:
+        return seen(run, around.first, self._reads.of_run[run.block].ids, around, self._count)
+
+    def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        return joined(run, int(self._reads.first[run.block]), self._reads.of_run[run.block].ids, out, joining)
+
+    def by_level(self, start: int, stop: int) -> np.ndarray | None:
+        return self._count.between(start, stop)
+
+
+def walked(run: ScalarRun, first: int, known: np.ndarray, level: np.ndarray, time: np.ndarray,
+           cost: float) -> tuple[np.ndarray, ...]:
+    """(level, time, entry, length, uses, last) of a run's lines, see `kernels.structure.walk`."""
+    n = len(run.op)
+    found = (np.empty(n, dtype=np.int64), np.empty(n), np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64),
+             np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64))
+    walk(run.op, run.a, run.b, ARITY, first, known, level, time, cost, *found)
+    return found
+
+
+def seen(run: ScalarRun, first: int, known: np.ndarray, around: Around, count: Count) -> Seen:
+    """Look at a run whose operands count its own lines from `first` on, and `known` outside of it, ascending."""
+    level, time, entry, length, uses, last = walked(run, first, known, around.level, around.time, around.cost)
+    latest, out = int(time.argmax()), around.out
+    uses[out] += around.uses
+    used = np.zeros(CLASSES, dtype=np.int64)
+    tally_uses(uses, used)
+    count.add(level)
+    width = widths(last, out, around.width, around.places, around.changes)
+    return Seen(int(level.max()), float(time[latest]), int(entry[latest]), int(length[latest]), level[out], time[out],
+                entry[out], length[out], used, int(uses.max()), int(width.max()),
+                nearest_within(around.first, width, *around.middle), nonzeros(run))
+
+
+def joined(run: ScalarRun, first: int, known: np.ndarray, out: np.ndarray,
+           joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """What a run connects: pairs of places among its lines `out` and, after them, the nodes known[joining] that all
+    who read them are connected by; and how many of its components touch none of these.
+    """
+    root, touched = np.arange(len(run.op)), np.full(len(known), -1)
+    join_run(run.op, run.a, run.b, ARITY, first, known, joining, root, touched)
+    places = root[np.concatenate([out, touched[joining]])]
+    order = np.argsort(places, kind="stable")
+    same = np.flatnonzero(np.diff(places[order]) == 0)
+    alone = np.count_nonzero(root == np.arange(len(root))) - len(np.unique(places))
+    return order[same], order[same + 1], alone
+
+
+def nonzeros(run: ScalarRun) -> int:
+    """Entries of L in a run's rows: active operands."""
+    return sum(int(np.count_nonzero((ref >= 0) & ACTIVE[k, run.op])) for k, ref in enumerate((run.a, run.b)))
+
+
+__all__ = ["ACTIVE", "CLASSES", "Around", "Count", "Here", "Lines", "Seen", "joined", "nonzeros", "seen", "walked"]
