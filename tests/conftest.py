@@ -14,6 +14,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 from mpi4py import MPI
 
 os.environ["DISTDIFF_MACHINE"] = "default"  # layouts and choices must not depend on what was calibrated here
@@ -44,6 +45,10 @@ hypothesis.settings.register_profile(
     ],
 )
 hypothesis.settings.load_profile("distdiff")
+
+# Hypothesis draws numbers that it finds in the code of imported modules, too, and ranks import different ones.
+if WORLD.size > 1 and hasattr(providers, "_get_local_constants"):
+    providers._get_local_constants = lambda found=providers._local_constants: found
 
 # The tests' own communicator for their outcomes: whatever messages a failed test leaves behind can't reach it.
 _outcomes = pytest.StashKey[MPI.Comm]()
