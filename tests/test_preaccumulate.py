@@ -62,6 +62,24 @@ def test_chain_of_additions_becomes_one_wide_row():
     np.testing.assert_allclose(jacobian(reduced), [2.0 + np.arange(terms)])
 
 
+@pytest.mark.parametrize("order", ["rising", "falling", "falling, two rise", "shuffled"])
+def test_columns_of_a_long_row_ascend(order):
+    """Whatever order its cone reads inputs in; most cones, which are walked through backwards, find them falling."""
+    n = 60
+    reads = {"rising": range(n)[::-1], "falling": range(n), "falling, two rise": [5, 1, *range(n)],
+             "shuffled": np.random.default_rng(0).permutation(n).tolist()}[order]
+    rows = [[] for _ in range(n)]
+    rows += [[(x, 2.0 + x), ((x + 1) % n, -1.0)] for x in reads]
+    rows.append([(k, 1.0) for k in range(n, len(rows))])
+    reduced = eliminate(*program(rows, list(range(n)), [len(rows) - 1]))
+    assert reduced.n_rows == n + 1 and (np.diff(reduced.own.indices[reduced.own.indptr[-2]:]) > 0).all()
+    expected = np.zeros(n)
+    for x in reads:
+        expected[x] += 2.0 + x
+        expected[(x + 1) % n] -= 1.0
+    np.testing.assert_allclose(jacobian(reduced), [expected], atol=1e-12)
+
+
 def test_in_degree_one_vanishes():
     rows = [[]] + [[(k, 1.5)] for k in range(20)] + [[(20, 1.0), (10, 1.0)], [(20, 3.0), (5, 1.0)]]
     reduced = eliminate(*program(rows, [0], [21, 22]))
