@@ -42,7 +42,7 @@ BENCHMARKS = {
     "ranks": ("latency", "memory", "wide", "samples", "ensemble", "string", "grid", "demo_grid"),
     "interface": ("repeated", "pipeline", "library"),
     "scale": ("grid", "scalar"),
-    "solvers": ("table", "held_out", "fresh"),
+    "solvers": ("table", "held_out", "fresh", "unseen"),
 }
 PARALLEL = ("ranks", "interface", "scale", "solvers")  # run on one rank and on two
 TWO = ("latency", *BENCHMARKS["interface"])  # tools that run on two alone

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from measure import Figure
-from structures import Program, fresh, held_out, suite
+from structures import Program, fresh, held_out, suite, unseen
 
 COLUMNS = (1, 20, 1000)
 PASSES = 4
@@ -54,6 +54,11 @@ def others(settings: dict[str, Any]) -> Run:
 def newest(settings: dict[str, Any]) -> Run:
     """The structures that nobody looked at while layouts and methods came to be chosen together."""
     return _run(settings, fresh(settings["quick"]))
+
+
+def last(settings: dict[str, Any]) -> Run:
+    """The structures written when counts and rates were changed last."""
+    return _run(settings, unseen(settings["quick"]))
 
 
 def _run(settings: dict[str, Any], programs: list[Program]) -> Run:
@@ -234,4 +239,4 @@ def agreement(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for result in results for f in result["figures"] if "difference" in f]
 
 
-TOOLS = {"table": table, "held_out": others, "fresh": newest}
+TOOLS = {"table": table, "held_out": others, "fresh": newest, "unseen": last}

@@ -298,3 +298,61 @@ def fresh(quick: bool = False) -> list[Program]:
             ("filtered", filtered, 0.3 * rng.standard_normal(24)),
             ("histogram", histogram, rng.uniform(0.0, 2.0, 20_000 // s)),
             ("continued", continued, rng.uniform(0.5, 1.5, 30_000 // s))]
+
+
+def unseen(quick: bool = False) -> list[Program]:
+    """Others once more, written when counts and rates were changed last and measured only after that was done."""
+    s = 10 if quick else 1
+    rng = np.random.default_rng(13)
+
+    def string(u: Any) -> Any:  # a wave on a string with fixed ends, two levels in time, its energy
+        before, now = u, u.copy()
+        for _ in range(50 // (5 if quick else 1)):
+            after = np.zeros(len(u))
+            after[1:-1] = 2.0 * now[1:-1] - before[1:-1] + 0.2 * (now[2:] - 2.0 * now[1:-1] + now[:-2])
+            before, now = now, after
+        return np.sum((now - before) ** 2) + 0.2 * np.sum((now[1:] - now[:-1]) ** 2)
+
+    def mixture(p: Any) -> Any:  # log-likelihood of a mixture of normal distributions
+        mean, spread, weight = p[:4], np.exp(p[4:8]), np.exp(p[8:])
+        z = (data[:, None] - mean) / spread
+        return np.sum(np.log(np.sum(weight / np.sum(weight) * np.exp(-0.5 * z * z) / spread, axis=1)))
+
+    def reversible(x: Any) -> Any:  # coupled layers that change one half by the other
+        a, b = x[:40], x[40:]
+        for k in range(24 // (3 if quick else 1)):
+            a = a + np.tanh(first[k] @ b)
+            b = b + np.tanh(second[k] @ a)
+        return np.concatenate([a, b])
+
+    def auction(x: Any) -> Any:  # floats with kinks: a price that follows bids
+        price, spent = x[0], 0.0
+        for k in range(2000 // s):
+            bid = x[1 + k % 30] * np.sqrt(1.0 + price * price)
+            price = price + 0.1 * np.maximum(bid - price, 0.0) - 0.01 * price
+            spent = spent + np.minimum(bid, price)
+        return [price, spent]
+
+    def diffusion(u: Any) -> Any:  # three dimensions, a coefficient at every point
+        c = u[0]
+        u = u[1]
+        for _ in range(8 // (2 if quick else 1)):
+            flux = sum(np.roll(u, 1, axis) + np.roll(u, -1, axis) - 2.0 * u for axis in range(3))
+            u = u + 0.1 * c * flux
+        return u[::4, ::4, ::4].ravel()
+
+    def ranking(x: Any) -> Any:  # pairs compared, scattered back to who took part
+        win = 1.0 / (1.0 + np.exp(x[right] - x[left]))
+        score = np.zeros(300 // s)
+        np.add.at(score, left, win)
+        np.add.at(score, right, 1.0 - win)
+        return np.log(1.0 + score)
+
+    data = rng.standard_normal(20_000 // s)
+    first, second = 0.2 * rng.standard_normal((2, 24, 40, 40))
+    left, right = rng.integers(0, 300 // s, (2, 15_000 // s))
+    cells = 24 // (3 if quick else 1)
+    return [("string", string, rng.uniform(-1.0, 1.0, 4000 // s)), ("mixture", mixture, 0.5 * rng.standard_normal(12)),
+            ("reversible", reversible, rng.standard_normal(80)), ("auction", auction, rng.uniform(0.5, 1.5, 31)),
+            ("diffusion", diffusion, rng.uniform(0.5, 1.5, (2, cells, cells, cells))),
+            ("ranking", ranking, rng.standard_normal(300 // s))]
