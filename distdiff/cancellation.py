@@ -8,6 +8,9 @@ to look again, so that looking takes a small share of the time however short sup
 Within a superstep rank 0, which knows without asking, leaves out what it still would compute (`given_up`), so that work
 of one rank alone, which has no supersteps, ends early as well.  Messages it sends all the same.
 
+Where every rank has the whole program and works by itself, rank 0 sends the others word as soon as it knows, for which
+they look as they go; all leave the rest out, and meet when they are done (`apart`).
+
 A trace and a partition are work of rank 0 that the others wait for, and what it raises there all raise: it looks before
 every statement, and between two candidates (`alone`).
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:  # clients trace, and have no MPI
     from mpi4py import MPI
 
 EVERY = 0.02  # seconds between looks, about
+STOP = 77  # the tag of word to ranks that work by themselves
+APART = "where every rank has the whole program"
 AT_MOST = 64  # supersteps from one to the next: lengths may change, and a look takes some microseconds
 
 _watches: list[Watch] = []
@@ -116,6 +121,68 @@ def watch_of(comm: MPI.Comm) -> Watch | None:
     return None
 
 
+class Apart(Watch):
+    """Work that every rank of a watched communicator does by itself on its `team`, itself alone, all at the same time.
+
+    Who knows that it is to end raises, alone, or leaves the rest out; `meet`, which all come to, raises on all ranks.
+    """
+
+    def __init__(self, watch: Watch, team: MPI.Comm) -> None:
+        super().__init__(team, watch.given_up)
+        self._watch, self._all = watch, watch.comm
+        self._stopped = False
+        self._said: list[MPI.Request] = []
+
+    def given_up(self) -> bool:
+        """Whether what this rank would compute is wasted.  Local; rank 0 sends word."""
+        if not self._stopped and self._all.rank == 0 and self._watch.given_up():
+            self._stopped = True
+            self._said = [self._all.Isend(np.zeros(1), rank, STOP) for rank in range(1, self._all.size)]
+        elif not self._stopped and self._all.rank and self._all.Iprobe(0, STOP):
+            self._take()
+        return self._stopped
+
+    def look(self, last: bool = False) -> None:
+        """Raise `CancelledError` if the work is to end.  Local."""
+        if self.given_up():
+            raise _cancelled(APART)
+
+    def meet(self) -> None:
+        """Raise `CancelledError` on every rank if the work was to end.  Collective, once."""
+        word = np.array([self._all.rank == 0 and self.given_up()], dtype=np.int64)
+        self._all.Bcast(word, root=0)
+        if not word[0]:
+            return
+        for said in self._said:
+            said.Wait()
+        if self._all.rank and not self._stopped:
+            self._take()
+        raise _cancelled(APART)
+
+    def _take(self) -> None:
+        self._all.Recv(np.empty(1), 0, STOP)
+        self._stopped = True
+
+
+@contextmanager
+def apart(comm: MPI.Comm, team: MPI.Comm) -> Iterator[None]:
+    """The body is work of each rank by itself, if `team` is smaller than `comm`: it can be cancelled all the same.
+
+    All ranks of `comm` enter together, and leave together.  The body communicates with nobody.
+    """
+    watch = watch_of(comm)
+    if watch is None or team.size == comm.size:
+        yield
+        return
+    made = Apart(watch, team)
+    _watches.append(made)
+    try:
+        yield
+    finally:  # who fails meets the others too
+        _watches.remove(made)
+        made.meet()
+
+
 class Alone:
     """Whether work that rank 0 does while all others wait for it is to end: where what it raises is raised by all."""
 
@@ -130,7 +197,8 @@ class Alone:
 
 def alone() -> Alone | None:
     """Who watches what this rank does by itself, on rank 0 of what was watched last; None where nobody does."""
-    return Alone(_watches[-1]) if _watches and _watches[-1].comm.rank == 0 else None
+    watch = _watches[-1] if _watches else None
+    return Alone(watch) if watch is not None and type(watch) is Watch and watch.comm.rank == 0 else None
 
 
 def look(comm: MPI.Comm) -> None:
@@ -140,4 +208,4 @@ def look(comm: MPI.Comm) -> None:
         watch.look()
 
 
-__all__ = ["Alone", "Watch", "alone", "look", "unwatched", "watch_of", "watched"]
+__all__ = ["Alone", "Apart", "Watch", "alone", "apart", "look", "unwatched", "watch_of", "watched"]

@@ -21,7 +21,7 @@ from mpi4py import MPI
 
 from . import batches
 from . import comm as agreement
-from .cancellation import look
+from .cancellation import apart, look
 from .comm import agreed, calling, collective, on_root, require_sound, together, vector_from_root
 from .errors import BranchChangedError, InputError, LayoutWarning, NonFiniteError
 from .evaluate import Point, evaluate
@@ -141,7 +141,7 @@ class Linearization:
 
     def _evaluate(self, x: np.ndarray, known: list[Any] | None = None, values: Any = None) -> Point:
         with self.stages("evaluate"):
-            with together(self.comm):
+            with together(self.comm), apart(self.comm, self._team):
                 return evaluate(self._local, x, self._team, values=values, known=known)
 
     def _finite(self, result: np.ndarray) -> np.ndarray:
@@ -328,10 +328,7 @@ class Linearization:
 
     def ends(self) -> str:
         """Where the work under way ends if it is cancelled now, in words.  Local; any thread may ask."""
-        stage = self.stages.now or ""
-        if self._facts.everywhere and stage in ("evaluate", "solve"):
-            return "when every rank, which has the whole program, is done with the pass under way"
-        return ENDS.get(stage) or method_of(self.choice.method).ends
+        return ENDS.get(self.stages.now or "") or method_of(self.choice.method).ends
 
     def pass_seconds(self, columns: int) -> float | None:
         """Predicted seconds of one more `batch` of so many columns at this point, by the method chosen last; None where

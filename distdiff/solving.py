@@ -12,7 +12,7 @@ import numpy as np
 from mpi4py import MPI
 
 from .assembly import Assembly
-from .cancellation import look
+from .cancellation import apart, look
 from .comm import agreed, on_root, require_sound, together
 from .errors import ConvergenceError
 from .evaluate import Point
@@ -132,7 +132,8 @@ class Solving:
         solver = self.solvers[self.choice.method]
         try:
             with self._stages("solve"), together(self._comm), np.errstate(all="ignore"):  # results are looked at
-                return solver.tangent(seed) if forward else solver.adjoint(seed)
+                with apart(self._comm, self._team):
+                    return solver.tangent(seed) if forward else solver.adjoint(seed)
         except ConvergenceError as error:
             self._fall_back(error)
             return self.solve(forward, seed)

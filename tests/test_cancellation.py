@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 import distdiff as dd
 from distdiff import cancellation
@@ -67,7 +68,7 @@ def cancelled_anywhere(comm: Any, work: Callable[[], Any], wanted: Any, again: C
     looks = comm.bcast(count.looks)
     for at in sorted({0, looks // 3, looks // 2, looks - 1} & set(range(looks))):
         stop = Count(at)
-        with watched(comm, stop), pytest.raises(CancelledError, match="between two supersteps"):
+        with watched(comm, stop), pytest.raises(CancelledError, match="between two supersteps|has the whole program"):
             work()
         assert comm.rank or stop.looks == at + 1
         again()
@@ -91,6 +92,27 @@ def test_every_method_ends_early_and_answers_afterwards(comm, method, options, p
         looks = [cancelled_anywhere(comm, lambda: lin.jvp(v), ydot), cancelled_anywhere(comm, lambda: lin.vjp(w), xbar),
                  cancelled_anywhere(comm, lambda: lin.batch("jvp", range(2)), jacobian[:, :2])]
     assert min(looks) >= LEAST[method], looks
+
+
+@pytest.mark.parametrize("method", ["sweep", "substitution", "krylov"])
+def test_who_has_the_whole_program_gives_up_too(comm, method):
+    """A pass of every rank by itself: all leave out the rest once rank 0 says so, and raise together."""
+    v, w = np.cos(X), np.sin(3 * X)
+    with dd.linearize(f, X, comm=comm, method="sweep") as right:
+        ydot, xbar, jacobian, there = right.jvp(v), right.vjp(w), right.jacobian(), f(2 * X)
+    with dd.linearize(f, X, comm=comm, method=method, partition="right-hand sides") as lin:
+        for work, wanted in ((lambda: lin.jvp(v), ydot), (lambda: lin.vjp(w), xbar),
+                             (lambda: lin.batch("jvp", range(7)), jacobian[:, :7])):
+            cancelled_anywhere(comm, work, wanted)
+        for at in (0, 3):
+            with watched(comm, Count(at)), pytest.raises(CancelledError):
+                lin.update(2 * X)
+            np.testing.assert_allclose(lin.update(2 * X), there, rtol=1e-14)
+        lin.update(X)
+        np.testing.assert_allclose(lin.vjp(w), xbar, rtol=1e-12, atol=1e-13)
+        with watched(comm, Count(0)), pytest.raises(CancelledError, match="whole program|two supersteps"):
+            lin.vjp(w)
+        assert not comm.Iprobe(MPI.ANY_SOURCE, cancellation.STOP)  # nothing is left on its way
 
 
 def test_scalar_code_and_the_pipeline(comm):

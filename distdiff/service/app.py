@@ -205,7 +205,7 @@ def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
         `ends` says.  Sweeps, substitutions and evaluations end between two supersteps, a trace before the function's
         next statement, a partition between two layouts, iterations between two of them.  A factorization (`direct`,
         or of an implicit statement) and a solve with its factors are carried through, as are right-hand sides in the
-        pipeline, and a pass where every rank has the whole program: the job is cancelled when that is done."""
+        pipeline: the job is cancelled when that is done."""
         found = door.job(job)
         ends = door.service.cancel(found)
         return {**described(found), "ends": ends}
