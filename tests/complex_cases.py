@@ -128,6 +128,9 @@ PRODUCTS = """
 ~np.einsum("ii->i", q + 1j * q.T) + np.einsum("ij,j", 1j * q, q[0] + 2j)
 ~np.convolve(u + 1j * c, w) + np.convolve(u, 1j * w)
 ~np.correlate(u + 1j * c, w, "full") + np.correlate(u, 1j * w, "full")
+~np.poly(u[:3] + 1j * c[:3]) + np.poly([1j * s, 2.0, r])
+~np.poly([s + 1j * r, s - 1j * r, s]) * 2.0
+~np.poly(q + 1j * q.T) + np.poly(np.array([[s, 1j * r], [-1j * r, s]]))[0]
 ~np.cross(q + 1j, q[::-1] * 1j) + np.linalg.multi_dot([q, 1j * q, q + 1j]) + np.linalg.matrix_power(q + 1j * q.T, 3)
 ~q @ (t[:, :2] * 1j).sum() if False else (1j * t) @ (t.swapaxes(1, 2) + 1j) + np.matmul(t, 1j * t.swapaxes(-1, -2))
 """

@@ -72,15 +72,35 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
     return p
 
 
+SMALL = 12  # order of matrices whose characteristic polynomial is found without their eigenvalues
+
+
 def poly(zeros: Any) -> Any:
-    """The coefficients of the polynomial with these zeros."""
+    """The coefficients of the polynomial with these zeros, real or complex, or of a matrix's characteristic polynomial.
+    """
     zeros = np.atleast_1d(zeros)
-    if ndim_of(zeros) != 1:
-        zeros.rec.unsupported("numpy.poly of a matrix", "it needs eigenvalues")
+    shape = shape_of(zeros)
+    if len(shape) == 2 and shape[0] == shape[1] and shape[0]:
+        if shape[0] <= SMALL:
+            return _characteristic(zeros)
+        zeros = np.linalg.eigvals(zeros)
+    elif len(shape) != 1:
+        raise ValueError("input must be 1d or non-empty square 2d array.")
     result: Any = np.ones(1)
     for zero in zeros:
         result = np.convolve(result, np.stack([1.0 + 0.0 * zero, -zero]))
     return result
+
+
+def _characteristic(a: Any) -> Any:
+    """By Faddeev and LeVerrier's recursion, M <- A M + c I, c_k = -tr(A M) / k: right at equal eigenvalues too."""
+    n = shape_of(a)[0]
+    coefficients, power = [1.0 + 0.0 * a[0, 0]], np.eye(n)
+    for k in range(1, n + 1):
+        power = np.matmul(a, power)
+        coefficients.append(np.trace(power) / -k)
+        power = power + coefficients[-1] * np.eye(n)
+    return np.stack(coefficients)
 
 
 def polyfit(x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: Any = None, cov: Any = False) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import composed, decisions, movement, polynomials
-from ..array import TracedArray, is_traced, shape_of
+from ..array import TracedArray, is_traced, plain, shape_of
 from ..indexing import into
 from ..movement import FUNCTIONS as REAL_MOVEMENT
 from ..padding import FUNCTIONS as REAL_PADDING
@@ -185,6 +185,17 @@ def real_if_close(x: Any, tol: float = 100) -> Any:
     return x.real if bool(np.all(np.less(np.absolute(x.imag), close))) else x
 
 
+def poly(zeros: Any) -> Any:
+    """Real where the zeros (of a matrix, its eigenvalues) are pairs of conjugates at this point, as NumPy has it."""
+    found = polynomials.poly(zeros)
+    if not is_complex(found):
+        return found
+    re, im = parts_of(np.atleast_1d(zeros), recorder_of((zeros,)))
+    values = (0.0 if re is None else plain(re)) + 1j * (0.0 if im is None else plain(im))
+    values = np.sort_complex(np.linalg.eigvals(values) if np.ndim(values) == 2 else values)
+    return found.real if np.array_equal(values, np.sort_complex(values.conj())) else found
+
+
 def select(conditions: Any, choices: Any, default: Any = 0) -> Any:
     return composed.select(conditions, choices, default)
 
@@ -273,7 +284,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.real: lambda x: x.real, np.imag: lambda x: x.imag, np.angle: angle, np.real_if_close: real_if_close,
     np.isreal: lambda x: np.equal(x.imag, 0.0), np.iscomplex: lambda x: np.not_equal(x.imag, 0.0),
     np.iscomplexobj: lambda x: True, np.isrealobj: lambda x: False,
-    np.sinc: composed.sinc, np.polyval: polynomials.polyval, np.select: select, np.interp: interp,
+    np.sinc: composed.sinc, np.polyval: polynomials.polyval, np.poly: poly, np.select: select, np.interp: interp,
     np.isclose: decisions.isclose, np.allclose: decisions.allclose, np.array_equal: decisions.array_equal,
     np.array_equiv: decisions.array_equiv,
     **{function: _truth(function) for function in (np.any, np.all, np.count_nonzero, np.nonzero, np.flatnonzero,

@@ -209,6 +209,39 @@ def normal_parameters(self: Any, mean: Any, cov: Any, allow_singular: bool = Tru
     return dim, mean, Covariance(cov)
 
 
+def t_density(self: Any, x: Any, loc: Any = None, shape: Any = 1, df: Any = 1) -> Any:
+    """log of the density of a multivariate t distribution, by Cholesky's factor of its shape."""
+    dim, loc, shape, df = self._process_parameters(loc, shape, df)
+    matrix = Covariance(shape)
+    upper = np.swapaxes(np.linalg.inv(matrix.factor), 0, 1)
+    return self._logpdf(self._process_quantiles(x, dim), loc, upper, matrix.log_pdet, df, dim, matrix.rank)
+
+
+def gauss_mass(a: Any, b: Any) -> Any:
+    """log of the normal distribution's mass between a and b; on which side of 0 they lie is decided."""
+    a, b = np.broadcast_arrays(np.atleast_1d(a), np.atleast_1d(b))
+    left, right = (np.asarray(decide(part)) for part in (np.less_equal(b, 0.0), np.greater(a, 0.0)))
+    turned = np.where(right, -b, a), np.where(right, -a, b)
+    tail = left | right
+    low, high = (np.where(tail, x, end) for x, end in zip(turned, (-2.0, -1.0)))
+    log_high = sc.log_ndtr(high)
+    in_tail = log_high + np.log(-np.expm1(sc.log_ndtr(low) - log_high))
+    across = np.log1p(-sc.ndtr(np.where(tail, -1.0, a)) - sc.ndtr(np.where(tail, -1.0, -b)))
+    return np.where(tail, in_tail, across)
+
+
+def iqr(x: Any, axis: Any = None, rng: Any = (25, 75), scale: Any = 1.0, nan_policy: str = "propagate",
+        interpolation: str = "linear", keepdims: bool = False) -> Any:
+    """The difference of two percentiles."""
+    if nan_policy != "propagate" or isinstance(scale, str) and scale.lower() not in ("normal", "raw"):
+        recorder_of((x,)).unsupported(f"scipy.stats.iqr with nan_policy={nan_policy!r} and scale={scale!r}",
+                                      "use np.percentile or np.nanpercentile")
+    if isinstance(scale, str):
+        scale = 1.0 if scale.lower() == "raw" else 2.0 * float(sc.ndtri(0.75))
+    low, high = (np.percentile(x, q, axis, method=interpolation, keepdims=keepdims) for q in sorted(rng))
+    return (high - low) / scale
+
+
 def _beta(name: str) -> Rule:
     """A beta distribution's functions by those of scipy.special, for SciPy's in compiled code."""
     formulas: dict[str, Callable[..., Any]] = {
@@ -309,6 +342,9 @@ RULES: dict[str, Rule] = {
     **{f"scipy.stats._ksstats:{name}": _refusing(name) for name in ("kolmogn", "kolmognp", "kolmogni")},
     "scipy.stats._multivariate:multinomial_gen._process_parameters": multinomial_parameters,
     "scipy.stats._multivariate:multivariate_normal_gen._process_parameters": normal_parameters,
+    "scipy.stats._multivariate:multivariate_t_gen.logpdf": t_density,
+    "scipy.stats._continuous_distns:_log_gauss_mass": gauss_mass,
+    "scipy.stats:iqr": iqr,
     "scipy.stats:gaussian_kde.evaluate": kernel_density,
     "scipy.stats:gaussian_kde.logpdf": log_kernel_density,
     "scipy.stats._multivariate:dirichlet_gen.logpdf": dirichlet(True),
