@@ -363,7 +363,7 @@ np.polyder(u) + np.polyder(u, 1) + np.polyint(w, k=2.0)
 ~np.poly(w) * np.poly(k[:4])
 ~np.poly([s, 2.0, r]) * 2
 ~np.poly(q) + np.poly(np.diag(w)[:3, :3]) + np.poly(np.eye(3) * s)
-~np.poly(np.diag(np.append(k, np.arange(9.0))) + np.tri(14, k=-1) * r)[:4]
+~np.poly(np.diag(s + 2.0 * np.arange(13.0)) + 0.1 * r * np.eye(13, k=1))[:2]
 np.polydiv(u, w[:3]) + np.polydiv([1.0, 2.0, 3.0], w[:2])
 np.polyder(u, 2) + np.polyint(w[:2], 2)[:4]
 np.vander(w) + np.vander(w, 4, increasing=True) + np.vander([1.0, 2.0], 2).sum()
