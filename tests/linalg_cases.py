@@ -101,7 +101,7 @@ SPECTRA = """
 ~parts(np.linalg.svd(q + 1j * m[:, :3]))
 ~parts(np.linalg.svd(m + 1j * C, full_matrices=False))
 ~parts(np.linalg.svd(m.T - 1j * C.T, full_matrices=False))
-~parts(np.linalg.svd(np.concatenate([m, 1j * m, C * 1j, m + 1j, m * C], axis=1), full_matrices=False))
+~parts(np.linalg.svd(np.concatenate([q, 2j * m, C, 1j * C, q * 1j], axis=1), full_matrices=False))
 ~parts(np.linalg.svd(t + 1j * m[:, :2], False))
 ~np.linalg.svd(m + 1j * C, compute_uv=False) + np.linalg.svd(1j * q + np.tri(3), compute_uv=False)
 ~parts(np.linalg.svd(q + q.T + 1j * (m[:, :3] - m[:, :3].T), hermitian=True))
