@@ -56,6 +56,15 @@ def differences(g, x, h=1e-4):
     return np.array(columns).T
 
 
+def at_points(lin, derivative):
+    """What `derivative()` gives at a point, `lin` moved there."""
+    def there(x):
+        lin.update(x)
+        return derivative()
+
+    return there
+
+
 def close(a, b, tolerance):
     np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(np.abs(b).max(), 1e-300))
 
@@ -94,7 +103,8 @@ def test_hessians(case):
 @pytest.mark.parametrize("case", [c for c in functions.CASES if c.x.size < 32], ids=str)
 def test_hessians_against_differences(case):
     f = one_number(case)
-    close(dd.hessian(f)(case.x), differences(dd.grad(f), case.x), 1e-9)
+    with dd.linearize(f, case.x) as lin:
+        close(dd.hessian(f)(case.x), differences(at_points(lin, lambda: lin.vjp(1.0)), case.x), 1e-9)
 
 
 @pytest.mark.parametrize("scalar", [False, True], ids=["arrays", "scalars"])
@@ -117,14 +127,15 @@ def test_every_partial_to_third_order(op, scalar):
             total = total + w[i] * y * (1.0 + x[0] * x[-1])
         return total
 
-    h = dd.hessian(f)(x)
-    close(h, differences(dd.grad(f), x), 2e-7)
     v = np.linspace(0.5, -0.8, x.size)
 
     def curvature(x):
         return np.dot(v, dd.hvp(f, (x,), (v,)))
 
-    close(dd.grad(curvature)(x), differences(lambda x: np.array([v @ dd.hvp(f, (x,), (v,))]), x)[0], 2e-6)
+    h, third = dd.hessian(f)(x), dd.grad(curvature)(x)
+    with dd.linearize(f, x) as lin:
+        close(h, differences(at_points(lin, lambda: lin.vjp(1.0)), x), 2e-7)
+        close(third, differences(at_points(lin, lambda: np.array([v @ lin.hvp(v)])), x)[0], 2e-6)
 
 
 @pytest.mark.mpi
