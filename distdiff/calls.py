@@ -14,8 +14,12 @@ import numpy as np
 from . import products
 from .kernels import scalar
 from .ops import COPY, MULTIPLY, WHERE
+from .partition.local import Copy, Spot, copies_of
 from .strided import accumulate, contraction
 from .tape import Affine, Indexed, Item, Joint, Operand, ScalarRun, Statement
+
+
+FEW = 1024  # explicit nodes of which it is kept where they lie, 8 bytes each
 
 
 class Memory(Protocol):
@@ -27,6 +31,7 @@ class Memory(Protocol):
     def operand(self, ref: Operand, shape: tuple[int, ...]) -> float | np.ndarray: ...
     def block(self, i: int) -> np.ndarray: ...
     def run(self, item: ScalarRun) -> tuple[Any, int, np.ndarray]: ...
+    def spots(self, ids: np.ndarray) -> list[Spot]: ...
 
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], bool]  # function, arguments, and whether the values come before them
@@ -35,7 +40,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], bool]  # function, arguments, 
 def bind(item: Item, values: Memory) -> Call:
     """The call that computes an item, on views of the values: made once, for all points that use the same memory."""
     if type(item) is ScalarRun:
-        return _run, (item,), True
+        return _bound_run(item, values) if item.lines <= FEW else (_run, (item,), True)
     shape = item.shape
     out = values.view(item.out, item.out_shape)
     if 0 in shape:
@@ -43,6 +48,8 @@ def bind(item: Item, values: Memory) -> Call:
     if type(item) is Joint:
         return _joint, (item,), True
     if any(type(ref) is Indexed for ref in item.operands):
+        if sum(ref.ids.size for ref in item.operands if type(ref) is Indexed) <= FEW:
+            return _bound_gather(item, out, values)
         return _gathered, (item, out), True
     return *_statement(item, out, [values.operand(ref, shape) for ref in item.operands]), False
 
@@ -52,6 +59,42 @@ def _run(values: Memory, item: ScalarRun) -> None:
     scalar.run_values(run, first, y)
     if run is not item:
         values.block(item.block)[:] = y[first:]
+
+
+def _bound_run(item: ScalarRun, values: Memory) -> Call:
+    """A short run: what it reads is brought together in memory of its own."""
+    run, first, y = values.run(item)
+    if run is item:
+        return scalar.run_values, (run, first, y), False
+    copies = _collected(values, run.ids, y[:first])
+    copies.append((scalar.run_values, (run, first, y)))
+    copies.append((np.copyto, (values.block(item.block), y[first:])))
+    return _all, (copies,), False
+
+
+def _bound_gather(item: Statement, out: np.ndarray, values: Memory) -> Call:
+    """A statement of which it is known where the few explicit nodes lie that it reads."""
+    copies: list[Copy] = []
+    operands: list[float | np.ndarray] = []
+    for ref in item.operands:
+        if type(ref) is Indexed:
+            array = np.empty(ref.ids.shape)
+            copies += _collected(values, np.ravel(ref.ids), array.reshape(-1))
+            operands.append(array)
+        else:
+            operands.append(values.operand(ref, item.shape))
+    copies.append(_statement(item, out, operands))
+    return _all, (copies,), False
+
+
+def _collected(values: Memory, ids: np.ndarray, array: np.ndarray) -> list[Copy]:
+    """Calls that bring the values of explicit nodes together in an array."""
+    return [copy for spot in values.spots(ids) for copy in copies_of(array, *spot)]
+
+
+def _all(copies: list[Copy]) -> None:
+    for function, arguments in copies:
+        function(*arguments)
 
 
 def _joint(values: Memory, item: Joint) -> None:

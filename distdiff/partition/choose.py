@@ -310,8 +310,16 @@ def _some(tape: Tape, lines: int, n_ranks: int, machine: Machine) -> bool:
     """Whether scalar lines are more than what array code ends with, so that layouts may differ by them, and take any
     time beside it.
     """
-    arrays = sum(line_seconds(item, machine) * item.lines for item in tape.items if not isinstance(item, ScalarRun))
-    return lines >= min(default_min_block(n_ranks), len(tape.items)) > 0 and machine.run_line * lines > FEW * arrays
+    return lines >= min(default_min_block(n_ranks), len(tape.items)) > 0 and (
+        _seconds_of_runs(tape, machine) > FEW * _seconds_of_arrays(tape, machine))
+
+
+def _seconds_of_arrays(tape: Tape, machine: Machine) -> float:
+    return sum(line_seconds(item, machine) * item.lines for item in tape.items if not isinstance(item, ScalarRun))
+
+
+def _seconds_of_runs(tape: Tape, machine: Machine) -> float:
+    return machine.run_line * sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
 
 
 def _for_columns(seconds: float, columns: int) -> float:
@@ -398,7 +406,9 @@ def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, sett
         scalar = Scotch if name.endswith(SCOTCH) else Streaming
         placers = Axes(plan, min_block, active=active, **settings), scalar(plan, active) if runs else None
     else:  # no scalar lines worth a thought
-        placers = Axes(plan, min_block, active=active, **settings), Contiguous(plan, active) if runs else None
+        together = _seconds_of_runs(tape, plan.machine) < FEW * _seconds_of_arrays(tape, plan.machine) / active
+        scalar = Contiguous(plan, 1 if together else active) if runs else None  # on one rank, time loops stay alike
+        placers = Axes(plan, min_block, active=active, **settings), scalar
     for block in range(len(tape.blocks)):
         if not plan.settled(block, share):
             placers[block in runs].place(block)

@@ -71,7 +71,7 @@ class Exchange:
         """
         channel = self._channel(comm, columns)
         buffers, messages = (channel.recvs, channel.reverse) if back else (channel.sends, channel.forward)
-        copies = [copy for buffer, part in zip(buffers, spots) for spot in part for copy in _pack(buffer, *spot, back)]
+        copies = [copy for buffer, part in zip(buffers, spots) for spot in part for copy in copies_of(buffer, *spot, back)]
 
         def start() -> None:
             for function, arguments in copies:
@@ -124,8 +124,8 @@ def spots_of(messages: list[tuple[int, np.ndarray]], vector: np.ndarray) -> list
     return [[(where, vector, places) for where, places in progressions(ids)] for _, ids in messages]
 
 
-def _pack(buffer: np.ndarray, where: slice | np.ndarray, array: np.ndarray, places: slice | np.ndarray,
-          clear: bool) -> list[Copy]:
+def copies_of(buffer: np.ndarray, where: slice | np.ndarray, array: np.ndarray, places: slice | np.ndarray,
+              clear: bool = False) -> list[Copy]:
     """Calls that bring array[places] into the buffer, and leave zeros behind if told to."""
     if isinstance(places, slice) and isinstance(where, slice):
         copies: list[Copy] = [(np.copyto, (buffer[where], array[places]))]
