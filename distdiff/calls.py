@@ -18,7 +18,6 @@ from .partition.local import Copy, Spot, copies_of
 from .strided import accumulate, contraction
 from .tape import Affine, Indexed, Item, Joint, Operand, ScalarRun, Statement
 
-
 FEW = 1024  # explicit nodes of which it is kept where they lie, 8 bytes each
 
 

@@ -58,7 +58,7 @@ class Machine:
     plan_copy: float = 1.0e-5
     plan_sum_copy: float = 4.2e-5
     plan_far_line: float = 6.8e-10  # fresh memory
-    plan_exchange: float = 2.8e-4  # a superstep's messages, and what they keep apart: on several ranks alone
+    plan_exchange: float = 1.2e-4  # a superstep's messages, and what they keep apart: on several ranks alone
     plan_rule: float = 7.0e-6  # a partial that is computed
     plan_indexed: float = 1.0e-8  # a node that an operand names by itself
     bind_item: float = 1.6e-5  # a further planned operation, when first several right-hand sides come

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tape_oracle
 from elementals import MatVec, Products
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
 from distdiff.ops.table import BY_NAME
 from distdiff.partition import LocalTape
+from distdiff.solvers import sweep_plan
 from distdiff.tape import (
     Affine,
     Const,
@@ -356,3 +358,14 @@ def rows_of(local: LocalTape, s: int) -> list[int]:
         else:
             rows.append(np.ravel(item.out.ids(local.blocks[item.out.block].first, item.out_shape)))
     return sorted(set(np.concatenate(rows).tolist()))
+
+
+def looked_at(local) -> list[int]:
+    """How many statements the plan of an adjoint looks at, event by event: copies of a loop's periods are none."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        statements = sweep_plan._Planner.statements
+        patch.setattr(sweep_plan._Planner, "statements", lambda self, items: (
+            found.append(len(items)), statements(self, items))[1])
+        sweep_plan.plan_adjoint(local)
+    return found

@@ -8,16 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mpi4py import MPI
+from tapes import looked_at
 
 import distdiff as dd
 from distdiff.assembly import Assembly
 from distdiff.comm import on_root
 from distdiff.evaluate import evaluate
-from distdiff.examples import spectral
+from distdiff.examples import flow, spectral
 from distdiff.kernels import elimination
 from distdiff.kernels.jit import jit
 from distdiff.machine import Machine
+from distdiff.partition import choose as choose_layout
 from distdiff.partition import distribute, localize_all, partition, whole
+from distdiff.solvers import sweep_plan
 from distdiff.solvers.kept import expected_kept, kept, kept_by
 from distdiff.solvers.layouts import Judge, Use
 from distdiff.solvers.select import choose
@@ -155,6 +158,47 @@ def test_what_repeats_on_a_rank_is_foreseen(program, strategy, depth, n_ranks):
 
 
 ONE = Use(1)
+
+
+def heat(n, steps):
+    def f(u):
+        for _ in range(steps):
+            around = np.roll(u, 1, 0) + np.roll(u, -1, 0) + np.roll(u, 1, 1) + np.roll(u, -1, 1)
+            u = u + 0.1 * (around - 4.0 * u) * (1.0 + 0.01 * u)
+        return np.sum(u * u)
+    return f, np.random.default_rng(0).standard_normal((n, n))
+
+
+def waters(n, steps):
+    sea = flow.make_sea(n)
+    gauges = flow.place_gauges(sea, count=n**2 // 100, steps=steps, every=4)
+    return flow.make_misfit(sea, gauges), 0.1 * np.random.default_rng(0).standard_normal((n, n))
+
+
+@pytest.mark.parametrize("program", [grid(4000, 60), heat(64, 40), heat(256, 24), heat(1024, 6), waters(40, 48)])
+def test_depths_of_halos_come_in_the_order_of_what_they_take(program):
+    """Deeper halos: fewer messages, more rows computed twice, and more statements that a plan looks at one by one."""
+    f, x = program
+    tape = trace(f, (x,)).tape
+    judge = Judge(tape, ONE, MACHINE)
+    promised, counted = [], []
+    for depth in (1, 2, 4, 8):
+        made = choose_layout._make(tape, 2, "axes", 2, 128, {}, machine=MACHINE)
+        made = made if depth == 1 else choose_layout._deepen(made, depth, judge)
+        if made is None:  # more rows than there are, or supersteps
+            continue
+        promised.append(judge(made).seconds)
+        local = localize_all(tape, made)[0]
+        found, looked, plan = counts(local), sum(looked_at(local)), sweep_plan.plan_adjoint(local)
+        counted.append(MACHINE.plan_item * looked + MACHINE.plan_copy * (len(local.items) - looked)
+                       + (MACHINE.plan_exchange + MACHINE.message) * local.messages
+                       + MACHINE.pass_byte * 8 * local.halo + 0.5 * MACHINE.line * found["array_lines"]
+                       + MACHINE.line * plan.moved)
+    for k, mine in enumerate(counted):
+        for j, other in enumerate(counted):
+            if mine > 1.25 * other:
+                assert promised[k] > promised[j], (promised, counted)
+    assert counted[int(np.argmin(promised))] < 1.1 * min(counted)
 
 
 @pytest.mark.parametrize(("program", "use", "layouts", "methods"), [

@@ -15,6 +15,7 @@ from ..comm import on_root
 from ..evaluate import evaluate
 from ..machine import Machine
 from ..partition import LocalTape, distribute, partition
+from ..solvers.layouts import SUPERSTEPS
 from ..solvers.sweep import Sweep, plan_amounts
 from ..solvers.work import count
 from ..tracing import trace
@@ -108,7 +109,9 @@ def _passes(comm: MPI.Comm, local: LocalTape, name: str, machine: Machine) -> Sa
 def _plans(comm: MPI.Comm, local: LocalTape, name: str, machine: Machine) -> Sample:
     """A first solve beyond a further one, and beyond what its statements take."""
     point, seed = evaluate(local, np.ones(len(local.inputs.ids)), comm), np.ones(len(local.outputs.ids))
-    known = machine.seconds({**plan_amounts(count(local, comm)), "plan_exchange": 0})
+    work, supersteps = count(local, comm), len(local.steps)
+    copies = max(supersteps - SUPERSTEPS, 0) * work.copies // supersteps
+    known = machine.seconds({**plan_amounts(replace(work, copies=copies)), "plan_exchange": 0})
     seconds = []
     for _ in range(ROUNDS + 1):
         sweep = Sweep(local, point, comm)

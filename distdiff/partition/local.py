@@ -71,7 +71,8 @@ class Exchange:
         """
         channel = self._channel(comm, columns)
         buffers, messages = (channel.recvs, channel.reverse) if back else (channel.sends, channel.forward)
-        copies = [copy for buffer, part in zip(buffers, spots) for spot in part for copy in copies_of(buffer, *spot, back)]
+        copies = [copy for buffer, part in zip(buffers, spots) for spot in part
+                  for copy in copies_of(buffer, *spot, back)]
 
         def start() -> None:
             for function, arguments in copies:

@@ -23,8 +23,9 @@ from ..tape import Affine, Tape
 from .cost import Cost
 from .kept import Elimination, Kept, kept
 from .select import choose, costs
-from .work import BATCH, PERIODS, Work, counts
+from .work import BATCH, Work, counts
 
+SUPERSTEPS = 6  # with deep halos, planned one by one before the others are copies: the ends, and a few between
 EVALUATION = 0.5  # of the seconds that a layout's quality gives an evaluation and a solve
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "far_reads", "copy_lines", "far_lines",
             "strips", "outer_lines", "indexed", "rule_lines", "vast_terms", "nodes", "nonzeros", "exploded", "inputs",
@@ -145,7 +146,7 @@ class Judge:
             found |= {name: ceil(share * found[name]) for name in BY_LINES}
             found |= self._statements(min(statements, 1.0))
             if made.plan.extents is not None:  # statements of a superstep shrink, so whole supersteps are the periods
-                share = max(quality.k_star - PERIODS, 0) / quality.k_star
+                share = max(quality.k_star - SUPERSTEPS, 0) / quality.k_star
                 found |= {name: round(share * found[name]) for name in ("copies", "sum_copies")}
             found["shared"] = bool(made.plan.shared)
             found |= {"items": quality.items, "runs": quality.runs, "messages": quality.sent_messages,

@@ -179,10 +179,11 @@ def counts(local: LocalTape) -> dict[str, Any]:
         far = lines if blocks[item.out.block].size > NEAR else 0
         _Alike.add(alike, (item.site, id(item.op), item.shape), number, first, last, lines, far)
     constants.discard(0)
-    loops = len(local.items) > LOOP * (n["runs"] + len(constants) + 1)  # between what no loop can contain
+    stretches = _stretches(local)
+    loops = stretches > 0 and len(local.items) > LOOP * (len(constants) + 1)  # between what no loop can contain
     if loops:
         periods = _periods([*alike.values(), *summing.values()])
-        first = PERIODS * (n["runs"] + 1)  # planned one by one: what comes between two runs is a loop of its own
+        first = PERIODS * stretches  # planned one by one
         for group, new in zip(summing.values(), periods[len(alike):]):
             n["sum_copies"] += max(group.number - first * new, 0)
     for group, new in zip(alike.values(), periods if loops else ()):
@@ -237,6 +238,12 @@ def _periods(groups: list[_Alike]) -> list[int]:
         numbers = np.sort(number[mine])
         found.append(-(-group.number // int(numbers[len(numbers) // 5])) if len(numbers) else 1)
     return found
+
+
+def _stretches(local: LocalTape) -> int:
+    """Stretches between two scalar runs that are long enough for a loop, which contains none."""
+    runs = [i for i, item in enumerate(local.items) if isinstance(item, ScalarRun)]
+    return sum(after - before > LOOP for before, after in zip([-1, *runs], [*runs, len(local.items)]))
 
 
 def _touched(item: Vector) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -245,6 +245,78 @@ def _flow(settings: dict[str, Any], name: str, cells: int, steps: int) -> Run:
     return _program(settings, name, flow.make_misfit(sea, gauges), z)
 
 
+def depths(settings: dict[str, Any]) -> Run:
+    """Deep halos on two ranks: what depths 1, 2, 4 and 8 take, in turns, beside what the cost model says of each.
+
+    Whole supersteps become one, so few programs have all four; "auto" is left to choose depth and number of ranks.
+    """
+    from functools import partial
+
+    import distdiff as dd
+    from distdiff import source
+    from distdiff.warm import warm
+
+    run, usual = Run(settings), source.partition
+    warm(run.comm)
+    for name, function, x in _grids(settings):
+        lins: dict[int | None, Any] = {}
+        for depth in (None, 1, 2, 4, 8):
+            said: list[float] = []
+
+            def promised(*args: Any, depth: int | None = depth, said: list[float] = said, **more: Any) -> Any:
+                made = partial(usual, depth=depth)(*args, **{**more, "strategy": "axes" if depth else "auto"})
+                said.append(made.promise.seconds)
+                return made
+
+            source.partition = promised
+            lin = dd.linearize(function, x)
+            first = run.seconds(partial(lin.vjp, 1.0))
+            lins[depth] = lin
+            run.figures.append(figure(f"{name}, {_depth(depth)}: first gradient", [first], lin.report().lines, "line",
+                                      role="first", ranks=2, k_star=lin.report().k_star,
+                                      promised=run.comm.bcast(said[0] if said else None)))
+        taken: dict[int | None, list[float]] = {depth: [] for depth in lins}
+        for k in range(settings["repeats"] + 1):
+            for depth, lin in lins.items():
+                seconds = run.seconds(lambda lin=lin, k=k, x=x: (lin.update(x * (1.0 + 1e-3 * (k % 2))), lin.vjp(1.0)))
+                if k:
+                    taken[depth].append(seconds)
+        for depth, lin in lins.items():
+            run.figures.append(figure(f"{name}, {_depth(depth)}: evaluate + solve", taken[depth], lin.report().lines,
+                                      "line", role="again", ranks=2, k_star=lin.report().k_star))
+            lin.close()
+    source.partition = usual
+    return run
+
+
+def _depth(depth: int | None) -> str:
+    return f"depth {depth}" if depth else "auto"
+
+
+def _grids(settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[Any], Any], np.ndarray]]:
+    """Programs on grids of one and two dimensions, near and far."""
+    import programs
+
+    from distdiff.examples import flow
+
+    points, steps = (20_000, 40) if settings["quick"] else (100_000, 60)
+    yield f"Burgers {points}", programs.make_burgers(points, steps), programs.burgers_initial(points)
+
+    def heat(u: Any) -> Any:
+        for _ in range(24):
+            around = np.roll(u, 1, 0) + np.roll(u, -1, 0) + np.roll(u, 1, 1) + np.roll(u, -1, 1)
+            u = u + 0.1 * (around - 4.0 * u) * (1.0 + 0.01 * u)
+        return np.sum(u * u)
+
+    for n in (64, 256) if settings["quick"] else (64, 256, 1024):
+        yield f"heat {n} x {n}", heat, np.random.default_rng(0).standard_normal((n, n))
+    for cells, times in ((settings["demo_cells"], settings["demo_steps"]), (settings["cells"], settings["steps"])):
+        sea = flow.make_sea(cells)
+        gauges = flow.place_gauges(sea, count=max(4, cells**2 // 100), steps=times, every=4)
+        z = 0.1 * np.random.default_rng(0).standard_normal((cells, cells))
+        yield f"shallow water {cells} x {cells}", flow.make_misfit(sea, gauges), z
+
+
 def latency(settings: dict[str, Any]) -> Run:
     """What messages between two ranks cost: half a round trip of 8 bytes, and of 8 MiB."""
     run = Run(settings)
@@ -284,4 +356,4 @@ def _ping_pong(run: Run, buffer: np.ndarray, rounds: int) -> float:
 
 
 TOOLS = {"wide": wide, "samples": samples, "ensemble": ensemble, "string": string, "grid": grid, "demo_grid": demo_grid,
-         "latency": latency, "memory": memory}
+         "depths": depths, "latency": latency, "memory": memory}
