@@ -149,7 +149,7 @@ def test_requests_are_solved_together_where_that_pays(comm, shared_tmp_path, mon
             return service.metrics.registry.get_sample_value(name, labels) or 0.0
 
         for k, (predicted, most) in enumerate([
-                (None, 0), (lambda m: 1.0 + 1e-3 * m, 64), (lambda m: 1.0 * m, 1), (lambda m: 1e-6 * m, 4)]):
+                (None, 0), (lambda m: 1.0 + 1e-3 * m, 64), (lambda m: 1.0 * m, 1), (lambda m: 1e-6 * m, 16)]):
             if predicted is not None:
                 monkeypatch.setattr(Linearization, "pass_seconds", lambda lin, m, predicted=predicted: predicted(m))
             name = f"system {k}"

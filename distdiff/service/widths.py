@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-TURN = 1e-4  # seconds that a turn takes rank 0 beside its solve, with a command, agreements and what is counted
+TURN = 3e-4  # seconds that a turn takes beside its solve: a command, agreements, and threads that wait for each other
 REQUEST = 3e-4  # ... and HTTP a request, however it is solved
 SLACK = 0.1  # of what a request takes at best, for which no more requests are solved together
 

@@ -2,11 +2,12 @@
 
     scripts/bench service [--quick] [--ranks P] [--json FILE]
 
-A server is started on the loopback address; clients are threads of two other processes.  Requests are solved in
-batches, one by one (by the method that pays for as many as come), and each alone, as if no other came.  Beside stands
-what HTTP takes on this machine, for server and clients together: as many requests that compute nothing, answered with
-as many numbers (`value`).  Where a solve costs less than a request batching has nothing to gain.  The exit status is 1
-if an answer differs from a local one.
+Servers are started on the loopback address; clients are threads of two other processes.  Requests are solved in
+batches, one by one (by the method that pays for as many as come), and each alone, as if no other came, in turn.  Beside
+stands what HTTP takes on this machine, for server and clients together: as many requests that compute nothing, answered
+with as many numbers (`value`); and what a request takes all ranks in processor time, HTTP included, which holds on a
+busy machine as well.  Where a solve costs less than a request batching has nothing to gain.  The exit status is 1 if an
+answer differs from a local one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ import distdiff as dd
 
 TOLERANCE = 1e-11  # of an answer's largest entry: methods add in orders of their own
 CLIENTS, PROCESSES = 64, 2
+ROUNDS = 3  # in which the ways are asked in turn, so that whatever else the machine does meets all alike
 
 
 def burgers(u: np.ndarray, steps: int) -> np.ndarray:
@@ -153,31 +156,52 @@ def batching(folder: Path, ranks: int, name: str, sizes: tuple[int, ...], reques
     """Requests a second of one system, by how they are solved; and how far answers are from local ones."""
     f, points = PROGRAMS[name]
     u = 0.5 + 0.4 * np.sin(np.arange(points) * 0.1)
-    found: dict[str, Any] = {"name": name, "requests": requests}
-    answers = {}
-    for way, (options, settings, share) in WAYS.items():
-        with Server(folder, ranks, *options) as server, server.connect() as client:
-            with client.linearize(f, u, *sizes, **settings) as remote:
-                found["rows"] = remote.report()["nodes"]
-                for _ in range(3):
-                    remote.vjp(u)
-                before = [metric(client, f"distdiff_{what}_total")[0] for what in ("solves", "right_hand_sides")]
-                found[way], answers[way] = throughput(folder, server, remote.id, max(requests // share, CLIENTS))
-                after = [metric(client, f"distdiff_{what}_total")[0] for what in ("solves", "right_hand_sides")]
-                found[f"{way}, a solve"] = (after[1] - before[1]) / (after[0] - before[0])
-                report = remote.report()
-                found[f"{way}, method"] = report["method"]
-                found[f"{way}, width"] = report["batches"]["vjp"]["reason"]
-                if way == "batched":
-                    found["floor"] = throughput(folder, server, remote.id, requests, "value")[0]
+    rates: dict[str, list[float]] = {}
+    answers = []
+
+    def counts(client: Any, remote: Any) -> list[float]:
+        remote.report()  # ranks then look at their processor time
+        return [sum(metric(client, f"distdiff_{what}_total")) for what in (
+            "solves", "right_hand_sides", "rank_processor_seconds")]
+
+    with ExitStack() as running:
+        services = {}
+        for way, (options, settings, _) in WAYS.items():
+            place = Path(tempfile.mkdtemp(dir=folder))
+            server = running.enter_context(Server(place, ranks, *options))
+            client = running.enter_context(server.connect())
+            remote = running.enter_context(client.linearize(f, u, *sizes, **settings))
+            for _ in range(3):
+                remote.vjp(u)
+            services[way] = place, server, client, remote, counts(client, remote)
+        for _ in range(ROUNDS):
+            for way, (place, server, _, remote, _) in services.items():
+                rate, answer = throughput(place, server, remote.id, max(requests // WAYS[way][2] // ROUNDS, CLIENTS))
+                rates.setdefault(way, []).append(rate)
+                answers.append(answer)
+            place, server, _, remote, _ = services["batched"]
+            rates.setdefault("floor", []).append(throughput(place, server, remote.id, requests // ROUNDS, "value")[0])
+        found: dict[str, Any] = {"name": name, "requests": requests, "rounds": rates}
+        found.update({way: float(np.median(rate)) for way, rate in rates.items()})
+        for way, (_, _, client, remote, before) in services.items():
+            solves, columns, seconds = (after - first for after, first in zip(counts(client, remote), before))
+            report = remote.report()
+            found.update({"rows": report["nodes"], f"{way}, a solve": columns / solves,
+                          f"{way}, processor": seconds / columns, f"{way}, method": report["method"],
+                          f"{way}, width": report["batches"]["vjp"]["reason"]})
     with dd.linearize(f, u, *sizes) as lin:
-        asked = seeds(points, 0, requests)
+        asked = seeds(points, 0, max(map(len, answers)))
         lin.vjp(asked[0])
         began = time.perf_counter()
         local = np.stack([lin.vjp(seed) for seed in asked])
-        found["solve"] = (time.perf_counter() - began) / requests
-    found["difference"] = max(float(np.abs(a - local[:len(a)]).max() / np.abs(local).max()) for a in answers.values())
+        found["solve"] = (time.perf_counter() - began) / len(asked)
+    found["difference"] = max(float(np.abs(a - local[:len(a)]).max() / np.abs(local).max()) for a in answers)
     return found
+
+
+def gains(found: dict[str, Any], way: str) -> list[float]:
+    """What batching gained over another way in each round."""
+    return [batched / other for batched, other in zip(found["rounds"]["batched"], found["rounds"][way])]
 
 
 def print_batching(found: dict[str, Any]) -> None:
@@ -186,8 +210,10 @@ def print_batching(found: dict[str, Any]) -> None:
     print(f"  {'no solve':<12} {found['floor']:8.1f} requests/s: what HTTP allows, {1e3 / found['floor']:.2f} ms a "
           f"request, where a solve in a program of one's own takes {1e3 * found['solve']:.2f}")
     for way in WAYS:
-        print(f"  {way:<12} {found[way]:8.1f} requests/s, {found[f'{way}, a solve']:4.1f} a solve, by "
-              f"{found[f'{way}, method']}; batching gains {found['batched'] / found[way]:.1f}", flush=True)
+        print(f"  {way:<12} {found[way]:8.1f} requests/s, {found[f'{way}, a solve']:4.1f} a solve, "
+              f"{1e3 * found[f'{way}, processor']:.2f} ms of processor time each, by "
+              f"{found[f'{way}, method']}; batching gains {np.median(gains(found, way)):.2f} "
+              f"({min(gains(found, way)):.2f} to {max(gains(found, way)):.2f})", flush=True)
     print(f"  {found['batched, width']}", flush=True)
 
 
