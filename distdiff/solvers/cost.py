@@ -25,6 +25,7 @@ FACTORS = 4.0  # entries of a factorization that one of an equation takes with i
 AGREEMENTS = 8  # times that all ranks wait for each other until a system is assembled and a solver ready
 EQUATION_ROWS = 5.0  # ... and that writing its rows out takes, all other lines of it eliminated
 REFRESH = 0.35  # of what assembling takes, new values in a structure that is there
+STEP, STEP_PASS = 6e-5, 1.5e-5  # seconds a superstep of assembled rows takes beside its rows: at first, in every pass
 FAR_ROWS = 1 << 14  # rows beyond which a batch of right-hand sides no longer stays in cache
 
 
@@ -62,10 +63,12 @@ class Method:
 
 
 def latency(work: Work, columns: int, machine: Machine) -> float:
-    """Seconds that the exchanges after supersteps take, all right-hand sides together."""
+    """Seconds that the exchanges after supersteps take, all right-hand sides together, and the agreement on failures
+    that ends every pass.
+    """
     if work.ranks == 1:
         return 0.0
-    return machine.exchange * (work.k_star - 1) * work.passes(columns) + 8 * machine.byte * work.halo * columns
+    return machine.exchange * work.k_star * work.passes(columns) + 8 * machine.byte * work.halo * columns
 
 
 def assembly_amounts(work: Work) -> dict[str, float]:
@@ -125,7 +128,8 @@ def substitution_setup(work: Work, machine: Machine) -> float:
 
 def substitution_seconds(work: Work, columns: int, machine: Machine) -> float:
     """Seconds of the substitutions themselves, everything being assembled."""
-    return (work.waits * local_seconds(work, columns, machine) + latency(work, columns, machine)
+    steps = (work.k_star - 1) * (STEP + STEP_PASS * work.passes(columns))
+    return (work.waits * local_seconds(work, columns, machine) + steps + latency(work, columns, machine)
             + implicit_seconds(work, columns, machine))
 
 

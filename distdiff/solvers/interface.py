@@ -53,6 +53,7 @@ REFINEMENTS = 1
 AGREE = 1e-10  # of the terms it adds up: how near the short way's first result must be to the one accepted
 DENSE = 4  # entries of F or H that cost as much as substitution in a row
 ENTRY = 1e-9  # seconds that an entry of a small matrix takes
+FIRST, PASS = 8e-4, 3e-5  # seconds beside arithmetic: until interfaces are known, in a pass of several columns
 SCAN_ROUND = 5_000  # entries of the reduced system whose substitution takes as long as one round of the scan
 LIMIT = 1 << 31  # bytes of the reduced system that a rank may hold
 
@@ -69,9 +70,10 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     transfer = local_seconds(replace(work, together=BATCH), s, machine)
     check = local_seconds(work, first, machine)
     # Every pass: parameters are sent on, interfaces gathered, and the reduced system is solved on every rank.
-    messages = (1 + rounds) * machine.exchange * work.passes(columns) + 8 * machine.byte * work.halo * columns
+    messages = (2 + rounds) * machine.exchange * work.passes(columns) + 8 * machine.byte * work.halo * columns
     small = ENTRY * s * s * (1 + work.ranks) * columns
-    seconds = transfer + check + local_seconds(work, columns, machine) + messages + small
+    calls = FIRST + (PASS * work.passes(columns) if first > 1 else 0.0)
+    seconds = transfer + check + local_seconds(work, columns, machine) + messages + small + calls
     return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
                 assembling_bytes(work) + 8 * work.rows * (min(s, BATCH) + 2 * first) + held,
                 f"a pass with {s} columns reduces every rank to its interfaces; then ranks don't wait for each other")

@@ -52,6 +52,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
         seconds = passes * seconds + widest(last, work.k_star, work.rows, busy, machine, work.entries)[1]
     elif passes:
         seconds *= passes
+    seconds += 2 * 8 * machine.byte * work.halo * columns  # copied out of rows and into them, batch by batch
     return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
                 assembling_bytes(work) + 8 * (2 * work.rows * width + work.halo * columns),
                 f"batches of {width} right-hand sides follow each other through {work.k_star} supersteps")
