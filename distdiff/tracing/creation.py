@@ -408,6 +408,8 @@ def _substitutes() -> dict[str, Any]:
 
 
 SUBSTITUTES = _substitutes()
+_ORIGINALS = {name: NUMPY[name] for name in SUBSTITUTES}
+_NAMES = vars(np)  # updated at once: a trace begins and ends in microseconds
 
 
 def _held_in_this_thread(x: Any) -> TracedArray | None:
@@ -458,8 +460,7 @@ def substituted(rec: Recorder) -> Iterator[None]:
     me = threading.get_ident()
     with _lock:
         if _uses == 0:
-            for name, function in SUBSTITUTES.items():
-                setattr(np, name, function)
+            _NAMES.update(SUBSTITUTES)
             for cls, name in sparse.methods():
                 _replaced.append((cls, name, vars(cls)[name]))
                 setattr(cls, name, sparse.dispatching(vars(cls)[name], _held_in_this_thread))
@@ -482,8 +483,7 @@ def substituted(rec: Recorder) -> Iterator[None]:
                 del TRACES[me]
             _uses -= 1
             if _uses == 0:
-                for name in SUBSTITUTES:
-                    setattr(np, name, NUMPY[name])
+                _NAMES.update(_ORIGINALS)
                 while _replaced:
                     setattr(*_replaced.pop())
                 SCIPY.restore()
@@ -496,7 +496,7 @@ def suspended() -> Iterator[None]:
 
     It is so for all threads: one that traces meanwhile has its traced values refused by plain arrays.
     """
-    with _answering(NUMPY):
+    with _answering(_ORIGINALS):
         yield
 
 
@@ -509,13 +509,13 @@ def resumed() -> Iterator[None]:
 
 @contextmanager
 def _answering(table: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    before = {name: getattr(np, name) for name in SUBSTITUTES}
+    before = {name: _NAMES[name] for name in SUBSTITUTES}
     with _lock:
-        for name in SUBSTITUTES if _uses else ():
-            setattr(np, name, table[name])
+        if _uses:
+            _NAMES.update(table)
     try:
         yield
     finally:
         with _lock:
-            for name, function in before.items() if _uses else ():
-                setattr(np, name, function)
+            if _uses:
+                _NAMES.update(before)
