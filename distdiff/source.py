@@ -166,8 +166,9 @@ class Source:
         self.prospects = judge.prospects(made) if len(made.candidates) > 1 and not made.everywhere else None
         if made.plan is None and holdings is not None:
             holdings.gather(tape)  # one rank has it all, or every rank
-        elif made.plan is not None and made.plan.regrouped is not None and holdings is not None:
-            holdings.holder.clear()  # rank 0 has them on another tape
+        elif made.plan is not None and made.plan.regrouped is not None and run_by_run(tape):
+            if holdings is not None:
+                holdings.holder.clear()  # rank 0 has them on another tape
             made.supersede(tape)
         return made
 

@@ -204,6 +204,16 @@ def test_derivatives_are_those_of_one_rank(comm, short_runs, program, partition)
 
 
 @pytest.mark.mpi
+def test_short_programs_may_be_regrouped_too(comm):
+    x, v = point(24), np.linspace(-1.0, 1.0, 24)
+    with dd.linearize(string, x, comm=comm, partition="levels") as lin:
+        assert lin.report().depth > STEPS
+        owner = lin.plot("partition").data.owner
+        assert np.array_equal(np.unique(owner), np.arange(comm.size)), np.unique(owner)
+        np.testing.assert_allclose(lin.hvp(v), dd.hvp(string, (x,), (v,), comm=comm), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.mpi
 def test_a_line_that_fails_is_found_on_the_tape_as_it_was_traced(comm, short_runs):
     def logarithms(x):
         u = list(x)

@@ -66,7 +66,7 @@ def owners(tape: Tape, made: Partition | None, ranks: int) -> np.ndarray:
     for k, (start, stop) in enumerate(zip(edges, edges[1:])):
         blocks = slice(int(np.searchsorted(first, start, side="right")) - 1, int(np.searchsorted(first, stop)))
         block = blocks.start + int(np.argmax(size[blocks]))
-        layout = made.plan.layouts[block]
+        layout = made.plan.layouts[block] if made.plan.regrouped is None else None  # of the tape's own blocks
         if layout is not None and layout.row * layout.n:  # cut along an axis: places along that
             row = (share * layout.n).astype(np.int64)
             found[:, k] = np.searchsorted(layout.cuts, row, side="right") - 1
