@@ -205,7 +205,7 @@ def test_derivatives_are_those_of_one_rank(comm, short_runs, program, partition)
 
 @pytest.mark.mpi
 def test_short_programs_may_be_regrouped_too(comm):
-    x, v = point(24), np.linspace(-1.0, 1.0, 24)
+    x, v = point(48), np.linspace(-1.0, 1.0, 48)
     with dd.linearize(string, x, comm=comm, partition="levels") as lin:
         assert lin.report().depth > STEPS
         owner = lin.plot("partition").data.owner
