@@ -165,6 +165,9 @@ def test_it_is_taken_where_other_points_follow(short_runs):
     for again in (True, False):
         made = partition(tape, 2, machine=COUNTING, judge=choose._Sweeping(1, again=again))
         assert (made.name == "levels") == again
+    judge = Judge(tape, Use(), COUNTING)
+    made = partition(tape, 2, machine=COUNTING, judge=judge)
+    assert "levels" in [c.name for c in made.candidates]
     uses = Use(), Use(once=True), Use(columns=20, once=True)
     assert [Judge(tape, use, COUNTING).again for use in uses] == [True, False, True]
 

@@ -123,6 +123,8 @@ class Judge:
         work = self.work(made)
         if not made.everywhere:  # right-hand sides that come one by one can't be shared out
             self._works[made.name] = work, EVALUATION * made.quality.seconds
+        if made.plan is not None and made.plan.regrouped is not None:  # for many points, of which one plans the sweep
+            work = replace(work, planned=True)
         name = choose(work, columns, self.machine).method if self.method == "auto" else self.method
         cost = self._cost(name, work, columns, self.machine)
         silent = self._cost(name, work, columns, self.machine.without_messages())
