@@ -6,6 +6,7 @@ They rest on an order, which is recorded and guarded: a tape is not used where t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -125,9 +126,18 @@ def _weighted(x: Any, q: Any, axis: Axes, method: str, keepdims: Any, weights: A
         at = searchsorted(sums, np.reshape(asked, -1), "left")
         results.append(lanes[index][order[np.minimum(at, len(order) - 1)]])
     result = np.reshape(np.transpose(np.stack(results)), asked.shape + lanes.shape[:-1])
+    if result.ndim > 1 and _weighted_in_c_order():
+        result = np.reshape(np.ravel(result), shape_of(result))
     if keepdims and keepdims is not np._NoValue:
         result = np.reshape(result, asked.shape + shape)
     return result if result.ndim else result[()]
+
+
+@lru_cache(maxsize=1)
+def _weighted_in_c_order() -> bool:
+    """Whether this NumPy's weighted quantiles of several lanes lie in C order; older ones lie the other way round."""
+    pair = np.ones((2, 2))
+    return bool(np.quantile(pair, [0.2, 0.7], 0, method="inverted_cdf", weights=pair).flags.c_contiguous)
 
 
 def _places(q: Any, n: int, method: str) -> tuple[Any, Any, Any, Any]:
