@@ -211,6 +211,7 @@ _THROUGH = {
         gaussian_laplace gaussian_gradient_magnitude uniform_filter uniform_filter1d maximum_filter minimum_filter
         maximum_filter1d grey_dilation grey_erosion grey_opening median_filter percentile_filter rank_filter
         sum_labels mean variance center_of_mass map_coordinates
+        affine_transform zoom shift rotate spline_filter
     """,
     "integrate": "trapezoid simpson cumulative_trapezoid romb",
     "interpolate": """
@@ -236,7 +237,10 @@ _OF_SCIPY = {
     "logpdf": "of any distribution whose own formula can be traced", "upfirdn": "mode constant with 0",
     "cdist": "roots have derivative 0 where points coincide; metrics with matrices or weights refused",
     "pdist": "as cdist", "euclidean": "derivative 0 at distance 0", "minkowski": "derivative 0 at distance 0",
-    "map_coordinates": "of order 0 and 1, modes constant and nearest", "make_interp_spline": "in y",
+    **{name: "any order; mode grid-constant refused" for name in ("spline_filter", "map_coordinates")},
+    **{name: "in the image; traced maps refused" for name in ("affine_transform", "zoom", "rotate")},
+    "shift": "in the image and the shift",
+    "make_interp_spline": "in y",
     "interp1d": "in y and at points", "simpson": "neighbours among x must differ",
     "evaluate": "at traced points", "lfilter": "one statement a sample and coefficient",
 }

@@ -135,7 +135,6 @@ _INSTEAD = (  # what does the same with a derivative
      " @ V.T with w, V = np.linalg.eigh(A) where A is symmetric"),
     ("scipy.linalg.schur", "np.linalg.eigvals, and np.linalg.eigh of symmetric matrices, can be traced"),
     ("scipy.linalg.solve_continuous_are", RICCATI), ("scipy.linalg.solve_discrete_are", RICCATI),
-    ("scipy.ndimage.zoom", "scipy.ndimage.map_coordinates of order 0 and 1 can be traced"),
     ("scipy.interpolate.UnivariateSpline", "scipy.interpolate.CubicSpline and make_interp_spline go through the data "
      "and can be traced"),
     ("scipy.stats.rv_generic.entropy", "the formula of the distribution's entropy can be traced"),

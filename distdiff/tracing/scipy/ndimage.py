@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..array import is_traced, shape_of
-from ..decisions import decide, whole
-from ..ufuncs import recorder_of
+from . import resampling
 from .replacing import Rule, writes
 from .windows import contracted, extended, sliding
 
@@ -72,35 +70,6 @@ def rank1d(x: Any, number: int, size: int, output: Any, mode: int, value: float,
     output[...] = np.partition(windows, number, -1)[..., number]
 
 
-@writes(5)
-def transformed(x: Any, function: Any, at: Any, matrix: Any, shift: Any, output: Any, order: int, mode: int,
-                value: float, *rest: Any) -> None:
-    """map_coordinates of order 0 and 1: the cell that a point lies in is decided, and the value at its corners is
-    weighted."""
-    if at is None or order > 1 or mode not in (0, 4, 6):
-        recorder_of((x, at, matrix, shift)).unsupported(
-            "scipy.ndimage's interpolation",
-            "there is a rule for map_coordinates with order=0 or 1 and mode='constant' or 'nearest'; use that, or "
-            "scipy.interpolate's RegularGridInterpolator")
-    points, n = np.reshape(at, (shape_of(at)[0], -1)), shape_of(x)
-    beyond = np.zeros(shape_of(points)[1], dtype=bool)
-    corners: list[tuple[Any, list[Any]]] = [(1.0, [])]  # (weight, index) of each
-    for z, length in zip(points, n):
-        if mode:
-            beyond |= np.asarray(decide(np.logical_or(np.less(z, 0), np.greater(z, length - 1))))
-        z = np.clip(z, 0, length - 1)
-        if order == 0:
-            i = whole(np.floor(z + 0.5)) if is_traced(z) else np.floor(z + 0.5).astype(int)
-            corners = [(weight, [*index, i]) for weight, index in corners]
-        else:
-            i = np.clip(whole(np.floor(z)) if is_traced(z) else np.floor(z).astype(int), 0, max(length - 2, 0))
-            corners = [(weight * part, [*index, np.minimum(i + k, length - 1)]) for weight, index in corners
-                       for k, part in ((0, 1.0 - (z - i)), (1, z - i))]
-    y = sum(weight * x[tuple(index)] for weight, index in corners)
-    y = np.where(beyond, value, y) if beyond.any() else y
-    output[...] = np.reshape(y, shape_of(at)[1:])
-
-
 def _within(x: Any, footprint: Any, mode: int, value: float, origins: Sequence[int]) -> Any:
     """(*x.shape, elements of the footprint): what lies under it at every place."""
     x = _around(x, footprint.shape, range(x.ndim), mode, value, origins)
@@ -109,6 +78,5 @@ def _within(x: Any, footprint: Any, mode: int, value: float, origins: Sequence[i
 
 RULES: dict[str, Rule] = {f"scipy.ndimage._nd_image:{name}": rule for name, rule in {
     "correlate1d": correlate1d, "correlate": correlate, "uniform_filter1d": uniform_filter1d,
-    "geometric_transform": transformed,
     "min_or_max_filter1d": extreme1d, "min_or_max_filter": extreme, "rank_filter": rank,
-}.items()} | {"scipy.ndimage._rank_filter_1d:rank_filter": rank1d}
+}.items()} | {"scipy.ndimage._rank_filter_1d:rank_filter": rank1d} | resampling.RULES
