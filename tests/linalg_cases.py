@@ -153,7 +153,7 @@ x, y = linalg.eig(m @ m.T @ np.diag(w[:3])); return x.real + 0, y + 0
 linalg.eigvals(m @ m.T @ np.diag(w[:3])).real + linalg.eigvals(m @ m.T, np.diag(w[:3])).real
 w, v = linalg.eigh(q + 1j * m[:, :3]); return parts(w, (v * np.exp(w)) @ np.conj(v.T))
 np.abs(linalg.eigh(q + 1j * m[:, :3], lower=False)[1]) * linalg.eigvalsh(q + 1j * m[:, :3])
-parts(linalg.expm(1j * q), linalg.expm(m[:, :3] - 0.3j * q), linalg.logm(2 * q + 1j * m[:, :3]))
+parts(linalg.expm(0.3j * q), linalg.expm(0.4 * m[:, :3] - 0.3j * q), linalg.logm(2 * q + 1j * m[:, :3]))
 parts(linalg.sqrtm(2 * q + 1j * m[:, :3]), linalg.cosm(1j * m[:, :3]))
 parts(linalg.solve(q + 1j, w[:3]), linalg.solve(q, 1j * w[:3]), linalg.solve(q + 1j * m[:, :3], m))
 parts(linalg.solve(q + 1j * m[:, :3], w[:3], assume_a="her"), linalg.inv(q + 1j), linalg.det(q + 1j * m[:, :3]))
@@ -173,8 +173,8 @@ linalg.pinv(m) + linalg.pinv(m.T).T * s
 linalg.lstsq(m.T, w)[:3]
 linalg.norm(m) + linalg.norm(m, 2) + linalg.norm(u, 1) + linalg.norm(m, axis=1)
 linalg.expm(q) + linalg.expm(0.1 * q @ q) + linalg.expm(np.zeros((3, 3)) * s)
-linalg.expm_frechet(q, m[:, :3])
-linalg.expm_frechet(q, C[:, :3], compute_expm=False)
+linalg.expm_frechet(0.5 * q, m[:, :3])
+linalg.expm_frechet(0.5 * q, C[:, :3], compute_expm=False)
 linalg.logm(q) + linalg.logm(linalg.expm(q * 0.3))
 (linalg.sqrtm(m @ m.T) @ linalg.sqrtm(q)).real
 linalg.cosm(q) + linalg.sinm(q) * linalg.coshm(q) + linalg.sinhm(0.5 * q) + linalg.tanhm(q) + linalg.tanm(0.2 * q)

@@ -61,7 +61,7 @@ def test_in_a_saved_tape(tmp_path):
     (lambda u: special.eval_legendre(1.5, u), r"eval_legendre of an order that is not whole or negative"),
     (lambda u: special.kn(0.5, u), r"kn of an order that is not whole"),
     (lambda u: special.kelvin(u), r"scipy\.special\.kelvin at .*no derivative rule"),
-    (lambda u: special.sph_harm(u, 2, u, u).real, r"sph_harm of an order or degree that is traced"),
+    (lambda u: special.hankel1(u, 2.0).real, r"jv with a traced first argument"),
     (lambda u: special.hankel1(1, 1j * u).real, r"Hankel functions of complex arguments"),
     (lambda u: special.xlogy(1j, u), r"scipy\.special\.xlogy with complex numbers"),
     (lambda u: special.lambertw(-u), r"lambertw where it is not real"),
@@ -87,7 +87,7 @@ def test_in_a_saved_tape(tmp_path):
     (lambda u: stats.vonmises.cdf(u, 1.0), r"compiled code"),
     (lambda u: optimize.brentq(lambda s: s - u[0], 0.0, 1.0), r"scipy\.optimize\.brentq.*distdiff\.implicit"),
     (lambda u: optimize.fsolve(lambda s: s - u[0], 0.1), r"scipy\.optimize\.fsolve.*distdiff\.implicit"),
-    (lambda u: optimize.minimize(lambda s: np.sum((s - u[:2]) ** 2), np.ones(2)).x, r"scipy\.optimize.*distdiff\.impl"),
+    (lambda u: optimize.root(lambda s: s - u[:2], np.ones(2)).x, r"scipy\.optimize.*distdiff\.impl"),
     (lambda u: integrate.quad(lambda s: s * u[0], 0.0, 1.0)[0], r"scipy\.integrate\.quad.*fixed_quad"),
     (lambda u: integrate.odeint(lambda y, t: -y * u[0], [1.0], [0.0, 1.0]), r"scipy\.integrate\.odeint.*loop"),
     (lambda u: integrate.solve_ivp(lambda t, y: -y * u[0], (0, 1), [1.0]).y, r"scipy\.integrate.*loop"),
@@ -312,7 +312,8 @@ def test_rules_name_functions_of_scipys():
             assert callable(found)
         except (ImportError, AttributeError):
             missing.append(path)
-    assert all("._" in path.replace(":", ".") for path in missing), f"no such function: {missing}"
+    inner = [path for path in missing if path != "scipy.linalg:kron"]  # which SciPy 1.17 has no more
+    assert all("._" in path.replace(":", ".") for path in inner), f"no such function: {missing}"
     assert len(missing) < 10  # insides of SciPy that other versions of it have
 
 

@@ -15,9 +15,10 @@ from math import cos, lgamma
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 import distdiff as dd
-from distdiff.errors import PrecisionWarning, UnsupportedOperationError
+from distdiff.errors import NonFiniteError, PrecisionWarning, UnsupportedOperationError
 from distdiff.tracing import trace
 
 X = np.array([0.3, 0.7, 0.9, 0.2])
@@ -102,3 +103,34 @@ def test_floats_of_another_size_are_said_to_be_of_64_bits(f):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trace(lambda u: u.astype(float) + np.zeros(4, dtype=float) + np.sum(u, dtype=np.float64), (X,))
+
+
+BY_ZERO = {
+    "x / 0.0": lambda x: x[0] / 0.0, "1.0 / (x - x)": lambda x: 1.0 / (x[0] - x[0]), "x // 0.0": lambda x: x[0] // 0.0,
+    "x % 0.0": lambda x: x[0] % 0.0, "divmod": lambda x: divmod(x[0], 0)[0], "power": lambda x: (x[0] - x[0]) ** -1,
+    "x / len": lambda x: x[0] / (x.shape[0] - 2), "np.log": lambda x: np.log(x[0] - x[0]),
+    "array": lambda x: (x / 0)[1],
+    "in a loop": lambda x: sum((x[0] / (k * 1.0) for k in range(3)), 0.0),
+}
+
+
+@pytest.mark.parametrize("name", BY_ZERO)
+@pytest.mark.parametrize("how", ["interpreted", "compiled"])
+def test_a_traced_number_is_divided_by_zero_as_numpys(name, how):
+    f, x = BY_ZERO[name], np.array([2.0, 3.0])
+    g = f if how == "interpreted" else dd.compiled(f)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the compiler can't take is interpreted
+        expected = f(x)
+        found = trace(lambda x: g(x), (x,)).result
+        np.testing.assert_array_equal(found, expected)
+        with pytest.raises(NonFiniteError, match=r"(inf|nan) at .*test_trace_python.py"):
+            dd.grad(g, comm=MPI.COMM_SELF)(x)
+
+
+@pytest.mark.parametrize("f", [lambda x: x[0] * (1.0 / (x.shape[0] - 2)), lambda x: x[0] / 1.0 + 1 % (x.shape[0] - 2)])
+def test_a_number_that_is_not_traced_is_pythons(f):
+    for g in (f, dd.compiled(f)):
+        with warnings.catch_warnings(), pytest.raises(ZeroDivisionError):
+            warnings.simplefilter("ignore")
+            trace(lambda x, g=g: g(x), (np.array([2.0, 3.0]),))

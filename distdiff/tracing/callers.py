@@ -58,11 +58,22 @@ def library(frame: FrameType | None = None) -> str:
     while frame is not None:
         room = frame.f_globals.get("__name__") or ""
         if room.startswith("scipy."):
-            name = f" in {_public(room, frame.f_code.co_qualname)}"
+            name = f" in {_public(*_decorated(frame, room))}"
         elif name and not room.startswith(_LIBRARIES):
             break
         frame = frame.f_back
     return name
+
+
+def _decorated(frame: FrameType, room: str) -> tuple[str, str]:
+    """The module and name of a frame's function, of a decorator's wrapper those of the function that it wraps."""
+    name = frame.f_code.co_qualname
+    if "<locals>" in name:
+        for variable in ("f", "func", "fun"):
+            function = frame.f_locals.get(variable)
+            if (getattr(function, "__module__", None) or "").startswith("scipy."):
+                return function.__module__, function.__qualname__
+    return room, name
 
 
 def handed_to(frame: FrameType) -> str | None:

@@ -234,7 +234,7 @@ def evaluate(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
     rec, name = recorder_of(inputs), ufunc.__name__
     if getattr(np, name, None) is not ufunc:
         name, ops = of_scipy(ufunc)
-        if name in COMPLEX_RESULTS:
+        if name in COMPLEX_RESULTS and (ufunc.signature or "(1,1)").endswith("(1,1)"):
             return COMPLEX_RESULTS[name](*inputs)
         if not ops:
             rec.unsupported(name, "it has no derivative rule here; write it in terms of functions that have one")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...ops.special import FADDEEVA, SPECIAL
-from ..array import as_plain, constant, is_traced
+from ..array import as_plain, constant, is_traced, shape_of
 from ..ufuncs import COMPLEX_RESULTS, apply, recorder_of, special
 from .array import computed, is_complex, parts_of
 
@@ -46,6 +46,12 @@ def sph_harm(m: Any, n: Any, theta: Any, phi: Any) -> Any:
     return computed(rec, legendre * np.cos(turn), legendre * np.sin(turn))
 
 
+def _with_axes(n: Any, m: Any, theta: Any, phi: Any) -> Any:
+    """SciPy's newer spherical harmonics call a ufunc that puts derivatives on two axes more, here none."""
+    y = sph_harm(m, n, phi, theta)
+    return np.reshape(y, (*shape_of(y), 1, 1))
+
+
 def _plain(x: Any) -> np.ndarray:
     """An order, as floats."""
     if is_traced(x):
@@ -58,5 +64,6 @@ def _plain(x: Any) -> np.ndarray:
 
 COMPLEX_RESULTS |= {f"scipy.special.{name}": rule for name, rule in {
     "wofz": wofz, "hankel1": hankel(1.0), "hankel2": hankel(-1.0), "sph_harm": sph_harm}.items()}
+COMPLEX_RESULTS["the ufunc sph_harm_y"] = _with_axes  # since SciPy 1.15
 
 __all__ = ["COMPLEX_RESULTS"]
