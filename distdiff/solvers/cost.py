@@ -26,6 +26,7 @@ AGREEMENTS = 8  # times that all ranks wait for each other until a system is ass
 EQUATION_ROWS = 5.0  # ... and that writing its rows out takes, all other lines of it eliminated
 REFRESH = 0.35  # of what assembling takes, new values in a structure that is there
 STEP, STEP_PASS = 6e-5, 1.5e-5  # seconds a superstep of assembled rows takes beside its rows: at first, in every pass
+GHOST = 1.1e-7  # seconds a value that travels takes until ranks have agreed on its row and column
 FAR_ROWS = 1 << 14  # rows beyond which a batch of right-hand sides no longer stays in cache
 
 
@@ -94,6 +95,7 @@ def assembly(work: Work, machine: Machine) -> float:
         return 0.0
     agreements = AGREEMENTS * machine.exchange if work.k_star > 1 else 0.0
     seconds = machine.seconds(assembly_amounts(work)) + EQUATION_ROWS * machine.factor_entry * work.implicit
+    seconds += GHOST * work.halo
     return (REFRESH if work.expanded else 1.0) * seconds + agreements
 
 
@@ -128,9 +130,13 @@ def substitution_setup(work: Work, machine: Machine) -> float:
 
 def substitution_seconds(work: Work, columns: int, machine: Machine) -> float:
     """Seconds of the substitutions themselves, everything being assembled."""
-    steps = (work.k_star - 1) * (STEP + STEP_PASS * work.passes(columns))
-    return (work.waits * local_seconds(work, columns, machine) + steps + latency(work, columns, machine)
-            + implicit_seconds(work, columns, machine))
+    return (work.waits * local_seconds(work, columns, machine) + steps_seconds(work, columns)
+            + latency(work, columns, machine) + implicit_seconds(work, columns, machine))
+
+
+def steps_seconds(work: Work, columns: int) -> float:
+    """Seconds that supersteps of assembled rows take beside these and their messages."""
+    return (work.k_star - 1) * (STEP + STEP_PASS * work.passes(columns))
 
 
 def local_seconds(work: Work, columns: float, machine: Machine) -> float:
@@ -153,4 +159,4 @@ def batches(columns: int) -> int:
 
 __all__ = ["BATCH", "Cost", "Method", "Work", "assembling_bytes", "assembly", "assembly_amounts", "batches",
            "column_amounts", "implicit_seconds", "implicit_setup", "latency", "local_seconds", "pass_amounts",
-           "rows_seconds", "substitution_seconds", "substitution_setup", "system_bytes"]
+           "rows_seconds", "steps_seconds", "substitution_seconds", "substitution_setup", "system_bytes"]

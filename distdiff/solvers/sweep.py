@@ -38,6 +38,7 @@ from .sweep_table import Memory, Program, Programs
 
 MANY = 3  # solves at one point after which scalar lines are written out ...
 STORE = 256 << 20  # ... as long as they take no more bytes than this; it costs as much as five solves save
+GHOST = 5e-8  # seconds that planning takes for a value that travels
 CACHE = 16 << 20  # bytes of workspace that many columns together may take before they go in several batches
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]
@@ -98,7 +99,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     passes = work.passes(columns)
     solves = passes * machine.seconds(pass_amounts(work)) + (columns - passes) * machine.seconds(column_amounts(work))
     first = machine.seconds(batch_amounts(work, min(columns, work.together)))
-    plan = 0.0 if work.planned else machine.seconds(plan_amounts(work))
+    plan = 0.0 if work.planned else machine.seconds(plan_amounts(work)) + GHOST * work.halo
     seconds = plan + first + work.waits * solves + latency(work, columns, machine)
     seconds += implicit_setup(work, machine) + implicit_seconds(work, columns, machine)
     memory = min(8.0 * work.nodes * min(columns, work.together), CACHE + 8.0 * work.nodes)
