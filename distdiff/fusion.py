@@ -1,9 +1,10 @@
 """Which statements run together tile by tile: groups of consecutive elementwise statements over one grid of elements.
 
-Every block that a group computes has the same number of elements, so the place of an element in its block is its place
-on the grid.  A statement joins the group if it reads the group's own results only at the places where it writes; what
-else it reads, shifted as it may be, was complete before the group began.  Hence tiles can run one after another, and a
-result that only the group reads needs no more memory than one tile.
+The elements of blocks that are as large as the first lie on the grid one after another.  Others, a few rows longer on
+either side as deep halos leave them, lie where what they have in common with the group's blocks lies.  A statement
+joins the group if it reads the group's own results only at the places where it writes; what else it reads, shifted as
+it may be, was complete before the group began.  Hence tiles can run one after another, and a result that only the group
+reads needs no more memory than one tile.
 
 The grid is cut into rows as its boxes want it: slices along the last axis of an array make pieces of its rows.
 """
@@ -106,33 +107,71 @@ class Pattern:
         self.size = blocks[self.origin].size
         self.length = max(first.row_length, 1)
         self.members = [first]
-        self.made = {self.origin}
+        self.made = {self.origin: 0}  # the blocks that are computed: how many elements after the first they begin
+        self._read: dict[int, int] = {}  # likewise of others, as their first reader has them
         self.keys: list[Any] = []  # of its statements and of the one that followed (None at the end of a superstep)
+        self._note(first, 0)
 
     @property
     def tile(self) -> int:
         """Rows of the grid in a tile."""
         return max(1, tiles.TILE // self.length)
 
+    @property
+    def top(self) -> int:
+        """The grid's first row, counted from the first block's."""
+        return min(self.made.values()) // self.length
+
+    def rows(self, blocks: list[Block]) -> int:
+        """Rows of the grid."""
+        return -(-max(begin + blocks[b].size for b, begin in self.made.items()) // self.length) - self.top
+
+    def box(self, member: Member) -> tuple[int, int, int, bool]:
+        """`Member.box` on the grid."""
+        box = member.box(self.length)
+        assert box is not None
+        return box[0] + self.made[member.item.out.block] // self.length - self.top, *box[1:]
+
     def join(self, new: Member, blocks: list[Block]) -> bool:
         """Take one more statement, if the tiles can still run one after another."""
-        item = new.item
-        out = item.out
-        if len(self.members) == MOST or blocks[out.block].size != self.size:
+        begin = self._begin(new, blocks) if len(self.members) < MOST else None
+        if begin is None:
             return False
-        for ref, strides in zip(item.operands, new.strides[1:]):
-            if type(ref) is Affine and ref.block in self.made \
-                    and (ref.offset != out.offset or strides != new.strides[0]):
-                return False
         length = new.row_length or self.length
         if length != self.length and any(m.box(length) is None for m in self.members):
             return False
-        if new.box(length) is None:
+        if new.box(length) is None or begin % length or any(place % length for place in self.made.values()):
             return False
         self.length = length
         self.members.append(new)
-        self.made.add(out.block)
+        self.made[new.item.out.block] = begin
+        self._note(new, begin)
         return True
+
+    def _begin(self, new: Member, blocks: list[Block]) -> int | None:
+        """Where the block that a statement writes begins on the grid; None where it can be nowhere."""
+        out = new.item.out
+        begin = self.made.get(out.block)
+        for ref, strides in zip(new.item.operands, new.strides[1:]):
+            if type(ref) is Affine and ref.block in self.made:
+                wanted = self.made[ref.block] + ref.offset - out.offset
+                if strides != new.strides[0] or begin not in (None, wanted):
+                    return None
+                begin = wanted
+        size = blocks[out.block].size
+        if begin is None and size == self.size:
+            return 0
+        if begin is None:
+            begin = next((self._read[ref.block] + ref.offset - out.offset for ref in new.item.operands
+                          if type(ref) is Affine and ref.block in self._read), None)
+        near = begin is not None and 4 * abs(begin) <= self.size and self.size <= 2 * size <= 4 * self.size
+        return begin if near else None
+
+    def _note(self, member: Member, begin: int) -> None:
+        """What else a statement reads lies on the grid where it reads it."""
+        for ref, strides in zip(member.item.operands, member.strides[1:]):
+            if type(ref) is Affine and ref.block not in self.made and strides == member.strides[0]:
+                self._read.setdefault(ref.block, begin + member.item.out.offset - ref.offset)
 
 
 class Group(NamedTuple):
@@ -221,7 +260,7 @@ class Fusion:
 
     def programs(self, arrays: list[np.ndarray | None]) -> list[tuple[int, tiles.Bound]]:
         """(first item, program) of every stretch.  arrays: the blocks' memory, None for what only its group reads."""
-        writer = _Writer(arrays)
+        writer = _Writer(self.local.blocks, arrays)
         written = [(stretch[0].start, writer.program(stretch)) for stretch in self.stretches()]
         addresses, memory = writer.addresses()
         return [(start, program.bind(addresses, memory)) for start, program in written]
@@ -233,8 +272,8 @@ class _Writer:
     The instructions of a pattern are written once for all its groups with the same results in scratch memory.
     """
 
-    def __init__(self, arrays: list[np.ndarray | None]) -> None:
-        self.arrays = arrays
+    def __init__(self, blocks: list[Block], arrays: list[np.ndarray | None]) -> None:
+        self.blocks, self.arrays = blocks, arrays
         self.scratch = 0  # bytes that the largest group takes
         self.constants: dict[bytes, int] = {}  # bits of a float: its place
         self.tables: dict[int, tuple[np.ndarray, int]] = {}  # id of a constant array: the array, its number
@@ -247,10 +286,9 @@ class _Writer:
             pattern = group.pattern
             key = pattern, *(self.arrays[b + group.shift] is None for b in pattern.made)
             code, bases, counted = self.written.get(key) or self.written.setdefault(key, self._write(group))
-            rows = -(-pattern.size // pattern.length)
             bases = bases + group.shift * counted
             self.touched.update(bases.reshape(-1).tolist())
-            program.add(rows, pattern.tile, code, bases)
+            program.add(pattern.rows(self.blocks), pattern.tile, code, bases)
         return program
 
     def _write(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -260,7 +298,7 @@ class _Writer:
         slots = self._slots(pattern, local)
         code, bases = [], []
         for m in pattern.members:
-            row, rows, width, collapsed = m.box(pattern.length)
+            row, rows, width, collapsed = pattern.box(m)
             places = [self._place(ref, strides, m, pattern.length, row, width, collapsed, slots)
                       for ref, strides in zip((m.item.out, *m.item.operands), m.strides)]
             code.append(tiles.instruction(m.item.op.name, row, row + rows, width, collapsed, places))

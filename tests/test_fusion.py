@@ -15,6 +15,7 @@ import distdiff as dd
 from distdiff import fusion
 from distdiff.evaluate import evaluate
 from distdiff.kernels import tiles
+from distdiff.partition import distribute, localize_all, partition
 from distdiff.partition.local import whole
 from distdiff.tracing import trace
 
@@ -205,3 +206,39 @@ def test_ranks_give_the_same_bits(f, shape):
         with dd.linearize(f, here, comm=ALONE, method="sweep") as single:
             w = np.cos(np.arange(np.size(lin.value))).reshape(np.shape(lin.value))
             np.testing.assert_allclose(lin.vjp(w), single.vjp(w), rtol=1e-12, atol=1e-14)
+
+
+def waters(z):
+    """Two fields on a ring of rows, in steps of several statements."""
+    u, v = z, 0.5 * z
+    for _ in range(8):
+        slope = np.roll(u, -1, axis=0) - u + 0.3 * np.roll(v, 1, axis=1)
+        v = v + 0.1 * (slope * u)
+        u = u + 0.1 * (v - np.roll(v, 1, axis=0)) + 0.05 * v * v
+    return u
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("depth", [1, 4])
+def test_rows_of_deep_halos_run_together(comm, depth):
+    """Blocks that are a few rows longer than others lie on their grid: the same bits as statement by statement."""
+    x = np.random.default_rng(5).uniform(0.5, 1.5, (16 * comm.size, 3))
+    tape = trace(waters, (x,)).tape
+    plan = partition(tape, comm.size, strategy="axes", min_block=1, depth=depth) if comm.rank == 0 else None
+    local = distribute(tape if comm.rank == 0 else None, plan, comm) if comm.size > 1 else whole(tape)
+    here = x.ravel()[local.inputs.positions]
+    fused = evaluate(local, here, comm)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "worth", lambda elements, operations: False)
+        plain = evaluate(local, here, comm)
+    assert fused.values.is_fused and not plain.values.is_fused
+    same_bits(fused.outputs(), plain.outputs())
+    local.close()
+
+
+def test_groups_take_blocks_of_several_lengths():
+    tape = trace(waters, (np.ones((32, 3)),)).tape
+    for local in localize_all(tape, partition(tape, 2, strategy="axes", min_block=1, depth=4)):
+        sizes = [{local.blocks[item.out.block].size for item in local.items[start:stop]}
+                 for start, stop in fusion.Fusion(local).spans]
+        assert sum(len(each) > 1 for each in sizes) >= 4
