@@ -59,7 +59,7 @@ PROGRAMS = {"arrays": (burgers, 1000), "scalars": (network, 500)}
 WAYS = {  # by name: options of the server, settings of linearize, and the share of requests that is enough
     "batched": ((), {}, 1),
     "one by one": (("--max-batch", "1"), {}, 1),
-    "each alone": (("--max-batch", "1"), {"method": "sweep"}, 4),  # which is best where one right-hand side comes
+    "each alone": (("--max-batch", "1"), {"method": "sweep"}, 2),  # which is best where one right-hand side comes
 }
 
 
@@ -159,10 +159,10 @@ def batching(folder: Path, ranks: int, name: str, sizes: tuple[int, ...], reques
     rates: dict[str, list[float]] = {}
     answers = []
 
-    def counts(client: Any, remote: Any) -> list[float]:
+    def counts(client: Any, remote: Any) -> np.ndarray:
         remote.report()  # ranks then look at their processor time
-        return [sum(metric(client, f"distdiff_{what}_total")) for what in (
-            "solves", "right_hand_sides", "rank_processor_seconds")]
+        return np.array([sum(metric(client, f"distdiff_{what}_total")) for what in (
+            "solves", "right_hand_sides", "rank_processor_seconds")])
 
     with ExitStack() as running:
         services = {}
@@ -173,18 +173,21 @@ def batching(folder: Path, ranks: int, name: str, sizes: tuple[int, ...], reques
             remote = running.enter_context(client.linearize(f, u, *sizes, **settings))
             for _ in range(3):
                 remote.vjp(u)
-            services[way] = place, server, client, remote, counts(client, remote)
+            services[way] = place, server, client, remote
+        taken = {way: np.zeros(3) for way in WAYS}
         for _ in range(ROUNDS):
-            for way, (place, server, _, remote, _) in services.items():
+            for way, (place, server, client, remote) in services.items():
+                before = counts(client, remote)
                 rate, answer = throughput(place, server, remote.id, max(requests // WAYS[way][2] // ROUNDS, CLIENTS))
+                taken[way] += counts(client, remote) - before
                 rates.setdefault(way, []).append(rate)
                 answers.append(answer)
-            place, server, _, remote, _ = services["batched"]
+            place, server, _, remote = services["batched"]
             rates.setdefault("floor", []).append(throughput(place, server, remote.id, requests // ROUNDS, "value")[0])
         found: dict[str, Any] = {"name": name, "requests": requests, "rounds": rates}
         found.update({way: float(np.median(rate)) for way, rate in rates.items()})
-        for way, (_, _, client, remote, before) in services.items():
-            solves, columns, seconds = (after - first for after, first in zip(counts(client, remote), before))
+        for way, (_, _, _, remote) in services.items():
+            solves, columns, seconds = taken[way]
             report = remote.report()
             found.update({"rows": report["nodes"], f"{way}, a solve": columns / solves,
                           f"{way}, processor": seconds / columns, f"{way}, method": report["method"],
