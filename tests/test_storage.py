@@ -225,7 +225,7 @@ def test_joint_statements_go_by_name_and_parameters(tmp_path, monkeypatch):
 def test_gradients_and_compiled_loops_are_saved_too(tmp_path):
     def loop(x):
         y = x[0]
-        for k in range(2000):
+        for k in range(1000):
             y = y + 0.001 * np.sin(y) * x[k % 7]
         return y
 

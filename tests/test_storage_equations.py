@@ -208,7 +208,7 @@ def files(tmp_path_factory):
 
 
 @given(edits=EDITS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @pytest.mark.parametrize("name", ["nested", "deciding", "field"])
 def test_edited_fields_of_equations(name, edits, files, tmp_path):
     """Refused, or a tape that means something: its value and derivative agree, or it says what is wrong."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import re
 
 import numpy as np
 import pytest
@@ -361,3 +362,15 @@ def test_values_that_are_used_after_their_trace(late):
     with pytest.raises(UnsupportedOperationError, match=rf"refusals.py:{line} in \S+ after its trace was over: "
                        r".*distdiff.numpy.value\(x\).*has_aux"):
         late(kept[0])
+
+
+@pytest.mark.parametrize(("draw", "instead"), [
+    (lambda u: np.random.default_rng(0).normal(u[0], u[1], size=3), "loc + scale * rng.standard_normal(size)"),
+    (lambda u: np.random.default_rng(0).normal(u), "loc + scale * rng.standard_normal(size)"),
+    (lambda u: np.random.RandomState(0).normal(loc=u[0]), "loc + scale * rng.standard_normal(size)"),
+    (lambda u: np.random.RandomState(0).uniform(0.0, u[0], 3), "low + (high - low) * rng.random(size)"),
+    (lambda u: np.random.default_rng(0).exponential(u[0]), "scale * rng.standard_exponential(size)"),
+])
+def test_random_numbers_with_traced_parameters_are_written_as_functions_of_others(draw, instead):
+    with pytest.raises(UnsupportedOperationError, match=re.escape(instead)):
+        trace(draw, (U,))

@@ -99,6 +99,22 @@ def handed_to(frame: FrameType) -> str | None:
 _CALLS = frozenset(code for name, code in dis.opmap.items() if name.startswith("CALL"))
 
 
+_DRAWN = {
+    "normal": "loc + scale * rng.standard_normal(size)", "uniform": "low + (high - low) * rng.random(size)",
+    "exponential": "scale * rng.standard_exponential(size)",
+    "lognormal": "np.exp(mean + sigma * rng.standard_normal(size))", "laplace": "loc + scale * rng.laplace(size=size)",
+    "logistic": "loc + scale * rng.logistic(size=size)", "gumbel": "loc + scale * rng.gumbel(size=size)",
+    "rayleigh": "scale * rng.rayleigh(size=size)", "weibull": "(-np.log(rng.random(size))) ** (1 / a)",
+}
+
+
+def remedy_for(frame: FrameType, otherwise: str) -> str:
+    """What to write for random numbers whose parameters are traced, where a frame draws some; else `otherwise`."""
+    name = handed_to(frame)
+    return f"{CUT}. Write the draw as a function of numbers drawn without it: {_DRAWN[name]}" if name in _DRAWN else (
+        otherwise)
+
+
 def refuse_swapped_rows(rec: Any, target: Any, index: Any, value: Any) -> None:
     """Refuse `x[i] = x[j]` by compiled code that shuffles.
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..ops import BY_NAME, Op
 from . import complexes, composed, contract, decisions, layout, movement, order, placing, reductions, statistics, ufuncs
 from .array import TracedArray, as_plain, elementwise, is_boolean, is_traced, ndim_of
-from .callers import called, handed_to, refuse_swapped_rows
+from .callers import called, handed_to, refuse_swapped_rows, remedy_for
 from .indexing import assign, getitem, setitem
 from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all, usual
 from .recorder import Recorder
@@ -172,7 +172,7 @@ def _array(self: TracedArray, dtype: Any = None, copy: Any = None) -> np.ndarray
                              f"{CUT}. Write P @ x or np.dot(P, x) for P.dot(x)")
     self.rec.unsupported(
         f"{called()}a traced array was turned into a plain array",
-        f"{CUT}. Compiled code (scipy, numba) can't be traced; {PLAIN}",
+        remedy_for(self.rec.user_frame(), f"{CUT}. Compiled code (scipy, numba) can't be traced; {PLAIN}"),
     )
 
 

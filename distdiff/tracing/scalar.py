@@ -19,7 +19,7 @@ import numpy as np
 
 from ..ops import BY_NAME, Op
 from ..tape import RUN_LINES
-from .callers import CUT, PLAIN, called, twin
+from .callers import CUT, PLAIN, called, remedy_for, twin
 from .recorder import Located, Recorder
 
 
@@ -114,7 +114,8 @@ class TracedScalar:
     def __float__(self) -> NoReturn:
         self.rec.unsupported(
             f"{called()}a traced value was turned into a plain float",
-            f"{CUT}. {twin(self.rec.user_frame())}; {PLAIN}; to only look at the value, use distdiff.numpy.value(x)",
+            remedy_for(self.rec.user_frame(), f"{CUT}. {twin(self.rec.user_frame())}; {PLAIN}; to only look at the "
+                       "value, use distdiff.numpy.value(x)"),
         )
 
     def as_integer_ratio(self) -> NoReturn:
@@ -132,7 +133,8 @@ class TracedScalar:
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         self.rec.unsupported(
             f"{called()}a traced value was put into a plain array",
-            f"{CUT}: {PLAIN}; compiled code can't be traced, and lists of traced values want np.array first",
+            remedy_for(self.rec.user_frame(), f"{CUT}: {PLAIN}; compiled code can't be traced, and lists of traced "
+                       "values want np.array first"),
         )
 
     # -- a float that knows what NumPy's floats know -------------------------------------------------------------
