@@ -30,6 +30,7 @@ from distdiff.partition import (
     transport,
 )
 from distdiff.partition.local import whole
+from distdiff.partition.schedule import _ascending
 from distdiff.solvers.sweep_plan import plan_adjoint
 from distdiff.tape import ScalarRun, Tape
 from distdiff.tracing import trace
@@ -717,3 +718,14 @@ def test_a_stretch_of_a_stencil_is_swept_as_on_one_rank(n_ranks):
     assert sum(plan.kept for plan in shares) <= whole_plan.kept + 2 * len(x) * n_ranks
     assert sum(plan.moved for plan in shares) <= whole_plan.moved + 4 * len(x) * n_ranks
     assert all(len(plan.operations) < 24 for plan in shares)  # the loop is one of them
+
+
+@pytest.mark.parametrize("spread", [1, 10, 1000, 100_000])
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_nodes_named_in_any_order_are_told_once(spread, kind):
+    """By flags or by sorting: what np.unique finds."""
+    for n in (0, 1, 300):
+        ids = np.random.default_rng(n).integers(7, 7 + spread, (n, 2)).astype(kind)
+        found = _ascending(ids)
+        np.testing.assert_array_equal(found, np.unique(ids))
+        assert found.dtype == kind

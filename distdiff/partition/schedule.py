@@ -28,6 +28,7 @@ from .quality import Quality, Traffic, measure
 from .reach import nearest_turns
 from .waiting import delay
 
+DENSE = 8  # nodes that a range has for each that is named, up to which these are flagged in it
 RULES = ("soonest", "together")
 NEAR = 8  # rows beyond its own that a statement may read of what a rank computes itself
 
@@ -510,10 +511,22 @@ def distinct_ids(plan: Plan, ref: Affine | Indexed, shape: tuple[int, ...], axis
         ids = ref.ids
         if axis >= 0:
             ids = ids[(slice(None),) * axis + (slice(start, start + part[axis]),)]
-        return np.unique(ids)
+        return _ascending(ids)
     part = tuple(n if s or not n else 1 for n, s in zip(part, ref.strides))
     moved = ref if axis < 0 else ref._replace(offset=ref.offset + start * ref.strides[axis])
     return np.ravel(moved.ids(plan.blocks[ref.block].first, part))
+
+
+def _ascending(ids: np.ndarray) -> np.ndarray:
+    """`np.unique(ids)`: by flags where they are dense, which takes a tenth of sorting them."""
+    if not ids.size:
+        return ids.ravel()
+    low, high = int(ids.min()), int(ids.max())
+    if high - low > DENSE * ids.size:
+        return np.unique(ids)
+    there = np.zeros(high - low + 1, dtype=bool)
+    there[ids.ravel() - low] = True
+    return (np.flatnonzero(there) + low).astype(ids.dtype, copy=False)
 
 
 __all__ = ["RULES", "Schedule", "distinct_ids", "owned_pieces"]
