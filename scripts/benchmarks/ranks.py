@@ -84,6 +84,7 @@ def _program(settings: dict[str, Any], name: str, function: Callable[[Any], Any]
                                   role="solve", ranks=comm.size))
         if report.messages:
             _superstep(run, name, function, points, report.k_star)
+            _at_once(run, name, function, points)
         if comm.size == 1:
             primal = [run.seconds(lambda: function(x)) for _ in range(3)]
             run.figures.append(figure(f"{name}: NumPy primal", primal, lines, "line", role="primal", ranks=1))
@@ -149,6 +150,30 @@ def _superstep(run: Run, name: str, function: Callable[[Any], Any], points: list
     for what, seconds in parts.items():
         run.figures.append(figure(f"{name}: a superstep {what}", seconds, 2 * supersteps, "superstep",
                                   role="superstep", ranks=run.comm.size))
+
+
+def _at_once(run: Run, name: str, function: Callable[[Any], Any], points: list[np.ndarray]) -> None:
+    """The whole program on each rank by itself, all at the same time: the limit of what ranks can gain.
+
+    They share caches and memory's bandwidth, but send no messages, wait for nobody and compute nothing twice.
+    """
+    from mpi4py import MPI
+
+    import distdiff as dd
+
+    with dd.linearize(function, points[0], comm=MPI.COMM_SELF) as lin:
+        for point in points:
+            lin.update(point)
+            lin.vjp(1.0)
+        turn = [0]
+
+        def again() -> None:
+            turn[0] ^= 1
+            lin.update(points[turn[0]])
+            lin.vjp(1.0)
+
+        run.figures.append(figure(f"{name}: each rank by itself, at once", run.samples(again), lin.report().lines,
+                                  "line", role="at once", ranks=run.comm.size))
 
 
 def wide(settings: dict[str, Any]) -> Run:
