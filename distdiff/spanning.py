@@ -121,13 +121,16 @@ class SpanningBlock:
                 raise undetermined(self._where, f"{self._size}, on {self.comm.size} ranks", condition)
             self._estimated = True
 
-    def solve(self, b: np.ndarray, transposed: bool) -> np.ndarray:
-        """A^-1 b, or A^-T b, for b (n_local,) or (n_local, m)."""
+    def solve(self, b: np.ndarray, transposed: bool, refined: bool = True) -> np.ndarray:
+        """A^-1 b, or A^-T b, for b (n_local,) or (n_local, m).
+
+        Not `refined` unless the residual asks for it: a step towards a solution, which the next one corrects.
+        """
         if b.ndim == 2:
-            columns = [self.solve(np.ascontiguousarray(column), transposed) for column in b.T]
+            columns = [self.solve(np.ascontiguousarray(column), transposed, refined) for column in b.T]
             return np.stack(columns, axis=1) if columns else np.zeros(b.shape)
         try:
-            return self._refined(b, transposed)
+            return self._refined(b, transposed, int(refined))
         except ConvergenceError:
             if not self._iterates:
                 raise
@@ -135,9 +138,9 @@ class SpanningBlock:
         self._drop()
         if not self._set_up(False):
             raise undetermined(self._where, f"{self._size}, on {self.comm.size} ranks", np.inf)
-        return self._refined(b, transposed)
+        return self._refined(b, transposed, int(refined))
 
-    def _refined(self, b: np.ndarray, transposed: bool) -> np.ndarray:
+    def _refined(self, b: np.ndarray, transposed: bool, least: int) -> np.ndarray:
         into, out = (self._column_scale, self._row_scale) if transposed else (self._row_scale, self._column_scale)
         b = into * b
         product = self._mat.multTranspose if transposed else self._mat.mult
@@ -149,7 +152,8 @@ class SpanningBlock:
             left = b - self._r.getArray()
             largest = self._largest(left, x, b)
             before, error = error, float(largest[0] / (self._norm * largest[1] + largest[2] + np.finfo(float).tiny))
-            if not np.isfinite(largest).all() or (step and (error <= ENOUGH or error > before / 4)):
+            if not np.isfinite(largest).all() or (step >= least and error <= ENOUGH) or (
+                    step and error > before / 4):
                 break
         if not error <= ACCEPTED:
             ksp = self._ksps[transposed and True in self._ksps]

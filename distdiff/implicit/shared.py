@@ -284,7 +284,7 @@ class SharedEquation:
         block = self._solver() if anew else self._block
         b = np.zeros(self._size)
         b[self._residuals] = r
-        return block.solve(b, False)[:self.n]
+        return block.solve(b, False, refined=False)[:self.n]
 
     def tangent(self, xdot: np.ndarray) -> np.ndarray:
         """ydot (n, m) for xdot (len(x), m)."""

@@ -1,4 +1,5 @@
-"""Ranks: wide programs, of arrays and of scalars, and the grid program on one rank and two, each on a core of its own.
+"""Ranks: wide programs, of arrays and of scalars, the grid program, and a large equation on one rank and two, each on
+a core of its own.
 
 "evaluate + solve" is the gradient at another point with the tape at hand: the values recomputed where they live,
 halos exchanged, the adjoint swept. It is what falls with the number of ranks; tracing stays on rank 0 and is shown
@@ -342,6 +343,54 @@ def _grids(settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[Any], Any]
         yield f"shallow water {cells} x {cells}", flow.make_misfit(sea, gauges), z
 
 
+def equations(settings: dict[str, Any]) -> Run:
+    """Nonlinear Poisson on a square, whose equation ranks share if it is large: so, and with one rank having it."""
+    from distdiff.implicit import shared
+
+    run = Run(settings)
+    usual = shared.UNKNOWNS
+    for label, least in (("shared", 1), ("one rank's", 10**9))[:run.comm.size]:
+        shared.UNKNOWNS = least
+        try:
+            _equation(run, f"equation, {label}" if run.comm.size > 1 else "equation", settings["points"])
+        finally:
+            shared.UNKNOWNS = usual
+    return run
+
+
+def _equation(run: Run, name: str, n: int) -> None:
+    import distdiff as dd
+
+    def residual(p: Any, u: Any) -> Any:
+        r = 4.0 * u
+        r[1:] -= u[:-1]
+        r[:-1] -= u[1:]
+        r[:, 1:] -= u[:, :-1]
+        r[:, :-1] -= u[:, 1:]
+        return r * (n + 1) ** 2 / 100 + p[0] * u**3 - p[1]
+
+    def f(x: Any) -> Any:
+        return np.sum(dd.implicit.root(residual, (x[0], x[1:].reshape(n, n)), np.zeros((n, n))) ** 2)
+
+    x = np.random.default_rng(2).uniform(0.5, 1.5, n * n + 1)
+    held: list[Any] = []
+    traced = run.seconds(lambda: held.append(dd.linearize(f, x)))
+    with held.pop() as lin:
+        first = run.seconds(lambda: run.gradients.setdefault("equation", np.asarray(lin.vjp(1.0)).copy()))
+        points, turn = [x, x * 1.001], [0]
+
+        def again() -> None:
+            turn[0] ^= 1
+            lin.update(points[turn[0]])
+            lin.vjp(1.0)
+
+        again()
+        moved, solved = run.samples(again), run.samples(lambda: lin.vjp(1.0))
+    for what, role, seconds in (("trace and linearize", "trace", [traced]), ("first gradient", "first", [first]),
+                                ("evaluate + solve", "again", moved), ("solve alone", "solve", solved)):
+        run.figures.append(figure(f"{name}: {what}", seconds, n * n, "unknown", role=role, ranks=run.comm.size))
+
+
 def latency(settings: dict[str, Any]) -> Run:
     """What messages between two ranks cost: half a round trip of 8 bytes, and of 8 MiB."""
     run = Run(settings)
@@ -381,4 +430,4 @@ def _ping_pong(run: Run, buffer: np.ndarray, rounds: int) -> float:
 
 
 TOOLS = {"wide": wide, "samples": samples, "ensemble": ensemble, "string": string, "grid": grid, "demo_grid": demo_grid,
-         "depths": depths, "latency": latency, "memory": memory}
+         "depths": depths, "equations": equations, "latency": latency, "memory": memory}
