@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from mpi4py import MPI
 
 from .comm import agreed
@@ -13,6 +14,9 @@ from .petsc import start
 from .preaccumulate import eliminate
 from .stages import Stages
 from .system import TriangularSystem
+
+SMALL = 1e-100  # partials below which products of a few leave the range of doubles
+ROOT = 16
 
 
 class Assembly:
@@ -29,7 +33,7 @@ class Assembly:
                 self._rows = expand(local, point)
             with stages("preaccumulate"):
                 self.reduced = eliminate(local, self._rows, full=not preaccumulate)
-                if preaccumulate and self._overflowed():
+                if preaccumulate and (self._overflowed() or self._underflowed()):
                     self.reduced = eliminate(local, self._rows, full=True)
         with stages("assemble"):
             self.system = TriangularSystem(comm, self.reduced)
@@ -50,6 +54,25 @@ class Assembly:
         """
         own, ghost = self.reduced.own.data, self.reduced.ghost.data
         return not (all_finite(own) and all_finite(ghost)) and all_finite(self._rows.data)
+
+    def _underflowed(self) -> bool:
+        """Whether elimination lost products of partials to zero, though none of these is zero, which row by row might
+        well be kept: a stretch of the trace may begin with 1e-250 * 1e-290 where what comes before it is 1e250.
+
+        Magnitudes, eliminated likewise, tell it from terms that cancel, and their ROOTth roots, whose products are in
+        range whatever they are, from partials that are zero.  Not asked unless there are entries and partials so small.
+        """
+        entries, tiny = (self.reduced.own.data, self.reduced.ghost.data), np.finfo(float).tiny
+        lost = [np.abs(data) < tiny for data in entries]
+        size = np.abs(self._rows.data)
+        if not (any(found.any() for found in lost) and bool(((size > 0.0) & (size < SMALL)).any())):
+            return False
+        self.reduced.refresh(size)
+        lost = [found & (np.abs(data) < tiny) for found, data in zip(lost, entries)]
+        self.reduced.refresh(size ** (1 / ROOT))
+        underflowed = any(bool((found & (data != 0.0)).any()) for found, data in zip(lost, entries))
+        self.reduced.refresh(self._rows.data)
+        return underflowed
 
     @property
     def memory(self) -> int:

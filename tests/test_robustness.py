@@ -154,6 +154,25 @@ def test_products_that_overflow_in_another_order(comm, method, monkeypatch):
             lin.jvp(np.ones(3))
 
 
+@pytest.mark.parametrize("method", ["substitution", "interface", "krylov", "sweep"])
+@pytest.mark.parametrize("factors", [(1e250, 1e-250, 1e-290, 1e290), (1e-160, 1e160, 1e160, 1e-160)])
+def test_products_that_underflow_where_a_stretch_begins(comm, method, factors):
+    """Every rank's stretch may begin in the midst of them; in the order of the lines no value is out of range."""
+    def f(x):
+        s = x[0]
+        for k in range(90):
+            s = s * factors[k % 4]
+            if k % 9 == 0:
+                s = s * x[1] / x[1]
+        return np.stack([s * factors[2] * factors[3], 0.0 * x[1] + x[1] - x[1]])
+
+    x = np.array([0.7, 1.3])
+    with dd.linearize(f, x, comm=comm, method=method, partition="contiguous" if comm.size > 1 else "auto") as lin:
+        rows, columns = [lin.vjp(w) for w in np.eye(2)], [lin.jvp(v) for v in np.eye(2)]
+        for J in lin.jacobian(), np.stack(rows), np.stack(columns, 1):
+            np.testing.assert_allclose(J, [[1.0, 0.0], [0.0, 0.0]], rtol=1e-10, atol=1e-10)
+
+
 def test_sweeps_in_the_order_of_the_lines(comm, monkeypatch):
     """Both directions, loops, many right-hand sides; at the next point coefficients are composed again."""
     monkeypatch.setattr("distdiff.kernels.combine.compiled", lambda n: True)
