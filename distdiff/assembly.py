@@ -15,7 +15,7 @@ from .preaccumulate import eliminate
 from .stages import Stages
 from .system import TriangularSystem
 
-SMALL = 1e-100  # partials below which products of a few leave the range of doubles
+SMALL = 1e-100  # partials below which, or above the inverse, products of a few leave the range of doubles
 ROOT = 16
 
 
@@ -33,19 +33,36 @@ class Assembly:
                 self._rows = expand(local, point)
             with stages("preaccumulate"):
                 self.reduced = eliminate(local, self._rows, full=not preaccumulate)
-                if preaccumulate and (self._overflowed() or self._underflowed()):
+                self._eliminated = preaccumulate and not self._out_of_range()
+                if preaccumulate and not self._eliminated:
                     self.reduced = eliminate(local, self._rows, full=True)
+        self._extreme = bool(comm.allreduce(self._eliminated and self._may_leave_the_range(), op=MPI.LOR))
         with stages("assemble"):
             self.system = TriangularSystem(comm, self.reduced)
 
-    def refresh(self, point: Point) -> None:
-        """The values at another point, in the same places."""
+    def refresh(self, point: Point) -> bool:
+        """The values at another point, in the same places; whether these are right.
+
+        Not where products of partials leave the range of doubles on some rank that has eliminated: it has to be made
+        anew then.  Asked only where partials were near to it at the first point.
+        """
         with self._stages("expand"), agreed(self._comm):  # a joint statement's rule may raise on one rank
             expand_values(self._local, point, self._rows)
         with self._stages("preaccumulate"):
             self.reduced.refresh(self._rows.data)
+            if self._extreme and self._comm.allreduce(self._eliminated and self._out_of_range(), op=MPI.LOR):
+                return False
         with self._stages("assemble"):
             self.system.refresh(self.reduced)
+        return True
+
+    def _may_leave_the_range(self) -> bool:
+        """Whether some partial is so small or so large that products of a few would."""
+        size = np.abs(self._rows.data)
+        return bool((((size > 0.0) & (size < SMALL)) | (size > 1.0 / SMALL)).any())
+
+    def _out_of_range(self) -> bool:
+        return self._overflowed() or self._underflowed()
 
     def _overflowed(self) -> bool:
         """Whether elimination made products of partials beyond all numbers, which row by row might well be within.

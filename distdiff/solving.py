@@ -174,8 +174,13 @@ class Solving:
             self.assembly = Assembly(self._local, self._point, self._team, self._preaccumulate, self._stages)
             system = self.assembly.system
             self._kept = kept_by(system.n_local, system.own.nnz + system.ghost.nnz, self._comm)
-        elif "assembly" in self._stale:
-            self.assembly.refresh(self._point)
+        elif "assembly" in self._stale and not self.assembly.refresh(self._point):
+            for name in [name for name in self.solvers if method_of(name).assembled]:
+                self.solvers.pop(name).close()
+                self._stale.discard(name)
+            self.assembly.close()
+            self.assembly = None
+            self.assemble()
         self._stale.discard("assembly")
 
     def counts(self, assemble: bool) -> tuple[int | None, int | None]:
@@ -266,6 +271,9 @@ class Solving:
             if method.assembled:
                 self.assemble()
                 look(self._comm)
+                if name not in self.solvers:  # assembled anew
+                    self._make(name)
+                    return
             self.solvers[name].refresh(self._point)
             self._stale.discard(name)
         look(self._comm)  # a factorization was carried through

@@ -43,7 +43,7 @@ def spread_system(comm, shape: str, owners: str, full: bool) -> tuple[Problem, T
     return _systems[key]
 
 
-LAYOUTS = [("cyclic", False, (0, 3)), ("slabs", True, (1,)), ("one", True, (0,))]  # owners, full, right-hand sides
+LAYOUTS = [("cyclic", False, (0, 3)), ("slabs", True, (1, 13)), ("one", True, (0,))]  # owners, full, right-hand sides
 HARD = ("layered", "grid", "random", "hub")  # shapes on which variants of a method are tested, on the first layout
 
 

@@ -173,6 +173,25 @@ def test_products_that_underflow_where_a_stretch_begins(comm, method, factors):
             np.testing.assert_allclose(J, [[1.0, 0.0], [0.0, 0.0]], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("method", ["substitution", "interface", "direct"])
+@pytest.mark.parametrize("beyond", [(1e250, 1e-250, 1e-290, 1e290), (1e-250, 1e250, 1e290, 1e-290)])
+def test_products_that_leave_the_range_at_a_later_point(comm, method, beyond):
+    """Assembled anew there, on all ranks: with every line, and without again where nothing asks for it."""
+    def f(x):
+        s = x[0]
+        for k in range(90):
+            s = s * x[1 + k % 4]
+        return np.stack([s * x[3] * x[4]])
+
+    near = np.array([0.7, 1e120, 1e-120, 1.0, 1.0])
+    with dd.linearize(f, near, comm=comm, method=method, partition="contiguous" if comm.size > 1 else "auto") as lin:
+        for k, x in enumerate([near, np.array([0.7, *beyond]), near]):
+            lin.update(x)
+            np.testing.assert_allclose(lin.jvp(np.eye(5)[0]), [1.0], rtol=1e-9, err_msg=str(k))
+            with np.errstate(over="ignore"):
+                np.testing.assert_allclose(lin.vjp(np.array([1e-10]))[0], 1e-10, rtol=1e-9)
+
+
 def test_sweeps_in_the_order_of_the_lines(comm, monkeypatch):
     """Both directions, loops, many right-hand sides; at the next point coefficients are composed again."""
     monkeypatch.setattr("distdiff.kernels.combine.compiled", lambda n: True)
