@@ -95,6 +95,7 @@ def short_runs(monkeypatch):
     """Programs of this size are recorded and laid out as large ones are."""
     monkeypatch.setattr(choose, "MANY_LINES", 100)
     monkeypatch.setattr(holdings, "LEAST", 10)
+    monkeypatch.setattr(holdings, "AHEAD", 0)
     for module in (scalar, recorder):
         monkeypatch.setattr(module, "RUN_LINES", 24)
 

@@ -29,6 +29,7 @@ def short_runs(monkeypatch):
     """Programs of this size are recorded and laid out as large ones are."""
     monkeypatch.setattr(choose, "MANY_LINES", 500)
     monkeypatch.setattr(holdings, "LEAST", 50)
+    monkeypatch.setattr(holdings, "AHEAD", 0)
     for module in (scalar, recorder):
         monkeypatch.setattr(module, "RUN_LINES", 100)
 
@@ -133,6 +134,19 @@ def test_every_rank_holds_its_turn(comm, short_runs):
     assert counts[0] == 0 and max(counts) - min(counts[1:], default=0) <= 1 or sum(counts) == 0
 
 
+def test_the_latest_runs_stay(comm, short_runs, monkeypatch):
+    """With room for a third of the program, about a third of what would leave stays; with room for all, nothing goes."""
+    for ahead, leave in ((10 * 900, range(3, 21)), (31 * 900, range(1))):
+        monkeypatch.setattr(holdings, "AHEAD", ahead)
+        held_here = Holdings(comm)
+        traced, plan = source(chain(500), comm, partition="contiguous")._record(False, held_here)
+        if comm.rank == 0:
+            held = [item for item in traced.tape.items if isinstance(item, HeldRun)]
+            assert len(held) in leave or comm.size == 1
+            assert held_here.holder.keys() == {run.block for run in held}
+        assert comm.allreduce(len(held_here.runs)) in leave or comm.size == 1
+
+
 def test_loops_are_compiled_while_the_function_is_traced(comm, short_runs, monkeypatch):
     """NumPy's functions are exchanged in a trace, and Numba takes them by name."""
     monkeypatch.setattr("distdiff.kernels.cache.DiskCache.load_overload", lambda *arguments: None)
@@ -162,6 +176,7 @@ def test_no_rank_needs_more_than_its_share(comm, monkeypatch):
     nine bytes a line, of rank 0's like of the others', beside some objects a run and a few runs on their way."""
     monkeypatch.setattr(choose, "MANY_LINES", 5_000)
     monkeypatch.setattr(holdings, "LEAST", 50)
+    monkeypatch.setattr(holdings, "AHEAD", 0)
     for module in (scalar, recorder):
         monkeypatch.setattr(module, "RUN_LINES", 2048)
 

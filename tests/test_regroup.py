@@ -104,6 +104,7 @@ def short_runs(monkeypatch):
     monkeypatch.setattr(regroup, "LEAST", 4)
     monkeypatch.setattr(regroup, "SECTION", 10)
     monkeypatch.setattr(holdings, "LEAST", 10)
+    monkeypatch.setattr(holdings, "AHEAD", 0)
     for module in (scalar, recorder, regroup):
         monkeypatch.setattr(module, "RUN_LINES", 50)
 

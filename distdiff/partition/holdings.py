@@ -27,6 +27,7 @@ from ..tracing import memory
 from . import choose
 
 LEAST = 1 << 12  # lines of a run that leaves
+AHEAD = 1 << 26  # bytes of runs that stay with rank 0 beyond its share: programs with no more trace without a message
 ON_THE_WAY = 8  # runs that rank 0 still has the memory of, as they are being sent
 HOLD, FETCH, TAKE, FORGET, DISMISS = range(5)
 _TAG = 74
@@ -42,14 +43,17 @@ class Holdings:
         self._lines = self._seen = self._turn = 0
         self._heard = False  # the others serve
         self._latest: tuple[int, ScalarRun] | None = None  # the run that was fetched last
+        self._waiting: deque[tuple[int, ScalarRun, int]] = deque()  # item, run, whose turn it is: they leave later
+        self._bytes = 0  # of these
         self._leaving: deque[tuple[list[MPI.Request], object]] = deque()  # what is being sent, and where it lies
 
     # -- rank 0
 
     def note(self, tape: Tape, beside: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         """A run was appended to the tape.  Of programs that will be laid out run by run, those whose turn is another
-        rank's leave, and `HeldRun`s stand in their places; short ones, which are objects more than lines, stay.
-        `beside` as `tracing.recorder.Holdings` says.
+        rank's leave, and `HeldRun`s stand in their places; short ones, which are objects more than lines, stay, and the
+        latest ones: a message makes rank 0 wait for others, for long where they have no core to themselves.  `beside`
+        as `tracing.recorder.Holdings` says.
         """
         last = tape.items[-1]
         assert isinstance(last, ScalarRun)
@@ -61,9 +65,15 @@ class Holdings:
             if isinstance(run, ScalarRun) and run.lines >= LEAST:
                 self._turn = (self._turn + 1) % self.comm.size
                 if self._turn:
-                    with beside():
-                        tape.items[index] = self._hand_over(run, tape.blocks[run.block].first, self._turn)
+                    self._waiting.append((index, run, self._turn))
+                    self._bytes += run.nbytes
         self._seen = len(tape.items)
+        while self._bytes > AHEAD:
+            index, run, rank = self._waiting.popleft()
+            self._bytes -= run.nbytes
+            if index < len(tape.items) and tape.items[index] is run:
+                with beside():
+                    tape.items[index] = self._hand_over(run, tape.blocks[run.block].first, rank)
 
     def _hand_over(self, run: ScalarRun, first: int, rank: int) -> HeldRun:
         self._leaving.append(_start(run, rank, self.comm, HOLD))  # who traces does not wait for who listens
@@ -99,7 +109,8 @@ class Holdings:
         for rank in range(1, self.comm.size):
             self.comm.Send(_head(FORGET), rank, _TAG)
         self.holder.clear()
-        self._lines, self._seen, self._latest = 0, 0, None
+        self._waiting.clear()
+        self._lines, self._seen, self._bytes, self._latest = 0, 0, 0, None
 
     @contextmanager
     def speaking(self) -> Iterator[None]:
@@ -109,6 +120,7 @@ class Holdings:
             yield
         finally:
             self._left(0)
+            self._waiting.clear()
             self._heard, self._latest = False, None
             for rank in range(1, self.comm.size):
                 self.comm.Send(_head(DISMISS), rank, _TAG)
