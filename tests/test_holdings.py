@@ -135,7 +135,7 @@ def test_every_rank_holds_its_turn(comm, short_runs):
 
 
 def test_the_latest_runs_stay(comm, short_runs, monkeypatch):
-    """With room for a third of the program, about a third of what would leave stays; with room for all, nothing goes."""
+    """With room for a third of the program, about a third of what would leave stays; with room for all, all does."""
     for ahead, leave in ((10 * 900, range(3, 21)), (31 * 900, range(1))):
         monkeypatch.setattr(holdings, "AHEAD", ahead)
         held_here = Holdings(comm)
