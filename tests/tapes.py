@@ -360,12 +360,12 @@ def rows_of(local: LocalTape, s: int) -> list[int]:
     return sorted(set(np.concatenate(rows).tolist()))
 
 
-def looked_at(local) -> list[int]:
-    """How many statements the plan of an adjoint looks at, event by event: copies of a loop's periods are none."""
+def looked_at(local) -> tuple[int, sweep_plan.Plan]:
+    """How many statements the plan of an adjoint looks at, copies of a loop's periods being none; and the plan."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
         statements = sweep_plan._Planner.statements
         patch.setattr(sweep_plan._Planner, "statements", lambda self, items: (
             found.append(len(items)), statements(self, items))[1])
-        sweep_plan.plan_adjoint(local)
-    return found
+        plan = sweep_plan.plan_adjoint(local)
+    return sum(found), plan

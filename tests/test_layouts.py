@@ -20,7 +20,6 @@ from distdiff.kernels.jit import jit
 from distdiff.machine import Machine
 from distdiff.partition import choose as choose_layout
 from distdiff.partition import distribute, localize_all, partition, whole
-from distdiff.solvers import sweep_plan
 from distdiff.solvers.kept import expected_kept, kept, kept_by
 from distdiff.solvers.layouts import Judge, Use
 from distdiff.solvers.select import choose
@@ -182,14 +181,15 @@ def test_depths_of_halos_come_in_the_order_of_what_they_take(program):
     tape = trace(f, (x,)).tape
     judge = Judge(tape, ONE, MACHINE)
     promised, counted = [], []
+    shallow = choose_layout._make(tape, 2, "axes", 2, 128, {}, machine=MACHINE)
     for depth in (1, 2, 4, 8):
-        made = choose_layout._make(tape, 2, "axes", 2, 128, {}, machine=MACHINE)
-        made = made if depth == 1 else choose_layout._deepen(made, depth, judge)
+        shallow.scheduled.restore()
+        made = shallow if depth == 1 else choose_layout._deepen(shallow, depth, judge)
         if made is None:  # more rows than there are, or supersteps
             continue
         promised.append(judge(made).seconds)
         local = localize_all(tape, made)[0]
-        found, looked, plan = counts(local), sum(looked_at(local)), sweep_plan.plan_adjoint(local)
+        found, (looked, plan) = counts(local), looked_at(local)
         counted.append(MACHINE.plan_item * looked + MACHINE.plan_copy * (len(local.items) - looked)
                        + (MACHINE.plan_exchange + MACHINE.message) * local.messages
                        + MACHINE.pass_byte * 8 * local.halo + 0.5 * MACHINE.line * found["array_lines"]

@@ -464,7 +464,7 @@ def test_sums_over_a_time_loop_wait_until_it_is_over(n_ranks, depth):
         return total
 
     found = []
-    for steps in (80, 160):
+    for steps in (80, 160) if n_ranks == 2 else (40,):
         tape = trace(lambda u, steps=steps: misfit(u, steps), (np.ones((20 * n_ranks, 5)),)).tape
         made = choose._make(tape, n_ranks, "axes", n_ranks, 16, {})
         locals_ = localize_all(tape, made if depth == 1 else choose._deepen(made, depth, choose._Sweeping(1)))
@@ -472,7 +472,7 @@ def test_sums_over_a_time_loop_wait_until_it_is_over(n_ranks, depth):
             runs = [s for s, step in enumerate(local.steps) for item in local.items[step.start:step.stop]
                     if isinstance(item, ScalarRun)]
             assert all(s >= len(local.steps) - n_ranks for s in runs)
-        found.append([sum(looked_at(local)) for local in locals_])
+        found.append([looked_at(local)[0] for local in locals_])
     if n_ranks == 2:  # on more, loops begin anew where sums belong to another rank
         assert (np.array(found[1]) - found[0] < 80).all()  # of some 460 that are more
 
