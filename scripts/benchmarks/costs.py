@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 from mpi4py import MPI
 from programs import burgers_initial, chain_inputs, make_burgers, make_chain
+from scipy.sparse.linalg import splu
 from structures import wide
 
 import distdiff as dd
@@ -30,6 +32,7 @@ from distdiff.partition import partition, whole
 from distdiff.solvers.kept import kept
 from distdiff.solvers.layouts import Judge, Use
 from distdiff.solvers.sweep_plan import plan_adjoint
+from distdiff.spanning import SpanningBlock
 from distdiff.watch import Surroundings
 
 REPEATS = 5
@@ -191,6 +194,30 @@ def equations(quick: bool) -> Iterator[Row]:
             further = seconds(lambda: lin.vjp(1.0))[0]
     yield Row("... the first vjp", min(firsts), "s")
     yield Row("... a further one", further, "s")
+    yield from _factors(60 if quick else 400)
+
+
+def _factors(n: int) -> Iterator[Row]:
+    """What ranks that share an equation factorize with, on one rank, beside what one rank alone does."""
+    second = sp.diags([-np.ones(n - 1), 2.001 * np.ones(n), -np.ones(n - 1)], [-1, 0, 1])
+    a = (sp.kron(second, sp.eye(n)) + sp.kron(sp.eye(n), second)).tocsr()
+    a.sort_indices()
+    b = np.ones(n * n)
+
+    def factorized() -> Any:
+        return splu(a.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.1, options={"SymmetricMode": True})
+
+    own = factorized()
+    yield Row(f"factors of dR/dy, {n} x {n}: SuperLU", seconds(factorized, repeats=2)[0], "s")
+    yield Row("... a solve with them", seconds(lambda: own.solve(b), repeats=2)[0], "s")
+    begin = time.process_time()
+    shared = SpanningBlock(MPI.COMM_SELF, a.indptr, a.indices, "the bench")
+    shared.refresh(a.data)
+    yield Row("... MUMPS, the first time", time.process_time() - begin, "s")
+    yield Row("... at a further point", seconds(lambda: shared.refresh(a.data), repeats=2)[0], "s")
+    yield Row("... a refined solve with them", seconds(lambda: shared.solve(b, False), repeats=2)[0], "s")
+    yield Row("... one as Newton's method takes", seconds(lambda: shared.solve(b, False, False), repeats=2)[0], "s")
+    shared.close()
 
 
 def methods(quick: bool) -> Iterator[Row]:
