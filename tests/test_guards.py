@@ -50,6 +50,18 @@ def lookup(x):
     return table[np.clip((x + 1.0).astype(int), 0, 4)] @ x
 
 
+def masks_of_plain_arrays(x):
+    """A plain array takes a traced mask, or a truth value, as NumPy takes a plain one."""
+    first, second = np.triu_indices(N, 1)
+    near = np.abs(x[first] - x[second]) < 1.5  # the pairs of a neighbour list
+    kept, count = np.zeros(N, bool), np.zeros(N, int)
+    kept[x > 0.5] = True
+    count[x > 0.5] += 1
+    table = np.outer(np.arange(1.0, 4.0), A)
+    return (np.sum((x[first[near]] - x[second][near]) ** 2) + np.sum(A[x > 0.5]) * x[0] + (kept * count) @ x
+            + np.sum(table[:, x > 0.5] @ x[x > 0.5]) + np.sum(A[x[0] > 0.5]) * x[1])
+
+
 def by_index(x):
     k = x.argmax()
     return x[k] ** 2 + k * x[0]
@@ -147,6 +159,7 @@ DECISIONS = {
     "argpartition": lambda x: x[np.argpartition(x, 1)[:1]].sum() * 2.0 + x[0],
     "compress": lambda x: np.compress(x > 0, x).sum() * x[0],
     "i0": lambda x: np.i0(12.0 * x) @ A,
+    "masks of plain arrays": masks_of_plain_arrays,
     "builtin sum": lambda x: sum(v for v in x if v > 0) * x[0],
     "dictionary": lambda x: {True: x[0] ** 2, False: x[1]}[bool(x[0] > x[1])],
 }

@@ -28,6 +28,11 @@ def holding(u):
     return z
 
 
+def written(plain, index, value):
+    plain[index] = value
+    return plain
+
+
 def caught(u, attempt):
     try:
         return u * attempt(u)
@@ -154,6 +159,13 @@ def test_other_classes_of_constants_keep_working():
         (lambda u: np.savetxt("/nowhere/file", u), "numpy.savetxt"),
         (lambda u: u.astype(float).view("i8"), "numpy.ndarray.view"),
         (lambda u: np.bmat([[u, u]]), "numpy.bmat: a numpy matrix"),
+        (lambda u: written(U.copy(), 0, u[0]), r"put into a plain array at .*plain ones as a.copy\(\).*: make it inside"),
+        (lambda u: written(U.copy(), slice(4), u), r"put into a plain one at .*np.array\(a\)"),
+        (lambda u: written(U.astype(complex), 1, u[0]), r"plain complex array at .*np.array\(a, dtype=complex\)"),
+        (lambda u: written(U.astype(complex), 1, 1j * u[0]), r"complex number was put into a plain array at .*dtype=co"),
+        (lambda u: written(U.astype(complex), slice(4), 1j * u), r"complex array was put into a plain one at .*dtype=c"),
+        (lambda u: [u, 2 * u][u[0] > 1], r"as a whole number at .*int\(x\)"),
+        (lambda u: u * len("ab" * (u[0] > 1)), r"as a whole number at .*int\(x\)"),
     ],
 )
 def test_a_refusal_names_what_was_called_and_what_to_write(f, words):

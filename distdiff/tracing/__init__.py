@@ -198,7 +198,8 @@ def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None
 # What Python and NumPy say where they want a plain value, what that was, and what to write.  (An `__index__` of traced
 # scalars could say so itself, but NumPy asks for one at every `array ** scalar`.)
 _WANTED_PLAIN = (
-    (r"'TracedScalar' object cannot be interpreted as an integer|integers or slices, not TracedScalar",
+    (r"'Traced(Scalar|Bool)' object cannot be interpreted as an integer|integers or slices, not Traced(Scalar|Bool)|"
+     r"non-int of type 'Traced",
      "a traced value was used as a whole number", "int(x) decides for one, and is guarded"),
     (r"unhashable type: 'Traced", "a traced value was used as the key of a dict or an element of a set",
      "int(x) or round(x) decides for a whole number, and is guarded; a table of floats is np.interp or np.where"),

@@ -96,6 +96,11 @@ def handed_to(frame: FrameType) -> str | None:
     return callee.argval if callee and callee.opname.startswith("LOAD_") and isinstance(callee.argval, str) else ""
 
 
+def stores(frame: FrameType) -> bool:
+    """Whether a frame is writing into a part of something, `a[i] = ...`."""
+    return frame.f_code.co_code[frame.f_lasti] == dis.opmap["STORE_SUBSCR"]
+
+
 _CALLS = frozenset(code for name, code in dis.opmap.items() if name.startswith("CALL"))
 
 
@@ -144,8 +149,9 @@ def _public(room: str, name: str) -> str:
 CUT = "it would cut the derivative"
 NO_RULE = "it has no derivative rule"
 PLAIN = (
-    "a plain array, made outside the function or with `from numpy import zeros`, can't take traced values: make it "
-    "inside with np.zeros or np.array(a), or import zeros from distdiff.numpy"
+    "a plain array can't take traced values (made outside the function, with `from numpy import zeros`, or from plain "
+    "ones as a.copy(), a.astype(complex), 2 * a): make it inside with np.zeros(n), np.array(a) or np.array(a, "
+    "dtype=complex), or import zeros from distdiff.numpy"
 )
 RICCATI = (
     "distdiff.implicit.root(residual, A, X0) can, with the equation's residual and X0 = SciPy's solution of plain "

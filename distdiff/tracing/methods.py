@@ -12,8 +12,8 @@ import numpy as np
 from ..ops import BY_NAME, Op
 from . import complexes, composed, contract, decisions, layout, movement, order, placing, reductions, statistics, ufuncs
 from .array import TracedArray, as_plain, elementwise, is_boolean, is_traced, ndim_of
-from .callers import called, handed_to, refuse_swapped_rows, remedy_for
-from .indexing import assign, getitem, setitem
+from .callers import called, handed_to, refuse_swapped_rows, remedy_for, stores
+from .indexing import assign, decided, getitem, setitem
 from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all, usual
 from .recorder import Recorder
 from .scalar import CUT, PLAIN, TracedScalar, attach
@@ -163,11 +163,18 @@ def _truth(self: TracedArray) -> bool:
 
 
 def _array(self: TracedArray, dtype: Any = None, copy: Any = None) -> np.ndarray:
-    """Compiled code may read a constant array; of a traced one it would lose the derivative."""
+    """Compiled code may read a constant array, and a mask, which decides (`plain[mask]`, pairs[:, mask]) and has no
+    derivative to lose; of what else is traced it would lose the derivative."""
+    if self.st.boolean and not self.st.constant:
+        values = decided(self)
+        return values if dtype is None else values.astype(dtype)
     if self.st.constant:
         values = as_plain(self)
         return values if dtype is None else values.astype(dtype)
-    if handed_to(self.rec.user_frame()) == "dot":
+    frame = self.rec.user_frame()
+    if stores(frame):
+        self.rec.unsupported("a traced array was put into a plain one", PLAIN)
+    if handed_to(frame) == "dot":
         self.rec.unsupported("the method dot of a plain array, with a traced one",
                              f"{CUT}. Write P @ x or np.dot(P, x) for P.dot(x)")
     self.rec.unsupported(

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..ops import BY_NAME, Op
 from ..tape import RUN_LINES
-from .callers import CUT, PLAIN, called, remedy_for, twin
+from .callers import CUT, PLAIN, called, remedy_for, stores, twin
 from .recorder import Located, Recorder
 
 
@@ -112,10 +112,13 @@ class TracedScalar:
     # -- what would lose the derivative ----------------------------------------------------------------------------
 
     def __float__(self) -> NoReturn:
+        frame = self.rec.user_frame()
+        if stores(frame):
+            self.rec.unsupported("a traced value was put into a plain array", PLAIN)
         self.rec.unsupported(
             f"{called()}a traced value was turned into a plain float",
-            remedy_for(self.rec.user_frame(), f"{CUT}. {twin(self.rec.user_frame())}; {PLAIN}; to only look at the "
-                       "value, use distdiff.numpy.value(x)"),
+            remedy_for(frame, f"{CUT}. {twin(frame)}; {PLAIN}; to only look at the value, use "
+                       "distdiff.numpy.value(x)"),
         )
 
     def as_integer_ratio(self) -> NoReturn:
@@ -125,9 +128,12 @@ class TracedScalar:
         self.rec.unsupported("a traced value was asked for its digits", "use distdiff.numpy.value(x) to look at it")
 
     def __complex__(self) -> NoReturn:
+        if stores(self.rec.user_frame()):
+            self.rec.unsupported("a traced value was put into a plain complex array", PLAIN)
         self.rec.unsupported(
             f"{called()}a traced value was turned into a plain complex number",
-            f"{CUT}. Write x + 1j * y; an array for it is made inside the function, np.zeros(n, dtype=complex)",
+            f"{CUT}. Write x + 1j * y; an array for it is made inside the function, np.zeros(n, dtype=complex) or "
+            "np.array(a, dtype=complex)",
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -300,7 +306,10 @@ class TracedBool:
     def __int__(self) -> int:
         return int(bool(self))
 
-    __index__ = __int__
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        """plain[x > 0] is a mask of no axes, as with NumPy's truth values, which are no whole numbers either: with an
+        `__index__` it would be element 0 or 1."""
+        return np.array(bool(self), dtype)
 
     def __float__(self) -> float:
         return float(bool(self))

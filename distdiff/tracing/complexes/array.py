@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..array import TracedArray, is_traced, shape_of
-from ..callers import called, handed_to, refuse_swapped_rows
+from ..callers import called, handed_to, refuse_swapped_rows, stores
 from ..indexing import plain_index
 from ..recorder import Recorder
 from ..scalar import CUT, PLAIN, TracedScalar
@@ -139,7 +139,10 @@ class ComplexArray:
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         if self.re.st.constant and self.im.st.constant:
             return self.values().astype(args[0] if args and args[0] is not None else DTYPE)
-        if handed_to(self.rec.user_frame()) == "dot":
+        frame = self.rec.user_frame()
+        if stores(frame):
+            self.rec.unsupported("a traced complex array was put into a plain one", PLAIN)
+        if handed_to(frame) == "dot":
             self.rec.unsupported("the method dot of a plain array, with a traced one",
                                  f"{CUT}. Write P @ z or np.dot(P, z) for P.dot(z)")
         return self.rec.unsupported(
@@ -194,6 +197,8 @@ class ComplexScalar:
         return bool(self != 0.0)
 
     def __complex__(self) -> NoReturn:
+        if stores(self.rec.user_frame()):
+            self.rec.unsupported("a traced complex number was put into a plain array", PLAIN)
         self.rec.unsupported(
             f"{called()}a traced value was turned into a plain complex number",
             f"{CUT}. Use NumPy's functions for Python's, np.exp(z), not cmath.exp(z); {PLAIN}; to only look at the "
