@@ -296,16 +296,16 @@ class _Writer:
         pattern = group.pattern
         local = {b for b in pattern.made if self.arrays[b + group.shift] is None}
         slots = self._slots(pattern, local)
-        code, bases = [], []
+        code, bases, there = [], [], []
         for m in pattern.members:
             row, rows, width, collapsed = pattern.box(m)
             places = [self._place(ref, strides, m, pattern.length, row, width, collapsed, slots)
                       for ref, strides in zip((m.item.out, *m.item.operands), m.strides)]
             code.append(tiles.instruction(m.item.op.name, row, row + rows, width, collapsed, places))
             bases.append(tiles.bases(places))
+            there.append([k < len(places) for k in range(len(bases[-1]))])  # an operand that is lacking moves nowhere
         table = np.array(bases, dtype=np.int64)
-        # (a place that an operation lacks has base 0, as a block, and moves too: nothing is read there)
-        return np.array(code, dtype=np.int64), table, (table < len(self.arrays)).astype(np.int64)
+        return np.array(code, dtype=np.int64), table, ((table < len(self.arrays)) & np.array(there)).astype(np.int64)
 
     def _slots(self, pattern: Pattern, local: set[int]) -> dict[int, int]:
         """Offsets in scratch memory for the blocks that only this group reads; free again after the last reading."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from distdiff.evaluate import evaluate
 from distdiff.kernels import tiles
 from distdiff.partition import distribute, localize_all, partition
 from distdiff.partition.local import whole
+from distdiff.tape import UNREAD, Affine
 from distdiff.tracing import trace
 
 ALONE = MPI.COMM_SELF
@@ -116,6 +118,50 @@ def test_what_only_a_group_reads_has_no_memory():
     fused, plain = evaluations(local, u)
     kept = 50 * 8 * (1 + 2 * 3)  # the point, and a step's right - left and result
     assert fused.values.nbytes == kept < plain.values.nbytes
+
+
+def backwards(local):
+    """The same share with its blocks numbered, and laid out, the other way round, as halos may want them."""
+    blocks, last, first = [], len(local.blocks) - 1, 0
+    for b in reversed(local.blocks):
+        blocks.append(b._replace(first=first))
+        first += b.size
+
+    def turned(ref):
+        return ref._replace(block=last - ref.block) if type(ref) is Affine else ref
+
+    def ids(portion):
+        where = np.searchsorted([b.first for b in local.blocks], portion.ids, side="right") - 1
+        return portion._replace(ids=np.array([blocks[last - k].first + i - local.blocks[k].first
+                                              for k, i in zip(where, portion.ids)]))
+
+    items = [item._replace(out=turned(item.out), operands=tuple(map(turned, item.operands))) for item in local.items]
+    return replace(local, blocks=blocks, items=items, inputs=ids(local.inputs), outputs=ids(local.outputs))
+
+
+def test_steps_whose_blocks_come_in_falling_order():
+    """An operand that an instruction lacks is no address: it would be counted from the end of the table, where scratch
+    memory and constants are."""
+    first, second = np.linspace(0.5, 1.0, 30), np.linspace(0.1, 0.2, 30)
+
+    def steps(u):
+        for _ in range(3):  # four blocks a step, and four addresses beside the blocks: scratch, numbers, two arrays
+            u = np.square((np.roll(u, 1) - u) * first + second)
+        return u
+
+    u = np.sin(np.arange(30.0))
+    local = backwards(local_of(steps, u))
+    fused, plain = evaluations(local, u)
+    same_bits(fused.outputs(), plain.outputs())
+    same_bits(fused.outputs(), steps(u))
+    arrays = [None if a is UNREAD else a for a in fused.values._arrays]
+    assert any(a is None for a in arrays) and len(fusion.Fusion(local).groups) == 3
+    writer = fusion._Writer(arrays)
+    for stretch in fusion.Fusion(local).stretches():
+        writer.program(stretch)
+    addresses, memory = writer.addresses()
+    assert min(writer.touched) >= 0
+    assert addresses[len(arrays):].tolist() == [a.__array_interface__["data"][0] for a in memory]
 
 
 def in_place(u, k):

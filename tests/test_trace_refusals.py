@@ -332,7 +332,7 @@ KEPT = {  # what a function may leave behind, and what may be done to it when th
         lambda v: round(v), lambda v: np.array([v, 1.0]), lambda v: sorted([v, 1.0]), lambda v: np.float64(2.0) * v,
         lambda v: trace(lambda u: u * v, (U,)), lambda v: trace(lambda u: u[0] * v, (U,))]),
     "a comparison": (lambda u: u[0] > 0.1, [
-        lambda v: bool(v), lambda v: 1.0 if v else 2.0, lambda v: v * 2, lambda v: ~v, lambda v: [1, 2][v]]),
+        lambda v: bool(v), lambda v: 1.0 if v else 2.0, lambda v: v * 2, lambda v: ~v, lambda v: np.arange(2.0)[v]]),
     "an array": (lambda u: u * 2.0, [
         lambda v: v * 2, lambda v: v.sum(), lambda v: v.copy() + 0.0, lambda v: v[0] * 2, lambda v: v.fill(0.0),
         lambda v: v.__setitem__(0, 1.0), lambda v: np.sort(v), lambda v: np.argmax(v), lambda v: v[[0, 0]],
