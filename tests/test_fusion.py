@@ -156,7 +156,7 @@ def test_steps_whose_blocks_come_in_falling_order():
     same_bits(fused.outputs(), steps(u))
     arrays = [None if a is UNREAD else a for a in fused.values._arrays]
     assert any(a is None for a in arrays) and len(fusion.Fusion(local).groups) == 3
-    writer = fusion._Writer(arrays)
+    writer = fusion._Writer(local.blocks, arrays)
     for stretch in fusion.Fusion(local).stretches():
         writer.program(stretch)
     addresses, memory = writer.addresses()
