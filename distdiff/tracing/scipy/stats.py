@@ -242,6 +242,17 @@ def iqr(x: Any, axis: Any = None, rng: Any = (25, 75), scale: Any = 1.0, nan_pol
     return (high - low) / scale
 
 
+def absolute_deviation(x: Any, axis: Any = 0, center: Any = np.median, scale: Any = 1.0,
+                       nan_policy: str = "propagate") -> Any:
+    """The median distance from the median."""
+    if nan_policy != "propagate" or isinstance(scale, str) and scale.lower() != "normal":
+        recorder_of((x,)).unsupported(f"scipy.stats.median_abs_deviation with nan_policy={nan_policy!r} and "
+                                      f"scale={scale!r}", "use np.median and np.nanmedian")
+    middle = center(x, axis=axis)
+    middle = middle if axis is None else np.expand_dims(middle, axis)
+    return np.median(np.abs(x - middle), axis=axis) / (float(sc.ndtri(0.75)) if isinstance(scale, str) else scale)
+
+
 def _beta(name: str) -> Rule:
     """A beta distribution's functions by those of scipy.special, for SciPy's in compiled code."""
     formulas: dict[str, Callable[..., Any]] = {
@@ -345,6 +356,7 @@ RULES: dict[str, Rule] = {
     "scipy.stats._multivariate:multivariate_t_gen.logpdf": t_density,
     "scipy.stats._continuous_distns:_log_gauss_mass": gauss_mass,
     "scipy.stats:iqr": iqr,
+    "scipy.stats:median_abs_deviation": absolute_deviation,
     "scipy.stats:gaussian_kde.evaluate": kernel_density,
     "scipy.stats:gaussian_kde.logpdf": log_kernel_density,
     "scipy.stats._multivariate:dirichlet_gen.logpdf": dirichlet(True),
