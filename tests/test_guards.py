@@ -62,6 +62,19 @@ def masks_of_plain_arrays(x):
             + np.sum(table[:, x > 0.5] @ x[x > 0.5]) + np.sum(A[x[0] > 0.5]) * x[1])
 
 
+def masks_written_in_place(x):
+    """Plain masks and counts take part in in-place operators: what is written into them is decided."""
+    alive, hits, M = np.ones(N, bool), np.zeros(N, int), A.copy() > 0.0
+    for _ in range(3):
+        x = 0.9 * x
+        alive &= x < 1.5
+        hits += alive
+        hits += x[0] > 0.5
+    np.logical_and(x > 0.2, alive, out=M, where=x < 1.0)
+    M |= x > 2.0
+    return (np.where(alive, x**2, x) * hits).sum() + (M * x).sum()
+
+
 def by_index(x):
     k = x.argmax()
     return x[k] ** 2 + k * x[0]
@@ -160,6 +173,7 @@ DECISIONS = {
     "compress": lambda x: np.compress(x > 0, x).sum() * x[0],
     "i0": lambda x: np.i0(12.0 * x) @ A,
     "masks of plain arrays": masks_of_plain_arrays,
+    "masks written in place": masks_written_in_place,
     "builtin sum": lambda x: sum(v for v in x if v > 0) * x[0],
     "dictionary": lambda x: {True: x[0] ** 2, False: x[1]}[bool(x[0] > x[1])],
 }

@@ -15,7 +15,7 @@ import numpy as np
 from . import scatter
 from .array import TracedArray, is_boolean, is_traced, ndim_of, shape_of
 from .contract import GUFUNCS
-from .indexing import assign, plain_index
+from .indexing import assign, decided, plain_index
 from .layout import laid
 from .reductions import UFUNC_REDUCTIONS, axes_of, cumulative_sum, given, largest, total, traced_array
 from .scalar import PLAIN
@@ -26,6 +26,9 @@ from .ufuncs import BOOLEAN_RESULTS, evaluate, recorder_of, require_floats
 def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`__array_ufunc__` of arrays and scalars alike."""
     outs = kwargs.pop("out", ())
+    if method == "__call__" and outs and _whole(outs) and all(is_boolean(x) for x in inputs if is_traced(x)):
+        where = kwargs.get("where", True)  # alive &= x < 1; hits += x < 1
+        return ufunc(*map(_decided, inputs), out=outs, **{**kwargs, "where": _decided(where)})
     require_floats(inputs + outs, f"numpy.{ufunc.__name__}", kwargs.get("dtype"), any(map(is_boolean, inputs)))
     if method == "at":
         at(ufunc, *inputs)
@@ -44,6 +47,15 @@ def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str
     results = (results,) if single else results
     written = tuple(_written(ufunc, *pair) for pair in zip(results, outs or (None,) * len(results)))
     return written[0] if single else written
+
+
+def _whole(outs: tuple[Any, ...]) -> bool:
+    """Whether results are written into plain masks or whole numbers alone: traced masks are decided for them."""
+    return all(type(x) is np.ndarray and x.dtype.kind in "biu" for x in outs)
+
+
+def _decided(x: Any) -> Any:
+    return decided(x) if is_traced(x) else x
 
 
 def _written(ufunc: np.ufunc, result: Any, target: Any) -> Any:
