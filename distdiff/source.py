@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from mpi4py import MPI
@@ -33,6 +36,8 @@ from .solvers.layouts import Judge, Prospects, Use
 from .stages import Stages
 from .tape import Site, Tape
 from .tracing import Trace, locate
+
+LONG = 30.0  # seconds after which is said that the other ranks wait for the function to end
 
 
 class Share(NamedTuple):
@@ -141,7 +146,7 @@ class Source:
                 holdings: Holdings | None = None) -> tuple[Trace | Any, Partition | None]:
         """What f recorded, and who owns what of it (None on one rank): on rank 0.  Collective."""
         comm, plan = self._comm, None
-        with self._stages("trace"):
+        with self._stages("trace"), _told_if_long(comm):
             traced = _led(comm, holdings, lambda: record(self.f, self.args, keep_values=keep_values,
                                                          holdings=holdings, **self._how))
         if comm.size > 1:
@@ -179,6 +184,24 @@ class Source:
         if strategy == "auto" and settings["method"] != "auto":
             strategy = method_of(settings["method"]).partition
         return strategy, Use.announced(settings["solves"], tape.n_inputs, tape.n_outputs).split
+
+
+@contextmanager
+def _told_if_long(comm: MPI.Comm) -> Iterator[None]:
+    """While the function runs, on rank 0: one that communicates on `comm` itself would wait for ever, in silence.
+
+    (It may hold Python's lock meanwhile, so that another rank has to say it.)
+    """
+    words = (f"distdiff: rank 1 has waited {LONG:g} s for rank 0 to run the function; one that communicates with other "
+             "ranks itself will never end, as rank 0 alone runs it")
+    teller = threading.Timer(LONG, lambda: print(words, file=sys.stderr, flush=True))
+    teller.daemon = True
+    if comm.rank == 1:
+        teller.start()
+    try:
+        yield
+    finally:
+        teller.cancel()
 
 
 def _led(comm: MPI.Comm, holdings: Holdings | None, work: Callable[[], Any]) -> Any:

@@ -129,3 +129,21 @@ def test_who_waits_for_ranks_that_do_not_come_says_so(tmp_path):
                          timeout=50, env=fresh_environment())
     assert run.returncode == 0, run.stderr
     assert "distdiff: rank 0 has waited 0.2 s in grad or value_and_grad for other ranks" in run.stderr
+
+
+@pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts ranks of its own")
+def test_a_function_that_communicates_is_told_of(tmp_path):
+    """It waits for ranks that wait for it: nobody can end that, but it can be said what the matter is."""
+    from test_cli import fresh_environment
+
+    program = tmp_path / "communicates.py"
+    program.write_text("import numpy as np, distdiff as dd\nfrom distdiff import source\nfrom mpi4py import MPI\n"
+                       "source.LONG = 0.2\n"
+                       "dd.grad(lambda x: (x**2).sum() * MPI.COMM_WORLD.allreduce(1))(np.ones(3))\n")
+    with subprocess.Popen(["mpirun", "-n", "2", sys.executable, str(program)], stderr=subprocess.PIPE, text=True,
+                          env=fresh_environment()) as run:
+        try:
+            told = next(line for line in run.stderr if line.startswith("distdiff:"))
+        finally:
+            run.terminate()
+    assert "waited 0.2 s for rank 0 to run the function; one that communicates" in told
