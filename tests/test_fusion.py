@@ -155,6 +155,7 @@ def test_steps_whose_blocks_come_in_falling_order():
     same_bits(fused.outputs(), plain.outputs())
     same_bits(fused.outputs(), steps(u))
     arrays = [None if a is UNREAD else a for a in fused.values._arrays]
+    lie_within_their_memory(local, fused.values)
     assert any(a is None for a in arrays) and len(fusion.Fusion(local).groups) == 3
     writer = fusion._Writer(local.blocks, arrays)
     for stretch in fusion.Fusion(local).stretches():
@@ -162,6 +163,71 @@ def test_steps_whose_blocks_come_in_falling_order():
     addresses, memory = writer.addresses()
     assert min(writer.touched) >= 0
     assert addresses[len(arrays):].tolist() == [a.__array_interface__["data"][0] for a in memory]
+
+
+def places(bound):
+    """(first byte, byte after the last, whether it is scratch) of all that a bound program reads and writes."""
+    found = []
+    for first, last, rows, tile in bound.groups:
+        for c in bound.code[first:last]:
+            used = 2 + (tiles.NAMES[c[0]] not in UNARY) + (tiles.NAMES[c[0]] == "where")
+            for top in range(0, rows, tile):
+                low, high = max(top, c[1]), min(top + tile, rows, c[2])
+                if low >= high:
+                    continue
+                width, lines = (c[3] * (high - low), 1) if c[4] else (c[3], high - low)
+                for at, row, local, step in [(*c[5:8], 1), c[8:12], c[12:16], c[16:20]][:used]:
+                    begin = at + row * (low - top * local)
+                    ends = begin, begin + row * (lines - 1), begin + 8 * step * (width - 1)
+                    ends += (ends[1] + ends[2] - begin,)
+                    found.append((min(ends), max(ends) + 8, local))
+    return np.unique(np.array(found), axis=0)
+
+
+UNARY = {"copy", "negative", "square", "absolute", "sqrt", "reciprocal"}
+
+
+def lie_within_their_memory(local, values):
+    """No instruction reads or writes a byte outside the blocks' arrays and the program's own."""
+    programs = fusion.Fusion(local).programs([None if a is UNREAD else a for a in values._arrays])
+    for _, bound in programs:
+        memory = sorted((a.__array_interface__["data"][0], a.nbytes)
+                        for a in (*(a for a in values._arrays if a is not UNREAD), *bound.memory) if a.nbytes)
+        starts = np.array([start for start, _ in memory])
+        ends = np.maximum.accumulate(starts + np.array([n for _, n in memory]))
+        found = places(bound)
+        where = np.searchsorted(starts, found[:, 0], side="right") - 1
+        assert (where >= 0).all() and (found[:, 1] <= ends[where]).all()
+        scratch = found[found[:, 2] != 0]
+        begin = bound.memory[0].__array_interface__["data"][0]
+        assert (scratch[:, 0] >= begin).all() and (scratch[:, 1] <= begin + bound.memory[0].nbytes).all()
+    return len(programs)
+
+
+@given(st.integers(0, 10**6))
+def test_programs_of_random_tapes_stay_within_their_memory(seed):
+    tape, x = random_tape(seed, size=16)
+    local = whole(tape)
+    lie_within_their_memory(local, evaluate(local, x, ALONE).values)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("partition", ["auto", "axes"])
+def test_programs_of_shares_stay_within_their_memory(comm, partition):
+    """With halos, deep ones too, and blocks in the order that they want."""
+    rng = np.random.default_rng(2)
+
+    def waves(u, v):
+        for _ in range(4):
+            u = u + 0.1 * (np.roll(v, 1, 0) - np.roll(v, -1, 0)) * np.square(u)
+            v = v + 0.1 * (np.roll(u, 1, 1) - np.roll(u, -1, 1)) * np.maximum(v, 0.1)
+            u[1:-1] += np.sqrt(np.abs(v[2:] - v[:-2]))
+        return np.sum(u * v)
+
+    with dd.linearize(waves, rng.normal(size=(24, 10)), rng.normal(size=(24, 10)), argnums=(0, 1), comm=comm,
+                      method="sweep", partition=partition, min_block=8) as lin:
+        lin.update(rng.normal(size=(24, 10)), rng.normal(size=(24, 10)))
+        assert lie_within_their_memory(lin._local, lin._point.values) > 0
 
 
 def in_place(u, k):
