@@ -192,10 +192,11 @@ def in_place(u):
     return u
 
 
-@pytest.mark.parametrize(("f", "runs"), [
-    (read_every(0), 0), (read_every(6), 10), (read_every(20), 3), (species, 0), (in_place, 0)])
+@pytest.mark.parametrize(("f", "runs", "least"), [
+    (read_every(0), 0, 0.5), (read_every(6), 10, 0.5), (read_every(20), 3, 0.5), (species, 0, 0.33),
+    (in_place, 0, 0.33)])
 @pytest.mark.parametrize("plan", [plan_tangent, plan_adjoint])
-def test_what_planning_handles_one_by_one_is_foreseen(f, runs, plan, monkeypatch):
+def test_what_planning_handles_one_by_one_is_foreseen(f, runs, least, plan, monkeypatch):
     """First periods of a loop, of every stretch of it that scalar lines cut off."""
     local = whole(trace(f, (np.linspace(0.5, 1.5, 50),)).tape)
     work, handled, plain = count(local, MPI.COMM_SELF), [], _Planner.statements
@@ -203,7 +204,7 @@ def test_what_planning_handles_one_by_one_is_foreseen(f, runs, plan, monkeypatch
     plan(local)
     assert work.runs >= runs
     foreseen = work.fresh + work.sums - work.sum_copies
-    assert 0.33 * len(handled) <= foreseen <= 2 * len(handled)
+    assert least * len(handled) <= foreseen <= 2 * len(handled)
 
 
 def test_partials_that_are_computed_are_counted():
