@@ -30,7 +30,7 @@ from .nested import gradient, refuse_inside, require_number
 from .nonfinite import all_finite, require_finite
 from .program import refusal
 from .report import Report, dot_product_residual, gather
-from .settings import check_settings
+from .settings import CALL, check_settings, refuse_unknown
 from .solvers import method as method_of
 from .solvers.layouts import Advice, Use
 from .solvers.select import Choice
@@ -570,4 +570,5 @@ def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] 
 
     Raises `InputError`, `UnsupportedOperationError`, `NonFiniteError`, or what f itself raised, on every rank alike.
     """
+    refuse_unknown(settings, CALL)
     return Linearization(f, args, argnums=argnums, **settings)

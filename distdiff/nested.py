@@ -15,7 +15,7 @@ from mpi4py import MPI
 
 from .errors import InputError, UnsupportedOperationError
 from .nest import Nest
-from .settings import SETTINGS
+from .settings import CALL, refuse_unknown
 from .tracing import Stretch, is_leaf, running
 
 
@@ -29,9 +29,7 @@ class NestedLinearization:
 
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], *, argnums: int | tuple[int, ...] = 0,
                  kwargs: Mapping[str, Any] | None = None, has_aux: bool = False, **settings: Any) -> None:
-        unknown = set(settings) - SETTINGS
-        if unknown:
-            raise TypeError(f"unexpected keyword argument {sorted(unknown)[0]!r}")
+        refuse_unknown(settings, CALL)
         rec = running()
         assert rec is not None
         self._again = f, args, argnums, dict(kwargs or {}), has_aux

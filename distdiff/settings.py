@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,19 @@ from .solvers.layouts import Use
 from .solvers.select import check_method
 
 SETTINGS = frozenset(("comm", "method", "options", "preaccumulate", "partition", "min_block", "on_branch_change",
-                      "on_failure", "solves", "stages"))  # beside what says which function is differentiated, by what
+                      "on_failure", "solves", "stages"))  # beside what says which function is differentiated, by what:
+CALL = ("argnums", "has_aux", "kwargs")
+
+
+def refuse_unknown(names: Iterable[str], also: tuple[str, ...] = ()) -> None:
+    """Raise `InputError` for the first name that is neither a setting nor one of `also`, with the nearest that is."""
+    known = SETTINGS | {*also}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), 1)
+            meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}."
+            raise InputError(f"{name!r} is no setting: {meant} Keyword arguments of the function go into "
+                             "kwargs={...}")
 
 
 def check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preaccumulate: Any, partition: Any,

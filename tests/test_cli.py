@@ -110,6 +110,13 @@ def test_wrt_and_npy_and_file(folder, here):
     assert done.returncode == 0 and "Taylor test passed" in done.stdout, done.stdout + done.stderr
 
 
+def test_whole_numbers_are_constants_and_that_is_said(folder, here):
+    np.savez(folder / "whole.npz", u=np.arange(7), k=0.3)
+    done = here("grad", "model:loss", "--input", "whole.npz", "--output", "g.npz")
+    assert done.returncode == 0 and "u holds whole numbers (int64) and is taken as a constant" in done.stderr, done
+    assert set(np.load(folder / "g.npz")) == {"value", "k"}
+
+
 def test_coverage(here):
     done = here("coverage", "cum")
     assert done.returncode == 0, done.stderr

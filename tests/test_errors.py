@@ -270,3 +270,15 @@ def test_rank_0_settings_count():
 def test_settings_of_the_wrong_kind(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         dd.linearize(lambda x: np.sum(x), np.ones(3), **settings)
+
+
+@pytest.mark.parametrize("name, words", [
+    ("methd", "'methd' is no setting: did you mean 'method'"),
+    ("power", "'power' is no setting: there are argnums, .*"),
+])
+def test_a_setting_that_there_is_not(name, words):
+    for call in (lambda: dd.linearize(np.sum, np.ones(3), **{name: 2}),
+                 lambda: dd.grad(np.sum, **{name: 2})(np.ones(3)),
+                 lambda: dd.grad(dd.grad(lambda x: dd.linearize(np.sum, x, **{name: 2}).value))(np.ones(3))):
+        with pytest.raises(InputError, match=words + r".* go into kwargs=\{\.\.\.\}"):
+            call()

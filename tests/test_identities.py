@@ -104,6 +104,12 @@ def test_taylor_test_finds_a_wrong_derivative(monkeypatch):
     assert not result.passed and result.rates[-1] < 1.2
 
 
+def test_taylor_test_finds_that_f_is_no_function():
+    rng = np.random.default_rng(0)
+    result = taylor_test(lambda x: np.sum(x * rng.random(3)), np.ones(3))
+    assert not result.passed and "run twice at the same point, it gives results that differ" in str(result)
+
+
 def test_taylor_test_finds_a_trace_that_took_another_way():
     """A type test sees a traced scalar, not a float: the trace is of another function, and the test says so."""
     result = taylor_test(lambda t: t * t if type(t) in (float, np.float64) else 0.0 * t, 3.0)

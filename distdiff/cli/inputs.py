@@ -106,6 +106,10 @@ def choose_argnums(names: list[str], args: tuple[Any, ...], wrt: list[str] | Non
     if not floating:
         kinds = ", ".join(f"{name} ({np.asarray(arg).dtype})" for name, arg in zip(names, args))
         raise InputError(f"no parameter holds floating-point numbers to differentiate by: {kinds}; save them as floats")
+    for k, arg in enumerate(args):
+        if k not in floating and np.ndim(arg) and np.asarray(arg).dtype.kind in "iu":
+            print(f"distdiff: {names[k]} holds whole numbers ({np.asarray(arg).dtype}) and is taken as a constant; "
+                  "save it as floats to differentiate by it", file=sys.stderr)
     return floating
 
 
