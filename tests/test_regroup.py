@@ -117,6 +117,19 @@ def test_regrouped_programs_compute_what_they_did(short_runs, program, n_ranks):
     follows(trace(program, (x,)).tape, plan, x)
 
 
+@pytest.mark.parametrize("program", [*PROGRAMS, *SAMPLES])
+def test_narrow_levels_are_told_with_little_memory(short_runs, program):
+    """What runs read of each other is enough to know whether levels are wide enough to be cut."""
+    tape = trace(program, (point(50),)).tape
+    reads, told = Survey(tape).reads, set()
+    for n_ranks in (2, 3, 8, 20, 64, 1000):
+        for section in regroup._sections(tape):
+            narrow = regroup._narrow(section, reads, n_ranks)
+            assert narrow is not section.share(n_ranks)
+            told.add(narrow)
+    assert True in told
+
+
 @given(tapes(), st.sampled_from([2, 3, 5, 8]))
 def test_mixed_programs(tape, n_ranks):
     follows(tape, partition(tape, n_ranks, strategy="levels", min_block=1))

@@ -22,7 +22,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..graph import Reads
-from ..kernels.sharing import LATER, count_readers, find_levels, find_places, find_steps, gather, share_levels
+from ..kernels.sharing import (
+    LATER,
+    MANY,
+    USES,
+    count_readers,
+    find_levels,
+    find_places,
+    find_steps,
+    gather,
+    share_levels,
+)
 from ..ops import ADD, SUBTRACT
 from ..tape import RUN_LINES, Affine, Block, Const, Indexed, Item, Operand, ScalarRun, Tape, id_type
 from ..tracing import memory
@@ -33,6 +43,7 @@ WIDE = 4  # lines a rank from which a level is cut
 LEAST = 256  # lines, on average, of a piece that stays together; below, writing it down anew costs more than it saves
 SECTION = 1 << 12  # ... and of the runs between two statements
 
+CODES = ARITY, ADD.code, SUBTRACT.code
 Lines = tuple[np.ndarray, np.ndarray, np.ndarray]  # operations and operands
 
 
@@ -66,9 +77,8 @@ class Section:
         self.level, self.flags = np.zeros(self.lines, dtype=np.int32), np.zeros(self.lines, dtype=np.int16)
         self.owner, self.step = np.zeros(self.lines, dtype=np.int16), np.full(self.lines, LATER, dtype=np.int32)
         level = self.level
-        codes = ARITY, ADD.code, SUBTRACT.code
         for run, start in zip(self.runs, self.starts):
-            count_readers(run.op, run.a, run.b, *codes, self.first, start, self.flags)
+            count_readers(run.op, run.a, run.b, *CODES, self.first, start, self.flags)
         for run, start in zip(self.runs, self.starts):
             self.deepest = max(self.deepest,
                                find_levels(run.op, run.a, run.b, ARITY, self.first, start, self.flags, level))
@@ -147,7 +157,8 @@ def regroup(tape: Tape, reads: Reads, ranks: int, asked: bool = False) -> Regrou
     """
     sections = _sections(tape)
     lines = sum(section.lines for section in sections)
-    if not sections or not asked and lines < SECTION * len(sections):
+    if not sections or not asked and (
+            lines < SECTION * len(sections) or any(_narrow(section, reads, ranks) for section in sections)):
         return None
     for section in sections:
         if not section.share(ranks):
@@ -167,6 +178,44 @@ def regroup(tape: Tape, reads: Reads, ranks: int, asked: bool = False) -> Regrou
     if not asked and sum(len(section.pieces) for section in sections) * LEAST > lines:
         return None
     return Regrouping(tape, sections, sums, ranks)
+
+
+def _narrow(section: Section, reads: Reads, ranks: int) -> bool:
+    """Whether the levels are too narrow to be cut, as `share` would find, but with memory for a run and for what runs
+    read of each other alone: chains, however long, are not to take anything a line.
+    """
+    single, deepest = reads.single, 0
+    level, flags = np.zeros(len(single.ids), dtype=np.int32), np.zeros(len(single.ids), dtype=np.int16)
+    for block, run, start in zip(section.blocks, section.runs, section.starts):
+        outside = reads.of_run[block].ids
+        outside = outside[np.searchsorted(outside, section.first):]
+        n, first = len(outside), section.first + start
+        a, b = (_from_outside(ids, first, outside) for ids in (run.a, run.b))
+        known = np.searchsorted(single.ids, outside)
+        levels, flagged = np.zeros(n + run.lines, dtype=np.int32), np.zeros(n + run.lines, dtype=np.int16)
+        count_readers(run.op, a, b, *CODES, 0, n, flagged)
+        levels[:n], flagged[:n] = level[known], flags[known]
+        exposed = reads.exposed(block)
+        here = single.ids[exposed] - first + n
+        uses = np.minimum((flagged[here] & USES) + single.uses[exposed], MANY)
+        flagged[here] = flagged[here] & ~USES | uses
+        deepest = max(deepest, find_levels(run.op, a, b, ARITY, 0, n, flagged, levels))
+        if deepest * WIDE * ranks > section.lines:
+            return True
+        level[exposed], flags[exposed] = levels[here], flagged[here]
+    return False
+
+
+def _from_outside(ids: np.ndarray, first: int, outside: np.ndarray) -> np.ndarray:
+    """Operands of a run that begins at node `first`, counted from 0: the nodes `outside` of it come before its lines;
+    -1 for all others."""
+    found = ids.astype(np.int64) - (first - len(outside))
+    before = np.flatnonzero(ids < first)
+    places = np.searchsorted(outside, ids[before])
+    there = places < len(outside)
+    there[there] = outside[places[there]] == ids[before][there]
+    found[before] = np.where(there, places, -1)
+    return found
 
 
 def _sections(tape: Tape) -> list[Section]:
