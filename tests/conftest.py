@@ -10,11 +10,11 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
 import pytest
-from hypothesis.internal.conjecture import providers
 from mpi4py import MPI
 
 os.environ["DISTDIFF_MACHINE"] = "default"  # layouts and choices must not depend on what was calibrated here
@@ -46,9 +46,14 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("distdiff")
 
-# Hypothesis draws numbers that it finds in the code of imported modules, too, and ranks import different ones.
-if WORLD.size > 1 and hasattr(providers, "_get_local_constants"):
-    providers._get_local_constants = lambda found=providers._local_constants: found
+# Hypothesis draws numbers that it finds in the code of imported modules, too, and ranks import different ones. (What
+# says so is not public: where it has gone, hypothesis may have no such numbers, or draw others on every rank.)
+if WORLD.size > 1:
+    with suppress(ImportError):
+        from hypothesis.internal.conjecture import providers
+
+        if hasattr(providers, "_get_local_constants"):
+            providers._get_local_constants = lambda found=providers._local_constants: found
 
 # The tests' own communicator for their outcomes: whatever messages a failed test leaves behind can't reach it.
 _outcomes = pytest.StashKey[MPI.Comm]()
