@@ -19,14 +19,14 @@ CALL = ("argnums", "has_aux", "kwargs")
 
 
 def refuse_unknown(names: Iterable[str], also: tuple[str, ...] = ()) -> None:
-    """Raise `InputError` for the first name that is neither a setting nor one of `also`, with the nearest that is."""
+    """Raise `TypeError` for the first name that is neither a setting nor one of `also`, with the nearest that is."""
     known = SETTINGS | {*also}
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), 1)
             meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}."
-            raise InputError(f"{name!r} is no setting: {meant} Keyword arguments of the function go into "
-                             "kwargs={...}")
+            raise TypeError(f"{name!r} is no setting: {meant} Keyword arguments of the function go into "
+                            "kwargs={...}")
 
 
 def check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preaccumulate: Any, partition: Any,

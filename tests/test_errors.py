@@ -280,5 +280,5 @@ def test_a_setting_that_there_is_not(name, words):
     for call in (lambda: dd.linearize(np.sum, np.ones(3), **{name: 2}),
                  lambda: dd.grad(np.sum, **{name: 2})(np.ones(3)),
                  lambda: dd.grad(dd.grad(lambda x: dd.linearize(np.sum, x, **{name: 2}).value))(np.ones(3))):
-        with pytest.raises(InputError, match=words + r".* go into kwargs=\{\.\.\.\}"):
+        with pytest.raises(TypeError, match=words + r".* go into kwargs=\{\.\.\.\}"):
             call()
