@@ -78,10 +78,14 @@ class Assembly:
 
         Magnitudes, eliminated likewise, tell it from terms that cancel, and their ROOTth roots, whose products are in
         range whatever they are, from partials that are zero.  Not asked unless there are entries and partials so small.
+        Where partials are as large as others are small a product may come back, with the digits it has left: that is
+        taken for granted.
         """
         entries, tiny = (self.reduced.own.data, self.reduced.ghost.data), np.finfo(float).tiny
         lost = [np.abs(data) < tiny for data in entries]
         size = np.abs(self._rows.data)
+        if bool(((size > 0.0) & (size < SMALL)).any()) and bool(((size > 1 / SMALL) & (size < np.inf)).any()):
+            return True
         if not (any(found.any() for found in lost) and bool(((size > 0.0) & (size < SMALL)).any())):
             return False
         self.reduced.refresh(size)
