@@ -512,3 +512,23 @@ def test_krylov_says_why(comm):
         solver.tangent(np.ones(len(system.inputs.ids)))
     solver.close()
     system.close()
+
+
+@pytest.mark.parametrize("iterations", [80, 90, 100, 110])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_an_iteration_that_ended_early_is_no_rounding(comm, iterations, backwards):
+    """Paths without signs add up to 1e25 here, beside which a residual as large as the solution seems to be nothing."""
+    def heat(u):
+        for _ in range(100):
+            u = u + 0.2 * (np.roll(u, 1) - 2.0 * u + np.roll(u, -1))
+        return u
+
+    options = {"ksp_type": "richardson", "pc_type": "jacobi", "ksp_max_it": iterations}
+    with dd.linearize(heat, np.linspace(0.1, 1.0, 12), comm=comm, method="petsc", preaccumulate=False, options=options,
+                      on_failure="raise") as lin:
+        with pytest.raises(ConvergenceError, match="componentwise residual"):
+            (lin.vjp if backwards else lin.jvp)(np.ones(12))
+    with dd.linearize(heat, np.linspace(0.1, 1.0, 12), comm=comm, method="petsc", preaccumulate=False,
+                      options=options) as lin:
+        with pytest.warns(FallbackWarning):
+            np.testing.assert_allclose((lin.vjp if backwards else lin.jvp)(np.ones(12)), np.ones(12), rtol=1e-12)

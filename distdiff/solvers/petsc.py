@@ -88,7 +88,8 @@ class External(Solver):
         """y <- the solution for y: the iterations it took, and its componentwise backward error."""
         b, x, dx, r = np.array(y), np.zeros(len(y)), np.empty(len(y)), self._work("residual")
         r[:] = b
-        tolerance = max(self._rtol, self._residual.tolerance(transposed))
+        rounding = self._residual.tolerance(transposed)
+        tolerance = max(self._rtol, rounding)
         iterations = 0
         for _ in range(1 + REFINEMENTS):
             done, reason = ksp.solve(r, dx)
@@ -97,7 +98,7 @@ class External(Solver):
             error, norm = self._residual(b, x, r, transposed)
             if error <= tolerance or not np.isfinite(norm):
                 break
-        if not error <= tolerance and not self._residual.against_magnitudes(b, r, transposed) <= tolerance:
+        if not error <= tolerance and not self._residual.against_magnitudes(b, r, transposed) <= rounding:
             kind = f"{ksp.ksp.getType()} with preconditioner {ksp.ksp.getPC().getType()}"
             raise ConvergenceError(
                 f"petsc: {kind} stopped after {iterations} iterations ({reason_name(reason)}), refined: componentwise "
