@@ -216,3 +216,25 @@ def test_looks_are_as_far_apart_as_supersteps_allow(comm, monkeypatch):
             # 1, 2, 4, ... 64 apart, 14 times; the next comes 23 supersteps later, and then every one; every tenth
             assert found[:3] == [6 + 14, 1 + 64 - 23, 100], found
             assert found[3] == pytest.approx(100, abs=5), found
+
+
+def smoothing(x):
+    for _ in range(12):
+        x = x + 0.1 * np.sin(np.roll(x, 1) * x)
+    return x
+
+
+@pytest.mark.parametrize("partition", ["axes", "contiguous"])
+def test_ranks_look_together_whatever_is_left_to_compute(comm, partition, monkeypatch):
+    """Some have nothing to do after the last exchange, which is no reason to look once more than others."""
+    looks, look = [], cancellation.Watch.look
+    monkeypatch.setattr(cancellation.Watch, "look", lambda self, last=False: (looks.append(last), look(self, last)))
+    monkeypatch.setattr(cancellation, "EVERY", 1e9)  # few looks are messages
+    x = np.linspace(0.1, 1.0, 200)
+    with dd.linearize(smoothing, x, comm=comm, method="sweep", partition=partition, min_block=1) as lin:
+        for kind in ("jvp", "vjp"):
+            for columns in (1, 5):
+                with watched(lin.comm, lambda: False):
+                    lin.batch(kind, np.ones((200, columns)))
+        found = comm.allgather(looks)
+        assert all(one == found[0] for one in found) and True in looks

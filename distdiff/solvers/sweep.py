@@ -418,7 +418,7 @@ class Sweep:
 def _run_watched(bound: _Bound, watch: Watch) -> None:
     """All calls, with a look after every superstep; once rank 0 has given up it does nothing but exchange."""
     begin = 0
-    for end in (*bound.ends, len(bound.calls)):
+    for turn, end in enumerate((*bound.ends, len(bound.calls))):
         for k in range(begin, end):
             function, arguments = bound.calls[k]
             if k in bound.exchanges:
@@ -430,7 +430,7 @@ def _run_watched(bound: _Bound, watch: Watch) -> None:
             else:
                 function(*arguments)
         begin = end
-        watch.look(end == len(bound.calls))
+        watch.look(last=turn == len(bound.ends))  # the same on all ranks, though some have nothing left to compute
 
 
 def _scatter_add(places: np.ndarray, values: np.ndarray, W: np.ndarray) -> None:
