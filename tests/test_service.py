@@ -34,6 +34,9 @@ def turning(u):
 def fails(u):
     raise RuntimeError("boom")
 
+def ends(u):
+    raise SystemExit(3)
+
 def _private(u):
     return u
 """
@@ -269,11 +272,12 @@ def test_functions_of_chosen_modules(client):
         alike(remote.vjp({"negative": X}), X)
         alike(remote.value, {"negative": -X})
     for function, arguments, message in (
-            ("model:_private", {"u": X}, "defines no function '_private'; it has loss, kinked, turning, fails"),
+            ("model:_private", {"u": X}, "defines no function '_private'; it has loss, kinked, turning, fails, ends"),
             ("model:os", {"u": X}, "no function"), ("os:getcwd", {"u": X}, "no module 'os'"),
             ("..model:loss", {"u": X}, "no module"), ("model:loss", {"u": X}, "missing a required argument: 'power'"),
             ("model:loss", {"u": X, "power": 3, "z": 1.0}, "unexpected keyword"),
-            ("model:loss", {"u": X.astype(int), "power": 3}, "floating"), ("model:fails", {"u": X}, "boom")):
+            ("model:loss", {"u": X.astype(int), "power": 3}, "floating"), ("model:fails", {"u": X}, "boom"),
+            ("model:ends", {"u": X}, "model:ends raised SystemExit: 3")):
         with pytest.raises(dd.DistdiffError, match=message):
             client.run(function, **arguments)
 

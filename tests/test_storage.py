@@ -410,6 +410,9 @@ def test_headers_that_are_none(saved, tmp_path):
         rewritten(saved, tmp_path / "f.tape", lambda arrays, text=text: arrays.update(
             header=np.frombuffer(text, dtype=np.uint8)))
         refused(tmp_path / "f.tape")
+    rewritten(saved, tmp_path / "f.tape", lambda arrays: arrays.update(header=np.frombuffer(
+        arrays["header"].tobytes().replace(b'"names": [', b'"names": ["\\ud800", '), dtype=np.uint8)))
+    refused(tmp_path / "f.tape", "text that is none")
 
 
 def test_archives_made_to_mislead(saved, tmp_path):

@@ -306,7 +306,7 @@ class Service:
                 traced = trace(f, args, argnums=positions)
         except DistdiffError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a function that wants the process to end ends itself alone
             raise TracingError(f"{module}:{name} raised {type(error).__name__}: {error}") from error
         program = Program(**vars(traced.tape), names=names_of(f, positions))
         program.save(path, point=tuple(args[k] for k in positions))

@@ -24,7 +24,7 @@ from ..errors import FormatError, InputError
 
 NPY, NPZ, JSON, TAPE = "application/x-npy", "application/x-npz", "application/json", "application/octet-stream"
 _MAGIC = re.compile(rb"\x93NUMPY(\x01|\x02)\x00((?<=\x01\x00)..|(?<=\x02\x00)....)", re.S)
-_HEADER = re.compile(rb"\{'descr': '([<>|=](?:[fiu][1248]|b1))', 'fortran_order': (True|False), "
+_HEADER = re.compile(rb"\{'descr': '([<>|=](?:f[248]|[iu][1248]|b1))', 'fortran_order': (True|False), "
                      rb"'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n")
 Shapes = list[tuple[int, ...]]
 
@@ -55,7 +55,10 @@ def from_npy(data: bytes) -> np.ndarray:
     if size * dtype.itemsize != len(data) - start:
         raise FormatError(f"this is no .npy array: shape {shape} of {dtype} is not what {len(data) - start} bytes hold")
     flat = np.frombuffer(data, dtype=dtype, count=size, offset=start)
-    return flat.reshape(shape, order="F" if header[2] == b"True" else "C")
+    try:
+        return flat.reshape(shape, order="F" if header[2] == b"True" else "C")
+    except ValueError as error:  # more axes than NumPy knows; of no elements, lengths whose product is beyond it
+        raise FormatError(f"this is no .npy array: {_said(error)}") from error
 
 
 def to_npz(arrays: dict[str, np.ndarray]) -> bytes:

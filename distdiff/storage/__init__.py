@@ -143,6 +143,10 @@ def load_tape(path: str | os.PathLike[str], most_lines: int = MOST_LINES,
 
 def _load(reader: Reader, most: int) -> tuple[Tape, list[np.ndarray] | None, tuple[str, ...] | None]:
     header = json.loads(reader.array("header", "|u1").tobytes())
+    try:
+        json.dumps(header, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # halves of characters, which nobody could be told of
+        raise FormatError("its header holds text that is none") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise FormatError("its header is not that of a tape")
     if type(header.get("version")) is not int or not 0 < header["version"] <= VERSION:
