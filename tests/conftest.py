@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 from mpi4py import MPI
 
@@ -119,6 +120,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
             others = f"failed on rank(s) {sorted(failed)}, not on rank {WORLD.rank}"
             report.longrepr = f"{others}. Rank {first}:\n{failed[first]}"
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """What NumPy does about floating-point errors is the user's: whoever suspends that puts it back."""
+    before = np.geterr(), np.geterrcall()
+    try:
+        return (yield)
+    finally:
+        after = np.geterr(), np.geterrcall()
+        np.seterr(**before[0])
+        np.seterrcall(before[1])
+        assert after == before, f"{item.nodeid} left NumPy with {after}"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

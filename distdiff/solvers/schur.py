@@ -187,8 +187,8 @@ class Scan:
                 continue
             theirs = first ^ size
             answer = int(widths[min(theirs + size, self.n_ranks)])
+            got = yield partner, passes, (answer, int(widths[theirs]))
             with np.errstate(all="ignore"):  # products may overflow: `finite` tells
-                got = yield partner, passes, (answer, int(widths[theirs]))
                 if partner < p:
                     self._rounds.append(Round(partner, enters, passes, int(widths[end]), after, answer))
                     enters, passes = enters @ got, passes @ got
