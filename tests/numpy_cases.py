@@ -578,6 +578,7 @@ z = m.copy(); z.itemset(3, s) if hasattr(z, "itemset") else z.put(3, s); return 
 m.repeat(2, axis=1) + m.repeat([1, 2, 1, 4], 1)
 m.take([0, 2], axis=1) + m.compress([True, False, True, False], axis=1)
 I.choose([u[:4], w, c[:4]]) if False else np.choose(I, [u[:4], w, c[:4]])
+(3 * u[1]).astype(int) * u + np.array(3 * s).astype("i4") * m[0, 0] + np.asarray(u[1] > 1).astype(int)
 u.astype(float) + u.astype("f8", copy=False) + (u > 1).astype(float) + u.astype(int) + (u > 1).astype(int)
 u.item(0) + u[2].item() + m.item(1, 2) + m.item((0, 1)) + m[0].item(3)
 sum(u.tolist()) + m.tolist()[0][1] * 2.0 + len(u) + u.size + u.ndim + m.shape[1]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import pickle
 import re
 
 import numpy as np
 import pytest
 import scipy
-from scipy import integrate, interpolate, linalg, optimize, sparse
+from scipy import integrate, interpolate, linalg, optimize, sparse, spatial
 from scipy.sparse import linalg as sparse_linalg
 
 import distdiff as dd
@@ -250,6 +251,53 @@ def stored(u):
     changed = A.tolil()
     changed[0, 0] = u[0]
     return changed.sum()
+
+
+SQUARE = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+ITERATIONS = {  # whose steps could be traced; some compare only, and some begin at the solution
+    "newton": lambda u: optimize.newton(lambda y: y**3 + y - u[0], 1.0),
+    "root_scalar": lambda u: optimize.root_scalar(lambda y: y**3 + y - 2.0 * u[0] / U[0], x0=1.0, method="newton",
+                                                  fprime=lambda y: 3.0 * y**2 + 1.0).root,
+    "fixed_point": lambda u: optimize.fixed_point(lambda y, a: np.cos(a * y), 0.7, args=(u[0],)),
+    "minimize": lambda u: optimize.minimize(lambda y: (y[0] - u[0]) ** 2, [0.0], method="Nelder-Mead").x,
+    "minimize_scalar": lambda u: optimize.minimize_scalar(lambda y: (y - u[0]) ** 4).x,
+    "golden": lambda u: optimize.golden(lambda y: (y - u[0]) ** 2),
+    "least_squares": lambda u: optimize.least_squares(lambda y: y - u, np.zeros(4)).x,
+}
+
+
+@pytest.mark.parametrize("name", ITERATIONS)
+def test_solutions_have_the_derivative_of_their_equation_not_of_iterations(name):
+    with pytest.raises(UnsupportedOperationError, match=rf"scipy\.optimize\.{name} of .*distdiff\.implicit\.root"):
+        trace(ITERATIONS[name], (U,))
+
+
+def test_solvers_of_plain_equations_may_be_called():
+    def f(u):
+        y = optimize.newton(lambda y: y**3 + y - 2.0, 0.5) + optimize.minimize(lambda y: (y[0] - 2.0) ** 2, [0.0]).x[0]
+        return u * (y + optimize.root_scalar(lambda y: y - 0.5, bracket=(0.0, 2.0)).root)
+
+    np.testing.assert_allclose(trace(f, (U,)).result, 3.5 * U, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ConvexHull", "Delaunay", "Voronoi"])
+def test_hulls_of_traced_points(name):
+    """Qhull would take a traced array for memory: the process was gone."""
+    with pytest.raises(UnsupportedOperationError, match=rf"scipy\.spatial\.{name} of traced.*distdiff\.numpy\.value"):
+        trace(lambda u: getattr(spatial, name)(SQUARE * u[0]), (U,))
+
+
+@pytest.mark.parametrize("x", [lambda u: u, lambda u: u[0], lambda u: u > 1.0, lambda u: 1j * u, lambda u: 1j * u[0]])
+def test_traced_values_are_not_pickled(x):
+    with pytest.raises(UnsupportedOperationError, match=r"a traced value was pickled at .*refusals.py:\d+ .*\.value"):
+        trace(lambda u: pickle.loads(pickle.dumps(x(u))), (U,))
+
+
+def test_objects_beside_traced_values():
+    with pytest.raises(UnsupportedOperationError, match=r"scipy\.sparse|a sparse matrix"):
+        trace(lambda u: sparse.bmat([[sparse.eye(3), None], [None, np.diag(u)]]).sum(), (U,))
+    with pytest.raises(UnsupportedOperationError, match="an array that holds objects"):
+        trace(lambda u: np.asarray([[u[0], 1.0], [object(), 2.0]], dtype=object)[0, 0], (U,))
 
 
 ADDED_UP = [  # by SciPy's compiled loops, which refuse, or (1.17) by NumPy's sum of what is stored, which is traced

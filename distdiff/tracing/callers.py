@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -118,6 +118,12 @@ def remedy_for(frame: FrameType, otherwise: str) -> str:
     name = handed_to(frame)
     return f"{CUT}. Write the draw as a function of numbers drawn without it: {_DRAWN[name]}" if name in _DRAWN else (
         otherwise)
+
+
+def refuse_pickling(x: Any, protocol: Any) -> NoReturn:
+    """`__reduce_ex__` of traced values."""
+    x.rec.unsupported("a traced value was pickled", "what comes of it, in another process say, would be a plain "
+                      "number; compute in this process, or hand on distdiff.numpy.value(x), which has no derivative")
 
 
 def refuse_swapped_rows(rec: Any, target: Any, index: Any, value: Any) -> None:

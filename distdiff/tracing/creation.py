@@ -78,7 +78,11 @@ def array_of(rec: Recorder, values: Any) -> Any:
         laid_out = buffer if buffer.flags.c_contiguous else buffer.transpose(memory_order(buffer))
         return TracedArray(constant_storage(rec, laid_out, values.dtype == bool), buffer)
     if traced_within(values) is None:
-        return array_of(rec, NUMPY["array"](values))
+        made = NUMPY["array"](values)
+        if made.dtype == object:
+            rec.unsupported(f"an array that holds objects ({type(made.flat[0]).__name__}) beside traced values",
+                            "derivatives here are those of arrays of numbers")
+        return array_of(rec, made)
     if complexes.complex_within(values):
         parts = [array_of(rec, _part_of(values, part)) for part in ("real", "imag")]
         return complexes.elements(rec, *parts)

@@ -32,11 +32,10 @@ def whole(x: Any) -> Any:
         return np.asarray(decide(x)).astype(np.int64)
     if isinstance(x, TracedScalar):
         return np.int64(int(x))
-    return (
-        np.asarray(decide(elementwise(x.rec, BY_NAME["trunc"], (x,)))).astype(np.int64)
-        if x.size
-        else np.zeros(x.shape, int)
-    )
+    if not x.size:
+        return np.zeros(x.shape, int)
+    cut = elementwise(x.rec, BY_NAME["trunc"], (x,))
+    return np.array(int(cut)) if isinstance(cut, TracedScalar) else np.asarray(decide(cut)).astype(np.int64)
 
 
 def nonzero(x: Any) -> tuple[np.ndarray, ...]:

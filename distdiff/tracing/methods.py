@@ -12,7 +12,7 @@ import numpy as np
 from ..ops import BY_NAME, Op
 from . import complexes, composed, contract, decisions, layout, movement, order, placing, reductions, statistics, ufuncs
 from .array import TracedArray, as_plain, elementwise, is_boolean, is_traced, ndim_of
-from .callers import called, handed_to, refuse_swapped_rows, remedy_for, stores
+from .callers import called, handed_to, refuse_pickling, refuse_swapped_rows, remedy_for, stores
 from .indexing import assign, decided, getitem, setitem
 from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all, usual
 from .recorder import Recorder
@@ -296,6 +296,7 @@ def install() -> None:
         "__contains__": lambda self, x: bool((self == x).any()),
         "__copy__": movement.copy,
         "__deepcopy__": lambda self, memo: movement.copy(self),
+        "__reduce_ex__": refuse_pickling,
         "astype": _astype,
         "item": _item,
         "tolist": _list,

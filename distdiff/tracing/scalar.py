@@ -19,7 +19,7 @@ import numpy as np
 
 from ..ops import BY_NAME, Op
 from ..tape import RUN_LINES
-from .callers import CUT, PLAIN, called, remedy_for, stores, twin
+from .callers import CUT, PLAIN, called, refuse_pickling, remedy_for, stores, twin
 from .recorder import Located, Recorder
 
 
@@ -142,6 +142,8 @@ class TracedScalar:
             remedy_for(self.rec.user_frame(), f"{CUT}: {PLAIN}; compiled code can't be traced, and lists of traced "
                        "values want np.array first"),
         )
+
+    __reduce_ex__ = refuse_pickling  # type: ignore[assignment]
 
     # -- a float that knows what NumPy's floats know -------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..array import TracedArray, is_traced, shape_of
-from ..callers import called, handed_to, refuse_swapped_rows, stores
+from ..callers import called, handed_to, refuse_pickling, refuse_swapped_rows, stores
 from ..indexing import plain_index
 from ..recorder import Recorder
 from ..scalar import CUT, PLAIN, TracedScalar
@@ -29,6 +29,7 @@ class ComplexArray:
     __slots__ = ("__weakref__", "im", "re")
     __array_priority__ = 1000.0
     __hash__ = None  # type: ignore[assignment]
+    __reduce_ex__ = refuse_pickling  # type: ignore[assignment]
     dtype = DTYPE
     itemsize = DTYPE.itemsize
 
@@ -171,6 +172,7 @@ class ComplexScalar:
     __slots__ = ("im", "re", "rec")
     __array_priority__ = 1000.0
     __hash__ = None  # type: ignore[assignment]
+    __reduce_ex__ = refuse_pickling  # type: ignore[assignment]
     dtype, itemsize, nbytes = DTYPE, DTYPE.itemsize, DTYPE.itemsize
     ndim, size, shape = 0, 1, ()
 

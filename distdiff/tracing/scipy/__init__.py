@@ -55,6 +55,8 @@ RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what
     **spatial.RULES,
 }
 
-REPLACED = Replaced(RULES)
+REFUSED: dict[str, Rule] = {**optimize.REFUSED, **spatial.REFUSED}  # what would answer wrongly, or crash
 
-__all__ = ["REPLACED", "RULES"]
+REPLACED = Replaced({**RULES, **REFUSED})
+
+__all__ = ["REFUSED", "REPLACED", "RULES"]

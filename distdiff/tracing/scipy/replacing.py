@@ -15,7 +15,7 @@ A function that has no rule runs as the user's own code would: each of its opera
 **To add rules**, write a file with a table RULES, from the function's dotted name to what is called in its stead, with
 the arguments as the user gave them (lists of traced numbers have become arrays, and arrays that hold traced values
 what they hold), and add the table to `RULES` in `__init__`.  Rules import nothing of SciPy's when they are imported.
-`also_plain` and `parts_apart` change what a rule is called for, and with what.
+`also_plain`, `parts_apart` and `around` change what a rule is called for, and with what.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -44,6 +44,12 @@ def parts_apart(rule: Rule) -> Rule:
     """A rule that is given tuples and lists as they are, not as one array of what they hold."""
     rule.parts_apart = True  # type: ignore[attr-defined]
     return rule
+
+
+def around(rule: Rule) -> Rule:
+    """A rule that is given SciPy's own function as well, as its first argument, and answers plain calls too."""
+    rule.around = True  # type: ignore[attr-defined]
+    return also_plain(rule)
 
 
 def writes(place: int, name: str = "") -> Callable[[Rule], Rule]:
@@ -77,6 +83,7 @@ class Replacing:
         original = _twin(function) if by_code else function
         always, written = hasattr(rule, "also_plain"), getattr(rule, "writes", None)
         argument = unwrap_all if hasattr(rule, "parts_apart") else _argument
+        answer = partial(rule, original) if hasattr(rule, "around") else rule
 
         @wraps(original)
         def dispatch(*args: Any, **kwargs: Any) -> Any:
@@ -86,7 +93,7 @@ class Replacing:
                     place, key = written
                     promote(args[place] if place < len(args) else kwargs.get(key), rec)
                 args = tuple(map(argument, args))
-                return rule(*args, **{key: argument(x) for key, x in kwargs.items()})
+                return answer(*args, **{key: argument(x) for key, x in kwargs.items()})
             return original(*args, **kwargs)
 
         self.target, self.attribute = (function, "__code__") if by_code else (owner, name)

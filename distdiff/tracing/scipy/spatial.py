@@ -120,8 +120,21 @@ def correlation(u: Any, v: Any, w: Any = None, centered: bool = True) -> Any:
     return 1.0 - np.sum(weights * u * v) / np.sqrt(np.sum(weights * u * u) * np.sum(weights * v * v))
 
 
+def _hull(name: str) -> Rule:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
+        recorder_of((*args, *kwargs.values())).unsupported(
+            f"scipy.spatial.{name} of traced values", "Qhull is compiled code: decide on plain values, "
+            "distdiff.numpy.value(x), and compute with x and the indices that it finds (its simplices and vertices)")
+
+    return refuse
+
+
 RULES: dict[str, Rule] = {f"scipy.spatial.distance:{name}": rule for name, rule in {
     "cdist": cdist, "pdist": pdist, "squareform": squareform, "minkowski": minkowski,
     "euclidean": lambda u, v, w=None: minkowski(u, v, 2, w), "correlation": correlation,
     "cosine": lambda u, v, w=None: correlation(u, v, w, False),
 }.items()}
+REFUSED: dict[str, Rule] = {  # Qhull would take a traced array for memory, and end the process
+    f"scipy.spatial._qhull:{name}.__init__": _hull(name)
+    for name in ("ConvexHull", "Delaunay", "Voronoi", "HalfspaceIntersection")
+}
