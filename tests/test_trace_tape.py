@@ -12,7 +12,7 @@ from test_trace import V4, M, U, check, nodes
 from distdiff.errors import InputError, UnsupportedOperationError
 from distdiff.ops import COPY
 from distdiff.tape import RUN_LINES, UNREAD, Affine, Const, Indexed, ScalarRun, Statement
-from distdiff.tracing import locate, movement, protocol, trace, usual
+from distdiff.tracing import joining, locate, protocol, trace, usual
 
 Pair = collections.namedtuple("Pair", "a b")
 
@@ -83,7 +83,7 @@ def test_the_usual_way_records_what_the_general_one_does(monkeypatch):
     for name in ("_carrier", "_factor"):
         monkeypatch.setattr(usual, name, lambda *args: None)
     monkeypatch.setattr(protocol, "_of_scalars", lambda op, inputs: NotImplemented)
-    monkeypatch.setattr(movement, "_alike", lambda arrays: False)
+    monkeypatch.setattr(joining, "_alike", lambda arrays: False)
     general = check(_everyday, u)
     assert quick.tape.blocks == general.tape.blocks
     assert [v is UNREAD for v in quick.values] == [v is UNREAD for v in general.values]

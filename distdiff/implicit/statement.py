@@ -25,7 +25,7 @@ from ..graph import nonzeros
 from ..nested import NestedLinearization
 from ..ops import Elemental, Share, System
 from ..tape import Affine, Const, Joint, Operand, Tape
-from ..tracing import creation, plain_value, running
+from ..tracing import patching, plain_value, running
 from ..tracing.array import TracedArray, is_traced, rearranged, single
 from ..tracing.boxes import whole
 from ..tracing.recorder import Recorder
@@ -197,7 +197,7 @@ def statement(residual: Residual, y0: Any, settings: Settings, where: str = "") 
         settings = settings._replace(leaves=(n,))
     where = where or str(rec.tape.sites[rec.site()])
     recording = _Recording(rec, residual, where)
-    with creation.suspended():
+    with patching.suspended():
         y = solve(recording.at, guess, settings, where)
     start: Operand = Const(guess)
     if is_traced(y0):
@@ -247,7 +247,7 @@ class _Recording:
         rec = self._rec
         rec.capturing += 1
         try:
-            with creation.resumed():
+            with patching.resumed():
                 results = self._residual(unknown)
                 shapes = [np.shape(r) for r in results]
                 n, = unknown.shape

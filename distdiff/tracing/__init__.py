@@ -3,10 +3,10 @@
 `trace(f, args)` is all there is to know.  Behind it, from the ground up: `recorder` writes the tape, with `memory` for
 the values; `boxes` and `storage` say where an array's elements lie on it; `scalar` and `array` are what the function
 sees, `indexing` how it reads and writes parts, `layout` in what order they lie in memory; `ufuncs`, `reductions`,
-`contract`, `movement`, `decisions`, `composed` and `scatter` are NumPy's functions, put together in `protocol`;
-`holding` and `creation` answer np.zeros and its kin while a thread traces; `tree` takes nested arguments and results
-apart.  `stretch` takes derivatives inside a trace: `primals` gives its nodes back as traced values, `walks` goes
-through them, `sheets` puts the derivatives of a block together.
+`contract`, `movement`, `joining`, `decisions`, `composed` and `scatter` are NumPy's functions, put together in
+`protocol`; `holding` and `creation` answer np.zeros and its kin, and `patching` puts them in NumPy's place while a
+thread traces; `tree` takes nested arguments and results apart.  `stretch` takes derivatives inside a trace: `primals`
+gives its nodes back as traced values, `walks` goes through them, `sheets` puts the derivatives of a block together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from ..errors import InputError, UnsupportedOperationError
 from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
-from . import creation, floating, methods, tree
+from . import creation, floating, methods, patching, tree
 from .active import running
 from .array import TracedArray, compact, is_traced
 from .callers import CUT, library, refusal, twin
@@ -78,7 +78,7 @@ def trace(
     raises.
     """
     settings = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate}
-    note = None if keep_values or holdings is None else partial(holdings.note, beside=creation.suspended)
+    note = None if keep_values or holdings is None else partial(holdings.note, beside=patching.suspended)
     rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate), note)
     methods.prepare(rec, lambda values: creation.array_of(rec, values))
     numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
@@ -95,7 +95,7 @@ def trace(
     traced_args = list(args)
     for k, part in zip(numbers, (nested,) if isinstance(argnums, (int, np.integer)) else nested):
         traced_args[k] = part
-    with creation.substituted(rec), rare_collections(), floating.noted(rec) as errors:
+    with patching.substituted(rec), rare_collections(), floating.noted(rec) as errors:
         try:
             rec.running = True
             result = f(*traced_args, **(kwargs or {}))
@@ -138,7 +138,7 @@ def trace(
 def _beside_the_trace(evaluate: Evaluate) -> Evaluate:
     """`evaluate` with NumPy itself again: it may import Numba, which takes NumPy's functions by name, for good."""
     def compute(*arguments: Any) -> None:
-        with creation.suspended():
+        with patching.suspended():
             evaluate(*arguments)
 
     return compute

@@ -1,16 +1,14 @@
 """Making arrays inside a traced function: np.zeros(n), np.array([a, b]), which no NumPy protocol reaches.
 
 While a thread traces, NumPy's creation functions answer it with arrays that can come to hold traced values
-(`holding`), and lists of traced values become traced arrays.  The substitution is undone when the last trace
-ends, whatever ends it; other threads get NumPy's own answers meanwhile.
+(`holding`), and lists of traced values become traced arrays.  `patching` puts these functions in NumPy's place.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from itertools import islice
 from types import CodeType, FrameType
@@ -19,19 +17,16 @@ from typing import Any
 import numpy as np
 
 from ..tape import Affine
-from . import calls, complexes, protocol, sparse
+from . import complexes, protocol
 from .active import TRACES
 from .array import TracedArray, is_boolean, is_traced, memory_order, of_ids, own
 from .boxes import whole
-from .callers import called
 from .holding import HoldingArray, constant_storage, held, hold, traced_within
 from .joiners import joined
 from .layout import laid, view_or_copy
 from .recorder import Recorder
 from .scalar import TracedScalar
-from .scipy import REPLACED as SCIPY
 from .storage import Storage
-from .ufuncs import OTHER_RULES, refuse_other_rules
 
 _CREATE = (
     "zeros",
@@ -54,9 +49,6 @@ _CONVERT = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarr
 
 NUMPY: dict[str, Any] = {}  # NumPy's own functions, by name
 _IF_NEEDED = None if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else False  # a copy, to np.array
-_replaced: list[tuple[type, str, Any]] = []  # SciPy's and NumPy's own methods
-_lock = threading.Lock()
-_uses = 0
 
 # -- lists of traced values --------------------------------------------------------------------------------------
 
@@ -412,114 +404,3 @@ def _substitutes() -> dict[str, Any]:
 
 
 SUBSTITUTES = _substitutes()
-_ORIGINALS = {name: NUMPY[name] for name in SUBSTITUTES}
-_NAMES = vars(np)  # updated at once: a trace begins and ends in microseconds
-
-
-def _held_in_this_thread(x: Any) -> TracedArray | None:
-    x = held(x) if threading.get_ident() in TRACES else x
-    return x if type(x) is TracedArray else None
-
-
-def _refusing(cls: type) -> Any:
-    """The constructor of an array class with other rules, which refuses traced values."""
-    original = cls.__new__
-
-    def new(kind: type, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() in TRACES:
-            rec = traced_within([*args, *kwargs.values()])
-            if rec is not None:
-                refuse_other_rules(rec, f"{called()}a numpy {cls.__name__} of traced values")
-        return original(kind, *args, **kwargs)
-
-    return staticmethod(new)
-
-
-_vectorize = np.vectorize.__call__
-
-
-def _vectorized(self: np.vectorize, *args: Any, **kwargs: Any) -> Any:
-    """np.vectorize's objects, which turn their arguments into arrays of objects."""
-    if threading.get_ident() in TRACES and traced_within([*args, *kwargs.values()]) is not None:
-        args, kwargs = tuple(map(held, args)), {name: held(x) for name, x in kwargs.items()}
-        return calls.vectorized(self, *args, **kwargs)
-    return _vectorize(self, *args, **kwargs)
-
-
-def _unless_refused(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """sys.excepthook while somebody traces: compiled code of SciPy's prints what a function that it calls raises, and
-    goes on to an error of its own; of a refusal the caller is told once, by the error that ends the trace."""
-
-    def show(kind: type[BaseException], error: BaseException, trail: Any) -> None:
-        if not any(error is rec.refusal for recorders in list(TRACES.values()) for rec in recorders):
-            hook(kind, error, trail)
-
-    return show
-
-
-@contextmanager
-def substituted(rec: Recorder) -> Iterator[None]:
-    """While the body runs, this thread's creation functions answer with arrays that can hold traced values."""
-    global _uses
-    me = threading.get_ident()
-    with _lock:
-        if _uses == 0:
-            _NAMES.update(SUBSTITUTES)
-            for cls, name in sparse.methods():
-                _replaced.append((cls, name, vars(cls)[name]))
-                setattr(cls, name, sparse.dispatching(vars(cls)[name], _held_in_this_thread))
-            for cls in OTHER_RULES:
-                _replaced.append((cls, "__new__", vars(cls)["__new__"]))
-                cls.__new__ = _refusing(cls)  # type: ignore[method-assign]
-            _replaced.append((sys, "excepthook", sys.excepthook))
-            sys.excepthook = _unless_refused(sys.excepthook)
-            _replaced.append((np.vectorize, "__call__", np.vectorize.__call__))
-            np.vectorize.__call__ = _vectorized  # type: ignore[method-assign]
-            SCIPY.replace()
-        _uses += 1
-        TRACES.setdefault(me, []).append(rec)
-    try:
-        yield
-    finally:
-        with _lock:
-            TRACES[me].pop()
-            if not TRACES[me]:
-                del TRACES[me]
-            _uses -= 1
-            if _uses == 0:
-                _NAMES.update(_ORIGINALS)
-                while _replaced:
-                    setattr(*_replaced.pop())
-                SCIPY.restore()
-
-
-@contextmanager
-def suspended() -> Iterator[None]:
-    """While the body runs, NumPy is itself again, for code that takes its functions by name (Numba's compiler) or
-    needs plain arrays of its own (SciPy's solvers).
-
-    It is so for all threads: one that traces meanwhile has its traced values refused by plain arrays.
-    """
-    with _answering(_ORIGINALS):
-        yield
-
-
-@contextmanager
-def resumed() -> Iterator[None]:
-    """While the body runs, inside `suspended`, the trace goes on."""
-    with _answering(SUBSTITUTES):
-        yield
-
-
-@contextmanager
-def _answering(table: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    before = {name: _NAMES[name] for name in SUBSTITUTES}
-    with _lock:
-        if _uses:
-            _NAMES.update(table)
-    try:
-        yield
-    finally:
-        with _lock:
-            if _uses:
-                _NAMES.update(before)

@@ -19,7 +19,7 @@ from ..strided import core_array, core_view
 from ..tape import Affine, Const, Indexed, Item, Joint, Operand, ScalarRun, Statement, c_strides
 from .array import TracedArray, of_ids, rearranged
 from .boxes import Index, Piece
-from .creation import suspended
+from .patching import suspended
 from .recorder import Recorder
 from .scalar import numpy_divide
 from .storage import Storage

@@ -17,6 +17,7 @@ from . import (
     contract,
     decisions,
     forms,
+    joining,
     layout,
     linalg,
     movement,
@@ -37,8 +38,8 @@ from .usual import binary, unary
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     function: implementation
-    for room in (movement, padding, reductions, contract, linalg, decisions, order, composed, polynomials, spaced,
-                 calls, placing, scatter, statistics)
+    for room in (movement, joining, padding, reductions, contract, linalg, decisions, order, composed, polynomials,
+                 spaced, calls, placing, scatter, statistics)
     for function, implementation in room.FUNCTIONS.items()
 } | complexes.TRANSFORMS
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..kernels.scalar import BINARY
 from ..kernels.templates import CODES, Loops
 from ..tape import RUN_LINES, Indexed, ScalarRun, id_type
-from .creation import suspended
+from .patching import suspended
 from .recorder import Located, Recorder
 
 if TYPE_CHECKING:

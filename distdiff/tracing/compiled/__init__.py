@@ -16,8 +16,8 @@ from typing import Any
 
 from ...errors import InputError
 from ..array import is_traced
-from ..creation import suspended
 from ..holding import traced_within
+from ..patching import suspended
 
 
 class Compiled:

@@ -19,8 +19,9 @@ from numpy.lib.stride_tricks import as_strided
 from ...errors import NotCompiledWarning
 from ...tape import Indexed
 from ..array import TracedArray, ids_of, of_ids, own, scalar_of
-from ..creation import NUMPY, suspended
+from ..creation import NUMPY
 from ..holding import HoldingArray, held, hold, promote, traced_within
+from ..patching import suspended
 from ..recorder import Recorder
 from ..scalar import TracedBool, TracedScalar
 from ..storage import Storage, compress

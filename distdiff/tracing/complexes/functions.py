@@ -11,6 +11,7 @@ import numpy as np
 from .. import composed, decisions, movement, polynomials
 from ..array import TracedArray, is_traced, plain, shape_of
 from ..indexing import into
+from ..joining import FUNCTIONS as REAL_JOINING
 from ..movement import FUNCTIONS as REAL_MOVEMENT
 from ..padding import FUNCTIONS as REAL_PADDING
 from ..recorder import Recorder
@@ -263,7 +264,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
 
 
 _MOVING: Sequence[Callable[..., Any]] = [
-    function for function in (*REAL_MOVEMENT, *REAL_PADDING)
+    function for function in (*REAL_MOVEMENT, *REAL_JOINING, *REAL_PADDING)
     if function not in (np.real, np.concatenate, np.append, np.insert, np.broadcast_arrays, np.meshgrid, np.ix_,
                         np.atleast_1d, np.atleast_2d, np.atleast_3d, np.compress, np.pad)]
 
