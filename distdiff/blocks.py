@@ -103,6 +103,17 @@ class DiagonalBlocks:
         return [Range(block.first, block.stop, _Bound(block, magnitudes)) for block in blocks]
 
     @property
+    def how(self) -> str:
+        """How many blocks are factorized in which way, for reports."""
+        sizes = self._components.stop - self._components.first
+        ways = (("division", int((sizes == 1).sum())),
+                ("LU in one compiled loop", int(((sizes > 1) & (sizes <= SMALL)).sum())),
+                ("LAPACK's LU", sum(block.dense for block in self._large)),
+                ("SuperLU", sum(not block.dense for block in self._large)))
+        found = [f"{way} for {'a block' if n == 1 else f'{n:,} blocks'}" for way, n in ways if n]
+        return ", ".join(found) + (f", the largest of {sizes.max():,} rows" if sizes.max(initial=0) > 1 else "")
+
+    @property
     def nbytes(self) -> int:
         return self._components.nbytes + self._small.nbytes + sum(block.nbytes for block in self._large)
 

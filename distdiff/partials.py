@@ -187,8 +187,25 @@ class LocalL(NamedTuple):
 
 def expand(local: LocalTape, point: Point) -> LocalL:
     """L explicitly, one row a flattened line.  Memory O(nonzeros); no Python work per line."""
-    n = local.n_nodes
-    counts = np.zeros(n, dtype=np.int64)
+    indptr, residuals = _places(local, point)
+    indices = np.empty(indptr[-1], dtype=np.int32 if local.n_nodes < 2**31 else np.int64)
+    data = np.empty(indptr[-1])
+    _fill(local, point, indptr, indices, data)
+    return LocalL(indptr, indices, data, residuals)
+
+
+def expand_structure(local: LocalTape) -> tuple[np.ndarray, np.ndarray]:
+    """(indptr, indices) of L, read off the tape alone.  The rows of implicit statements are taken to read all that
+    these depend on."""
+    indptr, _ = _places(local, None)
+    indices = np.empty(indptr[-1], dtype=np.int32 if local.n_nodes < 2**31 else np.int64)
+    _fill(local, None, indptr, indices, None)
+    return indptr, indices
+
+
+def _places(local: LocalTape, point: Point | None) -> tuple[np.ndarray, np.ndarray]:
+    """(where the entries of every row are, the rows of implicit statements)."""
+    counts = np.zeros(local.n_nodes, dtype=np.int64)
     residuals = [np.empty(0, dtype=np.int64)]
     for item in local.items:
         if type(item) is ScalarRun:
@@ -201,13 +218,9 @@ def expand(local: LocalTape, point: Point) -> LocalL:
                 residuals.append(rows[:system.residuals])
         else:
             _count(local, item, counts)
-    indptr = np.zeros(n + 1, dtype=np.int64)
+    indptr = np.zeros(local.n_nodes + 1, dtype=np.int64)
     np.cumsum(counts, out=indptr[1:])
-    del counts
-    indices = np.empty(indptr[-1], dtype=np.int32 if n < 2**31 else np.int64)
-    data = np.empty(indptr[-1])
-    _fill(local, point, indptr, indices, data)
-    return LocalL(indptr, indices, data, np.sort(np.concatenate(residuals)))
+    return indptr, np.sort(np.concatenate(residuals))
 
 
 def expand_values(local: LocalTape, point: Point, out: LocalL) -> LocalL:
@@ -247,24 +260,29 @@ def _count(local: LocalTape, item: Statement, counts: np.ndarray) -> None:
         counts[rows[..., 1:]] += 1
 
 
-def _fill(local: LocalTape, point: Point, indptr: np.ndarray, indices: np.ndarray | None, data: np.ndarray) -> None:
-    partials = Partials(point)
+def _fill(local: LocalTape, point: Point | None, indptr: np.ndarray, indices: np.ndarray | None,
+          data: np.ndarray | None) -> None:
+    """Writes indices, or values at a point, or both."""
+    partials = None if point is None else Partials(point)
     for i, item in enumerate(local.items):
         if type(item) is ScalarRun:
             first = local.blocks[item.block].first
-            scalar.run_expand(*point.values.run(item), item, first, indptr, indices, data)
+            if point is None:
+                scalar.run_columns(item, first, indptr, indices)
+            else:
+                scalar.run_expand(*point.values.run(item), item, first, indptr, indices, data)
         elif 0 in item.shape:
             continue
         elif type(item) is Joint and (system := _system(item, point)) is not None:
             _fill_system(local, item, system, indptr, indices, data)
         elif type(item) is Joint:
-            _fill_joint(local, item, Products(item, point.values), indptr, indices, data)
+            _fill_joint(local, item, None if point is None else Products(item, point.values), indptr, indices, data)
         else:
             _fill_statement(local, i, item, partials, indptr, indices, data)
 
 
-def _fill_statement(local: LocalTape, i: int, item: Statement, partials: Partials, indptr: np.ndarray,
-                    indices: np.ndarray | None, data: np.ndarray) -> None:
+def _fill_statement(local: LocalTape, i: int, item: Statement, partials: Partials | None, indptr: np.ndarray,
+                    indices: np.ndarray | None, data: np.ndarray | None) -> None:
     """Entries of a row: all active operands of its first iteration, then of the next (reduced axes in C order)."""
     active, shape = _active(item), item.shape
     if not active and item.op.kind != "scan":
@@ -288,12 +306,13 @@ def _fill_statement(local: LocalTape, i: int, item: Statement, partials: Partial
         places = start[..., None] + np.arange(width)
     entry_shape = tuple(shape[k] for k in order)
     for slot, k in enumerate(active):
-        p = np.broadcast_to(partials.array(i, k), shape).transpose(order)
-        if regular:
-            data[places].reshape((*entry_shape, len(active)))[..., slot] = p
-        else:
-            at = places[..., slot :: len(active)].reshape(entry_shape)
-            data[at] = p
+        at = None if regular else places[..., slot :: len(active)].reshape(entry_shape)
+        if partials is not None and data is not None:
+            p = np.broadcast_to(partials.array(i, k), shape).transpose(order)
+            if regular:
+                data[places].reshape((*entry_shape, len(active)))[..., slot] = p
+            else:
+                data[at] = p
         if indices is not None:
             ref = item.operands[k]
             ids = ref.ids(local.blocks[ref.block].first, shape) if type(ref) is Affine else ref.ids
@@ -304,7 +323,8 @@ def _fill_statement(local: LocalTape, i: int, item: Statement, partials: Partial
                 indices[at] = ids
     if item.op.kind == "scan":  # y[k] also reads y[k-1]
         at = start[..., 1:] + width
-        data[at] = 1.0
+        if data is not None:
+            data[at] = 1.0
         if indices is not None:
             indices[at] = rows[..., :-1]
 
@@ -313,20 +333,21 @@ def _joint_rows(local: LocalTape, item: Joint) -> np.ndarray:
     return item.out.ids(local.blocks[item.out.block].first, item.out_shape)
 
 
-def _system(item: Joint, point: Point) -> System | None:
-    """The equations of an implicit statement; of others None."""
-    if not item.op.implicit:
+def _system(item: Joint, point: Point | None) -> System | None:
+    """The equations of an implicit statement; of others, and where there is no point, None."""
+    if point is None or not item.op.implicit:
         return None
     products = Products(item, point.values)
     return item.op.system(products.y, products.x)
 
 
 def _fill_system(local: LocalTape, item: Joint, system: System, indptr: np.ndarray, indices: np.ndarray | None,
-                 data: np.ndarray) -> None:
+                 data: np.ndarray | None) -> None:
     rows = _joint_rows(local, item)
     length = np.diff(system.indptr)
     at = np.repeat(indptr[rows] - system.indptr[:-1], length) + np.arange(len(system.data))
-    data[at] = system.data
+    if data is not None:
+        data[at] = system.data
     if indices is not None:
         ids = [rows]
         for k, ref in enumerate(item.operands):
@@ -346,14 +367,13 @@ def _joint_counts(item: Joint) -> np.ndarray:
     return counts
 
 
-def _fill_joint(local: LocalTape, item: Joint, products: Products, indptr: np.ndarray, indices: np.ndarray | None,
-                data: np.ndarray) -> None:
+def _fill_joint(local: LocalTape, item: Joint, products: Products | None, indptr: np.ndarray,
+                indices: np.ndarray | None, data: np.ndarray | None) -> None:
     """Entries of a row: all of its first active operand, then of the next."""
     start = indptr[_joint_rows(local, item)]  # where each row's next entries go
     for k in item.active:
         ref, core, pattern = item.operands[k], item.core(k), item.op.pattern(k)
         n = prod(core)
-        entries = products.jacobian(k)
         if pattern is None:
             at, columns, width = start[..., None] + np.arange(n), None, n
         else:
@@ -363,7 +383,8 @@ def _fill_joint(local: LocalTape, item: Joint, products: Products, indptr: np.nd
             place = np.empty(len(rows), dtype=np.int64)  # of an entry in its row
             place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(width) - width, width)
             at = start[..., rows] + place
-        data[at] = entries
+        if products is not None and data is not None:
+            data[at] = products.jacobian(k)
         if indices is not None:
             ids = ref.ids(local.blocks[ref.block].first, item.operand_shape(k)) if type(ref) is Affine else ref.ids
             ids = np.reshape(ids, (*item.shape, n))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from . import graph
 from .machine import Machine, current
 from .partition import Partition, partition
-from .report import count_text, seconds_text, size_text
+from .report import count_text, seconds_text, size_text, structure_text
 from .solvers.layouts import Judge, Use
 from .tape import Tape
 
@@ -109,7 +109,8 @@ class Plan:
     def __str__(self) -> str:
         s = self.structure
         out = [f"function     {count_text(s.lines)} flattened lines, {count_text(s.inputs)} inputs -> "
-               f"{count_text(s.outputs)} outputs; {s.shape}: depth {count_text(s.depth)}, width {count_text(s.width)}",
+               f"{count_text(s.outputs)} outputs; {structure_text(s.shape, s.order, s.cycles)}: depth "
+               f"{count_text(s.depth)}, width {count_text(s.width)}",
                f"predicted    evaluation and {self.columns} right-hand side{'s' if self.columns > 1 else ''}"
                f"{' together' if self.together else ''}; rates: "
                f"{self.machine.source}", "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,11 +13,12 @@ import numpy as np
 from mpi4py import MPI
 
 from .facts import Facts
-from .graph import Contractions, Cut, Path, Profile, Uses
+from .graph import Contractions, Cut, Cycles, Path, Profile, Uses
 from .partition.local import LocalTape
 from .solvers.select import Candidate, Choice
 from .solvers.sweep_ops import Counts
 from .stages import Stages
+from .system import TriangularSystem
 from .tape import Joint
 
 
@@ -70,6 +72,17 @@ def _parts(components: int, pieces: int) -> str:
     return "all hang together" if pieces <= 1 else f"{count_text(pieces)} that have only inputs in common"
 
 
+def structure_text(shape: str, order: str, cycles: Cycles) -> str:
+    """The name of the shape, and of that of the components where they are rows no longer."""
+    if not cycles.count:
+        return shape
+    among = "" if shape == order else f" ({order} of components)"
+    if cycles.count == 1:
+        return f"{shape}{among}, a strongly connected component of {count_text(cycles.rows)} rows"
+    return (f"{shape}{among}, {count_text(cycles.count)} strongly connected components of more than one row, "
+            f"{count_text(cycles.rows)} rows in all, {count_text(cycles.largest)} the largest")
+
+
 def _contractions(found: Contractions, assembled: bool) -> str:
     what = "a sum of products" if found.statements == 1 else f"{count_text(found.statements)} sums of products"
     largest = " x ".join(map(str, found.largest))
@@ -90,7 +103,9 @@ class Report:
     outputs: int
     depth: int  # longest path
     width: int  # most nodes on one level
-    shape: str  # chain, wide, grid, tree, mixed
+    shape: str  # chain, wide, grid, tree, mixed, cyclic
+    order: str  # the shape of the acyclic graph of strongly connected components
+    cycles: Cycles  # strongly connected components of more than one row
     parallelism: float  # work over critical path: what ranks without end could gain
     profile: Profile
     path: Path  # in the machine's seconds
@@ -114,7 +129,7 @@ class Report:
     method: str
     reason: str
     candidates: tuple[Candidate, ...]
-    equations: list[str]  # of implicit statements on several ranks: which share them, or why one has them
+    equations: list[str]  # of implicit statements: on several ranks who has them and why; how their blocks are solved
     times: dict[str, float]  # seconds by stage, on the slowest rank
     memory_per_rank_bytes: int  # tape, values, partials, workspace, messages and matrix, on the fullest rank
     peak_memory_per_rank_bytes: int  # resident set of the process, most so far, on the fullest rank
@@ -138,7 +153,8 @@ class Report:
         out = [
             f"function     {count_text(self.lines)} flattened lines, {count_text(self.inputs)} inputs -> "
             f"{count_text(self.outputs)} outputs, {count_text(self.guards)} guards",
-            f"structure    {self.shape}: depth {count_text(self.depth)}, width {count_text(self.width)}; I - L has "
+            f"structure    {structure_text(self.shape, self.order, self.cycles)}: "
+            f"depth {count_text(self.depth)}, width {count_text(self.width)}; I - L has "
             f"{count_text(self.nodes)} rows, {count_text(self.nonzeros)} entries below the diagonal",
             f"levels       {_picture(self.profile)} nodes a level",
             f"path         {_path(self.path)}, parallelism {self.parallelism:.3g}",
@@ -198,8 +214,15 @@ def dot_product_residual(tangent: Callable[[np.ndarray], np.ndarray], adjoint: C
     return abs(float(ours.sum() - theirs.sum())) / size if size else 0.0
 
 
-def _shared(local: LocalTape) -> list[str]:
-    return [item.op.how for item in local.items if type(item) is Joint and item.op.collective]
+def _solved(comm: MPI.Comm, local: LocalTape, solvers: dict[str, Any]) -> list[str]:
+    """How the blocks of implicit statements are solved, on any rank: within each, or in an assembled system."""
+    found = [(item.op.how, "") for item in local.items if type(item) is Joint and item.op.implicit]
+    found += [(solver.system.how, f" ({name})") for name, solver in solvers.items()
+              if isinstance(getattr(solver, "system", None), TriangularSystem)]
+    shared = any(type(item) is Joint and item.op.collective for item in local.items)
+    counts = Counter(f"solved by {how}{where}" for part in comm.allgather([] if shared and comm.rank else found)
+                     for how, where in part if how)
+    return [text if n == 1 else f"{n:,} times {text}" for text, n in counts.items()]
 
 
 def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solvers: dict[str, Any], stages: Stages,
@@ -217,6 +240,7 @@ def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solve
     return Report(
         lines=structure.lines, nodes=structure.nodes, nonzeros=structure.nonzeros, inputs=facts.n_inputs,
         outputs=facts.n_outputs, depth=structure.depth, width=structure.width, shape=structure.shape,
+        order=structure.order, cycles=structure.cycles,
         parallelism=structure.parallelism, profile=structure.profile, path=structure.path, uses=structure.uses,
         live=structure.live, narrowest=structure.narrowest, components=structure.components, pieces=structure.pieces,
         contractions=structure.contractions, ranks=comm.size, partition=facts.partition, k_star=len(local.steps),
@@ -225,7 +249,7 @@ def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solve
         partition_candidates=facts.candidates,
         rows=kept[0], nnz=kept[1],
         method=choice.method, reason=choice.reason, candidates=choice.candidates,
-        equations=[*facts.equations, *dict.fromkeys(f"solved by {how}" for how in _shared(local) if how)],
+        equations=[*facts.equations, *_solved(comm, local, solvers)],
         times=dict(zip(names, slowest)), memory_per_rank_bytes=comm.allreduce(memory, op=MPI.MAX),
         peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
         retraces=retraces, solves=solves,

@@ -178,6 +178,11 @@ class TriangularSystem:
         return sum(len(halo.sends) for halo in self.halos)
 
     @property
+    def how(self) -> str:
+        """How the diagonal blocks of this rank are solved, for reports; empty where there are none, or not yet."""
+        return self._diagonal.how if self._diagonal is not None else ""
+
+    @property
     def memory(self) -> int:
         """Bytes this rank holds for the matrix and its exchanges; PETSc and the substitution share them."""
         blocks = self._diagonal.nbytes if self._diagonal is not None else 0

@@ -1,4 +1,4 @@
-"""The structure of L read off a tape, or off rows: what a solver wants to know of the system before it is built.
+"""The structure of L read off a tape: what a solver wants to know of the system before it is built.
 
 Array blocks are taken as units, so an all-array tape costs microseconds a statement however many lines it stands for;
 scalar lines are taken one by one in compiled loops.  Everything is linear in the tape.
@@ -9,15 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
-
-from ..kernels.structure import tally_uses
 from ..machine import Machine
 from ..tape import Const, Joint, ScalarRun, Tape
-from .components import Strong, component_levels, row_components, strong_components, weak_components
+from .components import Cycles, Strong, cycles, strong_components, weak_components
 from .contractions import Contractions, contractions
-from .levels import SHRINK, Levels, Path, Profile, Uses
-from .lines import ACTIVE, CLASSES, Lines
+from .levels import Levels, Path, Profile, Uses
+from .lines import ACTIVE, Lines
 from .lines import nonzeros as nonzeros_of_run
 from .live import Cut, LiveWidth
 from .reads import Reads
@@ -25,6 +22,7 @@ from .survey import LINES, Survey
 
 SHALLOW = 64  # levels up to which a graph counts as shallow
 THIN = 8  # nodes a level, on average, up to which it counts as thin
+CYCLIC = 4  # one line in so many that belongs to a cycle makes a program cyclic
 EVEN = 8  # widest level over the mean up to which levels count as alike
 
 
@@ -39,7 +37,9 @@ class Structure:
     width: int  # most nodes on one level
     inputs: int
     outputs: int
-    shape: str  # "chain", "wide", "grid", "tree" or "mixed"
+    shape: str  # "chain", "wide", "grid", "tree" or "mixed"; "cyclic" where cycles are at least a quarter of the lines
+    order: str  # the same names, of the acyclic graph of strongly connected components
+    cycles: Cycles
     profile: Profile  # nodes and lines by level
     path: Path  # the critical path
     uses: Uses
@@ -64,50 +64,16 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
     survey = Survey(tape, machine, lines) if survey is None else survey
     reads, levels = survey.reads, survey.levels
     depth, width, shrinking, profile = levels.summary()
-    nodes = tape.n_nodes
+    nodes, found = tape.n_nodes, cycles(tape)
+    order = _shape(nodes, depth, width, shrinking)
+    cyclic = found.count > 0 and CYCLIC * found.lines >= tape.lines
     return Structure(
         lines=tape.lines, nodes=nodes, nonzeros=levels.nonzeros + nonzeros(tape, runs=False), depth=depth, width=width,
-        inputs=tape.n_inputs, outputs=tape.n_outputs, shape=_shape(nodes, depth, width, shrinking),
-        profile=profile, path=levels.path(), uses=Uses.of(levels.used, levels.most_used),
+        inputs=tape.n_inputs, outputs=tape.n_outputs, shape="cyclic" if cyclic else order, order=order,
+        cycles=found, profile=profile, path=levels.path(), uses=Uses.of(levels.used, levels.most_used),
         live=levels.widest, narrowest=levels.narrowest,
         components=weak_components(tape, reads, lines=lines), pieces=weak_components(tape, reads, False, lines),
         contractions=contractions(tape))
-
-
-@dataclass(frozen=True)
-class RowStructure:
-    """The structure of a system of rows, which may have cycles: levels are those of its strong components."""
-
-    nodes: int
-    nonzeros: int  # beside the diagonal
-    depth: int  # edges between components on the longest path
-    width: int  # most nodes on one level
-    shape: str
-    cycles: int  # strong components of more than one node
-    largest: int  # nodes of the largest
-    components: int  # weakly connected
-    uses: Uses
-
-
-def analyse_rows(indptr: np.ndarray, indices: np.ndarray) -> RowStructure:
-    """The structure of the system whose row i reads the columns indices[indptr[i]:indptr[i + 1]], each once."""
-    n = len(indptr) - 1
-    row, column = np.repeat(np.arange(n), np.diff(indptr)), np.asarray(indices)
-    row, column = row[row != column], column[row != column]
-    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n))])
-    found = strong_components(starts, column)
-    level = component_levels(starts, column, found)[found.component]
-    count = np.bincount(level)
-    depth, width = max(len(count) - 1, 0), int(count.max(initial=0))
-    uses, classes = np.bincount(column, minlength=n), np.zeros(CLASSES, dtype=np.int64)
-    tally_uses(uses, classes)
-    shape = "cyclic" if found.cycles else _shape(n, depth, width, _shrinking(count))
-    return RowStructure(n, len(column), depth, width, shape, found.cycles, int(found.sizes.max(initial=0)),
-                        row_components(row, column, n), Uses.of(classes, int(uses.max(initial=0))))
-
-
-def _shrinking(count: np.ndarray) -> bool:
-    return bool((count[1:] <= SHRINK * count[:-1]).all())
 
 
 def _shape(nodes: int, depth: int, width: int, shrinking: bool) -> str:
@@ -133,7 +99,7 @@ def nonzeros(tape: Tape, runs: bool = True) -> int:
             continue
         n = prod(item.shape)
         if isinstance(item, Joint):
-            count += n * sum(item.op.count(k) for k in item.active)
+            count += n * item.op.stored(item.active)
             continue
         active = sum(not isinstance(ref, Const) and partial is not None
                      for ref, partial in zip(item.operands, item.op.partials))
@@ -146,6 +112,6 @@ def nonzeros(tape: Tape, runs: bool = True) -> int:
     return count
 
 
-__all__ = ["ACTIVE", "LINES", "Contractions", "Cut", "Levels", "Lines", "LiveWidth", "Path", "Profile", "Reads",
-           "RowStructure", "Strong", "Structure", "Survey", "Uses", "analyse", "analyse_rows", "component_levels",
-           "contractions", "nonzeros", "strong_components"]
+__all__ = ["ACTIVE", "LINES", "Contractions", "Cut", "Cycles", "Levels", "Lines", "LiveWidth", "Path", "Profile",
+           "Reads", "Strong", "Structure", "Survey", "Uses", "analyse", "contractions", "cycles", "nonzeros",
+           "strong_components"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.structure import join_pairs, row_levels, strong
-from ..tape import Affine, Indexed, ScalarRun, Tape
+from ..kernels.structure import join_pairs, strong
+from ..tape import Affine, Indexed, Joint, ScalarRun, Tape
 from .lines import Here, Lines
 from .reads import EMPTY, Reads, ref_ids
 
@@ -69,13 +70,6 @@ def _join_run(run: ScalarRun, reads: Reads, element: np.ndarray, joins: np.ndarr
     return (which[x], which[y]), alone
 
 
-def row_components(row: np.ndarray, column: np.ndarray, n: int) -> int:
-    """Weakly connected components of n rows, the entries given one by one."""
-    root = np.arange(n)
-    join_pairs(row, column, root)
-    return int(np.count_nonzero(root == np.arange(n)))
-
-
 class Strong(NamedTuple):
     """Strongly connected components of rows, each depending only on those with smaller numbers."""
 
@@ -98,12 +92,30 @@ def strong_components(indptr: np.ndarray, indices: np.ndarray) -> Strong:
     return Strong(component, np.bincount(component, minlength=count))
 
 
-def component_levels(indptr: np.ndarray, indices: np.ndarray, found: Strong) -> np.ndarray:
-    """The level of every component: the edges of the longest path between components that ends there."""
-    level = np.zeros(len(found.sizes), dtype=np.int64)
-    order = np.argsort(found.component, kind="stable")
-    row_levels(order, np.asarray(indptr, dtype=np.int64), indices, found.component, level)
-    return level
+@dataclass(frozen=True)
+class Cycles:
+    """Strongly connected components of more than one row of I - L: unknowns of an equation (`dd.implicit`) that depend
+    on each other.  All other rows are components of their own; an equation point by point has none but these.
+    """
+
+    count: int
+    largest: int  # rows of the largest
+    rows: int  # of all of them
+    lines: int  # flattened lines of the equations that they are in, by their part of the unknowns
 
 
-__all__ = ["Strong", "component_levels", "strong_components", "weak_components"]
+def cycles(tape: Tape) -> Cycles:
+    """The cycles of a tape: of each of its equations by itself, for a statement reads only what is before it."""
+    count = largest = rows = 0
+    lines = 0.0
+    for item in tape.items:
+        if type(item) is Joint and item.op.implicit:
+            sizes = item.op.cycles
+            count += len(sizes)
+            largest = max(largest, int(sizes.max(initial=0)))
+            rows += int(sizes.sum())
+            lines += item.lines * float(sizes.sum()) / (item.op.size - item.op.flags)
+    return Cycles(count, largest, rows, round(lines))
+
+
+__all__ = ["Cycles", "Strong", "cycles", "strong_components", "weak_components"]

@@ -184,17 +184,24 @@ class Levels:
         self.nonzeros += found.nonzeros
 
     def _array_uses(self) -> None:
-        """Nodes of arrays that statements read count as read alike; what only runs read is counted node by node."""
+        """Nodes of arrays that statements read count as read alike, as often as they are on average, so far as these
+        statements reach; what only runs read is counted node by node.
+        """
         single, reads = self.reads.single, self.reads
+        flags = {item.out.block: prod(item.shape) * item.op.flags for item in self.tape.items if type(item) is Joint}
         for b, touches in enumerate(reads.touches):
-            size = self.tape.blocks[b].size
-            if not size or reads.scalar[b]:
+            size = self.tape.blocks[b].size - flags.get(b, 0)
+            if size <= 0 or reads.scalar[b]:
                 continue
             here = reads.exposed(b)
             uses = single.uses[here] if here.start < here.stop else EMPTY
             if touches:
-                each = (int(uses.sum() if len(uses) else 0) + sum(touch.uses for touch in touches)) // size
-                self.used[1 + max(each - 1, 0).bit_length() if each else 0] += size
+                total = int(uses.sum()) + sum(touch.uses for touch in touches)
+                reached = min(len(uses) + sum({touch.key: touch.nodes for touch in touches}.values()), size)
+                often = total % reached  # so many once more than the others
+                for each, nodes in ((0, size - reached), (total // reached, reached - often),
+                                    (total // reached + 1, often)):
+                    self.used[1 + max(each - 1, 0).bit_length() if each else 0] += nodes
             else:
                 tally_uses(uses, self.used)
                 self.used[0] += size - len(uses)

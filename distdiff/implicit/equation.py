@@ -21,11 +21,11 @@ from mpi4py import MPI
 
 from ..errors import ConvergenceError
 from ..evaluate import Point, evaluate
-from ..graph import nonzeros
+from ..graph import nonzeros, strong_components
 from ..kernels import csr
-from ..partials import LocalL, expand, expand_values
+from ..partials import LocalL, expand, expand_structure, expand_values
 from ..partition import whole
-from ..partition.local import Portion
+from ..partition.local import LocalTape, Portion
 from ..preaccumulate import eliminate
 from ..solvers.substitution import Passes
 from ..solvers.sweep import Sweep
@@ -71,6 +71,11 @@ class Equation:
         self._sweep: Any = None
 
     @property
+    def how(self) -> str:
+        """How its components are solved, for reports; empty while none has been."""
+        return "" if self._system is None else self._system.how
+
+    @property
     def nbytes(self) -> int:
         return 0 if self._system is None else self._system.memory + sum(a.nbytes for a in self._rows)
 
@@ -114,18 +119,11 @@ class Equation:
         """Substitution with the rows of this point.  Raises `SingularError`, naming the user's line."""
         if self._rows is None:
             rows = self._rows = expand(self._local, self._point)
-            n, (ends, places) = self.n, self._local.outputs
-            ends, places = ends[places < n], places[places < n]
-            closing = np.zeros(n, dtype=np.int64)  # y_i's row is R_i
-            closing[places] = 1
-            counts = np.diff(rows.indptr)
-            counts[self._n_x:self._n_x + n] = closing
-            indptr = np.concatenate([[0], np.cumsum(counts)])
-            indices = np.concatenate([ends[np.argsort(places)].astype(rows.indices.dtype), rows.indices])
-            data = np.concatenate([np.ones(len(ends)), rows.data])
+            indptr, indices = _closed(self._local, self.n, rows.indptr, rows.indices)
+            data = np.concatenate([np.ones(len(indices) - len(rows.data)), rows.data])
             unknowns = self._closed.outputs.ids
             self._closing = LocalL(indptr, indices, data, np.concatenate([unknowns, rows.residuals]))
-            wide = len(indices) + len(counts) > np.iinfo(np.int32).max
+            wide = len(indices) + len(indptr) > np.iinfo(np.int32).max
             self._reduced = eliminate(self._closed, self._closing, columns=np.dtype(np.int64 if wide else np.int32))
             self._system = TriangularSystem(MPI.COMM_SELF, self._reduced, alone=True, where=lambda row: self._where)
             self._expanded = True
@@ -287,6 +285,31 @@ def _gmres(product: Callable[[np.ndarray], np.ndarray], b: np.ndarray, most: int
     return coefficients @ V[:len(coefficients)]
 
 
+def cycles(tape: Tape) -> np.ndarray:
+    """Unknowns in each strongly connected component of R(y, x) = 0 with more than one: y_i depends on what R_i reads.
+
+    tape: R, a function of x and, last, y.  Structure alone, linear in the entries of R's lines; where these are too
+    many to be written out, all unknowns are taken to hang together.
+    """
+    n = tape.outputs[0].shape[0]
+    if nonzeros(tape) > ENTRIES:
+        return np.array([n])[:n > 1]
+    local = whole(tape)
+    found = strong_components(*_closed(local, n, *expand_structure(local)))
+    unknowns = np.bincount(found.component[local.inputs.ids[-n:]])
+    return unknowns[unknowns > 1]
+
+
+def _closed(local: LocalTape, n: int, indptr: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of R's lines with y_i's row reading R_i: inputs come first, so their entries do."""
+    (ends, places), inputs = local.outputs, local.inputs.ids
+    ends, places = ends[places < n], places[places < n]
+    counts = np.diff(indptr)
+    counts[len(inputs) - n + places] = 1
+    return (np.concatenate([[0], np.cumsum(counts)]),
+            np.concatenate([ends[np.argsort(places)].astype(indices.dtype), indices]))
+
+
 def _schur(own: Any, n: int, order: np.ndarray, n_y: int, structure: bool) -> Any:
     """Rows of the unknowns (the first n_y of `order`) over the columns `order`, all other rows eliminated.
 
@@ -313,4 +336,4 @@ def _schur(own: Any, n: int, order: np.ndarray, n_y: int, structure: bool) -> An
     return None
 
 
-__all__ = ["Equation"]
+__all__ = ["Equation", "cycles"]

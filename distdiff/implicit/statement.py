@@ -30,7 +30,7 @@ from ..tracing.array import TracedArray, is_traced, rearranged, single
 from ..tracing.boxes import whole
 from ..tracing.recorder import Recorder
 from ..tracing.transplant import Nodes, extracted, primals_of, spliced
-from .equation import Equation
+from .equation import Equation, cycles
 from .forward import MINIMIZERS, ROOTS, Settings, as_vector, solve, solved
 
 Residual = Callable[[Any], tuple[Any, ...]]  # y, flat and traced -> (R,) or (R, objective), R flat
@@ -87,6 +87,14 @@ class Implicit(Elemental):
     def core_out(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
         return ((self.n,), ())
 
+    @cached_property
+    def cycles(self) -> np.ndarray:  # type: ignore[override]
+        return cycles(self.tape)
+
+    @property
+    def flags(self) -> int:
+        return 1
+
     @property
     def reads(self) -> frozenset[int]:
         return frozenset((-1, *range(1, len(self.core_in))))
@@ -99,6 +107,11 @@ class Implicit(Elemental):
         from .shared import shares
 
         return shares(self, n_ranks)
+
+    @property
+    def how(self) -> str:
+        found = vars(self).get("equation")  # others have not been solved here
+        return "" if found is None else found.how
 
     @property
     def alone(self) -> str:

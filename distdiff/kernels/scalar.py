@@ -155,6 +155,14 @@ def run_expand(run: Run, first: int, y: np.ndarray, source: Run, row: int, indpt
         start += mask
 
 
+def run_columns(run: Run, row: int, indptr: np.ndarray, indices: np.ndarray) -> None:
+    """The columns alone."""
+    start = indptr[row : row + len(run.op)].copy()
+    for mask, ids in zip(active(run), (run.a, run.b)):
+        indices[start[mask]] = ids[mask]
+        start += mask
+
+
 def blocks_read(run: Run, firsts: np.ndarray, own: int) -> np.ndarray:
     """The blocks before its own that a run's operands lie in, ascending; block k has nodes from firsts[k] on."""
     n = len(run.op)

@@ -202,20 +202,6 @@ def strong(starts, indices, component):
 
 
 @Loop
-def row_levels(order, starts, indices, component, level):
-    """Levels of components, rows in an order in which all that a row depends on comes first; an edge inside of a
-    component counts nothing.  level (0) has an entry a component.
-    """
-    for k in range(len(order)):
-        i = order[k]
-        c = component[i]
-        for e in range(starts[i], starts[i + 1]):
-            d = component[indices[e]]
-            if d != c and level[d] + 1 > level[c]:
-                level[c] = level[d] + 1
-
-
-@Loop
 def tally_cells(op, a, b, active, first, low, high, width, count):
     """count[(row - low) // width, (column - low) // width] += 1 for every entry of L in a run's lines, the first of
     which is row `first` >= low, with low <= column < high; active[k, op]: whether operation op has a derivative by

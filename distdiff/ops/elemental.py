@@ -62,6 +62,11 @@ class Elemental:
     collective = False
 
     @property
+    def flags(self) -> int:
+        """How many of its results, the last ones, are no lines of the program but tell something of the others."""
+        return 0
+
+    @property
     def reads(self) -> frozenset[int]:
         return frozenset(range(-1, len(self.core_in)))
 
@@ -108,6 +113,12 @@ class Elemental:
         pattern = self.pattern(k)
         return self.size * prod(self.core_in[k]) if pattern is None else len(pattern[0])
 
+    @property
+    def cycles(self) -> np.ndarray:
+        """Unknowns in each strongly connected component, of an implicit elemental's equations, that has more than one.
+        """
+        return np.empty(0, dtype=np.int64)
+
     def stored(self, active: Sequence[int]) -> int:
         """Entries of the rows that it makes in the assembled system at one loop index, by these operands, at most."""
         return sum(self.count(k) for k in active)
@@ -140,7 +151,7 @@ class Elemental:
 
     @property
     def how(self) -> str:
-        """How a rank's part works with the others', for reports; empty while it has not."""
+        """How its equations are solved, for reports; empty while they have not been here."""
         return ""
 
     def join(self, comm: MPI.Comm, whole: Elemental | None, options: Mapping[str, Any]) -> None:
