@@ -18,8 +18,8 @@ from distdiff.examples import flow, spectral
 from distdiff.kernels import elimination
 from distdiff.kernels.jit import jit
 from distdiff.machine import Machine
+from distdiff.partition import candidates, distribute, localize_all, partition, whole
 from distdiff.partition import choose as choose_layout
-from distdiff.partition import distribute, localize_all, partition, whole
 from distdiff.solvers.kept import expected_kept, kept, kept_by
 from distdiff.solvers.layouts import Judge, Use
 from distdiff.solvers.select import choose
@@ -181,7 +181,7 @@ def test_depths_of_halos_come_in_the_order_of_what_they_take(program):
     tape = trace(f, (x,)).tape
     judge = Judge(tape, ONE, MACHINE)
     promised, counted = [], []
-    shallow = choose_layout._make(tape, 2, "axes", 2, 128, {}, machine=MACHINE)
+    shallow = candidates.make(tape, 2, "axes", 2, 128, {}, machine=MACHINE)
     for depth in (1, 2, 4, 8):
         shallow.scheduled.restore()
         made = shallow if depth == 1 else choose_layout._deepen(shallow, depth, judge)

@@ -18,6 +18,7 @@ from distdiff.linearization import linearize
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
 from distdiff.partition import (
     Partition,
+    candidates,
     check,
     choose,
     deepen,
@@ -29,8 +30,8 @@ from distdiff.partition import (
     table,
     transport,
 )
+from distdiff.partition.intervals import _ascending
 from distdiff.partition.local import whole
-from distdiff.partition.schedule import _ascending
 from distdiff.solvers.sweep_plan import plan_adjoint
 from distdiff.tape import ScalarRun, Tape
 from distdiff.tracing import trace
@@ -97,7 +98,7 @@ def test_mixed_programs(tape, n_ranks, strategy, min_block):
 
 @given(tapes(), st.sampled_from(RANKS))
 def test_parts_of_a_block_together(tape, n_ranks):
-    follows(tape, choose._make(tape, n_ranks, "axes", n_ranks, 1, {}, rules=("together",)))
+    follows(tape, candidates.make(tape, n_ranks, "axes", n_ranks, 1, {}, rules=("together",)))
 
 
 @given(tapes(runs=False), st.sampled_from(RANKS), st.sampled_from([2, 3]))
@@ -112,7 +113,7 @@ def test_deep_halos_beside_scalar_code(tape, n_ranks, depth):
 
 @given(tapes(), st.sampled_from([4, 5, 8]))
 def test_ranks_left_out(tape, n_ranks):
-    locals_ = follows(tape, choose._make(tape, n_ranks, "axes", n_ranks // 2, 1, {}))
+    locals_ = follows(tape, candidates.make(tape, n_ranks, "axes", n_ranks // 2, 1, {}))
     assert not any(local.n_own for local in locals_[n_ranks // 2:])
 
 
@@ -121,7 +122,7 @@ def test_ranks_left_out(tape, n_ranks):
 def test_traced_functions(case, n_ranks):
     tape = trace(case.f, (case.x,)).tape
     for rule in schedule.RULES:
-        plan = choose._make(tape, n_ranks, "axes", n_ranks, 1, {}, rules=(rule,))
+        plan = candidates.make(tape, n_ranks, "axes", n_ranks, 1, {}, rules=(rule,))
         if tape.n_nodes > 2000:  # the oracle is dense
             for local in localize_all(tape, plan):
                 check(local)
@@ -354,7 +355,7 @@ def test_a_row_that_all_ranks_read_is_not_held_with_its_block():
     total = w.apply(ADD, a[10:], w.apply(MULTIPLY, c, a[3]))
     far = w.apply(MULTIPLY, total, a[:1, 7:8].broadcast(total.shape))
     w.output(w.reduce(COPY, {0, 1}, far))
-    plan = choose._make(w.tape, 4, "axes", 4, 50, {})
+    plan = candidates.make(w.tape, 4, "axes", 4, 50, {})
     locals_ = localize_all(w.tape, plan)
     for local in locals_:
         check(local)
@@ -466,7 +467,7 @@ def test_sums_over_a_time_loop_wait_until_it_is_over(n_ranks, depth):
     found = []
     for steps in (80, 160) if n_ranks == 2 else (40,):
         tape = trace(lambda u, steps=steps: misfit(u, steps), (np.ones((20 * n_ranks, 5)),)).tape
-        made = choose._make(tape, n_ranks, "axes", n_ranks, 16, {})
+        made = candidates.make(tape, n_ranks, "axes", n_ranks, 16, {})
         locals_ = localize_all(tape, made if depth == 1 else choose._deepen(made, depth, choose._Sweeping(1)))
         for local in locals_:
             runs = [s for s, step in enumerate(local.steps) for item in local.items[step.start:step.stop]

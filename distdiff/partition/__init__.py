@@ -8,10 +8,11 @@
 
 from .afar import skeleton, structure
 from .check import check
-from .choose import STRATEGIES, Candidate, Partition, partition, run_by_run, table, wants_petsc
+from .choose import STRATEGIES, partition, run_by_run, table, wants_petsc
 from .distribute import distribute, localize_all
 from .holdings import Holdings
 from .local import LocalTape, whole
+from .placement import Candidate, Partition
 from .quality import Quality
 from .travel import homebound
 

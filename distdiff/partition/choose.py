@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..cancellation import alone
 from ..errors import InputError
-from ..graph import Reads, Survey
-from ..graph.contractions import line_seconds
+from ..graph import Survey
 from ..machine import Machine, current
-from ..tape import HeldRun, ScalarRun, Tape
-from .axes import Axes
-from .contiguous import Contiguous
+from ..tape import ScalarRun, Tape
+from . import candidates
+from .candidates import ALONE, FEW, LEVELS, RUN_BY_RUN, SCOTCH, seconds_of_arrays, seconds_of_runs
 from .deepen import deepened
-from .layout import split
-from .parcel import Sender
-from .plan import Kinds, Plan
-from .quality import Promise, Quality, Traffic, measure
-from .regroup import regroup
-from .schedule import RULES, Schedule
-from .scotch import MOST_LINES, Scotch, available
-from .streaming import Streaming
+from .placement import COLUMNS, Candidate, Partition, Scheduled
+from .plan import Kinds
+from .quality import Promise
+from .schedule import Schedule
+from .scotch import MOST_LINES, available
 
-COLUMNS, SCOTCH, LEVELS = "right-hand sides", "pt-scotch", "levels"
 STRATEGIES = ("auto", "axes", "contiguous", LEVELS, "fewer ranks", SCOTCH, COLUMNS)
-ALONE = "rank 0 alone"
-RUN_BY_RUN = "axes and stretches"
 MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
 MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
 SAME = 1.02  # predicted seconds within this factor of the best are no reason
@@ -38,92 +31,8 @@ WORTH = 1.05  # times sooner than rank 0 alone that a spread must be: sending sh
 BETWEEN = "between two layouts of its lines over the ranks"  # where a partition that is cancelled ends
 LOOK, LOOK_ITEM = 4e-3, 2.5e-5  # seconds that making one more candidate takes, and an item of it ...
 PATIENCE = 4.0  # ... up to so many times what it may save: promises are of what comes after the layout is made
-FEW = 0.01  # of the time, in scalar lines, up to which they are no reason for candidates of their own
 NEAR = 1.25  # times the time of equal shares without messages that stretches may take, so that levels are not looked at
 NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way to lay the tape out, and what it promises."""
-
-    name: str
-    quality: Quality
-    promise: Promise
-
-
-@dataclass
-class Partition:
-    """Which rank owns which node, in which superstep; made by `partition`, used by `distribute` and `localize_all`."""
-
-    n_ranks: int
-    name: str
-    plan: Plan | None  # None: rank 0 has it all, or every rank
-    n_steps: int
-    quality: Quality
-    promise: Promise = Promise(0.0, 0.0)
-    candidates: list[Candidate] = field(default_factory=list)
-    scheduled: _Scheduled | None = field(default=None, repr=False)
-    survey: Survey | None = field(default=None, repr=False)  # of the tape, for who looks at its structure next
-
-    @property
-    def k_star(self) -> int:
-        return self.n_steps
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether every rank has the whole program, for right-hand sides of its own."""
-        return self.name == COLUMNS
-
-    @property
-    def changed(self) -> np.ndarray:
-        """Nodes whose values are no longer the tape's: links of chains of additions that became partial sums."""
-        if self.plan is None:
-            return np.empty(0, dtype=np.int64)
-        sums = self.plan.accumulators
-        return np.concatenate([np.empty(0, dtype=np.int64), *self.plan.changed, *([sums.changed()] if sums else [])])
-
-    def owner(self, ids: np.ndarray) -> np.ndarray:
-        """The rank that owns each node of the tape."""
-        return self._find(ids)[0] if self.plan is not None else np.zeros(np.shape(ids), dtype=np.int32)
-
-    def superstep(self, ids: np.ndarray) -> np.ndarray:
-        """The superstep in which each node of the tape is computed."""
-        return self._find(ids)[1] if self.plan is not None else np.zeros(np.shape(ids), dtype=np.int32)
-
-    def _find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        assert self.plan is not None
-        regrouped = self.plan.regrouped
-        return self.plan.where.find(ids if regrouped is None else regrouped.renumbered(np.asarray(ids)))
-
-    def supersede(self, tape: Tape) -> None:
-        """The tape that was partitioned gives up its runs, where the plan has regrouped them on another."""
-        if self.plan is None or self.plan.regrouped is None:
-            return
-        for index, item in enumerate(tape.items):
-            if isinstance(item, ScalarRun):
-                tape.items[index] = HeldRun(item.block, item.lines, None, _gone)
-
-    def release(self) -> None:
-        """Forget how the layout was found: that holds runs which are about to leave."""
-        self.survey = None
-        if self.plan is not None:
-            self.plan.survey = self.plan.accumulators = None
-
-    def sender(self) -> Sender:
-        """What makes the structure and the parcels that travel."""
-        assert self.plan is not None
-        return Sender(self.plan, self.n_steps)
-
-    def summary(self) -> list[dict[str, Any]]:
-        """All candidates as plain data, best first."""
-        ordered = sorted(self.candidates, key=lambda c: c.promise.seconds)
-        return [{"name": c.name, "chosen": c.name == self.name, **c.quality.to_dict(), "job": asdict(c.promise)}
-                for c in ordered]
-
-
-def _gone() -> ScalarRun:
-    raise AssertionError("a run is looked at that was regrouped on another tape")
 
 
 class Judge(Protocol):
@@ -155,7 +64,7 @@ def table(tape: Tape, ranks: Sequence[int] = (2, 4, 8, 16, 32, 64, 128, 256), co
     One row a number: `ranks`, `name` and the counts of `Quality`; `speedup` over one rank, for as many columns.
     """
     machine = current() if machine is None else machine
-    one = _Sweeping(columns)(_alone(tape, 1, machine)).seconds
+    one = _Sweeping(columns)(candidates.alone(tape, 1, machine)).seconds
     rows = []
     for n in ranks:
         made = partition(tape, n, machine=machine, columns=columns)
@@ -198,26 +107,26 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     judge = judge or _Sweeping(columns)
     contest = _Contest(judge)
     if strategy == COLUMNS and n_ranks > 1:
-        contest.enter(_alone(tape, n_ranks, machine, everywhere=True))
+        contest.enter(candidates.alone(tape, n_ranks, machine, everywhere=True))
         return contest.winner()
     kinds, survey, watch = Kinds(), Survey(tape, machine), alone()
     if strategy == LEVELS and n_ranks > 1:
-        made = _level_by_level(tape, n_ranks, machine, survey, small)
+        made = candidates.level_by_level(tape, n_ranks, machine, survey, small)
         contest.enter(made)
         return _won(contest, survey)
     for name, active, settings in _candidates(tape, n_ranks, strategy, judge.repeated, machine, contest):
         if watch is not None:
             watch.look(BETWEEN)
         least = default_min_block(active) if min_block is None else min_block
-        made = (_make(tape, n_ranks, name, active, least, settings, machine=machine, kinds=kinds, survey=survey,
-                      share=share) if active > 1 else _alone(tape, n_ranks, machine))
+        made = candidates.alone(tape, n_ranks, machine) if active == 1 else candidates.make(
+            tape, n_ranks, name, active, least, settings, machine=machine, kinds=kinds, survey=survey, share=share)
         contest.enter(made)
         if strategy == "auto" and made.plan is None and _for_columns(
                 made.quality.seconds, columns) < 2 * machine.message and not contest.worth_more(tape, n_ranks):
             return contest.winner()  # one exchange costs more
     if strategy == "auto" and columns * contest.least > _scotch_seconds(tape, n_ranks, machine) and available():
-        contest.enter(_make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds, survey=survey,
-                            share=share))
+        contest.enter(candidates.make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds,
+                                      survey=survey, share=share))
     if contest.cut is not None:
         deeper = _deepen(contest.cut, depth, judge)
         if deeper is not None:
@@ -225,11 +134,11 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     if strategy == "auto" and judge.again and n_ranks > 1 and run_by_run(tape):
         ideal = contest.alone / n_ranks
         if contest.least > NEAR * ideal:
-            made = _level_by_level(tape, n_ranks, machine, survey, small, contest.least)
+            made = candidates.level_by_level(tape, n_ranks, machine, survey, small, contest.least)
             if made is not None:
                 contest.enter(made)
     if strategy == "auto" and columns > 1 and n_ranks > 1:
-        everywhere = _alone(tape, n_ranks, machine, everywhere=True)
+        everywhere = candidates.alone(tape, n_ranks, machine, everywhere=True)
         contest.enter(everywhere, eligible=everywhere.quality.memory <= ROOMY)
     return _won(contest, survey)
 
@@ -296,7 +205,7 @@ def wants_petsc(tape: Tape, n_ranks: int, strategy: str = "auto", columns: int =
     if strategy != "auto":
         return strategy == SCOTCH
     machine = current()
-    alone = _for_columns(_alone(tape, n_ranks, machine).quality.seconds, columns)
+    alone = _for_columns(candidates.alone(tape, n_ranks, machine).quality.seconds, columns)
     return alone >= 2 * machine.message and _scotch_seconds(tape, n_ranks, machine) < columns * alone
 
 
@@ -311,15 +220,7 @@ def _some(tape: Tape, lines: int, n_ranks: int, machine: Machine) -> bool:
     time beside it.
     """
     return lines >= min(default_min_block(n_ranks), len(tape.items)) > 0 and (
-        _seconds_of_runs(tape, machine) > FEW * _seconds_of_arrays(tape, machine))
-
-
-def _seconds_of_arrays(tape: Tape, machine: Machine) -> float:
-    return sum(line_seconds(item, machine) * item.lines for item in tape.items if not isinstance(item, ScalarRun))
-
-
-def _seconds_of_runs(tape: Tape, machine: Machine) -> float:
-    return machine.run_line * sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
+        seconds_of_runs(tape, machine) > FEW * seconds_of_arrays(tape, machine))
 
 
 def _for_columns(seconds: float, columns: int) -> float:
@@ -379,113 +280,6 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool, machine
                     if fewer > 1)
 
 
-def _alone(tape: Tape, n_ranks: int, machine: Machine, everywhere: bool = False) -> Partition:
-    """Everything on rank 0, or on every rank."""
-    scalar = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
-    array = sum(item.lines for item in tape.items if not isinstance(item, ScalarRun))
-    share = np.ones(n_ranks) if everywhere else np.eye(1, n_ranks)[0]
-    seconds = sum(line_seconds(item, machine) * item.lines for item in tape.items if not isinstance(item, ScalarRun))
-    work = share * (machine.item * len(tape.items) + seconds + machine.run_line * scalar)
-    runs = sum(isinstance(item, ScalarRun) for item in tape.items)
-    quality = measure(share * (array + scalar), work[None], share * tape.n_nodes, Traffic.none(), machine,
-                      share * len(tape.items), share * runs)
-    return Partition(n_ranks, COLUMNS if everywhere else ALONE, None, 1, quality)
-
-
-def _make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, settings: dict[str, Any],
-          rules: tuple[str, ...] = RULES, machine: Machine | None = None,
-          kinds: Kinds | None = None, survey: Survey | None = None, share: bool = True) -> Partition:
-    plan = Plan(tape, n_ranks, machine, kinds, survey)
-    share = share and active == n_ranks
-    runs = {item.block for item in tape.items if isinstance(item, ScalarRun)}
-    if name == "contiguous":
-        placers: tuple[Any, Any] = (Contiguous(plan),) * 2
-    elif name == RUN_BY_RUN:
-        placers = Axes(plan, min_block, active=active), Contiguous(plan)
-    elif "streaming" in name or name.endswith(SCOTCH):
-        scalar = Scotch if name.endswith(SCOTCH) else Streaming
-        placers = Axes(plan, min_block, active=active, **settings), scalar(plan, active) if runs else None
-    else:  # no scalar lines worth a thought
-        together = _seconds_of_runs(tape, plan.machine) < FEW * _seconds_of_arrays(tape, plan.machine) / active
-        scalar = Contiguous(plan, 1 if together else active) if runs else None  # on one rank, time loops stay alike
-        placers = Axes(plan, min_block, active=active, **settings), scalar
-    for block in range(len(tape.blocks)):
-        if not plan.settled(block, share):
-            placers[block in runs].place(block)
-    best: _Scheduled | None = None
-    for rule in rules:
-        found = _Scheduled(plan, Schedule(plan, rule))
-        if best is None or found.quality.seconds < best.quality.seconds:
-            best = found
-        if not found.apart:
-            break
-    assert best is not None
-    best.restore()
-    return Partition(n_ranks, name, plan, best.n_steps, best.quality, scheduled=best)
-
-
-def _level_by_level(tape: Tape, n_ranks: int, machine: Machine, survey: Survey, min_block: int,
-                    most: float | None = None) -> Any:
-    """Long scalar code regrouped, arrays cut along axes.  most: seconds it may take for anybody to want it; then None
-    where it does not suit the program either.
-    """
-    found = regroup(tape, survey.reads, n_ranks, asked=most is None)
-    if found is None:
-        return None if most is not None else _make(tape, n_ranks, "axes", n_ranks, min_block, {}, machine=machine,
-                                                   survey=survey)
-    work = found.work
-    if most is not None and machine.run_line * work.max(axis=1).sum() + 2 * machine.message * len(work) > most:
-        return None
-    regrouped = found.written()
-    plan = Plan(regrouped.tape, n_ranks, machine)
-    plan.regrouped, plan.accumulators = regrouped, found.sums
-    axes = Axes(plan, min_block)
-    for block in range(len(plan.blocks)):
-        run = regrouped.runs.get(block)
-        if run is not None:
-            plan.settle(block, run.rank, run.reads, run.step)
-        elif not plan.settled(block, True):
-            cuts = _by_readers(plan, survey.reads, block) if not plan.writers[block] else None
-            if cuts is not None:
-                plan.split(block, split((plan.blocks[block].size,), 0, cuts))
-            else:
-                axes.place(block)
-    scheduled = _Scheduled(plan, Schedule(plan, "soonest"))
-    return Partition(n_ranks, LEVELS, plan, scheduled.n_steps, scheduled.quality, scheduled=scheduled)
-
-
-def _by_readers(plan: Plan, reads: Reads, block: int) -> np.ndarray | None:
-    """Cuts of an input's block as `Contiguous` makes them, its nodes with the ranks that read them first; None if
-    statements read it, or no run does.  (Inputs stand before all runs, in the same blocks on both tapes.)
-    """
-    here = reads.exposed(block)
-    if reads.touches[block] or here.start == here.stop:
-        return None
-    rank = np.maximum(plan.regrouped.rank_of(reads.single.begin[here]), 0)
-    if (np.diff(rank) < 0).any():
-        return None
-    places, size = reads.single.ids[here] - plan.blocks[block].first, plan.blocks[block].size
-    ends = np.cumsum(np.bincount(rank, minlength=plan.n_ranks))
-    return np.concatenate([[0], np.append(places, size)[ends[:-1]], [size]])
-
-
-class _Scheduled:
-    """A schedule of a plan: what it promises, and what `restore` puts back into the plan."""
-
-    def __init__(self, plan: Plan, schedule: Schedule) -> None:
-        self.plan, self.apart = plan, schedule.apart
-        self.n_steps, self.quality = schedule.finish()
-        self.sent, self.sent_ids = schedule.sent, schedule.sent_ids  # values by block, and single nodes
-        self._steps, self._node_steps, self._extents = plan.where.steps, plan.where.node_step, plan.extents
-        self._run_steps = {block: share.steps for block, share in plan.runs.items()}
-
-    def restore(self) -> None:
-        where = self.plan.where
-        where.steps, where.node_step, self.plan.extents = self._steps, self._node_steps, self._extents
-        for block, share in self.plan.runs.items():
-            share.steps = self._run_steps[block]
-
-
 def _deepen(made: Partition, depth: int | None, judge: Judge) -> Partition | None:
     """The same plan with `depth` supersteps in one, or more and more of them as long as that pays; None if none do.
 
@@ -508,7 +302,7 @@ def _deepen(made: Partition, depth: int | None, judge: Judge) -> Partition | Non
         plan.extents = deepened(plan, schedule.free)
         if plan.extents is None:
             break
-        found = _Scheduled(plan, schedule)
+        found = Scheduled(plan, schedule)
         found.sent, found.sent_ids = before.sent, before.sent_ids  # extents don't say of which blocks: about the same
         deeper = Partition(made.n_ranks, f"{made.name}, {grown} supersteps in one", plan, found.n_steps, found.quality,
                            scheduled=found)

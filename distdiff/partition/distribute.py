@@ -13,11 +13,11 @@ from ..comm import agreed, on_root
 from ..tape import Joint, Tape
 from ..tracing.memory import give_back
 from .afar import Stored
-from .choose import Partition
 from .holdings import Holdings, receive_run, send_run
 from .local import LocalTape, nothing, whole
 from .localize import Ghosts, Rank
 from .parcel import Sender, Structure
+from .placement import Partition
 from .transport import broadcast, receive, send
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..tape import Affine
+from ..tape import Affine, Vector
 
 
 class Layout(NamedTuple):
@@ -194,6 +194,19 @@ def pieces(out: Affine, shape: tuple[int, ...], layout: Layout) -> Pieces | None
     if ref.steps[axis][1] < 0:
         return Pieces(axis, edges[1:], edges[:-1])
     return Pieces(axis, edges[:-1], edges[1:])
+
+
+def owned_pieces(item: Vector, layout: Layout, rank: int) -> Pieces:
+    """The parts of a task by rank (see `pieces`); a task given to one rank is whole there."""
+    if rank >= 0:
+        start = np.zeros(len(layout.cuts) - 1, dtype=np.int64)
+        stop = start.copy()
+        stop[rank] = 1
+        return Pieces(-1, start, stop)
+    parts = pieces(item.out, item.out_shape, layout)
+    if parts is None:
+        raise AssertionError("a block is cut where its statements' parts are no boxes")
+    return parts
 
 
 def crossings(cuts: np.ndarray, start: int, step: int, n: int) -> np.ndarray:

@@ -17,11 +17,11 @@ import numpy as np
 from ..ops import Elemental
 from ..ops.elemental import Elsewhere
 from ..tape import Affine, Block, Const, HeldRun, Indexed, Joint, Leaf, Operand, ScalarRun, Site, Tape, Vector
-from .layout import Layout, Pieces
+from .intervals import distinct_ids
+from .layout import Layout, Pieces, owned_pieces
 from .plan import Plan, RunShare, binary, cut
 from .reach import boxes
 from .regroup import Origins
-from .schedule import distinct_ids, owned_pieces
 from .whereabouts import Whereabouts
 
 

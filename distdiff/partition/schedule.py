@@ -22,25 +22,14 @@ import numpy as np
 from ..graph.contractions import line_seconds
 from ..kernels.graph import run_steps, sent_away
 from ..tape import Affine, Const, Indexed, ScalarRun, Statement, Vector
-from .layout import Layout, Pieces, pieces, resolve
+from .intervals import Interval, distinct_ids, rows_read, volume
+from .layout import Layout, Pieces, owned_pieces, resolve
 from .plan import Plan, Task, binary
 from .quality import Quality, Traffic, measure
-from .reach import nearest_turns
 from .waiting import delay
 
-DENSE = 8  # nodes that a range has for each that is named, up to which these are flagged in it
 RULES = ("soonest", "together")
 NEAR = 8  # rows beyond its own that a statement may read of what a rank computes itself
-
-
-class Interval(NamedTuple):
-    """Rows low[r] <= c < high[r] of a block that rank r reads, and the nodes a row."""
-
-    low: np.ndarray
-    high: np.ndarray
-    nodes: int
-    reach: np.ndarray | None = None  # [reader, owner], None if everyone reads only their own
-    beyond: int = 0  # the most rows outside of a reader's own
 
 
 class Look(NamedTuple):
@@ -266,54 +255,10 @@ class Schedule:
         share = (parts.stop - parts.start) / (item.shape[parts.axis] if parts.axis >= 0 else 1)
         lines = item.lines * np.where(active, share, 0.0)
         seconds = np.where(active, self.machine.item, 0.0) + line_seconds(item, self.machine) * lines
-        reads = [self._interval(ref, item.operand_shape(k), parts, active) if isinstance(ref, Affine) else None
+        reads = [rows_read(ref, item.operand_shape(k), self.plan.layouts[ref.block], parts, active)
+                 if isinstance(ref, Affine) else None
                  for k, ref in enumerate(item.operands)] if 0 not in item.shape else []
         return Look(parts, active, lines, seconds, reads)
-
-    def _interval(self, ref: Affine, shape: tuple[int, ...], parts: Pieces, active: np.ndarray) -> Interval | None:
-        """The rows of the operand's block that each rank reads; None where that takes explicit ids."""
-        layout = self.plan.layouts[ref.block]
-        found = resolve(ref, shape, layout) if layout is not None else None
-        if found is None:
-            return None
-        low = np.zeros(self.n_ranks, dtype=np.int64)
-        high = low.copy()
-        base, top, nodes = found.start[1], found.start[1] + 1, 1
-        for k, (extent, (_, step, _)) in enumerate(zip(shape, found.steps)):
-            if step == 0:
-                if ref.strides[k]:
-                    nodes *= extent if k != parts.axis else int((parts.stop - parts.start).max())
-            elif k == parts.axis:
-                first, last = step * parts.start, step * (parts.stop - 1)
-                low, high = np.minimum(first, last), np.maximum(first, last)
-            elif step > 0:
-                top += step * (extent - 1)
-            else:
-                base += step * (extent - 1)
-        low, high = low + base, high + top
-        if found.flat:
-            low, high, nodes = low // layout.inner, -(-high // layout.inner), layout.inner
-        low, high = np.where(active, low, 0), np.where(active, high, 0)
-        reach = self._reach(layout.cuts, low, high, active)
-        beyond = self._beyond(layout, low, high) if reach is not None else 0
-        return Interval(low, high, min(nodes, layout.row), reach, beyond)
-
-    @staticmethod
-    def _beyond(layout: Layout, low: np.ndarray, high: np.ndarray) -> int:
-        """The most rows that a rank reads outside of its own."""
-        own_low, own_high = layout.cuts[:-1], layout.cuts[1:]
-        turn = nearest_turns(low, high, own_low, own_high, layout.n)
-        beyond = np.maximum(own_low - low - turn, high + turn - own_high)
-        return int(beyond[high > low].max(initial=0))
-
-    def _reach(self, cuts: np.ndarray, low: np.ndarray, high: np.ndarray, active: np.ndarray) -> np.ndarray | None:
-        """[reader, owner]: who reads whose rows; None if everyone reads only their own."""
-        if ((low >= cuts[:-1]) & (high <= cuts[1:]))[active].all():
-            return None
-        first = np.searchsorted(cuts, low, side="right") - 1
-        last = np.searchsorted(cuts, high - 1, side="right") - 1
-        return ((self.ranks >= first[:, None]) & (self.ranks <= last[:, None]) & (cuts[1:] > cuts[:-1])
-                & active[:, None])
 
     def _explicit(self, steps: np.ndarray, ref: Affine | Indexed, shape: tuple[int, ...], core: tuple[int, ...],
                   look: Look) -> None:
@@ -435,9 +380,9 @@ class Schedule:
             if reads:
                 key = (id(self.plan.layouts[block]), *map(id, reads))  # the reads live as long as self
                 if key not in self._volumes:
-                    volume = _volume(reads, self.plan.layouts[block])
-                    source, target = np.nonzero(volume)
-                    self._volumes[key] = source, target, volume[source, target]
+                    between = volume(reads, self.plan.layouts[block])
+                    source, target = np.nonzero(between)
+                    self._volumes[key] = source, target, between[source, target]
                 source, target, values = self._volumes[key]
                 self.sent[block] = values.sum()
                 parts.append((self.where.steps[block][source], source, target, values))
@@ -459,74 +404,4 @@ def _in_rows(item: Statement, layout: Layout) -> bool:
     return out is not None and not out.flat and sum(bool(s) and n > 1 for s, n in zip(out.middle, item.shape)) <= 1
 
 
-def _volume(reads: list[Interval], layout: Layout) -> np.ndarray:
-    """Values from every rank to every rank, (source, target): the reads of a block united.
-
-    Reads that touch a rank's own rows (or follow one on another) become one interval; far ones are counted
-    one by one.
-    """
-    cuts = layout.cuts
-    empty = cuts[:-1] == cuts[1:]
-    low, high = np.where(empty, np.iinfo(np.int64).max, cuts[:-1]), np.where(empty, -1, cuts[1:])
-    nodes = 0
-    far: dict[bytes, Interval] = {}
-    for read in sorted(reads, key=lambda r: int((r.high - r.low).max()), reverse=True):
-        touches = (read.high > read.low) & ((high < low) | (read.low <= high) & (read.high >= low))
-        low = np.where(touches, np.minimum(low, read.low), low)
-        high = np.where(touches, np.maximum(high, read.high), high)
-        nodes = max(nodes, read.nodes)
-        rest = Interval(np.where(touches, 0, read.low), np.where(touches, 0, read.high), read.nodes)
-        if (rest.high > rest.low).any():
-            far[rest.low.tobytes() + rest.high.tobytes()] = rest
-    total = _overlap(low, high, cuts) * nodes
-    for rest in far.values():
-        total += _overlap(rest.low, rest.high, cuts) * rest.nodes
-    total = np.minimum(total, (np.diff(cuts) * layout.row)[:, None])
-    np.fill_diagonal(total, 0)
-    return total
-
-
-def _overlap(low: np.ndarray, high: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-    return np.maximum(np.minimum(high, cuts[1:, None]) - np.maximum(low, cuts[:-1, None]), 0)
-
-
-def owned_pieces(item: Vector, layout: Layout, rank: int) -> Pieces:
-    """The parts of a task by rank (see `layout.pieces`); a task given to one rank is whole there."""
-    if rank >= 0:
-        start = np.zeros(len(layout.cuts) - 1, dtype=np.int64)
-        stop = start.copy()
-        stop[rank] = 1
-        return Pieces(-1, start, stop)
-    parts = pieces(item.out, item.out_shape, layout)
-    if parts is None:
-        raise AssertionError("a block is cut where its statements' parts are no boxes")
-    return parts
-
-
-def distinct_ids(plan: Plan, ref: Affine | Indexed, shape: tuple[int, ...], axis: int,
-                 box: tuple[int, tuple[int, ...]]) -> np.ndarray:
-    """The node ids a box of the iteration space reads, each once or nearly so."""
-    start, part = box
-    if isinstance(ref, Indexed):
-        ids = ref.ids
-        if axis >= 0:
-            ids = ids[(slice(None),) * axis + (slice(start, start + part[axis]),)]
-        return _ascending(ids)
-    part = tuple(n if s or not n else 1 for n, s in zip(part, ref.strides))
-    moved = ref if axis < 0 else ref._replace(offset=ref.offset + start * ref.strides[axis])
-    return np.ravel(moved.ids(plan.blocks[ref.block].first, part))
-
-
-def _ascending(ids: np.ndarray) -> np.ndarray:
-    """`np.unique(ids)`: by flags where they are dense, which takes a tenth of sorting them."""
-    if not ids.size:
-        return ids.ravel()
-    low, high = int(ids.min()), int(ids.max())
-    if high - low > DENSE * ids.size:
-        return np.unique(ids)
-    there = np.zeros(high - low + 1, dtype=bool)
-    there[ids.ravel() - low] = True
-    return (np.flatnonzero(there) + low).astype(ids.dtype, copy=False)
-
-
-__all__ = ["RULES", "Schedule", "distinct_ids", "owned_pieces"]
+__all__ = ["RULES", "Schedule"]

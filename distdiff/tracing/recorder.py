@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-import warnings
 import weakref
 from array import array
 from bisect import bisect_right
@@ -12,14 +10,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from math import prod
 from operator import mul
-from types import CodeType, FrameType
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..cancellation import alone
-from ..errors import PrecisionWarning, UnsupportedOperationError
 from ..ops import COPY, Elemental, Op
 from ..tape import (
     RUN_LINES,
@@ -41,9 +37,8 @@ from ..tape import (
 )
 from . import memory
 from .boxes import Piece, refine
-from .callers import library, refusal
 from .constants import Constants
-from .owners import owner, user_line
+from .sites import Sites
 
 FEW_LINES = 1 << 12  # of compiled code: they join the lines around them
 FEW_NUMBERS = 512  # of a run's lines, three a line, up to which lists become arrays sooner by themselves
@@ -81,12 +76,12 @@ class Holdings(Protocol):
         """The tape is given up, and the function traced once more without."""
 
 
-class Recorder:
+class Recorder(Sites):
     """Writes one tape.  `values[b]` are the values of block b's nodes, or None for a scalar run."""
 
     def __init__(self, keep_values: bool | str, target: int | None = None, evaluate: Evaluate | None = None,
                  note: Callable[[Tape], None] | None = None) -> None:
-        self.tape = Tape()
+        super().__init__(Tape())
         self.note = note  # is told whenever a run of scalar lines is complete (`Holdings`)
         self.evaluate = evaluate
         self.lazy = evaluate is not None and keep_values == "read"  # large results are computed when somebody looks
@@ -98,7 +93,6 @@ class Recorder:
         self.values: list[np.ndarray | None] = []
         self.n = 0  # nodes in closed blocks: the first id of the open scalar run
         self.firsts: list[int] = []
-        self.open = True  # False once the trace is over: traced values that escaped are refused
         self.capturing = 0  # depth of implicit statements' equations that are being recorded: values they read are kept
         self.factors: dict[Any, Any] = {}  # of the matrices that were factorized last (`linalg.factors_of`)
         self.modulus: Any = None  # the latest block of |x| or |x + iy|, and what it is made of (`usual.unary`)
@@ -106,7 +100,6 @@ class Recorder:
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
         self.running = False  # the user's function runs
         self.counting = False  # scalar lines are numbered in a row, which a block ends
-        self.refusal: UnsupportedOperationError | None = None  # the first; f may catch it, but not go on without it
         self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...  up to RUN_LINES of them
         self.constants: dict[float | str, int] = {}
         self.constant_values = array("d")
@@ -122,12 +115,6 @@ class Recorder:
         self.watch = alone()
         self.alert = target is not None or self.watch is not None  # for nodes, or for them to be unwanted
         self.primals: Any = None  # tracing.primals.Primals, once a derivative is taken inside the function
-        self._end = -1  # site of what is recorded, where it is not the line that runs
-        self._sites: dict[tuple[int, int], int] = {}
-        self._site_numbers: dict[Site, int] = {}
-        self._codes: list[CodeType] = []
-        self._owners: dict[int, str] = {}  # id(code) -> whose it is
-        self._ours: set[int] = set()  # ... where that is ours: most frames are
         self._constants = Constants()
         self._guards: dict[int, tuple[array, array]] = {}  # scalar decisions, by site: ids, values
 
@@ -159,6 +146,11 @@ class Recorder:
         tape, values = self.tape, self.values
         self.tape, self.values = Tape(sites=tape.sites), []
         return tape, values
+
+    def keep(self) -> None:
+        """The values of nodes will be asked for."""
+        if not self.keep_values:
+            raise ValuesWanted
 
     # -- values that were put off ------------------------------------------------------------------------------
 
@@ -439,106 +431,3 @@ class Recorder:
         """The trace is over, whether or not it came to a tape: its values refuse from now on."""
         self.open, self.modulus = False, None
         self.retire()
-
-    # -- the user's lines --------------------------------------------------------------------------------------
-
-    def user_frame(self) -> FrameType:
-        """The innermost frame of the user's own code: not ours or NumPy's, nor (if there is another) a library's."""
-        frame: FrameType | None = sys._getframe(2)
-        ours = self._ours
-        library = None
-        while frame is not None:
-            while frame is not None and id(frame.f_code) in ours:
-                frame = frame.f_back
-            if frame is None:
-                break
-            owner = self._owners.get(id(frame.f_code)) or self._owner(frame.f_code)
-            if owner == "user":
-                return frame
-            if owner == "trace":
-                break
-            if owner == "library":
-                library = library or frame
-                frame = frame.f_back
-        return library or frame or sys._getframe(2)
-
-    def _owner(self, code: CodeType) -> str:
-        self._codes.append(code)  # kept alive: its id stays its own
-        found = self._owners[id(code)] = owner(code.co_filename, code.co_name)
-        if found == "ours":
-            self._ours.add(id(code))
-        return found
-
-    def keep(self) -> None:
-        """The values of nodes will be asked for."""
-        if not self.keep_values:
-            raise ValuesWanted
-
-    def conclude(self, f: Callable[..., Any]) -> None:
-        """The function has returned: what is still recorded (its result, put together) belongs to the
-        function as a whole."""
-        self._end = self.site_of(f)
-
-    def site_of(self, f: Callable[..., Any]) -> int:
-        """The site that is a function as a whole."""
-        code = getattr(inspect.unwrap(f), "__code__", None)
-        if code is None:
-            self.tape.sites.append(Site("the function", 0, getattr(f, "__qualname__", type(f).__name__)))
-        else:
-            self.tape.sites.append(Site(code.co_filename, code.co_firstlineno, code.co_qualname))
-        return len(self.tape.sites) - 1
-
-    def stand(self, site: int) -> int:
-        """What is recorded from now on belongs to that site (-1: to the line that runs); returns what it was."""
-        before, self._end = self._end, site
-        return before
-
-    def site(self) -> int:
-        """Index of the user's current line among the tape's sites."""
-        if self._end >= 0:
-            return self._end
-        frame = self.user_frame()
-        key = (id(frame.f_code), frame.f_lasti)
-        number = self._sites.get(key)
-        if number is None:
-            code = frame.f_code
-            number = self._sites[key] = self.site_number(Site(code.co_filename, frame.f_lineno, code.co_qualname))
-        return number
-
-    def site_number(self, site: Site) -> int:
-        """Index of a site among the tape's."""
-        number = self._site_numbers.get(site)
-        if number is None:
-            number = self._site_numbers[site] = len(self.tape.sites)
-            self.tape.sites.append(site)
-        return number
-
-    def unsupported(self, what: str, remedy: str) -> NoReturn:
-        """Refuse an operation by name, with the user's file and line."""
-        if not self.open:
-            self.over()
-        error = UnsupportedOperationError(refusal(what, library(), self.tape.sites[self.site()], remedy))
-        if self.refusal is None:
-            self.refusal = error
-        raise error
-
-    def float64(self, dtype: Any, what: str, frame: FrameType | None = None) -> None:
-        """Say, once a line (the user's that is being traced, or `frame`'s), that floats of another size are computed in
-        float64."""
-        if dtype is None or dtype is np._NoValue or (dtype := np.dtype(dtype)).kind not in "fc" or dtype.char in "dD":
-            return
-        frame = frame or self.user_frame()
-        warnings.warn_explicit(
-            f"{what} as {dtype}: everything is computed in float64, so the values differ from NumPy's in the digits "
-            f"that {dtype} {'adds' if dtype.itemsize > 8 else 'drops'}", PrecisionWarning, frame.f_code.co_filename,
-            frame.f_lineno, registry=frame.f_globals.setdefault("__warningregistry__", {}))
-
-    def over(self) -> NoReturn:
-        """Refuse a value that outlived its trace."""
-        error = UnsupportedOperationError(
-            f"a traced value was used at {user_line()} after its trace was over: the function had put it into a list, "
-            "a global or a closure. Put distdiff.numpy.value(x) there, its plain value, or return it, beside the "
-            "result with has_aux=True")
-        if self.refusal is None:
-            self.refusal = error
-        raise error
