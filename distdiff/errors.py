@@ -23,6 +23,10 @@ class FormatError(InputError):
     """A file is no saved tape, or a damaged, hostile or newer one."""
 
 
+class RuleError(InputError):
+    """A tape calls rules of its author's that were not given with it, or others."""
+
+
 class NonFiniteError(DistdiffError, ArithmeticError):
     """A value or a partial derivative became NaN or infinite."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from .evaluate import Point, evaluate, evaluate_items
 from .liveness import kept_blocks
 from .nest import Nest
 from .partition import whole
-from .storage import MOST_LINES, load_tape, save_tape
+from .storage import MOST_LINES, Find, among, load_tape, save_tape
 from .strided import BlockIndex
 from .tape import UNREAD, Tape
 from .tracing import Trace, is_leaf, running, trace
@@ -119,18 +120,30 @@ def refusal(site: str) -> str:
 
 
 @calling("load")
-def load(path: str | os.PathLike[str], *, most_lines: int = MOST_LINES, comm: MPI.Comm | None = None) -> Program:
+def load(path: str | os.PathLike[str], *, rules: Iterable[Any] = (), most_lines: int = MOST_LINES,
+         comm: MPI.Comm | None = None) -> Program:
     """The tape in a file, ready for `dd.linearize(tape, x)`, `dd.grad(tape)(x)`, `tape(x)`.  Collective.
 
+    rules: functions with rules (`dd.custom_jvp`, `custom_vjp`, `elemental`) that the function called when it was
+    traced.  They are code, which the file only names: nothing is imported for it.  Found by their names; more may be
+    given than are called.
+
     Rank 0 reads and keeps it; other ranks get an empty one, to be handed to the same calls.  Raises `FormatError` for a
-    file that is damaged, truncated, newer than this version, made to mislead, or of more than `most_lines` lines.
+    file that is damaged, truncated, newer than this version, made to mislead, or of more than `most_lines` lines;
+    `RuleError` where a rule is missing, or takes other arguments than that of the file.
     """
+    found = among([rules] if hasattr(type(rules), "rule_kind") else rules)
+    return loaded(path, found, most_lines, comm if comm is not None else world())
+
+
+def loaded(path: str | os.PathLike[str], find: Find, most_lines: int, comm: MPI.Comm) -> Program:
+    """`load`, with a function that finds the rules that the tape calls, on rank 0.  Collective."""
     def read() -> Program:
-        tape, leaves, names = load_tape(path, most_lines)
+        tape, leaves, names = load_tape(path, most_lines, find)
         point = None if leaves is None else unflatten(tape.in_tree, [leaf[()] for leaf in leaves])
         return Program(**vars(tape), point=point, names=names)
 
-    program = on_root(comm if comm is not None else world(), read, share=False)
+    program = on_root(comm, read, share=False)
     return Program() if program is None else program
 
 

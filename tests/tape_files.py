@@ -49,9 +49,9 @@ def assert_same(a, b):
                and p.expected.dtype == q.expected.dtype for p, q in zip(a.guards, b.guards))
 
 
-def refused(path, match="no tape"):
+def refused(path, match="no tape", rules=()):
     with pytest.raises(FormatError, match=match):
-        dd.load(path)
+        dd.load(path, rules=rules)
 
 
 MEMBERS = {"structure": "<i8", "ids": "<i8", "ids_sizes": "<i8", "numbers": "<f8", "constants": "<f8",

@@ -102,6 +102,18 @@ def test_a_tape_stands_for_its_function(folder, here):
     assert done.returncode == 1
 
 
+def test_a_tape_finds_its_rules_in_modules(folder, here):
+    (folder / "rules.py").write_text("import distdiff as dd, numpy as np\n"
+                                     "square = dd.elemental(np.square, partials=[lambda y, x: 2 * x], name='sq')\n"
+                                     "def ruled(u): return np.sum(square(u))\n")
+    assert here("trace", "rules:ruled", "--input", "u.npy", "--output", "f.tape").returncode == 0
+    done = here("grad", "f.tape", "--output", "g.npz")
+    assert done.returncode == 1 and "the tape calls sq (distdiff.elemental, of module" in done.stderr
+    done = here("grad", "f.tape", "--output", "g.npz", "--rules", "rules")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(folder / "g.npz")["u"], 2.0 * np.load(folder / "u.npy"))
+
+
 def test_wrt_and_npy_and_file(folder, here):
     done = here("grad", "model.py:loss", "--input", "x.npz", "--output", "g.npz", "--wrt", "k")
     assert done.returncode == 0, done.stderr

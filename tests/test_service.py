@@ -20,6 +20,7 @@ from distdiff.implicit import root
 pytestmark = pytest.mark.timeout(100)
 MODEL = """
 import os
+import distdiff as dd
 import numpy as np
 
 def loss(u, power, scale=2.0):
@@ -39,6 +40,17 @@ def ends(u):
 
 def _private(u):
     return u
+
+@dd.custom_jvp
+def cubed(u):
+    return np.array([float(x) ** 3 for x in u])
+
+@cubed.defjvp
+def cubed_jvp(primals, tangents):
+    return cubed(*primals), 3.0 * primals[0] ** 2 * tangents[0]
+
+def ruled(u):
+    return np.sum(cubed(u))
 """
 Pair = namedtuple("Pair", "a b")
 ALONE = pytest.mark.parametrize("server", [1], indirect=True)  # nothing in it depends on the number of ranks
@@ -280,6 +292,31 @@ def test_functions_of_chosen_modules(client):
             ("model:ends", {"u": X}, "model:ends raised SystemExit: 3")):
         with pytest.raises(dd.DistdiffError, match=message):
             client.run(function, **arguments)
+
+
+def test_rules_are_those_of_the_services_modules(client):
+    """A tape names the rules that it calls; none that a client sends is ever run."""
+    mine: dict = {"__name__": "model"}
+    exec(MODEL, mine)
+    v = np.cos(X)
+    for remote in (client.run("model:ruled", u=X), client.linearize(mine["ruled"], X)):
+        with remote:
+            alike(remote.product("vjp", np.ones(1)), 3.0 * X**2)
+            alike(remote.product("hvp", v), 6.0 * X * v)
+            remote.move(2.0 * X)
+            alike(remote.jvp(v), np.sum(12.0 * X**2 * v))
+    for module, message in (("elsewhere", r"of module elsewhere\), which is code .*started with model; put the rule"),
+                            ("os", "of module os.*was started with model")):
+        mine["cubed"].__module__ = module
+        with pytest.raises(ServiceError, match=message) as caught:
+            client.linearize(mine["ruled"], X)
+        assert caught.value.status == 422
+    mine["cubed"].__module__, mine["cubed"].__name__ = "model", "loss"
+    with pytest.raises(ServiceError, match="defines 0 of them"):
+        client.linearize(mine["ruled"], X)
+    exec(MODEL.replace("def cubed(u)", "def cubed(u, power=3)"), mine)
+    with pytest.raises(InputError, match=r'parameters \["u", "power"\].*another rule'):
+        client.linearize(mine["ruled"], X)
 
 
 @ALONE

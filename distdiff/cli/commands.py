@@ -38,7 +38,7 @@ def _of_function(arguments: argparse.Namespace, comm: Any) -> int:
 
     def load() -> tuple[int, ...]:
         nonlocal f, args
-        f = load_function(arguments.function)
+        f = load_function(arguments.function, arguments.rules)
         names, args = load_arguments(f, arguments.input)
         written = getattr(arguments, "output", None) or getattr(arguments, "html", None)
         if written:
@@ -165,7 +165,7 @@ def _plan(arguments: argparse.Namespace, comm: Any) -> int:
     stages = Stages()
 
     def work() -> None:
-        f = load_function(arguments.function)
+        f = load_function(arguments.function, arguments.rules)
         names, args = load_arguments(f, arguments.input)
         with stages("trace"):
             tape = record(f, args, argnums=choose_argnums(names, args, arguments.wrt)).tape

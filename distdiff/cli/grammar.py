@@ -95,6 +95,8 @@ def _command(commands: Any, name: str, help_: str, solves: bool = True) -> argpa
                      help="the function, e.g. model:loss or dir/model.py:loss, or the file of a tape")
     add = sub.add_argument
     add("--input", metavar="FILE", help=".npz (an array a parameter) or .npy (one parameter); a tape has its own")
+    add("--rules", action="append", default=[], metavar="MODULE", help="where a tape finds the rules (dd.custom_jvp, "
+        "custom_vjp, elemental) that it calls; may be repeated")
     add("--wrt", nargs="+", metavar="NAME", help="parameters to differentiate (default: all floating ones)")
     add("--partition", default="auto", help="auto (default) or a partitioner's name, see 'report'")
     add("--quiet", action="store_true", help="no progress on stderr")

@@ -7,8 +7,9 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,27 @@ import numpy as np
 from ..errors import InputError
 
 
-def load_function(spec: str) -> Callable[..., Any]:
-    """The function named `module:function` or `file.py:function`, or the tape in a file; `InputError` says what is
-    wrong with the name."""
+def load_function(spec: str, rules: Iterable[str] = ()) -> Callable[..., Any]:
+    """The function named `module:function` or `file.py:function`, or the tape in a file, which finds the rules that it
+    calls in the modules `rules`; `InputError` says what is wrong with the name."""
     if Path(spec).is_file():
         from ..program import load
 
-        return load(spec)
+        members = [x for name in rules for x in vars(_module(name)).values() if hasattr(type(x), "rule_kind")]
+        return load(spec, rules={id(rule): rule for rule in members}.values())
     module_name, colon, name = spec.rpartition(":")
     if not colon or not module_name or not name:
         raise InputError(f"{spec!r} does not name a function; write module:function, such as model:loss")
+    module = _module(module_name)
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [n for n, v in vars(module).items() if inspect.isfunction(v) and not n.startswith("_")]
+        raise InputError(f"module {module_name!r} has no function {name!r}; it has {', '.join(names) or 'none'}")
+    return function
+
+
+def _module(module_name: str) -> ModuleType:
+    """A module by its name, or that of its file."""
     sys.path.insert(0, os.getcwd())
     if module_name.endswith(".py"):
         path = Path(module_name)
@@ -44,11 +56,7 @@ def load_function(spec: str) -> Callable[..., Any]:
             if error.name is None or not (module_name + ".").startswith(error.name + "."):
                 raise  # the module is there, and what it imports is not
             raise InputError(f"there is no module {module_name!r} in {os.getcwd()} or on the Python path") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        names = [n for n, v in vars(module).items() if inspect.isfunction(v) and not n.startswith("_")]
-        raise InputError(f"module {module_name!r} has no function {name!r}; it has {', '.join(names) or 'none'}")
-    return function
+    return module
 
 
 def load_arguments(f: Callable[..., Any], path: str | None) -> tuple[list[str], tuple[Any, ...]]:

@@ -14,12 +14,14 @@ import numpy as np
 from ..drivers import vjp
 from ..errors import InputError, UnsupportedOperationError
 from ..ops import Elemental
+from ..storage.rules import constant_from_json, constant_to_json
+from ..storage.trees import from_json, to_json
 from ..tracing import is_leaf, running
 from ..tracing.active import set_aside
 from ..tracing.array import is_traced, plain
 from ..tracing.joint import joint
 from ..tracing.stretch import as_leaf
-from ..tracing.tree import Spec, flatten, unflatten
+from ..tracing.tree import Spec, alike, flatten, unflatten
 from .named import Named
 
 Shape = tuple[int, ...]
@@ -30,7 +32,8 @@ Product = Callable[[list[Any]], list[Any]]
 class _Custom(Named):
     """What `custom_jvp` and `custom_vjp` share: a call as a joint statement."""
 
-    kind: type[_Ruled]
+    elemental: type[_Ruled]
+    rule_kind: str
     rule_name: str
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()) -> None:
@@ -72,8 +75,12 @@ class _Custom(Named):
             rec.unsupported(f"a complex result of {self.__name__}", "derivatives here are those of real functions; "
                             "return real and imaginary parts as two arrays")
         results = [np.array(y, dtype=np.float64) for y in results]
-        op = self.kind(call, tuple(np.shape(x) for x in operands), out_spec, tuple(y.shape for y in results))
+        op = self.elemental(call, tuple(np.shape(x) for x in operands), out_spec, tuple(y.shape for y in results))
         return unflatten(out_spec, joint(op, operands, self.__name__, results))
+
+    def takes(self) -> dict[str, Any]:
+        """What tells it from others, for files."""
+        return {"parameters": list(self._signature.parameters), "nondiff_argnums": list(self.nondiff_argnums)}
 
     def check(self) -> None:
         """Raise `InputError` where no rule was given."""
@@ -108,6 +115,24 @@ class _Call:
     def nondiff(self) -> list[Any]:
         return [self.others[k] for k in sorted(self.others)]
 
+    def parameters(self) -> dict[str, Any]:
+        """All but the function, as JSON."""
+        return {"others": [[k, constant_to_json(x)] for k, x in self.others.items()], "nested": to_json(self.spec),
+                "fixed": [None if x is None else [constant_to_json(x)] for x in self.fixed]}
+
+    @classmethod
+    def of(cls, function: _Custom, parameters: dict[str, Any]) -> _Call:
+        """That of `parameters`, which may be anything."""
+        others = {k: constant_from_json(x) for k, x in parameters["others"]}
+        spec = from_json(parameters["nested"])
+        fixed = tuple(None if x is None else constant_from_json(*x) for x in parameters["fixed"])
+        n = len(others) + len(spec.children)
+        if spec.kind != "tuple" or len(fixed) != spec.n_leaves or set(others) != {
+                k % n for k in function.nondiff_argnums}:
+            raise ValueError("it has other arguments")
+        function._signature.bind(*range(n))
+        return cls(function, others, spec, fixed)
+
     def key(self) -> tuple[Any, ...]:
         """Equal for calls that are the same function of their operands."""
         others = sorted(self.others.items())
@@ -139,6 +164,25 @@ class _Ruled(Elemental):
         self.call, self.out_spec = call, out_spec
         self.name, self.core_in, self.core_out = call.function.__name__, core_in, core_out
 
+    @property
+    def rule(self) -> _Custom:
+        return self.call.function
+
+    def parameters(self) -> dict[str, Any]:
+        """In files."""
+        return {**self.call.parameters(), "cores": self.core_in, "result": to_json(self.out_spec),
+                "results": self.core_out}
+
+    @classmethod
+    def of(cls, function: _Custom, parameters: dict[str, Any]) -> _Ruled:
+        """That of `parameters`, which may be anything."""
+        function.check()
+        call, out_spec = _Call.of(function, parameters), from_json(parameters["result"])
+        core_in, core_out = (tuple(map(tuple, parameters[key])) for key in ("cores", "results"))
+        if len(core_in) != sum(x is None for x in call.fixed) or len(core_out) != out_spec.n_leaves:
+            raise ValueError("it has other operands or results")
+        return cls(call, core_in, out_spec, core_out)
+
     def __reduce__(self) -> Any:
         return type(self), (self.call, self.core_in, self.out_spec, self.core_out)
 
@@ -159,7 +203,7 @@ class _Ruled(Elemental):
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         result = self.call.function.fun(*self.call.arguments([np.array(part) for part in x]))
         results, spec = flatten(result, f"the result of {self.name}")
-        if spec != self.out_spec or any(np.shape(y) != core for y, core in zip(results, self.core_out)):
+        if not alike(spec, self.out_spec) or any(np.shape(y) != core for y, core in zip(results, self.core_out)):
             raise InputError(f"{self.name} gave results of another nesting or other shapes than when it was traced")
         return results
 
@@ -197,7 +241,7 @@ class _Ruled(Elemental):
     def results(self, tree: Any, what: str) -> list[Any]:
         """What a rule gave for the results, as leaves."""
         leaves, spec = flatten(tree, what, is_leaf)
-        if spec != self.out_spec or any(np.shape(t) != core for t, core in zip(leaves, self.core_out)):
+        if not alike(spec, self.out_spec) or any(np.shape(t) != core for t, core in zip(leaves, self.core_out)):
             raise InputError(f"{what} is nested as {spec} with shapes {[np.shape(t) for t in leaves]}; the function's "
                              f"result is nested as {self.out_spec} with shapes {list(self.core_out)}")
         return leaves
@@ -321,7 +365,7 @@ class _Vjp(_Ruled):
                 continue
             what = f"the cotangent of argument {k} that the backward rule of {self.name} returned"
             mine, given = flatten(xbar, what, is_leaf)
-            if given != spec:
+            if not alike(given, spec):
                 raise InputError(f"{what} is nested as {given}; the argument is nested as {spec}")
             leaves += mine
         leaves = [xbar for xbar, f in zip(leaves, call.fixed) if f is None]
@@ -371,7 +415,7 @@ class custom_jvp(_Custom):
 
     rule: Callable[..., Any] | None = None
     tried = False  # whether the rule was found to be linear
-    kind, rule_name = _Jvp, "defjvp"
+    elemental, rule_kind, rule_name = _Jvp, "custom_jvp", "defjvp"
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()) -> None:
         super().__init__(fun, nondiff_argnums)
@@ -410,7 +454,7 @@ class custom_vjp(_Custom):
 
     forward: Callable[..., Any] | None = None
     backward: Callable[..., Any] | None = None
-    kind, rule_name = _Vjp, "defvjp"
+    elemental, rule_kind, rule_name = _Vjp, "custom_vjp", "defvjp"
 
     def defvjp(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
         """Give the two rules."""

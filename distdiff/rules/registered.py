@@ -57,6 +57,18 @@ class _Registered(Named):
             cores.append(core)
         return tuple(cores), (tuple(sizes[a] for a in self.out),)
 
+    rule_kind = "elemental"
+
+    @property
+    def elemental(self) -> type[_Partial]:
+        return _Partial
+
+    def takes(self) -> dict[str, Any]:
+        """What tells it from others, for files: its axes, and the operands by which its derivative is zero."""
+        cores = [f"({','.join(axes)})" for axes in (*self.ins, self.out)]
+        return {"signature": f"{','.join(cores[:-1])}->{cores[-1]}",
+                "without derivative": [k for k, partial in enumerate(self.partials) if partial is None]}
+
     def rule(self, path: tuple[int, ...]) -> Any:
         """The partial along a path of operands, "unknown" where it is not given, None where it is zero."""
         if len(path) == 1:
@@ -77,6 +89,30 @@ class _Partial(Elemental):
         self.function, self.path, self.core_in, self.core_out = function, path, core_in, core_out
         self.name = function.__name__ if not path else f"partial derivative {path} of {function.__name__}"
         self.inert = frozenset(k for k in range(len(core_in)) if function.rule((*path, k)) is None)
+
+    @property
+    def rule(self) -> _Registered:
+        return self.function
+
+    def parameters(self) -> dict[str, Any]:
+        """In files: the path, and the operands' cores, from which the others follow."""
+        return {"path": self.path, "cores": self.core_in}
+
+    @classmethod
+    def of(cls, function: _Registered, parameters: dict[str, Any]) -> _Partial:
+        """That of `parameters`, which may be anything."""
+        path, cores = tuple(parameters["path"]), [tuple(core) for core in parameters["cores"]]
+        numbers = range(len(function.partials))
+        if len(cores) != len(numbers) or len(path) > 2 or not all(type(k) is int and k in numbers for k in path):
+            raise ValueError("it has other operands")
+        if any(callable(function.rule(path[:n])) is False for n in range(1, len(path) + 1)):
+            raise ValueError("there is no such partial")
+        sizes: dict[str, int] = {}
+        for core, axes in zip(cores, function.ins):
+            if len(core) != len(axes) or any(sizes.setdefault(a, n) != n for a, n in zip(axes, core)):
+                raise ValueError("its operands have other axes")
+        out = tuple(sizes[a] for a in function.out)
+        return cls(function, path, tuple(cores), (sum((cores[k] for k in path), out),))
 
     def __reduce__(self) -> Any:
         return _Partial, self._key()

@@ -1,4 +1,4 @@
-"""Functions that clients may name: those of the modules in one directory, which the operator has chosen."""
+"""Functions and rules that clients may name: those of the modules in one directory, which the operator has chosen."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import InputError, ServiceError
+from ..storage.rules import Called
 
 LISTED = 8  # modules that a message names
+PRIVATE = "_distdiff_service_"  # before a module's name in sys.modules
 
 
 class Modules:
@@ -42,8 +44,41 @@ class Modules:
         if module not in self._files:
             raise ServiceError(f"there is no module {module!r}; the service was started with {self._listed()}",
                                status=404)
+        made = self._module(module)
+        public = {n: f for n, f in vars(made).items() if not n.startswith("_") and callable(f)
+                  and not inspect.isclass(f) and getattr(f, "__module__", None) == made.__name__}
+        if name not in public:
+            raise ServiceError(f"module {module!r} defines no function {name!r}; it has {', '.join(public) or 'none'}",
+                               status=404)
+        return public[name]
+
+    def rule(self, wanted: Called) -> Any:
+        """The rule that a tape calls, out of the module that it names; `ServiceError` (422) if there is none.
+
+        On rank 0's main thread, as `function`.
+        """
+        module = wanted.module.removeprefix(PRIVATE)
+        if module not in self._files:
+            raise ServiceError(f"the tape calls the rule {wanted}, which is code and in no file: the service has rules "
+                               f"of its own modules alone, and was started with {self._listed()}; put the rule in a "
+                               f"module {module}.py there, and import it from it where the function is traced",
+                               status=422)
+        try:
+            members = vars(self._module(module)).values()
+        except (Exception, SystemExit) as error:
+            raise ServiceError(f"module {module!r}, which has the rule {wanted}, raised {type(error).__name__}: "
+                               f"{error}", status=422) from error
+        found = {id(rule): rule for rule in members if hasattr(type(rule), "rule_kind")
+                 and rule.__name__ == wanted.name and rule.__module__ == PRIVATE + module}
+        if len(found) != 1:
+            raise ServiceError(f"the tape calls the rule {wanted}; the service's module of that name defines "
+                               f"{len(found)} of them", status=422)
+        return next(iter(found.values()))
+
+    def _module(self, module: str) -> ModuleType:
+        """One of the modules, loaded once."""
         if module not in self._loaded:
-            private = f"_distdiff_service_{module}"
+            private = f"{PRIVATE}{module}"
             spec = importlib.util.spec_from_file_location(private, self._files[module])
             assert spec is not None and spec.loader is not None
             made = importlib.util.module_from_spec(spec)
@@ -54,12 +89,7 @@ class Modules:
                 del sys.modules[private]
                 raise
             self._loaded[module] = made
-        public = {n: f for n, f in vars(self._loaded[module]).items() if not n.startswith("_") and callable(f)
-                  and not inspect.isclass(f) and getattr(f, "__module__", None) == self._loaded[module].__name__}
-        if name not in public:
-            raise ServiceError(f"module {module!r} defines no function {name!r}; it has {', '.join(public) or 'none'}",
-                               status=404)
-        return public[name]
+        return self._loaded[module]
 
     def _listed(self) -> str:
         names = list(self._files)

@@ -24,8 +24,9 @@ from ..linearization import Linearization, linearize
 from ..nest import Nest
 from ..partition import partition
 from ..pictures import Picture
-from ..program import Program, load
+from ..program import Program, loaded
 from ..solvers.select import Choice
+from ..storage import Find, among
 from .widths import Width, widest
 
 SHORTEST, LONGEST = 2e-5, 2e-3  # seconds that a waiting rank sleeps at a time
@@ -71,11 +72,13 @@ class Ranks:
 
     Attributes
     ----------
+    find : on rank 0, finds the users' rules that a tape calls (`storage.rules`)
     used : memory and processor time of every rank's process, as of its last command or some commands before
     """
 
     def __init__(self, comm: MPI.Comm, most_memory: int) -> None:
         self.comm, self._most = comm, most_memory
+        self.find: Find = among(())
         self._held: dict[str, Held] = {}
         self._commands = 0
         self.used = [Used(_resident_bytes(), time.process_time())] * comm.size
@@ -259,7 +262,7 @@ class Ranks:
         comm = self.comm.Dup()
         try:
             with watched(comm, self._wanted):
-                program = load(path, most_lines=self._most, comm=comm)
+                program = loaded(path, self.find, self._most, comm)
                 memory = on_root(comm, lambda: self._admit(program, x))
                 args: Any = () if comm.rank else program.point
                 if x is not None:

@@ -103,6 +103,7 @@ class Service:
     def __init__(self, ranks: Ranks, spool: Spool, modules: Modules, *, most_systems: int = 64,
                  most_result: int = 1 << 30, at_once: int = 64, most_jobs: int = 4096) -> None:
         self.ranks, self.spool, self.modules = ranks, spool, modules
+        ranks.find = modules.rule
         self.most_systems, self.most_result = most_systems, most_result
         self.queue = Queue(at_once, most_jobs, pays=lambda system, kind: self.width(system, kind).most)
         self.systems: dict[str, System] = {}

@@ -1,12 +1,13 @@
 """Tapes in files: `save_tape` and `load_tape`.
 
-A file is a zip archive of flat arrays (`archive`; np.load opens it too), version 2:
+A file is a zip archive of flat arrays (`archive`; np.load opens it too), version 3:
 
     header      |u1  JSON: "format" "distdiff tape", "version", "written_by", "ops" and "items" (names of the operations
                      and kinds of items that the file uses, by which numbers in it go), "elementals" (of joint
                      statements: [name, parameters], see `elementals`), "sites" [file, line, function],
                      "in_tree" and "out_tree" (`trees`), "names" of the arguments or null, "point": true or false;
-                     "tapes": for each inner tape, an equation that a statement solves, its sites
+                     "tapes": for each inner tape, an equation that a statement solves, its sites; "rules": those of
+                     users' that elementals call, [kind, module, name, what it takes] (`rules`)
     structure   <i8  the inner tapes, then blocks, items, guards and outputs, one after another as below
     ids         <i8  the node ids of all `Indexed` references; ids_sizes <i8 their lengths
     numbers     <f8  constants that are one number
@@ -36,8 +37,8 @@ Blocks' first nodes follow from their sizes.  Operations and kinds go by name, s
 name that is not known is an error.  Nothing is ever unpickled or imported.  What is read is a tape whose every
 reference is in range (`check`) before anybody runs it.
 
-Version 1 has no inner tapes, and no "tapes" in its header; it is what is written where there are none, so that
-distdiff's that know no other read it.
+Version 2 has no rules, and no "rules" in its header, version 1 no inner tapes either, and no "tapes"; they are what is
+written where there are none, so that distdiff's that know no other read it.
 
 An item of another kind needs an entry in `_ITEMS` (how it is written and read) and in `check`.
 """
@@ -73,9 +74,10 @@ from . import elementals
 from .archive import Reader, Writer, replacing, require_place
 from .check import MOST_LINES, check
 from .pools import Pools, Source, listed
+from .rules import Find, among, bound, called
 from .trees import from_json, to_json
 
-FORMAT, VERSION = "distdiff tape", 2
+FORMAT, VERSION = "distdiff tape", 3
 DEPTH = 16  # equations within equations: every one that is solved solves those in it at every step
 
 
@@ -98,8 +100,10 @@ def save_tape(tape: Tape, path: str | os.PathLike[str], point: list[np.ndarray] 
               "elementals": [json.loads(text) for text in out.elementals], "items": list(out.kinds),
               "sites": _sites(tape), "in_tree": to_json(tape.in_tree),
               "out_tree": to_json(tape.out_tree), "names": names, "point": point is not None}
-    if out.tapes:
-        header |= {"version": VERSION, "tapes": list(map(_sites, out.tapes))}
+    if out.tapes or out.rules:
+        header |= {"version": 2, "tapes": list(map(_sites, out.tapes))}
+    if out.rules:
+        header |= {"version": 3, "rules": list(map(called, out.rules))}
     code = np.zeros(256, dtype=np.uint8)
     for name, number in out.ops.items():
         if BY_NAME[name].code < len(code):  # ops of scalar lines
@@ -124,24 +128,25 @@ def save_tape(tape: Tape, path: str | os.PathLike[str], point: list[np.ndarray] 
         writer.add("point", "<f8", point or [])
 
 
-def load_tape(path: str | os.PathLike[str], most_lines: int = MOST_LINES,
+def load_tape(path: str | os.PathLike[str], most_lines: int = MOST_LINES, find: Find | None = None,
               ) -> tuple[Tape, list[np.ndarray] | None, tuple[str, ...] | None]:
     """(tape, the leaves of the point saved with it or None, names of the arguments or None).
 
-    Raises `FormatError` for a file that is no tape, damaged, newer than this version, made to mislead, or that stands
-    for more than `most_lines` lines.
+    find: finds users' rules that the tape calls (`rules`).  Raises `RuleError` where it does not; `FormatError` for a
+    file that is no tape, damaged, newer than this version, made to mislead, or that stands for more than `most_lines`
+    lines.
     """
     reader = Reader(path)
     try:
         with reader.reading():
-            return _load(reader, most_lines)
+            return _load(reader, most_lines, find or among(()))
     except FormatError as error:
         raise (error if reader.path in str(error) else reader.error(str(error))) from error.__cause__
     finally:
         reader.close()
 
 
-def _load(reader: Reader, most: int) -> tuple[Tape, list[np.ndarray] | None, tuple[str, ...] | None]:
+def _load(reader: Reader, most: int, find: Find) -> tuple[Tape, list[np.ndarray] | None, tuple[str, ...] | None]:
     header = json.loads(reader.array("header", "|u1").tobytes())
     try:
         json.dumps(header, ensure_ascii=False).encode()
@@ -152,7 +157,8 @@ def _load(reader: Reader, most: int) -> tuple[Tape, list[np.ndarray] | None, tup
     if type(header.get("version")) is not int or not 0 < header["version"] <= VERSION:
         raise FormatError(f"its format is version {header.get('version')!r}, and this distdiff ({__version__}) reads "
                           f"versions up to {VERSION}; it was written by distdiff {header.get('written_by')!r}")
-    source = Source(reader, header, most, _ITEMS)
+    source = Source(reader, header, most, _ITEMS,
+                    bound(listed(header, "rules") if header["version"] > 2 else [], find))
     for sites in listed(header, "tapes") if header["version"] > 1 else ():
         source.inner.append(_get_inner(source, sites))
     tape = Tape(sites=_places(header.get("sites")), in_tree=from_json(header.get("in_tree")),
@@ -282,7 +288,7 @@ def _get_run(source: Source) -> ScalarRun:
 
 
 def _put_joint(out: Pools, item: Joint) -> None:
-    text = json.dumps(elementals.to_json(item.op, out.tapes), allow_nan=False)
+    text = json.dumps(elementals.to_json(item.op, out.tapes, out.rules), allow_nan=False)
     out.structure += (out.elementals.setdefault(text, len(out.elementals)), item.site)
     out.shape(item.shape)
     out.structure += (item.out.block, item.out.offset, *item.out.strides)
@@ -320,4 +326,4 @@ def _places(data: Any) -> list[Site]:
     return [Site(*site) for site in data]
 
 
-__all__ = ["MOST_LINES", "load_tape", "replacing", "require_place", "save_tape"]
+__all__ = ["MOST_LINES", "Find", "among", "load_tape", "replacing", "require_place", "save_tape"]

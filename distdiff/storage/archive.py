@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..errors import FormatError, InputError
+from ..errors import FormatError, InputError, RuleError
 
 TYPES = {"<f8": np.float64, "<i8": np.int64, "<i4": np.int32, "|u1": np.uint8}
 _MAGIC = b"\x93NUMPY\x01\x00"
@@ -118,7 +118,7 @@ class Reader:
         """What goes wrong in the body is the file's fault."""
         try:
             yield
-        except FormatError:
+        except (FormatError, RuleError):
             raise
         except _DAMAGE as error:
             raise self.error(f"{type(error).__name__}: {error}") from error

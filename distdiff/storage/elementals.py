@@ -2,8 +2,9 @@
 
 Only classes listed here are ever made from a file, each a frozen dataclass whose fields are numbers, text, None,
 tapes (equations, say; in JSON {"tape": number}) or tuples of them.  A new elemental of distdiff's own that traces may
-leave on tapes gets a line in `BUILT_IN`; users' own can't be saved, since a file could only name code that may not be
-there.
+leave on tapes gets a line in `BUILT_IN`.  Users' own are those of `USERS`, in JSON ["rule", number, parameters], the
+number that of the rule among those which the file names (`rules`); they say themselves what parameters they have
+(`parameters`, `of`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from ..errors import FormatError, InputError
 from ..ops import Elemental
 from ..tape import Tape
+from .rules import called
 
 BUILT_IN: dict[str, str] = {
     name: f"distdiff.tracing.matrices.{place}" for name, place in {
@@ -39,6 +41,10 @@ BUILT_IN: dict[str, str] = {
 }
 """Name in files -> "module:class"."""
 
+USERS = ("distdiff.rules.registered:_Partial", "distdiff.rules.custom:_Jvp", "distdiff.rules.custom:_Vjp")
+"""Classes of users' elementals: they have `rule`, what they call, `rule.elemental`, which of these it makes, and
+`parameters()`, JSON, of which `of(rule, parameters)` makes them again."""
+
 OPERANDS = 64  # most an elemental has
 
 
@@ -48,30 +54,52 @@ def tapes(op: Elemental) -> list[Tape]:
     return [value for value in (getattr(op, field.name) for field in fields) if isinstance(value, Tape)]
 
 
-def to_json(op: Elemental, inner: Sequence[Tape] = ()) -> list[Any]:
-    """[name, parameters] of an elemental; `InputError` where it has no name.  inner: the file's tapes, by number."""
+def to_json(op: Elemental, inner: Sequence[Tape], rules: list[Any]) -> list[Any]:
+    """[name, parameters] of an elemental; `InputError` where it has no name.
+
+    inner: the file's tapes, by number; rules: those that it calls, to which a further one is added.
+    """
     where = f"{type(op).__module__}:{type(op).__qualname__}"
+    if where in USERS:
+        return ["rule", _number(op.rule, rules), op.parameters()]  # type: ignore[attr-defined]
     name = next((name for name, place in BUILT_IN.items() if place == where), None)
     if name is None or not dataclasses.is_dataclass(op):
-        raise InputError(f"a tape that calls {op.name!r} can't be saved: its rule is code, and a file holds none, only "
-                         "names of distdiff's own operations and equations. Trace the function again where it "
-                         "is wanted, or save the tape of one that writes this in NumPy functions or as an equation "
-                         "(dd.implicit)")
+        raise InputError(f"a tape that calls {op.name!r} can't be saved: it is an operation of somebody's own that is "
+                         "none of distdiff.custom_jvp, custom_vjp and elemental, so a file could not name it. Trace "
+                         "the function again where it is wanted")
     return [name, {field.name: _plain(op, getattr(op, field.name), inner)
                    for field in dataclasses.fields(op) if field.init}]
 
 
-def from_json(data: Any, most: int, inner: Sequence[Tape] = ()) -> Elemental:
+def _number(rule: Any, rules: list[Any]) -> int:
+    """Which of the file's rules one is; two that a file could not tell apart are refused."""
+    for k, known in enumerate(rules):
+        if known is rule:
+            return k
+        if called(known)[1:3] == called(rule)[1:3]:
+            raise InputError(f"a tape that calls two rules {called(rule)} can't be saved: give them names of their own "
+                             "(elemental(..., name=), or __name__)")
+    rules.append(rule)
+    return len(rules) - 1
+
+
+def from_json(data: Any, most: int, inner: Sequence[Tape], rules: Sequence[Any]) -> Elemental:
     """The elemental of some JSON; `FormatError` where it is none, or has more than `most` elements."""
-    if not isinstance(data, list) or len(data) != 2 or not isinstance(data[0], str) or not isinstance(data[1], dict):
+    if not isinstance(data, list) or len(data) not in (2, 3) or not isinstance(data[0], str) or not isinstance(
+            data[-1], dict):
         raise FormatError("an elemental is none")
-    name, parameters = data
-    if name not in BUILT_IN:
+    name, parameters = data[0], data[-1]
+    if len(data) == 3 and (name != "rule" or type(data[1]) is not int or not 0 <= data[1] < len(rules)):
+        raise FormatError(f"an elemental calls rule {data[1]}, which is none of the {len(rules)} that the file names")
+    if len(data) == 2 and name not in BUILT_IN:
         raise FormatError(f"it uses an elemental {name!r} that is not known here")
-    module, _, cls = BUILT_IN[name].partition(":")
-    made = getattr(importlib.import_module(module), cls)
     try:
-        op = made(**{key: _made(value, inner) for key, value in parameters.items()})
+        if len(data) == 3:
+            op = rules[data[1]].elemental.of(rules[data[1]], parameters)
+        else:
+            module, _, cls = BUILT_IN[name].partition(":")
+            made = getattr(importlib.import_module(module), cls)
+            op = made(**{key: _made(value, inner) for key, value in parameters.items()})
         cores = [tuple(core) for core in (*op.core_in, *op.core_out)]
         fits = op.arity <= OPERANDS and all(type(n) is int and n >= 0 for core in cores for n in core)
         fits = fits and all(prod(core) <= most for core in cores)

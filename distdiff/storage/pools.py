@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from math import prod
 from typing import Any
@@ -47,6 +47,7 @@ class Pools:
         self.runs: list[ScalarRun] = []
         self.ops: dict[str, int] = {}
         self.elementals: dict[str, int] = {}  # their JSON
+        self.rules: list[Any] = []  # users', that the elementals call
         self.tapes: list[Tape] = []  # the inner ones
         self.kinds: dict[str, int] = {}
 
@@ -74,8 +75,9 @@ class Pools:
 class Source:
     """What a file holds, while it is taken apart."""
 
-    def __init__(self, reader: Reader, header: dict[str, Any], most: int, kinds: Collection[str]) -> None:
-        self.most = most
+    def __init__(self, reader: Reader, header: dict[str, Any], most: int, kinds: Collection[str],
+                 rules: Sequence[Any]) -> None:
+        self.most, self.rules = most, rules
         self.inner: list[Tape] = []
         self.depths: list[int] = []  # of the inner tapes: how many are in each other
         self.depth = 1  # of the tape that is read
@@ -109,7 +111,7 @@ class Source:
         """One of the elementals, which are made when the inner tapes that they have are there."""
         found = self._elementals[number]
         if found is None:
-            op = elementals.from_json(self._named[number], self.most, self.inner)
+            op = elementals.from_json(self._named[number], self.most, self.inner, self.rules)
             depths = [depth for tape, depth in zip(self.inner, self.depths)
                       if any(tape is own for own in elementals.tapes(op))]
             found = self._elementals[number] = op, max(depths, default=0)
