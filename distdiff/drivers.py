@@ -21,7 +21,7 @@ from .errors import InputError
 from .linearization import Linearization, linearize
 from .nested import NestedLinearization, refuse_inside, require_number
 from .program import Program, names_of
-from .solvers.layouts import Use
+from .solvers.layouts import ONE_JACOBIAN, Use
 from .tracing import running
 from .tracing import trace as _trace
 
@@ -118,7 +118,7 @@ def jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux:
     @wraps(f)
     @calling("jacobian")
     def dense(*args: Any, **kwargs: Any) -> Any:
-        told = {"solves": "jacobian", **settings}
+        told = {"solves": ONE_JACOBIAN, **settings}
         with _at(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, **told) as lin:
             return (lin.jacobian(), lin.aux) if has_aux else lin.jacobian()
 

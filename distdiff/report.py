@@ -169,8 +169,10 @@ class Report:
         if len(self.partition_candidates) > 1:
             for c in self.partition_candidates:
                 job = c["job"]
+                sharing = f", {seconds_text(job['sharing'])} to share it out" if job["sharing"] else ""
                 out.append(f"               {c['name']:<24} predicted {seconds_text(job['seconds'])} by "
-                           f"{job['method']}, {size_text(job['memory'])} a rank; k* {count_text(c['k_star'])}, halo "
+                           f"{job['method']}{sharing}, {size_text(job['memory'])} a rank; k* "
+                           f"{count_text(c['k_star'])}, halo "
                            f"{count_text(c['halo'])}, busiest rank {count_text(c['max_work'])} lines; {job['reason']}")
         if self.advice:
             out.append(f"             {self.advice}")

@@ -117,8 +117,11 @@ class Source:
 
             self._tape = self._skeleton = None
             facts, self._kept = on_root(comm, known)
-            local = whole(tape) if comm.size == 1 else distribute(
-                tape, plan, comm, self.settings["options"], holdings, self._kept)
+        if comm.size == 1:
+            local = whole(tape)
+        else:
+            with self._stages("share"):
+                local = distribute(tape, plan, comm, self.settings["options"], holdings, self._kept)
         aux = on_root(comm, lambda: traced.aux)
         return Share(facts, local, traced.values if comm.size == 1 else None, aux)
 

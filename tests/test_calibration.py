@@ -178,6 +178,10 @@ def test_messages_between_ranks(comm, monkeypatch):
     (messages,) = between.messages(comm)
     assert set(messages.rates) == {"latency", "overhead", "gap", "byte"}
     assert all(rate >= 0 for rate in messages.rates.values())
+    monkeypatch.setattr(between, "programs", lambda: [("scale", lambda x: np.sum(2.0 * np.sin(x)), np.ones(400))])
+    shares = between.shares(comm)
+    assert [set(fit.rates) >= {name} for fit, name in zip(shares, ("share_call", "copy_call"))] == [True, True]
+    assert all(fit.unrest == 1.0 for fit in shares) and any(shares[0].rates.values())
     waits, plans = between.waits(comm, Machine())
     assert set(waits.rates) == {"item", "line", "wait"} and any(waits.rates.values())
     assert set(plans.rates) == {"plan_exchange"} and plans.rates["plan_exchange"] >= 0

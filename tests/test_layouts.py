@@ -18,10 +18,10 @@ from distdiff.examples import flow, spectral
 from distdiff.kernels import elimination
 from distdiff.kernels.jit import jit
 from distdiff.machine import Machine
-from distdiff.partition import candidates, distribute, localize_all, partition, whole
+from distdiff.partition import amounts, candidates, distribute, localize_all, partition, whole
 from distdiff.partition import choose as choose_layout
 from distdiff.solvers.kept import expected_kept, kept, kept_by
-from distdiff.solvers.layouts import Judge, Use
+from distdiff.solvers.layouts import ONE_JACOBIAN, POINTS, Judge, Use
 from distdiff.solvers.select import choose
 from distdiff.solvers.work import BATCH, counts
 from distdiff.stages import Stages
@@ -270,6 +270,50 @@ def test_a_layout_for_far_fewer_is_told_of_once(comm, monkeypatch):
     else:
         assert mine == ([report.advice] if comm.rank == 0 else []) and "pass solves=" in report.advice
         assert report.advice in str(report)
+
+
+UNSHARED = replace(MACHINE, **{name: 0.0 for name in MACHINE.to_dict() if name.startswith(("share_", "copy_"))})
+
+
+@pytest.mark.parametrize(("program", "use", "free", "paid"), [
+    (wide(60_000), Use(once=True), "axes", "rank 0 alone"),  # of a millisecond to save, three to share it out
+    (wide(60_000), Use(), "axes", "axes"),  # other points follow, which bear their part
+    (wide(400_000), Use(once=True), "axes", "axes"),
+    (path(3000), Use(60, BATCH, once=True), "right-hand sides", "right-hand sides")])  # a copy costs little
+def test_sharing_a_program_out_has_to_pay(program, use, free, paid):
+    assert judged(program, 2, use, UNSHARED)[2].name == free
+    tape, _, made = judged(program, 2, use)
+    assert made.name == paid
+    for candidate in made.candidates:
+        assert (candidate.promise.sharing == 0) == (candidate.name == "rank 0 alone")
+        assert candidate.promise.sharing / use.points < candidate.promise.seconds
+    assert made.promise.sharing == MACHINE.seconds(amounts(tape, made))
+
+
+def test_what_shares_bear_of_it_is_counted():
+    """Statements and values of the busiest rank; lines that are placed one by one, all of them by rank 0."""
+    for program, strategy in ((path(300), "contiguous"), (grid(900, 12), "axes")):
+        tape, _, made = judged(program, 3, Use(), strategy=strategy, depth=1)
+        found, locals_ = amounts(tape, made), localize_all(tape, made)
+        assert 1.0 <= found["share_item"] / max(len(local.items) for local in locals_) <= 1.4  # pieces are joined
+        assert found["share_line"] == sum(c["scalar_lines"] for c in map(counts, locals_))
+        assert found["share_value"] == max(local.halo for local in locals_)
+    assert amounts(tape, judged(program, 3, Use(), strategy="fewer ranks")[2]) == {}
+
+
+def test_points_that_follow_are_expected_unless_somebody_knows():
+    assert (Use(once=True).points, Use().points, Use.announced(7, 3, 2).points) == (1, POINTS, POINTS)
+    assert Use.announced("jacobian", 5, 3) == (3, BATCH, False)
+    assert Use.announced(ONE_JACOBIAN, 5, 3) == (3, BATCH, True)
+
+
+@pytest.mark.mpi
+def test_what_sharing_takes_is_said(comm):
+    f, x = wide(6000)
+    with dd.linearize(f, x, comm=comm, partition="axes") as lin:
+        report = lin.report()
+        assert ("share" in report.times) == (comm.size > 1)
+        assert all(c["job"]["sharing"] > 0 for c in report.partition_candidates)
 
 
 def test_a_machine_without_waits_is_spread_sooner():

@@ -50,6 +50,12 @@ def test_what_is_no_rate_is_not_read(file, monkeypatch, change):
         machine.current()
 
 
+def test_a_rate_that_was_not_measured_then_is_the_usual_one(file):
+    rates = replace(Machine(), row=1.25e-9).to_dict()
+    del rates["share_item"]
+    assert machine.read(written(file, rates)) == replace(Machine(), row=1.25e-9)
+
+
 def test_another_version_is_not_read(file):
     with pytest.raises(ValueError, match="version"):
         machine.read(written(file, Machine().to_dict(), VERSION + 1))

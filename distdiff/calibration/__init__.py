@@ -24,7 +24,7 @@ from ..kernels.jit import compile_at_once
 from ..machine import VERSION, Machine, current, files
 from ..petsc import start
 from ..stages import Stages
-from .between import messages, waits
+from .between import messages, shares, waits
 from .fit import Fitted, fit_all
 from .stages import samples
 
@@ -73,7 +73,7 @@ def calibrate(comm: MPI.Comm, stages: Stages | None = None) -> Calibration:
     machine = on_root(comm, lambda: _with(Machine(), fits))
     if comm.size > 1:
         with stages("measuring messages between the ranks"):
-            between = [*messages(comm), *waits(comm, machine)]
+            between = [*messages(comm), *waits(comm, machine), *shares(comm)]
         with agreed(comm):
             refuse_unrest(between)
         machine = _with(machine, between)

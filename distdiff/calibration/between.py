@@ -14,15 +14,17 @@ from mpi4py import MPI
 from ..comm import on_root
 from ..evaluate import evaluate
 from ..machine import Machine
-from ..partition import LocalTape, distribute, partition
+from ..partition import LocalTape, amounts, distribute, partition
 from ..solvers.layouts import SUPERSTEPS
 from ..solvers.sweep import Sweep, plan_amounts
 from ..solvers.work import count
 from ..tracing import trace
 from .fit import Fitted, Sample, fit, unrest
+from .programs import programs
 from .stages import ROUNDS
 
 PINGS = 300  # messages there and back
+FAR = 20_000  # inputs beyond which programs are left out: what they hold is large, not what is shared out
 PLANES = ((16, 16, 40, 0), (16, 16, 20, 4), (32, 200, 30, 0), (32, 200, 15, 3), (96, 96, 20, 0), (96, 96, 12, 5),
           (256, 128, 10, 0), (256, 128, 6, 4))  # rows a rank, columns, steps, statements more
 
@@ -88,6 +90,27 @@ def waits(comm: MPI.Comm, machine: Machine) -> list[Fitted]:
     return [fit("supersteps", passes), replace(planning, unrest=1.0)]
 
 
+def shares(comm: MPI.Comm) -> list[Fitted]:
+    """Handing every rank its share of programs of many sizes, or all of it.  Collective."""
+    sharing: dict[str, list[Sample]] = {"sharing a program out": [], "the whole program to all": []}
+    for name, f, x in programs()[::3]:
+        if len(x) > FAR:
+            continue
+        for strategy in ("axes", "contiguous", "right-hand sides"):
+            seconds, counted = [], {}
+            for _ in range(ROUNDS + 1):
+                def laid(f: Any = f, x: np.ndarray = x, strategy: str = strategy) -> Any:
+                    tape = trace(f, (x,)).tape  # it is used up
+                    return tape, partition(tape, comm.size, strategy=strategy, depth=1)
+                tape, made = on_root(comm, laid, share=False) or (None, None)
+                counted = on_root(comm, lambda tape=tape, made=made: amounts(tape, made))
+                seconds.append(_together(comm, partial(distribute, tape, made, comm)))
+            stage = list(sharing)["copy_call" in counted]
+            sharing[stage].append(Sample(stage, f"{name}, {strategy}", counted, comm.bcast(seconds[1:])))
+    # Fresh memory and Python's own work, whose unrest is none of the messages'
+    return [replace(fit(stage, of), unrest=1.0) for stage, of in sharing.items() if of]
+
+
 def _passes(comm: MPI.Comm, local: LocalTape, name: str, machine: Machine) -> Sample:
     """Evaluation and a solve, over and over."""
     values, seed = np.ones(len(local.inputs.ids)), np.ones(len(local.outputs.ids))
@@ -145,4 +168,4 @@ def _plane(comm: MPI.Comm, rows: int, columns: int, steps: int, more: int) -> Lo
     return distribute(tape, plan, comm)
 
 
-__all__ = ["messages", "waits"]
+__all__ = ["messages", "shares", "waits"]

@@ -10,15 +10,30 @@ import numpy as np
 from mpi4py import MPI
 
 from ..comm import agreed, on_root
-from ..tape import Joint, Tape
+from ..tape import Joint, ScalarRun, Tape
 from ..tracing.memory import give_back
 from .afar import Stored
+from .choose import run_by_run
 from .holdings import Holdings, receive_run, send_run
 from .local import LocalTape, nothing, whole
 from .localize import Ghosts, Rank
 from .parcel import Sender, Structure
 from .placement import Partition
 from .transport import broadcast, receive, send
+
+
+def amounts(tape: Tape, made: Partition) -> dict[str, float]:
+    """What `distribute` takes of each rate of `Machine`, by a layout's counts.
+
+    Long scalar code moves run by run, to rank 0 as well as from it, so its lines tell no layouts apart.
+    """
+    if made.n_ranks == 1 or (made.plan is None and not made.everywhere):
+        return {}
+    if made.everywhere:
+        return {"copy_call": 1, "copy_item": len(tape.items)}
+    lines = 0 if run_by_run(tape) else sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
+    return {"share_call": 1, "share_rank": made.n_ranks, "share_item": made.quality.items, "share_line": lines,
+            "share_value": made.quality.sent}
 
 
 def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
@@ -136,4 +151,4 @@ def _ask(ghosts: Ghosts, comm: MPI.Comm) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 _TAG = 72
-__all__ = ["distribute", "localize_all"]
+__all__ = ["amounts", "distribute", "localize_all"]

@@ -49,6 +49,7 @@ class Promise:
     exchanging: float = 0.0  # ... of the seconds, messages and waiting for them
     method: str = ""  # "": no method was asked
     reason: str = ""
+    sharing: float = 0.0  # seconds of handing every rank its share, whole; of them `seconds` has a point's part
 
 
 @dataclass

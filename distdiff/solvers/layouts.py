@@ -1,6 +1,10 @@
 """What a layout of the tape promises, with the method that suits it: layout and method are chosen together.
 
-    seconds = evaluation + min over methods of  setup + right-hand sides x solve
+    seconds = sharing / points + evaluation + min over methods of  setup + right-hand sides x solve
+
+Sharing the program out is paid once, however many points follow: a driver's one derivative pays all of it; where other
+points may follow, as `linearize` and `recorded` make them, POINTS are expected.  A method's set-up has to pay at the
+first point.
 
 A `Judge` is what `partition` asks of every candidate.  A rank's share is not made for that: the busiest rank's `Work`
 is read off the whole tape's counts and the layout's, and what elimination keeps off the whole tape with the nodes that
@@ -17,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..machine import Machine
-from ..partition import Partition, whole
+from ..partition import Partition, amounts, whole
 from ..partition.quality import Promise
 from ..tape import Affine, Tape
 from .cost import Cost
@@ -26,6 +30,7 @@ from .select import choose, costs
 from .work import BATCH, Work, counts
 
 SUPERSTEPS = 6  # with deep halos, planned one by one before the others are copies: the ends, and a few between
+POINTS = 20  # that follow where anybody says that others may: an optimizer's path, say
 EVALUATION = 0.5  # of the seconds that a layout's quality gives an evaluation and a solve
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "far_reads", "copy_lines", "far_lines",
             "strips", "outer_lines", "indexed", "rule_lines", "vast_terms", "nodes", "nonzeros", "exploded", "inputs",
@@ -39,13 +44,19 @@ class Use(NamedTuple):
     together: int = 1
     once: bool = False  # no other point follows
 
+    @property
+    def points(self) -> int:
+        """How many points a layout serves."""
+        return 1 if self.once else POINTS
+
     @classmethod
     def announced(cls, solves: int | str | Use, n_inputs: int, n_outputs: int) -> Use:
         """As `linearize(solves=...)` says: a number, one after another; or "jacobian", as many as one takes."""
+        all_of_it = max(1, min(n_inputs, n_outputs))
         if isinstance(solves, Use):
-            return solves
+            return solves if solves.columns else solves._replace(columns=all_of_it)
         if solves == "jacobian":
-            return cls(max(1, min(n_inputs, n_outputs)), BATCH)
+            return cls(all_of_it, BATCH)
         assert isinstance(solves, int)
         return cls(solves)
 
@@ -57,6 +68,9 @@ class Use(NamedTuple):
     def share(self, n_ranks: int, everywhere: bool) -> int:
         """Right-hand sides that a rank solves for, if so many have the whole program or their part of it."""
         return -(-self.columns // n_ranks) if everywhere and self.together > 1 else self.columns
+
+
+ONE_JACOBIAN = Use(0, BATCH, once=True)  # as many right-hand sides as it takes, and no other point
 
 
 class Advice(NamedTuple):
@@ -77,7 +91,7 @@ class Advice(NamedTuple):
 class Prospects(NamedTuple):
     """What the layouts that were weighed would promise for more right-hand sides than were announced.  On rank 0."""
 
-    works: dict[str, tuple[Work, float]]  # by layout: the busiest rank's share, seconds of an evaluation
+    works: dict[str, tuple[Work, float]]  # by layout: the busiest rank's share, seconds of a point beside its solves
     taken: str
     machine: Machine
 
@@ -121,8 +135,10 @@ class Judge:
     def __call__(self, made: Partition) -> Promise:
         columns = self.use.share(made.n_ranks, made.everywhere)
         work = self.work(made)
+        sharing = self.machine.seconds(amounts(self._tape, made))
+        beside = EVALUATION * made.quality.seconds + sharing / self.use.points
         if not made.everywhere:  # right-hand sides that come one by one can't be shared out
-            self._works[made.name] = work, EVALUATION * made.quality.seconds
+            self._works[made.name] = work, beside
         if made.plan is not None and made.plan.regrouped is not None:  # for many points, of which one plans the sweep
             work = replace(work, planned=True)
         name = choose(work, columns, self.machine).method if self.method == "auto" else self.method
@@ -130,8 +146,8 @@ class Judge:
         silent = self._cost(name, work, columns, self.machine.without_messages())
         assert cost.seconds is not None and silent.seconds is not None
         quality = made.quality
-        return Promise(EVALUATION * quality.seconds + cost.seconds, quality.memory + cost.memory,
-                       EVALUATION * quality.exchanging + cost.seconds - silent.seconds, name, cost.reason)
+        return Promise(beside + cost.seconds, quality.memory + cost.memory,
+                       EVALUATION * quality.exchanging + cost.seconds - silent.seconds, name, cost.reason, sharing)
 
     @staticmethod
     def _cost(name: str, work: Work, columns: int, machine: Machine) -> Cost:
@@ -211,4 +227,4 @@ class Judge:
         return Kept(round(rows) + more, round(nonzeros) + more)
 
 
-__all__ = ["Advice", "Judge", "Prospects", "Use"]
+__all__ = ["ONE_JACOBIAN", "Advice", "Judge", "Prospects", "Use"]

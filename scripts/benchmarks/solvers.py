@@ -6,7 +6,8 @@ are many, the first ones are timed and the median of those after the first stand
 
 On several ranks `auto` chooses a layout for each number of right-hand sides, with the method; every method on every
 other layout stands against that: all on rank 0, arrays cut along axes, stretches in trace order, right-hand sides
-split.  Layouts differ in what it takes to evaluate the point as well, so there its seconds count with the job's.
+split.  Layouts differ in what it takes to evaluate the point as well, and to share the program out, of which a point
+bears its part (`Use.points`), so there these seconds count with the job's.
 
 Seconds are the least of several runs in turns: what disturbs a run is not the method's.  All methods' results are
 compared.
@@ -111,7 +112,8 @@ def _structure(program: Program, settings: dict[str, Any], comm: Any) -> list[Fi
 
 
 class _Laid:
-    """A linearization in a layout, and on several ranks the seconds that an evaluation takes, measured and predicted.
+    """A linearization in a layout, and on several ranks the seconds that an evaluation takes with its part of sharing
+    the program out, measured and predicted.
     """
 
     def __init__(self, f: Any, x: np.ndarray, partition: str, use: Any, comm: Any) -> None:
@@ -128,8 +130,10 @@ class _Laid:
                 lin.update(x * (1.0 + 1e-9 * (k % 2)))
                 comm.Barrier()
                 taken.append(time.perf_counter() - start)
-            self.evaluation = comm.bcast(min(taken))
-            self.predicted = 0.5 * next(c["seconds"] for c in lin._facts.candidates if c["chosen"])
+            chosen = next(c for c in lin._facts.candidates if c["chosen"])
+            share = lin.report().times["share"] / use.points
+            self.evaluation = comm.bcast(min(taken)) + share
+            self.predicted = 0.5 * chosen["seconds"] + chosen["job"]["sharing"] / use.points
 
 
 def _times(candidates: dict[str, tuple[_Job, str, float, float]], settings: dict[str, Any],
