@@ -173,6 +173,34 @@ def test_products_that_underflow_where_a_stretch_begins(comm, method, factors):
             np.testing.assert_allclose(J, [[1.0, 0.0], [0.0, 0.0]], rtol=1e-10, atol=1e-10)
 
 
+LOST = {  # factors, one after another: within range from either end, but not all among themselves; [c]: a number
+    "a pair": (1e150, 1e-200, 1e-200, 1e150), "a pair in the other order": (1e-150, 1e200, 1e-280, 1e130),
+    "a number and an array": (1e200, [1e-60], 1e-280, 1e140), "a large number": (1e-190, [1e90], 1e-180, 1e280),
+    "numbers": (1e180, [1e-80], [1e-15], 1e-250, 1e165), "a pair and a number": (1e250, 1e-170, [1e-60], 1e-170, 1e150)}
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("factors", LOST.values(), ids=LOST)
+def test_partials_that_underflow_among_themselves(comm, factors, compiled, monkeypatch):
+    """A sweep multiplies what it has come to by one partial after another: of x * (p * q) nothing would be left."""
+    monkeypatch.setattr("distdiff.kernels.combine.compiled", lambda n: compiled)
+    n = 4
+    order = [f[0] if isinstance(f, list) else f for f in factors]
+    product, v = np.exp(np.sum(np.log(order))), np.linspace(1.0, 2.0, n)
+    for before in range(2):  # whichever two are taken together
+        for after in range(2):
+            def f(x, *given, before=before, after=after):
+                x = x * given[0] if before else x
+                for a, factor in zip(given[1:], factors):
+                    x = x * (factor[0] if isinstance(factor, list) else a)
+                return x * given[0] if after else x
+
+            given = np.ones(n), *(np.full(n, a) for a in order)
+            with dd.linearize(f, v, *given, comm=comm, method="sweep", partition="axes", min_block=1) as lin:
+                np.testing.assert_allclose(lin.jvp(v), product * v, rtol=1e-10)
+                np.testing.assert_allclose(lin.vjp(v), product * v, rtol=1e-10)
+
+
 @pytest.mark.parametrize("method", ["substitution", "interface", "direct"])
 @pytest.mark.parametrize("beyond", [(1e250, 1e-250, 1e-290, 1e290), (1e-250, 1e250, 1e290, 1e-290)])
 def test_products_that_leave_the_range_at_a_later_point(comm, method, beyond):
@@ -198,25 +226,25 @@ def test_sweeps_in_the_order_of_the_lines(comm, monkeypatch):
 
     n = 5
 
-    def f(x, s, first, then):
-        for _ in range(12):
-            x = x * first * first * then * then + s * np.roll(x, 1)
+    def f(x, s, first, then, number):
+        for _ in range(12):  # first and then meet without the numbers around them, which are 1 together
+            x = x * number * first * then * (1 / number) + s * np.roll(x, 1)
         return x
 
     expected = np.linalg.matrix_power(np.eye(n) + 0.5 * np.roll(np.eye(n), 1, axis=0), 12)
-    v = 1e-250 * np.linspace(1.0, 2.0, n)
+    v = 1e150 * np.linspace(1.0, 2.0, n)
     pair = np.stack([v, 2 * v], 1)
-    for kind, J, order in ("jvp", expected, (1e200, 1e-200)), ("vjp", expected.T, (1e-200, 1e200)):
-        args = np.full(n, 1e-250), np.full(n, 0.5), *(np.full(n, a) for a in order)
+    for kind, J, order in ("jvp", expected, (1e200, 1e-200, 1e-90)), ("vjp", expected.T, (1e-200, 1e200, 1e90)):
+        args = np.full(n, 1e-100), np.full(n, 0.5), *(np.full(n, a) for a in order[:2]), order[2]
         with dd.linearize(f, *args, comm=comm, method="sweep", partition="axes", min_block=1) as lin:
             solve = getattr(lin, kind)
             for _ in range(2):
                 np.testing.assert_allclose(solve(v), J @ v, rtol=1e-12)
                 np.testing.assert_allclose(lin.batch(kind, pair), J @ pair, rtol=1e-12)
                 assert any(way.endswith("lines in order") for way in lin.report().sweeps)
-                lin.update(np.full(n, 2e-250))
+                lin.update(np.full(n, 2e-100))
             with pytest.raises(NonFiniteError, match="the derivative overflows"):
-                solve(np.ones(n))
+                solve(1e100 * v)
 
     with dd.linearize(lambda x: x * 1e-200 * 1e-100 + x * x * x * x, np.full(n, 1e-60), comm=comm,
                       method="sweep") as lin:  # nothing overflows: nothing is planned twice

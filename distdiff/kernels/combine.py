@@ -1,6 +1,6 @@
 """Several terms into one vector, in one pass over memory:
 
-    dst[i]  =  sum_t  (a_t + b_t p_t[i] q_t[i]) src_t[i]
+    dst[i]  =  sum_t  a_t src_t[i] + b_t q_t[i] (p_t[i] src_t[i])
 
 for boxes of elements, dst and src in a workspace W, p and q anywhere (none, or p alone).  A tile of dst that stays in
 the first cache level takes all its terms before the next one begins, so dst is written to memory once and each operand
@@ -88,11 +88,15 @@ def _box(dst: np.ndarray, passes: list[Any], inside: bool, scratch: np.ndarray) 
                 np.multiply(w, b, out=w)
             np.add(w, a, out=w)
             np.multiply(w, src, out=w)
-        else:
-            np.multiply(p, src, out=w)
+        else:  # one after the other: the product of b, p and q might underflow
+            if abs(b) > 1.0:
+                np.multiply(src, b, out=w)
+                np.multiply(w, p, out=w)
+            else:
+                np.multiply(p, src, out=w)
             if q is not None:
                 np.multiply(w, q, out=w)
-            if b != 1.0:
+            if abs(b) <= 1.0 and b != 1.0:
                 np.multiply(w, b, out=w)
         if k:
             np.add(dst, w, out=dst)

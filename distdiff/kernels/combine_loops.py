@@ -1,4 +1,9 @@
-"""The compiled loops of `combine` (importing this module imports Numba)."""
+"""The compiled loops of `combine` (importing this module imports Numba).
+
+A product of b, p and q may underflow where b p q src would not, and nothing would tell.  So src is multiplied by one of
+them after the other, p before q, by b first if it makes larger and last if it makes smaller; only where b is SAFE are b
+and a single p taken together, several terms in a loop.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from numba.extending import intrinsic
 
 from .jit import jit
 
+SAFE = 2.0**-26  # numbers from which on a product with one partial is as good as the partial
 TILE = 1024  # elements: what a tile of the result and a few operands take stays in the first cache level
 
 
@@ -51,13 +57,13 @@ def _three(write, n, d, a0, b0, p0, s0, a1, b1, p1, s1, a2, b2, p2, s2):
 
 
 @jit(contract=True)
-def _product(write, n, d, a, b, p, q, s):
+def _product(write, n, d, a, first, last, p, q, s):
     if write:
         for i in range(n):
-            d[i] = (a + b * p[i] * q[i]) * s[i]
+            d[i] = a * s[i] + last * (q[i] * (p[i] * (first * s[i])))
     else:
         for i in range(n):
-            d[i] += (a + b * p[i] * q[i]) * s[i]
+            d[i] += a * s[i] + last * (q[i] * (p[i] * (first * s[i])))
 
 
 @jit(contract=True)
@@ -68,23 +74,29 @@ def _scaled(write, n, d, dd, a, s, ds):
 
 
 @jit(contract=True)
-def _single(write, n, d, dd, a, b, p, dp, s, ds):
+def _single(write, n, d, dd, a, first, last, p, dp, s, ds):
     for i in range(n):
-        t = (a + b * p[i * dp]) * s[i * ds]
+        t = a * s[i * ds] + last * (p[i * dp] * (first * s[i * ds]))
         d[i * dd] = t if write else d[i * dd] + t
 
 
 @jit(contract=True)
-def _strided(write, n, d, dd, a, b, p, dp, q, dq, s, ds):
+def _strided(write, n, d, dd, a, first, last, p, dp, q, dq, s, ds):
     for i in range(n):
-        t = (a + b * p[i * dp] * q[i * dq]) * s[i * ds]
+        t = a * s[i * ds] + last * (q[i * dq] * (p[i * dp] * (first * s[i * ds])))
         d[i * dd] = t if write else d[i * dd] + t
 
 
 @jit(contract=True)
-def _simple(row):
+def _simple(row, factor):
     """Whether a pass has unit strides and at most one factor, so that it can share a loop with others."""
-    return row[3] == 1 and row[8] == 0 and (row[4] == 0 or row[7] == 1)
+    return row[3] == 1 and row[8] == 0 and (row[4] == 0 or (row[7] == 1 and abs(factor[1]) >= SAFE))
+
+
+@jit(contract=True)
+def _halves(b):
+    """b as two factors, the one that a vector is multiplied by before all else and the one after it."""
+    return (b, 1.0) if abs(b) > 1.0 else (1.0, b)
 
 
 @jit(contract=True)
@@ -97,13 +109,14 @@ def _scale(W, d, step, n, row, factor, i0, i1, i2):
                 d[i * step] *= a
         return
     p, dp = _at(row[4] + 8 * (i0 * row[5] + i1 * row[6] + i2 * row[7])), row[7]
+    first, last = _halves(b)
     if row[8] == 0:
         for i in range(n):
-            d[i * step] *= a + b * p[i * dp]
+            d[i * step] = a * d[i * step] + last * (p[i * dp] * (first * d[i * step]))
         return
     q, dq = _at(row[8] + 8 * (i0 * row[9] + i1 * row[10] + i2 * row[11])), row[11]
     for i in range(n):
-        d[i * step] *= a + b * p[i * dp] * q[i * dq]
+        d[i * step] = a * d[i * step] + last * (q[i * dq] * (p[i * dp] * (first * d[i * step])))
 
 
 @jit(contract=True)
@@ -122,14 +135,15 @@ def _general(write, W, d, step, n, row, factor, i0, i1, i2):
         _scaled(write, n, d, step, a, s, row[3])
         return
     p = _at(row[4] + 8 * (i0 * row[5] + i1 * row[6] + i2 * row[7]))
+    first, last = _halves(b)
     if row[8] == 0:
-        _single(write, n, d, step, a, b, p, row[7], s, row[3])
+        _single(write, n, d, step, a, first, last, p, row[7], s, row[3])
         return
     q = _at(row[8] + 8 * (i0 * row[9] + i1 * row[10] + i2 * row[11]))
     if step == 1 and row[7] == 1 and row[11] == 1 and row[3] == 1:
-        _product(write, n, d, a, b, p, q, s)
+        _product(write, n, d, a, first, last, p, q, s)
     else:
-        _strided(write, n, d, step, a, b, p, row[7], q, row[11], s, row[3])
+        _strided(write, n, d, step, a, first, last, p, row[7], q, row[11], s, row[3])
 
 
 @jit(contract=True)
@@ -145,7 +159,7 @@ def _tile(W, passes, factors, dst, step, n, i0, i1, i2, first, stop):
     while k < stop:
         together = 0
         if step == 1:
-            while together < 3 and k + together < stop and _simple(passes[k + together]):
+            while together < 3 and k + together < stop and _simple(passes[k + together], factors[k + together]):
                 together += 1
         if together == 0:
             _general(write, W, d, step, n, passes[k], factors[k], i0, i1, i2)

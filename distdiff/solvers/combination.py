@@ -11,7 +11,7 @@ memory anyway,
 
     c[i]  =  alpha + sum_j beta_j r_j[i]  (or beta_j r_j[i] s_j[i]),
 
-so that composing them stores nothing.  Places are affine in the index i of the block the term belongs to,
+so that composing them stores nothing, the factors r, s in the order in which lines multiply by them.  Places are affine in the index i of the block the term belongs to,
 at + i . strides.
 """
 
@@ -100,19 +100,25 @@ def plus(a: Coefficient, b: Coefficient) -> Coefficient:
         return ((a[0][0], a[0][1] + b[0][1]),)
     total = dict(a)
     for factors, beta in b:
-        total[factors] = total.get(factors, 0.0) + beta
+        _add(total, factors, beta)
     return tuple(sorted(total.items()))
 
 
+def _add(total: dict[tuple[Factor, ...], float], factors: tuple[Factor, ...], beta: float) -> None:
+    """Adds a monomial; the same factors the other way round are the same."""
+    if factors not in total and factors[::-1] in total:
+        factors = factors[::-1]
+    total[factors] = total.get(factors, 0.0) + beta
+
+
 def times(a: Coefficient, b: Coefficient) -> Coefficient:
-    """a b."""
+    """a b, b's factors first."""
     if len(a) == 1 == len(b) and not (a[0][0] and b[0][0]):
         return ((a[0][0] or b[0][0], a[0][1] * b[0][1]),)
     total: dict[tuple[Factor, ...], float] = {}
     for x, alpha in a:
         for y, beta in b:
-            factors = tuple(sorted(x + y))
-            total[factors] = total.get(factors, 0.0) + alpha * beta
+            _add(total, y + x, alpha * beta)
     return tuple(sorted(total.items()))
 
 
