@@ -2,6 +2,17 @@
 
 Array blocks are taken as units, so an all-array tape costs microseconds a statement however many lines it stands for;
 scalar lines are taken one by one in compiled loops.  Everything is linear in the tape.
+
+The *shape* is named by what does not depend on how a program is written: as loops over floats or on arrays, with one
+function more or less on the way, sums as loops, reductions or products of matrices.  Nodes are counted by steps, levels
+in which sums of products are one (`lines.steps`), inputs left out: D steps, W = nodes / D on average, w on the widest.
+
+    tree     levels narrow evenly by halves, HALVES times or more, to FEW nodes (`levels.Narrowing`)
+    wide     D <= SHALLOW and w >= D: few steps, however lines read each other within them
+    chain    W <= THIN and w <= EVEN THIN, or D <= SHALLOW and w < D
+    grid     W > THIN and w <= EVEN W: many steps alike, coupled or not
+    mixed    all else: long, and of uneven width
+    cyclic   equations whose unknowns depend on each other have a quarter of all lines (`components.Cycles`)
 """
 
 from __future__ import annotations
@@ -13,17 +24,17 @@ from ..machine import Machine
 from ..tape import Const, Joint, ScalarRun, Tape
 from .components import Cycles, Strong, cycles, strong_components, weak_components
 from .contractions import Contractions, contractions
-from .levels import Levels, Path, Profile, Uses
+from .levels import Levels, Path, Profile, Steps, Uses
 from .lines import ACTIVE, Lines
 from .lines import nonzeros as nonzeros_of_run
 from .live import Cut, LiveWidth
 from .reads import Reads
 from .survey import LINES, Survey
 
-SHALLOW = 64  # levels up to which a graph counts as shallow
-THIN = 8  # nodes a level, on average, up to which it counts as thin
+SHALLOW = 32  # steps up to which a graph counts as shallow
+THIN = 8  # nodes a step, on average, up to which it counts as thin
 CYCLIC = 4  # one line in so many that belongs to a cycle makes a program cyclic
-EVEN = 8  # widest level over the mean up to which levels count as alike
+EVEN = 8  # widest step over the mean up to which steps count as alike
 
 
 @dataclass(frozen=True)
@@ -63,9 +74,9 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
     """
     survey = Survey(tape, machine, lines) if survey is None else survey
     reads, levels = survey.reads, survey.levels
-    depth, width, shrinking, profile = levels.summary()
+    depth, width, narrowing, profile = levels.summary()
     nodes, found = tape.n_nodes, cycles(tape)
-    order = _shape(nodes, depth, width, shrinking)
+    order = _shape(levels.by_step(), narrowing)
     cyclic = found.count > 0 and CYCLIC * found.lines >= tape.lines
     return Structure(
         lines=tape.lines, nodes=nodes, nonzeros=levels.nonzeros + nonzeros(tape, runs=False), depth=depth, width=width,
@@ -76,15 +87,15 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
         contractions=contractions(tape))
 
 
-def _shape(nodes: int, depth: int, width: int, shrinking: bool) -> str:
-    mean = nodes / (depth + 1)
-    if shrinking and depth >= 3:
+def _shape(steps: Steps, narrowing: bool) -> str:
+    if narrowing:
         return "tree"
-    if depth <= SHALLOW:
-        return "wide" if width >= depth else "chain"
+    mean = steps.nodes / max(steps.depth, 1)
+    if steps.depth <= SHALLOW:
+        return "wide" if steps.width >= steps.depth else "chain"
     if mean <= THIN:
-        return "chain" if width <= EVEN * THIN else "mixed"
-    return "grid" if width <= EVEN * mean else "mixed"
+        return "chain" if steps.width <= EVEN * THIN else "mixed"
+    return "grid" if steps.width <= EVEN * mean else "mixed"
 
 
 def nonzeros(tape: Tape, runs: bool = True) -> int:

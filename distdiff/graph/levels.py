@@ -17,13 +17,17 @@ import numpy as np
 
 from ..kernels.structure import tally_uses
 from ..machine import Machine
-from ..tape import RUN_LINES, Affine, Const, Indexed, Joint, Operand, ScalarRun, Tape, Vector
+from ..ops import ADD, COPY, MULTIPLY, SUBTRACT
+from ..tape import RUN_LINES, Affine, Const, Indexed, Joint, Operand, ScalarRun, Statement, Tape, Vector
 from .contractions import line_seconds
 from .lines import CLASSES, Around, Here, Lines, walked
 from .live import LiveWidth
 from .reads import EMPTY, Reads, ref_ids
 
-SHRINK = 0.75  # a tree's levels shrink by this factor or more
+LEVELS = 1 << 12  # that a tree has at most
+HALVES = 3  # times that a tree is halved at least ...
+FEW = 2  # ... down to so many nodes at most,
+EVEN_HALVES = 2.5  # ... with at most so many times more levels in one of its halves than on average
 BINS = 24  # stretches of levels, or of the trace, that a profile has
 
 
@@ -71,6 +75,44 @@ class Uses:
         return cls(tuple(np.trim_zeros(classes, "b").tolist()), most)
 
 
+class Narrowing:
+    """Whether levels narrow like a tree's: evenly by halves, down to a few.
+
+    With functions on its way up a tree has several levels for every half, but about as many for each; what is wide and
+    then summed has nearly all of its levels at full width.  A level counts with the widest that comes after it.
+    """
+
+    def __init__(self) -> None:
+        self._levels: list[np.ndarray] | None = []
+
+    def add(self, nodes: np.ndarray) -> None:
+        """Further levels; those without nodes (before the first) are none."""
+        if self._levels is not None:
+            self._levels.append(nodes[nodes > 0])
+            if sum(map(len, self._levels)) > LEVELS:
+                self._levels = None
+
+    @property
+    def tree(self) -> bool:
+        """Every half has levels, or every other one has; none has many more than the others."""
+        width = np.concatenate([np.empty(0), *(self._levels or [])])
+        if not len(width):
+            return False
+        widest = np.maximum.accumulate(width[::-1])[::-1]
+        half = np.floor(np.log2(widest[0] / widest)).astype(int)
+        halves, levels = np.unique(half, return_counts=True)
+        return bool(half[-1] >= HALVES and widest[-1] <= FEW and 2 * width.sum() >= widest.sum()
+                    and 2 * len(halves) > half[-1] and levels.max() <= EVEN_HALVES * len(half) / (half[-1] + 1))
+
+
+class Steps(NamedTuple):
+    """Levels with sums taken as one (`lines.steps`): how many, nodes that are no parts of sums, most of them on one."""
+
+    depth: int
+    nodes: int
+    width: int
+
+
 class Levels:
     """One walk over a tape: levels, paths, uses and live widths; an array block is a unit, its level that of its last
     elements.  lines: where runs are looked at; None: here.
@@ -83,7 +125,11 @@ class Levels:
         self.block = np.zeros(blocks, dtype=np.int64)  # levels
         self.time = np.zeros(blocks)
         self.writer: list[tuple[int, int, int]] = [(-1, -1, -1)] * blocks  # item, block and node (-1) that it waits for
+        self.step = -reads.leaf.astype(np.int64)  # see `lines.steps`, blocks of arrays as units
+        self.part = np.zeros(blocks, dtype=bool)
+        self.counts: dict[int, list[tuple[int, int]]] = {}  # by block: (step, nodes) of what is no part of a sum
         n = len(reads.single.ids)
+        self.steps, self.parts = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
         self.level, self.when = np.zeros(n, dtype=np.int64), np.zeros(n)
         self.entry, self.length = np.full(n, -1), np.zeros(n, dtype=np.int64)
         self.run_end: dict[int, tuple[int, int]] = {}  # by block, of its latest line: where its path came from, lines
@@ -106,6 +152,45 @@ class Levels:
 
     # -- one item ----------------------------------------------------------------------------------------------------
 
+    def _count_steps(self, item: Vector, results: int) -> None:
+        """The step of a statement, by `lines.steps` for blocks: a part is read once, as a whole, by what adds it."""
+        adds = item.op in (ADD, SUBTRACT) or (item.op is COPY and bool(item.reduced))
+        above = []
+        for k, ref in enumerate(item.operands):
+            if isinstance(ref, Const):
+                continue
+            if isinstance(ref, Affine) and not self.reads.scalar[ref.block]:
+                part = adds and bool(self.part[ref.block])
+                above.append(int(self.step[ref.block]) + (not part))
+                if part:
+                    self.counts.pop(ref.block, None)
+                continue
+            ids = (ref_ids(ref, int(self.reads.first[ref.block]), item.operand_shape(k))
+                   if isinstance(ref, Affine) else np.ravel(ref.ids))
+            steps, parts = self._steps_of(ids)
+            above.append(int((steps + ~(parts & adds)).max(initial=-1)))
+        if above == [0] and type(item) is Statement and not item.reduced and item.op.kind != "scan":
+            self.step[item.out.block] = max(self.step[item.out.block], 0)  # a function of one input
+            return
+        step = max(above, default=1) or 1
+        block = item.out.block
+        self.step[block] = max(self.step[block], step)
+        touches, size = self.reads.touches[block], self.tape.blocks[block].size
+        here = self.reads.exposed(block)
+        self.part[block] = (item.op in (ADD, SUBTRACT, MULTIPLY) and len(touches) == 1 and here.start == here.stop
+                            and touches[0].uses == touches[0].nodes == size)
+        self.counts.setdefault(block, []).append((step, results))
+
+    def _steps_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(step, whether it is a part of the sum that reads it) of nodes."""
+        block = self.reads.block_of(ids)
+        step, part = self.step[block], np.zeros(len(ids), dtype=bool)
+        alone = self.reads.scalar[block]
+        if alone.any():
+            place = np.searchsorted(self.reads.single.ids, ids[alone])
+            step[alone], part[alone] = self.steps[place], self.parts[place]
+        return step, part
+
     def _inputs(self) -> None:
         for leaf in self.tape.inputs:
             n = prod(leaf.shape)
@@ -124,6 +209,7 @@ class Levels:
                 level = max(level, above)
                 if when > time:
                     time, source = when, whose
+        self._count_steps(item, results)
         level += 1
         length = item.shape[-1] if item.op.kind == "scan" else 1
         self.ends.append((level, length, results // length, item.lines // length))
@@ -170,13 +256,15 @@ class Levels:
             return
         known, out, first = np.append(reads.of_run[b].ids, -1), reads.exposed(b), int(reads.first[b])
         found = self.lines.seen(item, Around(
-            first, *self._each(known[:-1]), self.costs.run_line, reads.single.ids[out] - first, reads.single.uses[out],
-            *live.around(first, n), self.middle))
+            first, *self._each(known[:-1]), *self._steps_of(known[:-1]), self.costs.run_line,
+            reads.single.ids[out] - first, reads.single.uses[out], *live.around(first, n), self.middle))
         self.work += self.costs.run_line * n
         self.block[b], self.time[b] = found.level, found.time
         self.run_end[b] = int(known[found.entry]), found.length
         self.level[out], self.when[out] = found.levels, found.times
         self.entry[out], self.length[out] = known[found.entries], found.lengths
+        self.step[b] = found.step
+        self.steps[out], self.parts[out] = found.steps, found.parts
         self.used += found.used
         self.most_used = max(self.most_used, found.most_used)
         self.widest = max(self.widest, found.widest)
@@ -222,7 +310,7 @@ class Levels:
     # -- all levels together -------------------------------------------------------------------------------------------
 
     def summary(self, bins: int = BINS) -> tuple[int, int, bool, Profile]:
-        """(depth, width, whether every level is much narrower than the one before, the profile in so many bins)."""
+        """(depth, width, whether levels narrow as a tree's do, the profile in so many bins)."""
         depth = int(self.block.max(initial=0))
         begin = [(level, nodes, lines) for level, _, nodes, lines in self.ends]
         end = [(level + levels, -nodes, -lines) for level, levels, nodes, lines in self.ends]
@@ -230,7 +318,8 @@ class Levels:
         edges = edges[np.argsort(edges[:, 0], kind="stable")]
         bounds = np.unique(np.linspace(0, depth + 1, bins + 1).astype(np.int64))
         nodes_in, lines_in = np.zeros(len(bounds) - 1), np.zeros(len(bounds) - 1)
-        width, shrinking, carried, last = 0, True, np.zeros(2, dtype=np.int64), None
+        width, narrowing, carried = 0, Narrowing(), np.zeros(2, dtype=np.int64)
+        inputs = self.tape.n_inputs
         for start in range(0, depth + 1, RUN_LINES):  # in pieces: a chain has as many levels as lines
             stop = min(start + RUN_LINES, depth + 1)
             here = edges[slice(*np.searchsorted(edges[:, 0], [start, stop]))]
@@ -245,11 +334,24 @@ class Levels:
             _into_bins(bounds, start, count, nodes_in, lines_in)
             nodes = count[0]
             width = max(width, int(nodes.max()))
-            before = nodes[:-1] if last is None else np.append(last, nodes[:-1])
-            shrinking = shrinking and bool((nodes[len(nodes) - len(before):] <= SHRINK * before).all())
-            last = nodes[-1]
+            narrowing.add(nodes - inputs * (np.arange(start, stop) == 0))
         profile = Profile(*(tuple(int(x) for x in column) for column in (bounds, nodes_in, lines_in)))
-        return depth, width, shrinking, profile
+        return depth, width, narrowing.tree, profile
+
+    def by_step(self) -> Steps:
+        """What is counted by steps."""
+        last, nodes, widest = int(self.step.max(initial=0)), 0, 0
+        counted = np.array([pair for pairs in self.counts.values() for pair in pairs], dtype=np.int64).reshape(-1, 2)
+        counted = counted[np.argsort(counted[:, 0], kind="stable")]
+        for start in range(0, last + 1, RUN_LINES):
+            stop = min(start + RUN_LINES, last + 1)
+            here = counted[slice(*np.searchsorted(counted[:, 0], [start, stop]))]
+            count = np.bincount(here[:, 0] - start, here[:, 1], minlength=stop - start).astype(np.int64)
+            runs = self.lines.by_level(start, stop, "steps")
+            if runs is not None:
+                count += runs
+            nodes, widest = nodes + int(count.sum()), max(widest, int(count.max()))
+        return Steps(last, nodes, widest)
 
     def path(self, sites: int = 3) -> Path:
         """The critical path, found backwards from the node that is there last."""
@@ -310,4 +412,4 @@ def _into_bins(bounds: np.ndarray, start: int, count: np.ndarray, *bins: np.ndar
         bin_[low:high] += np.add.reduceat(row, edges)
 
 
-__all__ = ["Levels", "Path", "Profile", "Uses"]
+__all__ = ["Levels", "Path", "Profile", "Steps", "Uses"]

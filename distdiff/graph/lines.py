@@ -11,14 +11,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ..kernels.structure import join_run, tally_uses, walk
-from ..ops import OPS
+from ..kernels.structure import join_run, steps_of, tally_uses, walk
+from ..ops import ADD, MULTIPLY, OPS, SUBTRACT
 from ..tape import RUN_LINES, ScalarRun
 from .live import Cut, nearest_within, widths
 from .reads import ARITY, Reads
 
 CLASSES = 34  # of uses: none, 1, 2, 3-4, 5-8, ...
 ACTIVE = np.array([[k < op.arity and op.partials[k] is not None for op in OPS] for k in range(2)])
+ADDS = np.array([op in (ADD, SUBTRACT) for op in OPS])
+PARTS = np.array([op in (ADD, SUBTRACT, MULTIPLY) for op in OPS])  # of what adds them up (`steps`)
 SPREAD = 4  # levels for a line, beyond which they are counted one by one
 
 
@@ -27,6 +29,7 @@ class Around(NamedTuple):
 
     first               its first node
     level, time         of the nodes that its lines read from outside, ascending; when these are there
+    step, part          of these nodes, see `steps`; whether they are parts of a sum
     cost                what a line takes
     out, uses           its lines that others read, ascending, and how often
     width               values that cross the cut before it
@@ -37,6 +40,8 @@ class Around(NamedTuple):
     first: int
     level: np.ndarray
     time: np.ndarray
+    step: np.ndarray
+    part: np.ndarray
     cost: float
     out: np.ndarray
     uses: np.ndarray
@@ -50,7 +55,8 @@ class Seen(NamedTuple):
     """What is found: of the line that is there last, and of the lines that others read, one entry each.
 
     entry: which of the outside nodes the longest path came from, -1 none; length: lines of it in the run.
-    used: lines by class of uses.  nonzeros: entries of L.
+    used: lines by class of uses.  nonzeros: entries of L.  step, steps: of the last line and of those that others read;
+    parts: which of these are parts of what adds them.
     """
 
     level: int
@@ -66,6 +72,9 @@ class Seen(NamedTuple):
     widest: int
     narrowest: Cut | None
     nonzeros: int
+    step: int
+    steps: np.ndarray
+    parts: np.ndarray
 
 
 class Count:
@@ -102,6 +111,16 @@ class Count:
         return None if piece is None else piece[start % RUN_LINES:start % RUN_LINES + stop - start]
 
 
+class Tally:
+    """Lines by level, and those that are no parts of sums by step."""
+
+    def __init__(self) -> None:
+        self.levels, self.steps = Count(), Count()
+
+    def by(self, what: str) -> Count:
+        return self.steps if what == "steps" else self.levels
+
+
 class Lines(Protocol):
     """The lines of a tape's runs."""
 
@@ -111,24 +130,27 @@ class Lines(Protocol):
     def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         """See `joined`."""
 
-    def by_level(self, start: int, stop: int) -> np.ndarray | None:
-        """How many lines are on the levels start, ..., stop - 1, within a piece of RUN_LINES; None for none."""
+    def by_level(self, start: int, stop: int, what: str = "levels") -> np.ndarray | None:
+        """How many lines are on the levels start, ..., stop - 1, within a piece of RUN_LINES; None for none.
+
+        what="steps": on steps, those that are no parts of sums.
+        """
 
 
 class Here:
     """The lines of runs that are all in this process."""
 
     def __init__(self, reads: Reads) -> None:
-        self._reads, self._count = reads, Count()
+        self._reads, self._tally = reads, Tally()
 
     def seen(self, run: ScalarRun, around: Around) -> Seen:
-        return seen(run, around.first, self._reads.of_run[run.block].ids, around, self._count)
+        return seen(run, around.first, self._reads.of_run[run.block].ids, around, self._tally)
 
     def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         return joined(run, int(self._reads.first[run.block]), self._reads.of_run[run.block].ids, out, joining)
 
-    def by_level(self, start: int, stop: int) -> np.ndarray | None:
-        return self._count.between(start, stop)
+    def by_level(self, start: int, stop: int, what: str = "levels") -> np.ndarray | None:
+        return self._tally.by(what).between(start, stop)
 
 
 def walked(run: ScalarRun, first: int, known: np.ndarray, level: np.ndarray, time: np.ndarray,
@@ -141,18 +163,36 @@ def walked(run: ScalarRun, first: int, known: np.ndarray, level: np.ndarray, tim
     return found
 
 
-def seen(run: ScalarRun, first: int, known: np.ndarray, around: Around, count: Count) -> Seen:
+def seen(run: ScalarRun, first: int, known: np.ndarray, around: Around, tally: Tally) -> Seen:
     """Look at a run whose operands count its own lines from `first` on, and `known` outside of it, ascending."""
     level, time, entry, length, uses, last = walked(run, first, known, around.level, around.time, around.cost)
     latest, out = int(time.argmax()), around.out
     uses[out] += around.uses
     used = np.zeros(CLASSES, dtype=np.int64)
     tally_uses(uses, used)
-    count.add(level)
+    tally.levels.add(level)
+    step, counts = steps(run, first, known, around.step, around.part, uses)
+    if counts.any():
+        tally.steps.add(step[counts != 0])
     width = widths(last, out, around.width, around.places, around.changes)
     return Seen(int(level.max()), float(time[latest]), int(entry[latest]), int(length[latest]), level[out], time[out],
                 entry[out], length[out], used, int(uses.max()), int(width.max()),
-                nearest_within(around.first, width, *around.middle), nonzeros(run))
+                nearest_within(around.first, width, *around.middle), nonzeros(run),
+                int(step.max()), step[out], PARTS[run.op[out]] & (uses[out] == 1))
+
+
+def steps(run: ScalarRun, first: int, known: np.ndarray, known_step: np.ndarray, known_part: np.ndarray,
+          uses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(step, 1 or 0) of a run's lines: the level with sums taken as one, and whether a line counts by itself.
+
+        step(i)  =  max over operands j of  step(j) + [j is no part of i],      0 for inputs and functions of one
+
+    A sum, difference or product that one line alone reads, which adds, is a part of that line.  So s = s + a_k b_k over
+    k is one step on the a_k and b_k, like the dot product it is, and any recurrence has as many steps as it goes on.
+    """
+    step, counts = np.zeros(run.lines, dtype=np.int64), np.ones(run.lines, dtype=np.int64)
+    steps_of(run.op, run.a, run.b, ARITY, first, known, known_step, known_part, ADDS, PARTS, uses, step, counts)
+    return step, counts
 
 
 def joined(run: ScalarRun, first: int, known: np.ndarray, out: np.ndarray,
@@ -174,4 +214,5 @@ def nonzeros(run: ScalarRun) -> int:
     return sum(int(np.count_nonzero((ref >= 0) & ACTIVE[k, run.op])) for k, ref in enumerate((run.a, run.b)))
 
 
-__all__ = ["ACTIVE", "CLASSES", "Around", "Count", "Here", "Lines", "Seen", "joined", "nonzeros", "seen", "walked"]
+__all__ = ["ACTIVE", "CLASSES", "Around", "Count", "Here", "Lines", "Seen", "Tally", "joined", "nonzeros", "seen",
+           "steps", "walked"]

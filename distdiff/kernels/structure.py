@@ -68,6 +68,42 @@ def walk(op, a, b, arity, first, known, known_level, known_time, cost, level, ti
 
 
 @Loop
+def steps_of(op, a, b, arity, first, known, known_step, known_part, adds, parts, uses, step, counts):
+    """Steps of a run's lines (see `graph.steps`); outputs have an entry a line, counts comes as ones.
+
+    adds, parts: by operation, whether it adds, and whether it is a part of what adds it if that alone reads it.
+    known_step: -1 for inputs.  known_part: outside nodes that are parts.  uses: readers of every line, anywhere.
+    counts: 0 for lines that are parts, or functions of an input.
+    """
+    latest, place = np.full(256, -1), np.zeros(256, np.int64)
+    for i in range(len(op)):
+        top, operands = -1, 0
+        for second in range(2):
+            j = b[i] if second else a[i]
+            if j < 0 or arity[op[i]] <= second:
+                continue
+            operands += 1
+            if j >= first:
+                k = j - first
+                s, part = step[k], uses[k] == 1 and parts[op[k]]
+                if part and adds[op[i]]:
+                    counts[k] = 0
+            else:
+                slot = j & 255
+                if latest[slot] != j:
+                    latest[slot], place[slot] = j, np.searchsorted(known, j)
+                e = place[slot]
+                s, part = known_step[e], known_part[e]
+            if not (part and adds[op[i]]):
+                s += 1
+            if s > top:
+                top = s
+        step[i] = max(top, 1)
+        if operands == 1 and top == 0:  # of an input
+            step[i] = counts[i] = 0
+
+
+@Loop
 def spans(last, places, changes, change):
     """Adds to change (one more entry than lines): a line i is live at the cuts after i up to last[i], and what lies
     outside of the run makes changes at places.

@@ -19,7 +19,7 @@ from mpi4py import MPI
 
 from ..comm import on_root
 from ..graph import Structure, analyse
-from ..graph.lines import Around, Count, Seen, joined, seen
+from ..graph.lines import Around, Count, Seen, Tally, joined, seen
 from ..kernels.graph import read_before
 from ..machine import Machine
 from ..tape import HeldRun, ScalarRun, Tape
@@ -111,22 +111,22 @@ class _Answers:
     """What a rank sees of the runs that it has."""
 
     def __init__(self, stored: dict[int, Stored]) -> None:
-        self._stored, self._count = stored, Count()
+        self._stored, self._tally = stored, Tally()
 
     def seen(self, block: int, around: Around) -> Seen:
         run, n = self._stored[block].plain(), len(self._stored[block].numbers)
-        return seen(run, n, np.arange(n), around, self._count)
+        return seen(run, n, np.arange(n), around, self._tally)
 
     def joined(self, block: int, out: np.ndarray, joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         run, n = self._stored[block].plain(), len(self._stored[block].numbers)
         return joined(run, n, np.arange(n), out, joining)
 
-    def by_level(self, start: int, stop: int) -> np.ndarray | None:
-        return self._count.between(start, stop)
+    def by_level(self, start: int, stop: int, what: str) -> np.ndarray | None:
+        return self._tally.by(what).between(start, stop)
 
-    def stretches(self) -> list[int]:
-        """The stretches of levels on which this rank has lines."""
-        return self._count.stretches()
+    def stretches(self) -> dict[str, list[int]]:
+        """The stretches of levels, and of steps, on which this rank has lines."""
+        return {what: self._tally.by(what).stretches() for what in ("levels", "steps")}
 
 
 def _serve(comm: MPI.Comm, stored: dict[int, Stored]) -> None:
@@ -170,12 +170,13 @@ class _Afar:
         return x, y, alone
 
     @cached_property
-    def _stretches(self) -> list[set[int]]:
-        return [set(self._ask(rank, "stretches")) for rank in range(self._comm.size)]
+    def _stretches(self) -> list[dict[str, set[int]]]:
+        found = [self._ask(rank, "stretches") for rank in range(self._comm.size)]
+        return [{what: set(stretches) for what, stretches in one.items()} for one in found]
 
-    def by_level(self, start: int, stop: int) -> np.ndarray | None:
-        parts = [self._ask(rank, "by_level", start, stop) for rank, has in enumerate(self._stretches)
-                 if Count.stretch(start) in has]
+    def by_level(self, start: int, stop: int, what: str = "levels") -> np.ndarray | None:
+        parts = [self._ask(rank, "by_level", start, stop, what) for rank, has in enumerate(self._stretches)
+                 if Count.stretch(start) in has[what]]
         return np.sum(parts, axis=0, dtype=np.int64) if parts else None
 
 

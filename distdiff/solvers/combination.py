@@ -11,8 +11,8 @@ memory anyway,
 
     c[i]  =  alpha + sum_j beta_j r_j[i]  (or beta_j r_j[i] s_j[i]),
 
-so that composing them stores nothing, the factors r, s in the order in which lines multiply by them.  Places are affine in the index i of the block the term belongs to,
-at + i . strides.
+so that composing them stores nothing, the factors r, s in the order in which lines multiply by them.  Places are affine
+in the index i of the block the term belongs to, at + i . strides.
 """
 
 from __future__ import annotations

@@ -1,0 +1,186 @@
+"""The name of a program's shape does not depend on how the program is written (nor on ranks: test_structure_on_ranks).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distdiff as dd
+
+pytestmark = pytest.mark.timeout(90)
+
+RNG = np.random.default_rng(3)
+STEPS, SAMPLES, POINTS = 400, 300, 120
+A = RNG.uniform(-0.4, 0.4, (4, 4))
+DATA = RNG.uniform(0.2, 0.8, (SAMPLES, 5))
+
+
+def plain(t):
+    return t
+
+
+def busy(t):
+    """More functions on the way, some of two operands."""
+    return np.sin(t) * 0.5 + 0.3 * np.tanh(np.sin(t) * t)
+
+
+def recurrence(step):
+    def f(x):
+        s = x[0]
+        for _ in range(STEPS):
+            s = step(s * x[1] + 0.1)
+        return s
+    return f
+
+
+def forced(x):
+    """As many inputs as steps."""
+    s = x[0]
+    for k in range(1, len(x)):
+        s = s * 0.9 + np.sin(x[k])
+    return s
+
+
+def state_by_products(step):
+    def f(x):
+        for _ in range(STEPS):
+            x = step(A @ x)
+        return x
+    return f
+
+
+def state_by_loops(x):
+    u = [x[k] for k in range(4)]
+    for _ in range(STEPS):
+        new = []
+        for i in range(4):
+            s = 0.0
+            for j in range(4):
+                s = s + A[i, j] * u[j]
+            new.append(np.tanh(s))
+        u = new
+    return u[0]
+
+
+def samples_by_products(step):
+    return lambda x: np.sum(step(DATA @ x)**2)
+
+
+def samples_by_loops(step):
+    def f(x):
+        total = 0.0
+        for row in DATA:
+            s = 0.0
+            for k in range(5):
+                s = s + row[k] * x[k]
+            total = total + step(s)**2
+        return total
+    return f
+
+
+def samples_by_columns(x):
+    s = np.zeros(SAMPLES)
+    for k in range(5):
+        s = s + DATA[:, k] * x[k]
+    return np.mean(np.exp(s))
+
+
+def scalar_samples(x):
+    total = 0.0
+    for row in DATA:
+        s = 0.0
+        for k in range(5):
+            s = s + row[k] * x[k]
+        total = total + np.tanh(s) * np.tanh(s)
+    return total
+
+
+def heat(step):
+    def f(u):
+        for _ in range(60):
+            u = step(u + 0.1 * (np.roll(u, 1) - 2 * u + np.roll(u, -1)))
+        return np.sum(u**2)
+    return f
+
+
+def heat_by_loops(x):
+    u = [x[k] for k in range(POINTS)]
+    for _ in range(60):
+        u = [u[k] + 0.1 * (u[k - 1] - 2 * u[k] + u[(k + 1) % POINTS]) for k in range(POINTS)]
+    total = 0.0
+    for t in u:
+        total = total + t * t
+    return total
+
+
+LAPLACE = 0.1 * (np.roll(np.eye(POINTS), 1, 0) - 2 * np.eye(POINTS) + np.roll(np.eye(POINTS), -1, 0))
+
+
+def heat_by_products(u):
+    for _ in range(60):
+        u = np.sin(u + LAPLACE @ u)
+    return u @ u
+
+
+def tree(step):
+    def f(x):
+        while len(x) > 1:
+            x = step(x[::2]) + step(x[1::2]) * x[::2]
+        return x[0]
+    return f
+
+
+def tree_by_loops(step):
+    def f(x):
+        values = [x[k] for k in range(len(x))]
+        while len(values) > 1:
+            values = [step(a) + step(b) * a for a, b in zip(values[::2], values[1::2])]
+        return values[0]
+    return f
+
+
+def additions(x):
+    values = [x[k] for k in range(len(x))]
+    while len(values) > 1:
+        values = [np.sin(a) + np.sin(b) for a, b in zip(values[::2], values[1::2])]
+    return values[0]
+
+
+def uneven(step):
+    """A long recurrence, then an array on it."""
+    def f(x):
+        s = x[0]
+        for _ in range(STEPS):
+            s = step(s * x[1])
+        return np.sum(np.sin(s * np.linspace(0.0, 1.0, 100_000)))
+    return f
+
+
+def uneven_on_arrays(x):
+    s = x[:1]
+    for _ in range(STEPS):
+        s = s * x[1] + 0.1
+    return np.sum(np.cos(np.linspace(0.0, 1.0, 100_000) * s))
+
+
+FEW, MANY, LEAVES = np.array([0.5, 0.9, 0.4, 0.3, 0.2]), np.linspace(0.2, 0.7, POINTS), np.linspace(0.5, 1.5, 256)
+TABLE = {
+    "chain": [(recurrence(plain), FEW), (recurrence(busy), FEW), (forced, np.linspace(0.1, 0.9, 3000)),
+              (dd.compiled(recurrence(np.sin)), FEW), (state_by_products(np.tanh), FEW[:4]),
+              (state_by_products(busy), FEW[:4]), (state_by_loops, FEW[:4])],
+    "wide": [(samples_by_products(plain), FEW), (samples_by_products(busy), FEW), (samples_by_loops(plain), FEW),
+             (samples_by_loops(busy), FEW), (samples_by_columns, FEW), (dd.compiled(scalar_samples), FEW)],
+    "grid": [(heat(plain), MANY), (heat(busy), MANY), (heat_by_loops, MANY), (heat_by_products, MANY)],
+    "tree": [(tree(plain), LEAVES), (tree(busy), LEAVES), (tree_by_loops(plain), LEAVES), (tree_by_loops(busy), LEAVES),
+             (additions, LEAVES)],
+    "mixed": [(uneven(plain), FEW), (uneven(np.sin), FEW), (uneven_on_arrays, FEW)]}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_it_is_the_same_however_it_is_written(name):
+    found = []
+    for f, x in TABLE[name]:
+        with dd.linearize(f, x) as lin:
+            found.append(lin.report().shape)
+    assert found == [name] * len(found)
