@@ -10,8 +10,7 @@ of its methods are collective on its communicator; rank 0's arguments count, and
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -52,7 +51,6 @@ ENDS = {  # by stage, where it ends early
     "evaluate": "between two supersteps", "plan": "when the solver is ready", "expand": "when the system is ready",
     "preaccumulate": "when the system is ready", "assemble": "when the system is ready",
     "set up": "when the solver is ready: a factorization has no supersteps, and the package can't be interrupted"}
-DRAWN = 4_000_000  # lines up to which a system is assembled to be looked at
 
 
 class Linearization:
@@ -99,7 +97,7 @@ class Linearization:
         self._advised, self._warned = 0, False
         try:
             self._build()
-        except Exception:
+        except Exception:  # whatever it is: raised again
             if hasattr(self, "_local") and agreement.sound(self.comm):  # nobody is left to call `close`
                 self._local.close()
             raise
@@ -485,32 +483,11 @@ class Linearization:
         self._ready()
         from .pictures.subject import Subject
 
-        facts = self._facts
-        forward = facts.n_inputs <= facts.n_outputs
-
-        def recorded() -> tuple[Any, Any]:
-            return (facts.tape, None) if facts.tape is not None else self._source.record()  # on one rank it is there
-
-        def prepare() -> str:
-            self._solving.arrive(self._point)
-            self._solving.select(self._use.columns, 1)
-            return self.choice.method
-
-        def solve(forward: bool) -> None:
-            ids = (self._local.inputs if forward else self._local.outputs).ids
-            self._solving.solve(forward, np.ones(len(ids)))
-
-        @contextmanager
-        def on(comm: MPI.Comm) -> Iterator[Subject]:
-            source = self._source
-            with Linearization(source.f, source.args, comm=comm, kwargs=source.kwargs, **self._settings) as lin:
-                yield lin.subject()
-
-        return Subject(
-            self.comm, self._local, forward, record=recorded,
-            system=lambda: self._solving.looked_at(self._solving.size.nodes <= DRAWN),
-            replay=lambda: self._replay(self._point.values.gather(self._local.inputs.ids)), prepare=prepare,
-            solve=solve, on=on)
+        source, settings = self._source, self._settings
+        return Subject.of(
+            self.comm, self._local, self._facts, source, self._solving, lambda: self._point, columns=self._use.columns,
+            replay=lambda: self._replay(self._point.values.gather(self._local.inputs.ids)),
+            again=lambda comm: Linearization(source.f, source.args, comm=comm, kwargs=source.kwargs, **settings))
 
     def close(self) -> None:
         """Free the PETSc objects and the values.  Collective; a second call does nothing."""

@@ -37,7 +37,7 @@ class Failure:
         """Keep what the body raises, and spoil what it should have computed."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # of foreign code: raised again, on all ranks, when the pass is over
             self._first = self._first or (item, error)
             spoil()
 

@@ -117,16 +117,20 @@ def test_what_it_costs(comm, call, most):
     assert 1 < mine.counts["Iallreduce"] <= most and not mine.counts["allreduce"]
 
 
-@pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts ranks of its own")
-def test_who_waits_for_ranks_that_do_not_come_says_so(tmp_path):
+def on_two_ranks(path, text):
+    """What starts a program on ranks of its own, as subprocess takes it."""
     from test_cli import fresh_environment
 
-    program = tmp_path / "alone.py"
-    program.write_text("import time, numpy as np, distdiff as dd\nfrom distdiff import comm\nfrom mpi4py import MPI\n"
-                       "comm.LATE = 0.2\nif MPI.COMM_WORLD.rank:\n    time.sleep(1.0)\n"
-                       "dd.grad(lambda x: (x**2).sum())(np.ones(3))\n")
-    run = subprocess.run(["mpirun", "-n", "2", sys.executable, str(program)], capture_output=True, text=True,
-                         timeout=50, env=fresh_environment())
+    path.write_text("import time, numpy as np, distdiff as dd\nfrom distdiff import comm, source\n"
+                    f"from mpi4py import MPI\n{text}")
+    return {"args": ["mpirun", "-n", "2", sys.executable, str(path)], "text": True, "env": fresh_environment()}
+
+
+@pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts ranks of its own")
+def test_who_waits_for_ranks_that_do_not_come_says_so(tmp_path):
+    program = on_two_ranks(tmp_path / "alone.py", "comm.LATE = 0.2\nif MPI.COMM_WORLD.rank:\n    time.sleep(1.0)\n"
+                           "dd.grad(lambda x: (x**2).sum())(np.ones(3))\n")
+    run = subprocess.run(**program, capture_output=True, timeout=50)
     assert run.returncode == 0, run.stderr
     assert "distdiff: rank 0 has waited 0.2 s in grad or value_and_grad for other ranks" in run.stderr
 
@@ -134,14 +138,9 @@ def test_who_waits_for_ranks_that_do_not_come_says_so(tmp_path):
 @pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts ranks of its own")
 def test_a_function_that_communicates_is_told_of(tmp_path):
     """It waits for ranks that wait for it: nobody can end that, but it can be said what the matter is."""
-    from test_cli import fresh_environment
-
-    program = tmp_path / "communicates.py"
-    program.write_text("import numpy as np, distdiff as dd\nfrom distdiff import source\nfrom mpi4py import MPI\n"
-                       "source.LONG = 0.2\n"
-                       "dd.grad(lambda x: (x**2).sum() * MPI.COMM_WORLD.allreduce(1))(np.ones(3))\n")
-    with subprocess.Popen(["mpirun", "-n", "2", sys.executable, str(program)], stderr=subprocess.PIPE, text=True,
-                          env=fresh_environment()) as run:
+    program = on_two_ranks(tmp_path / "communicates.py", "source.LONG = 0.2\n"
+                           "dd.grad(lambda x: (x**2).sum() * MPI.COMM_WORLD.allreduce(1))(np.ones(3))\n")
+    with subprocess.Popen(**program, stderr=subprocess.PIPE) as run:
         try:
             told = next(line for line in run.stderr if line.startswith("distdiff:"))
         finally:

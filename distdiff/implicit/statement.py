@@ -72,7 +72,7 @@ class Implicit(Elemental):
         return Equation(self.tape, self.where)
 
     @cached_property
-    def lines(self) -> int:  # type: ignore[override]
+    def lines(self) -> int:
         return self.tape.lines  # counted once: equations may be within equations
 
     @property
@@ -80,15 +80,15 @@ class Implicit(Elemental):
         return self.tape.outputs[0].shape[0]
 
     @cached_property
-    def core_in(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
+    def core_in(self) -> tuple[tuple[int, ...], ...]:
         return ((self.n,), *(leaf.shape for leaf in self.tape.inputs[:-1]))
 
     @property
-    def core_out(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
+    def core_out(self) -> tuple[tuple[int, ...], ...]:
         return ((self.n,), ())
 
     @cached_property
-    def cycles(self) -> np.ndarray:  # type: ignore[override]
+    def cycles(self) -> np.ndarray:
         return cycles(self.tape)
 
     @property

@@ -54,9 +54,17 @@ class Elemental:
     """
 
     kind = "joint"
-    name: str
-    core_in: tuple[Shape, ...]
-    core_out: tuple[Shape, ...]
+    if TYPE_CHECKING:  # as properties, so that subclasses may set them or compute them
+
+        @property
+        def name(self) -> str: ...
+
+        @property
+        def core_in(self) -> tuple[Shape, ...]: ...
+
+        @property
+        def core_out(self) -> tuple[Shape, ...]: ...
+
     inert: frozenset[int] = frozenset()
     implicit = False
     collective = False
@@ -177,11 +185,11 @@ class Shaped(Elemental):
     signature: str
 
     @cached_property
-    def core_in(self) -> tuple[Shape, ...]:  # type: ignore[override]
+    def core_in(self) -> tuple[Shape, ...]:
         return self._shapes(0)
 
     @cached_property
-    def core_out(self) -> tuple[Shape, ...]:  # type: ignore[override]
+    def core_out(self) -> tuple[Shape, ...]:
         return self._shapes(1)
 
     def _shapes(self, side: int) -> tuple[Shape, ...]:

@@ -1,14 +1,8 @@
 """The op table's lines for scipy.special: ufuncs with their partials, of which every derivative nests.
 
-They are statements, never lines of scalar runs: compiled loops can't call SciPy.  SciPy is loaded when one of them is
-evaluated, which is after the user's function called it.  Rules are written in NumPy's functions and in functions of this
+What they are to the table says `foreign`.  Rules are written in NumPy's functions and in functions of this
 table, so that they can be evaluated on traced values; where the textbook's form is 0/0 (an elliptic integral at m = 0),
 a hypergeometric function takes over near that point.
-
-`UNKNOWN` stands where a function has no usable partial, in its order above all: there an operand must not depend on the
-inputs, which `tracing.ufuncs` sees to.  `WHOLE` are the operands that must be whole numbers, and the least of them.
-
-Functions of no library's, such as derivatives in shapes (`shapes`), are `Numerical`.
 
 Formulas: NIST Digital Library of Mathematical Functions (https://dlmf.nist.gov), sections 5.5, 6.2, 7.10, 8.8, 9.2, 10.6,
 10.29, 10.51, 13.3, 15.5, 18.9, 19.4; for ellipj, 22.20 with d am/dm from 19.4.
@@ -24,98 +18,8 @@ from typing import Any
 import numpy as np
 
 from . import shapes
-from .table import BY_NAME, LN10, Op, enter
-
-
-class _SciPy:
-    """scipy.special, imported when something of it is asked for, and the functions that are computed here."""
-
-    wofz_re: Numerical
-    wofz_im: Numerical
-
-    def __getattr__(self, name: str) -> Any:
-        import scipy.special
-
-        function = getattr(scipy.special, name)
-        return (lambda n, *x: function(_integer(n), *x)) if name in WHOLE else function
-
-
-def _integer(n: Any) -> np.ndarray:
-    """Whole numbers as integers: SciPy computes another way with floats of the same value, or not at all."""
-    return np.asarray(n).astype(np.int64)
-
-
-sc = _SciPy()
-
-
-class Value:
-    """A function of scipy.special's as the op table calls it: a result written where it is told.
-
-    part: which of several results.  whole: that operand is passed as integers.
-    """
-
-    def __init__(self, name: str, arity: int, part: int | None = None, whole: int | None = None) -> None:
-        self.name, self.arity, self.part, self.whole = name, arity, part, whole
-
-    def __call__(self, *x: Any, out: np.ndarray | None = None) -> Any:
-        if len(x) > self.arity:
-            *x, out = x  # as ufuncs take it
-        function = getattr(sc, self.name)
-        if self.whole is not None:
-            x = tuple(_integer(a) if k == self.whole else a for k, a in enumerate(x))
-        if self.part is None and isinstance(function, np.ufunc):
-            return function(*x, out=out)
-        y = function(*x)
-        y = np.real(y if self.part is None else y[self.part])
-        if out is None:
-            return y
-        out[...] = y
-        return out
-
-
-_PLAIN = frozenset((bool, int, float, np.ndarray, np.bool_, np.int64, np.float64))
-
-
-class Numerical:
-    """A function that is computed here (`shapes`), as the op table calls it.
-
-    face: a ufunc that traced operands are recognized by, through NumPy's protocol; nothing is computed with it.
-    """
-
-    def __init__(self, function: Callable[..., Any], arity: int) -> None:
-        self.function, self.arity = function, arity
-        self.face = np.frompyfunc(function, arity, 1)
-
-    def __call__(self, *x: Any, out: np.ndarray | None = None) -> Any:
-        if len(x) > self.arity:
-            *x, out = x  # as ufuncs take it
-        if not all(type(part) in _PLAIN for part in x):  # traced ones pass for arrays and floats
-            return self.face(*x)
-        return self.function(*x, out=out)
-
-
-def UNKNOWN(y: Any, *x: Any) -> float:  # noqa: N802 (stands for a rule)
-    """The partial nobody may ask for: NaN, which is reported wherever it arises."""
-    return np.nan
-
-
-SPECIAL: dict[str, tuple[Op, ...]] = {}  # SciPy's name -> the op of each of its results
-WHOLE: dict[str, int] = {}  # functions whose first operand is a whole number -> the least it may be
-
-
-def _op(name: str, *partials: Callable[..., Any] | None, least: int | None = None, whole: int | None = None) -> None:
-    """A function with one result.  least: its first operand is whole, and at least that."""
-    SPECIAL[name] = (enter(name, Value(name, len(partials), whole=whole), *partials, scalar=False),)
-    if least is not None:
-        WHOLE[name] = least
-
-
-def _ops(name: str, /, **results: tuple[Callable[..., Any], ...]) -> None:
-    """A function with several."""
-    SPECIAL[name] = tuple(
-        enter(f"{name}_{part}", Value(name, len(partials), k), *partials, scalar=False)
-        for k, (part, partials) in enumerate(results.items()))
-
+from .foreign import SPECIAL, UNKNOWN, Numerical, op, ops, sc
+from .table import BY_NAME, LN10, enter
 
 PI, ROOT_PI, ROOT_2, ROOT_2PI = np.pi, np.sqrt(np.pi), np.sqrt(2.0), np.sqrt(2.0 * np.pi)
 
@@ -154,54 +58,54 @@ def _unless_both_zero(x: Any, y: Any) -> Any:
     return np.where((x == 0) & (y == 0), 1.0, y)
 
 
-_op("exp10", lambda y, a: LN10 * y)
-_op("exprel", lambda y, a: _exprel_slope(a))
-_op("cosm1", lambda y, a: -np.sin(a))
-_op("expit", lambda y, a: y * sc.expit(-a))
-_op("logit", lambda y, a: 1.0 / (a * (1.0 - a)))
-_op("log_expit", lambda y, a: sc.expit(-a))
-_op("xlogy", lambda y, a, b: np.log(_unless_both_zero(a, b)), lambda y, a, b: a / _unless_both_zero(a, b))
-_op("xlog1py", lambda y, a, b: np.log(_unless_both_zero(a, 1.0 + b)), lambda y, a, b: a / _unless_both_zero(a, 1.0 + b))
-_op("powm1", lambda y, a, b: b * np.power(a, b - 1.0), lambda y, a, b: (y + 1.0) * np.log(a))
-_op("entr", lambda y, a: -1.0 - np.log(a))
-_op("rel_entr", lambda y, a, b: np.log(a / b) + 1.0, lambda y, a, b: -a / _unless_both_zero(a, b))
-_op("kl_div", lambda y, a, b: np.log(a / b), lambda y, a, b: 1.0 - a / _unless_both_zero(a, b))
-_op("huber", lambda y, a, b: np.where(np.abs(b) <= a, 0.0, np.abs(b) - a),
+op("exp10", lambda y, a: LN10 * y)
+op("exprel", lambda y, a: _exprel_slope(a))
+op("cosm1", lambda y, a: -np.sin(a))
+op("expit", lambda y, a: y * sc.expit(-a))
+op("logit", lambda y, a: 1.0 / (a * (1.0 - a)))
+op("log_expit", lambda y, a: sc.expit(-a))
+op("xlogy", lambda y, a, b: np.log(_unless_both_zero(a, b)), lambda y, a, b: a / _unless_both_zero(a, b))
+op("xlog1py", lambda y, a, b: np.log(_unless_both_zero(a, 1.0 + b)), lambda y, a, b: a / _unless_both_zero(a, 1.0 + b))
+op("powm1", lambda y, a, b: b * np.power(a, b - 1.0), lambda y, a, b: (y + 1.0) * np.log(a))
+op("entr", lambda y, a: -1.0 - np.log(a))
+op("rel_entr", lambda y, a, b: np.log(a / b) + 1.0, lambda y, a, b: -a / _unless_both_zero(a, b))
+op("kl_div", lambda y, a, b: np.log(a / b), lambda y, a, b: 1.0 - a / _unless_both_zero(a, b))
+op("huber", lambda y, a, b: np.where(np.abs(b) <= a, 0.0, np.abs(b) - a),
     lambda y, a, b: np.where(np.abs(b) <= a, b, a * np.sign(b)))
-_op("pseudo_huber", lambda y, a, b: 2.0 * y / a - b * b / (a * np.hypot(1.0, b / a)),
+op("pseudo_huber", lambda y, a, b: 2.0 * y / a - b * b / (a * np.hypot(1.0, b / a)),
     lambda y, a, b: b / np.hypot(1.0, b / a))
-_op("boxcox", lambda y, a, b: np.power(a, b - 1.0),
+op("boxcox", lambda y, a, b: np.power(a, b - 1.0),
     lambda y, a, b: np.square(np.log(a)) * _exprel_slope(b * np.log(a)))
-_op("boxcox1p", lambda y, a, b: np.power(1.0 + a, b - 1.0),
+op("boxcox1p", lambda y, a, b: np.power(1.0 + a, b - 1.0),
     lambda y, a, b: np.square(np.log1p(a)) * _exprel_slope(b * np.log1p(a)))
-_op("inv_boxcox", lambda y, a, b: y / (1.0 + a * b), lambda y, a, b: y * a * a * _log1p_ratio_slope(a * b))
-_op("inv_boxcox1p", lambda y, a, b: (1.0 + y) / (1.0 + a * b),
+op("inv_boxcox", lambda y, a, b: y / (1.0 + a * b), lambda y, a, b: y * a * a * _log1p_ratio_slope(a * b))
+op("inv_boxcox1p", lambda y, a, b: (1.0 + y) / (1.0 + a * b),
     lambda y, a, b: (1.0 + y) * a * a * _log1p_ratio_slope(a * b))
-_op("spence", lambda y, a: -_log1p_ratio(a - 1.0))
-_op("wrightomega", lambda y, a: y / (1.0 + y))
-_op("lambertw", lambda y, a, b: np.exp(-y) / (1.0 + y), UNKNOWN, whole=1)  # of z and the branch, where it is real
+op("spence", lambda y, a: -_log1p_ratio(a - 1.0))
+op("wrightomega", lambda y, a: y / (1.0 + y))
+op("lambertw", lambda y, a, b: np.exp(-y) / (1.0 + y), UNKNOWN, whole=1)  # of z and the branch, where it is real
 
 # -- degrees
-_op("sindg", lambda y, a: PI / 180.0 * sc.cosdg(a))
-_op("cosdg", lambda y, a: -PI / 180.0 * sc.sindg(a))
-_op("tandg", lambda y, a: PI / 180.0 * (1.0 + y * y))
-_op("cotdg", lambda y, a: -PI / 180.0 * (1.0 + y * y))
+op("sindg", lambda y, a: PI / 180.0 * sc.cosdg(a))
+op("cosdg", lambda y, a: -PI / 180.0 * sc.sindg(a))
+op("tandg", lambda y, a: PI / 180.0 * (1.0 + y * y))
+op("cotdg", lambda y, a: -PI / 180.0 * (1.0 + y * y))
 
 # -- error functions and the normal distribution
-_op("erf", lambda y, a: 2.0 / ROOT_PI * np.exp(-a * a))
-_op("erfc", lambda y, a: -2.0 / ROOT_PI * np.exp(-a * a))
-_op("erfcx", lambda y, a: 2.0 * a * y - 2.0 / ROOT_PI)
-_op("erfi", lambda y, a: 2.0 / ROOT_PI * np.exp(a * a))
-_op("erfinv", lambda y, a: ROOT_PI / 2.0 * np.exp(y * y))
-_op("erfcinv", lambda y, a: -ROOT_PI / 2.0 * np.exp(y * y))
-_op("dawsn", lambda y, a: 1.0 - 2.0 * a * y)
-_op("ndtr", lambda y, a: np.exp(-0.5 * a * a) / ROOT_2PI)
-_op("log_ndtr", lambda y, a: np.sqrt(2.0 / PI) / sc.erfcx(-a / ROOT_2))
-_op("ndtri", lambda y, a: ROOT_2PI * np.exp(0.5 * y * y))
-_op("ndtri_exp", lambda y, a: np.sqrt(PI / 2.0) * sc.erfcx(-y / ROOT_2))
-_op("owens_t", lambda y, a, b: -np.exp(-0.5 * a * a) * sc.erf(a * b / ROOT_2) / (2.0 * ROOT_2PI),
+op("erf", lambda y, a: 2.0 / ROOT_PI * np.exp(-a * a))
+op("erfc", lambda y, a: -2.0 / ROOT_PI * np.exp(-a * a))
+op("erfcx", lambda y, a: 2.0 * a * y - 2.0 / ROOT_PI)
+op("erfi", lambda y, a: 2.0 / ROOT_PI * np.exp(a * a))
+op("erfinv", lambda y, a: ROOT_PI / 2.0 * np.exp(y * y))
+op("erfcinv", lambda y, a: -ROOT_PI / 2.0 * np.exp(y * y))
+op("dawsn", lambda y, a: 1.0 - 2.0 * a * y)
+op("ndtr", lambda y, a: np.exp(-0.5 * a * a) / ROOT_2PI)
+op("log_ndtr", lambda y, a: np.sqrt(2.0 / PI) / sc.erfcx(-a / ROOT_2))
+op("ndtri", lambda y, a: ROOT_2PI * np.exp(0.5 * y * y))
+op("ndtri_exp", lambda y, a: np.sqrt(PI / 2.0) * sc.erfcx(-y / ROOT_2))
+op("owens_t", lambda y, a, b: -np.exp(-0.5 * a * a) * sc.erf(a * b / ROOT_2) / (2.0 * ROOT_2PI),
     lambda y, a, b: np.exp(-0.5 * a * a * (1.0 + b * b)) / (2.0 * PI * (1.0 + b * b)))
-_ops("fresnel", s=(lambda y, a: np.sin(PI / 2.0 * a * a),), c=(lambda y, a: np.cos(PI / 2.0 * a * a),))
+ops("fresnel", s=(lambda y, a: np.sin(PI / 2.0 * a * a),), c=(lambda y, a: np.cos(PI / 2.0 * a * a),))
 
 # Faddeeva's function w(z) = exp(-z^2) erfc(-iz) of z = x + iy, as two operations; w' = -2 z w + 2i / sqrt(pi)
 
@@ -236,7 +140,7 @@ def _voigt_width(y: Any, x: Any, sigma: Any, gamma: Any) -> Any:
     return -(y + x * of_x + gamma * of_gamma) / sigma
 
 
-_op("voigt_profile", lambda y, a, b, c: _voigt_slopes(a, b, c)[0], lambda y, a, b, c: _voigt_width(y, a, b, c),
+op("voigt_profile", lambda y, a, b, c: _voigt_slopes(a, b, c)[0], lambda y, a, b, c: _voigt_width(y, a, b, c),
     lambda y, a, b, c: _voigt_slopes(a, b, c)[1])
 
 # -- gamma functions
@@ -260,17 +164,17 @@ def _f_density(m: Any, n: Any, x: Any) -> Any:
     return np.exp(sc.xlogy(a - 1.0, x) + a * np.log(m) + b * np.log(n) - (a + b) * np.log(n + m * x) - sc.betaln(a, b))
 
 
-_op("gamma", lambda y, a: y * sc.psi(a))
-_op("gammaln", lambda y, a: sc.psi(a))
-_op("loggamma", lambda y, a: sc.psi(a))
-_op("rgamma", lambda y, a: -y * sc.psi(a))
-_op("gammasgn", None)
-_op("psi", lambda y, a: sc.zeta(2.0, a))
-_op("zeta", UNKNOWN, lambda y, a, b: -a * sc.zeta(a + 1.0, b))
-_op("poch", lambda y, a, b: y * (sc.psi(a + b) - sc.psi(a)), lambda y, a, b: y * sc.psi(a + b))
-_op("beta", lambda y, a, b: y * (sc.psi(a) - sc.psi(a + b)), lambda y, a, b: y * (sc.psi(b) - sc.psi(a + b)))
-_op("betaln", lambda y, a, b: sc.psi(a) - sc.psi(a + b), lambda y, a, b: sc.psi(b) - sc.psi(a + b))
-_op("binom", lambda y, a, b: y * (sc.psi(a + 1.0) - sc.psi(a - b + 1.0)),
+op("gamma", lambda y, a: y * sc.psi(a))
+op("gammaln", lambda y, a: sc.psi(a))
+op("loggamma", lambda y, a: sc.psi(a))
+op("rgamma", lambda y, a: -y * sc.psi(a))
+op("gammasgn", None)
+op("psi", lambda y, a: sc.zeta(2.0, a))
+op("zeta", UNKNOWN, lambda y, a, b: -a * sc.zeta(a + 1.0, b))
+op("poch", lambda y, a, b: y * (sc.psi(a + b) - sc.psi(a)), lambda y, a, b: y * sc.psi(a + b))
+op("beta", lambda y, a, b: y * (sc.psi(a) - sc.psi(a + b)), lambda y, a, b: y * (sc.psi(b) - sc.psi(a + b)))
+op("betaln", lambda y, a, b: sc.psi(a) - sc.psi(a + b), lambda y, a, b: sc.psi(b) - sc.psi(a + b))
+op("binom", lambda y, a, b: y * (sc.psi(a + 1.0) - sc.psi(a - b + 1.0)),
     lambda y, a, b: y * (sc.psi(a - b + 1.0) - sc.psi(b + 1.0)))
 
 # Derivatives of P(a, x) and I_x(a, b) in their shapes, as operations of their own, each the next one's partial
@@ -352,47 +256,47 @@ def _f_shape(m: Any, n: Any, x: Any, of_n: bool) -> Any:
     return 0.5 * inner + x * _f_density(m, n, x) * (-1.0 / n if of_n else 1.0 / m)
 
 
-_op("gammainc", lambda y, a, b: sc.gammainc_1(a, b), lambda y, a, b: _gamma_density(a, b))
-_op("gammaincc", lambda y, a, b: -sc.gammainc_1(a, b), lambda y, a, b: -_gamma_density(a, b))
-_op("gammaincinv", lambda y, a, b: -sc.gammainc_1(a, y) / _gamma_density(a, y),
+op("gammainc", lambda y, a, b: sc.gammainc_1(a, b), lambda y, a, b: _gamma_density(a, b))
+op("gammaincc", lambda y, a, b: -sc.gammainc_1(a, b), lambda y, a, b: -_gamma_density(a, b))
+op("gammaincinv", lambda y, a, b: -sc.gammainc_1(a, y) / _gamma_density(a, y),
     lambda y, a, b: 1.0 / _gamma_density(a, y))
-_op("gammainccinv", lambda y, a, b: -sc.gammainc_1(a, y) / _gamma_density(a, y),
+op("gammainccinv", lambda y, a, b: -sc.gammainc_1(a, y) / _gamma_density(a, y),
     lambda y, a, b: -1.0 / _gamma_density(a, y))
 for _name in ("betainc", "btdtr"):
-    _op(_name, lambda y, a, b, c: sc.betainc_10(a, b, c), lambda y, a, b, c: sc.betainc_01(a, b, c),
+    op(_name, lambda y, a, b, c: sc.betainc_10(a, b, c), lambda y, a, b, c: sc.betainc_01(a, b, c),
         lambda y, a, b, c: _beta_density(a, b, c))
 for _name, _rule in (("betaincinv", lambda y, a, b, c: 1.0 / _beta_density(a, b, y)),
                      ("btdtri", lambda y, a, b, c: 1.0 / _beta_density(a, b, y)),
                      ("betainccinv", lambda y, a, b, c: -1.0 / _beta_density(a, b, y))):
-    _op(_name, lambda y, a, b, c: -sc.betainc_10(a, b, y) / _beta_density(a, b, y),
+    op(_name, lambda y, a, b, c: -sc.betainc_10(a, b, y) / _beta_density(a, b, y),
         lambda y, a, b, c: -sc.betainc_01(a, b, y) / _beta_density(a, b, y), _rule)
-_op("betaincc", lambda y, a, b, c: -sc.betainc_10(a, b, c), lambda y, a, b, c: -sc.betainc_01(a, b, c),
+op("betaincc", lambda y, a, b, c: -sc.betainc_10(a, b, c), lambda y, a, b, c: -sc.betainc_01(a, b, c),
     lambda y, a, b, c: -_beta_density(a, b, c))
 
 # -- distributions
-_op("chdtr", lambda y, a, b: 0.5 * sc.gammainc_1(0.5 * a, 0.5 * b),
+op("chdtr", lambda y, a, b: 0.5 * sc.gammainc_1(0.5 * a, 0.5 * b),
     lambda y, a, b: 0.5 * _gamma_density(0.5 * a, 0.5 * b))
-_op("chdtrc", lambda y, a, b: -0.5 * sc.gammainc_1(0.5 * a, 0.5 * b),
+op("chdtrc", lambda y, a, b: -0.5 * sc.gammainc_1(0.5 * a, 0.5 * b),
     lambda y, a, b: -0.5 * _gamma_density(0.5 * a, 0.5 * b))
-_op("chdtri", lambda y, a, b: -sc.gammainc_1(0.5 * a, 0.5 * y) / _gamma_density(0.5 * a, 0.5 * y),
+op("chdtri", lambda y, a, b: -sc.gammainc_1(0.5 * a, 0.5 * y) / _gamma_density(0.5 * a, 0.5 * y),
     lambda y, a, b: -2.0 / _gamma_density(0.5 * a, 0.5 * y))
-_op("gdtr", lambda y, a, b, c: c * _gamma_density(b, a * c), lambda y, a, b, c: sc.gammainc_1(b, a * c),
+op("gdtr", lambda y, a, b, c: c * _gamma_density(b, a * c), lambda y, a, b, c: sc.gammainc_1(b, a * c),
     lambda y, a, b, c: a * _gamma_density(b, a * c))
-_op("gdtrc", lambda y, a, b, c: -c * _gamma_density(b, a * c), lambda y, a, b, c: -sc.gammainc_1(b, a * c),
+op("gdtrc", lambda y, a, b, c: -c * _gamma_density(b, a * c), lambda y, a, b, c: -sc.gammainc_1(b, a * c),
     lambda y, a, b, c: -a * _gamma_density(b, a * c))
-_op("pdtr", UNKNOWN, lambda y, a, b: -_gamma_density(np.floor(a) + 1.0, b))
-_op("pdtrc", UNKNOWN, lambda y, a, b: _gamma_density(np.floor(a) + 1.0, b))
-_op("bdtr", UNKNOWN, UNKNOWN, lambda y, a, b, c: -_beta_density(np.floor(a) + 1.0, b - np.floor(a), c), whole=1)
-_op("bdtrc", UNKNOWN, UNKNOWN, lambda y, a, b, c: _beta_density(np.floor(a) + 1.0, b - np.floor(a), c), whole=1)
-_op("nbdtr", UNKNOWN, UNKNOWN, lambda y, a, b, c: _beta_density(b, np.floor(a) + 1.0, c))
-_op("nbdtrc", UNKNOWN, UNKNOWN, lambda y, a, b, c: -_beta_density(b, np.floor(a) + 1.0, c))
-_op("stdtr", lambda y, a, b: _t_shape(a, b), lambda y, a, b: _t_density(a, b))
-_op("stdtrit", lambda y, a, b: -_t_shape(a, y) / _t_density(a, y), lambda y, a, b: 1.0 / _t_density(a, y))
-_op("fdtr", lambda y, a, b, c: _f_shape(a, b, c, False), lambda y, a, b, c: _f_shape(a, b, c, True),
+op("pdtr", UNKNOWN, lambda y, a, b: -_gamma_density(np.floor(a) + 1.0, b))
+op("pdtrc", UNKNOWN, lambda y, a, b: _gamma_density(np.floor(a) + 1.0, b))
+op("bdtr", UNKNOWN, UNKNOWN, lambda y, a, b, c: -_beta_density(np.floor(a) + 1.0, b - np.floor(a), c), whole=1)
+op("bdtrc", UNKNOWN, UNKNOWN, lambda y, a, b, c: _beta_density(np.floor(a) + 1.0, b - np.floor(a), c), whole=1)
+op("nbdtr", UNKNOWN, UNKNOWN, lambda y, a, b, c: _beta_density(b, np.floor(a) + 1.0, c))
+op("nbdtrc", UNKNOWN, UNKNOWN, lambda y, a, b, c: -_beta_density(b, np.floor(a) + 1.0, c))
+op("stdtr", lambda y, a, b: _t_shape(a, b), lambda y, a, b: _t_density(a, b))
+op("stdtrit", lambda y, a, b: -_t_shape(a, y) / _t_density(a, y), lambda y, a, b: 1.0 / _t_density(a, y))
+op("fdtr", lambda y, a, b, c: _f_shape(a, b, c, False), lambda y, a, b, c: _f_shape(a, b, c, True),
     lambda y, a, b, c: _f_density(a, b, c))
-_op("fdtrc", lambda y, a, b, c: -_f_shape(a, b, c, False), lambda y, a, b, c: -_f_shape(a, b, c, True),
+op("fdtrc", lambda y, a, b, c: -_f_shape(a, b, c, False), lambda y, a, b, c: -_f_shape(a, b, c, True),
     lambda y, a, b, c: -_f_density(a, b, c))
-_op("fdtri", lambda y, a, b, c: -_f_shape(a, b, y, False) / _f_density(a, b, y),
+op("fdtri", lambda y, a, b, c: -_f_shape(a, b, y, False) / _f_density(a, b, y),
     lambda y, a, b, c: -_f_shape(a, b, y, True) / _f_density(a, b, y), lambda y, a, b, c: 1.0 / _f_density(a, b, y))
 
 # -- integrals
@@ -403,16 +307,16 @@ def _sinh_ratio(t: Any) -> Any:
     return _where_small(t, 1.0, lambda t: sc.hyp0f1(1.5, 0.25 * t * t), lambda t: np.sinh(t) / t)
 
 
-_op("expi", lambda y, a: np.exp(a) / a)
-_op("exp1", lambda y, a: -np.exp(-a) / a)
-_op("expn", UNKNOWN, lambda y, a, b: np.where(a == 0, -y * (1.0 + 1.0 / b), -sc.expn(np.maximum(a - 1.0, 0.0), b)),
+op("expi", lambda y, a: np.exp(a) / a)
+op("exp1", lambda y, a: -np.exp(-a) / a)
+op("expn", UNKNOWN, lambda y, a, b: np.where(a == 0, -y * (1.0 + 1.0 / b), -sc.expn(np.maximum(a - 1.0, 0.0), b)),
     least=0)
-_ops("sici", si=(lambda y, a: np.sinc(a / PI),), ci=(lambda y, a: np.cos(a) / a,))
-_ops("shichi", shi=(lambda y, a: _sinh_ratio(a),), chi=(lambda y, a: np.cosh(a) / a,))
-_ops("itj0y0", j=(lambda y, a: sc.j0(a),), y=(lambda y, a: sc.y0(a),))
-_ops("iti0k0", i=(lambda y, a: sc.i0(a),), k=(lambda y, a: sc.k0(a),))
-_op("itstruve0", lambda y, a: sc.struve(0.0, a))
-_op("itmodstruve0", lambda y, a: sc.modstruve(0.0, a))
+ops("sici", si=(lambda y, a: np.sinc(a / PI),), ci=(lambda y, a: np.cos(a) / a,))
+ops("shichi", shi=(lambda y, a: _sinh_ratio(a),), chi=(lambda y, a: np.cosh(a) / a,))
+ops("itj0y0", j=(lambda y, a: sc.j0(a),), y=(lambda y, a: sc.y0(a),))
+ops("iti0k0", i=(lambda y, a: sc.i0(a),), k=(lambda y, a: sc.k0(a),))
+op("itstruve0", lambda y, a: sc.struve(0.0, a))
+op("itmodstruve0", lambda y, a: sc.modstruve(0.0, a))
 
 # -- Bessel functions and their kin
 
@@ -421,28 +325,28 @@ def _lower(n: Any) -> Any:
     return np.maximum(n - 1.0, 0.0)  # of degree 0 the derivative is 0, which a factor says
 
 
-_op("j0", lambda y, a: -sc.j1(a))
-_op("j1", lambda y, a: 0.5 * (sc.j0(a) - sc.jv(2.0, a)))
-_op("y0", lambda y, a: -sc.y1(a))
-_op("y1", lambda y, a: 0.5 * (sc.y0(a) - sc.yv(2.0, a)))
-_op("i0", lambda y, a: sc.i1(a))
-_op("i1", lambda y, a: 0.5 * (sc.i0(a) + sc.iv(2.0, a)))
-_op("i0e", lambda y, a: sc.i1e(a) - np.sign(a) * y)
-_op("i1e", lambda y, a: 0.5 * (sc.i0e(a) + sc.ive(2.0, a)) - np.sign(a) * y)
-_op("k0", lambda y, a: -sc.k1(a))
-_op("k1", lambda y, a: -0.5 * (sc.k0(a) + sc.kv(2.0, a)))
-_op("k0e", lambda y, a: y - sc.k1e(a))
-_op("k1e", lambda y, a: y - 0.5 * (sc.k0e(a) + sc.kve(2.0, a)))
-_op("jv", UNKNOWN, lambda y, a, b: 0.5 * (sc.jv(a - 1.0, b) - sc.jv(a + 1.0, b)))
-_op("jve", UNKNOWN, lambda y, a, b: 0.5 * (sc.jve(a - 1.0, b) - sc.jve(a + 1.0, b)))
-_op("yv", UNKNOWN, lambda y, a, b: 0.5 * (sc.yv(a - 1.0, b) - sc.yv(a + 1.0, b)))
-_op("yve", UNKNOWN, lambda y, a, b: 0.5 * (sc.yve(a - 1.0, b) - sc.yve(a + 1.0, b)))
-_op("yn", UNKNOWN, lambda y, a, b: 0.5 * (sc.yn(a - 1.0, b) - sc.yn(a + 1.0, b)), least=-2**62)
-_op("iv", UNKNOWN, lambda y, a, b: 0.5 * (sc.iv(a - 1.0, b) + sc.iv(a + 1.0, b)))
-_op("ive", UNKNOWN, lambda y, a, b: 0.5 * (sc.ive(a - 1.0, b) + sc.ive(a + 1.0, b)) - np.sign(b) * y)
-_op("kv", UNKNOWN, lambda y, a, b: -0.5 * (sc.kv(a - 1.0, b) + sc.kv(a + 1.0, b)))
-_op("kve", UNKNOWN, lambda y, a, b: y - 0.5 * (sc.kve(a - 1.0, b) + sc.kve(a + 1.0, b)))
-_op("kn", UNKNOWN, lambda y, a, b: -0.5 * (sc.kn(a - 1.0, b) + sc.kn(a + 1.0, b)), least=-2**62)
+op("j0", lambda y, a: -sc.j1(a))
+op("j1", lambda y, a: 0.5 * (sc.j0(a) - sc.jv(2.0, a)))
+op("y0", lambda y, a: -sc.y1(a))
+op("y1", lambda y, a: 0.5 * (sc.y0(a) - sc.yv(2.0, a)))
+op("i0", lambda y, a: sc.i1(a))
+op("i1", lambda y, a: 0.5 * (sc.i0(a) + sc.iv(2.0, a)))
+op("i0e", lambda y, a: sc.i1e(a) - np.sign(a) * y)
+op("i1e", lambda y, a: 0.5 * (sc.i0e(a) + sc.ive(2.0, a)) - np.sign(a) * y)
+op("k0", lambda y, a: -sc.k1(a))
+op("k1", lambda y, a: -0.5 * (sc.k0(a) + sc.kv(2.0, a)))
+op("k0e", lambda y, a: y - sc.k1e(a))
+op("k1e", lambda y, a: y - 0.5 * (sc.k0e(a) + sc.kve(2.0, a)))
+op("jv", UNKNOWN, lambda y, a, b: 0.5 * (sc.jv(a - 1.0, b) - sc.jv(a + 1.0, b)))
+op("jve", UNKNOWN, lambda y, a, b: 0.5 * (sc.jve(a - 1.0, b) - sc.jve(a + 1.0, b)))
+op("yv", UNKNOWN, lambda y, a, b: 0.5 * (sc.yv(a - 1.0, b) - sc.yv(a + 1.0, b)))
+op("yve", UNKNOWN, lambda y, a, b: 0.5 * (sc.yve(a - 1.0, b) - sc.yve(a + 1.0, b)))
+op("yn", UNKNOWN, lambda y, a, b: 0.5 * (sc.yn(a - 1.0, b) - sc.yn(a + 1.0, b)), least=-2**62)
+op("iv", UNKNOWN, lambda y, a, b: 0.5 * (sc.iv(a - 1.0, b) + sc.iv(a + 1.0, b)))
+op("ive", UNKNOWN, lambda y, a, b: 0.5 * (sc.ive(a - 1.0, b) + sc.ive(a + 1.0, b)) - np.sign(b) * y)
+op("kv", UNKNOWN, lambda y, a, b: -0.5 * (sc.kv(a - 1.0, b) + sc.kv(a + 1.0, b)))
+op("kve", UNKNOWN, lambda y, a, b: y - 0.5 * (sc.kve(a - 1.0, b) + sc.kve(a + 1.0, b)))
+op("kn", UNKNOWN, lambda y, a, b: -0.5 * (sc.kn(a - 1.0, b) + sc.kn(a + 1.0, b)), least=-2**62)
 
 
 def _spherical(name: str, low: float, high: float) -> Callable[..., Any]:
@@ -453,8 +357,8 @@ def _spherical(name: str, low: float, high: float) -> Callable[..., Any]:
 
 for _name, _low, _high in (("spherical_jn", 1.0, -1.0), ("spherical_yn", 1.0, -1.0), ("spherical_in", 1.0, 1.0),
                            ("spherical_kn", -1.0, -1.0)):
-    _op(_name, UNKNOWN, _spherical(_name, _low, _high), least=0)
-_ops("airy", ai=(lambda y, a: sc.airy(a)[1],), aip=(lambda y, a: a * sc.airy(a)[0],),
+    op(_name, UNKNOWN, _spherical(_name, _low, _high), least=0)
+ops("airy", ai=(lambda y, a: sc.airy(a)[1],), aip=(lambda y, a: a * sc.airy(a)[0],),
      bi=(lambda y, a: sc.airy(a)[3],), bip=(lambda y, a: a * sc.airy(a)[2],))
 
 
@@ -463,27 +367,27 @@ def _decay(z: Any) -> Any:
     return np.sqrt(np.maximum(z, 0.0))
 
 
-_ops("airye", ai=(lambda y, a: sc.airye(a)[1] + _decay(a) * y,), aip=(lambda y, a: a * sc.airye(a)[0] + _decay(a) * y,),
+ops("airye", ai=(lambda y, a: sc.airye(a)[1] + _decay(a) * y,), aip=(lambda y, a: a * sc.airye(a)[0] + _decay(a) * y,),
      bi=(lambda y, a: sc.airye(a)[3] - _decay(a) * y,), bip=(lambda y, a: a * sc.airye(a)[2] - _decay(a) * y,))
-_op("struve", UNKNOWN, lambda y, a, b: 0.5 * (sc.struve(a - 1.0, b) - sc.struve(a + 1.0, b)
+op("struve", UNKNOWN, lambda y, a, b: 0.5 * (sc.struve(a - 1.0, b) - sc.struve(a + 1.0, b)
                                               + np.power(0.5 * b, a) * sc.rgamma(a + 1.5) / ROOT_PI))
-_op("modstruve", UNKNOWN, lambda y, a, b: 0.5 * (sc.modstruve(a - 1.0, b) + sc.modstruve(a + 1.0, b)
+op("modstruve", UNKNOWN, lambda y, a, b: 0.5 * (sc.modstruve(a - 1.0, b) + sc.modstruve(a + 1.0, b)
                                                  + np.power(0.5 * b, a) * sc.rgamma(a + 1.5) / ROOT_PI))
-_op("ber", lambda y, a: sc.berp(a))
-_op("bei", lambda y, a: sc.beip(a))
-_op("ker", lambda y, a: sc.kerp(a))
-_op("kei", lambda y, a: sc.keip(a))
-_op("berp", lambda y, a: -sc.bei(a) - y / a)
-_op("beip", lambda y, a: sc.ber(a) - y / a)
-_op("kerp", lambda y, a: -sc.kei(a) - y / a)
-_op("keip", lambda y, a: sc.ker(a) - y / a)
-_op("wright_bessel", UNKNOWN, UNKNOWN, lambda y, a, b, c: sc.wright_bessel(a, a + b, c))
+op("ber", lambda y, a: sc.berp(a))
+op("bei", lambda y, a: sc.beip(a))
+op("ker", lambda y, a: sc.kerp(a))
+op("kei", lambda y, a: sc.keip(a))
+op("berp", lambda y, a: -sc.bei(a) - y / a)
+op("beip", lambda y, a: sc.ber(a) - y / a)
+op("kerp", lambda y, a: -sc.kei(a) - y / a)
+op("keip", lambda y, a: sc.ker(a) - y / a)
+op("wright_bessel", UNKNOWN, UNKNOWN, lambda y, a, b, c: sc.wright_bessel(a, a + b, c))
 
 # -- hypergeometric functions
-_op("hyp0f1", UNKNOWN, lambda y, a, b: sc.hyp0f1(a + 1.0, b) / a)
-_op("hyp1f1", UNKNOWN, UNKNOWN, lambda y, a, b, c: a / b * sc.hyp1f1(a + 1.0, b + 1.0, c))
-_op("hyp2f1", UNKNOWN, UNKNOWN, UNKNOWN, lambda y, a, b, c, z: a * b / c * sc.hyp2f1(a + 1.0, b + 1.0, c + 1.0, z))
-_op("hyperu", UNKNOWN, UNKNOWN, lambda y, a, b, c: -a * sc.hyperu(a + 1.0, b + 1.0, c))
+op("hyp0f1", UNKNOWN, lambda y, a, b: sc.hyp0f1(a + 1.0, b) / a)
+op("hyp1f1", UNKNOWN, UNKNOWN, lambda y, a, b, c: a / b * sc.hyp1f1(a + 1.0, b + 1.0, c))
+op("hyp2f1", UNKNOWN, UNKNOWN, UNKNOWN, lambda y, a, b, c, z: a * b / c * sc.hyp2f1(a + 1.0, b + 1.0, c + 1.0, z))
+op("hyperu", UNKNOWN, UNKNOWN, lambda y, a, b, c: -a * sc.hyperu(a + 1.0, b + 1.0, c))
 
 # -- elliptic integrals and functions
 
@@ -518,14 +422,14 @@ def _dn_slope(u: Any, m: Any) -> Any:
     return -sn * (0.5 * sn + m * cn * _amplitude_slope(u, m)) / dn
 
 
-_op("ellipk", lambda y, a: _ellipk_slope(a))
-_op("ellipkm1", lambda y, a: _ellipkm1_slope(a))
-_op("ellipe", lambda y, a: _ellipe_slope(a))
-_op("ellipkinc", lambda y, a, b: 1.0 / _delta(a, b),
+op("ellipk", lambda y, a: _ellipk_slope(a))
+op("ellipkm1", lambda y, a: _ellipkm1_slope(a))
+op("ellipe", lambda y, a: _ellipe_slope(a))
+op("ellipkinc", lambda y, a, b: 1.0 / _delta(a, b),
     lambda y, a, b: ((sc.ellipeinc(a, b) / (1.0 - b) - y) / (2.0 * b)
                      - np.sin(2.0 * a) / (4.0 * (1.0 - b) * _delta(a, b))))
-_op("ellipeinc", lambda y, a, b: _delta(a, b), lambda y, a, b: (y - sc.ellipkinc(a, b)) / (2.0 * b))
-_ops("ellipj",
+op("ellipeinc", lambda y, a, b: _delta(a, b), lambda y, a, b: (y - sc.ellipkinc(a, b)) / (2.0 * b))
+ops("ellipj",
      sn=(lambda y, a, b: sc.ellipj(a, b)[1] * sc.ellipj(a, b)[2],
          lambda y, a, b: sc.ellipj(a, b)[1] * _amplitude_slope(a, b)),
      cn=(lambda y, a, b: -sc.ellipj(a, b)[0] * sc.ellipj(a, b)[2],
@@ -534,26 +438,26 @@ _ops("ellipj",
      ph=(lambda y, a, b: sc.ellipj(a, b)[2], lambda y, a, b: _amplitude_slope(a, b)))
 
 # -- orthogonal polynomials of whole degree n: every derivative is one of degree n - 1
-_op("eval_jacobi", UNKNOWN, UNKNOWN, UNKNOWN, lambda y, a, b, c, z: (
+op("eval_jacobi", UNKNOWN, UNKNOWN, UNKNOWN, lambda y, a, b, c, z: (
     np.where(a > 0, 0.5 * (a + b + c + 1.0), 0.0) * sc.eval_jacobi(_lower(a), b + 1.0, c + 1.0, z)), least=0)
-_op("eval_legendre", UNKNOWN, lambda y, a, b: (
+op("eval_legendre", UNKNOWN, lambda y, a, b: (
     np.where(a > 0, 0.5 * (a + 1.0), 0.0) * sc.eval_jacobi(_lower(a), 1.0, 1.0, b)), least=0)
-_op("eval_sh_legendre", UNKNOWN, lambda y, a, b: (
+op("eval_sh_legendre", UNKNOWN, lambda y, a, b: (
     np.where(a > 0, a + 1.0, 0.0) * sc.eval_jacobi(_lower(a), 1.0, 1.0, 2.0 * b - 1.0)), least=0)
-_op("eval_gegenbauer", UNKNOWN, UNKNOWN, lambda y, a, b, c: (
+op("eval_gegenbauer", UNKNOWN, UNKNOWN, lambda y, a, b, c: (
     np.where(a > 0, 2.0 * b, 0.0) * sc.eval_gegenbauer(_lower(a), b + 1.0, c)), least=0)
-_op("eval_chebyt", UNKNOWN, lambda y, a, b: a * sc.eval_chebyu(_lower(a), b), least=0)
-_op("eval_sh_chebyt", UNKNOWN, lambda y, a, b: 2.0 * a * sc.eval_chebyu(_lower(a), 2.0 * b - 1.0), least=0)
-_op("eval_chebyc", UNKNOWN, lambda y, a, b: a * sc.eval_chebyu(_lower(a), 0.5 * b), least=0)
-_op("eval_chebyu", UNKNOWN, lambda y, a, b: np.where(a > 0, 2.0, 0.0) * sc.eval_gegenbauer(_lower(a), 2.0, b), least=0)
-_op("eval_sh_chebyu", UNKNOWN, lambda y, a, b: (
+op("eval_chebyt", UNKNOWN, lambda y, a, b: a * sc.eval_chebyu(_lower(a), b), least=0)
+op("eval_sh_chebyt", UNKNOWN, lambda y, a, b: 2.0 * a * sc.eval_chebyu(_lower(a), 2.0 * b - 1.0), least=0)
+op("eval_chebyc", UNKNOWN, lambda y, a, b: a * sc.eval_chebyu(_lower(a), 0.5 * b), least=0)
+op("eval_chebyu", UNKNOWN, lambda y, a, b: np.where(a > 0, 2.0, 0.0) * sc.eval_gegenbauer(_lower(a), 2.0, b), least=0)
+op("eval_sh_chebyu", UNKNOWN, lambda y, a, b: (
     np.where(a > 0, 4.0, 0.0) * sc.eval_gegenbauer(_lower(a), 2.0, 2.0 * b - 1.0)), least=0)
-_op("eval_chebys", UNKNOWN, lambda y, a, b: (
+op("eval_chebys", UNKNOWN, lambda y, a, b: (
     np.where(a > 0, 1.0, 0.0) * sc.eval_gegenbauer(_lower(a), 2.0, 0.5 * b)), least=0)
-_op("eval_hermite", UNKNOWN, lambda y, a, b: 2.0 * a * sc.eval_hermite(_lower(a), b), least=0)
-_op("eval_hermitenorm", UNKNOWN, lambda y, a, b: a * sc.eval_hermitenorm(_lower(a), b), least=0)
-_op("eval_laguerre", UNKNOWN, lambda y, a, b: (
+op("eval_hermite", UNKNOWN, lambda y, a, b: 2.0 * a * sc.eval_hermite(_lower(a), b), least=0)
+op("eval_hermitenorm", UNKNOWN, lambda y, a, b: a * sc.eval_hermitenorm(_lower(a), b), least=0)
+op("eval_laguerre", UNKNOWN, lambda y, a, b: (
     np.where(a > 0, -1.0, 0.0) * sc.eval_genlaguerre(_lower(a), 1.0, b)), least=0)
-_op("eval_genlaguerre", UNKNOWN, UNKNOWN, lambda y, a, b, c: (
+op("eval_genlaguerre", UNKNOWN, UNKNOWN, lambda y, a, b, c: (
     np.where(a > 0, -1.0, 0.0) * sc.eval_genlaguerre(_lower(a), b + 1.0, c)), least=0)
-_op("lpmv", UNKNOWN, UNKNOWN, lambda y, a, b, c: (b * c * y - (a + b) * sc.lpmv(a, b - 1.0, c)) / (c * c - 1.0))
+op("lpmv", UNKNOWN, UNKNOWN, lambda y, a, b, c: (b * c * y - (a + b) * sc.lpmv(a, b - 1.0, c)) / (c * c - 1.0))

@@ -138,7 +138,7 @@ def _serve(comm: MPI.Comm, stored: dict[int, Stored]) -> None:
         what, *arguments = asked
         try:
             answer = getattr(answers, what)(*arguments)
-        except Exception as error:
+        except Exception as error:  # rank 0 asked, and raises it
             answer = error
         comm.send(answer, 0, _TAG)
 

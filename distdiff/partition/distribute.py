@@ -124,7 +124,7 @@ def _hand_out(sender: Sender | None, mine: Rank, comm: MPI.Comm, holdings: Holdi
         if comm.rank == owner:
             try:
                 mine.adopt(run, keeps)
-            except Exception as error:
+            except Exception as error:  # the others go on handing out; raised when all have theirs
                 failure = failure or error
     run = None
     if keeps:

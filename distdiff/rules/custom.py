@@ -160,6 +160,10 @@ class _Ruled(Elemental):
     right-hand sides there.
     """
 
+    name: str
+    core_in: tuple[Shape, ...]
+    core_out: tuple[Shape, ...]
+
     def __init__(self, call: _Call, core_in: tuple[Shape, ...], out_spec: Spec, core_out: tuple[Shape, ...]) -> None:
         self.call, self.out_spec = call, out_spec
         self.name, self.core_in, self.core_out = call.function.__name__, core_in, core_out

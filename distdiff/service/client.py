@@ -458,7 +458,7 @@ class RemoteLinearization(RemoteSystem):
             self._args[number] = arg
 
     def _packed(self, values: tuple[Any, ...]) -> Any:
-        expected = 1 if self._single else len(self._argnums)  # type: ignore[arg-type]
+        expected = 1 if isinstance(self._argnums, (int, np.integer)) else len(self._argnums)
         if len(values) != expected:
             raise InputError(f"{len(values)} arguments given for {expected} differentiated ones "
                              f"(argnums={self._argnums!r})")

@@ -23,7 +23,7 @@ def connected(address: Address, timeout: float) -> http.client.HTTPConnection:
     """A connection to what listens at an address, opened when it is first asked."""
     if address.path:
         return _UnixConnection(address.path, timeout)
-    return http.client.HTTPConnection(address.host, address.port, timeout=timeout)  # type: ignore[arg-type]
+    return http.client.HTTPConnection(address.host, address.port, timeout=timeout)
 
 
 __all__ = ["connected"]

@@ -196,7 +196,7 @@ class Service:
                     job.end("cancelled")
                 else:
                     job.end("failed", error=ServiceError("the service has ended", status=503))
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is the answer
             for job in turn.jobs:
                 job.end("failed", error=error)
         finally:
@@ -328,7 +328,7 @@ class Service:
         except BrokenCommunicatorError:
             self._reopen(system)
             value = self.ranks.move(system.id, x)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the system is back at its point first
             self._back(system)
             arguments = self.spool.arguments(system.id) if isinstance(error, BranchChangedError) else None
             if arguments is None:
@@ -366,7 +366,7 @@ class Service:
             try:
                 opened = self.ranks.open(system.id, str(path), system.about["settings"])
                 self.spool.move(system.id, system.at.number + 1, opened.x, path)
-            except Exception:
+            except Exception:  # whatever it is: raised again
                 self._reopen(system)
                 raise
         finally:

@@ -78,7 +78,7 @@ class Straight:
             return
         try:
             answer = await self._vectors.answer(endpoint, found[1], Request(scope, receive))
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is the answer
             answer = self._failed(error)
         await answer(scope, receive, send)
 

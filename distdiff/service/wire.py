@@ -64,7 +64,7 @@ def from_npy(data: bytes) -> np.ndarray:
 def to_npz(arrays: dict[str, np.ndarray]) -> bytes:
     """Named arrays as the bytes of an .npz file, not compressed."""
     stream = io.BytesIO()
-    np.savez(stream, **arrays)  # type: ignore[arg-type]
+    np.savez(stream, **arrays)
     return stream.getvalue()
 
 

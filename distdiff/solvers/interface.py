@@ -375,7 +375,7 @@ class Interface(Solver):
         comm, answer = self.system.comm, None
         while True:
             try:
-                partner, array, shape = messages.send(answer)  # type: ignore[arg-type]
+                partner, array, shape = messages.send(answer)
             except StopIteration as done:
                 return done.value
             answer, mine = np.empty(shape), np.ascontiguousarray(array)

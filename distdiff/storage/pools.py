@@ -41,7 +41,7 @@ class Pools:
 
     def __init__(self) -> None:
         self.structure: list[int] = []
-        self.ids, self.constants, self.numbers = Pool(), Pool(), []  # type: ignore[var-annotated]
+        self.ids, self.constants, self.numbers = Pool(), Pool(), []
         self.decisions: list[np.ndarray] = []
         self.expected: list[np.ndarray] = []
         self.runs: list[ScalarRun] = []

@@ -116,7 +116,7 @@ def trace(
                 floating.tell(errors)
         except ValuesWanted:
             pass
-        except Exception as error:
+        except Exception as error:  # whatever f raises
             behind = _behind(rec, error)
             if behind is None:
                 raise

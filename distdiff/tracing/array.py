@@ -34,7 +34,7 @@ class TracedArray:
 
     __slots__ = ("__weakref__", "at", "st", "window")
     __array_priority__ = 1000.0
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __init__(self, st: Storage, window: np.ndarray, at: int = -1) -> None:
         self.st = st
@@ -108,7 +108,7 @@ class TracedArray:
         return TracedArray(self.st, self.window.T)
 
     @property
-    def mT(self) -> TracedArray:  # noqa: N802 (NumPy 2's name)
+    def mT(self) -> TracedArray:
         return TracedArray(self.st, self.window.swapaxes(-1, -2))
 
     @property

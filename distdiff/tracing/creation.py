@@ -334,7 +334,7 @@ def _require(a: Any, dtype: Any = None, requirements: Any = None, **kwargs: Any)
     return view_or_copy(x, NUMPY["asarray"](x.nd, order=order)) if type(x) is TracedArray else x
 
 
-def _from_iterable(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any:  # noqa: A002 (NumPy's name)
+def _from_iterable(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any:
     if not _tracing():
         return NUMPY["fromiter"](iter, dtype, count, **kwargs)
     values = list(iter if count < 0 else islice(iter, count))
@@ -342,7 +342,7 @@ def _from_iterable(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any
     return array_of(rec, values) if rec is not None else hold(NUMPY["fromiter"](values, dtype, **kwargs))
 
 
-def _kaiser(M: Any, beta: Any) -> Any:  # noqa: N803 (NumPy's name)
+def _kaiser(M: Any, beta: Any) -> Any:
     """np.kaiser, which makes a plain float of beta."""
     rec = traced_within([beta]) if _tracing() else None
     if rec is None:

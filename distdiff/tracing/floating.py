@@ -34,7 +34,7 @@ class _Note:
 def noted(rec: Recorder) -> Iterator[Noted]:
     """While the body runs, errors that NumPy would warn of are noted; what the user raises or ignores stays so."""
     note = _Note(rec)
-    with np.errstate(call=note, **{kind: "call" for kind, mode in np.geterr().items() if mode == "warn"}):  # type: ignore
+    with np.errstate(call=note, **{kind: "call" for kind, mode in np.geterr().items() if mode == "warn"}):
         yield note.found
 
 

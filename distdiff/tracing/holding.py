@@ -113,7 +113,7 @@ def _of_complex(x: np.ndarray, parts: tuple[Storage, Storage], offset: int) -> A
 
 
 def _recorder(st: Storage | tuple[Storage, Storage]) -> Recorder:
-    return st[0].rec if type(st) is tuple else st.rec  # type: ignore[union-attr]
+    return st[0].rec if type(st) is tuple else st.rec
 
 
 def hold(x: Any) -> Any:

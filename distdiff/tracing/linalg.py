@@ -191,12 +191,12 @@ def tensorinv(a: Any, ind: int = 2) -> Any:
 # -- spectra and least squares
 
 
-def eigh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803 (NumPy's name)
+def eigh(a: Any, UPLO: str = "L") -> Any:
     a = matrices(a, "eigh")
     return _as_numpy(np.linalg.eigh, results(Eigh(a.shape[-1], reads_lower(UPLO)), (a,), "eigh"))
 
 
-def eigvalsh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803
+def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     a = matrices(a, "eigvalsh")
     return results(Eigvalsh(a.shape[-1], reads_lower(UPLO)), (a,), "eigvalsh")[0]
 
@@ -225,7 +225,7 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: 
     a = matrices(a, "svd", square=hermitian)
     m, n = a.shape[-2:]
     if hermitian:
-        return _svd_of_eigh(a, compute_uv)
+        return hermitian_svd(a, compute_uv)
     if not compute_uv:
         return svdvals(a)
     if full_matrices and m != n:
@@ -240,16 +240,16 @@ def svdvals(x: Any, /) -> Any:
     return results(Svdvals(*x.shape[-2:]), (x,), "svd")[1]
 
 
-def _svd_of_eigh(a: Any, compute_uv: bool) -> Any:
-    """As NumPy does it: s = |w|, in descending order."""
+def hermitian_svd(a: Any, compute_uv: bool) -> Any:
+    """Of a symmetric or Hermitian matrix, as NumPy does it: s = |w|, in descending order."""
     if not compute_uv:
-        return np.sort(np.abs(eigvalsh(a)), axis=-1)[..., ::-1]
-    w, v = eigh(a)
+        return np.sort(np.abs(np.linalg.eigvalsh(a)), axis=-1)[..., ::-1]
+    w, v = np.linalg.eigh(a)
     order = np.argsort(np.abs(w), axis=-1)[..., ::-1]
     signs = np.take_along_axis(np.sign(w), order, -1)
     v = np.take_along_axis(v, order[..., None, :], -1)
     s = np.take_along_axis(np.abs(w), order, -1)
-    return _as_numpy(np.linalg.svd, [v, s, np.swapaxes(v * signs[..., None, :], -1, -2)])
+    return _as_numpy(np.linalg.svd, [v, s, np.conj(np.swapaxes(v * signs[..., None, :], -1, -2))])
 
 
 def qr(a: Any, mode: str = "reduced") -> Any:

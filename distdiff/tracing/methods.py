@@ -234,7 +234,7 @@ def _unsupported_method(name: str) -> Callable[..., Any]:
             f"numpy.ndarray.{name}", "it has no derivative rule, or would lose the derivative"
         )
 
-    method.refused = True  # type: ignore[attr-defined]
+    method.refused = True
     return method
 
 
@@ -347,8 +347,8 @@ def install() -> None:
     attributes["__getitem__"], attributes["__setitem__"] = getitem, _set_item
     for name, value in attributes.items():
         setattr(cls, name, value if name.startswith("__") or isinstance(value, property) else _unwrapping(value))
-    TracedScalar.__array_ufunc__ = array_ufunc  # type: ignore[attr-defined]
-    TracedScalar.__array_function__ = array_function  # type: ignore[attr-defined]
+    TracedScalar.__array_ufunc__ = array_ufunc
+    TracedScalar.__array_function__ = array_function
 
 
 install()

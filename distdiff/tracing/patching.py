@@ -85,11 +85,11 @@ def substituted(rec: Recorder) -> Iterator[None]:
                 setattr(cls, name, sparse.dispatching(vars(cls)[name], _held_in_this_thread))
             for cls in OTHER_RULES:
                 _replaced.append((cls, "__new__", vars(cls)["__new__"]))
-                cls.__new__ = _refusing(cls)  # type: ignore[method-assign]
+                cls.__new__ = _refusing(cls)
             _replaced.append((sys, "excepthook", sys.excepthook))
             sys.excepthook = _unless_refused(sys.excepthook)
             _replaced.append((np.vectorize, "__call__", np.vectorize.__call__))
-            np.vectorize.__call__ = _vectorized  # type: ignore[method-assign]
+            np.vectorize.__call__ = _vectorized
             SCIPY.replace()
         _uses += 1
         TRACES.setdefault(me, []).append(rec)

@@ -22,7 +22,7 @@ def _both(a: Any, b: Any) -> tuple[Any, Any]:
     """Two polynomials with equally many coefficients."""
     a, b = np.atleast_1d(a), np.atleast_1d(b)
     n = max(len(a), len(b))
-    return tuple(np.concatenate([np.zeros(n - len(x)), x]) if len(x) < n else x for x in (a, b))  # type: ignore
+    return tuple(np.concatenate([np.zeros(n - len(x)), x]) if len(x) < n else x for x in (a, b))
 
 
 def polyadd(a: Any, b: Any) -> Any:
@@ -122,7 +122,7 @@ def polyfit(x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: 
     return np.transpose(np.transpose(found) / scale)
 
 
-def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:  # noqa: N803 (NumPy's name)
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     n = len(x) if N is None else N
     columns: list[Any] = [np.ones(len(x))]
     for _ in range(n - 1):

@@ -37,7 +37,7 @@ class TracedScalar:
     dtype = np.dtype(np.float64)
     itemsize, nbytes = 8, 8
     __array_priority__ = 1000.0
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     # -- operators beyond the four of the template -------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class TracedScalar:
                        "values want np.array first"),
         )
 
-    __reduce_ex__ = refuse_pickling  # type: ignore[assignment]
+    __reduce_ex__ = refuse_pickling
 
     # -- a float that knows what NumPy's floats know -------------------------------------------------------------
 

@@ -381,7 +381,7 @@ class Storage:
     def _assign_stretch(self, begin: int, end: int, new: list[Piece]) -> bool:
         """The same for elements begin, ..., end - 1 of one axis."""
         pieces = []
-        for piece in self.boxes:  # type: ignore[union-attr]
+        for piece in self.boxes:
             (low,), (high,), _ = piece
             if high <= begin or low >= end:
                 pieces.append(piece)

@@ -18,7 +18,7 @@ from ..errors import InputError
 @lru_cache(maxsize=256)
 def named(name: str, fields: tuple[str, ...]) -> Any:
     """A named tuple's type for a file or message that knows its name and fields, not its module."""
-    made = namedtuple(name, fields)  # type: ignore[misc]
+    made = namedtuple(name, fields)
     made.__module__ = ""  # of none, which `Spec` looks at to pickle it
     return made
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..ops import BY_NAME, OPS, Op
-from ..ops.special import SPECIAL, UNKNOWN, WHOLE, Numerical
+from ..ops.foreign import SPECIAL, UNKNOWN, WHOLE, Numerical
 from ..ops.table import LN2
 from .array import TracedArray, as_plain, constant, elementwise, is_boolean, is_traced, ndim_of, own
 from .boxes import whole
@@ -43,7 +43,7 @@ def recorder_of(operands: Any) -> Recorder:
             return x.rec
     for x in operands:
         if isinstance(x, np.ndarray | Number) and isinstance(getattr(x, "rec", None), Recorder):
-            return x.rec  # type: ignore[union-attr]
+            return x.rec
     raise AssertionError("no traced operand")
 
 

@@ -164,7 +164,7 @@ def product(a: Any, b: Any, function: Any) -> Any:
     if m == 2:
         space, strides = (x.shape if n == 1 else (x.shape[0], y.shape[-1], x.shape[1])), (1, 0)
         if n == 2:
-            strides = (y.shape[1], 1, 0)  # type: ignore[assignment]
+            strides = (y.shape[1], 1, 0)
     elif m == 1:
         space, strides = (x.shape, (0,)) if n == 1 else (y.shape[::-1], (1, 0))
     else:

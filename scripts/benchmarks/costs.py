@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 from mpi4py import MPI
-from programs import burgers_initial, chain_inputs, make_burgers, make_chain
+from programs import burgers_initial, chain_inputs, make_burgers, make_chain, poisson
 from scipy.sparse.linalg import splu
 from structures import wide
 
@@ -167,21 +167,9 @@ def _broken(name: str, f: Callable[..., Any], x: np.ndarray) -> Row:
 
 
 def equations(quick: bool) -> Iterator[Row]:
-    """Nonlinear Poisson on a square, -u'' + p u^3 = q, as an implicit statement."""
+    """Nonlinear Poisson on a square as an implicit statement."""
     n = 30 if quick else 100
-
-    def residual(p: Any, u: Any) -> Any:
-        r = 4.0 * u
-        r[1:] -= u[:-1]
-        r[:-1] -= u[1:]
-        r[:, 1:] -= u[:, :-1]
-        r[:, :-1] -= u[:, 1:]
-        return r * (n + 1) ** 2 / 100 + p[0] * u**3 - p[1]
-
-    def f(x: Any) -> Any:
-        return np.sum(dd.implicit.root(residual, (x[0], x[1:].reshape(n, n)), np.zeros((n, n))) ** 2)
-
-    x = np.random.default_rng(2).uniform(0.5, 1.5, n * n + 1)
+    f, x = poisson(n)
     solved, traced = seconds(lambda: f(x), lambda: dd.linearize(f, x).close(), repeats=2)
     yield Row(f"nonlinear Poisson, {n} x {n}: the solution", solved, "s")
     yield Row("... linearized there", traced, "s")

@@ -56,7 +56,7 @@ def chain_system(comm: Any, n: int, s: int) -> Any:
         outputs=outputs, ends=np.where(np.arange(size + 1) > rank, hi - lo, 0), exchanges=exchanges,
         nnz=int(own.sum() + ghost.sum()), order_ghosts=lambda order: None,
         components=Components.none(), where=str)
-    return TriangularSystem(comm, reduced)  # type: ignore[arg-type]
+    return TriangularSystem(comm, reduced)
 
 
 def _in_turn(run: Run, calls: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:

@@ -89,7 +89,7 @@ class Triad:
         import numba
 
         @numba.njit(fastmath=True)
-        def kernel(a, b, c, s):  # type: ignore[no-untyped-def]
+        def kernel(a, b, c, s):
             for i in range(a.size):
                 a[i] = b[i] + s * c[i]
 
@@ -144,7 +144,7 @@ def chain(repeats: int, budget: float) -> list[float]:
     import numba
 
     @numba.njit
-    def kernel(count, x, a, b):  # type: ignore[no-untyped-def]
+    def kernel(count, x, a, b):
         for _ in range(count):
             x = x * a + b
         return x

@@ -24,7 +24,7 @@ def load_example(name: str, array_module: Any = np) -> ModuleType:
     importlib.import_module(spec.name)  # dataclasses look their module up by name
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.np = array_module  # type: ignore[attr-defined]
+    module.np = array_module
     return module
 
 
@@ -99,3 +99,24 @@ def burgers_initial(points: int) -> np.ndarray:
 def burgers_lines(points: int, steps: int) -> int:
     """Flattened lines of the time loop."""
     return load_example("burgers").LINES_PER_POINT_STEP * points * steps
+
+
+# -- implicit: nonlinear Poisson on a square, -u'' + p u^3 = q ---------------------------------------------------------
+
+
+def poisson(n: int) -> tuple[Callable[[Any], Any], np.ndarray]:
+    """(f, x): the sum of the squares of u on n x n points as a function of p and q, one after another, and a point."""
+    from distdiff import implicit
+
+    def residual(p: Any, u: Any) -> Any:
+        r = 4.0 * u
+        r[1:] -= u[:-1]
+        r[:-1] -= u[1:]
+        r[:, 1:] -= u[:, :-1]
+        r[:, :-1] -= u[:, 1:]
+        return r * (n + 1) ** 2 / 100 + p[0] * u**3 - p[1]
+
+    def f(x: Any) -> Any:
+        return np.sum(implicit.root(residual, (x[0], x[1:].reshape(n, n)), np.zeros((n, n))) ** 2)
+
+    return f, np.random.default_rng(2).uniform(0.5, 1.5, n * n + 1)

@@ -359,20 +359,11 @@ def equations(settings: dict[str, Any]) -> Run:
 
 
 def _equation(run: Run, name: str, n: int) -> None:
+    import programs
+
     import distdiff as dd
 
-    def residual(p: Any, u: Any) -> Any:
-        r = 4.0 * u
-        r[1:] -= u[:-1]
-        r[:-1] -= u[1:]
-        r[:, 1:] -= u[:, :-1]
-        r[:, :-1] -= u[:, 1:]
-        return r * (n + 1) ** 2 / 100 + p[0] * u**3 - p[1]
-
-    def f(x: Any) -> Any:
-        return np.sum(dd.implicit.root(residual, (x[0], x[1:].reshape(n, n)), np.zeros((n, n))) ** 2)
-
-    x = np.random.default_rng(2).uniform(0.5, 1.5, n * n + 1)
+    f, x = programs.poisson(n)
     held: list[Any] = []
     traced = run.seconds(lambda: held.append(dd.linearize(f, x)))
     with held.pop() as lin:

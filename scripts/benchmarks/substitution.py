@@ -199,7 +199,7 @@ def distdiff(settings: dict[str, Any]) -> Run:
         rows = SimpleNamespace(own=own, ghost=ghost, n_rows=n, n_ghosts=0, nnz=own.nnz, inputs=nothing, outputs=nothing,
                                ends=np.array([0, n]), exchanges=[Exchange()], components=Components.none(), where=str,
                                order_ghosts=lambda order: None)
-        system = TriangularSystem(PETSc.COMM_SELF.tompi4py(), rows)  # type: ignore[arg-type]
+        system = TriangularSystem(PETSc.COMM_SELF.tompi4py(), rows)
         solver = Substitution(system)
         for columns in COLUMNS:
             for direction, transposed in (("forward", False), ("transposed", True)):
@@ -221,7 +221,7 @@ def reads(settings: dict[str, Any]) -> Run:
     import numba
 
     @numba.njit(fastmath=True)
-    def add_up(columns, y):  # type: ignore[no-untyped-def]
+    def add_up(columns, y):
         s = 0.0
         for j in columns:
             for k in range(y.shape[1]):

@@ -39,7 +39,7 @@ def _stands_in(function: Callable[..., Any], traced: Callable[..., Any], lower: 
         prefer_literal = True
 
         def generic(self, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
-            *args, site = args  # type: ignore[assignment]
+            *args, site = args
             if not isinstance(site, types.StringLiteral):
                 return None
             if any(isinstance(x, _TRACED) for x in args):

@@ -119,7 +119,7 @@ def _one_op(name: str) -> Callable[..., float]:
             def one_op(x: float, z: float) -> float:
                 return value(number, x, z)
         else:
-            def one_op(x: float) -> float:  # type: ignore[misc]
+            def one_op(x: float) -> float:
                 return value(number, x, 0.0)
         _ONE_OP[name] = one_op
     return _ONE_OP[name]

@@ -13,7 +13,7 @@ from numba.core.errors import TypingError
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from . import arrays  # noqa: F401 (declares the functions that make arrays)
+from . import arrays
 from .rewrite import tracing
 from .types import ELEMENT, Answer, Number, TracedBool, TracedFloat, pair, traced_float
 

@@ -28,8 +28,8 @@ class ComplexArray:
 
     __slots__ = ("__weakref__", "im", "re")
     __array_priority__ = 1000.0
-    __hash__ = None  # type: ignore[assignment]
-    __reduce_ex__ = refuse_pickling  # type: ignore[assignment]
+    __hash__ = None
+    __reduce_ex__ = refuse_pickling
     dtype = DTYPE
     itemsize = DTYPE.itemsize
 
@@ -82,7 +82,7 @@ class ComplexArray:
         return ComplexArray(self.re.T, self.im.T)
 
     @property
-    def mT(self) -> ComplexArray:  # noqa: N802 (NumPy 2's name)
+    def mT(self) -> ComplexArray:
         return ComplexArray(self.re.mT, self.im.mT)
 
     @property
@@ -171,8 +171,8 @@ class ComplexScalar:
 
     __slots__ = ("im", "re", "rec")
     __array_priority__ = 1000.0
-    __hash__ = None  # type: ignore[assignment]
-    __reduce_ex__ = refuse_pickling  # type: ignore[assignment]
+    __hash__ = None
+    __reduce_ex__ = refuse_pickling
     dtype, itemsize, nbytes = DTYPE, DTYPE.itemsize, DTYPE.itemsize
     ndim, size, shape = 0, 1, ()
 

@@ -142,7 +142,7 @@ def log1p(x: Pair) -> Pair:
 
 
 def _scaled(rule: Callable[[Pair], Pair], factor: float) -> Callable[[Pair], Pair]:
-    return lambda x: tuple(times(part, factor) for part in rule(x))  # type: ignore[return-value]
+    return lambda x: tuple(times(part, factor) for part in rule(x))
 
 
 def exp2(x: Pair) -> Pair:

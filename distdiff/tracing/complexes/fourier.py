@@ -55,7 +55,7 @@ class Transform(Elemental):
             raise ValueError(f"there is no transform {self.form!r} with norm {self.norm!r} of {self.given!r} parts")
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return f"numpy.fft.{self.form}"
 
     @property
@@ -64,12 +64,12 @@ class Transform(Elemental):
         return (*self.shape[:-1], self.shape[-1] // 2 + 1)
 
     @cached_property
-    def core_in(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
+    def core_in(self) -> tuple[tuple[int, ...], ...]:
         core = self.half if self.form == "irfftn" else self.shape
         return (core,) * (2 if self.given == "both" else 1)
 
     @cached_property
-    def core_out(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
+    def core_out(self) -> tuple[tuple[int, ...], ...]:
         if self.form == "irfftn":
             return (self.shape,)
         return (self.half if self.form == "rfftn" else self.shape,) * 2

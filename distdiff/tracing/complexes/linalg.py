@@ -13,6 +13,7 @@ import numpy as np
 
 from ..array import is_traced, ndim_of, shape_of
 from ..joint import joint
+from ..linalg import hermitian_svd
 from ..matrices.hermitian import EighPair, EigvalshPair, QrPair, SvdPair, SvdvalsPair
 from ..matrices.pairs import EigPair, EigvalsPair, LogDetPair, embedded
 from ..matrices.shared import reads_lower
@@ -108,7 +109,7 @@ def singular_values(a: Any) -> Any:
 
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
     if hermitian:
-        return _svd_of_eigh(a, compute_uv)
+        return hermitian_svd(a, compute_uv)
     if not compute_uv:
         return singular_values(a)
     m, n = shape_of(a)[-2:]
@@ -121,24 +122,12 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: 
     return _as_numpy(np.linalg.svd, computed(rec, ure, uim), s, computed(rec, vre, vim))
 
 
-def _svd_of_eigh(a: Any, compute_uv: bool) -> Any:
-    """As NumPy does it: s = |w|, in descending order."""
-    if not compute_uv:
-        return np.sort(np.abs(eigvalsh(a)), axis=-1)[..., ::-1]
-    w, v = eigh(a)
-    order = np.argsort(np.abs(w), axis=-1)[..., ::-1]
-    signs = np.take_along_axis(np.sign(w), order, -1)
-    v = np.take_along_axis(v, order[..., None, :], -1)
-    s = np.take_along_axis(np.abs(w), order, -1)
-    return _as_numpy(np.linalg.svd, v, s, np.conj(np.swapaxes(v * signs[..., None, :], -1, -2)))
-
-
-def eigvalsh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803 (NumPy's name)
+def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     """Of the triangle that LAPACK reads, its diagonal real."""
     return joint(EigvalshPair(_square(a)[-1], reads_lower(UPLO)), _given(a), "numpy.linalg.eigvalsh")[0]
 
 
-def eigh(a: Any, UPLO: str = "L") -> Any:  # noqa: N803
+def eigh(a: Any, UPLO: str = "L") -> Any:
     return _as_numpy(np.linalg.eigh, *eigh_by(a, reads_lower(UPLO)))
 
 

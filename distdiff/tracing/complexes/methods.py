@@ -169,8 +169,8 @@ def install(unwrap: Callable[[Any], Any], array_ufunc: Callable[..., Any], array
         dunder = name.startswith("__") or isinstance(value, property)
         setattr(ComplexArray, name, value if dunder else unwrapping(value))
     own = ComplexArray.__getitem__, ComplexArray.__setitem__
-    ComplexArray.__getitem__ = lambda self, index: own[0](self, unwrap_index(unwrap, index))  # type: ignore
-    ComplexArray.__setitem__ = (  # type: ignore[method-assign]
+    ComplexArray.__getitem__ = lambda self, index: own[0](self, unwrap_index(unwrap, index))
+    ComplexArray.__setitem__ = (
         lambda self, index, value: own[1](self, unwrap_index(unwrap, index), unwrap(value)))
 
 

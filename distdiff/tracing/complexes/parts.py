@@ -140,7 +140,7 @@ def arrays(rec: Recorder, re: Part, im: Part, shape: tuple[int, ...]) -> tuple[T
         like = re if re is not None else im
         like = like.window if type(like) is TracedArray else np.empty(shape)
         like = like if like.shape == shape else np.empty(shape)
-        return tuple(constant_zeros(rec, like, -0.0 if negative_zero(x) else 0.0) for x in (re, im))  # type: ignore
+        return tuple(constant_zeros(rec, like, -0.0 if negative_zero(x) else 0.0) for x in (re, im))
     if zero(re):
         b = spread(rec, im, shape)
         return constant_zeros(rec, b.window, -0.0 if negative_zero(re) else 0.0), b

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.special import FADDEEVA, SPECIAL
+from ...ops.foreign import SPECIAL
+from ...ops.special import FADDEEVA
 from ..array import as_plain, constant, is_traced, shape_of
 from ..ufuncs import COMPLEX_RESULTS, apply, recorder_of, special
 from .array import computed, is_complex, parts_of

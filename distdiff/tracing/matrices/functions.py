@@ -41,7 +41,7 @@ class MatrixFunction(Shaped):
             raise ValueError(f"no function of matrices: {self.function!r}")
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return self.function
 
     @property

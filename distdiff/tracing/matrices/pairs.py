@@ -197,7 +197,7 @@ class EigvalsPair(EigPair):
             return None, None
         v = self._known(y, x)
         inner = tuple(map(on_diagonal, both(ybar[:2])))
-        return left(v, product(inner, adjoint_of(v)), True)  # type: ignore[arg-type]
+        return left(v, product(inner, adjoint_of(v)), True)
 
     def _known(self, y: Sequence[Any], x: Sequence[Any]) -> Pair:
         """V; in a trace as results that have derivatives themselves."""

@@ -44,7 +44,7 @@ class Trigonometric(Shaped):
             raise ValueError(f"there is no {self.function!r} of type {self.type} and norm {self.norm!r} over {self.n}")
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return f"scipy.fft.{self.function}"
 
     @property

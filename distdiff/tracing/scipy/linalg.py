@@ -285,7 +285,7 @@ def norm(a: Any, ord: Any = None, axis: Any = None, keepdims: bool = False, chec
 
 
 def _function(name: str) -> Callable[..., Any]:
-    def function(A: Any, disp: bool = True, blocksize: int = 64) -> Any:  # noqa: N803 (SciPy's name)
+    def function(A: Any, disp: bool = True, blocksize: int = 64) -> Any:
         if not disp:
             _refuse((A,), f"scipy.linalg.{name} with disp=False", "its estimate of the error has no derivative")
         if is_complex(A):
@@ -297,7 +297,7 @@ def _function(name: str) -> Callable[..., Any]:
     return function
 
 
-def expm_frechet(A: Any, E: Any, method: Any = None, compute_expm: bool = True,  # noqa: N803
+def expm_frechet(A: Any, E: Any, method: Any = None, compute_expm: bool = True,
                  check_finite: bool = True) -> Any:
     n = shape_of(A)[-1]
     block = np.block([[A, E], [np.zeros((n, n)), A]])

@@ -36,19 +36,19 @@ Rule = Callable[..., Any]
 
 def also_plain(rule: Rule) -> Rule:
     """A rule that answers calls with plain arguments too, in a thread that traces."""
-    rule.also_plain = True  # type: ignore[attr-defined]
+    rule.also_plain = True
     return rule
 
 
 def parts_apart(rule: Rule) -> Rule:
     """A rule that is given tuples and lists as they are, not as one array of what they hold."""
-    rule.parts_apart = True  # type: ignore[attr-defined]
+    rule.parts_apart = True
     return rule
 
 
 def around(rule: Rule) -> Rule:
     """A rule that is given SciPy's own function as well, as its first argument, and answers plain calls too."""
-    rule.around = True  # type: ignore[attr-defined]
+    rule.around = True
     return also_plain(rule)
 
 
@@ -56,15 +56,15 @@ def writes(place: int, name: str = "") -> Callable[[Rule], Rule]:
     """A rule that writes traced values into its argument at that place, or of that name."""
 
     def mark(rule: Rule) -> Rule:
-        rule.writes = place, name  # type: ignore[attr-defined]
+        rule.writes = place, name
         return rule
 
     return mark
 
 
-def _call(*args, **kwargs):  # type: ignore[no-untyped-def]
+def _call(*args, **kwargs):
     dispatch = "dispatch"  # the constant is exchanged for the function it names: SciPy's globals don't know it
-    return dispatch(*args, **kwargs)  # type: ignore[operator]
+    return dispatch(*args, **kwargs)
 
 
 def _code(dispatch: Rule) -> CodeType:
@@ -135,7 +135,7 @@ class Replaced:
             for found in self._found:
                 setattr(found.target, found.attribute, found.ours)
             if self._missing:
-                sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+                sys.meta_path.insert(0, self)
             self._replaced = True
 
     def restore(self) -> None:
@@ -143,7 +143,7 @@ class Replaced:
         with self._lock:
             self._replaced = False
             if self in sys.meta_path:
-                sys.meta_path.remove(self)  # type: ignore[arg-type]
+                sys.meta_path.remove(self)
             for found in self._found:
                 setattr(found.target, found.attribute, found.own)
 
@@ -160,7 +160,7 @@ class Replaced:
                 execute(module)
                 self._late(name)
 
-            spec.loader.exec_module = execute_and_replace  # type: ignore[union-attr]
+            spec.loader.exec_module = execute_and_replace
         return spec
 
     def _late(self, module: str) -> None:

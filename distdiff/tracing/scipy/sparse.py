@@ -67,23 +67,23 @@ class Factors:
 
 
 @also_plain
-def splu(A: Any, permc_spec: Any = None, diag_pivot_thresh: Any = None,  # noqa: N803 (SciPy's name)
+def splu(A: Any, permc_spec: Any = None, diag_pivot_thresh: Any = None,
          relax: Any = None, panel_size: Any = None, options: Any = None) -> Factors:
     return Factors(A, {"permc_spec": permc_spec, "diag_pivot_thresh": diag_pivot_thresh, "relax": relax,
                        "panel_size": panel_size, "options": {} if options is None else options})
 
 
 @also_plain
-def factorized(A: Any) -> Any:  # noqa: N803
+def factorized(A: Any) -> Any:
     return Factors(A, {}).solve
 
 
-def spsolve(A: Any, b: Any, permc_spec: Any = None, use_umfpack: bool = True) -> Any:  # noqa: N803
+def spsolve(A: Any, b: Any, permc_spec: Any = None, use_umfpack: bool = True) -> Any:
     x = Factors(A, {"permc_spec": permc_spec}).solve(b)
     return x[:, 0] if x.ndim == 2 and x.shape[1] == 1 else x
 
 
-def spsolve_triangular(A: Any, b: Any, lower: bool = True, overwrite_A: bool = False,  # noqa: N803
+def spsolve_triangular(A: Any, b: Any, lower: bool = True, overwrite_A: bool = False,
                        overwrite_b: bool = False, unit_diagonal: bool = False) -> Any:
     from scipy import sparse
 

@@ -59,7 +59,7 @@ def _metric(metric: Any, operands: tuple[Any, ...], function: str, p: float = 2.
     return _METRICS[name]
 
 
-def cdist(XA: Any, XB: Any, metric: Any = "euclidean", *, out: Any = None, **options: Any) -> Any:  # noqa: N803
+def cdist(XA: Any, XB: Any, metric: Any = "euclidean", *, out: Any = None, **options: Any) -> Any:
     """D[i, j] = d(XA[i], XB[j])."""
     a, b = (x if is_traced(x) else np.asarray(x, dtype=float) for x in (XA, XB))
     if len(shape_of(a)) != 2 or len(shape_of(b)) != 2 or shape_of(a)[1] != shape_of(b)[1]:
@@ -72,7 +72,7 @@ def cdist(XA: Any, XB: Any, metric: Any = "euclidean", *, out: Any = None, **opt
     return _into(out, y)
 
 
-def pdist(X: Any, metric: Any = "euclidean", *, out: Any = None, **options: Any) -> Any:  # noqa: N803
+def pdist(X: Any, metric: Any = "euclidean", *, out: Any = None, **options: Any) -> Any:
     """The distances of all pairs i < j of rows, one after another."""
     distance = _metric(metric, (X,), "pdist", **options)
     i, j = np.triu_indices(shape_of(X)[0], 1)
@@ -88,7 +88,7 @@ def _into(out: Any, y: Any) -> Any:
     return out
 
 
-def squareform(X: Any, force: str = "no", checks: bool = True) -> Any:  # noqa: N803
+def squareform(X: Any, force: str = "no", checks: bool = True) -> Any:
     """The matrix of the distances of pairs, or these of the matrix."""
     shape = shape_of(X)
     if len(shape) == 1 and force.lower() not in ("tovector", "tovec"):

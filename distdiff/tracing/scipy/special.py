@@ -126,12 +126,12 @@ def factorial(n: Any, exact: bool = False, **kwargs: Any) -> Any:
     return np.where(below, 0.0, y) if np.any(below) else y
 
 
-def comb(N: Any, k: Any, *, exact: bool = False, repetition: bool = False, **kwargs: Any) -> Any:  # noqa: N803
+def comb(N: Any, k: Any, *, exact: bool = False, repetition: bool = False, **kwargs: Any) -> Any:
     _refuse_exact("comb", exact, N, k)
     return comb(N + k - 1, k) if repetition else _if_counted(N, k, ufuncs.special("binom", N, k))
 
 
-def perm(N: Any, k: Any, exact: bool = False) -> Any:  # noqa: N803
+def perm(N: Any, k: Any, exact: bool = False) -> Any:
     _refuse_exact("perm", exact, N, k)
     return _if_counted(N, k, ufuncs.special("poch", N - k + 1.0, k))
 
@@ -141,7 +141,7 @@ def _refuse_exact(name: str, exact: bool, *operands: Any) -> None:
         recorder_of(operands).unsupported(f"scipy.special.{name} with exact=True", "it counts in whole numbers")
 
 
-def _if_counted(N: Any, k: Any, y: Any) -> Any:  # noqa: N803
+def _if_counted(N: Any, k: Any, y: Any) -> Any:
     """y, but 0 where there is nothing to choose."""
     some = decide(np.logical_and(np.less_equal(k, N), np.logical_and(np.greater_equal(N, 0), np.greater_equal(k, 0))))
     return y if np.all(some) else np.where(some, y, 0.0)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.special import sc
+from ...ops.foreign import sc
 from ..array import TracedArray, as_plain, constant, is_traced, shape_of
 from ..decisions import decide
 from ..reductions import traced_array
