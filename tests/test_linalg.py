@@ -454,14 +454,15 @@ def test_every_elemental_has_a_name_in_files():
             tape = trace(f, tuple(ARGUMENTS[name] for name in names), argnums=tuple(range(len(names)))).tape
         seen.update((item.op, None) for item in tape.items if type(item) is Joint)
     for op in seen:
-        text = json.loads(json.dumps(named.to_json(op)))
-        assert named.from_json(text, 10**6) == op and hash(named.from_json(text, 10**6)) == hash(op)
+        text = json.loads(json.dumps(named.to_json(op, [], [])))
+        again = named.from_json(text, 10**6, [], [])
+        assert again == op and hash(again) == hash(op)
     for name in (place for place in named.BUILT_IN if ".matrices." in named.BUILT_IN[place]):
         for junk in ({}, {"n": -1}, {"n": "2"}, {"n": 2.5, "m": 1}, {"n": None, "m": None}, {"q": 1},
                      {"n": [2], "m": [2]}, {"function": "system", "n": 2}, {"n": 2, "driver": "rm"},
                      {"n": 10**9, "m": 1}):
             with pytest.raises(FormatError):
-                named.from_json([name, junk], 10**6)
+                named.from_json([name, junk], 10**6, [], [])
     places = {place for place in named.BUILT_IN.values() if ".matrices." in place}
     made = {f"{type(op).__module__}:{type(op).__name__}" for op in seen}
     missing = {place.rpartition(":")[2] for place in places - made}

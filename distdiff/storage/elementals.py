@@ -61,7 +61,7 @@ def to_json(op: Elemental, inner: Sequence[Tape], rules: list[Any]) -> list[Any]
     """
     where = f"{type(op).__module__}:{type(op).__qualname__}"
     if where in USERS:
-        return ["rule", _number(op.rule, rules), op.parameters()]  # type: ignore[attr-defined]
+        return ["rule", _number(op.rule, rules), op.parameters()]
     name = next((name for name, place in BUILT_IN.items() if place == where), None)
     if name is None or not dataclasses.is_dataclass(op):
         raise InputError(f"a tape that calls {op.name!r} can't be saved: it is an operation of somebody's own that is "
