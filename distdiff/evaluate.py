@@ -7,6 +7,7 @@ into the node storage; scalar runs are one compiled loop; after each superstep t
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
@@ -21,10 +22,13 @@ from .errors import InputError
 from .fusion import Fusion
 from .kernels import scalar, tiles
 from .liveness import NOWHERE, kept_blocks, lodgings
+from .ops import OPS
 from .partition.local import Exchange, LocalTape, Portion, Spot, Step
 from .strided import BlockIndex, core_array, core_view, progressions
 from .tape import UNREAD, Affine, Block, Const, Guard, Item, Operand, ScalarRun
 from .tracing import memory
+
+FEW_LINES = 24  # of a scalar run, up to which its lines are looked at one by one where that is done once
 
 Event = Callable[[], None] | None  # starts or finishes an exchange, if there is one
 
@@ -215,6 +219,23 @@ class Values:
             out.reshape(-1)[where] = self._arrays[block][local]
         return out
 
+    def at(self, node: int) -> np.float64:
+        """The value of one node."""
+        if self._flat is not None:
+            return self._flat[node]
+        firsts = self.index.firsts_of_full
+        k = bisect_right(firsts, node) - 1
+        return self._arrays[self.index.full[k]][node - firsts[k]]
+
+    def compute_few(self, item: ScalarRun) -> None:
+        """The values of a run of few lines, once: for a pass that is not repeated nothing is kept to find operands by.
+        """
+        y, first, const = self._arrays[item.block], self.blocks[item.block].first, item.const
+        for i, (code, *ids) in enumerate(zip(item.op.tolist(), item.a.tolist(), item.b.tolist())):
+            op = OPS[code]
+            y[i] = op.value(*[y[j - first] if j >= first else self.at(j) if j >= 0 else np.float64(const[-1 - j])
+                              for j in ids[:op.arity]])
+
     def run(self, item: ScalarRun) -> tuple[ScalarRun | Lines, int, np.ndarray]:
         """(run, first, y): a scalar run, the place of its first line in the vector y, and y with all it reads.
 
@@ -307,7 +328,9 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     if todo is None:
         calls = values.calls(local, fused)
     else:
-        calls = [bind(item, values) if todo and _block(item) in todo else None for item in local.items]
+        calls = [None if _block(item) not in todo else
+                 (Values.compute_few, (item,), True) if type(item) is ScalarRun and len(item.op) <= FEW_LINES else
+                 bind(item, values) for item in local.items]
     watch, last = watch_of(comm), len(local.steps) - 1
     values.failure.forget()
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning

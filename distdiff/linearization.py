@@ -118,7 +118,8 @@ class Linearization:
         x = self._share_point(facts.x)
         facts.x = None
         self._solving = Solving(self._local, comm, self._team, self.stages, method=self.method, options=self.options,
-                                preaccumulate=self.preaccumulate, on_failure=self._settings["on_failure"])
+                                preaccumulate=self.preaccumulate, on_failure=self._settings["on_failure"],
+                                once=self._use.once)
         self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
         self._memory: Any = self._point.values  # the next point's take its place
         site = self._broken_guard() if facts.elsewhere else None

@@ -310,6 +310,11 @@ class BlockIndex:
         """Their first nodes."""
         return np.array([self.blocks[i].first for i in self.full], dtype=np.int64)
 
+    @cached_property
+    def firsts_of_full(self) -> list[int]:
+        """The same as numbers of Python's, for single nodes."""
+        return self.firsts.tolist()
+
     def number(self, ids: np.ndarray) -> np.ndarray:
         """For every node the place of its block in `full`."""
         return np.searchsorted(self.firsts, ids, side="right") - 1

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from .cost import Method
 
-METHODS = ("sweep", "substitution", "interface", "pipeline", "neumann", "krylov", "direct", "petsc")
+METHODS = ("sweep", "walk", "substitution", "interface", "pipeline", "neumann", "krylov", "direct", "petsc")
 """Each a file of this folder, see `cost`."""
 
 

@@ -52,8 +52,8 @@ class StructuredSystem:
         self.comm, self._local = comm, local
         self._partials = Partials(point, keep=keep)
         self._failure = Failure()  # of a joint statement's rule
-        self._segments: list[list[_Block | _Lines | _Joint]] = [  # by superstep
-            [self._segment(i, item)
+        self._segments: list[list[Segment]] = [  # by superstep
+            [segment(self._partials, i, item, local.blocks, self._failure)
              for i, item in enumerate(local.items[step.start : step.stop], step.start) if not _empty(item)]
             for step in local.steps]
         self._own = local.own
@@ -63,14 +63,6 @@ class StructuredSystem:
         self.inputs, self.outputs = self._rows(local.inputs), self._rows(local.outputs)
         self._workspace: dict[str, np.ndarray] = {}
         self._mat: Any = None
-
-    def _segment(self, i: int, item: Item) -> _Block | _Lines | _Joint:
-        blocks = self._local.blocks
-        if type(item) is ScalarRun:
-            return _Lines(self._partials, i, item, blocks)
-        if type(item) is Joint:
-            return _Joint(self._partials, item, blocks, self._failure)
-        return _Block(self._partials, i, item, blocks)
 
     def _rows(self, portion: Portion) -> Portion:
         if self._own is None:
@@ -296,7 +288,7 @@ class _Operand(NamedTuple):
         return cls(k, constant, blocks[ref.block].first + ref.offset, ref.strides, None)
 
 
-class _Block:
+class BlockRows:
     """The rows of one statement.  Vectors are over local nodes."""
 
     __slots__ = ("_number", "_operands", "_partials", "_scan", "_shape", "_start", "_strides")
@@ -339,24 +331,34 @@ class _Block:
             np.cumsum(rows, axis=axis, out=rows)
         self._add_to_operands(lam, lam, 1.0)
 
-    def _add_operands(self, x: np.ndarray, z: np.ndarray, scale: float) -> None:
-        rows = self._rows(z)
+    def of_operand(self, k: int, x: np.ndarray, forward: bool) -> None:
+        """`forward` or `backward`, of operand k alone and without a scan's own rows."""
         for operand in self._operands:
-            source = x[operand.ids] if operand.ids is not None else core_view(
-                x, operand.start, self._shape, operand.strides)
-            accumulate(rows, source, self._coefficient(operand, x.ndim > 1), self._shape, scale)
+            if operand.k == k:
+                (self._add_operand if forward else self._add_to_operand)(operand, x, x, 1.0)
+
+    def _add_operands(self, x: np.ndarray, z: np.ndarray, scale: float) -> None:
+        for operand in self._operands:
+            self._add_operand(operand, x, z, scale)
+
+    def _add_operand(self, operand: _Operand, x: np.ndarray, z: np.ndarray, scale: float) -> None:
+        source = x[operand.ids] if operand.ids is not None else core_view(
+            x, operand.start, self._shape, operand.strides)
+        accumulate(self._rows(z), source, self._coefficient(operand, x.ndim > 1), self._shape, scale)
 
     def _add_to_operands(self, x: np.ndarray, z: np.ndarray, scale: float) -> None:
-        rows = self._rows(x)
         for operand in self._operands:
-            p = self._coefficient(operand, x.ndim > 1)
-            if operand.ids is None:
-                dst = core_view(z, operand.start, self._shape, operand.strides)
-                accumulate_overlapping(dst, rows, p, self._shape, scale, False, operand.strides)
-            else:
-                tail = x.shape[1:]
-                terms = np.broadcast_to(scale * p * rows, (*self._shape, *tail)).reshape((prod(self._shape), *tail))
-                stream.scatter_add(operand.ids.reshape(-1), terms, z)
+            self._add_to_operand(operand, x, z, scale)
+
+    def _add_to_operand(self, operand: _Operand, x: np.ndarray, z: np.ndarray, scale: float) -> None:
+        rows, p = self._rows(x), self._coefficient(operand, x.ndim > 1)
+        if operand.ids is None:
+            dst = core_view(z, operand.start, self._shape, operand.strides)
+            accumulate_overlapping(dst, rows, p, self._shape, scale, False, operand.strides)
+        else:
+            tail = x.shape[1:]
+            terms = np.broadcast_to(scale * p * rows, (*self._shape, *tail)).reshape((prod(self._shape), *tail))
+            stream.scatter_add(operand.ids.reshape(-1), terms, z)
 
     def _rows(self, x: np.ndarray) -> np.ndarray:
         return core_view(x, self._start, self._shape, self._strides)
@@ -464,4 +466,16 @@ class _Joint:
         return core_view(x, self._start, self._item.out_shape, self._item.out.strides)
 
 
-__all__ = ["StructuredSystem"]
+Segment = BlockRows | _Lines | _Joint
+
+
+def segment(partials: Partials, number: int, item: Item, blocks: list[Block], failure: Failure) -> Segment:
+    """The rows of one item of the tape, its `number`."""
+    if type(item) is ScalarRun:
+        return _Lines(partials, number, item, blocks)
+    if type(item) is Joint:
+        return _Joint(partials, item, blocks, failure)
+    return BlockRows(partials, number, item, blocks)
+
+
+__all__ = ["BlockRows", "StructuredSystem", "segment"]

@@ -69,6 +69,7 @@ class Work:
     kept_nonzeros: int | None = None  # their entries, the diagonal included
     sum_copies: int = 0  # of the sums, those that repeat a period of a loop
     waits: float = 1.0  # lines of the busiest rank of every superstep, over those of the busiest rank of all
+    once: bool = False  # for these right-hand sides at this point alone
     planned: bool = False  # a sweep's plan is there
     expanded: bool = False  # the matrix's structure is there, with the values of an earlier point
     assembled: bool = False  # the matrix holds the values of this point

@@ -1,0 +1,291 @@
+"""The tape walked through once, without a plan: what a single derivative of a program on small arrays wants.
+
+    (I - L) ydot = xdot        tangent    ydot[result] = sum_k p_k ydot[operand k], first statement first
+    (I - L)^T lam = ybar       adjoint    lam[operand k] += p_k lam[result], last statement first
+
+Nothing is eliminated, composed or written out: a statement is a NumPy call or two an operand, on one vector of all
+nodes.  On arrays of a few elements planning a sweep takes several such calls a statement, and assembling as many, which
+further solves at the point win back and a single one does not.  Statements whose operands lie in C order, numbers that
+are spread over arrays, and short scalar runs are computed here; all others by `structured`, as are several right-hand
+sides and a rank's share of a tape.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from ..errors import InputError
+from ..evaluate import FEW_LINES, Point
+from ..machine import Machine
+from ..ops import MULTIPLY, OPS
+from ..partials import Other, Partials, coefficient
+from ..partition.local import LocalTape
+from ..products import Failure
+from ..strided import accumulate, accumulate_overlapping, core_shape, core_view, one_to_one, with_columns
+from ..tape import Affine, Const, ScalarRun, Statement, c_strides
+from .cost import Cost, Method, Work, implicit_seconds, implicit_setup
+from .structured import BlockRows, StructuredSystem, segment
+
+SMALL = 4096  # elements of a sum's terms up to which they are multiplied and added, no matrix product looked for
+ITEM = 0.28  # of what writing a statement's rows out takes (`Machine.expand_item`)
+LINE = 3.0  # times a sweep's pass over a line: every term goes to memory and back
+
+
+def cost(work: Work, columns: int, machine: Machine) -> Cost:
+    """As many statements as there are, once a right-hand side."""
+    if work.ranks > 1:
+        return Cost.none("what it would save on several ranks was not measured")
+    if not work.once:
+        return Cost.none("for a single derivative at a single point, as dd.grad takes one; others follow here")
+    calls = machine.expand_item * ITEM * work.items
+    lines = machine.sweep_line * LINE * max(work.array_lines - work.sum_lines, 0)
+    lines += machine.sweep_sum_line * work.sum_lines + machine.sweep_run_line * work.scalar_lines
+    seconds = columns * (calls + lines) + implicit_setup(work, machine) + implicit_seconds(work, columns, machine)
+    return Cost(seconds, 8.0 * work.nodes * min(columns, work.together), "no plan and no matrix, a call a statement")
+
+
+class Walk:
+    """Solves with the tape at a point; `tangent`, `adjoint` are collective on the communicator."""
+
+    def __init__(self, local: LocalTape, point: Point, comm: MPI.Comm) -> None:
+        self.local, self.comm = local, comm
+        self._point, self._partials, self._failure = point, Partials(point), Failure()
+        self._firsts = [block.first for block in local.blocks]
+        self._system: StructuredSystem | None = None  # for what is not walked through here
+        self.memory = 0
+
+    def accuracy(self) -> str:
+        """What is known of the solutions' error.  Local."""
+        return "every path's product and sum is rounded once an operation, by theory: substitution, nothing measured"
+
+    def multiply_in_order(self, forward: bool) -> bool:
+        """Whether partials could still multiply in the order of the lines: they always do."""
+        return False
+
+    def refresh(self, point: Point) -> None:
+        """Solve at another point of the same tape from now on."""
+        self._point = point
+        self._partials.refresh(point)
+        if self._system is not None:
+            self._system.refresh(point)
+
+    def close(self) -> None:
+        """Free the vectors."""
+        if self._system is not None:
+            self._system.close()
+            self._system = None
+
+    def tangent(self, xdot: np.ndarray) -> np.ndarray:
+        """xdot (n_in,) or (n_in, m) at local.inputs -> ydot at local.outputs, (n_out,) or (n_out, m).  Collective."""
+        seed = self._checked(xdot, len(self.local.inputs.ids), "tangent")
+        if self._alone(seed):
+            y = np.zeros(self.local.n_nodes)
+            y[self.local.inputs.ids] = seed
+            self._pass(y, True)
+            return y[self.local.outputs.ids]
+        system = self._structured()
+        y = np.zeros((system.n_own, *seed.shape[1:]))
+        y[system.inputs.ids] = seed
+        system.forward(y)
+        return y[system.outputs.ids]
+
+    def adjoint(self, ybar: np.ndarray) -> np.ndarray:
+        """ybar (n_out,) or (n_out, m) at local.outputs -> xbar at local.inputs, (n_in,) or (n_in, m).  Collective."""
+        seed = self._checked(ybar, len(self.local.outputs.ids), "adjoint")
+        if self._alone(seed):
+            lam = np.zeros(self.local.n_nodes)
+            np.add.at(lam, self.local.outputs.ids, seed)  # one node may be an output twice
+            self._pass(lam, False)
+            return lam[self.local.inputs.ids]
+        system = self._structured()
+        lam = np.zeros((system.n_own, *seed.shape[1:]))
+        np.add.at(lam, system.outputs.ids, seed)
+        system.backward(lam)
+        return lam[system.inputs.ids]
+
+    def _checked(self, seed: np.ndarray, n: int, way: str) -> np.ndarray:
+        seed = np.asarray(seed, dtype=np.float64)
+        if seed.ndim not in (1, 2) or len(seed) != n:
+            raise InputError(f"the {way}'s seed has shape {seed.shape}; this rank wants ({n},) or ({n}, m)")
+        return seed
+
+    def _alone(self, seed: np.ndarray) -> bool:
+        return seed.ndim == 1 and self.comm.size == 1 and self.local.own is None
+
+    def _structured(self) -> StructuredSystem:
+        if self._system is None:
+            self._system = StructuredSystem(self.local, self._point, self.comm)
+        return self._system
+
+    # -- one right-hand side, one rank
+
+    def _pass(self, W: np.ndarray, forward: bool) -> None:
+        """W <- (I - L)^-1 W or its transpose."""
+        self.memory = max(self.memory, W.nbytes)
+        items = self.local.items
+        self._failure.forget()
+        with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a warning
+            for i in range(len(items)) if forward else range(len(items) - 1, -1, -1):
+                item = items[i]
+                if type(item) is Statement and item.op.kind != "scan":
+                    self._statement(i, item, W, forward)
+                elif type(item) is ScalarRun and len(item.op) <= FEW_LINES:
+                    self._lines(item, W, forward)
+                elif type(item) is ScalarRun or 0 not in item.shape:
+                    rows = segment(self._partials, i, item, self.local.blocks, self._failure)
+                    (rows.forward if forward else rows.backward)(W)
+        if self.local.joint:
+            self._failure.agree(self.comm, self.local.sites)
+
+    def _statement(self, i: int, item: Statement, W: np.ndarray, forward: bool) -> None:
+        shape, (block, offset, strides), firsts = item.shape, item.out, self._firsts
+        n, start = prod(shape), firsts[block] + offset
+        if not n:
+            return
+        dense = strides == c_strides(shape)
+        rows = W[start : start + n] if dense else core_view(W, start, shape, strides)
+        for k, ref in enumerate(item.operands):
+            what = coefficient(item, k)
+            if what is None:
+                continue
+            if type(ref) is not Affine:
+                BlockRows(self._partials, i, item, self.local.blocks).of_operand(k, W, forward)
+                continue
+            at = firsts[ref.block] + ref.offset
+            if dense:
+                p = self._flat(i, item, k, what, n)
+                if p is not None:
+                    if ref.strides == strides:
+                        near = W[at : at + n]
+                        dst, src = (rows, near) if forward else (near, rows)
+                        if type(what) is float and p == 1.0:
+                            dst += src
+                        else:
+                            dst += p * src
+                        continue
+                    if not any(ref.strides):  # a number, spread over the result
+                        if forward:
+                            rows += p * W[at]
+                        else:
+                            W[at] += rows @ p if isinstance(p, np.ndarray) else p * rows.sum()
+                        continue
+            view = core_view(W, at, shape, ref.strides)
+            given = self._partials.array(i, k) if not isinstance(what, float) else what
+            if isinstance(given, np.ndarray):
+                given = with_columns(given, shape, False)
+            else:
+                given = float(given)
+            here = rows.reshape(shape) if dense else rows
+            if forward:
+                _add(here, view, given, shape, strides)
+            else:
+                _add(view, here, given, shape, ref.strides)
+
+    def _flat(self, i: int, item: Statement, k: int, what: Any, n: int) -> Any:
+        """The partial as a float or a vector over a result in C order; None where it is neither at once."""
+        if type(what) is float:
+            return what
+        op, operands = item.op, item.operands
+        if type(what) is Other:
+            return self._value(operands[what.index], item, n)
+        if op.kind == "elementwise":
+            reads, x = op.reads[k], [None] * op.arity
+            for j in reads:
+                if j >= 0:
+                    x[j] = self._value(operands[j], item, n)
+                    if x[j] is None:
+                        break
+            else:
+                p = what.function(self._value(item.out, item, n) if -1 in reads else None, *x)
+                if not isinstance(p, np.ndarray):
+                    return float(p)
+                if p.shape == (n,):
+                    return p
+        p = self._partials.array(i, k)
+        if not isinstance(p, np.ndarray):
+            return float(p)
+        return p.reshape(-1) if p.size == n else float(p.reshape(-1)[0]) if p.size == 1 else None
+
+    def _value(self, ref: Any, item: Statement, n: int) -> Any:
+        """The values of an operand of a result in C order, as a vector or a number; None where that takes a copy."""
+        if type(ref) is Affine:
+            values = self._point.values.block(ref.block)
+            if ref.strides == item.out.strides:
+                return values[ref.offset : ref.offset + n]
+            return None if any(ref.strides) else values[ref.offset]
+        if type(ref) is Const:
+            value = ref.value
+            if not isinstance(value, np.ndarray):
+                return np.float64(value)
+            if value.size == n and value.flags.c_contiguous:
+                return value.reshape(-1)
+        return None
+
+    def _lines(self, run: ScalarRun, W: np.ndarray, forward: bool) -> None:
+        """A few scalar lines, one by one."""
+        first, at, const = self._firsts[run.block], self._point.values.at, run.const
+
+        def value(j: int) -> np.float64:
+            return at(j) if j >= 0 else np.float64(const[-1 - j])
+
+        codes, ids = run.op.tolist(), list(zip(run.a.tolist(), run.b.tolist()))
+        for i in range(len(codes)) if forward else range(len(codes) - 1, -1, -1):
+            op, x = OPS[codes[i]], ids[i]
+            arity = op.arity
+            read: list[Any] | None = None
+            for k in range(arity):
+                j = x[k]
+                rule = op.partials[k]
+                if j < 0 or rule is None:
+                    continue
+                if not op.reads[k]:
+                    p = rule(None, *[None] * arity)
+                elif op is MULTIPLY:
+                    p = value(x[1 - k])
+                else:
+                    if read is None:
+                        read = [value(first + i), *[value(m) for m in x[:arity]]]
+                    p = rule(*read)
+                if forward:
+                    W[first + i] += p * W[j]
+                else:
+                    W[j] += p * W[first + i]
+
+
+def _add(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: tuple[int, ...],
+         strides: tuple[int, ...]) -> None:
+    """dst += sum p src over the iteration space; core views, dst of these strides."""
+    if not _distinct(shape, strides):
+        accumulate_overlapping(dst, src, p, shape, 1.0, False, strides)
+        return
+    axes = _summed(dst.shape, shape)
+    if not axes:
+        dst += p * src
+        return
+    if prod(shape) > SMALL:
+        accumulate(dst, src, p, shape)
+        return
+    terms = p * src
+    if terms.shape != shape:
+        for k in axes:
+            if terms.shape[k] != shape[k]:
+                terms = terms * shape[k]  # the same all along the axis
+    dst += np.add.reduce(terms, axis=axes, keepdims=True)
+
+
+@lru_cache(maxsize=4096)
+def _distinct(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    return one_to_one(core_shape(shape, strides), strides)
+
+
+@lru_cache(maxsize=4096)
+def _summed(core: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(k for k, (n, m) in enumerate(zip(core, shape)) if n != m)
+
+
+METHOD = Method("walk", cost, Walk, assembled=False, ends="when the pass is over")

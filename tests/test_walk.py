@@ -1,0 +1,122 @@
+"""The walk without a plan: one derivative of a program on small arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distdiff as dd
+from distdiff.errors import NonFiniteError
+from distdiff.machine import Machine
+from distdiff.solvers import walk as walking
+from distdiff.solvers.cost import Work
+from distdiff.solvers.select import choose
+
+X = np.linspace(0.4, 1.9, 12)
+C = np.cos(np.arange(12.0)).reshape(3, 4)
+
+
+def _stretches(x):
+    y = np.zeros(14)
+    y[1:-1] = x
+    y[1:-1] += 0.1 * (y[2:] - y[:-2])
+    return y[::-2] / (1 + y[::2] ** 2)
+
+
+def _scalars(x):
+    s, out = x[0], []
+    for k in range(1, 8):
+        s = np.sin(s) * x[k] / (1.0 + s * s) if k % 2 else s - 2.0 * x[k]
+        out.append(s)
+    return np.array(out) * x[:7] + s * x[5]
+
+
+def _long_run(x):
+    a, b = x[0], x[1]
+    for _ in range(20):
+        a, b = a + 0.1 * b, b - 0.1 * np.sin(a)
+    return np.stack([a, b]) * x[:2]
+
+
+PROGRAMS = {  # statements of every kind, flat and not, that the walk computes itself and that it hands on
+    "elementwise": lambda x: np.exp(-x) * x / (2.0 - 0.3 * x) + np.maximum(x, 1.0) ** 3 - 1.0 / x,
+    "the same twice": lambda x: x * x + x * (x - x[::-1]),
+    "constants": lambda x: np.arange(12.0) * x + x / np.arange(1.0, 13.0) + np.hypot(x, 3.0),
+    "numbers over arrays": lambda x: x[3] * x + x / x[2] - np.power(x, x[1]),
+    "broadcast": lambda x: (x[:3, None] * x[4:8] + C / x[:4]) ** 2,
+    "transposed": lambda x: x.reshape(3, 4).T @ x[:3] + np.sum(x.reshape(4, 3) * C.T, axis=1),
+    "sums": lambda x: np.sum(x.reshape(3, 4), axis=0) * np.mean(x) + np.sum(np.sum(x.reshape(3, 4), 1) * 2.0),
+    "products": lambda x: x.reshape(3, 4) @ C.T @ x.reshape(3, 4) * (x @ x),
+    "a large product": lambda x: np.tanh(np.outer(np.tile(x, 2), x) @ np.outer(x, np.tile(x, 2))),
+    "gathered": lambda x: x[[0, 3, 3, 1]] * x[[5, 2, 7, 11]] + np.take(x, [1, 1, 0, 4]),
+    "running sums": lambda x: np.cumsum(x * x) * np.cumsum(x.reshape(3, 4), axis=1).reshape(-1),
+    "selections": lambda x: np.max(x.reshape(3, 4), axis=0) * np.min(x) + np.sort(x[:4]),
+    "windows": lambda x: np.convolve(x, x[:3], "same") + np.convolve(x, C[0], "same"),
+    "chosen": lambda x: np.where(x > 1.0, x * x, np.sin(x)),
+    "a solve": lambda x: np.linalg.solve(np.eye(3) + 0.1 * np.outer(x[:3], x[3:6]), x[6:9]),
+    "stretches": _stretches,
+    "scalars": _scalars,
+    "a longer run": _long_run,
+    "an output twice, an input": lambda x: (x, x[:2], np.sum(x), x),
+}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_walks_are_solves(name, comm):
+    f = PROGRAMS[name]
+    how = {"comm": comm, "partition": "contiguous"}
+    with dd.linearize(f, X, method="substitution", **how) as plain, dd.linearize(f, X, method="walk", **how) as walk:
+        assert walk.choice.method == "walk"
+        for x in (X, X[::-1] + 0.05):
+            if x is not X:
+                plain.update(x)
+                walk.update(x)
+            _, outputs = plain.nests
+            n = sum(int(np.prod(shape)) for shape in outputs.shapes)
+            w = outputs.nest(np.sin(1.0 + np.arange(n)))
+            for ours, theirs in ((walk.jvp(np.cos(x)), plain.jvp(np.cos(x))), (walk.vjp(w), plain.vjp(w)),
+                                 (walk.jacobian(), plain.jacobian())):
+                ours, theirs = (t if isinstance(t, tuple) else (t,) for t in (ours, theirs))
+                for a, b in zip(ours, theirs):
+                    np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+def test_partials_that_are_not_finite_are_errors():
+    for f in (lambda x: np.sum(np.sqrt(x)), lambda x: np.sqrt(x[0]) * 2.0 + x[1]):
+        with pytest.raises(NonFiniteError, match="test_walk.py"):
+            dd.grad(f, method="walk")(np.arange(5.0))
+
+
+def _steps(x):
+    p, v = x[:3], x[3:]
+    for _ in range(40):
+        v = v - 0.01 * p / np.sqrt(p @ p) ** 3
+        p = p + 0.01 * v
+    return p @ p
+
+
+def test_it_is_taken_for_a_single_derivative_of_small_arrays(monkeypatch):
+    passes = []
+    monkeypatch.setattr(walking.Walk, "_pass", lambda self, W, forward, own=walking.Walk._pass: (
+        passes.append(forward), own(self, W, forward)))
+    x = np.array([1.0, 0.2, 0.1, 0.0, 0.9, 0.1])
+    g = dd.grad(_steps)(x)
+    assert passes == [False]
+    dd.jvp(_steps, (x,), (x,))
+    assert passes == [False, True]
+    with dd.linearize(_steps, x) as lin:  # others will follow, so a plan pays
+        np.testing.assert_allclose(lin.vjp(1.0), g, rtol=1e-12)
+        assert lin.choice.method != "walk"
+        assert next(c for c in lin.choice.candidates if c.method == "walk").seconds is None
+    assert passes == [False, True]
+
+
+def test_large_arrays_are_swept():
+    small = Work(array_lines=10_000, scalar_lines=0, items=1000, k_star=1, ranks=1, nodes=10_000, nonzeros=15_000,
+                 together=1, once=True, inputs=6, outputs=1)
+    assert choose(small, 1, Machine()).method == "walk"
+    large = Work(array_lines=100_000_000, scalar_lines=0, items=1000, copies=900, copy_lines=90_000_000,
+                 far_lines=10_000_000, k_star=1, ranks=1, nodes=100_000_000, nonzeros=150_000_000, together=1,
+                 once=True, inputs=6, outputs=1)
+    assert choose(large, 1, Machine()).method == "sweep"
