@@ -150,7 +150,7 @@ class Linearization:
     def _derivative(self, forward: bool, solve: Callable[[], np.ndarray]) -> np.ndarray:
         """What `solve` finds, or finds again in the order of the lines if products overflow; finite.  Collective."""
         result = solve()
-        if not all_finite(result) and self._solving.multiply_in_order(forward):
+        while not all_finite(result) and self._solving.multiply_in_order(forward):
             result = solve()
         return self._finite(result)
 

@@ -141,7 +141,15 @@ class Solving:
             return self.solve(forward, seed)
 
     def multiply_in_order(self, forward: bool) -> bool:
-        """Have partials multiply in the order of the lines from now on; whether that may change an overflow."""
+        """Have partials multiply in the order of the lines from now on; whether that may change an overflow.
+
+        A walk does so, but 0 * inf on a line that no result reads is NaN there, where elimination finds nothing: what
+        is chosen where walks are not is asked for as well.
+        """
+        if self.choice.method == "walk" and self.method == "auto":
+            self.size = replace(self.size, once=False)
+            self.select(1, 1)
+            return True
         return bool(self.solvers[self.choice.method].multiply_in_order(forward))
 
     def choose(self, columns: int, together: int = BATCH, onward: bool = False) -> Choice:

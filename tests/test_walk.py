@@ -88,6 +88,24 @@ def test_partials_that_are_not_finite_are_errors():
             dd.grad(f, method="walk")(np.arange(5.0))
 
 
+def _unread(x):
+    with np.errstate(divide="ignore"):
+        y, s = np.sqrt(x), np.sqrt(x[0])
+    return np.sum(np.where(y > 1.2, 2.0, 1.0) * x) + y[1] * y[2] + (x[1] if s > 2.0 else x[2])
+
+
+def test_lines_that_no_result_reads_may_have_infinite_partials():
+    x = np.arange(5.0)
+    with dd.linearize(_unread, x, method="substitution") as plain:
+        expected = plain.vjp(1.0), plain.jvp(x)
+    np.testing.assert_allclose(dd.grad(_unread)(x), expected[0], rtol=1e-14)
+    np.testing.assert_allclose(dd.jvp(_unread, (x,), (x,))[1], expected[1], rtol=1e-14)
+
+
+def test_nothing_to_walk_through():
+    assert dd.grad(lambda x: x[0])(np.array([3.0, 4.0])).tolist() == [1.0, 0.0]
+
+
 def _steps(x):
     p, v = x[:3], x[3:]
     for _ in range(40):

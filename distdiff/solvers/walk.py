@@ -33,6 +33,7 @@ from .structured import BlockRows, StructuredSystem, segment
 
 SMALL = 4096  # elements of a sum's terms up to which they are multiplied and added, no matrix product looked for
 ITEM = 0.28  # of what writing a statement's rows out takes (`Machine.expand_item`)
+ENDS = 4  # of these, what a pass takes by itself
 LINE = 3.0  # times a sweep's pass over a line: every term goes to memory and back
 
 
@@ -42,7 +43,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
         return Cost.none("what it would save on several ranks was not measured")
     if not work.once:
         return Cost.none("for a single derivative at a single point, as dd.grad takes one; others follow here")
-    calls = machine.expand_item * ITEM * work.items
+    calls = machine.expand_item * ITEM * (ENDS + work.items)
     lines = machine.sweep_line * LINE * max(work.array_lines - work.sum_lines, 0)
     lines += machine.sweep_sum_line * work.sum_lines + machine.sweep_run_line * work.scalar_lines
     seconds = columns * (calls + lines) + implicit_setup(work, machine) + implicit_seconds(work, columns, machine)
