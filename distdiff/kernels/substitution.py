@@ -10,11 +10,57 @@ from __future__ import annotations
 import numpy as np
 
 from .csr import Kernel
+from .jit import Helper
 from .stretches import ENTRY, FAR, FIRST, NEAR, PLACE, REACH, ROWS, WIDTH
 
 BLOCK = 2048  # entries of the solution in a block at most: it stays in the first cache level from diagonal to diagonal
 WIDE = 8  # columns from which on loops over them are worth their set-up
 ONE, TWO, THREE, FOUR = np.arange(1, 5, dtype=np.uint64)  # unsigned sums: no test whether a place is negative
+
+
+@Helper
+def subtract(c, of, to, down):
+    """to -= c of, row by row, arrays (n, m); `down` takes the last row of few columns first.
+
+    Two to four columns are read as one vector.  Blocks of them that come in falling order are gone through in falling
+    order too: the processor fetches ahead along lines that follow each other in either direction, but not from the end
+    of one block to the beginning of another, and then they come at half the bandwidth.
+    """
+    n, m = to.shape
+    if m == 4:
+        for p in range(n):
+            i = np.uint64(n - 1 - p if down else p)
+            ci = c[i]
+            x0, x1, x2, x3 = of[i, 0], of[i, 1], of[i, 2], of[i, 3]
+            z0, z1, z2, z3 = to[i, 0], to[i, 1], to[i, 2], to[i, 3]
+            to[i, 0] = z0 - ci * x0
+            to[i, 1] = z1 - ci * x1
+            to[i, 2] = z2 - ci * x2
+            to[i, 3] = z3 - ci * x3
+    elif m == 3:
+        for p in range(n):
+            i = np.uint64(n - 1 - p if down else p)
+            ci = c[i]
+            x0, x1, x2 = of[i, 0], of[i, 1], of[i, 2]
+            z0, z1, z2 = to[i, 0], to[i, 1], to[i, 2]
+            to[i, 0] = z0 - ci * x0
+            to[i, 1] = z1 - ci * x1
+            to[i, 2] = z2 - ci * x2
+    elif m == 2:
+        for p in range(n):
+            i = np.uint64(n - 1 - p if down else p)
+            ci = c[i]
+            x0, x1 = of[i, 0], of[i, 1]
+            z0, z1 = to[i, 0], to[i, 1]
+            to[i, 0] = z0 - ci * x0
+            to[i, 1] = z1 - ci * x1
+    elif m > 4:
+        for i in range(n):
+            for k in range(m):
+                to[i, k] -= c[i] * of[i, k]
+    elif m == 1:
+        for i in range(n):
+            to[i, 0] -= c[i] * of[i, 0]
 
 
 @Kernel
@@ -195,14 +241,7 @@ def forward_columns(lo, hi, table, offsets, indptr, indices, data, y):
             for p in range(w - near):
                 c = a[r:r + n, p]
                 x = y[f + d[p]:f + d[p] + n]
-                if m >= 4:
-                    for i in range(n):
-                        for k in range(m):
-                            z[i, k] -= c[i] * x[i, k]
-                else:
-                    for k in range(m):
-                        for i in range(n):
-                            z[i, k] -= c[i] * x[i, k]
+                subtract(c, x, z, False)
             if near == 0:
                 continue
             if m >= WIDE:
@@ -215,18 +254,43 @@ def forward_columns(lo, hi, table, offsets, indptr, indices, data, y):
                 continue
             c = a[r:r + n, w - 1]
             c2 = a[r:r + n, w - near]
-            for k in range(m):
+            four = m - m % 4
+            for k0 in range(0, four, 4):  # none of them waits for the others
+                k1, k2, k3 = k0 + 1, k0 + 2, k0 + 3
+                j = f - 1
+                s0, s1, s2, s3 = y[j, k0], y[j, k1], y[j, k2], y[j, k3]
+                if near == 1:
+                    for i in range(n):
+                        ci = c[i]
+                        s0 = z[i, k0] - ci * s0
+                        s1 = z[i, k1] - ci * s1
+                        s2 = z[i, k2] - ci * s2
+                        s3 = z[i, k3] - ci * s3
+                        z[i, k0], z[i, k1], z[i, k2], z[i, k3] = s0, s1, s2, s3
+                else:
+                    j = f - 2
+                    t0, t1, t2, t3 = y[j, k0], y[j, k1], y[j, k2], y[j, k3]
+                    for i in range(n):
+                        ci, di = c[i], c2[i]
+                        u0 = (z[i, k0] - di * t0) - ci * s0
+                        u1 = (z[i, k1] - di * t1) - ci * s1
+                        u2 = (z[i, k2] - di * t2) - ci * s2
+                        u3 = (z[i, k3] - di * t3) - ci * s3
+                        z[i, k0], z[i, k1], z[i, k2], z[i, k3] = u0, u1, u2, u3
+                        t0, t1, t2, t3 = s0, s1, s2, s3
+                        s0, s1, s2, s3 = u0, u1, u2, u3
+            for k in range(four, m):
                 s = y[f - 1, k]
                 if near == 1:
                     for i in range(n):
                         s = z[i, k] - c[i] * s
                         z[i, k] = s
                 else:
-                    s2 = y[f - 2, k]
+                    before = y[f - 2, k]
                     for i in range(n):
-                        t = (z[i, k] - c2[i] * s2) - c[i] * s
+                        t = (z[i, k] - c2[i] * before) - c[i] * s
                         z[i, k] = t
-                        s2 = s
+                        before = s
                         s = t
 
 
@@ -290,7 +354,40 @@ def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
             elif near > 0:
                 c = a[r:end, w - 1]
                 c2 = a[r:end, w - near]
-                for k in range(m):
+                four = m - m % 4
+                for k0 in range(0, four, 4):  # none of them waits for the others
+                    k1, k2, k3 = k0 + 1, k0 + 2, k0 + 3
+                    s0, s1, s2, s3 = z[n - 1, k0], z[n - 1, k1], z[n - 1, k2], z[n - 1, k3]
+                    if near == 1:
+                        for p in range(n):
+                            i = np.uint64(n - 1 - p)
+                            ci = c[i]
+                            z[i, k0], z[i, k1], z[i, k2], z[i, k3] = s0, s1, s2, s3
+                            s0 = below[i, k0] - ci * s0
+                            s1 = below[i, k1] - ci * s1
+                            s2 = below[i, k2] - ci * s2
+                            s3 = below[i, k3] - ci * s3
+                    else:
+                        j = f + n - 2
+                        t0, t1, t2, t3 = y[j, k0], y[j, k1], y[j, k2], y[j, k3]
+                        for p in range(n):
+                            i = np.uint64(n - 1 - p)
+                            ci, di = c[i], c2[i]
+                            z[i, k0], z[i, k1], z[i, k2], z[i, k3] = s0, s1, s2, s3
+                            u0 = below2[i, k0] - di * s0
+                            u1 = below2[i, k1] - di * s1
+                            u2 = below2[i, k2] - di * s2
+                            u3 = below2[i, k3] - di * s3
+                            s0 = t0 - ci * s0
+                            s1 = t1 - ci * s1
+                            s2 = t2 - ci * s2
+                            s3 = t3 - ci * s3
+                            t0, t1, t2, t3 = u0, u1, u2, u3
+                        j = f - 2
+                        y[j, k0], y[j, k1], y[j, k2], y[j, k3] = t0, t1, t2, t3
+                    j = f - 1
+                    y[j, k0], y[j, k1], y[j, k2], y[j, k3] = s0, s1, s2, s3
+                for k in range(four, m):
                     s = z[n - 1, k]
                     if near == 1:
                         for p in range(n):
@@ -298,26 +395,19 @@ def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
                             z[i, k] = s
                             s = below[i, k] - c[i] * s
                     else:
-                        s2 = y[f + n - 2, k]
+                        before = y[f + n - 2, k]
                         for p in range(n):
                             i = np.uint64(n - 1 - p)
                             z[i, k] = s
                             t = below2[i, k] - c2[i] * s
-                            s = s2 - c[i] * s
-                            s2 = t
-                        y[f - 2, k] = s2
+                            s = before - c[i] * s
+                            before = t
+                        y[f - 2, k] = before
                     y[f - 1, k] = s
             for p in range(w - near):
                 c = a[r:end, p]
                 x = y[f + d[p]:f + d[p] + n]
-                if m >= 4:
-                    for i in range(n):
-                        for k in range(m):
-                            x[i, k] -= c[i] * z[i, k]
-                else:
-                    for k in range(m):
-                        for i in range(n):
-                            x[i, k] -= c[i] * z[i, k]
+                subtract(c, z, x, True)
 
 
 @Kernel
