@@ -15,6 +15,8 @@ from .partition import run_by_run
 from .tape import Const, Joint, Tape
 from .tracing.tree import flatten
 
+WANTED = "the layout, the method or a single derivative, whose point rank 0 has solved at, wants it so"
+
 
 class Facts:
     """Made on rank 0, structure only: it travels to all."""
@@ -85,7 +87,7 @@ def _equations(tape: Tape, plan: Any) -> list[str]:
         if type(item) is not Joint or not item.op.implicit:
             continue
         where = f"shared by {plan.n_ranks} ranks" if id(item.op) in shared else (
-            f"on one rank: {item.op.alone or 'the layout or the method wants it so'}")
+            f"on one rank: {item.op.alone or WANTED}")
         site = f" at {tape.sites[item.site]}" if item.site >= 0 else ""
         found[f"{item.op.core_in[0][0]:,} unknowns{site}, {where}"] += 1
     return [text if n == 1 else f"{n} times {text}" for text, n in found.items()]

@@ -169,8 +169,9 @@ class Source:
         strategy, columns = self._layout(tape)
         judge = Judge(tape, use, machine, settings["method"], settings["preaccumulate"])
         assembled = settings["method"] != "auto" and method_of(settings["method"]).assembled
+        share = not assembled and not use.once  # first factors over ranks take twice as long as one rank's own
         made = partition(tape, self._comm.size, strategy=strategy, min_block=settings["min_block"], machine=machine,
-                         columns=columns, judge=judge, share=not assembled)
+                         columns=columns, judge=judge, share=share)
         self.prospects = judge.prospects(made) if len(made.candidates) > 1 and not made.everywhere else None
         if made.plan is None and holdings is not None:
             holdings.gather(tape)  # one rank has it all, or every rank

@@ -18,8 +18,9 @@ from distdiff.ops import COPY
 from distdiff.preaccumulate import eliminate
 from distdiff.solvers.direct import Direct, available
 from distdiff.solvers.krylov import Krylov
+from distdiff.solvers.passes import Passes
 from distdiff.solvers.residual import Residual
-from distdiff.solvers.substitution import Passes, Substitution
+from distdiff.solvers.substitution import Substitution
 from distdiff.system import TriangularSystem
 from distdiff.tape import Affine, Site, Statement
 

@@ -20,7 +20,7 @@ from distdiff.kernels.stretches import REACH, Stretches, stretches, within
 from distdiff.kernels.substitution import backward, forward
 from distdiff.machine import Machine
 from distdiff.preaccumulate import eliminate
-from distdiff.solvers import interface, pipeline, substitution
+from distdiff.solvers import interface, pipeline, substitution, transfer
 from distdiff.solvers.cost import Work, local_seconds, substitution_setup
 from distdiff.solvers.interface import Interface
 from distdiff.solvers.pipeline import Pipeline, widest
@@ -85,6 +85,26 @@ def test_chains(comm, width, steps, further):
     if width < 8:
         solved(comm, p, Interface, {"interface_check": "always"}, columns[-1:])
         solved(comm, p, Pipeline, {"pipeline_columns": 7}, columns)
+
+
+@pytest.mark.parametrize("problem", [
+    lambda comm: chain_problem(comm, 2, 25, True), lambda comm: chain_problem(comm, 8, 12, False),
+    lambda comm: random_problem(comm, 3, n=60, n_in=4, n_out=5), lambda comm: parameters_problem(comm)])
+def test_substitution_keeps_little_of_many_columns(monkeypatch, problem):
+    """On one rank, from the second solve on whose solution would leave the cache."""
+    monkeypatch.setattr(substitution, "FAR", 20)
+    monkeypatch.setattr(transfer, "FEW", 0)
+    monkeypatch.setattr(transfer, "MANY", 2)
+    comm = MPI.COMM_SELF
+    used, forward, backward = [], Block.forward, Block.backward
+    monkeypatch.setattr(Block, "forward", lambda *args: used.append("forward") or forward(*args))
+    monkeypatch.setattr(Block, "backward", lambda *args: used.append("backward") or backward(*args))
+    solved(comm, problem(comm), Substitution, {}, (20,))
+    assert {"forward", "backward"} == set(used)
+    used.clear()
+    monkeypatch.setattr(substitution, "FAR", 1 << 20)
+    solved(comm, problem(comm), Substitution, {}, (20,))
+    assert not used
 
 
 @pytest.mark.parametrize("owners", ["random", "slabs", "last", "one"])

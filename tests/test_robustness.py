@@ -493,7 +493,7 @@ HANGING = """
 import numpy as np, distdiff as dd, sys
 from distdiff import comm as agreement
 from distdiff import linearization, solving
-from distdiff.solvers.substitution import Passes
+from distdiff.solvers.passes import Passes
 from mpi4py import MPI
 agreement.PATIENCE = 0.5
 where, name = PLACE

@@ -12,6 +12,7 @@ import distdiff as dd
 from distdiff import spanning
 from distdiff.errors import ConvergenceError, InputError, SingularError
 from distdiff.implicit import fixed_point, linear_solve, minimize, root, shared
+from distdiff.solvers.layouts import Use
 from distdiff.spanning import SpanningBlock
 
 pytestmark = [pytest.mark.mpi, pytest.mark.timeout(120)]
@@ -146,7 +147,9 @@ def test_second_derivatives(comm, name):
         return np.sum(np.sin(f(x)))
 
     v = np.cos(np.arange(len(x)))
-    H = dd.hvp(F, (x,), (v,), **settings(comm))
+    with dd.linearize(F, x, **settings(comm)) as lin:
+        H = lin.hvp(v)
+        assert bool(joined(lin)) == (comm.size > 1)
     expected = dd.hvp(F, (x,), (v,), comm=MPI.COMM_SELF)
     np.testing.assert_allclose(H, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
 
@@ -161,6 +164,8 @@ def test_where_they_lie_is_told(comm):
             assert "solved by preonly with lu of" in text and "times the entries expected" in text
     with dd.linearize(f, x, comm=comm) as lin:  # too small to be worth it
         assert not joined(lin)
+    with dd.linearize(f, x, solves=Use(once=True), **settings(comm)) as lin:  # as drivers do: no point follows
+        assert not joined(lin) and ("a single derivative" in str(lin.report())) == (comm.size > 1)
 
     def nest(x):
         return root(lambda x, y: y - 0.2 * root(lambda y, z: z + z**3 - y, y, np.zeros(6)) - x, x, np.zeros(6))

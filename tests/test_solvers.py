@@ -21,8 +21,9 @@ from distdiff.solvers import direct
 from distdiff.solvers.direct import Direct
 from distdiff.solvers.iteration import Iteration
 from distdiff.solvers.krylov import Krylov
+from distdiff.solvers.passes import Passes
 from distdiff.solvers.residual import Residual
-from distdiff.solvers.substitution import Passes, Substitution, SubstitutionPC
+from distdiff.solvers.substitution import Substitution, SubstitutionPC
 from distdiff.system import TriangularSystem
 
 pytestmark = [pytest.mark.mpi, pytest.mark.timeout(90)]

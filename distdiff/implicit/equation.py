@@ -27,7 +27,7 @@ from ..partials import LocalL, expand, expand_structure, expand_values
 from ..partition import whole
 from ..partition.local import LocalTape, Portion
 from ..preaccumulate import eliminate
-from ..solvers.substitution import Passes
+from ..solvers.passes import Passes
 from ..solvers.sweep import Sweep
 from ..system import TriangularSystem
 from ..tape import Const, Tape

@@ -13,7 +13,7 @@ import numpy as np
 from ..kernels import substitution as kernels
 from ..kernels.products import order_rows
 from ..kernels.stretches import stretches
-from .substitution import unsigned
+from .passes import unsigned
 
 
 class InOrder:

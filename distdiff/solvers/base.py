@@ -104,6 +104,15 @@ class Solver(ABC):
         else:
             np.add.at(lam, ids, ybar)  # one node may be an output twice
 
+    def _at(self, seed: np.ndarray, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """What seeds add up to in these rows, places[k] of which the k-th one belongs to."""
+        seeds = np.zeros((len(rows), *seed.shape[1:]))
+        if len(rows) == len(seed):
+            seeds[places] = seed
+        else:
+            np.add.at(seeds, places, seed)  # one node may be an output twice
+        return seeds
+
     def _work(self, name: str, columns: tuple[int, ...] = (), ghosts: bool = False) -> np.ndarray:
         """Memory for so many columns, of whatever content; the same for all widths, which batches come in turn."""
         shape = (self.system.n_ghosts if ghosts else self.system.n_local, *columns)

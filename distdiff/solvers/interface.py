@@ -300,15 +300,6 @@ class Interface(Solver):
     def _source_ghosts(self, xdot: np.ndarray) -> np.ndarray:
         return self.crossings.source_ghosts(self.crossings.source_values(xdot))
 
-    def _at(self, seed: np.ndarray, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """What seeds add up to in these rows, places[k] of which the k-th one belongs to."""
-        seeds = np.zeros((len(rows), *seed.shape[1:]))
-        if len(rows) == len(seed):
-            seeds[places] = seed
-        else:
-            np.add.at(seeds, places, seed)  # one node may be an output twice
-        return seeds
-
     # -- through all rows ------------------------------------------------------------------------------------------
 
     def _through_all_rows(self, seed: np.ndarray, brought: np.ndarray, transposed: bool) -> np.ndarray:

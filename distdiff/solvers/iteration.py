@@ -20,7 +20,7 @@ from ..cancellation import watch_of
 from ..kernels import products
 from ..kernels import substitution as kernels
 from ..system import TriangularSystem
-from .substitution import Passes, unsigned
+from .passes import Passes, unsigned
 
 # By direction, and by the number of dimensions of the solution: the product with own rows, with ghost columns.
 _OWN = {False: {1: products.subtract, 2: products.subtract_columns},

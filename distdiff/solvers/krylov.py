@@ -36,8 +36,9 @@ from .base import Solver
 from .cost import Cost, Method, Work, assembling_bytes, assembly
 from .iteration import Iteration
 from .ksp import LOOSE, Ksp, Ksps, finite_tolerances, reason_name
+from .passes import Passes
 from .residual import Residual
-from .substitution import Passes, SubstitutionPC
+from .substitution import SubstitutionPC
 
 RESTART_LIMIT = 200  # basis vectors at most; beyond, the exact iteration finishes what restarts leave
 RIGHT = ("gmres", "fgmres", "lgmres", "bcgs")  # can be preconditioned from the right

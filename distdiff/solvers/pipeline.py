@@ -27,7 +27,7 @@ from ..petsc import options as petsc_options
 from ..system import Halo, TriangularSystem
 from .base import Solver
 from .cost import BATCH, Cost, Method, Work, assembling_bytes, assembly, rows_seconds, substitution_setup
-from .substitution import Passes
+from .passes import Passes
 from .work import ENTRIES
 
 TAG = 77

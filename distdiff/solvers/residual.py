@@ -22,7 +22,7 @@ from mpi4py import MPI
 
 from ..kernels import csr
 from ..system import TriangularSystem
-from .substitution import Passes
+from .passes import Passes
 
 RTOL = 1e-12
 _EPS, _TINY = np.finfo(float).eps, np.finfo(float).tiny

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..kernels import slots
 from ..system import TriangularSystem
-from .substitution import Passes, unsigned
+from .passes import Passes, unsigned
 
 COLUMNS = 32  # that go through together
 WORKSPACE = 1 << 28  # bytes they may take
@@ -88,7 +88,7 @@ class Block:
         if lo >= hi or not found.size:
             return found
         rows, seeds = rows[:np.searchsorted(rows, hi)], seeds[:np.searchsorted(rows, hi)]
-        if self._keeps_little(found):
+        if self.keeps_little(found):
             y = self._slots_for(ghosts)
             y[:len(self.used)] = ghosts[self.used]
             out = slice(np.searchsorted(wanted, lo), len(wanted))
@@ -113,7 +113,7 @@ class Block:
         hi = int(rows.max(initial=-1)) + 1
         if lo >= hi or not seeds.size:
             return ghosts, found
-        if self._keeps_little(seeds):
+        if self.keeps_little(seeds):
             y = self._slots_for(ghosts)
             out = slice(0, np.searchsorted(wanted, hi))
             slots.backward((hi - lo) * seeds.shape[1], lo, hi, *self._entries, rows[np.searchsorted(rows, lo):],
@@ -162,7 +162,7 @@ class Block:
     def _one_by_one(self, seeds: np.ndarray) -> bool:
         return seeds.ndim == 2 and 0 < seeds.shape[1] <= FEW and not self.system.blocks
 
-    def _keeps_little(self, columns: np.ndarray) -> bool:
+    def keeps_little(self, columns: np.ndarray) -> bool:
         """Whether so many columns are kept in slots."""
         return (columns.ndim == 2 and columns.shape[1] >= MANY and not self.system.blocks
                 and 8 * self.n_slots * columns.shape[1] <= NEAR)

@@ -6,12 +6,15 @@ own to make whatever the method, so two ranks can be twice as fast at most. The 
 took in the same run, contenders in turn.
 
     further solve      the transfer matrices of the point are there
-    first solve        they are made; every row is solved for, and the residual checked
+    first solve        they are made, and a second pass tells the residual.  Its limit is what the columns of the
+                       transfer matrices take by themselves, and two passes over half of the rows
+    every row kept     substitution as it is where solutions stay in cache, or many rows have to be kept
 """
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -109,6 +112,7 @@ class Chains:
 
 def repeated(settings: dict[str, Any]) -> Run:
     """First and further solves by interface elimination, narrow and wide interfaces, one right-hand side and twenty."""
+    from distdiff.solvers.base import Solver
     from distdiff.solvers.interface import Interface
     from distdiff.solvers.substitution import Substitution
 
@@ -135,9 +139,15 @@ def repeated(settings: dict[str, Any]) -> Run:
                     ours.refresh()
                     solve("first solve", ours)
 
+                def every_row(a: Any = alone, t: bool = transposed, seeds: dict[int, np.ndarray] = seeds) -> None:
+                    if a is not None:
+                        (Solver.adjoint if t else Solver.tangent)(a, seeds[id(a.system)])
+
                 taken = _in_turn(run, {
                     "substitution, one rank": lambda solve=solve, a=alone: solve("one", a),
                     "substitution, two ranks": lambda solve=solve, b=both: solve("two", b),
+                    "substitution, one rank, every row kept": every_row,
+                    "interface, its columns alone": partial(columns_alone, ours, transposed),
                     "interface, first solve": first,
                     "interface, further solve": lambda solve=solve, o=ours: solve("further", o)})
                 for found, system in ((results.get("one"), chains.whole), (results["two"], chains.spread),
@@ -147,6 +157,15 @@ def repeated(settings: dict[str, Any]) -> Run:
                 _figures(run, label, f"{name} {s} {m}", taken, chains.n * m)
         chains.close()
     return run
+
+
+def columns_alone(ours: Any, transposed: bool) -> None:
+    """What a first solve can't do without: the passes for this rank's transfer matrices.  Local."""
+    block, system = ours.block, ours.system
+    if transposed:
+        block.transfer(ours._sent, np.concatenate([ours._used, ours._fixed]), system.inputs.ids)
+    else:
+        block.transfer(ours._ends, ours._used)
 
 
 def pipeline(settings: dict[str, Any]) -> Run:
@@ -237,9 +256,12 @@ def library(settings: dict[str, Any]) -> Run:
 
 def _figures(run: Run, label: str, role: str, taken: dict[str, list[float]], units: float,
              more: dict[str, str] | None = None) -> None:
-    limit = 1e9 * statistics.median(taken["substitution, one rank"]) / 2 / units
+    median = {what: 1e9 * statistics.median(seconds) / units for what, seconds in taken.items()}
+    half = median["substitution, one rank"] / 2
+    limits = {"interface, first solve": median.get("interface, its columns alone", 0.0) + 2 * half,
+              "interface, further solve": half, "pipeline": half}
     for what, seconds in taken.items():
-        bound = {} if what.startswith("substitution") else {"limit": limit}
+        bound = {"limit": limits[what]} if what in limits else {}
         run.figures.append(figure(f"{label}: {what}{(more or {}).get(what, '')}", seconds, units, "row",
                                   role=f"{what}: {role}", ranks=2, **bound))
 

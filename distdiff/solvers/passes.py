@@ -1,0 +1,168 @@
+"""Forward and backward substitution with a rank's rows, superstep by superstep or with its own block alone.
+
+What `substitution` runs, and what other methods take steps of: preconditioners, transfer matrices, the pipeline.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ..blocks import Range
+from ..cancellation import Watch, watch_of
+from ..kernels import substitution as kernels
+from ..kernels.stretches import within
+from ..system import TriangularSystem
+
+
+def unsigned(indices: np.ndarray) -> np.ndarray:
+    """The same indices seen as unsigned: compiled loops then need no test for Python's negative ones."""
+    return indices.view(np.uint32 if indices.itemsize == 4 else np.uint64)
+
+
+# By the number of dimensions of the solution: own rows, rows with ghosts.
+_FORWARD = {1: (kernels.forward, kernels.from_ghosts), 2: (kernels.forward_columns, kernels.from_ghosts_columns)}
+_BACKWARD = {1: (kernels.backward, kernels.to_ghosts), 2: (kernels.backward_columns, kernels.to_ghosts_columns)}
+
+
+class _Rows(NamedTuple):
+    """Own rows with the diagonal 1: so many entries, in these stretches."""
+
+    entries: int
+    lo: int
+    hi: int
+
+
+class Passes:
+    """Forward and backward substitution in place, on arrays (n_local,) or (n_local, m), row-major.  Collective.
+
+    With `local=True` each rank solves with its own rows alone, without communication: block Jacobi.  Raises
+    `SingularError` where a diagonal block of the system has no inverse.
+    """
+
+    def __init__(self, system: TriangularSystem, local: bool = False) -> None:
+        self.system, self.local = system, local
+        system.factorize()
+        own, ghost = system.own, system.ghost
+        self._own = (unsigned(own.indptr), unsigned(own.indices), own.data)
+        self._ghost = (unsigned(ghost.indptr), unsigned(ghost.indices), ghost.data)
+        found = system.stretches
+        self._stretches = found.table, found.offsets
+        ends = system.ghost_ends
+        self._steps = [(parts, system.ghost_rows[ends[s]:ends[s + 1]]) for s, parts in enumerate(self._parts())]
+        self._buffer = np.zeros(0)  # for the widest solve so far
+
+    def _parts(self) -> list[list[_Rows | Range]]:
+        """Own rows of each superstep: in order, rows with the diagonal 1 and diagonal blocks."""
+        system = self.system
+        first = np.array([block.first for block in system.blocks], dtype=np.int64)
+        edges, starts = system.bounds, np.searchsorted(system.bounds, system.ends)
+        found: list[list[_Rows | Range]] = []
+        for lo, hi in zip(starts[:-1], starts[1:]):
+            found.append([])
+            for k in range(lo, hi):
+                blocks = slice(*np.searchsorted(first, edges[k:k + 2]))
+                entries = int(system.own.indptr[edges[k + 1]]) - int(system.own.indptr[edges[k]])
+                if blocks.start < blocks.stop:
+                    found[-1] += system.blocks[blocks]
+                elif entries:
+                    steps = system.stretches.steps
+                    found[-1].append(_Rows(entries, int(steps[k]), int(steps[k + 1])))
+        return found
+
+    def forward(self, y: np.ndarray) -> None:
+        """y <- (I - L)^-1 y."""
+        if self.local:
+            self.own_rows(y, False)
+            return
+        ghosts, watch = self._ghosts(y.shape[1:]), watch_of(self.system.comm)
+        for s, halo in enumerate(self.system.halos):
+            self.forward_step(s, y, ghosts, watch)
+            halo.forward(y, ghosts)
+            if watch is not None:
+                watch.look(s == self.system.k_star - 1)
+
+    def backward(self, lam: np.ndarray) -> None:
+        """lam <- (I - L)^-T lam."""
+        if self.local:
+            self.own_rows(lam, True)
+            return
+        ghosts, watch = self._ghosts(lam.shape[1:]), watch_of(self.system.comm)
+        ghosts.fill(0.0)
+        for s, halo in reversed(list(enumerate(self.system.halos))):
+            halo.reverse(lam, ghosts)
+            self.backward_step(s, lam, ghosts, watch)
+            if watch is not None:
+                watch.look(s == 0)
+
+    def forward_step(self, s: int, y: np.ndarray, ghosts: np.ndarray, watch: Watch | None = None) -> None:
+        """Superstep s: its rows take their ghosts, then own rows in order, unless given up meanwhile.  Local."""
+        parts, rows = self._steps[s]
+        if len(rows):
+            _FORWARD[y.ndim][1](len(rows), rows, *self._ghost, ghosts, y)
+        self._forward(parts, y, watch)
+
+    def backward_step(self, s: int, lam: np.ndarray, ghosts: np.ndarray, watch: Watch | None = None) -> None:
+        """The transpose of `forward_step`; ghosts are added to.  Local."""
+        parts, rows = self._steps[s]
+        self._backward(parts, lam, watch)
+        if len(rows):
+            _BACKWARD[lam.ndim][1](len(rows), rows, *self._ghost, ghosts, lam)
+
+    def _forward(self, parts: list[_Rows | Range], y: np.ndarray, watch: Watch | None = None) -> None:
+        columns = y if y.ndim == 2 else y[:, None]
+        for part in parts:
+            if watch is not None and watch.given_up():
+                return
+            if isinstance(part, Range):
+                part.piece.forward(columns)
+            else:
+                _FORWARD[y.ndim][0](*part, *self._stretches, *self._own, y)
+
+    def _backward(self, parts: list[_Rows | Range], lam: np.ndarray, watch: Watch | None = None) -> None:
+        columns = lam if lam.ndim == 2 else lam[:, None]
+        for part in reversed(parts):
+            if watch is not None and watch.given_up():
+                return
+            if isinstance(part, Range):
+                part.piece.backward(columns)
+            else:
+                _BACKWARD[lam.ndim][0](*part, *self._stretches, *self._own, lam)
+
+    def own_rows(self, y: np.ndarray, transposed: bool, lo: int = 0, hi: int | None = None) -> None:
+        """The own block alone, rows lo, ..., hi - 1 of it where the others' are zero or not wanted.  Local."""
+        if self.system.blocks:
+            parts = [part for step, _ in self._steps for part in step]
+            (self._backward if transposed else self._forward)(parts, y)
+            return
+        table, offsets = self._stretches
+        if lo > 0 or (hi is not None and hi < self.system.n_local):
+            table = within(table, lo, self.system.n_local if hi is None else hi)
+        sweep = (_BACKWARD if transposed else _FORWARD)[y.ndim][0]
+        sweep(self.system.own.nnz, 0, len(table), table, offsets, *self._own, y)
+
+    def from_ghosts(self, ghosts: np.ndarray, y: np.ndarray) -> None:
+        """y <- y - B ghosts, B being the rank's ghost columns of I - L.  Local."""
+        rows = self.system.ghost_rows
+        _FORWARD[y.ndim][1](self.system.ghost.nnz, rows, *self._ghost, ghosts, y)
+
+    def to_ghosts(self, ghosts: np.ndarray, y: np.ndarray) -> None:
+        """ghosts <- ghosts - B^T y.  Local."""
+        rows = self.system.ghost_rows
+        _BACKWARD[y.ndim][1](self.system.ghost.nnz, rows, *self._ghost, ghosts, y)
+
+    @property
+    def nbytes(self) -> int:
+        return self.system.stretches.nbytes + self._buffer.nbytes
+
+    def _ghosts(self, columns: tuple[int, ...]) -> np.ndarray:
+        shape = (self.system.n_ghosts, *columns)
+        size = prod(shape)
+        if self._buffer.size < size:
+            self._buffer = np.zeros(size)
+        return self._buffer[:size].reshape(shape)
+
+
+__all__ = ["Passes", "unsigned"]
