@@ -47,7 +47,6 @@ _OUTSIDE = "its array would leave the function, or its values come from outside"
 _OBJECTS = "turns the values into objects of another kind"
 
 REASONS: dict[str, str] = {name: reason for names, reason in {
-    "sort_complex": "orders by both parts; use np.sort of one of them, or of np.abs(z)",
     "gcd lcm left_shift right_shift bitwise_left_shift bitwise_right_shift bitwise_count packbits unpackbits "
     "ravel_multi_index unravel_index": _WHOLE,
     "nextafter spacing": _MACHINE,
@@ -88,7 +87,8 @@ NOTES: dict[str, str] = {
     "fmax": "a tie goes to the first operand", "fmin": "a tie goes to the first operand",
     "max": "a tie goes to the first largest", "min": "a tie goes to the first smallest",
     "clip": "passes the derivative where x is at a bound",
-    "sort": "stable; the order is guarded", "median": "what lies on either side is guarded",
+    "sort": "stable; the order is guarded", "sort_complex": "the order is guarded",
+    "median": "what lies on either side is guarded",
     "quantile": "what lies on either side is guarded; with weights, of no NaN",
     "unique": "the order is guarded", "partition": "the pivots are guarded",
     "piecewise": "the conditions are decided",

@@ -144,6 +144,10 @@ np.column_stack([u, 1j * u]), np.dstack([1j * u, u]), np.block([[1j * q, q], [q,
 np.roll(1j * u + c, 2), np.roll(1j * m, 1, axis=0), np.tile(1j * u, 2), np.repeat(1j * u, 2), np.flip(1j * m, 0) + 0
 np.pad(1j * u, 2), np.pad(u + 1j, (1, 2), mode="wrap")
 np.pad(1j * u, 1, constant_values=2j), np.pad(1j * m, 1, mode="edge")
+~np.sort_complex((u + 1j * c)[::-1] * np.exp(1j * u)), np.sort(m[::-1] + 1j * m, axis=0)
+np.sort(m * 1j - 2j, axis=None)
+np.argsort(1j * u) * u + (1j * u - 1).argsort()
+z = m * 1j + C; z.sort(1); return z
 np.take(1j * u, [0, 2, 2]), (1j * m).take(I, axis=1)
 np.take_along_axis(1j * m, np.argsort(m, 1), 1), np.compress(B, 1j * u)
 np.expand_dims(1j * u, 0) + 0, np.squeeze((1j * u)[None]) + 0

@@ -413,6 +413,10 @@ np.repeat(m, [1, 0, 2], axis=0)
 np.repeat(s, 3)
 np.roll(u, 2) + np.roll(u, -1) + np.roll(m, 1).ravel()[:6]
 np.roll(m, (1, 2), axis=(0, 1)) + np.roll(m, 1, axis=0) + np.roll(m, -1, 1)
+np.flip(u[:1].reshape(())) * u + np.flip(m[0, 1, ...]) + np.rot90(m, 4)[0, 0]
+u[:1].reshape(()).sum(axis=0) * u + np.max(m[1, 1, ...], axis=-1) + np.all(u[0, ...], axis=0)
+np.logical_and.reduceat(u, [0, 1])[0] * u + np.logical_or.accumulate(u)[:1]
+np.logical_xor.reduce(u[1, ...], axis=None) * u
 np.flip(m) + np.flip(m, 0) + np.flip(m, (0, 1)) + np.flipud(m) + np.fliplr(m)
 np.rot90(m) + np.rot90(m, 3) + np.rot90(m, -1, (0, 1))
 np.rot90(t, 2, (1, 2))
@@ -514,7 +518,7 @@ np.sort(u) + np.sort(m, axis=0)[0, 0] + np.sort(m, axis=None)[:6] + np.sort(m)[0
 np.sort(m, axis=1, kind="stable") + np.sort(m, 0)
 np.argsort(u) * u + np.argsort(m, axis=0)[0, 1] + np.argsort(u, kind="mergesort")
 u[np.argsort(-u)] + u[np.lexsort((u, c))]
-np.sort_complex(u).real if False else u * 1
+np.sort_complex(u).real + np.sort_complex(m)[0, 1].real
 np.partition(u, 2)[2] + np.partition(m, 1, axis=1)[:, 1] + np.partition(u, [1, 3])[[1, 3]].sum()
 np.argpartition(u, 2)[2] * u
 np.argmax(u) * u + np.argmin(m) + np.argmax(m, axis=1)[0] + np.argmin(m, axis=0, keepdims=True)[0, 0]

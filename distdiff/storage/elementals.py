@@ -83,7 +83,7 @@ def _number(rule: Any, rules: list[Any]) -> int:
     return len(rules) - 1
 
 
-def from_json(data: Any, most: int, inner: Sequence[Tape], rules: Sequence[Any]) -> Elemental:
+def from_json(data: Any, most: int, inner: Sequence[Tape] = (), rules: Sequence[Any] = ()) -> Elemental:
     """The elemental of some JSON; `FormatError` where it is none, or has more than `most` elements."""
     if not isinstance(data, list) or len(data) not in (2, 3) or not isinstance(data[0], str) or not isinstance(
             data[-1], dict):

@@ -103,7 +103,7 @@ def reduce(ufunc: np.ufunc, x: Any, axis: Any = 0, keepdims: bool = False, initi
     rule = REDUCTIONS.get(ufunc)
     if rule is not None:
         return rule(x, axis=axis, keepdims=keepdims, initial=initial, where=where)
-    x = traced_array(x)
+    x = _truth(ufunc, traced_array(x))
     _require_two(x.rec, ufunc, "reduce")
     axes = axes_of(axis, x.ndim)
     if len(axes) > 1 or not x.size or given(where):
@@ -120,8 +120,13 @@ def reduce(ufunc: np.ufunc, x: Any, axis: Any = 0, keepdims: bool = False, initi
     return np.expand_dims(result, axes[0]) if keepdims else result
 
 
+def _truth(ufunc: np.ufunc, x: Any) -> Any:
+    """The operand of a logical function: what is not combined with another is a truth value as well."""
+    return np.not_equal(x, 0.0) if ufunc in (np.logical_and, np.logical_or, np.logical_xor) else x
+
+
 def accumulate(ufunc: np.ufunc, x: Any, axis: int = 0) -> Any:
-    x = traced_array(x)
+    x = _truth(ufunc, traced_array(x))
     if ufunc is np.add:
         return cumulative_sum(x, axis)
     if ufunc is np.multiply:
@@ -155,7 +160,7 @@ def running(x: Any, axis: int, ufunc: Callable[..., Any]) -> Any:
 
 def reduceat(ufunc: np.ufunc, x: Any, indices: Any, axis: int = 0) -> Any:
     """Segments of equal length together."""
-    x = traced_array(x)
+    x = _truth(ufunc, traced_array(x))
     axis = axes_of(axis, x.ndim)[0]
     starts = np.asarray(plain_index(x.rec, indices))
     n = x.shape[axis]

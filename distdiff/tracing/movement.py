@@ -39,7 +39,8 @@ def viewer(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def view(x: Any, *args: Any, **kwargs: Any) -> TracedArray:
         x = traced_array(x)
-        return TracedArray(x.st, function(x.window, *args, **kwargs))
+        seen = function(x.window, *args, **kwargs)
+        return TracedArray(x.st, seen if isinstance(seen, np.ndarray) else x.window)  # a number, of no axes
 
     return view
 

@@ -368,6 +368,7 @@ def _hundredth(q: Any) -> Any:
 
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.sort_complex: lambda x: sort(x) + 0j,
     np.median: median, np.quantile: quantile, np.nanmedian: nan_median, np.nanquantile: nan_quantile,
     np.percentile: lambda x, q, *args, **kwargs: quantile(x, _hundredth(q), *args, **kwargs),
     np.nanpercentile: lambda x, q, *args, **kwargs: nan_quantile(x, _hundredth(q), *args, **kwargs),

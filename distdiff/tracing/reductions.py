@@ -47,7 +47,9 @@ def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
     axes = axis if isinstance(axis, tuple) else (axis,)
     for k in axes:
         if not -ndim <= k < ndim:
-            np.empty((1,) * ndim).sum(axis=k)  # raises NumPy's AxisError
+            np.empty((1,) * ndim).sum(axis=k)  # raises NumPy's AxisError, but for 0 and -1 of no axes
+    if not ndim:
+        return ()
     normal = tuple(int(k) % ndim for k in axes)
     if len(set(normal)) != len(normal):
         raise ValueError("duplicate value in 'axis'")

@@ -13,6 +13,7 @@ from ..array import TracedArray, is_traced, plain, shape_of
 from ..indexing import into
 from ..joining import FUNCTIONS as REAL_JOINING
 from ..movement import FUNCTIONS as REAL_MOVEMENT
+from ..order import lexsort
 from ..padding import FUNCTIONS as REAL_PADDING
 from ..recorder import Recorder
 from ..reductions import axes_of, given, masked
@@ -268,6 +269,21 @@ _MOVING: Sequence[Callable[..., Any]] = [
     if function not in (np.real, np.concatenate, np.append, np.insert, np.broadcast_arrays, np.meshgrid, np.ix_,
                         np.atleast_1d, np.atleast_2d, np.atleast_3d, np.compress, np.pad)]
 
+def argsort(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, **kwargs: Any) -> np.ndarray:
+    """By the real part, ties by the imaginary one: guarded, as the order of real numbers is."""
+    z = _array(x)
+    if axis is None:
+        z, axis = np.ravel(z), 0
+    return lexsort((z.imag, z.real), axis)
+
+
+def sort(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, **kwargs: Any) -> Any:
+    z = _array(x)
+    if axis is None:
+        z, axis = np.ravel(z), 0
+    return np.take_along_axis(z, argsort(z, axis), axis)
+
+
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **{function: lifted(function) for function in _MOVING},
     **{function: lifted(function, *values) for function, values in {
@@ -297,6 +313,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
         np.triu_indices_from)},
     **{function: _sharing(function) for function in (np.may_share_memory, np.shares_memory)},
     **{function: _each(function) for function in (np.atleast_1d, np.atleast_2d, np.atleast_3d)},
+    np.sort: sort, np.argsort: argsort, np.sort_complex: sort,
     np.broadcast_arrays: broadcast_arrays, np.meshgrid: movement.meshgrid,
     **PRODUCTS, **LINALG,
 }

@@ -153,7 +153,9 @@ def install(unwrap: Callable[[Any], Any], array_ufunc: Callable[..., Any], array
     for name in ("reshape", "ravel", "flatten", "transpose", "swapaxes", "squeeze", "diagonal", "take", "repeat",
                  "compress"):
         attributes[name] = _method(name)
-    for name in ("sort", "argsort", "partition", "argpartition", "max", "min", "argmax", "argmin", "ptp", "clip",
+    attributes["argsort"] = _function(np.argsort)
+    attributes["sort"] = lambda self, axis=-1, kind=None, order=None: self.__setitem__(..., np.sort(self, axis))
+    for name in ("partition", "argpartition", "max", "min", "argmax", "argmin", "ptp", "clip",
                  "searchsorted"):
         attributes[name] = _refused(name, "complex numbers are ordered by their parts, which has no rule here; take "
                                           "np.abs(z) or a part")
