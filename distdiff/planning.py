@@ -81,14 +81,16 @@ class Plan:
         after = more[0]
         gain = best.seconds / after.seconds
         says = f"more ranks stop paying beyond {best.ranks}: {after.ranks} are {gain:.2f} times as fast, because "
-        fewest = structure.depth + 1
-        if after.alone and structure.parallelism >= SPARE * after.ranks:
-            says += (f"all of it takes {seconds_text(best.seconds)} on one: {structure.parallelism:.3g} lines could be "
+        at_a_time = structure.parallelism
+        if structure.order == "wide" and not structure.cycles.count:  # sums in loops are no chains
+            at_a_time = max(at_a_time, structure.lines / max(structure.steps, 1))
+        if after.alone and at_a_time >= SPARE * after.ranks:
+            says += (f"all of it takes {seconds_text(best.seconds)} on one: {at_a_time:.3g} lines could be "
                      "computed at a time, but sharing them out costs more messages than it saves work")
-        elif after.alone or structure.parallelism < 2:
-            says += (f"the longest path has {count_text(fewest)} of {count_text(structure.nodes)} lines, one after "
-                     f"another ({structure.parallelism:.3g} at a time on average): it can't be split, and spreading "
-                     "the rest costs more messages than it saves work")
+        elif after.alone or at_a_time < 2:
+            says += (f"the longest path has {count_text(structure.path.span)} of {count_text(structure.path.work)} "
+                     f"lines, one after another ({at_a_time:.3g} at a time on average): it can't be split, and "
+                     "spreading the rest costs more messages than it saves work")
         elif after.exchanging > 0.5 * after.seconds:
             says += (f"{count_text(after.k_star)} supersteps wait for messages, {seconds_text(after.exchanging)} of "
                      f"{seconds_text(after.seconds)}; a rank computes for "

@@ -122,6 +122,29 @@ def test_a_chain_of_two_numbers_is_its_longest_path():
     assert "longest path" in plan(trace(pair, (np.ones(2),)).tape, [2], machine=Machine()).verdict()
 
 
+def test_equations_one_after_another_are_no_work_for_many():
+    """Ranks that wait for each other's solutions gain nothing, and solve anew what one rank has from the trace."""
+    def steps(x):
+        for _ in range(6):
+            x = dd.implicit.root(lambda y, x: x + 0.1 * x**3 - 0.1 * (np.roll(x, 1) + np.roll(x, -1)) - y, x, 0.5 * x)
+        return np.sum(x**2)
+
+    found = plan(trace(steps, (np.linspace(0.5, 1.5, 400),)).tape, [2, 16], machine=Machine())
+    assert found.best.ranks == 1 and "longest path" in found.verdict()
+    assert all(layout.seconds >= 0.99 * found.best.seconds for layout in found.layouts)
+
+
+def test_sums_in_loops_are_no_chains():
+    def batch(x):
+        total = 0.0
+        for k in range(2000):
+            total = total + np.sin(x[k % 4] * k) * x[(k + 1) % 4]
+        return total
+
+    found = plan(trace(batch, (np.ones(4),)).tape, [2], machine=Machine())
+    assert "longest path" not in found.verdict() and "computed at a time" in found.verdict()
+
+
 def test_a_program_without_statements():
     found = plan(trace(lambda x: x, (np.ones(4),)).tape, [2, 8], machine=Machine())
     assert found.best.ranks == 1 and "nothing to compute" in str(found)

@@ -49,6 +49,7 @@ class Structure:
     inputs: int
     outputs: int
     shape: str  # "chain", "wide", "grid", "tree" or "mixed"; "cyclic" where cycles are at least a quarter of the lines
+    steps: int  # levels in which a sum is one, and functions of one input none (`lines.steps`)
     order: str  # the same names, of the acyclic graph of strongly connected components
     cycles: Cycles
     profile: Profile  # nodes and lines by level
@@ -76,13 +77,14 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
     reads, levels = survey.reads, survey.levels
     depth, width, narrowing, profile = levels.summary()
     nodes, found = tape.n_nodes, cycles(tape)
-    order = _shape(levels.by_step(), narrowing)
+    steps = levels.by_step()
+    order = _shape(steps, narrowing)
     cyclic = found.count > 0 and CYCLIC * found.lines >= tape.lines
     return Structure(
         lines=tape.lines, nodes=nodes, nonzeros=levels.nonzeros + nonzeros(tape, runs=False), depth=depth, width=width,
         inputs=tape.n_inputs, outputs=tape.n_outputs, shape="cyclic" if cyclic else order, order=order,
-        cycles=found, profile=profile, path=levels.path(), uses=Uses.of(levels.used, levels.most_used),
-        live=levels.widest, narrowest=levels.narrowest,
+        steps=steps.depth, cycles=found, profile=profile, path=levels.path(),
+        uses=Uses.of(levels.used, levels.most_used), live=levels.widest, narrowest=levels.narrowest,
         components=weak_components(tape, reads, lines=lines), pieces=weak_components(tape, reads, False, lines),
         contractions=contractions(tape))
 

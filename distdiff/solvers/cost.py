@@ -131,7 +131,7 @@ def substitution_setup(work: Work, machine: Machine) -> float:
 def substitution_seconds(work: Work, columns: int, machine: Machine) -> float:
     """Seconds of the substitutions themselves, everything being assembled."""
     return (work.waits * local_seconds(work, columns, machine) + steps_seconds(work, columns)
-            + latency(work, columns, machine) + implicit_seconds(work, columns, machine))
+            + latency(work, columns, machine) + work.waits * implicit_seconds(work, columns, machine))
 
 
 def steps_seconds(work: Work, columns: int) -> float:

@@ -24,13 +24,14 @@ from ..machine import Machine
 from ..partition import Partition, amounts, whole
 from ..partition.quality import Promise
 from ..tape import Affine, Tape
-from .cost import Cost
+from .cost import Cost, implicit_setup
 from .kept import Elimination, Kept, kept
 from .select import choose, costs
 from .work import BATCH, Work, counts
 
 SUPERSTEPS = 6  # with deep halos, planned one by one before the others are copies: the ends, and a few between
 POINTS = 20  # that follow where anybody says that others may: an optimizer's path, say
+NEWTON = 15  # factorizations that solving an equation takes: at the first point too, but where one rank has the trace
 EVALUATION = 0.5  # of the seconds that a layout's quality gives an evaluation and a solve
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "far_reads", "copy_lines", "far_lines",
             "strips", "outer_lines", "indexed", "rule_lines", "vast_terms", "nodes", "nonzeros", "exploded", "inputs",
@@ -137,6 +138,7 @@ class Judge:
         work = self.work(made)
         sharing = self.machine.seconds(amounts(self._tape, made))
         beside = EVALUATION * made.quality.seconds + sharing / self.use.points
+        beside += self._newton(made, work)
         if not made.everywhere:  # right-hand sides that come one by one can't be shared out
             self._works[made.name] = work, beside
         if made.plan is not None and made.plan.regrouped is not None:  # for many points, of which one plans the sweep
@@ -148,6 +150,14 @@ class Judge:
         quality = made.quality
         return Promise(beside + cost.seconds, quality.memory + cost.memory,
                        EVALUATION * quality.exchanging + cost.seconds - silent.seconds, name, cost.reason, sharing)
+
+    def _newton(self, made: Partition, work: Work) -> float:
+        """Seconds a point of solving equations: in turn where one waits for another; shared ones take as long as on one
+        rank, which they are shared for memory."""
+        entries, points = self._counts["implicit"], self.use.points
+        turns = 1.0 if made.plan is None or work.shared else work.waits * work.implicit / max(entries, 1)
+        alone = implicit_setup(replace(work, implicit=entries), self.machine)
+        return NEWTON * turns * alone * (points - (made.plan is None)) / points
 
     @staticmethod
     def _cost(name: str, work: Work, columns: int, machine: Machine) -> Cost:

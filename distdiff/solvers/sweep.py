@@ -101,7 +101,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     first = machine.seconds(batch_amounts(work, min(columns, work.together)))
     plan = 0.0 if work.planned else machine.seconds(plan_amounts(work)) + GHOST * work.halo
     seconds = plan + first + work.waits * solves + latency(work, columns, machine)
-    seconds += implicit_setup(work, machine) + implicit_seconds(work, columns, machine)
+    seconds += work.waits * (implicit_setup(work, machine) + implicit_seconds(work, columns, machine))  # in turn
     memory = min(8.0 * work.nodes * min(columns, work.together), CACHE + 8.0 * work.nodes)
     return Cost(seconds, memory, "reads the tape's structure in place, nothing is assembled")
 
