@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # clients trace, and have no MPI
     from mpi4py import MPI
 
 EVERY = 0.02  # seconds between looks, about
-STOP = 77  # the tag of word to ranks that work by themselves
+STOP = 78  # the tag of word to ranks that work by themselves
 APART = "where every rank has the whole program"
 AT_MOST = 64  # supersteps from one to the next: lengths may change, and a look takes some microseconds
 
@@ -127,9 +127,9 @@ class Apart(Watch):
     Who knows that it is to end raises, alone, or leaves the rest out; `meet`, which all come to, raises on all ranks.
     """
 
-    def __init__(self, watch: Watch, team: MPI.Comm) -> None:
+    def __init__(self, watch: Watch, team: MPI.Comm, where: str = APART) -> None:
         super().__init__(team, watch.given_up)
-        self._watch, self._all = watch, watch.comm
+        self._watch, self._all, self._where = watch, watch.comm, where
         self._stopped = False
         self._said: list[MPI.Request] = []
 
@@ -145,7 +145,7 @@ class Apart(Watch):
     def look(self, last: bool = False) -> None:
         """Raise `CancelledError` if the work is to end.  Local."""
         if self.given_up():
-            raise _cancelled(APART)
+            raise _cancelled(self._where)
 
     def meet(self) -> None:
         """Raise `CancelledError` on every rank if the work was to end.  Collective, once."""
@@ -157,7 +157,7 @@ class Apart(Watch):
             said.Wait()
         if self._all.rank and not self._stopped:
             self._take()
-        raise _cancelled(APART)
+        raise _cancelled(self._where)
 
     def _take(self) -> None:
         self._all.Recv(np.empty(1), 0, STOP)
@@ -181,6 +181,22 @@ def apart(comm: MPI.Comm, team: MPI.Comm) -> Iterator[None]:
     finally:  # who fails meets the others too
         _watches.remove(made)
         made.meet()
+
+
+@contextmanager
+def passed_on(comm: MPI.Comm) -> Iterator[Watch | None]:
+    """The body is a pass in which halos are on their way at any moment: its ranks don't look together.
+
+    Who knows that it is to end leaves out computing, not communicating, as others wait for that; all raise at the end.
+    All ranks of `comm` enter and leave together, unless they fail.
+    """
+    watch = watch_of(comm)
+    if watch is None:
+        yield None
+        return
+    made = Apart(watch, comm, "between two supersteps")
+    yield made
+    made.meet()
 
 
 class Alone:
@@ -208,4 +224,4 @@ def look(comm: MPI.Comm) -> None:
         watch.look()
 
 
-__all__ = ["Alone", "Apart", "Watch", "alone", "apart", "look", "unwatched", "watch_of", "watched"]
+__all__ = ["Alone", "Apart", "Watch", "alone", "apart", "look", "passed_on", "unwatched", "watch_of", "watched"]

@@ -19,8 +19,9 @@ from typing import Any
 from .comm import agreed, calling, on_root, world
 from .errors import InputError
 from .linearization import Linearization, linearize
+from .nest import names_of
 from .nested import NestedLinearization, refuse_inside, require_number
-from .program import Program, names_of
+from .program import Program
 from .solvers.layouts import ONE_JACOBIAN, Use
 from .tracing import running
 from .tracing import trace as _trace

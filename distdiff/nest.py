@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -67,3 +68,13 @@ def blocks(matrix: np.ndarray, rows: Nest, columns: Nest) -> Any:
         columns.unflatten([block.reshape(row_shape + shape)
                            for block, shape in zip(columns.split(row, axis=1), columns.shapes)])
         for row, row_shape in zip(rows.split(matrix), rows.shapes)])
+
+
+def names_of(f: Any, argnums: int | tuple[int, ...]) -> tuple[str, ...] | None:
+    """The names of a function's positional parameters at `argnums`, None where it has none to tell."""
+    try:
+        names = [p.name for p in inspect.signature(f).parameters.values()
+                 if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return tuple(names[k] for k in ((argnums,) if isinstance(argnums, (int, np.integer)) else argnums))
+    except (TypeError, ValueError, IndexError):
+        return None

@@ -157,13 +157,3 @@ def record(f: Any, args: tuple[Any, ...], *, argnums: int | tuple[int, ...] = 0,
     leaves, spec = flatten(args, "arguments")
     f._fit(leaves, spec)
     return Trace(replace(f, items=list(f.items)), None, None, elsewhere=True)  # ranks take their shares out of the list
-
-
-def names_of(f: Any, argnums: int | tuple[int, ...]) -> tuple[str, ...] | None:
-    """The names of a function's positional parameters at `argnums`, None where it has none to tell."""
-    try:
-        names = [p.name for p in inspect.signature(f).parameters.values()
-                 if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        return tuple(names[k] for k in ((argnums,) if isinstance(argnums, (int, np.integer)) else argnums))
-    except (TypeError, ValueError, IndexError):
-        return None

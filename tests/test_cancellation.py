@@ -122,6 +122,19 @@ def test_scalar_code_and_the_pipeline(comm):
             cancelled_anywhere(comm, lambda: lin.vjp(1.0), wanted)
 
 
+def test_a_pipeline_ends_between_its_supersteps(comm, monkeypatch):
+    """What is left of it is passed on, on all ranks, without being computed."""
+    with dd.linearize(f, X, comm=comm, method="pipeline", partition="axes", min_block=1,
+                      options={"pipeline_columns": 3}) as lin:
+        wanted = lin.batch("vjp", range(20))
+        looks = cancelled_anywhere(comm, lambda: lin.batch("vjp", range(20)), wanted)
+        rows = lin.batch("jvp", range(20))
+        cancelled_anywhere(comm, lambda: lin.batch("jvp", range(20)), rows)
+        k_star = lin.report().k_star
+        assert comm.size == 1 or looks >= 2 * k_star
+        assert not comm.Iprobe(MPI.ANY_SOURCE, cancellation.STOP)
+
+
 def test_a_move_that_is_cancelled_leaves_no_point_until_the_next(comm):
     with dd.linearize(f, X, comm=comm, partition="axes", min_block=1) as lin:
         value, there = lin.value, f(2 * X)

@@ -19,7 +19,10 @@ from distdiff.implicit import root
 
 pytestmark = pytest.mark.timeout(100)
 MODEL = """
+import ctypes
 import os
+import time
+
 import distdiff as dd
 import numpy as np
 
@@ -37,6 +40,24 @@ def fails(u):
 
 def ends(u):
     raise SystemExit(3)
+
+def exits(u):
+    os._exit(5)
+
+def crashes(u):
+    ctypes.string_at(0)
+
+def waits(u):
+    time.sleep(1e9) if u[0] < 0 else None
+    return np.sum(u ** 2)
+
+def turns(u):
+    while u[0] < 0:
+        pass
+    return np.sum(u ** 2)
+
+def ranks(u):
+    return np.sum(u) * len([name for name in os.environ if name.startswith(("OMPI_", "PMIX_", "PMI_"))])
 
 def _private(u):
     return u
@@ -289,9 +310,48 @@ def test_functions_of_chosen_modules(client):
             ("..model:loss", {"u": X}, "no module"), ("model:loss", {"u": X}, "missing a required argument: 'power'"),
             ("model:loss", {"u": X, "power": 3, "z": 1.0}, "unexpected keyword"),
             ("model:loss", {"u": X.astype(int), "power": 3}, "floating"), ("model:fails", {"u": X}, "boom"),
-            ("model:ends", {"u": X}, "model:ends raised SystemExit: 3")):
+            ("model:ends", {"u": X}, "model:ends raised SystemExit: 3"),
+            ("model:exits", {"u": X}, "process that traced model:exits ended, by exit status 5"),
+            ("model:crashes", {"u": X}, "process that traced model:crashes ended, by signal 11")):
         with pytest.raises(dd.DistdiffError, match=message):
             client.run(function, **arguments)
+
+
+@pytest.mark.parametrize("name", ["waits", "turns"])
+def test_a_function_that_never_returns_keeps_nobody_waiting(client, name):
+    """It is traced beside the ranks, which solve meanwhile; cancelled it ends, and its system is where it was."""
+    def under_way() -> list:
+        return [job for job in client._json("GET", "/v1/jobs") if job["state"] == "running"]
+
+    def ask(what, errors: list) -> threading.Thread:
+        def caught() -> None:
+            with pytest.raises(ServiceError, match="the job was cancelled") as error:
+                what()
+            errors.append(error.value.status)
+        thread = threading.Thread(target=caught)
+        thread.start()
+        return thread
+
+    with client.run(f"model:{name}", u=X) as mine, client.linearize(heat, X, 0.1) as other:
+        ended: list = []
+        wanted = other.vjp(X)
+        for what, kind, system in ((lambda: client.run(f"model:{name}", u=-X), "open", None),
+                                   (lambda: mine.move(-X), "move", mine.id)):
+            thread = ask(what, ended)
+            wait_for(lambda: client._json("GET", "/healthz")["tracing"] == 1)
+            (job,) = under_way()
+            assert job["kind"] == kind and (system is None or job["system"] == system)
+            alike(other.vjp(X), wanted)
+            assert metric(client, "distdiff_traces") == 1 and mine.id in {s["id"] for s in client.systems()}
+            said = client._json("DELETE", f"/v1/jobs/{job['id']}")
+            assert said["ends"] == "at once: the process that traces its function is ended"
+            thread.join(20)
+            assert not thread.is_alive()
+            wait_for(lambda: client._json("GET", "/healthz")["tracing"] == 0)
+            alike(mine.vjp(1.0), 2 * X)
+        assert set(ended) == {409}
+    with client.run("model:ranks", u=X) as remote:
+        alike(remote.vjp(1.0), 0 * X)  # the next is traced by a process of its own, which is no rank
 
 
 def test_rules_are_those_of_the_services_modules(client):
@@ -332,6 +392,34 @@ def test_who_may_ask(server):
         server.connect(token="/nope")
     with pytest.raises(ServiceError, match="no token is given, and there is no file .*s.token"):
         server.connect(token=None)
+
+
+@ALONE
+def test_a_system_that_could_not_be_deleted_is_told_of(client, monkeypatch):
+    ask = type(client).ask
+
+    def refused(self, method, *arguments, **keywords):
+        if method == "DELETE":
+            raise ServiceError("no service answers", status=0)
+        return ask(self, method, *arguments, **keywords)
+
+    remote = client.linearize(heat, X, 0.1)
+    wanted = remote.vjp(X)
+    monkeypatch.setattr(type(client), "ask", refused)
+    with pytest.raises(ServiceError, match="no service answers"):
+        remote.close()
+    with pytest.raises(ServiceError, match="no service answers"), remote:
+        pass
+    with pytest.raises(ZeroDivisionError) as caught, remote:
+        1 / 0  # noqa: B018 -- what the body raises
+    assert caught.value.__notes__ == [f"the system {remote.id!r} could not be deleted: no service answers"]
+    monkeypatch.undo()
+    alike(remote.vjp(X), wanted)  # it is there, and another call tries again
+    twin = client.attach(remote.id)
+    remote.close()
+    remote.close()
+    twin.close()  # gone already
+    assert remote.id not in {system["id"] for system in client.systems()}
 
 
 def test_nobody_there(tmp_path):

@@ -202,7 +202,24 @@ def test_what_is_no_http(raw, said):
             answer = connection.recv(1000)
         except OSError:  # it may hang up before all is said
             return
-        assert not answer or answer.split()[1][:1] == b"4", answer
+        if answer:
+            head, _, body = answer.partition(b"\r\n\r\n")
+            told = json.loads(body)
+            assert int(head.split()[1]) == told["status"] in (400, 401, 431), answer
+            assert b"content-type: application/problem+json" in head and told["detail"]
+
+
+@pytest.mark.parametrize("size, status", [(60_000, 200), (70_000, 431), (110_000, 431), (200_000, 431)])
+@pytest.mark.parametrize("many", [1, 100])
+def test_headers_of_a_request_that_comes_at_once_have_their_limit_too(raw, size, status, many):
+    filling = b"".join(b"a%d: %s\r\n" % (k, b"b" * (size // many - 6)) for k in range(many))
+    head = f"GET /healthz HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {raw.token}\r\n".encode()
+    for request in (head + filling + b"\r\n", b"GET /healthz?" + b"q" * size + head.removeprefix(b"GET /healthz")):
+        with raw.socket() as connection, connection.makefile("rb") as answers:
+            connection.sendall(request + b"\r\n" * (not request.endswith(b"\r\n\r\n")))
+            assert int(answers.readline().split()[1]) == status
+            if status == 431:
+                assert "take more" in json.loads(answers.read().partition(b"\r\n\r\n")[2])["detail"]
 
 
 @pytest.mark.parametrize("begin, more", [

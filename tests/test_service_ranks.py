@@ -221,7 +221,7 @@ def test_whatever_is_under_way_can_be_cancelled(comm, shared_tmp_path, monkeypat
             assert moved.point == 2
         under_way["looks"] = 0
         assert talk.open("never", path).state == "cancelled" and "never" not in talk.service.systems
-        assert "before the function's next statement" in under_way["ends"]
+        assert "between two layouts" in under_way["ends"]
         assert "never" not in ranks and not list(talk.service.spool.root.glob("incoming/*"))
         talk.service.spool.close()
 

@@ -128,6 +128,8 @@ def _serve_command(commands: Any) -> None:
         "(default: half of the machine's, shared out)")
     add("--max-body", type=_bytes, default=1 << 30, metavar="SIZE", help="of a request (default 1G)")
     add("--max-systems", type=int, default=64, metavar="N", help="default 64")
+    add("--trace-limit", type=float, default=3600.0, metavar="SECONDS", help="after which the trace of a module's "
+        "function is ended (default 3600)")
     add("--max-batch", type=int, default=64, metavar="N", help="right-hand sides solved together (default 64)")
 
 

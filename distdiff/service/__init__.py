@@ -4,7 +4,8 @@
 
 One process's way: `client` traces and uploads, `parsing`, `app` and `vectors` take requests apart with what `door` has
 for all of them (rank 0, a thread of its own), `jobs` queues them, `service` works them off one turn after another
-(rank 0, main thread), `ranks` has all ranks do so together.
+(rank 0, main thread), `ranks` has all ranks do so together, and `tracers` has functions of modules traced in processes
+beside them (`recording`).
 `wire` is how numbers travel, `spool` and `modules` what lies on disk, `tokens` who may ask.  `client`, `tokens` and
 `wire` want neither MPI nor PETSc, and nothing but the standard library and NumPy.
 """

@@ -91,7 +91,8 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
     @app.get("/healthz", response_model=Health)
     async def health() -> Health:
         """Whether the service answers, and which it is."""
-        return Health(status="ok", version=__version__, api=API, ranks=len(service.ranks.used))
+        return Health(status="ok", version=__version__, api=API, ranks=len(service.ranks.used),
+                      tracing=service.tracers.under_way)
 
     @app.get("/metrics", response_class=Response, dependencies=[Depends(allowed)], responses={
         **PROBLEMS, 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
@@ -202,10 +203,10 @@ def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
     @app.delete("/v1/jobs/{job}", response_model=Cancelled, **secured)
     async def cancel(job: str) -> Any:
         """Cancel a job: at once if it waits for a turn, else where the work under way lets it end on all ranks, which
-        `ends` says.  Sweeps, substitutions and evaluations end between two supersteps, a trace before the function's
-        next statement, a partition between two layouts, iterations between two of them.  A factorization (`direct`,
-        or of an implicit statement) and a solve with its factors are carried through, as are right-hand sides in the
-        pipeline: the job is cancelled when that is done."""
+        `ends` says.  Sweeps, substitutions, pipelines and evaluations end between two supersteps, a trace of a module's
+        function at once, with its process, a partition between two layouts, iterations between two of them.  A
+        factorization (`direct`, or of an implicit statement) and a solve with its factors are carried through: the job
+        is cancelled when that is done."""
         found = door.job(job)
         ends = door.service.cancel(found)
         return {**described(found), "ends": ends}

@@ -6,9 +6,7 @@ nor PETSc is loaded, or needed.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import inspect
 import io
 import json
 import os
@@ -24,9 +22,9 @@ from urllib.parse import quote, unquote, urlencode
 
 import numpy as np
 
-from .. import __version__, errors
+from .. import __version__
 from ..errors import BranchChangedError, DistdiffError, InputError, MovedError, ServiceError
-from ..nest import Nest, blocks
+from ..nest import Nest, blocks, names_of
 from ..storage import save_tape
 from ..storage.trees import from_json
 from ..tracing import trace
@@ -38,10 +36,6 @@ from .connections import connected
 PRODUCTS, MATRICES = ("jvp", "vjp", "hvp"), ("jacobian", "hessian")
 SAME, TINY = 1e-6, 1e-12  # of the largest number: what a plain run and a replay may differ by, in another order of sums
 REST = 3.0  # seconds after which a connection is made anew: services close those that rest for five
-
-_OURS = {name: kind for name, kind in vars(errors).items()
-         if isinstance(kind, type) and issubclass(kind, DistdiffError)}
-
 
 def connect(url: str = "http://127.0.0.1:8765", token: str | os.PathLike[str] | None = None,
             timeout: float = 600.0) -> Client:
@@ -299,17 +293,30 @@ class RemoteSystem:
         return RemoteReport(self._client._json("GET", f"{self._path}/report"))
 
     def close(self) -> None:
-        """Delete the system; a second call does nothing."""
-        if not self._closed:
-            self._closed = True
-            with contextlib.suppress(ServiceError):  # it may be gone already
-                self._client.ask("DELETE", self._path)
+        """Delete the system; a second call does nothing.
+
+        `ServiceError` where that can't be known to be done: the service may hold it still (`client.systems()`), and
+        another call tries again.  One that is gone already is deleted.
+        """
+        if self._closed:
+            return
+        try:
+            self._client.ask("DELETE", self._path)
+        except ServiceError as error:
+            if error.status != 404:
+                raise
+        self._closed = True
 
     def __enter__(self) -> Any:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, _: Any) -> None:
+        try:
+            self.close()
+        except ServiceError as error:  # what the body raised is what its caller has to know
+            if raised is None:
+                raise
+            raised.add_note(f"the system {self.id!r} could not be deleted: {error}")
 
     def _ask(self, method: str, what: str, body: Any = None) -> tuple[Message, bytes]:
         if self._closed:
@@ -390,7 +397,7 @@ class RemoteLinearization(RemoteSystem):
         with tempfile.TemporaryDirectory(prefix="distdiff-") as folder:
             path = Path(folder) / "tape"
             save_tape(tape, path, [np.asarray(leaf, dtype=float).reshape(s) for leaf, s in zip(leaves, shapes)],
-                      _names(self._f, numbers))
+                      names_of(self._f, numbers))
             query = urlencode({"name": self._name or getattr(self._f, "__name__", ""), **self._settings})
             with open(path, "rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
@@ -473,18 +480,7 @@ def _error(status: int, form: str, content: bytes) -> DistdiffError:
     except (ValueError, KeyError, TypeError):
         return ServiceError(f"the service answered with status {status}: {content[:200].decode(errors='replace')}",
                             status=status)
-    kind = _OURS.get(name, ServiceError)
-    return kind(detail, status=status) if issubclass(kind, ServiceError) else kind(detail)
-
-
-def _names(f: Callable[..., Any], numbers: tuple[int, ...]) -> tuple[str, ...] | None:
-    """The names of the arguments at those positions, as far as f tells them."""
-    try:
-        names = [p.name for p in inspect.signature(f).parameters.values()
-                 if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        return tuple(names[k] for k in numbers)
-    except (TypeError, ValueError, IndexError):
-        return None
+    return wire.error(name, detail, status)
 
 
 def _require_kind(kind: str, kinds: tuple[str, ...]) -> None:

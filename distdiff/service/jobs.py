@@ -14,7 +14,9 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,7 @@ class Job:
     began: float | None = None
     ended: float | None = None
     cancelled: bool = False
+    trace: Future[Path] | None = None  # of the function that it wants traced, in a process beside
     kept: bool = False  # after its end, for who comes back for the result
     listeners: list[Callable[[Job], None]] = field(default_factory=list)
 
@@ -126,6 +129,7 @@ class Queue:
         self.at_once, self.most, self.most_bytes, self._pays = at_once, most, most_bytes, pays
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()  # the system served next comes first
         self._latest: dict[str, str] = {}  # system: the lane served last
+        self._aside: set[str] = set()  # systems of jobs that wait for something else than a turn
         self._changed = threading.Condition()
         self._closed = False
 
@@ -176,18 +180,28 @@ class Queue:
     def take(self, patience: float | None = None) -> Turn | None:
         """The next turn, waited for; None if the queue was closed, or after `patience` seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed, patience)
-            if self._closed or not self._waiting:
+            self._changed.wait_for(lambda: self._closed or self._next() is not None, patience)
+            system = self._next()
+            if self._closed or system is None:
                 return None
-            system, waiting = next(iter(self._waiting.items()))
-            jobs = self._choose(system, waiting)
+            jobs = self._choose(system, self._waiting[system])
             self._waiting.move_to_end(system)
             self._drop_if_empty(system)
             return Turn(jobs)
 
+    def _next(self) -> str | None:
+        """The system that is served next."""
+        return next((system for system in self._waiting if system not in self._aside), None)
+
+    def aside(self, job: Job) -> None:
+        """A job whose turn ends without it: its system has no turn until it comes `again`, others do."""
+        with self._changed:
+            self._aside.add(job.system)
+
     def again(self, job: Job) -> None:
         """A job that needs further turns waits for the next, before whatever came after it."""
         with self._changed:
+            self._aside.discard(job.system)
             if not self._closed:
                 self._waiting.setdefault(job.system, deque()).appendleft(job)
                 self._changed.notify()

@@ -21,6 +21,7 @@ class _Now(Collector):
         service = self._service
         yield GaugeMetricFamily("distdiff_jobs_waiting", "Jobs that wait for their turn", value=len(service.queue))
         yield GaugeMetricFamily("distdiff_systems", "Systems held", value=len(service.systems))
+        yield GaugeMetricFamily("distdiff_traces", "Functions of modules being traced", value=service.tracers.under_way)
         width = GaugeMetricFamily("distdiff_batch_width", "Requests for a product of a system that one solve answers, "
                                   "at most", labels=["system", "kind"])
         for name, system in tuple(service.systems.items()):

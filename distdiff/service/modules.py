@@ -21,6 +21,7 @@ class Modules:
     """The .py files of a directory, by name.  Nothing else is ever imported, and each of them once."""
 
     def __init__(self, directory: str | None) -> None:
+        self.directory = directory
         self._files: dict[str, Path] = {}
         self._loaded: dict[str, ModuleType] = {}
         if directory is None:
@@ -39,11 +40,9 @@ class Modules:
     def function(self, module: str, name: str) -> Callable[..., Any]:
         """A public function that the module itself defines; `ServiceError` (404) if there is none.
 
-        On rank 0's main thread: a module's code runs when it is first asked for.
+        A module's code runs when it is first asked for, in a process that can be ended (`recording`).
         """
-        if module not in self._files:
-            raise ServiceError(f"there is no module {module!r}; the service was started with {self._listed()}",
-                               status=404)
+        self.require(module)
         made = self._module(module)
         public = {n: f for n, f in vars(made).items() if not n.startswith("_") and callable(f)
                   and not inspect.isclass(f) and getattr(f, "__module__", None) == made.__name__}
@@ -52,10 +51,16 @@ class Modules:
                                status=404)
         return public[name]
 
+    def require(self, module: str) -> None:
+        """Raise `ServiceError` (404) unless it is one of the modules."""
+        if module not in self._files:
+            raise ServiceError(f"there is no module {module!r}; the service was started with {self._listed()}",
+                               status=404)
+
     def rule(self, wanted: Called) -> Any:
         """The rule that a tape calls, out of the module that it names; `ServiceError` (422) if there is none.
 
-        On rank 0's main thread, as `function`.
+        On rank 0's main thread: ranks that solve with a rule call it.
         """
         module = wanted.module.removeprefix(PRIVATE)
         if module not in self._files:

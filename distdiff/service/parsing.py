@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from .schema import PROBLEM, Problem
+
 MOST = 1 << 16  # bytes of a request that are no body: its line, headers, framing of chunks
+TOO_LONG = f"a request's line and headers may take {MOST} bytes, and these take more"
 FRAMING = 8  # bytes of a body for one of framing: whoever sends smaller chunks has little to say
 
 
@@ -15,12 +19,12 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which hangs up on requests whose headers have no end, in bytes or in time.
 
     Counted is what arrives less what is body, from the first byte of a request to its last; that is what lines and
-    headers can take in memory, half-sent ones included.  Who has no token yet can hold a connection for `patience`
-    seconds.
+    headers can take in memory, half-sent ones included.  Requests that come whole, however many at once, are held to
+    the lengths of their own.  Who has no token yet can hold a connection for `patience` seconds.
     """
 
     patience = 30.0
-    _beside = _body = 0
+    _beside = _body = _said = 0
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -35,12 +39,42 @@ class BoundedProtocol(HttpToolsProtocol):
         self._beside += len(data)
         super().data_received(data)
         if self._beside > MOST + self._body // FRAMING and not self.transport.is_closing():
-            self.send_400_response(f"A request's line and headers take more than {MOST} bytes.")
+            self._hang_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LONG)
+
+    def send_400_response(self, msg: str) -> None:
+        if self._said > MOST:
+            self._hang_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LONG)
+        else:
+            self._hang_up(HTTPStatus.BAD_REQUEST, "this is no request of HTTP/1.1: its line, a header or the framing "
+                                                  "of its body can't be read")
+
+    def _hang_up(self, status: HTTPStatus, detail: str) -> None:
+        """Answer with a problem, as all else does, and close the connection."""
+        problem = Problem(type="urn:distdiff:error:ServiceError", title=status.phrase, status=status, detail=detail)
+        content = problem.model_dump_json().encode()
+        head = (f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {PROBLEM}\r\n"
+                f"content-length: {len(content)}\r\nconnection: close\r\n\r\n")
+        self.transport.write(head.encode() + content)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._body = 0
+        self._body = self._said = 0
         self._await_headers()
+
+    def on_url(self, url: bytes) -> None:
+        self._hear(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._hear(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def _hear(self, size: int) -> None:
+        """Raise, which ends parsing, where a request's line and headers become too long."""
+        self._said += size
+        if self._said > MOST:
+            raise ValueError(TOO_LONG)
 
     def on_headers_complete(self) -> None:
         self._headers_are_there()

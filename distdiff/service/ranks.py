@@ -143,13 +143,8 @@ class Ranks:
         """Where the work on a system that is cancelled now ends, by what is under way."""
         held = self._held.get(name)
         if held is None:
-            return ("before the function's next statement while it is traced, else between two layouts of the lines or "
-                    "two stages of making the system")
+            return "between two layouts of the lines or two stages of making the system"
         return held.lin.ends()
-
-    def alone(self) -> AbstractContextManager[None]:
-        """While the body runs, what this rank does by itself can be cancelled."""
-        return watched(MPI.COMM_SELF, self._wanted)
 
     def __contains__(self, name: str) -> bool:
         return name in self._held

@@ -69,6 +69,7 @@ class Health(BaseModel):
     version: str
     api: int
     ranks: int
+    tracing: int  # functions, in processes beside the ranks
 
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}

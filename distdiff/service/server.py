@@ -23,7 +23,7 @@ from ..kernels.jit import compile_at_once
 from . import tokens
 from .modules import Modules
 from .ranks import Ranks
-from .service import Service
+from .service import TRACE_LIMIT, Service
 from .spool import Spool
 
 BACKLOG = 1024  # connections that wait to be accepted
@@ -44,6 +44,7 @@ class Options:
     max_body: int = 1 << 30
     max_systems: int = 64
     max_batch: int = 64
+    trace_limit: float = TRACE_LIMIT  # seconds
 
 
 def serve(options: Options, comm: MPI.Comm) -> int:
@@ -92,7 +93,7 @@ class _Front:
             token, where = _token(options, address)
             spool = Spool(options.spool)
             self.service = Service(ranks, spool, Modules(options.modules), most_systems=options.max_systems,
-                                   at_once=options.max_batch)
+                                   at_once=options.max_batch, trace_limit=options.trace_limit)
             app = create_app(self.service, token, most_body=options.max_body)
         except BaseException:
             self._socket.close()
@@ -109,6 +110,7 @@ class _Front:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.service.queue.close())
         sys.setswitchinterval(5e-4)  # a thread that wants to answer is not kept waiting by one that computes
+        self.service.tracers.start()
         self.service.restore()
         self._thread.start()
         print(f"distdiff serves {_several(len(self.service.systems), 'system')} on "
@@ -117,6 +119,7 @@ class _Front:
         self.service.run()
 
     def close(self) -> None:
+        self.service.tracers.close()
         self._http.should_exit = True
         if self._thread.is_alive():
             self._thread.join(5.0)

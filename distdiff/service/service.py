@@ -6,7 +6,6 @@ turns off, so everything that computes or communicates happens on it.
 
 from __future__ import annotations
 
-import inspect
 import secrets
 import sys
 import time
@@ -22,27 +21,26 @@ from ..errors import (
     CancelledError,
     DistdiffError,
     FormatError,
-    InputError,
     MovedError,
     ServiceError,
-    TracingError,
 )
 from ..nest import Nest
 from ..pictures import Picture
-from ..program import Program, names_of
 from ..storage.trees import to_json
-from ..tracing import trace
 from .jobs import MATRICES, VECTORS, Job, Queue, Turn
 from .metrics import Metrics
 from .modules import Modules
 from .ranks import Opened, Ranks
 from .spool import Spool
+from .tracers import Tracers
 from .widths import Width
 
+TRACE_LIMIT = 3600.0  # seconds
 MOST_KEPT = 64  # jobs that have ended and can still be asked about
 MOST_EXPECTED = 1 << 16  # right-hand sides at a point, after which the choice of a method changes no more
 
 
+ASIDE = object()  # instead of a job's result: it waits for its function to be traced
 LASTING = ("spy", "levels", "partition")
 
 
@@ -97,15 +95,18 @@ class System:
 class Service:
     """All systems, and the queue of what is asked of them.
 
-    most_systems : held at a time;  most_result : bytes that a dense result may take
+    most_systems : held at a time;  most_result : bytes that a dense result may take;  trace_limit : seconds that a
+        trace of a module's function may take
     """
 
     def __init__(self, ranks: Ranks, spool: Spool, modules: Modules, *, most_systems: int = 64,
-                 most_result: int = 1 << 30, at_once: int = 64, most_jobs: int = 4096) -> None:
+                 most_result: int = 1 << 30, at_once: int = 64, most_jobs: int = 4096,
+                 trace_limit: float = TRACE_LIMIT) -> None:
         self.ranks, self.spool, self.modules = ranks, spool, modules
         ranks.find = modules.rule
         self.most_systems, self.most_result = most_systems, most_result
         self.queue = Queue(at_once, most_jobs, pays=lambda system, kind: self.width(system, kind).most)
+        self.tracers = Tracers(modules, trace_limit)
         self.systems: dict[str, System] = {}
         self.jobs: dict[str, Job] = {}  # under way; and those that somebody may come back for
         self.busy = False  # a turn is being worked off
@@ -149,8 +150,11 @@ class Service:
             return "it had ended before"
         if not job.cancellable:
             raise ServiceError("a system that is being deleted stays no longer", status=409)
-        running = job.state == "running"
-        ends = self.ranks.ends(job.system) if running else "at once"
+        ends = "at once"
+        if job.trace is not None and not job.trace.done():
+            ends = "at once: the process that traces its function is ended"
+        elif job.state == "running":
+            ends = self.ranks.ends(job.system)
         self.queue.cancel(job)
         return "it had ended before" if job.over and job.state != "cancelled" else ends
 
@@ -189,7 +193,9 @@ class Service:
                     self._columns(turn.jobs[0])
                 else:
                     job = turn.jobs[0]
-                    job.end("done", getattr(self, f"_{job.kind}")(job))
+                    found = getattr(self, f"_{job.kind}")(job)
+                    if found is not ASIDE:
+                        job.end("done", found)
         except CancelledError:
             for job in turn.jobs:
                 if job.cancelled:
@@ -264,15 +270,17 @@ class Service:
         self.metrics.solved(kind, count, time.perf_counter() - began)
         return found
 
-    def _open(self, job: Job) -> System:
+    def _open(self, job: Job) -> Any:
         """A new system, from a tape in a file, or from a function of a module."""
         path, about, function = job.payload["path"], dict(job.payload["about"]), job.payload.get("function")
+        if function is not None and job.trace is None and len(self.systems) < self.most_systems:
+            return self._have_traced(job, path, *function)
         try:
             if len(self.systems) >= self.most_systems:
                 raise ServiceError(f"{len(self.systems)} systems are held, which is as many as may be: delete some",
                                    status=409)
-            if function is not None:
-                self._record(path, *function)
+            if job.trace is not None:
+                job.trace.result()
             opened = self.ranks.open(job.system, str(path), about["settings"])
             if job.cancelled:  # nobody would know it by name
                 self.ranks.close(job.system)
@@ -291,31 +299,29 @@ class Service:
         self.systems[job.system] = system
         return system
 
-    def _record(self, path: Path, module: str, name: str, arguments: dict[str, Any]) -> None:
-        """Trace a function of a module, and write its tape."""
-        f = self.modules.function(module, name)
-        try:
-            args = inspect.signature(f).bind(**arguments).args
-        except TypeError as error:
-            raise InputError(f"{module}:{name}{inspect.signature(f)} can't be called with these arguments: {error}"
-                             ) from error
-        positions = tuple(k for k, value in enumerate(args) if np.asarray(value).dtype.kind == "f")
-        if not positions:
-            raise InputError("no argument holds floating-point numbers to differentiate by; give them as floats")
-        try:
-            with self.ranks.alone():
-                traced = trace(f, args, argnums=positions)
-        except DistdiffError:
-            raise
-        except (Exception, SystemExit) as error:  # a function that wants the process to end ends itself alone
-            raise TracingError(f"{module}:{name} raised {type(error).__name__}: {error}") from error
-        program = Program(**vars(traced.tape), names=names_of(f, positions))
-        program.save(path, point=tuple(args[k] for k in positions))
+    def _have_traced(self, job: Job, path: Path, module: str, name: str, arguments: dict[str, Any]) -> Any:
+        """Have a module's function traced beside; the job's next turn comes when that has ended.  Others are served."""
+        self.queue.aside(job)
+        job.trace = self.tracers.trace(module, name, arguments, path, lambda: job.cancelled or self.queue.closed)
+        job.trace.add_done_callback(lambda _: self.queue.again(job))
+        return ASIDE
 
-    def _move(self, job: Job) -> np.ndarray:
+    def _move(self, job: Job) -> Any:
         """Another point; where that fails, or is cancelled, the system stays where it was.  The result there."""
         system = self._system(job.system)
-        at = self._moved(system, job.payload)
+        if job.trace is not None:
+            at = self._replaced(system, job.trace.result())
+        else:
+            try:
+                at = self._moved(system, job.payload)
+            except BranchChangedError:
+                arguments = self.spool.arguments(system.id)
+                if arguments is None:
+                    raise
+                assert system.opened.names is not None
+                arguments.update(zip(system.opened.names, system.opened.inputs.nest(job.payload)))
+                module, _, name = system.about["function"].partition(":")
+                return self._have_traced(job, self.spool.incoming(), module, name, arguments)
         job.done, job.point = 1, at.number
         return at.value
 
@@ -328,12 +334,9 @@ class Service:
         except BrokenCommunicatorError:
             self._reopen(system)
             value = self.ranks.move(system.id, x)
-        except Exception as error:  # whatever it is, the system is back at its point first
+        except Exception:  # whatever it is, the system is back at its point first
             self._back(system)
-            arguments = self.spool.arguments(system.id) if isinstance(error, BranchChangedError) else None
-            if arguments is None:
-                raise
-            return self._trace_again(system, x, arguments)
+            raise
         after = At(before.number + 1, x, value)
         try:
             self.spool.move(system.id, after.number, x)
@@ -355,13 +358,9 @@ class Service:
             system.pictures[job.payload] = found
         return found
 
-    def _trace_again(self, system: System, x: np.ndarray, arguments: dict[str, Any]) -> At:
-        """Move to where a decision falls another way, with a function of the service's own."""
-        assert system.opened.names is not None
-        arguments.update(zip(system.opened.names, system.opened.inputs.nest(x)))
-        path = self.spool.incoming()
+    def _replaced(self, system: System, path: Path) -> At:
+        """The system with another tape of its function, and its point: where a decision falls another way."""
         try:
-            self._record(path, *system.about["function"].split(":"), arguments)
             self.ranks.close(system.id)
             try:
                 opened = self.ranks.open(system.id, str(path), system.about["settings"])

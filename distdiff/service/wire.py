@@ -20,13 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FormatError, InputError
+from .. import errors
+from ..errors import DistdiffError, FormatError, InputError, ServiceError
 
 NPY, NPZ, JSON, TAPE = "application/x-npy", "application/x-npz", "application/json", "application/octet-stream"
 _MAGIC = re.compile(rb"\x93NUMPY(\x01|\x02)\x00((?<=\x01\x00)..|(?<=\x02\x00)....)", re.S)
 _HEADER = re.compile(rb"\{'descr': '([<>|=](?:f[248]|[iu][1248]|b1))', 'fortran_order': (True|False), "
                      rb"'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n")
 Shapes = list[tuple[int, ...]]
+_OURS = {name: kind for name, kind in vars(errors).items()
+         if isinstance(kind, type) and issubclass(kind, DistdiffError)}
+
+
+def error(type: str, detail: str, status: int) -> DistdiffError:
+    """The error of that name, as it was raised elsewhere."""
+    kind = _OURS.get(type, ServiceError)
+    return kind(detail, status=status) if issubclass(kind, ServiceError) else kind(detail)
 
 
 def to_npy(array: np.ndarray) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from ..cancellation import Watch, passed_on
 from ..comm import on_root
 from ..errors import InputError
 from ..machine import Machine, current
@@ -156,11 +157,12 @@ class Pipeline(Solver):
         """All right-hand sides through all supersteps, stage by stage.  Collective."""
         width = self.width(m)
         batches = [slice(start, min(start + width, m)) for start in range(0, m, width)]
-        with event("pipeline"):
-            self._stages(batches, fill, take, transposed)
+        with event("pipeline"), passed_on(self.system.comm) as watch:
+            self._stages(batches, fill, take, transposed, watch)
         self.info = {"batches": len(batches), "stages": self.system.k_star + len(batches) - 1}
 
-    def _stages(self, batches: list[slice], fill: Move, take: Move, transposed: bool) -> None:
+    def _stages(self, batches: list[slice], fill: Move, take: Move, transposed: bool,
+                watch: Watch | None) -> None:
         k, halos = self.system.k_star, self.system.halos
         busy = [k - 1 - s for s in reversed(self._busy)] if transposed else self._busy
         tasks = [(turn, stage - turn) for stage in range(k + len(batches) - 1)
@@ -187,7 +189,7 @@ class Pipeline(Solver):
                 else:
                     for ids, part in parts:
                         ghosts[ids] = part
-            (self._passes.backward_step if transposed else self._passes.forward_step)(step, y, ghosts)
+            (self._passes.backward_step if transposed else self._passes.forward_step)(step, y, ghosts, watch)
             if turn < k - 1:
                 sent += self._send(halos[step - 1 if transposed else step], ghosts if transposed else y, transposed)
             if turn == busy[-1]:
@@ -225,6 +227,6 @@ class Pipeline(Solver):
 
 
 METHOD = Method("pipeline", cost, Pipeline, partition="contiguous", at_once=AT_ONCE,
-                ends="when the right-hand sides under way are done: they follow each other through the supersteps")
+                ends="between two supersteps: what is left is passed on without being computed")
 
 __all__ = ["METHOD", "Pipeline", "cost"]
