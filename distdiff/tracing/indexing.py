@@ -32,6 +32,8 @@ from .usual import chosen
 
 _asarray = np.asarray  # NumPy's own, whatever is substituted meanwhile
 _NUMBERS = np.arange(1 << 12)
+_PARTS = frozenset((slice, int))
+_new = object.__new__
 
 
 def _place(self: TracedArray, index: Any) -> int:
@@ -57,27 +59,40 @@ def _offset(nd: np.ndarray, index: Any) -> int | None:
     step = 0
     for i, n, stride in zip(index if type(index) is tuple else (index,), nd.shape, nd.strides):
         if type(i) is slice:
-            if i.start is None and i.step is None:
+            start = i.start
+            if i.step is not None:
+                start = i.indices(n)[0]
+            elif start is None:
                 continue
-            i = i.indices(n)[0]
-        elif type(i) is not int:
+            elif type(start) is not int:
+                start = i.indices(n)[0]
+            elif start < 0:
+                start = start + n if start + n > 0 else 0
+            elif start > n:
+                start = n
+            step += start * stride
+        elif type(i) is int:
+            step += (i + n if i < 0 else i) * stride
+        else:
             return None
-        elif i < 0:
-            i += n
-        step += i * stride
     return step // 8
 
 
 def _part(self: TracedArray, part: np.ndarray, index: Any) -> TracedArray:
     """The view self[index], `part` its window."""
     offset = _offset(self.window, index)
-    return TracedArray(self.st, part, -1 if offset is None else self.place + offset)
+    x = _new(TracedArray)
+    x.st, x.window, x.at = self.st, part, -1 if offset is None else self.place + offset
+    return x
 
 
 def getitem(self: TracedArray, index: Any) -> Any:
     nd, st = self.window, self.st
-    if type(index) is slice:
+    kind = type(index)
+    if kind is slice or kind is tuple and index and _PARTS.issuperset(map(type, index)) and slice in map(type, index):
         return _part(self, nd[index], index)
+    if kind is np.ndarray:
+        return gather(self, index)
     place = _place(self, index)
     if place >= 0:
         value = self.nd.item(index)  # raises where the index is out of bounds
@@ -213,8 +228,14 @@ def gather(x: TracedArray, index: Any, order: Any = None) -> TracedArray:
     """x[index] with index arrays: a copy (in NumPy's memory order, or `order`), whose ids are gathered likewise."""
     st, view = x.st, x.nd
     st.need()
+    places = None
+    if type(index) is np.ndarray and index.dtype.char == "?" and index.ndim == 1 and index.shape == view.shape:
+        index = index.nonzero()[0]  # numbers, none of them negative, are looked up sooner than a mask
+        if view.strides[0] == 8:
+            places = index + x.place
     values = _asarray(view[index], order=order)
-    places = positions(view, index, x.place)
+    if places is None:
+        places = positions(view, index, x.place)
     if st.block >= 0:
         ids = places + st.rec.firsts[st.block]
     else:

@@ -34,7 +34,7 @@ from . import (
 from .array import TracedArray, as_plain, constant, is_traced
 from .recorder import Recorder
 from .scalar import TracedScalar
-from .usual import binary, unary
+from .usual import binary, product, unary
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     function: implementation
@@ -80,8 +80,13 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
                 result = _of_scalars(op, inputs)
             if result is not NotImplemented:
                 return result
-        elif ufunc is np.matmul and usual(inputs):
-            return contract.matmul(*inputs)
+        elif ufunc is np.matmul:
+            if type(first) is np.ndarray and type(inputs[1]) is TracedArray:
+                result = product(first, inputs[1], np.matmul)
+                if result is not NotImplemented:
+                    return result
+            if usual(inputs):
+                return contract.matmul(*inputs)
     given, inputs = inputs, tuple(map(unwrap, inputs))
     traced = next(filter(_traced, inputs), None)
     outs = kwargs.get("out", ())

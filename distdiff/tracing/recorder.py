@@ -95,6 +95,7 @@ class Recorder(Sites):
         self.firsts: list[int] = []
         self.capturing = 0  # depth of implicit statements' equations that are being recorded: values they read are kept
         self.factors: dict[Any, Any] = {}  # of the matrices that were factorized last (`linalg.factors_of`)
+        self.factored: dict[Any, Any] = {}  # constant operands of products that were recorded last (`usual.product`)
         self.modulus: Any = None  # the latest block of |x| or |x + iy|, and what it is made of (`usual.unary`)
         self.dead = False  # something was recorded only to be taken out; the tape is pruned when it is complete
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN

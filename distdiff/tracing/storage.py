@@ -447,7 +447,33 @@ def compress(rec: Recorder, ids: np.ndarray) -> Operand | list[Piece] | None:
     return pieces
 
 
+def _affine_few(rec: Recorder, ids: list[int]) -> Affine | None:
+    """`_affine` of a few ids along one axis."""
+    first, n = ids[0], len(ids)
+    if first < 0:
+        return None
+    step = ids[1] - first if n > 1 else 0
+    if step:
+        if ids != list(range(first, first + step * n, step)):
+            return None
+    elif ids.count(first) != n:
+        return None
+    firsts = rec.firsts
+    block = rec.block_of(first)
+    if block < len(firsts):
+        start = firsts[block]
+        stop = start + rec.tape.blocks[block].size
+    else:
+        start, stop = rec.n, 1 << 62
+    last = ids[-1]
+    if not start <= last < stop or first >= stop:
+        return None
+    return Affine(block, first - start, (step,))
+
+
 def _affine(rec: Recorder, ids: np.ndarray) -> Affine | None:
+    if ids.ndim == 1 and ids.size <= FEW:
+        return _affine_few(rec, ids.tolist())
     first = ids.item(0)
     if first < 0:
         return None
@@ -465,8 +491,6 @@ def _affine(rec: Recorder, ids: np.ndarray) -> Affine | None:
     if first + sum([min(0, span) for span in spans]) < start or first + sum([max(0, span) for span in spans]) >= stop:
         return None
     ref = Affine(block, first - start, strides)
-    if ids.ndim == 1 and ids.size <= FEW and strides[0]:
-        return ref if ids.tolist() == list(range(first, first + strides[0] * ids.size, strides[0])) else None
     if prod(ids.shape) > 2 and not np.array_equal(ids, ref.ids(start, ids.shape)):
         return None
     return ref

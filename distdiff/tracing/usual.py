@@ -23,6 +23,8 @@ from .recorder import Recorder
 from .scalar import BOOLEAN_OPS
 from .storage import spread
 
+KNOWN = 256  # constants as operands of products, known again
+
 _asarray, _empty, _choose = np.asarray, np.empty, np.where  # NumPy's own, whatever is substituted meanwhile
 _WHERE, _SQUARE, _ABSOLUTE, _HYPOT = (BY_NAME[name] for name in ("where", "square", "absolute", "hypot"))
 
@@ -189,9 +191,20 @@ def _factor(x: Any, view: np.ndarray, rec: Recorder, space: Index, matrices: boo
     """An operand of `product` over its iteration space: rows, columns and what is summed, of those that there are."""
     if type(x) is not TracedArray:
         source = rec.snapshot(view) if view.dtype.char == "d" else None
-        if source is None or not source.flags.c_contiguous:
+        if source is None:
             return None
-        return Const(np.ndarray(space, np.float64, source, 0, _steps(source.strides, len(space), matrices, second, 1)))
+        name = id(source), space, matrices, second
+        known = rec.factored.get(name)
+        if known is not None:
+            return known[1]
+        if not source.flags.c_contiguous:
+            return None
+        steps = _steps(source.strides, len(space), matrices, second, 1)
+        const = Const(np.ndarray(space, np.float64, source, 0, steps))
+        if len(rec.factored) >= KNOWN:
+            rec.factored.clear()
+        rec.factored[name] = source, const  # the source with it: its id stays its own
+        return const
     st = x.st
     if st.rec is not rec or st.boolean or st.block < 0:
         return None

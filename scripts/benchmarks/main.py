@@ -1,6 +1,6 @@
 """Runs the benchmarks: every tool in a process of its own, one after the other, on one core, in the same run.
 
-    scripts/bench [scalar|small|dense|matrices|burgers|flow|substitution|ranks|interface|scale|solvers|all]
+    scripts/bench [scalar|small|gradients|dense|matrices|burgers|flow|substitution|ranks|interface|scale|solvers|all]
                   [--quick | --full] [--json FILE] [--plot FILE] [--tools LIST]
 
 The exit status is 1 if distdiff failed or a tool's gradient differs from distdiff's, 0 otherwise; missed targets and
@@ -34,6 +34,7 @@ TOLERANCE = 1e-10
 BENCHMARKS = {
     "scalar": ("python", "distdiff", "distdiff_compiled", "casadi", "torch", "autograd", "jax", "jax_scan"),
     "small": ("numpy", "distdiff"),
+    "gradients": ("distdiff", "autograd"),
     "dense": ("distdiff",),
     "matrices": ("numpy", "distdiff"),
     "burgers": ("numpy", "distdiff", "torch", "autograd", "jax", "casadi"),
@@ -52,6 +53,7 @@ FULL = {
     "scalar": {"operations": 1e6, "casadi_operations": 1e6, "torch_operations": 1e6, "autograd_operations": 2e5,
                "repeats": 5, "budget": 60.0},
     "small": {"operations": 2000, "repeats": 9, "budget": 20.0},
+    "gradients": {"repeats": 9, "budget": 20.0},
     "dense": {"repeats": 9, "budget": 40.0},
     "matrices": {"sizes": [[3, 50_000], [12, 2000], [40, 200], [600, 1]], "repeats": 5, "budget": 60.0},
     "burgers": {"points": 100_000, "steps": 100, "casadi_points": 1000, "casadi_steps": 10,
@@ -69,6 +71,7 @@ QUICK = {
     "scalar": {"operations": 1e5, "casadi_operations": 5e4, "torch_operations": 5e4, "autograd_operations": 2e4,
                "repeats": 3, "budget": 2.0},
     "small": {"operations": 500, "repeats": 3, "budget": 3.0},
+    "gradients": {"repeats": 3, "budget": 3.0},
     "dense": {"repeats": 3, "budget": 3.0},
     "matrices": {"sizes": [[3, 5000], [12, 200], [100, 1]], "repeats": 2, "budget": 6.0},
     "burgers": {"points": 20_000, "steps": 20, "casadi_points": 100, "casadi_steps": 10, "repeats": 3, "budget": 2.0},

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gradients
 import small
 from scale import BUDGET, HELD, ROOM, slope
 from solver_tables import NEAR, SHARE, print_solvers, share
@@ -18,6 +19,9 @@ RECORD_BYTES = 17.0  # of a scalar line: operation, two ids of 32 bits, value
 CODIPACK_RECORD = 4.7
 CODIPACK_REVERSE = 2.0
 CODIPACK_GRADIENT = 1.9
+GRADIENTS = [("distdiff", "trace"), ("distdiff", "one-shot gradient"), ("distdiff", "one-shot hvp"),
+             ("distdiff", "recorded"), ("distdiff", "recorded hvp"), ("autograd", "one-shot gradient"),
+             ("autograd", "one-shot hvp")]
 
 
 def _limit(record: dict[str, Any], case: str) -> float:
@@ -92,6 +96,9 @@ def print_benchmark(name: str, record: dict[str, Any]) -> None:
         return
     if name == "small":
         _print_small(record)
+    if name == "gradients":
+        _print_gradients(record)
+        return
     if name == "solvers":
         print_solvers(record["benchmarks"][name], _seconds, _print)
         return
@@ -141,16 +148,44 @@ def print_benchmark(name: str, record: dict[str, Any]) -> None:
         print(f"  all {len(benchmark['checks'])} comparisons of gradients agree; the largest difference is {worst:.1e}")
 
 
+def _print_gradients(record: dict[str, Any]) -> None:
+    """Program by program: what derivatives cost over the primal, and how a one-shot gradient's time divides."""
+    found = {(r["tool"], f["role"]): f for r, f in _figures(record, "gradients")}
+    rows = []
+    for name in gradients.PROGRAMS:
+        row = [name]
+        primal = found.get(("distdiff", f"{name}: primal"))
+        row.append("" if primal is None else _seconds(primal["median"]))
+        over = {}
+        for tool, what in GRADIENTS:
+            f = found.get((tool, f"{name}: {what}"))
+            over[tool, what] = None if f is None else f["over"]
+            row.append("" if f is None else f"{f['over']:.1f}")
+        traced, once = over["distdiff", "trace"], over["distdiff", "one-shot gradient"]
+        row.append("" if traced is None or once is None else f"{(once - traced) / traced:.2f}")
+        rows.append(row)
+    print("\ngradients: medians of ratios to the primal, taken in turns, on processor time")
+    _print(["program", "primal", "trace", "one-shot gradient", "one-shot hvp", "recorded: value, gradient",
+            "recorded: hvp", "autograd: gradient", "autograd: hvp", "(one-shot - trace) / trace"], rows, 1)
+    failed = [f"{r['tool']} failed: {r['error']}" for r in record["benchmarks"]["gradients"]["results"] if r["error"]]
+    for c in record["benchmarks"]["gradients"]["checks"]:
+        if not c["agrees"]:
+            failed.append(f"WRONG: {c['what']}: {c['tool']} differs from {c['against']} by {c['difference']:.2g}")
+    for line in failed:
+        print("  " + line)
+
+
 def _print_small(record: dict[str, Any]) -> None:
-    """Operation by operation: NumPy's own time, and what it takes traced, that included."""
+    """Operation by operation: NumPy's own time, what it takes traced, that included, and the tracing's part of it."""
     own = {f["role"]: f for r, f in _figures(record, "small") if r["tool"] == "numpy"}
     rows = []
     for f in (f for r, f in _figures(record, "small") if r["tool"] == "distdiff"):
         alone = own.get(f["role"])
         rows.append([f["case"], f"{f['ns_per_unit'] / 1e3:.2f}", f"{1e6 * f['min'] / f['units']:.2f}",
-                     "" if alone is None else f"{alone['ns_per_unit'] / 1e3:.2f}"])
+                     "" if alone is None else f"{alone['ns_per_unit'] / 1e3:.2f}",
+                     "" if alone is None else f"{(f['ns_per_unit'] - alone['ns_per_unit']) / 1e3:.2f}"])
     print("\nsmall: us an operation on eight elements (matrices: 8 x 8)")
-    _print(["operation", "traced, median", "least", "NumPy"], rows, 1)
+    _print(["operation", "traced, median", "least", "NumPy", "overhead"], rows, 1)
 
 
 def _print_scale(record: dict[str, Any]) -> None:
