@@ -62,7 +62,7 @@ FULL = {
     "substitution": {"rows": 3_000_000, "width": 30_000, "patterns": ["layered", "chain", "scattered"], "repeats": 7,
                      "budget": 2.0, "triad": 2**24},
     "ranks": {"images": 100_000, "cells": 256, "steps": 60, "demo_cells": 80, "demo_steps": 128,
-              "samples": 1e7, "points": 400, "particles": 50_000, "turns": 40, "repeats": 7, "budget": 15.0},
+              "samples": 1e7, "points": 400, "particles": 25_000, "turns": 40, "repeats": 7, "budget": 10.0},
     "interface": {"rows": 1_000_000, "widths": [2, 8, 64], "columns": 256, "repeats": 9, "budget": 6.0},
     "scale": {"grid": [1e5, 1e6, 1e7, 1e8], "scalar": [1e5, 1e6, 1e7, 1e8], "repeats": 5, "budget": 10.0},
     "solvers": {"repeats": 15},

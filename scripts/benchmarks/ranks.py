@@ -3,8 +3,9 @@ a core of its own.
 
 "evaluate + solve" is the gradient at another point with the tape at hand: the values recomputed where they live,
 halos exchanged, the adjoint swept. It is what falls with the number of ranks; tracing stays on rank 0 and is shown
-apart. Compiled loops are loaded before: a program does that by itself once it has computed for about as long as that
-takes, which small ones do only after several gradients.
+apart. Beside every program stands what two ranks could come to: the same program on half the elements (cells, images,
+particles), on each rank by itself, both at once. Compiled loops are loaded before: a program does that by itself once
+it has computed for about as long as that takes, which small ones do only after several gradients.
 """
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from measure import Figure, figure
+
+Program = tuple[Callable[[Any], Any], np.ndarray]
 
 
 class Run:
@@ -47,13 +50,17 @@ class Run:
         return taken
 
 
-def _program(settings: dict[str, Any], name: str, function: Callable[[Any], Any], x: np.ndarray) -> Run:
-    """Traces `function` at x and times the gradient again at other points."""
+def _program(settings: dict[str, Any], name: str, made: Callable[[float], Program]) -> Run:
+    """Traces a program and times the gradient again at other points.
+
+    made(part): (function, x), the program on that part of its elements.
+    """
     import distdiff as dd
     from distdiff.warm import warm
 
     run = Run(settings)
     comm = run.comm
+    function, x = made(1.0)
     held: list[Any] = []
     traced = run.seconds(lambda: held.append(dd.linearize(function, x)))
     with held.pop() as lin:
@@ -83,10 +90,11 @@ def _program(settings: dict[str, Any], name: str, function: Callable[[Any], Any]
                                   halo=report.halo, balance=report.balance, stages=stages))
         run.figures.append(figure(f"{name}: solve alone", run.samples(lambda: lin.vjp(1.0)), lines, "line",
                                   role="solve", ranks=comm.size))
-        if report.messages:
-            _superstep(run, name, function, points, report.k_star)
-            _at_once(run, name, function, points)
-        if comm.size == 1:
+        if comm.size > 1:
+            if report.messages:
+                _superstep(run, name, function, points, report.k_star)
+            _halves(run, name, *made(1.0 / comm.size))
+        else:
             primal = [run.seconds(lambda: function(x)) for _ in range(3)]
             run.figures.append(figure(f"{name}: NumPy primal", primal, lines, "line", role="primal", ranks=1))
     return run
@@ -153,45 +161,48 @@ def _superstep(run: Run, name: str, function: Callable[[Any], Any], points: list
                                   role="superstep", ranks=run.comm.size))
 
 
-def _at_once(run: Run, name: str, function: Callable[[Any], Any], points: list[np.ndarray]) -> None:
-    """The whole program on each rank by itself, all at the same time: the limit of what ranks can gain.
+def _halves(run: Run, name: str, function: Callable[[Any], Any], x: np.ndarray) -> None:
+    """The program on a rank's part of its elements, on each rank by itself, at the same time: what ranks can gain.
 
-    They share caches and memory's bandwidth, but send no messages, wait for nobody and compute nothing twice.
+    They share caches and memory's bandwidth, and a statement's dispatch takes as long as ever, but they send no
+    messages, wait for nobody and compute nothing twice.
     """
     from mpi4py import MPI
 
     import distdiff as dd
 
-    with dd.linearize(function, points[0], comm=MPI.COMM_SELF) as lin:
-        for point in points:
-            lin.update(point)
-            lin.vjp(1.0)
-        turn = [0]
+    with dd.linearize(function, x, comm=MPI.COMM_SELF) as lin:
+        points, turn = [x, x * 1.001 + 1e-6], [0]
 
         def again() -> None:
             turn[0] ^= 1
             lin.update(points[turn[0]])
             lin.vjp(1.0)
 
-        run.figures.append(figure(f"{name}: each rank by itself, at once", run.samples(again), lin.report().lines,
-                                  "line", role="at once", ranks=run.comm.size))
+        again()
+        again()
+        lines = lin.report().lines * run.comm.size
+        run.figures.append(figure(f"{name}: parts by themselves, at once", run.samples(again), lines, "line",
+                                  role="parts", ranks=run.comm.size))
 
 
 def wide(settings: dict[str, Any]) -> Run:
     """Softmax regression on the digits, repeated until there are `images` of them."""
     from distdiff.examples import digits
 
-    images, labels, _, _ = digits.load()
-    copies = -(-settings["images"] // len(labels))
-    images, labels = np.tile(images, (copies, 1))[:settings["images"]], np.tile(labels, copies)[:settings["images"]]
-    return _program(settings, "wide", digits.make_loss(images, labels), digits.start())
+    def made(part: float) -> Program:
+        images, labels, _, _ = digits.load()
+        count = int(part * settings["images"])
+        copies = -(-count // len(labels))
+        return (digits.make_loss(np.tile(images, (copies, 1))[:count], np.tile(labels, copies)[:count]),
+                digits.start())
+
+    return _program(settings, "wide", made)
 
 
 def samples(settings: dict[str, Any]) -> Run:
     """A loop over samples in scalar code, of seven lines each, that adds to two sums; traced by machine code."""
     import distdiff as dd
-
-    n = int(settings["samples"]) // 7
 
     @dd.compiled
     def loss(p: Any, n: int) -> Any:
@@ -202,14 +213,16 @@ def samples(settings: dict[str, Any]) -> Run:
             q = q - t * rate
         return s * np.sqrt(s) + q
 
-    return _program(settings, "samples", lambda p: loss(p, n), np.array([0.3, 0.7]))
+    def made(part: float) -> Program:
+        n = int(part * settings["samples"]) // 7
+        return lambda p: loss(p, n), np.array([0.3, 0.7])
+
+    return _program(settings, "samples", made)
 
 
 def ensemble(settings: dict[str, Any]) -> Run:
     """Pendulums in scalar code, six lines each a step, time in the outer loop: nobody reads another's state."""
     import distdiff as dd
-
-    n, steps = settings["particles"], settings["turns"]
 
     @dd.compiled
     def energy(p: Any, n: int, steps: int) -> Any:
@@ -225,14 +238,16 @@ def ensemble(settings: dict[str, Any]) -> Run:
             s = s + u[i] * u[i]
         return s
 
-    return _program(settings, "ensemble", lambda p: energy(p, n, steps), np.array([0.3, 0.7, 0.9]))
+    def made(part: float) -> Program:
+        n = int(part * settings["particles"])
+        return lambda p: energy(p, n, settings["turns"]), np.array([0.3, 0.7, 0.9])
+
+    return _program(settings, "ensemble", made)
 
 
 def string(settings: dict[str, Any]) -> Run:
     """Masses on a string in scalar code, seven lines each a step: every one reads its neighbours."""
     import distdiff as dd
-
-    n, steps = settings["particles"], settings["turns"]
 
     @dd.compiled
     def energy(p: Any, n: int, steps: int) -> Any:
@@ -249,7 +264,11 @@ def string(settings: dict[str, Any]) -> Run:
             s = s + u[i] * u[i]
         return s * p[2]
 
-    return _program(settings, "string", lambda p: energy(p, n, steps), np.array([0.3, 0.7, 0.9]))
+    def made(part: float) -> Program:
+        n = int(part * settings["particles"])
+        return lambda p: energy(p, n, settings["turns"]), np.array([0.3, 0.7, 0.9])
+
+    return _program(settings, "string", made)
 
 
 def grid(settings: dict[str, Any]) -> Run:
@@ -263,12 +282,16 @@ def demo_grid(settings: dict[str, Any]) -> Run:
 
 
 def _flow(settings: dict[str, Any], name: str, cells: int, steps: int) -> Run:
+    return _program(settings, name, lambda part: _sea(round(cells * part**0.5), steps))
+
+
+def _sea(cells: int, steps: int) -> Program:
+    """Shallow water on a square of so many cells a side, with gauges."""
     from distdiff.examples import flow
 
     sea = flow.make_sea(cells)
     gauges = flow.place_gauges(sea, count=max(4, cells**2 // 100), steps=steps, every=4)
-    z = 0.1 * np.random.default_rng(0).standard_normal((cells, cells))
-    return _program(settings, name, flow.make_misfit(sea, gauges), z)
+    return flow.make_misfit(sea, gauges), 0.1 * np.random.default_rng(0).standard_normal((cells, cells))
 
 
 def depths(settings: dict[str, Any]) -> Run:
@@ -302,7 +325,7 @@ def depths(settings: dict[str, Any]) -> Run:
                                       role="first", ranks=2, k_star=lin.report().k_star,
                                       promised=run.comm.bcast(said[0] if said else None)))
         taken: dict[int | None, list[float]] = {depth: [] for depth in lins}
-        for k in range(settings["repeats"] + 1):
+        for k in range(min(settings["repeats"], 5) + 1):
             for depth, lin in lins.items():
                 seconds = run.seconds(lambda lin=lin, k=k, x=x: (lin.update(x * (1.0 + 1e-3 * (k % 2))), lin.vjp(1.0)))
                 if k:
@@ -323,8 +346,6 @@ def _grids(settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[Any], Any]
     """Programs on grids of one and two dimensions, near and far."""
     import programs
 
-    from distdiff.examples import flow
-
     points, steps = (20_000, 40) if settings["quick"] else (100_000, 60)
     yield f"Burgers {points}", programs.make_burgers(points, steps), programs.burgers_initial(points)
 
@@ -337,17 +358,14 @@ def _grids(settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[Any], Any]
     for n in (64, 256) if settings["quick"] else (64, 256, 1024):
         yield f"heat {n} x {n}", heat, np.random.default_rng(0).standard_normal((n, n))
     for cells, times in ((settings["demo_cells"], settings["demo_steps"]), (settings["cells"], settings["steps"])):
-        sea = flow.make_sea(cells)
-        gauges = flow.place_gauges(sea, count=max(4, cells**2 // 100), steps=times, every=4)
-        z = 0.1 * np.random.default_rng(0).standard_normal((cells, cells))
-        yield f"shallow water {cells} x {cells}", flow.make_misfit(sea, gauges), z
+        yield f"shallow water {cells} x {cells}", *_sea(cells, times)
 
 
 def equations(settings: dict[str, Any]) -> Run:
     """Nonlinear Poisson on a square, whose equation ranks share if it is large: so, and with one rank having it."""
     from distdiff.implicit import shared
 
-    run = Run(settings)
+    run = Run({**settings, "repeats": min(settings["repeats"], 3), "budget": settings["budget"] / 5})
     usual = shared.UNKNOWNS
     for label, least in (("shared", 1), ("one rank's", 10**9))[:run.comm.size]:
         shared.UNKNOWNS = least
@@ -401,7 +419,7 @@ def memory(settings: dict[str, Any]) -> Run:
     a, b, c = (np.ones(2_000_000 if settings["quick"] else 20_000_000) for _ in range(3))
     seconds = run.samples(lambda: np.multiply(a, b, out=c))
     in_all = 3 * a.nbytes * run.comm.size
-    run.figures.append(figure("c = a * b, all ranks at once", seconds, in_all, "byte", role="latency",
+    run.figures.append(figure("c = a * b, all ranks at once", seconds, in_all, "byte", role="bandwidth",
                               ranks=run.comm.size, gb_a_second=in_all / statistics.median(seconds) / 1e9))
     return run
 

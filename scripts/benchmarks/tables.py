@@ -286,8 +286,12 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
         if petsc and mine:
             aim(f"substitution: {role} rhs, over PETSc's best", min(mine) / min(petsc), 1.0, True)
     for program in ("wide", "samples", "ensemble", "string", "grid", "demo_grid"):
-        alone, together = one("ranks", program, "again", 1), one("ranks", program, "at once", 2)
-        limit = f" (limit, both by themselves: {2 * alone / together:.2f})" if alone and together else ""
+        alone = one("ranks", program, "again", 1)
+        parts, stream = over(alone, one("ranks", program, "parts", 2)), over(*(
+            one("ranks", "memory", "bandwidth", ranks) for ranks in (1, 2)))
+        limit = "".join(f"; {what} {bound:.2f}" for what, bound in (
+            ("halves by themselves", parts), ("memory", stream)) if bound).replace("; ", " (limits: ", 1)
+        limit += ")" if limit else ""
         aim(f"ranks: {program}, evaluate + solve, 1 rank over 2{limit}",
             over(alone, one("ranks", program, "again", 2)), 1.8, False)
     scale = [f for _, f in _figures(record, "scale")]
