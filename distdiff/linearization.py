@@ -446,7 +446,8 @@ class Linearization:
             thing.nbytes for thing in (self._local, self._inputs, self._outputs, self._memory))
         advice = on_root(self.comm, lambda: str(self._advice() or ""))
         return gather(self.comm, self._facts, self._local, self.choice, self._solving.solvers, self.stages, kept,
-                      memory, retraces=self.retraces, solves=self.solves, dot_product=dot_product, advice=advice)
+                      memory, retraces=self.retraces, solves=self.solves, dot_product=dot_product, advice=advice,
+                      measured=self._solving.measured())
 
     def _dot_product(self) -> float:
         if self.choice.method not in self._solving.solvers:

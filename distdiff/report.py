@@ -15,6 +15,7 @@ from mpi4py import MPI
 from .facts import Facts
 from .graph import Contractions, Cut, Cycles, Path, Profile, Uses
 from .partition.local import LocalTape
+from .solvers.measured import Measured
 from .solvers.select import Candidate, Choice
 from .solvers.sweep_ops import Counts
 from .stages import Stages
@@ -140,6 +141,7 @@ class Report:
     accuracy: str = ""  # what is known of the solution's true residual
     dot_product: float | None = None  # `dot_product_residual`, if it was asked for
     advice: str = ""  # another layout for as many right-hand sides as came, and how to ask for it
+    measured: Measured | None = None  # further solves, beside what was predicted; None before there are any
     info: dict[str, Any] = field(default_factory=dict)  # the solver's own: iterations, residual, ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -193,6 +195,8 @@ class Report:
         out.append("time         " + ", ".join(f"{name} {seconds_text(t)}" for name, t in self.times.items()))
         out.append(f"memory       {size_text(self.memory_per_rank_bytes)} a rank held by the linearization, "
                    f"{size_text(self.peak_memory_per_rank_bytes)} peak of the process")
+        if self.measured is not None:
+            out.append(f"measured     {_measured(self.measured)}")
         if self.solves or self.retraces:
             extra = "".join(f", {k} {v:.3g}" if isinstance(v, float) else f", {k} {v}" for k, v in self.info.items())
             out.append(f"solved       {count_text(self.solves)} right-hand sides, {self.retraces} retraces{extra}")
@@ -201,6 +205,14 @@ class Report:
                 f"; |<w, J v> - <J^T w, v>| is {self.dot_product:.2g} of its terms, measured")
             out.append(f"accuracy     {self.accuracy}{measured}")
         return "\n".join(out)
+
+
+def _measured(found: Measured) -> str:
+    plural = "s" * (found.columns > 1)
+    predicted = f", predicted {seconds_text(found.predicted)}" if found.predicted is not None else ""
+    return (f"{found.method}: {count_text(found.solves)} further solve{'s' * (found.solves > 1)} with {found.columns} "
+            f"right-hand side{plural} took {seconds_text(found.seconds)} each (median){predicted}"
+            f"{'; ' * bool(found.verdict)}{found.verdict}")
 
 
 def dot_product_residual(tangent: Callable[[np.ndarray], np.ndarray], adjoint: Callable[[np.ndarray], np.ndarray],
@@ -229,7 +241,7 @@ def _solved(comm: MPI.Comm, local: LocalTape, solvers: dict[str, Any]) -> list[s
 
 def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solvers: dict[str, Any], stages: Stages,
            kept: tuple[int | None, int | None], memory: int, *, retraces: int, solves: int,
-           dot_product: float | None = None, advice: str = "") -> Report:
+           dot_product: float | None = None, advice: str = "", measured: Measured | None = None) -> Report:
     """The report, from what this rank knows: rows and entries `kept` by the system, bytes of `memory` held.
 
     Collective.
@@ -256,6 +268,6 @@ def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solve
         peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
         retraces=retraces, solves=solves,
         sweeps=solvers["sweep"].counts() if "sweep" in solvers else {},
-        dot_product=dot_product, advice=advice,
+        dot_product=dot_product, advice=advice, measured=measured,
         accuracy=solvers[choice.method].accuracy() if choice.method in solvers else "",
         info=dict(getattr(solvers.get(choice.method), "info", {}) or {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from .petsc import PREFIX
 from .solvers import method as method_of
 from .solvers.failures import Failures, outside
 from .solvers.kept import expected_kept, kept_by
+from .solvers.measured import Clock, Measured
 from .solvers.select import Choice, choose
 from .solvers.work import BATCH, Work
 from .solvers.work import count as count_work
@@ -94,6 +96,7 @@ class Solving:
         self._point: Any = None
         self._expected = Expected()
         self.expected = 0
+        self._clock = Clock()
 
     def arrive(self, point: Point) -> None:
         """The point whose values count from now on."""
@@ -131,11 +134,14 @@ class Solving:
 
         `seed` is at this rank's inputs and the result at its outputs, or the other way round unless `forward`.
         """
-        solver = self.solvers[self.choice.method]
+        name = self.choice.method
+        solver, began = self.solvers[name], time.perf_counter()
         try:
             with self._stages("solve"), together(self._comm), np.errstate(all="ignore"):  # results are looked at
                 with apart(self._comm, self._team):
-                    return solver.tangent(seed) if forward else solver.adjoint(seed)
+                    found = solver.tangent(seed) if forward else solver.adjoint(seed)
+            self._clock.note(name, seed.shape[1] if seed.ndim > 1 else 1, time.perf_counter() - began)
+            return found
         except ConvergenceError as error:
             self._fall_back(error)
             return self.solve(forward, seed)
@@ -169,6 +175,10 @@ class Solving:
         once, twice = (method_of(self.choice.method).cost(work, m, current_machine()).seconds
                        for m in (columns, 2 * columns))
         return None if once is None or twice is None else twice - once
+
+    def measured(self) -> Measured | None:
+        """What further solves by the method chosen took, and what was predicted, on rank 0.  Collective."""
+        return on_root(self._comm, lambda: self._clock.measured(self.choice.method, self.pass_seconds))
 
     def work(self, together: int = BATCH, onward: bool = False) -> Work:
         """The job as the cost model sees it now.  Local."""

@@ -12,6 +12,7 @@ import distdiff as dd
 from distdiff.machine import Machine
 from distdiff.solvers import METHODS, method
 from distdiff.solvers.cost import Cost, Work
+from distdiff.solvers.measured import Clock
 from distdiff.solvers.select import choose
 from distdiff.solving import FEW, Expected, Solving
 
@@ -169,3 +170,38 @@ def test_memory_that_nobody_asked_for_is_not_taken(monkeypatch):
             lin.vjp(np.ones(1500))
         assert lin.choice.method == "sweep"  # the matrix takes more than the values
         assert lin._solving.choose(100, 1).method == "substitution"
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("wanted", ["sweep", "substitution"])
+def test_further_solves_are_told_beside_their_prediction(comm, wanted, monkeypatch):
+    def f(x):
+        return np.cumsum(np.sin(x) * x)
+
+    x = np.linspace(0.5, 1.5, 40)
+    with dd.linearize(f, x, comm=comm, method=wanted) as lin:
+        assert lin.report().measured is None
+        for k in range(4):
+            lin.vjp(np.ones(40))
+            assert (lin.report().measured is None) == (k == 0)  # the first sets up
+        found = lin.report().measured
+        assert (found.method, found.columns, found.solves) == (wanted, 1, 3)
+        assert found.seconds > 0 and found.predicted > 0
+        assert comm.allgather(found) == [found] * comm.size
+        assert f"{wanted}: 3 further solves with 1 right-hand side took" in str(lin.report())
+        lin.jacobian()  # a first solve of its width
+        assert lin.report().measured.columns == 1
+
+
+def test_what_is_far_from_its_prediction_is_said():
+    clock = Clock()
+    for seconds in (9.0, 1.0, 1.2, 1.2, 8.0):
+        clock.note("sweep", 3, seconds)
+    for seconds in (9.0, 1.0):
+        clock.note("sweep", 1, seconds)
+    clock.note("direct", 3, 1.0)
+    for predicted, word in ((1.0, ""), (0.1, "12 times"), (10.0, "0.12 times"), (None, "")):
+        found = clock.measured("sweep", lambda columns, predicted=predicted: predicted)
+        assert (found.columns, found.solves, found.seconds) == (3, 4, 1.2)
+        assert word in found.verdict and bool(word) == bool(found.verdict)
+    assert clock.measured("direct", float) is None and clock.measured("krylov", float) is None
