@@ -67,6 +67,19 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.with_mpi = True
 
 
+def _marks_some(path: Path) -> bool:
+    """Whether a file says `mark.mpi`, as every one does that has tests for several ranks (held to it on one)."""
+    return "mark.mpi" in path.read_text(encoding="utf-8")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Several ranks, which share the cores, don't import and unroll files that have nothing for them."""
+    if WORLD.size > 1 and config.option.markexpr == "mpi" and collection_path.suffix == ".py" and (
+            not _marks_some(collection_path)):
+        return True
+    return None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On one rank nothing stands in the way of the tests that cannot run on several; on many, some are left out."""
@@ -74,6 +87,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("mpi_skip"):
                 item.own_markers[:] = [m for m in item.own_markers if m.name != "skip"]
+        silent = {item.path for item in items if item.get_closest_marker("mpi")}
+        silent = {path.name for path in silent if not _marks_some(path)}
+        if silent:
+            raise pytest.UsageError(f"marked mpi by other words than mark.mpi, so not seen on several ranks: {silent}")
     if WORLD.size > FEW:
         left_out = [item for item in items if item.get_closest_marker("few_ranks")]
         config.hook.pytest_deselected(items=left_out)

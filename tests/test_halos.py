@@ -103,7 +103,7 @@ def ring(z):
     mask = np.ones(z.shape)
     mask[0] = 0.0
     u, v = z, 0.5 * z
-    for _ in range(40):
+    for _ in range(24):
         v = v + 0.02 * mask * (np.roll(u, -1, axis=0) - u) * u
         u = u + 0.02 * (v - np.roll(v, 1, axis=0))
     return u

@@ -79,8 +79,8 @@ def source(f, comm, partition="auto"):
 
 
 @pytest.mark.parametrize(("f", "settings"), [
-    (chain(300), {}), (chain(300), {"partition": "contiguous"}), (chain(300), {"solves": "jacobian"}),
-    (chain(300), {"method": "interface"}), (samples, {}), (samples, {"partition": "contiguous"}),
+    (chain(150), {}), (chain(150), {"partition": "contiguous"}), (chain(150), {"solves": "jacobian"}),
+    (chain(150), {"method": "interface"}), (samples, {}), (samples, {"partition": "contiguous"}),
     (samples, {"solves": 40}), (samples, {"partition": "fewer ranks"}), (nested, {}), (arrays_between, {}),
     (arrays_between, {"partition": "contiguous"})], ids=lambda value: getattr(value, "__name__", str(value)))
 def test_derivatives_are_those_of_one_rank(comm, short_runs, f, settings):
