@@ -204,4 +204,7 @@ def test_what_is_far_from_its_prediction_is_said():
         found = clock.measured("sweep", lambda columns, predicted=predicted: predicted)
         assert (found.columns, found.solves, found.seconds) == (3, 4, 1.2)
         assert word in found.verdict and bool(word) == bool(found.verdict)
+    clock.note("walk", 1, 0.0)
+    clock.note("walk", 1, 60e-6)
+    assert clock.measured("walk", lambda columns: 10e-6).verdict == ""  # what a call takes is no rate
     assert clock.measured("direct", float) is None and clock.measured("krylov", float) is None

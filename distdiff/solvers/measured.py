@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 
 LATEST = 64  # solves that the median is of
-OFF = 3.0  # times longer or shorter than predicted that are worth a word
+OFF = 3.0  # times longer or shorter than predicted that are worth a word ...
+CALL = 5e-4  # ... where that many seconds lie between: below, calls and ranks' agreement on them are most of it
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Measured:
     @property
     def verdict(self) -> str:
         """What follows where a prediction does not hold, else nothing."""
-        if 1.0 / OFF < self.off < OFF:
+        if self.predicted is None or abs(self.seconds - self.predicted) < CALL or 1.0 / OFF < self.off < OFF:
             return ""
         return (f"{self.off:.2g} times as long as predicted: this machine's rates, by which methods and layouts are "
                 "chosen, are others; 'distdiff calibrate' measures them, and method= and partition= overrule them")
