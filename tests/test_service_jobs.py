@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from distdiff.errors import ServiceError
 from distdiff.service.jobs import Job, Queue
+from distdiff.service.server import call_at_signals
 from distdiff.service.widths import widest
 
 
@@ -80,6 +84,32 @@ def test_cancelled_before_its_turn():
     assert [job.state for job in jobs] == ["cancelled", "queued", "cancelled"]
     queue.cancel(jobs[1])  # its turn is under way
     assert jobs[1].cancelled and jobs[1].state == "queued"
+
+
+def test_a_signal_is_heard_wherever_the_queue_is(monkeypatch):
+    """The main thread has just seen that nobody waits, and is about to wait itself."""
+    queue = Queue()
+    found, handlers = queue._next, {n: signal.getsignal(n) for n in (signal.SIGUSR1, signal.SIGUSR2)}
+
+    def looked() -> str | None:
+        seen = found()
+        if threading.current_thread() is threading.main_thread() and not queue.closed:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return seen
+
+    monkeypatch.setattr(queue, "_next", looked)
+    call_at_signals((signal.SIGUSR1,), queue.close)
+    try:
+        signal.signal(signal.SIGUSR2, lambda *_: None)
+        os.kill(os.getpid(), signal.SIGUSR2)  # another's
+        assert not queue.closed
+        began = time.monotonic()
+        assert queue.take(20.0) is None and queue.closed
+        assert time.monotonic() - began < 10
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def test_too_many_and_too_late():

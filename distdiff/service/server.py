@@ -10,6 +10,7 @@ import socket
 import stat
 import sys
 import threading
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,8 +108,7 @@ class _Front:
 
     def run(self) -> None:
         """Until a signal comes."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self.service.queue.close())
+        call_at_signals((signal.SIGINT, signal.SIGTERM), self.service.queue.close)
         sys.setswitchinterval(5e-4)  # a thread that wants to answer is not kept waiting by one that computes
         self.service.tracers.start()
         self.service.restore()
@@ -128,6 +128,27 @@ class _Front:
             with suppress(OSError):
                 os.unlink(self._address.path)
         self.service.spool.close()
+
+
+def call_at_signals(numbers: Collection[int], act: Callable[[], None]) -> None:
+    """Have `act` called, on a thread of its own, when one of these signals comes, now or again.
+
+    A handler would run on the main thread wherever that is: in the queue's own methods, between what they look at and
+    what they do next, as their lock is no obstacle to their own thread.
+    """
+    told, tells = socket.socketpair()
+    tells.setblocking(False)
+    signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)  # Python writes the number to the socket
+
+    def wait() -> None:
+        with tells:
+            while came := told.recv(1):
+                if came[0] in numbers:
+                    act()
+
+    threading.Thread(target=wait, name="distdiff-signals", daemon=True).start()
 
 
 def _listen(options: Options) -> tuple[socket.socket, tokens.Address]:
