@@ -111,6 +111,7 @@ def test_memory_is_what_is_held(comm, f, n, partition):
         lin.vjp(np.ones_like(lin.value))
         report = lin.report()
     assert report.k_star == planned.k_star and report.max_work == planned.max_work
+    assert (report.messages, report.halo_bytes) == (planned.messages, planned.halo_bytes)
     assert 0.5 <= planned.memory / report.memory_per_rank_bytes <= 2.0
 
 

@@ -22,6 +22,7 @@ class Interval(NamedTuple):
     nodes: int
     reach: np.ndarray | None = None  # [reader, owner], None if everyone reads only their own
     beyond: int = 0  # the most rows outside of a reader's own
+    which: object = None  # nodes of a row: equal ones are the same
 
 
 def rows_read(ref: Affine, shape: tuple[int, ...], layout: Layout | None, parts: Pieces,
@@ -54,7 +55,7 @@ def rows_read(ref: Affine, shape: tuple[int, ...], layout: Layout | None, parts:
     low, high = np.where(active, low, 0), np.where(active, high, 0)
     reach = _reach(layout.cuts, low, high, active)
     beyond = _beyond(layout, low, high) if reach is not None else 0
-    return Interval(low, high, min(nodes, layout.row), reach, beyond)
+    return Interval(low, high, min(nodes, layout.row), reach, beyond, (ref.offset, ref.strides, shape))
 
 
 def _beyond(layout: Layout, low: np.ndarray, high: np.ndarray) -> int:
@@ -82,6 +83,12 @@ def volume(reads: list[Interval], layout: Layout) -> np.ndarray:
     one by one.
     """
     cuts = layout.cuts
+    if layout.n == 1:  # a whole on one rank, of which others read this and that
+        different = {read.which: np.where(read.high > read.low, read.nodes, 0) for read in reads}
+        each = np.minimum(np.sum(list(different.values()), axis=0), layout.row)
+        total = np.where((np.diff(cuts) > 0)[:, None], each, 0)
+        np.fill_diagonal(total, 0)
+        return total
     empty = cuts[:-1] == cuts[1:]
     low, high = np.where(empty, np.iinfo(np.int64).max, cuts[:-1]), np.where(empty, -1, cuts[1:])
     nodes = 0
