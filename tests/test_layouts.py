@@ -290,6 +290,16 @@ def test_sharing_a_program_out_has_to_pay(program, use, free, paid):
     assert made.promise.sharing == MACHINE.seconds(amounts(tape, made))
 
 
+def test_nobody_looks_for_layouts_that_sharing_out_rules_out():
+    """For one derivative of a program that takes less than that; where points follow, all are looked at."""
+    for use, machine, alone in ((Use(once=True), MACHINE, True), (Use(), MACHINE, False),
+                                (Use(once=True), UNSHARED, False), (Use(20, BATCH, once=True), MACHINE, False)):
+        made = judged(wide(60_000), 2, use, machine)[2]
+        assert ([c.name for c in made.candidates] == ["rank 0 alone"]) == alone
+    made = judged(wide(400_000), 2, Use(once=True))[2]
+    assert len(made.candidates) > 1
+
+
 def test_what_shares_bear_of_it_is_counted():
     """Statements and values of the busiest rank; lines that are placed one by one, all of them by rank 0."""
     for program, strategy in ((path(300), "contiguous"), (grid(900, 12), "axes")):

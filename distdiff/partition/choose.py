@@ -40,6 +40,7 @@ class Judge(Protocol):
 
     repeated: bool  # the job has several right-hand sides at a point, so what takes time to prepare may pay
     again: bool  # ... or other points will follow
+    points: int  # that bear what sharing the program out takes; 0: nobody counts that
 
     def __call__(self, made: Partition) -> Promise: ...
 
@@ -51,6 +52,7 @@ class _Sweeping:
     columns: int
     repeated: bool = False
     again: bool = True
+    points: int = 0
 
     def __call__(self, made: Partition) -> Promise:
         share = -(-self.columns // made.n_ranks) if made.everywhere else self.columns
@@ -124,6 +126,9 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         if strategy == "auto" and made.plan is None and _for_columns(
                 made.quality.seconds, columns) < 2 * machine.message and not contest.worth_more(tape, n_ranks):
             return contest.winner()  # one exchange costs more
+        if strategy == "auto" and made.plan is None and columns == 1 and contest.below(
+                sharing_at_least(n_ranks, machine), n_ranks):
+            return contest.winner()  # sharing out whatever costs more
     if strategy == "auto" and columns * contest.least > _scotch_seconds(tape, n_ranks, machine) and available():
         contest.enter(candidates.make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds,
                                       survey=survey, share=share))
@@ -186,6 +191,12 @@ class _Contest:
         saved = (1.0 - 1.0 / n_ranks) * self._best.promise.seconds
         return PATIENCE * saved > LOOK + LOOK_ITEM * len(tape.items)
 
+    def below(self, sharing: float, n_ranks: int) -> bool:
+        """Whether no layout can save a point its part of what sharing out takes at least."""
+        assert self._best is not None
+        promise, points = self._best.promise, self._judge.points
+        return points > 0 and promise.memory <= ROOMY and (1.0 - 1.0 / n_ranks) * promise.seconds < sharing / points
+
     def winner(self) -> Partition:
         best = self._best
         assert best is not None
@@ -193,6 +204,11 @@ class _Contest:
             best.scheduled.restore()
         best.candidates = self._candidates
         return best
+
+
+def sharing_at_least(n_ranks: int, machine: Machine) -> float:
+    """Seconds that `distribute` takes whatever the program."""
+    return machine.seconds({"share_call": 1, "share_rank": n_ranks})
 
 
 def run_by_run(tape: Tape) -> bool:

@@ -124,6 +124,7 @@ class Judge:
     def __init__(self, tape: Tape, use: Use, machine: Machine, method: str = "auto",
                  preaccumulate: bool = True) -> None:
         self.use, self.machine, self.method = use, machine, method
+        self.points = use.points if use.once else 0  # where points follow, others than were announced may want a layout
         self.repeated, self.again = use.columns > 1, use.columns > 1 or not use.once
         self._preaccumulate, self._tape = preaccumulate, tape
         self._local = whole(tape)
