@@ -24,7 +24,8 @@ BUILT_IN: dict[str, str] = {
     name: f"distdiff.tracing.matrices.{place}" for name, place in {
         "lu": "lu:Factors", "solve": "lu:Solve", "det": "lu:Det", "cofactors": "lu:Cofactors", "slogdet": "lu:LogDet",
         "solve_triangular": "triangular:Triangular", "cholesky": "triangular:Cholesky",
-        "packed_lu": "lu:PackedLu", "sparse_solve": "sparse:SparseSolve", "solve_banded": "banded:Banded",
+        "packed_lu": "lu:PackedLu", "sparse_solve": "sparse:SparseSolve", "sparse_system": "sparse:SparseSystem",
+        "solve_banded": "banded:Banded",
         "solve_sylvester": "sylvester:Sylvester", "eigh": "symmetric:Eigh", "eigvalsh": "symmetric:Eigvalsh",
         "svd": "singular:Svd", "svdvals": "singular:Svdvals", "pinv": "singular:Pinv", "qr": "orthogonal:Qr",
         "eig": "spectral:Eig", "eigvals": "spectral:Eigvals",

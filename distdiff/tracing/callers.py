@@ -177,13 +177,13 @@ _INSTEAD = (  # what does the same with a derivative
     ("scipy.interpolate.UnivariateSpline", "scipy.interpolate.CubicSpline and make_interp_spline go through the data "
      "and can be traced"),
     ("scipy.stats.rv_generic.entropy", "the formula of the distribution's entropy can be traced"),
-    ("scipy.sparse.linalg.", "spsolve, splu and factorized can be traced where the matrix is constant and the right-"
-     "hand side is not; distdiff.implicit.linear_solve(A, b) also where A is (values, (rows, columns)) with traced "
-     "values"),
+    ("scipy.sparse.linalg.", "spsolve, splu and factorized can be traced, by the right-hand side and by the matrix's "
+     "entries, and so can distdiff.implicit.linear_solve(A, b), also where A is (values, (rows, columns))"),
     ("scipy.sparse.csgraph.", ""),
-    ("scipy.sparse.", "sparse matrices are constants here, whose products A @ x with traced x can be traced. For "
-     "traced entries use their arrays: y = np.zeros(n); np.add.at(y, rows, values * x[columns]) for A @ x, slices for "
-     "diagonals, distdiff.implicit.linear_solve((values, (rows, columns)), b) for solves"),
+    ("scipy.sparse.", "sparse matrices, of constants or of traced entries, can be transposed, converted, scaled, added "
+     "and multiplied with arrays, and solved with. For all else use their arrays: y = np.zeros(n); "
+     "np.add.at(y, rows, values * x[columns]) for A @ x, slices for diagonals, "
+     "distdiff.implicit.linear_solve((values, (rows, columns)), b) for solves"),
 )
 
 

@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from .array import is_traced
 from .reductions import traced_array
+from .ufuncs import recorder_of
 
 
 def product(matrix: Any, x: Any) -> Any:
-    """matrix @ x for a sparse matrix (any format) and a traced x of one or two axes."""
-    x = traced_array(x)
+    """matrix @ x for a sparse matrix (any format) and an x of one or two axes, of which one at least is traced."""
+    x = traced_array(x) if is_traced(x) else np.asarray(x, dtype=float)
     if x.ndim not in (1, 2) or x.shape[0] != matrix.shape[1]:
         raise ValueError(f"dimension mismatch: matrix of shape {matrix.shape}, array of shape {x.shape}")
     csr = matrix.tocsr()
     if csr.dtype.kind not in "fiub":
-        x.rec.unsupported(f"a sparse matrix of dtype {csr.dtype}", "derivatives here are those of real functions")
+        recorder_of((x, csr.data)).unsupported(f"a sparse matrix of dtype {csr.dtype}",
+                                               "derivatives here are those of real functions")
     counts = np.diff(csr.indptr)
     result = None
     for m in np.unique(counts[counts > 0]):
@@ -33,7 +36,7 @@ def product(matrix: Any, x: Any) -> Any:
         if len(rows) == len(counts):
             return sums
         if result is None:
-            result = x.rec.array_of(np.zeros((len(counts), *x.shape[1:])))
+            result = sums.rec.array_of(np.zeros((len(counts), *x.shape[1:])))
         start, stop = int(rows[0]), int(rows[-1]) + 1
         result[slice(start, stop) if stop - start == len(rows) else rows] = sums
     return np.zeros((len(counts), *x.shape[1:])) if result is None else result
@@ -48,10 +51,13 @@ def methods() -> list[tuple[type, str]]:
 
 
 def dispatching(original: Callable[..., Any], traced: Callable[[Any], Any]) -> Callable[..., Any]:
-    """SciPy's method, for plain right operands; `traced(x)` is the traced array that x is or holds, or None."""
+    """SciPy's method, for plain operands; `traced(x)` is the traced array that x is or holds, or None."""
 
     def dispatch(self: Any, other: Any, *args: Any, **kwargs: Any) -> Any:
         x = traced(other)
+        if x is None and type(other) is np.ndarray and other.ndim in (1, 2) and traced(
+                getattr(self, "data", None)) is not None:
+            x = other
         return original(self, other, *args, **kwargs) if x is None else product(self, x)
 
     return dispatch

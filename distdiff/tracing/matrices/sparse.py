@@ -1,6 +1,6 @@
-"""Solves with constant sparse matrices: A x = b, by SuperLU, which factorizes a matrix once however often it is met.
+"""Solves with sparse matrices: A x = b, by SuperLU, which factorizes a matrix once however often it is met.
 
-    xdot = A^-1 bdot          bbar = A^-T xbar
+    xdot = A^-1 (bdot - Adot x)          bbar = A^-T xbar          abar_ij = -bbar_i x_j where A has an entry
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...ops import Shaped
+from ..array import plain
 from ..joint import applied
 
 REMEMBERED = 8  # matrices whose factors are kept
@@ -105,3 +106,56 @@ class SparseSolve(Shaped):
 
     def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
         return None, None, None, None, applied(replace(self, transposed=not self.transposed), *x[:4], ybar[0])[0]
+
+
+@dataclass(frozen=True)
+class SparseSystem(Shaped):
+    """The same where entries of A depend on the input: operands are A in CSC (data, row numbers, where columns begin)
+    and b; which entries it has is constant.  A point's factors are remembered by their digest."""
+
+    n: int
+    m: int
+    entries_of_a: int
+    transposed: bool = False
+    name = "sparse solve"
+    signature = "(entries_of_a),(entries_of_a),(n+1),(n,m)->(n,m)"
+    reads = frozenset((-1, 0, 1, 2))
+    inert = frozenset((1, 2))
+
+    @property
+    def lines(self) -> int:
+        return 4 * self.entries_of_a * self.m
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        data, b = x[0], x[3]
+        indices, indptr = (part[(0,) * (part.ndim - 1)] for part in x[1:3])
+        loop = np.broadcast_shapes(b.shape[:-2], data.shape[:-1])
+        data, b = np.broadcast_to(data, (*loop, data.shape[-1])), np.broadcast_to(b, (*loop, *b.shape[-2:]))
+        y = np.empty(b.shape)
+        for at in np.ndindex(loop):
+            parts = np.ascontiguousarray(data[at]), indices, indptr
+            factors = factor_of(*parts, digest(*parts))
+            y[at] = factors.solve(np.asfortranarray(b[at]), "T" if self.transposed else "N")
+        return (y,)
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        rows, columns = self._places(x)
+        right = 0.0 if xdot[3] is None else xdot[3]
+        if xdot[0] is not None:
+            terms = np.moveaxis(np.expand_dims(xdot[0], -1) * y[0][..., columns, :], -2, 0)
+            moved = 0.0 * terms[:1] + np.zeros((self.n,) + (1,) * (np.ndim(terms) - 1))
+            np.add.at(moved, rows, terms)
+            right = right - np.moveaxis(moved, 0, -2)
+        return applied(self, *x[:3], right)
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        rows, columns = self._places(x)
+        b_bar, = applied(replace(self, transposed=not self.transposed), *x[:3], ybar[0])
+        data_bar = -np.sum(b_bar[..., rows, :] * y[0][..., columns, :], -1) if wanted[0] else None
+        return data_bar, None, None, b_bar
+
+    def _places(self, x: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of every entry, of A^T where that is solved with."""
+        indices, indptr = (plain(part)[(0,) * (np.ndim(part) - 1)].astype(int) for part in x[1:3])
+        columns = np.repeat(np.arange(self.n), np.diff(indptr))
+        return (columns, indices) if self.transposed else (indices, columns)

@@ -10,6 +10,7 @@ from ..complexes import TRANSFORMS, complex_within
 from ..linalg import FUNCTIONS
 from ..protocol import array_function
 from . import (
+    entries,
     fft,
     integrate,
     interpolate,
@@ -46,6 +47,7 @@ RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what
     **special.RULES,
     **linalg.RULES,
     **sparse.RULES,
+    **entries.RULES,
     **stats.RULES,
     **signal.RULES,
     **ndimage.RULES,
