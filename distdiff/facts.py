@@ -11,7 +11,6 @@ import numpy as np
 from . import graph
 from .machine import current
 from .nest import Nest
-from .partition import run_by_run
 from .tape import Const, Joint, Tape
 from .tracing.tree import flatten
 
@@ -52,10 +51,7 @@ class Facts:
                           for start, leaf in zip(self.outputs.bounds, tape.outputs) if isinstance(leaf.ref, Const)]
         self.tape = tape
         if plan is not None:  # the tape does not stay
-            self.tape = None
-            if not run_by_run(tape):  # beyond, who asks has f traced once more
-                self.structure = graph.analyse(tape, current(), plan.survey)
-            plan.survey = None
+            self.tape = plan.survey = None
         self.partition = "one rank" if plan is None else plan.name
         self.everywhere = plan is not None and plan.everywhere
         self.candidates = [] if plan is None else plan.summary()
@@ -69,7 +65,10 @@ class Facts:
 
     @functools.cached_property
     def structure(self) -> graph.Structure:
-        """Levels and shape; on one rank found when somebody asks, since scalar code pays for it line by line."""
+        """Levels and shape, found when somebody asks: for small arrays that takes several times as long as the trace.
+
+        On several ranks the linearization puts it here (`Source.structure`).
+        """
         assert self.tape is not None
         return graph.analyse(self.tape, current())
 

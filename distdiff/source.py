@@ -61,7 +61,7 @@ class Source:
     """
 
     prospects: Prospects | None = None
-    _tape: Tape | None = None  # on rank 0, if it has all of a long program
+    _tape: Tape | None = None  # on rank 0, if it has all of the program
     _skeleton: Tape | None = None  # on rank 0, of one whose runs lie on several ranks, if they can be looked at there
     _kept = False  # whether there is such a skeleton
 
@@ -109,9 +109,10 @@ class Source:
             tape: Any = traced.tape if comm.rank == 0 else None
 
             def known() -> tuple[Facts, bool]:
-                if plan is not None and run_by_run(tape):
-                    self._tape = tape if plan.plan is None else None
-                    self._skeleton = None if plan.plan is None else skeleton(tape, plan.plan)
+                if plan is not None and plan.plan is None:
+                    self._tape = tape
+                elif plan is not None and run_by_run(tape):
+                    self._skeleton = skeleton(tape, plan.plan)
                 facts = Facts.of(tape, plan, self.args, self.settings["argnums"], traced.elsewhere)
                 return facts, self._skeleton is not None
 

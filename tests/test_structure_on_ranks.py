@@ -112,3 +112,26 @@ def test_a_failure_where_a_run_lies_is_everybodys(comm, monkeypatch):
         monkeypatch.undo()
         assert lin.report().depth > 900
         assert np.isfinite(lin.vjp(1.0)).all()
+
+
+def test_of_arrays_only_when_asked(monkeypatch):
+    """Finding it takes several times as long as tracing: a gradient doesn't, the report does, on rank 0, once."""
+    from distdiff import source
+    from distdiff.examples import flow
+
+    comm, found, usual = MPI.COMM_WORLD, [], source.analyse
+    monkeypatch.setattr(source, "analyse", lambda *args: found.append(args) or usual(*args))
+    sea = flow.make_sea(16)
+    f = flow.make_misfit(sea, flow.place_gauges(sea, count=4, steps=6, every=3))
+    z = 0.1 * np.random.default_rng(0).standard_normal((16, 16))
+    with dd.linearize(f, z, partition="axes") as lin:
+        lin.vjp(1.0)
+        lin.update(2.0 * z)
+        assert not found
+        assert lin.report().lines == lin.report().lines
+        assert len(found) == (comm.size > 1 and comm.rank == 0)
+        ours = asdict(lin._facts.structure)
+    with dd.linearize(f, z, comm=MPI.COMM_SELF) as one:
+        expected = asdict(one._facts.structure)
+    np.testing.assert_equal({k: v for k, v in ours.items() if k != "path"},
+                            {k: v for k, v in expected.items() if k != "path"})
