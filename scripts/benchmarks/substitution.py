@@ -22,8 +22,13 @@ before, one multiply-add long at least; the larger of both counts.
 "reads alone" are what the scattered pattern reads of the solution, added up without a solve, so that none waits for
 another: each is a cache line from far away. A solve in the same order can't be faster, whatever the bandwidth.
 
+Scattered reads take what the caches happen to hold of 24 MB that lie in pages of the system's choice: two processes
+that run the same loop differ by a third. So there PETSc and distdiff are compared "in turn" as well, in one process,
+sample by sample by the processor's time, over one right-hand side and four; what either overwrites was just written.
+
 distdiff is timed twice: "in place" as its own solves run it, the right-hand side overwritten by the solution; and as a
-PETSc solver with PETSc's contract, from b to x (KSP preonly with the substitution as preconditioner), which copies b.
+PETSc solver with PETSc's contract, from b to x (KSP preonly with the substitution as preconditioner), which copies b:
+16 bytes a row that the limit does not count.
 """
 from __future__ import annotations
 
@@ -130,6 +135,18 @@ class Run:
         return np.random.default_rng(11).standard_normal((self.rows, columns))
 
 
+def factored(matrix: Any) -> Any:
+    """A PETSc PC with the ILU(0) factor of a sequential matrix, in natural ordering."""
+    from petsc4py import PETSc
+
+    pc = PETSc.PC().create(PETSc.COMM_SELF)
+    pc.setOperators(matrix)
+    pc.setType(PETSc.PC.Type.ILU)
+    pc.setFactorOrdering(PETSc.Mat.OrderingType.NATURAL)
+    pc.setUp()
+    return pc
+
+
 def petsc(settings: dict[str, Any]) -> Run:
     """PETSc's sequential solves."""
     from petsc4py import PETSc
@@ -138,11 +155,7 @@ def petsc(settings: dict[str, Any]) -> Run:
     n = run.rows
     for pattern in settings["patterns"]:
         matrix = PETSc.Mat().createAIJWithArrays((n, n), rows_of(pattern, n, settings["width"]), comm=PETSc.COMM_SELF)
-        pc = PETSc.PC().create(PETSc.COMM_SELF)
-        pc.setOperators(matrix)
-        pc.setType(PETSc.PC.Type.ILU)
-        pc.setFactorOrdering(PETSc.Mat.OrderingType.NATURAL)
-        pc.setUp()
+        pc = factored(matrix)
         factor = pc.getFactorMatrix()
         b, x = matrix.createVecs()
         b.setArray(run.right_hand_side(1)[:, 0])
@@ -211,9 +224,59 @@ def distdiff(settings: dict[str, Any]) -> Run:
                   lambda x=x: x.getArray())
         run.solve(pattern, "transposed", 1, "distdiff as PETSc solver", lambda k=ksp, b=b, x=x: k.solveTranspose(b, x),
                   lambda x=x: x.getArray())
+        if pattern == "scattered":
+            in_turn(run, pattern, rows_of(pattern, n, settings["width"]), lambda y, t, s=solver: s._solve(y, t))
         for thing in (b, x, solver, system):
             thing.destroy() if hasattr(thing, "destroy") else thing.close()
     return run
+
+
+def in_turn(run: Run, pattern: str, rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+            sweep: Callable[[np.ndarray, bool], Any]) -> None:
+    """`sweep(y, transposed)` in place and PETSc's solve of the same columns, sample by sample in one process."""
+    from petsc4py import PETSc
+
+    n = run.rows
+    matrix = PETSc.Mat().createAIJWithArrays((n, n), rows, comm=PETSc.COMM_SELF)
+    pc = factored(matrix)
+    factor = pc.getFactorMatrix()
+    for columns in (1, 4):
+        b = run.right_hand_side(columns)
+        given = PETSc.Mat().createDense((n, columns), array=np.asfortranarray(b), comm=PETSc.COMM_SELF)
+        solved = given.duplicate()
+        right, left = (np.asfortranarray(b), np.empty_like(b, order="F"))
+        vectors = [tuple(PETSc.Vec().createWithArray(block[:, k], comm=PETSc.COMM_SELF) for block in (right, left))
+                   for k in range(columns)]
+
+        def forward(given: Any = given, solved: Any = solved, vectors: Any = vectors) -> None:
+            factor.solve(*vectors[0]) if len(vectors) == 1 else factor.matSolve(given, solved)
+
+        def transposed(vectors: Any = vectors) -> None:
+            for pair in vectors:
+                factor.solveTranspose(*pair)
+
+        for direction, theirs in (("forward", forward), ("transposed", transposed)):
+            b = b[:, 0] if columns == 1 and b.ndim == 2 else b
+            y = b.copy()
+            ours, other = [], []
+            found = solved.getDenseArray() if columns > 1 and direction == "forward" else left
+            began = time.perf_counter()
+            while len(ours) < run.settings["repeats"] and (
+                    not ours or time.perf_counter() - began < 2 * run.settings["budget"]):
+                y[...] = b
+                ours.append(timed(lambda y=y, d=direction: sweep(y, d == "transposed"), time.process_time)[0])
+                found[...] = 0.0
+                other.append(timed(theirs, time.process_time)[0])
+            if not np.allclose(y.reshape(n, columns), found, rtol=1e-10, atol=1e-10 * np.abs(y).max()):
+                raise RuntimeError(f"PETSc and distdiff differ: {pattern}, {direction}, {columns} right-hand sides")
+            for method, seconds in (("distdiff", ours), ("PETSc", other)):
+                case = f"{pattern}, {direction}, {columns} rhs: {method}, in turn"
+                run.figures.append(figure(case, seconds, n, "row", turn=f"{pattern} {direction} {columns}",
+                                          method=method))
+        for thing in (given, solved, *(vector for pair in vectors for vector in pair)):
+            thing.destroy()
+    pc.destroy()
+    matrix.destroy()
 
 
 def reads(settings: dict[str, Any]) -> Run:

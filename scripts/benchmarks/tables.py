@@ -281,10 +281,14 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
              if f.get("method") == "distdiff in place" and not f["role"].startswith("scattered")]
     aim("substitution: local patterns, least part of the limit", min(local, default=None), 0.7, False)
     for role in dict.fromkeys(f["role"] for _, f in solves if "role" in f):
-        petsc = [f["ns_per_unit"] for r, f in solves if r["tool"] == "petsc" and f["role"] == role]
-        mine = [f["ns_per_unit"] for r, f in solves if r["tool"] == "distdiff" and f["role"] == role]
+        petsc = [f["ns_per_unit"] for r, f in solves if r["tool"] == "petsc" and f.get("role") == role]
+        mine = [f["ns_per_unit"] for r, f in solves if r["tool"] == "distdiff" and f.get("role") == role]
         if petsc and mine:
             aim(f"substitution: {role} rhs, over PETSc's best", min(mine) / min(petsc), 1.0, True)
+    turns = {(f["turn"], f["method"]): f["ns_per_unit"] for _, f in solves if "turn" in f}
+    for turn in dict.fromkeys(turn for turn, _ in turns):
+        aim(f"substitution: {turn} rhs, over PETSc's in turn", over(turns[turn, "distdiff"], turns[turn, "PETSc"]), 1.0,
+            True)
     for program in ("wide", "samples", "ensemble", "string", "grid", "demo_grid"):
         alone = one("ranks", program, "again", 1)
         parts, stream = over(alone, one("ranks", program, "parts", 2)), over(*(
