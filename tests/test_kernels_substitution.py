@@ -10,7 +10,7 @@ from distdiff.kernels import stretches as S
 from distdiff.kernels import substitution as K
 from distdiff.kernels.stretches import FIRST, NEAR, REACH, ROWS, WIDTH, stretches
 from distdiff.preaccumulate import CSR
-from distdiff.solvers.substitution import unsigned
+from distdiff.solvers.passes import unsigned
 
 # Offsets of rows that run as stretches (recurrences, far, mixed, wide), and of rows that can't.
 REGULAR = ([1], [2, 1], [32], [100, 40, 1], [77, 33, 32, 2, 1], [200, 199, 150, 149, 120, 90, 64, 63, 40], [50, 50, 1])

@@ -14,6 +14,8 @@ from .jit import Helper
 from .stretches import ENTRY, FAR, FIRST, NEAR, PLACE, REACH, ROWS, WIDTH
 
 BLOCK = 2048  # entries of the solution in a block at most: it stays in the first cache level from diagonal to diagonal
+FALLING = 8 * BLOCK  # the same for blocks that come in falling order: in the second level, since every one of them
+# begins where nothing was fetched ahead, which costs more than the first level saves
 WIDE = 8  # columns from which on loops over them are worth their set-up
 ONE, TWO, THREE, FOUR = np.arange(1, 5, dtype=np.uint64)  # unsigned sums: no test whether a place is negative
 
@@ -150,7 +152,7 @@ def backward(lo, hi, table, offsets, indptr, indices, data, y):
             continue
         d = offsets[table[q, PLACE]:table[q, PLACE] + w]
         near = table[q, NEAR]
-        size = min(2 * BLOCK // w, table[q, REACH])  # values that are read once for every diagonal stay near as well
+        size = min(2 * FALLING // w, table[q, REACH])  # values that are read once for every diagonal stay near as well
         a = data[table[q, ENTRY]:table[q, ENTRY] + rows * (w + 1)].reshape(rows, w + 1)
         for end in range(rows, 0, -size):
             n = min(size, end)
@@ -298,7 +300,7 @@ def forward_columns(lo, hi, table, offsets, indptr, indices, data, y):
 def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
     """`backward` for all columns of y (n, m), row-major: the matrix is streamed once."""
     m = y.shape[1]
-    block = BLOCK // min(max(m, 1), FAR)
+    block = FALLING // min(max(m, 1), FAR)
     for q in range(hi - 1, lo - 1, -1):
         first = table[q, FIRST]
         rows = table[q, ROWS]
