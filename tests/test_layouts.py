@@ -207,7 +207,7 @@ def test_depths_of_halos_come_in_the_order_of_what_they_take(program):
     (chain(20_000), Use(1000), {"rank 0 alone"}, {"substitution"}),  # one result: elimination leaves a row
     (path(20_000), Use(10_000), {"contiguous", "streaming"}, {"interface"}),  # each rank reduces its stretch
     (path(20_000), Use(20, BATCH), {"right-hand sides"}, {"sweep", "substitution"}),  # as a Jacobian has them
-    (ladder(300), ONE, {"contiguous"}, {"sweep", "substitution"}),  # each rank sets its part up alone
+    (ladder(300), ONE, {"rank 0 alone"}, {"sweep", "substitution"}),  # 1,200 statements of six numbers
 ])
 def test_layout_and_method_by_counted_costs(program, use, layouts, methods):
     _, judge, made = judged(program, 2, use)
@@ -298,6 +298,19 @@ def test_nobody_looks_for_layouts_that_sharing_out_rules_out():
         assert ([c.name for c in made.candidates] == ["rank 0 alone"]) == alone
     made = judged(wide(400_000), 2, Use(once=True))[2]
     assert len(made.candidates) > 1
+
+
+def test_looking_at_many_small_statements_has_its_price():
+    """Steps of a few numbers each, hundreds of milliseconds to look at, are not; of many numbers, as many are."""
+    def steps(n):
+        def f(x):
+            for _ in range(300):
+                x = x + 0.1 * np.sin(x[::-1].copy())
+            return np.sum(x)
+        return f, np.linspace(0.1, 1.0, n)
+
+    few, many = (judged(steps(n), 2, Use())[2] for n in (6, 100_000))
+    assert [c.name for c in few.candidates] == ["rank 0 alone"] and len(many.candidates) > 2
 
 
 def test_what_shares_bear_of_it_is_counted():

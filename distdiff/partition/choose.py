@@ -24,12 +24,14 @@ from .scotch import MOST_LINES, available
 
 STRATEGIES = ("auto", "axes", "contiguous", LEVELS, "fewer ranks", SCOTCH, COLUMNS)
 MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
+MANY_SMALL = 100  # statements that no rank shares with another, from which looking for layouts of them is weighed
 MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
 SAME = 1.02  # predicted seconds within this factor of the best are no reason
 ROOMY = 1 << 28  # bytes on the fullest rank up to which memory is none either
 WORTH = 1.05  # times sooner than rank 0 alone that a spread must be, as predictions are not exact
 BETWEEN = "between two layouts of its lines over the ranks"  # where a partition that is cancelled ends
 LOOK, LOOK_ITEM = 4e-3, 2.5e-5  # seconds that making one more candidate takes, and an item of it ...
+LOOK_SMALL = 1.5e-4  # ... or one that no rank shares with another: each has its own place, so hardly two are alike
 PATIENCE = 4.0  # ... up to so many times what it may save: promises are of what comes after the layout is made
 NEAR = 1.25  # times the time of equal shares without messages that stretches may take, so that levels are not looked at
 NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
@@ -126,6 +128,8 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         if strategy == "auto" and made.plan is None and _for_columns(
                 made.quality.seconds, columns) < 2 * machine.message and not contest.worth_more(tape, n_ranks):
             return contest.winner()  # one exchange costs more
+        if strategy == "auto" and made.plan is None and columns == 1 and contest.beneath(tape, n_ranks, small):
+            return contest.winner()  # looking for a layout costs more
         if strategy == "auto" and made.plan is None and columns == 1 and contest.below(
                 sharing_at_least(n_ranks, machine), n_ranks):
             return contest.winner()  # sharing out whatever costs more
@@ -190,6 +194,14 @@ class _Contest:
         assert self._best is not None
         saved = (1.0 - 1.0 / n_ranks) * self._best.promise.seconds
         return PATIENCE * saved > LOOK + LOOK_ITEM * len(tape.items)
+
+    def beneath(self, tape: Tape, n_ranks: int, min_block: int) -> bool:
+        """Whether a program of many small statements takes longer to be looked at than sharing it out may save."""
+        assert self._best is not None
+        promise = self._best.promise
+        own = sum(item.lines < min_block for item in tape.items)
+        saved = (1.0 - 1.0 / n_ranks) * promise.seconds
+        return own > MANY_SMALL and promise.memory <= ROOMY and PATIENCE * saved < LOOK + LOOK_SMALL * own
 
     def below(self, sharing: float, n_ranks: int) -> bool:
         """Whether no layout can save a point its part of what sharing out takes at least."""
