@@ -65,7 +65,7 @@ class Facts:
 
     @functools.cached_property
     def structure(self) -> graph.Structure:
-        """Levels and shape, found when somebody asks: for small arrays that takes several times as long as the trace.
+        """Levels and shape, found when somebody asks: for small arrays that takes longer than the trace.
 
         On several ranks the linearization puts it here (`Source.structure`).
         """

@@ -115,7 +115,7 @@ def test_a_failure_where_a_run_lies_is_everybodys(comm, monkeypatch):
 
 
 def test_of_arrays_only_when_asked(monkeypatch):
-    """Finding it takes several times as long as tracing: a gradient doesn't, the report does, on rank 0, once."""
+    """Finding it takes longer than tracing: a gradient doesn't, the report does, on rank 0, once."""
     from distdiff import source
     from distdiff.examples import flow
 
