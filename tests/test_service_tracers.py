@@ -71,7 +71,7 @@ def traced(tracers: Tracers, name: str, unwanted: Any = lambda: False, **argumen
     return tracers.trace("m", name, arguments, Path("tape"), unwanted).result()
 
 
-def test_tapes_errors_and_what_is_left(tracers, capfd):
+def test_tapes_errors_and_what_is_left(capfd, tracers):  # the process writes where it could when it began
     assert traced(tracers, "name", u=U) == Path("tape")
     first = Path("pid").read_text()
     tape = dd.load("tape")

@@ -128,7 +128,8 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         if strategy == "auto" and made.plan is None and _for_columns(
                 made.quality.seconds, columns) < 2 * machine.message and not contest.worth_more(tape, n_ranks):
             return contest.winner()  # one exchange costs more
-        if strategy == "auto" and made.plan is None and columns == 1 and contest.beneath(tape, n_ranks, small):
+        if strategy == "auto" and made.plan is None and columns == 1 and not run_by_run(tape) and contest.beneath(
+                tape, n_ranks, small):
             return contest.winner()  # looking for a layout costs more
         if strategy == "auto" and made.plan is None and columns == 1 and contest.below(
                 sharing_at_least(n_ranks, machine), n_ranks):
