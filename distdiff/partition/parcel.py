@@ -311,15 +311,23 @@ class Repeated(NamedTuple):
 
 
 def _lean(ref: Operand) -> Any:
-    """A constant broadcast along an axis travels once."""
+    """A constant broadcast along an axis travels once, and rank 0's part of an array doesn't keep all of it."""
     if isinstance(ref, Const) and isinstance(ref.value, np.ndarray):
         value = ref.value
         base = value[tuple(slice(0, 1) if s == 0 and n > 1 else slice(None)
                            for s, n in zip(value.strides, value.shape))]
         if base.size < value.size:
-            return Repeated(np.ascontiguousarray(base), value.shape)
-        return Const(np.ascontiguousarray(value))
-    return ref
+            return Repeated(_by_itself(base), value.shape)
+        return Const(_by_itself(value))
+    return Indexed(_by_itself(ref.ids)) if isinstance(ref, Indexed) else ref
+
+
+def _by_itself(part: np.ndarray) -> np.ndarray:
+    """The array in memory of its own if it is a small part of another's, which may go then."""
+    whole = part
+    while isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    return part.copy() if whole.nbytes >= 2 * part.nbytes else np.ascontiguousarray(part)
 
 
 def unpack(ref: Any) -> Operand:
