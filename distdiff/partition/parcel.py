@@ -327,7 +327,7 @@ def _by_itself(part: np.ndarray) -> np.ndarray:
     whole = part
     while isinstance(whole.base, np.ndarray):
         whole = whole.base
-    return part.copy() if whole.nbytes >= 2 * part.nbytes else np.ascontiguousarray(part)
+    return part.copy() if whole.nbytes >= 2 * part.nbytes else np.asarray(part, order="C")
 
 
 def unpack(ref: Any) -> Operand:
