@@ -71,7 +71,7 @@ def traced(tracers: Tracers, name: str, unwanted: Any = lambda: False, **argumen
     return tracers.trace("m", name, arguments, Path("tape"), unwanted).result()
 
 
-def test_tapes_errors_and_what_is_left(capfd, tracers):  # the process writes where it could when it began
+def test_tapes_errors_and_what_is_left(tracers):
     assert traced(tracers, "name", u=U) == Path("tape")
     first = Path("pid").read_text()
     tape = dd.load("tape")
@@ -90,6 +90,15 @@ def test_tapes_errors_and_what_is_left(capfd, tracers):  # the process writes wh
     assert Path("pid").read_text() == first  # no error is the process's end
     with pytest.raises(ServiceError, match="no module 'other'"):
         tracers.trace("other", "name", {}, Path("tape"), lambda: False).result()
+
+
+def test_what_functions_print_is_the_operators(tracers, capfd):
+    """The process writes to what was standard error when it began, so it begins inside the test."""
+    made = Tracers(Modules("modules"), limit=30.0, at_once=1)
+    made.start()
+    with pytest.raises(TracingError, match="m:loss raised "):
+        traced(made, "loss", u=U, k=2)
+    made.close()
     assert capfd.readouterr().err.count("seen by the operator") == 1
 
 
