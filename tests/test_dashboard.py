@@ -53,9 +53,12 @@ def _prefers(driver: Any, dark: bool) -> None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     pytest.importorskip("fastapi")
-    with tempfile.TemporaryDirectory() as folder, Server(Path(folder), "--spool", "spool", "--max-batch", "4", ranks=2,
-                                                         unix=False) as made:
-        yield made
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "models").mkdir()
+        (Path(folder) / "models" / "m.py").write_text("def endless(u):\n    while True:\n        pass\n")
+        with Server(Path(folder), "--spool", "spool", "--max-batch", "4", "--modules", "models", ranks=2,
+                    unix=False) as made:
+            yield made
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +214,13 @@ def test_a_job_is_watched_from_beginning_to_end(server, driver):
                 "const p = document.getElementById('picture'); return p.complete && p.naturalWidth > 300"), kind)
             driver.execute_script("document.getElementById('kinds').scrollIntoView()")
             screenshot(driver, kind)
+
+        until(driver, lambda: text(driver, "#status").endswith("idle"), "that nothing is done")
+        tracing = client.start("m:endless", u=1.0)
+        until(driver, lambda: text(driver, "#status").endswith("tracing"), "that a function is traced")
+        until(driver, lambda: states(driver, "open") == ["running"], "its job")
+        tracing.cancel()
+        until(driver, lambda: text(driver, "#status").endswith("idle"), "that it is no more")
 
         remote.close()
         until(driver, lambda: "None yet" in text(driver, "#house"), "that it has gone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from scipy.optimize import minimize, rosen
 from servers import Server, metric, wait_for
 
 import distdiff as dd
-from distdiff.errors import BranchChangedError, InputError, MovedError, NonFiniteError, ServiceError
+from distdiff.errors import BranchChangedError, InputError, MovedError, NonFiniteError, ServiceError, TracingError
 from distdiff.implicit import root
 
 pytestmark = pytest.mark.timeout(100)
@@ -102,7 +103,8 @@ def server(request, tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("service")
     (folder / "models").mkdir()
     (folder / "models" / "model.py").write_text(MODEL)
-    with Server(folder, "--modules", "models", ranks=request.param, unix=request.param == 1) as running:
+    with Server(folder, "--modules", "models", "--traces", "4", ranks=request.param,
+                unix=request.param == 1) as running:
         yield running
 
 
@@ -352,6 +354,39 @@ def test_a_function_that_never_returns_keeps_nobody_waiting(client, name):
         assert set(ended) == {409}
     with client.run("model:ranks", u=X) as remote:
         alike(remote.vjp(1.0), 0 * X)  # the next is traced by a process of its own, which is no rank
+
+
+def test_a_function_is_opened_without_waiting(server):
+    """A job as others are: told of, followed, cancelled; two that never return keep no third waiting."""
+    with server.connect() as client, server.connect() as another:
+        known = client.functions()
+        assert known["model:loss"] == ["u", "power", "scale"] and "model:_private" not in known
+        job = client.start("model:loss", u=X, power=3, name="mine")
+        assert job.info()["kind"] == "open" and job.id in {info["id"] for info in client._json("GET", "/v1/jobs")}
+        with job.result() as remote:
+            alike(remote.vjp(1.0), 6 * X**2)
+            assert remote.described["name"] == "mine"
+        failing = client.start("model:fails", u=X)
+        with pytest.raises(TracingError, match="model:fails raised RuntimeError: boom"):
+            failing.result()
+        many = [who.start("model:turns", u=-X) for who in (client, client, client, another)]
+        wait_for(lambda: [job.info()["state"] for job in many] == ["running", "running", "queued", "running"])
+        with client.linearize(heat, X, 0.1) as other, another.run("model:loss", u=X, power=2) as third:
+            alike(third.vjp(1.0), 4 * X)
+            assert client._json("GET", "/healthz")["tracing"] == 3 and metric(client, "distdiff_traces_waiting") == 1
+            assert many[2].info()["began"] is None and many[2].cancel() == "at once"
+            assert many[0].cancel() == "at once: the process that traces its function is ended"
+            for job in (many[1], many[3]):
+                job.cancel()
+            for job in many:
+                with pytest.raises(ServiceError, match="cancelled"):
+                    job.result()
+            alike(other.vjp(X), dd.vjp(heat, X, 0.1)[1](X)[0])
+        found = client.ask("GET", f"/v1/systems/{client.run('model:loss', u=X, power=2).id}/report", accept="*/*",
+                           prefer="respond-async")[1]
+        follow = json.loads(found)["id"]
+        wait_for(lambda: client._json("GET", f"/v1/jobs/{follow}")["state"] == "done")
+        assert client._json("GET", f"/v1/jobs/{follow}/result")["lines"] > 12
 
 
 def test_rules_are_those_of_the_services_modules(client):

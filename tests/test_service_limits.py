@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -124,6 +125,11 @@ BODIES = [  # body, content type, status, what the answer says
     (b'{"leaves": [' + b"[" * 60 + b"1" + b"]" * 60 + b"]}", wire.JSON, 400, "leaf"),
     (b'{"leaves": [[1e999]]}', wire.JSON, 422, "shape"),
     (b'{"leaves": [' + json.dumps([10**400] * 30).encode() + b"]}", wire.JSON, 400, "leaf"),
+    (b'{"leaves": [' + json.dumps([True] + [1.0] * 29).encode() + b"]}", wire.JSON, 400, "leaves[0] holds true or"),
+    (b'{"leaves": [[1, 2], [[3], [false]]]}', wire.JSON, 400, "leaves[1] holds true or false"),
+    (b'{"leaves": [true]}', wire.JSON, 400, "leaves[0] holds true"),
+    (b'{"leaves": [[1.0]], "scale": 2}', wire.JSON, 400, "the key 'scale' is not known"),
+    (b'{"leaves": [[1.0]], "leaves": [[2.0]]}', wire.JSON, 400, "the key 'leaves' is there twice"),
     (GOOD, "text/html", 415, "not read"),
 ]
 
@@ -147,6 +153,10 @@ def test_bodies_that_are_none(raw, remote, body, form, status, word):
     ("GET", "/v1/systems/", None, {}, 404, "Not Found"),
     ("POST", "/v1/systems/ID/vjp?point=one", GOOD, {}, 422, "point='one' is no number of a point"),
     ("POST", "/v1/systems/ID/vjp?point=9", GOOD, {}, 409, "moved to its point 1"),
+    ("POST", "/v1/systems/ID/vjp?pint=1", GOOD, {}, 422, "'pint' is no parameter here; point can be given"),
+    ("GET", "/v1/systems/ID/value?point=1", None, {}, 422, "'point' is no parameter here; none can be given"),
+    ("POST", "/v1/systems?metod=sweep", b"", {}, 422, "'metod' is no parameter here; name, method, partition, solves"),
+    ("GET", "/v1/jobs?all=1", None, {}, 422, "'all' is no parameter"),
     ("PATCH", "/v1/systems", None, {}, 405, "Method"),
     ("POST", "/v1/systems?solves=0", b"", {}, 422, "solves"),
     ("POST", "/v1/systems?method=magic", "TAPE", {}, 422, "magic"),
@@ -158,12 +168,25 @@ def test_bodies_that_are_none(raw, remote, body, form, status, word):
     ("POST", "/v1/systems/ID/vjp", bytes(100_000), {}, 413, "more than this vector takes"),
     ("POST", "/v1/functions/os/getcwd", b"{}", {"content_type": wire.JSON}, 400, "arguments"),
     ("POST", "/v1/functions/os/getcwd", b'{"arguments": {}}', {"content_type": wire.JSON}, 404, "no module"),
+    ("POST", "/v1/functions/os/getcwd", b'{"arguments": {"u": [1.0, true]}}', {"content_type": wire.JSON}, 400,
+     "arguments.u holds true or false"),
+    ("POST", "/v1/functions/os/getcwd", b'{"arguments": {}, "name": "x"}', {"content_type": wire.JSON}, 400,
+     "the key 'name' is not known"),
 ])
 def test_requests_that_are_refused(raw, remote, tmp_path, method, path, body, headers, status, word):
     if body == "TAPE":
         dd.trace(f, X).save(tmp_path / "tape", point=(X,))
         body = (tmp_path / "tape").read_bytes()
     problem(raw.ask(method, path.replace("ID", remote.id), body, **headers), status, word)
+
+
+def test_what_every_request_may_be_answered_is_described(raw):
+    _, _, told = raw.ask("GET", "/openapi.json")
+    for path, operations in told["paths"].items():
+        for method, operation in operations.items():
+            assert {"400", "431"} <= operation["responses"].keys(), (method, path)
+    for path in ("/v1/systems", "/v1/functions/{module}/{function}", "/v1/systems/{system}/vjp"):
+        assert told["paths"][path]["post"]["responses"].keys() > {"202", "401", "413", "422", "503"}
 
 
 @pytest.mark.parametrize("path, allowed", [
@@ -341,9 +364,31 @@ def test_a_start_that_is_refused(capsys, monkeypatch):
     assert "0.0.0.0 is no loopback address" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words, message", [
+    ("--port 99999", "--port 99999 is no port"), ("--port -1", "from 1 to 65535"),
+    ("--max-systems -1", "--max-systems -1 is out of range: it goes from 1 to"), ("--max-systems 0", "range"),
+    ("--max-batch 0", "--max-batch 0 is out of range"), ("--max-batch 99999999", "from 1 to 65,536"),
+    ("--modules . --traces 0", "--traces 0 is out of range"), ("--modules . --traces 5000", "from 1 to 1,024"),
+    ("--modules . --trace-limit 0", "--trace-limit 0 is out of range: it is a number of seconds above 0, inf for no"),
+    ("--modules . --trace-limit nan", "--trace-limit nan is out of range"), ("--modules . --trace-limit -3", "range"),
+    ("--trace-limit 60", "--trace-limit 60.0 can't be meant: it is about the modules of --modules"),
+    ("--traces 3", "--traces 3 can't be meant"), ("--unix s --port 8765", "--port 8765 can't be meant: a unix socket"),
+    ("--unix s --port 0", "--port 0 can't be meant"), ("--unix s --host ::1", "--host ::1 can't be meant"),
+    ("--unix s --token-file ./s", "--unix and --token-file are both .*/s: name two places"),
+    ("--spool a --modules a", "--spool and --modules are both"), ("--memory 0", "'0' is no size: it is a number"),
+    ("--memory nan", "'nan' is no size"), ("--max-body -1G", "no size"), ("--max-body 1GG", "'1GG' is no size"),
+    ("--memory 1e30", "no size"), ("--memory 99999999T", "no size"), ("--port x", "invalid int value: 'x'")])
+def test_options_that_make_no_sense(capsys, words, message):
+    """Each is a clear error before anything is done."""
+    try:
+        assert main(["serve", *words.replace("--max-body -", "--max-body=-").split()]) == 1
+    except SystemExit as ended:  # argparse's
+        assert ended.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("options, message", [
     ({"host": "0.0.0.0"}, "no loopback address"), ({"host": "no.such.host.invalid"}, "can't listen"),
-    ({"port": 99999}, "--port 99999 is no port"), ({"port": -1}, "from 1 to 65535"),
     ({"unix": "file"}, "there is something already"), ({"unix": "none/s"}, "can't listen"),
     ({"token_file": "file"}, "can be read by others"), ({"modules": "none"}, "no such directory"),
     ({"spool": "file/spool"}, "can't be used")])
@@ -352,7 +397,8 @@ def test_options_that_make_no_service(tmp_path, monkeypatch, options, message):
     (tmp_path / "file").write_text("x" * 40)
     (tmp_path / "file").chmod(0o644)
     with pytest.raises(InputError, match=message):
-        _Front(Options(**{"port": 0, "token_file": None if "host" in options else "token", **options}), None)
+        _Front(Options(**{"port": None if "unix" in options else 0,
+                          "token_file": None if "host" in options else "token", **options}), None)
 
 
 @given(st.binary(max_size=300), st.sampled_from((wire.NPY, wire.NPZ, wire.JSON)), st.integers(0, 300),
@@ -376,3 +422,24 @@ def test_a_message_names_some_of_many_modules(tmp_path, monkeypatch):
     assert known.function("m11", "f")(3.0) == 3.0
     with pytest.raises(ServiceError, match=r"no module 'os'; .* with m00, .*, m07 and 4 more \(/v1/functions"):
         known.function("os", "getcwd")
+
+
+def test_functions_are_listed_without_being_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "a.py").write_text('''raise SystemExit("this is run")
+import numpy as np
+def loss(u, /, power=2, *, scale=1.0):
+    """How far off.
+
+    More of it."""
+def _own(u): pass
+class No: pass
+@np.vectorize
+def other(u): pass
+''')
+    (tmp_path / "broken.py").write_text("def f(:")
+    a, broken = Modules(str(tmp_path)).described()
+    assert a == {"module": "a", "error": None, "functions": [
+        {"name": "loss", "parameters": ["u", "power", "scale"], "summary": "How far off."},
+        {"name": "other", "parameters": ["u"], "summary": ""}]}
+    assert broken["functions"] == [] and broken["error"].startswith("SyntaxError: invalid syntax")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from servers import wait_for
 import distdiff as dd
 from distdiff.errors import CancelledError, InputError, ServiceError, TracingError, UnsupportedOperationError
 from distdiff.service.modules import Modules
-from distdiff.service.tracers import Tracers
+from distdiff.service.tracers import RESTING, Tracers
 
 pytestmark = pytest.mark.timeout(60)
 MODEL = """
@@ -40,6 +41,10 @@ def child(u):
 
 def refuses(u):
     return np.sum(u).astype("S")
+
+def endless(u):
+    while True:
+        pass
 
 def shuts(u):
     os.closerange(0, 100)
@@ -113,6 +118,36 @@ def test_it_ends_with_all_it_started(tracers):
     assert not gone(idle)
     tracers.close()
     wait_for(lambda: gone(idle))
+
+
+def test_those_that_never_return_keep_no_other_waiting(tracers):
+    """Neither of other clients, nor, up to half of the processes, of their own; who waits begins in the order it came.
+    """
+    made = Tracers(Modules("modules"), limit=30.0, at_once=3)
+    began: list[str] = []
+    unwanted: set[str] = set()
+
+    def ask(who: str, name: str, client: str) -> Future[Path]:
+        return made.trace("m", name, {"u": U}, Path(who), lambda: who in unwanted, client, lambda: began.append(who))
+
+    asked = {who: ask(who, "endless", who[0]) for who in ("a1", "a2", "a3", "b1")}
+    wait_for(lambda: len(began) == 2)
+    assert sorted(began) == ["a1", "b1"] and made.under_way == made.waiting == 2
+    for who in ("c1", "d1", "c2"):
+        assert ask(who, "name", who[0]).result(20) == Path(who)
+    for who, how in (("a3", "before it had begun"), ("a1", "and its process ended")):
+        unwanted.add(who)
+        made.look()
+        with pytest.raises(CancelledError, match=f"m:endless was cancelled, {how}"):
+            asked[who].result(20)
+    wait_for(lambda: "a2" in began)
+    assert made.under_way == 2 and made.waiting == 0 and len(made._resting) <= RESTING
+    left = ask("a4", "endless", "a")
+    made.close()
+    for found in (asked["a2"], asked["b1"], left, ask("late", "name", "d")):
+        with pytest.raises(CancelledError):
+            found.result(0)
+    assert not [path for path in Path().iterdir() if path.name.endswith(".arguments")]
 
 
 def test_a_limit_and_a_process_that_closes_everything(tracers):

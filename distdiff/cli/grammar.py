@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any
 
 from .. import __version__
@@ -117,8 +118,8 @@ def _serve_command(commands: Any) -> None:
         "Ctrl-C. In other programs: client = distdiff.connect('http://127.0.0.1:8765'), which needs no MPI. Clients "
         "give the token in the token file."))
     add = serve.add_argument
-    add("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1; others want --token-file)")
-    add("--port", type=int, default=8765, help="default 8765; 0: any that is free")
+    add("--host", help="address to listen at (default 127.0.0.1; others want --token-file)")
+    add("--port", type=int, help="default 8765; 0: any that is free")
     add("--unix", metavar="PATH", help="listen at a unix socket instead")
     add("--token-file", metavar="FILE", help="holds the token, or will hold a new one (default: a new one in the "
         "user's runtime directory, where clients on this machine find it)")
@@ -128,15 +129,18 @@ def _serve_command(commands: Any) -> None:
         "(default: half of the machine's, shared out)")
     add("--max-body", type=_bytes, default=1 << 30, metavar="SIZE", help="of a request (default 1G)")
     add("--max-systems", type=int, default=64, metavar="N", help="default 64")
-    add("--trace-limit", type=float, default=3600.0, metavar="SECONDS", help="after which the trace of a module's "
-        "function is ended (default 3600)")
+    add("--trace-limit", type=float, metavar="SECONDS", help="after which the trace of a module's function is ended "
+        "(default 3600)")
+    add("--traces", type=int, metavar="N", help="functions of modules that are traced at a time, each by a process of "
+        "its own; a client has half of them at most (default 16)")
     add("--max-batch", type=int, default=64, metavar="N", help="right-hand sides solved together (default 64)")
 
 
 def _bytes(text: str) -> int:
     """512M, 8G, ..."""
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-    number = float(text.rstrip("KMGTB")) * units.get(text.rstrip("B")[-1:], 1)
+    units = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)([KMGT]?)B?", text)
+    number = float(found[1]) * units[found[2]] if found else 0.0
     if not 1 <= number < 1 << 62:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: it is a number of bytes, as 512M, 8G or 1.5T")
     return int(number)

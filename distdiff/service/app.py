@@ -6,6 +6,7 @@ Handlers check what came and submit a job; the answer is sent when the job has e
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import traceback
@@ -24,17 +25,20 @@ from .. import __version__
 from ..errors import DistdiffError, InputError, ServiceError
 from . import API, wire
 from .dashboard import add_dashboard
-from .door import Door, client_of, sent, settled, vector
+from .door import Door, client_of, later_wanted, require_known, sent, settled, vector
 from .jobs import Job
 from .schema import (
     ANSWER,
     ARGUMENTS,
     BINARY,
+    LATER,
     PROBLEM,
     PROBLEMS,
+    UNREADABLE,
     Cancelled,
     Health,
     JobInfo,
+    ModuleInfo,
     Problem,
     SystemInfo,
     body,
@@ -79,8 +83,10 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
 
     async def allowed(request: Request, described: Annotated[Any, Depends(bearer)]) -> None:
         door.admit(request)
+        require_known(request.query_params, (field.alias for field in request.scope["route"].dependant.query_params))
 
     secured: dict[str, Any] = {"dependencies": [Depends(allowed)], "responses": PROBLEMS}
+    later: dict[str, Any] = {**secured, "responses": {**PROBLEMS, **LATER}}
     vectors = Vectors(door, secured)
     _errors(app, vectors.router.routes)
 
@@ -88,7 +94,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
     app.add_middleware(_Counted, metrics=service.metrics)  # around the other: the last comes first
     app.include_router(vectors.router)  # first: routes are tried in their order
 
-    @app.get("/healthz", response_model=Health)
+    @app.get("/healthz", response_model=Health, responses=UNREADABLE)
     async def health() -> Health:
         """Whether the service answers, and which it is."""
         return Health(status="ok", version=__version__, api=API, ranks=len(service.ranks.used),
@@ -106,7 +112,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         return [system.describe() for system in tuple(service.systems.values())]
 
     @app.post("/v1/systems", status_code=201, response_model=SystemInfo,
-              openapi_extra=body(content={wire.TAPE: BINARY}), **secured)
+              openapi_extra=body(content={wire.TAPE: BINARY}), **later)
     async def open_tape(request: Request, response: Response, name: Annotated[str, Query(max_length=200)] = "",
                         method: str = "auto", partition: str = "auto",
                         solves: Annotated[int, Query(ge=1, le=1 << 20)] = 1) -> Any:
@@ -121,17 +127,15 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
             raise
         about = {"name": name, "settings": {"method": method, "partition": partition, "solves": solves}}
         job = Job(service.fresh_id(), "open", client_of(request), payload={"path": path, "about": about})
-        system = (await door.outcome(job, request)).result
-        response.headers["location"] = f"/v1/systems/{system.id}"
-        return system.describe()
+        return await door.opened(job, request, response)
 
-    @app.get("/v1/functions", response_model=list[str], **secured)
-    async def modules() -> Any:
-        """The modules whose functions may be asked for."""
-        return service.modules.names
+    @app.get("/v1/functions", response_model=list[ModuleInfo], **secured)
+    async def functions() -> Any:
+        """The functions that may be asked for, by module: what the files define by `def`, read and not run."""
+        return await asyncio.to_thread(service.modules.described)
 
     @app.post("/v1/functions/{module}/{function}", status_code=201, response_model=SystemInfo,
-              openapi_extra=body(**ARGUMENTS), **secured)
+              openapi_extra=body(**ARGUMENTS), **later)
     async def open_function(module: str, function: str, request: Request, response: Response,
                             name: Annotated[str, Query(max_length=200)] = "", method: str = "auto",
                             partition: str = "auto", solves: Annotated[int, Query(ge=1, le=1 << 20)] = 1) -> Any:
@@ -142,9 +146,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
                  "settings": {"method": method, "partition": partition, "solves": solves}}
         payload = {"path": service.spool.incoming(), "about": about, "function": (module, function, arguments)}
         job = Job(service.fresh_id(), "open", client_of(request), payload=payload)
-        system = (await door.outcome(job, request)).result
-        response.headers["location"] = f"/v1/systems/{system.id}"
-        return system.describe()
+        return await door.opened(job, request, response)
 
     @app.get("/v1/systems/{system}", response_model=SystemInfo, **secured)
     async def describe(system: str) -> Any:
@@ -156,11 +158,13 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
         """Delete a system, after what is being asked of it now."""
         await door.outcome(Job(door.system(system).id, "close", client_of(request)), request)
 
-    @app.get("/v1/systems/{system}/report", **secured)
+    @app.get("/v1/systems/{system}/report", **later)
     async def report(system: str, request: Request) -> Response:
         """Structure, partition, method and why, times and memory."""
-        job = await door.outcome(Job(door.system(system).id, "report", client_of(request)), request)
-        return Response(json.dumps(plain(job.result)), media_type=wire.JSON)
+        job = Job(door.system(system).id, "report", client_of(request))
+        if later_wanted(request):
+            return door.submitted(job)
+        return Response(json.dumps(plain((await door.outcome(job, request)).result)), media_type=wire.JSON)
 
     _jobs(app, door, secured)
 
@@ -194,8 +198,11 @@ def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
     @app.get("/v1/jobs/{job}/result", response_class=Response, dependencies=secured["dependencies"],
              responses={**PROBLEMS, **ANSWER})
     async def result(job: str, request: Request) -> Response:
-        """What the job computed, once it has ended; its error, if it failed."""
+        """What the job computed, once it has ended; its error, if it failed.  Of a system that was opened what
+        describes it, of a report the report."""
         found = settled(door.job(job))
+        if isinstance(found.result, dict):
+            return Response(json.dumps(plain(found.result)), media_type=wire.JSON)
         if not isinstance(found.result, np.ndarray):
             raise ServiceError("this job has no result of numbers", status=409)
         return vector(request, found.result, [found.result.shape], found.point)

@@ -83,7 +83,8 @@ async def _states(service: Service, describe: Callable[[Any], dict[str, Any]]) -
         under_way = [job for job in jobs if job.state == "running"]
         shown = {job.id: job for job in (*jobs[-LATEST:], *under_way)}
         state = json.dumps({
-            "version": __version__, "busy": service.busy, "ranks": [used._asdict() for used in service.ranks.used],
+            "version": __version__, "busy": service.busy,
+            "tracing": service.tracers.under_way, "ranks": [used._asdict() for used in service.ranks.used],
             "running": len(under_way), "queued": sum(job.state == "queued" for job in jobs),
             "systems": [{**system.describe(), "served": system.served} for system in tuple(service.systems.values())],
             "jobs": [{**describe(job), "cancellable": job.cancellable} for job in shown.values()]})

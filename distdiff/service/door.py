@@ -7,13 +7,13 @@ import contextlib
 import hmac
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..errors import ServiceError
+from ..errors import InputError, ServiceError
 from . import wire
 from .jobs import Job
 from .schema import POINT, described
@@ -109,13 +109,25 @@ class Door:
         """Wait until the client has closed the connection, and compute nothing more for it."""
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        self.service.queue.cancel(job)
+        self.service.abandon(job)
 
     async def answer(self, job: Job, shapes: Callable[[], wire.Shapes], request: Request) -> Response:
         """The job's result; or, where the client prefers not to wait, where the job can be asked about."""
-        if "respond-async" not in request.headers.get("prefer", "").lower():
-            await self.outcome(job, request)
-            return vector(request, job.result, shapes(), job.point)
+        if later_wanted(request):
+            return self.submitted(job)
+        await self.outcome(job, request)
+        return vector(request, job.result, shapes(), job.point)
+
+    async def opened(self, job: Job, request: Request, response: Response) -> Any:
+        """What describes the system that a job opens; or where the job can be asked about."""
+        if later_wanted(request):
+            return self.submitted(job)
+        found = (await self.outcome(job, request)).result
+        response.headers["location"] = f"/v1/systems/{found['id']}"
+        return found
+
+    def submitted(self, job: Job) -> Response:
+        """Where a job that nobody waits for can be asked about."""
         self.service.submit(job, keep=True)
         return Response(json.dumps(described(job)), 202, {
             "location": f"/v1/jobs/{job.id}", "preference-applied": "respond-async"}, wire.JSON)
@@ -145,6 +157,20 @@ class Door:
                     await asyncio.wait_for(changed.wait(), BEAT)
         finally:
             job.listeners.remove(heard)
+
+
+def later_wanted(request: Request) -> bool:
+    """Whether the client prefers not to wait (RFC 7240)."""
+    wanted = (part.partition(";")[0].strip().lower() for part in request.headers.get("prefer", "").split(","))
+    return "respond-async" in wanted
+
+
+def require_known(given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `InputError` for parameters of a query that mean nothing: misspelt ones would have no effect."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise InputError(f"{name[:40]!r} is no parameter here; {', '.join(known) or 'none'} can be given")
 
 
 def settled(job: Job) -> Job:
@@ -190,4 +216,4 @@ def vector(request: Request, full: Any, shapes: wire.Shapes, point: int) -> Resp
     return Response(wire.body(form, full, shapes, {"point": point}), media_type=form, headers={POINT: str(point)})
 
 
-__all__ = ["BEAT", "Door", "client_of", "form_of", "sent", "settled", "vector"]
+__all__ = ["BEAT", "Door", "client_of", "form_of", "later_wanted", "require_known", "sent", "settled", "vector"]

@@ -30,7 +30,8 @@ ENDED = ("done", "failed", "cancelled")
 
 @dataclass(eq=False)
 class Job:
-    """One thing that a client asked for.  Its state is changed by the computing thread, and read by all.
+    """One thing that a client asked for.  Its state is changed by the computing thread, or by the one that traces its
+    function, and read by all.
 
     Attributes
     ----------
@@ -92,6 +93,12 @@ class Job:
     def start(self) -> None:
         if self.state == "queued":
             self.state, self.began = "running", time.time()
+            self.tell()
+
+    def wait(self) -> None:
+        """For something else than a turn: nothing is done for it meanwhile."""
+        if self.state == "running":
+            self.state, self.began = "queued", None
             self.tell()
 
     def end(self, state: str, result: Any = None, error: BaseException | None = None) -> None:

@@ -22,6 +22,8 @@ class _Now(Collector):
         yield GaugeMetricFamily("distdiff_jobs_waiting", "Jobs that wait for their turn", value=len(service.queue))
         yield GaugeMetricFamily("distdiff_systems", "Systems held", value=len(service.systems))
         yield GaugeMetricFamily("distdiff_traces", "Functions of modules being traced", value=service.tracers.under_way)
+        yield GaugeMetricFamily("distdiff_traces_waiting", "Functions of modules that wait for being traced",
+                                value=service.tracers.waiting)
         width = GaugeMetricFamily("distdiff_batch_width", "Requests for a product of a system that one solve answers, "
                                   "at most", labels=["system", "kind"])
         for name, system in tuple(service.systems.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import sys
@@ -32,10 +33,9 @@ class Modules:
         self._files = {path.stem: path.resolve() for path in sorted(folder.glob("*.py")) if path.stem.isidentifier()}
         sys.path.append(str(folder.resolve()))  # what the modules take from each other
 
-    @property
-    def names(self) -> list[str]:
-        """Of the modules, as they were when the service started."""
-        return list(self._files)
+    def described(self) -> list[dict[str, Any]]:
+        """The public functions that the files define, as plain data; read off the files, nothing of which is run."""
+        return [_described(name, path) for name, path in self._files.items()]
 
     def function(self, module: str, name: str) -> Callable[..., Any]:
         """A public function that the module itself defines; `ServiceError` (404) if there is none.
@@ -100,3 +100,19 @@ class Modules:
         names = list(self._files)
         more = f" and {len(names) - LISTED} more (/v1/functions lists them)" if len(names) > LISTED else ""
         return ", ".join(names[:LISTED]) + more or "no modules (--modules DIR)"
+
+
+def _described(name: str, path: Path) -> dict[str, Any]:
+    """What a module's file defines at its own level, by `def`."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError) as error:
+        return {"module": name, "functions": [], "error": f"{type(error).__name__}: {error}"}
+    found = {node.name: node for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")}
+    return {"module": name, "error": None, "functions": [
+        {"name": function, "parameters": _parameters(node.args),
+         "summary": (ast.get_docstring(node) or "").partition("\n")[0]} for function, node in found.items()]}
+
+
+def _parameters(given: ast.arguments) -> list[str]:
+    return [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]

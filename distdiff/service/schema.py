@@ -64,6 +64,20 @@ class Cancelled(JobInfo):
     ends: str
 
 
+class FunctionInfo(BaseModel):
+    name: str
+    parameters: list[str]
+    summary: str  # the first line of its docstring
+
+
+class ModuleInfo(BaseModel):
+    """A module's functions; error: why its file can't be read, as far as that shows without running it."""
+
+    module: str
+    functions: list[FunctionInfo]
+    error: str | None
+
+
 class Health(BaseModel):
     status: Literal["ok"]
     version: str
@@ -74,15 +88,17 @@ class Health(BaseModel):
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 VECTOR = {"content": {wire.NPY: BINARY, wire.NPZ: BINARY, wire.JSON: {"schema": {
-    "type": "object", "properties": {"leaves": {"type": "array", "items": {}}}, "required": ["leaves"]}}}}
+    "type": "object", "properties": {"leaves": {"type": "array", "items": {}}}, "required": ["leaves"],
+    "additionalProperties": False}}}}
 ARGUMENTS = {"content": {wire.NPZ: BINARY, wire.JSON: {"schema": {
-    "type": "object", "properties": {"arguments": {"type": "object"}}, "required": ["arguments"]}}}}
+    "type": "object", "properties": {"arguments": {"type": "object"}}, "required": ["arguments"],
+    "additionalProperties": False}}}}
 ANSWER: dict[int | str, dict[str, Any]] = {200: {"description": "The numbers", **VECTOR, "headers": {
     POINT: {"schema": {"type": "integer"}, "description": "The number of the point at which it holds"}}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": HTTPStatus(status).phrase, "content": {PROBLEM: {"schema": Problem.model_json_schema()}}}
-    for status in (400, 401, 404, 409, 413, 415, 422, 500, 503)}
-
+    for status in (400, 401, 404, 409, 413, 415, 422, 431, 500, 501, 503, 507)}
+UNREADABLE: dict[int | str, dict[str, Any]] = {k: PROBLEMS[k] for k in (400, 431)}  # whatever it asks for
 LATER: dict[int | str, dict[str, Any]] = {202: {
     "description": "With 'Prefer: respond-async': the job, to be asked about", "model": JobInfo}}
 

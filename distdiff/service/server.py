@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +22,14 @@ from ..errors import InputError
 from ..kernels.jit import compile_at_once
 from . import tokens
 from .modules import Modules
+from .options import HOST, PORT, TRACE_LIMIT, Options
 from .ranks import Ranks
-from .service import TRACE_LIMIT, Service
+from .service import Service
 from .spool import Spool
+from .tracers import AT_ONCE
 
 BACKLOG = 1024  # connections that wait to be accepted
 FILES = 1 << 16  # that may be open
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `distdiff serve` can be told."""
-
-    host: str = "127.0.0.1"
-    port: int = 8765
-    unix: str | None = None
-    token_file: str | None = None
-    spool: str | None = None
-    modules: str | None = None
-    memory: int | None = None  # bytes a rank
-    max_body: int = 1 << 30
-    max_systems: int = 64
-    max_batch: int = 64
-    trace_limit: float = TRACE_LIMIT  # seconds
 
 
 def serve(options: Options, comm: MPI.Comm) -> int:
@@ -53,6 +37,7 @@ def serve(options: Options, comm: MPI.Comm) -> int:
 
     Rank 0 speaks HTTP on a thread of its own; MPI is called on the main threads only.
     """
+    options.require_sense()
     # PETSc, which may be started by a system, would take signals over: a client that goes away (SIGPIPE) would end the
     # job, and SIGTERM would not be ours.
     os.environ["PETSC_OPTIONS"] = f"{os.environ.get('PETSC_OPTIONS', '')} -no_signal_handler".strip()
@@ -94,7 +79,8 @@ class _Front:
             token, where = _token(options, address)
             spool = Spool(options.spool)
             self.service = Service(ranks, spool, Modules(options.modules), most_systems=options.max_systems,
-                                   at_once=options.max_batch, trace_limit=options.trace_limit)
+                                   at_once=options.max_batch, trace_limit=options.trace_limit or TRACE_LIMIT,
+                                   traces=options.traces or AT_ONCE)
             app = create_app(self.service, token, most_body=options.max_body)
         except BaseException:
             self._socket.close()
@@ -153,6 +139,7 @@ def call_at_signals(numbers: Collection[int], act: Callable[[], None]) -> None:
 
 def _listen(options: Options) -> tuple[socket.socket, tokens.Address]:
     """A listening socket, and what clients call it."""
+    host, port = options.host or HOST, PORT if options.port is None else options.port
     try:
         if options.unix is not None:
             path = os.path.abspath(options.unix)
@@ -168,21 +155,19 @@ def _listen(options: Options) -> tuple[socket.socket, tokens.Address]:
                 os.umask(mask)
             made.listen(BACKLOG)
             return made, tokens.Address(None, None, path)
-        if not 0 <= options.port <= 65535:  # getaddrinfo takes it modulo 65536
-            raise InputError(f"--port {options.port} is no port: they go from 1 to 65535, and 0 is any that is free")
-        found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, where = found[0]
         if not ipaddress.ip_address(str(where[0]).partition("%")[0]).is_loopback and options.token_file is None:
-            raise InputError(f"--host {options.host} is no loopback address, so others can reach the service: name a "
+            raise InputError(f"--host {host} is no loopback address, so others can reach the service: name a "
                              "file that holds the token with --token-file, or use an SSH tunnel to 127.0.0.1")
         made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio leaves Nagle's delay on
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(where)
         made.listen(BACKLOG)  # from now on nobody is refused
-        return made, tokens.Address(options.host, made.getsockname()[1], None)
+        return made, tokens.Address(host, made.getsockname()[1], None)
     except OSError as error:
-        where = options.unix or f"{options.host}:{options.port}"
-        raise InputError(f"the service can't listen at {where}: {error}") from error
+        at = options.unix or f"{host}:{port}"
+        raise InputError(f"the service can't listen at {at}: {error}") from error
 
 
 def _allow_files() -> None:

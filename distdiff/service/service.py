@@ -30,12 +30,12 @@ from ..storage.trees import to_json
 from .jobs import MATRICES, VECTORS, Job, Queue, Turn
 from .metrics import Metrics
 from .modules import Modules
+from .options import TRACE_LIMIT
 from .ranks import Opened, Ranks
 from .spool import Spool
-from .tracers import Tracers
+from .tracers import AT_ONCE, Tracers
 from .widths import Width
 
-TRACE_LIMIT = 3600.0  # seconds
 MOST_KEPT = 64  # jobs that have ended and can still be asked about
 MOST_EXPECTED = 1 << 16  # right-hand sides at a point, after which the choice of a method changes no more
 
@@ -101,12 +101,12 @@ class Service:
 
     def __init__(self, ranks: Ranks, spool: Spool, modules: Modules, *, most_systems: int = 64,
                  most_result: int = 1 << 30, at_once: int = 64, most_jobs: int = 4096,
-                 trace_limit: float = TRACE_LIMIT) -> None:
+                 trace_limit: float = TRACE_LIMIT, traces: int = AT_ONCE) -> None:
         self.ranks, self.spool, self.modules = ranks, spool, modules
         ranks.find = modules.rule
         self.most_systems, self.most_result = most_systems, most_result
         self.queue = Queue(at_once, most_jobs, pays=lambda system, kind: self.width(system, kind).most)
-        self.tracers = Tracers(modules, trace_limit)
+        self.tracers = Tracers(modules, trace_limit, traces)
         self.systems: dict[str, System] = {}
         self.jobs: dict[str, Job] = {}  # under way; and those that somebody may come back for
         self.busy = False  # a turn is being worked off
@@ -151,12 +151,16 @@ class Service:
         if not job.cancellable:
             raise ServiceError("a system that is being deleted stays no longer", status=409)
         ends = "at once"
-        if job.trace is not None and not job.trace.done():
-            ends = "at once: the process that traces its function is ended"
-        elif job.state == "running":
-            ends = self.ranks.ends(job.system)
-        self.queue.cancel(job)
+        if job.state == "running":
+            traced = job.trace is not None and not job.trace.done()
+            ends = "at once: the process that traces its function is ended" if traced else self.ranks.ends(job.system)
+        self.abandon(job)
         return "it had ended before" if job.over and job.state != "cancelled" else ends
+
+    def abandon(self, job: Job) -> None:
+        """Compute nothing more for a job, if it can be left."""
+        self.queue.cancel(job)
+        self.tracers.look()
 
     def restore(self) -> None:
         """Open what the spool holds, each at the point acknowledged last."""
@@ -297,12 +301,14 @@ class Service:
             path.unlink(missing_ok=True)
         system = System(job.system, about, opened, At(1, opened.x, opened.value), created=about["created"])
         self.systems[job.system] = system
-        return system
+        return system.describe()
 
     def _have_traced(self, job: Job, path: Path, module: str, name: str, arguments: dict[str, Any]) -> Any:
         """Have a module's function traced beside; the job's next turn comes when that has ended.  Others are served."""
         self.queue.aside(job)
-        job.trace = self.tracers.trace(module, name, arguments, path, lambda: job.cancelled or self.queue.closed)
+        job.wait()  # for a process
+        job.trace = self.tracers.trace(module, name, arguments, path, lambda: job.cancelled or self.queue.closed,
+                                       job.client, job.start)
         job.trace.add_done_callback(lambda _: self.queue.again(job))
         return ASIDE
 

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from ..errors import InputError, ServiceError
 from . import wire
-from .door import Door, client_of, sent, vector
+from .door import Door, client_of, require_known, sent, vector
 from .jobs import MATRICES, Job
 from .schema import ANSWER, LATER, PROBLEMS, VECTOR, body
 
@@ -57,7 +57,11 @@ class Vectors:
     async def answer(self, endpoint: Endpoint, system: str, request: Request) -> Response:
         """What the endpoint answers, called with what its path and query say."""
         self._door.admit(request)
-        more = {"point": _number(request)} if request.method == "POST" else {}
+        more = {}
+        if request.method == "POST":
+            more["point"] = _number(request)
+        elif request.scope["query_string"]:
+            require_known(request.query_params, ())
         return await endpoint(system=system, request=request, **more)
 
 
@@ -135,7 +139,10 @@ def _matrix(vectors: Vectors, door: Door, kind: str) -> None:
 
 def _number(request: Request) -> int | None:
     """The number of the point that an answer is wanted at."""
-    alone = _POINT.fullmatch(request.scope["query_string"])  # as clients of ours say it
+    query = request.scope["query_string"]
+    alone = _POINT.fullmatch(query)  # as clients of ours say it
+    if query and not alone:
+        require_known(request.query_params, ("point",))
     given = alone[1].decode() if alone else request.query_params.get("point")
     if given is None:
         return None

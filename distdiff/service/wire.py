@@ -99,22 +99,50 @@ def from_npz(data: bytes, most: int) -> dict[str, np.ndarray]:
 
 
 def from_json(data: bytes) -> Any:
-    """The JSON in a body, or `FormatError`."""
+    """The JSON in a body, or `FormatError`, where an object says a key twice too."""
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=_object)
+    except FormatError:
+        raise
     except (ValueError, RecursionError, UnicodeDecodeError) as error:
         raise FormatError(f"the body is no JSON: {_said(error)}") from error
 
 
-def leaf_from_json(data: Any) -> np.ndarray:
-    """A leaf given as a number or nested lists of numbers."""
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for k, (key, _) in enumerate(pairs) if key in dict(pairs[:k]))
+        raise FormatError(f"the key {twice[:40]!r} is there twice")
+    return found
+
+
+def _only(found: Any, key: str, kind: type, wanted: str) -> Any:
+    """What the body's one key holds."""
+    if not isinstance(found, dict) or not isinstance(found.get(key), kind):
+        raise FormatError(wanted)
+    if others := sorted(found.keys() - {key}):
+        raise FormatError(f"{wanted}: the key {others[0][:40]!r} is not known")
+    return found[key]
+
+
+def leaf_from_json(data: Any, name: str = "a leaf") -> np.ndarray:
+    """A leaf given as a number or nested lists of numbers, which true and false are not; name: where it is."""
     try:
         array = np.array(data, dtype=None)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise FormatError(f"a leaf is no array: {_said(error)}") from error
-    if array.dtype.kind not in "fiu":
-        raise FormatError(f"a leaf holds {array.dtype} values; numbers in nested lists of equal lengths are wanted")
+        raise FormatError(f"{name} is no array: {_said(error)}") from error
+    if array.dtype.kind not in "fiub":
+        raise FormatError(f"{name} holds {array.dtype} values; numbers in nested lists of equal lengths are wanted")
+    if _has_truth(data):
+        raise FormatError(f"{name} holds true or false; numbers in nested lists of equal lengths are wanted")
     return array
+
+
+def _has_truth(data: Any) -> bool:
+    if isinstance(data, list):
+        inner = set(map(type, data))
+        return bool in inner or list in inner and any(map(_has_truth, data))
+    return isinstance(data, bool)
 
 
 def vector(form: str, data: bytes, shapes: Shapes, what: str) -> np.ndarray:
@@ -129,10 +157,8 @@ def vector(form: str, data: bytes, shapes: Shapes, what: str) -> np.ndarray:
     elif form == NPZ:
         leaves = _fitting(list(from_npz(data, 8 * size + 65536 * (1 + len(shapes))).values()), shapes, what)
     elif form == JSON:
-        found = from_json(data)
-        if not isinstance(found, dict) or not isinstance(found.get("leaves"), list):
-            raise FormatError(f'the {what} is no {{"leaves": [...]}}')
-        leaves = _fitting([leaf_from_json(leaf) for leaf in found["leaves"]], shapes, what)
+        found = _only(from_json(data), "leaves", list, f'the {what} is no {{"leaves": [...]}}')
+        leaves = _fitting([leaf_from_json(leaf, f"the leaf leaves[{k}]") for k, leaf in enumerate(found)], shapes, what)
     else:
         raise InputError(f"the {what} is of type {form!r}; {NPY}, {NPZ} and {JSON} are read")
     parts = [np.ascontiguousarray(leaf, dtype=np.float64).reshape(-1) for leaf in leaves]
@@ -147,10 +173,8 @@ def named(form: str, data: bytes, most: int) -> dict[str, Any]:
     if form == NPZ:
         arrays = from_npz(data, most)
     elif form == JSON:
-        found = from_json(data)
-        if not isinstance(found, dict) or not isinstance(found.get("arguments"), dict):
-            raise FormatError('the arguments are no {"arguments": {"name": ...}}')
-        arrays = {name: leaf_from_json(leaf) for name, leaf in found["arguments"].items()}
+        found = _only(from_json(data), "arguments", dict, 'the arguments are no {"arguments": {"name": ...}}')
+        arrays = {name: leaf_from_json(leaf, f"the argument arguments.{name[:40]}") for name, leaf in found.items()}
     else:
         raise InputError(f"the arguments are of type {form!r}; {NPZ} and {JSON} are read")
     return {name: array if array.ndim else array.item() for name, array in arrays.items()}

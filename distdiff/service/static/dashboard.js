@@ -75,7 +75,7 @@ async function* events(path, signal) {
 // ---- showing
 
 function show(state) {
-  $("status").textContent = `version ${state.version}, ${state.busy ? "working" : "idle"}`
+  $("status").textContent = `version ${state.version}, ${state.busy ? "working" : state.tracing ? "tracing" : "idle"}`
   $("status").className = ""
   tiles($("tiles"), {ranks: state.ranks.length, systems: state.systems.length, "jobs running": state.running,
     "jobs waiting": state.queued,

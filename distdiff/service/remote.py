@@ -1,0 +1,295 @@
+"""Systems that a service holds, on the client's side: on vectors, and with the face of `dd.Linearization`."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from email.message import Message
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlencode
+
+import numpy as np
+
+from ..errors import BranchChangedError, InputError, MovedError, ServiceError
+from ..nest import Nest, blocks, names_of
+from ..storage import save_tape
+from ..storage.trees import from_json
+from ..tracing import trace
+from ..tracing.tree import flatten
+from . import wire
+from .answers import RemoteJob, RemotePicture, RemoteReport, require_svg
+
+if TYPE_CHECKING:
+    from .client import Client
+
+PRODUCTS, MATRICES = ("jvp", "vjp", "hvp"), ("jacobian", "hessian")
+SAME, TINY = 1e-6, 1e-12  # of the largest number: what a plain run and a replay may differ by, in another order of sums
+
+
+class RemoteSystem:
+    """A system of the service, on vectors: all leaves of the arguments, or of the result, one after another.
+
+    Attributes
+    ----------
+    id : by which others attach to it;  point : the number of the point that answers are wanted at
+    """
+
+    def __init__(self, client: Client, described: dict[str, Any]) -> None:
+        self._client = client
+        self._is(described)
+
+    def _is(self, described: dict[str, Any]) -> None:
+        self.id, self.point, self.described = described["id"], described["point"], described
+        self._path = f"/v1/systems/{self.id}"
+        self._closed = False
+
+    def value_vector(self) -> np.ndarray:
+        """The result at the point."""
+        return self._vector("GET", "value")
+
+    def move(self, x: np.ndarray) -> np.ndarray:
+        """Another point, for all who use this system; the result there."""
+        headers, content = self._ask("PUT", "point", wire.to_npy(np.asarray(x, dtype=float).reshape(-1)))
+        found = wire.from_npy(content).copy()
+        self._arrived(headers, found)
+        return found
+
+    def _arrived(self, headers: Message, value: np.ndarray) -> None:
+        """At another point, with that result there."""
+        self.point = int(headers["distdiff-point"])
+
+    def product(self, kind: str, seed: np.ndarray) -> np.ndarray:
+        """J v ("jvp"), J^T w ("vjp") or H v ("hvp"); `MovedError` if the system has been moved by another client."""
+        _require_kind(kind, PRODUCTS)
+        return self._vector("POST", f"{kind}?point={self.point}", wire.to_npy(seed))
+
+    def matrix(self, kind: str) -> np.ndarray:
+        """The dense "jacobian" or "hessian", a row for each number of the result."""
+        _require_kind(kind, MATRICES)
+        return self._vector("POST", f"{kind}?point={self.point}")
+
+    def start(self, kind: str, seed: np.ndarray | None = None) -> RemoteJob:
+        """Ask for a product or matrix ("jvp", "vjp", "hvp", "jacobian", "hessian"), or for a move to the point `seed`
+        ("update"), and don't wait: a job with progress, that can be cancelled.  All on vectors."""
+        _require_kind(kind, (*PRODUCTS, *MATRICES, "update"))
+        if (seed is None) != (kind in MATRICES):
+            wants = "takes no vector" if kind in MATRICES else f"wants a vector: start({kind!r}, vector)"
+            raise InputError(f"a {kind} {wants}")
+        if self._closed:
+            raise InputError("this system was closed; make a new one with client.linearize")
+        body = wire.to_npy(np.asarray(seed, dtype=float)) if seed is not None else None
+        move = kind == "update"
+        method, what = ("PUT", "point") if move else ("POST", f"{kind}?point={self.point}")
+        _, content = self._client.ask(method, f"{self._path}/{what}", body, wire.NPY if body is not None else None,
+                                      wire.JSON, prefer="respond-async")
+        return RemoteJob(self._client, json.loads(content), self._arrived if move else None)
+
+    def plot(self, kind: str, path: str | os.PathLike[str] | None = None, *, dark: bool = False) -> RemotePicture:
+        """A picture as SVG, taken by the service's ranks (see `dd.Linearization.plot`); written to `path`, if given."""
+        if path is not None:
+            require_svg(path)
+        what = f"pictures/{quote(kind, safe='')}?{urlencode({'dark': str(dark).lower()})}"
+        headers, content = self._ask("GET", what)
+        picture = RemotePicture(kind, unquote(headers.get("distdiff-caption", "")), content)
+        if path is not None:
+            picture.save(path)
+        return picture
+
+    def report(self) -> RemoteReport:
+        """What the service knows of it: its text when printed, else data."""
+        return RemoteReport(self._client._json("GET", f"{self._path}/report"))
+
+    def close(self) -> None:
+        """Delete the system; a second call does nothing.
+
+        `ServiceError` where that can't be known to be done: the service may hold it still (`client.systems()`), and
+        another call tries again.  One that is gone already is deleted.
+        """
+        if self._closed:
+            return
+        try:
+            self._client.ask("DELETE", self._path)
+        except ServiceError as error:
+            if error.status != 404:
+                raise
+        self._closed = True
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, _: Any) -> None:
+        try:
+            self.close()
+        except ServiceError as error:  # what the body raised is what its caller has to know
+            if raised is None:
+                raise
+            raised.add_note(f"the system {self.id!r} could not be deleted: {error}")
+
+    def _ask(self, method: str, what: str, body: Any = None) -> tuple[Message, bytes]:
+        if self._closed:
+            raise InputError("this system was closed; make a new one with client.linearize")
+        return self._client.ask(method, f"{self._path}/{what}", body, wire.NPY if body is not None else None)
+
+    def _vector(self, method: str, what: str, body: Any = None) -> np.ndarray:
+        headers, content = self._ask(method, what, body)
+        if int(headers["distdiff-point"]) != self.point:
+            raise MovedError(f"the system has moved to its point {headers['distdiff-point']}, and this is about point "
+                             f"{self.point}: update it", status=409)
+        return wire.from_npy(content).copy()
+
+
+class RemoteLinearization(RemoteSystem):
+    """f at a point, held by a service; made by `Client.linearize`, with the face of `dd.Linearization`.
+
+    Attributes
+    ----------
+    value : the function's result at the point, nested as f returned it;  aux : what f returned beside it
+    """
+
+    def __init__(self, client: Client, f: Callable[..., Any] | None, args: tuple[Any, ...],
+                 argnums: int | tuple[int, ...], kwargs: dict[str, Any], has_aux: bool, name: str | None,
+                 on_branch_change: str, settings: dict[str, Any]) -> None:
+        self._f, self._args, self._kwargs, self._has_aux = f, list(args), kwargs, has_aux
+        self._argnums, self._name, self._settings = argnums, name, settings
+        self._on_branch_change = on_branch_change
+        self._single = isinstance(argnums, (int, np.integer))
+        self.aux: Any = None
+        self.retraces = 0
+        self._client = client
+
+    @classmethod
+    def _attached(cls, client: Client, described: dict[str, Any], f: Callable[..., Any] | None) -> RemoteLinearization:
+        """One that the service holds, from what it says of it."""
+        count = len(from_json(described["arguments"]["tree"]).children)
+        made = cls(client, f, (None,) * count, tuple(range(count)) if count > 1 else 0, {}, False, described["name"],
+                   "raise" if f is None else "retrace", described["settings"])
+        made._is(described)
+        made._nested()
+        made.value = made._outputs.nest(made.value_vector())
+        if f is not None:
+            made._require_its_function(f)
+        return made
+
+    def _require_its_function(self, f: Callable[..., Any]) -> None:
+        """Raise `InputError` unless f, run here at the system's point, gives what the system has there."""
+        point = self._inputs.nest(self._vector("GET", "point"))
+        result, wanted = f(*(point,) if self._single else point), self._outputs.flat(self.value, "value")
+        try:
+            found = self._outputs.flat(result, "result")
+            off, most = (np.abs(part).max(initial=0.0) for part in (found - wanted, wanted))
+            wrong = "" if off <= SAME * most + TINY else f"its result is another by {off:.3g}"
+        except InputError as error:
+            wrong = str(error)
+        if wrong:
+            raise InputError(f"{getattr(f, '__name__', 'f')} is not the function of system {self.id!r}, called with "
+                             f"its differentiated arguments alone, at the point where that is: {wrong}")
+
+    def _nested(self) -> None:
+        """How arguments and results nest, as the service says."""
+        spec, shapes = _nesting(self.described["arguments"])
+        self._inputs = Nest(spec.children[0] if self._single else spec, shapes)
+        self._outputs = Nest(*_nesting(self.described["result"]))
+
+    def _build(self) -> None:
+        """Trace f at the point, and upload it."""
+        assert self._f is not None
+        traced = trace(self._f, tuple(self._args), argnums=self._argnums, has_aux=self._has_aux, kwargs=self._kwargs)
+        tape, self.aux = traced.tape, traced.aux
+        numbers = (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else self._argnums
+        here = tuple(self._args[k] for k in numbers)
+        leaves, spec = flatten(here[0] if self._single else here, "arguments")
+        shapes = [leaf.shape for leaf in tape.inputs]
+        self._inputs = Nest(spec, shapes)
+        self._outputs = Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
+        with tempfile.TemporaryDirectory(prefix="distdiff-") as folder:
+            path = Path(folder) / "tape"
+            save_tape(tape, path, [np.asarray(leaf, dtype=float).reshape(s) for leaf, s in zip(leaves, shapes)],
+                      names_of(self._f, numbers))
+            query = urlencode({"name": self._name or getattr(self._f, "__name__", ""), **self._settings})
+            with open(path, "rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                body: Any = stream if size > 1 << 24 else io.BytesIO(stream.read())
+                self._is(self._client._json("POST", f"/v1/systems?{query}", body, wire.TAPE))
+        self.value = self._outputs.nest(self.value_vector())
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "id"):
+            return "<remote linearization, not made>"
+        about, closed = self.described, ", closed" * self._closed
+        return (f"<remote linearization of {about['name'] or 'a function'}, {self._inputs} to {self._outputs}, "
+                f"{about['lines']:,} lines, {about['settings'].get('method', 'auto')}, point {self.point} of "
+                f"{self.id!r} at {self._client.address}{closed}>")
+
+    def jvp(self, *tangents: Any) -> Any:
+        """J xdot, nested as f's result; `tangents` as the differentiated arguments."""
+        return self._outputs.nest(self.product("jvp", self._inputs.flat(self._packed(tangents), "tangent")))
+
+    def vjp(self, cotangent: Any) -> Any:
+        """J^T ybar, nested as the differentiated argument (a tuple of them if `argnums` is a tuple)."""
+        return self._inputs.nest(self.product("vjp", self._outputs.flat(cotangent, "cotangent")))
+
+    def hvp(self, *tangents: Any) -> Any:
+        """H v, for a function of one result."""
+        return self._inputs.nest(self.product("hvp", self._inputs.flat(self._packed(tangents), "tangent")))
+
+    def jacobian(self) -> Any:
+        """The dense Jacobian; for one array in and one out its shape is out.shape + in.shape."""
+        return blocks(self.matrix("jacobian"), self._outputs, self._inputs)
+
+    def hessian(self) -> Any:
+        """The dense Hessian of a function with one result."""
+        return blocks(self.matrix("hessian"), self._inputs, self._inputs)
+
+    def _arrived(self, headers: Message, value: np.ndarray) -> None:
+        super()._arrived(headers, value)
+        if self.described["function"] is not None:  # the service may have traced it again, to a result nested otherwise
+            self.described = self._client._json("GET", self._path)
+            self._nested()
+        self.value = self._outputs.nest(value)
+
+    def update(self, *args: Any) -> Any:
+        """Move to a new point; returns the value there."""
+        x = self._inputs.flat(self._packed(args), "point")
+        numbers = (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else self._argnums
+        try:
+            self.move(x)
+        except BranchChangedError as error:
+            if self._f is None:
+                raise BranchChangedError(f"{str(error).partition(';')[0]}; it was attached to without its function: "
+                                         f"client.attach({self.id!r}, f) traces f there") from error
+            if self._on_branch_change == "raise":
+                raise
+            self._remember(numbers, args)
+            super().close()
+            self._build()
+            self.retraces += 1
+        else:
+            self._remember(numbers, args)
+        return self.value
+
+    def _remember(self, numbers: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        for number, arg in zip(numbers, args):
+            self._args[number] = arg
+
+    def _packed(self, values: tuple[Any, ...]) -> Any:
+        expected = 1 if isinstance(self._argnums, (int, np.integer)) else len(self._argnums)
+        if len(values) != expected:
+            raise InputError(f"{len(values)} arguments given for {expected} differentiated ones "
+                             f"(argnums={self._argnums!r})")
+        return values[0] if self._single else values
+
+
+def _require_kind(kind: str, kinds: tuple[str, ...]) -> None:
+    if kind not in kinds:
+        raise InputError(f"kind={kind!r} does not exist; choose one of {', '.join(map(repr, kinds))}")
+
+
+def _nesting(described: dict[str, Any]) -> tuple[Any, list[tuple[int, ...]]]:
+    return from_json(described["tree"]), [tuple(shape) for shape in described["shapes"]]
+
+
+__all__ = ["RemoteLinearization", "RemoteSystem"]
