@@ -96,12 +96,7 @@ class Surroundings:
     """
 
     def __init__(self, f: Any) -> None:
-        search = _Search()
-        known = -1
-        while known < len(search.named):  # a method found last may name attributes of what was found first
-            known = len(search.named)
-            search.begin()
-            search.function(f)
+        search = Search(f)
         copied = 0
         self._watched: list[_Probe] = []
         for name, read, value in search.found:
@@ -165,6 +160,41 @@ def _of_cell(cell: Any) -> Any:
         return _Missing
 
 
+def _of_default(f: FunctionType, name: str) -> Any:
+    """What an argument of f is that nobody gives."""
+    if name in (f.__kwdefaults__ or ()):
+        return f.__kwdefaults__[name]
+    place = f.__code__.co_varnames.index(name) - f.__code__.co_argcount
+    return (f.__defaults__ or ())[place] if -place <= len(f.__defaults__ or ()) else _Missing
+
+
+def _write_default(f: FunctionType, name: str, value: Any) -> None:
+    if name in (f.__kwdefaults__ or ()):
+        f.__kwdefaults__[name] = value
+    else:
+        given = list(f.__defaults__ or ())
+        given[f.__code__.co_varnames.index(name) - f.__code__.co_argcount] = value
+        f.__defaults__ = tuple(given)
+
+
+def _writer(read: Callable[[], Any]) -> Callable[[Any], None] | None:
+    """What writes where a value was read; None where nothing can be written."""
+    if not isinstance(read, functools.partial):
+        return None
+    if read.func is _of_cell:
+        return functools.partial(setattr, read.args[0], "cell_contents")
+    if read.func is _of_slot:
+        return functools.partial(read.args[0].__set__, read.args[1])
+    if read.func is _of_default:
+        return functools.partial(_write_default, *read.args)
+    holder = getattr(read.func, "__self__", None)
+    return functools.partial(holder.__setitem__, read.args[0]) if type(holder) is dict else None
+
+
+def _write_bound(f: functools.partial[Any], place: int, value: Any) -> None:
+    f.__setstate__((f.func, (*f.args[:place], value, *f.args[place + 1:]), f.keywords, vars(f)))
+
+
 def _of_slot(member: MemberDescriptorType, thing: Any) -> Any:
     try:
         return member.__get__(thing)
@@ -176,13 +206,20 @@ def _users(module: str | None) -> bool:
     return (module or "").partition(".")[0] not in _NOT_THE_USERS
 
 
-class _Search:
+class Search:
     """The way from a function to all that it reads: functions, their closures and globals, attributes, items."""
 
-    def __init__(self) -> None:
+    def __init__(self, f: Any) -> None:
         self.named: set[str] = set()  # attributes that code reached so far names
         self._assigned: set[str] = set()  # and those that it writes
-        self.begin()
+        known = -1
+        while known < len(self.named):  # a method found last may name attributes of what was found first
+            known = len(self.named)
+            self.begin()
+            self.function(f)
+
+    def met(self, value: Any, write: Callable[[Any], None] | None) -> None:
+        """Called for every value on the way.  write: puts another one in its place; None: it can't be exchanged."""
 
     def begin(self) -> None:
         """Forget what was found, not which names matter."""
@@ -197,6 +234,8 @@ class _Search:
             if not self._again(f, "code"):
                 self._look("args", lambda: f.args, 0)
                 self._look("keywords", lambda: f.keywords, 0)
+                for k, part in enumerate(f.args):
+                    self.met(part, functools.partial(_write_bound, f, k))
                 self.function(f.func)
             return
         if callable(f) and isinstance(type(f).__call__, FunctionType):
@@ -216,11 +255,11 @@ class _Search:
         self.named |= code.attributes
         if f.__name__ not in ("__init__", "__post_init__", "__new__"):
             self._assigned |= code.assigned
-        defaults = dict(zip(reversed(f.__code__.co_varnames[:f.__code__.co_argcount]), reversed(f.__defaults__ or ())))
-        defaults.update(f.__kwdefaults__ or {})
-        for name, default in defaults.items():
+        named = f.__code__.co_varnames[:f.__code__.co_argcount]
+        for name in (*named[len(named) - len(f.__defaults__ or ()):], *(f.__kwdefaults__ or ())):
+            default = _of_default(f, name)
             if isinstance(default, np.ndarray) or not isinstance(default, _PLAIN):
-                self._look(name, functools.partial(defaults.get, name, _Missing), 0)
+                self._look(name, functools.partial(_of_default, f, name), 0)
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or ()):
             if name not in code.written:
                 self._look(name, functools.partial(_of_cell, cell), 0)
@@ -234,6 +273,7 @@ class _Search:
         if len(self.found) < MANY:
             value = read()
             self.found.append((name, read, value))
+            self.met(value, _writer(read))
             self._into(name, value, depth)
 
     def _into(self, name: str, value: Any, depth: int) -> None:
@@ -252,6 +292,7 @@ class _Search:
                 if (part.nbytes > LARGE or part.dtype == object) and len(self.found) < MANY:
                     self.found.append((inside, functools.partial(_itself, part), part))
             elif not isinstance(part, _PLAIN):
+                self.met(part, functools.partial(value.__setitem__, key) if type(value) in (dict, list) else None)
                 self._part(inside, part, depth + 1)
         self._attributes(name, value, depth, False)
 

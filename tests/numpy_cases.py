@@ -752,10 +752,19 @@ z = u.copy(); z.partition([1, 3]); return z[[1, 3]]
 z = u.copy(); z[:3].sort(); z[::-1][:2].sort(); return z
 """
 
+NO_AXES = """
+~np.convolve(u, s) + np.convolve(s, u) + np.convolve(s, r) + np.convolve(u[0], u)
+np.fft.fftn(s).real + np.fft.ifftn(u[0]).real + np.fft.fftn(m, axes=()).real[0, 1]
+np.argsort(s) * u[:1] + np.argpartition(s, 0) * s + np.argsort(u[1], axis=0) + np.argsort(s, None) * s
+np.lexsort(u) * s + np.lexsort([s, r]) + np.lexsort([u[:1], c[:1]])
+np.polyval(u, [1, 0, 2]) + np.polyval(u, (1, s, r)) + np.polyval([s, r], [[1, 2, 0], [0, s, 1]])[1]
+~np.linalg.norm(u, [3]) + np.linalg.norm(m, [3.0], axis=1)
+"""
+
 SECTIONS = {"ufuncs": UFUNCS, "ufunc forms": UFUNC_FORMS, "reductions": REDUCTIONS, "products": PRODUCTS,
             "movement": MOVEMENT, "decisions": DECISIONS, "methods": METHODS, "python": PYTHON,
-            "of one version": VERSIONS, "other ways to say it": FORMS, "writes": WRITES, **linalg_cases.SECTIONS,
-            **complex_cases.SECTIONS}
+            "of one version": VERSIONS, "other ways to say it": FORMS, "writes": WRITES, "no axes": NO_AXES,
+            **linalg_cases.SECTIONS, **complex_cases.SECTIONS}
 _ALL = [line for text in SECTIONS.values() for line in text.splitlines() if line]
 
 

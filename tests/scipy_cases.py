@@ -183,6 +183,9 @@ stats.truncnorm.logpdf(-u - 3, -2 * u - 4, -1.0) + stats.truncnorm.pdf(0.3, -1.0
 stats.truncnorm.logpdf(u / 3, -1, 2)
 stats.multivariate_t.logpdf(u[:2], u[2:4], np.eye(2) * s, df=3)
 stats.multivariate_t.logpdf(c[:3], None, q @ q.T, s + 2)
+stats.multivariate_t.logpdf(u[:2], c[:2], [[2.0, 0.5], [0.5, 1.0]], df=3)
+stats.multivariate_t.logpdf(c[:2], u[:2], 2.0, 3)
+stats.multivariate_t.logpdf(c[:2], np.zeros(2), np.eye(2), df=s + 1) * stats.multivariate_t(shape=np.eye(2)).pdf(u[:2])
 stats.median_abs_deviation(u) + stats.median_abs_deviation(m, axis=1, scale="normal")[0]
 stats.median_abs_deviation(m, None, center=np.mean) * s
 stats.iqr(u) + stats.iqr(m, axis=0)[0] + stats.iqr(u, rng=(10, 60), scale="normal")

@@ -56,6 +56,13 @@ def test_warnings_of_floats_have_the_users_line_and_no_error_beside_them():
         dd.grad(fine)(np.ones(3))
 
 
+def test_a_function_of_numpys_itself_is_located_where_its_derivative_was_asked_for():
+    with pytest.raises(NonFiniteError) as caught:
+        dd.grad(np.linalg.norm)(np.zeros(3))
+    assert "test_errors.py" in str(caught.value) and "asked_for" in str(caught.value)
+    assert "distdiff/" not in str(caught.value)
+
+
 def test_a_function_that_raises():
     def f(x):
         raise KeyError("no such column")

@@ -352,8 +352,28 @@ def test_partials_that_are_not_given():
             dd.elemental(np.sum, partials=[None], signature=bad)
     with pytest.raises(InputError, match="second partials"):
         dd.elemental(np.sum, partials=[None], second=[])
+    with pytest.raises(InputError, match="partials of sum are a ufunc"):
+        dd.elemental(np.sum, partials=np.cos)
     with pytest.raises(ValueError, match="product: operand 1"):
         trace(lambda x: product(np.ones((2, 3)), x), (np.ones(2),))
+
+
+@pytest.mark.parametrize("signature, partial, second, said", [
+    (None, lambda y, x: np.ones(2), None, r"is a ndarray of shape \(2,\) .* of shape \(3,\)"),
+    (None, lambda y, x: np.ones((1, 3)), None, r"\(1, 3\)"),
+    (None, lambda y, x: None, None, "NoneType"),
+    (None, lambda y, x: 1j * x, None, "complex128"),
+    (None, lambda y, x: "x", None, "is a str"),
+    ("(n)->()", lambda y, x: 1.0 + np.zeros(2), None, r"\(2,\) .* of shape \(3,\)"),
+    ("(n)->(n)", lambda y, x: np.ones((3, 2)), None, r"\(3, 2\) .* of shape \(3, 3\)"),
+    (None, lambda y, x: 2.0 * x, lambda y, x: np.ones(4), r"\(0, 0\) of .* shape \(4,\)"),
+])
+def test_partials_of_another_shape(signature, partial, second, said):
+    value = (lambda x: x * x) if signature != "(n)->()" else (lambda x: np.sum(x * x, -1))
+    f = dd.elemental(value, partials=[partial], second=None if second is None else [[second]], signature=signature)
+    derivative = dd.grad if second is None else dd.hessian
+    with pytest.raises(InputError, match=rf"partial derivative .*{said}[\s\S]*broadcasts to it"):
+        derivative(lambda x: np.sum(f(x)), comm=ALONE)(np.ones(3))
 
 
 # -- on ranks

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from distdiff.errors import InputError, UnsupportedOperationError
 from distdiff.testing import taylor_test
 from distdiff.tracing import trace
 from distdiff.tracing.matrices import sparse
+from distdiff.tracing.scipy.outside import matrix_of
 
 ALONE = MPI.COMM_SELF
 N = 6
@@ -27,7 +30,10 @@ A = A.tocsr()
 X = np.linspace(0.3, 1.2, N)
 ARRAYS = [getattr(sp, f"{name}_array") for name in ("csr", "coo", "csc", "dia", "bsr") if hasattr(sp, f"{name}_array")]
 LOWER = sp.tril(A).tocsr()
-OUTSIDE = splu(A.tocsc())
+OUTSIDE, SOLVER = splu(A.tocsc()), factorized(A.tocsc())
+NAMED = SimpleNamespace(lu=splu(A.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0))
+FACTORS, BY_NAME = [splu(A.tocsc() * k) for k in (1.0, 2.0)], {"lu": OUTSIDE, "solve": SOLVER}
+HIDDEN = (OUTSIDE,)  # which can't be exchanged there
 FINE = sp.diags([-1.0, 2.5, -1.0], [-1, 0, 1], shape=(200, 200)).tocsc()
 
 
@@ -36,6 +42,33 @@ def with_zeros(x):
     z[2:] = x[:4]
     return z
 
+
+class Model:
+    """Holds a factor, and the solve of another."""
+
+    __slots__ = ("__dict__", "slot")
+    shared = 2.0
+
+    def __init__(self):
+        self.lu, self.slot = splu(A.tocsc()), factorized(A.T.tocsc())
+
+    def __call__(self, x):
+        return self.lu.solve(x * self.shared) + self.slot(x)
+
+
+def closed_over(lu):
+    return lambda x: lu.solve(x, "T") + lu.solve(np.outer(x, x[:2]))[:, 1]
+
+
+def by_default(x, lu=OUTSIDE, *, solve=SOLVER):
+    return lu.solve(x) + solve(x * x)
+
+
+def helped(x):
+    return by_default(x) + OUTSIDE.solve(np.ones(N)) * OUTSIDE.nnz
+
+
+MODEL = Model()
 
 PRODUCTS = {
     **{f"A @ x, {name}": lambda x, name=name: A.asformat(name) @ x
@@ -64,6 +97,15 @@ SOLVES = {
     "lower triangle": lambda x: spl.spsolve_triangular(LOWER, x) + spl.spsolve_triangular(LOWER, x, unit_diagonal=True),
     "upper triangle": lambda x: spl.spsolve_triangular(LOWER.T.tocsr(), x, lower=False),
     "of zeros that were written": lambda x: spsolve(A, with_zeros(x)),
+    "made outside, by a global name": lambda x: OUTSIDE.solve(x) + SOLVER(x * x),
+    "made outside, transposed and closed over": closed_over(OUTSIDE),
+    "made outside, as a default": by_default,
+    "made outside, called by a function": lambda x: helped(x * x),
+    "made outside, attributes": lambda x: NAMED.lu.solve(x) + MODEL(x),
+    "made outside, an object that is called": MODEL,
+    "made outside, in lists and dictionaries":
+        lambda x: sum(lu.solve(x) for lu in FACTORS) + BY_NAME["lu"].solve(x) + BY_NAME["solve"](x),
+    "made outside, bound to its argument": functools.partial(lambda lu, x: lu.solve(x), OUTSIDE),
     "a factor of plain values": lambda x: x * splu(A).solve(np.ones(N)),
 }
 
@@ -152,10 +194,36 @@ def test_indices_that_lead_elsewhere_are_not_followed():
             sparse.factor_of(csc.data, indices, indptr, sparse.digest(csc.data, indices, indptr))
 
 
+def test_factors_made_outside_are_the_users_own():
+    """Values are theirs bit by bit, they are put back, and the function is not run in vain a second time."""
+    runs = []
+    lu = splu(A.tocsc(), permc_spec="MMD_AT_PLUS_A")
+
+    def f(x):
+        runs.append(1)
+        return lu.solve(x)
+
+    for count in (2, 3):  # the first time it fails, and is run again
+        assert trace(f, (X,)).result.tobytes() == lu.solve(X).tobytes() and len(runs) == count
+        assert type(f.__closure__[0].cell_contents) is type(OUTSIDE)
+    np.testing.assert_array_equal(trace(lambda x, lu: lu.solve(x), (X, lu)).result, lu.solve(X))
+    F = dd.recorded(lambda x: np.sum(lu.solve(x) ** 2), comm=ALONE)
+    for k in (1.0, 2.0, 3.0):
+        np.testing.assert_allclose(F.grad(k * X), 2.0 * k * lu.solve(lu.solve(X), "T"), rtol=1e-12)
+    assert F.counts.traces == 1
+
+
+@pytest.mark.parametrize("order", ["COLAMD", "NATURAL", "MMD_ATA"])
+def test_the_matrix_of_a_factor(order):
+    a = sp.random(60, 60, 0.05, random_state=4) + sp.diags(np.linspace(1.0, 2.0, 60))
+    found = matrix_of(splu(a.tocsc(), permc_spec=order))
+    assert abs(found - a).max() < 1e-14 and found.nnz == a.tocsc().nnz
+
+
 def test_what_is_refused():
     singular = sp.csr_matrix(np.diag([1.0, 1.0, 0.0, 1.0, 1.0, 1.0]))
-    with pytest.raises(UnsupportedOperationError, match="compiled code was given a traced array at .*made inside"):
-        trace(lambda x: OUTSIDE.solve(x), (X,))
+    with pytest.raises(UnsupportedOperationError, match="compiled code was given a traced array at .*makes it inside"):
+        trace(lambda x: HIDDEN[0].solve(x), (X,))
     with pytest.raises(np.linalg.LinAlgError, match="order 6 is singular"):
         trace(lambda x: spsolve(singular, x), (X,))
     with pytest.raises(UnsupportedOperationError, match="traced matrix"):

@@ -81,27 +81,114 @@ def test_looking_at_traced_values_is_no_refusal(capsys):
     assert "0.914" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", [
-    str, repr, "{}".format, "{:.3f}".format, "{:8.2e}".format, "%s".__mod__, lambda t: f"{t}", lambda t: f"{t:g}",
-])
-def test_no_number_is_read_back_from_the_text_of_a_traced_value(text):
-    def f(u):
-        for t in (u[0], u[0] > 0.5, 1j * u[0]):
-            assert text(t).startswith("traced(")
-            with pytest.raises(ValueError):
-                complex(text(t))
+def says_so(text):
+    return str.startswith(text, "traced(")
+
+
+def of_u(case, **space):
+    """A function of u from its body, statements separated by "; "."""
+    *statements, result = case.split("; ")
+    body = "".join(f"    {line}\n" for line in [*statements, f"return {result.removeprefix('return ')}"])
+    space["np"] = np
+    exec(compile(f"def f(u):\n{body}", case, "exec"), space)
+    return space["f"]
+
+
+TEXTS = [str, repr, "{}".format, "{:.3f}".format, "{:8.2e}".format, "%s".__mod__, lambda t: f"{t}", lambda t: f"{t:g}"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("value", [lambda u: u[0], lambda u: u[0] > 0.5, lambda u: 1j * u[0]])
+def test_no_number_is_read_back_from_the_text_of_a_traced_value(text, value):
+    def marked(u):
+        assert says_so(text(value(u)))
         return u[0]
 
-    trace(f, (U,))
+    trace(marked, (U,))
+    with pytest.raises((UnsupportedOperationError, ValueError), match=r"refusals.py:\d+ .*value\(x\)|malformed string"):
+        trace(lambda u: u[0] * complex(text(value(u))).real, (U,))
 
 
 @pytest.mark.parametrize("text", [str, repr, "{}".format, np.array_str, np.array2string, np.array_repr])
 def test_the_text_of_a_traced_array_says_so(text):
     def f(u):
-        assert all(text(a).startswith("traced(") for a in (u, u > 0.5, 1j * u, u.reshape(2, 2)))
+        assert all(says_so(text(a)) for a in (u, u > 0.5, 1j * u, u.reshape(2, 2)))
         return u
 
     trace(f, (U,))
+
+
+COMPUTED_FROM_TEXT = """
+u[0] * len(f"{u[0]:.1f}")
+u[0] * len(f"x = {u[0]:.1f} m")
+u[0] * len(f"{u[0]:>{8}.1f}" + "0")
+u[0] * len("0" + f"{u[0]}")
+u[0] * len("x = %s" % u[0])
+u[0] * len("{:.1f}".format(u[0]))
+u[0] * len("x = {} m".format(u[0]).strip())
+u[0] * len(np.array2string(u))
+u[0] * (f"{u[0]:.1f}" == "0.9")
+u[0] * (f"x = {u[0]:.1f}" == "x = 0.9")
+u[0] * ("9" in f"{u[0]:.1f}")
+u[0] * ("9" in f"x = {u[0]:.1f}")
+u[0] * f"{u[0]:.1f}".count("9")
+u[0] * f"x = {u[0]:.1f}".find("9")
+u[0] * float(f"{u[0]:.3f}")
+u[0] * float(f"-{u[0]:.3f}")
+u[0] * float(f"{u[0]:.3f}"[3:6])
+u[0] * float(f"{u[0]} {u[1]}".split()[0])
+u[0] * int(str(u[0] > 0.5).upper())
+u[0] * {"0.9": 2.0}.get(f"{u[0]:.1f}", 3.0)
+u[0] * {"x0.9": 2.0}.get(f"x{u[0]:.1f}", 3.0)
+u[0] * {f"{u[0]:.1f}": 2.0}["0.9"]
+u[0] * (1.0 if str(u[0]) else 2.0)
+u[0] * sum(1.0 for c in f"{u[0]:.1f}" if c == "9")
+u[0] * np.fromstring(f"{u[0]} {u[1]}", sep=" ")[0]
+text = repr(u[0]); return u[0] * len(text)
+text = f"{u[0]:.2f}"; return u[0] * float(text)
+text = f"{u[0]:.2f}".rjust(12); return u[0] * float(text)
+a, b = f"{u[0]}{u[1]}"; return u[0]
+"""
+
+
+@pytest.mark.parametrize("case", COMPUTED_FROM_TEXT.strip().splitlines())
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # np.fromstring
+def test_nothing_is_computed_from_the_text_of_a_traced_value(case):
+    f = of_u(case)
+    with pytest.raises(UnsupportedOperationError, match=r"text of a traced value at .*value\(x\)"):
+        trace(f, (U,))
+
+
+SHOWN = r"""
+print(u[0], f"{u[0]:.2f}", f"x = {u[0]:8.3f}", "%s" % u[0], str(u[0]).rjust(20), "u0 " + str(u[0]), sep=", ")
+pprint.pprint({"u0": u[0], "u": u})
+logging.getLogger("shown").warning("x = %s, %s", u[0], f"{u[1]:.2f}")
+sys.stdout.write(f"{u[0]:.3f}\n")
+out = io.StringIO(); print(u[0], file=out); out.write(str(u[0])); print(out.getvalue())
+lines = [f"{x:.2f}" for x in u]; print(", ".join(lines)); table = "".join(f"{x:>9.2f}" for x in u); print(table)
+warnings.warn(f"x = {u[0]:.2f}")
+shown = {}; shown["u0"] = f"{u[0]:.2f}"; print(shown)
+"""
+
+
+@pytest.mark.parametrize("case", SHOWN.strip().splitlines())
+@pytest.mark.filterwarnings("ignore:x = ")
+def test_the_text_of_a_traced_value_may_be_shown(case):
+    import io
+    import logging
+    import pprint
+    import sys
+    import warnings
+
+    space = {"io": io, "logging": logging, "pprint": pprint, "sys": sys, "warnings": warnings, "np": np}
+    f = of_u(f"{case}; return u[0]", **space)
+    assert trace(f, (U,)).result == U[0]
+
+
+def test_text_is_text_again_after_the_trace():
+    kept = []
+    trace(lambda u: kept.append(f"{u[0]:.2f}") or u[0], (U,))
+    assert kept[0] == "traced(0.91)" and len(kept[0]) == 12 and kept[0][:6] == "traced" and hash(kept[0])
 
 
 def test_a_traced_scalar_is_a_real_number():

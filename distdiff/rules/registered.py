@@ -28,6 +28,9 @@ class _Registered(Named):
         update_wrapper(self, value)
         if name is not None:
             self.__name__ = name
+        if not isinstance(partials, (list, tuple)):
+            raise InputError(f"the partials of {self.__name__} are a {type(partials).__name__}; give a list of them, "
+                             "one for each operand, None where the derivative is zero")
         self.value, self.partials, self.second = value, tuple(partials), second
         self.ins, self.out = _signature(signature, len(self.partials))
         if second is not None:
@@ -134,9 +137,21 @@ class _Partial(Elemental):
         y = self.function.value(*_own(x))
         if self.path:
             y = self.function.rule(self.path)(y, *_own(x))
+        return (self._checked(y, x),)
+
+    def _checked(self, y: Any, x: Sequence[np.ndarray]) -> np.ndarray:
+        """What the user's function returned for these operands, in its full shape; `InputError` if it has another."""
         loops = (np.shape(part)[: np.ndim(part) - len(core)] for part, core in zip(x, self.core_in))
-        loop = np.broadcast_shapes(*loops)
-        return (np.broadcast_to(np.asarray(y, dtype=np.float64), loop + self.core_out[0]),)
+        shape = np.broadcast_shapes(*loops) + self.core_out[0]
+        found = np.asarray(y)
+        fits = found.ndim <= len(shape) and all(n in (1, want) for n, want in zip(found.shape[::-1], shape[::-1]))
+        if fits and found.dtype.kind in "fiub":
+            return np.broadcast_to(found.astype(np.float64, copy=False), shape)
+        what = f"the {self.name}" if self.path else f"the value of {self.name}"
+        raise InputError(f"{what} is a {type(y).__name__} of shape {found.shape} and dtype {found.dtype} where real "
+                         f"numbers of shape {shape} are wanted: the operands' loop axes, then the core axes of the "
+                         "result" + (", then of the operands it is a derivative by. partials[k](y, *x) returns that "
+                                     "shape, or one that broadcasts to it" if self.path else ""))
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         total = None
@@ -175,7 +190,7 @@ class _Partial(Elemental):
         if any(map(is_traced, x)):
             return joint(op, x)[0]
         if not self.path:
-            return np.asarray(self.function.rule(path)(*_own(y), *_own(x)), dtype=np.float64)
+            return op._checked(self.function.rule(path)(*_own(y), *_own(x)), x)
         return op.value(*x)[0]
 
 

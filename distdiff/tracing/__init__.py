@@ -33,6 +33,7 @@ from .memory import rare_collections
 from .owners import CYTHON, owner, user_caller
 from .recorder import Evaluate, Holdings, Located, Recorder, ValuesWanted
 from .scalar import TracedScalar
+from .scipy import outside
 from .storage import Storage
 from .stretch import Stretch, check_numbers, is_leaf
 from .transplant import pruned
@@ -77,6 +78,37 @@ def trace(
     `UnsupportedOperationError` for operations without a rule, naming them and the user's line, and whatever f
     raises.
     """
+    run = partial(_traced, f, argnums=argnums, has_aux=has_aux, kwargs=kwargs, keep_values=keep_values, locate=locate,
+                  evaluate=evaluate, holdings=holdings)
+    first = None
+    if not outside.expected(f):
+        try:
+            return run(args)
+        except UnsupportedOperationError as error:
+            if not outside.refused(error.__cause__):
+                raise
+            first = error
+    with outside.exchanged(f, args) as (given, some):
+        if first is not None and not some:
+            raise first
+        if first is not None and holdings is not None:
+            holdings.forget()
+        return run(given)
+
+
+def _traced(
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    *,
+    argnums: int | tuple[int, ...],
+    has_aux: bool,
+    kwargs: dict[str, Any] | None,
+    keep_values: bool | str,
+    locate: int | None,
+    evaluate: Evaluate | None,
+    holdings: Holdings | None,
+) -> Trace:
+    """`trace`, of a function whose sparse factors take traced values."""
     settings = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate}
     note = None if keep_values or holdings is None else partial(holdings.note, beside=patching.suspended)
     rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate), note)
@@ -132,7 +164,7 @@ def trace(
             rec.close()
     if holdings is not None:
         holdings.forget()
-    return replace(trace(f, args, keep_values="read", **settings), values=None)
+    return replace(_traced(f, args, keep_values="read", evaluate=None, holdings=None, **settings), values=None)
 
 
 def _beside_the_trace(evaluate: Evaluate) -> Evaluate:
@@ -232,8 +264,9 @@ def _of_compiled_code(error: TypeError) -> UnsupportedOperationError:
     said = str(error).partition("\n")[0].strip()
     remedy = f"{CUT} ({said}). Compiled code needs a rule: distdiff.custom_jvp, custom_vjp or elemental"
     if "ndarray, not Traced" in said and not where:
-        remedy += ("; a sparse factor, lu = splu(A) or solve = factorized(A), can be used on traced values where it "
-                   "was made inside the function (distdiff remembers it, so that it costs once)")
+        remedy += ("; a sparse factor, lu = splu(A) or solve = factorized(A), can be used on traced values where the "
+                   "function reaches it by names, attributes, lists and dictionaries of yours, or makes it inside "
+                   "(distdiff remembers it, so that it costs once)")
     return UnsupportedOperationError(refusal("compiled code was given a traced array", where,
                                              Site(frame.f_code.co_filename, line, frame.f_code.co_qualname), remedy))
 

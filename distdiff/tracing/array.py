@@ -19,6 +19,7 @@ from .boxes import Index, Piece, in_c_order, select, whole
 from .recorder import Recorder
 from .scalar import BOOLEAN_OPS, TracedScalar
 from .storage import Storage, compress, spread, too_many, window
+from .text import text_of
 
 _ELEMENT = np.zeros(1)
 _new = object.__new__
@@ -140,10 +141,10 @@ class TracedArray:
         return (self[k] for k in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"traced({self.values()!r})"
+        return text_of(repr(self.values()))
 
     def __str__(self) -> str:
-        return f"traced({self.values()})"
+        return text_of(str(self.values()))
 
     # -- elements and views ----------------------------------------------------------------------------------------
 

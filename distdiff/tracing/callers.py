@@ -7,7 +7,7 @@ import linecache
 import os
 import re
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -81,19 +81,22 @@ def handed_to(frame: FrameType) -> str | None:
 
     Compiled functions have no frame of their own: what they do to a traced value seems to be done by their caller.
     """
-    if frame.f_code.co_code[frame.f_lasti] not in _CALLS:
-        return None
-    lines = list(dis.get_instructions(frame.f_code))
-    at = next(k for k, line in enumerate(lines) if line.offset == frame.f_lasti)
+    return callee(frame.f_code, frame.f_lasti) if frame.f_code.co_code[frame.f_lasti] in _CALLS else None
+
+
+def callee(code: CodeType, offset: int) -> str:
+    """The name of what the call at this place in a function's code calls; "" if it has none."""
+    lines = list(dis.get_instructions(code))
+    at = next(k for k, line in enumerate(lines) if line.offset == offset)
     call = lines[at].positions
-    callee, end = None, (0, 0)  # the longest expression that starts where the call does, and is not it
+    found, end = None, (0, 0)  # the longest expression that starts where the call does, and is not it
     for line in lines[:at]:
         place = line.positions
         if (line.opname not in ("PUSH_NULL", "KW_NAMES", "PRECALL") and place and call and place != call
                 and (place.lineno, place.col_offset) == (call.lineno, call.col_offset)
                 and (stop := (place.end_lineno or 0, place.end_col_offset or 0)) >= end):
-            callee, end = line, stop
-    return callee.argval if callee and callee.opname.startswith("LOAD_") and isinstance(callee.argval, str) else ""
+            found, end = line, stop
+    return found.argval if found and found.opname.startswith("LOAD_") and isinstance(found.argval, str) else ""
 
 
 def stores(frame: FrameType) -> bool:

@@ -13,6 +13,7 @@ from .indexing import assign, into
 from .layout import laid
 from .reductions import axes_of, traced_array
 from .scalar import TracedScalar
+from .text import text_of
 from .ufuncs import number, recorder_of, require_floats
 
 _full_like = np.full_like  # NumPy's own, whatever is substituted meanwhile
@@ -275,9 +276,9 @@ def _asked_of_values(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _printed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Functions that print: to look at, for a number read back from the text would have no derivative."""
+    """Functions that print."""
     ask = _asked_of_values(function)
-    return lambda *args, **kwargs: f"traced({ask(*args, **kwargs)})"
+    return lambda *args, **kwargs: text_of(ask(*args, **kwargs))
 
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {

@@ -359,6 +359,13 @@ def _enumerated(arr: Any) -> Any:
     return ((index, x[index]) for index in np.ndindex(x.shape))
 
 
+def _lexsort(keys: Any, axis: int = -1) -> Any:
+    """np.lexsort, which takes part in the protocol with a tuple of keys only."""
+    if type(keys) is list and _tracing() and (rec := traced_within(keys)) is not None:
+        keys = tuple([array_of(rec, x) if type(x) in _CONTAINERS else x for x in keys])
+    return NUMPY["lexsort"](keys, axis)
+
+
 _CONTAINERS, _ARRAYS = frozenset((list, tuple)), {TracedArray}
 # Functions whose lists are lists of arrays, not arrays.
 _JOINS = ("concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack", "row_stack")
@@ -395,8 +402,8 @@ def _substitutes() -> dict[str, Any]:
     table.update({name: _with_lists(name) for name in lists})
     table.update({name: _with_parts(name) for name in joins})
     for name, function in {"r_": _Joiner(np.r_), "c_": _Joiner(np.c_, -1, 2, 0), "require": _require,
-                           "fromiter": _from_iterable, "ndenumerate": _enumerated, "kaiser": _kaiser,
-                           "fastCopyAndTranspose": lambda x: np.transpose(x).copy()}.items():
+                           "fromiter": _from_iterable, "lexsort": _lexsort, "ndenumerate": _enumerated,
+                           "kaiser": _kaiser, "fastCopyAndTranspose": lambda x: np.transpose(x).copy()}.items():
         if name in vars(np):
             NUMPY[name] = getattr(np, name)
             table[name] = function

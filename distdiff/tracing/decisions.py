@@ -92,6 +92,8 @@ def argsort(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, 
     if axis is None:
         x, axis = x.reshape(-1), 0
     at = np.argsort(x.nd, axis=axis, kind="stable")
+    if not x.ndim:
+        return at
     _guard_order(moved(x, lambda values: np.take_along_axis(values, at, axis)), axis)
     return at
 

@@ -71,6 +71,7 @@ def _vector_norm(x: Any, ord: Any, axis: int, keepdims: bool) -> Any:
         return total(np.not_equal(x, 0.0), axis, keepdims=keepdims)
     if ord == 1:
         return total(np.abs(x), axis, keepdims=keepdims)
+    ord = np.asarray(ord, dtype=float) if isinstance(ord, (list, tuple)) else ord
     return total(np.abs(x) ** ord, axis, keepdims=keepdims) ** (1.0 / ord)
 
 

@@ -185,6 +185,8 @@ def argpartition(x: Any, kth: Any, axis: int | None = -1, **kwargs: Any) -> np.n
     if axis is None:
         x, axis = x.reshape(-1), 0
     at = np.argpartition(x.nd, kth, axis)
+    if not x.ndim:
+        return at
     parted = np.moveaxis(moved(x, lambda values: np.take_along_axis(values, at, axis)), axis, -1)
     for k in np.ravel(kth):
         pivot = parted[..., k : k + 1 if k != -1 else None]
@@ -196,6 +198,8 @@ def argpartition(x: Any, kth: Any, axis: int | None = -1, **kwargs: Any) -> np.n
 def partition(x: Any, kth: Any, axis: int | None = -1, **kwargs: Any) -> Any:
     if axis is None:
         x, axis = np.reshape(x, -1), 0
+    if not ndim_of(x):
+        np.partition(0.0, kth, axis)  # raises NumPy's AxisError
     at = argpartition(x, kth, axis)
     return moved(x, lambda values: np.take_along_axis(values, at, axis))
 
@@ -208,6 +212,8 @@ def lexsort(keys: Any, axis: int = -1) -> np.ndarray:
     """By the last key, ties by the one before, ...: neighbours in the order compare as they did."""
     keys = [traced_array(x) if is_traced(x) else np.asarray(x) for x in keys]
     at = np.lexsort([plain(x) for x in keys], axis)
+    if not at.ndim:
+        return at
     tied = None
     for key in keys[::-1]:
         row = moved(key, lambda values: np.take_along_axis(values, at, axis)) if is_traced(key) else np.take_along_axis(

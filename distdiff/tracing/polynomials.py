@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from .ufuncs import recorder_of
 
 
 def polyval(p: Any, x: Any) -> Any:
+    p, x = _array(p), x if isinstance(x, np.poly1d) else _array(x)
     y = 0.0 * x
     for coefficient in p:
         y = y * x + coefficient
@@ -142,6 +143,9 @@ def _mode(mode: Any) -> str:
 def convolve(a: Any, v: Any, mode: Any = "full") -> Any:
     """sum_k a[i - k] v[k]: a window that slides over the padded longer operand, one contraction."""
     mode = _mode(mode)
+    a, v = np.atleast_1d(a), np.atleast_1d(v)
+    if ndim_of(a) > 1 or ndim_of(v) > 1:
+        raise ValueError("object too deep for desired array")
     if not shape_of(a)[0] or not shape_of(v)[0]:
         raise ValueError(f"{'a' if not shape_of(a)[0] else 'v'} cannot be empty")
     if shape_of(a)[0] < shape_of(v)[0]:
@@ -157,17 +161,35 @@ def convolve(a: Any, v: Any, mode: Any = "full") -> Any:
 
 
 def correlate(a: Any, v: Any, mode: Any = "valid") -> Any:
+    if not ndim_of(a) or not ndim_of(v):
+        raise ValueError("object of too small depth for desired array")
     if shape_of(a)[0] >= shape_of(v)[0]:
         return convolve(a, v[::-1], mode)
     return convolve(v, a[::-1], mode)[::-1]
+
+
+def _array(x: Any) -> Any:
+    """Numbers that may come as lists, also of traced ones."""
+    if is_traced(x) or not isinstance(x, (list, tuple)):
+        return x
+    found = next(filter(is_traced, _numbers(x)), None)
+    return found.rec.array_of(x) if found is not None else np.asarray(x) + 0.0
+
+
+def _numbers(x: Any) -> Iterator[Any]:
+    """What nested lists hold."""
+    if isinstance(x, (list, tuple)):
+        for part in x:
+            yield from _numbers(part)
+    else:
+        yield x
 
 
 def _of_lists(function: Callable[..., Any]) -> Callable[..., Any]:
     """Coefficients may come as lists."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return function(*(x if is_traced(x) or not isinstance(x, (list, tuple)) else np.stack(x)
-                          if any(map(is_traced, x)) else np.asarray(x, dtype=float) for x in args), **kwargs)
+        return function(*map(_array, args), **kwargs)
 
     return call
 

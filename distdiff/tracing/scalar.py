@@ -21,6 +21,7 @@ from ..ops import BY_NAME, Op
 from ..tape import RUN_LINES
 from .callers import CUT, PLAIN, called, refuse_pickling, remedy_for, stores, twin
 from .recorder import Located, Recorder
+from .text import text_of
 
 
 class TracedScalar:
@@ -148,13 +149,13 @@ class TracedScalar:
     # -- a float that knows what NumPy's floats know -------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"traced({self.v!r})"
+        return text_of(repr(self.v))
 
     def __str__(self) -> str:
-        return f"traced({self.v})"
+        return text_of(str(self.v))
 
-    def __format__(self, spec: str) -> str:  # to look at: a number read back from the text would have no derivative
-        return f"traced({self.v:{spec}})"
+    def __format__(self, spec: str) -> str:
+        return text_of(format(self.v, spec))
 
     def __getitem__(self, index: Any) -> Any:  # x[()] and x[..., None], as NumPy's floats have them
         return self.as_array(self)[index]
@@ -317,12 +318,12 @@ class TracedBool:
         return float(bool(self))
 
     def __repr__(self) -> str:
-        return f"traced({self.v != 0.0})"
+        return text_of(str(self.v != 0.0))
 
     __str__ = __repr__
 
     def __format__(self, spec: str) -> str:
-        return f"traced({self.v != 0.0:{spec}})"
+        return text_of(format(self.v != 0.0, spec))
 
     def __invert__(self) -> Any:
         return self.rec.scalar_op(BY_NAME["logical_not"], (self,))

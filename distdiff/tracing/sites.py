@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import PrecisionWarning, UnsupportedOperationError
 from ..tape import Site, Tape
 from .callers import library, refusal
-from .owners import owner, user_line
+from .owners import owner, user_caller, user_line
 
 
 class Sites:
@@ -32,7 +32,8 @@ class Sites:
         self._ours: set[int] = set()  # ... where that is ours: most frames are
 
     def user_frame(self) -> FrameType:
-        """The innermost frame of the user's own code: not ours or NumPy's, nor (if there is another) a library's."""
+        """The innermost frame of the user's own code: not ours or NumPy's, nor (if there is another) a library's; where
+        the function is itself NumPy's, the one that asked for its derivative."""
         frame: FrameType | None = sys._getframe(2)
         ours = self._ours
         library = None
@@ -49,7 +50,7 @@ class Sites:
             if owner == "library":
                 library = library or frame
                 frame = frame.f_back
-        return library or frame or sys._getframe(2)
+        return library or user_caller()
 
     def _owner(self, code: CodeType) -> str:
         self._codes.append(code)  # kept alive: its id stays its own

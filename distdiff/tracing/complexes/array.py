@@ -18,6 +18,7 @@ from ..callers import called, handed_to, refuse_pickling, refuse_swapped_rows, s
 from ..indexing import plain_index
 from ..recorder import Recorder
 from ..scalar import CUT, PLAIN, TracedScalar
+from ..text import text_of
 from .parts import Pair, Part, arrays, filled, negative_zero, own_copy, real_part, zero
 
 DTYPE = np.dtype(np.complex128)
@@ -114,10 +115,10 @@ class ComplexArray:
         return (self[k] for k in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"traced({self.values()!r})"
+        return text_of(repr(self.values()))
 
     def __str__(self) -> str:
-        return f"traced({self.values()})"
+        return text_of(str(self.values()))
 
     def __getitem__(self, index: Any) -> Any:
         index = plain_index(self.rec, index)
@@ -219,13 +220,13 @@ class ComplexScalar:
     __int__ = __float__
 
     def __repr__(self) -> str:
-        return f"traced({self.values()!r})"
+        return text_of(repr(self.values()))
 
     def __str__(self) -> str:
-        return f"traced({self.values()})"
+        return text_of(str(self.values()))
 
     def __format__(self, spec: str) -> str:
-        return f"traced({self.values():{spec}})"
+        return text_of(format(self.values(), spec))
 
     def __copy__(self) -> ComplexScalar:
         return self

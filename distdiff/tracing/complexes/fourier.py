@@ -158,6 +158,10 @@ def transformed(kind: str, a: Any, s: Sequence[int] | None, axes: Sequence[int] 
         raise TypeError(f"{name} of complex numbers: its input is real; use numpy.fft.fft, or take the real part")
     if axes is None:
         axes = range(-len(s), 0) if s is not None else range(len(shape))
+    if not len(axes):
+        if real_side:
+            raise IndexError("list index out of range")
+        return a if shape else rec.array_of(a)  # no axis is transformed
     for k in axes:
         if not -len(shape) <= k < len(shape):
             np.empty(shape).sum(axis=k)  # raises NumPy's AxisError
@@ -226,7 +230,7 @@ def _order(kind: str, order: tuple[int, ...], axes: tuple[int, ...]) -> list[int
 def _line(kind: str, name: str) -> Callable[..., Any]:
     def transform(a: Any, n: int | None = None, axis: int = -1, norm: str | None = None, out: Any = None) -> Any:
         if ndim_of(a) == 0:
-            np.empty(()).sum(axis=axis)  # raises NumPy's AxisError
+            raise IndexError("tuple index out of range")
         return _into(out, transformed(kind, a, None if n is None else (n,), (axis,), norm, name))
 
     return transform

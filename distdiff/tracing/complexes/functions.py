@@ -17,6 +17,7 @@ from ..order import lexsort
 from ..padding import FUNCTIONS as REAL_PADDING
 from ..recorder import Recorder
 from ..reductions import axes_of, given, masked
+from ..text import text_of
 from ..ufuncs import recorder_of
 from .array import (
     DTYPE,
@@ -234,7 +235,7 @@ def _asked(function: Callable[..., Any]) -> Callable[..., Any]:
         return (x.nd if type(x) is TracedArray else x.v) if is_traced(x) else x
 
     if function in (np.array_repr, np.array_str, np.array2string):
-        return lambda *args, **kwargs: f"traced({function(*(plain(x, True) for x in args), **kwargs)})"
+        return lambda *args, **kwargs: text_of(function(*(plain(x, True) for x in args), **kwargs))
     return lambda *args, **kwargs: function(*(plain(x, False) for x in args), **kwargs)
 
 

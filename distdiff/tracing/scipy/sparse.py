@@ -1,8 +1,8 @@
 """Solves through sparse matrices: scipy.sparse.linalg.
 
 A constant matrix is factorized when a trace meets it, and remembered: tangents, adjoints, other points and traces find
-its factors; one with traced entries (`entries`) at every point.  A factor that was made before the function runs is
-SciPy's own object, whose compiled code can't take traced values: it is to be made inside.
+its factors; one with traced entries (`entries`) at every point.  Factors that were made before the function runs are
+SciPy's own objects, whose compiled code can't take traced values: `outside` exchanges them.
 """
 
 from __future__ import annotations
@@ -55,6 +55,21 @@ class Factors:
                 self._operands = (*parts, np.frombuffer(key, np.uint8))
         if not real:
             rec.unsupported(f"a sparse matrix of dtype {matrix.dtype}", "derivatives here are those of real functions")
+
+    @classmethod
+    def made(cls, factor: Any, matrix: Any) -> Factors:
+        """Of SciPy's factor of a real matrix in CSC, which was made before."""
+        factors = cls.__new__(cls)
+        parts = matrix.data, matrix.indices, matrix.indptr
+        factors._made, factors._n = factor, _order(matrix)
+        factors._operands = (*parts, np.frombuffer(digest(*parts), np.uint8))
+        return factors
+
+    def remembered(self) -> Factors:
+        """Itself, whose factor is found from now on by what travels on tapes."""
+        *parts, key = self._operands
+        factor_of(*parts, key.tobytes(), lambda a: self._made)
+        return self
 
     def solve(self, rhs: Any, trans: str = "N") -> Any:
         rhs = held(rhs)

@@ -190,7 +190,8 @@ class Covariance:
     def __init__(self, matrix: Any) -> None:
         self.covariance, self.rank = matrix, np.int64(shape_of(matrix)[-1])
         self.factor = np.linalg.cholesky(matrix)
-        self.log_pdet = traced_array(2.0 * np.sum(np.log(np.diagonal(self.factor))))
+        log_pdet = 2.0 * np.sum(np.log(np.diagonal(self.factor)))
+        self.log_pdet = traced_array(log_pdet) if is_traced(log_pdet) else log_pdet
 
     def whiten(self, x: Any) -> Any:
         """L^-1 x for every row x."""
