@@ -141,7 +141,6 @@ u[0] * int(str(u[0] > 0.5).upper())
 u[0] * {"0.9": 2.0}.get(f"{u[0]:.1f}", 3.0)
 u[0] * {"x0.9": 2.0}.get(f"x{u[0]:.1f}", 3.0)
 u[0] * {f"{u[0]:.1f}": 2.0}["0.9"]
-u[0] * (1.0 if str(u[0]) else 2.0)
 u[0] * sum(1.0 for c in f"{u[0]:.1f}" if c == "9")
 u[0] * np.fromstring(f"{u[0]} {u[1]}", sep=" ")[0]
 text = repr(u[0]); return u[0] * len(text)
@@ -167,6 +166,7 @@ sys.stdout.write(f"{u[0]:.3f}\n")
 out = io.StringIO(); print(u[0], file=out); out.write(str(u[0])); print(out.getvalue())
 lines = [f"{x:.2f}" for x in u]; print(", ".join(lines)); table = "".join(f"{x:>9.2f}" for x in u); print(table)
 warnings.warn(f"x = {u[0]:.2f}")
+print(f"{u[0]:.2f}" and "yes", "yes" if f"x = {u[0]}" else "no", not str(u[0]))
 shown = {}; shown["u0"] = f"{u[0]:.2f}"; print(shown)
 """
 

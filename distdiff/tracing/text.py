@@ -31,6 +31,9 @@ class Text(str):
     def __str__(self) -> str:
         return self
 
+    def __bool__(self) -> bool:
+        return True  # no text of a number is empty
+
     def __radd__(self, other: str) -> str:
         return Text(str(other) + str.__str__(self)) if isinstance(other, str) else NotImplemented
 
@@ -110,10 +113,7 @@ _FUNCTIONS = frozenset(  # which look into a text they are given, or find someth
 _BOTH = "COMPARE_OP CONTAINS_OP IS_OP BINARY_SUBSCR".split()
 _POPPED = {  # from the stack; of other instructions nothing is known, and the search ends
     **dict.fromkeys(_BOTH, 2), "BINARY_OP": 2, "LOAD_ATTR": 1, "LOAD_METHOD": 1, "FORMAT_SIMPLE": 1,
-    "FORMAT_WITH_SPEC": 2, "CONVERT_VALUE": 1, "GET_ITER": 1, "UNPACK_SEQUENCE": 1, "UNARY_NOT": 1, "TO_BOOL": 1,
-    "POP_JUMP_IF_TRUE": 1, "POP_JUMP_IF_FALSE": 1, "POP_JUMP_FORWARD_IF_TRUE": 1, "POP_JUMP_FORWARD_IF_FALSE": 1,
-    "POP_JUMP_BACKWARD_IF_TRUE": 1, "POP_JUMP_BACKWARD_IF_FALSE": 1, "JUMP_IF_TRUE_OR_POP": 1,
-    "JUMP_IF_FALSE_OR_POP": 1,
+    "FORMAT_WITH_SPEC": 2, "CONVERT_VALUE": 1, "GET_ITER": 1, "UNPACK_SEQUENCE": 1,
 }
 _SAID = {"COMPARE_OP": "a comparison", "CONTAINS_OP": "in", "IS_OP": "is", "BINARY_SUBSCR": "[]", "GET_ITER": "a loop",
          "UNPACK_SEQUENCE": "an assignment to several names"}
@@ -164,5 +164,5 @@ def _use(code: CodeType, at: int) -> str:
         elif name in ("BUILD_TUPLE", "BUILD_LIST", "BINARY_OP"):
             return ""
         else:
-            return _SAID.get(name, "a decision")
+            return _SAID[name]
     return ""
