@@ -25,7 +25,7 @@ from distdiff.partition import localize_all, partition
 from distdiff.pictures import KINDS, Picture, ownership, take, take_planned, widths
 from distdiff.pictures.page import page
 from distdiff.pictures.passes import _spans, shares
-from distdiff.pictures.ranks import scaling
+from distdiff.pictures.ranks import Scaling, scaling
 from distdiff.pictures.sections import sections
 from distdiff.pictures.sparsity import middle, of_tape
 from distdiff.tape import Const, Joint, ScalarRun
@@ -141,6 +141,8 @@ def test_levels_add_up(tape):
     assert round(float((found.nodes * np.diff(found.edges)).sum())) == tape.n_nodes
     assert (found.depth, found.width, found.path) == (structure.depth, structure.width, structure.path)
     assert found.live.max(initial=0) == found.widest == structure.live
+    every, some = (widths.of_tape(tape, Machine(), bins) for bins in (max(tape.n_nodes, 1), 3))  # a cut a bin, and more
+    np.testing.assert_array_equal(some.live, np.maximum.reduceat(every.live, some.places) if len(some.places) else [])
     nodes, when = found.trail
     assert (np.diff(nodes) >= 0).all() and (np.diff(when) >= -1e-12).all()
     assert not len(when) or when[-1] == pytest.approx(structure.path.span)
@@ -280,6 +282,32 @@ def test_scaling_measures_the_ranks_there_are(comm):
     assert data.measured_ranks.tolist() == sorted({min(2**k, comm.size) for k in range(8)})
     assert (data.measured > 0).all() and {1, 2, comm.size} <= set(data.ranks.tolist())
     assert (data.seconds > 0).all() and (data.exchanging < data.seconds).all()
+
+
+@pytest.mark.parametrize("memory, measured, says", [
+    ([1.9e6] * 4, [5e-3], None), ([3e8, 2e8, 1e8, 9e7], [1e-2, 6e-3], None),
+    ([1e6, 1e3, 1e2, 50], [4e-2, 9e-3], "On 1 rank it took 4.0 times what was predicted"),
+    ([1e9, 9e8, 8e8, 7e8], [9e-3, 1e-3], "On 2 ranks it took 1/5.0 of what was predicted")])
+def test_a_scaling_picture_can_be_read(memory, measured, says):
+    """Every axis has labels enough, nothing covers a point, and a prediction that is off is not kept silent."""
+    pytest.importorskip("matplotlib")
+    ranks = np.array([1, 2, 4, 8])
+    picture = Picture("scaling", Scaling(ranks, 1e-2 / np.sqrt(ranks) * [1, 1 / np.sqrt(2), 1, 1], 1e-6 * (ranks - 1.0),
+                                         np.array(memory), ranks[:len(measured)], np.array(measured), "stop", "rates"))
+    figure = picture.figure()
+    figure.canvas.draw()
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+        words = [label.get_text() for label in axes.get_yticklabels()]
+        assert 3 <= len(ticks) <= 9 and all(words) and len(set(words)) == len(words), words
+        points = [point for line in axes.lines for point in line.get_xydata()]
+        assert all(low < y < high for _, y in points)
+        if legend := axes.get_legend():
+            box = legend.get_window_extent()
+            assert not any(box.contains(*axes.transData.transform(point)) for point in points)
+    assert f"measured {1e3 * measured[0]:.3g} ms on 1 (predicted 10 ms)" in picture.caption
+    assert (says or "don't rely") in picture.caption if says else "don't rely" not in picture.caption
 
 
 @pytest.mark.mpi

@@ -25,7 +25,7 @@ from ..tape import Const, Joint, ScalarRun, Tape
 from .components import Cycles, Strong, cycles, strong_components, weak_components
 from .contractions import Contractions, contractions
 from .levels import Levels, Path, Profile, Steps, Uses
-from .lines import ACTIVE, Lines
+from .lines import ACTIVE, Here, Lines
 from .lines import nonzeros as nonzeros_of_run
 from .live import Cut, LiveWidth
 from .reads import Reads
@@ -125,6 +125,6 @@ def nonzeros(tape: Tape, runs: bool = True) -> int:
     return count
 
 
-__all__ = ["ACTIVE", "LINES", "Contractions", "Cut", "Cycles", "Levels", "Lines", "LiveWidth", "Path", "Profile",
-           "Reads", "Strong", "Structure", "Survey", "Uses", "analyse", "contractions", "cycles", "nonzeros",
+__all__ = ["ACTIVE", "LINES", "Contractions", "Cut", "Cycles", "Here", "Levels", "Lines", "LiveWidth", "Path",
+           "Profile", "Reads", "Strong", "Structure", "Survey", "Uses", "analyse", "contractions", "cycles", "nonzeros",
            "strong_components"]

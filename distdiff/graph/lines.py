@@ -7,11 +7,12 @@ nowhere else, and is the same walk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ..kernels.structure import join_run, steps_of, tally_uses, walk
+from ..kernels.structure import count_active, join_run, steps_of, tally_uses, walk
 from ..ops import ADD, MULTIPLY, OPS, SUBTRACT
 from ..tape import RUN_LINES, ScalarRun
 from .live import Cut, nearest_within, widths
@@ -87,14 +88,21 @@ class Count:
         low, high = int(levels.min()), int(levels.max()) + 1
         if high - low > SPREAD * len(levels) + RUN_LINES:
             places, count = np.unique(levels, return_counts=True)
-        else:
-            count = np.bincount(levels - low)
-            places = low + np.arange(high - low)
+            for piece in range(low // RUN_LINES, (high - 1) // RUN_LINES + 1):
+                part = slice(*np.searchsorted(places, [piece * RUN_LINES, (piece + 1) * RUN_LINES]))
+                if part.start < part.stop:
+                    self._piece(piece)[places[part] - piece * RUN_LINES] += count[part]
+            return
+        count = np.bincount(levels - low).astype(np.int32)
         for piece in range(low // RUN_LINES, (high - 1) // RUN_LINES + 1):
-            part = slice(*np.searchsorted(places, [piece * RUN_LINES, (piece + 1) * RUN_LINES]))
-            if part.start < part.stop:
-                into = self._pieces.setdefault(piece, np.zeros(RUN_LINES, dtype=np.int32))
-                into[places[part] - piece * RUN_LINES] += count[part].astype(np.int32)
+            start, stop = max(piece * RUN_LINES, low), min((piece + 1) * RUN_LINES, high)
+            if (part := count[start - low:stop - low]).any():
+                self._piece(piece)[start - piece * RUN_LINES:stop - piece * RUN_LINES] += part
+
+    def _piece(self, number: int) -> np.ndarray:
+        if number not in self._pieces:
+            self._pieces[number] = np.zeros(RUN_LINES, dtype=np.int32)
+        return self._pieces[number]
 
     @staticmethod
     def stretch(level: int) -> int:
@@ -138,13 +146,14 @@ class Lines(Protocol):
 
 
 class Here:
-    """The lines of runs that are all in this process."""
+    """The lines of runs that are all in this process.  note: is told a run's first node and the width before each line.
+    """
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads, self._tally = reads, Tally()
+    def __init__(self, reads: Reads, note: Callable[[int, np.ndarray], None] | None = None) -> None:
+        self._reads, self._tally, self._note = reads, Tally(), note
 
     def seen(self, run: ScalarRun, around: Around) -> Seen:
-        return seen(run, around.first, self._reads.of_run[run.block].ids, around, self._tally)
+        return seen(run, around.first, self._reads.of_run[run.block].ids, around, self._tally, self._note)
 
     def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         return joined(run, int(self._reads.first[run.block]), self._reads.of_run[run.block].ids, out, joining)
@@ -163,7 +172,8 @@ def walked(run: ScalarRun, first: int, known: np.ndarray, level: np.ndarray, tim
     return found
 
 
-def seen(run: ScalarRun, first: int, known: np.ndarray, around: Around, tally: Tally) -> Seen:
+def seen(run: ScalarRun, first: int, known: np.ndarray, around: Around, tally: Tally,
+         note: Callable[[int, np.ndarray], None] | None = None) -> Seen:
     """Look at a run whose operands count its own lines from `first` on, and `known` outside of it, ascending."""
     level, time, entry, length, uses, last = walked(run, first, known, around.level, around.time, around.cost)
     latest, out = int(time.argmax()), around.out
@@ -175,6 +185,8 @@ def seen(run: ScalarRun, first: int, known: np.ndarray, around: Around, tally: T
     if counts.any():
         tally.steps.add(step[counts != 0])
     width = widths(last, out, around.width, around.places, around.changes)
+    if note is not None:
+        note(around.first, width)
     return Seen(int(level.max()), float(time[latest]), int(entry[latest]), int(length[latest]), level[out], time[out],
                 entry[out], length[out], used, int(uses.max()), int(width.max()),
                 nearest_within(around.first, width, *around.middle), nonzeros(run),
@@ -211,7 +223,7 @@ def joined(run: ScalarRun, first: int, known: np.ndarray, out: np.ndarray,
 
 def nonzeros(run: ScalarRun) -> int:
     """Entries of L in a run's rows: active operands."""
-    return sum(int(np.count_nonzero((ref >= 0) & ACTIVE[k, run.op])) for k, ref in enumerate((run.a, run.b)))
+    return int(count_active(run.op, run.a, run.b, ACTIVE))
 
 
 __all__ = ["ACTIVE", "CLASSES", "Around", "Count", "Here", "Lines", "Seen", "Tally", "joined", "nonzeros", "seen",

@@ -104,6 +104,18 @@ def steps_of(op, a, b, arity, first, known, known_step, known_part, adds, parts,
 
 
 @Loop
+def count_active(op, a, b, active):
+    """How many entries of L a run's lines have; active[k, op]: whether operation op has a derivative by operand k."""
+    n = 0
+    for i in range(len(op)):
+        if a[i] >= 0 and active[0, op[i]]:
+            n += 1
+        if b[i] >= 0 and active[1, op[i]]:
+            n += 1
+    return n
+
+
+@Loop
 def spans(last, places, changes, change):
     """Adds to change (one more entry than lines): a line i is live at the cuts after i up to last[i], and what lies
     outside of the run makes changes at places.

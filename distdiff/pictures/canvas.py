@@ -7,7 +7,7 @@ alone tells.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from .sections import Section
 
 BLUE, SKY, GREEN, ORANGE, VERMILION, PINK = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
 RANKS = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, "#8A8A8A", "#F0E442")
+FEW_TICKS, MARGIN = 4, 1.15  # of a logarithmic axis
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,25 @@ def time_unit(seconds: float) -> tuple[float, str]:
                 (1e6, "\u00b5s"))
 
 
+def logarithmic(axes: Any, said: Callable[[float], str]) -> None:
+    """A logarithmic vertical axis from one labelled tick to another, with some between: powers of ten, or, where few
+    of them are reached, twice and five times as many too."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter
+
+    shown = [y for line in axes.lines for y in np.atleast_1d(line.get_ydata()) if y > 0]
+    low, high = (min(shown) / MARGIN, max(shown) * MARGIN) if shown else (1.0, 1.0)
+    for steps in ((1,), (1, 2, 5)):
+        tens = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 2)
+        series = np.array([step * 10.0**k for k in tens for step in steps])
+        begin = np.searchsorted(series, low, side="right") - 1  # the last that is not above, the first that is
+        ticks = series[begin:np.searchsorted(series, high, side="right") + 1]
+        if len(ticks) >= FEW_TICKS:
+            break
+    axes.set(yscale="log", ylim=(ticks[0], ticks[-1]))
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: said(float(f"{y:.3g}"))))
+
+
 def log_if_wide(values: np.ndarray, factor: float = 50.0) -> bool:
     """Whether positive values span so much that a logarithmic axis shows more of them."""
     some = values[values > 0]
@@ -168,4 +188,4 @@ def log_if_wide(values: np.ndarray, factor: float = 50.0) -> bool:
 
 
 __all__ = ["BLUE", "Canvas", "DARK", "GREEN", "LIGHT", "ORANGE", "PINK", "SKY", "VERMILION", "counted", "fit",
-           "log_if_wide", "mark_sections", "rank_colours", "short", "time_unit"]
+           "log_if_wide", "logarithmic", "mark_sections", "rank_colours", "short", "time_unit"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..report import seconds_text, size_text
 from . import canvas as c
 from .canvas import Canvas
 from .ownership import Ownership
@@ -224,13 +225,15 @@ def scaling(data: Scaling, canvas: Canvas) -> None:
         times.plot(data.measured_ranks, data.measured, "D", color=c.VERMILION, markersize=7,
                    markeredgecolor=canvas.theme.paper, label="measured here")
     memory = canvas.axes(panels[1])
-    memory.plot(data.ranks, data.memory / 1e6, "s-", color=c.PINK, linewidth=1.6, markersize=4.5)
-    for axes, label in ((times, "seconds, an evaluation and a solve"), (memory, "MB on the fullest rank, predicted")):
-        axes.set(xscale="log", yscale="log", xlabel="ranks", ylabel=label, xticks=data.ranks)
+    memory.plot(data.ranks, data.memory, "s-", color=c.PINK, linewidth=1.6, markersize=4.5)
+    for axes, label, said in ((times, "an evaluation and a solve", seconds_text),
+                              (memory, "the fullest rank's memory, predicted", size_text)):
+        axes.set(xscale="log", xlabel="ranks", ylabel=label, xticks=data.ranks)
         axes.set_xticklabels([str(n) for n in data.ranks])
+        c.logarithmic(axes, said)
         axes.minorticks_off()
         canvas.tidy(axes)
-    canvas.legend(times, loc="best")
+    canvas.legend(times, loc="lower right", ncols=2, bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
 
 
 __all__ = ["levels", "partition", "scaling", "spy", "timeline"]

@@ -20,6 +20,7 @@ from .sparsity import Spy
 from .widths import Widths
 
 SUFFIXES = (".png", ".svg")
+OFF = 2.0  # times that a prediction may be off before that is said
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,18 @@ def _mean(parts: np.ndarray, seconds: float) -> float:
 
 
 def _scaling(data: Scaling) -> str:
-    measured = ", ".join(f"{seconds_text(t)} on {n}" for n, t in zip(data.measured_ranks, data.measured))
+    predicted = dict(zip(data.ranks.tolist(), data.seconds.tolist()))
+    both = [(n, t, predicted.get(n)) for n, t in zip(data.measured_ranks.tolist(), data.measured.tolist())]
+    measured = ", ".join(f"{seconds_text(t)} on {n}" + (f" (predicted {seconds_text(p)})" if p else "")
+                         for n, t, p in both)
     says = f"Predicted by the machine's rates ({data.rates}); " + (f"measured {measured}. " if measured else "")
+    off = [(max(t / p, p / t), n, t > p) for n, t, p in both if p]
+    if off and max(off)[0] > OFF:
+        times, n, longer = max(off)
+        share = f"{times:.1f} times" if longer else f"1/{times:.1f} of"
+        says += (f"On {_several(n, 'rank')} it took {share} what was predicted, so don't rely on the curve: "
+                 "something else keeps this machine busy, or its rates are others (distdiff calibrate measures them), "
+                 "or the model misses what takes the time here. ")
     return says + data.verdict[0].upper() + data.verdict[1:] + "."
 
 

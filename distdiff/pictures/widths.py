@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..comm import on_root
-from ..graph import Levels, LiveWidth, Path, Reads
+from ..graph import Here, Levels, LiveWidth, Path, Reads
 from ..machine import Machine, current
 from ..tape import Tape
 from .sections import Section, sections
@@ -48,29 +48,38 @@ def of_tape(tape: Tape, machine: Machine, bins: int = BINS) -> Widths:
     """Linear in the tape: microseconds a statement, nanoseconds a scalar line.  Not collective."""
     reads = Reads(tape)
     live = LiveWidth(reads)
-    found = Levels(tape, reads, live, machine)
+    along = Along(live, tape.n_nodes, bins)
+    found = Levels(tape, reads, live, machine, Here(reads, along.note))
     depth, width, _, profile = found.summary(bins)
     edges = np.array(profile.edges)
-    places, along = _along(reads, live, tape.n_nodes, bins)
     nodes, when = found.trail()
     some = np.unique(np.linspace(0, len(nodes) - 1, POINTS).astype(np.int64)) if len(nodes) else slice(None)
-    return Widths(edges, np.array(profile.nodes) / np.maximum(np.diff(edges), 1), width, depth, places, along,
-                  found.widest, (nodes[some], when[some]), found.path(), tuple(sections(tape)))
+    return Widths(edges, np.array(profile.nodes) / np.maximum(np.diff(edges), 1), width, depth, along.places,
+                  along.most, found.widest, (nodes[some], when[some]), found.path(), tuple(sections(tape)))
 
 
-def _along(reads: Reads, live: LiveWidth, n: int, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places along the trace, and the most values that cross a cut between each and the next."""
-    places = np.unique(np.linspace(0, n, bins + 1).astype(np.int64))[:-1] if n else np.zeros(0, dtype=np.int64)
-    most = live.between(places)
-    at = np.searchsorted(places, live.places, side="right") - 1
-    inside = (at >= 0) & (live.places < n)
-    np.maximum.at(most, at[inside], live.between(live.places[inside]))
-    for block, run in reads.runs.items():
-        if len(run.op):
-            first = int(reads.first[block])
-            at = np.searchsorted(places, np.arange(first, first + len(run.op)), side="right") - 1
-            np.maximum.at(most, at, live.within(run))
-    return places, most
+class Along:
+    """Places along a trace of n nodes, and the most values that cross a cut between each and the next.
+
+    Between blocks they are known from the reads; the widths within runs are noted as these are looked at.
+    """
+
+    def __init__(self, live: LiveWidth, n: int, bins: int) -> None:
+        self.places = np.unique(np.linspace(0, n, bins + 1).astype(np.int64))[:-1] if n else np.zeros(0, np.int64)
+        self.most = live.between(self.places)
+        at = self._bin(live.places)
+        inside = (at >= 0) & (live.places < n)
+        np.maximum.at(self.most, at[inside], live.between(live.places[inside]))
+
+    def note(self, first: int, width: np.ndarray) -> None:
+        """The widths before the lines from `first` on."""
+        begins, stop = self._bin(np.array([first, first + len(width) - 1])), len(self.places)
+        bins = np.arange(begins[0], min(begins[1] + 1, stop))
+        edges = np.maximum(self.places[bins] - first, 0)
+        self.most[bins] = np.maximum(self.most[bins], np.maximum.reduceat(width, edges))
+
+    def _bin(self, nodes: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.places, nodes, side="right") - 1
 
 
-__all__ = ["Widths", "levels", "of_tape"]
+__all__ = ["Along", "Widths", "levels", "of_tape"]

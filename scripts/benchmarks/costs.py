@@ -29,6 +29,7 @@ from distdiff.graph.live import LiveWidth
 from distdiff.graph.reads import Reads
 from distdiff.machine import current
 from distdiff.partition import partition, whole
+from distdiff.pictures import sparsity, widths
 from distdiff.solvers.kept import kept
 from distdiff.solvers.layouts import Judge, Use
 from distdiff.solvers.sweep_plan import plan_adjoint
@@ -87,6 +88,9 @@ def structure(quick: bool) -> Iterator[Row]:
     lines = scalar.lines
     yield Row("structure of scalar code", 1e9 * seconds(lambda: graph.analyse(scalar))[0] / lines, "ns a line")
     machine = current()
+    for name, picture in (("levels", lambda: widths.of_tape(scalar, machine)),
+                          ("entries", lambda: sparsity.of_tape(scalar))):
+        yield Row(f"... a picture of its {name}, counted", 1e9 * seconds(picture)[0] / lines, "ns a line")
     judge = Judge(tape, Use.announced(1, tape.n_inputs, tape.n_outputs), machine, "auto", True)
     for ranks in (2, 16):
         (took,) = seconds(lambda ranks=ranks: partition(tape, ranks, machine=machine, judge=judge), repeats=2)
