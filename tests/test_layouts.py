@@ -313,6 +313,28 @@ def test_looking_at_many_small_statements_has_its_price():
     assert [c.name for c in few.candidates] == ["rank 0 alone"] and len(many.candidates) > 2
 
 
+@pytest.mark.parametrize(("program", "use", "layouts"), [
+    (grid(20_000, 60), Use(once=True), {"rank 0 alone"}),  # its one derivative takes less than sharing it out
+    (grid(400, 200), ONE, {"rank 0 alone"}),  # what ranks would share of a point is less than what each of them plans
+    (grid(200_000, 40), ONE, {"rank 0 alone", "axes"})])  # stretches, which follow each other, need not be looked at
+def test_layouts_that_cannot_pay_are_not_made(program, use, layouts):
+    assert {c.name for c in judged(program, 2, use)[2].candidates} == layouts
+
+
+@pytest.mark.parametrize("n_ranks", [2, 5])
+@pytest.mark.parametrize("use", [Use(once=True), ONE])
+@pytest.mark.parametrize(("program", "strategy"), [
+    (grid(4000, 60), "axes"), (grid(4000, 60), "contiguous"), (heat(64, 40), "axes"), (ladder(80), "contiguous"),
+    (wide(3000), "axes"), (chain(300), "contiguous")])
+def test_no_layout_promises_less_than_the_least(program, strategy, use, n_ranks):
+    """By which layouts are left out; it is the better a bound the nearer it comes."""
+    _, judge, made = judged(program, n_ranks, use, strategy=strategy, depth=1)
+    alone = judged(program, n_ranks, use, strategy="fewer ranks")[2]
+    assert 0.0 < judge.least(alone, n_ranks, made.quality.items) <= made.promise.lasting
+    assert (made.promise.lasting < made.promise.seconds) == (not use.once)
+    assert made.promise.lasting == pytest.approx(made.promise.seconds) or not use.once
+
+
 def test_what_shares_bear_of_it_is_counted():
     """Statements and values of the busiest rank; lines that are placed one by one, all of them by rank 0."""
     for program, strategy in ((path(300), "contiguous"), (grid(900, 12), "axes")):

@@ -46,6 +46,9 @@ class Judge(Protocol):
 
     def __call__(self, made: Partition) -> Promise: ...
 
+    def least(self, alone: Partition, active: int, items: float) -> float:
+        """The least `Promise.lasting` of a layout on so many ranks, with so many items on the busiest; 0.0: unknown."""
+
 
 @dataclass(frozen=True)
 class _Sweeping:
@@ -59,6 +62,9 @@ class _Sweeping:
     def __call__(self, made: Partition) -> Promise:
         share = -(-self.columns // made.n_ranks) if made.everywhere else self.columns
         return Promise(_for_columns(made.quality.seconds, share), made.quality.memory)
+
+    def least(self, alone: Partition, active: int, items: float) -> float:
+        return 0.0
 
 
 def table(tape: Tape, ranks: Sequence[int] = (2, 4, 8, 16, 32, 64, 128, 256), columns: int = 1,
@@ -122,6 +128,8 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         if watch is not None:
             watch.look(BETWEEN)
         least = default_min_block(active) if min_block is None else min_block
+        if strategy == "auto" and active > 1 and contest.hopeless(tape, name, active, least):
+            continue
         made = candidates.alone(tape, n_ranks, machine) if active == 1 else candidates.make(
             tape, n_ranks, name, active, least, settings, machine=machine, kinds=kinds, survey=survey, share=share)
         contest.enter(made)
@@ -165,12 +173,15 @@ class _Contest:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         self._best: Partition | None = None
+        self._alone: Partition | None = None
         self.cut: Partition | None = None  # the best one that cuts arrays
         self._candidates: list[Candidate] = []
 
     def enter(self, made: Partition, asked: bool = False, eligible: bool = True) -> None:
         """One more; `asked` for, it takes the place of the one that it was made of."""
         made.promise = self._judge(made)
+        if made.name == ALONE:
+            self._alone = made
         self._candidates.append(Candidate(made.name, made.quality, made.promise))
         if not eligible:
             return
@@ -203,6 +214,23 @@ class _Contest:
         own = sum(item.lines < min_block for item in tape.items)
         saved = (1.0 - 1.0 / n_ranks) * promise.seconds
         return own > MANY_SMALL and promise.memory <= ROOMY and PATIENCE * saved < LOOK + LOOK_SMALL * own
+
+    def hopeless(self, tape: Tape, name: str, active: int, min_block: int) -> bool:
+        """Whether making a layout of many statements takes longer than it may save over the points that follow.
+
+        Stretches of the trace have a part of all statements, what is cut along axes every statement that is cut.
+        """
+        assert self._alone is not None and self._best is not None
+        here = self._best.promise
+        if len(tape.items) <= MANY_SMALL:
+            return False
+        cut = 0 if name == "contiguous" else sum(
+            not isinstance(item, ScalarRun) and item.lines >= min_block for item in tape.items)
+        least = self._judge.least(self._alone, active, cut + (len(tape.items) - cut) / active)
+        worth = WORTH if self._best is self._alone and here.memory <= ROOMY else 1.0
+        saved = here.lasting / worth - least
+        patience = 1.0 if self._judge.points == 1 else PATIENCE
+        return least > 0.0 and patience * saved < LOOK + LOOK_ITEM * len(tape.items)
 
     def below(self, sharing: float, n_ranks: int) -> bool:
         """Whether no layout can save a point its part of what sharing out takes at least."""
