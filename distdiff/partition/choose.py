@@ -222,8 +222,8 @@ class _Contest:
         """
         assert self._alone is not None and self._best is not None
         here = self._best.promise
-        if len(tape.items) <= MANY_SMALL:
-            return False
+        if len(tape.items) <= MANY_SMALL or (self._best is not self._alone and active < self._alone.n_ranks):
+            return False  # on fewer ranks: for what the messages between all of them take, which no bound knows of
         cut = 0 if name == "contiguous" else sum(
             not isinstance(item, ScalarRun) and item.lines >= min_block for item in tape.items)
         least = self._judge.least(self._alone, active, cut + (len(tape.items) - cut) / active)
