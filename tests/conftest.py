@@ -11,7 +11,10 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
+from inspect import isfunction
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -22,6 +25,8 @@ os.environ["DISTDIFF_MACHINE"] = "default"  # layouts and choices must not depen
 WORLD = MPI.COMM_WORLD
 GRACE = 20.0
 """Seconds that a rank whose test failed gives the others to end it too; they may be waiting for a message from it."""
+MEETING = 0.002
+"""Seconds for which a rank that has ended a test only lets others run before it sleeps until they have, too."""
 FEW = 3
 """Ranks up to which tests marked `few_ranks` run: what they are about (derivatives of derivatives, pictures, agreement
 on errors) meets ranks in one way, seen on two and three. Solvers, partitions and their messages run on more."""
@@ -72,11 +77,36 @@ def _marks_some(path: Path) -> bool:
     return "mark.mpi" in path.read_text(encoding="utf-8")
 
 
+def _has_some(collector: pytest.Collector, function: Any) -> bool:
+    """Whether a test, its file, or one of its parameters is marked `mpi` (held on one rank to find all that are)."""
+    if collector.get_closest_marker("mpi"):
+        return True
+    marks = [mark for mark in getattr(function, "pytestmark", []) if isinstance(mark, pytest.Mark)]
+    values = [value for mark in marks if mark.name == "parametrize" and isinstance(mark.args[1], list | tuple)
+              for value in mark.args[1]]
+    return any(mark.name == "mpi" for mark in marks + [m for v in values for m in getattr(v, "marks", ())])
+
+
+@lru_cache
+def _starts_others(path: Path) -> bool:
+    """Whether a file's tests start other processes, services most of all, and so take longest."""
+    text = path.read_text(encoding="utf-8")
+    return "import subprocess" in text or "from servers import" in text
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Several ranks, which share the cores, don't import and unroll files that have nothing for them."""
     if WORLD.size > 1 and config.option.markexpr == "mpi" and collection_path.suffix == ".py" and (
             not _marks_some(collection_path)):
         return True
+    return None
+
+
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> list[pytest.Item] | None:
+    """Nor do they write out the parameters of tests that are for one rank."""
+    if WORLD.size > 1 and collector.config.option.markexpr == "mpi" and isfunction(obj) and (
+            collector.istestfunction(obj, name) and not _has_some(collector, obj)):
+        return []
     return None
 
 
@@ -87,10 +117,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("mpi_skip"):
                 item.own_markers[:] = [m for m in item.own_markers if m.name != "skip"]
-        silent = {item.path for item in items if item.get_closest_marker("mpi")}
-        silent = {path.name for path in silent if not _marks_some(path)}
+        marked = [item for item in items if item.get_closest_marker("mpi")]
+        silent = {path.name for path in {item.path for item in marked} if not _marks_some(path)}
+        silent |= {item.nodeid for item in marked if not _has_some(item.parent, item.function)}
         if silent:
             raise pytest.UsageError(f"marked mpi by other words than mark.mpi, so not seen on several ranks: {silent}")
+    if hasattr(config, "workerinput"):  # files are handed to processes in this order, the longest best not at the end
+        items.sort(key=lambda item: not _starts_others(item.path))
     if WORLD.size > FEW:
         left_out = [item for item in items if item.get_closest_marker("few_ranks")]
         config.hook.pytest_deselected(items=left_out)
@@ -109,17 +142,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         pytest.exit(f"the ranks collected different tests (numbers by rank: {counts})", returncode=3)
 
 
-def _wait_for_others(item: pytest.Item, failure: str | None) -> None:
+def _failed_somewhere(item: pytest.Item, failure: str | None) -> bool:
     """Wait until every rank has left the test; after a failure here only for GRACE seconds, then end the job."""
-    arrived = item.config.stash[_outcomes].Ibarrier()
+    here, anywhere = np.array([failure is not None]), np.array([False])
+    arrived = item.config.stash[_outcomes].Iallreduce(here, anywhere, op=MPI.LOR)
     began = time.monotonic()
     while not arrived.Test():
-        if failure is not None and time.monotonic() - began > GRACE:
+        waited = time.monotonic() - began
+        if failure is not None and waited > GRACE:
             with item.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
                 print(f"\n{item.nodeid} failed on rank {WORLD.rank}:\n{failure}", flush=True)
                 print(f"Another rank is still in that test after {GRACE} s: ending the job.", flush=True)
             WORLD.Abort(1)
-        time.sleep(0.001)  # the ranks may share a core
+        # The ranks may share a core: whoever comes at about the same time is met without a sleep, others are slept for.
+        os.sched_yield() if waited < MEETING else time.sleep(0.0005)
+    return bool(anywhere[0])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -128,10 +165,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
     report = yield
     if WORLD.size > 1 and call.when == "call" and item.get_closest_marker("mpi"):
         message = str(report.longrepr)[-4000:] if report.failed else None
-        _wait_for_others(item, message)
+        if not _failed_somewhere(item, message):
+            return report
         messages = item.config.stash[_outcomes].allgather(message)
         failed = {rank: text for rank, text in enumerate(messages) if text is not None}
-        if failed and not report.failed:
+        if not report.failed:
             first = min(failed)
             report.outcome = "failed"
             others = f"failed on rank(s) {sorted(failed)}, not on rank {WORLD.rank}"
