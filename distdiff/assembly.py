@@ -15,7 +15,7 @@ from .preaccumulate import eliminate
 from .stages import Stages
 from .system import TriangularSystem
 
-SMALL = 1e-100  # partials below which, or above the inverse, products of a few leave the range of doubles
+SMALL = 1e-20  # partials from which on products are looked at one by one: some fifteen leave the range of doubles
 ROOT = 16
 
 
@@ -36,7 +36,6 @@ class Assembly:
                 self._eliminated = preaccumulate and not self._out_of_range()
                 if preaccumulate and not self._eliminated:
                     self.reduced = eliminate(local, self._rows, full=True)
-        self._extreme = bool(comm.allreduce(self._eliminated and self._may_leave_the_range(), op=MPI.LOR))
         with stages("assemble"):
             self.system = TriangularSystem(comm, self.reduced)
 
@@ -44,22 +43,17 @@ class Assembly:
         """The values at another point, in the same places; whether these are right.
 
         Not where products of partials leave the range of doubles on some rank that has eliminated: it has to be made
-        anew then.  Asked only where partials were near to it at the first point.
+        anew then.
         """
         with self._stages("expand"), agreed(self._comm):  # a joint statement's rule may raise on one rank
             expand_values(self._local, point, self._rows)
         with self._stages("preaccumulate"):
             self.reduced.refresh(self._rows.data)
-            if self._extreme and self._comm.allreduce(self._eliminated and self._out_of_range(), op=MPI.LOR):
+            if self._comm.allreduce(self._eliminated and self._out_of_range(), op=MPI.LOR):
                 return False
         with self._stages("assemble"):
             self.system.refresh(self.reduced)
         return True
-
-    def _may_leave_the_range(self) -> bool:
-        """Whether some partial is so small or so large that products of a few would."""
-        size = np.abs(self._rows.data)
-        return bool((((size > 0.0) & (size < SMALL)) | (size > 1.0 / SMALL)).any())
 
     def _out_of_range(self) -> bool:
         return self._overflowed() or self._underflowed()
@@ -73,20 +67,24 @@ class Assembly:
         return not (all_finite(own) and all_finite(ghost)) and all_finite(self._rows.data)
 
     def _underflowed(self) -> bool:
-        """Whether elimination lost products of partials to zero, though none of these is zero, which row by row might
-        well be kept: a stretch of the trace may begin with 1e-250 * 1e-290 where what comes before it is 1e250.
+        """Whether elimination lost products of partials, all or digits of them, though none of these is zero, which row
+        by row might well be kept: a stretch of the trace may begin with 1e-250 * 1e-290 where what comes before it is
+        1e250, or go on with 1e290 and 1e250.
 
-        Magnitudes, eliminated likewise, tell it from terms that cancel, and their ROOTth roots, whose products are in
-        range whatever they are, from partials that are zero.  Not asked unless there are entries and partials so small.
-        Where partials are as large as others are small a product may come back, with the digits it has left: that is
-        taken for granted.
+        Entries that have come to nothing are looked at if there are partials so small, and all products one by one if
+        others are as large, for these may bring back what is left of one.  Magnitudes, eliminated likewise, tell a loss
+        from terms that cancel, and their ROOTth roots, whose products are in range whatever they are, from partials
+        that are zero.
         """
+        size = np.abs(self._rows.data)
+        least, most = size.min(initial=np.inf, where=size > 0.0), size.max(initial=0.0)
+        if not least < SMALL:
+            return False
+        if 1.0 / SMALL < most < np.inf and self.reduced.loses_products(size):
+            return True
         entries, tiny = (self.reduced.own.data, self.reduced.ghost.data), np.finfo(float).tiny
         lost = [np.abs(data) < tiny for data in entries]
-        size = np.abs(self._rows.data)
-        if bool(((size > 0.0) & (size < SMALL)).any()) and bool(((size > 1 / SMALL) & (size < np.inf)).any()):
-            return True
-        if not (any(found.any() for found in lost) and bool(((size > 0.0) & (size < SMALL)).any())):
+        if not any(found.any() for found in lost):
             return False
         self.reduced.refresh(size)
         lost = [found & (np.abs(data) < tiny) for found, data in zip(lost, entries)]

@@ -85,7 +85,7 @@ class Plan:
         gain = best.seconds / after.seconds
         says = f"more ranks stop paying beyond {best.ranks}: {after.ranks} are {gain:.2f} times as fast, because "
         at_a_time = structure.parallelism
-        if structure.order == "wide" and not structure.cycles.count:  # sums in loops are no chains
+        if structure.order in ("wide", "mixed") and not structure.cycles.count:  # sums in loops are no chains
             at_a_time = max(at_a_time, structure.lines / max(structure.steps, 1))
         if after.alone and at_a_time >= SPARE * after.ranks:
             says += (f"all of it takes {seconds_text(best.seconds)} on one: {at_a_time:.3g} lines could be "

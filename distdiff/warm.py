@@ -42,7 +42,7 @@ def warm(comm: Any = None) -> list[str]:
                 tape = trace(f, (x,)).tape
                 analyse(tape)
                 of_tape(tape)
-                for strategy in ("axes", "contiguous", "levels"):
+                for strategy in ("axes", "contiguous", "levels", "growlocal"):
                     localize_all(tape, partition(tape, 3, strategy=strategy, min_block=1))
     with linearize(_equations, u, comm=comm, method="substitution") as lin:
         lin.jacobian(), lin.vjp(lin.value), lin.jvp(u)

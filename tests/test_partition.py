@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import functions
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from tapes import SIN, Writer, adjoint, looked_at, run_ranks, tangent, tapes
 from distdiff import graph
 from distdiff.errors import InputError
 from distdiff.kernels import graph as kernels
+from distdiff.kernels import growing
 from distdiff.linearization import linearize
+from distdiff.machine import Machine
 from distdiff.ops import ADD, COPY, MULTIPLY, SUBTRACT
 from distdiff.partition import (
     Partition,
@@ -568,6 +572,70 @@ def test_pt_scotch_cuts_fewer_edges_of_a_mesh_than_streaming_does(n_ranks):
 def test_pt_scotch_on_mixed_programs(tape, n_ranks):
     if scotch.available():
         reproduces(tape, n_ranks, strategy="pt-scotch", min_block=1)
+
+
+@given(tapes(), st.sampled_from([2, 3]), st.sampled_from([1.0, 30.0]))
+def test_grown_supersteps_on_mixed_programs(tape, n_ranks, latency):
+    follows(tape, candidates.make(tape, n_ranks, "growlocal", n_ranks, 1, {}, machine=near(latency)))
+
+
+def near(lines: float) -> Machine:
+    """A machine on which waiting for a message takes as long as so many scalar lines."""
+    return replace(Machine(), latency=0.0, overhead=0.0, wait=lines * Machine().run_line / 2)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 8])
+def test_supersteps_grow_as_long_as_that_pays(n_ranks, compiled, monkeypatch):
+    """Every line once, no line before its operands or beside those of another rank; a chain is one superstep's."""
+    if compiled:
+        monkeypatch.setattr(kernels, "SMALL", -1)
+        monkeypatch.setattr(growing.grow_supersteps, "_compiled", None)
+    draw = np.random.default_rng(n_ranks)
+    for n in (0, 1, 40, 400):
+        a, b = (np.array([int(draw.integers(-1, max(i, 1))) if i else -1 for i in range(n)], int) for _ in range(2))
+        for latency in (0.0, 10.0, 1e6):
+            owner, step = growing.grow_supersteps(a, b, n_ranks, latency, 4, 1.5, 0.97)
+            assert ((owner >= 0) & (owner < n_ranks)).all()
+            for read in (a, b):
+                i = np.flatnonzero(read >= 0)
+                assert (step[i] >= step[read[i]] + (owner[i] != owner[read[i]])).all()
+            if latency == 1e6:  # nothing is worth waiting for
+                assert step.max(initial=0) <= 1 + (n_ranks > 1)
+    chain = np.arange(-1, 299)
+    owner, step = growing.grow_supersteps(chain, np.full(300, -1), n_ranks, 50.0, 4, 1.5, 0.97)
+    assert not step.any() and not owner.any()
+
+
+@pytest.mark.parametrize("n_ranks", [2, 4, 8])
+def test_grown_supersteps_of_a_grid_in_loops_are_trapezoids(n_ranks):
+    """Fewer of them than time steps, and little waiting, where every other layout exchanges once a step or waits."""
+    def heat(x, steps):
+        u = list(x)
+        for _ in range(steps):
+            u = [u[k - 1] * u[k] * u[(k + 1) % len(u)] for k in range(len(u))]
+        return sum(u)
+
+    steps = 40
+    tape = trace(lambda x: heat([x[k] for k in range(len(x))], steps), (np.linspace(0.9, 1.1, 100 * n_ranks),)).tape
+    made = {name: partition(tape, n_ranks, strategy=name, machine=near(400.0))
+            for name in ("growlocal", "streaming", "contiguous", "levels")}
+    follows_counts(tape, made["growlocal"])
+    grown = made.pop("growlocal").quality
+    assert grown.k_star < steps / 2 and grown.seconds < 0.8 * min(other.quality.seconds for other in made.values())
+    auto = partition(tape, n_ranks, machine=near(400.0))
+    assert auto.name == "growlocal" and auto.quality == grown
+
+
+def follows_counts(tape: Tape, plan: Partition) -> None:
+    """What virtual ranks have is what the plan promises."""
+    locals_ = localize_all(tape, plan)
+    for local in locals_:
+        check(local)
+    quality = plan.quality
+    assert quality.max_work == max(local.lines for local in locals_) and quality.k_star == len(locals_[0].steps)
+    assert (quality.messages, quality.halo) == tuple(
+        sum(getattr(local, name) for local in locals_) for name in ("messages", "halo"))
 
 
 def test_a_table_of_ranks_says_where_more_of_them_stop_paying():

@@ -173,6 +173,44 @@ def test_products_that_underflow_where_a_stretch_begins(comm, method, factors):
             np.testing.assert_allclose(J, [[1.0, 0.0], [0.0, 0.0]], rtol=1e-10, atol=1e-10)
 
 
+FAR_APART = {  # a period that is 1 as a whole, within range in the order of the lines from either end; no partial is
+    # below 1e-100 or above its inverse
+    "zero": [1e90] * 3 + [1e-90] * 6 + [1e90] * 3,  # what begins after the first three comes to 1e-540
+    "digits": [1e80, 1e79] + [1e-80, 1e-79] * 2 + [1e80, 1e79],  # ... the first two, to 1e-318, and back
+    "infinity": [1e-90] * 3 + [1e90] * 6 + [1e-90] * 3}
+
+
+@pytest.mark.parametrize("method", ["substitution", "interface", "krylov", "sweep"])
+@pytest.mark.parametrize("period", FAR_APART)
+@pytest.mark.parametrize("as_what", ["numbers", "inputs", "inputs at another point"])
+def test_partials_far_apart(comm, method, period, as_what):
+    """Rows are kept where a period is at its height, and every rank's stretch may begin anywhere in it."""
+    factors = np.array(FAR_APART[period])
+    turns, height = 90 // len(factors), len(factors) // 4 - 1
+
+    def f(x):
+        s, kept = x[0], []
+        for _ in range(turns):
+            for k in range(len(factors)):
+                s = s * (factors[k] if as_what == "numbers" else x[2 + k])
+                if k == height:
+                    s = s * x[1] / x[1]
+                    kept.append(s)
+        return np.stack([s, *kept])
+
+    x, first = np.concatenate([[0.7, 1.3], factors]), np.ones(len(factors) + 2)
+    e, exact = np.eye(len(x))[0], [1.0, *[float(np.prod(factors[:height + 1]))] * turns]
+    with dd.linearize(f, first if "another" in as_what else x, comm=comm, method=method,
+                      partition="contiguous" if comm.size > 1 else "auto") as lin:
+        if "another" in as_what:
+            np.testing.assert_allclose(lin.jvp(e), np.ones(turns + 1), rtol=1e-12)
+            lin.update(x)
+        lin.jvp(1e-200 * e)  # of which little is left on the way: what comes next is none the worse for it
+        for scale in (1.0, 2.0):
+            np.testing.assert_allclose(lin.jvp(scale * e), scale * np.array(exact), rtol=1e-9)
+        np.testing.assert_allclose(lin.vjp(np.eye(len(lin.value))[0])[0], 1.0, rtol=1e-9)
+
+
 LOST = {  # factors, one after another: within range from either end, but not all among themselves; [c]: a number
     "a pair": (1e150, 1e-200, 1e-200, 1e150), "a pair in the other order": (1e-150, 1e200, 1e-280, 1e130),
     "a number and an array": (1e200, [1e-60], 1e-280, 1e140), "a large number": (1e-190, [1e90], 1e-180, 1e280),

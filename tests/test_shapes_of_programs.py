@@ -164,17 +164,88 @@ def uneven_on_arrays(x):
     return np.sum(np.cos(np.linspace(0.0, 1.0, 100_000) * s))
 
 
+def side_by_side(x):
+    """A recurrence, and an array that knows nothing of it."""
+    s = x[0]
+    for _ in range(STEPS):
+        s = np.sin(s * x[1])
+    t = np.linspace(0.0, 1.0, 20_000)
+    return s + np.sum(np.tanh(t * x[2]) * np.cos(t * x[3]))
+
+
+def side_by_side_in_loops(x):
+    s, total = x[0], 0.0
+    for k in range(STEPS):
+        s = np.sin(s * x[1])
+        for j in range(5):
+            total = total + np.sin(0.01 * (5 * k + j) * x[2]) * x[3]
+    return s + total
+
+
+def grid_then_chain(x):
+    """An array in time, then a recurrence on what it comes to."""
+    u, s = x[0] * np.linspace(0.1, 1.0, POINTS), x[1]
+    for _ in range(60):
+        u = u + 0.1 * np.sin(np.roll(u, 1) * u)
+    for k in range(STEPS):
+        s = np.tanh(s * u[k % POINTS])
+    return s
+
+
+def chain_then_grid_in_loops(x):
+    s = x[0]
+    for _ in range(STEPS):
+        s = np.sin(s * x[1])
+    u = [s * (0.1 + 0.01 * k) for k in range(POINTS)]
+    for _ in range(60):
+        u = [np.sin(u[k - 1] * u[k]) for k in range(POINTS)]
+    return sum(u)
+
+
+def tangle(lines, within=None):
+    """Every line reads two lines before it at random: any, or one of the last so many."""
+    def f(x):
+        draw = np.random.default_rng(4)
+        y = [x[k] for k in range(len(x))]
+        for n in range(len(y), lines):
+            a, b = draw.integers(0 if within is None else max(n - within, 0), n, 2)
+            y.append(np.sin(y[a] * y[b]))
+        return sum(y[-5:])
+    return f
+
+
+def shallow_tangle(x):
+    """Eight layers, whose lines read any of those before them at random."""
+    draw, layers = np.random.default_rng(4), [x[k] for k in range(len(x))]
+    for _ in range(8):
+        layers += [np.sin(layers[a] * layers[b]) for a, b in draw.integers(0, len(layers), (200, 2))]
+    return sum(layers[-200:])
+
+
+def tangle_on_arrays(x):
+    """As much again as there is, read at random, and again."""
+    draw, y = np.random.default_rng(4), x
+    for _ in range(40):
+        a, b = draw.integers(0, len(y), (2, max(len(y) // 4, 1)))
+        y = np.concatenate([y, np.sin(y[a] * y[b])])
+    return np.sum(y)
+
+
 FEW, MANY, LEAVES = np.array([0.5, 0.9, 0.4, 0.3, 0.2]), np.linspace(0.2, 0.7, POINTS), np.linspace(0.5, 1.5, 256)
 TABLE = {
     "chain": [(recurrence(plain), FEW), (recurrence(busy), FEW), (forced, np.linspace(0.1, 0.9, 3000)),
               (dd.compiled(recurrence(np.sin)), FEW), (state_by_products(np.tanh), FEW[:4]),
               (state_by_products(busy), FEW[:4]), (state_by_loops, FEW[:4])],
     "wide": [(samples_by_products(plain), FEW), (samples_by_products(busy), FEW), (samples_by_loops(plain), FEW),
-             (samples_by_loops(busy), FEW), (samples_by_columns, FEW), (dd.compiled(scalar_samples), FEW)],
-    "grid": [(heat(plain), MANY), (heat(busy), MANY), (heat_by_loops, MANY), (heat_by_products, MANY)],
+             (samples_by_loops(busy), FEW), (samples_by_columns, FEW), (dd.compiled(scalar_samples), FEW),
+             (shallow_tangle, FEW)],
+    "grid": [(heat(plain), MANY), (heat(busy), MANY), (heat_by_loops, MANY), (heat_by_products, MANY),
+             (tangle(12_000, 400), MANY)],
     "tree": [(tree(plain), LEAVES), (tree(busy), LEAVES), (tree_by_loops(plain), LEAVES), (tree_by_loops(busy), LEAVES),
              (additions, LEAVES)],
-    "mixed": [(uneven(plain), FEW), (uneven(np.sin), FEW), (uneven_on_arrays, FEW)]}
+    "mixed": [(uneven(plain), FEW), (uneven(np.sin), FEW), (uneven_on_arrays, FEW), (side_by_side, FEW),
+              (side_by_side_in_loops, FEW), (grid_then_chain, FEW), (chain_then_grid_in_loops, FEW),
+              (tangle(400), FEW), (tangle(20_000), FEW), (tangle_on_arrays, FEW)]}
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -5,13 +5,14 @@ scalar lines are taken one by one in compiled loops.  Everything is linear in th
 
 The *shape* is named by what does not depend on how a program is written: as loops over floats or on arrays, with one
 function more or less on the way, sums as loops, reductions or products of matrices.  Nodes are counted by steps, levels
-in which sums of products are one (`lines.steps`), inputs left out: D steps, W = nodes / D on average, w on the widest.
+in which sums of products are one (`lines.steps`), inputs left out: D steps, W = nodes / D on average, w on the widest,
+and at least v a step on average in every eighth of them.
 
     tree     levels narrow evenly by halves, HALVES times or more, to FEW nodes (`levels.Narrowing`)
-    wide     D <= SHALLOW and w >= D: few steps, however lines read each other within them
+    wide     D <= SHALLOW and W >= D: few steps, however lines read each other within them
     chain    W <= THIN and w <= EVEN THIN, or D <= SHALLOW and w < D
-    grid     W > THIN and w <= EVEN W: many steps alike, coupled or not
-    mixed    all else: long, and of uneven width
+    grid     D > SHALLOW, W > THIN, w <= EVEN W and v >= W / STEADY: many steps alike, coupled or not
+    mixed    all else: parts of different shapes, after or beside each other; a tangle whose steps swell and shrink
     cyclic   equations whose unknowns depend on each other have a quarter of all lines (`components.Cycles`)
 """
 
@@ -35,6 +36,7 @@ SHALLOW = 32  # steps up to which a graph counts as shallow
 THIN = 8  # nodes a step, on average, up to which it counts as thin
 CYCLIC = 4  # one line in so many that belongs to a cycle makes a program cyclic
 EVEN = 8  # widest step over the mean up to which steps count as alike
+STEADY = 4  # the mean over that of the eighth of the steps with fewest nodes, up to which they don't swell or shrink
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,10 @@ def _shape(steps: Steps, narrowing: bool) -> str:
         return "tree"
     mean = steps.nodes / max(steps.depth, 1)
     if steps.depth <= SHALLOW:
-        return "wide" if steps.width >= steps.depth else "chain"
+        return "wide" if mean >= steps.depth else "chain" if steps.width < steps.depth else "mixed"
     if mean <= THIN:
         return "chain" if steps.width <= EVEN * THIN else "mixed"
-    return "grid" if steps.width <= EVEN * mean else "mixed"
+    return "grid" if mean <= STEADY * steps.thinnest and steps.width <= EVEN * mean else "mixed"
 
 
 def nonzeros(tape: Tape, runs: bool = True) -> int:

@@ -28,6 +28,7 @@ LEVELS = 1 << 12  # that a tree has at most
 HALVES = 3  # times that a tree is halved at least ...
 FEW = 2  # ... down to so many nodes at most,
 EVEN_HALVES = 2.5  # ... with at most so many times more levels in one of its halves than on average
+EIGHTHS = 8  # parts of the steps that are looked at one by one
 BINS = 24  # stretches of levels, or of the trace, that a profile has
 
 
@@ -106,11 +107,14 @@ class Narrowing:
 
 
 class Steps(NamedTuple):
-    """Levels with sums taken as one (`lines.steps`): how many, nodes that are no parts of sums, most of them on one."""
+    """Levels with sums taken as one (`lines.steps`): how many, nodes that are no parts of sums, most of them on one,
+    and how many there are a step on average in that of EIGHTHS parts where they are fewest.
+    """
 
     depth: int
     nodes: int
     width: int
+    thinnest: float
 
 
 class Levels:
@@ -341,6 +345,8 @@ class Levels:
     def by_step(self) -> Steps:
         """What is counted by steps."""
         last, nodes, widest = int(self.step.max(initial=0)), 0, 0
+        bounds = np.unique(np.linspace(1, last + 1, EIGHTHS + 1).astype(np.int64))  # on step 0 are functions of inputs
+        parts = np.zeros(len(bounds) - 1)
         counted = np.array([pair for pairs in self.counts.values() for pair in pairs], dtype=np.int64).reshape(-1, 2)
         counted = counted[np.argsort(counted[:, 0], kind="stable")]
         for start in range(0, last + 1, RUN_LINES):
@@ -351,7 +357,10 @@ class Levels:
             if runs is not None:
                 count += runs
             nodes, widest = nodes + int(count.sum()), max(widest, int(count.max()))
-        return Steps(last, nodes, widest)
+            first = max(1 - start, 0)
+            if len(parts) and first < len(count):
+                _into_bins(bounds, start + first, count[None, first:], parts)
+        return Steps(last, nodes, widest, float((parts / np.diff(bounds)).min(initial=np.inf)))
 
     def path(self, sites: int = 3) -> Path:
         """The critical path, found backwards from the node that is there last."""

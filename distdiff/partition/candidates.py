@@ -12,17 +12,20 @@ from ..machine import Machine
 from ..tape import ScalarRun, Tape
 from .axes import Axes
 from .contiguous import Contiguous
+from .growlocal import GrowLocal
 from .layout import split
 from .placement import COLUMNS, Partition, Scheduled
 from .plan import Kinds, Plan
 from .quality import Traffic, measure
 from .regroup import regroup
+from .schedule import GROWN as AS_GROWN
 from .schedule import RULES, Schedule
 from .scotch import Scotch
 from .streaming import Streaming
 
-SCOTCH, LEVELS = "pt-scotch", "levels"
+SCOTCH, LEVELS, GROWN = "pt-scotch", "levels", "growlocal"
 ALONE = "rank 0 alone"
+WHOLE_GRAPH: dict[str, type[Streaming]] = {SCOTCH: Scotch, GROWN: GrowLocal}
 RUN_BY_RUN = "axes and stretches"
 FEW = 0.01  # of the time, in scalar lines, up to which they are no reason for candidates of their own
 
@@ -53,8 +56,8 @@ def make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, setti
         placers: tuple[Any, Any] = (Contiguous(plan),) * 2
     elif name == RUN_BY_RUN:
         placers = Axes(plan, min_block, active=active), Contiguous(plan)
-    elif "streaming" in name or name.endswith(SCOTCH):
-        scalar = Scotch if name.endswith(SCOTCH) else Streaming
+    elif "streaming" in name or name in WHOLE_GRAPH:
+        scalar = WHOLE_GRAPH.get(name, Streaming)
         placers = Axes(plan, min_block, active=active, **settings), scalar(plan, active) if runs else None
     else:  # no scalar lines worth a thought
         together = seconds_of_runs(tape, plan.machine) < FEW * seconds_of_arrays(tape, plan.machine) / active
@@ -64,7 +67,7 @@ def make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, setti
         if not plan.settled(block, share):
             placers[block in runs].place(block)
     best: Scheduled | None = None
-    for rule in rules:
+    for rule in (*rules, AS_GROWN) if name == GROWN else rules:
         found = Scheduled(plan, Schedule(plan, rule))
         if best is None or found.quality.seconds < best.quality.seconds:
             best = found
@@ -128,5 +131,5 @@ def seconds_of_runs(tape: Tape, machine: Machine) -> float:
     return machine.run_line * sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
 
 
-__all__ = ["ALONE", "FEW", "LEVELS", "RUN_BY_RUN", "SCOTCH", "alone", "level_by_level", "make", "seconds_of_arrays",
-           "seconds_of_runs"]
+__all__ = ["ALONE", "FEW", "GROWN", "LEVELS", "RUN_BY_RUN", "SCOTCH", "alone", "level_by_level", "make",
+           "seconds_of_arrays", "seconds_of_runs"]

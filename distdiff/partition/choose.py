@@ -14,7 +14,7 @@ from ..graph import Survey
 from ..machine import Machine, current
 from ..tape import ScalarRun, Tape
 from . import candidates
-from .candidates import ALONE, FEW, LEVELS, RUN_BY_RUN, SCOTCH, seconds_of_arrays, seconds_of_runs
+from .candidates import ALONE, FEW, GROWN, LEVELS, RUN_BY_RUN, SCOTCH, seconds_of_arrays, seconds_of_runs
 from .deepen import deepened
 from .placement import COLUMNS, Candidate, Partition, Scheduled
 from .plan import Kinds
@@ -22,7 +22,7 @@ from .quality import Promise
 from .schedule import Schedule
 from .scotch import MOST_LINES, available
 
-STRATEGIES = ("auto", "axes", "contiguous", LEVELS, "fewer ranks", SCOTCH, COLUMNS)
+STRATEGIES = ("auto", "axes", "streaming", "contiguous", LEVELS, GROWN, SCOTCH, "fewer ranks", COLUMNS)
 MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
 MANY_SMALL = 100  # statements that no rank shares with another, from which looking for layouts of them is weighed
 MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
@@ -33,7 +33,7 @@ BETWEEN = "between two layouts of its lines over the ranks"  # where a partition
 LOOK, LOOK_ITEM = 4e-3, 2.5e-5  # seconds that making one more candidate takes, and an item of it ...
 LOOK_SMALL = 1.5e-4  # ... or one that no rank shares with another: each has its own place, so hardly two are alike
 PATIENCE = 4.0  # ... up to so many times what it may save: promises are of what comes after the layout is made
-NEAR = 1.25  # times the time of equal shares without messages that stretches may take, so that levels are not looked at
+NEAR = 1.25  # times the time of equal shares without messages that layouts may take, so that no more are looked at
 NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
 
 
@@ -68,17 +68,21 @@ class _Sweeping:
 
 
 def table(tape: Tape, ranks: Sequence[int] = (2, 4, 8, 16, 32, 64, 128, 256), columns: int = 1,
-          machine: Machine | None = None) -> list[dict[str, Any]]:
-    """What each number of ranks promises, by the best of its partitions: computed here, without MPI.
+          machine: Machine | None = None, strategy: str = "auto", min_block: int | None = None) -> list[dict[str, Any]]:
+    """What each number of ranks promises, by the best of its partitions or the one asked for: computed here, without
+    MPI.
 
-    One row a number: `ranks`, `name` and the counts of `Quality`; `speedup` over one rank, for as many columns.
+    One row a number: `ranks`, `name` and the counts of `Quality`; `seconds` and `speedup` over one rank, for as many
+    columns.  strategy, min_block: as for `partition`.
     """
     machine = current() if machine is None else machine
     one = _Sweeping(columns)(candidates.alone(tape, 1, machine)).seconds
     rows = []
     for n in ranks:
-        made = partition(tape, n, machine=machine, columns=columns)
-        rows.append({"ranks": n, "name": made.name, **made.quality.to_dict(), "speedup": one / made.promise.seconds})
+        made = partition(tape, n, strategy, min_block, machine=machine, columns=columns)
+        seconds = made.promise.seconds
+        rows.append({"ranks": n, "name": made.name, **made.quality.to_dict(), "seconds": seconds,
+                     "speedup": one / seconds if seconds else 1.0})
     return rows
 
 
@@ -93,10 +97,11 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     """Decide, from structure alone, which rank owns which node.  Not collective: rank 0 calls it.
 
     strategy: "auto" measures all candidates and takes the one that promises the least seconds; "axes"
-    (arrays cut along an axis, scalar lines streamed to where their operands are), "contiguous" (stretches in
-    trace order), "levels" (scalar code regrouped level by level, see `regroup`, arrays along an axis), "fewer ranks"
-    (rank 0 alone), "pt-scotch" (scalar lines by a graph partitioner) or "right-hand sides" (every rank has the whole
-    program and solves for its share of the columns) take that one.
+    (arrays cut along an axis, scalar lines streamed to where their operands are; "streaming" is the same), "contiguous"
+    (stretches in trace order), "levels" (scalar code regrouped level by level, see `regroup`, arrays along an axis),
+    "growlocal" (scalar lines by supersteps that grow), "pt-scotch" (by a graph partitioner), "fewer ranks" (rank 0
+    alone) or "right-hand sides" (every rank has the whole program and solves for its share of the columns) take that
+    one.
     min_block: array blocks with fewer lines have a single owner.
     depth: how many supersteps become one by deep halos; None: as many as pay.
     machine: the rates by which candidates are measured; None: those of the machine at hand.
@@ -145,13 +150,16 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     if strategy == "auto" and columns * contest.least > _scotch_seconds(tape, n_ranks, machine) and available():
         contest.enter(candidates.make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds,
                                       survey=survey, share=share))
+    if strategy == "auto" and judge.again and n_ranks > 1 and not run_by_run(tape) and _some(
+            tape, _scalar_lines(tape), n_ranks, machine) and contest.might_gain(survey, n_ranks):
+        contest.enter(candidates.make(tape, n_ranks, GROWN, n_ranks, small, {}, machine=machine, kinds=kinds,
+                                      survey=survey, share=share))
     if contest.cut is not None:
         deeper = _deepen(contest.cut, depth, judge)
         if deeper is not None:
             contest.enter(deeper, asked=depth is not None)
     if strategy == "auto" and judge.again and n_ranks > 1 and run_by_run(tape):
-        ideal = contest.alone / n_ranks
-        if contest.least > NEAR * ideal:
+        if contest.least > NEAR * contest.alone / n_ranks:
             made = candidates.level_by_level(tape, n_ranks, machine, survey, small, contest.least)
             if made is not None:
                 contest.enter(made)
@@ -187,7 +195,7 @@ class _Contest:
             return
         if self._best is None or _better(made, self._best) or (asked and self._best is self.cut):
             self._best = made
-        cuts = made.plan is not None and made.name not in ("contiguous", LEVELS)
+        cuts = made.plan is not None and made.name not in ("contiguous", LEVELS, GROWN)
         if cuts and (self.cut is None or _better(made, self.cut)):
             self.cut = made
 
@@ -206,6 +214,12 @@ class _Contest:
         assert self._best is not None
         saved = (1.0 - 1.0 / n_ranks) * self._best.promise.seconds
         return PATIENCE * saved > LOOK + LOOK_ITEM * len(tape.items)
+
+    def might_gain(self, survey: Survey, n_ranks: int) -> bool:
+        """Whether equal shares would be sooner done than the best so far, and there is something to do at a time."""
+        levels = survey.levels
+        at_a_time = levels.work / max(float(levels.time.max(initial=0.0)), np.finfo(float).tiny)
+        return self.least > NEAR * self.alone / min(n_ranks, at_a_time)
 
     def beneath(self, tape: Tape, n_ranks: int, min_block: int) -> bool:
         """Whether a program of many small statements takes longer to be looked at than sharing it out may save."""
@@ -252,9 +266,13 @@ def sharing_at_least(n_ranks: int, machine: Machine) -> float:
     return machine.seconds({"share_call": 1, "share_rank": n_ranks})
 
 
+def _scalar_lines(tape: Tape) -> int:
+    return sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
+
+
 def run_by_run(tape: Tape) -> bool:
     """Whether scalar code is too long to be placed line by line."""
-    return sum(item.lines for item in tape.items if isinstance(item, ScalarRun)) > MANY_LINES
+    return _scalar_lines(tape) > MANY_LINES
 
 
 def wants_petsc(tape: Tape, n_ranks: int, strategy: str = "auto", columns: int = 1) -> bool:
@@ -268,7 +286,7 @@ def wants_petsc(tape: Tape, n_ranks: int, strategy: str = "auto", columns: int =
 
 def _scotch_seconds(tape: Tape, n_ranks: int, machine: Machine) -> float:
     """What partitioning the graph of the scalar lines takes at least; infinite where it is not worth a thought."""
-    lines = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
+    lines = _scalar_lines(tape)
     return 5e-6 * lines if _some(tape, lines, n_ranks, machine) and lines <= MOST_LINES else float("inf")
 
 
@@ -314,10 +332,13 @@ def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool, machine
                              "petsc4py.PETSc on all of them); choose another partition strategy, such as 'auto'")
         yield SCOTCH, n_ranks, {}
         return
-    if strategy == "axes":
+    if strategy == GROWN:
+        yield GROWN, n_ranks, {}
+        return
+    if strategy in ("axes", "streaming"):
         yield axes, n_ranks, {}
         return
-    lines = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
+    lines = _scalar_lines(tape)
     several = _some(tape, lines, n_ranks, machine)
     if arrays and not several:
         axes = "axes"

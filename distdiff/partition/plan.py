@@ -61,6 +61,7 @@ class RunShare:
     b, const).
 
     `inner` holds the operands' positions within the run, -1 for what is outside of it, constant or not there.
+    `floors`: supersteps before which no line is computed by the rule "grown"; none for 0.
     """
 
     ids: np.ndarray
@@ -71,6 +72,7 @@ class RunShare:
     owner: np.ndarray
     inner: tuple[np.ndarray, np.ndarray]
     steps: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int32))  # supersteps, once scheduled
+    floors: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int32))
 
 
 class Shared(NamedTuple):

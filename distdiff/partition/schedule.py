@@ -5,7 +5,9 @@
 A unit is a rank's part of a block, or a single node of a scalar run.  "Soonest" takes the least such s.  That
 can run ranks one after another: the owner of a shared parameter computes its samples in the superstep before
 the others get the parameter. "Together" therefore gives all parts of a block one superstep, and lets a single
-node that is sent to other ranks count as sent to its own rank too.  Both are valid; the measure decides.
+node that is sent to other ranks count as sent to its own rank too.  Both are valid; the measure decides.  "Grown" is
+"soonest" where whoever placed scalar lines has given them out superstep by superstep (`growlocal`): sooner than meant,
+a rank's lines would keep others waiting.
 
 With deep halos (`deepen`) a read of a neighbour's rows does not count where the rank can compute them itself; a
 superstep then begins where `floors` say, one number a block.  Short scalar runs wait until they are read (`waiting`).
@@ -29,6 +31,7 @@ from .quality import Quality, Traffic, measure
 from .waiting import delay
 
 RULES = ("soonest", "together")
+GROWN = "grown"  # as soon as possible, but no sooner than whoever placed a scalar line meant
 NEAR = 8  # rows beyond its own that a statement may read of what a rank computes itself
 
 
@@ -62,7 +65,7 @@ class Schedule:
     """Supersteps of all units, left in `plan.where`, and by `finish` their number and quality."""
 
     def __init__(self, plan: Plan, rule: str, floors: np.ndarray | None = None) -> None:
-        self.together = rule == "together" or floors is not None
+        self.together, self.grown = rule == "together" or floors is not None, rule == GROWN
         self.floors = floors
         self.free = [False] * len(plan.blocks)  # blocks whose rows any rank can compute in their superstep
         self.apart = False  # whether the other rule may differ
@@ -312,6 +315,8 @@ class Schedule:
         share = plan.runs[item.block]
         owner, n = share.owner, len(share.ids)
         base = np.zeros(n, dtype=np.int32)  # from operands that other items compute
+        if self.grown and len(share.floors):
+            base[:] = share.floors
         for ref, inner, used in zip((share.a, share.b), share.inner, (True, binary(share.op))):
             outside = np.flatnonzero((ref >= 0) & (inner < 0) & used)
             if not len(outside):
@@ -404,4 +409,4 @@ def _in_rows(item: Statement, layout: Layout) -> bool:
     return out is not None and not out.flat and sum(bool(s) and n > 1 for s, n in zip(out.middle, item.shape)) <= 1
 
 
-__all__ = ["RULES", "Schedule"]
+__all__ = ["GROWN", "RULES", "Schedule"]

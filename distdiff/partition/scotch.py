@@ -13,10 +13,8 @@ import numpy as np
 from mpi4py import MPI
 
 from ..petsc import petsc, started
-from ..tape import ScalarRun
-from .chains import Links
-from .plan import Plan, binary
-from .streaming import Streaming
+from .plan import Plan
+from .whole_graph import WholeGraph
 
 MOST_LINES = 30_000  # scalar lines: beyond, partitioning takes longer than many gradients
 
@@ -68,38 +66,15 @@ def parts(n: int, x: np.ndarray, y: np.ndarray, n_parts: int) -> np.ndarray:
             thing.destroy()
 
 
-class Scotch(Streaming):
+class Scotch(WholeGraph):
     """The partitioner; `place` places one scalar run."""
 
     def __init__(self, plan: Plan, active: int | None = None) -> None:
-        super().__init__(plan, active)
-        starts, total, runs = {}, 0, [item for item in plan.tape.items if isinstance(item, ScalarRun)]
-        for run in runs:
-            starts[run.block] = total
-            total += len(run.op)
-        base = np.full(len(plan.blocks), -1)
-        base[list(starts)] = list(starts.values())
-        x, y = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-        for run in runs:
-            for ref, used in ((run.a, True), (run.b, binary(run.op))):
-                lines = np.flatnonzero((ref >= 0) & used)
-                ids = ref[lines].astype(np.int64)
-                block = plan.where.block_of(ids)
-                inside = base[block] >= 0  # other nodes lie in arrays, which are placed already
-                x.append(starts[run.block] + lines[inside])
-                y.append((base[block] + ids - plan.where.first[block])[inside])
-        self.starts = starts
-        self.parts = parts(total, np.concatenate(x), np.concatenate(y), self.active)
+        def divide(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, None]:
+            x, y = (np.concatenate(pair) for pair in zip(*((np.flatnonzero(j >= 0), j[j >= 0]) for j in (a, b))))
+            return parts(len(a), x, y, self.active), None
 
-    def _owners(self, block: int, run: ScalarRun, inner: tuple[np.ndarray, np.ndarray], near: list[np.ndarray],
-                links: Links | None) -> np.ndarray:
-        owner = self.parts[self.starts[block]:self.starts[block] + len(run.op)].copy()
-        if links is not None:  # a link goes with its term, as in the stream: partial sums then need no messages
-            for second, (inside, outside) in enumerate(zip(inner, near)):
-                link = np.flatnonzero(links.term == second)
-                owner[link] = np.where(inside[link] >= 0, owner[inside[link]],
-                                       np.where(outside[link] >= 0, outside[link], owner[link]))
-        return owner
+        super().__init__(plan, active, divide)
 
 
 __all__ = ["MOST_LINES", "Scotch", "available", "parts"]

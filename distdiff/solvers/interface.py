@@ -20,7 +20,8 @@ error is bounded by a priori the same magnitudes, paths added up without signs (
 here is a part of such a sum.  At the first solve of each direction at a point every rank makes a second pass, from what
 interfaces brought, and the rows between ranks tell its true residual (`Interface._again`); with it the short way's
 result is compared.  Where that is not rounding alone, the solution goes through all rows, is accepted on the residual
-of every one of them, and refined once if need be; where either tells of digits lost, so does every solve at the point.
+of every one of them, and refined once if need be; where either tells of digits lost, or where entries are so far apart
+that what vanishes in a transfer matrix may matter for one right-hand side alone, so does every solve at the point.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ TAG = 75
 CHECKED = 2  # columns of a checked solve whose residuals are computed, unless all are asked for
 REFINEMENTS = 1
 AGREE = 1e-10  # of the terms it adds up: how near the short way's first result must be to the one accepted
+FAR = 1e20  # entries above, beside others below the inverse: products of some may vanish that matter after all
 DENSE = 4  # entries of F or H that cost as much as substitution in a row
 ENTRY = 1e-9  # seconds that an entry of a small matrix takes
 FIRST, PASS = 8e-4, 3e-5  # seconds beside arithmetic: until interfaces are known, in a pass of several columns
@@ -169,18 +171,26 @@ class Interface(Solver):
                 T, self._maps[False] = K[self._end_sent], K[self._end_outputs]
         found = [np.abs(a).max(initial=0.0) for a in (T, self._maps[transposed]) if a is not None]
         largest = max((float(a) if a == a else np.inf for a in found), default=0.0)
-        most = np.array([largest, block.columns])  # of all ranks
+        most = np.array([largest, block.columns, *self._extremes()])  # of all ranks
         Exchanged.wait_for(lambda: system.comm.Allreduce(MPI.IN_PLACE, most, op=MPI.MAX))
         self.growth = max(self.growth, float(most[0]))
         if not np.isfinite(self.growth):
             raise ConvergenceError(
                 "interface: transfer matrices overflow: on some rank's rows derivatives grow beyond the range of "
                 "double precision, or are not finite; use method='substitution', which forms no such products")
+        if most[2] > FAR and most[3] > FAR:  # what is lost in one solve's transfer may matter in another's
+            self._checks = {d: "every solve" if how == "the first" else how for d, how in self._checks.items()}
         if not self._reduced_ready:
             self._reduce(T)
         self.info = {**self.info, "interface_rows": self.coupling.n, "largest_entry": self.growth,
                      "transfer_columns": int(most[1]),
                      "rounds": 0 if not self.coupling.n else self._scan.n_rounds if self._scan is not None else 1}
+
+    def _extremes(self) -> tuple[float, float]:
+        """The largest of this rank's entries, and the inverse of the smallest that is not zero."""
+        sizes = [np.abs(part.data) for part in (self.system.own, self.system.ghost)]
+        least = min(float(size.min(initial=np.inf, where=size > 0.0)) for size in sizes)
+        return max(float(size.max(initial=0.0)) for size in sizes), 1.0 / max(least, np.finfo(float).tiny)
 
     def _reduce(self, T: Any) -> None:
         """The reduced system from each rank's transfer matrix.  Collective."""
