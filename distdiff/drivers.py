@@ -12,9 +12,12 @@ of the outermost count.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import wraps
 from typing import Any
+
+import numpy as np
+from mpi4py import MPI
 
 from .comm import agreed, calling, on_root, world
 from .errors import InputError
@@ -23,8 +26,10 @@ from .nest import names_of
 from .nested import NestedLinearization, refuse_inside, require_number
 from .program import Program
 from .solvers.layouts import ONE_JACOBIAN, Use
-from .tracing import running
+from .tracing import HasJoint, running
 from .tracing import trace as _trace
+
+LARGE = 1 << 14  # numbers that a function is differentiated by, from which on its arrays are taken to be large
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False,
@@ -136,7 +141,15 @@ def hvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
     Both are tuples with one entry an argument of f: `hvp(f, (x,), (v,))`.
     """
     _require_tuples("hvp", primals, tangents, settings.get("comm"))
-    gradient = grad(f, tuple(range(len(primals))) if len(primals) != 1 else 0, has_aux)
+    argnums = tuple(range(len(primals))) if len(primals) != 1 else 0
+    if running() is None and _walks(primals, settings):
+        with suppress(HasJoint), _at(f, *primals, argnums=argnums, has_aux=has_aux, method="walk",
+                                     solves=Use(once=True, second=True), **settings) as lin:
+            require_number(lin.value)
+            product = lin.second(*tangents)
+            if product is not None:
+                return (product, lin.aux) if has_aux else product
+    gradient = grad(f, argnums, has_aux)
     _, product, *aux = jvp(gradient, primals, tangents, has_aux, **settings)
     return (product, *aux) if has_aux else product
 
@@ -162,6 +175,14 @@ def trace(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0,
     refuse_inside()
     traced = on_root(comm if comm is not None else world(), lambda: _trace(f, args, argnums=argnums), share=False)
     return Program() if traced is None else Program(**vars(traced.tape), names=names_of(f, argnums))
+
+
+def _walks(primals: tuple[Any, ...], settings: dict[str, Any]) -> bool:
+    """Whether to look if an hvp can do without a record of the gradient: on one rank, where nothing else is asked for
+    and arrays need not be large."""
+    comm = settings.get("comm") or world()
+    return (settings.keys() <= {"comm"} and isinstance(comm, MPI.Comm) and comm != MPI.COMM_NULL and comm.size == 1
+            and sum(x.size for x in primals if isinstance(x, np.ndarray)) < LARGE)
 
 
 def _require_tuples(name: str, primals: Any, tangents: Any, comm: Any) -> None:

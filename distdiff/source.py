@@ -71,6 +71,8 @@ class Source:
         self._comm, self._stages = comm, stages
         self._how: dict[str, Any] = {
             "argnums": settings["argnums"], "kwargs": self.kwargs, "has_aux": settings["has_aux"]}
+        if isinstance(settings["solves"], Use) and settings["solves"].second:
+            self._how["joints"] = False
 
     @property
     def single(self) -> bool:

@@ -138,3 +138,58 @@ def test_large_arrays_are_swept():
                  far_lines=10_000_000, k_star=1, ranks=1, nodes=100_000_000, nonzeros=150_000_000, together=1,
                  once=True, inputs=6, outputs=1)
     assert choose(large, 1, Machine()).method == "sweep"
+
+
+def _number(name):
+    """A program's results as one number that is linear in none of them."""
+    def f(x):
+        y = PROGRAMS[name](x)
+        parts = y if isinstance(y, tuple) else (y,)
+        return sum(np.sum(np.sin(np.arange(1.0, np.size(p) + 1.0) * np.reshape(p, -1))) for p in parts)
+
+    return f
+
+
+_ELEMENTWISE = {  # every function whose partials change, with a formula of its own
+    "of one": lambda x: sum(np.sum(g(x / 4.0 + 0.5)) for g in (
+        np.sqrt, np.square, np.reciprocal, np.cbrt, np.exp, np.exp2, np.expm1, np.log, np.log2, np.log10, np.log1p,
+        np.sin, np.cos, np.tan, np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh, np.abs)),
+    "of one, within 1": lambda x: np.sum(np.arcsin(x / 2.0) * np.arccos(x / 3.0) + np.arctanh(x / 4.0))
+    + np.sum(np.arccosh(1.1 + x)),
+    "of two": lambda x: np.sum(np.hypot(x, x[::-1]) * np.arctan2(x, 1.0 + x[::-1]) + np.logaddexp(x, x[::-1] ** 2)
+                               + np.power(x, x[::-1]) + x / x[::-1]),
+    "kinks": lambda x: np.sum(np.maximum(x, x[::-1]) ** 2 * np.copysign(x, x - 1.0) + np.remainder(x**2, 0.7) * x
+                              + np.minimum(x, 1.0) ** 3 + np.clip(x, 0.5, 1.5) ** 2),
+    "powers": lambda x: np.sum(x**3 + x**0.5 + x**-1 + 2.0**x + np.where(x > 1.0, x, 0.0) ** 2),
+    "norms": lambda x: np.linalg.norm(x) * np.var(x) + np.std(x) + np.mean(x**2) ** 2 + np.linalg.norm(C * x[:4]),
+}
+
+
+@pytest.mark.parametrize("name", [*PROGRAMS, *_ELEMENTWISE])
+def test_second_derivatives_by_three_walks(name, monkeypatch):
+    """The same as the derivative of the gradient that is recorded."""
+    f, v = _ELEMENTWISE.get(name) or _number(name), np.cos(np.arange(12.0))
+    expected = dd.jvp(dd.grad(f), (X,), (v,))[1]
+    done = []
+    monkeypatch.setattr(walking.Walk, "second", lambda self, *seeds, own=walking.Walk.second: (
+        done.append(own(self, *seeds)) or done[-1]))
+    h = dd.hvp(f, (X,), (v,))
+    np.testing.assert_allclose(h, expected, rtol=1e-11, atol=1e-12 * max(1.0, np.abs(expected).max()))
+    assert len(done) == (name != "a solve") and not any(h is None for h in done)  # a joint statement ends it before
+
+
+def test_second_derivatives_of_long_scalar_code(monkeypatch):
+    def f(x):
+        a, b = x[0], x[1]
+        for k in range(60):
+            a, b = a + 0.01 * b * np.exp(-a) / (1.0 + a * a), b - 0.01 * np.sin(a) * x[k % 5] - 0.1
+        return a * b + 2.0**b
+
+    x, v = X[:5], np.cos(np.arange(5.0))
+    expected = dd.jvp(dd.grad(f), (x,), (v,))[1]
+    np.testing.assert_allclose(dd.hvp(f, (x,), (v,)), expected, rtol=1e-11)
+
+
+def test_second_derivatives_that_are_not_finite_are_errors():
+    with pytest.raises(NonFiniteError, match="test_walk.py"):
+        dd.hvp(lambda x: np.sum(np.sqrt(x)), (np.arange(3.0),), (np.ones(3),))

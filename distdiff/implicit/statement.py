@@ -203,6 +203,7 @@ def statement(residual: Residual, y0: Any, settings: Settings, where: str = "") 
     rec = running()
     assert rec is not None
     rec.keep()
+    rec.meet_joint()
     rec.dead = True
     guess = np.array(plain_value(y0), dtype=np.float64)
     n = len(guess)

@@ -1,6 +1,7 @@
 """The elementals: what each operation computes, and its partial derivatives."""
 
 from . import special
+from .dual import KNOWN, Dual, tangent
 from .elemental import Elemental, Shaped, Share, System
 from .table import (
     ADD,
@@ -18,5 +19,5 @@ from .table import (
     Op,
 )
 
-__all__ = ["ADD", "BY_NAME", "COPY", "CUMSUM", "DIVIDE", "MAX", "MIN", "MULTIPLY", "NEGATIVE", "OPS", "SUBTRACT",
-           "WHERE", "Elemental", "Op", "Shaped", "Share", "System", "special"]
+__all__ = ["ADD", "BY_NAME", "COPY", "CUMSUM", "DIVIDE", "KNOWN", "MAX", "MIN", "MULTIPLY", "NEGATIVE", "OPS",
+           "SUBTRACT", "WHERE", "Dual", "Elemental", "Op", "Shaped", "Share", "System", "special", "tangent"]

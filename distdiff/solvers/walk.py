@@ -29,9 +29,11 @@ from ..products import Failure
 from ..strided import accumulate, accumulate_overlapping, core_shape, core_view, one_to_one, with_columns
 from ..tape import Affine, Const, ScalarRun, Statement, c_strides
 from .cost import Cost, Method, Work, implicit_seconds, implicit_setup
+from .curvature import curved, product
 from .structured import BlockRows, StructuredSystem, segment
 
 SMALL = 4096  # elements of a sum's terms up to which they are multiplied and added, no matrix product looked for
+LARGE = 4096  # lines a statement from which on second derivatives had better be recorded, and computed tile by tile
 ITEM = 0.28  # of what writing a statement's rows out takes (`Machine.expand_item`)
 ENDS = 4  # of these, what a pass takes by itself
 LINE = 3.0  # times a sweep's pass over a line: every term goes to memory and back
@@ -108,6 +110,23 @@ class Walk:
         np.add.at(lam, system.outputs.ids, seed)
         system.backward(lam)
         return lam[system.inputs.ids]
+
+    def second(self, xdot: np.ndarray, ybar: np.ndarray) -> np.ndarray | None:
+        """How the adjoint of ybar at local.inputs changes along xdot, H xdot of one result; None where that isn't
+        computed here: several ranks, and programs that `curved` leaves out or whose arrays are large.
+        """
+        local, point = self.local, self._point
+        lines = sum(prod(item.shape) for item in local.items if type(item) is Statement)
+        if self.comm.size > 1 or local.own is not None or lines > LARGE * max(len(local.items), 1) or not curved(point):
+            return None
+        y, lam = np.zeros(local.n_nodes), np.zeros(local.n_nodes)
+        y[local.inputs.ids] = self._checked(xdot, len(local.inputs.ids), "tangent")
+        np.add.at(lam, local.outputs.ids, self._checked(ybar, len(local.outputs.ids), "adjoint"))
+        self._pass(y, True)
+        self._pass(lam, False)
+        w = product(point, y, lam)
+        self._pass(w, False)
+        return w[local.inputs.ids]
 
     def _checked(self, seed: np.ndarray, n: int, way: str) -> np.ndarray:
         seed = np.asarray(seed, dtype=np.float64)

@@ -31,12 +31,16 @@ from .complexes import is_traced_complex
 from .holding import held, traced_within
 from .memory import rare_collections
 from .owners import CYTHON, owner, user_caller
-from .recorder import Evaluate, Holdings, Located, Recorder, ValuesWanted
+from .recorder import Evaluate, Holdings, JointMet, Located, Recorder, ValuesWanted
 from .scalar import TracedScalar
 from .scipy import outside
 from .storage import Storage
 from .stretch import Stretch, check_numbers, is_leaf
 from .transplant import pruned
+
+
+class HasJoint(Exception):
+    """The function makes a joint statement, and no tape with one was wanted."""
 
 
 @dataclass
@@ -63,6 +67,7 @@ def trace(
     locate: int | None = None,
     evaluate: Evaluate | None = None,
     holdings: Holdings | None = None,
+    joints: bool = True,
 ) -> Trace:
     """Run f(*args, **kwargs) on traced values of the arguments at `argnums` and return its tape.
 
@@ -72,7 +77,8 @@ def trace(
     block; "read": `tape.UNREAD` for the blocks that no partial, guard or output reads, whose memory the run
     itself could use again.  evaluate (with "read"): large results are computed by it, many statements at a time, when
     somebody looks at values or the function is over, and not one by one.  holdings: take runs of scalar
-    lines off the tape as they are completed, if no values are kept.
+    lines off the tape as they are completed, if no values are kept.  joints: without them `HasJoint` is raised where
+    the first joint statement would be made, before anything is computed for it.
 
     Not collective.  Raises `InputError` for arguments and results that are no real floats,
     `UnsupportedOperationError` for operations without a rule, naming them and the user's line, and whatever f
@@ -112,6 +118,7 @@ def _traced(
     settings = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate}
     note = None if keep_values or holdings is None else partial(holdings.note, beside=patching.suspended)
     rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate), note)
+    rec.joints = joints
     methods.prepare(rec, lambda values: creation.array_of(rec, values))
     numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
     check_numbers(numbers, len(args))
@@ -148,6 +155,8 @@ def _traced(
                 floating.tell(errors)
         except ValuesWanted:
             pass
+        except JointMet:
+            raise HasJoint from None
         except Exception as error:  # whatever f raises
             behind = _behind(rec, error)
             if behind is None:
@@ -397,4 +406,4 @@ def plain_value(x: Any) -> Any:
     return x
 
 
-__all__ = ["Stretch", "Trace", "is_leaf", "locate", "plain_value", "running", "trace"]
+__all__ = ["HasJoint", "Stretch", "Trace", "is_leaf", "locate", "plain_value", "running", "trace"]

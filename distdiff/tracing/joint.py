@@ -35,6 +35,7 @@ def joint(op: Elemental, operands: Sequence[Any], name: str | None = None,
     shapes = [loop + core for core in op.core_out]
     if not prod(loop) * op.size:
         return [rec.array_of(np.zeros(shape)) for shape in shapes]
+    rec.meet_joint()
     if values is None:
         given = [x.nd if type(x) is TracedArray else x for x in xs]
         with set_aside():

@@ -55,6 +55,10 @@ class ValuesWanted(BaseException):
     """Raised through the user's function when it wants a derivative inside: the trace begins again and keeps values."""
 
 
+class JointMet(BaseException):
+    """Raised through the user's function where it makes a joint statement, if nobody wants a tape that has one."""
+
+
 class Located(BaseException):
     """Raised through the user's function when the node that is looked for is made (not to be caught by it)."""
 
@@ -97,6 +101,7 @@ class Recorder(Sites):
         self.factors: dict[Any, Any] = {}  # of the matrices that were factorized last (`linalg.factors_of`)
         self.factored: dict[Any, Any] = {}  # constant operands of products that were recorded last (`usual.product`)
         self.modulus: Any = None  # the latest block of |x| or |x + iy|, and what it is made of (`usual.unary`)
+        self.joints = True  # whether a tape with joint statements is wanted
         self.dead = False  # something was recorded only to be taken out; the tape is pruned when it is complete
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
         self.running = False  # the user's function runs
@@ -199,18 +204,22 @@ class Recorder(Sites):
     # -- blocks and statements ------------------------------------------------------------------------------------
 
     def record(self, op: Op, shape: tuple[int, ...], operands: tuple[Any, ...], values: np.ndarray,
-               strides: tuple[int, ...], read: bool) -> int:
+               strides: tuple[int, ...], read: bool, site: int = -1) -> int:
         """The statement that computes a fresh block in C order of shape values.shape from operands over the iteration
         space `shape`; returns the block's index.
 
         Operands may be in several pieces: one statement a box of their common refinement.  strides: of the result over
-        `shape`.  read: whether something is known to read the values.
+        `shape`.  read: whether something is known to read the values.  site: the user's line, where that is known.
         """
-        site = self._end
+        if site < 0:
+            site = self._end
         if site < 0:
             frame, ours = sys._getframe(2), self._ours
-            while id(frame.f_code) in ours and frame.f_back is not None:
-                frame = frame.f_back
+            while id(frame.f_code) in ours:
+                back = frame.f_back  # a new object every time
+                if back is None:
+                    break
+                frame = back
             known = self._sites.get((id(frame.f_code), frame.f_lasti))
             site = self.site() if known is None else known
         if self.run:
@@ -287,6 +296,11 @@ class Recorder(Sites):
         out = Affine(block, 0, c_strides(values.shape))
         self.tape.items.append(Joint(op, shape, out, tuple(operands), site))
         return block
+
+    def meet_joint(self) -> None:
+        """A joint statement is about to be made."""
+        if not self.joints:
+            raise JointMet
 
     def insert(self, place: int, item: Item) -> None:
         """An item whose block is there already, its values known, before the items from `place` on."""
