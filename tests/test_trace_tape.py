@@ -96,6 +96,16 @@ def test_the_usual_way_records_what_the_general_one_does(monkeypatch):
                     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("f, statements", [
+    (np.mean, 2), (lambda u: np.mean(np.outer(u, u), axis=0), 3), (np.linalg.norm, 2), (np.var, 5), (np.std, 6),
+    (lambda u: np.sqrt(np.var(np.outer(u, u), axis=1, ddof=1, keepdims=True)), 7),
+    (lambda u: np.linalg.norm(np.outer(u, u), axis=1), 3), (lambda u: np.inner(u, u) + np.append(u, u), 3),
+    (lambda u: u**u[::-1] + np.zeros_like(u) * np.ones_like(u), 2)])
+def test_reductions_are_few_statements_and_no_scalar_lines(f, statements):
+    t = check(f, U)
+    assert [type(item) for item in t.tape.items] == [Statement] * statements
+
+
 def test_moving_data_makes_no_statements():
     t = check(lambda u: np.roll(np.concatenate([u[2:], u[:2]]), 2)[::-1].copy(), U)
     assert nodes(t) == 0 and not t.tape.items

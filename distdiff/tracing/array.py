@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import prod
 from typing import Any
 
@@ -233,9 +233,12 @@ def of_ids(rec: Recorder, values: np.ndarray, ids: np.ndarray, boolean: bool = F
         if order != list(range(values.ndim)):
             turned = of_ids(rec, values.transpose(order), ids.transpose(order), boolean)
             return TracedArray(turned.st, turned.nd.transpose(np.argsort(order)))
-    values = _array(values, order="C")
+    return gathered(rec, _array(values, order="C"), _asarray(ids, order="C"), boolean)
+
+
+def gathered(rec: Recorder, values: np.ndarray, ids: np.ndarray, boolean: bool = False) -> TracedArray:
+    """The same of an array in C order that is nobody else's."""
     st = Storage(rec, values, [], boolean=boolean)
-    ids = _asarray(ids, order="C")
     ref = compress(rec, ids)
     if ref is not None:
         st._become(ref if type(ref) is list else whole(values.shape, ref))
@@ -376,15 +379,28 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
 
 def read_values(op: Op, operands: Sequence[Any]) -> bool:
     """Keep the values of (lowered) operands that the partials read; whether they read the result's."""
-    result = False
-    for x, places in zip(operands, op.reads):
+    traced = 0
+    for k, x in enumerate(operands):
         if type(x) is TracedArray or isinstance(x, TracedScalar):
-            for place in places:
-                if place < 0:
-                    result = True
-                elif type(operands[place]) is TracedArray:
-                    operands[place].st.need()
+            traced |= 1 << k
+    return keep_values(op, operands, traced)
+
+
+def keep_values(op: Op, operands: Sequence[Any], traced: int) -> bool:
+    """The same, where the operands that are traced are known, as bits."""
+    result = False
+    for place in _read(op, traced):
+        if place < 0:
+            result = True
+        elif type(operands[place]) is TracedArray:
+            operands[place].st.need()
     return result
+
+
+@cache
+def _read(op: Op, traced: int) -> tuple[int, ...]:
+    """What the partials with respect to these operands read: operands, and -1 for the result."""
+    return tuple(sorted({place for k, places in enumerate(op.reads) if traced >> k & 1 for place in places}))
 
 
 @lru_cache(maxsize=4096)

@@ -36,7 +36,7 @@ from .layout import laid
 from .recorder import Recorder
 from .reductions import in_order, traced_array
 from .ufuncs import number, recorder_of, require_floats
-from .usual import product
+from .usual import binary, product
 
 Axes = tuple[int, ...]  # of the iteration space, one for each axis of an operand
 _dot = np.dot  # NumPy's own, whatever is substituted meanwhile
@@ -224,6 +224,8 @@ def inner(a: Any, b: Any) -> Any:
     m, n = ndim_of(a), ndim_of(b)
     if m == 0 or n == 0:
         return np.multiply(a, b)
+    if m == n == 1:
+        return dot(a, b)
     free = m + n - 2
     return contraction(a, b, (*range(m - 1), free), (*range(m - 1, free), free), free, np.inner, "inner")
 
@@ -233,6 +235,11 @@ def vdot(a: Any, b: Any) -> Any:
 
 
 def outer(a: Any, b: Any, out: Any = None) -> Any:
+    if out is None and type(a) is type(b) is TracedArray and a.window.ndim == b.window.ndim == 1:
+        column, row = TracedArray(a.st, a.window[:, None], a.at), TracedArray(b.st, b.window[None], b.at)
+        result = binary(MULTIPLY, column, row)
+        if result is not NotImplemented:
+            return result
     return into(out, np.multiply(np.reshape(a, (-1, 1)), np.reshape(b, (1, -1))))
 
 

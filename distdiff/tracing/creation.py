@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tape import Affine
+from ..tape import Affine, Const
 from . import complexes, protocol
 from .active import TRACES
 from .array import TracedArray, is_boolean, is_traced, memory_order, of_ids, own
@@ -241,12 +241,22 @@ def _complex_result(name: str, x: Any, dtype: Any, copied: bool, args: Any, kwar
     return np.reshape(x, (1,) * missing + x.shape) if missing > 0 else x
 
 
+_LIKE = {"zeros_like": 0.0, "ones_like": 1.0}
+
+
 def _create(name: str) -> Callable[..., Any]:
     function = getattr(np, name)
     fill = np.zeros if name == "empty" else np.zeros_like if name == "empty_like" else function
+    like = {"zeros_like": "zeros_like", "empty_like": "zeros_like", "ones_like": "ones_like"}.get(name, "")
 
     @wraps(function)
     def create(*args: Any, **kwargs: Any) -> Any:
+        if like and len(args) == 1 and not kwargs and type(args[0]) is TracedArray and not args[0].st.boolean and (
+                args[0].window.flags.c_contiguous):
+            x = args[0]
+            own(x.rec, x)
+            values = NUMPY[like](x.window)
+            return TracedArray(Storage(x.rec, values, whole(values.shape, Const(_LIKE[like]))), values, 0)
         if not _tracing():
             return function(*args, **kwargs)
         rec = traced_within([*args, *kwargs.values()])

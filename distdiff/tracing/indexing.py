@@ -12,6 +12,7 @@ from ..tape import Affine, Const, Indexed
 from .array import (
     TracedArray,
     elementwise,
+    gathered,
     ids_of,
     is_boolean,
     is_traced,
@@ -143,7 +144,10 @@ def setitem(self: TracedArray, index: Any, value: Any) -> None:
     if mask is not None and ndim_of(plain(value)) == 0 and mask.shape == self.shape:
         # u[u < 0] = 0 needs no decision: it is a choice element by element
         result = chosen(mask, value, self)
-        assign(self, elementwise(rec, WHERE, (mask, value, self)) if result is NotImplemented else result)
+        if result is NotImplemented:
+            result = elementwise(rec, WHERE, (mask, value, self))
+        if not (type(result) is TracedArray and self.window is st.buffer and st.becomes(result.st)):
+            assign(self, result)
         return
     scatter(self, plain_index(rec, index), value)
 
@@ -240,8 +244,10 @@ def gather(x: TracedArray, index: Any, order: Any = None) -> TracedArray:
         ids = places + st.rec.firsts[st.block]
     else:
         ids = (st.explicit() if st.ids is None else st.ids)[places]
+    if values.ndim == 1 and values.size and st.rec.open:
+        return gathered(st.rec, values, ids, st.boolean)
     result = of_ids(st.rec, values, ids, st.boolean)
-    return result.scalar() if ndim_of(values) == 0 else result
+    return result.scalar() if values.ndim == 0 else result
 
 
 def scatter(x: TracedArray, index: Any, value: Any) -> None:

@@ -147,6 +147,8 @@ def block(arrays: Any) -> Any:
 
 def append(x: Any, values: Any, axis: int | None = None) -> Any:
     if axis is None:
+        if ndim_of(x) == ndim_of(values) == 1:
+            return concatenate([x, values])
         return np.concatenate([np.ravel(x), np.ravel(values)])
     return np.concatenate([x, values], axis=axis)
 

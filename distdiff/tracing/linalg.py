@@ -13,7 +13,8 @@ import numpy as np
 from ..ops import Elemental
 from ..tape import Affine
 from . import complexes
-from .array import is_traced, ndim_of, shape_of
+from .array import TracedArray, is_traced, ndim_of, shape_of
+from .contract import dot
 from .indexing import into
 from .joint import applied, joint
 from .matrices.lu import Det, Factors, LogDet, Solve
@@ -24,7 +25,7 @@ from .matrices.spectral import Eig, Eigvals
 from .matrices.symmetric import Eigh, Eigvalsh
 from .matrices.triangular import Cholesky
 from .recorder import Recorder
-from .reductions import Axes, axes_of, largest, smallest, total, traced_array
+from .reductions import Axes, axes_of, largest, root, smallest, squares, total, traced_array
 from .ufuncs import number, recorder_of
 
 REMEMBERED = 8  # matrices of a trace whose factors may be wanted again
@@ -34,10 +35,10 @@ _NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
 
 def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> Any:
     """Norms of vectors and of matrices."""
-    x = traced_array(x)
+    x = x if type(x) is TracedArray else traced_array(x)
     if axis is None and (ord is None or (ord, x.ndim) in (("f", 2), ("fro", 2), (2, 1))):
-        flat = x.reshape(-1)  # NumPy's own way: the square root of a dot product
-        result = np.sqrt(np.dot(flat, flat))
+        flat = x if x.window.ndim == 1 else x.reshape(-1)  # NumPy's own way: the square root of a dot product
+        result = root(dot(flat, flat))
         return np.reshape(result, (1,) * x.ndim) if keepdims else result
     axes = axes_of(axis, x.ndim)
     if len(axes) == 1:
@@ -45,7 +46,7 @@ def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> 
     if len(axes) != 2:
         raise ValueError("Improper number of dimensions to norm.")
     if ord in (None, "f", "fro"):
-        return np.sqrt(total(x * x, axes, keepdims=keepdims))
+        return root(squares(x, axes, keepdims))
     if ord in (2, -2, "nuc"):
         s = svdvals(np.moveaxis(x, axes, (-2, -1)))
         result = total(s, -1) if ord == "nuc" else s[..., 0 if ord == 2 else -1]
@@ -60,7 +61,7 @@ def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> 
 
 def _vector_norm(x: Any, ord: Any, axis: int, keepdims: bool) -> Any:
     if ord is None or ord == 2:
-        return np.sqrt(total(x * x, axis, keepdims=keepdims))
+        return root(squares(x, axis, keepdims))
     if isinstance(ord, str):
         raise ValueError(f"Invalid norm order '{ord}' for vectors")
     if ord == np.inf:

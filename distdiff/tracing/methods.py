@@ -55,7 +55,7 @@ def _forward(name: str) -> Callable[..., Any]:
             result = NotImplemented
             if simple is not None:
                 result = unary(simple, self)
-            elif known and exponent != 0 and exponent != 1:
+            elif known and exponent != 0 and exponent != 1 or type(exponent) is TracedArray and exponent.window.ndim:
                 result = binary(op, self, exponent)
             return _general(op, self, unwrap(exponent)) if result is NotImplemented else result
 
@@ -133,13 +133,17 @@ def _to_device(self: TracedArray, device: str, /, *, stream: Any = None) -> Trac
     return self
 
 
+_PLAIN_INDEX = frozenset((int, slice, TracedArray))
+
+
 def _set_item(self: TracedArray, index: Any, value: Any) -> None:
-    value = unwrap(value)
-    if type(value) is not TracedArray and complexes.is_complex(value):
-        value = complexes.real_of(value, self.rec)
+    if type(value) is not TracedArray and type(value) is not float:
+        value = unwrap(value)
+        if type(value) is not TracedArray and complexes.is_complex(value):
+            value = complexes.real_of(value, self.rec)
     if type(value) is TracedArray:
         refuse_swapped_rows(self.rec, self, index, value)
-    setitem(self, index if type(index) in (int, slice) else unwrap_all(index), value)
+    setitem(self, index if type(index) in _PLAIN_INDEX else unwrap_all(index), value)
 
 
 def _bits(ufunc: np.ufunc, reflected: bool) -> Callable[..., Any]:
@@ -241,7 +245,7 @@ def _unsupported_method(name: str) -> Callable[..., Any]:
 def _unwrapping(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def unwrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if "out" not in kwargs and usual(args) and usual(kwargs.values()):
+        if not kwargs and (not args or usual(args)) or "out" not in kwargs and usual(args) and usual(kwargs.values()):
             return method(self, *args, **kwargs)
         out = kwargs.get("out")
         result = method(

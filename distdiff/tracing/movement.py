@@ -224,6 +224,8 @@ def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
     indices = _asarray(indices)
     if mode != "raise":
         indices = indices % x.shape[axis] if mode == "wrap" else np.clip(indices, 0, x.shape[axis] - 1)
+    if x.window.ndim == indices.ndim == 1:
+        return into(out, gather(x, indices))
     before = (slice(None),) * axis
     if indices.ndim:
         return into(out, gather(x, (*before, indices), "C"))

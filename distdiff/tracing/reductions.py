@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..ops import COPY, CUMSUM, MAX, MIN, Op
-from ..tape import c_strides
+from ..ops import BY_NAME, COPY, CUMSUM, DIVIDE, MAX, MIN, MULTIPLY, Op
+from ..tape import Affine, Const, c_strides
+from . import memory
 from .array import (
     TracedArray,
     as_plain,
@@ -30,8 +31,11 @@ from .recorder import Recorder
 from .scalar import TracedScalar
 from .storage import Storage
 from .ufuncs import require_floats
+from .usual import alone
 
 Axes = int | tuple[int, ...] | None
+SQRT = BY_NAME["sqrt"]
+_new = tuple.__new__
 
 
 def traced_array(x: Any) -> TracedArray:
@@ -86,7 +90,8 @@ def masked(x: Any, where: Any, neutral: Any) -> Any:
     return np.where(where, x, neutral) if given(where) else x
 
 
-def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any) -> Any:
+def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any, over: float | None = None) -> Any:
+    """Over some axes: the sum (COPY), an extremum, or the sum of the squares (MULTIPLY); divided by `over`."""
     keepdims = keepdims is True or _flag(keepdims)
     if type(x) is not TracedArray:
         if not is_traced(x):
@@ -106,14 +111,22 @@ def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any) -> Any:
     if read:
         st.need()
     nd, back = x.nd, None
+    if op is MULTIPLY:
+        nd = nd * nd
     if len(kept) > 1 and turned(nd):
         along = [k for k in range(len(shape)) if k not in axes]
         values, strides, back = in_order(rec, ufunc.reduce(nd, axis=axes), along, len(shape))
     else:
         values = rec.empty(kept)
         ufunc.reduce(nd, axes, None, values)
-    block = rec.record(op, shape, (ref,), values, strides, read or not kept)
-    boolean = st.boolean and read
+    block = rec.record(op, shape, (ref, ref) if op is MULTIPLY else (ref,), values, strides, read or not kept)
+    if over is not None:
+        sums, values, along = values, rec.empty(values.shape), c_strides(values.shape)
+        np.true_divide(sums, over, values)
+        ref = _new(Affine, (block, 0, along))
+        operands, site = (ref, _new(Const, (float(over),))), rec.tape.items[-1].site
+        block = rec.record(DIVIDE, values.shape, operands, values, along, not kept, site)
+    boolean = st.boolean and op is not COPY
     if not keepdims:
         result = fresh(rec, values, block, boolean)
         return result if back is None else result.transpose(back)
@@ -152,6 +165,19 @@ def total(
     if initial is not None and given(initial):
         result = result + initial
     return result if out is None else into(out, result)
+
+
+def squares(x: Any, axis: Axes = None, keepdims: Any = False) -> Any:
+    """Sum of the squares: where arrays are small one statement, which computes as NumPy does, squares first."""
+    if _few(x, axis):
+        return _reduce(MULTIPLY, np.add, x, axis, keepdims)
+    return total(x * x, axis, None, None, keepdims)
+
+
+def _few(x: Any, axis: Axes) -> bool:
+    """Whether something is summed of a small array, whose statements are computed one by one."""
+    return type(x) is TracedArray and not x.st.boolean and 0 < x.window.size < memory.LARGE and x.window.ndim > 0 and (
+        axis is None or axis != ()) and (x.st.block >= 0 or not constant(x))
 
 
 def _extremum(op: Op, ufunc: np.ufunc) -> Callable[..., Any]:
@@ -231,7 +257,10 @@ def product(
 def mean(
     x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, keepdims: bool = False, where: Any = None
 ) -> Any:
-    result = total(x, axis, dtype, None, keepdims, None, where) / _count(x, axis, keepdims, where)
+    if dtype is None and where is None and _few(x, axis):
+        result = _reduce(COPY, np.add, x, axis, keepdims, _left(x.window.shape, axis).count)
+    else:
+        result = total(x, axis, dtype, None, keepdims, None, where) / _count(x, axis, keepdims, where)
     return result if out is None else into(out, result)
 
 
@@ -254,19 +283,30 @@ def variance(
     **other: Any,
 ) -> Any:
     """`mean=` and `correction=` are NumPy 2's."""
-    ddof = other.pop("correction", ddof) if given(other.get("correction")) else ddof
-    middle = other.pop("mean", None)
-    if not given(middle):
-        middle = mean(x, axis, dtype, keepdims=True, where=where)
-    deviation = x - middle
-    squares = total(deviation * deviation, axis, dtype, None, keepdims, None, where)
-    return into(out, squares / np.maximum(_count(x, axis, keepdims, where) - ddof, 0))
+    middle = None
+    if other:
+        ddof = other.pop("correction", ddof) if given(other.get("correction")) else ddof
+        middle = other.pop("mean", None)
+    if middle is None or not given(middle):
+        middle = mean(x, axis, dtype, None, True, where)
+    away, freedom = x - middle, _count(x, axis, keepdims, where) - ddof
+    if not given(where) and _few(away, axis):
+        result = _reduce(MULTIPLY, np.add, away, axis, keepdims, max(freedom, 0))
+    else:
+        result = total(away * away, axis, dtype, None, keepdims, None, where) / np.maximum(freedom, 0)
+    return result if out is None else into(out, result)
 
 
 def deviation(
     x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, **other: Any
 ) -> Any:
-    return into(out, np.sqrt(variance(x, axis, dtype, None, ddof, keepdims, **other)))
+    result = root(variance(x, axis, dtype, None, ddof, keepdims, **other))
+    return result if out is None else into(out, result)
+
+
+def root(x: Any) -> Any:
+    """The square root of what a reduction left."""
+    return alone(SQRT, x) if isinstance(x, TracedScalar) else np.sqrt(x)
 
 
 def peak_to_peak(x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False) -> Any:

@@ -17,10 +17,10 @@ import numpy as np
 from ..ops import BY_NAME, MULTIPLY, Op
 from ..tape import Affine, Const, Operand, c_strides
 from . import memory
-from .array import TracedArray, constant, fresh, read_values, recorded, together
+from .array import TracedArray, constant, fresh, keep_values, recorded, together
 from .boxes import Index, Piece, in_c_order
 from .recorder import Recorder
-from .scalar import BOOLEAN_OPS
+from .scalar import BOOLEAN_OPS, TracedScalar
 from .storage import spread
 
 KNOWN = 256  # constants as operands of products, known again
@@ -90,13 +90,26 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
     if kind is TracedArray and b.st.pending:
         value = b.nd
     out = _empty(shape)
+    traced = 3 if kind is TracedArray or kind is rec.scalar_type else 2 if reflected else 1
     if reflected:
         op.value(value, nd, out)
-        read = rec.sparing and not op.linear and read_values(op, (b, a))
+        read = rec.sparing and not op.linear and keep_values(op, (b, a), traced)
         return fresh(rec, out, rec.record(op, shape, (other, ref), out, c_strides(shape), read), op in BOOLEAN_OPS)
     op.value(nd, value, out)
-    read = rec.sparing and not op.linear and read_values(op, (a, b))
+    read = rec.sparing and not op.linear and keep_values(op, (a, b), traced)
     return fresh(rec, out, rec.record(op, shape, (ref, other), out, c_strides(shape), read), op in BOOLEAN_OPS)
+
+
+def alone(op: Op, x: TracedScalar) -> Any:
+    """op of a traced scalar that the latest statement has computed, as a statement by itself.
+
+    Between statements over arrays a run of one scalar line takes the trace, and every solve, several times as long.
+    """
+    rec = x.rec
+    out = _empty(())
+    op.value(x.v, out)
+    block = rec.record(op, (), (rec.node(x.i),), out, (), True, rec.tape.items[-1].site)
+    return rec.scalar(rec.firsts[block], out.item())
 
 
 def _squared(rec: Recorder) -> Any:
@@ -148,8 +161,8 @@ def chosen(*operands: Any) -> Any:
         truth = False
     if prod(shape) >= memory.LARGE:
         return recorded(rec, _WHERE, operands, refs, rec.empty(shape))
-    if rec.sparing:
-        read_values(_WHERE, operands)
+    if rec.sparing and type(operands[0]) is TracedArray:
+        operands[0].st.need()  # partials read the condition, and nothing else
     out = _asarray(_choose(*[x.nd if type(x) is TracedArray else x for x in operands]), np.float64, "C")
     return fresh(rec, out, rec.record(_WHERE, shape, tuple(refs), out, c_strides(shape), False))
 
@@ -183,7 +196,7 @@ def product(a: Any, b: Any, function: Any) -> Any:
     elif not values.flags.c_contiguous:
         return NotImplemented
     if rec.sparing:
-        read_values(MULTIPLY, (a, b))
+        keep_values(MULTIPLY, (a, b), (kind is TracedArray) + 2 * (type(b) is TracedArray))
     return fresh(rec, values, rec.record(MULTIPLY, space, (first, second), values, strides, m == n == 1))
 
 
@@ -250,4 +263,4 @@ def _constant(rec: Recorder, x: np.ndarray, shape: Index) -> Const | None:
     return Const(spread(rec.snapshot(x), shape))
 
 
-__all__ = ["binary", "chosen", "product", "unary"]
+__all__ = ["alone", "binary", "chosen", "product", "unary"]

@@ -36,6 +36,7 @@ def _numpys(function: Callable[..., Any], rule: Rule) -> Rule:
             return array_function(None, function, (), args, kwargs)
         return rule(*args, **kwargs)
 
+    call.straight = rule
     return call
 
 

@@ -27,11 +27,15 @@ from functools import partial, wraps
 from types import CodeType, FunctionType
 from typing import Any
 
+import numpy as np
+
 from ..active import TRACES
+from ..array import TracedArray
 from ..holding import held, traced_within
-from ..protocol import promote, unwrap_all
+from ..protocol import promote, unwrap_all, usual
 
 Rule = Callable[..., Any]
+_STRAIGHT = {TracedArray, np.ndarray, float, int, bool, str, type(None)}  # arguments that need not be looked into
 
 
 def also_plain(rule: Rule) -> Rule:
@@ -84,9 +88,13 @@ class Replacing:
         always, written = hasattr(rule, "also_plain"), getattr(rule, "writes", None)
         argument = unwrap_all if hasattr(rule, "parts_apart") else _argument
         answer = partial(rule, original) if hasattr(rule, "around") else rule
+        straight = getattr(rule, "straight", None)
 
         @wraps(original)
         def dispatch(*args: Any, **kwargs: Any) -> Any:
+            if straight is not None and TracedArray in (kinds := {*map(type, args)}) and kinds <= _STRAIGHT and (
+                    _STRAIGHT.issuperset(map(type, kwargs.values())) and usual(args)):
+                return straight(*args, **kwargs)
             if threading.get_ident() in TRACES and (
                     (rec := traced_within([*args, *kwargs.values()])) is not None or always):
                 if written is not None and rec is not None:
