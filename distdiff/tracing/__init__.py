@@ -85,7 +85,7 @@ def trace(
     raises.
     """
     run = partial(_traced, f, argnums=argnums, has_aux=has_aux, kwargs=kwargs, keep_values=keep_values, locate=locate,
-                  evaluate=evaluate, holdings=holdings)
+                  evaluate=evaluate, holdings=holdings, joints=joints)
     first = None
     if not outside.expected(f):
         try:
@@ -113,6 +113,7 @@ def _traced(
     locate: int | None,
     evaluate: Evaluate | None,
     holdings: Holdings | None,
+    joints: bool,
 ) -> Trace:
     """`trace`, of a function whose sparse factors take traced values."""
     settings = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate}
