@@ -116,7 +116,7 @@ def _traced(
     joints: bool,
 ) -> Trace:
     """`trace`, of a function whose sparse factors take traced values."""
-    settings = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate}
+    settings = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate, "joints": joints}
     note = None if keep_values or holdings is None else partial(holdings.note, beside=patching.suspended)
     rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate), note)
     rec.joints = joints
