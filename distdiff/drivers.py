@@ -143,8 +143,9 @@ def hvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
     _require_tuples("hvp", primals, tangents, settings.get("comm"))
     argnums = tuple(range(len(primals))) if len(primals) != 1 else 0
     if running() is None and _walks(primals, settings):
-        with suppress(HasJoint), _at(f, *primals, argnums=argnums, has_aux=has_aux, method="walk",
-                                     solves=Use(once=True, second=True), **settings) as lin:
+        use: Any = Use(once=True, second=True)
+        with suppress(HasJoint), linearize(f, *primals, argnums=argnums, has_aux=has_aux, method="walk", solves=use,
+                                           **settings) as lin:
             require_number(lin.value)
             product = lin.second(*tangents)
             if product is not None:
