@@ -217,6 +217,11 @@ def alone() -> Alone | None:
     return Alone(watch) if watch is not None and type(watch) is Watch and watch.comm.rank == 0 else None
 
 
+def unwanted() -> bool:
+    """Whether this rank knows that somebody wants an end of what it works on.  Local."""
+    return any(watch.given_up() for watch in _watches if type(watch) is Watch)
+
+
 def look(comm: MPI.Comm) -> None:
     """End here if somebody wants it: between stages, or whatever else takes long.  Collective."""
     watch = watch_of(comm)
@@ -224,4 +229,5 @@ def look(comm: MPI.Comm) -> None:
         watch.look()
 
 
-__all__ = ["Alone", "Apart", "Watch", "alone", "apart", "look", "passed_on", "unwatched", "watch_of", "watched"]
+__all__ = ["Alone", "Apart", "Watch", "alone", "apart", "look", "passed_on", "unwanted", "unwatched",
+           "watch_of", "watched"]

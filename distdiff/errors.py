@@ -27,6 +27,10 @@ class RuleError(InputError):
     """A tape calls rules of its author's that were not given with it, or others."""
 
 
+class OverdueError(DistdiffError, TimeoutError):
+    """A rule took longer than rules may, in a process that others wait for; the message says which, and how long."""
+
+
 class NonFiniteError(DistdiffError, ArithmeticError):
     """A value or a partial derivative became NaN or infinite."""
 

@@ -18,6 +18,7 @@ import numpy as np
 from mpi4py import MPI
 
 from .comm import agreed, alone
+from .deadline import limited, within
 from .errors import InputError
 from .kernels import stream
 from .strided import accumulate_overlapping, core_view
@@ -57,9 +58,13 @@ class Failure:
 
 
 def _called(rule: Callable[..., Any], *arguments: Any) -> Any:
-    """What a rule gives; what it may ask of all ranks it asks of this one."""
+    """What a rule gives; what it may ask of all ranks it asks of this one.  A user's may have a limit."""
     with alone():
-        return rule(*arguments)
+        op = getattr(rule, "__self__", None)
+        if not limited() or getattr(op, "rule", None) is None:
+            return rule(*arguments)
+        with within(f"the rule of {op.name}"):
+            return rule(*arguments)
 
 
 # -- what the rules see

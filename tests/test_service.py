@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 
@@ -15,7 +16,15 @@ from scipy.optimize import minimize, rosen
 from servers import Server, metric, wait_for
 
 import distdiff as dd
-from distdiff.errors import BranchChangedError, InputError, MovedError, NonFiniteError, ServiceError, TracingError
+from distdiff.errors import (
+    BranchChangedError,
+    InputError,
+    MovedError,
+    NonFiniteError,
+    OverdueError,
+    ServiceError,
+    TracingError,
+)
 from distdiff.implicit import root
 
 pytestmark = pytest.mark.timeout(100)
@@ -73,6 +82,15 @@ def cubed_jvp(primals, tangents):
 
 def ruled(u):
     return np.sum(cubed(u))
+
+@dd.elemental(partials=[lambda y, x: np.ones_like(x)])
+def stuck(u):
+    while np.max(u) > 1e3:
+        time.sleep(0.01) if np.min(u) > 0.0 else None
+    return u
+
+def sticking(u):
+    return np.sum(stuck(u) ** 2)
 """
 Pair = namedtuple("Pair", "a b")
 ALONE = pytest.mark.parametrize("server", [1], indirect=True)  # nothing in it depends on the number of ranks
@@ -103,7 +121,7 @@ def server(request, tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("service")
     (folder / "models").mkdir()
     (folder / "models" / "model.py").write_text(MODEL)
-    with Server(folder, "--modules", "models", "--traces", "4", ranks=request.param,
+    with Server(folder, "--modules", "models", "--traces", "4", "--rule-limit", "4", ranks=request.param,
                 unix=request.param == 1) as running:
         yield running
 
@@ -387,6 +405,25 @@ def test_a_function_is_opened_without_waiting(server):
         follow = json.loads(found)["id"]
         wait_for(lambda: client._json("GET", f"/v1/jobs/{follow}")["state"] == "done")
         assert client._json("GET", f"/v1/jobs/{follow}/result")["lines"] > 12
+
+
+def test_a_rule_that_never_returns_is_left(client):
+    """Once it is cancelled, or has taken what rules may take; its system is where it was, and others are served."""
+    with client.run("model:sticking", u=X) as mine, client.linearize(heat, X, 0.1) as other:
+        wanted = other.vjp(X)
+        for far in (1e4 * X, np.linspace(-1e4, 1e4, 12)):
+            began = time.monotonic()
+            job = mine.start("update", far)
+            next(info for info in job.events() if info["state"] == "running")
+            job.cancel()
+            with pytest.raises(ServiceError, match="cancelled"):
+                job.result()
+            assert time.monotonic() - began < 3.0
+        with pytest.raises(OverdueError, match="rule of stuck was left where it was: .* the 4 s that rules may"):
+            mine.update(1e4 * X)
+        alike(other.vjp(X), wanted)
+        alike(mine.vjp(1.0), 2 * X)
+        alike(mine.update(2 * X), 4 * np.sum(X**2))
 
 
 def test_rules_are_those_of_the_services_modules(client):

@@ -372,6 +372,7 @@ def test_a_start_that_is_refused(capsys, monkeypatch):
     ("--modules . --trace-limit 0", "--trace-limit 0 is out of range: it is a number of seconds above 0, inf for no"),
     ("--modules . --trace-limit nan", "--trace-limit nan is out of range"), ("--modules . --trace-limit -3", "range"),
     ("--trace-limit 60", "--trace-limit 60.0 can't be meant: it is about the modules of --modules"),
+    ("--rule-limit 60", "--rule-limit 60.0 can't be meant"), ("--modules . --rule-limit -1", "--rule-limit -1 is out"),
     ("--traces 3", "--traces 3 can't be meant"), ("--unix s --port 8765", "--port 8765 can't be meant: a unix socket"),
     ("--unix s --port 0", "--port 0 can't be meant"), ("--unix s --host ::1", "--host ::1 can't be meant"),
     ("--unix s --token-file ./s", "--unix and --token-file are both .*/s: name two places"),

@@ -131,6 +131,8 @@ def _serve_command(commands: Any) -> None:
     add("--max-systems", type=int, default=64, metavar="N", help="default 64")
     add("--trace-limit", type=float, metavar="SECONDS", help="after which the trace of a module's function is ended "
         "(default 3600)")
+    add("--rule-limit", type=float, metavar="SECONDS", help="that rules of modules (custom_jvp, custom_vjp, elemental) "
+        "may take in all on a rank, in one solve, move or picture, after which they are left (default 600)")
     add("--traces", type=int, metavar="N", help="functions of modules that are traced at a time, each by a process of "
         "its own; a client has half of them at most (default 16)")
     add("--max-batch", type=int, default=64, metavar="N", help="right-hand sides solved together (default 64)")

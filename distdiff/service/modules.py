@@ -11,7 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import InputError, ServiceError
+from ..deadline import within
+from ..errors import CancelledError, InputError, OverdueError, ServiceError
 from ..storage.rules import Called
 
 LISTED = 8  # modules that a message names
@@ -69,7 +70,10 @@ class Modules:
                                f"module {module}.py there, and import it from it where the function is traced",
                                status=422)
         try:
-            members = vars(self._module(module)).values()
+            with within(f"the code of module {module}"):
+                members = vars(self._module(module)).values()
+        except (CancelledError, OverdueError):
+            raise
         except (Exception, SystemExit) as error:
             raise ServiceError(f"module {module!r}, which has the rule {wanted}, raised {type(error).__name__}: "
                                f"{error}", status=422) from error

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from ..errors import InputError
 
 HOST, PORT = "127.0.0.1", 8765
-TRACE_LIMIT = 3600.0  # seconds
+TRACE_LIMIT, RULE_LIMIT = 3600.0, 600.0  # seconds
 COUNTS = {"max_systems": 1 << 20, "max_batch": 1 << 16, "traces": 1 << 10}  # and at most
-AMOUNTS = {"memory": "bytes", "max_body": "bytes", "trace_limit": "seconds"}
-OF_ADDRESSES, OF_MODULES = ("host", "port"), ("trace_limit", "traces")
+AMOUNTS = {"memory": "bytes", "max_body": "bytes", "trace_limit": "seconds", "rule_limit": "seconds"}
+OF_ADDRESSES, OF_MODULES = ("host", "port"), ("trace_limit", "traces", "rule_limit")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Options:
     max_batch: int = 64
     trace_limit: float | None = None  # seconds
     traces: int | None = None
+    rule_limit: float | None = None  # seconds
 
     def require_sense(self) -> None:
         """Raise `InputError` for a number that is out of range, and for options that contradict each other.
@@ -68,4 +69,4 @@ def _said(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-__all__ = ["HOST", "PORT", "TRACE_LIMIT", "Options"]
+__all__ = ["HOST", "PORT", "RULE_LIMIT", "TRACE_LIMIT", "Options"]

@@ -19,6 +19,7 @@ from mpi4py import MPI
 
 from ..cancellation import watched
 from ..comm import on_root, sound, together
+from ..deadline import anew
 from ..errors import BrokenCommunicatorError, DistdiffError, InputError, ServiceError
 from ..linearization import Linearization, linearize
 from ..nest import Nest
@@ -207,6 +208,7 @@ class Ranks:
         their way, and that system is then unsound, no other.
         """
         verb, name, *rest = command
+        anew()
         try:
             with together(self.comm), self._watching(name):
                 return getattr(self, f"_do_{verb}")(name, *rest, here)

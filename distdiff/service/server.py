@@ -18,11 +18,12 @@ from typing import Any
 from mpi4py import MPI
 
 from .. import comm as agreement
+from .. import deadline
 from ..errors import InputError
 from ..kernels.jit import compile_at_once
 from . import tokens
 from .modules import Modules
-from .options import HOST, PORT, TRACE_LIMIT, Options
+from .options import HOST, PORT, RULE_LIMIT, TRACE_LIMIT, Options
 from .ranks import Ranks
 from .service import Service
 from .spool import Spool
@@ -41,6 +42,8 @@ def serve(options: Options, comm: MPI.Comm) -> int:
     # PETSc, which may be started by a system, would take signals over: a client that goes away (SIGPIPE) would end the
     # job, and SIGTERM would not be ours.
     os.environ["PETSC_OPTIONS"] = f"{os.environ.get('PETSC_OPTIONS', '')} -no_signal_handler".strip()
+    if options.modules is not None:  # else no system has rules
+        deadline.limit(options.rule_limit or RULE_LIMIT, "--rule-limit")
     compile_at_once()  # who stays earns it back, and memory is what it will be
     memory = agreement.on_root(comm, lambda: options.memory or _half_of_memory(comm.size))
     ranks = Ranks(comm.Dup(), memory)
