@@ -17,7 +17,6 @@ from functools import wraps
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from .comm import agreed, calling, on_root, world
 from .errors import InputError
@@ -25,6 +24,7 @@ from .linearization import Linearization, linearize
 from .nest import names_of
 from .nested import NestedLinearization, refuse_inside, require_number
 from .program import Program
+from .single import Single, single
 from .solvers.layouts import ONE_JACOBIAN, Use
 from .tracing import HasJoint, running
 from .tracing import trace as _trace
@@ -43,7 +43,13 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, ha
     @wraps(f)
     @calling("grad or value_and_grad")
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        with _at(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, **settings) as lin:
+        alone = single(f, args, argnums, kwargs, has_aux, settings) if running() is None else None
+        if alone is not None and alone.small:
+            require_number(alone.traced.result)
+            gradient = alone.pullback(np.ones(1))
+            if gradient is not None:
+                return ((alone.value, alone.aux) if has_aux else alone.value), gradient
+        with _at(f, *args, argnums=argnums, has_aux=has_aux, kwargs=kwargs, alone=alone, **settings) as lin:
             with agreed(lin.comm):
                 require_number(lin.value)
             gradient = lin.vjp(1.0)
@@ -77,7 +83,13 @@ def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
     where they are not.
     """
     _require_tuples("jvp", primals, tangents, settings.get("comm"))
-    with _at(f, *primals, argnums=tuple(range(len(primals))), has_aux=has_aux, **settings) as lin:
+    numbers = tuple(range(len(primals)))
+    alone = single(f, tuple(primals), numbers, {}, has_aux, settings) if running() is None else None
+    if alone is not None and alone.small:
+        derivative = alone.pushforward(tuple(tangents))
+        if derivative is not None:
+            return (alone.value, derivative, alone.aux) if has_aux else (alone.value, derivative)
+    with _at(f, *primals, argnums=numbers, has_aux=has_aux, alone=alone, **settings) as lin:
         derivative = lin.jvp(*tangents)
         return (lin.value, derivative, lin.aux) if has_aux else (lin.value, derivative)
 
@@ -142,14 +154,11 @@ def hvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
     """
     _require_tuples("hvp", primals, tangents, settings.get("comm"))
     argnums = tuple(range(len(primals))) if len(primals) != 1 else 0
-    if running() is None and _walks(primals, settings):
-        use: Any = Use(once=True, second=True)
-        with suppress(HasJoint), linearize(f, *primals, argnums=argnums, has_aux=has_aux, method="walk", solves=use,
-                                           **settings) as lin:
-            require_number(lin.value)
-            product = lin.second(*tangents)
+    if running() is None and sum(x.size for x in primals if isinstance(x, np.ndarray)) < LARGE:
+        with suppress(HasJoint):
+            product, aux = _by_walks(f, primals, tangents, argnums, has_aux, settings)
             if product is not None:
-                return (product, lin.aux) if has_aux else product
+                return (product, aux) if has_aux else product
     gradient = grad(f, argnums, has_aux)
     _, product, *aux = jvp(gradient, primals, tangents, has_aux, **settings)
     return (product, *aux) if has_aux else product
@@ -178,12 +187,19 @@ def trace(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0,
     return Program() if traced is None else Program(**vars(traced.tape), names=names_of(f, argnums))
 
 
-def _walks(primals: tuple[Any, ...], settings: dict[str, Any]) -> bool:
-    """Whether to look if an hvp can do without a record of the gradient: on one rank, where nothing else is asked for
-    and arrays need not be large."""
-    comm = settings.get("comm") or world()
-    return (settings.keys() <= {"comm"} and isinstance(comm, MPI.Comm) and comm != MPI.COMM_NULL and comm.size == 1
-            and sum(x.size for x in primals if isinstance(x, np.ndarray)) < LARGE)
+def _by_walks(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...],
+              argnums: int | tuple[int, ...], has_aux: bool, settings: dict[str, Any]) -> tuple[Any, Any]:
+    """(H v, aux) without a record of the gradient; H v is None where that takes one.  `HasJoint` likewise."""
+    alone = single(f, tuple(primals), argnums, {}, has_aux, settings, joints=False)
+    if alone is None:
+        return None, None
+    if alone.small:
+        require_number(alone.traced.result)
+        return alone.second(tuple(tangents)), alone.aux
+    with _at(f, *primals, argnums=argnums, has_aux=has_aux, method="walk", alone=alone, **settings) as lin:
+        assert isinstance(lin, Linearization)
+        require_number(lin.value)
+        return lin.second(*tangents), lin.aux
 
 
 def _require_tuples(name: str, primals: Any, tangents: Any, comm: Any) -> None:
@@ -199,8 +215,13 @@ def _require_tuples(name: str, primals: Any, tangents: Any, comm: Any) -> None:
                              f"{name}(f, (x, y), (v, w))")
 
 
-def _at(f: Callable[..., Any], *args: Any, **settings: Any) -> Linearization | NestedLinearization:
-    """f linearized at `args`: over the ranks, or, inside a function that is being traced, on that function's tape."""
+def _at(f: Callable[..., Any], *args: Any, alone: Single | None = None, **settings: Any,
+        ) -> Linearization | NestedLinearization:
+    """f linearized at `args`: over the ranks, or, inside a function that is being traced, on that function's tape.
+
+    alone: what has traced it there already.
+    """
     if running() is not None:
         return NestedLinearization(f, args, **settings)
-    return linearize(f, *args, **{"solves": Use(once=True), **settings})
+    told = {"solves": Use(once=True), **settings}
+    return linearize(f, *args, **told) if alone is None else Linearization(f, args, traced=alone.traced, **told)

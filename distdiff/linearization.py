@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .pictures import Picture
     from .pictures.subject import Subject
     from .solvers.structured import StructuredSystem
+    from .tracing import Trace
 
 LOST, MUCH = 1.0, 1.5  # seconds at a point, and times those in another layout, that are worth a warning
 ENDS = {  # by stage, where it ends early
@@ -69,6 +70,7 @@ class Linearization:
         method: str = "auto", options: Mapping[str, Any] | None = None, preaccumulate: bool = True,
         partition: str = "auto", min_block: int | None = None, on_branch_change: str = "retrace",
         on_failure: str = "substitution", solves: int = 1, stages: Stages | None = None,
+        traced: Trace | None = None,
     ) -> None:
         refuse_inside()
         self.comm = comm if comm is not None else agreement.world()
@@ -90,7 +92,8 @@ class Linearization:
         self.stages = stages or Stages()
         self.retraces = self.solves = 0
         self.aux: Any = None
-        self._source = Source(f, args, kwargs, comm=self.comm, stages=self.stages, settings=settings)
+        self._source = Source(f, args, kwargs, comm=self.comm, stages=self.stages, settings=settings,
+                              traced=traced)
         self._closed = False
         self._gradient: Linearization | None = None  # of the gradient, at the point or at an earlier one
         self._gradient_moves = False

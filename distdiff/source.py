@@ -66,13 +66,12 @@ class Source:
     _kept = False  # whether there is such a skeleton
 
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, *,
-                 comm: MPI.Comm, stages: Stages, settings: Mapping[str, Any]) -> None:
+                 comm: MPI.Comm, stages: Stages, settings: Mapping[str, Any], traced: Trace | None = None) -> None:
         self.f, self.args, self.kwargs, self.settings = f, tuple(args), dict(kwargs or {}), settings
         self._comm, self._stages = comm, stages
+        self._traced = traced  # what running f gave, if somebody on one rank has done so
         self._how: dict[str, Any] = {
             "argnums": settings["argnums"], "kwargs": self.kwargs, "has_aux": settings["has_aux"]}
-        if isinstance(settings["solves"], Use) and settings["solves"].second:
-            self._how["joints"] = False
 
     @property
     def single(self) -> bool:
@@ -152,6 +151,9 @@ class Source:
                 holdings: Holdings | None = None) -> tuple[Trace | Any, Partition | None]:
         """What f recorded, and who owns what of it (None on one rank): on rank 0.  Collective."""
         comm, plan = self._comm, None
+        if self._traced is not None:
+            traced, self._traced = self._traced, None
+            return traced, None
         with self._stages("trace"), _told_if_long(comm):
             traced = _led(comm, holdings, lambda: record(self.f, self.args, keep_values=keep_values,
                                                          holdings=holdings, **self._how))

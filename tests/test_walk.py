@@ -191,5 +191,34 @@ def test_second_derivatives_of_long_scalar_code(monkeypatch):
 
 
 def test_second_derivatives_that_are_not_finite_are_errors():
-    with pytest.raises(NonFiniteError, match="test_walk.py"):
-        dd.hvp(lambda x: np.sum(np.sqrt(x)), (np.arange(3.0),), (np.ones(3),))
+    def scalars(x):
+        s = x[1]
+        for _ in range(400):
+            s = s + 0.1 * np.sin(s)
+        return s / x[0]
+
+    for f in (lambda x: np.sum(np.sqrt(x)), lambda x: x[1] / x[0] + x[2], lambda x: x[2] ** x[1] * np.sqrt(x[0]),
+              scalars):
+        with pytest.raises(NonFiniteError, match="test_walk.py"):
+            dd.hvp(f, (np.arange(3.0),), (np.ones(3),))
+        with pytest.raises(NonFiniteError, match="test_walk.py"):
+            dd.grad(f)(np.arange(3.0))
+        with pytest.raises(NonFiniteError, match="test_walk.py"):
+            dd.jvp(f, (np.arange(3.0),), (np.ones(3),))
+
+
+def test_a_function_runs_once_for_one_derivative():
+    """Whether its program is small, and walked through at once, or a linearization goes on from the trace."""
+    for steps in (1, 100):
+        runs = []
+
+        def f(x, steps=steps, runs=runs):
+            runs.append(1)
+            for _ in range(steps):
+                x = x + 0.1 * np.sin(x) * x[::-1]
+            return np.sum(x)
+
+        dd.grad(f)(X)
+        dd.jvp(f, (X,), (X,))
+        dd.hvp(f, (X,), (X,))
+        assert len(runs) == 3

@@ -44,7 +44,6 @@ class Use(NamedTuple):
     columns: int = 1
     together: int = 1
     once: bool = False  # no other point follows
-    second: bool = False  # a second derivative, by walks: a program with joint statements is given up
 
     @property
     def points(self) -> int:

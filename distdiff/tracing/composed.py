@@ -137,6 +137,9 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
 
 
 def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+    if axisa == axisb == axisc == -1 and axis is None and shape_of(a) == shape_of(b) == (3,):
+        (a0, a1, a2), (b0, b1, b2) = (x if is_traced(x) else np.asarray(x).tolist() for x in (a, b))
+        return recorder_of((a, b)).array_of([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0])
     if axis is not None:
         axisa = axisb = axisc = axis
     a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)

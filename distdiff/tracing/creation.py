@@ -55,6 +55,8 @@ _IF_NEEDED = None if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else False  
 
 def array_of(rec: Recorder, values: Any) -> Any:
     """np.array of anything: nested lists of traced values and numbers, or a plain array, as a traced array."""
+    if type(values) is list and (few := _of_scalars(values)) is not None:
+        return few
     values = held(values)
     if is_traced(values) or complexes.is_traced_complex(values):
         return values

@@ -1,0 +1,93 @@
+"""One derivative of a small program at one point, on one rank, with no more around the trace and the solve than that.
+
+A linearization counts statements, weighs methods, and keeps what further points and right-hand sides want.  For a
+program of some tens of statements all of that takes longer than its trace and a walk through it (`solvers.walk`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from . import comm as agreement
+from .comm import on_root
+from .evaluate import evaluate
+from .nest import Nest
+from .nonfinite import all_finite
+from .partition import whole
+from .program import Program, record
+from .solvers.walk import Walk
+from .tape import Const
+from .tracing import Trace
+from .tracing.tree import flatten
+
+FEW = 256  # statements
+SMALL = 1 << 17  # nodes
+
+
+class Single:
+    """f at args: traced, and ready to be walked through if `small`.
+
+    traced : the trace, which a linearization at the same point goes on from where this does not answer
+    value, aux : of f, once something has been found
+    """
+
+    def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], argnums: int | tuple[int, ...],
+                 kwargs: Mapping[str, Any], has_aux: bool, comm: MPI.Comm, joints: bool) -> None:
+        self.traced: Trace = on_root(comm, lambda: record(
+            f, args, argnums=argnums, kwargs=dict(kwargs), has_aux=has_aux, keep_values="read", joints=joints),
+            share=False)
+        tape = self.traced.tape
+        self.aux, self.value = self.traced.aux, None
+        self.small = len(tape.items) <= FEW and tape.n_nodes <= SMALL and self.traced.values is not None and not any(
+            type(leaf.ref) is Const for leaf in tape.outputs)
+        if not self.small:
+            return
+        single = isinstance(argnums, int)
+        leaves, spec = flatten(args[argnums] if isinstance(argnums, int) else tuple(args[k] for k in argnums))
+        self._single = single
+        self.inputs = Nest(spec, [leaf.shape for leaf in tape.inputs])
+        self.outputs = Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
+        x = np.concatenate([np.asarray(leaf, dtype=float).ravel() for leaf in leaves])
+        local = whole(tape)
+        self._point = evaluate(local, x, comm, known=self.traced.values)
+        self._walk = Walk(local, self._point, comm)
+
+    def pullback(self, cotangent: np.ndarray) -> Any:
+        """xbar = J^T ybar, nested; None where something is not finite, which is for others to look into."""
+        return self._found(self._walk.adjoint(cotangent), self.inputs)
+
+    def pushforward(self, tangents: tuple[Any, ...]) -> Any:
+        """ydot = J xdot, likewise."""
+        tree = tangents[0] if self._single else tuple(tangents)
+        return self._found(self._walk.tangent(self.inputs.flat(tree, "tangent")), self.outputs)
+
+    def second(self, tangents: tuple[Any, ...]) -> Any:
+        """H v of a function with one result, likewise."""
+        tree = tangents[0] if self._single else tuple(tangents)
+        found = self._walk.second(self.inputs.flat(tree, "tangent"), np.ones(1))
+        return None if found is None else self._found(found, self.inputs)
+
+    def _found(self, result: np.ndarray, nest: Nest) -> Any:
+        values = self._point.outputs()
+        if not all_finite(result) or not all_finite(values):
+            return None
+        self.value = self.outputs.nest(values)
+        return nest.nest(result)
+
+
+def single(f: Callable[..., Any], args: tuple[Any, ...], argnums: int | tuple[int, ...], kwargs: Mapping[str, Any],
+           has_aux: bool, settings: Mapping[str, Any], joints: bool = True) -> Single | None:
+    """f at args for one derivative, where nothing is asked for but that, on one rank; else None.
+
+    joints: whether a program with joint statements is one of them, or `HasJoint` is raised.
+    """
+    comm = settings.get("comm") or agreement.world()
+    numbers = argnums if isinstance(argnums, tuple) else (argnums,)
+    if settings.keys() - {"comm"} or not isinstance(comm, MPI.Comm) or comm == MPI.COMM_NULL or comm.size > 1 or (
+            not callable(f) or isinstance(f, Program) or not all(type(k) is int for k in numbers)):
+        return None
+    return Single(f, args, argnums, kwargs, has_aux, comm, joints)
