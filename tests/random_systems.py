@@ -158,7 +158,7 @@ def spread(L: sp.csr_matrix, owner: np.ndarray, inputs: np.ndarray, outputs: np.
         here = [(place[j], k) for k, j in enumerate(nodes) if owner[j] == rank]
         portions.append(Portion(*(np.array([pair[k] for pair in here], dtype=np.int64) for k in (0, 1))))
     steps = [Step(a, b, b, e) for (a, b), e in zip(bounds, exchanges)]
-    local = LocalTape(blocks, items, steps, *portions, own_bits=np.packbits(own))
+    local = LocalTape(blocks, items, steps, *portions, own_bits=np.packbits(own), own_count=int(own.sum()))
     residuals = np.empty(0, np.int64) if residuals is None else residuals
     mine = np.array(sorted(place[j] for j in residuals if owner[j] == rank), np.int64)
     rows = Rows(np.array(indptr, np.int64), np.array(indices, np.int64), np.array(data, float), mine)

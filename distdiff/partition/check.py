@@ -22,6 +22,7 @@ def check(local: LocalTape) -> None:
     n = local.n_nodes
     assert local.own_bits is None or len(local.own_bits) == -(-n // 8), "own has another length than the local nodes"
     own = np.ones(n, dtype=bool) if local.own is None else local.own
+    assert local.n_own == np.count_nonzero(own), "own nodes are counted wrongly"
     for before, block in zip(local.blocks, local.blocks[1:]):
         assert before.first + before.size == block.first, "blocks leave gaps"
     ready = np.zeros(n, dtype=bool)  # computed or received

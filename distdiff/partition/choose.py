@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from . import candidates
 from .candidates import ALONE, FEW, GROWN, LEVELS, RUN_BY_RUN, SCOTCH, seconds_of_arrays, seconds_of_runs
 from .deepen import deepened
 from .placement import COLUMNS, Candidate, Partition, Scheduled
-from .plan import Kinds
+from .plan import Extents, Kinds
 from .quality import Promise
 from .schedule import Schedule
 from .scotch import MOST_LINES, available
@@ -46,6 +47,9 @@ class Judge(Protocol):
 
     def __call__(self, made: Partition) -> Promise: ...
 
+    def imagined(self, made: Partition) -> Promise:
+        """... or one that nobody will have."""
+
     def least(self, alone: Partition, active: int, items: float) -> float:
         """The least `Promise.lasting` of a layout on so many ranks, with so many items on the busiest; 0.0: unknown."""
 
@@ -62,6 +66,8 @@ class _Sweeping:
     def __call__(self, made: Partition) -> Promise:
         share = -(-self.columns // made.n_ranks) if made.everywhere else self.columns
         return Promise(_for_columns(made.quality.seconds, share), made.quality.memory)
+
+    imagined = __call__
 
     def least(self, alone: Partition, active: int, items: float) -> float:
         return 0.0
@@ -376,6 +382,8 @@ def _deepen(made: Partition, depth: int | None, judge: Judge) -> Partition | Non
     while 1 < grown < made.n_steps and made.quality.messages:
         if watch is not None:
             watch.look(BETWEEN)
+        if not depth and _deeper_at_best(made, grown, judge) >= least:
+            break
         schedule = Schedule(plan, "together", floors // grown)
         plan.extents = deepened(plan, schedule.free)
         if plan.extents is None:
@@ -395,6 +403,22 @@ def _deepen(made: Partition, depth: int | None, judge: Judge) -> Partition | Non
     assert kept is not None
     kept.restore()
     return best
+
+
+def _deeper_at_best(made: Partition, depth: int, judge: Judge) -> float:
+    """Seconds promised if so many supersteps became one, without a row computed twice and nobody waiting."""
+    plan, quality = made.plan, made.quality
+    assert plan is not None and made.scheduled is not None
+    steps, exchanging = ceil(quality.k_star / depth), quality.exchanging / depth
+    fewer = replace(quality, k_star=steps, messages=ceil(quality.messages / depth), exchanging=exchanging, waits=1.0,
+                    sent_messages=ceil(quality.sent_messages / depth),
+                    seconds=(quality.seconds - quality.exchanging) / quality.waits + exchanging)
+    made.scheduled.restore()
+    cuts = plan.where.cuts[:len(plan.blocks)]
+    plan.extents = Extents(cuts[:, :-1], cuts[:, 1:], np.zeros(0), [])
+    promised = judge.imagined(Partition(made.n_ranks, made.name, plan, steps, fewer, scheduled=made.scheduled)).seconds
+    plan.extents = None
+    return promised
 
 
 __all__ = ["STRATEGIES", "Candidate", "Judge", "Partition", "default_min_block", "partition", "run_by_run",

@@ -202,6 +202,7 @@ class LocalTape:
     guards: list[Guard] = field(default_factory=list)  # of own nodes, refs in local numbers
     sites: list[Site] = field(default_factory=list)
     own_bits: np.ndarray | None = None  # np.packbits of `own`, None: all are own (one rank)
+    own_count: int = 0  # ... and how many bits are set
     run_ids: dict[int, np.ndarray | range | Numbers] = field(default_factory=dict)  # local block of a run -> global ids
     stored: dict[int, Any] = field(default_factory=dict)  # by block of the whole tape, runs as `afar.Stored`
     joint: bool = False  # whether any rank has a joint statement, whose rules may raise what others can't know of
@@ -218,10 +219,7 @@ class LocalTape:
 
     @property
     def n_own(self) -> int:
-        if self.own_bits is None:
-            return self.n_nodes
-        bits, part = self.own_bits, 1 << 12  # part by part: no flag a place is ever written out
-        return sum(int(np.unpackbits(bits[k : k + part]).sum()) for k in range(0, len(bits), part))
+        return self.n_nodes if self.own_bits is None else self.own_count
 
     @property
     def lines(self) -> int:

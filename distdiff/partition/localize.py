@@ -318,12 +318,13 @@ class Rank:
             self._deal(exchanges, "recvs", int(q), self.ghosts.local[mine], self.ghosts.step[mine])
         steps, items = self._schedule(exchanges)
         parcel, numbers = self.parcel, self._numbers
+        own, count = numbers.own_bits()
         return LocalTape(
             blocks=numbers.blocks, items=items, steps=steps,
             inputs=Portion(numbers.to_local(parcel.inputs[0]), parcel.inputs[1]),
             outputs=Portion(numbers.to_local(parcel.outputs[0]), parcel.outputs[1]),
             guards=[Guard(Indexed(numbers.to_local(ids)), expected, site) for ids, expected, site in parcel.guards],
-            sites=self.structure.sites, own_bits=numbers.own_bits(), run_ids=self.run_ids,
+            sites=self.structure.sites, own_bits=own, own_count=count, run_ids=self.run_ids,
             joint=self.structure.joint, stored=self.stored)
 
     def _schedule(self, exchanges: list[Exchange]) -> tuple[list[Step], list[Item]]:

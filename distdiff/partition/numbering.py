@@ -10,7 +10,7 @@ Local blocks are numbered by (superstep, program order), so every operand of a n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from .whereabouts import stretches
 
 NEAR_ROWS = 2  # rows of nobody's business between two needed intervals that still make one slab,
 NEAR_SHARE = 8  # ... or this fraction of the intervals' rows
+FEW = 16  # stretches of a block's places that are set one by one
 EMPTY = np.empty(0, dtype=np.int64)
 
 
@@ -197,28 +198,56 @@ class Numbering:
                 return Affine(slab.local, offset, strides)
         raise AssertionError("a rank has no place for rows it reads")
 
-    def own_bits(self) -> np.ndarray:
-        """Which places are the rank's own, a bit each, set block by block: a flag a place would be half of all that a
-        rank holds of a long program.  Places of a slab that nobody reads are not its own."""
+    def own_bits(self) -> tuple[np.ndarray, int]:
+        """(which places are the rank's own, a bit each; how many): a flag a place would be half of all that a rank
+        holds of a long program.  Places of a slab that nobody reads are not its own.
+        """
         bits = np.zeros((self.n_nodes + 7) // 8, dtype=np.uint8)
-
-        def mark(block: Block, flags: np.ndarray) -> None:
-            packed = np.packbits(np.concatenate([np.zeros(block.first % 8, dtype=bool), flags]))
-            bits[block.first // 8 : block.first // 8 + len(packed)] |= packed
-
+        found: list[tuple[int, int, int, int]] = []  # stretches of own places: first, how many, how far apart, length
         for number, slabs in self.slabs.items():
             layout = self._structure.layouts[number]
             assert layout is not None
             low, high = self._spans(number)
             for slab in slabs:
                 if slab.low <= low < high <= slab.high:
-                    block = self.blocks[slab.local]
-                    flags = np.zeros(block.size, dtype=bool)
-                    flags.reshape(layout.outer, -1, layout.inner)[:, low - slab.low:high - slab.low] = True
-                    mark(block, flags)
+                    first, inner = self.blocks[slab.local].first, layout.inner
+                    found.append((first + (low - slab.low) * inner, layout.outer, (slab.high - slab.low) * inner,
+                                  (high - low) * inner))
         for *_, number in self.run_parts:
-            mark(self.blocks[number], np.ones(self.blocks[number].size, dtype=bool))
-        return bits
+            found.append((self.blocks[number].first, 1, 0, self.blocks[number].size))
+        for first, stop in _joined(found):
+            begin, end = -(-first // 8), stop // 8
+            if begin > end:  # within a byte
+                bits[end] |= 0xFF >> first % 8 & ~(0xFF >> stop % 8)
+                continue
+            bits[begin:end] = 0xFF
+            if first % 8:
+                bits[begin - 1] |= 0xFF >> first % 8
+            if stop % 8:
+                bits[end] |= 0xFF & ~(0xFF >> stop % 8)
+        for first, count, apart, length in found:
+            if count > FEW and apart > length:  # all at once
+                flags = np.zeros(first % 8 + count * apart, dtype=bool)
+                flags[first % 8:].reshape(count, apart)[:, :length] = True
+                packed = np.packbits(flags[:len(flags) - (apart - length)])
+                bits[first // 8:first // 8 + len(packed)] |= packed
+        return bits, sum(count * length for _, count, _, length in found)
+
+
+def _joined(found: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, int]]:
+    """(first, stop) of stretches of places, joined where they touch; those that are many are left out."""
+    first = stop = -1
+    for start, count, apart, length in sorted(found):
+        if apart <= length:
+            count, length = 1, count * length
+        for begin in range(start, start + count * apart, apart) if 1 < count <= FEW else (start,) * (count == 1):
+            if begin != stop:
+                if stop > first:
+                    yield first, stop
+                first = begin
+            stop = begin + length
+    if stop > first:
+        yield first, stop
 
 
 def _slab_shape(shape: tuple[int, ...], layout: Layout, rows: int) -> tuple[int, ...]:

@@ -135,13 +135,22 @@ class Judge:
         return Prospects(self._works, taken.name, self.machine)
 
     def __call__(self, made: Partition) -> Promise:
-        columns = self.use.share(made.n_ranks, made.everywhere)
         work = self.work(made)
         sharing = self.machine.seconds(amounts(self._tape, made))
-        beside = EVALUATION * made.quality.seconds + sharing / self.use.points
-        beside += self._newton(made, work)
+        beside = EVALUATION * made.quality.seconds + sharing / self.use.points + self._newton(made, work)
         if not made.everywhere:  # right-hand sides that come one by one can't be shared out
             self._works[made.name] = work, beside
+        return self._promise(made, work, sharing, beside)
+
+    def imagined(self, made: Partition) -> Promise:
+        """The same of a layout that nobody will have, which is not among the prospects."""
+        known = dict(self._works)
+        promise = self(made)
+        self._works = known
+        return promise
+
+    def _promise(self, made: Partition, work: Work, sharing: float, beside: float) -> Promise:
+        columns = self.use.share(made.n_ranks, made.everywhere)
         if made.plan is not None and made.plan.regrouped is not None:  # for many points, of which one plans the sweep
             work = replace(work, planned=True)
         name = choose(work, columns, self.machine).method if self.method == "auto" else self.method
