@@ -283,8 +283,10 @@ def test_help_teaches():
 
 
 def test_warm_leaves_nothing_to_compile(folder):
-    assert run(folder, "warm").returncode == 0
     again = run(folder, "warm")
+    if not again.stdout.startswith("0 loops"):  # where nobody has done it before
+        assert again.returncode == 0
+        again = run(folder, "warm")
     assert again.stdout.startswith("0 loops compiled"), again.stdout + again.stderr
     large = """
 import sys, numpy as np, distdiff as dd
