@@ -21,8 +21,8 @@ import numpy as np
 from .comm import agreed, calling, on_root, world
 from .errors import InputError
 from .linearization import Linearization, linearize
-from .nest import names_of
-from .nested import NestedLinearization, refuse_inside, require_number
+from .nest import names_of, require_number
+from .nested import NestedLinearization, refuse_inside
 from .program import Program
 from .single import Single, single
 from .solvers.layouts import ONE_JACOBIAN, Use

@@ -24,8 +24,8 @@ from .cancellation import apart, look
 from .comm import agreed, calling, collective, on_root, require_sound, together, vector_from_root
 from .errors import BranchChangedError, InputError, LayoutWarning, NonFiniteError
 from .evaluate import Point, evaluate
-from .nest import Nest, blocks
-from .nested import gradient, refuse_inside, require_number
+from .nest import Nest, blocks, require_number
+from .nested import gradient, refuse_inside
 from .nonfinite import all_finite, require_finite
 from .program import refusal
 from .report import Report, dot_product_residual, gather

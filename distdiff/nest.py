@@ -78,3 +78,15 @@ def names_of(f: Any, argnums: int | tuple[int, ...]) -> tuple[str, ...] | None:
         return tuple(names[k] for k in ((argnums,) if isinstance(argnums, (int, np.integer)) else argnums))
     except (TypeError, ValueError, IndexError):
         return None
+
+
+def require_number(value: Any) -> None:
+    """Raise `InputError` unless a function's result is one number."""
+    if isinstance(value, (tuple, list, dict)):
+        found = f"a {type(value).__name__} of {len(value)}"
+    elif np.shape(value) != ():
+        found = f"an array of shape {np.shape(value)}"
+    else:
+        return
+    raise InputError(f"the gradient is of functions that return one number; this one returned {found}. Sum it, or use "
+                     "jacobian or vjp")

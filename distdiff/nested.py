@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from .errors import InputError, UnsupportedOperationError
-from .nest import Nest
+from .errors import UnsupportedOperationError
+from .nest import Nest, require_number
 from .settings import CALL, refuse_unknown
 from .tracing import Stretch, is_leaf, running
 
@@ -100,18 +100,6 @@ def gradient(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux:
         return at.vjp(1.0)
 
     return function
-
-
-def require_number(value: Any) -> None:
-    """Raise `InputError` unless a function's result is one number."""
-    if isinstance(value, (tuple, list, dict)):
-        found = f"a {type(value).__name__} of {len(value)}"
-    elif np.shape(value) != ():
-        found = f"an array of shape {np.shape(value)}"
-    else:
-        return
-    raise InputError(f"the gradient is of functions that return one number; this one returned {found}. Sum it, or use "
-                     "jacobian or vjp")
 
 
 def refuse_inside() -> None:

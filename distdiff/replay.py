@@ -9,43 +9,26 @@
 from __future__ import annotations
 
 import functools
-import warnings
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
 from .comm import agreed, calling, on_root, world
-from .errors import BranchChangedError, InputError, NonFiniteError, RetraceWarning
+from .errors import BranchChangedError, InputError, NonFiniteError
 from .linearization import Linearization, linearize
-from .nested import NestedLinearization, require_number
+from .nest import require_number
+from .nested import NestedLinearization
+from .purpose import Counts, Latest, Outside, Purpose, check_choices
 from .tracing import running
-from .tracing.stretch import check_numbers
-from .tracing.tree import flatten
-from .watch import Surroundings, kept, same, same_bits
-
-WINDOW, MOST = 8, 6  # new points looked back upon; if so many of them were traced, the user is told
-
-
-@dataclass
-class Counts:
-    """What a recorded function has done so far."""
-
-    traces: int = 0  # runs of f that made a tape
-    retraces: int = 0  # those of them at points where a decision fell differently than in all tapes kept
-    replays: int = 0  # points reached by replaying a tape
-    misses: int = 0  # replays that met a decision which fell differently, so that another tape was tried
-    repeats: int = 0  # calls at the point where the function was already
-    evictions: int = 0  # tapes given up, the one used least recently first
+from .watch import Surroundings, kept, same_bits
 
 
 class _Tape:
     """One linearization, what it was recorded for, and the point where it is (both known to rank 0 alone)."""
 
-    def __init__(self, lin: Linearization, purpose: _Purpose | None, surroundings: Surroundings | None) -> None:
+    def __init__(self, lin: Linearization, purpose: Purpose | None, surroundings: Surroundings | None) -> None:
         self.lin, self.purpose, self.surroundings = lin, purpose, surroundings
         self.x: np.ndarray | None = None
         self.gradient: Any = None  # at the point, once asked for
@@ -53,56 +36,6 @@ class _Tape:
 
     def reached(self, x: np.ndarray | None, outside: bool = False) -> None:
         self.x, self.gradient, self.outside = x, None, outside
-
-
-class _Outside:
-    """A linearization where f has no finite value: inf, and derivatives that are NaN."""
-
-    def __init__(self, lin: Linearization) -> None:
-        self.comm = lin.comm
-        inputs, outputs = lin.nests
-        self.value = outputs.nest(np.full(int(outputs.bounds[-1]), np.inf))
-        self._xbar, self._ydot = (nest.nest(np.full(int(nest.bounds[-1]), np.nan)) for nest in (inputs, outputs))
-        self._blocks = tuple(of.unflatten([inputs.unflatten([np.full(a + b, np.nan) for b in inputs.shapes])
-                                           for a in of.shapes]) for of in (outputs, inputs))
-
-    def jvp(self, *tangents: Any) -> Any:
-        return self._ydot
-
-    def vjp(self, cotangent: Any) -> Any:
-        return self._xbar
-
-    hvp = vjp
-
-    def jacobian(self) -> Any:
-        return self._blocks[0]
-
-    def hessian(self) -> Any:
-        return self._blocks[1]
-
-
-class _Purpose:
-    """What a tape must have been recorded for to serve a call: the point's nesting and shapes, and the constants."""
-
-    def __init__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], argnums: int | tuple[int, ...]) -> None:
-        numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else argnums
-        check_numbers(numbers, len(args))
-        moving = [k % len(args) for k in numbers]
-        leaves, spec = flatten(tuple(args[k] for k in moving), "point")
-        self.structure = spec, tuple(np.shape(leaf) for leaf in leaves)
-        parts = [np.asarray(leaf, dtype=float).reshape(-1) for leaf in leaves]
-        self.x = np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
-        self.constants: dict[Any, Any] = {k: arg for k, arg in enumerate(args) if k not in moving}
-        self.constants.update(kwargs)
-
-    def differs(self, other: _Purpose) -> str | None:
-        """What another call has otherwise, in words ("" for another kind of call); None if a tape serves both."""
-        if self.structure != other.structure or self.constants.keys() != other.constants.keys():
-            return ""
-        for name, value in self.constants.items():
-            if not same(value, other.constants[name]):
-                return f"the constant argument {name!r} changes; differentiate by it as well, if it holds floats"
-        return None
 
 
 def _worth_trying(lin: Linearization) -> int:
@@ -139,23 +72,13 @@ class Recorded:
         self._f, self._argnums, self._settings = f, argnums, settings
         self._comm, self._max_tapes = comm, max_tapes
         self._on_branch_change, self._nonfinite = on_branch_change, nonfinite
-        if not callable(f):
-            raise InputError(f"the function to record is a {type(f).__name__}, which can't be called")
-        if not isinstance(max_tapes, int) or max_tapes < 1:
-            raise InputError(f"max_tapes={max_tapes!r} must be a positive integer: tapes kept at a time")
-        if nonfinite not in ("raise", "inf"):
-            raise InputError(f"nonfinite={nonfinite!r} does not exist; choose 'raise' or 'inf'")
-        if "has_aux" in settings:
-            raise InputError("has_aux: a replay computes what f returns, not what it does beside it; return a tuple, "
-                             "or use linearize")
-        self.counts = Counts()
+        check_choices(f, max_tapes, nonfinite, on_branch_change, settings)
+        self.counts, self._latest = Counts(), Latest()
         self._tapes: list[_Tape] = []  # the one used last comes first
-        self._traced: deque[str | None] = deque(maxlen=WINDOW)  # why the latest new points were traced, None: replayed
-        self._warned = self._closed = False
+        self._closed = False
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{n} {name}" for name, n in vars(self.counts).items() if n)
-        return f"<recorded {getattr(self, '__qualname__', 'function')}, {counts or 'not called yet'}>"
+        return f"<recorded {getattr(self, '__qualname__', 'function')}, {self.counts}>"
 
     # -- values and derivatives --------------------------------------------------------------------------------------
 
@@ -226,7 +149,7 @@ class Recorded:
         def decide() -> tuple[list[int], int, str]:
             """The tapes that may serve, best first; which one is at the point (-1: none); why one has to be traced."""
             nonlocal asked
-            asked = _Purpose(args, kwargs, self._argnums)
+            asked = Purpose(args, kwargs, self._argnums)
             serving, why = [], ""
             for k, tape in enumerate(self._tapes):
                 assert tape.purpose is not None and tape.surroundings is not None
@@ -263,7 +186,7 @@ class Recorded:
                 self._tapes.insert(0, self._tapes.pop(k))
                 tape.reached(asked and asked.x.copy(), outside)
                 self.counts.replays += 1
-                self._traced.append(None)
+                self._latest.replayed()
                 return self._there(tape)
             self.counts.misses += 1
             why = f"a comparison goes the other way ({place}); use np.where there, or raise max_tapes"
@@ -276,7 +199,7 @@ class Recorded:
     @staticmethod
     def _there(tape: _Tape) -> Any:
         """What answers at the point where a tape is."""
-        return _Outside(tape.lin) if tape.outside else tape.lin
+        return Outside(*tape.lin.nests, tape.lin.comm) if tape.outside else tape.lin
 
     def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any], comm: MPI.Comm, asked: Any, why: str,
                again: bool) -> Linearization:
@@ -284,12 +207,8 @@ class Recorded:
         while len(self._tapes) >= self._max_tapes:
             self._tapes.pop().lin.close()
             self.counts.evictions += 1
-        if why:
-            self._traced.append(why)
-        if comm.rank == 0 and not self._warned and sum(w is not None for w in self._traced) >= MOST:
-            self._warned = True
-            warnings.warn(f"{getattr(self, '__qualname__', 'the function')} was traced at most of its latest points, "
-                          f"which takes 10 to 100 times a replay: {why}", RetraceWarning, stacklevel=6)
+        if comm.rank == 0:
+            self._latest.traced(why, getattr(self, "__qualname__", "the function"), 6)
         self.counts.traces += 1
         self.counts.retraces += again
         args, kwargs = kept(args), kept(kwargs)  # the caller's arrays may change before f runs again

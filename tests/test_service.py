@@ -184,7 +184,66 @@ def test_in_an_optimizer(client):
             return remote.vjp(1.0)
 
         found = minimize(remote.update, x0, jac=gradient, method="BFGS")
-    assert found.success and rosen(found.x) < 1e-8
+        assert found.success and rosen(found.x) < 1e-8
+        again = minimize(remote, x0, jac=remote.grad, method="BFGS")
+        np.testing.assert_array_equal(again.x, found.x)
+        alike(remote.grad(), remote.vjp(1.0))
+        before = remote.point
+        value, slope = remote.value_and_grad(found.x)
+        alike(client.attach(remote.id).grad(found.x), slope)  # it is there already
+        assert value == remote(found.x) and remote.point >= before
+
+
+@TOGETHER
+def test_recorded_is_straight_in_an_optimizer(client):
+    """The face of dd.recorded: no point is evaluated twice, and all derivatives take the point first."""
+    def f(x, scale=1.0):
+        return scale * np.sum((x[1:] - x[:-1] ** 2) ** 2) + np.sum((1 - x[:-1]) ** 2)
+
+    x0, v = np.full(6, -0.5), np.arange(6.0)
+    with client.recorded(f, name="rosen") as F, dd.recorded(f) as G:
+        for keywords in ({"method": "BFGS"}, {"method": "Newton-CG", "hessp": "hvp"}):
+            found, wanted = (minimize(R, x0, args=(100.0,), jac=R.grad, **{
+                key: R.hvp if key == "hessp" else value for key, value in keywords.items()}) for R in (F, G))
+            assert found.nit == wanted.nit and rosen(found.x) < 1e-8
+            np.testing.assert_allclose(found.x, wanted.x, rtol=1e-6)
+        assert vars(F.counts) == vars(G.counts) and F.counts.traces == 1 and F.counts.repeats > F.counts.replays > 10
+        for R in (F, G):
+            R.forget()
+        for name, arguments in (("jvp", (x0, v)), ("vjp", (x0, 2.0)), ("hvp", (x0, v)), ("jacobian", (x0,)),
+                                ("hessian", (x0,)), ("value_and_grad", (x0,)), ("__call__", (x0,))):
+            alike(getattr(F, name)(*arguments), getattr(G, name)(*arguments))
+        assert F(x0, 2.0) != F(x0) and F.cached == 2 and F.at(x0).report()["lines"] > 10
+        assert repr(F).startswith("<recorded test_recorded_is_straight_in_an_optimizer.<locals>.f, 3 traces, ")
+        with pytest.raises(InputError, match="one number"):
+            client.recorded(lambda x: x).grad(x0)
+        with pytest.raises(InputError, match="part of a function that is being traced"):
+            dd.trace(lambda x: F.grad(x), x0)
+    with pytest.raises(InputError, match="closed"):
+        F(x0)
+    assert "rosen" not in {system["name"] for system in client.systems()}
+
+
+@TOGETHER
+def test_recorded_where_branches_change_and_nothing_is_finite(client):
+    def f(x):
+        return np.sum(x**2) if x[0] > 0 else np.sum(np.log(1.0 - x))
+
+    with client.recorded(f, nonfinite="inf", max_tapes=2) as F:
+        for x in (X, -X, X, -2 * X, 3 * X):
+            alike(F.grad(x), dd.grad(f)(x))
+        assert (F.counts.traces, F.counts.retraces, F.counts.replays) == (2, 1, 2) and F.cached == 2
+        bad = np.array([-1.0, 2.0])
+        assert F(-X[:2]) == pytest.approx(f(-X[:2])) and F.counts.evictions == 1
+        assert F(bad) == np.inf and np.isnan(F.grad(bad)).all()
+        alike(F.grad(-X[:2]), dd.grad(f)(-X[:2]))
+    with client.recorded(f, on_branch_change="raise") as F:
+        F(X)
+        with pytest.raises(BranchChangedError):
+            F(-X)
+    for wrong in ({"max_tapes": 0}, {"nonfinite": "no"}, {"on_branch_change": "no"}, {"has_aux": True}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            client.recorded(f, **wrong)
 
 
 @TOGETHER

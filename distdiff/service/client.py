@@ -24,6 +24,7 @@ from ..errors import DistdiffError, InputError, ServiceError
 from . import API, tokens, wire
 from .answers import RemoteJob
 from .connections import connected
+from .recorded import RemoteRecorded
 from .remote import RemoteLinearization
 
 REST = 3.0  # seconds after which a connection is made anew: services close those that rest for five
@@ -90,6 +91,16 @@ class Client:
                                    settings)
         made._build()
         return made
+
+    def recorded(self, f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_tapes: int = 8,
+                 on_branch_change: str = "retrace", nonfinite: str = "raise", **settings: Any) -> RemoteRecorded:
+        """f for optimizers, with the face of `dd.recorded`: traced here when first called, replayed by the service at
+        every other point, `minimize(F, x0, jac=F.grad, hessp=F.hvp)`.
+
+        Each tape, at most `max_tapes` of them, is a system of the service, deleted by `close()` or at the end of a
+        `with`.  settings: `name`, `method`, `partition`, `solves`, as for `linearize`; others as for `dd.recorded`.
+        """
+        return RemoteRecorded(self, f, argnums, max_tapes, on_branch_change, nonfinite, settings)
 
     def systems(self) -> list[dict[str, Any]]:
         """All systems of the service, as plain data."""

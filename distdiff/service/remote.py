@@ -15,11 +15,12 @@ from urllib.parse import quote, unquote, urlencode
 import numpy as np
 
 from ..errors import BranchChangedError, InputError, MovedError, ServiceError
-from ..nest import Nest, blocks, names_of
+from ..nest import Nest, blocks, names_of, require_number
 from ..storage import save_tape
 from ..storage.trees import from_json
 from ..tracing import trace
 from ..tracing.tree import flatten
+from ..watch import kept, same_bits
 from . import wire
 from .answers import RemoteJob, RemotePicture, RemoteReport, require_svg
 
@@ -157,6 +158,8 @@ class RemoteLinearization(RemoteSystem):
         self._argnums, self._name, self._settings = argnums, name, settings
         self._on_branch_change = on_branch_change
         self._single = isinstance(argnums, (int, np.integer))
+        self._x: np.ndarray | None = None  # where the system was brought to from here
+        self._gradient: Any = None  # there, once asked for
         self.aux: Any = None
         self.retraces = 0
         self._client = client
@@ -236,6 +239,34 @@ class RemoteLinearization(RemoteSystem):
         """H v, for a function of one result."""
         return self._inputs.nest(self.product("hvp", self._inputs.flat(self._packed(tangents), "tangent")))
 
+    @property
+    def nests(self) -> tuple[Nest, Nest]:
+        """How the arguments and the results nest."""
+        return self._inputs, self._outputs
+
+    def __call__(self, *args: Any) -> Any:
+        """The value at a point, where the system moves to unless it is there: `minimize(remote, x0, jac=remote.grad)`.
+        """
+        self._reach(args)
+        return self.value
+
+    def grad(self, *args: Any) -> Any:
+        """The gradient at a point, as `__call__`, or, without arguments, where the system is; of one number."""
+        return self.value_and_grad(*args)[1]
+
+    def value_and_grad(self, *args: Any) -> tuple[Any, Any]:
+        """Value and gradient at a point, as `grad`, by one transposed solve: `minimize(..., jac=True)`."""
+        if args:
+            self._reach(args)
+        require_number(self.value)
+        if self._gradient is None:
+            self._gradient = self.vjp(1.0)
+        return self.value, kept(self._gradient)
+
+    def _reach(self, args: tuple[Any, ...]) -> None:
+        if self._x is None or not same_bits(self._x, self._inputs.flat(self._packed(args), "point")):
+            self.update(*args)
+
     def jacobian(self) -> Any:
         """The dense Jacobian; for one array in and one out its shape is out.shape + in.shape."""
         return blocks(self.matrix("jacobian"), self._outputs, self._inputs)
@@ -246,6 +277,7 @@ class RemoteLinearization(RemoteSystem):
 
     def _arrived(self, headers: Message, value: np.ndarray) -> None:
         super()._arrived(headers, value)
+        self._x = self._gradient = None
         if self.described["function"] is not None:  # the service may have traced it again, to a result nested otherwise
             self.described = self._client._json("GET", self._path)
             self._nested()
@@ -254,6 +286,7 @@ class RemoteLinearization(RemoteSystem):
     def update(self, *args: Any) -> Any:
         """Move to a new point; returns the value there."""
         x = self._inputs.flat(self._packed(args), "point")
+        self._x = self._gradient = None
         numbers = (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else self._argnums
         try:
             self.move(x)
@@ -269,6 +302,7 @@ class RemoteLinearization(RemoteSystem):
             self.retraces += 1
         else:
             self._remember(numbers, args)
+        self._x = x.copy()
         return self.value
 
     def _remember(self, numbers: tuple[int, ...], args: tuple[Any, ...]) -> None:
