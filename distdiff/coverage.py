@@ -170,6 +170,9 @@ def _status(name: str, function: Any) -> str:
     return UNTOUCHED if name in _UNTOUCHED else REFUSED
 
 
+_CONSTANT_OF_SCIPY = frozenset(("rankdata",))
+
+
 def scipy_table() -> list[Entry]:
     """SciPy's functions that have a rule, the ufuncs of scipy.special that have none, and what is built of them and
     traced as SciPy's own code.  Functions that are not in it are traced through too, or refused by name."""
@@ -180,7 +183,8 @@ def scipy_table() -> list[Entry]:
     for path in RULES:
         module, name = path.split(":")
         if module.startswith("scipy.") and not any(part.startswith("_") for part in f"{module}.{name}".split(".")):
-            found[f"{module}.{name}"] = (EXACT, _OF_SCIPY.get(name.rpartition(".")[2], ""))
+            status = CONSTANT if name in _CONSTANT_OF_SCIPY else EXACT
+            found[f"{module}.{name}"] = status, _OF_SCIPY.get(name.rpartition(".")[2], "")
     found |= {f"scipy.{room}.{name}": (EXACT, _OF_SCIPY.get(f"{room}.{name}") or _OF_SCIPY.get(
         name, "SciPy's own code, traced"))
               for room, names in _THROUGH.items() for name in names.split()}
@@ -235,6 +239,7 @@ _OF_SCIPY = {
     "comb": "exact=True refused", "perm": "exact=True refused", "factorial": "exact=True refused",
     "logpmf": "the count must be plain", "pmf": "the count must be plain",
     "logpdf": "of any distribution whose own formula can be traced", "upfirdn": "mode constant with 0",
+    "rankdata": "the order is guarded", "vq": "the nearest codewords are decided",
     "cdist": "roots have derivative 0 where points coincide; metrics with matrices or weights refused",
     "pdist": "as cdist", "euclidean": "derivative 0 at distance 0", "minkowski": "derivative 0 at distance 0",
     **{name: "any order; mode grid-constant refused" for name in ("spline_filter", "map_coordinates")},

@@ -241,6 +241,32 @@ FOURIER = """
 ~np.fft.ifft2(np.fft.fft2(m) * np.exp(-1j * s * np.fft.fftfreq(4))).real + 0
 """
 
+ORDER = """
+z = m + 1j * C; return np.max(z), np.min(z, axis=0), np.amax(z, axis=-1, keepdims=True)
+z = m + 1j * C; return np.amin(z, (0, 1), keepdims=True), np.max(z.T, 1)
+z = np.round(m) + 1j * m; return np.max(z) + z.max(0), np.min(z, axis=1) + z.min(-1), np.ptp(z), np.ptp(z, axis=0)
+z = m + 1j * C; return np.max(z, axis=0, initial=1.2), np.min(z, where=M, initial=3j), np.maximum.reduce(z), z.ptp(1)
+z = u * 1j + c; return np.argmax(z) * u + z.argmin() * c * 1j, np.argmax(m * 1j, axis=0, keepdims=True) * m
+z = u * 1j + 1; return np.argmax(s + 1j * r) * z, np.max(s + 1j * r) + np.min(s * 1j)
+z = u * 1j + 1; return np.argmin(z, -1) * z, np.argsort(np.array(s * 1j)) * s
+z = u + 1j * c; return np.maximum(z, 1.1), np.minimum(z, z[::-1]), np.fmax(1 + 1j * u, 1 + 1j)
+z = u + 1j * c; return np.fmin(z, s), np.clip(z, 0.7, 1.2)
+z = u + 1j * c; return z[z > 1], (z >= z[::-1]) * z, (z < 1 + 1j) * z, np.where(1j * u <= 1j, z, r), np.any(z > s) * z
+z = u + 1j * c; return np.fmax(z + nan, 0.5), np.fmin(0.5j * u, z + nan), np.isin(z, [z[1], 1j]) * z
+"""
+
+STATISTICS = """
+~np.cov(m + 1j * C), np.cov(m * 1j, rowvar=False), np.cov(u + 1j * c, 1j * u, bias=True), np.cov(1j * u + c ** 2)
+~np.cov(m + 1j * C, fweights=[1, 2, 1, 3], aweights=w), np.cov(m + 1j * C, ddof=0)
+~np.corrcoef(m + 1j * C ** 2), np.corrcoef(u + 1j * c, c)
+~z = m + N + 1j * C; return np.nansum(z), np.nansum(z, axis=0), np.nancumsum(z, axis=1), np.nansum(z, 1, keepdims=True)
+~z = m + N + 1j * C; return np.nanprod(z), np.nanprod(z, axis=0), np.nancumprod(z, axis=1), np.nanmean(z, axis=1)
+~z = m + N + 1j * C; return np.nanmean(z), np.nanvar(z), np.nanstd(z, axis=0), np.nanvar(z, 1, ddof=1, keepdims=True)
+np.linspace(u + 1j * c, 1, 3), np.linspace(0, 1j * s, 4, axis=-1), np.linspace(s, stop=1j, num=3, endpoint=False)
+~np.logspace(s * 1j, 1, 3), np.logspace(0, u * 1j, 2, base=2.0), np.resize(m * 1j, (2, 7)), np.cumsum(s * 1j, 0)
+"""
+
 SECTIONS = {"complex arithmetic": ARITHMETIC, "complex functions": FUNCTIONS, "complex ufunc forms": FORMS,
             "complex reductions": REDUCTIONS, "complex products": PRODUCTS, "complex movement": MOVEMENT,
-            "complex writes": WRITES, "complex scalars": PYTHON, "Fourier transforms": FOURIER}
+            "complex writes": WRITES, "complex scalars": PYTHON, "Fourier transforms": FOURIER,
+            "complex order": ORDER, "complex statistics": STATISTICS}

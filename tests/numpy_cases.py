@@ -696,6 +696,8 @@ np.linalg.diagonal(t[:, :2]) * 2 + np.linalg.diagonal(t, offset=1)
 """
 
 FORMS = """
+np.copy([s, r]) + np.zeros_like([s, 1.0]) + np.ones_like((s, 2.0)) * r + np.full_like([s, 1.0], r)
+np.meshgrid([s, r], w), np.broadcast_arrays([s, 1.0], u[:1]), np.meshgrid([s, 1.0], [2.0, r], indexing="ij")
 np.stack([s, r, 1.0]) + np.array([1.0, s, r]) + np.hstack([s, r, 2.0]) + np.concatenate([[s], [r], [2.0]])
 np.reshape(u, (2, 3), "F") + np.reshape(u, [3, 2]).T + u.reshape(2, -1) + u.reshape((3, 2), order="F").T
 ~np.allclose(s, s) * s + np.isclose(u, u[0]).sum() + np.array_equal([s], [s])
@@ -759,12 +761,30 @@ np.argsort(s) * u[:1] + np.argpartition(s, 0) * s + np.argsort(u[1], axis=0) + n
 np.lexsort(u) * s + np.lexsort([s, r]) + np.lexsort([u[:1], c[:1]])
 np.polyval(u, [1, 0, 2]) + np.polyval(u, (1, s, r)) + np.polyval([s, r], [[1, 2, 0], [0, s, 1]])[1]
 ~np.linalg.norm(u, [3]) + np.linalg.norm(m, [3.0], axis=1)
+np.cumsum(s, axis=0) + np.cumprod(s, axis=-1) + u[0].cumsum(0) + np.cumsum(u[1]) * np.cumprod(u[2])
+np.take(s, [0, 0], axis=0), np.take(s, [0], axis=-1, mode="clip")
+np.repeat(s, 2, axis=0), np.compress([True], s, axis=0)
+np.zeros(np.argwhere(s).shape[1] + 1) + s, np.argmin(s, axis=-1) * s, np.argmax(s, axis=0) * s + np.argmax(s) * s
+np.diff(s, 0) + np.pad(s, 1) + np.pad(u[0], 2, "edge") + np.linalg.multi_dot([s, r])
+np.diagflat(u[:1].reshape(())), np.insert(u[:1].reshape(()), 0, r), np.delete(u[:1].reshape(()), []) + 1
+"""
+
+NO_ELEMENTS = """
+s * np.all(u[:0]) + np.any(u[:0] > 1) + (m[:0] > 1).any(axis=0).sum() + (m[:, :0] > 1).all(axis=1, keepdims=True)
+np.max(u[:0], initial=s) + np.min(m[:, :0], axis=1, initial=2.0) * s + np.max(m[:0], axis=0, initial=r)[0]
+np.insert(u[:0], 0, s), np.insert(m[:0], 0, s, axis=0), np.insert(m[:, :0], [0, 0], r, axis=1)
+np.histogram(u[:0], 3)[1] * s + np.histogram(u[:0], 3)[0][0] * r
+np.median(m[:0], axis=-1).shape[0] + np.percentile(m[:0], [10, 20], axis=-1).shape[1] + s
+np.pad(u[:0], 2, constant_values=s), np.pad(m[:, :0], 1), np.pad(m[:, :0], ((0, 0), (2, 1)))
+(np.vander(u[:0]).size + np.vander(u, 0).size + s) * np.poly(u[:0])
+s * bool(u[:0].size) + np.sum(u[:0]) + np.prod(u[:0]) * r + (m[:0] @ w).size + np.dot(u[:0], u[:0])
+np.concatenate([u[:0], u]), np.sort(u[:0]).size + s, np.cumsum(m[:0], 0).size + np.argsort(u[:0]).size * s + r
 """
 
 SECTIONS = {"ufuncs": UFUNCS, "ufunc forms": UFUNC_FORMS, "reductions": REDUCTIONS, "products": PRODUCTS,
             "movement": MOVEMENT, "decisions": DECISIONS, "methods": METHODS, "python": PYTHON,
             "of one version": VERSIONS, "other ways to say it": FORMS, "writes": WRITES, "no axes": NO_AXES,
-            **linalg_cases.SECTIONS, **complex_cases.SECTIONS}
+            "no elements": NO_ELEMENTS, **linalg_cases.SECTIONS, **complex_cases.SECTIONS}
 _ALL = [line for text in SECTIONS.values() for line in text.splitlines() if line]
 
 

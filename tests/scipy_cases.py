@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import scipy.cluster.vq
 import scipy.integrate
 import scipy.interpolate
 import scipy.ndimage
@@ -44,6 +45,7 @@ NAMES = {
     "KNOTS": np.array([0.0, 0.0, 0.0, 0.8, 1.5, 2.5, 2.5, 2.5]),
     "SOS": np.array([[1.0, 0.5, 0.2, 1.0, -0.3, 0.1], [0.7, 0.0, 0.1, 1.0, 0.2, 0.05]]),
     "PLUS": np.array([[False, True, False], [True, True, True], [False, True, False]]),
+    "vq": scipy.cluster.vq.vq,
     "norm": scipy.stats.norm,
     "frozen": scipy.stats.norm(0.3, 1.2),  # made before any trace
     "mvn": scipy.stats.multivariate_normal,
@@ -205,6 +207,10 @@ stats.geom.pmf([0, 2, 2.5, 3, -1, 1], 0.4 * u)[[1, 3, 5]] + stats.poisson(s).log
 stats.dirichlet.logpdf(u / u.sum(), c) + stats.dirichlet.logpdf(C[0] / C[0].sum(), w)
 stats.dirichlet(w).pdf(C[1] / C[1].sum())
 stats.dirichlet.logpdf(0.2 * u[:3], w)
+stats.gaussian_kde(u)(k) + stats.gaussian_kde(u, "silverman").logpdf(k[::-1]) + stats.gaussian_kde(u, 0.4).pdf(k)
+stats.gaussian_kde(m)(m[:, :2]), stats.gaussian_kde(c, weights=u).logpdf(w), stats.gaussian_kde(u * c, weights=u)(s)
+stats.rankdata(u) * u, stats.rankdata(np.round(u), "min") * s, stats.rankdata(m, axis=1) * m
+vq(m, C)[1] + vq(m, C[:2])[0] * s, vq(u, k)[1] + vq(c + 0.1, u[:3])[1] * s
 KDE(u) + KDE.evaluate(s) + KDE.logpdf(c) * u + KDE.pdf(2 * u) + KDE2(m[:2]).sum() + KDE2(q[0, :2])
 stats.multivariate_normal.logpdf(m, w, np.diag([1.0, 2.0, 0.5, 0.7])) + mvn(w, 2.0).pdf(m)
 mvn.logpdf(m[:, :3], k[:3], q @ q.T + np.eye(3)) + mvn(w[:3], q @ q.T + np.eye(3)).logpdf(m[0, 1:])

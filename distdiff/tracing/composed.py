@@ -39,6 +39,10 @@ def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append:
     x = traced_array(x)
     if n < 0:
         raise ValueError(f"order must be non-negative but got {n}")
+    if not n:
+        return x
+    if not x.ndim:
+        raise ValueError("diff requires input that is at least one dimensional")
     axis = axes_of(axis, x.ndim)[0]
     ends = []
     for end in (prepend, append):
@@ -147,6 +151,8 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     def part(x: Any, k: int) -> Any:
         return x[..., k] if k < shape_of(x)[-1] else 0.0
 
+    if not {shape_of(a)[-1], shape_of(b)[-1]} <= {2, 3}:
+        raise ValueError("incompatible dimensions for cross product\n(dimension must be 2 or 3)")
     if shape_of(a)[-1] == shape_of(b)[-1] == 2:
         return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
     parts = [part(a, i) * part(b, j) - part(a, j) * part(b, i) for i, j in ((1, 2), (2, 0), (0, 1))]
@@ -199,8 +205,8 @@ def angle(z: Any, deg: bool = False) -> Any:
 def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 2.0 * np.pi) -> Any:
     """Jumps of more than half a period are taken out, whole periods at a time."""
     p = traced_array(p) if is_traced(p) else np.asarray(p, dtype=float)
-    axis = axes_of(axis, p.ndim)[0]
     steps = np.diff(p, axis=axis)
+    axis = axes_of(axis, p.ndim)[0]
     half = period / 2
     wrapped = np.mod(steps + half, period) - half
     wrapped = np.where(np.logical_and(np.equal(wrapped, -half), np.greater(steps, 0.0)), half, wrapped)

@@ -277,6 +277,8 @@ def _create(name: str) -> Callable[..., Any]:
             )
         if rec is not None and name == "linspace":
             return function(*(array_of(rec, x) if isinstance(x, (list, tuple)) else x for x in args), **kwargs)
+        if rec is not None and args and type(args[0]) in _CONTAINERS:  # np.copy and its kin of lists
+            args = (array_of(rec, args[0]), *args[1:])
         result = fill(*args, **kwargs)  # what was not written of np.empty is 0 at every run
         if type(result) is np.ndarray and result.dtype in (np.float32, np.complex64):
             TRACES[threading.get_ident()][-1].float64(result.dtype, f"numpy.{name}")
@@ -381,8 +383,7 @@ def _lexsort(keys: Any, axis: int = -1) -> Any:
 _CONTAINERS, _ARRAYS = frozenset((list, tuple)), {TracedArray}
 # Functions whose lists are lists of arrays, not arrays.
 _JOINS = ("concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack", "row_stack")
-_OF_LISTS = {*_JOINS, "block", "select", "choose", "piecewise", "meshgrid", "broadcast_arrays", "ix_", "lexsort",
-             "histogramdd"}
+_OF_LISTS = {*_JOINS, "block", "select", "choose", "piecewise", "ix_", "lexsort", "histogramdd"}
 
 
 def _with_parts(name: str) -> Callable[..., Any]:

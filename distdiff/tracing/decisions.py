@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import BY_NAME
-from .array import TracedArray, elementwise, is_traced, shape_of
+from .array import TracedArray, elementwise, is_traced, ndim_of, shape_of
 from .indexing import decided, into
 from .movement import moved
 from .reductions import traced_array
@@ -42,6 +42,11 @@ def nonzero(x: Any) -> tuple[np.ndarray, ...]:
     return np.nonzero(decide(x if x.dtype == bool else np.not_equal(x, 0.0)))
 
 
+def argwhere(x: Any) -> np.ndarray:
+    at = np.transpose(nonzero(np.atleast_1d(x)))
+    return at if ndim_of(x) else at[:, :0]
+
+
 def where(condition: Any, *choices: Any) -> Any:
     """np.where: a choice element by element is a statement; with one argument it decides indices."""
     if not choices:
@@ -61,7 +66,7 @@ def _extreme(
 ) -> Any:
     x = traced_array(x)
     keep = bool(keepdims) and keepdims is not np._NoValue
-    if axis is None:
+    if axis is None or not x.ndim and axis in (0, -1):
         at = int(function(x.nd))
         _guard_extreme(x, x.reshape(-1)[at], x.nd.flat[at], beaten)
         return np.full((1,) * x.ndim, at) if keep else np.int64(at)
@@ -184,7 +189,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.where: where,
     np.nonzero: nonzero,
     np.flatnonzero: lambda x: nonzero(np.ravel(x))[0],
-    np.argwhere: lambda x: np.transpose(nonzero(x)),
+    np.argwhere: argwhere,
     np.argmax: argmax,
     np.argmin: argmin,
     np.argsort: argsort,

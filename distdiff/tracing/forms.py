@@ -42,6 +42,8 @@ def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str
         results = GUFUNCS[ufunc](*inputs, **kwargs)
     else:
         kwargs.pop("dtype", None)
+        if method in ("accumulate", "reduceat") and not ndim_of(inputs[0]):
+            raise TypeError(f"cannot {method} on a scalar")
         results = _METHODS[method](ufunc, *inputs, **kwargs)
     single = not isinstance(results, tuple)
     results = (results,) if single else results

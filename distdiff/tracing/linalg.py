@@ -338,6 +338,7 @@ def roots(p: Any) -> Any:
 
 
 def matrix_power(a: Any, n: int) -> Any:
+    a = matrices(a, "matrix_power")
     if n < 0:
         a, n = inv(a), -n
     result: Any = None
@@ -355,6 +356,10 @@ def matrix_power(a: Any, n: int) -> Any:
 def multi_dot(arrays: Any, *, out: Any = None) -> Any:
     """In the order that takes the fewest multiplications, as NumPy chooses it."""
     arrays = list(arrays)
+    if len(arrays) < 2:
+        raise ValueError("Expecting at least two arrays.")
+    if len(arrays) == 2:
+        return into(out, np.dot(*arrays))
     left, right = ndim_of(arrays[0]) == 1, ndim_of(arrays[-1]) == 1
     arrays[0] = np.atleast_2d(arrays[0])
     arrays[-1] = np.reshape(arrays[-1], (-1, 1)) if right else arrays[-1]

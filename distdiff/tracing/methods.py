@@ -159,6 +159,8 @@ def _bits_in_place(ufunc: np.ufunc) -> Callable[..., Any]:
 
 
 def _truth(self: TracedArray) -> bool:
+    if not self.size:
+        return bool(np.empty(0))  # what this NumPy says of none
     if self.size != 1:
         raise ValueError(
             "The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()"

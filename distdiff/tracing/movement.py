@@ -26,7 +26,7 @@ from .boxes import cut, join, merge
 from .indexing import decided, gather, into, plain_index
 from .joining import concatenate
 from .layout import copied, inside, pieces_of
-from .reductions import traced_array
+from .reductions import axes_of, traced_array
 from .rolling import block_rolled
 from .ufuncs import recorder_of
 
@@ -120,11 +120,13 @@ def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
     if axis is None:
         x, axis = np.reshape(x, -1), 0
     order = np.insert(np.arange(x.shape[axis]), index, -1)
-    result = (
-        take(x, np.where(order < 0, 0, order), axis)
-        if is_traced(x)
-        else recorder_of([values]).array_of(np.take(x, np.where(order < 0, 0, order), axis))
-    )
+    places = np.where(order < 0, 0, order)
+    if not x.shape[axis]:  # nothing to begin with
+        shape = list(x.shape)
+        shape[axis] = len(order)
+        result = recorder_of((x, values)).array_of(np.zeros(shape))
+    else:
+        result = take(x, places, axis) if is_traced(x) else recorder_of([values]).array_of(np.take(x, places, axis))
     result[(slice(None),) * (axis % x.ndim) + (order < 0,)] = values
     return result
 
@@ -139,6 +141,17 @@ def split(x: Any, sections: Any, axis: int = 0) -> list[Any]:
 def array_split(x: Any, sections: Any, axis: int = 0) -> list[Any]:
     x = traced_array(x)
     return [TracedArray(x.st, part) for part in np.array_split(x.window, sections, axis)]
+
+
+def _along(name: str, least: int, axis: int) -> Callable[..., Any]:
+    """np.vsplit and its kin: a split along one axis of arrays that have at least so many."""
+
+    def call(x: Any, sections: Any) -> list[Any]:
+        if ndim_of(x) < least:
+            raise ValueError(f"{name} only works on arrays of {least} or more dimensions")
+        return split(x, sections, min(axis, ndim_of(x) - 1))
+
+    return call
 
 
 def broadcast_arrays(*arrays: Any, subok: bool = False) -> list[Any]:
@@ -207,8 +220,8 @@ def tile(x: Any, reps: Any) -> Any:
 
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     x = traced_array(x)
-    if axis is None:
-        x, axis = x.reshape(-1), 0
+    if axis is None or not x.ndim:
+        x, axis = x.reshape(-1), axes_of(axis or 0, 1)[0]
     axis %= x.ndim
     return take(x, np.repeat(np.arange(x.shape[axis]), repeats), axis)
 
@@ -218,8 +231,8 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
 
 def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: str = "raise") -> Any:
     x = traced_array(x)
-    if axis is None:
-        x, axis = x if x.window.ndim == 1 else x.reshape(-1), 0
+    if axis is None or not x.window.ndim:  # of no axes: as of one
+        x, axis = x if x.window.ndim == 1 else x.reshape(-1), axes_of(axis or 0, 1)[0]
     axis %= x.ndim
     indices = _asarray(indices)
     if mode != "raise":
@@ -256,6 +269,8 @@ def diag(x: Any, k: int = 0) -> Any:
     x = traced_array(x)
     if x.ndim == 2:
         return np.diagonal(x, k)
+    if x.ndim != 1:
+        raise ValueError("Input must be 1- or 2-d.")
     n = len(x) + abs(k)
     result = x.rec.array_of(np.zeros((n, n)))
     rows = np.arange(len(x))
@@ -327,9 +342,9 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.insert: insert,
     np.split: split,
     np.array_split: array_split,
-    np.vsplit: lambda x, n: split(x, n, 0),
-    np.hsplit: lambda x, n: split(x, n, 0 if ndim_of(x) == 1 else 1),
-    np.dsplit: lambda x, n: split(x, n, 2),
+    np.vsplit: _along("vsplit", 2, 0),
+    np.hsplit: _along("hsplit", 1, 1),
+    np.dsplit: _along("dsplit", 3, 2),
     np.broadcast_arrays: broadcast_arrays,
     np.ix_: open_mesh,
     np.fft.fftshift: fftshift,

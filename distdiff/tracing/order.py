@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def _lanes(x: Any, axis: Axes) -> tuple[Any, tuple[int, ...]]:
     shape = shape_of(x)
     kept = [k for k in range(len(shape)) if k not in axes]
     x = np.transpose(x, [*kept, *axes])
-    return np.reshape(x, (*(shape[k] for k in kept), -1)), tuple(1 if k in axes else n for k, n in enumerate(shape))
+    joined = (*(shape[k] for k in kept), prod(shape[k] for k in axes))
+    return np.reshape(x, joined), tuple(1 if k in axes else n for k, n in enumerate(shape))
 
 
 FEW = 4  # ranks that are picked by a partition: guards of so many pivots, and not of a whole order
@@ -49,9 +51,12 @@ def median(
 ) -> Any:
     lanes, shape = _lanes(traced_array(x), axis)
     n = lanes.shape[-1]
-    ordered = _ordered(lanes, (n - 1) // 2, n // 2)
-    result = ordered[..., n // 2] if n % 2 else (ordered[..., n // 2 - 1] + ordered[..., n // 2]) / 2.0
-    result = _nan_if_any(result, lanes)
+    if n:
+        ordered = _ordered(lanes, (n - 1) // 2, n // 2)
+        result = ordered[..., n // 2] if n % 2 else (ordered[..., n // 2 - 1] + ordered[..., n // 2]) / 2.0
+        result = _nan_if_any(result, lanes)
+    else:
+        result = np.full(lanes.shape[:-1], np.nan)[()]
     return into(out, np.reshape(result, shape) if keepdims else result)
 
 
@@ -87,7 +92,9 @@ def _quantile(x: Any, q: Any, axis: Axes, out: Any, method: str, keepdims: Any, 
         q.rec.unsupported(f"numpy.quantile of a traced q with method={method!r}", "only 'linear' is supported there")
     lanes, shape = _lanes(traced_array(x) if is_traced(x) else np.asarray(x, dtype=float), axis)
     missing = decide(np.isnan(lanes)) if ignore_nan else np.zeros(1, dtype=bool)
-    if missing.any():
+    if not shape_of(lanes)[-1]:
+        result = np.full(shape_of(q) + shape_of(lanes)[:-1], np.nan)[()]
+    elif missing.any():
         result = _in_lanes(sort(lanes, -1), q, method, (~missing).sum(axis=-1))
     else:
         q = traced_array(q) if is_traced(q) else np.asarray(q, dtype=float)
@@ -363,7 +370,7 @@ def histogram_bin_edges(x: Any, bins: Any = 10, range: Any = None, weights: Any 
         return bins
     if not is_traced(x):
         return np.histogram_bin_edges(x, bins, range)
-    low, high = (smallest(x), largest(x)) if range is None else range
+    low, high = range if range is not None else (smallest(x), largest(x)) if np.size(x) else (0.0, 1.0)
     if decide(np.equal(low, high)):
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, int(bins) + 1)

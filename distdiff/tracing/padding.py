@@ -27,6 +27,8 @@ def pad(x: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
     if not is_traced(x):  # a traced border
         x = _recorder_in(kwargs).array_of(x)
     x = traced_array(x)
+    if not x.ndim:
+        return x.copy()
     if isinstance(pad_width, dict):
         pad_width = [pad_width.get(k, pad_width.get(k - x.ndim, 0)) for k in range(x.ndim)]
         pad_width = [(w, w) if isinstance(w, int) else w for w in pad_width]
@@ -117,7 +119,8 @@ def _moved(x: TracedArray, widths: list[list[int]], mode: str, options: dict[str
     fill = np.broadcast_to(np.asarray(options.get("constant_values", 0), dtype=float), (x.ndim, 2)).tolist()
     pieces, shape = pieces_of(x), x.shape
     for axis, ((before, after), (low, high)) in enumerate(zip(widths, fill)):
-        at = np.pad(np.arange(shape[axis]), (before, after), "edge" if mode == "constant" else mode)
+        at = (np.zeros(before + shape[axis] + after, dtype=int) if mode == "constant"
+              else np.pad(np.arange(shape[axis]), (before, after), mode))
         first = _border(pieces, shape, axis, mode, at[:before], float(low))
         last = _border(pieces, shape, axis, mode, at[len(at) - after :], float(high))
         pieces, shape = join([*first, (pieces, shape), *last], axis)

@@ -87,6 +87,8 @@ def poly(zeros: Any) -> Any:
         zeros = np.linalg.eigvals(zeros)
     elif len(shape) != 1:
         raise ValueError("input must be 1d or non-empty square 2d array.")
+    if not shape[0]:
+        return 1.0
     result: Any = np.ones(1)
     for zero in zeros:
         result = np.convolve(result, np.stack([1.0 + 0.0 * zero, -zero]))
@@ -124,7 +126,11 @@ def polyfit(x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: 
 
 
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
+    if ndim_of(x) != 1:
+        raise ValueError("x must be a one-dimensional array or sequence.")
     n = len(x) if N is None else N
+    if not n:
+        return np.zeros((len(x), 0))
     columns: list[Any] = [np.ones(len(x))]
     for _ in range(n - 1):
         columns.append(columns[-1] * x)

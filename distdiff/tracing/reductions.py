@@ -90,8 +90,11 @@ def masked(x: Any, where: Any, neutral: Any) -> Any:
     return np.where(where, x, neutral) if given(where) else x
 
 
-def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any, over: float | None = None) -> Any:
-    """Over some axes: the sum (COPY), an extremum, or the sum of the squares (MULTIPLY); divided by `over`."""
+def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any, over: float | None = None,
+            of_none: float | None = None) -> Any:
+    """Over some axes: the sum (COPY), an extremum, or the sum of the squares (MULTIPLY); divided by `over`.
+
+    of_none: what it makes of no elements, where `ufunc` has no identity."""
     keepdims = keepdims is True or _flag(keepdims)
     if type(x) is not TracedArray:
         if not is_traced(x):
@@ -105,7 +108,8 @@ def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any, over: fl
     if not axes:
         return x.copy("K") if shape else x.scalar()
     if not x.window.size or st.block < 0 and constant(x):
-        return rec.array_of(ufunc.reduce(as_plain(x), axis=axes, keepdims=keepdims))
+        begin = {} if of_none is None or x.window.size else {"initial": of_none}
+        return rec.array_of(ufunc.reduce(as_plain(x), axis=axes, keepdims=keepdims, **begin))
     ref = single(rec, x, shape)
     read = op is not COPY
     if read:
@@ -180,7 +184,7 @@ def _few(x: Any, axis: Axes) -> bool:
         axis is None or axis != ()) and (x.st.block >= 0 or not constant(x))
 
 
-def _extremum(op: Op, ufunc: np.ufunc) -> Callable[..., Any]:
+def _extremum(op: Op, ufunc: np.ufunc, least: float) -> Callable[..., Any]:
     def extremum(
         x: Any,
         axis: Axes = None,
@@ -192,25 +196,26 @@ def _extremum(op: Op, ufunc: np.ufunc) -> Callable[..., Any]:
         if given(where) and not given(initial):
             raise ValueError(f"reduction operation '{ufunc.__name__}' does not have an identity, so to use a where "
                              "mask one has to specify 'initial'")
-        result = _reduce(op, ufunc, x if where is None else masked(x, where, initial), axis, keepdims)
+        result = _reduce(op, ufunc, x if where is None else masked(x, where, initial), axis, keepdims,
+                         of_none=least if given(initial) else None)
         return into(out, ufunc(result, initial) if given(initial) else result)
 
     return extremum
 
 
-largest, smallest = _extremum(MAX, np.maximum), _extremum(MIN, np.minimum)
+largest, smallest = _extremum(MAX, np.maximum, -np.inf), _extremum(MIN, np.minimum, np.inf)
 
 
 def anywhere(
     x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, initial: Any = None
 ) -> Any:
-    return into(out, _reduce(MAX, np.maximum, masked(_truth(x), where, False), axis, keepdims))
+    return into(out, _reduce(MAX, np.maximum, masked(_truth(x), where, False), axis, keepdims, of_none=False))
 
 
 def everywhere(
     x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, initial: Any = None
 ) -> Any:
-    return into(out, _reduce(MIN, np.minimum, masked(_truth(x), where, True), axis, keepdims))
+    return into(out, _reduce(MIN, np.minimum, masked(_truth(x), where, True), axis, keepdims, of_none=True))
 
 
 def _truth(x: Any) -> Any:
@@ -318,8 +323,8 @@ def cumulative_sum(x: Any, axis: int | None = None, dtype: Any = None, out: Any 
     x = traced_array(x)
     if dtype is not None:
         require_floats((x,), "numpy.cumsum", dtype, is_boolean(x))
-    if axis is None:
-        axis = 0
+    if axis is None or not x.window.ndim:  # of no axes: as of one
+        axis = 0 if axis is None else axis
         if x.window.ndim != 1:
             x = x.reshape(-1)
     rec, nd = x.st.rec, x.nd

@@ -29,8 +29,8 @@ def cumulative_product(x: Any, axis: int | None = None, dtype: Any = None, out: 
     """Running product, by doubling: log2(n) statements."""
     require_floats((x,), "numpy.cumprod", dtype)
     x = traced_array(x)
-    if axis is None:
-        x, axis = x.reshape(-1), 0
+    if axis is None or not x.ndim:  # of no axes: as of one
+        x, axis = x.reshape(-1), axis or 0
     moved = np.moveaxis(x, axes_of(axis, x.ndim)[0], -1)
     step = 1
     while step < moved.shape[-1]:

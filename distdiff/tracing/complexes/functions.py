@@ -13,7 +13,6 @@ from ..array import TracedArray, is_traced, plain, shape_of
 from ..indexing import into
 from ..joining import FUNCTIONS as REAL_JOINING
 from ..movement import FUNCTIONS as REAL_MOVEMENT
-from ..order import lexsort
 from ..padding import FUNCTIONS as REAL_PADDING
 from ..recorder import Recorder
 from ..reductions import axes_of, given, masked
@@ -32,8 +31,10 @@ from .array import (
 from .formulas import angle as angle_of
 from .linalg import FUNCTIONS as LINALG
 from .linalg import singular_values
+from .order import FUNCTIONS as ORDER
 from .parts import constant_zeros
 from .products import FUNCTIONS as PRODUCTS
+from .statistics import FUNCTIONS as STATISTICS
 
 
 def array_of(rec: Recorder, values: Any) -> ComplexArray:
@@ -143,19 +144,14 @@ def product(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdi
 
 def cumulative_product(x: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
     """By doubling: log2(n) statements."""
-    if axis is None:
-        x, axis = x.reshape(-1), 0
+    if axis is None or not x.ndim:
+        x, axis = np.reshape(x, -1), axis or 0
     moved = np.moveaxis(x, axis, -1)
     step = 1
     while step < moved.shape[-1]:
         moved = np.concatenate([moved[..., :step], moved[..., step:] * moved[..., :-step]], axis=-1)
         step *= 2
     return into(out, np.moveaxis(moved, -1, axis).copy())
-
-
-def variance(x: Any, *args: Any, **kwargs: Any) -> Any:
-    """The mean of |x - mean|^2: the variances of the parts together."""
-    return np.var(x.real, *args, **kwargs) + np.var(x.imag, *args, **kwargs)
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
@@ -265,24 +261,15 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     return lifted(np.interp, 2, 3, 4)(x, xp, fp, left, right, period)
 
 
+def logspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: Any = 10.0, dtype: Any = None,
+             axis: int = 0) -> Any:
+    return np.power(base, np.linspace(start, stop, num, endpoint=endpoint, axis=axis))
+
+
 _MOVING: Sequence[Callable[..., Any]] = [
     function for function in (*REAL_MOVEMENT, *REAL_JOINING, *REAL_PADDING)
     if function not in (np.real, np.concatenate, np.append, np.insert, np.broadcast_arrays, np.meshgrid, np.ix_,
                         np.atleast_1d, np.atleast_2d, np.atleast_3d, np.compress, np.pad)]
-
-def argsort(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, **kwargs: Any) -> np.ndarray:
-    """By the real part, ties by the imaginary one: guarded, as the order of real numbers is."""
-    z = _array(x)
-    if axis is None:
-        z, axis = np.ravel(z), 0
-    return lexsort((z.imag, z.real), axis)
-
-
-def sort(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, **kwargs: Any) -> Any:
-    z = _array(x)
-    if axis is None:
-        z, axis = np.ravel(z), 0
-    return np.take_along_axis(z, argsort(z, axis), axis)
 
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
@@ -296,8 +283,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
         np.ediff1d: (0, "to_end", "to_begin"), np.average: (0,), np.trace: (0,),
     }.items()},
     np.sum: _summed(np.sum), np.mean: _summed(np.mean), np.cumsum: _summed(np.cumsum),
-    np.prod: product, np.cumprod: cumulative_product, np.var: variance,
-    np.std: lambda *args, **kwargs: np.sqrt(variance(*args, **kwargs)),
+    np.prod: product, np.cumprod: cumulative_product,
     np.linalg.norm: norm,
     np.real: lambda x: x.real, np.imag: lambda x: x.imag, np.angle: angle, np.real_if_close: real_if_close,
     np.isreal: lambda x: np.equal(x.imag, 0.0), np.iscomplex: lambda x: np.not_equal(x.imag, 0.0),
@@ -314,9 +300,9 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
         np.triu_indices_from)},
     **{function: _sharing(function) for function in (np.may_share_memory, np.shares_memory)},
     **{function: _each(function) for function in (np.atleast_1d, np.atleast_2d, np.atleast_3d)},
-    np.sort: sort, np.argsort: argsort, np.sort_complex: sort,
     np.broadcast_arrays: broadcast_arrays, np.meshgrid: movement.meshgrid,
-    **PRODUCTS, **LINALG,
+    np.linspace: lifted(np.linspace, 0, 1, "start", "stop"), np.logspace: logspace, np.resize: lifted(np.resize),
+    **PRODUCTS, **LINALG, **ORDER, **STATISTICS,
 }
 for _name in ("round", "round_"):
     if hasattr(np, _name):

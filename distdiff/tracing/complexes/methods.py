@@ -155,8 +155,9 @@ def install(unwrap: Callable[[Any], Any], array_ufunc: Callable[..., Any], array
         attributes[name] = _method(name)
     attributes["argsort"] = _function(np.argsort)
     attributes["sort"] = lambda self, axis=-1, kind=None, order=None: self.__setitem__(..., np.sort(self, axis))
-    for name in ("partition", "argpartition", "max", "min", "argmax", "argmin", "ptp", "clip",
-                 "searchsorted"):
+    for name in ("max", "min", "argmax", "argmin", "ptp", "clip"):
+        attributes[name] = _function(getattr(np, name))
+    for name in ("partition", "argpartition", "searchsorted"):
         attributes[name] = _refused(name, "complex numbers are ordered by their parts, which has no rule here; take "
                                           "np.abs(z) or a part")
     for name in ("tobytes", "tofile", "dump", "dumps", "getfield", "setfield", "byteswap", "choose", "newbyteorder",

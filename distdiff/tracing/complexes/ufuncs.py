@@ -102,4 +102,6 @@ _FORMS: dict[tuple[np.ufunc, str], Callable[..., Any]] = {  # NumPy's functions 
     (np.multiply, "reduce"): np.prod,
     (np.add, "accumulate"): np.cumsum,
     (np.multiply, "accumulate"): np.cumprod,
+    (np.maximum, "reduce"): np.max,
+    (np.minimum, "reduce"): np.min,
 }

@@ -129,7 +129,15 @@ def _hull(name: str) -> Rule:
     return refuse
 
 
-RULES: dict[str, Rule] = {f"scipy.spatial.distance:{name}": rule for name, rule in {
+def nearest(obs: Any, code_book: Any, check_finite: bool = True) -> tuple[Any, Any]:
+    """scipy.cluster.vq.vq: (which codeword is nearest to each observation, decided; how far it is)."""
+    obs, code_book = (x[:, None] if len(shape_of(x)) == 1 else x for x in (obs, code_book))
+    apart = cdist(obs, code_book)
+    code = np.argmin(apart, axis=1)
+    return code.astype(np.int32), apart[np.arange(len(code)), code]
+
+
+RULES: dict[str, Rule] = {"scipy.cluster.vq:vq": nearest} | {f"scipy.spatial.distance:{name}": rule for name, rule in {
     "cdist": cdist, "pdist": pdist, "squareform": squareform, "minkowski": minkowski,
     "euclidean": lambda u, v, w=None: minkowski(u, v, 2, w), "correlation": correlation,
     "cosine": lambda u, v, w=None: correlation(u, v, w, False),

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from ...ops.foreign import sc
-from ..array import TracedArray, as_plain, constant, is_traced, shape_of
+from ..array import TracedArray, as_plain, constant, is_traced, ndim_of, plain, shape_of
 from ..decisions import decide
 from ..reductions import traced_array
 from ..ufuncs import recorder_of
 from . import special
-from .replacing import Rule, parts_apart
+from .replacing import Rule, around, parts_apart
 
 Fill = tuple[float, float]  # the value below the support, and above it
 
@@ -301,7 +301,7 @@ def _by_log(self: Any, k: Any, *shapes: Any) -> Any:
 
 def _kernels(self: Any, points: Any) -> Any:
     """(points, data): minus the energy of each kernel of a gaussian_kde at each point, its normalization included."""
-    points = np.atleast_2d(recorder_of((points,)).array_of(points))
+    points = np.atleast_2d(recorder_of((points, self.dataset, self.weights)).array_of(points))
     if points.shape[0] != self.d and points.shape == (1, self.d):
         points = np.reshape(points, (self.d, 1))
     if points.shape[0] != self.d:
@@ -313,12 +313,42 @@ def _kernels(self: Any, points: Any) -> Any:
     return -0.5 * np.sum(np.square(apart), axis=0) - norm
 
 
-def kernel_density(self: Any, points: Any) -> Any:
-    return np.matmul(np.exp(_kernels(self, points)), self.weights)
+@around
+def kernels(original: Callable[..., Any], self: Any, dataset: Any, bw_method: Any = None, weights: Any = None) -> None:
+    """gaussian_kde of traced data or weights: its bandwidth and covariance are SciPy's formulas of them."""
+    if not is_traced(dataset) and not is_traced(weights):
+        return original(self, dataset, bw_method, weights)
+    self.dataset = np.atleast_2d(dataset)
+    self.d, self.n = self.dataset.shape
+    if not self.dataset.size > 1:
+        raise ValueError("`dataset` input should have multiple elements.")
+    if weights is not None:
+        if ndim_of(weights) != 1 or len(weights) != self.n:
+            raise ValueError("`weights` input should be one-dimensional and of length n")
+        self._weights = weights / np.sum(weights)
+        self._neff = 1.0 / np.sum(np.square(self._weights))
+    return self.set_bandwidth(bw_method=bw_method)
 
 
-def log_kernel_density(self: Any, x: Any) -> Any:
-    return special.logsumexp(_kernels(self, x), axis=1, b=self.weights)
+def _density(of_kernels: Callable[..., Any]) -> Rule:
+    @around
+    def rule(original: Callable[..., Any], self: Any, x: Any) -> Any:
+        if not any(map(is_traced, (x, self.dataset, self.weights))):
+            return original(self, x)
+        return of_kernels(_kernels(self, x), self.weights)
+
+    return rule
+
+
+@around
+def ranks(original: Callable[..., Any], a: Any, *args: Any, **kwargs: Any) -> Any:
+    """scipy.stats.rankdata: whole numbers and halves, which stay while the order does."""
+    if is_traced(a):
+        axis = kwargs.get("axis", args[1] if len(args) > 1 else None)
+        if shape_of(a):
+            np.argsort(a, axis=axis)  # is guarded
+        a = plain(a)
+    return original(a, *args, **kwargs)
 
 
 _OVER, _FROM_LOG = (lambda y, scale: y / scale), (lambda y, scale: y - np.log(scale))
@@ -358,8 +388,10 @@ RULES: dict[str, Rule] = {
     "scipy.stats._continuous_distns:_log_gauss_mass": gauss_mass,
     "scipy.stats:iqr": iqr,
     "scipy.stats:median_abs_deviation": absolute_deviation,
-    "scipy.stats:gaussian_kde.evaluate": kernel_density,
-    "scipy.stats:gaussian_kde.logpdf": log_kernel_density,
+    "scipy.stats:gaussian_kde.__init__": kernels,
+    "scipy.stats:gaussian_kde.evaluate": _density(lambda y, weights: np.matmul(np.exp(y), weights)),
+    "scipy.stats:gaussian_kde.logpdf": _density(lambda y, weights: special.logsumexp(y, axis=1, b=weights)),
+    "scipy.stats:rankdata": ranks,
     "scipy.stats._multivariate:dirichlet_gen.logpdf": dirichlet(True),
     "scipy.stats._multivariate:dirichlet_gen.pdf": dirichlet(False),
 }
