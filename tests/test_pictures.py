@@ -266,6 +266,9 @@ def test_ranks_without_lines_are_told_of(comm):
     with dd.linearize(f, x[:30]) as lin:  # too small for more than one
         timeline, owned = lin.plot("timeline"), lin.plot("partition")
     assert timeline.data.working.tolist() == [0] and np.count_nonzero(owned.data.lines) == 1
+    for one in timeline.data.passes:
+        assert one.computing[0] > 0 and (one.computing[1:] < 1e-9).all()  # who has nothing to compute waits
+        assert all((spans[1:, 0] >= spans[:-1, 1]).all() for spans in one.spans)
     if comm.size > 1:
         assert "rank 0 has all lines, and the others wait" in timeline.caption
         assert "rank 0 has all lines, and the others none" in owned.caption

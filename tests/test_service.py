@@ -464,6 +464,12 @@ def test_a_function_is_opened_without_waiting(server):
         follow = json.loads(found)["id"]
         wait_for(lambda: client._json("GET", f"/v1/jobs/{follow}")["state"] == "done")
         assert client._json("GET", f"/v1/jobs/{follow}/result")["lines"] > 12
+        job = client._json("GET", f"/v1/jobs/{follow}")
+        found = client.ask("GET", f"/v1/systems/{job['system']}/pictures/levels", accept="*/*", prefer="respond-async")
+        follow = json.loads(found[1])["id"]
+        wait_for(lambda: client._json("GET", f"/v1/jobs/{follow}")["state"] == "done")
+        headers, drawn = client.ask("GET", f"/v1/jobs/{follow}/result?dark=true", accept="*/*")
+        assert b"<svg" in drawn and "levels" in headers["distdiff-caption"]
 
 
 def test_a_rule_that_never_returns_is_left(client):

@@ -5,7 +5,8 @@ within one call, and nobody tells when.
 
 The replay and the solve run once before, so that plans, buffers and compiled loops are there, and once more with every
 exchange noting its times (`comm.timed_messages`), and the agreement at the end, for which all wait.  Zero is when the
-rank left a barrier; what is neither sending nor waiting counts as computing, packing and unpacking included.
+rank left a barrier; what is neither sending nor waiting counts as computing, packing and unpacking included, except on
+ranks without lines, which wait.
 """
 
 from __future__ import annotations
@@ -84,24 +85,26 @@ class Timeline:
 def timeline(subject: Subject) -> Timeline:
     """Replay the tape at the point and solve once more, with a watch on every exchange.  Collective."""
     forward = subject.forward
+    lines = np.array(subject.comm.allgather(subject.local.lines))
+    idle = bool(lines.any() and not subject.local.lines)
     direction = "tangent" if forward else "adjoint"
     for _ in range(2):
-        evaluation = _measured(subject, "evaluation", subject.replay)
+        evaluation = _measured(subject, "evaluation", subject.replay, idle)
         method = subject.prepare()
         subject.solve(forward)  # the first at a point sets up and checks: a further one is what is wanted
-        solve = _measured(subject, f"{direction} by {method}", lambda: subject.solve(forward))
-    lines = np.array(subject.comm.allgather(subject.local.lines))
+        solve = _measured(subject, f"{direction} by {method}", lambda: subject.solve(forward), idle)
     return Timeline(subject.comm.size, len(subject.local.steps), method, lines, (evaluation, solve))
 
 
-def _measured(subject: Subject, name: str, work: Callable[[], None]) -> Pass:
+def _measured(subject: Subject, name: str, work: Callable[[], None], idle: bool) -> Pass:
     comm = subject.comm
     with timed_messages() as timings:
         comm.Barrier()
         began = time.perf_counter()
         work()
         done = time.perf_counter() - began
-    both = comm.allgather((done, _spans(timings, began)))
+    spans = _spans(timings, began)
+    both = comm.allgather((done, _waited(spans, done) if idle else spans))
     busy = np.array([d for d, _ in both])
     return Pass(name, float(busy.max()), busy, tuple(spans for _, spans in both))
 
@@ -117,6 +120,15 @@ def _spans(timings: list[Timing], began: float) -> np.ndarray:
         gaps = [(a, b, t.kind) for a, b in zip(edges[::2], edges[1::2]) if b > a]
         found[inside:] = sorted([*found[inside:], *gaps])
     return np.array([(a - began, b - began, kind) for a, b, kind in found], dtype=float).reshape(-1, 3)
+
+
+def _waited(spans: np.ndarray, done: float) -> np.ndarray:
+    """A rank that has nothing to compute waits for others whenever it does nothing else, in whatever call that is."""
+    kept = spans[spans[:, 2] != WAITED]
+    edges = np.concatenate([[0.0], kept[:, :2].ravel(), [done]])
+    gaps = np.stack([edges[::2], edges[1::2], np.full(len(kept) + 1, float(WAITED))], axis=1)
+    found = np.concatenate([kept, gaps[gaps[:, 1] > gaps[:, 0]]])
+    return found[np.argsort(found[:, 0], kind="stable")]
 
 
 def shares(spans: np.ndarray, busy: float, seconds: float, bins: int) -> np.ndarray:

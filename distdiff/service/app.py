@@ -23,8 +23,9 @@ from starlette.routing import Match
 
 from .. import __version__
 from ..errors import DistdiffError, InputError, ServiceError
+from ..pictures import Picture
 from . import API, wire
-from .dashboard import add_dashboard
+from .dashboard import add_dashboard, drawn
 from .door import Door, client_of, later_wanted, require_known, sent, settled, vector
 from .jobs import Job
 from .schema import (
@@ -168,11 +169,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
 
     _jobs(app, door, secured)
 
-    async def draw(system: str, kind: str, request: Request) -> Any:
-        found = door.system(system)
-        return (await door.outcome(Job(found.id, "picture", client_of(request), payload=kind), request)).result
-
-    add_dashboard(app, service, described, draw, secured)
+    add_dashboard(app, door, secured)
     return app
 
 
@@ -197,10 +194,12 @@ def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
 
     @app.get("/v1/jobs/{job}/result", response_class=Response, dependencies=secured["dependencies"],
              responses={**PROBLEMS, **ANSWER})
-    async def result(job: str, request: Request) -> Response:
+    async def result(job: str, request: Request, dark: bool = False) -> Response:
         """What the job computed, once it has ended; its error, if it failed.  Of a system that was opened what
-        describes it, of a report the report."""
+        describes it, of a report the report, of a picture the drawing, for a light or a dark page."""
         found = settled(door.job(job))
+        if isinstance(found.result, Picture):
+            return await drawn(found.result, dark)
         if isinstance(found.result, dict):
             return Response(json.dumps(plain(found.result)), media_type=wire.JSON)
         if not isinstance(found.result, np.ndarray):

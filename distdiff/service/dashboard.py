@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from importlib import resources
 from typing import Any, Literal
 from urllib.parse import quote
@@ -19,6 +19,10 @@ from starlette.responses import StreamingResponse
 
 from .. import __version__
 from ..errors import ServiceError
+from ..pictures import Picture
+from .door import Door, client_of, later_wanted
+from .jobs import Job
+from .schema import LATER, described
 from .service import Service
 
 FILES = {"dashboard.css": "text/css; charset=utf-8", "dashboard.js": "text/javascript; charset=utf-8",
@@ -36,9 +40,8 @@ CAPTION = "distdiff-caption"  # the header that says in words what a picture sho
 Kind = Literal["spy", "levels", "partition", "timeline", "scaling"]
 
 
-def add_dashboard(app: FastAPI, service: Service, describe: Callable[[Any], dict[str, Any]],
-                  draw: Callable[[str, str, Request], Any], secured: dict[str, Any]) -> None:
-    """The page and what it asks for.  describe: a job as plain data; draw: the picture of a system, waited for."""
+def add_dashboard(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
+    """The page and what it asks for."""
     folder = resources.files(__package__).joinpath("static")
 
     @app.get("/", include_in_schema=False)
@@ -55,26 +58,33 @@ def add_dashboard(app: FastAPI, service: Service, describe: Callable[[Any], dict
     @app.get("/events", include_in_schema=False, dependencies=secured["dependencies"])
     async def events() -> Response:
         """Server-sent events without end: the state of everything, whenever it has changed."""
-        return StreamingResponse(_states(service, describe), media_type="text/event-stream",
+        return StreamingResponse(_states(door.service), media_type="text/event-stream",
                                  headers={"cache-control": "no-store"})
 
     @app.get("/v1/systems/{system}/pictures/{kind}", response_class=Response, dependencies=secured["dependencies"],
-             responses={**secured["responses"], 200: {
+             responses={**secured["responses"], **LATER, 200: {
                  "content": {"image/svg+xml": {"schema": {"type": "string"}}}, "headers": {CAPTION: {
                      "schema": {"type": "string"}, "description": "What it shows, in words, percent-encoded"}}}})
     async def picture(system: str, kind: Kind, request: Request, dark: bool = False) -> Response:
         """A picture as SVG: entries of I - L, levels, partition; timeline and scaling run solves to measure them."""
-        taken = await draw(system, kind, request)
-        try:
-            drawn = await asyncio.to_thread(taken.svg, dark, words=False)
-        except ImportError as error:
-            raise ServiceError(str(error), status=501) from error
-        return Response(drawn, media_type="image/svg+xml", headers={
-            "cache-control": "no-store", "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
-            CAPTION: quote(taken.caption)})
+        job = Job(door.system(system).id, "picture", client_of(request), payload=kind)
+        if later_wanted(request):
+            return door.submitted(job)
+        return await drawn((await door.outcome(job, request)).result, dark)
 
 
-async def _states(service: Service, describe: Callable[[Any], dict[str, Any]]) -> AsyncIterator[bytes]:
+async def drawn(taken: Picture, dark: bool) -> Response:
+    """A picture as SVG, drawn on a thread beside the queue."""
+    try:
+        content = await asyncio.to_thread(taken.svg, dark, words=False)
+    except ImportError as error:
+        raise ServiceError(str(error), status=501) from error
+    return Response(content, media_type="image/svg+xml", headers={
+        "cache-control": "no-store", "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+        CAPTION: quote(taken.caption)})
+
+
+async def _states(service: Service) -> AsyncIterator[bytes]:
     """All that has changed; looked for more seldom where there is much of it."""
     last, said = "", 0.0
     while not service.queue.closed:
@@ -87,7 +97,7 @@ async def _states(service: Service, describe: Callable[[Any], dict[str, Any]]) -
             "tracing": service.tracers.under_way, "ranks": [used._asdict() for used in service.ranks.used],
             "running": len(under_way), "queued": sum(job.state == "queued" for job in jobs),
             "systems": [{**system.describe(), "served": system.served} for system in tuple(service.systems.values())],
-            "jobs": [{**describe(job), "cancellable": job.cancellable} for job in shown.values()]})
+            "jobs": [{**described(job), "cancellable": job.cancellable} for job in shown.values()]})
         took = time.monotonic() - began
         if state != last or time.monotonic() - said > BEAT:
             yield f"event: state\ndata: {state}\n\n".encode()
@@ -95,4 +105,4 @@ async def _states(service: Service, describe: Callable[[Any], dict[str, Any]]) -
         await asyncio.sleep(max(TICK, took / SHARE))
 
 
-__all__ = ["add_dashboard"]
+__all__ = ["add_dashboard", "drawn"]
