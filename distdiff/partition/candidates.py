@@ -16,7 +16,7 @@ from .growlocal import GrowLocal
 from .layout import split
 from .placement import COLUMNS, Partition, Scheduled
 from .plan import Kinds, Plan
-from .quality import Traffic, measure
+from .quality import Load, Traffic, measure
 from .regroup import regroup
 from .schedule import GROWN as AS_GROWN
 from .schedule import RULES, Schedule
@@ -35,9 +35,10 @@ def alone(tape: Tape, n_ranks: int, machine: Machine, everywhere: bool = False) 
     scalar = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
     array = sum(item.lines for item in tape.items if not isinstance(item, ScalarRun))
     share = np.ones(n_ranks) if everywhere else np.eye(1, n_ranks)[0]
-    work = share * (machine.item * len(tape.items) + seconds_of_arrays(tape, machine) + seconds_of_runs(tape, machine))
+    each = machine.item * len(tape.items) + seconds_of_arrays(tape, machine) + seconds_of_runs(tape, machine)
+    work = Load(1, n_ranks, np.flatnonzero(share), np.full(np.count_nonzero(share), each))
     runs = sum(isinstance(item, ScalarRun) for item in tape.items)
-    quality = measure(share * (array + scalar), work[None], share * tape.n_nodes, Traffic.none(), machine,
+    quality = measure(share * (array + scalar), work, share * tape.n_nodes, Traffic.none(), machine,
                       share * len(tape.items), share * runs)
     return Partition(n_ranks, COLUMNS if everywhere else ALONE, None, 1, quality)
 

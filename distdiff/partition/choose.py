@@ -34,6 +34,8 @@ BETWEEN = "between two layouts of its lines over the ranks"  # where a partition
 LOOK, LOOK_ITEM = 4e-3, 2.5e-5  # seconds that making one more candidate takes, and an item of it ...
 LOOK_SMALL = 1.5e-4  # ... or one that no rank shares with another: each has its own place, so hardly two are alike
 PATIENCE = 4.0  # ... up to so many times what it may save: promises are of what comes after the layout is made
+GROW_LINE = 3e-7  # seconds that growing supersteps takes, a line ...
+FOLLOW = 20  # ... up to what it may save at so many points, where others follow
 NEAR = 1.25  # times the time of equal shares without messages that layouts may take, so that no more are looked at
 NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
 
@@ -222,7 +224,11 @@ class _Contest:
         return PATIENCE * saved > LOOK + LOOK_ITEM * len(tape.items)
 
     def might_gain(self, survey: Survey, n_ranks: int) -> bool:
-        """Whether equal shares would be sooner done than the best so far, and there is something to do at a time."""
+        """Whether growing supersteps may save more than it takes: equal shares would be sooner done than the best so
+        far, and there is something to do at a time."""
+        assert self._best is not None
+        if (1.0 - 1.0 / n_ranks) * self._best.promise.seconds * FOLLOW < GROW_LINE * _scalar_lines(survey.tape):
+            return False
         levels = survey.levels
         at_a_time = levels.work / max(float(levels.time.max(initial=0.0)), np.finfo(float).tiny)
         return self.least > NEAR * self.alone / min(n_ranks, at_a_time)

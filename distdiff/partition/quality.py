@@ -11,11 +11,13 @@ Everything but the seconds is counted, not modelled.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..machine import Machine
+
+CROWDED = 4  # places for each that occurs, up to which all of them are counted
 
 
 @dataclass(frozen=True)
@@ -69,27 +71,52 @@ class Traffic:
         return cls(nothing, nothing, nothing, np.empty(0))
 
 
-def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Traffic, machine: Machine,
-            items: np.ndarray, runs: np.ndarray) -> Quality:
-    """Quality from lines (ranks,), work in seconds (supersteps, ranks), own nodes, statements and pieces of runs
-    (ranks,) and the traffic.
+class Load(NamedTuple):
+    """What ranks compute in every superstep: `seconds` at `place` = superstep * n_ranks + rank, each once."""
+
+    n_steps: int
+    n_ranks: int
+    place: np.ndarray
+    seconds: np.ndarray
+
+    def largest(self) -> float:
+        """The seconds of the busiest rank of every superstep, added up."""
+        most = np.zeros(self.n_steps)
+        np.maximum.at(most, self.place // self.n_ranks, self.seconds)
+        return float(most.sum())
+
+    def busiest(self) -> float:
+        """The seconds of the rank that has most in all."""
+        return float(np.bincount(self.place % self.n_ranks, weights=self.seconds, minlength=self.n_ranks).max())
+
+
+def gathered(place: np.ndarray, size: int, *weights: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(the places that occur, ascending; the sums of each of the weights there), of `size` places that there are:
+    supersteps times ranks may be far more than there is to be done.
     """
-    n_steps, n_ranks = work.shape
-    shape = (n_steps, n_ranks)
+    if size <= CROWDED * (len(place) + 1000):
+        found = np.flatnonzero(np.bincount(place, minlength=size))
+        return found, [np.bincount(place, weights=w, minlength=size)[found] for w in weights]
+    found, inverse = np.unique(place, return_inverse=True)
+    return found, [np.bincount(inverse, weights=w, minlength=len(found)) for w in weights]
+
+
+def measure(lines: np.ndarray, work: Load, nodes: np.ndarray, traffic: Traffic, machine: Machine,
+            items: np.ndarray, runs: np.ndarray) -> Quality:
+    """Quality from lines (ranks,), work in seconds, own nodes, statements and pieces of runs (ranks,) and the traffic.
+    """
+    n_steps, n_ranks = work.n_steps, work.n_ranks
     code = (traffic.step.astype(np.int64) * n_ranks + traffic.source) * n_ranks + traffic.target
-    messages, inverse = np.unique(code, return_inverse=True)
-    volume = np.bincount(inverse, weights=traffic.values, minlength=len(messages))
+    messages, (volume,) = gathered(code, n_steps * n_ranks * n_ranks, traffic.values)
     step, pair = np.divmod(messages, n_ranks * n_ranks)
     source, target = np.divmod(pair, n_ranks)
-    computing = float(work.max(axis=1).sum()) if n_steps else 0.0
+    computing = work.largest()
     exchanging = 0.0
     for end in (source, target):
-        place = step * n_ranks + end
-        count = np.bincount(place, minlength=n_steps * n_ranks).reshape(shape)
-        bytes_ = 8.0 * np.bincount(place, weights=volume, minlength=n_steps * n_ranks).reshape(shape)
-        each = np.where(count > 0, machine.message + 2 * machine.gap * (count - 1), 0.0) + machine.pass_byte * bytes_
-        exchanging += 0.5 * float(each.max(axis=1, initial=0.0).sum())
-    busiest = float(work.sum(axis=0).max(initial=0.0))
+        place, (count, values) = gathered(step * n_ranks + end, n_steps * n_ranks, np.ones(len(end)), volume)
+        each = machine.message + 2 * machine.gap * (count - 1) + machine.pass_byte * 8.0 * values
+        exchanging += 0.5 * Load(n_steps, n_ranks, place, each).largest()
+    busiest = work.busiest()
     ghosts = np.bincount(target, weights=volume, minlength=n_ranks)
     return Quality(
         max_work=int(lines.max(initial=0)), balance=float(lines.max() / lines.mean()) if lines.any() else 1.0,
@@ -100,4 +127,4 @@ def measure(lines: np.ndarray, work: np.ndarray, nodes: np.ndarray, traffic: Tra
         sent_messages=int(np.bincount(source, minlength=1).max()), waits=computing / busiest if busiest else 1.0)
 
 
-__all__ = ["Promise", "Quality", "Traffic", "measure"]
+__all__ = ["Load", "Promise", "Quality", "Traffic", "gathered", "measure"]

@@ -27,7 +27,7 @@ from ..tape import Affine, Const, Indexed, ScalarRun, Statement, Vector
 from .intervals import Interval, distinct_ids, rows_read, volume
 from .layout import Layout, Pieces, owned_pieces, resolve
 from .plan import Plan, Task, binary
-from .quality import Quality, Traffic, measure
+from .quality import Load, Quality, Traffic, gathered, measure
 from .waiting import delay
 
 RULES = ("soonest", "together")
@@ -354,8 +354,8 @@ class Schedule:
             self.seconds += self.machine.line * plan.extents.lines
         steps = where.steps[:where.count]
         n_steps = 1 + max([int(steps.max(initial=0)), *(int(s.max(initial=0)) for s, _ in self.run_lines)])
-        work = np.zeros((n_steps, p))
-        np.add.at(work, (steps, np.broadcast_to(self.ranks, steps.shape)), self.seconds)
+        busy = np.nonzero(self.seconds)
+        places, seconds = [steps[busy].astype(np.int64) * p + busy[1]], [self.seconds[busy]]
         lines = self.lines.sum(axis=0)
         written = np.array([len(writing.tasks) for writing in plan.writing], dtype=np.int64)
         items, runs = ((self.seconds > 0) * written[:, None]).sum(axis=0), np.zeros(p, dtype=np.int64)
@@ -369,13 +369,14 @@ class Schedule:
             if layout is not None:
                 nodes += times * np.diff(layout.cuts) * layout.row
         for s, owner in self.run_lines:
-            each = np.bincount(s.astype(np.int64) * p + owner, minlength=n_steps * p).reshape(n_steps, p)
-            work += self.machine.run_line * each + self.machine.item * (each > 0)
-            runs += (each > 0).sum(axis=0)
-            items = items + (each > 0).sum(axis=0)
-            lines = lines + each.sum(axis=0)
-            nodes = nodes + each.sum(axis=0)
-        return n_steps, measure(np.rint(lines), work, nodes, self._traffic(), self.machine, items, runs)
+            place, (each,) = gathered(s.astype(np.int64) * p + owner, n_steps * p, np.ones(len(s)))
+            places.append(place)
+            seconds.append(self.machine.run_line * each + self.machine.item)
+            pieces, of_rank = np.bincount(place % p, minlength=p), np.bincount(owner, minlength=p)
+            runs, items, lines, nodes = runs + pieces, items + pieces, lines + of_rank, nodes + of_rank
+        place, (work,) = gathered(np.concatenate(places), n_steps * p, np.concatenate(seconds))
+        load = Load(n_steps, p, place, work)
+        return n_steps, measure(np.rint(lines), load, nodes, self._traffic(), self.machine, items, runs)
 
     def _traffic(self) -> Traffic:
         deep = self.plan.extents

@@ -141,8 +141,9 @@ class Whereabouts:
         place = ids - self.first[block]
         row = place // np.maximum(self.inner[block], 1) % np.maximum(self.n[block], 1)
         owner = np.zeros(len(ids), dtype=np.int32)
-        for rank in range(1, self.n_ranks):
-            owner += self.cuts[block, rank] <= row  # cuts never fall, so the count of passed ones is the owner
+        for bit in reversed(range((self.n_ranks - 1).bit_length())):  # cuts never fall: the last passed counts
+            rank = np.minimum(owner + (1 << bit), self.n_ranks - 1)
+            owner = np.where(self.cuts[block, rank] <= row, rank, owner).astype(np.int32, copy=False)
         step = self.steps[block, owner]
         single = np.flatnonzero(self.scattered[block] >= 0)
         if len(single):

@@ -101,6 +101,12 @@ def programs(quick: bool) -> list[Program]:
             y.append(0.4 * y[int(a * len(y))] - 0.3 * y[int(b * len(y))])
         return y[-5:]
 
+    def tree(x: Any) -> Any:
+        u = [x[k] for k in range(len(x))]
+        while len(u) > 1:
+            u = [np.sin(a) * np.tanh(b) for a, b in zip(u[::2], u[1::2])]
+        return u[0]
+
     def chain(x: Any) -> Any:
         s = x[0]
         for k in range(5000 * n):
@@ -112,6 +118,7 @@ def programs(quick: bool) -> list[Program]:
             Program("samples in loops", samples, few), Program("samples again", again, few),
             Program("members", members, np.linspace(0.1, 1.0, 128 * n + 1)),
             Program("mesh", mesh, np.linspace(0.4, 0.9, len(places))), Program("triangular solve", triangular, few),
+            Program("tree in loops", tree, np.linspace(0.5, 1.5, 8192 * n)),
             Program("chain", chain, few), Program("chain, 50 columns", chain, few, 50)]
 
 
