@@ -32,6 +32,9 @@ class Nest:
         return unflatten(self.spec, leaves)
 
     def split(self, full: np.ndarray, axis: int = 0) -> list[np.ndarray]:
+        if axis == 0:
+            ends = self.bounds.tolist()
+            return [full[start:stop] for start, stop in zip(ends[:-1], ends[1:])]
         return np.split(full, self.bounds[1:-1], axis=axis) if len(self.shapes) else []
 
     def nest(self, full: np.ndarray) -> Any:

@@ -17,8 +17,9 @@ from ..evaluate import FEW_LINES, Point
 from ..kernels import stream
 from ..ops import KNOWN, MULTIPLY, OPS, Dual, tangent
 from ..partials import Other, Rule, coefficient
-from ..strided import accumulate_overlapping, core_view, with_columns
+from ..strided import core_view, with_columns
 from ..tape import Affine, Indexed, Operand, ScalarRun, Statement
+from .adding import add
 
 
 def curved(point: Point) -> bool:
@@ -94,7 +95,7 @@ class _Change:
         """What a statement's rows add to an operand: pdot lam, summed where that stands still."""
         pdot = with_columns(pdot, shape, False)
         if type(ref) is Affine:
-            accumulate_overlapping(self._view(self.result, ref, shape), rows, pdot, shape, 1.0, False, ref.strides)
+            add(self._view(self.result, ref, shape), rows, pdot, shape, ref.strides)
         elif type(ref) is Indexed:
             stream.scatter_add(ref.ids.reshape(-1), np.broadcast_to(pdot * rows, shape).reshape(-1), self.result)
 

@@ -12,7 +12,6 @@ sides and a rank's share of a tape.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -26,13 +25,13 @@ from ..ops import MULTIPLY, OPS
 from ..partials import Other, Partials, coefficient
 from ..partition.local import LocalTape
 from ..products import Failure
-from ..strided import accumulate, accumulate_overlapping, core_shape, core_view, one_to_one, with_columns
+from ..strided import core_view, with_columns
 from ..tape import Affine, Const, ScalarRun, Statement, c_strides
+from .adding import add
 from .cost import Cost, Method, Work, implicit_seconds, implicit_setup
 from .curvature import curved, product
 from .structured import BlockRows, StructuredSystem, segment
 
-SMALL = 4096  # elements of a sum's terms up to which they are multiplied and added, no matrix product looked for
 LARGE = 4096  # lines a statement from which on second derivatives had better be recorded, and computed tile by tile
 ITEM = 0.28  # of what writing a statement's rows out takes (`Machine.expand_item`)
 ENDS = 4  # of these, what a pass takes by itself
@@ -202,9 +201,9 @@ class Walk:
                 given = float(given)
             here = rows.reshape(shape) if dense else rows
             if forward:
-                _add(here, view, given, shape, strides)
+                add(here, view, given, shape, strides)
             else:
-                _add(view, here, given, shape, ref.strides)
+                add(view, here, given, shape, ref.strides)
 
     def _flat(self, i: int, item: Statement, k: int, what: Any, n: int) -> Any:
         """The partial as a float or a vector over a result in C order; None where it is neither at once."""
@@ -275,37 +274,6 @@ class Walk:
                     W[first + i] += p * W[j]
                 else:
                     W[j] += p * W[first + i]
-
-
-def _add(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: tuple[int, ...],
-         strides: tuple[int, ...]) -> None:
-    """dst += sum p src over the iteration space; core views, dst of these strides."""
-    if not _distinct(shape, strides):
-        accumulate_overlapping(dst, src, p, shape, 1.0, False, strides)
-        return
-    axes = _summed(dst.shape, shape)
-    if not axes:
-        dst += p * src
-        return
-    if prod(shape) > SMALL:
-        accumulate(dst, src, p, shape)
-        return
-    terms = p * src
-    if terms.shape != shape:
-        for k in axes:
-            if terms.shape[k] != shape[k]:
-                terms = terms * shape[k]  # the same all along the axis
-    dst += np.add.reduce(terms, axis=axes, keepdims=True)
-
-
-@lru_cache(maxsize=4096)
-def _distinct(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    return one_to_one(core_shape(shape, strides), strides)
-
-
-@lru_cache(maxsize=4096)
-def _summed(core: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(k for k, (n, m) in enumerate(zip(core, shape)) if n != m)
 
 
 METHOD = Method("walk", cost, Walk, assembled=False, ends="when the pass is over")

@@ -50,6 +50,7 @@ def _refusing(cls: type) -> Any:
     return staticmethod(new)
 
 
+_REFUSING = {cls: _refusing(cls) for cls in OTHER_RULES}
 _vectorize = np.vectorize.__call__
 
 
@@ -85,7 +86,7 @@ def substituted(rec: Recorder) -> Iterator[None]:
                 setattr(cls, name, sparse.dispatching(vars(cls)[name], _held_in_this_thread))
             for cls in OTHER_RULES:
                 _replaced.append((cls, "__new__", vars(cls)["__new__"]))
-                cls.__new__ = _refusing(cls)
+                cls.__new__ = _REFUSING[cls]
             _replaced.append((sys, "excepthook", sys.excepthook))
             sys.excepthook = _unless_refused(sys.excepthook)
             _replaced.append((np.vectorize, "__call__", np.vectorize.__call__))

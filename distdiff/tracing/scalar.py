@@ -273,6 +273,7 @@ _COMPARISONS = (
     ("eq", "equal", "=="),
     ("ne", "not_equal", "!="),
 )
+_OPS_BY_NAME = {f"op_{op}": BY_NAME[op] for _, op, _ in _ARITHMETIC + _COMPARISONS}
 _METHODS = [(f"__{name}__", BY_NAME[op]) for name, op, _ in _ARITHMETIC + _COMPARISONS] + [
     (f"__r{name}__", BY_NAME[op]) for name, op, _ in _ARITHMETIC
 ]
@@ -340,6 +341,13 @@ class TracedBool:
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
 
+for _name, _op in _METHODS:  # a comparison in arithmetic is a number, and two of them want the general way's care
+    if _name.startswith("__r"):
+        setattr(TracedBool, _name, lambda self, other, op=_op: self.general(op, other, self))
+    else:
+        setattr(TracedBool, _name, lambda self, other, op=_op: self.general(op, self, other))
+
+
 BOOLEAN_OPS = frozenset(
     BY_NAME[name]
     for name in (
@@ -364,13 +372,13 @@ BOOLEAN_OPS = frozenset(
 def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., Any]) -> None:
     """Give a recorder its scalar types: rec.scalar(i, v), rec.boolean(i, v), rec.scalar_op(op, operands)."""
     names: dict[str, Any] = {  # the globals of the operators' code
+        **_OPS_BY_NAME,
         "extend": rec.run.extend,
         "lookup": rec.constants.get,
         "constant": rec.constant,
         "new": object.__new__,
         "general": general,
         "divide": numpy_divide,
-        **{f"op_{name}": op for name, op in BY_NAME.items()},
     }
 
     nothing = iter(()).__next__
@@ -429,13 +437,7 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     methods = {name: names.pop(name) for name, _ in _METHODS}
     shared = {"__slots__": (), "rec": rec, "general": staticmethod(general), "as_array": staticmethod(as_array)}
     Scalar = names["Scalar"] = type("TracedScalar", (TracedScalar,), {**shared, **methods})
-    plain = {}  # a comparison in arithmetic is a number, and two of them want the general way's care
-    for name, op in _METHODS:
-        if name.startswith("__r"):
-            plain[name] = lambda self, other, op=op: general(op, other, self)
-        else:
-            plain[name] = lambda self, other, op=op: general(op, self, other)
-    Boolean = names["Boolean"] = type("TracedBool", (TracedBool, TracedScalar), {**shared, **plain})
+    Boolean = names["Boolean"] = type("TracedBool", (TracedBool, TracedScalar), shared)
     rec.scalar, rec.boolean, rec.scalar_op, rec.restart, rec.retire = scalar, boolean, scalar_op, restart, retire
     rec.scalar_type = Scalar
     restart()

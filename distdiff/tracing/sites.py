@@ -16,6 +16,26 @@ from ..tape import Site, Tape
 from .callers import library, refusal
 from .owners import owner, user_caller, user_line
 
+MANY_CODES = 1 << 12
+
+
+class _Known:
+    """Whose code is whose, from one trace to the next."""
+
+    latest: _Known | None = None
+
+    def __init__(self) -> None:
+        self.codes: list[CodeType] = []  # kept alive, so that their ids stay their own
+        self.owners: dict[int, str] = {}  # id(code) -> whose it is
+        self.ours: set[int] = set()  # ... where that is ours: most frames are
+
+    @classmethod
+    def so_far(cls) -> _Known:
+        known = cls.latest
+        if known is None or len(known.codes) > MANY_CODES:
+            known = cls.latest = cls()
+        return known
+
 
 class Sites:
     """The sites of a tape that is being written, and refusals that name them; the face of `Recorder` towards people."""
@@ -27,9 +47,8 @@ class Sites:
         self._end = -1  # site of what is recorded, where it is not the line that runs
         self._sites: dict[tuple[int, int], int] = {}
         self._site_numbers: dict[Site, int] = {}
-        self._codes: list[CodeType] = []
-        self._owners: dict[int, str] = {}  # id(code) -> whose it is
-        self._ours: set[int] = set()  # ... where that is ours: most frames are
+        known = _Known.so_far()
+        self._codes, self._owners, self._ours = known.codes, known.owners, known.ours
 
     def user_frame(self) -> FrameType:
         """The innermost frame of the user's own code: not ours or NumPy's, nor (if there is another) a library's; where
@@ -53,7 +72,7 @@ class Sites:
         return library or user_caller()
 
     def _owner(self, code: CodeType) -> str:
-        self._codes.append(code)  # kept alive: its id stays its own
+        self._codes.append(code)
         found = self._owners[id(code)] = owner(code.co_filename, code.co_name)
         if found == "ours":
             self._ours.add(id(code))
