@@ -25,8 +25,9 @@ from ..ops import MULTIPLY, OPS
 from ..partials import Other, Partials, coefficient
 from ..partition.local import LocalTape
 from ..products import Failure
-from ..strided import core_view, with_columns
+from ..strided import as_slice, core_view, with_columns
 from ..tape import Affine, Const, ScalarRun, Statement, c_strides
+from ..tracing import memory
 from .adding import add
 from .cost import Cost, Method, Work, implicit_seconds, implicit_setup
 from .curvature import curved, product
@@ -57,6 +58,7 @@ class Walk:
     def __init__(self, local: LocalTape, point: Point, comm: MPI.Comm) -> None:
         self.local, self.comm = local, comm
         self._point, self._partials, self._failure = point, Partials(point), Failure()
+        self._inputs, self._outputs = as_slice(local.inputs.ids), as_slice(local.outputs.ids)
         self._firsts = [block.first for block in local.blocks]
         self._system: StructuredSystem | None = None  # for what is not walked through here
         self.memory = 0
@@ -86,10 +88,9 @@ class Walk:
         """xdot (n_in,) or (n_in, m) at local.inputs -> ydot at local.outputs, (n_out,) or (n_out, m).  Collective."""
         seed = self._checked(xdot, len(self.local.inputs.ids), "tangent")
         if self._alone(seed):
-            y = np.zeros(self.local.n_nodes)
-            y[self.local.inputs.ids] = seed
+            y = self._seeded(self._inputs, seed)
             self._pass(y, True)
-            return y[self.local.outputs.ids]
+            return np.array(y[self._outputs])
         system = self._structured()
         y = np.zeros((system.n_own, *seed.shape[1:]))
         y[system.inputs.ids] = seed
@@ -100,10 +101,9 @@ class Walk:
         """ybar (n_out,) or (n_out, m) at local.outputs -> xbar at local.inputs, (n_in,) or (n_in, m).  Collective."""
         seed = self._checked(ybar, len(self.local.outputs.ids), "adjoint")
         if self._alone(seed):
-            lam = np.zeros(self.local.n_nodes)
-            np.add.at(lam, self.local.outputs.ids, seed)  # one node may be an output twice
+            lam = self._seeded(self._outputs, seed)
             self._pass(lam, False)
-            return lam[self.local.inputs.ids]
+            return np.array(lam[self._inputs])
         system = self._structured()
         lam = np.zeros((system.n_own, *seed.shape[1:]))
         np.add.at(lam, system.outputs.ids, seed)
@@ -118,14 +118,23 @@ class Walk:
         lines = sum(prod(item.shape) for item in local.items if type(item) is Statement)
         if self.comm.size > 1 or local.own is not None or lines > LARGE * max(len(local.items), 1) or not curved(point):
             return None
-        y, lam = np.zeros(local.n_nodes), np.zeros(local.n_nodes)
-        y[local.inputs.ids] = self._checked(xdot, len(local.inputs.ids), "tangent")
-        np.add.at(lam, local.outputs.ids, self._checked(ybar, len(local.outputs.ids), "adjoint"))
+        y = self._seeded(self._inputs, self._checked(xdot, len(local.inputs.ids), "tangent"))
+        lam = self._seeded(self._outputs, self._checked(ybar, len(local.outputs.ids), "adjoint"))
         self._pass(y, True)
         self._pass(lam, False)
         w = product(point, y, lam)
         self._pass(w, False)
-        return w[local.inputs.ids]
+        return np.array(w[self._inputs])
+
+    def _seeded(self, places: slice | np.ndarray, seed: np.ndarray) -> np.ndarray:
+        """A vector over all nodes, 0 but at the places of a seed, where one may come twice."""
+        vector = memory.empty(self.local.n_nodes)
+        vector.fill(0.0)
+        if isinstance(places, slice):
+            vector[places] = seed
+        else:
+            np.add.at(vector, places, seed)
+        return vector
 
     def _checked(self, seed: np.ndarray, n: int, way: str) -> np.ndarray:
         seed = np.asarray(seed, dtype=np.float64)
