@@ -106,6 +106,12 @@ def test_reductions_are_few_statements_and_no_scalar_lines(f, statements):
     assert [type(item) for item in t.tape.items] == [Statement] * statements
 
 
+def test_variances_with_where_and_of_turned_arrays():
+    check(lambda u: np.std(u, where=np.arange(7) > 2) * u + np.var(np.outer(u, u), where=np.eye(7) < 1, ddof=1), U)
+    check(lambda u: np.mean(np.outer(u, u * u).T[:, 1:], axis=0) * np.var(np.asfortranarray(np.outer(u, u)), 1)[1:], U)
+    check(lambda u: np.mean(np.transpose(np.multiply.outer(np.outer(u, u), u), (2, 0, 1)), axis=1) * u, U)
+
+
 def test_moving_data_makes_no_statements():
     t = check(lambda u: np.roll(np.concatenate([u[2:], u[:2]]), 2)[::-1].copy(), U)
     assert nodes(t) == 0 and not t.tape.items

@@ -35,6 +35,7 @@ from .usual import alone
 
 Axes = int | tuple[int, ...] | None
 SQRT = BY_NAME["sqrt"]
+_empty = np.empty  # NumPy's own, whatever is substituted meanwhile
 _new = tuple.__new__
 
 
@@ -110,7 +111,7 @@ def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any, over: fl
     if not x.window.size or st.block < 0 and constant(x):
         begin = {} if of_none is None or x.window.size else {"initial": of_none}
         return rec.array_of(ufunc.reduce(as_plain(x), axis=axes, keepdims=keepdims, **begin))
-    ref = single(rec, x, shape)
+    ref = st.whole if x.window is st.buffer and st.block >= 0 and not rec.capturing else single(rec, x, shape)
     read = op is not COPY
     if read:
         st.need()
@@ -125,11 +126,15 @@ def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any, over: fl
         ufunc.reduce(nd, axes, None, values)
     block = rec.record(op, shape, (ref, ref) if op is MULTIPLY else (ref,), values, strides, read or not kept)
     if over is not None:
-        sums, values, along = values, rec.empty(values.shape), c_strides(values.shape)
-        np.true_divide(sums, over, values)
+        sums, left = values, values.shape
+        values, along = _empty(left), c_strides(left)
+        if left or not over:
+            np.true_divide(sums, over, values)
+        else:
+            values[()] = sums.item() / over  # the same, sooner
         ref = _new(Affine, (block, 0, along))
         operands, site = (ref, _new(Const, (float(over),))), rec.tape.items[-1].site
-        block = rec.record(DIVIDE, values.shape, operands, values, along, not kept, site)
+        block = rec.record(DIVIDE, left, operands, values, along, not left, site)
     boolean = st.boolean and op is not COPY
     if not keepdims:
         result = fresh(rec, values, block, boolean)
@@ -311,7 +316,7 @@ def deviation(
 
 def root(x: Any) -> Any:
     """The square root of what a reduction left."""
-    return alone(SQRT, x) if isinstance(x, TracedScalar) else np.sqrt(x)
+    return alone(SQRT, x) if isinstance(x, TracedScalar) and x.i == x.rec.firsts[-1] else np.sqrt(x)
 
 
 def peak_to_peak(x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False) -> Any:

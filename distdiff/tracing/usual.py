@@ -108,7 +108,7 @@ def alone(op: Op, x: TracedScalar) -> Any:
     rec = x.rec
     out = _empty(())
     op.value(x.v, out)
-    block = rec.record(op, (), (rec.node(x.i),), out, (), True, rec.tape.items[-1].site)
+    block = rec.record(op, (), (Affine(len(rec.firsts) - 1, 0, ()),), out, (), True, rec.tape.items[-1].site)
     return rec.scalar(rec.firsts[block], out.item())
 
 
@@ -163,7 +163,9 @@ def chosen(*operands: Any) -> Any:
         return recorded(rec, _WHERE, operands, refs, rec.empty(shape))
     if rec.sparing and type(operands[0]) is TracedArray:
         operands[0].st.need()  # partials read the condition, and nothing else
-    out = _asarray(_choose(*[x.nd if type(x) is TracedArray else x for x in operands]), np.float64, "C")
+    out = _choose(*[x.nd if type(x) is TracedArray else x for x in operands])
+    if out.dtype.char != "d" or not out.flags.c_contiguous:
+        out = _asarray(out, np.float64, "C")
     return fresh(rec, out, rec.record(_WHERE, shape, tuple(refs), out, c_strides(shape), False))
 
 
