@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from .liveness import NOWHERE, kept_blocks, lodgings
 from .ops import OPS
 from .partition.local import Exchange, LocalTape, Portion, Spot, Step
 from .strided import BlockIndex, core_array, core_view, progressions
-from .tape import UNREAD, Affine, Block, Const, Guard, Item, Operand, ScalarRun
+from .tape import UNREAD, Affine, Block, Const, Guard, Item, Joint, Operand, ScalarRun
 from .tracing import memory
 
 FEW_LINES = 24  # of a scalar run, up to which its lines are looked at one by one where that is done once
@@ -346,6 +347,19 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     if local.joint:
         values.failure.agree(comm, local.sites)
     return Point(local, values)
+
+
+@contextmanager
+def at_the_trace(local: LocalTape, here: bool) -> Iterator[None]:
+    """While the trace's own point is evaluated (`here`): equations start from what they were solved by there."""
+    solved = [item.op for item in local.items if type(item) is Joint and item.op.implicit] if local.joint else []
+    for op in solved if here else ():
+        op.resume()
+    try:
+        yield
+    finally:
+        for op in solved:
+            op.forget()
 
 
 def evaluate_items(blocks: list[Block], items: list[Item], arrays: list[Any]) -> None:

@@ -23,7 +23,7 @@ from . import comm as agreement
 from .cancellation import apart, look
 from .comm import agreed, calling, collective, on_root, require_sound, together, vector_from_root
 from .errors import BranchChangedError, InputError, LayoutWarning, NonFiniteError
-from .evaluate import Point, evaluate
+from .evaluate import Point, at_the_trace, evaluate
 from .nest import Nest, blocks, require_number
 from .nested import gradient, refuse_inside
 from .nonfinite import all_finite, require_finite
@@ -123,7 +123,8 @@ class Linearization:
         self._solving = Solving(self._local, comm, self._team, self.stages, method=self.method, options=self.options,
                                 preaccumulate=self.preaccumulate, on_failure=self._settings["on_failure"],
                                 once=self._use.once)
-        self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
+        with at_the_trace(self._local, not facts.elsewhere):
+            self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
         self._memory: Any = self._point.values  # the next point's take its place
         site = self._broken_guard() if facts.elsewhere else None
         if site:

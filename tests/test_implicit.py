@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from mpi4py import MPI
 
 import distdiff as dd
 from distdiff import blocks, solvers
@@ -93,7 +94,7 @@ POINT = np.random.default_rng(0).uniform(0.5, 1.5, 20)
 CASES = {f.__name__: (f, POINT[:n]) for f, n in (
     (cubic, 2), (surroundings, 4), (equilibrium, 12), (dense, 12), (sparse, 8), (operator, 7), (bilevel, 10),
     (nested, 2), (steps, 5), (kinked, 2), (shared, 4))}
-ON_RANKS = ("surroundings", "nested", "steps", "shared")
+ON_RANKS = ("surroundings", "nested", "steps", "shared", "bilevel")
 METHODS = ("sweep", "substitution", "krylov", "direct")
 OTHERS = tuple(name for name in solvers.METHODS if name not in (*METHODS, "neumann"))
 
@@ -185,6 +186,37 @@ def test_the_first_guess_counts_only_as_such(comm):
         assert abs(lin.update(np.array([1.44, -0.1])) - 1.1) < 1e-12
     g = dd.grad(lambda x: root(lambda x, y: y**2 - x[0], x, -1 * x[1] * x[1]), comm=comm)(np.array([1.3, 2.0]))
     np.testing.assert_allclose(g, [-0.5 / np.sqrt(1.3), 0.0], rtol=1e-12)  # but it says which root
+
+
+@pytest.mark.mpi
+def test_what_the_trace_solved_is_not_solved_again(comm, monkeypatch):
+    """At its own point ranks make sure of the solution, by a Newton step; elsewhere they start from the first guess."""
+    taken, step = [], equation.Equation.step
+    monkeypatch.setattr(equation.Equation, "step", lambda self, r, anew=True: (taken.append(1), step(self, r, anew))[1])
+    x = np.array([3.0, 0.4])
+
+    def f(x):
+        return root(lambda x, y: np.sin(y) - x[1], x, x[0])  # near pi
+
+    def ready(lin):
+        return comm.allreduce(len(taken)) if lin is not None else comm.allreduce(taken.clear() or 0)
+
+    ready(None)
+    with dd.linearize(f, x, comm=MPI.COMM_SELF) as one:  # as the trace takes, and nothing after it
+        traced, expected = ready(one) // comm.size, one.value
+    ready(None)
+    with dd.linearize(f, x, **spread(comm)) as lin:
+        assert ready(lin) == traced + (comm.size > 1) and traced > 2
+        np.testing.assert_allclose(lin.value, expected, rtol=1e-14)
+        ready(None)
+        lin.update(np.array([0.3, 0.41]))
+        np.testing.assert_allclose(lin.value, np.arcsin(0.41), rtol=1e-14)
+        assert ready(lin) > 2
+    tape = dd.trace(f, np.array([0.3, 0.4]))  # the other solution
+    with dd.linearize(lambda x: 2.0 * tape(x), x, **spread(comm)) as lin:
+        np.testing.assert_allclose(lin.value, 2.0 * expected, rtol=1e-14)
+    with dd.linearize(tape, x, **spread(comm)) as lin:
+        np.testing.assert_allclose(lin.value, expected, rtol=1e-14)
 
 
 def test_plain_calls_are_solvers():

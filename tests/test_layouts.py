@@ -174,12 +174,14 @@ def waters(n, steps):
     return flow.make_misfit(sea, gauges), 0.1 * np.random.default_rng(0).standard_normal((n, n))
 
 
+@pytest.mark.parametrize("use", [Use(once=True), ONE])
 @pytest.mark.parametrize("program", [grid(4000, 60), heat(64, 40), heat(256, 24), heat(1024, 6), waters(40, 48)])
-def test_depths_of_halos_come_in_the_order_of_what_they_take(program):
-    """Deeper halos: fewer messages, more rows computed twice, and more statements that a plan looks at one by one."""
+def test_depths_of_halos_come_in_the_order_of_what_they_take(program, use):
+    """Deeper halos: fewer messages, more rows computed twice, and more statements that a plan looks at one by one, of
+    which many points bear their part each."""
     f, x = program
     tape = trace(f, (x,)).tape
-    judge = Judge(tape, ONE, MACHINE)
+    judge = Judge(tape, use, MACHINE)
     promised, counted = [], []
     shallow = candidates.make(tape, 2, "axes", 2, 128, {}, machine=MACHINE)
     for depth in (1, 2, 4, 8):
@@ -187,11 +189,13 @@ def test_depths_of_halos_come_in_the_order_of_what_they_take(program):
         made = shallow if depth == 1 else choose_layout._deepen(shallow, depth, judge)
         if made is None:  # more rows than there are, or supersteps
             continue
-        promised.append(judge(made).seconds)
+        promise = judge(made)
+        promised.append(promise.seconds - promise.sharing / use.points)
         local = localize_all(tape, made)[0]
         found, (looked, plan) = counts(local), looked_at(local)
-        counted.append(MACHINE.plan_item * looked + MACHINE.plan_copy * (len(local.items) - looked)
-                       + (MACHINE.plan_exchange + MACHINE.message) * local.messages
+        planning = (MACHINE.plan_item * looked + MACHINE.plan_copy * (len(local.items) - looked)
+                    + MACHINE.plan_exchange * local.messages)
+        counted.append(planning / use.points + MACHINE.message * local.messages
                        + MACHINE.pass_byte * 8 * local.halo + 0.5 * MACHINE.line * found["array_lines"]
                        + MACHINE.line * plan.moved)
     for k, mine in enumerate(counted):

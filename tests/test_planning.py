@@ -14,7 +14,7 @@ from distdiff.comm import on_root
 from distdiff.machine import Machine
 from distdiff.partition import partition
 from distdiff.planning import plan
-from distdiff.solvers.layouts import Judge, Use
+from distdiff.solvers.layouts import POINTS, Judge, Use
 from distdiff.tracing import trace
 
 
@@ -145,7 +145,9 @@ def test_where_more_ranks_stop_paying(f, x, best, because):
     assert found.best.ranks in best and because in found.verdict()
     seconds = [layout.seconds for layout in found.layouts]
     assert min(seconds) == pytest.approx(found.best.seconds, rel=0.06)  # nothing beyond is worth it
-    assert all(later <= 1.3 * found.best.seconds for later in seconds[-2:])  # nor is it taken where it hurts
+    for layout in found.layouts[-2:]:  # nor is it taken where it hurts: a parcel a rank is packed, and all agree
+        parcels = (Machine().share_rank * layout.ranks + Machine().share_call) / POINTS
+        assert layout.seconds <= 1.3 * found.best.seconds + parcels
 
 
 def test_ranks_without_work_are_the_messages_doing(layouts):
@@ -203,10 +205,12 @@ def test_latency_is_named_where_it_is_the_reason():
 
 def test_columns_cost_seconds_and_memory(layouts):
     tape = trace(grid, (np.ones(200_000),)).tape
-    many = plan(tape, [4, 16], columns=Use(100, 32), machine=Machine())
+    use = Use(100, 32)
+    many, judge = plan(tape, [4, 16], columns=use, machine=Machine()), Judge(tape, use, Machine())
     for one, hundred in zip(layouts.layouts, many.layouts):
         assert hundred.seconds > 2 * one.seconds and hundred.memory > one.memory
-        assert hundred.halo_bytes == 100 * one.halo_bytes
+        made = partition(tape, hundred.ranks, machine=Machine(), columns=use.split, judge=judge)
+        assert hundred.halo_bytes == 100 * 8 * made.quality.halo  # its halos may be deeper, or less deep
 
 
 def test_command(tmp_path, monkeypatch, capsys):

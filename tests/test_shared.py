@@ -138,6 +138,22 @@ def test_against_one_rank(comm, name):
                 np.testing.assert_allclose(mine, theirs, rtol=1e-8, atol=1e-10 * max(np.abs(theirs).max(), 1.0))
 
 
+def test_ranks_start_where_the_trace_ended(comm, monkeypatch):
+    """At its own point: a step of Newton's method makes sure of the solution."""
+    if comm.size == 1:
+        pytest.skip("one rank has nothing to share")
+    taken, step = [], shared.SharedEquation.step
+    monkeypatch.setattr(shared.SharedEquation, "step",
+                        lambda self, r, anew=True: (taken.append(anew), step(self, r, anew))[1])
+    for name in ("attracted", "by_snes"):
+        f, x = CASES[name]
+        with dd.linearize(f, x, **settings(comm)) as lin:
+            assert taken == [True]
+            lin.update(1.02 * x)
+            assert sum(taken) > 2
+        taken.clear()
+
+
 @pytest.mark.parametrize("name", SECOND)
 def test_second_derivatives(comm, name):
     """Those of an equation are equations again, which ranks share as well."""

@@ -79,31 +79,35 @@ def as_vector(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.empty(0), *(np.reshape(part, -1) for part in parts)])
 
 
-def solved(at: At, y0: np.ndarray, n: int, settings: Settings, where: str, guarded: bool) -> Sequence[np.ndarray]:
+def solved(at: At, y0: np.ndarray, n: int, settings: Settings, where: str, guarded: bool,
+           near: np.ndarray | None = None) -> Sequence[np.ndarray]:
     """The values of an implicit statement with n unknowns (of this rank): `solve`'s y, and 1.
 
     guarded: where there is no solution a guard tells, so that is no error here; zeros, and 0.
     """
     try:
-        return solve(at, np.array(y0), settings, where), np.ones(())
+        return solve(at, np.array(y0), settings, where, near), np.ones(())
     except ConvergenceError:
         if not guarded:
             raise
         return np.zeros(n), np.zeros(())
 
 
-def solve(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
+def solve(at: At, y: np.ndarray, settings: Settings, where: str, near: np.ndarray | None = None) -> np.ndarray:
     """y with R(y, x) = 0, from a first guess; at(y) is the equation there.
 
+    near: the solution but for rounding, of which Newton's method makes sure and no method before it has to look.
     Raises `ConvergenceError`, with numbers and the user's line `where`.
     """
-    start = y
+    start, y = y, y if near is None else near
     with np.errstate(all="ignore"):
         equation = at(y)
         if not equation.every(np.isfinite(equation.residual)):
             raise ConvergenceError(f"the equation solved at {where} can't be evaluated at the first guess: its "
                                    "residual there is not finite; start from another y0")
-        if settings.method == "iterate":
+        if near is not None:
+            pass
+        elif settings.method == "iterate":
             y = _iterated(at, y, settings)
         elif settings.method in MINIMIZERS:
             y = _minimized(at, y, settings)

@@ -53,6 +53,8 @@ def shares(op: Implicit, n_ranks: int) -> list[Share] | None:
         places = [np.flatnonzero(owner[lo:hi] == rank) for lo, hi in zip(ends[:-1], ends[1:])]
         known, mine = places[:-1], places[-1]
         part = Shared(op, n_ranks, [len(p) for p in known], len(mine))
+        if op.left is not None:
+            part.found(op.left[mine])
         last = op.n if rank == 0 else -1  # whether a solution was found is known to all
         found.append(Share(part, (mine, *known), np.append(mine, last)))
     return found
@@ -133,7 +135,8 @@ class Shared(Elemental):
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         known = as_vector(x[1:])
-        return solved(lambda y: self.equation.at(y, known), x[0], self.n, self.settings, self.where, self.guarded)
+        return solved(lambda y: self.equation.at(y, known), x[0], self.n, self.settings, self.where, self.guarded,
+                      self.near)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         columns = next((t.shape[:-1] for t in xdot[1:] if t is not None), None)

@@ -121,7 +121,8 @@ class Implicit(Elemental):
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         known = as_vector(x[1:])
-        return solved(lambda y: self.equation.at(y, known), x[0], self.n, self.settings, self.where, self.guarded)
+        return solved(lambda y: self.equation.at(y, known), x[0], self.n, self.settings, self.where, self.guarded,
+                      self.near)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         if any(map(is_traced, (y[0], *x[1:], *xdot[1:]))):
@@ -225,6 +226,7 @@ def statement(residual: Residual, y0: Any, settings: Settings, where: str = "") 
     unknown = rearranged(rec, y.copy(), whole((n,), Affine(block, 0, (1,))))
     tape, captured = recording.record(unknown, block, first)
     op = Implicit(tape, settings, rec.decisions() != before, where)
+    op.found(y)
     operands = (start, *(Affine(nodes.block, nodes.lo, (1,)) for nodes in captured))
     rec.insert(first, Joint(op, (), Affine(block, 0, (1,)), operands, site))
     if op.guarded:

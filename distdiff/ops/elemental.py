@@ -68,6 +68,8 @@ class Elemental:
     inert: frozenset[int] = frozenset()
     implicit = False
     collective = False
+    left: np.ndarray | None = None  # the solution that the trace found, until its point has been evaluated elsewhere
+    near: np.ndarray | None = None  # ... while that is done: where solving starts
 
     @property
     def flags(self) -> int:
@@ -170,6 +172,23 @@ class Elemental:
     def leave(self) -> None:
         """Free what `join` made.  Collective."""
         raise NotImplementedError
+
+    def found(self, solution: np.ndarray) -> None:
+        """Keep what an implicit elemental's equation was solved by while the function ran.
+
+        It travels with the elemental, so that who evaluates the trace's own point need not solve the equation again
+        from the user's first guess; at other points that guess counts, which says of several solutions which is meant.
+        """
+        vars(self)["left"] = solution
+
+    def resume(self) -> None:
+        """From now on values are asked for at the trace's own point."""
+        vars(self)["near"] = vars(self).pop("left", None)
+
+    def forget(self) -> None:
+        """That point is left."""
+        vars(self).pop("left", None)
+        vars(self).pop("near", None)
 
     def __repr__(self) -> str:
         return f"<elemental {self.name}>"

@@ -94,9 +94,9 @@ def assembly(work: Work, machine: Machine) -> float:
     if work.assembled:
         return 0.0
     agreements = AGREEMENTS * machine.exchange if work.k_star > 1 else 0.0
-    seconds = machine.seconds(assembly_amounts(work)) + EQUATION_ROWS * machine.factor_entry * work.implicit
-    seconds += GHOST * work.halo
-    return (REFRESH if work.expanded else 1.0) * seconds + agreements
+    seconds = machine.seconds(assembly_amounts(work)) + GHOST * work.halo
+    equations = EQUATION_ROWS * machine.factor_entry * work.implicit  # eliminated anew at every point
+    return (REFRESH if work.expanded else 1.0) * seconds + equations + agreements
 
 
 def system_bytes(work: Work) -> float:

@@ -33,7 +33,7 @@ from ..petsc import options as petsc_options
 from ..system import TriangularSystem
 from .asm import InOrder
 from .base import Solver
-from .cost import Cost, Method, Work, assembling_bytes, assembly
+from .cost import Cost, Method, Work, assembling_bytes, assembly, implicit_seconds, implicit_setup
 from .iteration import Iteration
 from .ksp import LOOSE, Ksp, Ksps, finite_tolerances, reason_name
 from .passes import Passes
@@ -49,8 +49,9 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     entries = work.rows + work.entries
     reductions = machine.superstep * max(work.ranks - 1, 0).bit_length() * (work.k_star + 2) / 2
     iteration = machine.krylov_iteration + machine.krylov_entry * entries + reductions
+    iteration += implicit_seconds(work, 1, machine)
     seconds = (machine.krylov_call + machine.krylov_row * work.rows + assembly(work, machine)
-               + columns * (machine.krylov_solve + work.k_star * iteration))
+               + implicit_setup(work, machine) + columns * (machine.krylov_solve + work.k_star * iteration))
     memory = assembling_bytes(work) + 8 * work.rows * min(work.k_star + 8, RESTART_LIMIT)
     return Cost(seconds, memory, f"exact after k* = {work.k_star} iterations, one right-hand side after another")
 

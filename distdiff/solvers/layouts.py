@@ -1,10 +1,11 @@
 """What a layout of the tape promises, with the method that suits it: layout and method are chosen together.
 
-    seconds = sharing / points + evaluation + min over methods of  setup + right-hand sides x solve
+    seconds = (sharing + planning) / points + evaluation + values + right-hand sides x solve
 
-Sharing the program out is paid once, however many points follow: a driver's one derivative pays all of it; where other
-points may follow, as `linearize` and `recorded` make them, POINTS are expected.  A method's set-up has to pay at the
-first point.
+Sharing the program out is paid once, however many points follow, and so is what a method finds out of its structure
+(planning, of which `values` is done anew): a driver's one derivative pays all of it; where other points may follow, as
+`linearize` and `recorded` make them, POINTS are expected.  The method is the one that is cheapest at the first point,
+where it has to pay: a layout can't be changed after it, a method can.
 
 A `Judge` is what `partition` asks of every candidate.  A rank's share is not made for that: the busiest rank's `Work`
 is read off the whole tape's counts and the layout's, and what elimination keeps off the whole tape with the nodes that
@@ -95,6 +96,7 @@ class Prospects(NamedTuple):
     works: dict[str, tuple[Work, float]]  # by layout: the busiest rank's share, seconds of a point beside its solves
     taken: str
     machine: Machine
+    points: int
 
     def advice(self, columns: int, here: Work) -> Advice | None:
         """The best of them where it is another one than was taken, right-hand sides coming one after another.
@@ -108,14 +110,26 @@ class Prospects(NamedTuple):
             rows = here.rows / nodes * work.nodes
             job = replace(here, assembled=False) if name == self.taken else replace(
                 work, together=1, kept_rows=ceil(rows), kept_nonzeros=ceil(rows * here.entries / max(here.rows, 1.0)))
-            choice = choose(job, columns, self.machine)
-            found = next(c.seconds for c in choice.candidates if c.method == choice.method)
-            seconds[name] = evaluation + (found or 0.0), choice.method
+            method = choose(job, columns, self.machine).method
+            found = a_point(method, job, columns, self.machine, self.points)
+            seconds[name] = evaluation + (found.seconds or 0.0), method
         best = min(seconds, key=lambda name: seconds[name][0])
         there, method = seconds[best]
         if best == self.taken:
             return None
         return Advice(columns, seconds[self.taken][0], best, method, there)
+
+
+def a_point(name: str, work: Work, columns: int, machine: Machine, points: int) -> Cost:
+    """What a method takes at one of so many points, its structure being found at the first of them.
+
+    A sweep's cost, which tells layouts apart as well, where nobody knows the method's.
+    """
+    first, further = (costs(job, columns, machine) for job in (work, replace(work, planned=True, expanded=True)))
+    known = name if first[name].seconds is not None else "sweep"
+    once, again = first[known].seconds, further[known].seconds
+    assert once is not None and again is not None
+    return replace(first[known], reason=first[name].reason, seconds=(once + (points - 1) * again) / points)
 
 
 class Judge:
@@ -132,7 +146,7 @@ class Judge:
 
     def prospects(self, taken: Partition) -> Prospects:
         """What the layouts judged so far would promise for more right-hand sides."""
-        return Prospects(self._works, taken.name, self.machine)
+        return Prospects(self._works, taken.name, self.machine, self.use.points)
 
     def __call__(self, made: Partition) -> Promise:
         work = self.work(made)
@@ -151,11 +165,9 @@ class Judge:
 
     def _promise(self, made: Partition, work: Work, sharing: float, beside: float) -> Promise:
         columns = self.use.share(made.n_ranks, made.everywhere)
-        if made.plan is not None and made.plan.regrouped is not None:  # for many points, of which one plans the sweep
-            work = replace(work, planned=True)
         name = choose(work, columns, self.machine).method if self.method == "auto" else self.method
-        cost = self._cost(name, work, columns, self.machine)
-        silent = self._cost(name, work, columns, self.machine.without_messages())
+        cost = a_point(name, work, columns, self.machine, self.use.points)
+        silent = a_point(name, work, columns, self.machine.without_messages(), self.use.points)
         assert cost.seconds is not None and silent.seconds is not None
         quality = made.quality
         return Promise(beside + cost.seconds, quality.memory + cost.memory,
@@ -197,12 +209,6 @@ class Judge:
         turns = 1.0 if made.plan is None or work.shared else work.waits * work.implicit / max(entries, 1)
         alone = implicit_setup(replace(work, implicit=entries), self.machine)
         return NEWTON * turns * alone * (points - (made.plan is None)) / points
-
-    @staticmethod
-    def _cost(name: str, work: Work, columns: int, machine: Machine) -> Cost:
-        """The method's cost; a sweep's, which tells layouts apart as well, where nobody knows the method's."""
-        found = costs(work, columns, machine)
-        return found[name] if found[name].seconds is not None else replace(found["sweep"], reason=found[name].reason)
 
     def work(self, made: Partition) -> Work:
         """The busiest rank's share, foreseen."""
@@ -276,4 +282,4 @@ class Judge:
         return Kept(round(rows) + more, round(nonzeros) + more)
 
 
-__all__ = ["ONE_JACOBIAN", "Advice", "Judge", "Prospects", "Use"]
+__all__ = ["ONE_JACOBIAN", "Advice", "Judge", "Prospects", "Use", "a_point"]

@@ -67,6 +67,8 @@ class _Move:
                 item.a.astype(np.int64), item.b.astype(np.int64)))
             return ScalarRun(item.block + self.blocks, item.op, a, b, item.const)
         operands = tuple(map(self.ref, item.operands))
+        if item.op.kind == "joint" and item.op.implicit:
+            item.op.forget()  # it was solved elsewhere
         return type(item)(item.op, item.shape, self.ref(item.out), operands, self.site(item.site))
 
 

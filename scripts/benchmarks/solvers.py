@@ -6,8 +6,8 @@ are many, the first ones are timed and the median of those after the first stand
 
 On several ranks `auto` chooses a layout for each number of right-hand sides, with the method; every method on every
 other layout stands against that: all on rank 0, arrays cut along axes, stretches in trace order, right-hand sides
-split.  Layouts differ in what it takes to evaluate the point as well, and to share the program out, of which a point
-bears its part (`Use.points`), so there these seconds count with the job's.
+split.  A layout is for many points (`Use.points`), and the job there is one of them: its part of sharing the program out
+and of what the method takes at the first point alone, an evaluation, and what it takes at another.
 
 Seconds are the least of several runs in turns: what disturbs a run is not the method's.  All methods' results are
 compared.
@@ -172,6 +172,7 @@ class _Job:
         forward = columns > 1 and facts.n_inputs > facts.n_outputs
         self.lin, self.columns, self.comm = lin, lin._use._replace(columns=columns).share(
             comm.size, facts.everywhere), comm
+        self._points = lin._use.points if comm.size > 1 else 1
         columns = self.columns
         self.direction = "tangent" if forward else "adjoint"
         self._results = lin._outputs if forward else lin._inputs
@@ -199,22 +200,36 @@ class _Job:
 
     def predictions(self) -> tuple[dict[str, float], str]:
         """Seconds by method, of those that apply, and what auto takes."""
+        from distdiff.machine import current
+        from distdiff.solvers.layouts import a_point
+
         self._clear("auto")
-        choice = self.lin._solving.choose(self.columns)
-        return {c.method: c.seconds for c in choice.candidates if c.seconds is not None}, choice.method
+        solving = self.lin._solving
+        choice, work = solving.choose(self.columns), solving.work()
+        seconds = {c.method: a_point(c.method, work, self.columns, current(), self._points).seconds
+                   for c in choice.candidates if c.seconds is not None}
+        return self.comm.bcast({method: taken for method, taken in seconds.items() if taken is not None}), choice.method
 
     def run(self, method: str) -> tuple[float, np.ndarray]:
         """Seconds of the job, from the evaluated point on, and the first batch's result."""
         self._clear(method)
         times, seeds = [], self._seeds(method)
-        self.comm.Barrier()
-        start = time.perf_counter()
-        self.lin._solving.select(self.columns)
         solve = partial(self.lin._solving.solve, self.direction == "tangent")
-        result = solve(seeds[0])
-        self.comm.Barrier()
-        first = time.perf_counter() - start
+
+        def at_first(seed: np.ndarray) -> tuple[float, np.ndarray]:
+            self.comm.Barrier()
+            start = time.perf_counter()
+            self.lin._solving.select(self.columns)
+            result = solve(seed)
+            self.comm.Barrier()
+            return time.perf_counter() - start, result
+
+        first, result = at_first(seeds[0])
         result = self._results.collect(result)
+        if self._points > 1:  # the same values, which nobody knows to be the same
+            self.lin._solving.leave()
+            self.lin._solving.arrive(self.lin._point)
+            first = (first + (self._points - 1) * at_first(seeds[0])[0]) / self._points
         for seed in seeds[1:]:
             self.comm.Barrier()
             start = time.perf_counter()
