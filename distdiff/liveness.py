@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from .ops import COPY, MULTIPLY
 from .partials import coefficient
 from .partition.local import LocalTape
@@ -42,6 +44,21 @@ class Pool:
     def give(self, offset: int, n: int) -> None:
         """Give n elements back."""
         self._free.setdefault(n, []).append(offset)
+
+
+def lengths(sizes: Sequence[int], parts: int = 8) -> list[int]:
+    """Elements to take for arrays of these sizes: those that differ by less than a `parts`-th take as many as the
+    largest of them.
+
+    Deep halos make the rows of a superstep's time steps a little longer from one to the next (backwards), and of slots
+    that are free each would be a little too short.
+    """
+    n = np.asarray(sizes, dtype=np.int64)
+    grain = np.maximum((1 << np.maximum(np.frexp(n)[1] - 1, 0).astype(np.int64)) // parts, 1)
+    _, like = np.unique(-(-n // grain) * grain, return_inverse=True)
+    largest = np.zeros(like.max(initial=-1) + 1, dtype=np.int64)
+    np.maximum.at(largest, like, n)
+    return largest[like].tolist()
 
 
 def kept_blocks(local: LocalTape, index: BlockIndex) -> list[bool]:
@@ -123,13 +140,14 @@ def lodgings(local: LocalTape, kept: list[bool], index: BlockIndex,
     last: dict[int, int] = {}
     for e, used in enumerate(uses):
         last.update(dict.fromkeys(used, e))
+    room = lengths([apart(block.size) for block in local.blocks])
     pool, places = Pool(), [-1 if kept[b] or not once.get(b, False) else NOWHERE for b in range(len(local.blocks))]
     for e, used in enumerate(uses):
         transient = [b for b in used if not kept[b] and places[b] != NOWHERE]
         for b in transient:
             if places[b] < 0:
-                places[b] = pool.take(apart(local.blocks[b].size))
+                places[b] = pool.take(room[b])
         for b in transient:
             if last[b] == e:
-                pool.give(places[b], apart(local.blocks[b].size))
+                pool.give(places[b], room[b])
     return places, pool.size

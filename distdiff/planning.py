@@ -1,6 +1,8 @@
 """What more ranks would bring: a function traced once, laid out on numbers of ranks that nobody has yet.
 
-    seconds = evaluation + min over methods of  setup + right-hand sides x solve,  messages (LogGP) and waiting included
+    seconds = (sharing + planning) / points + evaluation + values + right-hand sides x solve
+
+Messages (LogGP) and waiting are included; `solvers.layouts` says which method, and how many points.
 
 Nothing is solved, and no MPI is needed: layouts are counted, and counts are turned into seconds by the machine's rates
 (`distdiff calibrate`).  Candidates and judge are those of `linearize` on so many ranks, so it would take the same.

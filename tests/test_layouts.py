@@ -182,7 +182,7 @@ def test_depths_of_halos_come_in_the_order_of_what_they_take(program, use):
     f, x = program
     tape = trace(f, (x,)).tape
     judge = Judge(tape, use, MACHINE)
-    promised, counted = [], []
+    promised, counted, rows = [], [], []
     shallow = candidates.make(tape, 2, "axes", 2, 128, {}, machine=MACHINE)
     for depth in (1, 2, 4, 8):
         shallow.scheduled.restore()
@@ -193,6 +193,7 @@ def test_depths_of_halos_come_in_the_order_of_what_they_take(program, use):
         promised.append(promise.seconds - promise.sharing / use.points)
         local = localize_all(tape, made)[0]
         found, (looked, plan) = counts(local), looked_at(local)
+        rows.append(plan.rows)
         planning = (MACHINE.plan_item * looked + MACHINE.plan_copy * (len(local.items) - looked)
                     + MACHINE.plan_exchange * local.messages)
         counted.append(planning / use.points + MACHINE.message * local.messages
@@ -203,6 +204,7 @@ def test_depths_of_halos_come_in_the_order_of_what_they_take(program, use):
             if mine > 1.25 * other:
                 assert promised[k] > promised[j], (promised, counted)
     assert counted[int(np.argmin(promised))] < 1.1 * min(counted)
+    assert max(rows) < 6 * rows[0]  # a sweep's vectors: about as many at a time, each a little longer
 
 
 @pytest.mark.parametrize(("program", "use", "layouts", "methods"), [

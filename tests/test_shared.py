@@ -148,7 +148,7 @@ def test_ranks_start_where_the_trace_ended(comm, monkeypatch):
     for name in ("attracted", "by_snes"):
         f, x = CASES[name]
         with dd.linearize(f, x, **settings(comm)) as lin:
-            assert taken == [True]
+            assert len(taken) <= 1  # none where nothing is left of the residual
             lin.update(1.02 * x)
             assert sum(taken) > 2
         taken.clear()

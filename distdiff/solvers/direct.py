@@ -35,7 +35,7 @@ from ..petsc import options as petsc_options
 from ..spanning import LONG, QAMD
 from ..system import TriangularSystem
 from .base import Solver
-from .cost import Cost, Method, Work, assembling_bytes, assembly, system_bytes
+from .cost import Cost, Method, Work, assembling_bytes, assembly, implicit_setup, system_bytes
 from .ksp import Ksp, reason_name
 from .residual import Residual
 
@@ -46,7 +46,8 @@ REFINEMENTS = 3
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
     """A factorization once a point, and two triangular solves a right-hand side."""
     entries = work.rows + work.entries
-    seconds = (machine.direct_call + assembly(work, machine) + machine.factor_entry * entries
+    factors = machine.factor_entry * entries + implicit_setup(work, machine)
+    seconds = (machine.direct_call + assembly(work, machine) + work.waits * factors
                + columns * (machine.direct_solve + machine.direct_entry * entries))
     what = ("factorizes the whole, where substitution factorizes implicit statements alone" if work.cyclic
             else "factorizes a matrix that is triangular already")

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..machine import Machine
 from ..partition import Partition, amounts, whole
+from ..partition.candidates import alone
 from ..partition.quality import Promise
 from ..tape import Affine, Tape
 from .cost import Cost, implicit_setup
@@ -32,7 +33,8 @@ from .work import BATCH, Work, counts
 
 SUPERSTEPS = 6  # with deep halos, planned one by one before the others are copies: the ends, and a few between
 POINTS = 20  # that follow where anybody says that others may: an optimizer's path, say
-NEWTON = 15  # factorizations that solving an equation takes: at the first point too, but where one rank has the trace
+NEWTON = 15  # factorizations that solving an equation takes, waits included ...
+SURE = 2  # ... or making sure of the solution that the trace has found
 EVALUATION = 0.5  # of the seconds that a layout's quality gives an evaluation and a solve
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "far_reads", "copy_lines", "far_lines",
             "strips", "outer_lines", "indexed", "rule_lines", "vast_terms", "nodes", "nonzeros", "exploded", "inputs",
@@ -206,9 +208,18 @@ class Judge:
         """Seconds a point of solving equations: in turn where one waits for another; shared ones take as long as on one
         rank, which they are shared for memory."""
         entries, points = self._counts["implicit"], self.use.points
-        turns = 1.0 if made.plan is None or work.shared else work.waits * work.implicit / max(entries, 1)
-        alone = implicit_setup(replace(work, implicit=entries), self.machine)
-        return NEWTON * turns * alone * (points - (made.plan is None)) / points
+        if not entries:
+            return 0.0
+        computing = made.quality.seconds - made.quality.exchanging
+        turns = 1.0 if made.plan is None or work.shared else computing / self._alone
+        once = implicit_setup(replace(work, implicit=entries), self.machine)
+        first = SURE if made.n_ranks > 1 else 0  # one rank has the trace's values
+        return (first + (points - 1) * NEWTON) / points * turns * once
+
+    @cached_property
+    def _alone(self) -> float:
+        """Seconds of an evaluation and a solve on one rank."""
+        return alone(self._tape, 1, self.machine).quality.seconds
 
     def work(self, made: Partition) -> Work:
         """The busiest rank's share, foreseen."""

@@ -10,8 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..liveness import Pool
+from ..liveness import Pool, lengths
 from .sweep_ops import Repeat, names
+
+
+NEAR = (8, 1)  # parts of a size by which those of one slot differ at most
+FEW = 4  # of the largest vector, in which all find room: no other slots are tried
 
 
 def placed(operations: list[Any], sizes: list[int], partials: list[int], lasting: set[int],
@@ -45,17 +49,26 @@ def _named(operations: list[Any]) -> Iterator[tuple[set[int], set[int]]]:
 
 
 def _room(named: list[set[int]], sizes: list[int], lasting: set[int]) -> tuple[np.ndarray, int]:
+    """Where each vector begins, and rows in all: by slots for sizes that are nearly alike, or half alike if that needs
+    less, as where halos of many rows are deep."""
     last: dict[int, int] = {}
     for k, numbers in enumerate(named):
         for n in numbers:
             last[n] = k
-    pool, offsets, made = Pool(), np.zeros(len(sizes), dtype=np.int64), set()
-    for k, numbers in enumerate(named):
-        for n in sorted(numbers):
-            if n not in made:
-                made.add(n)
-                offsets[n] = pool.take(sizes[n])
-        for n in sorted(numbers):
-            if last[n] == k and n not in lasting:
-                pool.give(int(offsets[n]), sizes[n])
-    return offsets, pool.size
+    best, found = -1, np.zeros(len(sizes), dtype=np.int64)
+    for parts in NEAR:
+        room = lengths(sizes, parts)
+        pool, offsets, made = Pool(), np.zeros(len(sizes), dtype=np.int64), set()
+        for k, numbers in enumerate(named):
+            for n in sorted(numbers):
+                if n not in made:
+                    made.add(n)
+                    offsets[n] = pool.take(room[n])
+            for n in sorted(numbers):
+                if last[n] == k and n not in lasting:
+                    pool.give(int(offsets[n]), room[n])
+        if best < 0 or pool.size < best:
+            best, found = pool.size, offsets
+        if pool.size <= FEW * max(room, default=0):
+            break
+    return found, best
