@@ -324,7 +324,8 @@ def test_looking_at_many_small_statements_has_its_price():
     (grid(400, 200), ONE, {"rank 0 alone"}),  # what ranks would share of a point is less than what each of them plans
     (grid(200_000, 40), ONE, {"rank 0 alone", "axes"})])  # stretches, which follow each other, need not be looked at
 def test_layouts_that_cannot_pay_are_not_made(program, use, layouts):
-    assert {c.name for c in judged(program, 2, use)[2].candidates} == layouts
+    made = judged(program, 2, use)[2]
+    assert {c.name.split(",")[0] for c in made.candidates} == layouts  # halos may be deeper
 
 
 @pytest.mark.parametrize("n_ranks", [2, 5])
@@ -336,9 +337,7 @@ def test_no_layout_promises_less_than_the_least(program, strategy, use, n_ranks)
     """By which layouts are left out; it is the better a bound the nearer it comes."""
     _, judge, made = judged(program, n_ranks, use, strategy=strategy, depth=1)
     alone = judged(program, n_ranks, use, strategy="fewer ranks")[2]
-    assert 0.0 < judge.least(alone, n_ranks, made.quality.items) <= made.promise.lasting
-    assert (made.promise.lasting < made.promise.seconds) == (not use.once)
-    assert made.promise.lasting == pytest.approx(made.promise.seconds) or not use.once
+    assert 0.0 < judge.least(alone, n_ranks, made.quality.items) <= made.promise.seconds
 
 
 def test_what_shares_bear_of_it_is_counted():
@@ -354,8 +353,8 @@ def test_what_shares_bear_of_it_is_counted():
 
 def test_points_that_follow_are_expected_unless_somebody_knows():
     assert (Use(once=True).points, Use().points, Use.announced(7, 3, 2).points) == (1, POINTS, POINTS)
-    assert Use.announced("jacobian", 5, 3) == (3, BATCH, False)
-    assert Use.announced(ONE_JACOBIAN, 5, 3) == (3, BATCH, True)
+    assert Use.announced("jacobian", 5, 3) == Use(3, BATCH)
+    assert Use.announced(ONE_JACOBIAN, 5, 3) == Use(3, BATCH, once=True)
 
 
 @pytest.mark.mpi

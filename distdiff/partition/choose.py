@@ -53,7 +53,7 @@ class Judge(Protocol):
         """... or one that nobody will have."""
 
     def least(self, alone: Partition, active: int, items: float) -> float:
-        """The least `Promise.lasting` of a layout on so many ranks, with so many items on the busiest; 0.0: unknown."""
+        """The least `Promise.seconds` of a layout on so many ranks, with so many items on the busiest; 0.0: unknown."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ class _Contest:
             not isinstance(item, ScalarRun) and item.lines >= min_block for item in tape.items)
         least = self._judge.least(self._alone, active, cut + (len(tape.items) - cut) / active)
         worth = WORTH if self._best is self._alone and here.memory <= ROOMY else 1.0
-        saved = here.lasting / worth - least
+        saved = here.seconds / worth - least
         patience = 1.0 if self._judge.points == 1 else PATIENCE
         return least > 0.0 and patience * saved < LOOK + LOOK_ITEM * len(tape.items)
 

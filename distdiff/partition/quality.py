@@ -52,7 +52,6 @@ class Promise:
     method: str = ""  # "": no method was asked
     reason: str = ""
     sharing: float = 0.0  # seconds of handing every rank its share, whole; of them `seconds` has a point's part
-    lasting: float = 0.0  # `seconds` where points bear a part each of what is set up once as well; 0.0: nobody knows
 
 
 @dataclass

@@ -26,6 +26,7 @@ from ..partition import Partition, amounts, whole
 from ..partition.candidates import alone
 from ..partition.quality import Promise
 from ..tape import Affine, Tape
+from . import METHODS
 from .cost import Cost, implicit_setup
 from .kept import Elimination, Kept, kept
 from .select import choose, costs
@@ -173,11 +174,10 @@ class Judge:
         assert cost.seconds is not None and silent.seconds is not None
         quality = made.quality
         return Promise(beside + cost.seconds, quality.memory + cost.memory,
-                       EVALUATION * quality.exchanging + cost.seconds - silent.seconds, name, cost.reason, sharing,
-                       beside + self._a_point(work, columns))
+                       EVALUATION * quality.exchanging + cost.seconds - silent.seconds, name, cost.reason, sharing)
 
     def least(self, alone: Partition, active: int, items: float) -> float:
-        """The least `Promise.lasting` of any layout on `active` ranks with so many items on the busiest of them.
+        """The least `Promise.seconds` of any layout on `active` ranks with so many items on the busiest of them.
 
         Lines are shared equally, nobody waits and nothing is sent.  0.0: nobody knows, for several right-hand sides and
         for equations.
@@ -192,17 +192,10 @@ class Judge:
         calls = self.machine.item * self._counts["items"]
         passing = statements * calls + share * max(alone.quality.seconds - calls, 0.0)
         sharing = self.machine.seconds({"share_call": 1, "share_rank": alone.n_ranks, "share_item": items})
-        return EVALUATION * passing + self._a_point(work, 1) + sharing / self.use.points
-
-    def _a_point(self, work: Work, columns: int) -> float:
-        """Seconds of the solves at one of all points, with its part of what the solver sets up once."""
-        first, again = (self._cheapest(job, columns) for job in (work, replace(work, planned=True, expanded=True)))
-        return again + max(first - again, 0.0) / self.use.points
-
-    def _cheapest(self, work: Work, columns: int) -> float:
-        if self.method != "auto":
-            return self._cost(self.method, work, columns, self.machine).seconds or 0.0
-        return min(cost.seconds for cost in costs(work, columns, self.machine).values() if cost.seconds is not None)
+        names = METHODS if self.method == "auto" else (self.method,)
+        solve = min(cost.seconds for name in names if (
+            cost := a_point(name, work, 1, self.machine, self.use.points)).seconds is not None)
+        return EVALUATION * passing + solve + sharing / self.use.points
 
     def _newton(self, made: Partition, work: Work) -> float:
         """Seconds a point of solving equations: in turn where one waits for another; shared ones take as long as on one

@@ -13,7 +13,6 @@ import numpy as np
 from ..liveness import Pool, lengths
 from .sweep_ops import Repeat, names
 
-
 NEAR = (8, 1)  # parts of a size by which those of one slot differ at most
 FEW = 4  # of the largest vector, in which all find room: no other slots are tried
 

@@ -6,8 +6,8 @@ are many, the first ones are timed and the median of those after the first stand
 
 On several ranks `auto` chooses a layout for each number of right-hand sides, with the method; every method on every
 other layout stands against that: all on rank 0, arrays cut along axes, stretches in trace order, right-hand sides
-split.  A layout is for many points (`Use.points`), and the job there is one of them: its part of sharing the program out
-and of what the method takes at the first point alone, an evaluation, and what it takes at another.
+split.  A layout is for many points (`Use.points`), and the job there is one of them: its part of sharing the program
+out and of what the method takes at the first point alone, an evaluation, and what it takes at another.
 
 Seconds are the least of several runs in turns: what disturbs a run is not the method's.  All methods' results are
 compared.
