@@ -105,6 +105,14 @@ class Machine:
     sweep_strip_next_column: float = 8.7e-9
     sweep_end_next_column: float = 1.1e-9
 
+    # A walk through the statements: a pass, where no other follows
+    walk_call: float = 3.5e-5
+    walk_item: float = 5.4e-6
+    walk_line: float = 6.5e-10  # every term goes to memory and back
+    walk_sum_line: float = 6.0e-11
+    walk_run_line: float = 3.9e-9
+    walk_far_node: float = 1.7e-9  # of a vector that leaves the cache, and is fresh memory
+
     # The assembled system: expanding, eliminating, assembling, once a point
     assembly_call: float = 5.6e-4
     expand_item: float = 1.9e-5

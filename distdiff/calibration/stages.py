@@ -17,7 +17,7 @@ from mpi4py import MPI
 from ..assembly import Assembly
 from ..errors import DistdiffError
 from ..linearization import Linearization, linearize
-from ..solvers import cost, method, sweep
+from ..solvers import cost, method, sweep, walk
 from ..solvers.kept import kept_by
 from ..solvers.work import BATCH, count
 from ..stages import Stages
@@ -110,6 +110,12 @@ class _Stages:
             self._note("a sweep's first batch", direction, batch - columns)
             self._note("a sweep's further columns", direction, (columns - again) / (BATCH - 1))
             solver.close()
+            walked = min(_timed(self._walked(direction, one))[0] for _ in range(2))
+            self._note("a walk", direction, walked)
+
+    def _walked(self, direction: str, seed: np.ndarray) -> Callable[[], Any]:
+        """A walk as it is taken, which is once: with partials that nobody has computed."""
+        return lambda: getattr(walk.Walk(self.local, self.point, MPI.COMM_SELF), direction)(seed)
 
     def _assembled(self) -> None:
         seconds, assembly = _timed(lambda: Assembly(self.local, self.point, MPI.COMM_SELF, True, Stages()))
@@ -155,6 +161,7 @@ class _Stages:
             "a pass of a sweep": sweep.pass_amounts(w),
             "a sweep's first batch": sweep.batch_amounts(w, BATCH),
             "a sweep's further columns": sweep.column_amounts(w),
+            "a walk": walk.amounts(w),
             "assembling": cost.assembly_amounts(w),
             "substitution: set-up": {"substitution_call": 1, "substitution_row": w.rows},
             "substitution: a solve": cost.pass_amounts(w),

@@ -34,9 +34,14 @@ from .curvature import curved, product
 from .structured import BlockRows, StructuredSystem, segment
 
 LARGE = 4096  # lines a statement from which on second derivatives had better be recorded, and computed tile by tile
-ITEM = 0.28  # of what writing a statement's rows out takes (`Machine.expand_item`)
-ENDS = 4  # of these, what a pass takes by itself
-LINE = 3.0  # times a sweep's pass over a line: every term goes to memory and back
+NEAR = 1 << 18  # nodes whose vector stays in cache; of others it is fresh memory
+
+
+def amounts(work: Work) -> dict[str, float]:
+    """What a pass with one right-hand side takes of each rate of `Machine`."""
+    return {"walk_call": 1, "walk_item": work.items, "walk_line": work.array_lines - work.sum_lines,
+            "walk_sum_line": work.sum_lines, "walk_run_line": work.scalar_lines,
+            "walk_far_node": max(work.nodes - NEAR, 0)}
 
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
@@ -45,10 +50,8 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
         return Cost.none("what it would save on several ranks was not measured")
     if not work.once:
         return Cost.none("for a single derivative at a single point, as dd.grad takes one; others follow here")
-    calls = machine.expand_item * ITEM * (ENDS + work.items)
-    lines = machine.sweep_line * LINE * max(work.array_lines - work.sum_lines, 0)
-    lines += machine.sweep_sum_line * work.sum_lines + machine.sweep_run_line * work.scalar_lines
-    seconds = columns * (calls + lines) + implicit_setup(work, machine) + implicit_seconds(work, columns, machine)
+    seconds = columns * machine.seconds(amounts(work)) + implicit_setup(work, machine)
+    seconds += implicit_seconds(work, columns, machine)
     return Cost(seconds, 8.0 * work.nodes * min(columns, work.together), "no plan and no matrix, a call a statement")
 
 
