@@ -18,6 +18,7 @@ import yaml
 import distdiff
 from distdiff.cli.grammar import parser
 from distdiff.examples.demo import parser as demo_parser
+from distdiff.service.options import HOST, PORT
 from distdiff.service.tokens import Address
 
 CLUSTER = Path(distdiff.__file__).parent.parent / "cluster"
@@ -133,13 +134,14 @@ def test_the_programs_that_pods_run():
     assert start["args"][0] == "distdiff"
     options = parser().parse_args(start["args"][1:])
     state = service["spec"]["mpiReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]["volumeMounts"][-1]
-    assert options.command == "serve" and options.host == "127.0.0.1"  # kubectl port-forward speaks to the pod's own
+    assert options.command == "serve"
+    assert (options.host or HOST) == "127.0.0.1"  # kubectl port-forward speaks to the pod's own
     assert options.token_file.startswith(state["mountPath"]) and options.spool.startswith(state["mountPath"])
     # What the comment above the file tells is the same pod, token and port.
     said = (CLUSTER / FILES[1]).read_text()
     assert f"kubectl exec {service['metadata']['name']}-worker-0 -- cat {options.token_file}" in said
-    assert f"port-forward pod/{service['metadata']['name']}-worker-0 {options.port}" in said
-    assert Address.of(re.search(r'connect\("([^"]+)"', said)[1]).port == options.port
+    assert f"port-forward pod/{service['metadata']['name']}-worker-0 {options.port or PORT}" in said
+    assert Address.of(re.search(r'connect\("([^"]+)"', said)[1]).port == (options.port or PORT)
     demo = job["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]["containers"][0]["args"]
     assert demo[:3] == ["python", "-m", "distdiff.examples.demo"]
     assert demo_parser().parse_args(demo[3:]).part == "grid"
