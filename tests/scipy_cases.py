@@ -209,6 +209,7 @@ stats.dirichlet(w).pdf(C[1] / C[1].sum())
 stats.dirichlet.logpdf(0.2 * u[:3], w)
 stats.gaussian_kde(u)(k) + stats.gaussian_kde(u, "silverman").logpdf(k[::-1]) + stats.gaussian_kde(u, 0.4).pdf(k)
 stats.gaussian_kde(m)(m[:, :2]), stats.gaussian_kde(c, weights=u).logpdf(w), stats.gaussian_kde(u * c, weights=u)(s)
+stats.truncnorm.logpdf(s, -1.0, s + 1), stats.truncnorm.cdf(0.3, r, 2.0), stats.truncnorm.pdf(u, -1.0, s + 3)
 stats.rankdata(u) * u, stats.rankdata(np.round(u), "min") * s, stats.rankdata(m, axis=1) * m
 vq(m, C)[1] + vq(m, C[:2])[0] * s, vq(u, k)[1] + vq(c + 0.1, u[:3])[1] * s
 KDE(u) + KDE.evaluate(s) + KDE.logpdf(c) * u + KDE.pdf(2 * u) + KDE2(m[:2]).sum() + KDE2(q[0, :2])

@@ -438,6 +438,7 @@ def by_iterator(u):
     (lambda u: linalg.solve_toeplitz(u, U), r"scipy.linalg.solve_toeplitz of .*refusals.py:\d+ in .*linalg.toeplitz"),
     (lambda u: interpolate.RBFInterpolator(np.arange(4.0)[:, None], u)(np.ones((1, 1))),
      r"in scipy.interpolate.RBFInterpolator\S* at .*refusals.py:\d+ in <lambda>: .*distdiff.custom_jvp"),
+    (lambda u: u[0] * u.ctypes.data, r"ndarray.ctypes of a traced array at .*refusals.py:\d+ .*distdiff.elemental"),
     (by_iterator, r"numpy.nditer of a traced array at .*refusals.py:\d+ in by_iterator: .*x.reshape\(-1\)"),
     (lambda u: {1.0: 2.0}.get(u[0], 1.0) * u, r"key of a dict .* at .*refusals.py:\d+ in .*int\(x\)"),
     (lambda u: len({u[0]}) * u, r"element of a set at .*refusals.py:\d+ in .*int\(x\)"),

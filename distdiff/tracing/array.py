@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -16,6 +16,7 @@ from ..ops import BY_NAME, Op
 from ..tape import Const, Indexed, Operand
 from . import floating, memory
 from .boxes import Index, Piece, in_c_order, select, whole
+from .callers import CUT
 from .recorder import Recorder
 from .scalar import BOOLEAN_OPS, TracedScalar
 from .storage import Storage, compress, spread, too_many, window
@@ -127,6 +128,11 @@ class TracedArray:
     @property
     def base(self) -> Any:
         return None if self.window is self.st.buffer else self.st.buffer
+
+    @property
+    def ctypes(self) -> NoReturn:
+        self.rec.unsupported("numpy.ndarray.ctypes of a traced array", f"compiled code would be handed its memory, and "
+                             f"{CUT}: distdiff.elemental, custom_jvp or custom_vjp take a rule around such a call")
 
     def values(self) -> np.ndarray:
         """The elements' values as a plain array of their own."""

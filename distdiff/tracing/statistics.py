@@ -145,12 +145,11 @@ def nan_variance(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, d
     if not given(middle):
         middle = mean(x, axis, keepdims=True, where=present)
     difference = np.where(present, x, middle) - middle
-    freedom = count - ddof
+    freedom, result = count - ddof, total(difference * difference, axis, keepdims=keep)
     few = decide(np.less_equal(freedom, 0.0))
     if np.any(few):
-        freedom = np.where(few, np.nan, freedom)
-    result = total(difference * difference, axis, keepdims=keep) / freedom
-    return into(out, result)
+        freedom, result = np.where(few, 0.0, freedom), np.where(few, 0.0, result)
+    return into(out, result / freedom)
 
 
 def nan_deviation(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: Any = False,

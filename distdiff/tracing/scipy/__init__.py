@@ -23,7 +23,7 @@ from . import (
     special,
     stats,
 )
-from .replacing import Replaced, Rule
+from .replacing import Replaced, Rule, around
 
 NUMPY_LINALG = ("solve", "inv", "det", "slogdet", "cholesky", "eigh", "eigvalsh", "eig", "eigvals", "svd", "qr", "pinv",
                 "lstsq", "matrix_rank", "cond", "norm", "matrix_power", "tensorsolve", "tensorinv")
@@ -40,10 +40,17 @@ def _numpys(function: Callable[..., Any], rule: Rule) -> Rule:
     return call
 
 
+@around
+def poly1d(original: Callable[..., Any], self: Any, c_or_r: Any, r: bool = False, variable: Any = None) -> None:
+    """np.poly1d of a list, which is an array by now."""
+    original(self, c_or_r, r, variable)
+
+
 RULES: dict[str, Rule] = {  # "module:function" or "module:Class.method" -> what answers for it
     **{f"numpy.linalg:{function.__name__}": _numpys(function, rule)  # for lists, which take part in no protocol either
        for function, rule in FUNCTIONS.items() if function.__name__ in NUMPY_LINALG},
     **{f"numpy.fft:{function.__name__}": rule for function, rule in TRANSFORMS.items()},
+    "numpy:poly1d.__init__": poly1d,
     **fft.RULES,
     **special.RULES,
     **linalg.RULES,

@@ -220,6 +220,7 @@ def t_density(self: Any, x: Any, loc: Any = None, shape: Any = 1, df: Any = 1) -
 
 def gauss_mass(a: Any, b: Any) -> Any:
     """log of the normal distribution's mass between a and b; on which side of 0 they lie is decided."""
+    shape = np.broadcast_shapes(shape_of(a), shape_of(b))
     a, b = np.broadcast_arrays(np.atleast_1d(a), np.atleast_1d(b))
     left, right = (np.asarray(decide(part)) for part in (np.less_equal(b, 0.0), np.greater(a, 0.0)))
     turned = np.where(right, -b, a), np.where(right, -a, b)
@@ -228,7 +229,7 @@ def gauss_mass(a: Any, b: Any) -> Any:
     log_high = sc.log_ndtr(high)
     in_tail = log_high + np.log(-np.expm1(sc.log_ndtr(low) - log_high))
     across = np.log1p(-sc.ndtr(np.where(tail, -1.0, a)) - sc.ndtr(np.where(tail, -1.0, -b)))
-    return np.where(tail, in_tail, across)
+    return np.reshape(np.where(tail, in_tail, across), shape)
 
 
 def iqr(x: Any, axis: Any = None, rng: Any = (25, 75), scale: Any = 1.0, nan_policy: str = "propagate",
