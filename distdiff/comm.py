@@ -17,6 +17,7 @@ import numpy as np
 from mpi4py import MPI
 
 from . import errors
+from .node import LINE, OFFERED, TAKEN, Node, Word, Words, node
 
 T = TypeVar("T")
 
@@ -314,17 +315,37 @@ def _pack(result: Any) -> bytes:
 class Messages:
     """Requests that run together; persistent ones are started.  Local.
 
-    `start` returns at once, `finish` when all have arrived; between the two nobody touches the buffers.
+    `start` returns at once, `finish` when all have arrived; between the two nobody touches the buffers.  What goes
+    through memory of the node (`words`) is packed after `before` and unpacked before `after`.
     """
 
-    def __init__(self, requests: list[Any]) -> None:
-        self._requests = requests
+    def __init__(self, requests: list[Any], words: Words | None = None) -> None:
+        self._requests, self._words = requests, words
+
+    def before(self) -> None:
+        if self._words is not None:
+            self._words.before()
 
     def start(self) -> None:
-        MPI.Prequest.Startall(self._requests)
+        if self._words is not None:
+            self._words.send()
+        if self._requests:
+            MPI.Prequest.Startall(self._requests)
 
     def finish(self) -> None:
-        MPI.Request.Waitall(self._requests)
+        if self._words is not None:
+            self._words.receive()
+        if self._requests:
+            MPI.Request.Waitall(self._requests)
+
+    def after(self) -> None:
+        if self._words is not None:
+            self._words.after()
+
+    @property
+    def taken(self) -> bool:
+        """Whether all that was packed in memory of the node has been unpacked."""
+        return self._words is None or self._words.all_taken()
 
     def close(self) -> None:
         for request in self._requests:
@@ -385,7 +406,7 @@ def timed_messages() -> Iterator[list[Timing]]:
 
 
 class Channel:
-    """Messages that are exchanged again and again: buffers and persistent requests.
+    """Messages that are exchanged again and again: buffers and persistent requests, or memory that the node shares.
 
     `sends` and `recvs` list (rank, count); a buffer holds count rows of `columns` numbers.  The `forward` messages
     bring what is in `sends` buffers into the receivers' `recvs` buffers, the `reverse` ones bring it back.  Neighbours
@@ -404,6 +425,14 @@ class Channel:
                      + [comm.Send_init(b, dest=r, tag=tag) for r, b in out])
             for to, out in ((ghost, own), (own, ghost)))
 
+    def packed(self, back: bool) -> list[np.ndarray]:
+        """The buffers that leave this rank, a neighbour's each: those of `sends`, or `recvs` on the way back."""
+        return self.recvs if back else self.sends
+
+    def arrived(self, back: bool) -> list[np.ndarray]:
+        """The buffers that messages arrive in: those of `recvs`, or `sends` on the way back."""
+        return self.sends if back else self.recvs
+
     @property
     def nbytes(self) -> int:
         return self.own.nbytes + self.ghost.nbytes
@@ -411,6 +440,78 @@ class Channel:
     def close(self) -> None:
         self.forward.close()
         self.reverse.close()
+
+
+class NodeChannel(Channel):
+    """The same for one vector, where neighbours on this node read from this rank's memory what it packs (see `node`).
+
+    All neighbours of an exchange make their channels together, in the same order: each tells the others where its
+    words and buffers lie.
+    """
+
+    def __init__(self, shared: Node, comm: MPI.Comm, sends: list[tuple[int, int]], recvs: list[tuple[int, int]],
+                 tag: int) -> None:
+        self._shared, here, me = shared, shared.numbers, comm.rank
+        near = sorted({rank for rank, _ in (*sends, *recvs) if rank in here})
+        self._taken: list[tuple[int, int]] = []  # of this rank's memory: start, length
+        mine = {rank: np.array([self._take(None), self._take(dict(sends).get(rank)),
+                                self._take(dict(recvs).get(rank))]) for rank in near}
+        theirs = {rank: np.empty(3, dtype=np.int64) for rank in near}
+        MPI.Request.Waitall([*(comm.Irecv(theirs[rank], source=rank, tag=tag) for rank in near),
+                             *(comm.Isend(mine[rank], dest=rank, tag=tag) for rank in near)])
+        self._out: tuple[list[np.ndarray], list[np.ndarray]] = [], []  # forward, back
+        self._in: tuple[list[np.ndarray], list[np.ndarray]] = [], []
+        made = []
+        for back, (out, to) in enumerate(((sends, recvs), (recvs, sends))):
+            requests: list[Any] = []
+            words = Words()
+            for rank, n in to:
+                start = int(theirs[rank][1 + back]) if rank in theirs else -1
+                if start >= 0 and min(mine[rank][0], theirs[rank][0]) >= 0:
+                    self._in[back].append(here[rank][start : start + n])
+                    words.coming.append(self._word(rank, theirs[rank][0], OFFERED + back))
+                    words.took.append(self._word(me, mine[rank][0], TAKEN + back))
+                else:
+                    self._in[back].append(np.empty(n))
+                    requests.append(comm.Recv_init(self._in[back][-1], source=rank, tag=tag))
+            for rank, n in out:
+                start = int(mine[rank][1 + back]) if rank in mine else -1
+                if start >= 0 and min(mine[rank][0], theirs[rank][0]) >= 0:
+                    self._out[back].append(here[me][start : start + n])
+                    words.sent.append(self._word(me, mine[rank][0], OFFERED + back))
+                    words.taken.append(self._word(rank, theirs[rank][0], TAKEN + back))
+                else:
+                    self._out[back].append(np.empty(n))
+                    requests.append(comm.Send_init(self._out[back][-1], dest=rank, tag=tag))
+            made.append(Messages(requests, words))
+        self.forward, self.reverse = made
+
+    def _take(self, n: int | None) -> int:
+        """Memory of this rank for n numbers, or (None) for the words of a channel; -1: there is none."""
+        start = self._shared.channel() if n is None else self._shared.take(n)
+        self._taken.append((start, 4 * LINE if n is None else n))
+        return start
+
+    def _word(self, rank: int, start: int, number: int) -> Word:
+        return Word(self._shared.words[rank], int(start) + number * LINE)
+
+    def packed(self, back: bool) -> list[np.ndarray]:
+        return self._out[back]
+
+    def arrived(self, back: bool) -> list[np.ndarray]:
+        return self._in[back]
+
+    @property
+    def nbytes(self) -> int:
+        return 8 * sum(n for _, n in self._taken)
+
+    def close(self) -> None:
+        """What a neighbour has not taken yet, as where a pass failed, stays as it is and is not used again."""
+        super().close()
+        if self.forward.taken and self.reverse.taken:
+            for start, n in self._taken:
+                self._shared.give(start, n)
+        self._taken = []
 
 
 def make_room(kept: dict[tuple[int, ...], T], columns: tuple[int, ...]) -> list[T]:
@@ -431,12 +532,15 @@ class Channels:
         self._tag = tag
         self._open: dict[tuple[int, ...], Channel] = {}
 
-    def get(self, comm: MPI.Comm, columns: tuple[int, ...]) -> Channel:
+    def get(self, comm: MPI.Comm, columns: tuple[int, ...], repeated: bool = False) -> Channel:
+        """repeated, which all neighbours say of it: one vector may go through memory of the node."""
         channel = self._open.pop(columns, None)
         if channel is None:
             for old in make_room(self._open, columns):
                 old.close()
-            channel = Channel(comm, self._sends, self._recvs, columns, self._tag)
+            shared = node(comm) if repeated and not columns else None
+            channel = Channel(comm, self._sends, self._recvs, columns, self._tag) if shared is None else NodeChannel(
+                shared, comm, self._sends, self._recvs, self._tag)
         self._open[columns] = channel
         return channel
 

@@ -21,7 +21,7 @@ from .calls import Call, bind
 from .cancellation import Watch, watch_of
 from .errors import InputError
 from .fusion import Fusion
-from .kernels import scalar, tiles
+from .kernels import overlap, scalar, tiles
 from .liveness import NOWHERE, kept_blocks, lodgings
 from .ops import OPS
 from .partition.local import Exchange, LocalTape, Portion, Spot, Step
@@ -68,6 +68,7 @@ class Values:
         self.storage, self.complete = object(), True
         self.program: list[Call | None] | None = None  # the calls that compute all items, on views of this memory
         self.exchanges: list[tuple[Event, Event]] | None = None  # starts and finishes of a pass, on the same views
+        self.woven: list[Call | None] | None = None  # all calls of a pass in order, exchanges included
         self.failure = products.Failure()  # of a joint statement's rule
         self._lines: dict[int, Lines] = {}
         self._lean = False  # blocks that no solve reads live in a pool
@@ -126,7 +127,7 @@ class Values:
                         else np.empty(b.size) if keep and array is UNREAD else array
                         for b, array, place, keep in zip(self.blocks, self._arrays, places, kept)]
         self.complete, self.storage, self._lean = all(place == -1 for place in places), object(), True
-        self.program = self.exchanges = None
+        self.program = self.exchanges = self.woven = None
 
     def calls(self, local: LocalTape, fused: bool) -> list[Call | None]:
         """The calls that compute all items, made once for this memory; None where another item's call does it too."""
@@ -138,7 +139,7 @@ class Values:
             inside = {i for start, stop in self._fusion.spans for i in range(start, stop)} if self._fusion else set()
             self.program = [None if i in inside else bind(item, self) for i, item in enumerate(local.items)]
             for start, program in grouped:
-                self.program[start] = program.run, (), False
+                self.program[start] = tiles.Bound.run, (program,), False
         return self.program
 
     def crossings(self, local: LocalTape, comm: MPI.Comm) -> list[tuple[Event, Event]]:
@@ -150,6 +151,42 @@ class Values:
                 for exchange in (step.exchange for step in local.steps)]
         return self.exchanges
 
+    def weave(self, local: LocalTape, comm: MPI.Comm, fused: bool) -> list[Call | None]:
+        """All calls of a pass, made once for this memory: messages are waited for where they are needed.
+
+        What follows an exchange begins before its end where it runs tile by tile (see `overlap`).
+        """
+        if self.woven is None:
+            calls = self.calls(local, fused)
+            self.woven, awaited = list[Call | None](), False
+            for s, (step, (start, finish)) in enumerate(zip(local.steps, self.crossings(local, comm))):
+                first = [call for call in calls[step.start : step.ready] if call is not None]
+                parts = self.parts(local, s) if awaited else None
+                if parts is not None:
+                    first[0] = tiles.Bound.run, (parts.late,), False
+                    self.woven.insert(len(self.woven) - 1, (tiles.Bound.run, (parts.early,), False))
+                self.woven += first
+                if start is not None:
+                    self.woven.append((start, (), False))
+                self.woven += calls[step.ready : step.stop]
+                awaited = finish is not None
+                if finish is not None:
+                    self.woven.append((finish, (), False))
+        return self.woven
+
+    def parts(self, local: LocalTape, s: int) -> overlap.Groups | None:
+        """Superstep s's first call in two parts, what needs no message before it first; None where it has no such."""
+        step, before = local.steps[s], local.steps[s - 1].exchange
+        assert self.program is not None
+        first = next((call for call in self.program[step.start : step.ready] if call is not None), None)
+        if first is None or first[0] is not tiles.Bound.run:
+            return None
+        arriving = []  # bytes that messages write
+        for _, array, places in (spot for _, ids in before.recvs for spot in self.spots(ids)):
+            begin, size = array.__array_interface__["data"][0], array.itemsize
+            arriving += [(begin + low * size, begin + high * size) for low, high in overlap.intervals(places)]
+        return overlap.groups(first[1][0], arriving)
+
     @property
     def flat(self) -> np.ndarray:
         """All values as one contiguous vector; separate arrays are copied into one at the first call."""
@@ -159,7 +196,7 @@ class Values:
             flat = np.concatenate([np.empty(0), *(np.empty(b.size) if a is UNREAD else a
                                                   for b, a in zip(self.blocks, self._arrays))])
             self._arrays = [flat[b.first : b.first + b.size] for b in self.blocks]
-            self._flat, self.storage, self.program, self.exchanges = flat, object(), None, None
+            self._flat, self.storage, self.program, self.exchanges, self.woven = flat, object(), None, None, None
         return self._flat
 
     @property
@@ -326,16 +363,22 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
             values.share(local, fused)
         todo = None
         values.scatter(local.inputs.ids, x_local)
-    if todo is None:
+    watch, last = watch_of(comm), len(local.steps) - 1
+    woven = None
+    if todo is None and watch is None and last > 0:
+        woven = values.weave(local, comm, fused)
+    elif todo is None:
         calls = values.calls(local, fused)
     else:
         calls = [None if _block(item) not in todo else
                  (Values.compute_few, (item,), True) if type(item) is ScalarRun and len(item.op) <= FEW_LINES else
                  bind(item, values) for item in local.items]
-    watch, last = watch_of(comm), len(local.steps) - 1
     values.failure.forget()
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
-        for s, (step, (start, finish)) in enumerate(zip(local.steps, values.crossings(local, comm))):
+        if woven is not None:
+            _execute(values, woven)
+        for s, (step, (start, finish)) in enumerate(zip(local.steps, values.crossings(local, comm)) if woven is None
+                                                    else ()):
             _execute(values, calls[step.start : step.ready], watch)
             if start is not None:
                 start()

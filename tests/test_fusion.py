@@ -168,7 +168,7 @@ def test_steps_whose_blocks_come_in_falling_order():
 def places(bound):
     """(first byte, byte after the last, whether it is scratch) of all that a bound program reads and writes."""
     found = []
-    for first, last, rows, tile in bound.groups:
+    for first, last, rows, tile, _ in bound.groups:
         for c in bound.code[first:last]:
             used = 2 + (tiles.NAMES[c[0]] not in UNARY) + (tiles.NAMES[c[0]] == "where")
             for top in range(0, rows, tile):

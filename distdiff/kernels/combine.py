@@ -23,7 +23,8 @@ TILE = 8192  # elements: larger than for the compiled loops, for each costs seve
 class Tables(NamedTuple):
     """Boxes in numbers.
 
-    cells    (c, 9) int64: dst, lengths of three axes, dst's strides along them, first and last + 1 of its passes
+    cells    (c, 12) int64: dst, lengths of three axes, dst's strides along them, first and last + 1 of its passes,
+             and the indices along the axes with which it begins: not 0 where a box is computed in parts
     passes   (k, 12) int64: src and its strides; address of p (0: none) and its strides; the same of q
     factors  (k, 2): a, b
     """

@@ -185,10 +185,10 @@ def _tile(W, passes, factors, dst, step, n, i0, i1, i2, first, stop):
 def columns(W, cells, passes, factors, rows, m):
     """All cells in turn, on the m vectors of `rows` elements from address W on (see `combine.run`)."""
     for c in range(len(cells)):
-        dst, n0, n1, n2, d0, d1, d2, first, stop = cells[c]
-        for i0 in range(n0):
-            for i1 in range(n1):
-                for start in range(0, n2, TILE):
+        dst, n0, n1, n2, d0, d1, d2, first, stop, f0, f1, f2 = cells[c]
+        for i0 in range(f0, n0):
+            for i1 in range(f1, n1):
+                for start in range(f2, n2, TILE):
                     n = min(TILE, n2 - start)
                     for column in range(m):
                         _tile(W + 8 * rows * column, passes, factors, dst + i0 * d0 + i1 * d1 + start * d2, d2, n,

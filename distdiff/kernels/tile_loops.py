@@ -111,7 +111,7 @@ def run(groups, code):
     """Run groups one after another, each tile by tile.  The columns are those that `tiles.Program` writes."""
     for g in range(len(groups)):
         first, last, rows, tile = groups[g, 0], groups[g, 1], groups[g, 2], groups[g, 3]
-        for top in range(0, rows, tile):
+        for top in range(groups[g, 4], rows, tile):
             bottom = min(top + tile, rows)
             for k in range(first, last):
                 c = code[k]

@@ -78,14 +78,14 @@ class Program:
     """Groups of instructions.  `add` all of them, then `bind` the addresses."""
 
     def __init__(self) -> None:
-        self._groups: list[tuple[int, int, int, int]] = []
+        self._groups: list[tuple[int, int, int, int, int]] = []
         self._code: list[np.ndarray] = []
         self._bases: list[np.ndarray] = []
         self._length = 0
 
     def add(self, rows: int, tile: int, code: np.ndarray, bases: np.ndarray) -> None:
         """A group over a grid of `rows`, `tile` of them at a time: its instructions (n, 20) and their bases (n, 4)."""
-        self._groups.append((self._length, self._length + len(code), rows, tile))
+        self._groups.append((self._length, self._length + len(code), rows, tile, 0))
         self._code.append(code)
         self._bases.append(bases)
         self._length += len(code)
@@ -98,7 +98,11 @@ class Program:
 
 
 class Bound(NamedTuple):
-    """A program on given memory."""
+    """A program on given memory.
+
+    groups : (g, 5) int64: first and last + 1 of a group's instructions, its rows, those of a tile, and the row with
+        which it begins: not 0 where it is computed in parts
+    """
 
     groups: np.ndarray
     code: np.ndarray

@@ -10,6 +10,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..comm import agreed, on_root
+from ..node import share
 from ..tape import Joint, ScalarRun, Tape
 from ..tracing.memory import give_back
 from .afar import Stored
@@ -75,6 +76,7 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm,
     if alone:
         return whole(tape) if comm.rank == 0 else nothing(joint)
     sender = on_root(comm, lambda: partition.sender(), share=False)
+    share(comm)
     if partition is not None:
         partition.release()
     structure = broadcast(sender.structure if sender is not None else None, comm)

@@ -33,6 +33,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..comm import Channel, Channels
+from ..kernels.copies import ADD, COPY, MOVE, Copies
 from ..strided import interval, progressions
 from ..tape import Affine, Block, Guard, Indexed, Item, Joint, Leaf, ScalarRun, Site, Tape
 
@@ -41,6 +42,7 @@ OBJECTS = 320  # bytes of Python objects a statement, block or step, about
 # Some nodes of a message: (their places in the message, the array that holds them, their places in the array)
 Spot = tuple[slice | np.ndarray, np.ndarray, slice | np.ndarray]
 Copy = tuple[Callable[..., Any], tuple[Any, ...]]
+UNPACK = -1  # beside the kinds of `Copies`: out of a buffer
 
 
 @dataclass
@@ -70,11 +72,11 @@ class Exchange:
         spots: where the nodes of every message lie, those of `sends`, or `back` (in reverse) those of `recvs`.
         """
         channel = self._channel(comm, columns)
-        buffers, messages = (channel.recvs, channel.reverse) if back else (channel.sends, channel.forward)
-        copies = [copy for buffer, part in zip(buffers, spots) for spot in part
-                  for copy in copies_of(buffer, *spot, back)]
+        copies = _bound(MOVE if back else COPY, channel.packed(back), spots)
+        messages = channel.reverse if back else channel.forward
 
         def start() -> None:
+            messages.before()
             for function, arguments in copies:
                 function(*arguments)
             messages.start()
@@ -84,22 +86,25 @@ class Exchange:
                  back: bool = False) -> Callable[[], None]:
         """A function that waits for the messages and unpacks them: spots of `recvs`, or `back` those of `sends`."""
         channel = self._channel(comm, columns)
-        buffers, messages = (channel.sends, channel.reverse) if back else (channel.recvs, channel.forward)
-        copies = [_unpack(buffer, *spot, back) for buffer, part in zip(buffers, spots) for spot in part]
+        copies = _bound(ADD if back else UNPACK, channel.arrived(back), spots)
+        messages = channel.reverse if back else channel.forward
 
         def finish() -> None:
             messages.finish()
             for function, arguments in copies:
                 function(*arguments)
+            messages.after()
         return finish
 
     def forward(self, comm: MPI.Comm, y: np.ndarray) -> None:
         """The exchange at once, on a vector of all local nodes.  Neighbours call together."""
+        self._channel(comm, y.shape[1:], repeated=False)
         self.starter(comm, spots_of(self.sends, y), y.shape[1:])()
         self.finisher(comm, spots_of(self.recvs, y), y.shape[1:])()
 
     def reverse(self, comm: MPI.Comm, lam: np.ndarray) -> None:
         """Its transpose at once.  Neighbours call together."""
+        self._channel(comm, lam.shape[1:], repeated=False)
         self.starter(comm, spots_of(self.recvs, lam), lam.shape[1:], back=True)()
         self.finisher(comm, spots_of(self.sends, lam), lam.shape[1:], back=True)()
 
@@ -114,15 +119,32 @@ class Exchange:
         if self._channels is not None:
             self._channels.close()
 
-    def _channel(self, comm: MPI.Comm, columns: tuple[int, ...]) -> Channel:
+    def _channel(self, comm: MPI.Comm, columns: tuple[int, ...], repeated: bool = True) -> Channel:
         if self._channels is None:
             self._channels = Channels(self.sends, self.recvs, _TAG)
-        return self._channels.get(comm, columns)
+        return self._channels.get(comm, columns, repeated)
 
 
 def spots_of(messages: list[tuple[int, np.ndarray]], vector: np.ndarray) -> list[list[Spot]]:
     """Where the nodes of messages lie in one vector whose places are their ids."""
     return [[(where, vector, places) for where, places in progressions(ids)] for _, ids in messages]
+
+
+def _bound(how: int, buffers: list[np.ndarray], spots: list[list[Spot]]) -> list[Copy]:
+    """Calls that pack the buffers (COPY; MOVE: zeros are left behind) or unpack them (ADD: nodes are added to)."""
+    together, calls = Copies(), list[Copy]()  # of slices, and of others
+    for buffer, part in zip(buffers, spots):
+        for where, array, places in part:
+            if isinstance(where, slice) and isinstance(places, slice):
+                if how in (COPY, MOVE):
+                    together.add(how, buffer[where], array[places])
+                else:
+                    together.add(COPY if how == UNPACK else ADD, array[places], buffer[where])
+            elif how in (COPY, MOVE):
+                calls += copies_of(buffer, where, array, places, how == MOVE)
+            else:
+                calls.append(_unpack(buffer, where, array, places, how == ADD))
+    return [(together, ()), *calls] if together else calls
 
 
 def copies_of(buffer: np.ndarray, where: slice | np.ndarray, array: np.ndarray, places: slice | np.ndarray,
@@ -141,9 +163,6 @@ def copies_of(buffer: np.ndarray, where: slice | np.ndarray, array: np.ndarray, 
 def _unpack(buffer: np.ndarray, where: slice | np.ndarray, array: np.ndarray, places: slice | np.ndarray,
             add: bool) -> Copy:
     """A call that brings the buffer's content to array[places], where it replaces or (distinct places) adds."""
-    if isinstance(places, slice) and isinstance(where, slice):
-        view, part = array[places], buffer[where]
-        return (np.add, (view, part, view)) if add else (np.copyto, (view, part))
     if add:
         return (lambda: array.__setitem__(places, array[places] + buffer[where])), ()
     return (lambda: array.__setitem__(places, buffer[where])), ()

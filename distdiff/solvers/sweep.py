@@ -23,7 +23,7 @@ from ..cancellation import Watch, watch_of
 from ..comm import make_room
 from ..errors import InputError
 from ..evaluate import Point
-from ..kernels import scalar, stream
+from ..kernels import overlap, scalar, stream
 from ..machine import Machine
 from ..partials import Other, Partials, coefficient
 from ..partition.local import LocalTape, Spot
@@ -49,9 +49,11 @@ class _Bound(NamedTuple):
 
     exchanges : which of the calls start or finish messages
     ends : the calls by which each superstep but the last is over, as many on every rank
+    woven : the same calls, messages being waited for within those that follow them, where they are needed
     """
 
     calls: list[Call]
+    woven: list[Call]
     exchanges: set[int]
     ends: list[int]
 
@@ -233,7 +235,7 @@ class Sweep:
             if watch is not None:
                 _run_watched(bound, watch)
             else:
-                for function, arguments in bound.calls:
+                for function, arguments in bound.woven:
                     function(*arguments)
         self._seed = None
         if self.local.joint:
@@ -264,6 +266,7 @@ class Sweep:
         programs, calls = Programs(self._memories[way], W), list[Call]()
         exchanges: set[int] = set()
         ends: list[int] = []
+        arriving: dict[int, overlap.Intervals] = {}  # by call that finishes messages: the rows that they write
         last = len(plan.exchanges) - 1
         for combinations, group in groupby(plan.operations, key=ops.combines):
             if combinations:
@@ -276,8 +279,10 @@ class Sweep:
                     exchanges.add(len(calls))
                 calls.append(bind[type(op)](op, W, forward))
                 if isinstance(op, ops.Finish):
+                    arriving[len(calls) - 1] = [each for places in op.places for _, part in progressions(places)
+                                                for each in overlap.intervals(part)]
                     ends.append(len(calls))
-        return _Bound(calls, exchanges, [*ends, *[len(calls)] * (last - len(ends))][:last])
+        return _Bound(calls, _woven(calls, arriving), exchanges, [*ends, *[len(calls)] * (last - len(ends))][:last])
 
     def _zero(self, op: ops.Zero, W: np.ndarray, forward: bool) -> Call:
         return W[op.start : op.stop].fill, (0.0,)
@@ -413,6 +418,17 @@ class Sweep:
         make = exchange.starter if isinstance(op, ops.Start) else exchange.finisher
         spots: list[list[Spot]] = [[(where, W, part) for where, part in progressions(places)] for places in op.places]
         return make(self.comm, spots, W.shape[1:], back=not forward), ()
+
+
+def _woven(calls: list[Call], arriving: dict[int, overlap.Intervals]) -> list[Call]:
+    """Combinations that follow the end of an exchange begin before it (see `overlap`)."""
+    woven: list[Call] = []
+    for k, (function, arguments) in enumerate(calls):
+        if k - 1 in arriving and isinstance(function, Program):
+            woven[-1] = function.around, (woven[-1][0], arriving[k - 1])
+        else:
+            woven.append((function, arguments))
+    return woven
 
 
 def _run_watched(bound: _Bound, watch: Watch) -> None:

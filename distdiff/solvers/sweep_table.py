@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from ..kernels import combine
+from ..kernels import combine, overlap
 from ..strided import ITEM, core_shape, core_view
 from .combination import CONSTANT, MASK, SHIFT, STORED, VALUES, Factor
 from .sweep_ops import Box, Combine, Pass, Plan, Repeat, Time, Turn
@@ -125,7 +125,7 @@ class Programs:
                 len(box.passes) for op in loop.operations for box in op.boxes)]), len(loop.times)
             starts[n : n + times] = at + sizes * np.arange(times)[:, None]
             n, at = n + times, at + sizes * times
-        tables = combine.Tables(np.empty((at[0], 9), dtype=np.int64), np.empty((at[1], 12), dtype=np.int64),
+        tables = combine.Tables(np.zeros((at[0], 12), dtype=np.int64), np.empty((at[1], 12), dtype=np.int64),
                                 np.empty((at[1], 2)))
         for same in bodies.values():
             where = np.concatenate([starts[k : k + len(loop.times)] for k, loop in same])
@@ -139,7 +139,7 @@ class Programs:
         terms = [p for box in boxes for p in box.passes]
         ends = np.cumsum([0, *(len(box.passes) for box in boxes)])
         shapes = np.array([[*_three(box.shape, 1), *_three(box.strides, 0)] for box in boxes], dtype=np.int64)
-        tables.cells[_ranges(starts[:, 0], len(boxes))] = np.concatenate([
+        tables.cells[_ranges(starts[:, 0], len(boxes)), :9] = np.concatenate([
             self._rows([box.dst for box in boxes], repeat), np.tile(shapes.reshape(-1, 6), (times, 1)),
             *((starts[:, 1:] + e).reshape(-1, 1) for e in (ends[:-1], ends[1:]))], axis=1)
         if terms:
@@ -187,6 +187,7 @@ class Program:
         self._columns = W.ndim == 1 or W.flags.f_contiguous  # each a vector of its own
         self._tables: combine.Tables | None = None
         self._views: list[combine.Views] | None = None
+        self._parts: overlap.Boxes | None | bool = False  # False: not yet looked for
 
     def __call__(self) -> None:
         tables, views = self._bound()
@@ -194,6 +195,25 @@ class Program:
             combine.run(self._programs.W, tables)
         else:
             combine.run_views(views)
+
+    def around(self, arrive: Callable[[], None], arriving: overlap.Intervals) -> None:
+        """The same, `arrive` being called where it is needed: it waits for messages and writes rows `arriving`."""
+        tables, views = self._bound()
+        W = self._programs.W
+        if tables is not None and self._parts is False:
+            self._parts = overlap.boxes(tables, arriving, 1 if W.ndim == 1 else W.shape[1])
+        if isinstance(self._parts, overlap.Boxes):
+            combine.run(W, self._parts.early)
+            arrive()
+            combine.run(W, self._parts.late)
+            return
+        arrive()
+        self()
+
+    @property
+    def early(self) -> int:
+        """Elements that are computed before messages have arrived."""
+        return self._parts.elements if isinstance(self._parts, overlap.Boxes) else 0
 
     def until(self, given_up: Callable[[], bool]) -> None:
         """The same, but no more than about PART elements after `given_up()` is true."""

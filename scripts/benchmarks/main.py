@@ -40,13 +40,14 @@ BENCHMARKS = {
     "burgers": ("numpy", "distdiff", "torch", "autograd", "jax", "casadi"),
     "flow": ("distdiff", "torch", "autograd", "jax"),
     "substitution": ("petsc", "distdiff", "reads"),
-    "ranks": ("latency", "memory", "wide", "samples", "ensemble", "string", "grid", "demo_grid", "depths", "equations"),
+    "ranks": ("latency", "memory", "wide", "samples", "ensemble", "string", "grid", "demo_grid", "depths", "overlap",
+              "equations"),
     "interface": ("repeated", "pipeline", "library"),
     "scale": ("grid", "scalar"),
     "solvers": ("table", "held_out", "fresh", "unseen"),
 }
 PARALLEL = ("ranks", "interface", "scale", "solvers")  # run on one rank and on two
-TWO = ("latency", "depths", *BENCHMARKS["interface"])  # tools that run on two alone
+TWO = ("latency", "depths", "overlap", *BENCHMARKS["interface"])  # tools that run on two alone
 LARGEST = {"grid": [1e9], "scalar": [2e8]}  # with --full, on two ranks
 
 FULL = {

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from delays import delays
 from measure import Figure, figure
 
 Program = tuple[Callable[[Any], Any], np.ndarray]
@@ -101,60 +102,105 @@ def _program(settings: dict[str, Any], name: str, made: Callable[[float], Progra
 
 
 class Clocks:
-    """Where a pass spends its time: packing and unpacking messages, and waiting for them; the rest computes."""
+    """When a pass packs, sends, waits and unpacks, exchange by exchange; the rest computes.
+
+    starts : of every exchange of this rank, when it began to pack, when its messages left, when that was done
+    finishes : ... when it began to wait, when all messages were there, when they were unpacked
+    agreeing : seconds of the agreements at the ends of passes
+
+    The processes of one machine share the clock.
+    """
 
     def __init__(self) -> None:
-        self.exchanging = self.waiting = 0.0
+        self.starts: list[list[float]] = []
+        self.finishes: list[list[float]] = []
+        self.agreeing = 0.0
+        self._open: list[float] | None = None  # moments of the exchange that is being started or finished
+
+    def clear(self) -> None:
+        self.starts, self.finishes, self.agreeing = [], [], 0.0
 
     def __enter__(self) -> Clocks:
         from distdiff.comm import Messages
         from distdiff.partition.local import Exchange
 
-        self._kept = [(Messages, "finish", Messages.finish), (Exchange, "starter", Exchange.starter),
-                      (Exchange, "finisher", Exchange.finisher)]
-        Messages.finish = self._timed(Messages.finish, "waiting")
-        Exchange.starter, Exchange.finisher = self._bound(Exchange.starter), self._bound(Exchange.finisher)
+        self._kept = [(Messages, "start", Messages.start), (Messages, "finish", Messages.finish),
+                      (Exchange, "starter", Exchange.starter), (Exchange, "finisher", Exchange.finisher)]
+        Messages.start, Messages.finish = self._sending(Messages.start), self._waiting(Messages.finish)
+        Exchange.starter = self._bound(Exchange.starter, lambda: self.starts)
+        Exchange.finisher = self._bound(Exchange.finisher, lambda: self.finishes)
         return self
 
     def __exit__(self, *exc: object) -> None:
         for owner, name, function in self._kept:
             setattr(owner, name, function)
 
-    def _timed(self, call: Callable[..., Any], what: str) -> Callable[..., Any]:
-        def timed(*arguments: Any) -> Any:
-            start = time.perf_counter()
-            result = call(*arguments)
-            setattr(self, what, getattr(self, what) + time.perf_counter() - start)
-            return result
+    def _sending(self, start: Callable[[Any], None]) -> Callable[[Any], None]:
+        def timed(messages: Any) -> None:
+            if self._open is not None:
+                self._open.append(time.perf_counter())  # a message may be there before `start` is done
+            start(messages)
         return timed
 
-    def _bound(self, bind: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *arguments, **more: self._timed(bind(*arguments, **more), "exchanging")
+    def _waiting(self, finish: Callable[[Any], None]) -> Callable[[Any], None]:
+        def timed(messages: Any) -> None:
+            began = time.perf_counter()
+            finish(messages)
+            ended = time.perf_counter()
+            if self._open is not None:
+                self._open += [began, ended]
+            else:
+                self.agreeing += ended - began
+        return timed
+
+    def _bound(self, bind: Callable[..., Any], kept: Callable[[], list[list[float]]]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **more: Any) -> Callable[[], None]:
+            call = bind(*arguments, **more)
+            return lambda: self._noted(call, kept())
+        return timed
+
+    def _noted(self, call: Callable[[], None], kept: list[list[float]]) -> None:
+        self._open = [time.perf_counter()] if kept is self.starts else []
+        call()
+        kept.append([*self._open, time.perf_counter()])
+        self._open = None
+
+    def parts(self, total: float, others: list[list[list[float]]]) -> tuple[float, float, float, float]:
+        """Seconds that a pass of `total` computed, packed and unpacked, waited for messages, and for other ranks to
+        send or to be done.  others: the `starts` of the ranks whose messages come, exchange by exchange the same."""
+        packing = sum(end - begin for begin, _, end in self.starts) + sum(end - there for _, there, end in
+                                                                           self.finishes)
+        flying = late = 0.0
+        for k, (began, there, _) in enumerate(self.finishes):
+            left = max((starts[k][1] for starts in others), default=began)
+            late += min(max(left - began, 0.0), there - began)
+            flying += there - min(max(began, left), there)
+        return total - packing - flying - late - self.agreeing, packing, flying, late + self.agreeing
 
 
 def _superstep(run: Run, name: str, function: Callable[[Any], Any], points: list[np.ndarray], supersteps: int) -> None:
-    """What a superstep of one evaluation and one solve is made of.
+    """What a superstep of one evaluation and one solve is made of, on the rank with most of each.
 
-    The rank that waits least waits for messages alone, the one that waits most for the other rank's computing as well.
+    A rank that waits before the other has sent waits for its computing, from then on for the message.
     """
     import distdiff as dd
 
     parts: dict[str, list[float]] = {}
     with Clocks() as clocks, dd.linearize(function, points[0]) as lin:
         for k in range(run.settings["repeats"] + 2):
-            clocks.exchanging = clocks.waiting = 0.0
+            clocks.clear()
 
             def again(k: int = k) -> None:
                 lin.update(points[k % 2])
                 lin.vjp(1.0)
 
             total = run.seconds(again)
-            mine = total - clocks.exchanging, clocks.exchanging - clocks.waiting, clocks.waiting
-            compute, pack, wait = zip(*run.comm.allgather(mine))
+            starts = run.comm.allgather(clocks.starts)
+            compute, pack, wait, late = zip(*run.comm.allgather(
+                clocks.parts(total, starts[:run.comm.rank] + starts[run.comm.rank + 1:])))
             if k > 1:  # the first binds and allocates
-                for what, taken in (
-                        ("computes, the busiest rank", max(compute)), ("packs and unpacks", max(pack)),
-                        ("waits for messages", min(wait)), ("waits for the other rank", max(wait) - min(wait))):
+                for what, taken in (("computes", max(compute)), ("packs, starts and unpacks", max(pack)),
+                                    ("waits for messages", max(wait)), ("waits for the other rank", max(late))):
                     parts.setdefault(what, []).append(taken)
     for what, seconds in parts.items():
         run.figures.append(figure(f"{name}: a superstep {what}", seconds, 2 * supersteps, "superstep",
@@ -361,6 +407,11 @@ def _grids(settings: dict[str, Any]) -> Iterator[tuple[str, Callable[[Any], Any]
         yield f"shallow water {cells} x {cells}", *_sea(cells, times)
 
 
+def overlap(settings: dict[str, Any]) -> Run:
+    """Shallow water with an exchange a superstep, on two ranks whose messages are on their way ever longer."""
+    return delays(Run(settings), *_sea(settings["cells"], settings["steps"]))
+
+
 def equations(settings: dict[str, Any]) -> Run:
     """Nonlinear Poisson on a square, whose equation ranks share if it is large: so, and with one rank having it."""
     from distdiff.implicit import shared
@@ -439,4 +490,4 @@ def _ping_pong(run: Run, buffer: np.ndarray, rounds: int) -> float:
 
 
 TOOLS = {"wide": wide, "samples": samples, "ensemble": ensemble, "string": string, "grid": grid, "demo_grid": demo_grid,
-         "depths": depths, "equations": equations, "latency": latency, "memory": memory}
+         "depths": depths, "overlap": overlap, "equations": equations, "latency": latency, "memory": memory}

@@ -1,0 +1,29 @@
+"""The compiled loops of `copies` (importing this module imports Numba)."""
+
+from __future__ import annotations
+
+from .combine_loops import _at
+from .jit import jit
+
+COPY, MOVE, ADD = range(3)
+
+
+@jit
+def run(table):
+    """All copies in turn; the columns of the table are those that `copies.Copies` writes."""
+    for k in range(len(table)):
+        how, rows, n, to, to_row, t, source, from_row, f = table[k]
+        for i in range(rows):
+            y, x = _at(to + 8 * i * to_row), _at(source + 8 * i * from_row)
+            if how == ADD:
+                for j in range(n):
+                    y[j * t] += x[j * f]
+            elif t == 1 and f == 1:
+                for j in range(n):
+                    y[j] = x[j]
+            else:
+                for j in range(n):
+                    y[j * t] = x[j * f]
+            if how == MOVE:
+                for j in range(n):
+                    x[j * f] = 0.0

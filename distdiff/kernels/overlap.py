@@ -1,0 +1,87 @@
+"""What can be computed before messages have arrived: planned loops are shared out to two parts, in linear time.
+
+    while messages are on their way   the elements that read nothing arriving, nor what is made of it
+    once they are there               all others, in the order in which they were
+
+Boxes of elements are cut along one axis: what a stencil reads of its neighbours lies at a border, so the interior is
+one box again.  Memory is reused, so an element also waits where it would overwrite what one that waits still reads.
+Each is computed as it would have been, so nothing changes to the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .combine import Tables
+from .tiles import Bound
+
+LEAST = 8192  # elements (of a box one for every term) that make up for a second call
+APART = 16  # places that are intervals by themselves
+ROOM = 512  # intervals that are kept apart; with more, all waits
+
+Intervals = list[tuple[int, int]]  # lo <= address < hi
+
+
+class Boxes(NamedTuple):
+    """The two parts of a combination's boxes, and the elements in the first."""
+
+    early: Tables
+    late: Tables
+    elements: int
+
+
+class Groups(NamedTuple):
+    """The two parts of a program that runs tile by tile, and the elements in the first."""
+
+    early: Bound
+    late: Bound
+    elements: int
+
+
+def boxes(tables: Tables, arriving: Intervals, columns: int = 1) -> Boxes | None:
+    """What of the boxes can be computed before these rows of the workspace have come; None if that is not worth it."""
+    from . import overlap_loops
+
+    n = len(tables.cells)
+    early, late = np.empty((n, 12), dtype=np.int64), np.empty((2 * n, 12), dtype=np.int64)
+    n_early, n_late, elements = overlap_loops.cells(tables.cells, tables.passes, _table(arriving), early, late, _room())
+    if elements * columns < LEAST:
+        return None
+    return Boxes(tables._replace(cells=early[:n_early].copy()), tables._replace(cells=late[:n_late].copy()), elements)
+
+
+def groups(program: Bound, arriving: Intervals) -> Groups | None:
+    """The same of groups of statements, for bytes of memory."""
+    from . import overlap_loops
+
+    n = len(program.groups)
+    early, late = np.empty((n, 5), dtype=np.int64), np.empty((2 * n, 5), dtype=np.int64)
+    n_early, n_late, elements = overlap_loops.groups(program.groups, program.code, _table(arriving), early, late,
+                                                     _room())
+    if elements < LEAST:
+        return None
+    return Groups(program._replace(groups=early[:n_early].copy()), program._replace(groups=late[:n_late].copy()),
+                  elements)
+
+
+def intervals(places: slice | np.ndarray) -> Intervals:
+    """Intervals that hold the places: each its own where they are few, as the two ends of a rank's part are."""
+    if isinstance(places, slice) and places.step in (None, 1):
+        return [(places.start, places.stop)]
+    found = np.arange(places.start, places.stop, places.step) if isinstance(places, slice) else places.reshape(-1)
+    if len(found) > APART:
+        return [(int(found.min()), int(found.max()) + 1)]
+    return [(place, place + 1) for place in found.tolist()]
+
+
+def _table(intervals: Intervals) -> np.ndarray:
+    return np.array(intervals, dtype=np.int64).reshape(-1, 2)
+
+
+def _room() -> np.ndarray:
+    return np.empty((2, ROOM, 2), dtype=np.int64)
+
+
+__all__ = ["Boxes", "Groups", "boxes", "groups", "intervals"]

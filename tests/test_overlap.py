@@ -1,0 +1,188 @@
+"""What is computed while messages are on their way: the same numbers, and counted how much of a superstep it is."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from distdiff.comm import Messages
+from distdiff.evaluate import Values, evaluate
+from distdiff.kernels import combine, copies, jit, overlap, tiles
+from distdiff.partition import distribute, localize_all, partition
+from distdiff.partition.local import Exchange
+from distdiff.solvers.sweep import Sweep
+from distdiff.solvers.sweep_table import Program
+from distdiff.tracing import trace
+
+W_ROWS = 600
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Nothing is too small to be compiled, or to be computed early."""
+    monkeypatch.setattr(jit, "_at_once", True)
+    monkeypatch.setattr(overlap, "LEAST", 1)
+
+
+def some_boxes(rng, count):
+    """Boxes of a workspace that read what is around them, or what others make, with a strided one now and then."""
+    cells, passes = [], []
+    for _ in range(count):
+        shape = [(1, 1, 60), (1, 6, 10), (2, 3, 10)][rng.integers(3)]
+        strides = (30, 10, 1) if shape[0] > 1 else (0, 10, 1) if shape[1] > 1 else (0, 0, rng.integers(1, 3))
+        place = 150 * int(rng.integers(4)) + int(rng.integers(0, 20))
+        first = len(passes)
+        for _ in range(rng.integers(0, 4)):
+            source = 150 * int(rng.integers(4)) + int(rng.integers(0, 25))
+            if abs(source - place) < 150:  # a box reads of its own vector what it writes, or nothing
+                source = place
+            passes.append([source, *strides, *[0] * 8])
+        if any(p[0] == place for p in passes[first:]):  # it comes first
+            passes[first:] = sorted(passes[first:], key=lambda p: p[0] != place)
+            passes[first + 1:] = [p for p in passes[first + 1:] if p[0] != place]
+        cells.append([place, *shape, *strides, first, len(passes), 0, 0, 0])
+    factors = np.column_stack([rng.uniform(-1, 1, len(passes)), np.zeros(len(passes))]).reshape(-1, 2)
+    return combine.Tables(np.array(cells, dtype=np.int64), np.array(passes, dtype=np.int64).reshape(-1, 12), factors)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_boxes_in_two_parts_are_the_boxes(compiled, seed):
+    """Whatever is read, overwritten and read again: to the last bit what one part after the other gives."""
+    rng = np.random.default_rng(seed)
+    tables, before = some_boxes(rng, 12), rng.standard_normal(W_ROWS)
+    arriving = [(lo, lo + int(rng.integers(1, 15))) for lo in rng.integers(0, W_ROWS - 20, 2).tolist()]
+    came = [rng.standard_normal(hi - lo) for lo, hi in arriving]
+
+    def arrive(W, add):
+        for (lo, hi), x in zip(arriving, came):
+            W[lo:hi] = W[lo:hi] + x if add else x
+
+    parts = overlap.boxes(tables, arriving)
+    for add in (False, True):
+        one, two = before.copy(), before.copy()
+        arrive(one, add)
+        combine.run(one, tables)
+        if parts is None:
+            assert seed % 7  # hardly ever nothing
+            continue
+        combine.run(two, parts.early)
+        arrive(two, add)
+        combine.run(two, parts.late)
+        np.testing.assert_array_equal(two, one)
+
+
+def test_intervals_that_find_no_room_wait(compiled, monkeypatch):
+    tables = some_boxes(np.random.default_rng(0), 12)
+    assert overlap.boxes(tables, [(0, 5)]) is not None
+    monkeypatch.setattr(overlap, "ROOM", 1)
+    assert overlap.boxes(tables, [(0, 5), (100, 105)]) is None
+    assert overlap.intervals(slice(3, 10, 6)) == [(3, 4), (9, 10)]
+    assert overlap.intervals(np.arange(50)[::-2]) == [(1, 50)]
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 2), (2, 5)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_copies_are_numpys(monkeypatch, shape, order):
+    """Copied, moved and added, strided or not, compiled and by NumPy."""
+    found = []
+    for at_once in (False, True):
+        monkeypatch.setattr(jit, "_at_once", at_once)
+        rng = np.random.default_rng(1)
+        W = np.array(rng.standard_normal((20, *shape[1:])), order=order)
+        buffer, together = rng.standard_normal((3 * shape[0], *shape[1:])), copies.Copies()
+        n = shape[0]
+        together.add(copies.COPY, buffer[:n], W[2 : 2 + n])
+        together.add(copies.MOVE, buffer[n : 2 * n], W[1 : 1 + 2 * n : 2])
+        together.add(copies.ADD, W[3 : 3 + 2 * n : 2], buffer[2 * n :])
+        together(), together()
+        found.append((W, buffer))
+    for a, b in zip(*found):
+        np.testing.assert_array_equal(a, b)
+
+
+def stencil(u):
+    """Diffusion and transport on a square that is closed at two sides."""
+    for _ in range(6):
+        v = 0.25 * (np.roll(u, 1, 1) + np.roll(u, -1, 1)) * u
+        u = np.concatenate([u[:1], u[1:-1] + 0.1 * (u[2:] - 2.0 * u[1:-1] + u[:-2]) * v[1:-1], u[-1:]])
+    return np.sum(u * u)
+
+
+def line(u):
+    for _ in range(5):
+        u = u + 0.1 * (np.roll(u, 1) - 2.0 * u + np.roll(u, -1)) * u
+    return u
+
+
+PROGRAMS = {"stencil": (stencil, (256, 16)), "line": (line, (6000,))}
+
+
+def early_shares(local):
+    """By superstep, the share of what follows an exchange that waits for no message: evaluation, and the adjoint."""
+    values = Values.lean(local, True)
+    calls, evaluation = values.calls(local, True), []
+    for s, step in enumerate(local.steps[1:], 1):
+        program = next((call for call in calls[step.start : step.ready] if call is not None), None)
+        if program is not None:
+            code, parts = program[1][0].code, values.parts(local, s)
+            evaluation.append((parts.elements if parts else 0) / ((code[:, 2] - code[:, 1]) * code[:, 3]).sum())
+    sweep = Sweep(local, SimpleNamespace(values=values, local=local), MPI.COMM_SELF)
+    sweep.adjoint(np.ones(len(local.outputs.ids)))
+    around = [function.__self__ for function, _ in sweep._programs["adjoint"][()].woven
+              if getattr(function, "__func__", None) is Program.around]
+    return evaluation, [program.early / program._elements for program in around]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("n_ranks", [2, 8, 64])
+def test_most_of_a_superstep_waits_for_no_message(compiled, monkeypatch, program, n_ranks):
+    """The border of a rank's part waits, some two rows on either side; what begins with a sum waits for all of it."""
+    monkeypatch.setattr(tiles._Loops, "spent", 10**12)
+    for name in ("starter", "finisher"):  # no messages: what is counted are the calls
+        monkeypatch.setattr(Exchange, name, lambda *_, **__: lambda: None)
+    f, shape = PROGRAMS[program]
+    tape = trace(f, (np.random.default_rng(0).uniform(0.5, 1.0, shape),)).tape
+    made = partition(tape, n_ranks, strategy="axes", min_block=1, depth=1)
+    locals_, least = localize_all(tape, made), 1.0 - 5.0 * n_ranks / shape[0]
+    for rank in {0, 1, n_ranks - 1}:
+        evaluation, adjoint = early_shares(locals_[rank])
+        assert len(evaluation) >= 4 and min(evaluation) >= least
+        assert len(adjoint) >= 4 and sorted(adjoint)[1] >= least
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_messages_that_come_late_change_nothing(comm, compiled, monkeypatch, program):
+    """Values, tangents and adjoints beside those of one rank, while messages take a millisecond to arrive."""
+    finish = Messages.finish
+    monkeypatch.setattr(Messages, "finish", lambda self: (time.sleep(1e-3), finish(self)))
+    f, shape = PROGRAMS[program]
+    x = np.random.default_rng(1).uniform(0.5, 1.0, shape)
+    tape = trace(f, (x,)).tape
+    made = partition(tape, comm.size, strategy="axes", min_block=1, depth=1) if comm.rank == 0 else None
+    local = distribute(tape if comm.rank == 0 else None, made, comm)
+    one = localize_all(tape, partition(tape, 1))[0]
+    rng = np.random.default_rng(2)
+    v, w = rng.standard_normal(tape.n_inputs), rng.standard_normal(tape.n_outputs)
+    values = None
+    for here in (x.ravel(), 1.1 * x.ravel()):
+        point = evaluate(local, here[local.inputs.positions], comm, values=values)
+        values = point.values
+        exact = evaluate(one, here, MPI.COMM_SELF)
+        assert_parts(comm, local.outputs.positions, point.outputs(), exact.outputs())
+        sweep, reference = Sweep(local, point, comm), Sweep(one, exact, MPI.COMM_SELF)
+        for _ in range(2):
+            assert_parts(comm, local.outputs.positions, sweep.tangent(v[local.inputs.positions]), reference.tangent(v))
+            assert_parts(comm, local.inputs.positions, sweep.adjoint(w[local.outputs.positions]), reference.adjoint(w))
+        sweep.close()
+    local.close()
+
+
+def assert_parts(comm, places, part, expected):
+    total = np.zeros_like(expected)
+    total[places] = part
+    np.testing.assert_allclose(comm.allreduce(total), expected, rtol=1e-12, atol=1e-13)
