@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,16 @@ import numpy as np
 from . import graph
 from .machine import current
 from .nest import Nest
+from .partition import Quality
+from .partition.candidates import ALONE
+from .partition.placement import COLUMNS
+from .partition.quality import Promise
+from .solvers.held import Held
+from .solvers.layouts import Use
 from .tape import Const, Joint, Tape
 from .tracing.tree import flatten
 
+WHOLE = (ALONE, COLUMNS)  # layouts in which a rank has all of a program
 WANTED = "the layout, the method or a single derivative, whose point rank 0 has solved at, wants it so"
 
 
@@ -71,6 +79,13 @@ class Facts:
         """
         assert self.tape is not None
         return graph.analyse(self.tape, current())
+
+    def foresee(self, held: Held | None, use: Use) -> None:
+        """Have every candidate's memory be what it is predicted to hold: until now it was what it holds at most."""
+        for candidate in self.candidates if held is not None else ():
+            quality = Quality(**{field.name: candidate[field.name] for field in fields(Quality)})
+            candidate["job"] |= {"at_most": False, "memory": held.by(
+                candidate["name"] in WHOLE, quality, Promise(**candidate["job"]), use)}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "x"}  # the point travels as a buffer

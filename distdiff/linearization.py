@@ -455,7 +455,8 @@ class Linearization:
         self._ready(point=assemble or check)
         dot_product = self._dot_product() if check else None
         if not self._facts.known:
-            self._facts.structure = self._source.structure(self._local)
+            self._facts.structure, held = self._source.structure(self._local)
+            self._facts.foresee(held, self._use)
         kept = self._solving.counts(assemble)
         memory = self._solving.memory + sum(
             thing.nbytes for thing in (self._local, self._inputs, self._outputs, self._memory))

@@ -15,14 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import graph
-from .liveness import kept_blocks, lodgings
 from .machine import Machine, current
-from .partition import Partition, partition, whole
+from .partition import Partition, partition
 from .report import count_text, seconds_text, size_text, structure_text
+from .solvers.held import Held
 from .solvers.layouts import Judge, Use
-from .solvers.sweep import CACHE
-from .strided import BlockIndex
-from .tape import ScalarRun, Tape
+from .tape import Tape
 
 SPARE = 2.0  # times as many lines at a time as ranks: fewer are no reason to look for another than the longest path
 PAYS = 1.05  # times faster that more ranks must be to be worth it
@@ -152,47 +150,19 @@ def plan(tape: Tape, ranks: Sequence[int], columns: int | str | Use = 1, machine
     machine = current() if machine is None else machine
     use = Use.announced(columns, tape.n_inputs, tape.n_outputs)
     judge = Judge(tape, use, machine)
-    held = _held(tape)
+    held = Held.of(tape)
     layouts = tuple(_layout(tape, n, judge, strategy, held) for n in sorted({1, *ranks}))
     return Plan(layouts, graph.analyse(tape), use.columns, machine, use.together > 1)
 
 
-def _held(tape: Tape) -> tuple[int, int]:
-    """Of one rank with all of it: (bytes of a tape and of values that a point holds, values alive at once at most).
-
-    The lines of a run live together.
-    """
-    local, index = whole(tape), BlockIndex(tape.blocks)
-    kept = kept_blocks(local, index)
-    _, pool = lodgings(local, kept, index)
-    values = pool + sum(block.size for block, stays in zip(tape.blocks, kept) if stays)
-    run = max((item.lines for item in tape.items if isinstance(item, ScalarRun)), default=0)
-    return local.nbytes + 8 * values, max(graph.LiveWidth(graph.Reads(tape)).widest, run)
-
-
-def _memory(tape: Tape, made: Partition, judge: Judge, held: tuple[int, int]) -> float:
-    """Bytes on the rank with most lines: its part of what one would hold, what it is sent, what the method holds.
-
-    A sweep's vectors take the place of those that nothing reads any more; partials are those of assembled methods.
-    """
-    quality, promise, together = made.quality, made.promise, min(judge.use.columns, judge.use.together)
-    share = 1.0 if made.plan is None else quality.max_work / max(tape.lines - tape.n_inputs, 1)
-    method = promise.memory - quality.memory
-    if promise.method == "sweep":
-        one = 8.0 * min(held[1] * share + quality.sent, method / 8.0)
-        method = min(one * together, CACHE + one)
-    ends = 16.0 * (tape.n_inputs + tape.n_outputs) if made.plan is not None else 0.0  # whose they are, on rank 0
-    return min(share, 1.0) * held[0] + 8.0 * quality.sent + ends + method
-
-
-def _layout(tape: Tape, ranks: int, judge: Judge, strategy: str, held: tuple[int, int]) -> Layout:
+def _layout(tape: Tape, ranks: int, judge: Judge, strategy: str, held: Held) -> Layout:
     began = time.perf_counter()
     made: Partition = partition(tape, ranks, strategy=strategy if ranks > 1 else "auto", machine=judge.machine,
                                 columns=judge.use.split, judge=judge)
     planning = time.perf_counter() - began
     quality, promise = made.quality, made.promise
     return Layout(ranks, made.name, promise.method, promise.seconds, promise.exchanging,
-                  int(_memory(tape, made, judge, held)),
+                  int(held.by(made.plan is None, quality, promise, judge.use)),
                   quality.k_star, quality.messages, 8 * quality.halo * judge.use.columns, quality.balance,
                   quality.max_work, planning)
 

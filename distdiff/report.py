@@ -172,8 +172,9 @@ class Report:
             for c in self.partition_candidates:
                 job = c["job"]
                 sharing = f", {seconds_text(job['sharing'])} to share it out" if job["sharing"] else ""
-                out.append(f"               {c['name']:<24} predicted {seconds_text(job['seconds'])} by "
-                           f"{job['method']}{sharing}, {size_text(job['memory'])} a rank; k* "
+                memory = "at most " * job["at_most"] + size_text(job["memory"])
+                out.append(f"               {c['name']:<24} predicted {seconds_text(job['seconds'])} a point by "
+                           f"{job['method']}{sharing}, {memory} a rank; k* "
                            f"{count_text(c['k_star'])}, halo "
                            f"{count_text(c['halo'])}, busiest rank {count_text(c['max_work'])} lines; {job['reason']}")
         if self.advice:

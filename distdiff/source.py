@@ -32,6 +32,7 @@ from .partition import (
 from .petsc import start
 from .program import record
 from .solvers import method as method_of
+from .solvers.held import Held
 from .solvers.layouts import Judge, Prospects, Use
 from .stages import Stages
 from .tape import Site, Tape
@@ -139,13 +140,18 @@ class Source:
         suits = method_of(settings["method"]).partition if settings["method"] != "auto" else "auto"
         return (suits if settings["partition"] == "auto" else settings["partition"]) in ("auto", "contiguous", "levels")
 
-    def structure(self, local: LocalTape) -> Structure:
+    def structure(self, local: LocalTape) -> tuple[Structure, Held | None]:
         """The structure of the tape, found where its scalar runs lie, or on rank 0 if that has all of it; where ranks
-        would have had to keep too much for it, by tracing f once more.  Collective."""
+        would have had to keep too much for it, by tracing f once more.  And what one rank would hold of it all, None
+        where no rank sees all of it.  Collective."""
         if self._kept:
-            return structure(self._comm, self._skeleton, local.stored, current_machine())
-        return on_root(self._comm, lambda: analyse(
-            self._tape or record(self.f, self.args, **self._how).tape, current_machine()))
+            return structure(self._comm, self._skeleton, local.stored, current_machine()), None
+
+        def found() -> tuple[Structure, Held | None]:
+            tape = self._tape or record(self.f, self.args, **self._how).tape
+            return analyse(tape, current_machine()), Held.of(tape) if self._comm.size > 1 else None
+
+        return on_root(self._comm, found)
 
     def _record(self, keep_values: str | bool,
                 holdings: Holdings | None = None) -> tuple[Trace | Any, Partition | None]:

@@ -113,6 +113,8 @@ def test_memory_is_what_is_held(comm, f, n, partition):
     assert report.k_star == planned.k_star and report.max_work == planned.max_work
     assert (report.messages, report.halo_bytes) == (planned.messages, planned.halo_bytes)
     assert 0.5 <= planned.memory / report.memory_per_rank_bytes <= 2.0
+    for chosen in [c for c in report.partition_candidates if c["chosen"]]:  # on several ranks: the report says the same
+        assert int(chosen["job"]["memory"]) == planned.memory and not chosen["job"]["at_most"]
 
 
 def test_a_grid_gains_and_a_chain_does_not(layouts):

@@ -52,6 +52,7 @@ class Promise:
     method: str = ""  # "": no method was asked
     reason: str = ""
     sharing: float = 0.0  # seconds of handing every rank its share, whole; of them `seconds` has a point's part
+    at_most: bool = True  # the memory is a bound, not what is predicted (`solvers.held`)
 
 
 @dataclass

@@ -55,8 +55,8 @@ def page(title: str, report: Report, pictures: Iterable[Picture]) -> str:
                                      "" if c.seconds is None else size_text(c.memory), c.reason))
         for c in report.candidates]
     layouts: list[Row] = [
-        (c["chosen"], (c["name"], seconds_text(c["seconds"]), count_text(c["k_star"]), count_text(c["messages"]),
-                       count_text(c["halo"]), size_text(c["memory"]), f"{c['balance']:.2f}"))
+        (c["chosen"], (c["name"], seconds_text(c["job"]["seconds"]), count_text(c["k_star"]), count_text(c["messages"]),
+                       count_text(c["halo"]), size_text(c["job"]["memory"]), f"{c['balance']:.2f}"))
         for c in report.partition_candidates]
     times: list[Row] = [(False, (name, seconds_text(t))) for name, t in report.times.items()]
     parts = [
