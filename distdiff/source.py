@@ -46,7 +46,7 @@ class Share(NamedTuple):
 
     facts: Facts  # the same on every rank
     local: LocalTape
-    values: list[Any] | None  # that tracing left, one array a block, on one rank
+    values: list[Any] | None  # that tracing left, one array a block, on a rank that has all of the program
     aux: Any
 
 
@@ -105,7 +105,12 @@ class Source:
         """Trace and partition; every rank gets its share, and what the function said of itself.  Collective."""
         comm = self._comm
         holdings = Holdings(comm) if comm.size > 1 and self._run_by_run else None
-        traced, plan = self._record("read" if comm.size == 1 else False, holdings)
+        traced, plan = self._record("read" if comm.size == 1 or self._alone else False, holdings)
+        values = None
+        if traced is not None:  # on rank 0
+            values, traced.values = traced.values, None
+            if plan is not None and (plan.plan is not None or plan.everywhere):
+                values = None  # every rank computes its own
         look(comm)
         with self._stages("partition"):
             tape: Any = traced.tape if comm.rank == 0 else None
@@ -126,12 +131,19 @@ class Source:
             with self._stages("share"):
                 local = distribute(tape, plan, comm, self.settings["options"], holdings, self._kept)
         aux = on_root(comm, lambda: traced.aux)
-        return Share(facts, local, traced.values if comm.size == 1 else None, aux)
+        return Share(facts, local, values, aux)
 
     def record(self) -> tuple[Tape | None, Partition | None]:
         """The whole tape once more, and who owns what of it (None on one rank): on rank 0.  Collective."""
         traced, plan = self._record(False)
         return (traced.tape if self._comm.rank == 0 else None), plan
+
+    @property
+    def _alone(self) -> bool:
+        """Whether rank 0 will probably have all of the program, so that the values of its trace are those of the point:
+        where it is asked for, and where one derivative is all that is wanted."""
+        solves, partition = self.settings["solves"], self.settings["partition"]
+        return partition == "fewer ranks" or (partition == "auto" and isinstance(solves, Use) and solves.once)
 
     @property
     def _run_by_run(self) -> bool:

@@ -15,6 +15,7 @@ from distdiff.kernels import structure
 from distdiff.kernels.jit import jit
 from distdiff.partition import Holdings, choose, holdings
 from distdiff.partition.holdings import receive_run, send_run
+from distdiff.solvers.layouts import Use
 from distdiff.source import Source
 from distdiff.stages import Stages
 from distdiff.tape import HeldRun, ScalarRun
@@ -72,8 +73,8 @@ def arrays_between(x):
     return s + np.sum(u)
 
 
-def source(f, comm, partition="auto"):
-    settings = {"argnums": 0, "has_aux": False, "partition": partition, "method": "auto", "solves": 1,
+def source(f, comm, partition="auto", solves=1):
+    settings = {"argnums": 0, "has_aux": False, "partition": partition, "method": "auto", "solves": solves,
                 "min_block": None, "preaccumulate": True, "options": None}
     return Source(f, (X,), None, comm=comm, stages=Stages(), settings=settings)
 
@@ -92,6 +93,33 @@ def test_derivatives_are_those_of_one_rank(comm, short_runs, f, settings):
         mine, alone = lin.report(), one.report()  # the structure of the tape, which is gone
         assert (mine.lines, mine.depth, mine.shape, mine.nonzeros) == (
             alone.lines, alone.depth, alone.shape, alone.nonzeros)
+
+
+@pytest.mark.parametrize("f", [chain(20), chain(150), samples, nested, arrays_between, turning],
+                         ids=["few lines", "chain", "samples", "nested", "arrays between", "turning"])
+def test_one_derivative_is_that_of_one_rank(comm, short_runs, f):
+    """Values are kept while f is traced, as one rank will have it all, and no more once runs leave."""
+    value, gradient = dd.value_and_grad(f, comm=comm)(X)
+    expected, there = dd.value_and_grad(f, comm=MPI.COMM_SELF)(X)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    np.testing.assert_allclose(gradient, there, rtol=1e-10)
+
+
+def test_values_of_the_trace_serve_one_derivative(comm, short_runs):
+    """Where rank 0 has all of a program: nothing is computed twice."""
+    def waves(x):
+        u = np.sin(np.arange(3000.0) * x[0]) * x[1]
+        return np.sum(u * np.tanh(u)) + x[2]
+
+    once = Use(once=True)
+    for f, partition, solves, kept in (
+            (waves, "auto", once, True), (waves, "fewer ranks", 1, True), (waves, "axes", once, comm.size == 1),
+            (waves, "auto", 1, comm.size == 1), (chain(150), "fewer ranks", 1, True),
+            (chain(150), "auto", once, comm.size == 1)):  # its runs leave
+        share = source(f, comm, partition, solves).spread()
+        assert (share.values is not None) == (kept and comm.rank == 0), (f, partition)
+        if share.values is not None:
+            assert len(share.values) == len(share.local.blocks)
 
 
 def test_a_function_that_fails_late_fails_on_all_ranks(comm, short_runs):

@@ -40,7 +40,7 @@ class Holdings:
         self.comm = comm
         self.runs: dict[int, ScalarRun] = {}  # by block: those that this rank holds (rank 0's are on the tape)
         self.holder: dict[int, int] = {}  # on rank 0: by block, who holds it
-        self._lines = self._seen = self._turn = 0
+        self._lines = self._noted = self._seen = self._turn = 0
         self._heard = False  # the others serve
         self._latest: tuple[int, ScalarRun] | None = None  # the run that was fetched last
         self._waiting: deque[tuple[int, ScalarRun, int]] = deque()  # item, run, whose turn it is: they leave later
@@ -49,16 +49,20 @@ class Holdings:
 
     # -- rank 0
 
+    @property
+    def long(self) -> int:
+        """Scalar lines from which on programs are laid out run by run."""
+        return choose.MANY_LINES
+
     def note(self, tape: Tape, beside: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        """A run was appended to the tape.  Of programs that will be laid out run by run, those whose turn is another
+        """Runs were appended to the tape.  Of programs that will be laid out run by run, those whose turn is another
         rank's leave, and `HeldRun`s stand in their places; short ones, which are objects more than lines, stay, and the
         latest ones: a message makes rank 0 wait for others, for long where they have no core to themselves.  `beside`
         as `tracing.recorder.Holdings` says.
         """
-        last = tape.items[-1]
-        assert isinstance(last, ScalarRun)
-        self._lines += last.lines
-        if self._lines <= choose.MANY_LINES:
+        self._lines += sum(item.lines for item in tape.items[self._noted:] if isinstance(item, ScalarRun))
+        self._noted = len(tape.items)
+        if self._lines <= self.long:
             return
         for index in range(self._seen, len(tape.items)):
             run = tape.items[index]
@@ -110,7 +114,7 @@ class Holdings:
             self.comm.Send(_head(FORGET), rank, _TAG)
         self.holder.clear()
         self._waiting.clear()
-        self._lines, self._seen, self._bytes, self._latest = 0, 0, 0, None
+        self._lines, self._noted, self._seen, self._bytes, self._latest = 0, 0, 0, 0, None
 
     @contextmanager
     def speaking(self) -> Iterator[None]:

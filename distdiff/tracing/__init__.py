@@ -77,8 +77,8 @@ def trace(
     block; "read": `tape.UNREAD` for the blocks that no partial, guard or output reads, whose memory the run
     itself could use again.  evaluate (with "read"): large results are computed by it, many statements at a time, when
     somebody looks at values or the function is over, and not one by one.  holdings: take runs of scalar
-    lines off the tape as they are completed, if no values are kept.  joints: without them `HasJoint` is raised where
-    the first joint statement would be made, before anything is computed for it.
+    lines off the tape as they are completed; from then on no values are kept.  joints: without them `HasJoint` is
+    raised where the first joint statement would be made, before anything is computed for it.
 
     Not collective.  Raises `InputError` for arguments and results that are no real floats,
     `UnsupportedOperationError` for operations without a rule, naming them and the user's line, and whatever f
@@ -117,8 +117,9 @@ def _traced(
 ) -> Trace:
     """`trace`, of a function whose sparse factors take traced values."""
     settings = {"argnums": argnums, "has_aux": has_aux, "kwargs": kwargs, "locate": locate, "joints": joints}
-    note = None if keep_values or holdings is None else partial(holdings.note, beside=patching.suspended)
-    rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate), note)
+    note = None if holdings is None else partial(holdings.note, beside=patching.suspended)
+    long = holdings.long if holdings is not None else 0
+    rec = Recorder(keep_values, locate, evaluate and _beside_the_trace(evaluate), note, long)
     rec.joints = joints
     methods.prepare(rec, lambda values: creation.array_of(rec, values))
     numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
@@ -168,8 +169,8 @@ def _traced(
             tape, values = rec.release()
             recorded = None
             if dead:
-                tape, values, recorded = pruned(tape, values if keep_values else None)
-            return Trace(tape, values if keep_values else None, plain, aux, recorded=recorded)
+                tape, values, recorded = pruned(tape, values if rec.keep_values else None)
+            return Trace(tape, values if rec.keep_values else None, plain, aux, recorded=recorded)
         finally:
             rec.close()
     if holdings is not None:

@@ -69,8 +69,10 @@ class Located(BaseException):
 class Holdings(Protocol):
     """Who takes runs of scalar lines off a tape while it is written."""
 
+    long: int  # scalar lines from which on runs may leave
+
     def note(self, tape: Tape, beside: Callable[[], AbstractContextManager[None]]) -> None:
-        """The tape's last item is a run that is complete: it, and those before, may be exchanged for `HeldRun`s.
+        """Runs were added to the tape and are complete: they, and those before, may be exchanged for `HeldRun`s.
 
         beside: NumPy is itself again while its body runs (NumPy's functions are exchanged during a trace, and Numba
         takes them by name).
@@ -84,9 +86,11 @@ class Recorder(Sites):
     """Writes one tape.  `values[b]` are the values of block b's nodes, or None for a scalar run."""
 
     def __init__(self, keep_values: bool | str, target: int | None = None, evaluate: Evaluate | None = None,
-                 note: Callable[[Tape], None] | None = None) -> None:
+                 note: Callable[[Tape], None] | None = None, long: int = 0) -> None:
         super().__init__(Tape())
-        self.note = note  # is told whenever a run of scalar lines is complete (`Holdings`)
+        self.note = note  # is told whenever a run of scalar lines is complete (`Holdings`), if no values are kept:
+        self.long = long  # ... they are of programs with at most so many of these, as then runs leave
+        self._scalar_lines = 0
         self.evaluate = evaluate
         self.lazy = evaluate is not None and keep_values == "read"  # large results are computed when somebody looks
         self.pending: dict[int, weakref.ref[Any]] = {}  # blocks put off, and their storages (while somebody has them)
@@ -157,6 +161,27 @@ class Recorder(Sites):
         """The values of nodes will be asked for."""
         if not self.keep_values:
             raise ValuesWanted
+
+    def filled(self) -> None:
+        """The open scalar run is as long as runs are; no operation is under way."""
+        self.flush()
+        self._part_with_values()
+
+    def _part_with_values(self) -> None:
+        """Keep no values any more once runs are to leave, as if none had ever been kept."""
+        if self.note is None or not self.keep_values or self._scalar_lines <= self.long:
+            return
+        if self.primals is not None or self.capturing:
+            raise ValuesWanted
+        if self.pending:
+            self.compute()
+        for storage in self.moved:
+            st = storage()
+            if st is not None and st.pending:
+                st.fill()
+        self.moved.clear()
+        self.values, self.keep_values, self.sparing, self.lazy = [], False, False, False
+        self.note(self.tape)
 
     # -- values that were put off ------------------------------------------------------------------------------
 
@@ -360,6 +385,7 @@ class Recorder(Sites):
             return
         self.flush()
         self._append_run(op, a, b, const, values)
+        self._part_with_values()
 
     def flush(self) -> None:
         """Close the open scalar run, if there is one: it becomes a block and an item."""
@@ -388,7 +414,8 @@ class Recorder(Sites):
             self.values.append(values)
         self.n += len(op)
         self.tape.items.append(ScalarRun(len(blocks) - 1, op, a, b, const))
-        if self.note is not None:
+        self._scalar_lines += len(op)
+        if self.note is not None and not self.keep_values:
             self.note(self.tape)
         self.restart()
 

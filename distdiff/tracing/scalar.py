@@ -395,7 +395,7 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     def pack() -> int:
         """The node of the last line, where ids run out: at the first line of a run, and at the one that fills it."""
         if len(rec.run) >= 3 * RUN_LINES:
-            rec.flush()
+            rec.filled()
         last = rec.n + len(rec.run) // 3 - 1
         ids = range(last + 1, last + RUN_LINES - len(rec.run) // 3)
         names["next_id"] = (iter(ids) if rec.target is None else _watch(rec, ids)).__next__
