@@ -14,7 +14,7 @@ import pytest
 from dags import FAMILY
 from methods import METHODS as ASSEMBLED
 from methods import solver_for
-from random_systems import Problem, collect
+from random_systems import Problem, collect, random_problem
 
 import distdiff as dd
 from distdiff.preaccumulate import eliminate
@@ -44,6 +44,7 @@ def spread_system(comm, shape: str, owners: str, full: bool) -> tuple[Problem, T
 
 
 LAYOUTS = [("cyclic", False, (0, 3)), ("slabs", True, (1, 13)), ("one", True, (0,))]  # owners, full, right-hand sides
+GENERATED = [("random", True, (0, 4)), ("slabs", False, (1,)), ("one", True, (2,)), ("random", False, (0,))]
 HARD = ("layered", "grid", "random", "hub")  # shapes on which variants of a method are tested, on the first layout
 
 
@@ -56,6 +57,29 @@ def test_assembled(comm, shape, method):
         try:
             for m in columns:
                 check_both_directions(comm, p, system, solver, m)
+        finally:
+            solver.close()
+
+
+@pytest.mark.parametrize("method", ASSEMBLED)
+def test_generated(comm, method):
+    """Random DAGs: narrow and wide, sparse and dense, spread at random, in slabs, and with a rank that has one row."""
+    for seed, (owners, full, columns) in enumerate(GENERATED):
+        key = f"generated {seed}", owners, full
+        if key not in _systems:
+            draw = np.random.default_rng(seed)
+            p = random_problem(comm, seed, n=int(draw.integers(20, 50)), n_in=int(draw.integers(1, 6)),
+                               n_out=int(draw.integers(1, 5)), owners=owners, degree=draw.uniform(1.0, 3.0),
+                               window=(None, 3, 12)[seed % 3])
+            _systems[key] = p, TriangularSystem(comm, eliminate(p.local, p.rows, full=full))
+        p, system = _systems[key]
+        solver = solver_for(method, system)
+        try:
+            for m in columns:
+                check_both_directions(comm, p, system, solver, m)
+            assert system.k_star == len(p.local.steps)
+            if method == "substitution":
+                assert solver.info == {"supersteps": system.k_star, "messages": comm.allreduce(p.local.messages)}
         finally:
             solver.close()
 

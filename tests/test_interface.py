@@ -87,6 +87,27 @@ def test_chains(comm, width, steps, further):
         solved(comm, p, Pipeline, {"pipeline_columns": 7}, columns)
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 8, 16, 32, 64])
+def test_chains_against_substitution(comm, width):
+    """Both directions, one and several right-hand sides, first and further solves; a column or two a state, counted."""
+    p = chain_problem(comm, width, max(2, 24 // width) * comm.size, False, size=0.6)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    exact, draw = Substitution(system), np.random.default_rng(comm.rank)
+    for reduced, rounds in ("gather", 1), ("scan", (comm.size - 1).bit_length()):
+        solver = Interface(system, {"interface_reduced": reduced})
+        for m in ((), (1,), (5,), (), (5,)):
+            for name, portion in (("tangent", system.inputs), ("adjoint", system.outputs)):
+                seed = draw.standard_normal((len(portion.ids), *m))
+                ours, theirs = getattr(solver, name)(seed), getattr(exact, name)(seed)
+                np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-13 * np.abs(theirs).max(initial=0.0))
+        if comm.size > 1:
+            assert solver.info["interface_rows"] == width * (comm.size - 1) and solver.info["rounds"] == rounds
+            assert solver.info["transfer_columns"] <= 2 * width
+            assert width > 4 or solver.info["transfer_columns"] == (width if comm.size == 2 else 2 * width)
+            assert solver._checks == {False: "none", True: "none"} and solver.info["residual"] <= 1e-12
+    system.close()
+
+
 @pytest.mark.parametrize("problem", [
     lambda comm: chain_problem(comm, 2, 25, True), lambda comm: chain_problem(comm, 8, 12, False),
     lambda comm: random_problem(comm, 3, n=60, n_in=4, n_out=5), lambda comm: parameters_problem(comm)])

@@ -52,6 +52,7 @@ class Ksp:
                 self.ksp.setOperators(self.mat)
                 configure(self.ksp)
                 self._read_options()
+                self._require_parallel()
                 self._set_up()
         except BaseException:
             self.close()
@@ -59,6 +60,12 @@ class Ksp:
 
     def _read_options(self) -> None:
         self.ksp.setFromOptions()
+
+    def _require_parallel(self) -> None:
+        """Eisenstat's preconditioner fails at the first solve on several ranks, and crashes when it is destroyed."""
+        if self.comm.size > 1 and self.ksp.getPC().getType() == "eisenstat":
+            raise InputError(f"{self.who}: pc_type='eisenstat' works on one rank only, and there are {self.comm.size}; "
+                             "use pc_type='sor', or 'bjacobi' with sub_pc_type='eisenstat'")
 
     def _set_up(self) -> None:
         self.ksp.setUp()
