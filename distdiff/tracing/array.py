@@ -278,6 +278,8 @@ def lower(rec: Recorder, x: Any, shape: Index) -> Operand | list[Piece]:
 
 def shape_of(x: Any) -> Index:
     """The shape of an operand, as np.shape gives it by a long way through NumPy's protocol."""
+    if type(x) is float or type(x) is int:
+        return ()
     shape = getattr(x, "shape", None)
     return np.shape(x) if shape is None else shape
 
