@@ -82,6 +82,7 @@ def test_the_usual_way_records_what_the_general_one_does(monkeypatch):
     quick = check(_everyday, u)
     for name in ("_carrier", "_factor"):
         monkeypatch.setattr(usual, name, lambda *args: None)
+    monkeypatch.setattr(usual, "_inner", lambda *args: NotImplemented)
     monkeypatch.setattr(protocol, "_of_scalars", lambda op, inputs: NotImplemented)
     monkeypatch.setattr(joining, "_alike", lambda arrays: False)
     general = check(_everyday, u)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..ops import BY_NAME, COPY, CUMSUM, DIVIDE, MAX, MIN, MULTIPLY, Op
+from ..ops import COPY, CUMSUM, DIVIDE, MAX, MIN, MULTIPLY, Op
 from ..tape import Affine, Const, c_strides
-from . import memory
+from . import memory, usual
 from .array import (
     TracedArray,
     as_plain,
@@ -31,10 +31,8 @@ from .recorder import Recorder
 from .scalar import TracedScalar
 from .storage import Storage
 from .ufuncs import require_floats
-from .usual import alone
 
 Axes = int | tuple[int, ...] | None
-SQRT = BY_NAME["sqrt"]
 _empty = np.empty  # NumPy's own, whatever is substituted meanwhile
 _new = tuple.__new__
 
@@ -316,7 +314,7 @@ def deviation(
 
 def root(x: Any) -> Any:
     """The square root of what a reduction left."""
-    return alone(SQRT, x) if isinstance(x, TracedScalar) and x.i == x.rec.firsts[-1] else np.sqrt(x)
+    return usual.root(x) if isinstance(x, TracedScalar) and x.i == x.rec.firsts[-1] else np.sqrt(x)
 
 
 def peak_to_peak(x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False) -> Any:

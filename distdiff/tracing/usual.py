@@ -8,6 +8,7 @@ otherwise takes most of the time.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -26,7 +27,8 @@ from .storage import spread
 KNOWN = 256  # constants as operands of products, known again
 
 _asarray, _empty, _choose = np.asarray, np.empty, np.where  # NumPy's own, whatever is substituted meanwhile
-_WHERE, _SQUARE, _ABSOLUTE, _HYPOT = (BY_NAME[name] for name in ("where", "square", "absolute", "hypot"))
+_WHERE, _SQUARE, _ABSOLUTE, _HYPOT, _SQRT = (
+    BY_NAME[name] for name in ("where", "square", "absolute", "hypot", "sqrt"))
 
 
 def unary(op: Op, a: TracedArray) -> Any:
@@ -100,15 +102,17 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
     return fresh(rec, out, rec.record(op, shape, (ref, other), out, c_strides(shape), read), op in BOOLEAN_OPS)
 
 
-def alone(op: Op, x: TracedScalar) -> Any:
-    """op of a traced scalar that the latest statement has computed, as a statement by itself.
+def root(x: TracedScalar) -> Any:
+    """The square root of a traced scalar that the latest statement has computed, as a statement by itself.
 
     Between statements over arrays a run of one scalar line takes the trace, and every solve, several times as long.
     """
-    rec = x.rec
-    out = _empty(())
-    op.value(x.v, out)
-    block = rec.record(op, (), (Affine(len(rec.firsts) - 1, 0, ()),), out, (), True, rec.tape.items[-1].site)
+    rec, out = x.rec, _empty(())
+    if x.v >= 0.0:
+        out[()] = math.sqrt(x.v)  # the same as NumPy's, sooner
+    else:
+        _SQRT.value(x.v, out)
+    block = rec.record(_SQRT, (), (Affine(len(rec.firsts) - 1, 0, ()),), out, (), True, rec.tape.items[-1].site)
     return rec.scalar(rec.firsts[block], out.item())
 
 
@@ -175,9 +179,11 @@ def product(a: Any, b: Any, function: Any) -> Any:
     rec = a.st.rec if kind is TracedArray else b.st.rec
     x = a.window if kind is TracedArray else a
     y = b.window if type(b) is TracedArray else b
+    m, n = x.ndim, y.ndim
+    if m == n == 1 and kind is type(b):
+        return _inner(a, b, rec, x, y, function)
     if not rec.open or x.size >= memory.LARGE or y.size >= memory.LARGE or 1 in x.shape or 1 in y.shape:
         return NotImplemented  # an axis of length 1 stands still
-    m, n = x.ndim, y.ndim
     if m == 2:
         space, strides = (x.shape if n == 1 else (x.shape[0], y.shape[-1], x.shape[1])), (1, 0)
         if n == 2:
@@ -200,6 +206,21 @@ def product(a: Any, b: Any, function: Any) -> Any:
     if rec.sparing:
         keep_values(MULTIPLY, (a, b), (kind is TracedArray) + 2 * (type(b) is TracedArray))
     return fresh(rec, values, rec.record(MULTIPLY, space, (first, second), values, strides, m == n == 1))
+
+
+def _inner(a: TracedArray, b: TracedArray, rec: Recorder, x: np.ndarray, y: np.ndarray, function: Any) -> Any:
+    """The same of two traced vectors."""
+    s, t = a.st, b.st
+    if s.block < 0 or t.block < 0 or t.rec is not rec or not rec.open or s.boolean or t.boolean or (
+            x.shape != y.shape or not 1 < x.size < memory.LARGE):
+        return NotImplemented
+    if rec.capturing or rec.sparing:
+        s.need()
+        t.need()
+    first = s.whole if x is s.buffer else Affine(s.block, a.place, (x.strides[0] // 8,))
+    second = t.whole if y is t.buffer else Affine(t.block, b.place, (y.strides[0] // 8,))
+    out = _asarray(function(a.nd if s.pending else x, b.nd if t.pending else y))
+    return fresh(rec, out, rec.record(MULTIPLY, x.shape, (first, second), out, (0,), True))
 
 
 def _factor(x: Any, view: np.ndarray, rec: Recorder, space: Index, matrices: bool, second: bool) -> Operand | None:
@@ -265,4 +286,4 @@ def _constant(rec: Recorder, x: np.ndarray, shape: Index) -> Const | None:
     return Const(spread(rec.snapshot(x), shape))
 
 
-__all__ = ["alone", "binary", "chosen", "product", "unary"]
+__all__ = ["binary", "chosen", "product", "root", "unary"]

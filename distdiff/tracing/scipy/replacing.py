@@ -92,6 +92,8 @@ class Replacing:
 
         @wraps(original)
         def dispatch(*args: Any, **kwargs: Any) -> Any:
+            if straight is not None and not kwargs and len(args) == 1 and type(args[0]) is TracedArray:
+                return straight(args[0])
             if straight is not None and TracedArray in (kinds := {*map(type, args)}) and kinds <= _STRAIGHT and (
                     _STRAIGHT.issuperset(map(type, kwargs.values())) and usual(args)):
                 return straight(*args, **kwargs)
