@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .comm import agreed, calling, on_root, world
-from .errors import InputError
+from .errors import InputError, NonFiniteError
 from .linearization import Linearization, linearize
 from .nest import names_of, require_number
 from .nested import NestedLinearization, refuse_inside
@@ -28,8 +28,6 @@ from .single import Single, single
 from .solvers.layouts import ONE_JACOBIAN, Use
 from .tracing import HasJoint, running
 from .tracing import trace as _trace
-
-LARGE = 1 << 14  # numbers that a function is differentiated by, from which on its arrays are taken to be large
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False,
@@ -154,11 +152,19 @@ def hvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
     """
     _require_tuples("hvp", primals, tangents, settings.get("comm"))
     argnums = tuple(range(len(primals))) if len(primals) != 1 else 0
-    if running() is None and sum(x.size for x in primals if isinstance(x, np.ndarray)) < LARGE:
+    alone = None
+    if running() is None:
         with suppress(HasJoint):
-            product, aux = _by_walks(f, primals, tangents, argnums, has_aux, settings)
-            if product is not None:
-                return (product, aux) if has_aux else product
+            alone = single(f, tuple(primals), argnums, {}, has_aux, settings, joints=False)
+    if alone is not None:
+        require_number(alone.traced.result)
+        product = alone.second(tuple(tangents))
+        if product is NotImplemented:  # the gradient of what was traced has to be recorded
+            product = None
+            with suppress(NonFiniteError):  # to be told with the line, which the function's own run knows
+                _, product = jvp(grad(alone.again, argnums), primals, tangents, **settings)
+        if product is not None:
+            return (product, alone.aux) if has_aux else product
     gradient = grad(f, argnums, has_aux)
     _, product, *aux = jvp(gradient, primals, tangents, has_aux, **settings)
     return (product, *aux) if has_aux else product
@@ -185,21 +191,6 @@ def trace(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0,
     refuse_inside()
     traced = on_root(comm if comm is not None else world(), lambda: _trace(f, args, argnums=argnums), share=False)
     return Program() if traced is None else Program(**vars(traced.tape), names=names_of(f, argnums))
-
-
-def _by_walks(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...],
-              argnums: int | tuple[int, ...], has_aux: bool, settings: dict[str, Any]) -> tuple[Any, Any]:
-    """(H v, aux) without a record of the gradient; H v is None where that takes one.  `HasJoint` likewise."""
-    alone = single(f, tuple(primals), argnums, {}, has_aux, settings, joints=False)
-    if alone is None:
-        return None, None
-    if alone.small:
-        require_number(alone.traced.result)
-        return alone.second(tuple(tangents)), alone.aux
-    with _at(f, *primals, argnums=argnums, has_aux=has_aux, method="walk", alone=alone, **settings) as lin:
-        assert isinstance(lin, Linearization)
-        require_number(lin.value)
-        return lin.second(*tangents), lin.aux
 
 
 def _require_tuples(name: str, primals: Any, tangents: Any, comm: Any) -> None:

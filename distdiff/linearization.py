@@ -230,17 +230,6 @@ class Linearization:
         self.solves += 1
         return self._facts.inputs.nest(xbar)
 
-    @collective
-    def second(self, *tangents: Any) -> Any:
-        """H v of a function with one result at this one point, for `method="walk"`: three walks through the tape that
-        is there, where `hvp` records the gradient.  None where that isn't computed so, or is not finite.  On one rank.
-        """
-        self._ready()
-        xdot = self._seed(self._facts.inputs, lambda: self._source.pack(tangents), "tangent", self._inputs)
-        found = self._solving.second(xdot, np.ones(len(self._local.outputs.ids)))
-        self.solves += 2
-        return None if found is None or not all_finite(found) else self._facts.inputs.nest(found)
-
     def _select_one(self) -> None:
         """The method for one more right-hand side; rank 0 warns once where far more come than the layout is for."""
         self._solving.select(self._use.columns, 1, 1)

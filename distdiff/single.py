@@ -21,8 +21,9 @@ from .partition import whole
 from .program import Program, record
 from .solvers.walk import Walk
 from .tape import Const
-from .tracing import Trace
-from .tracing.tree import flatten
+from .tracing import Trace, is_leaf, running
+from .tracing.splice import splice
+from .tracing.tree import flatten, unflatten
 
 FEW = 256  # statements
 SMALL = 1 << 17  # nodes
@@ -44,17 +45,29 @@ class Single:
         self.aux, self.value = self.traced.aux, None
         self.small = len(tape.items) <= FEW and tape.n_nodes <= SMALL and self.traced.values is not None and not any(
             type(leaf.ref) is Const for leaf in tape.outputs)
-        if not self.small:
-            return
-        single = isinstance(argnums, int)
-        leaves, spec = flatten(args[argnums] if isinstance(argnums, int) else tuple(args[k] for k in argnums))
-        self._single = single
+        self._args, self._comm = (args[argnums],) if isinstance(argnums, int) else tuple(args[k] for k in argnums), comm
+        self._single = isinstance(argnums, int)
+        if self.small:
+            self._arrive()
+
+    def _arrive(self) -> None:
+        """The values of all lines that the trace has left open, and a walk."""
+        tape = self.traced.tape
+        leaves, spec = flatten(self._args[0] if self._single else self._args)
         self.inputs = Nest(spec, [leaf.shape for leaf in tape.inputs])
         self.outputs = Nest(tape.out_tree, [leaf.shape for leaf in tape.outputs])
         x = np.concatenate([np.asarray(leaf, dtype=float).ravel() for leaf in leaves])
         local = whole(tape)
-        self._point = evaluate(local, x, comm, known=self.traced.values)
-        self._walk = Walk(local, self._point, comm)
+        self._point = evaluate(local, x, self._comm, known=self.traced.values)
+        self._walk = Walk(local, self._point, self._comm)
+
+    def again(self, *args: Any) -> Any:
+        """f, called at the same point inside a trace, after `second` was asked for: what was traced is put on that
+        trace's tape, and nothing runs."""
+        rec, tape, known = running(), self.traced.tape, self.traced.values
+        assert rec is not None and known is not None
+        values = [self._point.values.block(b) if own is None else own for b, own in enumerate(known)]
+        return unflatten(tape.out_tree, splice(rec, tape, flatten(args, "arguments", is_leaf)[0], values))
 
     def pullback(self, cotangent: np.ndarray) -> Any:
         """xbar = J^T ybar, nested; None where something is not finite, which is for others to look into."""
@@ -66,10 +79,16 @@ class Single:
         return self._found(self._walk.tangent(self.inputs.flat(tree, "tangent")), self.outputs)
 
     def second(self, tangents: tuple[Any, ...]) -> Any:
-        """H v of a function with one result, likewise."""
+        """H v of a function with one result, likewise, whether it is small or not; NotImplemented where walks don't
+        compute it."""
+        if not self.small:
+            self._arrive()
         tree = tangents[0] if self._single else tuple(tangents)
-        found = self._walk.second(self.inputs.flat(tree, "tangent"), np.ones(1))
-        return None if found is None else self._found(found, self.inputs)
+        xdot = self.inputs.flat(tree, "tangent")
+        if not len(self._point.local.outputs.ids):  # the result depends on no input
+            return self.inputs.nest(np.zeros(len(xdot)))
+        found = self._walk.second(xdot, np.ones(1))
+        return NotImplemented if found is None else self._found(found, self.inputs)
 
     def _found(self, result: np.ndarray, nest: Nest) -> Any:
         values = self._point.outputs()

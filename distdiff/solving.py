@@ -146,11 +146,6 @@ class Solving:
             self._fall_back(error)
             return self.solve(forward, seed)
 
-    def second(self, xdot: np.ndarray, ybar: np.ndarray) -> np.ndarray | None:
-        """H xdot by a walk, which has been asked for by name; None where it doesn't."""
-        with self._stages("solve"), np.errstate(all="ignore"):
-            return self.solvers["walk"].second(xdot, ybar)
-
     def multiply_in_order(self, forward: bool) -> bool:
         """Have partials multiply in the order of the lines from now on; whether that may change an overflow.
 

@@ -178,6 +178,28 @@ def test_second_derivatives_by_three_walks(name, monkeypatch):
     assert len(done) == (name != "a solve") and not any(h is None for h in done)  # a joint statement ends it before
 
 
+@pytest.mark.parametrize("name", [*PROGRAMS, *_ELEMENTWISE])
+def test_where_walks_do_not_pay_what_was_traced_is_differentiated(name, monkeypatch):
+    """Its tape is put on that of the gradient; the function runs once, but for joint statements."""
+    runs, g = [], _ELEMENTWISE.get(name) or _number(name)
+
+    def f(x):
+        runs.append(1)
+        return g(x), "aux"
+
+    v = np.cos(np.arange(12.0))
+    expected = dd.hvp(g, (X,), (v,))
+    monkeypatch.setattr(walking, "LARGE", -1)
+    h, aux = dd.hvp(f, (X,), (v,), has_aux=True)
+    np.testing.assert_allclose(h, expected, rtol=1e-11, atol=1e-12 * max(1.0, np.abs(expected).max()))
+    assert aux == "aux" and (len(runs) == 1) == (name != "a solve")
+
+
+def test_second_derivatives_of_constants():
+    assert dd.hvp(lambda x: 3.0, (X,), (X,)).tolist() == [0.0] * 12
+    assert dd.hvp(lambda x: np.sum(2.0 * x), (X,), (X,)).tolist() == [0.0] * 12
+
+
 def test_second_derivatives_of_long_scalar_code(monkeypatch):
     def f(x):
         a, b = x[0], x[1]
