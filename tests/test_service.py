@@ -121,7 +121,7 @@ def server(request, tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("service")
     (folder / "models").mkdir()
     (folder / "models" / "model.py").write_text(MODEL)
-    with Server(folder, "--modules", "models", "--traces", "4", "--rule-limit", "4", ranks=request.param,
+    with Server(folder, "--modules", "models", "--traces", "4", "--rule-limit", "2", ranks=request.param,
                 unix=request.param == 1) as running:
         yield running
 
@@ -202,10 +202,10 @@ def test_recorded_is_straight_in_an_optimizer(client):
 
     x0, v = np.full(6, -0.5), np.arange(6.0)
     with client.recorded(f, name="rosen") as F, dd.recorded(f) as G:
-        for keywords in ({"method": "BFGS"}, {"method": "Newton-CG", "hessp": "hvp"}):
-            found, wanted = (minimize(R, x0, args=(100.0,), jac=R.grad, **{
-                key: R.hvp if key == "hessp" else value for key, value in keywords.items()}) for R in (F, G))
-            assert found.nit == wanted.nit and rosen(found.x) < 1e-8
+        for method, most in (("BFGS", 100), ("Newton-CG", 8)):
+            found, wanted = (minimize(R, x0, args=(100.0,), jac=R.grad, method=method, options={"maxiter": most},
+                                      hessp=R.hvp if method == "Newton-CG" else None) for R in (F, G))
+            assert found.nit == wanted.nit and (rosen(found.x) < 1e-8 or method != "BFGS")
             np.testing.assert_allclose(found.x, wanted.x, rtol=1e-6)
         assert vars(F.counts) == vars(G.counts) and F.counts.traces == 1 and F.counts.repeats > F.counts.replays > 10
         for R in (F, G):
@@ -433,6 +433,7 @@ def test_a_function_that_never_returns_keeps_nobody_waiting(client, name):
         alike(remote.vjp(1.0), 0 * X)  # the next is traced by a process of its own, which is no rank
 
 
+@TOGETHER
 def test_a_function_is_opened_without_waiting(server):
     """A job as others are: told of, followed, cancelled; two that never return keep no third waiting."""
     with server.connect() as client, server.connect() as another:
@@ -484,7 +485,7 @@ def test_a_rule_that_never_returns_is_left(client):
             with pytest.raises(ServiceError, match="cancelled"):
                 job.result()
             assert time.monotonic() - began < 3.0
-        with pytest.raises(OverdueError, match="rule of stuck was left where it was: .* the 4 s that rules may"):
+        with pytest.raises(OverdueError, match="rule of stuck was left where it was: .* the 2 s that rules may"):
             mine.update(1e4 * X)
         alike(other.vjp(X), wanted)
         alike(mine.vjp(1.0), 2 * X)

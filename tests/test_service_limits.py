@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import Server
+from servers import Server, wait_for
 
 import distdiff as dd
 from distdiff.cli import main
@@ -312,6 +312,18 @@ def test_requests_one_after_another_have_limits_of_their_own(raw, remote):
                 while line := answers.readline().strip():
                     length = int(line.split(b":")[1]) if line.lower().startswith(b"content-length") else length
                 assert len(answers.read(length)) == len(GOOD)
+
+
+def test_a_tape_is_opened_without_waiting(raw, server, tmp_path):
+    dd.trace(f, X).save(tmp_path / "tape", point=(X,))
+    status, _, job = raw.ask("POST", "/v1/systems?name=later", (tmp_path / "tape").read_bytes(),
+                             prefer="wait=5, respond-async")
+    assert status == 202 and job["kind"] == "open" and job["state"] in ("queued", "running", "done")
+    wait_for(lambda: raw.ask("GET", f"/v1/jobs/{job['id']}")[2]["state"] == "done")
+    status, _, system = raw.ask("GET", f"/v1/jobs/{job['id']}/result")
+    assert status == 200 and system["id"] == job["system"] and system["name"] == "later"
+    with server.connect() as client, client.attach(system["id"]) as found:
+        np.testing.assert_allclose(found.vjp(1.0), np.sin(2 * X), rtol=1e-13)
 
 
 def test_too_many_and_too_large(raw, server):
