@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 import numbers
 import operator
 import pickle
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -126,6 +128,11 @@ u[0] * len("0" + f"{u[0]}")
 u[0] * len("x = %s" % u[0])
 u[0] * len("{:.1f}".format(u[0]))
 u[0] * len("x = {} m".format(u[0]).strip())
+u[0] * len(", ".join(str(x) for x in u))
+u[0] * len(", ".join([f"{x:.1f}" for x in u]) + ".")
+u[0] * len(", ".join([str(u[0]), "m"]))
+u[0] * len(", ".join(map(str, u)))
+u[0] * str(u[0]).encode()[0]
 u[0] * len(np.array2string(u))
 u[0] * (f"{u[0]:.1f}" == "0.9")
 u[0] * (f"x = {u[0]:.1f}" == "x = 0.9")
@@ -164,6 +171,7 @@ pprint.pprint({"u0": u[0], "u": u})
 logging.getLogger("shown").warning("x = %s, %s", u[0], f"{u[1]:.2f}")
 sys.stdout.write(f"{u[0]:.3f}\n")
 out = io.StringIO(); print(u[0], file=out); out.write(str(u[0])); print(out.getvalue())
+print(", ".join(f"{x:.2f}" for x in u), len([f"{x:.2f}" for x in u]), [str(x) for x in u][0])
 lines = [f"{x:.2f}" for x in u]; print(", ".join(lines)); table = "".join(f"{x:>9.2f}" for x in u); print(table)
 warnings.warn(f"x = {u[0]:.2f}")
 print(f"{u[0]:.2f}" and "yes", "yes" if f"x = {u[0]}" else "no", not str(u[0]))
@@ -439,6 +447,9 @@ def by_iterator(u):
     (lambda u: interpolate.RBFInterpolator(np.arange(4.0)[:, None], u)(np.ones((1, 1))),
      r"in scipy.interpolate.RBFInterpolator\S* at .*refusals.py:\d+ in <lambda>: .*distdiff.custom_jvp"),
     (lambda u: u[0] * u.ctypes.data, r"ndarray.ctypes of a traced array at .*refusals.py:\d+ .*distdiff.elemental"),
+    (lambda u: u[0] * len(struct.pack("d", u[0])), r"at .*refusals.py:\d+ .*not a float.*custom_jvp"),
+    (lambda u: u[0] * float(decimal.Decimal(u[0])), r"at .*refusals.py:\d+ .*from TracedScalar to Decimal"),
+    (lambda u: u[0] * np.ctypeslib.as_ctypes(u)[0], r"at .*refusals.py:\d+ .*no attribute '__array_interface__'"),
     (by_iterator, r"numpy.nditer of a traced array at .*refusals.py:\d+ in by_iterator: .*x.reshape\(-1\)"),
     (lambda u: {1.0: 2.0}.get(u[0], 1.0) * u, r"key of a dict .* at .*refusals.py:\d+ in .*int\(x\)"),
     (lambda u: len({u[0]}) * u, r"element of a set at .*refusals.py:\d+ in .*int\(x\)"),

@@ -11,6 +11,7 @@ gives its nodes back as traced values, `walks` goes through them, `sheets` puts 
 
 from __future__ import annotations
 
+import os
 import re
 import traceback
 from collections.abc import Callable
@@ -230,12 +231,16 @@ def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None
     if rec.refusal is not None and error is not rec.refusal and (
             wrapped or owner(frame.filename, frame.name) == "library"):
         return rec.refusal
-    if type(error) is not TypeError:
+    struct = type(error).__module__ == "struct"  # whose errors say nothing of types
+    if not struct and type(error) not in (TypeError, AttributeError):
         return None
     owners = [owner(f.filename, f.name) for f in traceback.extract_tb(error.__traceback__)]
     outside = [who for who in owners if who != "ours"]
     stumbled = outside and outside[-1] == "library"  # over a traced value, in words of its own
-    return _of_compiled_code(error) if stumbled or re.search(_REFUSED_BY_C, str(error)) else None
+    if type(error) is AttributeError:
+        stumbled = stumbled or frame.filename.startswith(os.path.dirname(np.__file__))
+        return _of_compiled_code(error) if stumbled and re.search(_OURS, str(error)) else None
+    return _of_compiled_code(error) if struct or stumbled or re.search(_REFUSED_BY_C, str(error)) else None
 
 
 # What Python and NumPy say where they want a plain value, what that was, and what to write.  (An `__index__` of traced
@@ -262,10 +267,11 @@ def _of_plain_values(error: Exception, what: str, remedy: str) -> UnsupportedOpe
 
 _REFUSED_BY_C = (r"must be numpy\.ndarray, not Traced|Cannot convert Traced\w+ to numpy|"  # C, Cython, pybind11
                  r"incompatible function arguments[\s\S]*traced\(|No matching signature found|not 'TracedArray'|"
-                 r"pythranized function[\s\S]*Traced")
+                 r"pythranized function[\s\S]*Traced|conversion from (Traced|Complex)")
+_OURS = r"'(Traced\w+|ComplexArray|ComplexScalar)' object has no attribute"
 
 
-def _of_compiled_code(error: TypeError) -> UnsupportedOperationError:
+def _of_compiled_code(error: Exception) -> UnsupportedOperationError:
     """What a function of C said of a traced array, with the user's line and a remedy."""
     frames = list(traceback.walk_tb(error.__traceback__))
     frame, line = next((pair for pair in reversed(frames) if _is_users(pair[0])), frames[-1])

@@ -43,7 +43,10 @@ def text_of(value: str) -> str:
     rec = running()
     frame = _asking()
     if rec is not None and frame is not None and _is_users(frame):
-        use = _use(frame.f_code, frame.f_lasti)
+        parts = False
+        while frame.f_code.co_name in ("<genexpr>", "<listcomp>") and frame.f_back is not None:
+            frame, parts = frame.f_back, True  # what the texts become that it makes
+        use = _use(frame.f_code, frame.f_lasti, parts) if _is_users(frame) else ""
         if use:
             _refuse(use)
     return Text(f"traced({value})")
@@ -96,7 +99,7 @@ _OPERATORS = {"__eq__": "==", "__ne__": "!=", "__lt__": "<", "__le__": "<=", "__
               "__contains__": "in", "__getitem__": "[]", "__iter__": "a loop", "__hash__": "a key"}
 _KEPT = ("capitalize casefold center expandtabs format join ljust lower lstrip removeprefix removesuffix replace rjust "
          "rstrip strip swapcase title translate upper zfill").split()
-_LOOKED = ("count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier islower isnumeric "
+_LOOKED = ("count encode endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier islower isnumeric "
            "isprintable isspace istitle isupper partition rfind rindex rpartition rsplit split splitlines "
            "startswith").split()
 for _name in (*_LOOKED, *_OPERATORS, *_NUMBERS, "__len__"):
@@ -136,12 +139,14 @@ def _popped(line: dis.Instruction) -> int | None:
 
 
 @lru_cache(maxsize=1024)
-def _use(code: CodeType, at: int) -> str:
-    """What the text that the instruction at this offset makes is looked into for, in words; "" where it is not, or goes
-    into a variable or another function."""
+def _use(code: CodeType, at: int, parts: bool) -> str:
+    """What the text that the instruction at this offset makes (with `parts`, the list of such) is looked into for, in
+    words; "" where it is not, or goes into a variable or another function."""
     lines = [line for line in dis.get_instructions(code) if line.offset >= at and line.opname not in _SILENT]
     if not lines or lines[0].opname not in (*_JOINING, "CALL", "BINARY_OP"):
         return ""
+    if parts and callee(code, lines[0].offset) == "join":  # of a generator's
+        parts = False
     above, method = 0, False  # what lies above the text on the stack; whether the text is the object of a call to come
     for line in lines[1:]:
         name, popped = line.opname, _popped(line)
@@ -151,17 +156,21 @@ def _use(code: CodeType, at: int) -> str:
         if popped <= above:
             above += pushed - popped
         elif name == "CALL":
-            if not method:
-                called = callee(code, line.offset)
-                return f"{called}()" if called in _FUNCTIONS else ""
-            above, method = 0, False
+            called = "" if method else callee(code, line.offset)
+            if not method and called != "join":
+                return f"{called}()" if called in _FUNCTIONS and not parts else ""
+            above, method, parts = 0, False, False
+        elif name in ("BUILD_TUPLE", "BUILD_LIST"):
+            above, parts = 0, True
+        elif parts:
+            return ""
         elif name in ("LOAD_ATTR", "LOAD_METHOD"):
             if line.argval not in _KEPT:
                 return f"{line.argval}()" if line.argval in _LOOKED else ""
             above, method = pushed - 1, True
         elif name in _JOINING or name == "BINARY_OP" and line.argrepr.rstrip("=") in ("+", "*", "%"):
             above = 0
-        elif name in ("BUILD_TUPLE", "BUILD_LIST", "BINARY_OP"):
+        elif name == "BINARY_OP":
             return ""
         else:
             return _SAID[name]
