@@ -322,6 +322,7 @@ def test_isinstance_and_attributes():
         (lambda u: u * 1j, "complex"),
         (lambda u: u[0] * 1j, "complex"),
         (lambda u: np.fft.fft(u), "a complex result"),
+        (lambda u: np.median(1j * u).real * u, "numpy.median of complex"),
         (lambda u: np.linalg.svd(1j * u.reshape(1, 4))[2].real, "numpy.linalg.svd of a 1 x 4 matrix"),
         (lambda u: (1j * u).view(float), "another type"),
         (lambda u: complex(1j * u[0]).real, "plain complex"),
