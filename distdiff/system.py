@@ -335,20 +335,38 @@ class Halo:
 
     def forward(self, y: np.ndarray, ghosts: np.ndarray) -> None:
         """ghosts[recv] = y_owner[send]; neighbours call together."""
+        self.start_forward(y)
+        self.finish_forward(y, ghosts)
+
+    def start_forward(self, y: np.ndarray) -> None:
+        """The messages leave; until `finish_forward` nobody reads the ghosts that they bring."""
         if self.sends or self.recvs:
             channel = self._channels.get(self.comm, y.shape[1:])
             np.take(y, self.own, axis=0, out=channel.own, mode="clip")  # mode: np.take buffers `out` otherwise
             channel.forward.start()
+
+    def finish_forward(self, y: np.ndarray, ghosts: np.ndarray) -> None:
+        if self.sends or self.recvs:
+            channel = self._channels.get(self.comm, y.shape[1:])
             channel.forward.finish()
             ghosts[self.ghost] = channel.ghost
 
     def reverse(self, lam: np.ndarray, ghosts: np.ndarray) -> None:
         """lam_owner[send] += ghosts[recv], and ghosts[recv] = 0: the transpose of `forward`."""
+        self.start_reverse(lam, ghosts)
+        self.finish_reverse(lam)
+
+    def start_reverse(self, lam: np.ndarray, ghosts: np.ndarray) -> None:
+        """The messages leave; until `finish_reverse` nobody reads the rows that they are added to."""
         if self.sends or self.recvs:
             channel = self._channels.get(self.comm, lam.shape[1:])
             np.take(ghosts, self.ghost, axis=0, out=channel.ghost, mode="clip")
             ghosts[self.ghost] = 0.0
             channel.reverse.start()
+
+    def finish_reverse(self, lam: np.ndarray) -> None:
+        if self.sends or self.recvs:
+            channel = self._channels.get(self.comm, lam.shape[1:])
             channel.reverse.finish()
             for (_, ids), received in zip(self.sends, channel.sends):  # ids are distinct within a message only
                 lam[ids] += received

@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from distdiff.assembly import Assembly
 from distdiff.comm import Messages
 from distdiff.evaluate import Values, evaluate
-from distdiff.kernels import combine, copies, jit, overlap, tiles
+from distdiff.kernels import combine, copies, jit, overlap, overlap_rows, tiles
 from distdiff.partition import distribute, localize_all, partition
 from distdiff.partition.local import Exchange
+from distdiff.solvers import passes
+from distdiff.solvers.substitution import Substitution
 from distdiff.solvers.sweep import Sweep
 from distdiff.solvers.sweep_table import Program
+from distdiff.stages import Stages
 from distdiff.tracing import trace
 
 W_ROWS = 600
@@ -179,6 +183,58 @@ def test_messages_that_come_late_change_nothing(comm, compiled, monkeypatch, pro
             assert_parts(comm, local.outputs.positions, sweep.tangent(v[local.inputs.positions]), reference.tangent(v))
             assert_parts(comm, local.inputs.positions, sweep.adjoint(w[local.outputs.positions]), reference.adjoint(w))
         sweep.close()
+    local.close()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_rows_that_wait_are_those_that_messages_reach(transposed):
+    """Beside a walk from row to row, and short runs of rows wait with their neighbours."""
+    rng, n, lo = np.random.default_rng(0), 900, 300
+    rows = [np.unique(rng.integers(max(0, i - 9), i, 2)) if i else np.empty(0, int) for i in range(n)]
+    for i in range(700, n):
+        rows[i] = rows[i][rows[i] >= 700]  # a stretch that reads nothing before it
+    indptr = np.concatenate([[0], np.cumsum([len(row) + 1 for row in rows])])
+    indices = np.concatenate([[*row, i] for i, row in enumerate(rows)]).astype(np.int64)
+    late = overlap_rows.waiting(lo, n, np.array([5, 500]), indptr, indices, transposed)
+    order = range(lo, n) if not transposed else reversed(range(lo, n))
+    expected = {500}
+    for i in order:
+        if transposed and i in expected:
+            expected.update(int(j) for j in rows[i] if j >= lo)
+        elif not transposed and expected & set(rows[i].tolist()):
+            expected.add(i)
+    assert set(np.flatnonzero(late) + lo) >= expected
+    assert all(b - a >= overlap_rows.SHORT for a, b in overlap_rows.runs(~late))
+    assert not late[-200:].any() and (late[:100].all() if transposed else not late[:200].any())
+    assert overlap_rows.waiting(lo, n, np.arange(lo, n, 20), indptr, indices, transposed) is None
+
+
+@pytest.mark.mpi
+def test_assembled_rows_are_computed_early(comm, monkeypatch):
+    """Substitution on many right-hand sides and one: what it gave when it waited, and counted what does not wait."""
+    monkeypatch.setattr(passes, "LEAST", 1)
+    monkeypatch.setattr(overlap_rows, "SHORT", 4)
+    x = np.random.default_rng(1).uniform(0.5, 1.0, (40 * comm.size, 6))
+    tape = trace(lambda u: stencil(u) * u, (x,)).tape
+    made = partition(tape, comm.size, strategy="axes", min_block=1, depth=1) if comm.rank == 0 else None
+    local = distribute(tape if comm.rank == 0 else None, made, comm)
+    point = evaluate(local, x.ravel()[local.inputs.positions], comm, complete=True)
+    assembly = Assembly(local, point, comm, False, Stages())  # every line is a row
+    solver = Substitution(assembly.system)
+    rng = np.random.default_rng(2)
+    for tail in ((), (3,)):
+        v = rng.standard_normal((tape.n_inputs, *tail))[local.inputs.positions]
+        w = rng.standard_normal((tape.n_outputs, *tail))[local.outputs.positions]
+        found = [(solver.tangent(v), solver.adjoint(w)) for _ in range(4)]  # shared out from the third on
+        for tangent, adjoint in found[1:]:
+            np.testing.assert_allclose(tangent, found[0][0], rtol=1e-10)
+            np.testing.assert_allclose(adjoint, found[0][1], rtol=1e-10)
+    if comm.size > 1:
+        for transposed in (False, True):
+            shares = [each.share for each in solver._passes._shares[transposed] if each is not None]
+            assert len(shares) >= 4 and sorted(shares)[1] >= 0.8, shares
+    solver.close()
+    assembly.close()
     local.close()
 
 

@@ -12,9 +12,12 @@ import numpy as np
 
 from ..blocks import Range
 from ..cancellation import Watch, watch_of
+from ..kernels import overlap_rows as overlap
 from ..kernels import substitution as kernels
 from ..kernels.stretches import within
 from ..system import TriangularSystem
+
+LEAST = 4096  # rows of a superstep that are worth being computed while messages are on their way
 
 
 def unsigned(indices: np.ndarray) -> np.ndarray:
@@ -35,6 +38,22 @@ class _Rows(NamedTuple):
     hi: int
 
 
+class _Some(NamedTuple):
+    """Some rows of a superstep: its entries, their table of stretches, and those of them that have ghosts."""
+
+    entries: int
+    table: np.ndarray
+    rows: np.ndarray
+
+
+class _Shared(NamedTuple):
+    """A superstep's rows that need nothing of the messages before it, those that do, and the share of the former."""
+
+    early: _Some
+    late: _Some
+    share: float
+
+
 class Passes:
     """Forward and backward substitution in place, on arrays (n_local,) or (n_local, m), row-major.  Collective.
 
@@ -53,6 +72,8 @@ class Passes:
         ends = system.ghost_ends
         self._steps = [(parts, system.ghost_rows[ends[s]:ends[s + 1]]) for s, parts in enumerate(self._parts())]
         self._buffer = np.zeros(0)  # for the widest solve so far
+        self._passed = [0, 0]  # forward, backward
+        self._shares: dict[bool, list[_Shared | None] | None] = {}  # by direction: rows that wait for messages
 
     def _parts(self) -> list[list[_Rows | Range]]:
         """Own rows of each superstep: in order, rows with the diagonal 1 and diagonal blocks."""
@@ -78,9 +99,13 @@ class Passes:
             self.own_rows(y, False)
             return
         ghosts, watch = self._ghosts(y.shape[1:]), watch_of(self.system.comm)
+        shared = self._shared_out(False) if watch is None else None
         for s, halo in enumerate(self.system.halos):
-            self.forward_step(s, y, ghosts, watch)
-            halo.forward(y, ghosts)
+            self.forward_step(s, y, ghosts, watch, shared[s] if shared else None)
+            halo.start_forward(y)
+            if shared and s + 1 < len(shared) and shared[s + 1] is not None:
+                self._some_rows(y, shared[s + 1].early, False, ghosts)
+            halo.finish_forward(y, ghosts)
             if watch is not None:
                 watch.look(s == self.system.k_star - 1)
 
@@ -91,25 +116,81 @@ class Passes:
             return
         ghosts, watch = self._ghosts(lam.shape[1:]), watch_of(self.system.comm)
         ghosts.fill(0.0)
+        shared = self._shared_out(True) if watch is None else None
         for s, halo in reversed(list(enumerate(self.system.halos))):
-            halo.reverse(lam, ghosts)
-            self.backward_step(s, lam, ghosts, watch)
+            halo.start_reverse(lam, ghosts)
+            if shared and shared[s] is not None:
+                self._some_rows(lam, shared[s].early, True)
+            halo.finish_reverse(lam)
+            self.backward_step(s, lam, ghosts, watch, shared[s] if shared else None)
             if watch is not None:
                 watch.look(s == 0)
 
-    def forward_step(self, s: int, y: np.ndarray, ghosts: np.ndarray, watch: Watch | None = None) -> None:
-        """Superstep s: its rows take their ghosts, then own rows in order, unless given up meanwhile.  Local."""
+    def forward_step(self, s: int, y: np.ndarray, ghosts: np.ndarray, watch: Watch | None = None,
+                     left: _Shared | None = None) -> None:
+        """Superstep s: its rows take their ghosts, then own rows in order, unless given up meanwhile; what is `left` of
+        it where some were computed before their messages came.  Local."""
+        if left is not None:
+            self._some_rows(y, left.late, False, ghosts)
+            return
         parts, rows = self._steps[s]
         if len(rows):
             _FORWARD[y.ndim][1](len(rows), rows, *self._ghost, ghosts, y)
         self._forward(parts, y, watch)
 
-    def backward_step(self, s: int, lam: np.ndarray, ghosts: np.ndarray, watch: Watch | None = None) -> None:
+    def backward_step(self, s: int, lam: np.ndarray, ghosts: np.ndarray, watch: Watch | None = None,
+                      left: _Shared | None = None) -> None:
         """The transpose of `forward_step`; ghosts are added to.  Local."""
         parts, rows = self._steps[s]
-        self._backward(parts, lam, watch)
+        if left is not None:
+            self._some_rows(lam, left.late, True)
+        else:
+            self._backward(parts, lam, watch)
         if len(rows):
             _BACKWARD[lam.ndim][1](len(rows), rows, *self._ghost, ghosts, lam)
+
+    def _some_rows(self, y: np.ndarray, some: _Some, transposed: bool, ghosts: np.ndarray | None = None) -> None:
+        """Some of a superstep's rows, in order; forward they take their ghosts before."""
+        if ghosts is not None and len(some.rows):
+            _FORWARD[y.ndim][1](len(some.rows), some.rows, *self._ghost, ghosts, y)
+        sweep = (_BACKWARD if transposed else _FORWARD)[y.ndim][0]
+        sweep(some.entries, 0, len(some.table), some.table, self._stretches[1], *self._own, y)
+
+    def _shared_out(self, transposed: bool) -> list[_Shared | None] | None:
+        """By superstep, the rows that need nothing of the messages before it and those that do, from the third pass on:
+        finding them takes about what two passes do.  None: all rows wait everywhere."""
+        self._passed[transposed] += 1
+        if self._passed[transposed] <= 2 or self.system.comm.size == 1 or self.system.cyclic:
+            return None
+        if transposed not in self._shares:
+            found = [self._share(s, transposed) for s in range(self.system.k_star)]
+            self._shares[transposed] = found if any(found) else None
+        return self._shares[transposed]
+
+    def _share(self, s: int, transposed: bool) -> _Shared | None:
+        system = self.system
+        lo, hi = int(system.ends[s]), int(system.ends[s + 1])
+        if hi - lo < LEAST or (s == 0 and not transposed):
+            return None
+        _, rows = self._steps[s]
+        if transposed:
+            arriving = system.halos[s].own
+        else:
+            comes = np.zeros(system.n_ghosts, dtype=np.bool_)
+            comes[system.halos[s - 1].ghost] = True
+            counts = np.diff(system.ghost.indptr)[rows]
+            first = int(system.ghost.indptr[rows[0]]) if len(rows) else 0
+            wait = comes[system.ghost.indices[first : first + int(counts.sum())]]
+            arriving = np.repeat(rows, counts)[wait]
+        late = overlap.waiting(lo, hi, arriving, system.own.indptr, system.own.indices, transposed)
+        if late is None or np.count_nonzero(~late) < LEAST:
+            return None
+        steps, bounds = system.stretches.steps, system.bounds
+        table = self._stretches[0][steps[np.searchsorted(bounds, lo)] : steps[np.searchsorted(bounds, hi)]]
+        entries = int(system.own.indptr[hi] - system.own.indptr[lo])
+        early, rest = (_Some(entries, overlap.part(table, lo, which), rows[which[rows - lo]])
+                       for which in (~late, late))
+        return _Shared(early, rest, 1.0 - np.count_nonzero(late) / len(late))
 
     def _forward(self, parts: list[_Rows | Range], y: np.ndarray, watch: Watch | None = None) -> None:
         columns = y if y.ndim == 2 else y[:, None]
