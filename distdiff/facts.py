@@ -40,6 +40,7 @@ class Facts:
     elsewhere: bool  # the tape was recorded at another point, so its guards have to be looked at
     partition: str
     everywhere: bool  # every rank has the whole program
+    alone: bool  # one of several has it
     candidates: list[Any]
     equations: list[str]  # of implicit statements: where each lies on several ranks, and why
 
@@ -62,6 +63,7 @@ class Facts:
             self.tape = plan.survey = None
         self.partition = "one rank" if plan is None else plan.name
         self.everywhere = plan is not None and plan.everywhere
+        self.alone = plan is not None and plan.plan is None and not plan.everywhere
         self.candidates = [] if plan is None else plan.summary()
         self.equations = [] if plan is None else _equations(tape, plan)
         return self

@@ -122,7 +122,7 @@ class Linearization:
         facts.x = None
         self._solving = Solving(self._local, comm, self._team, self.stages, method=self.method, options=self.options,
                                 preaccumulate=self.preaccumulate, on_failure=self._settings["on_failure"],
-                                once=self._use.once)
+                                once=self._use.once, by_itself=self._by_itself)
         with at_the_trace(self._local, not facts.elsewhere):
             self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
         self._memory: Any = self._point.values  # the next point's take its place
@@ -136,7 +136,15 @@ class Linearization:
     @property
     def _team(self) -> MPI.Comm:
         """The ranks that share one copy of the program."""
-        return MPI.COMM_SELF if self._facts.everywhere else self.comm
+        return MPI.COMM_SELF if self._facts.everywhere or self._by_itself else self.comm
+
+    @property
+    def _by_itself(self) -> bool:
+        """Whether a single derivative is found by the one rank that has all of the program, as on one rank.
+
+        Where rules may raise ranks meet after every pass, as one that fails alone would leave the others waiting.
+        """
+        return self._facts.alone and self._use.once and not self._local.joint
 
     def _share_point(self, x: np.ndarray | None) -> np.ndarray:
         """Rank 0's point, cut to the inputs this rank owns.  Collective."""

@@ -67,8 +67,8 @@ class Solving:
     """What solves with one rank's share of a tape.  Everything is collective on `comm`.
 
     `team` are the ranks that share one copy of the program: `comm`, or each rank alone.  once: no other right-hand
-    sides will come than those announced, and no other point.  `arrive` gives it the point,
-    `leave` comes before another one.
+    sides will come than those announced, and no other point.  by_itself: one of several ranks has all of it and meets
+    the others after a solve only.  `arrive` gives it the point, `leave` comes before another one.
 
     Attributes
     ----------
@@ -82,10 +82,11 @@ class Solving:
 
     def __init__(self, local: LocalTape, comm: MPI.Comm, team: MPI.Comm, stages: Stages, *, method: str,
                  options: Mapping[str, Any], preaccumulate: bool, on_failure: str,
-                 once: bool = False) -> None:
+                 once: bool = False, by_itself: bool = False) -> None:
         self._local, self._comm, self._team, self._stages = local, comm, team, stages
         self.method, self._options, self._preaccumulate = method, options, preaccumulate
-        self.size: Work = replace(count_work(local, comm), once=once)
+        size = count_work(local, comm)
+        self.size: Work = replace(size, once=once, ranks=1 if by_itself else size.ranks)
         self.solvers: dict[str, Any] = {}
         self.assembly: Any = None
         self._kept: tuple[int, int] | None = None  # rows and nonzeros of the assembled system

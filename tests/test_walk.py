@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 import distdiff as dd
 from distdiff.errors import NonFiniteError
 from distdiff.machine import Machine
 from distdiff.solvers import walk as walking
 from distdiff.solvers.cost import Work
+from distdiff.solvers.layouts import Use
 from distdiff.solvers.select import choose
 
 X = np.linspace(0.4, 1.9, 12)
@@ -80,6 +82,29 @@ def test_walks_are_solves(name, comm):
                 ours, theirs = (t if isinstance(t, tuple) else (t,) for t in (ours, theirs))
                 for a, b in zip(ours, theirs):
                     np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("method", ["auto", "sweep", "substitution", "krylov", "direct", "interface"])
+def test_one_of_several_ranks_that_has_it_all_waits_for_nobody(comm, method):
+    """A single derivative of a small program: on that rank it is solved for as on one, and walked to."""
+    def f(x):
+        y = np.sin(x) * x[::-1]
+        return np.sum(y * np.exp(-y))
+
+    x = np.linspace(0.2, 1.1, 12)
+    expected = dd.grad(f, comm=MPI.COMM_SELF, method="sweep")
+    with dd.linearize(f, x, comm=comm, method=method, solves=Use(once=True)) as lin:
+        np.testing.assert_allclose(lin.vjp(1.0), expected(x), rtol=1e-12)
+        assert lin.choice.method == ("walk" if method == "auto" else method)
+        np.testing.assert_allclose(lin.jvp(x), expected(x) @ x, rtol=1e-12)
+        report = lin.report(check=True)
+        assert (report.messages, report.k_star) == (0, 1) or method == "interface"
+        lin.update(0.9 * x)
+        np.testing.assert_allclose(lin.vjp(1.0), expected(0.9 * x), rtol=1e-12)
+        np.testing.assert_allclose(lin.jacobian(), expected(0.9 * x), rtol=1e-12)
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match="test_walk.py"):
+        dd.grad(lambda x: np.sum(np.log(x - x[0])), comm=comm, method=method)(x)
 
 
 def test_partials_that_are_not_finite_are_errors():

@@ -292,8 +292,11 @@ def wants_petsc(tape: Tape, n_ranks: int, strategy: str = "auto", columns: int =
     if strategy != "auto":
         return strategy == SCOTCH
     machine = current()
+    scotch = _scotch_seconds(tape, n_ranks, machine)
+    if scotch == float("inf"):
+        return False
     alone = _for_columns(candidates.alone(tape, n_ranks, machine).quality.seconds, columns)
-    return alone >= 2 * machine.message and _scotch_seconds(tape, n_ranks, machine) < columns * alone
+    return alone >= 2 * machine.message and scotch < columns * alone
 
 
 def _scotch_seconds(tape: Tape, n_ranks: int, machine: Machine) -> float:

@@ -74,6 +74,8 @@ class Rank:
         cuts = self._where.cuts[:len(self.structure.blocks)]
         extents = self.parcel.extents
         self._low, self._high = (cuts[:, self.rank], cuts[:, self.rank + 1]) if extents is None else extents
+        self._spans = list(zip(self._low.tolist(), self._high.tolist()))
+        self._steps: list[int] = self._where.steps[:len(self.structure.blocks), self.rank].tolist()
         self._looks: dict[tuple[object, ...], Look | None] = {}
         parts = [part for t in range(len(self.structure.tasks)) for part in self._parts(t)]
         for run in self.parcel.runs:
@@ -106,7 +108,7 @@ class Rank:
         if key not in self._boxes:
             home = (int(layout.cuts[self.rank]), int(layout.cuts[self.rank + 1]))
             self._boxes[key] = boxes(item, layout, self.rank, None if span == home else span, only)
-        step = int(structure.where.steps[block, self.rank])
+        step = self._steps[block]
         parts = []
         for number, box in enumerate(self._boxes[key]):
             operands: list[Operand | Read] = []
@@ -126,7 +128,7 @@ class Rank:
 
     def _span(self, block: int) -> tuple[int, int]:
         """The places of a block that the rank computes: its own rows, and perhaps more."""
-        return int(self._low[block]), int(self._high[block])
+        return self._spans[block]
 
     def _affine(self, ref: Affine, box: Box, core: tuple[int, ...]) -> Operand | Read:
         """Note what the operand needs; a `Read` if slabs will hold it, else explicit ids."""
