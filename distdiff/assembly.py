@@ -77,10 +77,9 @@ class Assembly:
         that are zero.
         """
         size = np.abs(self._rows.data)
-        least, most = size.min(initial=np.inf, where=size > 0.0), size.max(initial=0.0)
-        if not least < SMALL:
+        if np.count_nonzero(size) == np.count_nonzero(size >= SMALL):  # sooner than a minimum of what is not zero
             return False
-        if 1.0 / SMALL < most < np.inf and self.reduced.loses_products(size):
+        if 1.0 / SMALL < size.max() < np.inf and self.reduced.loses_products(size):
             return True
         entries, tiny = (self.reduced.own.data, self.reduced.ghost.data), np.finfo(float).tiny
         lost = [np.abs(data) < tiny for data in entries]

@@ -178,7 +178,7 @@ class Interface(Solver):
             raise ConvergenceError(
                 "interface: transfer matrices overflow: on some rank's rows derivatives grow beyond the range of "
                 "double precision, or are not finite; use method='substitution', which forms no such products")
-        if most[2] > FAR and most[3] > FAR:  # what is lost in one solve's transfer may matter in another's
+        if most[2] and most[3]:  # what is lost in one solve's transfer may matter in another's
             self._checks = {d: "every solve" if how == "the first" else how for d, how in self._checks.items()}
         if not self._reduced_ready:
             self._reduce(T)
@@ -186,11 +186,11 @@ class Interface(Solver):
                      "transfer_columns": int(most[1]),
                      "rounds": 0 if not self.coupling.n else self._scan.n_rounds if self._scan is not None else 1}
 
-    def _extremes(self) -> tuple[float, float]:
-        """The largest of this rank's entries, and the inverse of the smallest that is not zero."""
+    def _extremes(self) -> tuple[bool, bool]:
+        """Whether some of this rank's entries are above FAR, and whether some are below the inverse and not zero."""
         sizes = [np.abs(part.data) for part in (self.system.own, self.system.ghost)]
-        least = min(float(size.min(initial=np.inf, where=size > 0.0)) for size in sizes)
-        return max(float(size.max(initial=0.0)) for size in sizes), 1.0 / max(least, np.finfo(float).tiny)
+        small = any(np.count_nonzero(size) != np.count_nonzero(size >= 1.0 / FAR) for size in sizes)
+        return any(bool((size > FAR).any()) for size in sizes), small
 
     def _reduce(self, T: Any) -> None:
         """The reduced system from each rank's transfer matrix.  Collective."""
