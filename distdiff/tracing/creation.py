@@ -27,6 +27,7 @@ from .layout import laid, view_or_copy
 from .recorder import Recorder
 from .scalar import TracedScalar
 from .storage import Storage
+from .usual import chosen
 
 _CREATE = (
     "zeros",
@@ -295,10 +296,15 @@ def _with_lists(name: str) -> Callable[..., Any]:
     function = getattr(np, name)
     rule = protocol.FUNCTIONS[function]
     named = protocol.checks_names(rule)
+    sooner = chosen if name == "where" else None
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if not kwargs:
+            if sooner is not None and len(args) == 3:
+                result = sooner(*args)
+                if result is not NotImplemented:
+                    return result
             for x in args:
                 if type(x) is TracedArray:  # NumPy would come back to the rule, by a longer way
                     if protocol.usual(args):

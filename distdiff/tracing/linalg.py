@@ -27,7 +27,9 @@ from .matrices.triangular import Cholesky
 from .recorder import Recorder
 from .reductions import Axes, axes_of, largest, root, smallest, squares, total, traced_array
 from .ufuncs import number, recorder_of
+from .usual import product
 
+_dot = np.dot  # NumPy's own, whatever is substituted meanwhile
 REMEMBERED = 8  # matrices of a trace whose factors may be wanted again
 SMALL = 256  # elements of constant matrices that are told apart by their bytes
 _NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
@@ -38,7 +40,8 @@ def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> 
     x = x if type(x) is TracedArray else traced_array(x)
     if axis is None and (ord is None or (ord, x.ndim) in (("f", 2), ("fro", 2), (2, 1))):
         flat = x if x.window.ndim == 1 else x.reshape(-1)  # NumPy's own way: the square root of a dot product
-        result = root(dot(flat, flat))
+        square = product(flat, flat, _dot)
+        result = root(dot(flat, flat) if square is NotImplemented else square)
         return np.reshape(result, (1,) * x.ndim) if keepdims else result
     axes = axes_of(axis, x.ndim)
     if len(axes) == 1:

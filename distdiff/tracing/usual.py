@@ -26,6 +26,7 @@ from .storage import spread
 
 KNOWN = 256  # constants as operands of products, known again
 
+_new = tuple.__new__
 _asarray, _empty, _choose = np.asarray, np.empty, np.where  # NumPy's own, whatever is substituted meanwhile
 _WHERE, _SQUARE, _ABSOLUTE, _HYPOT, _SQRT = (
     BY_NAME[name] for name in ("where", "square", "absolute", "hypot", "sqrt"))
@@ -283,7 +284,8 @@ def _constant(rec: Recorder, x: np.ndarray, shape: Index) -> Const | None:
         return Const(float(x.reshape(-1)[0]))
     if x.ndim > 1 and not x.flags.c_contiguous and not in_c_order(x.shape, x.strides):
         return None
-    return Const(spread(rec.snapshot(x), shape))
+    copy = rec.snapshot(x)
+    return _new(Const, (copy if x.shape == shape else spread(copy, shape),))
 
 
 __all__ = ["binary", "chosen", "product", "root", "unary"]
