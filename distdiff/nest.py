@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from itertools import accumulate
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ class Nest:
 
     def __init__(self, spec: Any, shapes: list[tuple[int, ...]]) -> None:
         self.spec, self.shapes = spec, shapes
-        self.bounds = np.cumsum([0] + [int(np.prod(s, dtype=np.int64)) for s in shapes])
+        self.bounds = np.array(list(accumulate(map(prod, shapes), initial=0)), dtype=np.int64)
 
     @property
     def size(self) -> int:

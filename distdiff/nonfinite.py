@@ -22,6 +22,8 @@ from .ops import OPS, special
 from .partials import Partials
 from .tape import Const, Joint, ScalarRun, Site, Statement, Vector
 
+FEW = 1 << 12  # numbers that are looked at one by one
+
 
 class NonFinite(NamedTuple):
     """Where a NaN or an infinity came up first on this rank."""
@@ -35,6 +37,8 @@ class NonFinite(NamedTuple):
 
 def all_finite(x: np.ndarray) -> bool:
     """Whether every element is finite; the sum tells at memory speed, and is only doubted when it is not."""
+    if np.size(x) <= FEW:
+        return bool(np.isfinite(x).all())
     with np.errstate(all="ignore"):
         return bool(np.isfinite(np.add.reduce(x, axis=None))) or bool(np.isfinite(x).all())
 
