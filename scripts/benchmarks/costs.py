@@ -95,8 +95,9 @@ def structure(quick: bool) -> Iterator[Row]:
     for ranks in (2, 16):
         (took,) = seconds(lambda ranks=ranks: partition(tape, ranks, machine=machine, judge=judge), repeats=2)
         yield Row(f"partition of Burgers for {ranks} ranks", 1e6 * took / n, "us a statement")
-    (took,) = seconds(lambda: partition(scalar, 1024, machine=machine), repeats=1)
-    yield Row("partition of scalar code for 1024 ranks", 1e6 * took / lines, "us a line")
+    placed = dd.trace(make_chain(600 if quick else 6000), chain_inputs())  # line by line
+    (took,) = seconds(lambda: partition(placed, 1024, machine=machine), repeats=1)
+    yield Row("partition of scalar code for 1024 ranks", 1e6 * took / placed.lines, "us a line")
     f, x = burgers(400, 40 if quick else 400)
     gradient = whole(dd.trace(dd.grad(f), x))
     yield Row("kept rows foreseen, Burgers' gradient",
