@@ -396,6 +396,7 @@ def test_functions_of_chosen_modules(client):
             client.run(function, **arguments)
 
 
+@TOGETHER
 @pytest.mark.parametrize("name", ["waits", "turns"])
 def test_a_function_that_never_returns_keeps_nobody_waiting(client, name):
     """It is traced beside the ranks, which solve meanwhile; cancelled it ends, and its system is where it was."""
@@ -473,6 +474,7 @@ def test_a_function_is_opened_without_waiting(server):
         assert b"<svg" in drawn and "levels" in headers["distdiff-caption"]
 
 
+@TOGETHER
 def test_a_rule_that_never_returns_is_left(client):
     """Once it is cancelled, or has taken what rules may take; its system is where it was, and others are served."""
     with client.run("model:sticking", u=X) as mine, client.linearize(heat, X, 0.1) as other:
