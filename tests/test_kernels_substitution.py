@@ -142,6 +142,30 @@ def test_small_systems_are_not_searched(monkeypatch):
     check(rows, np.array([0, 200, 200, 300]), None, plain=True)
 
 
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_what_scattered_rows_read_is_fetched_ahead(index):
+    """To the last row and the first of every superstep: columns together are columns one by one, unaided."""
+    n, rng = 150_000, np.random.default_rng(2)
+    counts = rng.integers(0, 5, n)
+    counts[:9] = 0
+    indptr = np.concatenate([[0], np.cumsum(counts + 1)])
+    indices = (rng.random(indptr[-1]) * np.repeat(np.arange(n), counts + 1)).astype(index)
+    indices[indptr[1:] - 1] = np.arange(n)
+    rows = CSR(indptr.astype(index), indices, rng.uniform(-0.2, 0.2, indptr[-1]))
+    ends = np.array([0, 70_000, 70_500, n])
+    near = np.concatenate([[0], indices[:-1]])  # the row before, as the first that a row reads
+    assert K.scattered(70_500, n - 70_500, indptr, indices, 4) and not K.scattered(0, n, indptr, near, 4)
+    for m in (2, 4, 7, 9):
+        b = rng.standard_normal((n, m))
+        for transposed in (False, True):
+            y = b.copy()
+            substitute(rows, ends, y, transposed, plain=False)
+            for k in (0, m - 1):
+                one = b[:, k].copy()
+                substitute(rows, ends, one, transposed, plain=False)
+                np.testing.assert_allclose(y[:, k], one, rtol=1e-12, atol=1e-12 * np.abs(one).max())
+
+
 def test_nothing_and_one_row():
     check(rows_of([[]], np.random.default_rng(1)), np.array([0, 1]), None, plain=True)
     for transposed in (False, True):

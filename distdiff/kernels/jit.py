@@ -38,6 +38,24 @@ class Helper:
         return jit(self.plain, inline=True)
 
 
+class _Fetch(Helper):
+    """A helper that is another function where it is compiled."""
+
+    @cached_property
+    def compiled(self) -> Callable[..., Any]:
+        from .prefetch import fetch as compiled
+
+        return jit(compiled, inline=True)
+
+
+@_Fetch
+def fetch(y: Any, j: Any) -> None:
+    """Have the processor fetch y[j] or y[j, 0], wanted soon, without waiting for it; in plain Python nothing.
+
+    j is unsigned, and need not be a place within y.
+    """
+
+
 def _with_helpers(f: Any) -> Any:
     """The same function, its helpers compiled, which is all that Numba takes."""
     found = {name: f.__globals__[name].compiled for name in f.__code__.co_names

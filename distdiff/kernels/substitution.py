@@ -10,12 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from .csr import Kernel
-from .jit import Helper
+from .jit import Helper, fetch
 from .stretches import ENTRY, FAR, FIRST, NEAR, PLACE, REACH, ROWS, WIDTH
 
 BLOCK = 2048  # entries of the solution in a block at most: it stays in the first cache level from diagonal to diagonal
 FALLING = 8 * BLOCK  # the same for blocks that come in falling order: in the second level, since every one of them
 # begins where nothing was fetched ahead, which costs more than the first level saves
+CACHED = 1 << 17  # numbers of a solution that stay in the second cache level
+SAMPLES = 32  # rows that are looked at before what they read is fetched ahead
+AHEAD = np.uint64(24)  # entries between one that is used and the one that is fetched meanwhile
 WIDE = 8  # columns from which on loops over them are worth their set-up
 ONE, TWO, THREE, FOUR = np.arange(1, 5, dtype=np.uint64)  # unsigned sums: no test whether a place is negative
 
@@ -63,6 +66,24 @@ def subtract(c, of, to, down):
     elif m == 1:
         for i in range(n):
             to[i, 0] -= c[i] * of[i, 0]
+
+
+@Helper
+def scattered(first, rows, indptr, indices, m):
+    """Whether most of these rows, read as they are stored, read what has left the second cache level.
+
+    Then what later rows read is fetched while a row is computed, of several columns: of one column the processor has
+    enough reads on their way by itself, and rows that read what is near take up to a third longer with it.
+    """
+    if rows < 16 * SAMPLES:
+        return False
+    far = 0
+    for k in range(SAMPLES):
+        i = first + k * (rows // SAMPLES)
+        e = np.uint64(indptr[i])
+        if e + ONE < indptr[i + 1]:
+            far += 1 if (i - np.int64(indices[e])) * m > CACHED else -1
+    return far > 0
 
 
 @Kernel
@@ -197,9 +218,13 @@ def forward_columns(lo, hi, table, offsets, indptr, indices, data, y):
         rows = table[q, ROWS]
         w = table[q, WIDTH]
         if w == 0:
+            end = np.uint64(indptr[first + rows] if scattered(first, rows, indptr, indices, m) else 0)
             for i in range(first, first + rows):
                 e0 = np.uint64(indptr[i])
                 e1 = np.uint64(indptr[i + 1]) - ONE
+                if e1 + AHEAD < end:
+                    for e in range(e0 + AHEAD, e1 + AHEAD):
+                        fetch(y, indices[e])
                 if m >= WIDE:
                     to = y[i]
                     for e in range(e0, e1):
@@ -208,24 +233,17 @@ def forward_columns(lo, hi, table, offsets, indptr, indices, data, y):
                         for k in range(m):
                             to[k] -= c1 * of[k]
                     continue
-                for t in range(m // 4):  # few columns: sums in registers
-                    k0 = np.uint64(4 * t)
-                    s0 = y[i, k0]
-                    s1 = y[i, k0 + ONE]
-                    s2 = y[i, k0 + TWO]
-                    s3 = y[i, k0 + THREE]
+                if m >= 4:  # sums in registers; places that are known not to wrap around make four of them a vector
+                    s0, s1, s2, s3 = y[i, 0], y[i, 1], y[i, 2], y[i, 3]
                     for e in range(e0, e1):
                         c1 = data[e]
                         j = indices[e]
-                        s0 -= c1 * y[j, k0]
-                        s1 -= c1 * y[j, k0 + ONE]
-                        s2 -= c1 * y[j, k0 + TWO]
-                        s3 -= c1 * y[j, k0 + THREE]
-                    y[i, k0] = s0
-                    y[i, k0 + ONE] = s1
-                    y[i, k0 + TWO] = s2
-                    y[i, k0 + THREE] = s3
-                for t in range(m - m % 4, m):
+                        s0 -= c1 * y[j, 0]
+                        s1 -= c1 * y[j, 1]
+                        s2 -= c1 * y[j, 2]
+                        s3 -= c1 * y[j, 3]
+                    y[i, 0], y[i, 1], y[i, 2], y[i, 3] = s0, s1, s2, s3
+                for t in range(4 * (m // 4), m):
                     k0 = np.uint64(t)
                     s0 = y[i, k0]
                     for e in range(e0, e1):
@@ -306,9 +324,13 @@ def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
         rows = table[q, ROWS]
         w = table[q, WIDTH]
         if w == 0:
+            begin = np.uint64(indptr[first] if scattered(first, rows, indptr, indices, m) else indptr[first + rows])
             for i in range(first + rows - 1, first - 1, -1):
                 e0 = np.uint64(indptr[i])
                 e1 = np.uint64(indptr[i + 1]) - ONE
+                if e0 >= begin + AHEAD:
+                    for e in range(e0 - AHEAD, e1 - AHEAD):
+                        fetch(y, indices[e])
                 if m >= WIDE:
                     of = y[i]
                     for e in range(e0, e1):
@@ -317,20 +339,16 @@ def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
                         for k in range(m):
                             to[k] -= c1 * of[k]
                     continue
-                for t in range(m // 4):
-                    k0 = np.uint64(4 * t)
-                    s0 = y[i, k0]
-                    s1 = y[i, k0 + ONE]
-                    s2 = y[i, k0 + TWO]
-                    s3 = y[i, k0 + THREE]
+                if m >= 4:
+                    s0, s1, s2, s3 = y[i, 0], y[i, 1], y[i, 2], y[i, 3]
                     for e in range(e0, e1):
                         c1 = data[e]
                         j = indices[e]
-                        y[j, k0] -= c1 * s0
-                        y[j, k0 + ONE] -= c1 * s1
-                        y[j, k0 + TWO] -= c1 * s2
-                        y[j, k0 + THREE] -= c1 * s3
-                for t in range(m - m % 4, m):
+                        y[j, 0] -= c1 * s0
+                        y[j, 1] -= c1 * s1
+                        y[j, 2] -= c1 * s2
+                        y[j, 3] -= c1 * s3
+                for t in range(4 * (m // 4), m):
                     k0 = np.uint64(t)
                     s0 = y[i, k0]
                     for e in range(e0, e1):
