@@ -274,7 +274,8 @@ def test_residual_against_magnitudes(comm):
 
 
 @pytest.mark.parametrize("options", [
-    {"pc_type": "jacobi", "ksp_type": "preonly"}, {"pc_type": "none", "ksp_type": "gmres", "ksp_max_it": 1}])
+    {"pc_type": "jacobi", "ksp_type": "preonly"}, {"pc_type": "cholesky"},
+    {"pc_type": "none", "ksp_type": "gmres", "ksp_max_it": 1}])
 def test_direct_refuses_what_is_no_factorization(comm, options):
     p = random_problem(comm, 2, n=20)
     system = TriangularSystem(comm, eliminate(p.local, p.rows))

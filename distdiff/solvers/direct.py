@@ -176,8 +176,9 @@ class _Factor(Ksp):
         pc = self.ksp.getPC()
         pc.setFromOptions()  # of the factorization alone: nothing else iterates here
         if pc.getType() != petsc().PC.Type.LU:
-            raise InputError(f"pc_type={pc.getType()!r} is no factorization, and method='direct' solves with nothing "
-                             "else; leave pc_type out, or use method='krylov' or 'petsc' for preconditioners")
+            raise InputError(f"pc_type={pc.getType()!r} is no factorization of I - L, which is not symmetric, and "
+                             "method='direct' solves with nothing but LU; leave pc_type out, or use method='krylov' or "
+                             "'petsc' for preconditioners")
 
     def solve_one(self, y: np.ndarray, transposed: bool) -> None:
         """y <- the solution for y, (n_local,)."""
