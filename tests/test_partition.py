@@ -304,6 +304,39 @@ def test_samples_that_are_looped_over_again_and_again_keep_all_ranks_busy(n_rank
     assert plan.quality.halo <= rounds * 2 * n_ranks
 
 
+@pytest.mark.parametrize("n_ranks", [2, 3, 8, 64])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_grid_in_time_steps_is_counted(n_ranks, depth):
+    """Supersteps, messages, bytes and the busiest rank's lines: planned, on the shares, and by hand."""
+    rows, columns, times = 1536, 3, 8
+
+    def heat(u):
+        for _ in range(times):
+            u = u + 0.1 * (np.roll(u, 1, 0) - 2.0 * u + np.roll(u, -1, 0))
+        return u
+
+    tape = trace(heat, (np.zeros((rows, columns)),)).tape
+    plan = partition(tape, n_ranks, strategy="axes", min_block=1, depth=depth)
+    locals_ = localize_all(tape, plan)
+    exchanges, neighbours = times // depth, 1 if n_ranks == 2 else 2
+    sent, rank_rows = 2 * depth * columns, rows // n_ranks
+    for local in locals_:
+        check(local)
+        assert len(local.steps) == plan.k_star == exchanges + 1
+        for step in local.steps[:-1]:  # one message to a neighbour, however many rows of however many arrays
+            assert len({rank for rank, _ in step.exchange.sends}) == len(step.exchange.sends) == neighbours
+        assert local.messages == exchanges * neighbours
+        # deep halos: a statement that opens the next superstep is in this one, and its rows are sent as well
+        assert exchanges * sent <= local.halo <= (1.0 if depth == 1 else 1.8) * exchanges * sent
+    assert plan.quality.messages == n_ranks * exchanges * neighbours
+    assert plan.quality.halo == sum(local.halo for local in locals_)
+    twice = 2 * sum(range(2 * depth - 1)) * exchanges if depth > 1 else 0  # rows that a neighbour computes as well
+    a_row = sum(item.lines for item in tape.items) // (rows * times)
+    assert plan.quality.max_work == max(local.lines for local in locals_)
+    assert plan.quality.max_work <= a_row * (rank_rows * times + twice)
+    assert plan.quality.max_work >= a_row * rank_rows * times
+
+
 def test_a_shared_parameter_does_not_run_ranks_in_turn():
     w = Writer()
     x, weights = w.input(40_000, 20), w.input(20)
