@@ -27,7 +27,7 @@ COLUMNS = (1, 20, 1000)
 PASSES = 4
 LEAST = 4  # runs of a method that may still be the best
 SECONDS = 0.4  # of one method and one job; beyond, no further repetition
-COMPILING = 2.0  # seconds that a loop which the cache lacks may have added to a first run
+DISTURBED = 2.0  # seconds that a single run may have been held up by something, a loop that the cache lacks included
 HOPELESS = 4.0  # times the best: such a method is not repeated; not run at all if predicted to take its square
 TOLERANCE = 1e-8  # of the largest result
 LAYOUTS = ("fewer ranks", "axes", "contiguous", "right-hand sides")  # beside auto's own
@@ -152,7 +152,7 @@ def _times(candidates: dict[str, tuple[_Job, str, float, float]], settings: dict
             job, method, _, evaluation = candidates[name]
             if len(taken) >= LEAST and (sum(taken) > SECONDS or min(taken) > HOPELESS * best):
                 continue
-            if taken and min(taken) > max(SECONDS if len(taken) > 1 else COMPILING, HOPELESS * best):
+            if taken and min(taken) > max(SECONDS if len(taken) > 1 else DISTURBED, HOPELESS * best):
                 continue
             seconds, result = job.run(method)
             taken.append(seconds + evaluation)
