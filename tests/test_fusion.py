@@ -212,7 +212,7 @@ def test_programs_of_random_tapes_stay_within_their_memory(seed):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("partition", ["auto", "axes"])
+@pytest.mark.parametrize("partition", ["contiguous", "axes"])
 def test_programs_of_shares_stay_within_their_memory(comm, partition):
     """With halos, deep ones too, and blocks in the order that they want."""
     rng = np.random.default_rng(2)
