@@ -271,6 +271,22 @@ class Recorder(Sites):
         tape.items.append(_new(Statement, (op, shape, _new(Affine, (block, 0, strides)), operands, site)))
         return block
 
+    def follow(self, op: Op, value: float, *constants: Const) -> Any:
+        """op of the number that the statement recorded last has computed, and constants, as a statement of the same
+        line; returns the number."""
+        tape, firsts, first = self.tape, self.firsts, self.n
+        site = tape.items[-1].site
+        if self.alert:
+            self._look(first, first + 1, site)
+        self.n, block = first + 1, len(firsts)
+        firsts.append(first)
+        tape.blocks.append(_new(Block, (first, ())))
+        if self.keep_values:
+            self.values.append(_array((value,)))
+        operands = (_new(Affine, (block - 1, 0, ())), *constants)
+        tape.items.append(_new(Statement, (op, (), _new(Affine, (block, 0, ())), operands, site)))
+        return self.scalar(first, value)
+
     def _look(self, first: int, stop: int, site: int | None = None) -> None:
         """Nodes are about to be made: stop here if one of them is looked for, or nobody wants them any more."""
         self.cancel()

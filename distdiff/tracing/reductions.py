@@ -123,13 +123,12 @@ def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any, over: fl
         values = rec.empty(kept)
         ufunc.reduce(nd, axes, None, values)
     block = rec.record(op, shape, (ref, ref) if op is MULTIPLY else (ref,), values, strides, read or not kept)
+    if over and not kept and not keepdims:
+        return rec.follow(DIVIDE, values.item() / over, _new(Const, (float(over),)))
     if over is not None:
         sums, left = values, values.shape
         values, along = _empty(left), c_strides(left)
-        if left or not over:
-            np.true_divide(sums, over, values)
-        else:
-            values[()] = sums.item() / over  # the same, sooner
+        np.true_divide(sums, over, values)
         ref = _new(Affine, (block, 0, along))
         operands, site = (ref, _new(Const, (float(over),))), rec.tape.items[-1].site
         block = rec.record(DIVIDE, left, operands, values, along, not left, site)

@@ -108,13 +108,7 @@ def root(x: TracedScalar) -> Any:
 
     Between statements over arrays a run of one scalar line takes the trace, and every solve, several times as long.
     """
-    rec, out = x.rec, _empty(())
-    if x.v >= 0.0:
-        out[()] = math.sqrt(x.v)  # the same as NumPy's, sooner
-    else:
-        _SQRT.value(x.v, out)
-    block = rec.record(_SQRT, (), (Affine(len(rec.firsts) - 1, 0, ()),), out, (), True, rec.tape.items[-1].site)
-    return rec.scalar(rec.firsts[block], out.item())
+    return x.rec.follow(_SQRT, math.sqrt(x.v) if x.v >= 0.0 else float(_SQRT.value(x.v)))  # NumPy's own, sooner
 
 
 def _squared(rec: Recorder) -> Any:
