@@ -5,8 +5,9 @@ the values; `boxes` and `storage` say where an array's elements lie on it; `scal
 sees, `indexing` how it reads and writes parts, `layout` in what order they lie in memory; `ufuncs`, `reductions`,
 `contract`, `movement`, `joining`, `decisions`, `composed` and `scatter` are NumPy's functions, put together in
 `protocol`; `holding` and `creation` answer np.zeros and its kin, and `patching` puts them in NumPy's place while a
-thread traces; `tree` takes nested arguments and results apart.  `stretch` takes derivatives inside a trace: `primals`
-gives its nodes back as traced values, `walks` goes through them, `sheets` puts the derivatives of a block together.
+thread traces; `text` is what people see of traced values; `tree` takes nested arguments and results apart.  `stretch`
+takes derivatives inside a trace: `primals` gives its nodes back as traced values, `walks` goes through them, `sheets`
+puts the derivatives of a block together.
 """
 
 from __future__ import annotations
