@@ -3,7 +3,7 @@ a core of its own.
 
 "evaluate + solve" is the gradient at another point with the tape at hand: the values recomputed where they live,
 halos exchanged, the adjoint swept. It is what falls with the number of ranks; tracing stays on rank 0 and is shown
-apart. Beside every program stands what two ranks could come to: the same program on half the elements (cells, images,
+apart. A one-shot gradient is `dd.grad` from scratch, which further ranks should at least not slow down. Beside every program stands what two ranks could come to: the same program on half the elements (cells, images,
 particles), on each rank by itself, both at once. Compiled loops are loaded before: a program does that by itself once
 it has computed for about as long as that takes, which small ones do only after several gradients.
 """
@@ -98,6 +98,8 @@ def _program(settings: dict[str, Any], name: str, made: Callable[[float], Progra
         else:
             primal = [run.seconds(lambda: function(x)) for _ in range(3)]
             run.figures.append(figure(f"{name}: NumPy primal", primal, lines, "line", role="primal", ranks=1))
+    once = [run.seconds(lambda: dd.grad(function)(x)) for _ in range(3)]
+    run.figures.append(figure(f"{name}: one-shot gradient", once, lines, "line", role="once", ranks=comm.size))
     return run
 
 

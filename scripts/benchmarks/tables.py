@@ -13,6 +13,7 @@ Figure = dict[str, Any]
 POINT_STEP_LINES = 11.0
 CSR_ROW_BYTES = 44.0
 TAPE_BYTES = 24.0
+ONCE = 1.25  # times a one-shot gradient's time on one rank that further ranks may leave it at
 RECORD_BYTES = 17.0  # of a scalar line: operation, two ids of 32 bits, value
 # Nanoseconds that CoDiPack (C++) takes on such a machine: to record an operation, for one in its reverse sweep (2.1,
 # rounded), and for a line of Burgers' whole gradient.
@@ -300,6 +301,8 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
         limit += ")" if limit else ""
         aim(f"ranks: {program}, evaluate + solve, 1 rank over 2{limit}",
             over(alone, one("ranks", program, "again", 2)), 1.8, False)
+        aim(f"ranks: {program}, one-shot gradient, 2 ranks over 1",
+            over(one("ranks", program, "once", 2), one("ranks", program, "once", 1)), ONCE, True)
     scale = [f for _, f in _figures(record, "scale")]
     for name, what in (("grid", "array code"), ("scalar", "scalar code")):
         for ranks in (1, 2):
