@@ -3,9 +3,10 @@ a core of its own.
 
 "evaluate + solve" is the gradient at another point with the tape at hand: the values recomputed where they live,
 halos exchanged, the adjoint swept. It is what falls with the number of ranks; tracing stays on rank 0 and is shown
-apart. A one-shot gradient is `dd.grad` from scratch, which further ranks should at least not slow down. Beside every program stands what two ranks could come to: the same program on half the elements (cells, images,
-particles), on each rank by itself, both at once. Compiled loops are loaded before: a program does that by itself once
-it has computed for about as long as that takes, which small ones do only after several gradients.
+apart. A one-shot gradient is `dd.grad` from scratch, which further ranks should at least not slow down. Beside every
+program stands what two ranks could come to: the same program on half the elements (cells, images, particles), on each
+rank by itself, both at once. Compiled loops are loaded before: a program does that by itself once it has computed for
+about as long as that takes, which small ones do only after several gradients.
 """
 from __future__ import annotations
 
