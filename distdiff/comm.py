@@ -425,6 +425,10 @@ class Channel:
                      + [comm.Send_init(b, dest=r, tag=tag) for r, b in out])
             for to, out in ((ghost, own), (own, ghost)))
 
+    def messages(self, back: bool) -> Messages:
+        """The forward ones, or those on the way back."""
+        return self.reverse if back else self.forward
+
     def packed(self, back: bool) -> list[np.ndarray]:
         """The buffers that leave this rank, a neighbour's each: those of `sends`, or `recvs` on the way back."""
         return self.recvs if back else self.sends
@@ -451,14 +455,25 @@ class NodeChannel(Channel):
 
     def __init__(self, shared: Node, comm: MPI.Comm, sends: list[tuple[int, int]], recvs: list[tuple[int, int]],
                  tag: int) -> None:
-        self._shared, here, me = shared, shared.numbers, comm.rank
-        near = sorted({rank for rank, _ in (*sends, *recvs) if rank in here})
+        self._shared, self._comm, self._to, self._tag = shared, comm, (sends, recvs), tag
+        near = sorted({rank for rank, _ in (*sends, *recvs) if rank in shared.numbers})
         self._taken: list[tuple[int, int]] = []  # of this rank's memory: start, length
-        mine = {rank: np.array([self._take(None), self._take(dict(sends).get(rank)),
-                                self._take(dict(recvs).get(rank))]) for rank in near}
-        theirs = {rank: np.empty(3, dtype=np.int64) for rank in near}
-        MPI.Request.Waitall([*(comm.Irecv(theirs[rank], source=rank, tag=tag) for rank in near),
-                             *(comm.Isend(mine[rank], dest=rank, tag=tag) for rank in near)])
+        self._mine = {rank: np.array([self._take(None), self._take(dict(sends).get(rank)),
+                                      self._take(dict(recvs).get(rank))]) for rank in near}
+        self._theirs = {rank: np.empty(3, dtype=np.int64) for rank in near}
+        self._asked = [*(comm.Irecv(self._theirs[rank], source=rank, tag=tag) for rank in near),
+                       *(comm.Isend(self._mine[rank], dest=rank, tag=tag) for rank in near)]
+        self._settled = False
+
+    def _settle(self) -> None:
+        """Once the neighbours have told: first used after all channels of a pass were made, no rank waits for each."""
+        if self._settled:
+            return
+        MPI.Request.Waitall(self._asked)
+        self._settled = True
+        comm, here, me, tag, mine, theirs = (self._comm, self._shared.numbers, self._comm.rank, self._tag, self._mine,
+                                             self._theirs)
+        sends, recvs = self._to
         self._out: tuple[list[np.ndarray], list[np.ndarray]] = [], []  # forward, back
         self._in: tuple[list[np.ndarray], list[np.ndarray]] = [], []
         made = []
@@ -495,10 +510,16 @@ class NodeChannel(Channel):
     def _word(self, rank: int, start: int, number: int) -> Word:
         return Word(self._shared.words[rank], int(start) + number * LINE)
 
+    def messages(self, back: bool) -> Messages:
+        self._settle()
+        return super().messages(back)
+
     def packed(self, back: bool) -> list[np.ndarray]:
+        self._settle()
         return self._out[back]
 
     def arrived(self, back: bool) -> list[np.ndarray]:
+        self._settle()
         return self._in[back]
 
     @property
@@ -507,6 +528,9 @@ class NodeChannel(Channel):
 
     def close(self) -> None:
         """What a neighbour has not taken yet, as where a pass failed, stays as it is and is not used again."""
+        if not self._settled and not MPI.Request.Testall(self._asked):
+            return  # a neighbour has not come so far
+        self._settle()
         super().close()
         if self.forward.taken and self.reverse.taken:
             for start, n in self._taken:

@@ -53,6 +53,7 @@ def test_messages_are_those_of_mpi(comm, monkeypatch, lacking):
     np.testing.assert_array_equal(passes(comm, here, n, late=0.002), expected)
     if node(comm) is not None and comm.size > 1:
         channel = here._channel(comm, ())
+        channel._settle()
         assert isinstance(channel, NodeChannel)
         by_mpi = len(channel.forward._requests) + len(channel.reverse._requests)
         assert (by_mpi == 0) == (lacking == "nothing" or (lacking == "words" and comm.size > 3 and comm.rank not in (

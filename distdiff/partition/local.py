@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mpi4py import MPI
 
-from ..comm import Channel, Channels
+from ..comm import Channel, Channels, Messages
 from ..kernels.copies import ADD, COPY, MOVE, Copies
 from ..strided import interval, progressions
 from ..tape import Affine, Block, Guard, Indexed, Item, Joint, Leaf, ScalarRun, Site, Tape
@@ -72,10 +72,12 @@ class Exchange:
         spots: where the nodes of every message lie, those of `sends`, or `back` (in reverse) those of `recvs`.
         """
         channel = self._channel(comm, columns)
-        copies = _bound(MOVE if back else COPY, channel.packed(back), spots)
-        messages = channel.reverse if back else channel.forward
+        bound: list[tuple[Messages, list[Copy]]] = []  # at the first call, when all neighbours have their channels
 
         def start() -> None:
+            if not bound:
+                bound.append((channel.messages(back), _bound(MOVE if back else COPY, channel.packed(back), spots)))
+            messages, copies = bound[0]
             messages.before()
             for function, arguments in copies:
                 function(*arguments)
@@ -86,10 +88,12 @@ class Exchange:
                  back: bool = False) -> Callable[[], None]:
         """A function that waits for the messages and unpacks them: spots of `recvs`, or `back` those of `sends`."""
         channel = self._channel(comm, columns)
-        copies = _bound(ADD if back else UNPACK, channel.arrived(back), spots)
-        messages = channel.reverse if back else channel.forward
+        bound: list[tuple[Messages, list[Copy]]] = []
 
         def finish() -> None:
+            if not bound:
+                bound.append((channel.messages(back), _bound(ADD if back else UNPACK, channel.arrived(back), spots)))
+            messages, copies = bound[0]
             messages.finish()
             for function, arguments in copies:
                 function(*arguments)
