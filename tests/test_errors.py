@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from mpi4py import MPI
 
 import distdiff as dd
+import distdiff.service.client
+import distdiff.testing
 from distdiff.errors import (
     BranchChangedError,
     ConvergenceError,
@@ -35,6 +38,64 @@ def test_operation_without_a_rule_is_named_with_the_line():
     with pytest.raises(UnsupportedOperationError) as caught:
         dd.grad(f)(np.ones(4))
     assert "test_errors.py" in str(caught.value) and "numpy.spacing" in str(caught.value)
+
+
+class Metres(np.ndarray):
+    def __mul__(self, other):
+        raise AssertionError("derivatives know nothing of units")
+
+
+class Named(np.ndarray):
+    def __array_finalize__(self, made_of):
+        self.name = getattr(made_of, "name", "")
+
+
+SQUARES = {  # each way in, called at a square array
+    "value_and_grad": lambda f, x: dd.value_and_grad(f)(x),
+    "grad, nested": lambda f, x: dd.grad(lambda pair: f(pair["b"][0]))({"b": (x, 1.0)}),
+    "linearize": lambda f, x: dd.linearize(f, x).close(),
+    "update": lambda f, x: _with(f, lambda lin: lin.update(x)),
+    "direction": lambda f, x: _with(f, lambda lin: lin.jvp(x)),
+    "jvp": lambda f, x: dd.jvp(f, (x,), (np.ones((2, 2)),)),
+    "vjp": lambda f, x: dd.vjp(f, x)[1].close(),
+    "hvp": lambda f, x: dd.hvp(f, (x,), (np.ones((2, 2)),)),
+    "jacobian": lambda f, x: dd.jacobian(f)(x),
+    "hessian": lambda f, x: dd.hessian(f)(x),
+    "trace": lambda f, x: dd.trace(f, x),
+    "recorded": lambda f, x: _recorded(f, x),
+    "taylor_test": lambda f, x: dd.testing.taylor_test(f, x),
+    "client.run": lambda f, x: dd.service.client._named("of:f", "", {"x": x}),
+}
+
+
+def _with(f, use):
+    with dd.linearize(f, np.ones((2, 2))) as lin:
+        use(lin)
+
+
+def _recorded(f, x):
+    g = dd.recorded(f)
+    g.value_and_grad(np.ones((2, 2)))
+    g.value_and_grad(x)
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # np.matrix
+@pytest.mark.parametrize("entry", SQUARES)
+def test_arguments_whose_class_computes_otherwise(entry):
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    for x in (np.matrix(a), np.ma.masked_array(a, a > 2.0), a.view(Metres)):
+        with pytest.raises(InputError, match=rf"{type(x).__name__}, a class of arrays with.*np\.asarray"):
+            SQUARES[entry](lambda x: np.sum(x * x), x)
+
+
+def test_arguments_whose_class_computes_as_arrays_do():
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    with tempfile.TemporaryFile() as file:
+        mapped = np.memmap(file, float, "w+", shape=(2, 2))
+        mapped[:] = a
+        for x in (mapped, a.view(np.recarray), a.view(Named)):
+            value, slope = dd.value_and_grad(lambda x: np.sum(x * x))(x)
+            assert value == 30.0 and (slope == 2.0 * a).all()
 
 
 def test_warnings_of_floats_have_the_users_line_and_no_error_beside_them():

@@ -21,6 +21,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import DistdiffError, InputError, ServiceError
+from ..tracing.tree import require_array
 from . import API, tokens, wire
 from .answers import RemoteJob
 from .connections import connected
@@ -233,6 +234,8 @@ def _named(function: str, name: str, arguments: Mapping[str, Any]) -> tuple[str,
     if not module or not f or "/" in function:
         raise InputError(f"{function!r} names no function: write 'module:function', of the files that the service "
                          "was started with (--modules), by their names without directory and .py")
+    for key, value in arguments.items():
+        require_array(value, key)
     body = wire.to_npz({key: np.asarray(value) for key, value in arguments.items()})
     return f"/v1/functions/{quote(module, safe='')}/{quote(f, safe='')}?{urlencode({'name': name})}", body, wire.NPZ
 

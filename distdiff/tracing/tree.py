@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..errors import InputError
 
 
@@ -79,10 +81,41 @@ def is_number(leaf: Any) -> bool:
     return kind in tuple("fiubc") if kind is not None else isinstance(leaf, (int, float, complex))
 
 
+# What a subclass of ndarray may define and still be an array to a function: how it is made, shown and stored.
+_HARMLESS = frozenset((
+    "__array_finalize__", "__array_interface__", "__array_prepare__", "__array_priority__", "__array_struct__",
+    "__array_wrap__", "__class__", "__class_getitem__", "__copy__", "__deepcopy__", "__delattr__", "__dict__",
+    "__dir__", "__doc__", "__format__", "__getattribute__", "__hash__", "__init__", "__init_subclass__", "__new__",
+    "__reduce__", "__reduce_ex__", "__repr__", "__setattr__", "__setstate__", "__sizeof__", "__str__",
+    "__subclasshook__", "base", "ctypes", "data", "device", "flags"))
+_DEFINED = frozenset(dir(np.ndarray)) - _HARMLESS
+_ARRAYS = (np.ndarray, np.memmap, np.recarray)  # the latter's elements are reached otherwise, and are the same ones
+
+
+@lru_cache(maxsize=256)
+def computes_otherwise(kind: type) -> bool:
+    """Whether a type is a subclass of ndarray that defines an array's operations anew: matrices, masks, units."""
+    if not issubclass(kind, np.ndarray) or hasattr(kind, "_distdiff_held"):  # (arrays made while tracing)
+        return False
+    return any(not _DEFINED.isdisjoint(vars(base)) for base in kind.__mro__
+               if issubclass(base, np.ndarray) and base not in _ARRAYS)
+
+
+def require_array(leaf: Any, path: str) -> None:
+    """Raise `InputError` for an array whose class computes otherwise: a derivative would be of another function."""
+    if type(leaf) is not np.ndarray and computes_otherwise(type(leaf)):
+        raise InputError(
+            f"{path} is a {type(leaf).__name__}, a class of arrays with operations of its own (products, masks, "
+            "units), while derivatives are traced by the rules of plain arrays: give np.asarray of it, and write "
+            "what its class does into the function (@ for matrix products, np.where for masks)"
+        )
+
+
 def flatten(tree: Any, what: str = "value", is_leaf: Callable[[Any], bool] = is_number) -> tuple[list[Any], Spec]:
     """The leaves of `tree` in order, and how they nest.
 
-    Raises `InputError`, naming the path, for what is neither a container nor accepted by `is_leaf`.
+    Raises `InputError`, naming the path, for what is neither a container nor accepted by `is_leaf`, and for
+    arrays of a class that computes by rules of its own.
     """
     leaves: list[Any] = []
     return leaves, _walk(tree, what, is_leaf, leaves)
@@ -106,6 +139,7 @@ def _walk(node: Any, path: str, is_leaf: Callable[[Any], bool], leaves: list[Any
             f"{path} is a {type(node).__name__}, which is no number: use floats, arrays, and tuples, lists, "
             "dicts or named tuples of them"
         )
+    require_array(node, path)
     leaves.append(node)
     return LEAF
 
