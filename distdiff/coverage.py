@@ -90,7 +90,7 @@ NOTES: dict[str, str] = {
     "sort": "stable; the order is guarded", "sort_complex": "the order is guarded",
     "median": "what lies on either side is guarded",
     "quantile": "what lies on either side is guarded; with weights, of no NaN",
-    "unique": "the order is guarded", "partition": "the pivots are guarded",
+    "unique": "the order is guarded", "partition": "the order is guarded",
     "piecewise": "the conditions are decided",
     "histogram": "places are decided, weights are summed; bins by name refused",
     "choose": "the index must be plain", "interp": "which piece is decided; at a knot, that of the right",

@@ -31,6 +31,12 @@ def sort_in_place(x):
     return y @ A
 
 
+def partition_in_place(x):
+    y = np.stack([x, x[::-1] * A])
+    y.partition((1, 3))
+    return (y @ A).sum()
+
+
 def masked_write(x):
     y = x * A
     y[x > 0.5] = x[x > 0.5] ** 2
@@ -169,6 +175,9 @@ DECISIONS = {
     "linspace": lambda x: np.linspace(x[0], x[1], 4) @ np.arange(4.0),
     "quantile of q": lambda x: np.quantile(x, np.clip(np.abs(x[0]), 0.0, 1.0)) + x[1],
     "nanmedian": lambda x: np.nanmedian(np.where(x > 1.5, np.nan, x)) if (x < 1.5).any() else x[0],
+    "partition, all of it": lambda x: np.partition(x, 2) @ A,
+    "partition in place": partition_in_place,
+    "argpartition, all of it": lambda x: np.argpartition(x, 2) @ x,
     "argpartition": lambda x: x[np.argpartition(x, 1)[:1]].sum() * 2.0 + x[0],
     "compress": lambda x: np.compress(x > 0, x).sum() * x[0],
     "i0": lambda x: np.i0(12.0 * x) @ A,

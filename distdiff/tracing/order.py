@@ -43,7 +43,7 @@ def _ordered(lanes: Any, *ranks: Any) -> Any:
     if not is_traced(lanes):
         return np.sort(lanes, axis=-1)
     pivots = np.unique(np.concatenate([np.ravel(rank) for rank in ranks])).tolist()
-    return partition(lanes, pivots, -1) if len(pivots) <= FEW else sort(lanes, -1)
+    return picked(lanes, pivots, -1) if len(pivots) <= FEW else sort(lanes, -1)
 
 
 def median(
@@ -187,19 +187,28 @@ def _in_lanes(ordered: Any, q: Any, method: str, counts: np.ndarray) -> Any:
 
 
 def argpartition(x: Any, kth: Any, axis: int | None = -1, **kwargs: Any) -> np.ndarray:
-    """The partition stays one while the pivots compare with all others as they did."""
+    """NumPy's order inside the parts, which rests on more comparisons than those with the pivots: it stays while the
+    order of all elements does."""
     x = traced_array(x)
     if axis is None:
         x, axis = x.reshape(-1), 0
     at = np.argpartition(x.nd, kth, axis)
-    if not x.ndim:
-        return at
-    parted = np.moveaxis(moved(x, lambda values: np.take_along_axis(values, at, axis)), axis, -1)
+    if x.ndim:
+        argsort(x, axis)  # is guarded
+    return at
+
+
+def picked(x: Any, kth: Any, axis: int) -> Any:
+    """x partitioned, where only the pivots are looked at: it serves while they compare with all others as they did."""
+    x = traced_array(x)
+    at = np.argpartition(x.nd, kth, axis)
+    ordered = moved(x, lambda values: np.take_along_axis(values, at, axis))
+    parted = np.moveaxis(ordered, axis, -1)
     for k in np.ravel(kth):
         pivot = parted[..., k : k + 1 if k != -1 else None]
         decide(np.less(parted, pivot))
         decide(np.greater(parted, pivot))
-    return at
+    return ordered
 
 
 def partition(x: Any, kth: Any, axis: int | None = -1, **kwargs: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import order
 from . import resampling
 from .replacing import Rule, writes
 from .windows import contracted, extended, sliding
@@ -60,14 +61,14 @@ def extreme(x: Any, footprint: Any, structure: Any, output: Any, mode: int, valu
 
 @writes(3)
 def rank(x: Any, number: int, footprint: Any, output: Any, mode: int, value: float, origins: Any) -> None:
-    output[...] = np.partition(_within(x, footprint, mode, value, origins), number, -1)[..., number]
+    output[...] = order.picked(_within(x, footprint, mode, value, origins), number, -1)[..., number]
 
 
 @writes(3)
 def rank1d(x: Any, number: int, size: int, output: Any, mode: int, value: float, origin: int) -> None:
     """What newer SciPy calls for one axis."""
     windows = sliding(_around(x, [size], [0], mode, value, [origin]), [size], [0])
-    output[...] = np.partition(windows, number, -1)[..., number]
+    output[...] = order.picked(windows, number, -1)[..., number]
 
 
 def _within(x: Any, footprint: Any, mode: int, value: float, origins: Sequence[int]) -> Any:

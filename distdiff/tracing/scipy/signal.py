@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..array import is_traced, shape_of
+from ..order import picked
 from ..ufuncs import number, recorder_of
 from .replacing import Rule
 from .windows import contracted, extended, sliding
@@ -192,7 +193,7 @@ def order_filter(x: Any, domain: Any, rank: int) -> Any:
     for axis, size in enumerate(shape_of(domain)):
         x = extended(x, axis, size // 2, size - 1 - size // 2, "constant")
     windows = sliding(x, shape_of(domain), range(len(shape_of(domain))))[(..., *np.nonzero(domain))]
-    return np.partition(windows, int(rank), -1)[..., int(rank)]
+    return picked(windows, int(rank), -1)[..., int(rank)]
 
 
 def segments(x: Any, win: Any, detrend: Callable[[Any], Any], nperseg: int, noverlap: int, nfft: int,
