@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import Server, wait_for
+from servers import Server, metric, wait_for
 
 import distdiff as dd
 from distdiff.cli import main
@@ -198,6 +198,13 @@ def test_what_may_be_done_instead(raw, remote, path, allowed):
                            f"{raw.token}\r\nconnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     assert answer.split()[1] == b"405" and f"\r\nallow: {allowed}\r\n".encode() in answer, answer
+    assert answer.lower().count(b"\r\nallow:") == 1, answer
+
+
+def test_the_head_of_the_dashboard(raw):
+    for path in ("/", "/static/dashboard.js"):
+        status, form, content = raw.ask("HEAD", path)
+        assert (status, content) == (200, b"") and form.startswith("text/"), (status, form, content)
 
 
 def test_damaged_tapes(raw, tmp_path):
@@ -263,6 +270,21 @@ def test_requests_that_have_no_end_are_hung_up_on(raw, begin, more):
         except OSError:
             pass
     assert sent < 1_000_000  # what was on its way meanwhile
+
+
+def test_who_hangs_up_within_a_body_is_no_matter_of_the_log(raw, server, remote):
+    """Neither where products are answered straight, nor by the application behind."""
+    def refused() -> float:
+        with server.connect() as client:
+            return metric(client, 'distdiff_http_requests_total{status="400"}')
+
+    before, said = refused(), list(server.said)
+    for path in (f"/v1/systems/{remote.id}/vjp", "/v1/systems", "/v1/functions/m/f"):
+        with raw.socket() as made:
+            made.sendall(f"POST {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {raw.token}\r\n"
+                         "Content-Type: application/json\r\nContent-Length: 500\r\n\r\nabc".encode())
+    wait_for(lambda: refused() == before + 3)
+    assert server.said == said
 
 
 def test_who_says_half_a_request_is_hung_up_on(tmp_path):

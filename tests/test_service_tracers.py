@@ -42,6 +42,12 @@ def child(u):
 def refuses(u):
     return np.sum(u).astype("S")
 
+def deep(u):
+    return helper(u) + 1.0
+
+def helper(u):
+    raise ValueError("exploded")
+
 def endless(u):
     while True:
         pass
@@ -105,6 +111,19 @@ def test_what_functions_print_is_the_operators(tracers, capfd):
         traced(made, "loss", u=U, k=2)
     made.close()
     assert capfd.readouterr().err.count("seen by the operator") == 1
+
+
+def test_a_function_that_raises_says_where(tracers, capfd):
+    made = Tracers(Modules("modules"), limit=30.0, at_once=1)
+    with pytest.raises(TracingError) as caught:
+        traced(made, "deep", u=U)
+    made.close()
+    lines = MODEL.splitlines()
+    wanted = ["m:deep raised ValueError: exploded"] + [
+        f"  m.py, line {lines.index(f'    {text}') + 1}, in {name}: {text}"
+        for name, text in (("deep", "return helper(u) + 1.0"), ("helper", 'raise ValueError("exploded")'))]
+    assert str(caught.value).splitlines() == wanted
+    assert "\n".join(wanted) in capfd.readouterr().err
 
 
 def test_it_ends_with_all_it_started(tracers):

@@ -248,7 +248,7 @@ def _errors(app: FastAPI, included: list[Any]) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        headers = dict(error.headers or {})
+        headers = {name.lower(): value for name, value in (error.headers or {}).items()}  # so that none is said twice
         if error.status_code == 405:  # the router knows of one of the path's routes only
             routes = [route for route in (*app.routes, *included) if getattr(route, "methods", None)]
             found = [route.methods for route in routes if route.matches(request.scope)[0] != Match.NONE]

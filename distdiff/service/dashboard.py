@@ -44,12 +44,12 @@ def add_dashboard(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
     """The page and what it asks for."""
     folder = resources.files(__package__).joinpath("static")
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> Response:
         return Response(folder.joinpath("index.html").read_bytes(), media_type="text/html; charset=utf-8",
                         headers=HEADERS)
 
-    @app.get("/static/{name}", include_in_schema=False)
+    @app.api_route("/static/{name}", methods=["GET", "HEAD"], include_in_schema=False)
     async def file(name: str) -> Response:
         if name not in FILES:
             raise ServiceError(f"there is no file {name!r}", status=404)

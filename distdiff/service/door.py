@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ..errors import InputError, ServiceError
@@ -70,7 +70,7 @@ class Door:
         return b"".join([chunk async for chunk in self.chunks(request, most)])
 
     async def chunks(self, request: Request, most: int | None = None) -> Any:
-        """The body piece by piece; `ServiceError` (413) as soon as it is too large."""
+        """The body piece by piece; `ServiceError` as soon as it is too large (413) or no more of it can come (400)."""
         most = self.most_body if most is None else most
         why = ("; start the service with a larger --max-body, or send less" if most == self.most_body else
                ", which is more than this vector takes in any form")
@@ -78,11 +78,14 @@ class Door:
         if int(request.headers.get("content-length", "0")) > most:
             raise too_large
         size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > most:
-                raise too_large
-            yield chunk
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > most:
+                    raise too_large
+                yield chunk
+        except ClientDisconnect:  # nobody's mistake that the operator should see: there is only nobody to answer
+            raise ServiceError("the client went away before the whole body had come", status=400) from None
 
     def system(self, name: str) -> System:
         if name not in self.service.systems:

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from ..errors import CancelledError, InputError, OverdueError, ServiceError
 from ..storage.rules import Called
 
 LISTED = 8  # modules that a message names
+INNERMOST = 3  # calls in the operator's files that a message tells of
 PRIVATE = "_distdiff_service_"  # before a module's name in sys.modules
 
 
@@ -76,13 +78,23 @@ class Modules:
             raise
         except (Exception, SystemExit) as error:
             raise ServiceError(f"module {module!r}, which has the rule {wanted}, raised {type(error).__name__}: "
-                               f"{error}", status=422) from error
+                               f"{error}{self.places(error)}", status=422) from error
         found = {id(rule): rule for rule in members if hasattr(type(rule), "rule_kind")
                  and rule.__name__ == wanted.name and rule.__module__ == PRIVATE + module}
         if len(found) != 1:
             raise ServiceError(f"the tape calls the rule {wanted}; the service's module of that name defines "
                                f"{len(found)} of them", status=422)
         return next(iter(found.values()))
+
+    def places(self, error: BaseException) -> str:
+        """Where in the directory's files an exception was raised: a line for each of the innermost calls there, named
+        by the file below the directory, as clients need not know where that is; empty where none is there."""
+        if self.directory is None:
+            return ""
+        root = Path(self.directory).resolve()
+        inside = [(Path(frame.filename).relative_to(root), frame) for frame in traceback.extract_tb(error.__traceback__)
+                  if Path(frame.filename).is_relative_to(root)][-INNERMOST:]
+        return "".join(f"\n  {file}, line {frame.lineno}, in {frame.name}: {frame.line}" for file, frame in inside)
 
     def _module(self, module: str) -> ModuleType:
         """One of the modules, loaded once."""

@@ -47,7 +47,8 @@ def record(modules: Modules, module: str, name: str, arguments: dict[str, Any], 
 
 
 def answer(modules: Modules, asked: dict[str, Any]) -> dict[str, Any]:
-    """What is said of one function: nothing where it was traced, else the error."""
+    """What is said of one function: nothing where it was traced, else the error, with its place where it is the
+    function's own; the operator, who may mend it, is told of that too."""
     module, name = asked["module"], asked["function"]
     try:
         content = Path(asked["arguments"]).read_bytes()
@@ -55,7 +56,8 @@ def answer(modules: Modules, asked: dict[str, Any]) -> dict[str, Any]:
     except DistdiffError as error:
         return {"type": type(error).__name__, "detail": str(error), "status": getattr(error, "status", 0)}
     except (Exception, SystemExit) as error:  # a function that wants the process to end ends itself alone
-        detail = f"{module}:{name} raised {type(error).__name__}: {error}"
+        detail = f"{module}:{name} raised {type(error).__name__}: {error}{modules.places(error)}"
+        print(f"distdiff: {detail}", file=sys.stderr, flush=True)
         return {"type": TracingError.__name__, "detail": detail, "status": 0}
     return {}
 
