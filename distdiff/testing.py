@@ -24,6 +24,8 @@ from .errors import InputError
 from .linearization import Linearization, linearize
 from .tracing.tree import flatten, unflatten
 
+HUGE = 1e306  # no direction is larger, so that the steps from points near the end of the range of numbers stay in it
+
 
 @dataclass(frozen=True)
 class TaylorTest:
@@ -39,13 +41,17 @@ class TaylorTest:
     third: tuple[float, ...] = ()  # r3(h), with order=2
     third_rates: tuple[float, ...] = ()  # 3 where the second derivative is right
     changed: float = 0.0  # |f(x) - f(x)| / |f(x)| of two plain runs: 0 of a function
+    moved: bool = True  # x + h v is another point than x for every h
 
     @property
     def passed(self) -> bool:
         """f is a function, the traced value its own, and some step above rounding has rate 1.9 or more (r3: 2.9).
 
-        Where all remainders are rounding, f is linear (quadratic) along v and the derivative is right.
+        Where all remainders are rounding, f is linear (quadratic) along v and the derivative is right.  Remainders
+        that are not finite, or of points that are no others, tell nothing: then it has not passed.
         """
+        if not (self.moved and self.finite):
+            return False
         if self.changed > 1e-12 or self.difference >= 1e-8:  # (sums over threads may come in another order)
             return False
         for rates, remainders, wanted in ((self.rates, self.second, 1.9), (self.third_rates, self.third, 2.9)):
@@ -54,11 +60,23 @@ class TaylorTest:
                 return False
         return True
 
+    @property
+    def finite(self) -> bool:
+        """Whether everything that was measured is a number."""
+        return bool(np.isfinite([*self.first, *self.second, *self.third, self.floor, self.difference,
+                                 self.changed]).all())
+
     def __str__(self) -> str:
         rows = [f"  h = {h:.1e}   |f(x+hv)-f(x)| = {a:.3e}   |... - h Jv| = {b:.3e}"
                 for h, a, b in zip(self.steps, self.first, self.second)]
         rows = [f"{row}   |... - h^2/2 vHv| = {c:.3e}" for row, c in zip(rows, self.third)] or rows
-        if self.changed > 1e-12:
+        if not self.finite:
+            said = ("f, or a remainder, is not finite at a point of the test, which tells nothing then: take a smaller "
+                    "h, or a point further inside the function's domain and the range of double precision")
+        elif not self.moved:
+            said = ("x + h v is x itself in double precision, so nothing was measured: take a larger h or another "
+                    "direction")
+        elif self.changed > 1e-12:
             said = (f"run twice at the same point, it gives results that differ by {self.changed:.1e} of it: draw "
                     "random numbers outside, or from a generator that every call begins anew, and keep no state")
         elif self.difference >= 1e-8:
@@ -82,6 +100,7 @@ class DotProductTest:
     forward: float  # <w, J v>
     reverse: float  # <J^T w, v>
     scale: float  # |w| |Jv| + |J^T w| |v|: rounding is relative to this
+    unit: int = 0  # the three are in units of 2**unit, other than 1 only where they would leave the range of numbers
 
     @property
     def error(self) -> float:
@@ -92,8 +111,9 @@ class DotProductTest:
         return self.error < 1e-11
 
     def __str__(self) -> str:
+        unit = f" (in units of 2^{self.unit})" if self.unit else ""
         return (f"dot-product test {'passed' if self.passed else 'FAILED'}: <w, Jv> = {self.forward:.15e}, "
-                f"<J'w, v> = {self.reverse:.15e}, difference {self.error:.1e} of |w| |Jv| + |J'w| |v|")
+                f"<J'w, v> = {self.reverse:.15e}{unit}, difference {self.error:.1e} of |w| |Jv| + |J'w| |v|")
 
 
 @calling("taylor_test")
@@ -104,7 +124,8 @@ def taylor_test(f: Callable[..., Any], *args: Any, lin: Linearization | None = N
     With order=2 the second derivative is checked too: v.Hv from a Hessian-vector product where f returns one number,
     else from the derivative of J v along v.
 
-    `h` is relative to the size of each leaf of the first argument; f itself runs on rank 0 only.  Differentiates the
+    `h` is relative to the size of each leaf of the first argument (where the function doesn't change above rounding at
+    such steps, to 1e-3 at least); f itself runs on rank 0 only.  Differentiates the
     first argument; `lin`, a linearization of f at `args`, is used if given; `settings` go to `linearize` otherwise.
     """
     if order not in (1, 2):
@@ -112,33 +133,11 @@ def taylor_test(f: Callable[..., Any], *args: Any, lin: Linearization | None = N
     own = lin is None
     at = lin if lin is not None else linearize(f, *args, **settings)
     try:
-        leaves, spec = flatten(args[0])
+        leaves = flatten(args[0])[0]
         v = flatten(direction)[0] if direction is not None else _random(leaves, seed)
-        derivative = np.concatenate([np.ravel(d) for d in flatten(at.jvp(unflatten(spec, v)))[0]])
-
-        traced = np.concatenate([np.ravel(leaf) for leaf in flatten(at.value)[0]])
-        curvature = _curvature(at, f, args, unflatten(spec, v)) if order == 2 else None
-
-        def remainders() -> TaylorTest:
-            steps = [h / 2**k for k in range(halvings + 1)]
-            base = _vector(f, args)
-            first, second, third = [], [], []
-            for step in steps:
-                moved = unflatten(spec, [np.asarray(x, float) + step * np.asarray(d) for x, d in zip(leaves, v)])
-                change = _vector(f, (moved, *args[1:])) - base
-                first.append(float(np.linalg.norm(change)))
-                second.append(float(np.linalg.norm(change - step * derivative)))
-                if curvature is not None:
-                    third.append(float(np.linalg.norm(change - step * derivative - 0.5 * step**2 * curvature)))
-            floor = 100 * float(np.finfo(float).eps) * max(float(np.linalg.norm(base)), max(first), 1e-300)
-            scale = max(float(np.linalg.norm(base)), 1e-300)
-            difference = float(np.linalg.norm(traced - base)) / scale
-            changed = float(np.linalg.norm(_vector(f, args) - base)) / scale
-            return TaylorTest(tuple(steps), tuple(first), tuple(second), _rates(second), _rates(first), floor,
-                              difference, tuple(third), _rates(third), changed)
-
-        result = on_root(at.comm, remainders)
-        assert result is not None
+        result = _along(f, args, at, v, h, halvings, order)
+        if direction is None and max(result.first) <= result.floor:  # steps of x's size are lost beside f
+            result = _along(f, args, at, _random(leaves, seed, 1e-3), h, halvings, order)
         return result
     finally:
         if own:
@@ -157,12 +156,55 @@ def dot_product_test(f: Callable[..., Any], *args: Any, lin: Linearization | Non
         v, w = _random(in_leaves, seed), _random(out_leaves, seed + 1)
         jv = flatten(at.jvp(unflatten(in_spec, v)))[0]
         jw = flatten(at.vjp(unflatten(out_spec, w)))[0]
-        forward, reverse = _dot(w, jv), _dot(jw, v)
-        scale = np.sqrt(_dot(w, w) * _dot(jv, jv)) + np.sqrt(_dot(jw, jw) * _dot(v, v))
-        return DotProductTest(forward, reverse, float(scale))
+        (w, a), (jv, b), (jw, c), (v, d) = map(_scaled, (w, jv, jw, v))
+        unit = max(a + b, c + d)
+        if abs(unit) < 900:
+            unit = 0
+        sizes = [np.sqrt(_dot(p, p) * _dot(q, q)) for p, q in ((w, jv), (jw, v))]
+        here = [np.ldexp(x, a + b - unit) for x in (_dot(w, jv), sizes[0])]
+        there = [np.ldexp(x, c + d - unit) for x in (_dot(jw, v), sizes[1])]
+        return DotProductTest(float(here[0]), float(there[0]), float(here[1] + there[1]), unit)
     finally:
         if own:
             at.close()
+
+
+def _along(f: Callable[..., Any], args: tuple[Any, ...], at: Linearization, v: list[Any], h: float, halvings: int,
+           order: int) -> TaylorTest:
+    """The Taylor test along v.  Collective."""
+    leaves, spec = flatten(args[0])
+    derivative = np.concatenate([np.ravel(d) for d in flatten(at.jvp(unflatten(spec, v)))[0]])
+
+    traced = np.concatenate([np.ravel(leaf) for leaf in flatten(at.value)[0]])
+    curvature = _curvature(at, f, args, unflatten(spec, v)) if order == 2 else None
+
+    def remainders() -> TaylorTest:
+        steps = [h / 2**k for k in range(halvings + 1)]
+        base = _vector(f, args)
+        first, second, third, moved = [], [], [], True
+        for step in steps:
+            there = [np.asarray(x, float) + step * np.asarray(d) for x, d in zip(leaves, v)]
+            moved = moved and any(bool(np.any(y != x)) for x, y in zip(leaves, there))
+            change = _vector(f, (unflatten(spec, there), *args[1:])) - base
+            first.append(_norm(change))
+            second.append(_norm(change - step * derivative))
+            if curvature is not None:
+                third.append(_norm(change - step * derivative - 0.5 * step**2 * curvature))
+        size, limits = _norm(base), np.finfo(float)
+        floor = 100 * (float(limits.eps) * max(size, max(first)) + float(limits.smallest_subnormal))
+        scale = size or 1.0
+        difference = _norm(traced - base) / scale
+        changed = _norm(_vector(f, args) - base) / scale
+        return TaylorTest(tuple(steps), tuple(first), tuple(second), _rates(second), _rates(first), floor,
+                          difference, tuple(third), _rates(third), changed, moved)
+
+    def quietly() -> TaylorTest:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite, the result tells of
+            return remainders()
+
+    result = on_root(at.comm, quietly)
+    assert result is not None
+    return result
 
 
 def _curvature(at: Linearization, f: Callable[..., Any], args: tuple[Any, ...], v: Any) -> np.ndarray:
@@ -177,10 +219,19 @@ def _curvature(at: Linearization, f: Callable[..., Any], args: tuple[Any, ...], 
         return np.concatenate([np.ravel(d) for d in flatten(lin.jvp(v))[0]])
 
 
-def _random(leaves: list[Any], seed: int) -> list[np.ndarray]:
-    """Directions scaled to each leaf, the same on every rank."""
+def _random(leaves: list[Any], seed: int, least: float = 0.0) -> list[np.ndarray]:
+    """Directions scaled to each leaf (a leaf of zeros has no scale: 1e-3), the same on every rank."""
     rng = np.random.default_rng(seed)
-    return [rng.standard_normal(np.shape(x)) * max(float(np.max(np.abs(x), initial=0.0)), 1e-3) for x in leaves]
+    return [rng.standard_normal(np.shape(x)) * min(max(float(np.max(np.abs(x), initial=0.0)), least) or 1e-3, HUGE)
+            for x in leaves]
+
+
+def _norm(x: np.ndarray) -> float:
+    """|x|, whose squares neither overflow nor underflow."""
+    largest = float(np.max(np.abs(x), initial=0.0))
+    if not 0.0 < largest < np.inf:
+        return largest  # NaN too
+    return largest * float(np.linalg.norm(x / largest))
 
 
 def _vector(f: Any, args: tuple[Any, ...]) -> np.ndarray:
@@ -189,6 +240,12 @@ def _vector(f: Any, args: tuple[Any, ...]) -> np.ndarray:
 
 def _rates(remainders: list[float]) -> tuple[float, ...]:
     return tuple(float(np.log2(a / b)) if a > 0 and b > 0 else float("inf") for a, b in zip(remainders, remainders[1:]))
+
+
+def _scaled(leaves: list[Any]) -> tuple[list[np.ndarray], int]:
+    """(y, e) with leaves = 2**e y, exactly, and entries of y of at most 1."""
+    exponent = int(np.frexp(max((float(np.max(np.abs(x), initial=0.0)) for x in leaves), default=0.0))[1])
+    return [np.ldexp(np.asarray(x, float), -exponent) for x in leaves], exponent
 
 
 def _dot(a: list[Any], b: list[Any]) -> float:

@@ -114,6 +114,39 @@ def test_taylor_test_finds_a_wrong_derivative(monkeypatch):
     assert not result.passed and result.rates[-1] < 1.2
 
 
+@pytest.mark.parametrize("size", [1e306, 1e200, 1e158, 1e100, 1e-9, 1e-100, 1e-200, 1e-300])
+@pytest.mark.parametrize("right", [True, False], ids=["right", "wrong"])
+def test_taylor_test_measures_at_every_size(size, right):
+    """Steps and norms go with the size of x: neither is lost, and no square overflows or underflows."""
+    linear, square = dd.custom_jvp(lambda x: x * 1.0), dd.custom_jvp(lambda x: x * x)
+    linear.defjvp(lambda p, t: (p[0] * 1.0, (1.0 if right else -7.0) * t[0]))
+    square.defjvp(lambda p, t: (p[0] * p[0], (2.0 if right else 5.0) * p[0] * t[0]))
+    for f in (linear, lambda x: square(x / size) * size):
+        result = taylor_test(f, np.array([1.0, 2.0]) * size)
+        assert result.passed == right, str(result)
+
+
+def test_taylor_test_that_measured_nothing_has_not_passed():
+    end = taylor_test(lambda x: x * 1.0, np.array([1e308, np.finfo(float).max]), h=1e3)
+    assert not end.passed and "not finite" in str(end)
+    still = taylor_test(lambda x: x * 1.0, np.ones(2), direction=np.full(2, 1e-30))
+    assert not still.passed and "nothing was measured" in str(still)
+    tiny = dd.custom_jvp(lambda x: x * 1.0)  # of a size that is lost beside the other term: larger steps find it
+    tiny.defjvp(lambda p, t: (p[0] * 1.0, -7.0 * t[0]))
+    assert not taylor_test(lambda x: 1.0 + tiny(x), np.full(2, 1e-15)).passed
+
+
+def test_dot_product_test_beyond_the_range_of_numbers():
+    lin = dd.linearize(lambda x: x * 2.0, np.array([1.0, 2.0]) * 1e200)
+    assert dot_product_test(lambda x: x * 2.0, np.array([1.0, 2.0]) * 1e200, lin=lin).passed
+    right = lin.vjp
+    lin.vjp = lambda w: right(w) * 1.5
+    for size in (1e200, 1e-200):
+        result = dot_product_test(lambda x: x * 2.0, np.array([1.0, 2.0]) * size, lin=lin)
+        assert not result.passed, str(result)
+    lin.close()
+
+
 def test_taylor_test_finds_that_f_is_no_function():
     rng = np.random.default_rng(0)
     result = taylor_test(lambda x: np.sum(x * rng.random(3)), np.ones(3))
