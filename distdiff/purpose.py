@@ -63,6 +63,8 @@ class Purpose:
         moving = [k % len(args) for k in numbers]
         leaves, spec = flatten(tuple(args[k] for k in moving), "point")
         self.structure = spec, tuple(np.shape(leaf) for leaf in leaves)
+        if not leaves:
+            raise InputError(f"argument {', '.join(map(str, moving))} holds no number to differentiate with respect to")
         parts = [np.asarray(leaf, dtype=float).reshape(-1) for leaf in leaves]
         self.x = np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
         self.constants: dict[Any, Any] = {k: arg for k, arg in enumerate(args) if k not in moving}

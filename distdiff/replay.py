@@ -215,7 +215,7 @@ class Recorded:
         lin = linearize(self._f, *args, argnums=self._argnums, kwargs=kwargs, comm=comm,
                         on_branch_change=self._on_branch_change, **self._settings)
         if comm.rank == 0:
-            asked.constants, around = kept(asked.constants), Surroundings(self._f)
+            asked.constants, around = kept(asked.constants), Surroundings(self._f, asked.constants)
             tape = _Tape(lin, asked, around)
             tape.reached(asked.x.copy())
         else:
@@ -268,14 +268,16 @@ def recorded(f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_t
     A decision that falls another way at a new point (an `if`, a mask, an order) traces f again, and the tape is kept
     beside the others: the next time the point is replayed on the tape whose decisions fit.  So does another nesting or
     shape of the point, or another value of an argument or keyword that is not differentiated.  So does another value
-    of what f, and the functions and methods that it names, read from closures, globals, defaults and objects, which is
-    looked at at every call, by value: numbers, text, arrays, SciPy's sparse matrices, containers, and the attributes
-    that code names of objects, classes and modules, six steps deep and up to 1000 values.
+    of what f, and the functions and methods that it names or is given, read from closures, globals, defaults and
+    objects, among them those given as arguments, which is looked at at every call, by value: numbers, text, arrays,
+    SciPy's sparse matrices, containers, and the attributes that code names of objects, classes and modules, six steps
+    deep and up to 1000 values.
 
     Not noticed: what f assigns itself (a counter), what other libraries' objects hold (a DataFrame, a generator, a
-    file), attributes that only `getattr` with a computed name reads, what lies past those bounds, and single numbers
-    of arrays that come after the first 64 MiB, of which 4096 each are looked at.  Call `F.forget()` when you have
-    changed such a thing.
+    file, `threading.local`, `ContextVar`, `weakref`, `os.environ`), what is found by `importlib`, `sys.modules`,
+    `globals()` or `eval`, attributes that only `getattr` with a computed name reads, what lies past those bounds, and
+    single numbers of arrays that come after the first 64 MiB, of which 4096 each are looked at.  Call `F.forget()` when
+    you have changed such a thing.
 
     All calls are collective: every rank makes them, rank 0's point counts, and results are the same bits on every rank,
     so that an optimizer which all ranks run takes the same steps everywhere.

@@ -11,9 +11,12 @@ import dis
 import functools
 import math
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable
-from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from array import array
+from collections import ChainMap, UserDict, UserList, deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import repeat
+from operator import attrgetter, methodcaller
+from types import CodeType, FunctionType, MappingProxyType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,34 +31,59 @@ BY_NAME = ("getattr", "attrgetter")  # which take an attribute named by a text .
 ALL = ("vars", "__dict__", "asdict", "astuple", "fields", "__getattribute__")  # ... or all of them
 _NOT_THE_USERS = frozenset(("numpy", "scipy", "numba", "distdiff", "mpi4py", "petsc4py")) | sys.stdlib_module_names
 _PLAIN = (float, int, str, bytes, complex, np.generic, np.ndarray, type(None), range, slice)
+_CONTAINERS = (dict, list, set, deque, MappingProxyType)
+_HOLD = ((ChainMap, "maps"), (UserDict, "data"), (UserList, "data"))  # what the standard library's classes hold
 _compare = ctypes.CDLL(None).memcmp
 _compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
-def kept(value: Any, limit: float = math.inf) -> Any:
-    """A copy of arrays (up to `limit` bytes) in nested containers; everything else as it is."""
+def kept(value: Any, limit: float = math.inf, met: dict[int, Any] | None = None) -> Any:
+    """A copy of arrays (up to `limit` bytes) in nested containers; everything else as it is.
+
+    met: copies of the containers met on the way, by the containers' id: one that holds itself gets a copy that does.
+    """
     if isinstance(value, np.ndarray) and value.dtype != object:
         return value.copy() if value.nbytes <= limit else value
+    if not isinstance(value, (tuple, list, dict)):
+        return value
+    met = {} if met is None else met
+    if id(value) in met:
+        return met[id(value)]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(kept(part, limit) for part in value))
-    if type(value) in (tuple, list):
-        return type(value)([kept(part, limit) for part in value])
+        return type(value)(*[kept(part, limit, met) for part in value])
+    if type(value) is tuple:
+        return tuple([kept(part, limit, met) for part in value])
+    if type(value) is list:
+        copy: Any = []
+        met[id(value)] = copy
+        copy.extend([kept(part, limit, met) for part in value])
+        return copy
     if type(value) is dict:
-        return {key: kept(part, limit) for key, part in value.items()}
+        copy = met[id(value)] = {}
+        copy.update([(key, kept(part, limit, met)) for key, part in value.items()])
+        return copy
     return value
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any, met: set[tuple[int, int]] | None = None) -> bool:
     """Whether b is what was kept as a: numbers and text by value and type, arrays bit by bit, containers part by part,
-    other objects by identity."""
+    other objects by identity.  met: pairs of containers that are being compared, which may hold themselves."""
     if type(a) is not type(b):
         return False
     if isinstance(a, np.ndarray) and a.dtype != object:
         return same_bits(a, b)
-    if isinstance(a, (tuple, list)):
-        return len(a) == len(b) and all(map(same, a, b))
-    if type(a) is dict:
-        return a.keys() == b.keys() and all(same(part, b[key]) for key, part in a.items())
+    if isinstance(a, (tuple, list)) or type(a) is dict:
+        if len(a) != len(b):
+            return False
+        pair = id(a), id(b)
+        if met is None:
+            met = set()
+        elif pair in met:
+            return True
+        met.add(pair)
+        if isinstance(a, dict):
+            return a.keys() == b.keys() and all(same(part, b[key], met) for key, part in a.items())
+        return all(map(same, a, b, repeat(met)))
     if isinstance(a, (float, np.floating)):
         return bool(a == b and math.copysign(1.0, a) == math.copysign(1.0, b) or (a != a and b != b))
     if isinstance(a, (int, str, bytes, complex, np.generic, frozenset)):
@@ -85,7 +113,9 @@ class _Probe(NamedTuple):
 
 
 class Surroundings:
-    """The values that a function, and the functions that it names, take from closures, globals and their objects.
+    """The values that a function, and the functions that it names, take from closures, globals and their objects; and
+    from the objects and functions among its `arguments`, given by position or name, which are themselves compared by
+    the caller.
 
     Of an object, a class or a module of the user's those attributes are looked at that some code reached from f names
     (of objects all, where code asks for `vars` or the like), of containers all items, of SciPy's sparse matrices their
@@ -95,8 +125,8 @@ class Surroundings:
     libraries' objects and generators hold, and files; arrays past `COPIED` bytes in all, but for a sample.
     """
 
-    def __init__(self, f: Any) -> None:
-        search = Search(f)
+    def __init__(self, f: Any, arguments: Mapping[Any, Any] = MappingProxyType({})) -> None:
+        search = Search(f, arguments)
         copied = 0
         self._watched: list[_Probe] = []
         for name, read, value in search.found:
@@ -136,8 +166,11 @@ def _still(value: Any, whole: bool) -> tuple[Any, Callable[[Any], bool] | None]:
     if type(value) in (dict, list) or isinstance(value, tuple):
         keep = kept(value, LARGE)
         return keep, lambda now: same(keep, now)
-    if isinstance(value, (dict, list, set, deque)):  # subclasses, such as OrderedDict
-        plain = dict if isinstance(value, dict) else set if isinstance(value, set) else list
+    if isinstance(value, (bytearray, array)):
+        bits = bytes(value)
+        return None, lambda now: type(now) is type(value) and bytes(now) == bits
+    if isinstance(value, _CONTAINERS):  # subclasses, such as OrderedDict
+        plain = dict if isinstance(value, (dict, MappingProxyType)) else set if isinstance(value, set) else list
         keep = plain(value) if plain is set else kept(plain(value), LARGE)
         return keep, lambda now: type(now) is type(value) and (
             keep == now if plain is set else same(keep, plain(now)))
@@ -207,9 +240,10 @@ def _users(module: str | None) -> bool:
 
 
 class Search:
-    """The way from a function to all that it reads: functions, their closures and globals, attributes, items."""
+    """The way from a function to all that it reads: functions, their closures and globals, attributes, items; and so
+    from what it is given as `arguments`."""
 
-    def __init__(self, f: Any) -> None:
+    def __init__(self, f: Any, arguments: Mapping[Any, Any] = MappingProxyType({})) -> None:
         self.named: set[str] = set()  # attributes that code reached so far names
         self._assigned: set[str] = set()  # and those that it writes
         known = -1
@@ -217,6 +251,11 @@ class Search:
             known = len(self.named)
             self.begin()
             self.function(f)
+            for key, value in arguments.items():
+                if isinstance(value, np.ndarray):
+                    self._objects(f"arguments[{key!r}]", value, 0)
+                else:
+                    self._part(f"arguments[{key!r}]", value, 0, own=True)
 
     def met(self, value: Any, write: Callable[[Any], None] | None) -> None:
         """Called for every value on the way.  write: puts another one in its place; None: it can't be exchanged."""
@@ -228,8 +267,9 @@ class Search:
 
     def function(self, f: Any) -> None:
         """Look at what f reads from around it, if it is a function of the user's."""
-        while hasattr(f, "__wrapped__"):
-            f = f.__wrapped__
+        inner = getattr(f, "__wrapped__", None)  # the wrapper reads things, too
+        if inner is not None and not self._again(f, "wrapper"):
+            self.function(inner)
         if isinstance(f, functools.partial):
             if not self._again(f, "code"):
                 self._look("args", lambda: f.args, 0)
@@ -237,6 +277,9 @@ class Search:
                 for k, part in enumerate(f.args):
                     self.met(part, functools.partial(_write_bound, f, k))
                 self.function(f.func)
+            return
+        if isinstance(f, (attrgetter, methodcaller)):
+            self._operator(f)
             return
         if callable(f) and isinstance(type(f).__call__, FunctionType):
             f = f.__call__
@@ -250,16 +293,26 @@ class Search:
         if own is not None and not self._again(own, "own"):
             self._attributes("self", own, 0, True)
 
+    def _operator(self, f: Any) -> None:
+        """The names that an attrgetter or methodcaller takes of its argument, and the arguments of a method's call."""
+        make, args = f.__reduce__()[:2]
+        keywords = {}
+        if isinstance(make, functools.partial):
+            args, keywords = (*make.args, *args), make.keywords
+        names, args = (args, ()) if isinstance(f, attrgetter) else (args[:1], args[1:])
+        self.named.update(part for name in names for part in name.split("."))
+        for k, part in (*enumerate(args), *keywords.items()):
+            self._look(f"methodcaller[{k!r}]", functools.partial(_itself, part), 0)
+
     def _code(self, f: FunctionType) -> None:
+        self._look(f"{f.__name__}.__code__", functools.partial(getattr, f, "__code__"), 0)  # first: names depend on it
         code = _of_code(f.__code__)
         self.named |= code.attributes
         if f.__name__ not in ("__init__", "__post_init__", "__new__"):
             self._assigned |= code.assigned
         named = f.__code__.co_varnames[:f.__code__.co_argcount]
         for name in (*named[len(named) - len(f.__defaults__ or ()):], *(f.__kwdefaults__ or ())):
-            default = _of_default(f, name)
-            if isinstance(default, np.ndarray) or not isinstance(default, _PLAIN):
-                self._look(name, functools.partial(_of_default, f, name), 0)
+            self._look(name, functools.partial(_of_default, f, name), 0)
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or ()):
             if name not in code.written:
                 self._look(name, functools.partial(_of_cell, cell), 0)
@@ -267,6 +320,7 @@ class Search:
             for name in sorted(names):
                 if name in holder and name not in code.written:
                     self._look(name, functools.partial(holder.get, name, _Missing), 0)
+        self._these(f.__name__, vars(f), self.named, 0)
 
     def _look(self, name: str, read: Callable[[], Any], depth: int) -> None:
         """Watch what is read there, and what it holds."""
@@ -276,31 +330,42 @@ class Search:
             self.met(value, _writer(read))
             self._into(name, value, depth)
 
-    def _into(self, name: str, value: Any, depth: int) -> None:
+    def _into(self, name: str, value: Any, depth: int, own: bool = False) -> None:
         if isinstance(value, _PLAIN) or depth >= DEEP or len(self._seen) > 10 * MANY or self._again(value):
             return
         if callable(value):
             self.function(value)
         parts: Iterable[Any] = ()
-        if isinstance(value, dict):
+        if isinstance(value, (dict, MappingProxyType)):
             parts = value.items()
         elif isinstance(value, (list, tuple, deque)):
             parts = enumerate(value)
         for (key, part), _ in zip(parts, range(MANY)):
             inside = f"{name}[{key!r}]"
             if isinstance(part, np.ndarray):
-                if (part.nbytes > LARGE or part.dtype == object) and len(self.found) < MANY:
+                if part.nbytes > LARGE and part.dtype != object and len(self.found) < MANY:
                     self.found.append((inside, functools.partial(_itself, part), part))
+                self._objects(inside, part, depth + 1)
             elif not isinstance(part, _PLAIN):
                 self.met(part, functools.partial(value.__setitem__, key) if type(value) in (dict, list) else None)
                 self._part(inside, part, depth + 1)
-        self._attributes(name, value, depth, False)
+        for kind, key in _HOLD:
+            if isinstance(value, kind):
+                self._look(f"{name}.{key}", functools.partial(getattr, value, key), depth + 1)
+        self._attributes(name, value, depth, own)
 
-    def _part(self, name: str, part: Any, depth: int) -> None:
+    def _objects(self, name: str, value: np.ndarray, depth: int) -> None:
+        """An array of objects, and what they hold."""
+        if value.dtype == object and len(self.found) < MANY and not self._again(value, "objects"):
+            self.found.append((name, functools.partial(_itself, value), value))
+            self._into(name, value.tolist(), depth)
+
+    def _part(self, name: str, part: Any, depth: int, own: bool = False) -> None:
         """An item: the container's copy tells whether it is another one, so what it holds is left to look at."""
-        if isinstance(part, (dict, list, set, deque)) and type(part) not in (dict, list) and len(self.found) < MANY:
+        changes = isinstance(part, (*_CONTAINERS, bytearray, array)) and type(part) not in (dict, list)
+        if changes and len(self.found) < MANY:
             self.found.append((name, functools.partial(_itself, part), part))
-        self._into(name, part, depth)
+        self._into(name, part, depth, own)
 
     def _attributes(self, name: str, value: Any, depth: int, own: bool) -> None:
         every = not self.named.isdisjoint((*ALL, *BY_NAME) if own else ALL)  # else a log of the caller's would retrace
@@ -317,7 +382,7 @@ class Search:
         if not classes and type(value).__name__ not in ("SimpleNamespace", "Namespace"):
             return
         ofclass: set[str] = set()
-        for c in classes:
+        for place, c in enumerate(classes):
             for key, part in list(vars(c).items()):
                 if key in self._assigned or not (every or key in self.named or key.startswith("__")):
                     continue
@@ -325,13 +390,18 @@ class Search:
                     if not isinstance(value, type):
                         self._look(f"{name}.{key}", functools.partial(_of_slot, part, value), depth + 1)
                     continue
+                for b in classes[:place + 1]:  # another one may be written there, or over it in a class derived from it
+                    if not self._again(b, key) and len(self.found) < MANY:
+                        self.found.append((f"{name}.{key}", functools.partial(vars(b).get, key, _Missing),
+                                           vars(b).get(key, _Missing)))
                 if isinstance(part, (staticmethod, classmethod, property, functools.cached_property)):
                     part = getattr(part, "__func__", None) or getattr(part, "fget", None) or getattr(part, "func", None)
-                if isinstance(part, FunctionType):
+                if isinstance(part, (FunctionType, attrgetter, functools.partial)):
                     if key in self.named or key.startswith("__"):  # others, as a setter, assign what f reads
                         self.function(part)
+                        ofclass.update(() if key.startswith("__") else (key,))  # an attribute of the object may hide it
                 elif not key.startswith("__"):
-                    ofclass.add(key)  # an attribute of the object may hide it some day
+                    ofclass.add(key)
                     self._look(f"{name}.{key}", functools.partial(vars(c).get, key, _Missing), depth + 1)
         self._these(name, here, [*here] if every else self.named, depth, ofclass)
 

@@ -163,7 +163,7 @@ class RemoteRecorded:
         remote = self._client.linearize(self._f, *args, argnums=self._argnums, kwargs=kwargs,
                                         on_branch_change="raise", **self._settings)
         asked.constants = kept(asked.constants)
-        self._tapes.insert(0, _Tape(remote, asked, Surroundings(self._f), asked.x.copy()))
+        self._tapes.insert(0, _Tape(remote, asked, Surroundings(self._f, asked.constants), asked.x.copy()))
         return remote
 
     def _moving(self, args: tuple[Any, ...]) -> tuple[Any, ...]:

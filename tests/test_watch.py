@@ -1,0 +1,261 @@
+"""What a recorded function reads beside its point is noticed when it changes, wherever it lies."""
+
+from __future__ import annotations
+
+import array
+import functools
+import operator
+import types
+from collections import ChainMap, OrderedDict, UserDict, deque, namedtuple
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+import distdiff as dd
+from distdiff.errors import InputError
+from distdiff.watch import kept, same
+
+X = np.array([0.3, -0.7, 1.2, 0.5])
+Held = namedtuple("Held", "o")
+
+
+class Model:
+    def __init__(self, k=1.0):
+        self.k = k
+        self._data = {"k": k}
+
+    @property
+    def under(self):
+        return self._data["k"]
+
+    by_getter = property(operator.itemgetter("k"))
+    of_data = property(lambda self: self._data["k"])
+    named = property(operator.attrgetter("_k"))
+
+    def __getitem__(self, key):
+        return self._data[key]
+
+    def loss(self, x):
+        return self.k * np.sum(x)
+
+    def __call__(self, x):
+        return self.k * np.sum(x)
+
+
+class Slots:
+    __slots__ = ("k",)
+
+    def __init__(self, k=1.0):
+        self.k = k
+
+
+class Derived(Model):
+    pass
+
+
+def setter(thing, value=7.0, name="k"):
+    return lambda: setattr(thing, name, value)
+
+
+def as_arguments():
+    """(name, f, its arguments after x, a change of what f reads by them)."""
+    def k_times(x, o):
+        return o.k * np.sum(x)
+
+    for make in (Model, Derived, Slots, lambda: types.SimpleNamespace(k=1.0)):
+        o = make()
+        yield type(o).__name__, k_times, (o,), setter(o)
+    o = Model()
+    yield "list of objects", lambda x, os: os[0].k * np.sum(x), ([o],), setter(o)
+    o1 = Model()
+    yield "named tuple of objects", lambda x, h: h.o.k * np.sum(x), (Held(o1),), setter(o1)
+    o2 = Model()
+    objects = np.array([o2, None], dtype=object)
+    yield "array of objects", lambda x, a: a[0].k * np.sum(x), (objects,), setter(o2)
+    o3 = Model()
+    yield "dictionary in an object", lambda x, o: o.under * np.sum(x), (o3,), lambda: o3._data.update(k=7.0)
+    o4 = Model()
+    o4.w = np.ones(4)
+    yield "array in an object", lambda x, o: np.sum(o.w * x), (o4,), lambda: o4.w.fill(7.0)
+    o5 = Model()
+    yield "method of an object", lambda x, o: o.loss(x), (o5,), setter(o5)
+    o6 = Model()
+    yield "object that is called", lambda x, o: o(x), (o6,), setter(o6)
+    o7 = Model()
+    yield "method", lambda x, g: g(x), (o7.loss,), setter(o7)
+    c = [1.0]
+    yield "closure of a function", lambda x, g: g(x), (lambda x: c[0] * np.sum(x),), lambda: c.__setitem__(0, 7.0)
+    yield "global of a function", lambda x, g: g(x), (with_global,), lambda: GLOBAL.update(k=7.0)
+    w = np.ones(4)
+    yield "partial", lambda x, g: g(x), (functools.partial(np.dot, w),), lambda: w.fill(7.0)
+    o8 = Model()
+    yield "partial of an object", lambda x, g: g(x=x), (functools.partial(k_times, o=o8),), setter(o8)
+    o9 = Model()
+    yield "getattr", lambda x, o: getattr(o, "".join("k")) * np.sum(x), (o9,), setter(o9)
+    ordered, many, raw = OrderedDict(k=1.0), deque([1.0]), bytearray(b"\1")
+    yield "OrderedDict", lambda x, d: d["k"] * np.sum(x), (ordered,), lambda: ordered.update(k=7.0)
+    yield "deque", lambda x, d: d[0] * np.sum(x), (many,), lambda: many.__setitem__(0, 7.0)
+    yield "bytearray", lambda x, d: d[0] * np.sum(x), (raw,), lambda: raw.__setitem__(0, 7)
+
+
+GLOBAL = {"k": 1.0}
+
+
+def with_global(x):
+    return GLOBAL["k"] * np.sum(x)
+
+
+def wrapping(g, k):
+    @functools.wraps(g)
+    def wrapper(*args):
+        return k[0] * g(*args)
+    return wrapper
+
+
+def around():
+    """(name, f, no arguments, a change of what f reads from around it)."""
+    k1 = [1.0]
+    yield "wrapper", wrapping(lambda x: np.sum(x), k1), (), lambda: k1.__setitem__(0, 7.0)
+    c = [1.0]
+    yield "what is wrapped", wrapping(lambda x: c[0] * np.sum(x), [1.0]), (), lambda: c.__setitem__(0, 7.0)
+    yield "called wrapper", call_of(wrapping(lambda x: np.sum(x), k2 := [1.0])), (), lambda: k2.__setitem__(0, 7.0)
+
+    class Decorated(Model):
+        loss = wrapping(Model.loss, [1.0])
+
+    o = Decorated()
+    yield "decorated method", o.loss, (), setter(o)
+    o1 = Decorated()
+    yield "decorated method that is called", lambda x: o1.loss(x), (), setter(o1)
+
+    def g(x):
+        return g.c * np.sum(x)
+
+    g.c = 1.0
+    yield "attribute of the function", g, (), setter(g, name="c")
+    helper_with = wrapping(g, [1.0])
+    helper_with.c = 1.0
+    yield "attribute of a function", lambda x: helper_with.c * np.sum(x), (), setter(helper_with, name="c")
+    raw, numbers, items = bytearray(b"\1"), array.array("d", [1.0]), {"k": 1.0}
+    yield "bytearray", lambda x: raw[0] * np.sum(x), (), lambda: raw.__setitem__(0, 7)
+    yield "array.array", lambda x: numbers[0] * np.sum(x), (), lambda: numbers.__setitem__(0, 7.0)
+    chain, mapping, user = ChainMap({}, items), types.MappingProxyType(items), UserDict(k=1.0)
+    yield "ChainMap", lambda x: chain["k"] * np.sum(x), (), lambda: items.update(k=7.0)
+    yield "MappingProxyType", lambda x: mapping["k"] * np.sum(x), (), lambda: items.update(k=9.0)
+    yield "UserDict", lambda x: user["k"] * np.sum(x), (), lambda: user.update(k=9.0)
+
+    class Base:
+        def loss(self, x):
+            return np.sum(x)
+
+    class Middle(Base):
+        scale = staticmethod(lambda x: x)
+
+    class Last(Middle):
+        pass
+
+    o2 = Last()
+    yield "method of a base class", lambda x: o2.loss(x), (), setter(Base, lambda self, x: 7.0 * np.sum(x), "loss")
+    yield "method of a class between", lambda x: o2.loss(x), (), setter(Middle, lambda self, x: 8.0 * np.sum(x), "loss")
+    yield "static method", lambda x: o2.scale(np.sum(x)), (), setter(Middle, staticmethod(lambda x: 7.0 * x), "scale")
+    yield "method of the object", lambda x: o2.loss(x), (), setter(o2, lambda x: 9.0 * np.sum(x), "loss")
+    for name in ("under", "by_getter", "of_data"):
+        m = Model()
+        yield f"property {name}", lambda x, m=m, get=operator.attrgetter(name): get(m) * np.sum(x), (), \
+            lambda m=m: m._data.update(k=7.0)
+    o3 = Model()
+    o3._k = 1.0
+    yield "property by attrgetter", lambda x: o3.named * np.sum(x), (), setter(o3, name="_k")
+
+    def other(x):
+        return 7.0 * np.sum(x)
+
+    def first(x):
+        return 1.0 * np.sum(x)
+
+    yield "code", first, (), setter(first, other.__code__, "__code__")
+
+    def helper(x, k=1.0):
+        return k * np.sum(x)
+
+    yield "another default", lambda x: helper(x), (), setter(helper, (7.0,), "__defaults__")
+    o4, w = Model(), np.ones(4)
+    yield "partial of an object", functools.partial(lambda o, x: o.k * np.sum(x), o4), (), setter(o4)
+    call = operator.methodcaller("dot", w)
+    yield "methodcaller", lambda x: call(x), (), lambda: w.fill(7.0)
+    o5, read = Model(), operator.attrgetter("k")
+    yield "attrgetter", lambda x: read(o5) * np.sum(x), (), setter(o5)
+    o6 = Model()
+    keyed = operator.methodcaller("loss", x=X)
+    yield "methodcaller with keywords", lambda x: keyed(o6) * np.sum(x), (), setter(o6)
+
+
+def call_of(g):
+    return lambda x: g(x)
+
+
+@pytest.mark.parametrize("cases", [as_arguments, around])
+def test_changes_are_noticed(cases):
+    for name, f, args, change in cases():
+        with dd.recorded(f) as F:
+            for x in (X, 2 * X):
+                np.testing.assert_allclose(F(x, *args), f(x, *args), rtol=1e-12, err_msg=name)
+            assert F.counts.traces == 1, name
+            before = F.grad(X, *args)
+            change()
+            assert abs(f(X, *args) - before @ X) > 1e-3, name
+            np.testing.assert_allclose(F(X, *args), f(X, *args), rtol=1e-12, err_msg=name)
+            np.testing.assert_allclose(F.grad(3 * X, *args) @ X, f(X, *args), rtol=1e-12, err_msg=name)
+            assert F.counts.traces == 2, name
+
+
+def test_self_is_an_argument_and_optimizers_pass_objects():
+    m = Model()
+    with dd.recorded(Model.loss, argnums=1) as F:
+        F(m, X)
+        m.k = 3.0
+        np.testing.assert_allclose(F.grad(m, X), np.full(4, 3.0))
+    with dd.recorded(lambda x, o: np.sum((x - o.k) ** 2)) as F:
+        for m.k in (1.0, 3.0):
+            np.testing.assert_allclose(minimize(F, X, args=(m,), jac=F.grad).x, np.full(4, m.k), rtol=1e-6)
+    with dd.recorded(lambda x, *, o: o.k * np.sum(x)) as F:
+        for m.k in (1.0, 3.0):
+            np.testing.assert_allclose(F(X, o=m), m.k * np.sum(X))
+    log = types.SimpleNamespace(values=[], k=2.0)
+    with dd.recorded(lambda x, o: o.k * np.sum(x)) as F:
+        for k in range(3):
+            log.values.append(F(X + k, log))
+        assert F.counts.traces == 1, "what f does not read of its argument"
+
+
+def cyclic():
+    items = [1.0]
+    items.append(items)
+    yield items, 0
+    named = {"k": 1.0}
+    named["self"] = (named, [named])
+    yield named, "k"
+
+
+def test_containers_that_hold_themselves():
+    for c, key in cyclic():
+        copy = kept(c)
+        assert same(copy, c) and same(c, copy)
+        with dd.recorded(lambda x, c=c, key=key: c[key] * np.sum(x)) as F, dd.recorded(
+                lambda x, o, key=key: o[key] * np.sum(x)) as G:
+            for c[key] in (1.0, 3.0):
+                np.testing.assert_allclose([F(X), G(X, c)], c[key] * np.sum(X))
+            assert F.counts.traces == G.counts.traces == 2
+        assert not same(copy, c)
+    shared = [1.0]
+    for _ in range(60):  # 2^60 ways down
+        shared = [shared, shared]
+    assert same(kept(shared), shared)
+
+
+@pytest.mark.mpi
+def test_no_number_to_differentiate_by():
+    for nothing in (None, (), {"a": None}):
+        with dd.recorded(lambda x: 1.0) as F, pytest.raises(InputError, match="no number to differentiate"):
+            F(nothing)
