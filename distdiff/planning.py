@@ -44,6 +44,11 @@ class Layout:
     planning: float  # seconds that making the partition took
 
     @property
+    def computing(self) -> float:
+        """Seconds of a rank's own."""
+        return self.seconds - self.exchanging
+
+    @property
     def alone(self) -> bool:
         return self.k_star == 1 and not self.messages
 
@@ -89,21 +94,25 @@ class Plan:
             at_a_time = max(at_a_time, structure.lines / max(structure.steps, 1))
         if after.alone and at_a_time >= SPARE * after.ranks:
             says += (f"all of it takes {seconds_text(best.seconds)} on one: {at_a_time:.3g} lines could be "
-                     "computed at a time, but sharing them out costs more messages than it saves work")
+                     "computed at a time, but one rank keeps them all: every layout looked at that shares them out "
+                     "would take longer, with its messages and with setting it up")
         elif after.alone or at_a_time < 2:
             says += (f"the longest path has {count_text(structure.path.span)} of {count_text(structure.path.work)} "
                      f"lines, one after another ({at_a_time:.3g} at a time on average): it can't be split, and "
-                     "spreading the rest costs more messages than it saves work")
+                     "spreading the rest would take longer, with its messages and with setting it up")
         elif after.exchanging > 0.5 * after.seconds:
             says += (f"{count_text(after.k_star)} supersteps wait for messages, {seconds_text(after.exchanging)} of "
-                     f"{seconds_text(after.seconds)}; a rank computes for "
-                     f"{seconds_text(after.seconds - after.exchanging)}")
+                     f"{seconds_text(after.seconds)}; a rank computes for {seconds_text(after.computing)}")
         elif after.fewer:
             says += (f"the layout found for them, {after.name}, leaves the others without work: shared out further, "
                      "messages would take more than there is to save")
         elif after.balance > 2.0:
             says += (f"the busiest rank has {after.balance:.1f} times the mean's lines: what is spread has fewer parts "
                      "than ranks")
+        elif after.computing > PAYS * best.computing:
+            other = f", by {after.method} instead of {best.method}" if after.method != best.method else ""
+            says += (f"computing takes longer on each of them{other}, {seconds_text(after.computing)} after "
+                     f"{seconds_text(best.computing)}: what comes with this layout is more than the share it takes off")
         else:
             says += ("what a rank computes no longer falls: statements have a cost of their own, however few elements "
                      "they have")

@@ -159,6 +159,17 @@ def test_ranks_without_work_are_the_messages_doing(layouts):
     assert "beyond 16" in said and "leaves the others without work" in said
 
 
+@pytest.mark.parametrize(("seconds", "method", "said"), [
+    (12.0, "neumann", "computing takes longer on each of them, by neumann instead of "),
+    (1.0, None, "what a rank computes no longer falls"),
+])
+def test_what_computing_becomes_is_what_is_said_of_it(layouts, seconds, method, said):
+    last = replace(layouts.layouts[-1], exchanging=0.1 * layouts.layouts[-1].seconds, balance=1.0, messages=9)
+    more = replace(last, ranks=64, method=method or last.method, seconds=seconds * last.computing + last.exchanging)
+    verdict = replace(layouts, layouts=(last, more)).verdict()
+    assert "beyond 16" in verdict and said in verdict
+
+
 def test_a_chain_of_two_numbers_is_its_longest_path():
     """Two lines at a time for two ranks are no choice."""
     def pair(x):
@@ -191,6 +202,7 @@ def test_sums_in_loops_are_no_chains():
 
     found = plan(trace(batch, (np.ones(4),)).tape, [2], machine=Machine())
     assert "longest path" not in found.verdict() and "computed at a time" in found.verdict()
+    assert not found.layouts[-1].messages and "one rank keeps them all" in found.verdict()
 
 
 def test_a_program_without_statements():

@@ -154,6 +154,20 @@ def test_products_that_overflow_in_another_order(comm, method, monkeypatch):
             lin.jvp(np.ones(3))
 
 
+def test_what_an_overflow_advises_works(comm):
+    """The product is 1e100; backwards, its first two factors are not: in another order or from another seed it is."""
+    def f(x):
+        return np.sum(x * 1e-300 * 1e200 * 1e200)
+
+    x = np.array([1e-10])
+    with pytest.raises(NonFiniteError, match="(?s)scale the seed.*method='substitution' multiply those of a chain"):
+        dd.grad(f, comm=comm)(x)
+    with dd.linearize(f, x, comm=comm, method="substitution") as lin:
+        np.testing.assert_allclose(lin.vjp(1.0), 1e100, rtol=1e-12)
+    with dd.linearize(f, x, comm=comm) as lin:
+        np.testing.assert_allclose(lin.vjp(1e-250) * 1e250, 1e100, rtol=1e-12)
+
+
 @pytest.mark.parametrize("method", ["substitution", "interface", "krylov", "sweep"])
 @pytest.mark.parametrize("factors", [(1e250, 1e-250, 1e-290, 1e290), (1e-160, 1e160, 1e160, 1e-160)])
 def test_products_that_underflow_where_a_stretch_begins(comm, method, factors):
