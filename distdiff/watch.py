@@ -16,7 +16,16 @@ from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 from operator import attrgetter, methodcaller
-from types import CodeType, FunctionType, MappingProxyType, MemberDescriptorType, MethodType, ModuleType
+from types import (
+    BuiltinMethodType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+)
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +41,7 @@ ALL = ("vars", "__dict__", "asdict", "astuple", "fields", "__getattribute__")  #
 _NOT_THE_USERS = frozenset(("numpy", "scipy", "numba", "distdiff", "mpi4py", "petsc4py")) | sys.stdlib_module_names
 _PLAIN = (float, int, str, bytes, complex, np.generic, np.ndarray, type(None), range, slice)
 _CONTAINERS = (dict, list, set, deque, MappingProxyType)
+_BUFFERS = (bytearray, memoryview, array)
 _HOLD = ((ChainMap, "maps"), (UserDict, "data"), (UserList, "data"))  # what the standard library's classes hold
 _compare = ctypes.CDLL(None).memcmp
 _compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -166,7 +176,7 @@ def _still(value: Any, whole: bool) -> tuple[Any, Callable[[Any], bool] | None]:
     if type(value) in (dict, list) or isinstance(value, tuple):
         keep = kept(value, LARGE)
         return keep, lambda now: same(keep, now)
-    if isinstance(value, (bytearray, array)):
+    if isinstance(value, _BUFFERS):
         bits = bytes(value)
         return None, lambda now: type(now) is type(value) and bytes(now) == bits
     if isinstance(value, _CONTAINERS):  # subclasses, such as OrderedDict
@@ -281,12 +291,22 @@ class Search:
         if isinstance(f, (attrgetter, methodcaller)):
             self._operator(f)
             return
+        if isinstance(f, (BuiltinMethodType, MethodWrapperType)):
+            if not isinstance(f.__self__, (ModuleType, type)) and not self._again(f.__self__, "own"):
+                self._look(f.__name__, functools.partial(_itself, f.__self__), 0)
+            return
         if callable(f) and isinstance(type(f).__call__, FunctionType):
             f = f.__call__
         own = None
         if isinstance(f, MethodType):
             own, f = f.__self__, f.__func__
-        if not isinstance(f, FunctionType) or not _users(f.__module__):
+        if not isinstance(f, FunctionType):
+            return
+        if not _users(f.__globals__.get("__name__")):  # where it was written: a wrapper bears the name of the user's
+            for cell in f.__closure__ or ():
+                if isinstance(inside := _of_cell(cell), (FunctionType, MethodType, functools.partial)) \
+                        and not self._again(inside, "wrapped"):
+                    self.function(inside)
             return
         if not self._again(f, "code"):
             self._code(f)
@@ -362,7 +382,7 @@ class Search:
 
     def _part(self, name: str, part: Any, depth: int, own: bool = False) -> None:
         """An item: the container's copy tells whether it is another one, so what it holds is left to look at."""
-        changes = isinstance(part, (*_CONTAINERS, bytearray, array)) and type(part) not in (dict, list)
+        changes = isinstance(part, (*_CONTAINERS, *_BUFFERS)) and type(part) not in (dict, list)
         if changes and len(self.found) < MANY:
             self.found.append((name, functools.partial(_itself, part), part))
         self._into(name, part, depth, own)
@@ -381,6 +401,8 @@ class Search:
             return
         if not classes and type(value).__name__ not in ("SimpleNamespace", "Namespace"):
             return
+        if not isinstance(value, type) and len(self.found) < MANY:
+            self.found.append((f"{name}.__class__", functools.partial(type, value), type(value)))
         ofclass: set[str] = set()
         for place, c in enumerate(classes):
             for key, part in list(vars(c).items()):

@@ -54,6 +54,11 @@ class Derived(Model):
     pass
 
 
+class Sevenfold(Model):
+    def loss(self, x):
+        return 7.0 * np.sum(x)
+
+
 def setter(thing, value=7.0, name="k"):
     return lambda: setattr(thing, name, value)
 
@@ -93,6 +98,11 @@ def as_arguments():
     yield "partial of an object", lambda x, g: g(x=x), (functools.partial(k_times, o=o8),), setter(o8)
     o9 = Model()
     yield "getattr", lambda x, o: getattr(o, "".join("k")) * np.sum(x), (o9,), setter(o9)
+    o10, entries, view = Model(), {"k": 1.0}, memoryview(seen := bytearray(b"\1"))
+    yield "class exchanged", lambda x, o: o.loss(x), (o10,), setter(o10, Sevenfold, "__class__")
+    yield "dict.get", lambda x, get: get("k") * np.sum(x), (entries.get,), lambda: entries.update(k=7.0)
+    yield "dict.__getitem__", lambda x, get: get("k") * np.sum(x), (entries.__getitem__,), lambda: entries.update(k=9.0)
+    yield "memoryview", lambda x, d: d[0] * np.sum(x), (view,), lambda: seen.__setitem__(0, 7)
     ordered, many, raw = OrderedDict(k=1.0), deque([1.0]), bytearray(b"\1")
     yield "OrderedDict", lambda x, d: d["k"] * np.sum(x), (ordered,), lambda: ordered.update(k=7.0)
     yield "deque", lambda x, d: d[0] * np.sum(x), (many,), lambda: many.__setitem__(0, 7.0)
@@ -119,6 +129,9 @@ def around():
     yield "wrapper", wrapping(lambda x: np.sum(x), k1), (), lambda: k1.__setitem__(0, 7.0)
     c = [1.0]
     yield "what is wrapped", wrapping(lambda x: c[0] * np.sum(x), [1.0]), (), lambda: c.__setitem__(0, 7.0)
+    held = [1.0]
+    library = functools.singledispatch(lambda x: held[0] * np.sum(x))
+    yield "a library's wrapper", lambda x: library(x), (), lambda: held.__setitem__(0, 7.0)
     yield "called wrapper", call_of(wrapping(lambda x: np.sum(x), k2 := [1.0])), (), lambda: k2.__setitem__(0, 7.0)
 
     class Decorated(Model):
@@ -227,6 +240,17 @@ def test_self_is_an_argument_and_optimizers_pass_objects():
         for k in range(3):
             log.values.append(F(X + k, log))
         assert F.counts.traces == 1, "what f does not read of its argument"
+
+
+def test_a_librarys_own_state_is_left_alone():
+    inner = dd.grad(lambda x: np.sum(np.sin(x)))
+    for f, args in ((lambda x: inner(x) @ X, ()), (lambda x, g: g(x) @ X, (inner,))):
+        with dd.recorded(f) as F:
+            for k in range(3):
+                np.testing.assert_allclose(F(X + k, *args), np.cos(X + k) @ X)
+                inner(X - k)
+            assert F.counts.traces == 1
+            assert len(F._tapes[0].surroundings._watched) < 10
 
 
 def cyclic():
