@@ -22,7 +22,7 @@ from . import batches
 from . import comm as agreement
 from .cancellation import apart, look
 from .comm import agreed, calling, collective, on_root, require_sound, together, vector_from_root
-from .errors import BranchChangedError, InputError, LayoutWarning, NonFiniteError
+from .errors import BranchChangedError, CancelledError, InputError, LayoutWarning, NonFiniteError, OverdueError
 from .evaluate import Point, at_the_trace, evaluate
 from .nest import Nest, blocks, require_number
 from .nested import gradient, refuse_inside
@@ -382,7 +382,8 @@ class Linearization:
 
         Where a recorded comparison goes the other way at the new point, the function is traced afresh, with what it
         then reads (`on_branch_change="retrace"`, counted in `retraces`), or `BranchChangedError` is raised ("raise");
-        never a derivative of the wrong branch.
+        never a derivative of the wrong branch.  So it is where an operation raises on the tape, or its result is not
+        finite, while f itself, which is run once to see, has a value there; else that error is raised.
         """
         self._ready(point=False)
         site = self._move(args)
@@ -401,7 +402,7 @@ class Linearization:
     def try_update(self, *args: Any) -> str | None:
         """`update` if the tape applies at the new point: None, or the place of a comparison that goes the other way.
 
-        Then there is no point, and another update can follow.  f is not called, whatever `on_branch_change` says.
+        Then there is no point, and another update can follow.  f is not traced, whatever `on_branch_change` says.
         Collective.
         """
         self._ready(point=False)
@@ -412,13 +413,26 @@ class Linearization:
         x = self._seed(self._facts.inputs, lambda: self._source.pack(args), "point", self._inputs)
         self._source.move(args)
         self._gradient_moves = True
-        self._replay(x)
-        site = self._broken_guard()
-        if site:
-            return site
-        self._value = self._facts.outputs, self._read_value()
+        try:
+            self._replay(x)
+            site = self._broken_guard()
+            if site:
+                return site
+            self._value = self._facts.outputs, self._read_value()
+        except Exception as error:  # of an operation, or what is not finite: where f goes on, the tape does not apply
+            if not self._goes_on(error):
+                raise
+            self._point = None
+            return f"an operation that fails on the tape, with {type(error).__name__}, and not in the function"
         self._solving.arrive(self._point)
         return None
+
+    def _goes_on(self, error: Exception) -> bool:
+        """Whether f has a value where the tape has raised `error`, alike on all ranks.  Collective."""
+        if isinstance(error, CancelledError | OverdueError) or "_settled" in vars(error) or (
+                not agreement.sound(self.comm)):
+            return False
+        return on_root(self.comm, self._source.has_value)
 
     def _replay(self, x: np.ndarray) -> None:
         """Evaluate the tape where this rank's inputs are x; solvers have yet to arrive there.  Collective."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 from mpi4py import MPI
 
 from .cancellation import look
@@ -37,6 +39,7 @@ from .solvers.layouts import Judge, Prospects, Use
 from .stages import Stages
 from .tape import Site, Tape
 from .tracing import Trace, locate
+from .tracing.tree import flatten
 
 LONG = 30.0  # seconds after which is said that the other ranks wait for the function to end
 
@@ -96,6 +99,26 @@ class Source:
         for number, arg in zip((argnums,) if self.single else argnums, args):
             moved[number] = arg
         self.args = tuple(moved)
+
+    def has_value(self) -> bool:
+        """Whether f, run once as it is, has a finite real result at the arguments.  On rank 0.
+
+        A tape may have none where f goes another way, catching what an operation raises.
+        """
+        if isinstance(self.f, Tape):
+            return False
+        argnums = self.settings["argnums"]
+        args = list(self.args)
+        for number in (argnums,) if self.single else argnums:
+            args[number] = copy.deepcopy(args[number])  # which f may write into
+        quiet = {kind: "ignore" for kind, mode in np.geterr().items() if mode == "warn"}
+        try:
+            with np.errstate(**quiet):
+                result = self.f(*args, **self.kwargs)
+            leaves = flatten(result[0] if self.settings["has_aux"] else result, "the function's result")[0]
+            return all(np.isrealobj(leaf) and bool(np.isfinite(leaf).all()) for leaf in leaves)
+        except Exception:  # f's own: the caller tells what was raised on the tape
+            return False
 
     def locate(self, node: int) -> Site | None:
         """The user's line that recorded a node of the whole tape, by running f once more.  On rank 0."""

@@ -10,6 +10,7 @@ from collections import OrderedDict, namedtuple
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.sparse
 from functions import CASES
 
@@ -492,3 +493,88 @@ def test_errors():
             dd.recorded(rosenbrock, **wrong)
     with pytest.raises(InputError, match="can't be called"):
         dd.recorded(3.0)
+
+
+def factored(x):
+    try:
+        return np.sum(np.linalg.cholesky(np.diag(x)))
+    except np.linalg.LinAlgError:
+        return np.sum(x * x)
+
+
+def positive(a):
+    try:
+        np.linalg.cholesky(a)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def jittered(x):
+    """A Gaussian process's way to a factor."""
+    a, jitter = np.diag(x), 0.0
+    while True:
+        try:
+            return np.sum(np.linalg.cholesky(a + jitter * np.eye(2)) ** 2)
+        except np.linalg.LinAlgError:
+            jitter = 2.0 * jitter + 0.75
+
+
+def caught(operation, kinds=np.linalg.LinAlgError, **modes):
+    def f(x):
+        try:
+            with np.errstate(**modes):
+                return np.sum(operation(x))
+        except kinds:
+            return np.sum(x * x)
+    return f
+
+
+EXCEPTIONS = {  # function, a point where an operation raises and one where none does
+    "cholesky": (factored, [-1.0, 4.0], [1.0, 4.0]),
+    "helper": (lambda x: x @ x if positive(np.diag(x)) else np.sum(x), [-1.0, 4.0], [1.0, 4.0]),
+    "jitter": (jittered, [-1.0, 4.0], [1.0, 4.0]),
+    "inv": (caught(lambda x: np.linalg.inv(np.diag(x))), [0.0, 4.0], [1.0, 4.0]),
+    "solve": (caught(lambda x: np.linalg.solve(np.diag(x), np.ones(2))), [0.0, 4.0], [1.0, 4.0]),
+    "divide": (caught(lambda x: 3.0 / x, FloatingPointError, all="raise"), [0.0, 4.0], [1.0, 4.0]),
+    "log": (caught(lambda x: np.log(x), FloatingPointError, all="raise"), [-1.0, 4.0], [1.0, 4.0]),
+    "sum": (caught(lambda x: x.sum() ** 0.5, FloatingPointError, all="raise"), [-8.0, 4.0], [1.0, 4.0]),
+    "a number": (caught(lambda x: np.log(x[0]) + x[1], FloatingPointError, all="raise"), [-1.0, 4.0], [1.0, 4.0]),
+    "check_finite": (caught(lambda x: scipy.linalg.cholesky(np.diag(x)), Exception), [-1.0, 4.0], [1.0, 4.0]),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.mpi] * (name in ("cholesky", "log")))
+                                  for name in EXCEPTIONS])
+def test_an_exception_that_f_catches_decides_its_course(name):
+    """Whichever way was recorded, the other is not replayed for it; nor by a tape without its function."""
+    f, *points = EXCEPTIONS[name]
+    points = [np.array(x) for x in points]
+    for first, second in (points, points[::-1]):
+        with dd.recorded(f) as F, dd.linearize(f, first) as lin, (
+                dd.linearize(f, first, on_branch_change="raise")) as no:
+            for x in (first, second, 1.5 * second, first):
+                with dd.linearize(f, x) as fresh:
+                    close(F(x), f(x))
+                    close(F.grad(x), fresh.vjp(1.0))
+                    close(lin.update(x), f(x))
+                    close(lin.vjp(1.0), fresh.vjp(1.0))
+            assert F.counts.retraces >= 1 and lin.retraces >= 1
+            with pytest.raises(BranchChangedError):
+                no.update(second)
+            close(no.update(first), f(first))
+    tape = dd.trace(f, points[0])
+    with dd.linearize(tape, points[0]) as lin:
+        close(lin.value, f(points[0]))
+        with pytest.raises(BranchChangedError):
+            lin.update(points[1])
+
+
+@pytest.mark.mpi
+def test_what_f_does_not_catch_is_raised_as_it_was():
+    with dd.recorded(lambda x: np.sum(np.linalg.cholesky(np.diag(x)))) as F:
+        for _ in range(2):
+            close(F(np.array([1.0, 4.0])), 3.0)
+            with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
+                F(np.array([-1.0, 4.0]))
+        assert F.counts.traces == 1

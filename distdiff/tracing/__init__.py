@@ -320,6 +320,7 @@ def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:
     values = rec.empty(array.shape)
     values[...] = array
     block = rec.new_block(values.shape, values)
+    rec.point.append(array)
     rec.tape.inputs.append(Leaf(values.shape, Affine(block, 0, c_strides(values.shape))))
     if values.ndim == 0:
         return rec.scalar(rec.firsts[block], values.item())

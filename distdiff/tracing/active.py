@@ -17,6 +17,12 @@ def running() -> Recorder | None:
     return traces[-1] if traces else None
 
 
+def failed() -> None:
+    """An operation on traced values has raised: see `Recorder.failed`."""
+    for rec in TRACES.get(threading.get_ident(), ()):
+        rec.failed()
+
+
 @contextmanager
 def set_aside() -> Iterator[None]:
     """While the body runs, this thread is in no trace: for code that is called with plain values."""

@@ -341,7 +341,11 @@ def recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[O
         st = Storage.of_block(rec, out, rec.emit(op, out.shape, lowered, out, read=read), boolean)
         st.put_off()
         return TracedArray(st, out)
-    op.value(*map(plain, operands), out=out)
+    try:
+        op.value(*map(plain, operands), out=out)
+    except FloatingPointError:
+        rec.failed()
+        raise
     return fresh(rec, out, rec.emit(op, out.shape, lowered, out, read=read), boolean)
 
 

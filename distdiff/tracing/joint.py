@@ -38,8 +38,12 @@ def joint(op: Elemental, operands: Sequence[Any], name: str | None = None,
     rec.meet_joint()
     if values is None:
         given = [x.nd if type(x) is TracedArray else x for x in xs]
-        with set_aside():
-            values = op.value(*(x.reshape((1,) * (len(loop) - len(own)) + x.shape) for x, own in zip(given, loops)))
+        try:
+            with set_aside():
+                values = op.value(*(x.reshape((1,) * (len(loop) - len(own)) + x.shape) for x, own in zip(given, loops)))
+        except Exception:  # the function may catch it
+            rec.failed()
+            raise
     flat = _flat(op, values, shapes, rec.empty((*loop, op.size)))
     if all(map(constant, xs)):
         return [rec.array_of(y.copy()) for y in op.split(flat)]

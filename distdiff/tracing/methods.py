@@ -11,6 +11,7 @@ import numpy as np
 
 from ..ops import BY_NAME, Op
 from . import complexes, composed, contract, decisions, layout, movement, order, placing, reductions, statistics, ufuncs
+from .active import failed
 from .array import TracedArray, as_plain, elementwise, is_boolean, is_traced, ndim_of
 from .callers import called, handed_to, refuse_pickling, refuse_swapped_rows, remedy_for, stores
 from .indexing import assign, decided, getitem, setitem
@@ -247,18 +248,23 @@ def _unsupported_method(name: str) -> Callable[..., Any]:
 def _unwrapping(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def unwrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not kwargs and (not args or usual(args)) or "out" not in kwargs and usual(args) and usual(kwargs.values()):
-            return method(self, *args, **kwargs)
-        out = kwargs.get("out")
-        result = method(
-            self,
-            *map(unwrap_all, args),
-            **{
-                name: promote(value, self.rec) if name == "out" else unwrap_all(value)
-                for name, value in kwargs.items()
-            },
-        )
-        return result if out is None else out
+        try:
+            if not kwargs and (not args or usual(args)) or (
+                    "out" not in kwargs and usual(args) and usual(kwargs.values())):
+                return method(self, *args, **kwargs)
+            out = kwargs.get("out")
+            result = method(
+                self,
+                *map(unwrap_all, args),
+                **{
+                    name: promote(value, self.rec) if name == "out" else unwrap_all(value)
+                    for name, value in kwargs.items()
+                },
+            )
+            return result if out is None else out
+        except (ValueError, ArithmeticError):  # the function may catch it
+            failed()
+            raise
 
     return unwrapped
 

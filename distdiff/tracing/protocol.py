@@ -31,6 +31,7 @@ from . import (
     statistics,
     ufuncs,
 )
+from .active import failed
 from .array import TracedArray, as_plain, constant, is_traced
 from .recorder import Recorder
 from .scalar import TracedScalar
@@ -67,44 +68,48 @@ FUNCTIONS.update(
 
 
 def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-    if not kwargs and method == "__call__":
-        op, first = _USUAL.get(ufunc), inputs[0]
-        if op is not None:
-            result: Any = NotImplemented
-            if type(first) is TracedArray:
-                result = unary(op, first) if len(inputs) == 1 else binary(op, *inputs)
-            elif len(inputs) == 2 and type(inputs[1]) is TracedArray:
-                if type(first) in _FIRST or isinstance(first, TracedScalar):
-                    result = binary(op, inputs[1], first, True)
-            if result is NotImplemented and op.scalar:
-                result = _of_scalars(op, inputs)
-            if result is not NotImplemented:
-                return result
-        elif ufunc is np.matmul:
-            if type(first) is np.ndarray and type(inputs[1]) is TracedArray:
-                result = product(first, inputs[1], np.matmul)
+    try:
+        if not kwargs and method == "__call__":
+            op, first = _USUAL.get(ufunc), inputs[0]
+            if op is not None:
+                result: Any = NotImplemented
+                if type(first) is TracedArray:
+                    result = unary(op, first) if len(inputs) == 1 else binary(op, *inputs)
+                elif len(inputs) == 2 and type(inputs[1]) is TracedArray:
+                    if type(first) in _FIRST or isinstance(first, TracedScalar):
+                        result = binary(op, inputs[1], first, True)
+                if result is NotImplemented and op.scalar:
+                    result = _of_scalars(op, inputs)
                 if result is not NotImplemented:
                     return result
-            if usual(inputs):
-                return contract.matmul(*inputs)
-    given, inputs = inputs, tuple(map(unwrap, inputs))
-    traced = next(filter(_traced, inputs), None)
-    outs = kwargs.get("out", ())
-    if outs:
-        kwargs["out"] = tuple(unwrap(x) if traced is None else promote(x, traced.rec) for x in outs)
-        inputs = tuple(map(unwrap, given))  # once more: what is written into may be read as well
-    if traced is None and not any(
-        map(_traced, kwargs.get("out", ()))
-    ):  # plain after all: NumPy's own, on plain arrays
-        result = getattr(ufunc, method)(*inputs, **kwargs)
+            elif ufunc is np.matmul:
+                if type(first) is np.ndarray and type(inputs[1]) is TracedArray:
+                    result = product(first, inputs[1], np.matmul)
+                    if result is not NotImplemented:
+                        return result
+                if usual(inputs):
+                    return contract.matmul(*inputs)
+        given, inputs = inputs, tuple(map(unwrap, inputs))
+        traced = next(filter(_traced, inputs), None)
+        outs = kwargs.get("out", ())
         if outs:
-            return outs[0] if len(outs) == 1 else outs
-        return hold(result, given)
-    if method == "at" and traced is not None:
-        inputs = (promote(given[0], traced.rec), *inputs[1:])
-    if any(map(complexes.is_complex, inputs)) or any(map(complexes.is_complex, kwargs.get("out", ()))):
-        return complexes.call(ufunc, method, inputs, kwargs)
-    return forms.call(ufunc, method, inputs, kwargs)
+            kwargs["out"] = tuple(unwrap(x) if traced is None else promote(x, traced.rec) for x in outs)
+            inputs = tuple(map(unwrap, given))  # once more: what is written into may be read as well
+        if traced is None and not any(
+            map(_traced, kwargs.get("out", ()))
+        ):  # plain after all: NumPy's own, on plain arrays
+            result = getattr(ufunc, method)(*inputs, **kwargs)
+            if outs:
+                return outs[0] if len(outs) == 1 else outs
+            return hold(result, given)
+        if method == "at" and traced is not None:
+            inputs = (promote(given[0], traced.rec), *inputs[1:])
+        if any(map(complexes.is_complex, inputs)) or any(map(complexes.is_complex, kwargs.get("out", ()))):
+            return complexes.call(ufunc, method, inputs, kwargs)
+        return forms.call(ufunc, method, inputs, kwargs)
+    except (ValueError, ArithmeticError):  # the function may catch it
+        failed()
+        raise
 
 
 def _traced(x: Any) -> bool:
@@ -131,44 +136,49 @@ _USUAL = {ufunc: op for ufunc, op in ufuncs.OP_OF.items() if op.name != "power" 
 
 
 def array_function(self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
-    implementation = FUNCTIONS.get(function)
-    if implementation is not None and usual(args) and usual(kwargs.values()):
-        return writable(implementation(*args, **kwargs), self)
-    given, named = args, kwargs
-    args, kwargs = _unwrapped(given, named)
-    traced: list[Any] = []
-    _find_traced(args, traced)
-    _find_traced(kwargs, traced)
-    for kind in types:
-        if issubclass(kind, ufuncs.OTHER_RULES) and traced:
-            ufuncs.refuse_other_rules(traced[0].rec, f"numpy.{function.__name__} with a {kind.__name__}")
-    out = named.get("out")
-    if not traced:
-        result = function(*args, **kwargs)
-        return out if out is not None else hold(result, given)
-    places = (_place_of_out(function), 0 if function in WRITES_FIRST else len(given))
-    targets = [x for x in (out, *(given[k] for k in places if k < len(given))) if hasattr(type(x), "_distdiff_promote")]
-    for x in targets:
-        promote(x, traced[0].rec)
-    if targets:
-        args, kwargs = _unwrapped(given, named)  # once more: what is written into may be read as well
-    if complexes.complex_within((args, tuple(kwargs.values()))):
-        implementation = complexes.FUNCTIONS.get(function)
-        if implementation is None:
-            traced[0].rec.unsupported(f"numpy.{_path(function)} of complex numbers", "it has no derivative rule here; "
-                                      "write it in terms of real and imaginary parts")
-        return implementation(*args, **kwargs)
-    if implementation is not None:
-        return writable(implementation(*args, **kwargs), traced[0])
-    if all(is_traced(x) and constant(x) for x in traced):
-        result = function(*_plain_all(args), **{name: _plain_all(value) for name, value in kwargs.items()})
-        return writable(result, traced[0])
-    name = f"numpy.{_path(function)}"
-    return traced[0].rec.unsupported(
-        name,
-        "it has no derivative rule here; write it in terms of functions that have one, or "
-        "compute it outside the function if it does not depend on the inputs",
-    )
+    try:
+        implementation = FUNCTIONS.get(function)
+        if implementation is not None and usual(args) and usual(kwargs.values()):
+            return writable(implementation(*args, **kwargs), self)
+        given, named = args, kwargs
+        args, kwargs = _unwrapped(given, named)
+        traced: list[Any] = []
+        _find_traced(args, traced)
+        _find_traced(kwargs, traced)
+        for kind in types:
+            if issubclass(kind, ufuncs.OTHER_RULES) and traced:
+                ufuncs.refuse_other_rules(traced[0].rec, f"numpy.{function.__name__} with a {kind.__name__}")
+        out = named.get("out")
+        if not traced:
+            result = function(*args, **kwargs)
+            return out if out is not None else hold(result, given)
+        places = (_place_of_out(function), 0 if function in WRITES_FIRST else len(given))
+        targets = [x for x in (out, *(given[k] for k in places if k < len(given)))
+                   if hasattr(type(x), "_distdiff_promote")]
+        for x in targets:
+            promote(x, traced[0].rec)
+        if targets:
+            args, kwargs = _unwrapped(given, named)  # once more: what is written into may be read as well
+        if complexes.complex_within((args, tuple(kwargs.values()))):
+            implementation = complexes.FUNCTIONS.get(function)
+            if implementation is None:
+                traced[0].rec.unsupported(f"numpy.{_path(function)} of complex numbers", "it has no derivative rule "
+                                          "here; write it in terms of real and imaginary parts")
+            return implementation(*args, **kwargs)
+        if implementation is not None:
+            return writable(implementation(*args, **kwargs), traced[0])
+        if all(is_traced(x) and constant(x) for x in traced):
+            result = function(*_plain_all(args), **{name: _plain_all(value) for name, value in kwargs.items()})
+            return writable(result, traced[0])
+        name = f"numpy.{_path(function)}"
+        return traced[0].rec.unsupported(
+            name,
+            "it has no derivative rule here; write it in terms of functions that have one, or "
+            "compute it outside the function if it does not depend on the inputs",
+        )
+    except (ValueError, ArithmeticError):  # the function may catch it
+        failed()
+        raise
 
 
 def checks_names(implementation: Callable[..., Any]) -> bool:

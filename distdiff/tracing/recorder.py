@@ -109,6 +109,8 @@ class Recorder(Sites):
         self.dead = False  # something was recorded only to be taken out; the tape is pruned when it is complete
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
         self.running = False  # the user's function runs
+        self.point: list[np.ndarray] = []  # the arguments' leaves, as they came
+        self._failed = False  # an operation raised, and a guard says where
         self.counting = False  # scalar lines are numbered in a row, which a block ends
         self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...  up to RUN_LINES of them
         self.constants: dict[float | str, int] = {}
@@ -458,6 +460,16 @@ class Recorder(Sites):
         known_ids.frombytes(ids.tobytes())
         known_values.frombytes(values.tobytes())
 
+    def failed(self) -> None:
+        """An operation has raised, which may depend on values: if the function catches that and goes on, another point
+        may see another course, so that the tape holds at this point only."""
+        if self._failed or not self.running or not self.open or self.capturing:
+            return
+        self._failed = True
+        for leaf, x in zip(self.tape.inputs, self.point):
+            assert type(leaf.ref) is Affine
+            self.guard(leaf.ref, np.array(x, dtype=np.float64))
+
     def decisions(self) -> tuple[int, dict[int, int]]:
         """How many there are, for `forget`."""
         return len(self.tape.guards), {site: len(ids) for site, (ids, _) in self._guards.items()}
@@ -467,6 +479,7 @@ class Recorder(Sites):
         count, lengths = decisions
         found = len(self.tape.guards) > count or self.decisions()[1] != lengths
         del self.tape.guards[count:]
+        self._failed = False
         for site, (ids, values) in list(self._guards.items()):
             del ids[lengths.get(site, 0):], values[lengths.get(site, 0):]
             if not ids:

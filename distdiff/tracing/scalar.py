@@ -424,7 +424,11 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
             else:
                 numbers.append(rec.constant(x))
                 values.append(np.float64(x))
-        v = float(op.value(*values))
+        try:
+            v = float(op.value(*values))
+        except FloatingPointError:
+            rec.failed()
+            raise
         names["extend"]((op.code, numbers[0], numbers[-1]))
         try:
             i = names["next_id"]()

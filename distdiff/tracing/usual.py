@@ -46,7 +46,11 @@ def unary(op: Op, a: TracedArray) -> Any:
     if nd.size >= memory.LARGE:
         return recorded(rec, op, (a,), (ref,), rec.empty(shape))
     out = _empty(shape)
-    op.value(a.nd if st.pending else nd, out)
+    try:
+        op.value(a.nd if st.pending else nd, out)
+    except FloatingPointError:
+        rec.failed()
+        raise
     read = False
     if rec.sparing and not op.linear:
         for place in op.reads[0]:
@@ -94,11 +98,17 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
         value = b.nd
     out = _empty(shape)
     traced = 3 if kind is TracedArray or kind is rec.scalar_type else 2 if reflected else 1
+    try:
+        if reflected:
+            op.value(value, nd, out)
+        else:
+            op.value(nd, value, out)
+    except FloatingPointError:
+        rec.failed()
+        raise
     if reflected:
-        op.value(value, nd, out)
         read = rec.sparing and not op.linear and keep_values(op, (b, a), traced)
         return fresh(rec, out, rec.record(op, shape, (other, ref), out, c_strides(shape), read), op in BOOLEAN_OPS)
-    op.value(nd, value, out)
     read = rec.sparing and not op.linear and keep_values(op, (a, b), traced)
     return fresh(rec, out, rec.record(op, shape, (ref, other), out, c_strides(shape), read), op in BOOLEAN_OPS)
 

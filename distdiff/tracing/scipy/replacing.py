@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from ..active import TRACES
+from ..active import TRACES, failed
 from ..array import TracedArray
 from ..holding import held, traced_within
 from ..protocol import promote, unwrap_all, usual
@@ -92,18 +92,22 @@ class Replacing:
 
         @wraps(original)
         def dispatch(*args: Any, **kwargs: Any) -> Any:
-            if straight is not None and not kwargs and len(args) == 1 and type(args[0]) is TracedArray:
-                return straight(args[0])
-            if straight is not None and TracedArray in (kinds := {*map(type, args)}) and kinds <= _STRAIGHT and (
-                    _STRAIGHT.issuperset(map(type, kwargs.values())) and usual(args)):
-                return straight(*args, **kwargs)
-            if threading.get_ident() in TRACES and (
-                    (rec := traced_within([*args, *kwargs.values()])) is not None or always):
-                if written is not None and rec is not None:
-                    place, key = written
-                    promote(args[place] if place < len(args) else kwargs.get(key), rec)
-                args = tuple(map(argument, args))
-                return answer(*args, **{key: argument(x) for key, x in kwargs.items()})
+            try:
+                if straight is not None and not kwargs and len(args) == 1 and type(args[0]) is TracedArray:
+                    return straight(args[0])
+                if straight is not None and TracedArray in (kinds := {*map(type, args)}) and kinds <= _STRAIGHT and (
+                        _STRAIGHT.issuperset(map(type, kwargs.values())) and usual(args)):
+                    return straight(*args, **kwargs)
+                if threading.get_ident() in TRACES and (
+                        (rec := traced_within([*args, *kwargs.values()])) is not None or always):
+                    if written is not None and rec is not None:
+                        place, key = written
+                        promote(args[place] if place < len(args) else kwargs.get(key), rec)
+                    args = tuple(map(argument, args))
+                    return answer(*args, **{key: argument(x) for key, x in kwargs.items()})
+            except (ValueError, ArithmeticError):  # the function may catch it
+                failed()
+                raise
             return original(*args, **kwargs)
 
         self.target, self.attribute = (function, "__code__") if by_code else (owner, name)
