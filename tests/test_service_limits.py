@@ -18,14 +18,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mpi4py import MPI
 from servers import Server, metric, wait_for
 
 import distdiff as dd
 from distdiff.cli import main
 from distdiff.errors import InputError, ServiceError
 from distdiff.service import tokens, wire
+from distdiff.service.jobs import Job
 from distdiff.service.modules import Modules
+from distdiff.service.ranks import Ranks
 from distdiff.service.server import Options, _Front
+from distdiff.service.service import Service
+from distdiff.service.spool import Spool
 
 pytestmark = pytest.mark.timeout(100)
 X = np.linspace(0.1, 1.0, 30)
@@ -365,6 +370,37 @@ def test_too_many_and_too_large(raw, server):
         with pytest.raises(ServiceError, match=r"would take about .* MB a rank.*--memory") as caught:
             client.linearize(large, np.linspace(0, 1, 5000))
         assert caught.value.status == 413
+
+
+def test_results_too_large_for_the_memory_are_refused_before_they_begin(raw, server):
+    """2.9 MB of numbers are 12 MB with their copies, of 3 MB that there may be; their product fits."""
+    x = np.linspace(0.1, 1.0, 600)
+    with server.connect() as client, client.linearize(vector, x) as found:
+        before = metric(client, "distdiff_solves_total")
+        for form in (wire.NPY, wire.JSON):
+            problem(raw.ask("POST", f"/v1/systems/{found.id}/jacobian", accept=form), 413, "MB on rank 0 until it is")
+        problem(raw.ask("POST", f"/v1/systems/{found.id}/jacobian", prefer="respond-async"), 413, "larger --memory")
+        assert metric(client, "distdiff_solves_total") == before
+        assert found.vjp(np.ones(600)).shape == (600,)
+
+
+def test_results_make_room_for_others(tmp_path):
+    """Kept results go, the oldest first; those under way stay, and others are told to come again."""
+    ranks = Ranks(MPI.COMM_SELF.Dup(), 1_000_000)
+    service = Service(ranks, Spool(tmp_path / "s"), Modules(None))
+    kept = [service.submit(Job(f"s{k}", "jacobian", memory=400_000), keep=True) for k in range(2)]
+    with pytest.raises(ServiceError, match="0.8 MB by results under way.*ask again later") as caught:
+        service.submit(Job("s", "jacobian", memory=400_000))
+    assert caught.value.status == 507
+    for job in kept:
+        job.end("done", np.zeros(40_000))
+    service.require_room(600_000, "this", kept[0])
+    assert list(service.jobs) == [kept[0].id]
+    with pytest.raises(ServiceError, match="larger --memory") as caught:
+        service.submit(Job("s", "jacobian", memory=1_100_000))
+    assert caught.value.status == 413
+    service.spool.close()
+    service.tracers.close()
 
 
 def test_ranks_that_wait_sleep(raw, server):

@@ -26,8 +26,9 @@ from ..errors import DistdiffError, InputError, ServiceError
 from ..pictures import Picture
 from . import API, wire
 from .dashboard import add_dashboard, drawn
-from .door import Door, client_of, later_wanted, require_known, sent, settled, vector
+from .door import Door, accepted, client_of, later_wanted, require_known, sent, settled, vector
 from .jobs import Job
+from .room import needed
 from .schema import (
     ANSWER,
     ARGUMENTS,
@@ -204,6 +205,8 @@ def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
             return Response(json.dumps(plain(found.result)), media_type=wire.JSON)
         if not isinstance(found.result, np.ndarray):
             raise ServiceError("this job has no result of numbers", status=409)
+        copies = needed(found.result.nbytes, accepted(request)) - found.result.nbytes
+        door.service.require_room(copies, "this result", found)
         return vector(request, found.result, [found.result.shape], found.point)
 
     @app.delete("/v1/jobs/{job}", response_model=Cancelled, **secured)

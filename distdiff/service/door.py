@@ -212,11 +212,16 @@ def sent(request: Request, default: str = wire.NPY) -> str:
     return form
 
 
-def vector(request: Request, full: Any, shapes: wire.Shapes, point: int) -> Response:
+def accepted(request: Request) -> str:
+    """The form in which a vector is answered."""
     form = form_of(request.headers.get("accept"), wire.NPY)
-    if form not in (wire.NPY, wire.NPZ, wire.JSON):
-        form = wire.NPY
+    return form if form in (wire.NPY, wire.NPZ, wire.JSON) else wire.NPY
+
+
+def vector(request: Request, full: Any, shapes: wire.Shapes, point: int) -> Response:
+    form = accepted(request)
     return Response(wire.body(form, full, shapes, {"point": point}), media_type=form, headers={POINT: str(point)})
 
 
-__all__ = ["BEAT", "Door", "client_of", "form_of", "later_wanted", "require_known", "sent", "settled", "vector"]
+__all__ = ["BEAT", "Door", "accepted", "client_of", "form_of", "later_wanted", "require_known", "sent", "settled",
+           "vector"]

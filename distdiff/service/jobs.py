@@ -38,6 +38,7 @@ class Job:
     kind : "jvp", "vjp", "hvp", "jacobian", "hessian", or what only one at a time does on a system: "open", "move",
         "report", "picture", "close"
     columns, done : right-hand sides it takes, and how many of them have been solved for
+    memory : bytes on rank 0 that it is predicted to take until it is answered; after its end those of its result
     state : queued, running, done, failed or cancelled
     """
 
@@ -47,6 +48,7 @@ class Job:
     seed: np.ndarray | None = None
     payload: Any = None
     columns: int = 1
+    memory: int = 0
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     done: int = 0
     state: str = "queued"
@@ -105,6 +107,7 @@ class Job:
         if not self.over:
             self.result, self.error, self.ended = result, error, time.time()
             self.seed = self.payload = None
+            self.memory = self.nbytes
             self.state = state
             self.tell()
 

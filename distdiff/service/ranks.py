@@ -73,12 +73,13 @@ class Ranks:
 
     Attributes
     ----------
+    most : bytes a rank that may be used
     find : on rank 0, finds the users' rules that a tape calls (`storage.rules`)
     used : memory and processor time of every rank's process, as of its last command or some commands before
     """
 
     def __init__(self, comm: MPI.Comm, most_memory: int) -> None:
-        self.comm, self._most = comm, most_memory
+        self.comm, self.most = comm, most_memory
         self.find: Find = among(())
         self._held: dict[str, Held] = {}
         self._commands = 0
@@ -259,7 +260,7 @@ class Ranks:
         comm = self.comm.Dup()
         try:
             with watched(comm, self._wanted):
-                program = loaded(path, self.find, self._most, comm)
+                program = loaded(path, self.find, self.most, comm)
                 memory = on_root(comm, lambda: self._admit(program, x))
                 args: Any = () if comm.rank else program.point
                 if x is not None:
@@ -281,9 +282,9 @@ class Ranks:
         if program.point is None and x is None:
             raise InputError("the tape was saved without a point: tape.save(path, point=(x, ...))")
         memory = partition(program, self.comm.size).quality.memory
-        if self.memory + memory > self._most:
+        if self.memory + memory > self.most:
             raise ServiceError(
-                f"this system would take about {memory / 1e6:,.0f} MB a rank, and of the {self._most / 1e6:,.0f} MB "
+                f"this system would take about {memory / 1e6:,.0f} MB a rank, and of the {self.most / 1e6:,.0f} MB "
                 f"that the service may use {self.memory / 1e6:,.0f} MB are taken: delete systems, start the service on "
                 "more ranks or with a larger --memory", status=413)
         return memory

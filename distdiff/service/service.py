@@ -32,11 +32,13 @@ from .metrics import Metrics
 from .modules import Modules
 from .options import TRACE_LIMIT
 from .ranks import Opened, Ranks
+from .room import SMALL, column
 from .spool import Spool
 from .tracers import AT_ONCE, Tracers
 from .widths import Width
 
 MOST_KEPT = 64  # jobs that have ended and can still be asked about
+MOST_WAITING = 1 << 31  # bytes of vectors that wait, or what memory there is
 MOST_EXPECTED = 1 << 16  # right-hand sides at a point, after which the choice of a method changes no more
 
 
@@ -105,7 +107,8 @@ class Service:
         self.ranks, self.spool, self.modules = ranks, spool, modules
         ranks.find = modules.rule
         self.most_systems, self.most_result = most_systems, most_result
-        self.queue = Queue(at_once, most_jobs, pays=lambda system, kind: self.width(system, kind).most)
+        self.queue = Queue(at_once, most_jobs, min(MOST_WAITING, ranks.most),
+                           pays=lambda system, kind: self.width(system, kind).most)
         self.tracers = Tracers(modules, trace_limit, traces)
         self.systems: dict[str, System] = {}
         self.jobs: dict[str, Job] = {}  # under way; and those that somebody may come back for
@@ -116,6 +119,8 @@ class Service:
         """Have a job wait for its turn.  keep: it can be asked about after its end, as long as there is room for it and
         its result among the latest."""
         job.kept = keep
+        if job.memory > SMALL:
+            self.require_room(job.memory, f"this {job.kind}")
         job.listeners.append(self._listen)
         self.jobs[job.id] = job
         try:
@@ -123,6 +128,30 @@ class Service:
         except ServiceError:
             del self.jobs[job.id]
             raise
+
+    def require_room(self, memory: int, what: str, held: Job | None = None) -> None:
+        """Raise `ServiceError` (413, or 507 where others take it) unless rank 0 has that many bytes beside the systems
+        and what is under way; results kept for those who may come back make room, the oldest first, but that of
+        `held`."""
+        most, systems = self.ranks.most, self.ranks.memory
+        jobs = tuple(self.jobs.values())
+        under_way = sum(job.memory for job in jobs if not job.over or job is held)
+        kept = [job for job in jobs if job.over and job.memory and job is not held]
+        while kept and systems + under_way + sum(job.memory for job in kept) + memory > most:
+            self.jobs.pop(kept.pop(0).id, None)
+        if systems + under_way + memory > most:
+            raise ServiceError(
+                f"{what} would take about {memory / 1e6:,.1f} MB on rank 0 until it is answered, and of the "
+                f"{most / 1e6:,.1f} MB that the service may use {systems / 1e6:,.1f} MB are taken by systems and "
+                f"{under_way / 1e6:,.1f} MB by results under way: ask for products"
+                f"{', ask again later' if under_way else ''}, or start the service with a larger --memory",
+                status=507 if systems + memory <= most else 413)
+
+    def columns(self, system: System) -> int:
+        """Right-hand sides that one solve may have: as many as there is memory for, a rank."""
+        inputs, outputs = system.opened.inputs.size, system.opened.outputs.size
+        each = column(system.opened.lines, len(self.ranks.used), inputs + outputs)
+        return max(1, min(self.queue.at_once, (self.ranks.most - self.ranks.memory) // each))
 
     def _listen(self, job: Job) -> None:
         """On the thread that ended the job."""
@@ -180,6 +209,7 @@ class Service:
         """Work turns off until the queue is closed."""
         while (turn := self.queue.take()) is not None:
             self.work(turn)
+            del turn  # with it results, which would stay until the next turn
 
     def work(self, turn: Turn) -> None:
         """One turn; whatever it raises is its jobs' error."""
@@ -243,7 +273,7 @@ class Service:
         kind, columns, size = system.seeds(job.kind)
         if job.result is None:
             job.columns, job.point, job.result = columns, system.at.number, np.empty((columns, size))
-        stop = min(job.done + self.queue.at_once, job.columns)
+        stop = min(job.done + self.columns(system), job.columns)
         found = self._solve(system, kind, range(job.done, stop), stop - job.done, job.columns)
         job.result[job.done:stop] = found.T
         job.done = stop
@@ -382,9 +412,11 @@ class Service:
 
     def width(self, system: str, kind: str) -> Width:
         """How many requests for a product of a system are solved together, and why."""
+        held = self.systems.get(system)
         found = self.ranks.width(system, kind, self.queue.at_once)
-        if system in self.systems:
-            self.systems[system].widths[kind] = found.most
+        if held is not None:
+            found = found._replace(most=min(found.most, self.columns(held)))
+            held.widths[kind] = found.most
         return found
 
     def _report(self, job: Job) -> dict[str, Any]:

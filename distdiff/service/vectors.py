@@ -14,8 +14,9 @@ from fastapi import APIRouter, Query, Request, Response
 
 from ..errors import InputError, ServiceError
 from . import wire
-from .door import Door, client_of, require_known, sent, vector
+from .door import Door, accepted, client_of, require_known, sent, vector
 from .jobs import MATRICES, Job
+from .room import needed
 from .schema import ANSWER, LATER, PROBLEMS, VECTOR, body
 
 PRODUCTS = {"jvp": "J v, for a vector shaped as the arguments", "vjp": "J^T w, for one as the result",
@@ -119,7 +120,8 @@ def _product(vectors: Vectors, door: Door, kind: str, what: str) -> None:
         found = door.system(system)
         wanted = found.wanted(kind)
         seed = wire.vector(sent(request), await door.body(request, wanted.size), wanted.shapes, "right-hand side")
-        job = Job(found.id, kind, client_of(request), seed=seed, payload=point)
+        job = Job(found.id, kind, client_of(request), seed=seed, payload=point,
+                  memory=needed(8 * found.given(kind).size, accepted(request)))
         return await door.answer(job, lambda: found.given(kind).shapes, request)
 
 
@@ -133,7 +135,8 @@ def _matrix(vectors: Vectors, door: Door, kind: str) -> None:
             raise ServiceError(f"the {kind} would take {8 * columns * size:,} bytes, more than the {most:,} that this "
                                "service gives: ask for products", status=413)
         rows = found.opened.inputs.size if kind == "hessian" else found.opened.outputs.size
-        job = Job(found.id, kind, client_of(request), payload=point, columns=columns)
+        job = Job(found.id, kind, client_of(request), payload=point, columns=columns,
+                  memory=needed(8 * columns * size, accepted(request)))
         return await door.answer(job, lambda: [(rows, found.opened.inputs.size)], request)
 
 
