@@ -5,6 +5,8 @@ many enough to be eliminated side by side.
 """
 
 SOLVES = """
+~np.linalg.solve(np.ones((0, 0)), u[:0]).sum() + np.linalg.solve(np.ones((2, 0, 0)), np.ones((2, 0, 1)) * s).sum() + s
+~np.linalg.solve(u[:0].reshape(0, 0), m[:0]).sum() + np.linalg.lstsq(np.ones((3, 0)), w[:3], None)[0].sum() + s
 ~np.linalg.solve(q, w[:3]) + np.linalg.solve(q, np.ones(3)) + np.linalg.solve(np.eye(3) * 2 + 1, w[:3])
 ~np.linalg.solve(q, m) + np.linalg.solve(q.T, m) * np.linalg.solve(np.array(q), np.ones((3, 4)))
 ~np.linalg.solve(t @ np.swapaxes(t, 1, 2) + q, m[None, :, :2])

@@ -119,6 +119,8 @@ o = np.zeros((2, 6)); np.multiply(u, c, out=o[1]); return o
 o = np.empty(6); p = np.empty(6); np.modf(u * 3, out=(o, p)); return o * p
 o = np.empty(6); p = np.empty(6); np.divmod(u, c, o, p); return o + p * u
 o = np.empty(6); np.modf(u * 3, out=(o, None)); return o
+o = np.zeros(6); p = np.divmod(s, 0.3, out=(o, None))[1]; return o, p * u
+p = np.modf(2.5, np.zeros(6))[1]; p[0] = s; return p
 o = np.ones(6); np.log(u, out=o, where=u > 1); return o * 2
 o = np.ones(6); np.log(u, out=o, where=B); return o * 2
 o = u * u; np.divide(c, u, out=o, where=B); return o

@@ -77,6 +77,8 @@ special.wofz(u + 1j * u[::-1]).real + special.wofz(0.3j * u).real + special.wofz
 special.hankel1(c, u).imag + special.hankel2(1, u).real + special.hankel2(0, u).imag
 special.sph_harm(1, 2, u, 0.7).real + special.sph_harm(-2, 3, u, u).imag
 special.sph_harm([0, 1, -1] * 2, 3, u, u).real
+special.sph_harm(1.0, 1.5, 1.2, u).real + special.sph_harm(-1.7, 2.9, u, s).imag
+z = u * 1; special.zeta(2.0, 3.0, z[2:]); return z * u
 special.sph_harm_y(3, [0, 1, -1] * 2, u, 0.3 * u).real + special.sph_harm_y(2, 1, s, u).imag
 special.betaincc(u, 1.7, 0.5 * u) + special.betainccinv(1.3, u, 0.4)
 special.btdtr(c, 1.7, 0.5 * u) + special.btdtri(c, 1.7, 0.5 * u)

@@ -218,6 +218,64 @@ def test_memory_of_a_holding_array_can_not_be_mistaken():
     np.testing.assert_array_equal(trace(f, (U,)).result, [0.0, U[0], 0.0])
 
 
+@pytest.mark.parametrize("view", [
+    lambda a: np.swapaxes(a, 0, 1),
+    lambda a: np.moveaxis(a, 0, 1),
+    np.transpose,
+    lambda a: np.reshape(a, (2, -1)),
+    np.ravel,
+    lambda a: np.squeeze(a[:1]),
+    lambda a: np.expand_dims(a, 0),
+    np.atleast_2d,
+    lambda a: np.atleast_3d(a, a)[1],
+    np.flip,
+    np.flipud,
+    np.rot90,
+    lambda a: np.split(a, 2)[1],
+    lambda a: np.hsplit(a, 3)[2],
+    lambda a: np.array_split(a, 3)[1][::-1],
+    lambda a: np.rollaxis(a, 1),
+    lambda a: np.broadcast_arrays(a, np.ones((4, 3)))[0],
+    lambda a: np.nan_to_num(a, copy=False),
+    lambda a: np.einsum("ii->i", a[:3]),
+    lambda a: np.real(a.T),
+    lambda a: np.reshape(np.flip(np.swapaxes(a, 0, 1), 0), (3, 2, 2)),
+])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_views_by_functions_write_through(view, transposed):
+    def f(u):
+        a = np.ones((3, 4)).T if transposed else np.ones((4, 3))
+        w = view(a)
+        w[...] += u[0]
+        a *= u[1]
+        w *= 2.0
+        return a
+
+    t = trace(f, (U,))
+    np.testing.assert_allclose(t.result, f(U))
+    written = f(U) > 4.0
+    np.testing.assert_allclose(oracle.jacobian(t.tape, U)[:, 0].reshape(4, 3)[written], 2.0 * U[1])
+
+
+def test_parts_of_complex_arrays_by_functions():
+    def f(u):
+        z = np.zeros((2, 2), complex)
+        np.imag(z)[:] = u[:2]
+        np.real(z.T)[1] = u[2:]
+        return np.concatenate([z.real, z.imag])
+
+    np.testing.assert_array_equal(trace(f, (U,)).result, f(U))
+
+
+def test_a_view_that_is_only_to_be_read_stays_so():
+    def f(u):
+        np.broadcast_to(np.zeros(3), (2, 3))[0] = u[0]
+        return u
+
+    with pytest.raises(ValueError, match="read-only"):
+        trace(f, (U,))
+
+
 def test_views_taken_before_and_after():
     def f(u):
         a = np.zeros((3, 4))

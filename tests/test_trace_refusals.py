@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import decimal
+import fractions
 import math
 import numbers
 import operator
@@ -450,6 +452,13 @@ def by_iterator(u):
     (lambda u: u[0] * len(struct.pack("d", u[0])), r"at .*refusals.py:\d+ .*not a float.*custom_jvp"),
     (lambda u: u[0] * float(decimal.Decimal(u[0])), r"at .*refusals.py:\d+ .*from TracedScalar to Decimal"),
     (lambda u: u[0] * np.ctypeslib.as_ctypes(u)[0], r"at .*refusals.py:\d+ .*no attribute '__array_interface__'"),
+    (lambda u: fractions.Fraction(1, 3) * u, r"numpy.multiply with a Fraction at .*refusals.py:\d+ .*float\(a\)"),
+    (lambda u: u[0] - fractions.Fraction(1, 3), r"numpy.subtract with a Fraction at .*refusals.py:\d+ .*float\(a\)"),
+    (lambda u: u * (u[0] == fractions.Fraction(1, 3)), r"numpy.equal with a Fraction at .*refusals.py:\d+ .*float"),
+    (lambda u: u * datetime.timedelta(seconds=u[0]).days, r"datetime.timedelta at .*refusals.py:\d+ .*in seconds"),
+    (lambda u: u[0] * datetime.timedelta(seconds=1), r"datetime.timedelta at .*refusals.py:\d+ .*in seconds"),
+    (lambda u: u * len(np.array2string(u[0])), r"text of a traced value at .*refusals.py:\d+ .*"),
+    (lambda u: u * len(np.array_repr(u[0])), r"text of a traced value at .*refusals.py:\d+ .*"),
     (by_iterator, r"numpy.nditer of a traced array at .*refusals.py:\d+ in by_iterator: .*x.reshape\(-1\)"),
     (lambda u: {1.0: 2.0}.get(u[0], 1.0) * u, r"key of a dict .* at .*refusals.py:\d+ in .*int\(x\)"),
     (lambda u: len({u[0]}) * u, r"element of a set at .*refusals.py:\d+ in .*int\(x\)"),

@@ -252,6 +252,9 @@ _WANTED_PLAIN = (
      "a traced value was used as a whole number", "int(x) decides for one, and is guarded"),
     (r"unhashable type: 'Traced", "a traced value was used as the key of a dict or an element of a set",
      "int(x) or round(x) decides for a whole number, and is guarded; a table of floats is np.interp or np.where"),
+    (r"type for timedelta .*: Traced|operand type.*(Traced.*timedelta|timedelta.*Traced)",
+     "a traced value was used with a datetime.timedelta", "that is a whole number of microseconds and holds no "
+     "derivative; compute with floats, in seconds: t.total_seconds()"),
     (r"WRITEBACKIFCOPY", "numpy.nditer of a traced array",
      "its elements would be plain: `for t in x.reshape(-1)` and np.ndenumerate(x) give traced ones, and operations on "
      "whole arrays are faster"),

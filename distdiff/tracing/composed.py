@@ -278,7 +278,7 @@ def _asked_of_values(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def ask(*args: Any, **kwargs: Any) -> Any:
         return function(
-            *(as_plain(x) if type(x) is TracedArray else x.v if is_traced(x) else x for x in args), **kwargs
+            *(as_plain(x) if type(x) is TracedArray else np.float64(x.v) if is_traced(x) else x for x in args), **kwargs
         )
 
     return ask

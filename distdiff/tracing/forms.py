@@ -46,9 +46,18 @@ def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str
             raise TypeError(f"cannot {method} on a scalar")
         results = _METHODS[method](ufunc, *inputs, **kwargs)
     single = not isinstance(results, tuple)
-    results = (results,) if single else results
+    results = (results,) if single else _of_one_shape(results, outs)
     written = tuple(_written(ufunc, *pair) for pair in zip(results, outs or (None,) * len(results)))
     return written[0] if single else written
+
+
+def _of_one_shape(results: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The results of one call: what is written into `out` gives those beside it its shape."""
+    shapes = [shape_of(x) for x in outs if x is not None]
+    if not shapes or len(shapes) == len(results):
+        return results
+    shape = np.broadcast_shapes(*shapes, shape_of(results[0]))
+    return tuple(x if shape_of(x) == shape else np.broadcast_to(x, shape).copy() for x in results)
 
 
 def _whole(outs: tuple[Any, ...]) -> bool:

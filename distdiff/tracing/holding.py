@@ -126,6 +126,25 @@ def hold(x: Any) -> Any:
     return x.view(HoldingArray) if base is not None or x.base is None else x
 
 
+class _Part:
+    """Memory of a holding array, that NumPy's own view of it knows the address of but not the owner."""
+
+    def __init__(self, view: np.ndarray, owner: HoldingArray) -> None:
+        self.__array_interface__ = view.__array_interface__
+        self.base = owner  # read by `_root`
+
+
+def view_of(view: np.ndarray, owner: HoldingArray) -> Any:
+    """A plain view of a holding array's memory as one that holds what its owner does.
+
+    NumPy's views name as `base` the memory itself, past the holding array; so this one is made anew.
+    Those that are only to be read (np.broadcast_to) stay plain.
+    """
+    if view.dtype.char not in "dD" or not view.size or view.__array_interface__["data"][1]:
+        return view
+    return np.asarray(_Part(view, owner)).view(HoldingArray)
+
+
 def promote(x: Any, rec: Recorder) -> Any:
     """Make a holding array hold traced values."""
     if type(x) is tuple:
@@ -148,7 +167,7 @@ def promote(x: Any, rec: Recorder) -> Any:
 
 
 HoldingArray._distdiff_held, HoldingArray._distdiff_promote = staticmethod(held), staticmethod(promote)
-HoldingArray._distdiff_hold = staticmethod(hold)
+HoldingArray._distdiff_hold, HoldingArray._distdiff_view = staticmethod(hold), staticmethod(view_of)
 
 
 def constant_storage(rec: Recorder, values: np.ndarray, boolean: bool = False) -> Storage:

@@ -293,7 +293,7 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
     elif rcond is None:
         rcond = max(m, n) * np.finfo(float).eps if _NUMPY_2 or rcond is None else rcond
     s = svdvals(a)
-    rank = int(np.count_nonzero(np.greater(s, rcond * s[0])))
+    rank = int(np.count_nonzero(np.greater(s, rcond * s[:1])))
     x = np.matmul(pinv(a, rcond), b)
     if rank < n or m <= n:
         residuals: Any = np.empty(0)

@@ -100,7 +100,9 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
         ):  # plain after all: NumPy's own, on plain arrays
             result = getattr(ufunc, method)(*inputs, **kwargs)
             if outs:
-                return outs[0] if len(outs) == 1 else outs
+                results = result if type(result) is tuple else (result,)
+                held = tuple(hold(y, (*given, *outs)) if x is None else x for x, y in zip(outs, results))
+                return held[0] if len(held) == 1 else held
             return hold(result, given)
         if method == "at" and traced is not None:
             inputs = (promote(given[0], traced.rec), *inputs[1:])
@@ -241,17 +243,30 @@ def promote(x: Any, rec: Recorder) -> Any:
 
 
 def hold(result: Any, given: tuple[Any, ...]) -> Any:
-    """A plain result of holding arrays, as one itself."""
+    """A plain result of holding arrays, as one itself: of the same memory if it is a view of theirs."""
+    holding = _holding(given)
+    if not holding:
+        return result
+    if type(result) in (tuple, list):  # np.split, np.atleast_2d, np.broadcast_arrays
+        return type(result)([hold(part, given) for part in result])
+    if type(result) is np.ndarray and result.base is not None:
+        for x in holding:
+            if np.may_share_memory(result, x):
+                return type(x)._distdiff_view(result, x)
+        if not _shares(result, given):
+            result = result.copy("K")  # a view of memory that nobody else has
+    return type(holding[0])._distdiff_hold(result)
+
+
+def _holding(given: Any) -> list[Any]:
+    """The arrays among arguments that can come to hold traced values."""
+    found = []
     for x in given:
         if type(x) in (tuple, list):
-            held = hold(result, tuple(x))
-            if held is not result:
-                return held
+            found += _holding(x)
         elif hasattr(type(x), "_distdiff_hold"):
-            if type(result) is np.ndarray and result.base is not None and not _shares(result, given):
-                result = result.copy("K")  # a view of memory that nobody else has
-            return type(x)._distdiff_hold(result)
-    return result
+            found.append(x)
+    return found
 
 
 def _shares(result: np.ndarray, given: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from numbers import Number
+from numbers import Number, Rational
 from typing import Any, NoReturn
 
 import numpy as np
@@ -120,6 +120,9 @@ def _power(rec: Recorder, base: Any, exponent: Any) -> Any:
 def general(op: Op, *operands: Any) -> Any:
     """What the operators of traced values do with an operand they don't know."""
     for x in operands:
+        if isinstance(x, Rational) and not isinstance(x, (int, np.generic)):
+            recorder_of(operands).unsupported(f"numpy.{op.name} with a {type(x).__name__}", "NumPy computes with it "
+                                              "number by number, as objects; give the float, float(a)")
         if not is_traced(x) and not isinstance(x, (int, float, complex, np.generic, np.ndarray)) and not (
                 isinstance(x, (list, tuple)) and any(type(y) is TracedArray for y in operands)):
             return NotImplemented

@@ -36,7 +36,7 @@ def hankel(sign: float) -> Callable[[Any, Any], Any]:
 def sph_harm(m: Any, n: Any, theta: Any, phi: Any) -> Any:
     """Y of order m and degree n, plain: c P_n^|m|(cos phi) exp(i m theta)."""
     rec = recorder_of((m, n, theta, phi))
-    order, degree = (_plain(x) for x in (m, n))
+    order, degree = (np.trunc(_plain(x)) for x in (m, n))  # as SciPy does, with a warning
     size, poch = np.abs(order), SPECIAL["poch"][0].value
     factor = np.sqrt((2 * degree + 1) / (4.0 * np.pi) * poch(degree + order + 1.0, -2.0 * order))
     factor = factor * np.where(order < 0, (-1.0) ** size * poch(degree + size + 1.0, -2.0 * size), 1.0)

@@ -30,7 +30,9 @@ def lu(a: np.ndarray) -> np.ndarray:
     *loop, n, _ = a.shape
     out = np.empty((prod(loop), n + 1, n))
     flat = a.reshape(prod(loop), n, n)
-    if loops := _compiled(n, len(flat), n):
+    if not n:
+        pass  # LAPACK takes no empty matrices
+    elif loops := _compiled(n, len(flat), n):
         loops.lu(np.ascontiguousarray(flat), out)
     elif _side_by_side(n, len(flat), *ELIMINATED):
         step = TOGETHER // (n * n)
@@ -101,6 +103,8 @@ def solve(factors: np.ndarray, b: np.ndarray, transposed: bool) -> np.ndarray:
     f, b, undo = lanes(factors, b)
     if not diagonal_of(f).all():
         raise np.linalg.LinAlgError("Singular matrix")
+    if not b.size:
+        return undo(np.empty(b.shape))
     if loops := _compiled(n, len(f), b.shape[2]):
         f, x = np.ascontiguousarray(f), np.empty(b.shape)
         loops.permuted(f[:, n], np.ascontiguousarray(b), False, x) if not transposed else np.copyto(x, b)

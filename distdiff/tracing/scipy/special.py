@@ -74,9 +74,10 @@ def polygamma(n: Any, x: Any) -> Any:
 def zeta(x: Any, q: Any = None, out: Any = None) -> Any:
     """Hurwitz' zeta function, in q."""
     if q is None:
-        recorder_of((x,)).unsupported("scipy.special.zeta of a traced argument, Riemann's zeta function", "there is a "
-                                      f"rule for q of zeta(s, q) only, none for s{YOURS}")
-    return into(out, ufuncs.special("zeta", x, q))
+        recorder_of((x, out)).unsupported("scipy.special.zeta of a traced argument, Riemann's zeta function", "there "
+                                          f"is a rule for q of zeta(s, q) only, none for s{YOURS}")
+    values = ufuncs.special("zeta", x, q) if is_traced(x) or is_traced(q) else SPECIAL["zeta"][0].value(x, q)
+    return into(out, values)  # which may be traced alone
 
 
 def lambertw(z: Any, k: Any = 0, tol: float = 1e-8) -> Any:
