@@ -100,7 +100,8 @@ class DistdiffWarning(UserWarning):
 
 
 class FallbackWarning(DistdiffWarning):
-    """A method failed and another one solved instead; the message says which, and why."""
+    """A method failed and another one solved instead, or a partitioner asked for has nothing to place in the program
+    and another one did; the message says which, and why."""
 
 
 class NotCompiledWarning(DistdiffWarning):

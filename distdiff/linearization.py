@@ -566,7 +566,8 @@ def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] 
         as `options` say.
     options : PETSc options (without the prefix `distdiff_`) for this linearization's solver.
     preaccumulate : False keeps every flattened line as a row of the assembled system.
-    partition : "auto" or a strategy's name; min_block : smallest array (elements) spread over ranks.
+    partition : "auto" or a strategy's name (a `FallbackWarning` tells where the program has nothing for it).
+    min_block : smallest array (elements) spread over ranks.
     on_branch_change : "retrace" or "raise", when `update` meets a comparison that goes the other way.
     on_failure : "substitution" or "raise", when the method fails: solve by substitution, with a `FallbackWarning`, or
         raise its `ConvergenceError`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from mpi4py import MPI
 
 from .cancellation import look
 from .comm import on_root
-from .errors import InputError
+from .errors import FallbackWarning, InputError
 from .facts import Facts
 from .graph import Structure, analyse
 from .machine import current as current_machine
@@ -34,6 +35,7 @@ from .partition import (
 from .petsc import start
 from .program import record
 from .solvers import method as method_of
+from .solvers.failures import outside
 from .solvers.held import Held
 from .solvers.layouts import Judge, Prospects, Use
 from .stages import Stages
@@ -218,6 +220,7 @@ class Source:
         share = not assembled and not use.once  # first factors over ranks take twice as long as one rank's own
         made = partition(tape, self._comm.size, strategy=strategy, min_block=settings["min_block"], machine=machine,
                          columns=columns, judge=judge, share=share)
+        _tell_if_replaced(settings["partition"], made.name)
         self.prospects = judge.prospects(made) if len(made.candidates) > 1 and not made.everywhere else None
         if made.plan is None and holdings is not None:
             holdings.gather(tape)  # one rank has it all, or every rank
@@ -234,6 +237,17 @@ class Source:
         if strategy == "auto" and settings["method"] != "auto":
             strategy = method_of(settings["method"]).partition
         return strategy, Use.announced(settings["solves"], tape.n_inputs, tape.n_outputs).split
+
+
+def _tell_if_replaced(asked: str, made: str) -> None:
+    """Warn where a program has nothing that the partitioner asked for by its name could place.  On rank 0."""
+    why = {"axes": "there are no arrays to cut, and scalar lines are streamed to where their operands are",
+           "streaming": "there are no scalar lines to stream, and arrays are cut along an axis",
+           "levels": "there is no scalar code that could be regrouped by its levels, and arrays are cut along an axis"}
+    if asked in why and asked not in made:
+        warnings.warn(f"partition={asked!r} is {made!r} for this program: {why[asked]}. partition='auto' takes what "
+                      "suits it; 'distdiff plan --partition NAME' tells what each comes to", FallbackWarning,
+                      stacklevel=outside())
 
 
 @contextmanager

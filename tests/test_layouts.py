@@ -278,6 +278,23 @@ def test_a_layout_for_far_fewer_is_told_of_once(comm, monkeypatch):
         assert report.advice in str(report)
 
 
+@pytest.mark.mpi
+@pytest.mark.parametrize(("asked", "loop", "why"), [
+    ("axes", True, "'streaming' for this program: there are no arrays"),
+    ("streaming", False, "'axes' for this program: there are no scalar lines"),
+    ("levels", False, "'axes' for this program: there is no scalar code"),
+    ("axes", False, ""), ("streaming", True, ""), ("contiguous", True, ""), ("fewer ranks", True, "")])
+def test_a_partitioner_with_nothing_to_place_is_told_of(comm, asked, loop, why):
+    f, x = chain(50) if loop else (lambda x: np.sin(x) * x, np.linspace(0.0, 1.0, 500))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with dd.linearize(f, x, comm=comm, partition=asked):
+            pass
+    mine = [c for c in caught if issubclass(c.category, dd.errors.FallbackWarning)]
+    assert len(mine) == (1 if why and comm.size > 1 and comm.rank == 0 else 0)
+    assert all(why in str(c.message) and c.filename == __file__ for c in mine)
+
+
 UNSHARED = replace(MACHINE, **{name: 0.0 for name in MACHINE.to_dict() if name.startswith(("share_", "copy_"))})
 
 
