@@ -273,7 +273,7 @@ class Search:
     def begin(self) -> None:
         """Forget what was found, not which names matter."""
         self.found: list[tuple[str, Callable[[], Any], Any]] = []
-        self._seen: set[Any] = set()
+        self._seen: dict[Any, Any] = {}  # what was met, kept so that nothing else gets its id meanwhile
 
     def function(self, f: Any) -> None:
         """Look at what f reads from around it, if it is a function of the user's."""
@@ -438,7 +438,7 @@ class Search:
         key = id(thing), role
         if key in self._seen:
             return True
-        self._seen.add(key)
+        self._seen[key] = thing
         return False
 
 

@@ -78,6 +78,8 @@ def as_arguments():
     o2 = Model()
     objects = np.array([o2, None], dtype=object)
     yield "array of objects", lambda x, a: a[0].k * np.sum(x), (objects,), setter(o2)
+    arrays = [np.array([Model(), None], dtype=object) for _ in range(3)]
+    yield "arrays of objects", lambda x, *a: sum(b[0].k for b in a) * np.sum(x), arrays, setter(arrays[2][0])
     o3 = Model()
     yield "dictionary in an object", lambda x, o: o.under * np.sum(x), (o3,), lambda: o3._data.update(k=7.0)
     o4 = Model()
