@@ -45,6 +45,11 @@ def kinked(u, power):
 def turning(u):
     return np.sum(u) if u[0] > 0 else {"negative": u}
 
+def stepped(u, n: int):
+    for _ in range(n - 1):
+        u = u * 2.0
+    return u
+
 def fails(u):
     raise RuntimeError("boom")
 
@@ -371,6 +376,12 @@ def test_functions_of_chosen_modules(client):
         alike(remote.product("vjp", np.ones(1)), 6 * X**2)
         alike(remote.vjp(1.0), 6 * X**2)
         alike(remote.value, 2 * np.sum(X**3))
+    for function, said, names, value in (("loss", '{"u": [1, 2, 3], "power": 2}', ["u", "power"], 28.0),
+                                         ("stepped", '{"u": 2, "n": 3.0}', ["u"], 8.0)):
+        opened = client._json("POST", f"/v1/functions/model/{function}", f'{{"arguments": {said}}}', "application/json")
+        with client.attach(opened["id"]) as remote:
+            assert remote.described["names"] == names
+            alike(remote.value, value)
     with client.run("model:kinked", u=X, power=3) as remote:
         assert remote.update(-X) == pytest.approx(-np.sum(X**3)) and remote.point == 2  # traced again there
         alike(remote.product("vjp", np.ones(1)), 3 * X**2)
@@ -384,7 +395,7 @@ def test_functions_of_chosen_modules(client):
         alike(remote.vjp({"negative": X}), X)
         alike(remote.value, {"negative": -X})
     for function, arguments, message in (
-            ("model:_private", {"u": X}, "defines no function '_private'; it has loss, kinked, turning, fails, ends"),
+            ("model:_private", {"u": X}, "defines no function '_private'; it has loss, kinked, turning, stepped, "),
             ("model:os", {"u": X}, "no function"), ("os:getcwd", {"u": X}, "no module 'os'"),
             ("..model:loss", {"u": X}, "no module"), ("model:loss", {"u": X}, "missing a required argument: 'power'"),
             ("model:loss", {"u": X, "power": 3, "z": 1.0}, "unexpected keyword"),

@@ -495,6 +495,36 @@ def test_a_message_names_some_of_many_modules(tmp_path, monkeypatch):
         known.function("os", "getcwd")
 
 
+@pytest.mark.parametrize("parameters, integers", [
+    ("u, k", []), ("u, k: int", ["k"]), ("u, k: 'int'", ["k"]), ("u, k=3", ["k"]), ("u, k=-3", ["k"]),
+    ("u, k: float = 3", []), ("u, k=3.0", []), ("u, k=True", []), ("u, k=None", []), ("u, *, k=3, m=1.0", ["k"]),
+    ("u: int, /, m, k=3", ["u", "k"])])
+def test_parameters_that_take_integers(tmp_path, monkeypatch, parameters, integers):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "a.py").write_text(f"def f({parameters}): pass")
+    modules = Modules(str(tmp_path))
+    assert modules.integers("a", "f") == integers and modules.integers("a", "g") == modules.integers("b", "f") == []
+
+
+@pytest.mark.parametrize("said, wanted", [
+    ("1", 1.0), ("1.0", 1.0), ("[1, 2, 3]", [1.0, 2.0, 3.0]), ("[1.5, 2]", [1.5, 2.0]), ("9007199254740993", 2.0**53)])
+def test_numbers_in_json_are_floats(said, wanted):
+    found = wire.named(wire.JSON, b'{"arguments": {"u": %s}}' % said.encode(), 1000)["u"]
+    assert np.asarray(found).dtype == np.float64 and np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("said, wanted", [("3", 3), ("3.0", 3), ("-3", -3), ("2.5", None), ("[3]", None),
+                                          ("1e999", None)])
+def test_whole_numbers_in_json(said, wanted):
+    body = b'{"arguments": {"k": %s}}' % said.encode()
+    if wanted is None:
+        with pytest.raises(InputError, match="arguments.k is no whole number"):
+            wire.named(wire.JSON, body, 1000, ["k"])
+    else:
+        found = wire.named(wire.JSON, body, 1000, ["k"])["k"]
+        assert type(found) is int and found == wanted
+
+
 def test_functions_are_listed_without_being_run(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "a.py").write_text('''raise SystemExit("this is run")
@@ -511,6 +541,6 @@ def other(u): pass
     (tmp_path / "broken.py").write_text("def f(:")
     a, broken = Modules(str(tmp_path)).described()
     assert a == {"module": "a", "error": None, "functions": [
-        {"name": "loss", "parameters": ["u", "power", "scale"], "summary": "How far off."},
-        {"name": "other", "parameters": ["u"], "summary": ""}]}
+        {"name": "loss", "parameters": ["u", "power", "scale"], "integers": ["power"], "summary": "How far off."},
+        {"name": "other", "parameters": ["u"], "integers": [], "summary": ""}]}
     assert broken["functions"] == [] and broken["error"].startswith("SyntaxError: invalid syntax")

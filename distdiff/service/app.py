@@ -142,8 +142,10 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
                             name: Annotated[str, Query(max_length=200)] = "", method: str = "auto",
                             partition: str = "auto", solves: Annotated[int, Query(ge=1, le=1 << 20)] = 1) -> Any:
         """A new system from a function of a module that the service was started with, at arguments given by name;
-        those that hold floats are differentiated."""
-        arguments = wire.named(sent(request, wire.NPZ), await door.body(request), most_body)
+        those that hold floats are differentiated.  In JSON all numbers are, but for parameters that take integers."""
+        form = sent(request, wire.NPZ)
+        integers = await asyncio.to_thread(service.modules.integers, module, function) if form == wire.JSON else ()
+        arguments = wire.named(form, await door.body(request), most_body, integers)
         about = {"name": name or function, "function": f"{module}:{function}",
                  "settings": {"method": method, "partition": partition, "solves": solves}}
         payload = {"path": service.spool.incoming(), "about": about, "function": (module, function, arguments)}

@@ -40,6 +40,12 @@ class Modules:
         """The public functions that the files define, as plain data; read off the files, nothing of which is run."""
         return [_described(name, path) for name, path in self._files.items()]
 
+    def integers(self, module: str, function: str) -> list[str]:
+        """The parameters of a function that take integers (`_integers`), read off its file; none where it has none."""
+        path = self._files.get(module)
+        found = _described(module, path)["functions"] if path is not None else []
+        return next((described["integers"] for described in found if described["name"] == function), [])
+
     def function(self, module: str, name: str) -> Callable[..., Any]:
         """A public function that the module itself defines; `ServiceError` (404) if there is none.
 
@@ -126,9 +132,29 @@ def _described(name: str, path: Path) -> dict[str, Any]:
         return {"module": name, "functions": [], "error": f"{type(error).__name__}: {error}"}
     found = {node.name: node for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")}
     return {"module": name, "error": None, "functions": [
-        {"name": function, "parameters": _parameters(node.args),
+        {"name": function, "parameters": _parameters(node.args), "integers": _integers(node.args),
          "summary": (ast.get_docstring(node) or "").partition("\n")[0]} for function, node in found.items()]}
 
 
 def _parameters(given: ast.arguments) -> list[str]:
     return [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+
+
+def _integers(given: ast.arguments) -> list[str]:
+    """Parameters that are annotated `int`, or have no annotation and an integer as their default."""
+    plain = [*given.posonlyargs, *given.args]
+    defaults = dict(zip((a.arg for a in plain[len(plain) - len(given.defaults):]), given.defaults))
+    defaults.update((a.arg, value) for a, value in zip(given.kwonlyargs, given.kw_defaults) if value is not None)
+    return [a.arg for a in (*plain, *given.kwonlyargs)
+            if (_is_int(a.annotation) if a.annotation is not None else _holds_int(defaults.get(a.arg)))]
+
+
+def _is_int(annotation: ast.expr) -> bool:
+    return ast.unparse(annotation).strip("'\"") == "int"
+
+
+def _holds_int(default: ast.expr | None) -> bool:
+    """Whether a default is an integer as it stands there, with a sign or without; True and False are none."""
+    if isinstance(default, ast.UnaryOp) and isinstance(default.op, (ast.USub, ast.UAdd)):
+        default = default.operand
+    return isinstance(default, ast.Constant) and type(default.value) is int

@@ -67,6 +67,7 @@ class Cancelled(JobInfo):
 class FunctionInfo(BaseModel):
     name: str
     parameters: list[str]
+    integers: list[str]  # those that take integers: whole numbers in JSON are ints for them, for all others floats
     summary: str  # the first line of its docstring
 
 
@@ -86,13 +87,18 @@ class Health(BaseModel):
     tracing: int  # functions, in processes beside the ranks
 
 
+NUMBERS = (
+    "Numbers or nested lists of numbers, by parameter. JSON does not tell 1 from 1.0, so all are floats, by which the "
+    "function is differentiated, but for parameters that its `def` annotates `int`, or gives an integer as default and "
+    "no annotation (`integers` in /v1/functions): they take one whole number, which is held fixed. Arrays of integers "
+    "are sent as .npz, whose arrays say what they hold.")
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 VECTOR = {"content": {wire.NPY: BINARY, wire.NPZ: BINARY, wire.JSON: {"schema": {
     "type": "object", "properties": {"leaves": {"type": "array", "items": {}}}, "required": ["leaves"],
     "additionalProperties": False}}}}
 ARGUMENTS = {"content": {wire.NPZ: BINARY, wire.JSON: {"schema": {
-    "type": "object", "properties": {"arguments": {"type": "object"}}, "required": ["arguments"],
-    "additionalProperties": False}}}}
+    "type": "object", "properties": {"arguments": {"type": "object", "description": NUMBERS}},
+    "required": ["arguments"], "additionalProperties": False}}}}
 ANSWER: dict[int | str, dict[str, Any]] = {200: {"description": "The numbers", **VECTOR, "headers": {
     POINT: {"schema": {"type": "integer"}, "description": "The number of the point at which it holds"}}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {

@@ -16,6 +16,7 @@ import json
 import math
 import re
 import zipfile
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -168,16 +169,32 @@ def vector(form: str, data: bytes, shapes: Shapes, what: str) -> np.ndarray:
     return full
 
 
-def named(form: str, data: bytes, most: int) -> dict[str, Any]:
-    """Arguments by name, numbers as numbers."""
+def named(form: str, data: bytes, most: int, integers: Collection[str] = ()) -> dict[str, Any]:
+    """Arguments by name, numbers as numbers.
+
+    JSON has one type of numbers, and who writes it may say 1.0 as 1: all are floats, but for the parameters `integers`,
+    which take one whole number.
+    """
     if form == NPZ:
         arrays = from_npz(data, most)
     elif form == JSON:
         found = _only(from_json(data), "arguments", dict, 'the arguments are no {"arguments": {"name": ...}}')
-        arrays = {name: leaf_from_json(leaf, f"the argument arguments.{name[:40]}") for name, leaf in found.items()}
+        arrays = {name: _typed(leaf_from_json(leaf, f"the argument arguments.{name[:40]}"), name, name in integers)
+                  for name, leaf in found.items()}
     else:
         raise InputError(f"the arguments are of type {form!r}; {NPZ} and {JSON} are read")
     return {name: array if array.ndim else array.item() for name, array in arrays.items()}
+
+
+def _typed(array: np.ndarray, name: str, whole: bool) -> np.ndarray:
+    """The floats of an argument in JSON; or its whole number, as an integer."""
+    if not whole:
+        return array.astype(np.float64)
+    if array.shape or (array.dtype.kind == "f" and not float(array).is_integer()):
+        raise InputError(f"the argument arguments.{name[:40]} is no whole number, which this parameter takes: its "
+                         "default is an integer, or it is annotated int; let the function annotate it float, or give "
+                         "it a default with a decimal point, to have it differentiated")
+    return np.array(int(array.item()))
 
 
 def _fitting(leaves: list[np.ndarray], shapes: Shapes, what: str) -> list[np.ndarray]:
