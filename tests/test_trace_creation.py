@@ -257,6 +257,18 @@ def test_views_by_functions_write_through(view, transposed):
     np.testing.assert_allclose(oracle.jacobian(t.tape, U)[:, 0].reshape(4, 3)[written], 2.0 * U[1])
 
 
+def test_whole_numbers_as_floats():
+    t = trace(lambda u: written(np.arange(4, dtype=float), u), (U,))
+    np.testing.assert_array_equal(t.result, [0.0, U[1], 2.0, 3.0])
+    with pytest.raises(UnsupportedOperationError, match="plain array"):  # a method's of a plain array
+        trace(lambda u: written(np.arange(4).astype(float), u), (U,))
+
+
+def written(a, u):
+    a[1] = u[1]
+    return a
+
+
 def test_parts_of_complex_arrays_by_functions():
     def f(u):
         z = np.zeros((2, 2), complex)
