@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from . import calls, sparse
-from .active import TRACES
+from . import calls, floating, sparse
+from .active import TRACES, failed
 from .array import TracedArray
 from .callers import called
 from .creation import NUMPY, SUBSTITUTES
@@ -73,6 +73,17 @@ def _unless_refused(hook: Callable[..., Any]) -> Callable[..., Any]:
     return show
 
 
+_enter = np.errstate.__enter__
+
+
+def _entered(self: np.errstate) -> Any:
+    """What begins a stretch of code in which NumPy's errors may be raised: a replay would not raise them."""
+    result = _enter(self)
+    if threading.get_ident() in TRACES and floating.raised():
+        failed()
+    return result
+
+
 @contextmanager
 def substituted(rec: Recorder) -> Iterator[None]:
     """While the body runs, this thread's creation functions answer with arrays that can hold traced values."""
@@ -91,6 +102,8 @@ def substituted(rec: Recorder) -> Iterator[None]:
             sys.excepthook = _unless_refused(sys.excepthook)
             _replaced.append((np.vectorize, "__call__", np.vectorize.__call__))
             np.vectorize.__call__ = _vectorized
+            _replaced.append((np.errstate, "__enter__", np.errstate.__enter__))
+            np.errstate.__enter__ = _entered
             SCIPY.replace()
         _uses += 1
         TRACES.setdefault(me, []).append(rec)

@@ -461,8 +461,10 @@ class Recorder(Sites):
         known_values.frombytes(values.tobytes())
 
     def failed(self) -> None:
-        """An operation has raised, which may depend on values: if the function catches that and goes on, another point
-        may see another course, so that the tape holds at this point only."""
+        """An operation has raised, which may depend on values, or will where NumPy's floating-point errors come up.
+
+        As the function may catch that and go on, another point may see another course: the tape holds at this one only.
+        """
         if self._failed or not self.running or not self.open or self.capturing:
             return
         self._failed = True

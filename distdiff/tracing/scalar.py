@@ -13,6 +13,7 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from ..ops import BY_NAME, Op
 from ..tape import RUN_LINES
 from .callers import CUT, PLAIN, called, refuse_pickling, remedy_for, stores, twin
+from .floating import raised
 from .recorder import Located, Recorder
 from .text import text_of
 
@@ -293,7 +295,7 @@ def numpy_divide(a: float, b: float) -> float:
     try:
         return a / b
     except ZeroDivisionError:
-        with np.errstate(all="ignore"):
+        with nullcontext() if raised() else np.errstate(all="ignore"):
             return float(np.float64(a) / np.float64(b))
 
 
