@@ -154,6 +154,17 @@ def test_products_that_overflow_in_another_order(comm, method, monkeypatch):
             lin.jvp(np.ones(3))
 
 
+def test_a_seed_of_the_size_of_x_goes_where_the_values_go(comm):
+    """Which is in range, where the seed 1 is lost on the way."""
+    def f(x):
+        return np.sum(x * 1e-300 * 1e-300 * 1e300 * 1e300)
+
+    x = np.array([1e308])
+    for method in "auto", "sweep", "substitution":
+        with dd.linearize(f, x, comm=comm, method=method) as lin:
+            np.testing.assert_allclose(lin.jvp(x) / x, 1.0, rtol=1e-7)  # 1e-292 * 1e-300 and back: digits are lost too
+
+
 def test_what_an_overflow_advises_works(comm):
     """The product is 1e100; backwards, its first two factors are not: in another order or from another seed it is."""
     def f(x):
