@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -24,7 +25,7 @@ from servers import Server, metric, wait_for
 import distdiff as dd
 from distdiff.cli import main
 from distdiff.errors import InputError, ServiceError
-from distdiff.service import tokens, wire
+from distdiff.service import door, tokens, wire
 from distdiff.service.jobs import Job
 from distdiff.service.modules import Modules
 from distdiff.service.ranks import Ranks
@@ -401,6 +402,22 @@ def test_results_make_room_for_others(tmp_path):
     assert caught.value.status == 413
     service.spool.close()
     service.tracers.close()
+
+
+def test_memory_is_given_back_once_after_large_results(monkeypatch):
+    given: list[int] = []
+    monkeypatch.setattr(door, "AFTER", 0.02)
+    monkeypatch.setattr(door, "give_back", lambda: given.append(1))
+
+    async def answers(*sizes: int) -> int:
+        made = door.Door(None, "token", 1)  # type: ignore[arg-type]
+        for size in sizes:
+            made.give_back_soon(size)
+        await asyncio.sleep(0.1)
+        return len(given)
+
+    assert asyncio.run(answers(door.LARGE)) == 0
+    assert asyncio.run(answers(door.LARGE + 1, 8, door.LARGE + 1)) == 1
 
 
 def test_ranks_that_wait_sleep(raw, server):

@@ -209,6 +209,7 @@ def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
             raise ServiceError("this job has no result of numbers", status=409)
         copies = needed(found.result.nbytes, accepted(request)) - found.result.nbytes
         door.service.require_room(copies, "this result", found)
+        door.give_back_soon(found.result.nbytes)
         return vector(request, found.result, [found.result.shape], found.point)
 
     @app.delete("/v1/jobs/{job}", response_model=Cancelled, **secured)

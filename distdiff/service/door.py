@@ -16,6 +16,7 @@ from starlette.responses import Response
 from ..errors import InputError, ServiceError
 from . import wire
 from .jobs import Job
+from .room import AFTER, LARGE, give_back
 from .schema import POINT, described
 from .service import Service, System
 
@@ -56,6 +57,7 @@ class Door:
     def __init__(self, service: Service, token: str, most_body: int) -> None:
         self.service, self.most_body, self._token = service, most_body, token.encode()
         self._ended = _Ended()
+        self._later: asyncio.TimerHandle | None = None
 
     def admit(self, request: Request) -> None:
         """Raise `ServiceError` (401) unless the request carries the token."""
@@ -119,7 +121,15 @@ class Door:
         if later_wanted(request):
             return self.submitted(job)
         await self.outcome(job, request)
+        self.give_back_soon(job.result.nbytes)
         return vector(request, job.result, shapes(), job.point)
+
+    def give_back_soon(self, result: int) -> None:
+        """Have memory given back when a large result has been answered, and no other is."""
+        if result > LARGE:
+            if self._later is not None:
+                self._later.cancel()
+            self._later = asyncio.get_running_loop().call_later(AFTER, give_back)
 
     async def opened(self, job: Job, request: Request, response: Response) -> Any:
         """What describes the system that a job opens; or where the job can be asked about."""

@@ -28,6 +28,7 @@ from ..pictures import Picture
 from ..program import Program, loaded
 from ..solvers.select import Choice
 from ..storage import Find, among
+from .room import give_back
 from .widths import Width, widest
 
 SHORTEST, LONGEST = 2e-5, 2e-3  # seconds that a waiting rank sleeps at a time
@@ -254,6 +255,7 @@ class Ranks:
         held.lin.close()
         if held.sound:  # else something may be on its way over it still
             held.comm.Free()
+        give_back()
 
     def _do_open(self, name: str, settings: dict[str, Any], here: Any) -> Opened | None:
         path, x = here or ("", None)

@@ -1,4 +1,4 @@
-"""Memory that answers take on rank 0, predicted before they are computed.
+"""Memory that answers take on rank 0, predicted before they are computed, and given back after.
 
 A dense result of b bytes is held with its copies while it is answered: in the order asked for, as a body, and as what
 the connection has not sent yet.  Each right-hand side of a batch has a column of all lines and one of its numbers.
@@ -6,10 +6,15 @@ the connection has not sent yet.  Each right-hand side of a batch has a column o
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
+
 from . import wire
 
 COPIES = {wire.NPY: 4, wire.NPZ: 6, wire.JSON: 16}  # of a result, itself included; JSON's numbers are objects and text
 SMALL = 1 << 16  # bytes of a request that is not worth looking for room
+LARGE = 1 << 22  # bytes of a result after which memory is given back
+AFTER = 0.5  # seconds without another, when it has been sent, mostly
 
 
 def needed(result: int, form: str = wire.NPY) -> int:
@@ -22,4 +27,11 @@ def column(lines: int, ranks: int, numbers: int) -> int:
     return 8 * (-(-lines // ranks) + numbers)
 
 
-__all__ = ["SMALL", "column", "needed"]
+def give_back() -> None:
+    """What has been freed goes back to the system: arrays of some MB, which the allocator keeps else.  C libraries
+    other than glibc have no such call."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+__all__ = ["AFTER", "LARGE", "SMALL", "column", "give_back", "needed"]
