@@ -235,6 +235,10 @@ def test_dark_and_small(server, driver):
         until(driver, lambda: "Measured" in text(driver, "#caption"), "its picture, of the kind chosen before")
         width = driver.execute_script("return document.documentElement.scrollWidth")
         assert width <= PHONE[0], "the page is wider than the screen"
+        for table in ("methods", "times"):
+            cut = driver.execute_script("const t = arguments[0]; return t.scrollWidth - t.parentElement.clientWidth",
+                                        driver.find_element("id", table))
+            assert cut <= 0, f"{cut} pixels of the table of {table} are cut off"
         assert driver.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 28)"
         screenshot(driver, "phone")
         driver.execute_script("document.getElementById('kinds').scrollIntoView()")

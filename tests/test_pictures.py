@@ -223,7 +223,8 @@ def test_timeline_is_of_this_job(comm):
     f, x = CASES["heat"]
     with dd.linearize(f, x, partition="axes", min_block=1, method="sweep") as lin:
         before = lin.vjp(lin.value)
-        data = lin.plot("timeline").data
+        picture = lin.plot("timeline")
+        data = picture.data
         np.testing.assert_array_equal(lin.vjp(lin.value), before)
         exchanges = sum(bool(step.exchange) for step in lin.subject().local.steps)
     mine = data.passes[0].spans[comm.rank]
@@ -236,6 +237,10 @@ def test_timeline_is_of_this_job(comm):
             assert not len(spans) or 0 <= spans[0, 0] and spans[-1, 1] <= busy <= one.seconds
             assert (spans[:, 2] == WAITED).sum() == len(spans) // 2 + several  # as many waits as sends, and that
         np.testing.assert_allclose(one.computing + one.sending + one.waiting, one.busy)
+    shares = picture.caption.split("ranks compute")[1:]
+    assert len(shares) == 2
+    for said in shares:
+        assert abs(sum(map(int, re.findall(r"(\d+) %", said))) - 100) <= 4, said  # nothing is left unsaid, but rounding
 
 
 @pytest.mark.mpi

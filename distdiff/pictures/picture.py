@@ -151,8 +151,10 @@ def _of_pass(one: Pass, ranks: np.ndarray) -> str:
         ("compute", one.computing), ("send", one.sending), ("wait", one.waiting))}
     inside = 100 * _mean(one.elsewhere[ranks], one.seconds)
     petsc = f", are in PETSc {inside:.0f} %" if one.elsewhere.any() else ""
-    return (f"{one.name} {seconds_text(one.seconds)}, ranks compute {share['compute']:.0f} %{petsc}, send "
-            f"{share['send']:.0f} % and wait {share['wait']:.0f} % of it")
+    around = 100 - sum(share.values()) - inside
+    rest = f"; the other {around:.0f} % goes before and after: arguments, agreements, results" if around >= 1 else ""
+    return (f"{one.name} {seconds_text(one.seconds)}, of which ranks compute {share['compute']:.0f} %{petsc}, send "
+            f"{share['send']:.0f} % and wait {share['wait']:.0f} %{rest}")
 
 
 def _which(working: np.ndarray, ranks: int) -> str:
