@@ -22,7 +22,8 @@ import numpy as np
 from mpi4py import MPI
 
 from .blocks import DiagonalBlocks, Range
-from .comm import Channels, agreed
+from .channels import Channels
+from .comm import agreed
 from .errors import IndexRangeError, InputError
 from .kernels import products
 from .kernels.stretches import Stretches, stretches

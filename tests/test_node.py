@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from distdiff.comm import Channels, NodeChannel
+from distdiff.channels import Channels, NodeChannel
 from distdiff.node import ROOM, Node, node, share
 from distdiff.partition.local import Exchange, spots_of
 

@@ -10,7 +10,7 @@ import pytest
 from mpi4py import MPI
 
 from distdiff.assembly import Assembly
-from distdiff.comm import Messages
+from distdiff.channels import Messages
 from distdiff.evaluate import Values, evaluate
 from distdiff.kernels import combine, copies, jit, overlap, overlap_rows, tiles
 from distdiff.partition import distribute, localize_all, partition

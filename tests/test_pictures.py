@@ -17,7 +17,7 @@ from tapes import tapes
 
 import distdiff as dd
 from distdiff import graph
-from distdiff.comm import ELSEWHERE, SENT, WAITED, Messages, Timing, timed_messages
+from distdiff.channels import ELSEWHERE, SENT, WAITED, Messages, Timing, timed_messages
 from distdiff.errors import InputError
 from distdiff.examples import burgers
 from distdiff.machine import Machine

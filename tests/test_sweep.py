@@ -12,7 +12,7 @@ from tape_oracle import jacobian
 from test_evaluate import build
 
 import distdiff as dd
-from distdiff.comm import WIDTHS
+from distdiff.channels import WIDTHS
 from distdiff.errors import InputError
 from distdiff.evaluate import evaluate
 from distdiff.kernels import scalar, stream

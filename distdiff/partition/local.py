@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mpi4py import MPI
 
-from ..comm import Channel, Channels, Messages
+from ..channels import Channel, Channels, Messages
 from ..kernels.copies import ADD, COPY, MOVE, Copies
 from ..strided import interval, progressions
 from ..tape import Affine, Block, Guard, Indexed, Item, Joint, Leaf, ScalarRun, Site, Tape

@@ -186,7 +186,7 @@ def timeline(data: Timeline, canvas: Canvas) -> None:
 
 
 KINDS = (("computing", c.BLUE), ("sending", c.GREEN), ("waiting", c.ORANGE),
-         ("in PETSc: computing and messages", c.PINK))  # after the first, by `comm.Timing`'s kind
+         ("in PETSc: computing and messages", c.PINK))  # after the first, by `channels.Timing`'s kind
 
 
 def _spans(axes: Any, one: Pass, scale: float) -> None:

@@ -4,9 +4,9 @@ What PETSc and its packages do (Krylov iterations, factorizations) is drawn as t
 within one call, and nobody tells when.
 
 The replay and the solve run once before, so that plans, buffers and compiled loops are there, and once more with every
-exchange noting its times (`comm.timed_messages`), and the agreement at the end, for which all wait.  Zero is when the
-rank left a barrier; what is neither sending nor waiting counts as computing, packing and unpacking included, except on
-ranks without lines, which wait.
+exchange noting its times (`channels.timed_messages`), and the agreement at the end, for which all wait.  Zero is when
+the rank left a barrier; what is neither sending nor waiting counts as computing, packing and unpacking included, except
+on ranks without lines, which wait.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..comm import ELSEWHERE, SENT, WAITED, Timing, timed_messages
+from ..channels import ELSEWHERE, SENT, WAITED, Timing, timed_messages
 from .subject import Subject
 
 MANY = 400  # calls of one rank in a pass, beyond which shares of stretches of time are drawn instead
@@ -25,7 +25,7 @@ MANY = 400  # calls of one rank in a pass, beyond which shares of stretches of t
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of all ranks.  spans[r] are rank r's calls, ascending and disjoint: begin, end, `comm.Timing`'s kind."""
+    """One pass of all ranks.  spans[r] are rank r's calls, ascending and disjoint: begin, end, `Timing`'s kind."""
 
     name: str
     seconds: float  # of the slowest rank

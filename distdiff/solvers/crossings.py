@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..comm import Messages
+from ..channels import Messages
 from ..kernels.stream import scatter_add
 from ..partition.local import Exchange
 from ..system import Halo, TriangularSystem

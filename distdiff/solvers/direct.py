@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..cancellation import look
-from ..comm import Messages
+from ..channels import Messages
 from ..errors import ConvergenceError, InputError, MissingSolverError
 from ..machine import Machine
 from ..petsc import PREFIX, event, petsc

@@ -35,7 +35,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..cancellation import look
-from ..comm import Messages as Exchanged
+from ..channels import Messages as Exchanged
 from ..errors import ConvergenceError, InputError
 from ..machine import Machine
 from ..petsc import event

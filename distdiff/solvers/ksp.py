@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..cancellation import Watch, unwatched, watch_of
-from ..comm import Messages
+from ..channels import Messages
 from ..errors import CancelledError, ConvergenceError, InputError, MissingSolverError
 from ..petsc import OPTION_ERRORS, PREFIX, Options, destroy, ended, petsc, reason
 from ..petsc import options as petsc_options

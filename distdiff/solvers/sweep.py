@@ -20,7 +20,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..cancellation import Watch, watch_of
-from ..comm import make_room
+from ..channels import make_room
 from ..errors import InputError
 from ..evaluate import Point
 from ..kernels import overlap, scalar, stream

@@ -23,7 +23,7 @@ def later(comm: Any) -> Iterator[list[float]]:
     were sent.  Collective."""
     from mpi4py import MPI
 
-    from distdiff.comm import Messages
+    from distdiff.channels import Messages
 
     window = MPI.Win.Allocate_shared(16 * STAMPS if comm.rank == 0 else 0, 8, comm=comm)
     stamps = np.frombuffer(window.Shared_query(0)[0], dtype=np.float64).reshape(2, STAMPS)

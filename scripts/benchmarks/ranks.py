@@ -124,7 +124,7 @@ class Clocks:
         self.starts, self.finishes, self.agreeing = [], [], 0.0
 
     def __enter__(self) -> Clocks:
-        from distdiff.comm import Messages
+        from distdiff.channels import Messages
         from distdiff.partition.local import Exchange
 
         self._kept = [(Messages, "start", Messages.start), (Messages, "finish", Messages.finish),
