@@ -3,8 +3,9 @@
     (I - L) ydot = xdot          lin.jvp(xdot)      y'  = J x'
     (I - L)^T lam = ybar         lin.vjp(ybar)      x-bar = J^T y-bar
 
-`Linearization` is where the stages meet (trace, partition, evaluate, preaccumulate, assemble, choose, solve).  All
-of its methods are collective on its communicator; rank 0's arguments count, and results come back on every rank.
+`Linearization` is where the stages meet: trace, partition and evaluate (`source`, `position`), and preaccumulate,
+assemble, choose and solve (`solving`).  All of its methods are collective on its communicator; rank 0's arguments
+count, and results come back on every rank.
 """
 
 from __future__ import annotations
@@ -20,18 +21,16 @@ from mpi4py import MPI
 
 from . import batches
 from . import comm as agreement
-from .cancellation import apart, look
-from .comm import agreed, calling, collective, on_root, require_sound, together, vector_from_root
-from .errors import BranchChangedError, CancelledError, InputError, LayoutWarning, NonFiniteError, OverdueError
-from .evaluate import Point, at_the_trace, evaluate
+from .comm import agreed, calling, collective, on_root, require_sound, vector_from_root
+from .errors import BranchChangedError, InputError, LayoutWarning
 from .nest import Nest, blocks, require_number
 from .nested import gradient, refuse_inside
-from .nonfinite import all_finite, require_finite
-from .program import refusal
+from .nonfinite import all_finite
+from .position import Position
 from .report import Report, dot_product_residual, gather
 from .settings import CALL, check_settings, refuse_unknown
 from .solvers import method as method_of
-from .solvers.layouts import Advice, Use
+from .solvers.layouts import Advice
 from .solvers.select import Choice
 from .solvers.work import BATCH, Work
 from .solving import Solving
@@ -94,6 +93,7 @@ class Linearization:
         self.aux: Any = None
         self._source = Source(f, args, kwargs, comm=self.comm, stages=self.stages, settings=settings,
                               traced=traced)
+        self._at = Position(self._source, self.comm, self.stages)
         self._closed = False
         self._gradient: Linearization | None = None  # of the gradient, at the point or at an earlier one
         self._gradient_moves = False
@@ -101,8 +101,8 @@ class Linearization:
         try:
             self._build()
         except Exception:  # whatever it is: raised again
-            if hasattr(self, "_local") and agreement.sound(self.comm):  # nobody is left to call `close`
-                self._local.close()
+            if agreement.sound(self.comm):  # nobody is left to call `close`
+                self._at.leave()
             raise
 
     # -- from the function to the point ------------------------------------------------------------------------
@@ -111,92 +111,42 @@ class Linearization:
     @rare_collections()
     def _build(self) -> None:
         """Trace, partition, distribute, evaluate, and prepare the solver.  Collective."""
-        comm = self.comm
-        facts, self._local, known, self.aux = self._source.spread()
-        look(comm)
-        self._facts = facts
-        self._inputs = Spread(comm, self._local.inputs.positions, facts.n_inputs, facts.everywhere)
-        self._outputs = Spread(comm, self._local.outputs.positions, facts.n_outputs, facts.everywhere)
-        self._use = Use.announced(self._settings["solves"], facts.n_inputs, facts.n_outputs)
-        x = self._share_point(facts.x)
-        facts.x = None
-        self._solving = Solving(self._local, comm, self._team, self.stages, method=self.method, options=self.options,
+        at, share = self._at, self._at.trace()
+        self.aux = share.aux
+        self._solving = Solving(at.local, self.comm, at.team, self.stages, method=self.method, options=self.options,
                                 preaccumulate=self.preaccumulate, on_failure=self._settings["on_failure"],
-                                once=self._use.once, by_itself=self._by_itself)
-        with at_the_trace(self._local, not facts.elsewhere):
-            self._point: Any = self._evaluate(x, known)  # a Point, or None after a failure
-        self._memory: Any = self._point.values  # the next point's take its place
-        site = self._broken_guard() if facts.elsewhere else None
-        if site:
-            raise BranchChangedError(refusal(site))
-        self._value = self._facts.outputs, self._read_value()
-        self._solving.arrive(self._point)
-        self._solving.select(self._use.share(comm.size, facts.everywhere), self._use.together)
-
-    @property
-    def _team(self) -> MPI.Comm:
-        """The ranks that share one copy of the program."""
-        return MPI.COMM_SELF if self._facts.everywhere or self._by_itself else self.comm
-
-    @property
-    def _by_itself(self) -> bool:
-        """Whether a single derivative is found by the one rank that has all of the program, as on one rank.
-
-        Where rules may raise ranks meet after every pass, as one that fails alone would leave the others waiting.
-        """
-        return self._facts.alone and self._use.once and not self._local.joint
-
-    def _share_point(self, x: np.ndarray | None) -> np.ndarray:
-        """Rank 0's point, cut to the inputs this rank owns.  Collective."""
-        return self._inputs.take(self._inputs.share(x))
-
-    def _evaluate(self, x: np.ndarray, known: list[Any] | None = None, values: Any = None) -> Point:
-        with self.stages("evaluate"):
-            with together(self.comm), apart(self.comm, self._team):
-                return evaluate(self._local, x, self._team, values=values, known=known)
-
-    def _finite(self, result: np.ndarray) -> np.ndarray:
-        """`result` if it is finite, else `NonFiniteError` naming where it began.  Collective."""
-        return require_finite(result, self._point, self._team, self.comm, self._source.locate)
+                                once=at.use.once, by_itself=at.by_itself)
+        job = at.use.share(self.comm.size, at.facts.everywhere), at.use.together
+        self._solving.choice = self._solving.choose(*job)  # also where there will be no point, but the next one is
+        at.begin(share.values)
+        self._solving.arrive(at.point)
+        self._solving.select(*job)
 
     def _derivative(self, forward: bool, solve: Callable[[], np.ndarray]) -> np.ndarray:
         """What `solve` finds, or finds again in the order of the lines if products overflow; finite.  Collective."""
         result = solve()
         while not all_finite(result) and self._solving.multiply_in_order(forward):
             result = solve()
-        return self._finite(result)
-
-    def _read_value(self) -> np.ndarray:
-        """The function's result on every rank, all leaves in one.  Collective."""
-        full = self._outputs.collect(self._point.outputs())
-        try:
-            self._finite(full)
-        except NonFiniteError:
-            self._point = None
-            raise
-        for place, constant in self._facts.constants:
-            full[place:place + constant.size] = constant.ravel()
-        return full
+        return self._at.finite(result)
 
     @property
     def value(self) -> Any:
         """The function's result at the point, nested as f returned it: a copy, for the caller to write into."""
-        outputs, full = self._value
-        return outputs.nest(full.copy())
+        return self._at.value
 
     def __repr__(self) -> str:
         """In a line; not collective."""
         name = getattr(self._source.f, "__name__", type(self._source.f).__name__)
-        if not hasattr(self, "_value"):
+        if not self._at.made:
             return f"<linearization of {name}, not made>"
-        facts, ranks = self._facts, f" on {self.comm.size} ranks" * (self.comm.size > 1)
+        facts, ranks = self._at.facts, f" on {self.comm.size} ranks" * (self.comm.size > 1)
         return (f"<linearization of {name}, {facts.inputs} to {facts.outputs}, {facts.lines:,} lines, "
                 f"{self.choice.method}{ranks}{', closed' * self._closed}>")
 
     @property
     def nests(self) -> tuple[Nest, Nest]:
         """How the differentiated arguments and the result nest, and their shapes."""
-        return self._facts.inputs, self._facts.outputs
+        return self._at.facts.inputs, self._at.facts.outputs
 
     @property
     def work(self) -> Work:
@@ -218,11 +168,11 @@ class Linearization:
         f's result.  Raises `InputError` where shapes don't fit.
         """
         self._ready()
-        xdot = self._seed(self._facts.inputs, lambda: self._source.pack(tangents), "tangent", self._inputs)
+        xdot = self._seed(self._at.facts.inputs, lambda: self._source.pack(tangents), "tangent", self._at.inputs)
         self._select_one()
-        ydot = self._derivative(True, lambda: self._outputs.collect(self._solving.solve(True, xdot)))
+        ydot = self._derivative(True, lambda: self._at.outputs.collect(self._solving.solve(True, xdot)))
         self.solves += 1
-        return self._facts.outputs.nest(ydot)
+        return self._at.facts.outputs.nest(ydot)
 
     @collective
     def vjp(self, cotangent: Any) -> Any:
@@ -232,15 +182,15 @@ class Linearization:
         `argnums` is a tuple).  Raises `InputError` where shapes don't fit.
         """
         self._ready()
-        ybar = self._seed(self._facts.outputs, lambda: cotangent, "cotangent", self._outputs)
+        ybar = self._seed(self._at.facts.outputs, lambda: cotangent, "cotangent", self._at.outputs)
         self._select_one()
-        xbar = self._derivative(False, lambda: self._inputs.collect(self._solving.solve(False, ybar)))
+        xbar = self._derivative(False, lambda: self._at.inputs.collect(self._solving.solve(False, ybar)))
         self.solves += 1
-        return self._facts.inputs.nest(xbar)
+        return self._at.facts.inputs.nest(xbar)
 
     def _select_one(self) -> None:
         """The method for one more right-hand side; rank 0 warns once where far more come than the layout is for."""
-        self._solving.select(self._use.columns, 1, 1)
+        self._solving.select(self._at.use.columns, 1, 1)
         if self._advised == self._solving.expected or self._warned:
             return
         self._advised = self._solving.expected
@@ -252,7 +202,7 @@ class Linearization:
     def _advice(self) -> Advice | None:
         """The layout that would have suited the right-hand sides that come at this point.  Local, on rank 0."""
         expected, prospects = self._solving.expected, self._source.prospects
-        if prospects is None or expected <= self._use.columns:
+        if prospects is None or expected <= self._at.use.columns:
             return None
         return prospects.advice(expected, self._solving.work(1))
 
@@ -279,8 +229,7 @@ class Linearization:
         self._ready()
         with agreed(self.comm, begins=True):
             require_number(self.value)
-        x = self._inputs.collect(self._point.values.gather(self._local.inputs.ids))  # the caller's arrays may change
-        nested = self._facts.inputs.nest(x)
+        nested = self._at.facts.inputs.nest(self._at.coordinates())  # the caller's arrays may change
         source = self._source
         here = (nested,) if source.single else nested
         if self._gradient is None:
@@ -302,10 +251,10 @@ class Linearization:
         nesting holding the arguments' nesting holding such blocks.  Forward solves if there are no more inputs than
         outputs, else transposed ones.
         """
-        forward = self._facts.n_inputs <= self._facts.n_outputs
-        jacobian = self.batch("jvp", range(self._facts.n_inputs)) if forward else self.batch(
-            "vjp", range(self._facts.n_outputs)).T
-        return blocks(jacobian, self._facts.outputs, self._facts.inputs)
+        forward = self._at.facts.n_inputs <= self._at.facts.n_outputs
+        jacobian = self.batch("jvp", range(self._at.facts.n_inputs)) if forward else self.batch(
+            "vjp", range(self._at.facts.n_outputs)).T
+        return blocks(jacobian, self._at.facts.outputs, self._at.facts.inputs)
 
     @collective
     def batch(self, kind: str, seeds: np.ndarray | range | None, expected: int = 1) -> np.ndarray:
@@ -320,12 +269,12 @@ class Linearization:
         kind = on_root(self.comm, lambda: batches.known(kind))
         if kind == "hvp":
             return self._gradient_here().batch("jvp", seeds, expected)
-        forward, everywhere = kind == "jvp", self._facts.everywhere
-        into, out = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
+        forward, everywhere = kind == "jvp", self._at.facts.everywhere
+        into, out = (self._at.inputs, self._at.outputs) if forward else (self._at.outputs, self._at.inputs)
         columns, expected = on_root(self.comm, lambda: (batches.Columns.of(seeds, into.n), expected))
         share = -(-columns.count // self.comm.size) if everywhere else columns.count
         self._solving.select(max(share, expected, 1), 1 if share == 1 else BATCH, share)
-        at_once = batches.width(self._local.n_nodes, self.comm) * method_of(self.choice.method).at_once
+        at_once = batches.width(self._at.local.n_nodes, self.comm) * method_of(self.choice.method).at_once
         given = seeds if isinstance(seeds, np.ndarray) else None
         rows = self._derivative(forward, lambda: batches.solve_all(
             columns, given, self.comm, into, out, at_once, lambda block: self._solving.solve(forward, block),
@@ -344,7 +293,7 @@ class Linearization:
     def pass_seconds(self, columns: int) -> float | None:
         """Predicted seconds of one more `batch` of so many columns at this point, by the method chosen last; None where
         the cost model can't say.  Local, on rank 0."""
-        mine = -(-columns // self.comm.size) if self._facts.everywhere else columns
+        mine = -(-columns // self.comm.size) if self._at.facts.everywhere else columns
         each = self._solving.pass_seconds(min(mine, BATCH))
         return None if each is None else -(-mine // BATCH) * each
 
@@ -365,10 +314,10 @@ class Linearization:
         """
         self._ready()
         with agreed(self.comm):
-            if self._facts.everywhere:
+            if self._at.facts.everywhere:
                 raise InputError("every rank has the whole program here, and the operator's rows are spread over the "
                                  "ranks; choose another partition than 'right-hand sides'")
-        return self._solving.operator(keep=self._use.columns > 1)
+        return self._solving.operator(keep=self._at.use.columns > 1)
 
     # -- another point --------------------------------------------------------------------------------------------
 
@@ -393,7 +342,8 @@ class Linearization:
             raise BranchChangedError(
                 f"at the new point a comparison goes the other way ({site}), so the recorded tape does not "
                 "apply; use on_branch_change='retrace', or linearize again there")
-        self._drop_solvers()
+        self._solving.close()
+        self._at.leave()
         self._build()
         self.retraces += 1
         return self.value
@@ -410,49 +360,20 @@ class Linearization:
 
     def _move(self, args: tuple[Any, ...]) -> str | None:
         """Replay the tape at `args`; the place of a guard that broke, the same on every rank.  Collective."""
-        x = self._seed(self._facts.inputs, lambda: self._source.pack(args), "point", self._inputs)
+        x = self._seed(self._at.facts.inputs, lambda: self._source.pack(args), "point", self._at.inputs)
         self._source.move(args)
         self._gradient_moves = True
-        try:
-            self._replay(x)
-            site = self._broken_guard()
-            if site:
-                return site
-            self._value = self._facts.outputs, self._read_value()
-        except Exception as error:  # of an operation, or what is not finite: where f goes on, the tape does not apply
-            if not self._goes_on(error):
-                raise
-            self._point = None
-            return f"an operation that fails on the tape, with {type(error).__name__}, and not in the function"
-        self._solving.arrive(self._point)
-        return None
-
-    def _goes_on(self, error: Exception) -> bool:
-        """Whether f has a value where the tape has raised `error`, alike on all ranks.  Collective."""
-        if isinstance(error, CancelledError | OverdueError) or "_settled" in vars(error) or (
-                not agreement.sound(self.comm)):
-            return False
-        return on_root(self.comm, self._source.has_value)
-
-    def _replay(self, x: np.ndarray) -> None:
-        """Evaluate the tape where this rank's inputs are x; solvers have yet to arrive there.  Collective."""
         self._solving.leave()
-        self._point = None  # its values are overwritten, whatever happens
-        self._point = self._evaluate(x, values=self._memory)
-        self._memory = self._point.values
-
-    def _broken_guard(self) -> str | None:
-        """Where a decision falls otherwise than on the tape, on any rank; then there is no point.  Collective."""
-        broken = None
-        with agreed(self.comm):
-            broken = next(iter(self._point.broken_guards()), None)
-        place = None
-        if broken is not None:
-            place = str(self._local.sites[broken.site]) if broken.site >= 0 else "a comparison of traced values"
-        site = next((s for s in self.comm.allgather(place) if s), None)
-        if site:
-            self._point = None
+        site = self._at.move(x)
+        if site is None:
+            self._solving.arrive(self._at.point)
         return site
+
+    def _replay(self) -> None:
+        """Evaluate the tape at the point once more; solvers have yet to arrive there.  Collective."""
+        x = self._at.own_coordinates()
+        self._solving.leave()
+        self._at.replay(x)
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 
@@ -465,26 +386,26 @@ class Linearization:
         """
         self._ready(point=assemble or check)
         dot_product = self._dot_product() if check else None
-        if not self._facts.known:
-            self._facts.structure, held = self._source.structure(self._local)
-            self._facts.foresee(held, self._use)
+        if not self._at.facts.known:
+            self._at.facts.structure, held = self._source.structure(self._at.local)
+            self._at.facts.foresee(held, self._at.use)
         kept = self._solving.counts(assemble)
-        memory = self._solving.memory + sum(
-            thing.nbytes for thing in (self._local, self._inputs, self._outputs, self._memory))
+        memory = self._solving.memory + self._at.nbytes
         advice = on_root(self.comm, lambda: str(self._advice() or ""))
-        return gather(self.comm, self._facts, self._local, self.choice, self._solving.solvers, self.stages, kept,
+        return gather(self.comm, self._at.facts, self._at.local, self.choice, self._solving.solvers, self.stages, kept,
                       memory, retraces=self.retraces, solves=self.solves, dot_product=dot_product, advice=advice,
                       measured=self._solving.measured())
 
     def _dot_product(self) -> float:
         if self.choice.method not in self._solving.solvers:
-            self._solving.select(self._use.columns, 1)
+            self._solving.select(self._at.use.columns, 1)
 
         def solved(forward: bool, seed: np.ndarray) -> np.ndarray:
-            into, out = (self._inputs, self._outputs) if forward else (self._outputs, self._inputs)
+            into, out = (self._at.inputs, self._at.outputs) if forward else (self._at.outputs, self._at.inputs)
             return self._derivative(forward, lambda: out.collect(self._solving.solve(forward, into.take(seed))))
 
-        return dot_product_residual(partial(solved, True), partial(solved, False), self._inputs.n, self._outputs.n)
+        n, m = self._at.inputs.n, self._at.outputs.n
+        return dot_product_residual(partial(solved, True), partial(solved, False), n, m)
 
     @calling("Linearization.plot")
     def plot(self, kind: str, path: str | PathLike[str] | None = None, *, dark: bool = False) -> Picture:
@@ -512,20 +433,20 @@ class Linearization:
         self._ready()
         from .pictures.subject import Subject
 
-        source, settings = self._source, self._settings
+        at, source, settings = self._at, self._source, self._settings
         return Subject.of(
-            self.comm, self._local, self._facts, source, self._solving, lambda: self._point, columns=self._use.columns,
-            replay=lambda: self._replay(self._point.values.gather(self._local.inputs.ids)),
+            self.comm, at.local, at.facts, source, self._solving, lambda: at.point, columns=at.use.columns,
+            replay=self._replay,
             again=lambda comm: Linearization(source.f, source.args, comm=comm, kwargs=source.kwargs, **settings))
 
     def close(self) -> None:
         """Free the PETSc objects and the values.  Collective; a second call does nothing."""
         if self._closed:
             return
-        self._drop_solvers()
+        self._solving.close()
         if self._gradient is not None:
             self._gradient.close()
-        self._point = self._memory = None
+        self._at.close()
         self._closed = True
 
     def __enter__(self) -> Linearization:
@@ -534,16 +455,12 @@ class Linearization:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _drop_solvers(self) -> None:
-        self._solving.close()
-        self._local.close()
-
     def _ready(self, point: bool = True) -> None:
         refuse_inside()
         require_sound(self.comm)
         if self._closed:
             raise InputError("this linearization was closed; make a new one with distdiff.linearize")
-        if point and self._point is None:
+        if point and self._at.point is None:
             raise InputError("the last update failed: there is no point to differentiate at; update(x) to a valid one")
 
     def _seed(self, nest: Nest, tree: Callable[[], Any], what: str, spread: Spread) -> np.ndarray:

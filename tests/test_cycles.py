@@ -88,7 +88,7 @@ def test_they_are_those_of_the_matrix(f):
     """Of dR/dy as differences tell it: unknown i reads j where R_i changes with y_j."""
     x = np.linspace(0.2, 0.7, 21)
     with dd.linearize(f, x, comm=MPI.COMM_SELF) as lin:
-        op = next(item.op for item in lin._facts.tape.items if getattr(getattr(item, "op", None), "implicit", False))
+        op = next(item.op for item in lin._at.facts.tape.items if getattr(getattr(item, "op", None), "implicit", False))
     equation = op.equation.at(np.linspace(0.3, 0.9, 21), x)
     J = np.stack([equation.times(e) for e in np.eye(21)], 1)
     found = np.bincount(connected_components(J != 0.0, connection="strong")[1])

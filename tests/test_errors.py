@@ -275,6 +275,24 @@ def test_changed_branch_retraces():
         assert lin.retraces == 1 and lin.report().retraces == 1
 
 
+def test_what_was_traced_where_there_is_no_value_serves_other_points():
+    """A tape that a retrace brought stays, with its shares and solvers, though its own point is none."""
+    def f(x):
+        return np.sum(1.0 / x) if x[0] > 0 else np.sum(x) / (x[0] + 1.0)
+
+    with dd.linearize(f, np.array([1.0, 2.0, 4.0])) as lin:
+        np.testing.assert_allclose(lin.vjp(1.0), [-1.0, -0.25, -0.0625])
+        with pytest.raises(NonFiniteError):
+            lin.update(np.array([-1.0, 2.0, 4.0]))
+        with pytest.raises(InputError, match="no point"):
+            lin.vjp(1.0)
+        assert "no point" not in str(lin.report())
+        assert lin.update(np.array([-0.5, 2.0, 4.0])) == 11.0
+        np.testing.assert_allclose(lin.vjp(1.0), [2.0 - 22.0, 2.0, 2.0])
+        assert lin.update(np.array([2.0, 2.0, 4.0])) == 1.25
+        np.testing.assert_allclose(lin.vjp(1.0), [-0.25, -0.25, -0.0625])
+
+
 def test_changed_branch_raises_when_told_to():
     with dd.linearize(_branch, np.array([1.0, 2.0]), on_branch_change="raise") as lin:
         with pytest.raises(BranchChangedError, match="comparison"):

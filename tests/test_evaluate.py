@@ -304,7 +304,7 @@ def test_large_arrays_do_not_touch():
     x = np.linspace(0.0, 1.0, n)
     with dd.linearize(f, x) as lin:
         lin.update(x + 0.1)
-        values = lin._point.values
+        values = lin._at.point.values
         for found in (spans(taken), spans(values.block(b) for b in range(len(values.blocks)))):
             assert len(found) > 2
             assert all(start + size < after for (start, size), (after, _) in zip(found, found[1:]))

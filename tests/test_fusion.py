@@ -227,7 +227,7 @@ def test_programs_of_shares_stay_within_their_memory(comm, partition):
     with dd.linearize(waves, rng.normal(size=(24, 10)), rng.normal(size=(24, 10)), argnums=(0, 1), comm=comm,
                       method="sweep", partition=partition, min_block=8) as lin:
         lin.update(rng.normal(size=(24, 10)), rng.normal(size=(24, 10)))
-        assert lie_within_their_memory(lin._local, lin._point.values) > 0
+        assert lie_within_their_memory(lin._at.local, lin._at.point.values) > 0
 
 
 def in_place(u, k):

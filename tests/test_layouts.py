@@ -417,7 +417,7 @@ def test_lines_left_of_a_run(seed, looped, monkeypatch):
     monkeypatch.setattr(elimination, "whole", lambda n: looped is not LOOP.plain)
     monkeypatch.setattr(elimination, "eliminate", looped)
     with dd.linearize(f, np.linspace(0.5, 1.5, 5), comm=MPI.COMM_SELF, method="substitution") as lin:
-        expected, system = kept(lin._local), lin._solving.assembly.system
+        expected, system = kept(lin._at.local), lin._solving.assembly.system
         assert expected.rows == system.n_rows
         assert system.nnz <= expected.nonzeros <= 1.1 * system.nnz
 

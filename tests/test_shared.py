@@ -113,7 +113,7 @@ def settings(comm):
 
 
 def joined(lin):
-    return sum(getattr(item.op, "collective", False) for item in lin._local.items if hasattr(item, "op"))
+    return sum(getattr(item.op, "collective", False) for item in lin._at.local.items if hasattr(item, "op"))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in ("operator", "entries")])

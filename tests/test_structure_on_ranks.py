@@ -53,7 +53,7 @@ PROGRAMS = {"samples": samples, "chain": chain(300), "arrays between": arrays_be
 
 def alone(f):
     with dd.linearize(f, X, comm=MPI.COMM_SELF) as one:
-        return one._facts.structure
+        return one._at.facts.structure
 
 
 @pytest.mark.parametrize(("name", "partition"), [
@@ -96,7 +96,7 @@ def test_what_is_kept_is_bounded(comm, monkeypatch):
     monkeypatch.setattr("distdiff.source.record", lambda *a, record=Source.spread.__globals__["record"], **more: (
         traced.append(1) or record(*a, **more)))
     with dd.linearize(samples, X, comm=comm, partition="contiguous" if comm.size > 1 else "auto") as lin:
-        assert not lin._local.stored
+        assert not lin._at.local.stored
         depth = lin.report().depth
     assert comm.rank or len(traced) == 1 + (comm.size > 1)
     assert depth == alone(samples).depth
@@ -130,8 +130,8 @@ def test_of_arrays_only_when_asked(monkeypatch):
         assert not found
         assert lin.report().lines == lin.report().lines
         assert len(found) == (comm.size > 1 and comm.rank == 0)
-        ours = asdict(lin._facts.structure)
+        ours = asdict(lin._at.facts.structure)
     with dd.linearize(f, z, comm=MPI.COMM_SELF) as one:
-        expected = asdict(one._facts.structure)
+        expected = asdict(one._at.facts.structure)
     np.testing.assert_equal({k: v for k, v in ours.items() if k != "path"},
                             {k: v for k, v in expected.items() if k != "path"})

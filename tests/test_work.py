@@ -68,7 +68,7 @@ def indexed(u):
 ])
 def test_kept_is_what_elimination_keeps(f, n, rows, nonzeros):
     with dd.linearize(f, np.linspace(0.2, 1.0, n), comm=MPI.COMM_SELF, method="substitution") as lin:
-        expected, system = kept(lin._local), lin._solving.assembly.system
+        expected, system = kept(lin._at.local), lin._solving.assembly.system
         assert system.n_rows / rows <= expected.rows <= system.n_rows * rows
         assert system.nnz / nonzeros <= expected.nonzeros <= system.nnz * nonzeros
 
@@ -80,9 +80,9 @@ def test_reads_that_leave_the_cache_are_counted():
     for n, far in ((1000, False), (100_000, True)):
         near = np.random.default_rng(0).integers(0, n, n)
         with dd.linearize(f, np.ones(n), comm=MPI.COMM_SELF) as lin:
-            reads = sum(item.lines for item in lin._local.items
+            reads = sum(item.lines for item in lin._at.local.items
                         if any(type(ref) is Indexed for ref in item.operands))
-            work = count(lin._local, MPI.COMM_SELF)
+            work = count(lin._at.local, MPI.COMM_SELF)
             assert reads >= n and work.gather_lines == reads and work.far_reads == (reads if far else 0)
 
 
@@ -92,7 +92,7 @@ def test_an_implicit_statement_counts_its_equation():
         return root(lambda q, u: 4.0 * u - np.roll(u, 1) - np.roll(u, -1) + 0.1 * u**3 - q, q, q)
 
     with dd.linearize(f, np.linspace(0.2, 1.0, 50), comm=MPI.COMM_SELF, method="substitution") as lin:
-        work, expected = count(lin._local, MPI.COMM_SELF), kept(lin._local)
+        work, expected = count(lin._at.local, MPI.COMM_SELF), kept(lin._at.local)
         system = lin._solving.assembly.system
         assert system.nnz - system.n_rows <= work.nonzeros == work.implicit <= 4 * system.nnz
         assert expected.rows == pytest.approx(system.n_rows, rel=0.05)
@@ -101,14 +101,14 @@ def test_an_implicit_statement_counts_its_equation():
 
 def test_counts():
     with dd.linearize(stencil, np.linspace(0.2, 1.0, 30), comm=MPI.COMM_SELF) as lin:
-        work = count(lin._local, MPI.COMM_SELF)
-        assert work.nodes == lin._local.n_nodes and work.array_lines == lin._local.lines
+        work = count(lin._at.local, MPI.COMM_SELF)
+        assert work.nodes == lin._at.local.n_nodes and work.array_lines == lin._at.local.lines
         assert work.nonzeros == lin.report().nonzeros and (work.inputs, work.outputs) == (30, 30)
         assert work.fresh + work.sums + work.copies + work.runs == work.items
         assert work.copies > work.fresh > 0  # ten periods, of which some are planned one by one
         assert (work.messages, work.halo, work.waits) == (0, 0, 1.0)
     with dd.linearize(halves, np.linspace(0.2, 1.0, 32), comm=MPI.COMM_SELF) as lin:
-        assert count(lin._local, MPI.COMM_SELF).copies == 0  # every period has another shape
+        assert count(lin._at.local, MPI.COMM_SELF).copies == 0  # every period has another shape
 
 
 def samples(x):
@@ -157,7 +157,7 @@ def test_kept_on_ranks(comm, f, n, layout, within):
         pytest.skip("one row is left on one rank")
     with dd.linearize(f, np.linspace(0.2, 1.0, n), comm=comm, method="substitution", partition=layout, min_block=1,
                       solves=20) as lin:
-        system, expected = lin._solving.assembly.system, expected_kept(lin._local, comm)
+        system, expected = lin._solving.assembly.system, expected_kept(lin._at.local, comm)
         real = kept_by(system.n_local, system.own.nnz + system.ghost.nnz, comm)
         assert (real.rows - 10) / within <= expected.rows <= within * real.rows + 10
         assert (real.nonzeros - 30) / within <= expected.nonzeros <= within * real.nonzeros + 30

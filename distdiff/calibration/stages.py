@@ -77,7 +77,7 @@ class _Stages:
     def __init__(self, name: str, f: Callable[[Any], Any], x: np.ndarray) -> None:
         self.name, self.x = name, x
         self.lin: Linearization = linearize(f, x, comm=MPI.COMM_SELF, method="sweep")
-        self.local, self.point = self.lin._local, self.lin._point
+        self.local, self.point = self.lin._at.local, self.lin._at.point
         self.work = count(self.local, MPI.COMM_SELF)
         self.times: dict[tuple[str, str], list[float]] = {}
         rng = np.random.default_rng(0)
@@ -151,7 +151,7 @@ class _Stages:
             self.lin._solving.select(1, 1)
             self.lin._solving.solve(False, direction)
         self._note("evaluating and sweeping", "", _timed(again)[0])
-        self.point = self.lin._point  # the old one's memory is this one's
+        self.point = self.lin._at.point  # the old one's memory is this one's
 
     def samples(self) -> Iterator[Sample]:
         w = replace(self.work, kept_rows=self.kept.rows, kept_nonzeros=self.kept.nonzeros)

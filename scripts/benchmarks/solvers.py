@@ -121,7 +121,7 @@ class _Laid:
         import distdiff as dd
 
         self.lin = lin = dd.linearize(f, x, partition=partition, solves=use, comm=comm)
-        self.name = lin._facts.partition
+        self.name = lin._at.facts.partition
         self.evaluation = self.predicted = 0.0
         if comm.size > 1:
             taken = []
@@ -131,7 +131,7 @@ class _Laid:
                 lin.update(x * (1.0 + 1e-9 * (k % 2)))
                 comm.Barrier()
                 taken.append(time.perf_counter() - start)
-            chosen = next(c for c in lin._facts.candidates if c["chosen"])
+            chosen = next(c for c in lin._at.facts.candidates if c["chosen"])
             share = lin.report().times["share"] / use.points
             self.evaluation = comm.bcast(min(taken)) + share
             self.predicted = 0.5 * chosen["seconds"] + chosen["job"]["sharing"] / use.points
@@ -169,14 +169,14 @@ class _Job:
     def __init__(self, lin: Any, columns: int, comm: Any) -> None:
         from distdiff import batches
 
-        facts, local = lin._facts, lin._local
+        facts, local = lin._at.facts, lin._at.local
         forward = columns > 1 and facts.n_inputs > facts.n_outputs
-        self.lin, self.columns, self.comm = lin, lin._use._replace(columns=columns).share(
+        self.lin, self.columns, self.comm = lin, lin._at.use._replace(columns=columns).share(
             comm.size, facts.everywhere), comm
-        self._points = lin._use.points if comm.size > 1 else 1
+        self._points = lin._at.use.points if comm.size > 1 else 1
         columns = self.columns
         self.direction = "tangent" if forward else "adjoint"
-        self._results = lin._outputs if forward else lin._inputs
+        self._results = lin._at.outputs if forward else lin._at.inputs
         self._width = batches.width(local.n_nodes, comm) if columns > 1 else 1
         self._ends = ((facts.n_inputs, local.inputs.positions) if forward
                       else (facts.n_outputs, local.outputs.positions))
@@ -229,7 +229,7 @@ class _Job:
         result = self._results.collect(result)
         if self._points > 1:  # the same values, which nobody knows to be the same
             self.lin._solving.leave()
-            self.lin._solving.arrive(self.lin._point)
+            self.lin._solving.arrive(self.lin._at.point)
             first = (first + (self._points - 1) * at_first(seeds[0])[0]) / self._points
         for seed in seeds[1:]:
             self.comm.Barrier()
@@ -246,9 +246,9 @@ class _Job:
 
         lin = self.lin
         lin._solving.close()
-        lin._solving = Solving(lin._local, lin.comm, lin._team, lin.stages, method=method, options=lin.options,
+        lin._solving = Solving(lin._at.local, lin.comm, lin._team, lin.stages, method=method, options=lin.options,
                                preaccumulate=lin.preaccumulate, on_failure="raise")
-        lin._solving.arrive(lin._point)
+        lin._solving.arrive(lin._at.point)
 
 
 def agreement(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
