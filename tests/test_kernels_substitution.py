@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_triangular
 
+from distdiff.kernels import ghosts as G
 from distdiff.kernels import stretches as S
 from distdiff.kernels import substitution as K
 from distdiff.kernels.stretches import FIRST, NEAR, REACH, ROWS, WIDTH, stretches
@@ -190,7 +191,7 @@ def test_ghosts(index, compiled):
         dense = np.zeros((n, n_ghosts))
         np.add.at(dense, (np.repeat(np.arange(n), np.diff(indptr)), indices), data)
         rows = np.flatnonzero(np.diff(indptr)).astype(index)
-        for tail, forth, back in ((), K.from_ghosts, K.to_ghosts), ((3,), K.from_ghosts_columns, K.to_ghosts_columns):
+        for tail, forth, back in ((), G.forward, G.backward), ((3,), G.forward_columns, G.backward_columns):
             y, ghosts = rng.standard_normal((n, *tail)), rng.standard_normal((n_ghosts, *tail))
             for kernel, into, expected in (forth, y, y - dense @ ghosts), (back, ghosts, ghosts - dense.T @ y):
                 found = into.copy()

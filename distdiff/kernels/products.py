@@ -1,6 +1,6 @@
 """Products with one rank's strictly lower rows of I - L, without its unit diagonal: what Jacobi iteration is made of.
 
-`indptr`, `indices` are unsigned, the diagonal is the last entry of each row; ghosts have kernels in `substitution`.
+`indptr`, `indices` are unsigned, the diagonal is the last entry of each row; ghosts have kernels in `ghosts`.
 The order of additions depends on nothing but the structure, so equal arguments give equal results bit for bit.
 """
 

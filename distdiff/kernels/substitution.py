@@ -1,4 +1,4 @@
-"""Substitution with one rank's rows of I - L, in place: the own block, stretch by stretch, and its ghosts.
+"""Substitution with one rank's own block of I - L, in place, stretch by stretch (its ghost columns: `ghosts`).
 
 `table` and `offsets` describe the stretches (see `stretches`): in one of constant offsets neither row pointers nor
 column indices are read.  The offsets -1 and -2 are a recurrence, carried in registers.  All others reach back at least
@@ -428,78 +428,3 @@ def backward_columns(lo, hi, table, offsets, indptr, indices, data, y):
                 c = a[r:end, p]
                 x = y[f + d[p]:f + d[p] + n]
                 subtract(c, z, x, True)
-
-
-@Kernel
-def from_ghosts(rows, indptr, indices, data, ghosts, y):
-    """y_i -= sum_g B_ig ghosts_g over the given rows, those with ghost columns."""
-    for p in range(len(rows)):
-        i = np.uint64(rows[p])
-        e0, e1 = indptr[i], indptr[i + ONE]
-        if e1 - e0 == 1:
-            y[i] -= data[e0] * ghosts[indices[e0]]
-        else:
-            s = y[i]
-            for e in range(e0, e1):
-                s -= data[e] * ghosts[indices[e]]
-            y[i] = s
-
-
-@Kernel
-def to_ghosts(rows, indptr, indices, data, ghosts, y):
-    """ghosts_g -= sum_i B_ig y_i over the given rows: the transpose of `from_ghosts`.
-
-    Many rows may read one or two parameters in turn: what goes to the two ghosts met last stays in registers, for one
-    addition to memory would wait for the one before.
-    """
-    if len(rows) == 0:
-        return
-    first = indptr[np.uint64(rows[0])]
-    g0, g1 = indices[first], indices[first]
-    sum0, sum1 = 0.0, 0.0
-    for p in range(len(rows)):
-        i = np.uint64(rows[p])
-        e0, e1 = indptr[i], indptr[i + ONE]
-        s = y[i]
-        if e1 - e0 == 1:
-            g = indices[e0]
-            v = data[e0] * s
-            if g == g0:
-                sum0 -= v
-            elif g == g1:
-                sum1 -= v
-            else:
-                ghosts[g0] += sum0
-                g0, sum0 = g1, sum1
-                g1, sum1 = g, -v
-        else:
-            for e in range(e0, e1):
-                ghosts[indices[e]] -= data[e] * s
-    ghosts[g0] += sum0
-    ghosts[g1] += sum1
-
-
-@Kernel
-def from_ghosts_columns(rows, indptr, indices, data, ghosts, y):
-    """`from_ghosts` for all columns of y (n, m) and ghosts (n_ghosts, m)."""
-    m = y.shape[1]
-    for p in range(len(rows)):
-        i = rows[p]
-        for e in range(indptr[i], indptr[i + 1]):
-            b = data[e]
-            g = indices[e]
-            for k in range(m):
-                y[i, k] -= b * ghosts[g, k]
-
-
-@Kernel
-def to_ghosts_columns(rows, indptr, indices, data, ghosts, y):
-    """`to_ghosts` for all columns of y (n, m) and ghosts (n_ghosts, m)."""
-    m = y.shape[1]
-    for p in range(len(rows)):
-        i = rows[p]
-        for e in range(indptr[i], indptr[i + 1]):
-            b = data[e]
-            g = indices[e]
-            for k in range(m):
-                ghosts[g, k] -= b * y[i, k]

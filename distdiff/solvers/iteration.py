@@ -17,16 +17,16 @@ import numpy as np
 from mpi4py import MPI
 
 from ..cancellation import watch_of
+from ..kernels import ghosts as ghost_kernels
 from ..kernels import products
-from ..kernels import substitution as kernels
 from ..system import TriangularSystem
 from .passes import Passes, unsigned
 
 # By direction, and by the number of dimensions of the solution: the product with own rows, with ghost columns.
 _OWN = {False: {1: products.subtract, 2: products.subtract_columns},
         True: {1: products.subtract_transposed, 2: products.subtract_transposed_columns}}
-_GHOST = {False: {1: kernels.from_ghosts, 2: kernels.from_ghosts_columns},
-          True: {1: kernels.to_ghosts, 2: kernels.to_ghosts_columns}}
+_GHOST = {False: {1: ghost_kernels.forward, 2: ghost_kernels.forward_columns},
+          True: {1: ghost_kernels.backward, 2: ghost_kernels.backward_columns}}
 
 
 class Iteration:

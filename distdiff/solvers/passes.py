@@ -12,6 +12,7 @@ import numpy as np
 
 from ..blocks import Range
 from ..cancellation import Watch, watch_of
+from ..kernels import ghosts as ghost_kernels
 from ..kernels import overlap_rows as overlap
 from ..kernels import substitution as kernels
 from ..kernels.stretches import within
@@ -26,8 +27,9 @@ def unsigned(indices: np.ndarray) -> np.ndarray:
 
 
 # By the number of dimensions of the solution: own rows, rows with ghosts.
-_FORWARD = {1: (kernels.forward, kernels.from_ghosts), 2: (kernels.forward_columns, kernels.from_ghosts_columns)}
-_BACKWARD = {1: (kernels.backward, kernels.to_ghosts), 2: (kernels.backward_columns, kernels.to_ghosts_columns)}
+_FORWARD = {1: (kernels.forward, ghost_kernels.forward), 2: (kernels.forward_columns, ghost_kernels.forward_columns)}
+_BACKWARD = {1: (kernels.backward, ghost_kernels.backward),
+             2: (kernels.backward_columns, ghost_kernels.backward_columns)}
 
 
 class _Rows(NamedTuple):
