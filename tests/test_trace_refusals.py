@@ -9,6 +9,7 @@ import math
 import numbers
 import operator
 import pickle
+import pprint
 import re
 import struct
 
@@ -156,15 +157,82 @@ text = repr(u[0]); return u[0] * len(text)
 text = f"{u[0]:.2f}"; return u[0] * float(text)
 text = f"{u[0]:.2f}".rjust(12); return u[0] * float(text)
 a, b = f"{u[0]}{u[1]}"; return u[0]
+text = f"x = {u[0]:.2f}"; return u[0] * len(text)
+text = "x = %s" % u[0]; return u[0] * (text == "x = 0.9")
+text = "x = "; text += f"{u[0]}, {u[1]}"; return u[0] * len(text)
+text = str([u[0], 1.0]); return u[0] * len(text)
+text = f"{(u[0], 1.0)}"; return u[0] * len(text)
+a = b = f"x{u[0]}"; print(b); return u[0] * len(a)
+lines = []; lines.append(f"x{u[0]}"); return u[0] * len(lines[0])
+lines = [f"x{x}" for x in u]; return u[0] * sum(len(line) for line in lines)
+lines = [f"x{x}" for x in u]; n = [len(line) for line in lines]; return u[0] * n[0]
+u[0] * sum([len(f"x{x}") for x in u])
+text = ", ".join([f"x{x}" for x in u]); last = lambda: len(text); return u[0] * last()
+text = f"x{u[0]}" if u[0] > 0 else "none"; return u[0] * len(text)
+table = {}; table[f"x{u[0]}"] = 1.0; return u[0]
+text = f"x{u[0]}"; import re; return u[0] * len(re.findall("[0-9]", text))
+text = pprint.pformat({"u": u[0]}); return u[0] * len(text)
+measure = lambda text: 1.0 * len(text); return u[0] * measure(f"x{u[0]}")
+named = lambda k: f"x{u[k]}"; return u[0] * len(named(0))
+named = lambda k: f"x{u[k]}"; text = named(0); return u[0] * (text > "x")
+lines = sorted(f"x{x}" for x in u); return u[0] * len(lines)
+show = lambda text: 2.0 if "9" in text else 3.0; shown = lambda t: show(t); return u[0] * shown(t=f"x{u[0]}")
 """
 
 
 @pytest.mark.parametrize("case", COMPUTED_FROM_TEXT.strip().splitlines())
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # np.fromstring
 def test_nothing_is_computed_from_the_text_of_a_traced_value(case):
-    f = of_u(case)
+    f = of_u(case, pprint=pprint, re=re)
     with pytest.raises(UnsupportedOperationError, match=r"text of a traced value at .*value\(x\)"):
         trace(f, (U,))
+
+
+class Noted:
+    def __init__(self):
+        self.text = ""
+
+    def note(self, text):
+        self.text = text
+
+    def show(self, text, prefix="> "):
+        line = prefix + text
+        print(line)
+
+    def __repr__(self):
+        return f"<noted {self.value}>"
+
+
+JOINED_AND_KEPT = """
+noted.text = f"x = {u[0]}"
+noted.note(f"x = {u[0]}")
+kept.append(f"x = {u[0]}")
+kept.extend([f"x = {u[0]}"])
+kept.append("x = {:.2f}".format(u[0]))
+table["x"] = f"x = {u[0]}"
+table["x"] = [str([x]) for x in u]
+text = unknown(f"x = {u[0]}")
+"""
+
+
+@pytest.mark.parametrize("case", JOINED_AND_KEPT.strip().splitlines())
+def test_joined_text_that_is_kept_is_refused(case):
+    f = of_u(f"{case}; return u[0]", noted=Noted(), kept=[], table={}, unknown=abs)
+    with pytest.raises(UnsupportedOperationError, match=r'which is kept where .*"x = " \+ str\(x\)'):
+        trace(f, (U,))
+
+
+def test_text_that_knows_what_it_is_may_be_kept():
+    kept, noted = [], Noted()
+
+    def f(u):
+        kept.append("x = " + str(u[0]))
+        noted.note("x = " + f"{u[0]:.1f}" + ".")
+        return u[0] * len(kept[0]) if u[1] > 1e3 else u[0]
+
+    trace(f, (U,))
+    with pytest.raises(UnsupportedOperationError, match=r"__len__|len\(\) of the text of a traced value"):
+        trace(f, (1e4 * U,))
 
 
 SHOWN = r"""
@@ -178,6 +246,17 @@ lines = [f"{x:.2f}" for x in u]; print(", ".join(lines)); table = "".join(f"{x:>
 warnings.warn(f"x = {u[0]:.2f}")
 print(f"{u[0]:.2f}" and "yes", "yes" if f"x = {u[0]}" else "no", not str(u[0]))
 shown = {}; shown["u0"] = f"{u[0]:.2f}"; print(shown)
+text = f"x = {u[0]:.2f}"; print(text); text += ", " + f"{u[1]}!"; print(text.upper(), end="")
+text = None; text = f"x = {u[0]:.2f}" if u[0] > 0 else "none"; print(text) if text is not None else print()
+lines = []; lines.append(f"x = {u[0]}"); lines.extend([f"y = {u[1]}"]); print(", ".join(lines), len(lines), *lines)
+lines = [f"x = {x}" for x in u]; [print(line) for line in lines]; print(lines[0]) if lines else None
+shown = {}; shown["x"] = f"x = {u[0]}"; print(shown, shown["x"])
+show = lambda text: print("> " + text); show(f"x = {u[0]}"); noted.show(f"x = {u[0]}")
+noted.show(prefix="", text=f"x {u[0]}")
+named = lambda k: f"x = {u[k]}"; print(named(0)); text = named(1); logging.getLogger("shown").info(text)
+noted.value = u[0]; print(noted, f"{noted}", str(noted)); noted.text = str(u[0]); noted.text = "x = " + f"{u[0]}"
+text = pprint.pformat({"u": u[0]}); print(text); print([u[0]], {"u": u[0]}, f"{[u[0]]}")
+error = ValueError(f"x = {u[0]}"); warnings.warn(f"x = {u[0]:.2f}", stacklevel=1)
 """
 
 
@@ -186,11 +265,10 @@ shown = {}; shown["u0"] = f"{u[0]:.2f}"; print(shown)
 def test_the_text_of_a_traced_value_may_be_shown(case):
     import io
     import logging
-    import pprint
     import sys
     import warnings
 
-    space = {"io": io, "logging": logging, "pprint": pprint, "sys": sys, "warnings": warnings, "np": np}
+    space = {"io": io, "logging": logging, "pprint": pprint, "sys": sys, "warnings": warnings, "noted": Noted()}
     f = of_u(f"{case}; return u[0]", **space)
     assert trace(f, (U,)).result == U[0]
 

@@ -86,17 +86,30 @@ def handed_to(frame: FrameType) -> str | None:
 
 def callee(code: CodeType, offset: int) -> str:
     """The name of what the call at this place in a function's code calls; "" if it has none."""
+    return path_of(code, offset)[-1]
+
+
+def path_of(code: CodeType, offset: int) -> tuple[str, ...]:
+    """The names by which the call at this place finds what it calls, ("self", "log") say; the first is "" where it is
+    an attribute of something else, and ("",) all there is where what is called has no name."""
     lines = list(dis.get_instructions(code))
     at = next(k for k, line in enumerate(lines) if line.offset == offset)
     call = lines[at].positions
     found, end = None, (0, 0)  # the longest expression that starts where the call does, and is not it
-    for line in lines[:at]:
+    for k, line in enumerate(lines[:at]):
         place = line.positions
         if (line.opname not in ("PUSH_NULL", "KW_NAMES", "PRECALL") and place and call and place != call
                 and (place.lineno, place.col_offset) == (call.lineno, call.col_offset)
                 and (stop := (place.end_lineno or 0, place.end_col_offset or 0)) >= end):
-            found, end = line, stop
-    return found.argval if found and found.opname.startswith("LOAD_") and isinstance(found.argval, str) else ""
+            found, end = k, stop
+    path: list[str] = []
+    while found is not None and lines[found].opname.startswith("LOAD_") and isinstance(lines[found].argval, str) and (
+            lines[found].opname != "LOAD_CONST"):
+        path.insert(0, lines[found].argval)
+        if lines[found].opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+            return tuple(path)
+        found -= 1
+    return ("", *path)
 
 
 def stores(frame: FrameType) -> bool:
