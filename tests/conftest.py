@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from distdiff.kernels import scalar, stream, tiles
+
 os.environ["DISTDIFF_MACHINE"] = "default"  # layouts and choices must not depend on what was calibrated here
 WORLD = MPI.COMM_WORLD
 GRACE = 20.0
@@ -201,6 +203,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def comm() -> MPI.Comm:
     """The communicator of all ranks that run this test."""
     return WORLD
+
+
+@pytest.fixture
+def plain_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work runs in NumPy, and not in compiled loops from the moment on when they have paid in this process.
+
+    For tests that count calls, or compare bits: that moment may otherwise come in the middle of any of them.
+    """
+    for loops in (scalar._Loops, stream._Loops, tiles._Loops):
+        monkeypatch.setattr(loops, "module", None)
+        monkeypatch.setattr(loops, "spent", -(10**15))
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import distdiff as dd
 from distdiff import cancellation
 from distdiff.cancellation import watch_of, watched
 from distdiff.errors import CancelledError
-from distdiff.kernels import tiles
 from distdiff.solvers import sweep_table
 from distdiff.tracing import recorder, scalar
 
@@ -55,13 +54,9 @@ class Count:
 
 
 @pytest.fixture(autouse=True)
-def every_superstep(monkeypatch):
+def every_superstep(monkeypatch, plain_loops):
     monkeypatch.setattr(cancellation, "EVERY", 0.0)
     monkeypatch.setattr(sweep_table, "PART", 50)
-    # Statements are looked at one by one, and tile by tile in one call once that has paid in this process, which must
-    # not be in the middle of a test that counts looks.
-    monkeypatch.setattr(tiles._Loops, "module", None)
-    monkeypatch.setattr(tiles._Loops, "spent", -(10**15))
 
 
 def cancelled_anywhere(comm: Any, work: Callable[[], Any], wanted: Any, again: Callable[[], Any] = lambda: None) -> int:

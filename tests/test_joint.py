@@ -257,7 +257,7 @@ def smooth(op):
 @pytest.mark.mpi
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("strategy", ["axes", "fewer ranks"])
-def test_what_a_rule_raises_on_one_rank_is_raised_on_all(comm, strategy):
+def test_what_a_rule_raises_on_one_rank_is_raised_on_all(comm, strategy, plain_loops):
     """Only the rank with the last elements fails, and all go on afterwards."""
     x, far = np.linspace(0.1, 0.4, 24), np.linspace(0.1, 0.4, 24)
     far[-1] = 40.0
