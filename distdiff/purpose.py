@@ -12,6 +12,7 @@ import numpy as np
 
 from .errors import InputError, RetraceWarning
 from .nest import Nest
+from .tracing.floating import surroundings
 from .tracing.stretch import check_numbers
 from .tracing.tree import flatten
 from .watch import same
@@ -69,6 +70,7 @@ class Purpose:
         self.x = np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
         self.constants: dict[Any, Any] = {k: arg for k, arg in enumerate(args) if k not in moving}
         self.constants.update(kwargs)
+        self.errors = surroundings()
 
     def differs(self, other: Purpose) -> str | None:
         """What another call has otherwise, in words ("" for another kind of call); None if a tape serves both."""
@@ -77,7 +79,7 @@ class Purpose:
         for name, value in self.constants.items():
             if not same(value, other.constants[name]):
                 return f"the constant argument {name!r} changes; differentiate by it as well, if it holds floats"
-        return None
+        return None if self.errors == other.errors else "np.seterr, or what makes warnings errors, changes"
 
 
 class Outside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import types
@@ -15,7 +16,13 @@ import scipy.sparse
 from functions import CASES
 
 import distdiff as dd
-from distdiff.errors import BranchChangedError, InputError, NonFiniteError, RetraceWarning
+from distdiff.errors import (
+    BranchChangedError,
+    InputError,
+    NonFiniteError,
+    RetraceWarning,
+    UnsupportedOperationError,
+)
 
 X = np.array([0.3, -0.7, 1.2, 0.5])
 RNG = np.random.default_rng(5)
@@ -530,6 +537,56 @@ def caught(operation, kinds=np.linalg.LinAlgError, **modes):
     return f
 
 
+def set_globally(x):
+    before = np.seterr(all="raise")
+    try:
+        return 0.0 / x[0] + x[1]
+    except FloatingPointError:
+        return 3.0 * x[1]
+    finally:
+        np.seterr(**before)
+
+
+def called_back(x):
+    seen = []
+    before = np.seterrcall(lambda kind, flag: seen.append(kind)), np.seterr(all="call")
+    y = 1.0 / (1.0 + x * 1e305)
+    np.seterr(**before[1])
+    np.seterrcall(before[0])
+    return np.sum(y) + (1.0 + len(seen)) * x[1]
+
+
+def warned(operation, *error, **record):
+    def f(x):
+        with warnings.catch_warnings(**record) as told:
+            warnings.simplefilter(*error or ("always",))
+            try:
+                y = operation(x)
+            except RuntimeWarning:
+                return 3.0 * x[1]
+        return np.sum(1.0 / (1.0 + y)) + x[1] * (1.0 + len(told or ()))
+    return f
+
+
+def whole_number(operation):
+    def f(x):
+        try:
+            k = operation(x[0])
+        except (ValueError, OverflowError):
+            k = 7
+        return x[1] * k
+    return f
+
+
+@dd.custom_jvp
+def rooted(x):
+    if np.min(x) < 0.0:
+        raise ValueError("a negative number")
+    return np.sqrt(x)
+
+
+rooted.defjvp(lambda primals, tangents: (np.sqrt(primals[0]), tangents[0] / (2.0 * np.sqrt(primals[0]))))
+
 EXCEPTIONS = {  # function, a point where an operation raises and one where none does
     "cholesky": (factored, [-1.0, 4.0], [1.0, 4.0]),
     "helper": (lambda x: x @ x if positive(np.diag(x)) else np.sum(x), [-1.0, 4.0], [1.0, 4.0]),
@@ -544,6 +601,19 @@ EXCEPTIONS = {  # function, a point where an operation raises and one where none
     "log": (caught(lambda x: np.log(x), FloatingPointError, all="raise"), [-1.0, 4.0], [1.0, 4.0]),
     "sum": (caught(lambda x: x.sum() ** 0.5, FloatingPointError, all="raise"), [-8.0, 4.0], [1.0, 4.0]),
     "a number": (caught(lambda x: np.log(x[0]) + x[1], FloatingPointError, all="raise"), [-1.0, 4.0], [1.0, 4.0]),
+    "product of numbers": (caught(lambda x: 1.0 / (x[0] * 1e305) + x[1], FloatingPointError, over="raise"),
+                           [1e4, 4.0], [1.0, 4.0]),
+    "np.seterr": (set_globally, [0.0, 4.0], [1.0, 4.0]),
+    "np.seterrcall": (called_back, [1e4, 4.0], [1.0, 4.0]),
+    "warnings are errors": (warned(lambda x: x * x, "error"), [1e200, 4.0], [1.0, 4.0]),
+    "those of numbers": (warned(lambda x: x[0] * x[0], "error", RuntimeWarning), [1e200, 4.0], [1.0, 4.0]),
+    "warnings recorded": (warned(lambda x: x * x, record=True), [1e200, 4.0], [1.0, 4.0]),
+    "int": (whole_number(int), [np.nan, 4.0], [1.0, 4.0]),
+    "round": (whole_number(round), [np.inf, 4.0], [1.0, 4.0]),
+    "a rule": (caught(rooted, ValueError), [-1.0, 4.0], [1.0, 4.0]),
+    "an equation": (caught(lambda x: dd.implicit.root(lambda x, y: y * y - x, x, np.ones(2)), Exception),
+                    [-1.0, 4.0], [1.0, 4.0]),
+    "inside a gradient": (lambda x: np.sum(dd.grad(factored)(x)), [-1.0, 4.0], [1.0, 4.0]),
     "check_finite": (caught(lambda x: scipy.linalg.cholesky(np.diag(x)), Exception), [-1.0, 4.0], [1.0, 4.0]),
 }
 
@@ -572,6 +642,63 @@ def test_an_exception_that_f_catches_decides_its_course(name):
         close(lin.value, f(points[0]))
         with pytest.raises(BranchChangedError):
             lin.update(points[1])
+
+
+@pytest.mark.parametrize("handles", [True, False])
+@pytest.mark.parametrize("errors", [lambda: np.errstate(all="raise"), lambda: filtered("error")],
+                         ids=["np.errstate", "warnings"])
+def test_errors_that_are_raised_before_f_runs(errors, handles):
+    """They decide where code that f reaches has a handler; elsewhere they only end it."""
+    def inverse(x):
+        return np.sum(1.0 / (1.0 + x * x)) + x[1]
+
+    f = (lambda x: falling_back(inverse, x)) if handles else inverse
+    points = [np.array(x) for x in ([1.0, 2.0], [1e200, 2.0], [2.0, 2.0])]
+    with dd.recorded(f) as F:
+        with errors():
+            for x in points[::1 if handles else 2]:
+                close(F(x), f(x))
+            assert F.counts.traces == (3 if handles else 1)
+        with filtered("ignore"):  # and on a tape of theirs alone
+            for x in points:
+                close(F(x), f(x))
+        assert F.counts.traces == (4 if handles else 2)
+
+
+@contextlib.contextmanager
+def filtered(action):
+    with warnings.catch_warnings():
+        warnings.simplefilter(action, RuntimeWarning)
+        yield
+
+
+def falling_back(f, x):
+    try:
+        return f(x)
+    except (FloatingPointError, RuntimeWarning):
+        return 3.0 * x[1]
+
+
+@pytest.mark.parametrize("quiet", [lambda: np.errstate(all="ignore"), lambda: filtered("ignore")])
+def test_errors_that_are_ignored_are_no_decision(quiet):
+    def f(x):
+        with quiet():
+            return np.sum(np.where(x > 0.0, np.sqrt(x * x * x), 1.0 / (x * x)))
+
+    with dd.recorded(f) as F, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for x in (X, 2.0 * X, 3.0 * X):
+            close(F(x), f(x))
+        assert F.counts.traces == 1
+
+
+@pytest.mark.parametrize("operation", [
+    lambda x, y: y if positive(np.diag(x)) else y + 1.0, lambda x, y: y if positive(np.diag(y)) else y + 1.0,
+    lambda x, y: np.where(np.sum(caught(np.log, FloatingPointError, all="raise")(x)) > 0, y, 2.0 * y)])
+def test_equations_whose_functions_catch_are_refused(operation):
+    with pytest.raises(UnsupportedOperationError, match=r"equation's function goes on .*_replay.py:\d+ .*eigvalsh"):
+        dd.grad(lambda x: np.sum(dd.implicit.root(lambda x, y: operation(x, y) - x, x, np.ones(2))))(
+            np.array([-1.0, 4.0]))
 
 
 @pytest.mark.mpi

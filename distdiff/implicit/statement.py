@@ -203,6 +203,15 @@ def statement(residual: Residual, y0: Any, settings: Settings, where: str = "") 
     """
     rec = running()
     assert rec is not None
+    try:
+        return _recorded(rec, residual, y0, settings, where)
+    except Exception:  # the function may catch it
+        rec.failed()
+        raise
+
+
+def _recorded(rec: Recorder, residual: Residual, y0: Any, settings: Settings, where: str) -> TracedArray:
+    """`statement`, on that trace."""
     rec.keep()
     rec.meet_joint()
     rec.dead = True
@@ -261,6 +270,7 @@ class _Recording:
     def record(self, unknown: TracedArray, block: int, first: int) -> tuple[Tape, list[Nodes]]:
         """R of `unknown`, which is this block, as a tape of the items from `first` on."""
         rec = self._rec
+        caught = rec.caught
         rec.capturing += 1
         try:
             with patching.resumed():
@@ -272,6 +282,9 @@ class _Recording:
                                      "unknowns; there must be as many equations as unknowns")
                 outputs = [single(rec, r, shape) if is_traced(r) else Const(r) for r, shape in zip(results, shapes)]
             return extracted(rec, first, block, list(zip(outputs, shapes)), n)
+        except Exception:
+            rec.caught = caught  # nothing was, then
+            raise
         finally:
             rec.capturing -= 1
 

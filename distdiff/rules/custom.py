@@ -68,8 +68,12 @@ class _Custom(Named):
         fixed = tuple(_constant(x) if w else None for x, w in zip(leaves, whole))
         call = _Call(self, {k: _constant(args[k]) for k in others}, spec, fixed)
         operands = [x for x, w in zip(leaves, whole) if not w]
-        with set_aside():
-            result = self.fun(*call.arguments([np.array(plain(x)) for x in operands]))  # which it may write into
+        try:
+            with set_aside():
+                result = self.fun(*call.arguments([np.array(plain(x)) for x in operands]))  # which it may write into
+        except Exception:  # the function may catch it
+            rec.failed()
+            raise
         results, out_spec = flatten(result, f"the result of {self.__name__}")
         if any(np.asarray(y).dtype.kind == "c" for y in results):
             rec.unsupported(f"a complex result of {self.__name__}", "derivatives here are those of real functions; "

@@ -138,13 +138,16 @@ def _traced(
     traced_args = list(args)
     for k, part in zip(numbers, (nested,) if isinstance(argnums, (int, np.integer)) else nested):
         traced_args[k] = part
-    with patching.substituted(rec), rare_collections(), floating.noted(rec) as errors:
+    with patching.substituted(rec), rare_collections(), floating.noted(rec, f) as errors:
         try:
             rec.running = True
+            floating.look()
             result = f(*traced_args, **(kwargs or {}))
             rec.cancel()  # f may have caught it
             if rec.refusal is not None:
                 raise _swallowed(rec.refusal)
+            if rec.caught is not None:
+                raise rec.caught
             rec.conclude(f)
             aux = None
             if has_aux:

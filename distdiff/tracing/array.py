@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..ops import BY_NAME, Op
 from ..tape import Const, Indexed, Operand
-from . import floating, memory
+from . import memory
 from .boxes import Index, Piece, in_c_order, select, whole
 from .callers import CUT
 from .recorder import Recorder
@@ -334,7 +334,7 @@ def recorded(rec: Recorder, op: Op, operands: Sequence[Any], lowered: Sequence[O
     """The statement out = op(operands), computed now or, where that may pay, once somebody looks."""
     boolean = op in BOOLEAN_OPS
     read = rec.sparing and not op.linear and read_values(op, operands)
-    if rec.lazy and out.size >= memory.LARGE and not floating.raised():
+    if rec.lazy and out.size >= memory.LARGE and not rec.careful:
         for x in operands:
             if type(x) is TracedArray and not x.st.pending:
                 x.st.need()

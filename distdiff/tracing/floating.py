@@ -2,40 +2,89 @@
 
 They are kept until the function has returned.  A result that is not finite is an error with file and line, which says
 it once and better; where the result is finite the user is told as NumPy would.
+
+A function may also have errors raised (`np.errstate`, `np.seterr`), warnings made errors or recorded
+(`warnings.catch_warnings`), and go on by what it learns.  Then they come up where NumPy would have them, of numbers as
+of arrays, and the tape holds at its own point only, since no replay raises them.  So it is where that was set before
+the function runs, if code that it reaches catches anything.
 """
 
 from __future__ import annotations
 
+import dis
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 
+from ..watch import Search
+from .active import failed, running
+from .codes import twin
 from .recorder import Recorder
 
 Noted = dict[tuple[str, str, int], dict[str, Any]]  # (what, file, line) -> the globals there
+_seterr, _seterrcall = twin(np.seterr), twin(np.seterrcall)  # which stay NumPy's own
 
 
 class _Note:
-    """What NumPy calls with the kind of an error."""
+    """What NumPy calls with the kind of an error, and what errors led to before the function ran."""
 
-    def __init__(self, rec: Recorder) -> None:
+    def __init__(self, rec: Recorder, f: Callable[..., Any]) -> None:
         self._rec = rec
         self.found: Noted = {}
+        self.modes, self.shown, self.errors = _raising(), _shown(), _action() == "error"
+        self.catches = bool(self.modes or self.errors) and catches(f)
 
     def __call__(self, kind: str, flag: int) -> None:
-        frame = self._rec.user_frame()
-        self.found.setdefault((kind, frame.f_code.co_filename, frame.f_lineno), frame.f_globals)
+        if _action() != "ignore":
+            frame = self._rec.user_frame()
+            self.found.setdefault((kind, frame.f_code.co_filename, frame.f_lineno), frame.f_globals)
+
+    @property
+    def told(self) -> bool:
+        """Whether the function may learn of errors that NumPy warns of."""
+        action = _action()
+        return action != "ignore" and _shown() != self.shown or action == "error" and (self.catches or not self.errors)
 
 
 @contextmanager
-def noted(rec: Recorder) -> Iterator[Noted]:
-    """While the body runs, errors that NumPy would warn of are noted; what the user raises or ignores stays so."""
-    note = _Note(rec)
-    with np.errstate(call=note, **{kind: "call" for kind, mode in np.geterr().items() if mode == "warn"}):
-        yield note.found
+def noted(rec: Recorder, f: Callable[..., Any]) -> Iterator[Noted]:
+    """While the body runs f, errors that NumPy would warn of are noted; what the user raises or ignores stays so."""
+    note = rec.note_of_errors = _Note(rec, f)
+    modes = np.geterr()
+    theirs = {} if "call" in modes.values() else {"call": note, **{k: "call" for k in modes if modes[k] == "warn"}}
+    try:
+        with np.errstate(**theirs):
+            yield note.found
+    finally:
+        rec.note_of_errors = None
+
+
+def look() -> None:
+    """What errors lead to may be another thing now, in a thread that traces."""
+    rec = running()
+    note = rec.note_of_errors if rec is not None else None
+    if rec is None or note is None:
+        return
+    told, raising = note.told, _raising()
+    if type(np.geterrcall()) is _Note:
+        now, then = ("call", "warn") if told else ("warn", "call")  # NumPy itself warns, or the note is taken
+        change = {kind: then for kind, mode in np.geterr().items() if mode == now}
+        if change:
+            _seterr(**change)
+    rec.be_careful(told or bool(raising))
+    if told or raising and (note.catches or raising != note.modes):
+        failed()
+
+
+def replaced(function: Any) -> Any:
+    """The user's own function is to be called with errors: those that were noted are warnings again."""
+    if type(np.geterrcall()) is _Note and type(function) is not _Note:
+        _seterr(**{kind: "warn" for kind, mode in np.geterr().items() if mode == "call"})
+    return _seterrcall(function)
 
 
 def tell(found: Noted) -> None:
@@ -47,5 +96,58 @@ def tell(found: Noted) -> None:
 
 def raised() -> bool:
     """Whether the user wants to be told of errors where they arise, and may handle them there."""
-    modes = set(np.geterr().values())
-    return not {"ignore", "warn", "call"}.issuperset(modes) or "call" in modes and type(np.geterrcall()) is not _Note
+    return bool(_raising())
+
+
+def surroundings() -> Any:
+    """What errors lead to, apart from a note: to be compared."""
+    return _raising(), _action() == "error"
+
+
+def _raising() -> frozenset[tuple[str, str]]:
+    """The kinds of errors that lead to more than a warning, and what to."""
+    modes = np.geterr()
+    if {"ignore", "warn"}.issuperset(modes.values()):
+        return frozenset()
+    ours = ("ignore", "warn", "call") if type(np.geterrcall()) is _Note else ("ignore", "warn")
+    return frozenset((kind, mode) for kind, mode in modes.items() if mode not in ours)
+
+
+def _action() -> str:
+    """What becomes of NumPy's warnings of errors: "error" if that may be."""
+    for action, message, kind, module, line in warnings.filters:
+        if issubclass(RuntimeWarning, kind):
+            if action == "error":
+                return "error"
+            if message is None and module is None and not line:
+                return action
+    return "default"
+
+
+def _shown() -> tuple[Any, ...]:
+    """Where warnings go."""
+    return warnings.showwarning, getattr(warnings, "_showwarnmsg_impl", None)
+
+
+class _Reached(Search):
+    """All code of the user's that a function reaches."""
+
+    def begin(self) -> None:
+        self.codes: list[CodeType] = []
+        super().begin()
+
+    def _code(self, f: FunctionType) -> None:
+        self.codes.append(f.__code__)
+        super()._code(f)
+
+
+def catches(f: Callable[..., Any]) -> bool:
+    """Whether code that f reaches has a handler for exceptions."""
+    return any(map(_handles, _Reached(f).codes))
+
+
+def _handles(code: CodeType) -> bool:
+    names = [line.opname for line in dis.get_instructions(code)]
+    bare = any(a == "PUSH_EXC_INFO" and b == "POP_TOP" for a, b in zip(names, names[1:]))
+    return bare or "CHECK_EXC_MATCH" in names or "suppress" in code.co_names or any(
+        _handles(part) for part in code.co_consts if isinstance(part, CodeType))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from . import calls, floating, sparse
-from .active import TRACES, failed
+from .active import TRACES
 from .array import TracedArray
 from .callers import called
+from .codes import code_of, twin
 from .creation import NUMPY, SUBSTITUTES
 from .holding import held, traced_within
 from .recorder import Recorder
@@ -26,7 +28,7 @@ from .ufuncs import OTHER_RULES, refuse_other_rules
 
 _ORIGINALS = {name: NUMPY[name] for name in SUBSTITUTES}
 _NAMES = vars(np)  # updated at once: a trace begins and ends in microseconds
-_replaced: list[tuple[type, str, Any]] = []  # SciPy's and NumPy's own methods
+_replaced: list[tuple[Any, str, Any]] = []  # SciPy's and NumPy's own methods
 _lock = threading.Lock()
 _uses = 0
 
@@ -73,15 +75,30 @@ def _unless_refused(hook: Callable[..., Any]) -> Callable[..., Any]:
     return show
 
 
-_enter = np.errstate.__enter__
+def _then_looked(own: Callable[..., Any]) -> Callable[..., Any]:
+    """A function after which floating-point errors, or warnings of them, may lead to another thing."""
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        result = own(*args, **kwargs)
+        if threading.get_ident() in TRACES:
+            floating.look()
+        return result
+
+    return changed
 
 
-def _entered(self: np.errstate) -> Any:
-    """What begins a stretch of code in which NumPy's errors may be raised: a replay would not raise them."""
-    result = _enter(self)
-    if threading.get_ident() in TRACES and floating.raised():
-        failed()
-    return result
+def _of_errors() -> Iterator[tuple[Any, str, Any]]:
+    """What decides what floating-point errors lead to: whose attribute, and what stands there while a thread traces."""
+    for cls in (np.errstate, warnings.catch_warnings):
+        for name in ("__enter__", "__exit__"):
+            yield cls, name, _then_looked(vars(cls)[name])
+    for name in ("_filters_mutated", "_filters_mutated_lock_held"):
+        if name in vars(warnings):
+            yield warnings, name, _then_looked(vars(warnings)[name])
+    for function, own in ((np.seterr, twin(np.seterr)), (np.seterrcall, floating.replaced)):
+        yield function, "__code__", code_of(_then_looked(own))
+
+
+_OF_ERRORS = [*_of_errors()]
 
 
 @contextmanager
@@ -102,8 +119,9 @@ def substituted(rec: Recorder) -> Iterator[None]:
             sys.excepthook = _unless_refused(sys.excepthook)
             _replaced.append((np.vectorize, "__call__", np.vectorize.__call__))
             np.vectorize.__call__ = _vectorized
-            _replaced.append((np.errstate, "__enter__", np.errstate.__enter__))
-            np.errstate.__enter__ = _entered
+            for thing, name, ours in _OF_ERRORS:
+                _replaced.append((thing, name, getattr(thing, name)))
+                setattr(thing, name, ours)
             SCIPY.replace()
         _uses += 1
         TRACES.setdefault(me, []).append(rec)

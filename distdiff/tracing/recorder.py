@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..cancellation import alone
+from ..errors import UnsupportedOperationError
 from ..ops import COPY, Elemental, Op
 from ..tape import (
     RUN_LINES,
@@ -111,6 +112,9 @@ class Recorder(Sites):
         self.running = False  # the user's function runs
         self.point: list[np.ndarray] = []  # the arguments' leaves, as they came
         self._failed = False  # an operation raised, and a guard says where
+        self.caught: UnsupportedOperationError | None = None  # what an equation may have caught, which no guard can say
+        self.careful = False  # errors of NumPy's are to come up where they arise
+        self.note_of_errors: Any = None  # (tracing.floating)
         self.counting = False  # scalar lines are numbered in a row, which a block ends
         self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...  up to RUN_LINES of them
         self.constants: dict[float | str, int] = {}
@@ -122,6 +126,7 @@ class Recorder(Sites):
         self.boolean: Callable[[int, float], Any]
         self.scalar_type: type
         self.scalar_op: Callable[..., Any]  # (op, operands) -> a traced scalar
+        self.be_careful: Callable[[bool], None]  # have scalars compute as NumPy's floats, errors included, or not
         self.array_of: Callable[[Any], Any]  # nested lists of traced values as a traced array (tracing.creation)
         self.target = target
         self.watch = alone()
@@ -464,8 +469,15 @@ class Recorder(Sites):
         """An operation has raised, which may depend on values, or will where NumPy's floating-point errors come up.
 
         As the function may catch that and go on, another point may see another course: the tape holds at this one only.
+        No guard can say so of an equation, which is solved at many points: where its function goes on it is refused.
         """
-        if self._failed or not self.running or not self.open or self.capturing:
+        if self._failed or not self.running or not self.open:
+            return
+        if self.capturing:
+            self.caught = self.caught or self.refused(
+                "an equation's function goes on where an operation has failed, or errors are raised",
+                "its course at other points can't be checked. Decide by numbers: x != 0.0, "
+                "np.linalg.eigvalsh(a)[0] > 0.0, np.where")
             return
         self._failed = True
         for leaf, x in zip(self.tape.inputs, self.point):

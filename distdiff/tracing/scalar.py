@@ -103,6 +103,7 @@ class TracedScalar:
     def _whole(self, how: str) -> int:
         whole = self.rec.scalar_op(BY_NAME[how], (self,))
         if not math.isfinite(whole.v):
+            self.rec.failed()
             return int(whole.v)  # raises what int(nan) and int(inf) raise
         self.rec.guard_scalar(whole.i, whole.v)
         return int(whole.v)
@@ -438,15 +439,30 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
             i = pack()
         return (boolean if op in BOOLEAN_OPS else scalar)(i, v)
 
+    def be_careful(on: bool) -> None:
+        if on != rec.careful:
+            rec.careful = on
+            for name, method in (slow if on else methods).items():
+                setattr(Scalar, name, method)
+
     names["pack"] = pack
     exec(_CODE, names)
     methods = {name: names.pop(name) for name, _ in _METHODS}
+    slow = {name: _asking(general, op, name.startswith("__r")) for name, op in _METHODS}
     shared = {"__slots__": (), "rec": rec, "general": staticmethod(general), "as_array": staticmethod(as_array)}
     Scalar = names["Scalar"] = type("TracedScalar", (TracedScalar,), {**shared, **methods})
     Boolean = names["Boolean"] = type("TracedBool", (TracedBool, TracedScalar), shared)
     rec.scalar, rec.boolean, rec.scalar_op, rec.restart, rec.retire = scalar, boolean, scalar_op, restart, retire
+    rec.be_careful = be_careful
     rec.scalar_type = Scalar
     restart()
+
+
+def _asking(general: Callable[..., Any], op: Op, reflected: bool) -> Callable[..., Any]:
+    """An operator by NumPy's own operation, which raises or warns as the user has set it."""
+    if reflected:
+        return lambda self, other: general(op, other, self)
+    return lambda self, other: general(op, self, other)
 
 
 def _watch(rec: Recorder, ids: range) -> Iterator[int]:

@@ -121,10 +121,14 @@ class Sites:
         """Refuse an operation by name, with the user's file and line."""
         if not self.open:
             self.over()
-        error = UnsupportedOperationError(refusal(what, library(), self.tape.sites[self.site()], remedy))
+        error = self.refused(what, remedy)
         if self.refusal is None:
             self.refusal = error
         raise error
+
+    def refused(self, what: str, remedy: str) -> UnsupportedOperationError:
+        """The error that says so."""
+        return UnsupportedOperationError(refusal(what, library(), self.tape.sites[self.site()], remedy))
 
     def float64(self, dtype: Any, what: str, frame: FrameType | None = None) -> None:
         """Say, once a line (the user's that is being traced, or `frame`'s), that floats of another size are computed in

@@ -24,13 +24,14 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial, wraps
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from ..active import TRACES, failed
 from ..array import TracedArray
+from ..codes import code_of, twin
 from ..holding import held, traced_within
 from ..protocol import promote, unwrap_all, usual
 
@@ -66,25 +67,13 @@ def writes(place: int, name: str = "") -> Callable[[Rule], Rule]:
     return mark
 
 
-def _call(*args, **kwargs):
-    dispatch = "dispatch"  # the constant is exchanged for the function it names: SciPy's globals don't know it
-    return dispatch(*args, **kwargs)
-
-
-def _code(dispatch: Rule) -> CodeType:
-    """Code that hands all arguments to `dispatch`, for a function of whatever signature."""
-    code = _call.__code__
-    constants = tuple(dispatch if c == "dispatch" else c for c in code.co_consts)
-    return code.replace(co_consts=constants, co_name=dispatch.__name__, co_qualname=dispatch.__qualname__)
-
-
 class Replacing:
     """One function of SciPy's and its rule: the attribute of which object to exchange, and for what."""
 
     def __init__(self, owner: Any, name: str, rule: Rule) -> None:
         function = vars(owner)[name]
         by_code = type(function) is FunctionType and not function.__closure__
-        original = _twin(function) if by_code else function
+        original = twin(function) if by_code else function
         always, written = hasattr(rule, "also_plain"), getattr(rule, "writes", None)
         argument = unwrap_all if hasattr(rule, "parts_apart") else _argument
         answer = partial(rule, original) if hasattr(rule, "around") else rule
@@ -111,14 +100,7 @@ class Replacing:
             return original(*args, **kwargs)
 
         self.target, self.attribute = (function, "__code__") if by_code else (owner, name)
-        self.own, self.ours = (function.__code__, _code(dispatch)) if by_code else (function, dispatch)
-
-
-def _twin(function: FunctionType) -> FunctionType:
-    """The same function, which keeps its code."""
-    twin = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
-    twin.__kwdefaults__, twin.__qualname__ = function.__kwdefaults__, function.__qualname__
-    return twin
+        self.own, self.ours = (function.__code__, code_of(dispatch)) if by_code else (function, dispatch)
 
 
 def _argument(x: Any) -> Any:
