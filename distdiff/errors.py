@@ -35,6 +35,10 @@ class NonFiniteError(DistdiffError, ArithmeticError):
     """A value or a partial derivative became NaN or infinite."""
 
 
+class NoValueError(NonFiniteError):
+    """A tape without its function has no value at the point: a matrix is singular there, or not positive definite."""
+
+
 class BranchChangedError(DistdiffError):
     """At the new point a recorded comparison goes the other way, so the tape does not apply."""
 

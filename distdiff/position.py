@@ -20,7 +20,7 @@ from .evaluate import Point, at_the_trace, evaluate
 from .facts import Facts
 from .nonfinite import require_finite
 from .partition import LocalTape
-from .program import refusal
+from .program import refusal, without_function
 from .solvers.layouts import Use
 from .source import Share, Source
 from .spread import Spread
@@ -151,7 +151,7 @@ class Position:
 
     def _evaluate(self, x: np.ndarray, known: list[Any] | None = None, values: Any = None) -> None:
         with self._stages("evaluate"):
-            with together(self._comm), apart(self._comm, self.team):
+            with without_function(self._source.f), together(self._comm), apart(self._comm, self.team):
                 point: Point = evaluate(self.local, x, self.team, values=values, known=known)
         self.point, self._memory = point, point.values
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from mpi4py import MPI
 
 from .comm import calling, on_root, world
-from .errors import BranchChangedError, InputError
+from .errors import BranchChangedError, InputError, NoValueError
 from .evaluate import Point, evaluate, evaluate_items
 from .liveness import kept_blocks
 from .nest import Nest
@@ -53,7 +54,8 @@ class Program(Tape):
         plain = plain_leaves(leaves)
         local = whole(self)
         x = np.concatenate([leaf.reshape(-1) for leaf in plain])
-        point = evaluate(local, x, MPI.COMM_SELF)
+        with without_function(self):
+            point = evaluate(local, x, MPI.COMM_SELF)
         self.require(point)
         if rec is None:
             values = point.values
@@ -117,6 +119,21 @@ def refusal(site: str) -> str:
     """What a tape without a function says where a decision falls otherwise."""
     return (f"at this point a comparison ({site}) goes another way than when the tape was recorded, and a tape alone "
             "can't be traced again: record its function at this point")
+
+
+@contextmanager
+def without_function(f: Any) -> Iterator[None]:
+    """While the body evaluates f, if that is a tape: where an operation fails there is no function to ask whether it
+    goes another way, or to say what went wrong."""
+    try:
+        yield
+    except np.linalg.LinAlgError as error:
+        if not isinstance(f, Tape):
+            raise
+        said = " ".join([str(error), *getattr(error, "__notes__", ())])
+        raise NoValueError(
+            f"the tape has no value at this point: {said}. The function it was recorded from may go another way there, "
+            "which a tape alone can't: record it at this point, or move the point") from error
 
 
 @calling("load")

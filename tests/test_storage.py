@@ -19,7 +19,15 @@ from random_tapes import random_tape
 from tape_files import EDITS, MEMBERS, assert_same, edited, refused, rewritten
 
 import distdiff as dd
-from distdiff.errors import BranchChangedError, DistdiffError, FormatError, InputError, NonFiniteError
+from distdiff.errors import (
+    BranchChangedError,
+    DistdiffError,
+    FormatError,
+    InputError,
+    NonFiniteError,
+    NoValueError,
+    SingularError,
+)
 from distdiff.kernels import scalar
 from distdiff.program import Program
 from distdiff.storage import elementals as named
@@ -296,6 +304,36 @@ def test_a_decision_that_falls_otherwise_is_refused(shared_tmp_path):
         tape(X, 2.0)
     with pytest.raises(BranchChangedError):
         dd.grad(lambda x: tape(-x))(X)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("f, bad, words", [
+    (lambda x: np.sum(np.linalg.cholesky(np.diag(x))), [-1.0, 2.0], "not positive definite"),
+    (lambda x: np.sum(np.linalg.solve(np.diag(x), x)), [0.0, 2.0], "Singular matrix"),
+    (lambda x: np.sum(np.linalg.svd(np.diag(x))[1]), [np.nan, 2.0], "SVD did not converge"),
+])
+def test_an_operation_that_fails_on_a_tape_says_so(f, bad, words):
+    """As one of distdiff's errors, on every rank; there is no function that could catch it."""
+    tape, bad = dd.trace(f, np.array([1.0, 2.0])), np.array(bad)
+    match = f"no value at this point: .*{words}.*test_storage.py:.*record it at this point, or move"
+    with dd.linearize(tape, np.array([1.0, 2.0])) as lin, dd.recorded(tape, nonfinite="inf") as F:
+        for call in (lambda: lin.update(bad), lambda: dd.linearize(tape, bad), lambda: dd.grad(tape)(bad)):
+            with pytest.raises(NoValueError, match=match):
+                call()
+        assert lin.update(np.array([3.0, 2.0])) == pytest.approx(f(np.array([3.0, 2.0])))
+        F(np.array([1.0, 2.0]))
+        assert F(bad) == np.inf
+    if tape.blocks:
+        with pytest.raises(NoValueError, match=match):
+            tape(bad)
+
+
+def test_an_equation_that_was_singular_is_asked_again():
+    tape = dd.trace(lambda x: np.sum(dd.implicit.linear_solve(np.diag(x), np.ones(2))), np.array([1.0, 2.0]))
+    for _ in range(2):
+        with pytest.raises(SingularError, match="does not determine"):
+            dd.linearize(tape, np.array([0.0, 2.0]))
+    np.testing.assert_allclose(dd.grad(tape)(np.array([1.0, 2.0])), [-1.0, -0.25])
 
 
 def test_a_tape_that_has_gone_bad_says_where(tmp_path):

@@ -117,7 +117,7 @@ class Equation:
 
     def _solver(self) -> Any:
         """Substitution with the rows of this point.  Raises `SingularError`, naming the user's line."""
-        if self._rows is None:
+        if self._passes is None:  # the first time, or again after a point where it was singular
             rows = self._rows = expand(self._local, self._point)
             indptr, indices = _closed(self._local, self.n, rows.indptr, rows.indices)
             data = np.concatenate([np.ones(len(indices) - len(rows.data)), rows.data])
