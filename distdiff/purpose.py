@@ -1,21 +1,28 @@
-"""What a recorded function is asked for, and what it has done: shared by those that keep tapes here and elsewhere."""
+"""Functions that are recorded once and replayed: what is asked of them, which of the tapes kept answers, what they did.
+
+`replay.Recorded` keeps its tapes here, `service.recorded.RemoteRecorded` has a service keep them.
+"""
 
 from __future__ import annotations
 
+import functools
 import warnings
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from .errors import InputError, RetraceWarning
 from .nest import Nest
+from .tracing import running
 from .tracing.floating import surroundings
 from .tracing.stretch import check_numbers
 from .tracing.tree import flatten
-from .watch import same
+from .watch import Surroundings, kept, same, same_bits
 
 WINDOW, MOST = 8, 6  # new points looked back upon; if so many of them were traced, the user is told
 
@@ -107,7 +114,204 @@ class Outside:
         return self._blocks[1]
 
 
-def check_choices(f: Any, max_tapes: int, nonfinite: str, on_branch_change: str, settings: Mapping[str, Any]) -> None:
+@dataclass(eq=False)
+class KeptTape:
+    """A linearization that is kept, what it was recorded for, and the point where it is."""
+
+    lin: Any
+    purpose: Purpose | None = None  # None, as all that follows, on ranks where nobody looks
+    surroundings: Surroundings | None = None
+    x: np.ndarray | None = None  # at no point
+    outside: bool = False  # f is not finite there
+    gradient: Any = None  # there, once asked for
+
+    def reach(self, x: np.ndarray | None, outside: bool = False) -> None:
+        self.x, self.outside, self.gradient = x, outside, None
+
+    @property
+    def there(self) -> Any:
+        """What answers at the point."""
+        return Outside(*self.lin.nests, getattr(self.lin, "comm", None)) if self.outside else self.lin
+
+    def differs(self, asked: Purpose) -> str | None:
+        """Why it does not serve a call, in words ("" for another kind of call); None if it may."""
+        assert self.purpose is not None and self.surroundings is not None
+        reason = self.purpose.differs(asked)
+        if reason is None and (name := self.surroundings.changed()):
+            return f"{name!r}, which f reads from around it, changes; make it an argument"
+        return reason
+
+
+class RecordedFunction(ABC):
+    """f, traced at the first call and replayed afterwards: `at` says where.
+
+    The point comes first, then the direction, then f's other arguments, which is how scipy.optimize calls: with
+    `argnums` a tuple the direction is a tuple too.
+
+    Attributes
+    ----------
+    counts : `Counts`: traces, retraces, replays, misses, repeats, evictions
+    """
+
+    def __init__(self, f: Callable[..., Any], argnums: int | tuple[int, ...], max_tapes: int, on_branch_change: str,
+                 nonfinite: str, settings: dict[str, Any]) -> None:
+        _check_choices(f, max_tapes, nonfinite, on_branch_change, settings)
+        functools.update_wrapper(self, f, updated=())
+        self._f, self._argnums, self._max_tapes, self._settings = f, argnums, max_tapes, settings
+        self._on_branch_change, self._nonfinite = on_branch_change, nonfinite
+        self.counts, self._latest = Counts(), Latest()
+        self._tapes: list[KeptTape] = []  # the one used last comes first
+        self._closed = False
+
+    # -- values and derivatives --------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """f(*args, **kwargs)."""
+        with self._calling("a recorded function"):
+            return self._f(*args, **kwargs) if running() is not None else kept(self.at(*args, **kwargs).value)
+
+    def grad(self, *args: Any, **kwargs: Any) -> Any:
+        """The gradient of f, which must return one number; nested as the differentiated arguments."""
+        return self.value_and_grad(*args, **kwargs)[1]
+
+    @abstractmethod
+    def value_and_grad(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """(f(x), grad f(x)), by one replay and one transposed solve."""
+
+    def _gradient(self, at: Any) -> tuple[Any, Any]:
+        """Value and gradient by the tape that is at the point."""
+        here = self._tapes[0]
+        if here.gradient is None:
+            here.gradient = at.vjp(1.0)
+        return at.value, kept(here.gradient)
+
+    def jvp(self, x: Any, tangent: Any, *args: Any, **kwargs: Any) -> Any:
+        """J xdot at the point (x, *args)."""
+        with self._calling("Recorded.jvp"):
+            return self.at(x, *args, **kwargs).jvp(*self._direction(tangent))
+
+    def vjp(self, x: Any, cotangent: Any, *args: Any, **kwargs: Any) -> Any:
+        """J^T ybar at the point (x, *args)."""
+        with self._calling("Recorded.vjp"):
+            return self.at(x, *args, **kwargs).vjp(cotangent)
+
+    def jacobian(self, *args: Any, **kwargs: Any) -> Any:
+        """The dense Jacobian; see `Linearization.jacobian`."""
+        with self._calling("Recorded.jacobian"):
+            return self.at(*args, **kwargs).jacobian()
+
+    def hvp(self, x: Any, tangent: Any, *args: Any, **kwargs: Any) -> Any:
+        """H v at the point (x, *args), of an f that returns one number.  Its gradient is recorded, too."""
+        with self._calling("Recorded.hvp"):
+            return self.at(x, *args, **kwargs).hvp(*self._direction(tangent))
+
+    def hessian(self, *args: Any, **kwargs: Any) -> Any:
+        """The dense Hessian; see `Linearization.hessian`."""
+        with self._calling("Recorded.hessian"):
+            return self.at(*args, **kwargs).hessian()
+
+    # -- the way to a point ------------------------------------------------------------------------------------------
+
+    def at(self, *args: Any, **kwargs: Any) -> Any:
+        """f linearized at the point: for its `report()`, or several derivatives at once.  Valid until the next call;
+        not to be closed or updated."""
+        with self._calling("Recorded.at"):
+            return self._at(args, kwargs)
+
+    @abstractmethod
+    def _at(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What answers at the point, on a tape that was replayed there or is new."""
+
+    @abstractmethod
+    def _linearize(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """f traced at the point."""
+
+    def _calling(self, name: str) -> AbstractContextManager[None]:
+        """While the body runs, this is the call that is made."""
+        return nullcontext()
+
+    def _serving(self, asked: Purpose) -> tuple[list[int], int, str]:
+        """The tapes that may serve, best first; which one is at the point (-1: none); why one has to be traced."""
+        reasons = [tape.differs(asked) for tape in self._tapes]
+        serving = [k for k, reason in enumerate(reasons) if reason is None]
+        there = ((k, self._tapes[k].x) for k in serving)
+        here = next((k for k, x in there if x is not None and same_bits(x, asked.x)), -1)
+        return serving, here, (reasons[0] or "") if reasons else ""
+
+    def _repeat(self, k: int) -> Any:
+        """What answers where tape k is already."""
+        self.counts.repeats += 1
+        return self._first(k).there
+
+    def _replayed(self, k: int) -> Any:
+        """What answers where tape k has come to by a replay."""
+        self.counts.replays += 1
+        self._latest.replayed()
+        return self._first(k).there
+
+    def _first(self, k: int) -> KeptTape:
+        self._tapes.insert(0, self._tapes.pop(k))
+        return self._tapes[0]
+
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any], asked: Purpose | None, why: str,
+               again: bool) -> Any:
+        """Record f at the point, on a tape that takes the place of the one used least recently.
+
+        asked: None on ranks where nobody looks at purposes.  again: another tape might have served.
+        """
+        while len(self._tapes) >= self._max_tapes:
+            self._tapes.pop().lin.close()
+            self.counts.evictions += 1
+        if asked is not None:
+            self._latest.traced(why, getattr(self, "__qualname__", "the function"), 5)
+        self.counts.traces += 1
+        self.counts.retraces += again
+        args, kwargs = kept(args), kept(kwargs)  # the caller's arrays may change before f runs again
+        lin = self._linearize(args, kwargs)
+        tape = KeptTape(lin)
+        if asked is not None:
+            asked.constants = kept(asked.constants)
+            tape = KeptTape(lin, asked, Surroundings(self._f, asked.constants), asked.x.copy())
+        self._tapes.insert(0, tape)
+        return lin
+
+    @property
+    def _numbers(self) -> tuple[int, ...]:
+        return (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else tuple(self._argnums)
+
+    def _moving(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The differentiated ones of f's arguments."""
+        return tuple(args[k] for k in self._numbers)
+
+    def _direction(self, tangent: Any) -> tuple[Any, ...]:
+        return (tangent,) if isinstance(self._argnums, (int, np.integer)) else tuple(tangent)
+
+    # -- the rest ----------------------------------------------------------------------------------------------------
+
+    @property
+    def cached(self) -> int:
+        """Tapes held now."""
+        return len(self._tapes)
+
+    def forget(self) -> None:
+        """Give up all tapes: the next call traces f."""
+        while self._tapes:
+            self._tapes[-1].lin.close()
+            self._tapes.pop()
+
+    def close(self) -> None:
+        """Give up all tapes for good; a second call does nothing."""
+        self.forget()
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _check_choices(f: Any, max_tapes: int, nonfinite: str, on_branch_change: str, settings: Mapping[str, Any]) -> None:
     """Raise `InputError` for what a function can't be recorded with."""
     if not callable(f):
         raise InputError(f"the function to record is a {type(f).__name__}, which can't be called")
@@ -122,4 +326,4 @@ def check_choices(f: Any, max_tapes: int, nonfinite: str, on_branch_change: str,
                          "or use linearize")
 
 
-__all__ = ["Counts", "Latest", "Outside", "Purpose", "check_choices"]
+__all__ = ["Counts", "KeptTape", "Outside", "Purpose", "RecordedFunction"]

@@ -8,11 +8,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 from mpi4py import MPI
 
 from .comm import agreed, calling, on_root, world
@@ -20,22 +19,8 @@ from .errors import BranchChangedError, InputError, NonFiniteError
 from .linearization import Linearization, linearize
 from .nest import require_number
 from .nested import NestedLinearization
-from .purpose import Counts, Latest, Outside, Purpose, check_choices
+from .purpose import Outside, Purpose, RecordedFunction
 from .tracing import running
-from .watch import Surroundings, kept, same_bits
-
-
-class _Tape:
-    """One linearization, what it was recorded for, and the point where it is (both known to rank 0 alone)."""
-
-    def __init__(self, lin: Linearization, purpose: Purpose | None, surroundings: Surroundings | None) -> None:
-        self.lin, self.purpose, self.surroundings = lin, purpose, surroundings
-        self.x: np.ndarray | None = None
-        self.gradient: Any = None  # at the point, once asked for
-        self.outside = False  # f is not finite there
-
-    def reached(self, x: np.ndarray | None, outside: bool = False) -> None:
-        self.x, self.gradient, self.outside = x, None, outside
 
 
 def _worth_trying(lin: Linearization) -> int:
@@ -50,7 +35,7 @@ def _worth_trying(lin: Linearization) -> int:
     return max(2, round(trace / replay))
 
 
-class Recorded:
+class Recorded(RecordedFunction):
     """f, traced at the first call and replayed afterwards.  Make one with `recorded`.
 
     All calls are collective, and rank 0's arguments count.  Results are the same bits on every rank, so an optimizer
@@ -67,114 +52,43 @@ class Recorded:
     def __init__(self, f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_tapes: int = 8,
                  comm: MPI.Comm | None = None, on_branch_change: str = "retrace", nonfinite: str = "raise",
                  **settings: Any) -> None:
-        if callable(f):
-            functools.update_wrapper(self, f, updated=())
-        self._f, self._argnums, self._settings = f, argnums, settings
-        self._comm, self._max_tapes = comm, max_tapes
-        self._on_branch_change, self._nonfinite = on_branch_change, nonfinite
-        check_choices(f, max_tapes, nonfinite, on_branch_change, settings)
-        self.counts, self._latest = Counts(), Latest()
-        self._tapes: list[_Tape] = []  # the one used last comes first
-        self._closed = False
+        super().__init__(f, argnums, max_tapes, on_branch_change, nonfinite, settings)
+        self._comm = comm
 
     def __repr__(self) -> str:
         return f"<recorded {getattr(self, '__qualname__', 'function')}, {self.counts}>"
 
-    # -- values and derivatives --------------------------------------------------------------------------------------
-
-    @calling("a recorded function")
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """f(*args, **kwargs)."""
-        return self._f(*args, **kwargs) if running() is not None else kept(self.at(*args, **kwargs).value)
-
-    def grad(self, *args: Any, **kwargs: Any) -> Any:
-        """The gradient of f, which must return one number; nested as the differentiated arguments."""
-        return self.value_and_grad(*args, **kwargs)[1]
-
-    @calling("Recorded.grad or value_and_grad")
     def value_and_grad(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """(f(x), grad f(x)), by one replay and one transposed solve."""
-        at = self.at(*args, **kwargs)
-        with agreed(at.comm):
-            require_number(at.value)
-        if isinstance(at, NestedLinearization):
-            return at.value, at.vjp(1.0)
-        here = self._tapes[0]
-        if here.gradient is None:
-            here.gradient = at.vjp(1.0)
-        return at.value, kept(here.gradient)
+        with calling("Recorded.grad or value_and_grad"):
+            at = self.at(*args, **kwargs)
+            with agreed(at.comm):
+                require_number(at.value)
+            return (at.value, at.vjp(1.0)) if isinstance(at, NestedLinearization) else self._gradient(at)
 
-    @calling("Recorded.jvp")
-    def jvp(self, x: Any, tangent: Any, *args: Any, **kwargs: Any) -> Any:
-        """J xdot at the point (x, *args)."""
-        return self.at(x, *args, **kwargs).jvp(*self._direction(tangent))
-
-    @calling("Recorded.vjp")
-    def vjp(self, x: Any, cotangent: Any, *args: Any, **kwargs: Any) -> Any:
-        """J^T ybar at the point (x, *args)."""
-        return self.at(x, *args, **kwargs).vjp(cotangent)
-
-    @calling("Recorded.jacobian")
-    def jacobian(self, *args: Any, **kwargs: Any) -> Any:
-        """The dense Jacobian; see `Linearization.jacobian`."""
-        return self.at(*args, **kwargs).jacobian()
-
-    @calling("Recorded.hvp")
-    def hvp(self, x: Any, tangent: Any, *args: Any, **kwargs: Any) -> Any:
-        """H v at the point (x, *args), of an f that returns one number.  Its gradient is recorded, too."""
-        return self.at(x, *args, **kwargs).hvp(*self._direction(tangent))
-
-    @calling("Recorded.hessian")
-    def hessian(self, *args: Any, **kwargs: Any) -> Any:
-        """The dense Hessian; see `Linearization.hessian`."""
-        return self.at(*args, **kwargs).hessian()
-
-    def _direction(self, tangent: Any) -> tuple[Any, ...]:
-        return (tangent,) if isinstance(self._argnums, (int, np.integer)) else tuple(tangent)
-
-    # -- the way to a point --------------------------------------------------------------------------------------------
-
-    @calling("Recorded.at")
-    def at(self, *args: Any, **kwargs: Any) -> Linearization | NestedLinearization:
-        """f linearized at the point: for its `report()`, or several derivatives at once.  Valid until the next call;
-        not to be closed or updated.  Inside a function that is being differentiated, f on that function's tape.
-        """
+    def _at(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Linearization | NestedLinearization | Outside:
+        """A linearization; inside a function that is being differentiated, f on that function's tape.  Collective."""
         if running() is not None:
             return NestedLinearization(self._f, args, argnums=self._argnums, kwargs=kwargs)
         if self._closed:
             raise InputError("this recorded function was closed; make a new one with distdiff.recorded")
         comm = self._comm if self._comm is not None else world()
-        asked: Any = None
+        asked: Purpose | None = None
 
         def decide() -> tuple[list[int], int, str]:
-            """The tapes that may serve, best first; which one is at the point (-1: none); why one has to be traced."""
             nonlocal asked
             asked = Purpose(args, kwargs, self._argnums)
-            serving, why = [], ""
-            for k, tape in enumerate(self._tapes):
-                assert tape.purpose is not None and tape.surroundings is not None
-                reason = tape.purpose.differs(asked)
-                if reason is None:
-                    name = tape.surroundings.changed()
-                    reason = name and f"{name!r}, which f reads from around it, changes; make it an argument"
-                if reason is None:
-                    serving.append(k)
-                elif k == 0:
-                    why = reason
-            there = [(k, self._tapes[k].x) for k in serving]
-            return serving, next((k for k, x in there if x is not None and same_bits(x, asked.x)), -1), why
+            return self._serving(asked)
 
         serving, here, why = on_root(comm, decide, begins=True)
         if here >= 0:
-            self.counts.repeats += 1
-            self._tapes.insert(0, self._tapes.pop(here))
-            return self._there(self._tapes[0])
-        moving = self._moving(args) if comm.rank == 0 else self._nowhere()
+            return self._repeat(here)
+        moving = self._moving(args) if comm.rank == 0 else (None,) * len(self._numbers)
         for tries, k in enumerate(serving):
             if tries >= _worth_trying(self._tapes[serving[0]].lin):
                 break
             tape = self._tapes[k]
-            tape.reached(None)
+            tape.reach(None)
             outside = False
             try:
                 place = tape.lin.try_update(*moving)
@@ -183,76 +97,22 @@ class Recorded:
                     raise
                 place, outside = None, True
             if place is None:
-                self._tapes.insert(0, self._tapes.pop(k))
-                tape.reached(asked and asked.x.copy(), outside)
-                self.counts.replays += 1
-                self._latest.replayed()
-                return self._there(tape)
+                tape.reach(asked and asked.x.copy(), outside)
+                return self._replayed(k)
             self.counts.misses += 1
             why = f"a comparison goes the other way ({place}); use np.where there, or raise max_tapes"
         if serving and self._on_branch_change == "raise":
             raise BranchChangedError(
                 f"at the new point {why.partition(';')[0]}, so the recorded tape does not apply; use "
                 "on_branch_change='retrace', or a new recorded function there")
-        return self._trace(args, kwargs, comm, asked, why, bool(serving))
+        return self._trace(args, kwargs, asked, why, bool(serving))
 
-    @staticmethod
-    def _there(tape: _Tape) -> Any:
-        """What answers at the point where a tape is."""
-        return Outside(*tape.lin.nests, tape.lin.comm) if tape.outside else tape.lin
+    def _linearize(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Linearization:
+        return linearize(self._f, *args, argnums=self._argnums, kwargs=kwargs, comm=self._comm,
+                         on_branch_change=self._on_branch_change, **self._settings)
 
-    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any], comm: MPI.Comm, asked: Any, why: str,
-               again: bool) -> Linearization:
-        """Record f at the point, on a tape that takes the place of the one used least recently.  Collective."""
-        while len(self._tapes) >= self._max_tapes:
-            self._tapes.pop().lin.close()
-            self.counts.evictions += 1
-        if comm.rank == 0:
-            self._latest.traced(why, getattr(self, "__qualname__", "the function"), 6)
-        self.counts.traces += 1
-        self.counts.retraces += again
-        args, kwargs = kept(args), kept(kwargs)  # the caller's arrays may change before f runs again
-        lin = linearize(self._f, *args, argnums=self._argnums, kwargs=kwargs, comm=comm,
-                        on_branch_change=self._on_branch_change, **self._settings)
-        if comm.rank == 0:
-            asked.constants, around = kept(asked.constants), Surroundings(self._f, asked.constants)
-            tape = _Tape(lin, asked, around)
-            tape.reached(asked.x.copy())
-        else:
-            tape = _Tape(lin, None, None)
-        self._tapes.insert(0, tape)
-        return lin
-
-    def _moving(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        numbers = (self._argnums,) if isinstance(self._argnums, (int, np.integer)) else self._argnums
-        return tuple(args[k] for k in numbers)
-
-    def _nowhere(self) -> tuple[None, ...]:
-        return (None,) * (1 if isinstance(self._argnums, (int, np.integer)) else len(self._argnums))
-
-    # -- the rest --------------------------------------------------------------------------------------------------
-
-    @property
-    def cached(self) -> int:
-        """Tapes held now."""
-        return len(self._tapes)
-
-    def forget(self) -> None:
-        """Give up all tapes: the next call traces f.  Collective."""
-        for tape in self._tapes:
-            tape.lin.close()
-        self._tapes = []
-
-    def close(self) -> None:
-        """Give up all tapes for good.  Collective; a second call does nothing."""
-        self.forget()
-        self._closed = True
-
-    def __enter__(self) -> Recorded:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def _calling(self, name: str) -> AbstractContextManager[None]:
+        return calling(name)
 
 
 def recorded(f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_tapes: int = 8,
