@@ -97,6 +97,33 @@ def test_structure_is_found_in_less_than_the_tape():
     assert (longer.width, longer.shape) == (shorter.width, shorter.shape)
 
 
+def string(masses, steps):
+    """Masses on a string, time in the outer loop: most lines of a step read what the step before has left."""
+    def f(x):
+        u, v = [x[0] * (1.0 + 0.001 * i) for i in range(masses)], [x[1]] * masses
+        for _ in range(steps):
+            for i in range(1, masses - 1):
+                v[i] = v[i] + x[2] * (u[i - 1] - 2.0 * u[i] + u[i + 1])
+            u = [a + 0.1 * b for a, b in zip(u, v)]
+        return sum(u)
+    return f
+
+
+def test_who_reads_whom_takes_few_bytes_a_node(monkeypatch):
+    """Where runs read much of each other: of every node that is read from outside, and of every run that reads it."""
+    for module in (graph.reads, graph.live):
+        monkeypatch.setattr(module, "MERGED", 1 << 12)
+    tape = trace(string(20_000, 2), (X,)).tape
+    survey = graph.Survey(tape)
+    assert survey.live.widest == graph.LiveWidth(graph.Reads(tape)).widest > 40_000
+    (reads, live), kept, peak = traced_bytes(lambda: (r := graph.Reads(tape), graph.LiveWidth(r)))
+    nodes, read = len(reads.single.ids), sum(len(found.ids) for found in reads.of_run.values())
+    assert read > nodes > tape.lines / 4
+    np.testing.assert_array_equal(np.diff(reads.single.ids) > 0, True)
+    assert kept < 16 * (nodes + read) + 8 * nodes + SMALL
+    assert peak < 1.4 * (16 * (nodes + read) + 8 * nodes) + 8 * 8 * RUN_LINES + SMALL  # beside the room for one run
+
+
 @pytest.fixture
 def run_by_run(monkeypatch):
     """Programs of this size are laid out as large ones are."""

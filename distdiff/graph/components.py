@@ -40,12 +40,12 @@ def weak_components(tape: Tape, reads: Reads, through_inputs: bool = True, lines
                 continue
             elif isinstance(ref, Affine):
                 ids = ref_ids(ref, int(reads.first[ref.block]), item.operand_shape(k))
-                joined = element[np.searchsorted(single, ids)]
+                joined = element[reads.place(ids)]
             elif isinstance(ref, Indexed):
                 ids = np.ravel(ref.ids)
                 whose = reads.block_of(ids)
                 alone = reads.scalar[whose]
-                joined = np.unique(np.concatenate([whose[~alone], element[np.searchsorted(single, ids[alone])]]))
+                joined = np.unique(np.concatenate([whose[~alone], element[reads.place(ids[alone])]]))
             else:
                 continue
             joined = joined[(joined >= blocks) | joins[np.minimum(joined, blocks - 1)]]
@@ -63,10 +63,10 @@ def weak_components(tape: Tape, reads: Reads, through_inputs: bool = True, lines
 def _join_run(run: ScalarRun, reads: Reads, element: np.ndarray, joins: np.ndarray,
               lines: Lines) -> tuple[tuple[np.ndarray, np.ndarray], int]:
     """(elements that a run connects, how many of its components touch none of them)."""
-    known, out, first = reads.of_run[run.block].ids, reads.exposed(run.block), int(reads.first[run.block])
+    known, out = reads.outside(run.block), reads.exposed(run.block)
     joining = joins[reads.block_of(known)]
-    x, y, alone = lines.joined(run, reads.single.ids[out] - first, joining)
-    which = np.concatenate([element[out], element[np.searchsorted(reads.single.ids, known[joining])]])
+    x, y, alone = lines.joined(run, reads.read_of(run.block)[0], joining)
+    which = np.concatenate([element[out], element[reads.place(known[joining])]])
     return (which[x], which[y]), alone
 
 

@@ -22,7 +22,7 @@ from ..tape import RUN_LINES, Affine, Const, Indexed, Joint, Operand, ScalarRun,
 from .contractions import line_seconds
 from .lines import CLASSES, Around, Here, Lines, walked
 from .live import LiveWidth
-from .reads import EMPTY, Reads, ref_ids
+from .reads import Reads, ref_ids
 
 LEVELS = 1 << 12  # that a tree has at most
 HALVES = 3  # times that a tree is halved at least ...
@@ -191,7 +191,7 @@ class Levels:
         step, part = self.step[block], np.zeros(len(ids), dtype=bool)
         alone = self.reads.scalar[block]
         if alone.any():
-            place = np.searchsorted(self.reads.single.ids, ids[alone])
+            place = self.reads.place(ids[alone])
             step[alone], part[alone] = self.steps[place], self.parts[place]
         return step, part
 
@@ -245,23 +245,23 @@ class Levels:
         level, when = self.block[block], self.time[block]
         alone = self.reads.scalar[block]
         if alone.any():
-            place = np.searchsorted(self.reads.single.ids, ids[alone])
+            place = self.reads.place(ids[alone])
             level[alone], when[alone] = self.level[place], self.when[place]
         return level, when
 
     def of_run(self, item: ScalarRun) -> tuple[np.ndarray, ...]:
         """(level, time, entry, length, uses, last) of a run's lines, see `kernels.structure.walk`."""
-        known = self.reads.of_run[item.block].ids
+        known = self.reads.outside(item.block)
         return walked(item, int(self.reads.first[item.block]), known, *self._each(known), self.costs.run_line)
 
     def _run(self, item: ScalarRun, live: LiveWidth) -> None:
         n, b, reads = item.lines, item.block, self.reads
         if not n:
             return
-        known, out, first = np.append(reads.of_run[b].ids, -1), reads.exposed(b), int(reads.first[b])
+        known, out, first = np.append(reads.outside(b), -1), reads.exposed(b), int(reads.first[b])
         found = self.lines.seen(item, Around(
             first, *self._each(known[:-1]), *self._steps_of(known[:-1]), self.costs.run_line,
-            reads.single.ids[out] - first, reads.single.uses[out], *live.around(first, n), self.middle))
+            *reads.read_of(b), *live.around(first, n), self.middle))
         self.work += self.costs.run_line * n
         self.block[b], self.time[b] = found.level, found.time
         self.run_end[b] = int(known[found.entry]), found.length
@@ -286,7 +286,7 @@ class Levels:
             if size <= 0 or reads.scalar[b]:
                 continue
             here = reads.exposed(b)
-            uses = single.uses[here] if here.start < here.stop else EMPTY
+            uses = single.uses[here].astype(np.int64)
             if touches:
                 total = int(uses.sum()) + sum(touch.uses for touch in touches)
                 reached = min(len(uses) + sum({touch.key: touch.nodes for touch in touches}.values()), size)
@@ -394,7 +394,7 @@ class Levels:
         while block >= 0:
             end = self._when(block, node)
             if reads.scalar[block]:
-                place = int(np.searchsorted(reads.single.ids, node)) if node >= 0 else -1
+                place = int(reads.place(np.array([node]))[0]) if node >= 0 else -1
                 last = node if node >= 0 else int(reads.last[block])
                 node, lines = (int(self.entry[place]), int(self.length[place])) if node >= 0 else self.run_end[block]
                 yield Step(-1, int(reads.first[block]), last, end - self.costs.run_line * lines, end, lines)

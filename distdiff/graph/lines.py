@@ -153,10 +153,10 @@ class Here:
         self._reads, self._tally, self._note = reads, Tally(), note
 
     def seen(self, run: ScalarRun, around: Around) -> Seen:
-        return seen(run, around.first, self._reads.of_run[run.block].ids, around, self._tally, self._note)
+        return seen(run, around.first, self._reads.outside(run.block), around, self._tally, self._note)
 
     def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        return joined(run, int(self._reads.first[run.block]), self._reads.of_run[run.block].ids, out, joining)
+        return joined(run, int(self._reads.first[run.block]), self._reads.outside(run.block), out, joining)
 
     def by_level(self, start: int, stop: int, what: str = "levels") -> np.ndarray | None:
         return self._tally.by(what).between(start, stop)

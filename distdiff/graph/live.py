@@ -10,13 +10,14 @@ an upper bound); scalar lines are taken one by one, and a tape of scalar lines h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..kernels.structure import last_readers, spans
 from ..tape import HeldRun, ScalarRun
-from .reads import ARITY, Reads, Touch
+from .reads import ARITY, MERGED, Reads, Touch
 
 
 @dataclass(frozen=True)
@@ -35,49 +36,72 @@ class Cut:
 
 
 class LiveWidth:
-    """The live width at every cut of a tape: found between blocks from the reads alone, within a run on demand."""
+    """The live width at every cut of a tape: found between blocks from the reads alone, within a run on demand.
+
+    Of nodes that are read one by one, `begins` and `ends` say where one begins to be alive and where one ends, each
+    ascending: 8 bytes a node.  Blocks of arrays make few changes, kept with their places.
+    """
 
     def __init__(self, reads: Reads) -> None:
         self.reads = reads
-        single = reads.single
-        block = reads.block_of(single.ids)
-        begin = np.where(reads.leaf[block], single.begin, np.where(reads.scalar[block], single.ids, reads.last[block]))
-        end = single.end.copy()
-        for b in np.flatnonzero(reads.leaf):
-            if reads.touches[b]:  # an input that is read in both ways may cross between any two of its readers
-                here = reads.exposed(b)
-                begin[here] = np.minimum(begin[here], min(touch.end for touch in reads.touches[b]))
-                end[here] = np.maximum(end[here], max(touch.end for touch in reads.touches[b]))
-        some = end > begin
-        at = [begin[some] + 1, end[some] + 1]
-        by = [np.ones(len(at[0]), dtype=np.int64), np.full(len(at[1]), -1, dtype=np.int64)]
+        soonest, latest = np.full(len(reads.leaf), np.iinfo(np.int64).max), np.full(len(reads.leaf), -1)
+        for b in np.flatnonzero(reads.leaf):  # an input that is read in both ways may cross between any two readers
+            if reads.touches[b]:
+                soonest[b] = min(touch.end for touch in reads.touches[b])
+                latest[b] = max(touch.end for touch in reads.touches[b])
+        kind = reads.single.ids.dtype
+        begins, ends = [np.empty(0, dtype=kind)], [np.empty(0, dtype=kind)]
+        for part in reads.parts():
+            block = reads.block_of(part.ids)
+            begin = np.where(reads.leaf[block], np.minimum(part.begin, soonest[block]),
+                             np.where(reads.scalar[block], part.ids, reads.last[block]))
+            end = np.maximum(part.end, latest[block])
+            some = end > begin
+            begins.append((begin[some] + 1).astype(kind))
+            ends.append((end[some] + 1).astype(kind))
+        self.begins, self.ends = np.concatenate(begins), np.concatenate(ends)
+        self.begins.sort()
+        self.ends.sort()
         steps = [step for b, touches in enumerate(reads.touches) if touches for step in _block_steps(
             touches, int(reads.last[b]), reads.tape.blocks[b].size, bool(reads.leaf[b]))]
-        for column, values in zip((at, by), np.array(steps, dtype=np.int64).reshape(-1, 2).T):
-            column.append(values)
-        places, changes = np.concatenate(at), np.concatenate(by)
-        order = np.argsort(places, kind="stable")
-        self.places, self.changes = places[order], changes[order]
-        self._width = np.cumsum(self.changes)
-        self.widest = int(self._width.max(initial=0))  # of the cuts between blocks, at least
+        places, changes = np.array(sorted(steps), dtype=np.int64).reshape(-1, 2).T
+        self._places, self._changes = places, changes
+        self._width = np.append(np.cumsum(changes), 0)  # -1: before all of them
+        self.widest = max([0, *(int(self.between(part).max(initial=0)) for part in self._parts())])  # between blocks
+
+    def _parts(self) -> Iterator[np.ndarray]:
+        """The places where the width grows, a stretch after another."""
+        yield self._places
+        for start in range(0, len(self.begins), MERGED):
+            yield self.begins[start:start + MERGED]
+
+    @property
+    def places(self) -> np.ndarray:
+        """Where it changes."""
+        return np.unique(np.concatenate([self._places, self.begins, self.ends]))
 
     def between(self, positions: np.ndarray) -> np.ndarray:
         """The width at cuts between blocks (and within blocks of arrays)."""
-        at = np.searchsorted(self.places, positions, side="right") - 1
-        return np.where(at >= 0, self._width[at], 0) if len(self._width) else np.zeros(len(positions), dtype=np.int64)
+        kind, blocks = positions.astype(self.begins.dtype), np.searchsorted(self._places, positions, side="right")
+        return (np.searchsorted(self.begins, kind, side="right") - np.searchsorted(self.ends, kind, side="right")
+                + self._width[blocks - 1])
 
     def within(self, run: ScalarRun) -> np.ndarray:
         """The width before each of a run's lines."""
         first, n = int(self.reads.first[run.block]), len(run.op)
         last = np.full(n, -1, dtype=np.int64)
         last_readers(run.op, run.a, run.b, ARITY, first, last)
-        return widths(last, self.reads.single.ids[self.reads.exposed(run.block)] - first, *self.around(first, n))
+        return widths(last, self.reads.read_of(run.block)[0], *self.around(first, n))
 
     def around(self, first: int, n: int) -> tuple[int, np.ndarray, np.ndarray]:
         """Of n lines from node `first` on: the width before them, before which of them what lies outside changes it,
         and by how much."""
-        here = slice(*np.searchsorted(self.places, [first + 1, first + n]))
-        return int(self.between(np.array([first]))[0]), self.places[here] - first, self.changes[here]
+        places, changes = [], []
+        for column, change in ((self.begins, 1), (self.ends, -1), (self._places, self._changes)):
+            here = slice(*np.searchsorted(column, np.array([first + 1, first + n], dtype=column.dtype)))
+            places.append(column[here].astype(np.int64) - first)
+            changes.append(np.broadcast_to(change, column.shape)[here])
+        return int(self.between(np.array([first]))[0]), np.concatenate(places), np.concatenate(changes)
 
     def narrowest(self, low: int, high: int) -> Cut:
         """The cut of least width at low <= p <= high, the one nearest to the middle among equals.

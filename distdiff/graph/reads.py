@@ -6,22 +6,27 @@ node on, and a statement reads until the last node of the block it writes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..kernels.structure import reads_before
 from ..ops import OPS
-from ..tape import Affine, Const, HeldRun, Indexed, Operand, ScalarRun, Tape
+from ..tape import Affine, Const, HeldRun, Indexed, Operand, ScalarRun, Tape, id_type
 
 ARITY = np.array([op.arity for op in OPS])
 EMPTY = np.empty(0, dtype=np.int64)
+MERGED = 1 << 18  # nodes whose readers are added up at once
 
 
 class Single(NamedTuple):
-    """Nodes read one by one, ascending: how often, and the positions of their first and last reader."""
+    """Nodes read one by one, ascending: how often, and the positions of their first and last reader.
+
+    All of one type, 32 bits where positions allow (`_kind`): 16 bytes a node.
+    """
 
     ids: np.ndarray
     uses: np.ndarray
@@ -39,25 +44,50 @@ class Touch(NamedTuple):
     key: object
 
 
-def merged(parts: list[Single]) -> Single:
-    """Several lists as one, every node once."""
-    if len(parts) == 1:
-        return parts[0]
-    ids, uses, begin, end = (np.concatenate([EMPTY, *column]) for column in zip(Single(*[EMPTY] * 4), *parts))
+def _kind(nodes: int) -> type[np.signedinteger[Any]]:
+    """The type of positions, and of counts of operands, in a tape of so many nodes."""
+    return id_type(2 * nodes)
+
+
+def merged(parts: list[Single], kind: Any = np.int64) -> Single:
+    """Several lists as one, every node once.
+
+    One stretch of nodes after another, so that what it takes in between does not grow with the lists.
+    """
+    parts = [Single(*(column.astype(kind, copy=False) for column in part)) for part in parts if len(part.ids)]
+    if not parts:
+        return Single(*np.empty((4, 0), dtype=kind))
+    total, last = sum(len(part.ids) for part in parts), max(int(part.ids[-1]) for part in parts)
+    count = -(-total // MERGED)
+    bounds = np.linspace(0, last + 1, count + 1).astype(kind)
+    cuts = [np.searchsorted(part.ids, bounds) for part in parts]
+    found: list[list[np.ndarray]] = [[], [], [], []]
+    for k in range(count):
+        here = [Single(*(column[cut[k]:cut[k + 1]] for column in part))
+                for part, cut in zip(parts, cuts) if cut[k] < cut[k + 1]]
+        for column, values in zip(found, _each_once(here) if here else ()):
+            column.append(values)
+    del parts
+    return Single(*(np.concatenate(found.pop(0)) for _ in range(4)))  # one column is there twice at a time
+
+
+def _each_once(parts: list[Single]) -> Single:
+    ids, uses, begin, end = (np.concatenate(column) for column in zip(*parts))
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
-    if not len(ids):
-        return Single(ids, uses, begin, end)
-    return Single(ids[starts], np.add.reduceat(uses[order], starts), np.minimum.reduceat(begin[order], starts),
-                  np.maximum.reduceat(end[order], starts))
+    return Single(ids[starts], np.add.reduceat(uses[order], starts, dtype=ids.dtype),
+                  np.minimum.reduceat(begin[order], starts), np.maximum.reduceat(end[order], starts))
 
 
 def reads_of(run: ScalarRun, first: int, room: list[np.ndarray] | None = None) -> Single:
     """What a run's lines read of nodes before `first`, its first one.  room: four arrays of twice its length."""
     room = room or [np.empty(2 * len(run.op), dtype=np.int64) for _ in range(4)]
     n = reads_before(run.op, run.a, run.b, ARITY, first, *room)
-    return merged([Single(*(column[:n].copy() for column in room)), Single(*[EMPTY] * 4)])
+    kind = _kind(first + len(run.op))
+    if not n:
+        return Single(*np.empty((4, 0), dtype=kind))
+    return _each_once([Single(*(column[:n].astype(kind) for column in room))])
 
 
 class Reads:
@@ -93,20 +123,39 @@ class Reads:
                 for k, ref in enumerate(item.operands):
                     self._operand(ref, item.operand_shape(k), item.out.block)
         self._room = []
-        self.single = merged([*self.of_run.values(), *self._one_by_one] or [Single(*[EMPTY] * 4)])
+        self.single = merged([*self.of_run.values(), *self._one_by_one], _kind(tape.n_nodes))
+        self._one_by_one = []
 
     def block_of(self, ids: np.ndarray) -> np.ndarray:
         """The block of every node."""
         return np.searchsorted(self.first, ids, side="right") - 1
 
+    def outside(self, block: int) -> np.ndarray:
+        """What a run's lines read from outside of it, ascending."""
+        return self.of_run[block].ids.astype(np.int64)
+
+    def place(self, ids: np.ndarray) -> np.ndarray:
+        """Where nodes stand in `single`, or would."""
+        return np.searchsorted(self.single.ids, ids.astype(self.single.ids.dtype))
+
     def exposed(self, block: int) -> slice:
         """The nodes of a run that others read, in `single`."""
         return slice(self._exposed[0][block], self._exposed[1][block])
 
+    def read_of(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """(places within the block, uses) of these."""
+        here = self.exposed(block)
+        return self.single.ids[here].astype(np.int64) - self.first[block], self.single.uses[here].astype(np.int64)
+
+    def parts(self) -> Iterator[Single]:
+        """`single`, a stretch after another, in numbers of 64 bits."""
+        for start in range(0, len(self.single.ids), MERGED):
+            yield Single(*(column[start:start + MERGED].astype(np.int64) for column in self.single))
+
     @cached_property
     def _exposed(self) -> tuple[list[int], list[int]]:
         """By block, where `exposed` begins and ends."""
-        low, high = (np.searchsorted(self.single.ids, ends).tolist() for ends in (self.first, self.last + 1))
+        low, high = (self.place(ends).tolist() for ends in (self.first, self.last + 1))
         return low, high
 
     def _run(self, run: ScalarRun) -> Single:

@@ -161,16 +161,19 @@ class Accumulators:
 
     def _may_cross(self) -> bool:
         """Whether a chain can lead from stretch to stretch, as far as what runs read of each other tells."""
-        reads, single = self.reads, self.reads.single
+        reads = self.reads
         bounds = self.bounds[self.bounds < self.tape.n_nodes]  # ranks that are left out have none
         if not np.isin(bounds, reads.first).all():
             return True  # a run lies on two ranks
-        some = reads.scalar[reads.block_of(single.ids)] & (single.uses == 1)
-        some &= self._owner(single.ids) < self._owner(single.end)
-        pairs = np.stack([single.ids[some], single.end[some]])
-        pairs = pairs[:, reads.scalar[reads.block_of(pairs[1])]]
-        additive = [self._additive(nodes) for nodes in pairs]
-        return bool((additive[0] & additive[1]).any())
+        for part in reads.parts():
+            some = reads.scalar[reads.block_of(part.ids)] & (part.uses == 1)
+            some &= self._owner(part.ids) < self._owner(part.end)
+            pairs = np.stack([part.ids[some], part.end[some]])
+            pairs = pairs[:, reads.scalar[reads.block_of(pairs[1])]]
+            additive = [self._additive(nodes) for nodes in pairs]
+            if (additive[0] & additive[1]).any():
+                return True
+        return False
 
     def _additive(self, nodes: np.ndarray) -> np.ndarray:
         """Which nodes of runs are additions or subtractions."""
@@ -189,7 +192,7 @@ class Accumulators:
 
     def _walks(self) -> Iterator[_Walk]:
         """The runs in order, with the chains that may go on in them."""
-        reads, single, pinned = self.reads, self.reads.single, self._pinned()
+        reads, pinned = self.reads, self._pinned()
         tails = _Tails(*np.empty((5, 0), dtype=np.int64))
         room: list[np.ndarray] = []
         self._numbers = 0
@@ -201,9 +204,8 @@ class Accumulators:
                 room = [np.empty(n, dtype=kind) for kind in (np.int64, np.int64, np.int64, np.int8, np.int64)]
             uses, *columns = (column[:n] for column in room)
             uses[:] = 0
-            out = reads.exposed(block)
-            at = single.ids[out] - first
-            uses[at] = single.uses[out]
+            exposed, often = reads.read_of(block)
+            uses[exposed] = often
             uses[pinned[slice(*np.searchsorted(pinned, [first, first + n]))] - first] += 2
             enters, last = np.full((2, len(tails.node)), -1)
             op, a, b = run.op, run.a, run.b
@@ -211,8 +213,8 @@ class Accumulators:
                           tails.sign, *columns, enters, last)
             yield _Walk(run, first, tuple(columns), uses, tails, enters, last)
             _, length, sign, origin = columns
-            at = at[(uses[at] == 1) & (length[at] > 0)]
-            end = single.end[out][np.searchsorted(single.ids[out] - first, at)]
+            once = (uses[exposed] == 1) & (length[exposed] > 0)
+            at, end = exposed[once], reads.single.end[reads.exposed(block)][once].astype(np.int64)
             old = origin[at] >= 0
             chain = np.where(old, tails.chain[np.where(old, origin[at], 0)] if len(tails.chain) else 0,
                              self._numbers + np.arange(len(at)))
@@ -248,9 +250,8 @@ class Accumulators:
         if origin >= 0:
             return int(walk.tails.chain[origin])
         end = walk.first + int(np.flatnonzero(walk.columns[3] == origin)[-1])
-        single, length = self.reads.single, walk.columns[1]
-        out = self.reads.exposed(walk.run.block)
-        at = single.ids[out] - walk.first
+        length = walk.columns[1]
+        at, _ = self.reads.read_of(walk.run.block)
         at = walk.first + at[(walk.uses[at] == 1) & (length[at] > 0)]
         place = int(np.searchsorted(at, end))
         return self._numbers + place if place < len(at) and at[place] == end else -1 - end

@@ -119,7 +119,7 @@ def _by_readers(plan: Plan, reads: Reads, block: int) -> np.ndarray | None:
     rank = np.maximum(plan.regrouped.rank_of(reads.single.begin[here]), 0)
     if (np.diff(rank) < 0).any():
         return None
-    places, size = reads.single.ids[here] - plan.blocks[block].first, plan.blocks[block].size
+    (places, _), size = reads.read_of(block), plan.blocks[block].size
     ends = np.cumsum(np.bincount(rank, minlength=plan.n_ranks))
     return np.concatenate([[0], np.append(places, size)[ends[:-1]], [size]])
 

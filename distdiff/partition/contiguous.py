@@ -56,7 +56,7 @@ class Contiguous:
             changes = self.sums is not None and self.sums.touches(block)
             low, high = self._ranks([first, first + n - 1])
             if low == high and not changes and block not in self.early:
-                plan.settle(block, int(low), self.reads.of_run[block].ids if self.reads is not None else None)
+                plan.settle(block, int(low), self.reads.outside(block) if self.reads is not None else None)
                 return
             owner = self._ranks(np.arange(first, first + n)).astype(np.int32)
             plan.add(plan.writers[block][0], items[0])
@@ -88,11 +88,15 @@ class Contiguous:
         for all samples, say.  Line by line it is sent before the run's other lines are computed.
         """
         assert self.reads is not None
-        single = self.reads.single
-        block, rank = self.reads.block_of(single.ids), self._ranks(single.ids)
-        away = self.reads.scalar[block] & (rank < self._ranks(single.end))
-        found = set(block[away & (2 * single.ids < self.bounds[rank] + self.bounds[rank + 1])].tolist())
-        return found if len(found) <= self.plan.n_ranks else set()
+        found: set[int] = set()
+        for part in self.reads.parts():
+            block, rank = self.reads.block_of(part.ids), self._ranks(part.ids)
+            away = self.reads.scalar[block] & (rank < self._ranks(part.end))
+            away &= 2 * part.ids < self.bounds[rank] + self.bounds[rank + 1]
+            found.update(block[away].tolist())
+            if len(found) > self.plan.n_ranks:
+                return set()
+        return found
 
     def _ranks(self, nodes: np.ndarray | list[int]) -> np.ndarray:
         return np.searchsorted(self.bounds[1:-1], nodes, side="right")
@@ -105,7 +109,7 @@ class Contiguous:
         single, here = self.reads.single, self.reads.exposed(block)
         if here.start == here.stop:
             return None
-        places = single.ids[here] - self.plan.blocks[block].first
+        places, _ = self.reads.read_of(block)
         ends = np.cumsum(np.bincount(self._ranks(single.begin[here]), minlength=self.plan.n_ranks))
         return np.concatenate([[0], np.append(places, self.plan.blocks[block].size)[ends[:-1]],
                                [self.plan.blocks[block].size]])

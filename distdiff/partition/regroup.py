@@ -187,17 +187,18 @@ def _narrow(section: Section, reads: Reads, ranks: int) -> bool:
     single, deepest = reads.single, 0
     level, flags = np.zeros(len(single.ids), dtype=np.int32), np.zeros(len(single.ids), dtype=np.int16)
     for block, run, start in zip(section.blocks, section.runs, section.starts):
-        outside = reads.of_run[block].ids
+        outside = reads.outside(block)
         outside = outside[np.searchsorted(outside, section.first):]
         n, first = len(outside), section.first + start
         a, b = (_from_outside(ids, first, outside) for ids in (run.a, run.b))
-        known = np.searchsorted(single.ids, outside)
+        known = reads.place(outside)
         levels, flagged = np.zeros(n + run.lines, dtype=np.int32), np.zeros(n + run.lines, dtype=np.int16)
         count_readers(run.op, a, b, *CODES, 0, n, flagged)
         levels[:n], flagged[:n] = level[known], flags[known]
         exposed = reads.exposed(block)
-        here = single.ids[exposed] - first + n
-        uses = np.minimum((flagged[here] & USES) + single.uses[exposed], MANY)
+        here, uses = reads.read_of(block)
+        here += n
+        uses = np.minimum((flagged[here] & USES) + uses, MANY)
         flagged[here] = flagged[here] & ~USES | uses
         deepest = max(deepest, find_levels(run.op, a, b, ARITY, 0, n, flagged, levels))
         if deepest * WIDE * ranks > section.lines:

@@ -43,7 +43,7 @@ BENCHMARKS = {
     "ranks": ("latency", "memory", "wide", "samples", "ensemble", "string", "grid", "demo_grid", "depths", "overlap",
               "equations"),
     "interface": ("repeated", "pipeline", "library"),
-    "scale": ("grid", "scalar"),
+    "scale": ("grid", "scalar", "string"),
     "solvers": ("table", "held_out", "fresh", "unseen"),
 }
 PARALLEL = ("ranks", "interface", "scale", "solvers")  # run on one rank and on two
@@ -65,7 +65,8 @@ FULL = {
     "ranks": {"images": 100_000, "cells": 256, "steps": 60, "demo_cells": 80, "demo_steps": 128,
               "samples": 1e7, "points": 400, "particles": 25_000, "turns": 40, "repeats": 7, "budget": 10.0},
     "interface": {"rows": 1_000_000, "widths": [2, 8, 64], "columns": 256, "repeats": 9, "budget": 6.0},
-    "scale": {"grid": [1e5, 1e6, 1e7, 1e8], "scalar": [1e5, 1e6, 1e7, 1e8], "repeats": 5, "budget": 10.0},
+    "scale": {"grid": [1e5, 1e6, 1e7, 1e8], "scalar": [1e5, 1e6, 1e7, 1e8], "string": [1e5, 1e6, 1e7], "repeats": 5,
+              "budget": 10.0},
     "solvers": {"repeats": 15},
 }
 QUICK = {
@@ -82,7 +83,7 @@ QUICK = {
     "ranks": {"images": 4_000, "cells": 64, "steps": 20, "demo_cells": 32, "demo_steps": 20,
               "samples": 1e6, "points": 60, "particles": 10_000, "turns": 20, "repeats": 3, "budget": 3.0},
     "interface": {"rows": 100_000, "widths": [2, 8], "columns": 256, "repeats": 4, "budget": 2.0},
-    "scale": {"grid": [1e5, 1e6, 1e7], "scalar": [1e5, 1e6], "repeats": 3, "budget": 2.0},
+    "scale": {"grid": [1e5, 1e6, 1e7], "scalar": [1e5, 1e6], "string": [1e5, 1e6], "repeats": 3, "budget": 2.0},
     "solvers": {"repeats": 3},
 }
 
@@ -152,7 +153,7 @@ class Session:
         results = []
         for tool in tools:
             for ranks in ((2,) if tool in TWO else (1, 2)) if benchmark in PARALLEL else (0,):
-                largest = LARGEST[tool] if self.full and benchmark == "scale" and ranks == 2 else []
+                largest = LARGEST.get(tool, []) if self.full and benchmark == "scale" and ranks == 2 else []
                 more = {tool: settings[tool] + largest} if largest else {}
                 results.append(self.work(benchmark, tool, {**settings, **more}, ranks))
         return {"settings": settings, "results": results, "checks": self.compare(benchmark) + agreement(results)}

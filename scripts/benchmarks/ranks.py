@@ -296,6 +296,12 @@ def ensemble(settings: dict[str, Any]) -> Run:
 
 def string(settings: dict[str, Any]) -> Run:
     """Masses on a string in scalar code, seven lines each a step: every one reads its neighbours."""
+    return _program(settings, "string", lambda part: string_program(int(part * settings["particles"]),
+                                                                    settings["turns"]))
+
+
+def string_program(n: int, steps: int) -> Program:
+    """... n masses, so many steps."""
     import distdiff as dd
 
     @dd.compiled
@@ -313,11 +319,7 @@ def string(settings: dict[str, Any]) -> Run:
             s = s + u[i] * u[i]
         return s * p[2]
 
-    def made(part: float) -> Program:
-        n = int(part * settings["particles"])
-        return lambda p: energy(p, n, settings["turns"]), np.array([0.3, 0.7, 0.9])
-
-    return _program(settings, "string", made)
+    return lambda p: energy(p, n, steps), np.array([0.3, 0.7, 0.9])
 
 
 def grid(settings: dict[str, Any]) -> Run:

@@ -1,4 +1,4 @@
-"""Cost by size: an array program and a scalar one, from 1e5 flattened lines up, time and the peak memory of every rank.
+"""Cost by size: an array program and two scalar ones, from 1e5 flattened lines up, time and every rank's peak memory.
 
 The peak is that of the resident set over one linearization with a gradient, less what the process held before (the
 interpreter, libraries, the compiled loops). Every gradient is checked: <g, v> against the tangent J v, which is
@@ -16,12 +16,15 @@ import numpy as np
 from measure import Figure, figure, peak_memory_mib
 from programs import burgers_initial, chain_inputs, chain_steps, make_burgers, make_chain
 from ranks import Run
+from ranks import string_program as string_of
 
 ROOM = 20 * 2**30  # bytes that the largest sizes are to fit in
-BUDGET = {"grid": 2.0, "scalar": 24.0}  # bytes a line, all ranks together
+BUDGET = {"grid": 2.0, "scalar": 24.0, "string": 24.0}  # bytes a line, all ranks together
 # What there is to hold: array code, the two arrays of values a step that partials read, of 11 lines; scalar code,
 # operation, operands and value of every line.
-HELD = {"grid": 16 / 11, "scalar": 9.0 + 8.0}
+HELD = {"grid": 16 / 11, "scalar": 9.0 + 8.0, "string": 9.0 + 8.0}
+NAMES = {"grid": "array code", "scalar": "scalar code", "string": "scalar code that reads far back"}
+COLOURS = {"grid": "#0072B2", "scalar": "#D55E00", "string": "#009E73"}
 KEEP = 2e6  # lines up to which gradients are kept, to be compared between numbers of ranks
 
 
@@ -57,13 +60,19 @@ def scalar_program(lines: float) -> tuple[Callable[[Any], Any], np.ndarray]:
     return make_chain(chain_steps(lines)), chain_inputs()
 
 
+def string_program(lines: float) -> tuple[Callable[[Any], Any], np.ndarray]:
+    """Masses on a string in scalar code, time in the outer loop: a step reads what the one before left."""
+    masses = int(min(25_000, lines // 70))
+    return string_of(masses, max(1, round(lines / (7 * masses))))
+
+
 def _warm_up() -> None:
     """Every rank loads and compiles what it will use, so that it counts as held before."""
     from mpi4py import MPI
 
     import distdiff as dd
 
-    for program, lines in ((grid_program, 2e7), (scalar_program, 2e5)):
+    for program, lines in ((grid_program, 2e7), (scalar_program, 2e5), (string_program, 2e5)):
         f, x = program(lines)
         for comm in (MPI.COMM_SELF, MPI.COMM_WORLD):
             with dd.linearize(f, x, comm=comm) as lin:
@@ -141,21 +150,21 @@ def draw(path: Path, figures: list[Figure]) -> None:
 
     canvas = Canvas(figsize=(10.5, 4.4), dpi=150, layout="constrained")
     seconds, memory = canvas.subplots(1, 2)
-    colours, names = {"grid": "#0072B2", "scalar": "#D55E00"}, {"grid": "array code", "scalar": "scalar code"}
     for name, ranks in sorted({(f["role"], f["ranks"]) for f in figures}):
         of = sorted((f for f in figures if (f["role"], f["ranks"]) == (name, ranks)), key=lambda f: f["units"])
         lines = np.array([f["units"] for f in of])
-        style = {"color": colours[name], "marker": "o" if ranks == 1 else "s", "linestyle": "-" if ranks == 1 else "--",
+        style = {"color": COLOURS[name], "marker": "o" if ranks == 1 else "s", "linestyle": "-" if ranks == 1 else "--",
                  "fillstyle": "full" if ranks == 1 else "none",
-                 "label": f"{names[name]}, {ranks} rank{'s' * (ranks > 1)}"}
+                 "label": f"{NAMES[name]}, {ranks} rank{'s' * (ranks > 1)}"}
         seconds.plot(lines, [f["min"] for f in of], **style)
         memory.plot(lines, [sum(f["peaks"]) / f["units"] for f in of], **style)
         if ranks == 1:
             seconds.plot(lines, of[-1]["min"] * lines / lines[-1], color="#666666", linewidth=0.8, zorder=0)
-    for name, budget in BUDGET.items():
-        memory.axhline(budget, color=colours[name], linewidth=0.8, linestyle=":")
+    for name in ("grid", "scalar"):
+        budget = BUDGET[name]
+        memory.axhline(budget, color=COLOURS[name], linewidth=0.8, linestyle=":")
         memory.annotate(f"{budget:g} bytes", (1.0, budget), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                        color=colours[name], fontsize=8)
+                        color=COLOURS[name], fontsize=8)
     seconds.set(xscale="log", yscale="log", xlabel="flattened lines", ylabel="seconds, trace and gradient",
                 title="time (grey: proportional to the lines)")
     memory.set(xscale="log", yscale="log", xlabel="flattened lines", ylabel="bytes a line, all ranks",
@@ -176,4 +185,5 @@ def slope(figures: list[Figure]) -> float:
 
 
 TOOLS = {"grid": lambda settings: _sizes(settings, "grid", grid_program),
-         "scalar": lambda settings: _sizes(settings, "scalar", scalar_program)}
+         "scalar": lambda settings: _sizes(settings, "scalar", scalar_program),
+         "string": lambda settings: _sizes(settings, "string", string_program)}

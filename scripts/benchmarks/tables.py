@@ -5,7 +5,7 @@ from typing import Any
 
 import gradients
 import small
-from scale import BUDGET, HELD, ROOM, slope
+from scale import BUDGET, HELD, NAMES, ROOM, slope
 from solver_tables import NEAR, SHARE, print_solvers, share
 
 Figure = dict[str, Any]
@@ -206,11 +206,13 @@ def _print_scale(record: dict[str, Any]) -> None:
             "limit", "aim", "GiB", "<g,v> off J v, difference"], rows, 3)
     print(f"  limits: what has to be held, written once and read once at the triad's bandwidth; "
           f"{ROOM / 2**30:g} GiB is what the largest are to fit in")
-    two = {f["units"]: f["peaks"][0] for f in figures if f["role"] == "scalar" and f["ranks"] == 2}
-    sizes = sorted(two)
-    for less, large in zip(sizes, sizes[1:]):
-        print(f"  rank 0 of 2, scalar code: {two[less] / 1e6:.4g} MB for {less:.3g} lines, {two[large] / 1e6:.4g} MB "
-              f"for {large:.3g}: {(two[large] - two[less]) / (large - less):.3g} bytes a further line")
+    for name in ("scalar", "string"):
+        two = {f["units"]: f["peaks"][0] for f in figures if f["role"] == name and f["ranks"] == 2}
+        sizes = sorted(two)
+        for less, large in zip(sizes, sizes[1:]):
+            print(f"  rank 0 of 2, {NAMES[name]}: {two[less] / 1e6:.4g} MB for {less:.3g} lines, "
+                  f"{two[large] / 1e6:.4g} MB for {large:.3g}: {(two[large] - two[less]) / (large - less):.3g} bytes a "
+                  "further line")
 
 
 def _figures(record: dict[str, Any], name: str) -> list[tuple[dict[str, Any], Figure]]:
@@ -304,7 +306,7 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
         aim(f"ranks: {program}, one-shot gradient, 2 ranks over 1",
             over(one("ranks", program, "once", 2), one("ranks", program, "once", 1)), ONCE, True)
     scale = [f for _, f in _figures(record, "scale")]
-    for name, what in (("grid", "array code"), ("scalar", "scalar code")):
+    for name, what in NAMES.items():
         for ranks in (1, 2):
             of = [f for f in scale if (f["role"], f["ranks"]) == (name, ranks)]
             if of:
