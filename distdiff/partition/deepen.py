@@ -52,6 +52,7 @@ class _Deepener:
         self.reads: list[_Reads] = []
         self._known: dict[tuple[object, ...], _Block] = {}
         self._grown: dict[tuple[int, int], int] = {}
+        self._own: dict[tuple[int, int, int], np.ndarray] = {}
 
     def _number(self, low: np.ndarray, high: np.ndarray) -> int:
         """Equal extents have equal numbers."""
@@ -121,11 +122,18 @@ class _Deepener:
             for (ref, core), operand in zip(affine, operands):
                 reads = _Reads.of(part.reads(ref, core, operand), operand) if operand is not None else None
                 found.append(reads if reads is not None and reads.away else None)
-            more = part.lines() - _Part(item, layout, only, layout.cuts[:-1], layout.cuts[1:]).lines()
+            more = part.lines() - self._own_lines(kind, item, only, layout)
             if kind < 0:
                 return found, more
             self.plan.deep[key] = found, more
         return self.plan.deep[key]
+
+    def _own_lines(self, kind: int, item: Vector, only: int, layout: Layout) -> np.ndarray:
+        """Lines of each rank's part of a statement on its own rows."""
+        key = kind, only, id(layout)
+        if kind < 0 or key not in self._own:
+            self._own[key] = _Part(item, layout, only, layout.cuts[:-1], layout.cuts[1:]).lines()
+        return self._own[key]
 
     def _grow(self, extent: int, reads: int) -> int:
         """The extent that holds what is read as well."""

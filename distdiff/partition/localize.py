@@ -70,13 +70,12 @@ class Rank:
         self._needs: dict[int, set[tuple[int, int]]] = {}
         self._hulls: dict[int, tuple[int, int]] = {}
         self._ghosts: list[np.ndarray] = []
-        self._boxes: dict[tuple[object, ...], list[Box]] = {}
         cuts = self._where.cuts[:len(self.structure.blocks)]
         extents = self.parcel.extents
         self._low, self._high = (cuts[:, self.rank], cuts[:, self.rank + 1]) if extents is None else extents
         self._spans = list(zip(self._low.tolist(), self._high.tolist()))
         self._steps: list[int] = self._where.steps[:len(self.structure.blocks), self.rank].tolist()
-        self._looks: dict[tuple[object, ...], Look | None] = {}
+        self._patterns: dict[tuple[object, ...], list[tuple[Box, list[Look | None]]]] = {}
         parts = [part for t in range(len(self.structure.tasks)) for part in self._parts(t)]
         for run in self.parcel.runs:
             for ref, inner in zip((run.a, run.b), run.inner):
@@ -101,20 +100,13 @@ class Rank:
         if t in self.parcel.ops:
             item = replace(item, op=self.parcel.ops[t])
         block = item.out.block
-        layout = structure.layouts[block]
-        assert layout is not None
-        span = self._span(block)
-        key = (item.out.offset, item.out.strides, item.shape, item.core_out, id(layout), only, span)
-        if key not in self._boxes:
-            home = (int(layout.cuts[self.rank]), int(layout.cuts[self.rank + 1]))
-            self._boxes[key] = boxes(item, layout, self.rank, None if span == home else span, only)
-        step = self._steps[block]
+        span, step = self._spans[block], self._steps[block]
         parts = []
-        for number, box in enumerate(self._boxes[key]):
+        for number, (box, looks) in enumerate(self._pattern(structure.kinds[t], item, only)):
             operands: list[Operand | Read] = []
             for k, ref in enumerate(item.operands):
                 if type(ref) is Affine:
-                    operands.append(self._affine(ref, box, item.core(k)))
+                    operands.append(self._affine(ref, box, item.core(k), looks[k]))
                 elif type(ref) is Const:
                     operands.append(ref)
                 else:
@@ -122,40 +114,65 @@ class Rank:
                     if isinstance(filled, Indexed):
                         self._note(np.ravel(filled.ids))
                     operands.append(filled)
-            out = Read(box.out, block, *span, box.turn)
-            parts.append(Part(step, index, item, out, box.shape, tuple(operands)))
+            parts.append(Part(step, index, item, Read(box.out, block, *span, box.turn), box.shape, tuple(operands)))
         return parts
+
+    def _pattern(self, kind: int, item: Vector, only: int) -> list[tuple[Box, list[Look | None]]]:
+        """The boxes of the rank's part of a statement, and what affine operands read there: the same for all statements
+        of its kind over arrays laid out alike, of which the rank computes the same rows.
+        """
+        layouts, spans, block = self.structure.layouts, self._spans, item.out.block
+        layout, span = layouts[block], spans[block]
+        key: list[object] = [kind, only, id(layout), span]
+        for ref in item.operands:
+            if type(ref) is Affine:
+                key += (id(layouts[ref.block]), spans[ref.block])
+        found = self._patterns.get(tuple(key)) if kind >= 0 else None
+        if found is None:
+            assert layout is not None
+            home = (int(layout.cuts[self.rank]), int(layout.cuts[self.rank + 1]))
+            found = [(box, [self._look_at(ref, box, item.core(k)) if type(ref) is Affine else None
+                            for k, ref in enumerate(item.operands)])
+                     for box in boxes(item, layout, self.rank, None if span == home else span, only)]
+            self._patterns[tuple(key)] = found
+        return found
 
     def _span(self, block: int) -> tuple[int, int]:
         """The places of a block that the rank computes: its own rows, and perhaps more."""
         return self._spans[block]
 
-    def _affine(self, ref: Affine, box: Box, core: tuple[int, ...]) -> Operand | Read:
+    def _look_at(self, ref: Affine, box: Box, core: tuple[int, ...]) -> Look | None:
+        layout, shape = self.structure.layouts[ref.block], (*box.shape, *core)
+        if layout is None or 0 in shape:
+            return None
+        return self._look(moved(ref, box.axis, box.start), shape, layout, self._spans[ref.block])
+
+    def _affine(self, ref: Affine, box: Box, core: tuple[int, ...], look: Look | None) -> Operand | Read:
         """Note what the operand needs; a `Read` if slabs will hold it, else explicit ids."""
-        shape = (*box.shape, *core)
-        if 0 in shape:
-            return Indexed(np.empty(shape, dtype=np.int64))
-        layout = self.structure.layouts[ref.block]
-        span = self._span(ref.block)
-        key = (ref.offset, ref.strides, id(layout), id(box), core, span)
-        if key not in self._looks:
-            here = moved(ref, box.axis, box.start)
-            self._looks[key] = self._look(here, shape, layout, span) if layout is not None else None
-        look = self._looks[key]
-        if look is not None and not self._fits(ref.block, layout, look):
-            look = self._look(moved(ref, box.axis, box.start), shape, layout, span, turned=False)
-            if look is not None and not self._fits(ref.block, layout, look):
+        if look is not None and not self._fits(ref.block, look):
+            layout = self.structure.layouts[ref.block]
+            assert layout is not None
+            look = self._look(moved(ref, box.axis, box.start), (*box.shape, *core), layout, self._spans[ref.block],
+                              turned=False)
+            if look is not None and not self._fits(ref.block, look):
                 look = None
         if look is None:
+            shape = (*box.shape, *core)
+            if 0 in shape:
+                return Indexed(np.empty(shape, dtype=np.int64))
             return self._one_by_one(moved(ref, box.axis, box.start), shape)
         if look.away is not None:
             self._needs.setdefault(ref.block, set()).add((look.low, look.high))
             self._ghosts.append(look.away + self.structure.blocks[ref.block].first)
         return Read(look.ref, ref.block, look.low, look.high, look.turn)
 
-    def _fits(self, block: int, layout: Layout, look: Look) -> bool:
+    def _fits(self, block: int, look: Look) -> bool:
         """Whether the block's places with these ones make less than one turn: then no row has two places."""
-        low, high = self._hulls.get(block) or self._span(block)
+        low, high = self._hulls.get(block) or self._spans[block]
+        if low <= look.low and look.high <= high and low < high:
+            return True
+        layout = self.structure.layouts[block]
+        assert layout is not None
         if low == high:
             low, high = look.low, look.high
         low, high = min(low, look.low), max(high, look.high)

@@ -45,6 +45,7 @@ class Structure:
     layouts: list[Layout | None]
     where: Whereabouts  # without the per-node entries
     tasks: list[tuple[int, Vector, int]]  # (index of the tape's item, statement, the rank that runs it or -1)
+    kinds: list[int]  # of the tasks' statements (`plan.Kinds`)
     sites: list[Site]
     whole: bool  # whether there are runs that one rank has as a whole
     origins: Origins | None  # of the nodes, if the program was regrouped
@@ -100,20 +101,19 @@ class Sender:
         self.holes: list[tuple[int, int]] = []
         self.single: list[tuple[int, int]] = []  # operands that may read nodes of scalar runs
         for t, (index, item, rank) in enumerate(statements):
-            operands = []
+            holes = []
             for k, ref in enumerate(item.operands):
-                if isinstance(ref, Affine):
-                    operands.append(ref)
+                if type(ref) is Affine:
                     if plan.layouts[ref.block] is None:
                         self.single.append((t, k))
-                elif isinstance(ref, Const) and not (isinstance(ref.value, np.ndarray) and ref.value.ndim):
-                    operands.append(ref)
-                else:
-                    self.holes.append((t, k))
-                    operands.append(HOLE)
-                    if isinstance(ref, Indexed):
+                elif type(ref) is Indexed or np.ndim(ref.value):
+                    holes.append(k)
+                    if type(ref) is Indexed:
                         self.single.append((t, k))
-            item = item.over(item.shape, item.out, tuple(operands))
+            if holes:
+                self.holes += [(t, k) for k in holes]
+                item = item.over(item.shape, item.out, tuple(HOLE if k in holes else ref
+                                                             for k, ref in enumerate(item.operands)))
             if isinstance(item, Joint) and item.op in plan.tape.homebound:
                 self.ops[t] = item.op
                 item = replace(item, op=Elsewhere(item.op.name, item.op.core_in, item.op.core_out))
@@ -121,8 +121,9 @@ class Sender:
         self.runs = [(i, item) for i, item, _ in self.tasks if isinstance(item, ScalarRun)]
         self.structure = Structure(
             plan.n_ranks, n_steps, plan.blocks, plan.order, plan.layouts, self.where.without_nodes(), bare,
-            plan.tape.sites, bool(plan.whole), plan.regrouped.origins() if plan.regrouped is not None else None,
-            plan.tape.joint, [shared.parts for shared in plan.shared])
+            [plan.kinds.of(item) for _, item, _ in statements], plan.tape.sites, bool(plan.whole),
+            plan.regrouped.origins() if plan.regrouped is not None else None, plan.tape.joint,
+            [shared.parts for shared in plan.shared])
         self._leaves = [self._owned_places(leaves) for leaves in (plan.tape.inputs, plan.tape.outputs)]
         self._guards = self._owned_guards(plan.tape)
         self._run_orders = [_owner_order(plan.runs[run.block].owner, plan.n_ranks) for _, run in self.runs]

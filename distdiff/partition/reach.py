@@ -82,27 +82,34 @@ def _box(item: Vector, layout: Layout, axis: int, start: int, shape: tuple[int, 
 
 def nearest_turn(low: int, high: int, home_low: int, home_high: int, n: int) -> int:
     """The turn that brings rows low <= c < high nearest to a rank's own rows; none if it has no rows."""
-    return int(nearest_turns(*(np.array([x]) for x in (low, high, home_low, home_high)), n)[0])
+    if low >= home_low and high <= home_high or home_high <= home_low:
+        return 0
+    best, least = 0, _gap(low, high, home_low, home_high)
+    for turn in (-n, n):
+        gap = _gap(low + turn, high + turn, home_low, home_high)
+        if gap < least:
+            best, least = turn, gap
+    return best
+
+
+def _gap(low: int, high: int, home_low: int, home_high: int) -> int:
+    """How far rows are from a rank's own; negative: rows in common."""
+    common = min(high, home_high) - max(low, home_low)
+    return -common if common > 0 else max(low - home_high, home_low - high)
 
 
 def nearest_turns(low: np.ndarray, high: np.ndarray, home_low: np.ndarray, home_high: np.ndarray,
                   n: int) -> np.ndarray:
     """`nearest_turn` for many ranks."""
-    best = np.zeros_like(low)
     if ((low >= home_low) & (high <= home_high)).all():
-        return best
-    least = _gap(low, high, home_low, home_high)
-    for turn in (-n, n):
-        gap = _gap(low + turn, high + turn, home_low, home_high)
-        better = (gap < least) & (home_high > home_low)
-        best, least = np.where(better, turn, best), np.where(better, gap, least)
+        return np.zeros_like(low)
+    turns = np.array([[0], [-n], [n]])
+    lows, highs = low + turns, high + turns
+    common = np.minimum(highs, home_high) - np.maximum(lows, home_low)
+    gap = np.where(common > 0, -common, np.maximum(lows - home_high, home_low - highs))
+    best = turns[gap.argmin(axis=0), 0]  # of equals the first
+    best[home_high <= home_low] = 0
     return best
-
-
-def _gap(low: np.ndarray, high: np.ndarray, home_low: np.ndarray, home_high: np.ndarray) -> np.ndarray:
-    """How far rows are from a rank's own; negative: rows in common."""
-    common = np.maximum(np.minimum(high, home_high) - np.maximum(low, home_low), 0)
-    return np.where(common > 0, -common, np.maximum(low - home_high, home_low - high))
 
 
 def away(ref: Affine, shape: tuple[int, ...], layout: Layout, found: Ref, home_low: int, home_high: int) -> np.ndarray:

@@ -19,21 +19,48 @@ class Joiner:
     def __init__(self, blocks: list[Block]) -> None:
         self._blocks = blocks
         self._constants: dict[tuple[object, ...], tuple[Const, Const, Const]] = {}
+        self._known: dict[tuple[object, ...], list[tuple[int, Statement]]] = {}
 
     def joined(self, items: list[Item]) -> list[Item]:
         """The same lines of one block in as few statements as may be."""
         if len(items) < 2 or not all(isinstance(item, Statement) and _free(item) for item in items):
             return items
-        result: list[Statement] = []
-        for item in sorted(items, key=lambda item: item.out.offset):
+        key = self._key(items)
+        if key not in self._known or key is None:
+            found = self._joined(items)
+            if key is None:
+                return [item for _, item in found]
+            self._known[key] = found
+        return [_over(items[k], made) for k, made in self._known[key]]
+
+    def _joined(self, items: list[Item]) -> list[tuple[int, Statement]]:
+        """The statements, each with the place of the first of those that it is made of."""
+        result: list[tuple[int, Statement]] = []
+        for place in sorted(range(len(items)), key=lambda k: items[k].out.offset):
             for k in reversed(range(len(result))):
-                both = self._pair(result[k], item)
+                both = self._pair(result[k][1], items[place])
                 if both is not None:
-                    result[k] = both
+                    result[k] = result[k][0], both
                     break
             else:
-                result.append(item)
-        return result if len(result) < len(items) else items
+                result.append((place, items[place]))
+        return result if len(result) < len(items) else list(enumerate(items))
+
+    def _key(self, items: list[Item]) -> tuple[object, ...] | None:
+        """What decides how statements are joined: all but which blocks they touch; None where that is an array."""
+        numbers: dict[int, int] = {}
+        key: list[object] = []
+        for item in items:
+            key += (item.op, item.shape)
+            for ref in (item.out, *item.operands):
+                if type(ref) is Affine:
+                    block = numbers.setdefault(ref.block, len(numbers))
+                    key += (block, ref.offset, ref.strides, self._blocks[ref.block].shape)
+                elif isinstance(ref.value, np.ndarray):
+                    return None
+                else:
+                    key.append(ref.value)
+        return tuple(key)
 
     def _pair(self, p: Statement, q: Statement) -> Statement | None:
         """q after p along some axis, as one statement; None where they are no neighbours."""
@@ -84,6 +111,14 @@ class Joiner:
                 return None
             strides.append(s)
         return Affine(a.block, a.offset, tuple(strides))
+
+
+def _over(item: Statement, made: Statement) -> Statement:
+    """`made` with the blocks of `item`, which is the first of an equal group's as made's first was of its own."""
+    operands = tuple(Affine(own.block, ref.offset, ref.strides) if type(ref) is Affine else own
+                     for own, ref in zip(item.operands, made.operands))
+    out = Affine(item.out.block, made.out.offset, made.out.strides)
+    return Statement(item.op, made.shape, out, operands, item.site)
 
 
 def _free(item: Statement) -> bool:

@@ -27,10 +27,12 @@ def delay(plan: Plan) -> bool:
     made_of = {int(b): block for block in owner if block in plan.runs  # what rewiring adds has blocks of its own
                for b in np.unique(where.block_of(plan.runs[block].ids)) if b != block}
     last = max(int(steps[:where.count].max()), *(int(share.steps.max(initial=0)) for share in plan.runs.values()), 0)
-    latest, waits = dict.fromkeys(owner, last), False
+    latest, waits, theirs = dict.fromkeys(owner, last), False, owner.keys() | made_of.keys()
     for block in reversed(plan.in_order):
         if block in owner:
             waits |= _wait(plan, block, owner[block], latest[block])
+        elif plan.writing[block].alike >= 0 and theirs.isdisjoint(plan.writing[block].operands):
+            continue
         for read in {made_of.get(b, b) for b in _blocks_read(plan, block)} & (owner.keys() - {block}):
             if block in plan.whole:
                 rank = plan.whole[block].rank
