@@ -52,6 +52,9 @@ else
     if [ -e /.dockerenv ] || [ -e /run/.containerenv ] || [ -n "${container:-}${KUBERNETES_SERVICE_HOST:-}" ]; then
         export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_smsc=^cma
     fi
+    # A script that runs without mpirun starts no daemon beside it, which takes longer than a small gradient; what that is
+    # for, MPI_Comm_spawn, then refuses: unset it where a script spawns processes.
+    export OMPI_MCA_ess_singleton_isolated="${OMPI_MCA_ess_singleton_isolated:-1}"
     # Silence about topology that a virtual machine reports badly, and about network cards that aren't there.
     export HWLOC_HIDE_ERRORS=2 OMPI_MCA_btl_base_warn_component_unused=0
 fi
