@@ -120,5 +120,9 @@ class LayoutWarning(DistdiffWarning):
     """Far more right-hand sides came at a point than the layout over ranks was chosen for."""
 
 
+class ServiceWarning(DistdiffWarning):
+    """What a client asked of a service takes longer than it looks; the message says what it waits for."""
+
+
 class RetraceWarning(UserWarning):
     """A recorded function is traced anew at most points; the message says which line of it, or what around it, why."""

@@ -290,6 +290,11 @@ class Linearization:
         """Where the work under way ends if it is cancelled now, in words.  Local; any thread may ask."""
         return ENDS.get(self.stages.now or "") or method_of(self.choice.method).ends
 
+    @property
+    def prospects(self) -> tuple[Choice, bool]:
+        """What `pass_seconds` goes by beside the machine: another prediction comes with another of these.  Local."""
+        return self.choice, self._solving.little
+
     def pass_seconds(self, columns: int) -> float | None:
         """Predicted seconds of one more `batch` of so many columns at this point, by the method chosen last; None where
         the cost model can't say.  Local, on rank 0."""

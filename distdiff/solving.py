@@ -174,10 +174,15 @@ class Solving:
     def pass_seconds(self, columns: int) -> float | None:
         """Predicted seconds of one more pass with so many right-hand sides, by the method chosen, which is ready; None
         where it has no prediction.  Local, on rank 0."""
-        work = replace(self.work(columns, onward=True), planned=True)
+        work = replace(self.work(columns, onward=True), planned=True, little=self.little)
         once, twice = (method_of(self.choice.method).cost(work, m, current_machine()).seconds
                        for m in (columns, 2 * columns))
         return None if once is None or twice is None else twice - once
+
+    @property
+    def little(self) -> bool:
+        """Whether the method chosen keeps little of wide solutions, as it finds out at the second of them.  Local."""
+        return getattr(self.solvers.get(self.choice.method), "little", False)
 
     def measured(self) -> Measured | None:
         """What further solves by the method chosen took, and what was predicted, on rank 0.  Collective."""

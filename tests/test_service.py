@@ -23,6 +23,7 @@ from distdiff.errors import (
     NonFiniteError,
     OverdueError,
     ServiceError,
+    ServiceWarning,
     TracingError,
 )
 from distdiff.implicit import root
@@ -360,7 +361,10 @@ def test_what_does_not_exist_is_named(client):
                 (lambda: remote.start("jacobian", X), "a jacobian takes no vector"),
                 (lambda: client.attach(""), r"'' is no id of a system; client.systems\(\) lists"),
                 (lambda: remote.plot("pie"), "kind='pie' does not exist; choose 'spy'.*'scaling'"),
-                (lambda: remote.product("vjp", np.ones(5)), r"shape \(5,\), but \(12,\) is wanted"),
+                (lambda: remote.product("vjp", np.ones(5)), r"shape \(5,\), but \(12,\) is wanted: the numbers of all"),
+                (lambda: client.run("model:loss", u=X, power=object()), "argument 'power' is a object, and .*linearize"),
+                (lambda: client.run("model:loss", u=[[1.0], [1.0, 2.0]]), "'u' is a list whose parts have different"),
+                (lambda: client.run("model:loss", u=X + 1j), "'u' is an array of complex128, and .* of real numbers"),
                 (lambda: client.run("model"), "'model' names no function: write 'module:function'"),
                 (lambda: client.run(":loss"), "names no function"),
                 (lambda: client.run("../model:loss"), "names no function.*without directory"),
@@ -688,14 +692,19 @@ def test_a_single_long_solve_and_a_move_are_cancelled(client):
 
 
 @ALONE
-def test_others_are_served_between_the_batches_of_a_long_job(client):
+def test_others_are_served_between_the_batches_of_a_long_job(client, monkeypatch):
+    """And who deletes its system, which waits for it, is told so."""
+    monkeypatch.setattr("distdiff.service.remote.SOON", 0.0)
     with client.linearize(wide, np.linspace(0, 1, 4000), 60) as long, client.linearize(energy, X) as short:
         job = long.start("jacobian")
         for _ in range(3):
             short.vjp(1.0)
             long.vjp(np.ones(4000))
         assert job.info()["state"] == "running"
-        job.cancel()
+        threading.Timer(0.2, job.cancel).start()
+        with pytest.warns(ServiceWarning, match=f"waits for .*: jacobian '{job.id}' .* of 4000 right-hand sides.*cancel"):
+            long.close()
+        assert job.info()["state"] == "cancelled" and long.id not in {found["id"] for found in client.systems()}
 
 
 @ALONE

@@ -25,7 +25,7 @@ from servers import Server, metric, wait_for
 import distdiff as dd
 from distdiff.cli import main
 from distdiff.errors import InputError, ServiceError
-from distdiff.service import door, tokens, wire
+from distdiff.service import door, sending, tokens, wire
 from distdiff.service.jobs import Job
 from distdiff.service.modules import Modules
 from distdiff.service.ranks import Ranks
@@ -125,7 +125,9 @@ BODIES = [  # body, content type, status, what the answer says
     (b"{", wire.JSON, 400, "no JSON"),
     (b"[" * 60_000, wire.JSON, 400, "no JSON"),
     (b"\xff\xfe", wire.JSON, 400, "no JSON"),
-    (b"[1, 2]", wire.JSON, 400, "leaves"),
+    (b"[1, 2]", wire.JSON, 400, 'is no {"leaves": [...]} with an array for each of 1, as nested lists; /v1/systems'),
+    (b'{"leaves": [1, 2]}', wire.JSON, 422, "a list within the list: {\"leaves\": [[...]]}); /v1/systems/{system} says"),
+    (b'{"leaves": [[1, 2]]}', wire.JSON, 422, "leaves of shapes [(2,)], but [(30,)] are wanted; /v1/systems"),
     (b'{"leaves": [[1, [2, 3]]]}', wire.JSON, 400, "leaf"),
     (b'{"leaves": [["a"]]}', wire.JSON, 400, "leaf"),
     (b'{"leaves": [' + b"[" * 60 + b"1" + b"]" * 60 + b"]}", wire.JSON, 400, "leaf"),
@@ -402,6 +404,50 @@ def test_results_make_room_for_others(tmp_path):
     assert caught.value.status == 413
     service.spool.close()
     service.tracers.close()
+
+
+def test_answers_count_until_they_are_sent(raw, server):
+    """2.6 MB of the 3 there are, while a client does not read what it asked for."""
+    with server.connect() as client, client.linearize(vector, np.linspace(0.1, 1.0, 400)) as found:
+        path, waiting = f"/v1/systems/{found.id}/jacobian", raw.socket()
+        before = metric(client, 'distdiff_jobs_total{kind="jacobian",state="done"}')
+        waiting.send(f"POST {path} HTTP/1.1\r\nhost: s\r\nauthorization: Bearer {raw.token}\r\n\r\n".encode())
+        wait_for(lambda: metric(client, 'distdiff_jobs_total{kind="jacobian",state="done"}') > before)
+        problem(raw.ask("POST", path), 507, "by results under way")
+        stream = waiting.makefile("rb")
+        size = next(int(line.split()[1]) for line in stream if line.startswith(b"content-length"))
+        while stream.readline() != b"\r\n":
+            pass
+        first = wire.from_npy(stream.read(size))
+        waiting.close()
+        status, _, again = raw.ask("POST", path)
+        assert status == 200 and np.array_equal(first, wire.from_npy(again))
+        np.testing.assert_allclose(first @ np.ones(400), found.jvp(np.ones(400)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_an_answer_waits_for_who_takes_it_and_not_for_ever(monkeypatch, taken):
+    """Its numbers go out as they lie in memory, and what they take is given up in the end."""
+    monkeypatch.setattr(sending, "PIECE", 1000)
+    monkeypatch.setattr(sending, "TAKEN_WITHIN", 0.05)
+    full, said, done = np.arange(400.0), [], []
+
+    async def send(message: Any) -> None:
+        said.append(message)
+        if not taken:
+            await asyncio.sleep(10.0 if len(said) > 2 else 0.0)
+
+    answer = sending.numbers(wire.NPY, full, [(400,)], 3, lambda: done.append(1))
+    if taken:
+        asyncio.run(answer({}, None, send))
+    else:
+        with pytest.raises(TimeoutError):
+            asyncio.run(answer({}, None, send))
+    assert done == [1] and (b"distdiff-point", b"3") in said[0]["headers"]
+    if taken:
+        assert b"".join(message["body"] for message in said[1:]) == wire.to_npy(full)
+        assert [message["more_body"] for message in said[1:]] == [True] * (len(said) - 2) + [False]
+        assert np.shares_memory(np.frombuffer(said[2]["body"], dtype=np.uint8), full)
 
 
 def test_memory_is_given_back_once_after_large_results(monkeypatch):

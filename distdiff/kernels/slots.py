@@ -15,6 +15,7 @@ import numpy as np
 from .csr import Kernel
 
 ONE = np.uint64(1)
+MANY = 8  # columns from which on this takes less than all rows of a solution that leaves the cache
 
 
 @Kernel

@@ -26,7 +26,7 @@ from ..errors import DistdiffError, InputError, ServiceError
 from ..pictures import Picture
 from . import API, wire
 from .dashboard import add_dashboard, drawn
-from .door import Door, accepted, client_of, later_wanted, require_known, sent, settled, vector
+from .door import Door, accepted, client_of, later_wanted, require_known, sent, settled
 from .jobs import Job
 from .room import needed
 from .schema import (
@@ -209,8 +209,7 @@ def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
             raise ServiceError("this job has no result of numbers", status=409)
         copies = needed(found.result.nbytes, accepted(request)) - found.result.nbytes
         door.service.require_room(copies, "this result", found)
-        door.give_back_soon(found.result.nbytes)
-        return vector(request, found.result, [found.result.shape], found.point)
+        return door.numbers(request, found.result, [found.result.shape], found.point, door.service.held(found, copies))
 
     @app.delete("/v1/jobs/{job}", response_model=Cancelled, **secured)
     async def cancel(job: str) -> Any:

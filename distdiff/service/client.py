@@ -234,10 +234,23 @@ def _named(function: str, name: str, arguments: Mapping[str, Any]) -> tuple[str,
     if not module or not f or "/" in function:
         raise InputError(f"{function!r} names no function: write 'module:function', of the files that the service "
                          "was started with (--modules), by their names without directory and .py")
-    for key, value in arguments.items():
-        require_array(value, key)
-    body = wire.to_npz({key: np.asarray(value) for key, value in arguments.items()})
+    body = wire.to_npz({key: _numbers(key, value) for key, value in arguments.items()})
     return f"/v1/functions/{quote(module, safe='')}/{quote(f, safe='')}?{urlencode({'name': name})}", body, wire.NPZ
+
+
+def _numbers(key: str, value: Any) -> np.ndarray:
+    """An argument that travels as numbers, or `InputError`."""
+    require_array(value, key)
+    try:
+        array = np.asarray(value)
+        told = f"an array of {array.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+    except ValueError:  # lists of unequal lengths
+        array, told = np.empty(0, dtype=object), "a list whose parts have different lengths"
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise InputError(f"the argument {key!r} is {told}, and the service's own functions are given numbers and arrays "
+                         "of real numbers of at most 64 bits: give these, and let the function make the rest, or trace "
+                         "it here, by client.linearize(f, ...)")
+    return array
 
 
 def _error(status: int, form: str, content: bytes) -> DistdiffError:

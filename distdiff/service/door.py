@@ -17,7 +17,8 @@ from ..errors import InputError, ServiceError
 from . import wire
 from .jobs import Job
 from .room import AFTER, LARGE, give_back
-from .schema import POINT, described
+from .schema import described
+from .sending import numbers
 from .service import Service, System
 
 PATIENCE = 1.0  # seconds after which it is looked whether a client still waits
@@ -120,12 +121,28 @@ class Door:
         """The job's result; or, where the client prefers not to wait, where the job can be asked about."""
         if later_wanted(request):
             return self.submitted(job)
-        await self.outcome(job, request)
-        self.give_back_soon(job.result.nbytes)
-        return vector(request, job.result, shapes(), job.point)
+        sent = self.service.held(job, job.memory)
+        try:
+            await self.outcome(job, request)
+            return self.numbers(request, job.result, shapes(), job.point, sent)
+        except BaseException:
+            sent()
+            raise
+
+    def numbers(self, request: Request, full: Any, shapes: wire.Shapes, point: int,
+                sent: Callable[[], None] | None = None) -> Response:
+        """A vector or matrix in the form that the request accepts; `sent` is called when the client has it."""
+        size = full.nbytes
+
+        def done() -> None:
+            if sent is not None:
+                sent()
+            self.give_back_soon(size)
+
+        return numbers(accepted(request), full, shapes, point, done)
 
     def give_back_soon(self, result: int) -> None:
-        """Have memory given back when a large result has been answered, and no other is."""
+        """Have memory given back when a large result has been sent, and no other was for a moment."""
         if result > LARGE:
             if self._later is not None:
                 self._later.cancel()
@@ -228,10 +245,4 @@ def accepted(request: Request) -> str:
     return form if form in (wire.NPY, wire.NPZ, wire.JSON) else wire.NPY
 
 
-def vector(request: Request, full: Any, shapes: wire.Shapes, point: int) -> Response:
-    form = accepted(request)
-    return Response(wire.body(form, full, shapes, {"point": point}), media_type=form, headers={POINT: str(point)})
-
-
-__all__ = ["BEAT", "Door", "accepted", "client_of", "form_of", "later_wanted", "require_known", "sent", "settled",
-           "vector"]
+__all__ = ["BEAT", "Door", "accepted", "client_of", "form_of", "later_wanted", "require_known", "sent", "settled"]

@@ -64,7 +64,7 @@ class Held:
     lin: Linearization
     memory: int
     sound: bool = True
-    widths: dict[str, tuple[Choice, Width]] = field(default_factory=dict)  # by kind, and for which choice of a method
+    widths: dict[str, tuple[tuple[Choice, bool], Width]] = field(default_factory=dict)  # by kind, and by what known
 
 
 class Ranks:
@@ -123,10 +123,11 @@ class Ranks:
         lin = held.lin.behind(kind) if held is not None else None
         if held is None or lin is None:
             return Width(at_once, {})
-        choice, found = held.widths.get(kind, (None, None))
-        if found is None or choice is not lin.choice:
+        known, found = held.widths.get(kind, (None, None))
+        now = lin.prospects
+        if found is None or known is None or known[0] is not now[0] or known[1] != now[1]:
             found = widest(lin.pass_seconds, at_once)
-            held.widths[kind] = lin.choice, found
+            held.widths[kind] = now, found
         return found
 
     def picture(self, name: str, kind: str) -> Picture:

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import tempfile
+import time
+import warnings
 from collections.abc import Callable
 from email.message import Message
 from pathlib import Path
@@ -14,7 +16,7 @@ from urllib.parse import quote, unquote, urlencode
 
 import numpy as np
 
-from ..errors import BranchChangedError, InputError, MovedError, ServiceError
+from ..errors import BranchChangedError, InputError, MovedError, ServiceError, ServiceWarning
 from ..nest import Nest, blocks, names_of, require_number
 from ..storage import save_tape
 from ..storage.trees import from_json
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from .client import Client
 
 PRODUCTS, MATRICES = ("jvp", "vjp", "hvp"), ("jacobian", "hessian")
+SOON = 0.5  # seconds for which nobody is told what is waited for
 SAME, TINY = 1e-6, 1e-12  # of the largest number: what a plain run and a replay may differ by, in another order of sums
 
 
@@ -107,17 +110,33 @@ class RemoteSystem:
     def close(self) -> None:
         """Delete the system; a second call does nothing.
 
+        What was asked of it before is carried out first, which a `ServiceWarning` names where it takes longer.
         `ServiceError` where that can't be known to be done: the service may hold it still (`client.systems()`), and
         another call tries again.  One that is gone already is deleted.
         """
         if self._closed:
             return
+        self._tell_what_is_waited_for()
         try:
             self._client.ask("DELETE", self._path)
         except ServiceError as error:
             if error.status != 404:
                 raise
         self._closed = True
+
+    def _tell_what_is_waited_for(self) -> None:
+        """Warn of jobs of many turns, or that measure, that the system's end waits for."""
+        until = time.monotonic() + SOON
+        while long := [job for job in self._client._json("GET", "/v1/jobs") if job["system"] == self.id
+                       and job["state"] in ("queued", "running") and job["kind"] in (*MATRICES, "picture", "move")]:
+            if time.monotonic() > until:
+                named = ", ".join(f"{job['kind']} {job['id']!r} ({job['done']} of {job['columns']} right-hand sides)"
+                                  for job in long)
+                warnings.warn(f"deleting the system {self.id!r} waits for what was asked of it before: {named}; cancel "
+                              "a job by job.cancel(), or in the dashboard, to have it end sooner", ServiceWarning,
+                              stacklevel=3)
+                return
+            time.sleep(SOON / 10)
 
     def __enter__(self) -> Any:
         return self

@@ -1,7 +1,8 @@
 """Memory that answers take on rank 0, predicted before they are computed, and given back after.
 
-A dense result of b bytes is held with its copies while it is answered: in the order asked for, as a body, and as what
-the connection has not sent yet.  Each right-hand side of a batch has a column of all lines and one of its numbers.
+A dense result of b bytes is held with its copies until it has been sent: in the order asked for, which is sent as it
+lies there, or as the body that another form is.  Each right-hand side of a batch has a column of all lines and one of
+its numbers.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from contextlib import suppress
 
 from . import wire
 
-COPIES = {wire.NPY: 4, wire.NPZ: 6, wire.JSON: 16}  # of a result, itself included; JSON's numbers are objects and text
+COPIES = {wire.NPY: 2, wire.NPZ: 5, wire.JSON: 16}  # of a result, itself included; JSON's numbers are objects and text
 SMALL = 1 << 16  # bytes of a request that is not worth looking for room
 LARGE = 1 << 22  # bytes of a result after which memory is given back
-AFTER = 0.5  # seconds without another, when it has been sent, mostly
+AFTER = 0.5  # seconds after it has been sent, if no other was
 
 
 def needed(result: int, form: str = wire.NPY) -> int:

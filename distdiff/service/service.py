@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,6 +113,7 @@ class Service:
         self.tracers = Tracers(modules, trace_limit, traces)
         self.systems: dict[str, System] = {}
         self.jobs: dict[str, Job] = {}  # under way; and those that somebody may come back for
+        self._unsent: dict[Job, int] = {}  # bytes that answers take until clients have them, once the jobs are over
         self.busy = False  # a turn is being worked off
         self.metrics = Metrics(self)
 
@@ -135,8 +137,10 @@ class Service:
         `held`."""
         most, systems = self.ranks.most, self.ranks.memory
         jobs = tuple(self.jobs.values())
-        under_way = sum(job.memory for job in jobs if not job.over or job is held)
-        kept = [job for job in jobs if job.over and job.memory and job is not held]
+        on_its_way = {job: size for job, size in self._unsent.items() if job.over}
+        under_way = sum(job.memory for job in jobs if not job.over or job is held or job in on_its_way)
+        under_way += sum(on_its_way.values())
+        kept = [job for job in jobs if job.over and job.memory and job is not held and job not in on_its_way]
         while kept and systems + under_way + sum(job.memory for job in kept) + memory > most:
             self.jobs.pop(kept.pop(0).id, None)
         if systems + under_way + memory > most:
@@ -146,6 +150,18 @@ class Service:
                 f"{under_way / 1e6:,.1f} MB by results under way: ask for products"
                 f"{', ask again later' if under_way else ''}, or start the service with a larger --memory",
                 status=507 if systems + memory <= most else 413)
+
+    def held(self, job: Job, memory: int) -> Callable[[], None]:
+        """Count so many bytes beside what a job keeps, from its end until what is returned is called: its answer is
+        made and sent.  On the thread that asks for room."""
+        self._unsent[job] = self._unsent.get(job, 0) + memory
+
+        def sent() -> None:
+            self._unsent[job] -= memory
+            if not self._unsent[job]:
+                del self._unsent[job]
+
+        return sent
 
     def columns(self, system: System) -> int:
         """Right-hand sides that one solve may have: as many as there is memory for, a rank."""
@@ -161,7 +177,7 @@ class Service:
         if not job.kept:
             self.jobs.pop(job.id, None)
             return
-        kept = [other for other in tuple(self.jobs.values()) if other.over]
+        kept = [other for other in tuple(self.jobs.values()) if other.over and other not in self._unsent]
         held = sum(other.nbytes for other in kept)
         while len(kept) > MOST_KEPT or (held > self.most_result and len(kept) > 1):
             oldest = kept.pop(0)

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from ..errors import InputError, ServiceError
 from . import wire
-from .door import Door, accepted, client_of, require_known, sent, vector
+from .door import Door, accepted, client_of, require_known, sent
 from .jobs import MATRICES, Job
 from .room import needed
 from .schema import ANSWER, LATER, PROBLEMS, VECTOR, body
@@ -94,14 +94,14 @@ def _points(vectors: Vectors, door: Door) -> None:
         """The result at the point."""
         found = door.system(system)
         at = found.at
-        return vector(request, at.value, found.opened.outputs.shapes, at.number)
+        return door.numbers(request, at.value, found.opened.outputs.shapes, at.number)
 
     @vectors.route("GET", "point")
     async def point(system: str, request: Request) -> Response:
         """The point."""
         found = door.system(system)
         at = found.at
-        return vector(request, at.x, found.opened.inputs.shapes, at.number)
+        return door.numbers(request, at.x, found.opened.inputs.shapes, at.number)
 
     @vectors.route("PUT", "point", responses=LATER, openapi_extra=body(**VECTOR))
     async def move(system: str, request: Request) -> Response:

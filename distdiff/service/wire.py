@@ -29,6 +29,7 @@ _MAGIC = re.compile(rb"\x93NUMPY(\x01|\x02)\x00((?<=\x01\x00)..|(?<=\x02\x00)...
 _HEADER = re.compile(rb"\{'descr': '([<>|=](?:f[248]|[iu][1248]|b1))', 'fortran_order': (True|False), "
                      rb"'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n")
 Shapes = list[tuple[int, ...]]
+LEAVES = "/v1/systems/{system} says the order and shapes of the leaves"
 _OURS = {name: kind for name, kind in vars(errors).items()
          if isinstance(kind, type) and issubclass(kind, DistdiffError)}
 
@@ -41,12 +42,17 @@ def error(type: str, detail: str, status: int) -> DistdiffError:
 
 def to_npy(array: np.ndarray) -> bytes:
     """An array of real numbers as the bytes of an .npy file, those that `numpy.save` writes in five times the time."""
+    return b"".join(npy_parts(array))
+
+
+def npy_parts(array: np.ndarray) -> list[Any]:
+    """The same in two parts, the second the array's own numbers where they lie in the order of its axes."""
     array = np.ascontiguousarray(array)
     shape = f"({array.shape[0]},)" if array.ndim == 1 else str(array.shape)
     header = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
     length = -(-(11 + len(header)) // 64) * 64 - 10  # the magic and this number before, a line break at the end
-    return b"".join((b"\x93NUMPY\x01\x00", length.to_bytes(2, "little"), header.ljust(length - 1).encode(), b"\n",
-                     array.data if array.size else b""))
+    return [b"".join((b"\x93NUMPY\x01\x00", length.to_bytes(2, "little"), header.ljust(length - 1).encode(), b"\n")),
+            array.data if array.size else b""]
 
 
 def from_npy(data: bytes) -> np.ndarray:
@@ -153,12 +159,14 @@ def vector(form: str, data: bytes, shapes: Shapes, what: str) -> np.ndarray:
         array = from_npy(data)
         if array.shape != (size,) and not (len(shapes) == 1 and array.shape == shapes[0]):
             other = f" or {shapes[0]}" if len(shapes) == 1 and shapes[0] != (size,) else ""
-            raise InputError(f"the {what} has shape {array.shape}, but ({size},){other} is wanted")
+            raise InputError(f"the {what} has shape {array.shape}, but ({size},){other} is wanted: the numbers of all "
+                             f"leaves, one after another; {LEAVES}")
         leaves = [array]
     elif form == NPZ:
         leaves = _fitting(list(from_npz(data, 8 * size + 65536 * (1 + len(shapes))).values()), shapes, what)
     elif form == JSON:
-        found = _only(from_json(data), "leaves", list, f'the {what} is no {{"leaves": [...]}}')
+        found = _only(from_json(data), "leaves", list, f'the {what} is no {{"leaves": [...]}} with an array for each of '
+                      f"{len(shapes)}, as nested lists; {LEAVES}")
         leaves = _fitting([leaf_from_json(leaf, f"the leaf leaves[{k}]") for k, leaf in enumerate(found)], shapes, what)
     else:
         raise InputError(f"the {what} is of type {form!r}; {NPY}, {NPZ} and {JSON} are read")
@@ -198,8 +206,12 @@ def _typed(array: np.ndarray, name: str, whole: bool) -> np.ndarray:
 
 
 def _fitting(leaves: list[np.ndarray], shapes: Shapes, what: str) -> list[np.ndarray]:
-    if [leaf.shape for leaf in leaves] != shapes:
-        raise InputError(f"the {what} has leaves of shapes {[leaf.shape for leaf in leaves]}, but {shapes} are wanted")
+    found = [leaf.shape for leaf in leaves]
+    if found != shapes:
+        nested = (' (the numbers of one leaf are a list within the list: {"leaves": [[...]]})'
+                  if len(shapes) == 1 and shapes[0] and set(found) == {()} else "")
+        told = str(found) if len(found) <= 8 else f"{found[:8]} and {len(found) - 8} more"
+        raise InputError(f"the {what} has leaves of shapes {told}, but {shapes} are wanted{nested}; {LEAVES}")
     return leaves
 
 
@@ -213,14 +225,14 @@ def split(full: np.ndarray, shapes: Shapes) -> list[np.ndarray]:
     return leaves
 
 
-def body(form: str, full: np.ndarray, shapes: Shapes, facts: dict[str, Any]) -> bytes:
-    """A vector as a body of that form; JSON says `facts` beside it."""
+def body(form: str, full: np.ndarray, shapes: Shapes, facts: dict[str, Any]) -> list[Any]:
+    """A vector as a body of that form, in parts; JSON says `facts` beside it."""
     if form == NPY:
-        return to_npy(full)
+        return npy_parts(full)
     leaves = split(full, shapes)
     if form == NPZ:
-        return to_npz({f"leaf{k}": leaf for k, leaf in enumerate(leaves)})
-    return json.dumps({**facts, "leaves": [leaf.tolist() for leaf in leaves]}).encode()
+        return [to_npz({f"leaf{k}": leaf for k, leaf in enumerate(leaves)})]
+    return [json.dumps({**facts, "leaves": [leaf.tolist() for leaf in leaves]}).encode()]
 
 
 def _said(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from ..kernels.slots import MANY
 from ..machine import Machine
 from .work import BATCH, Work
 
@@ -27,6 +28,7 @@ EQUATION_ROWS = 5.0  # ... and that writing its rows out takes, all other lines 
 REFRESH = 0.35  # of what assembling takes, new values in a structure that is there
 STEP, STEP_PASS = 6e-5, 1.5e-5  # seconds a superstep of assembled rows takes beside its rows: at first, in every pass
 GHOST = 1.1e-7  # seconds a value that travels takes until ranks have agreed on its row and column
+SLOT_PASS, SLOT_COLUMN = 6.0, 0.4  # where columns are kept in slots: of a vector's pass, and of columns in cache
 FAR_ROWS = 1 << 14  # rows beyond which a batch of right-hand sides no longer stays in cache
 
 
@@ -142,6 +144,10 @@ def steps_seconds(work: Work, columns: int) -> float:
 def local_seconds(work: Work, columns: float, machine: Machine) -> float:
     """Seconds that a rank takes for its own rows, nobody to wait for."""
     passes = min(work.passes(ceil(columns)), columns)
+    if work.little and columns >= MANY * passes:
+        near = {"row_next_column": work.rows, "entry_next_column": work.entries}
+        return (SLOT_PASS * passes * machine.seconds(pass_amounts(work))
+                + SLOT_COLUMN * columns * machine.seconds(near))
     return passes * machine.seconds(pass_amounts(work)) + (columns - passes) * machine.seconds(column_amounts(work))
 
 

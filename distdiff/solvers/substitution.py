@@ -127,6 +127,10 @@ class Substitution(Solver):
         self._wide += 1
         return self._wide > 1 and self._block.keeps_little(seed)
 
+    @property
+    def little(self) -> bool:  # type: ignore[override]
+        return "_block" in self.__dict__ and self._block.has_few_slots
+
     @cached_property
     def _block(self) -> Block:
         return Block(self.system)

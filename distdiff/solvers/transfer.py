@@ -20,13 +20,13 @@ from functools import cached_property
 import numpy as np
 
 from ..kernels import slots
+from ..kernels.slots import MANY
 from ..system import TriangularSystem
 from .passes import Passes, unsigned
 
 COLUMNS = 32  # that go through together
 WORKSPACE = 1 << 28  # bytes they may take
 FEW = 3  # columns up to which each takes a pass of its own: together they take longer
-MANY = 12  # columns from which on a solution is kept in slots
 NEAR = 1 << 18  # bytes of slots that stay in a cache near to the core
 
 NONE = np.empty(0, dtype=np.int64)
@@ -166,6 +166,11 @@ class Block:
         """Whether so many columns are kept in slots."""
         return (columns.ndim == 2 and columns.shape[1] >= MANY and not self.system.blocks
                 and 8 * self.n_slots * columns.shape[1] <= NEAR)
+
+    @property
+    def has_few_slots(self) -> bool:
+        """Whether a batch as wide as any has its columns near, as far as was looked."""
+        return "_operands" in self.__dict__ and not self.system.blocks and 8 * self.n_slots * COLUMNS <= NEAR
 
     @cached_property
     def _operands(self) -> tuple[np.ndarray, int]:

@@ -74,6 +74,7 @@ class Work:
     expanded: bool = False  # the matrix's structure is there, with the values of an earlier point
     assembled: bool = False  # the matrix holds the values of this point
     together: int = BATCH  # right-hand sides in one pass: 1 where they come one after another
+    little: bool = False  # ... whose solutions are kept only as long as rows read them, if they are many
     implicit: int = 0  # entries of the systems of implicit statements, before elimination
     cyclic: bool = False  # implicit statements: results that depend on each other
     shared: bool = False  # ... one of them on several ranks
