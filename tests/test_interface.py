@@ -18,7 +18,7 @@ import distdiff as dd
 from distdiff.errors import ConvergenceError, InputError
 from distdiff.kernels.stretches import REACH, Stretches, stretches, within
 from distdiff.kernels.substitution import backward, forward
-from distdiff.machine import Machine
+from distdiff.machine import Machine, current
 from distdiff.preaccumulate import eliminate
 from distdiff.solvers import interface, pipeline, substitution, transfer
 from distdiff.solvers.cost import Work, local_seconds, substitution_setup
@@ -126,6 +126,27 @@ def test_substitution_keeps_little_of_many_columns(monkeypatch, problem):
     monkeypatch.setattr(substitution, "FAR", 1 << 20)
     solved(comm, problem(comm), Substitution, {}, (20,))
     assert not used
+
+
+def test_what_is_kept_of_wide_solutions_is_predicted(monkeypatch):
+    """Once it is known, at the second wide solve, passes are predicted anew: less for many columns."""
+    monkeypatch.setattr(substitution, "FAR", 20)
+    monkeypatch.setenv("DISTDIFF_MACHINE", "default")
+    current.cache_clear()
+
+    def recurrence(x):
+        for k in range(400):
+            x = 0.9 * np.sin(x) + 0.1 * x[(k + 1) % 3]
+        return x
+
+    with dd.linearize(recurrence, np.ones(3), comm=MPI.COMM_SELF, method="substitution", preaccumulate=False) as lin:
+        seeds = np.random.default_rng(0).standard_normal((3, 32))
+        wanted = lin.batch("vjp", seeds)
+        before = lin.prospects, lin.pass_seconds(32)
+        np.testing.assert_allclose(lin.batch("vjp", seeds), wanted, rtol=1e-13)
+        assert not before[0][1] and lin.prospects[1] and lin.prospects[0].method == "substitution"
+        assert 0.0 < lin.pass_seconds(32) < before[1] and lin.pass_seconds(64) == 2 * lin.pass_seconds(32)
+    current.cache_clear()
 
 
 @pytest.mark.parametrize("owners", ["random", "slabs", "last", "one"])

@@ -126,7 +126,7 @@ BODIES = [  # body, content type, status, what the answer says
     (b"[" * 60_000, wire.JSON, 400, "no JSON"),
     (b"\xff\xfe", wire.JSON, 400, "no JSON"),
     (b"[1, 2]", wire.JSON, 400, 'is no {"leaves": [...]} with an array for each of 1, as nested lists; /v1/systems'),
-    (b'{"leaves": [1, 2]}', wire.JSON, 422, "a list within the list: {\"leaves\": [[...]]}); /v1/systems/{system} says"),
+    (b'{"leaves": [1, 2]}', wire.JSON, 422, "a list within the list: {\"leaves\": [[...]]}); /v1/systems/{system}"),
     (b'{"leaves": [[1, 2]]}', wire.JSON, 422, "leaves of shapes [(2,)], but [(30,)] are wanted; /v1/systems"),
     (b'{"leaves": [[1, [2, 3]]]}', wire.JSON, 400, "leaf"),
     (b'{"leaves": [["a"]]}', wire.JSON, 400, "leaf"),

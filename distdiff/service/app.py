@@ -76,8 +76,8 @@ def plain(data: Any) -> Any:
     return data
 
 
-def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
-    """The application; every answer but that of /healthz wants the token."""
+def create_app(service: Service, token: str, *, most_body: int) -> Straight:
+    """The application; every answer but that of /healthz wants the token.  FastAPI's, and straight ways past it."""
     app = FastAPI(
         title="distdiff", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False,
         description="Derivatives of functions that are held linearized over the ranks of an MPI job.")
@@ -92,8 +92,6 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
     vectors = Vectors(door, secured)
     _errors(app, vectors.router.routes)
 
-    app.add_middleware(Straight, vectors=vectors, failed=_failed)
-    app.add_middleware(_Counted, metrics=service.metrics)  # around the other: the last comes first
     app.include_router(vectors.router)  # first: routes are tried in their order
 
     @app.get("/healthz", response_model=Health, responses=UNREADABLE)
@@ -173,7 +171,7 @@ def create_app(service: Service, token: str, *, most_body: int) -> FastAPI:
     _jobs(app, door, secured)
 
     add_dashboard(app, door, secured)
-    return app
+    return Straight(app, vectors, _failed, service.metrics.answered)
 
 
 def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
@@ -221,21 +219,6 @@ def _jobs(app: FastAPI, door: Door, secured: dict[str, Any]) -> None:
         found = door.job(job)
         ends = door.service.cancel(found)
         return {**described(found), "ends": ends}
-
-
-class _Counted:
-    """Counts answers by status."""
-
-    def __init__(self, app: Any, metrics: Any) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def sent(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                self._metrics.requests.labels(str(message["status"])).inc()
-            await send(message)
-
-        await self._app(scope, receive, sent if scope["type"] == "http" else send)
 
 
 def _errors(app: FastAPI, included: list[Any]) -> None:

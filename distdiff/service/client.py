@@ -247,9 +247,9 @@ def _numbers(key: str, value: Any) -> np.ndarray:
     except ValueError:  # lists of unequal lengths
         array, told = np.empty(0, dtype=object), "a list whose parts have different lengths"
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        raise InputError(f"the argument {key!r} is {told}, and the service's own functions are given numbers and arrays "
-                         "of real numbers of at most 64 bits: give these, and let the function make the rest, or trace "
-                         "it here, by client.linearize(f, ...)")
+        raise InputError(f"the argument {key!r} is {told}, and the service's own functions are given numbers and "
+                         "arrays of real numbers of at most 64 bits: give these, and let the function make the "
+                         "rest, or trace it here, by client.linearize(f, ...)")
     return array
 
 

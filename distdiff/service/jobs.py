@@ -9,6 +9,7 @@ cancelled.
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import threading
 import time
@@ -26,6 +27,7 @@ from ..errors import ServiceError
 VECTORS = ("jvp", "vjp", "hvp")
 MATRICES = ("jacobian", "hessian")
 ENDED = ("done", "failed", "cancelled")
+_OURS, _numbers = secrets.token_hex(4), itertools.count(1)  # no two services' jobs have one name
 
 
 @dataclass(eq=False)
@@ -49,7 +51,7 @@ class Job:
     payload: Any = None
     columns: int = 1
     memory: int = 0
-    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    id: str = field(default_factory=lambda: f"{_OURS}{next(_numbers):08x}")
     done: int = 0
     state: str = "queued"
     result: Any = None

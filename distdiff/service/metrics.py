@@ -59,6 +59,7 @@ class Metrics:
         self.job = Histogram("distdiff_job_seconds", "Time from a job's arrival to its end", ["kind"],
                              buckets=tuple(4.0**k * 1e-4 for k in range(11)), registry=self.registry)
         self.requests = Counter("distdiff_http_requests", "Requests answered", ["status"], registry=self.registry)
+        self._answered: dict[int, Any] = {}  # of `requests`, by status: finding it takes longer than counting
         self.busy = Gauge("distdiff_busy", "1 while a command is carried out", registry=self.registry)
 
     def solved(self, kind: str, count: int, seconds: float) -> None:
@@ -70,6 +71,12 @@ class Metrics:
     def ended(self, job: Any) -> None:
         self.jobs.labels(job.kind, job.state).inc()
         self.job.labels(job.kind).observe(time.time() - job.submitted)
+
+    def answered(self, status: int) -> None:
+        counter = self._answered.get(status)
+        if counter is None:
+            counter = self._answered[status] = self.requests.labels(str(status))
+        counter.inc()
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

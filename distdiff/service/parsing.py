@@ -15,6 +15,36 @@ TOO_LONG = f"a request's line and headers may take {MOST} bytes, and these take 
 FRAMING = 8  # bytes of a body for one of framing: whoever sends smaller chunks has little to say
 
 
+class _Joined:
+    """A connection's transport that sends an answer's headers together with what follows within the same step of the
+    event loop: every call of the system lets other threads take over, and one answer is two calls otherwise."""
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._held: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        if len(data) > MOST:
+            self._flush()
+            self._transport.write(data)
+            return
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, []
+        if held:
+            self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which hangs up on requests whose headers have no end, in bytes or in time.
 
@@ -25,10 +55,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     patience = 30.0
     _beside = _body = _said = 0
+    _begun = False
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -38,6 +69,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._beside += len(data)
         super().data_received(data)
+        if self._begun and not self.transport.is_closing():  # and has not come whole, as most requests do
+            self._await_headers()
         if self._beside > MOST + self._body // FRAMING and not self.transport.is_closing():
             self._hang_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LONG)
 
@@ -60,7 +93,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._body = self._said = 0
-        self._await_headers()
+        self._begun = True
 
     def on_url(self, url: bytes) -> None:
         self._hear(len(url))
@@ -94,6 +127,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._late = self.loop.call_later(self.patience, self.transport.close)
 
     def _headers_are_there(self) -> None:
+        self._begun = False
         if self._late is not None:
             self._late.cancel()
             self._late = None

@@ -91,7 +91,7 @@ class _Front:
         self._address, self._where = address, where
         self._http = uvicorn.Server(uvicorn.Config(
             app, http=BoundedProtocol, ws="none", log_level="critical", access_log=False, lifespan="off",
-            timeout_graceful_shutdown=2, server_header=False))
+            timeout_graceful_shutdown=2, server_header=False, proxy_headers=False))
         self._thread = threading.Thread(target=self._http.run, args=([self._socket],), name="distdiff-http",
                                         daemon=True)
 

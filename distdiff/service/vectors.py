@@ -66,23 +66,47 @@ class Vectors:
         return await endpoint(system=system, request=request, **more)
 
 
+class _Asked(Request):
+    """A request whose headers are looked at again and again, each decoded once."""
+
+    @property
+    def headers(self) -> Any:
+        found = self.__dict__.get("_said")
+        if found is None:
+            found = self.__dict__["_said"] = {name.decode("latin-1"): value.decode("latin-1")
+                                              for name, value in reversed(self.scope["headers"])}  # the first counts
+        return found
+
+
 class Straight:
     """An application that has `vectors` answer what is theirs, and everything else by the application behind it.
 
-    failed: an error as it is answered.
+    failed: an error as it is answered;  counted: told of the status of every answer.
     """
 
-    def __init__(self, app: Any, vectors: Vectors, failed: Callable[[Exception], Response]) -> None:
-        self._app, self._vectors, self._failed = app, vectors, failed
+    def __init__(self, app: Any, vectors: Vectors, failed: Callable[[Exception], Response],
+                 counted: Callable[[int], None]) -> None:
+        self.app, self._vectors, self._failed, self._counted = app, vectors, failed, counted
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        found = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        async def sent(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self._counted(message["status"])
+            await send(message)
+
+        if scope["type"] == "http":
+            await self._answer(scope, receive, sent)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        found = _PATH.fullmatch(scope["path"])
         endpoint = self._vectors.endpoints.get((scope["method"], found[2])) if found else None
         if found is None or endpoint is None:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         try:
-            answer = await self._vectors.answer(endpoint, found[1], Request(scope, receive))
+            answer = await self._vectors.answer(endpoint, found[1], _Asked(scope, receive))
         except Exception as error:  # whatever it is, it is the answer
             answer = self._failed(error)
         await answer(scope, receive, send)

@@ -165,8 +165,8 @@ def vector(form: str, data: bytes, shapes: Shapes, what: str) -> np.ndarray:
     elif form == NPZ:
         leaves = _fitting(list(from_npz(data, 8 * size + 65536 * (1 + len(shapes))).values()), shapes, what)
     elif form == JSON:
-        found = _only(from_json(data), "leaves", list, f'the {what} is no {{"leaves": [...]}} with an array for each of '
-                      f"{len(shapes)}, as nested lists; {LEAVES}")
+        found = _only(from_json(data), "leaves", list, f'the {what} is no {{"leaves": [...]}} with an array for each '
+                      f"of {len(shapes)}, as nested lists; {LEAVES}")
         leaves = _fitting([leaf_from_json(leaf, f"the leaf leaves[{k}]") for k, leaf in enumerate(found)], shapes, what)
     else:
         raise InputError(f"the {what} is of type {form!r}; {NPY}, {NPZ} and {JSON} are read")
