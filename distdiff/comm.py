@@ -22,6 +22,7 @@ from .channels import Messages
 T = TypeVar("T")
 
 PATIENCE = 60.0  # seconds that a failed rank waits for the others, which may be waiting for it
+TOLD = 2  # numbers that ranks may tell each other in an agreement
 LATE = 10.0  # seconds at the beginning of a call after which is said that others have not come
 
 
@@ -109,7 +110,7 @@ def agreed(comm: MPI.Comm, begins: bool = False) -> Iterator[None]:
         if failure is not None:
             raise failure
         return
-    worst, _ = _agree(comm, failure, _wait_for_calls if begins else _wait)
+    worst, _, _ = _agree(comm, failure, _wait_for_calls if begins else _wait)
     _calling.begun = _calling.begun or begins
     if worst == comm.size:
         return
@@ -120,23 +121,24 @@ def agreed(comm: MPI.Comm, begins: bool = False) -> Iterator[None]:
 
 
 def _agree(comm: MPI.Comm, failure: BaseException | None, wait: Callable[[MPI.Comm, MPI.Request], None],
-           ) -> tuple[int, bool]:
-    """The lowest rank that failed (or comm.size), and whether all did; one message.  Collective.
+           told: tuple[int, ...] = (0,) * TOLD) -> tuple[int, bool, tuple[int, ...]]:
+    """The lowest rank that failed (or comm.size), whether all did, and the most of what each told.  One message.
+    Collective.
 
     It is the same message in all agreements, so that ranks which are in different calls meet in it: then all raise
     `InputError`, and nothing that is around agrees on it again.
     """
     call = zlib.crc32(_calling.name.encode())
     mine = np.array([comm.size if failure is None else comm.rank, failure is not None, call, -call,
-                     not _calling.together], dtype=np.int64)
+                     not _calling.together, *(-number for number in told)], dtype=np.int64)
     least = np.empty_like(mine)
     wait(comm, comm.Iallreduce(mine, least, op=MPI.MIN))
-    worst, all_failed, lowest, highest, nothing_on_its_way = least.tolist()
+    worst, all_failed, lowest, highest, nothing_on_its_way, *most = least.tolist()
     if lowest != -highest:
         if not nothing_on_its_way:
             comm.Set_attr(_broken(), True)
         raise _different_calls(comm) from failure
-    return worst, bool(all_failed)
+    return worst, bool(all_failed), tuple(-number for number in most)
 
 
 def _different_calls(comm: MPI.Comm) -> errors.InputError:
@@ -166,8 +168,14 @@ def _wait_for_calls(comm: MPI.Comm, request: MPI.Request) -> None:
             request.Wait()
 
 
+class Told:
+    """What a rank tells all others at the end of `together`, TOLD numbers; afterwards the largest of all ranks'."""
+
+    numbers = (0,) * TOLD
+
+
 @contextmanager
-def together(comm: MPI.Comm) -> Iterator[None]:
+def together(comm: MPI.Comm) -> Iterator[Told]:
     """Run a stretch of work that *communicates*; afterwards all ranks have succeeded or all raise.  Collective.
 
     All ranks raise the error of the lowest failing rank.  Where only some failed, messages may still be on their way
@@ -176,10 +184,11 @@ def together(comm: MPI.Comm) -> Iterator[None]:
     with its traceback, for nobody else could.
     """
     failure: BaseException | None = None
+    told = Told()
     _calling.together += 1
     try:
         try:
-            yield
+            yield told
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             if vars(error).get("_settled") == comm:
                 raise
@@ -188,8 +197,8 @@ def together(comm: MPI.Comm) -> Iterator[None]:
             if failure is not None:
                 raise failure
             return
-        worst, all_failed = _agree(comm, failure, _wait_for_messages if failure is None else partial(
-            _wait_for_others, failure=failure))
+        worst, all_failed, told.numbers = _agree(comm, failure, _wait_for_messages if failure is None else partial(
+            _wait_for_others, failure=failure), told.numbers)
     finally:
         _calling.together -= 1
     if worst == comm.size:

@@ -39,6 +39,10 @@ class NoValueError(NonFiniteError):
     """A tape without its function has no value at the point: a matrix is singular there, or not positive definite."""
 
 
+class RangeError(DistdiffError, ArithmeticError):
+    """Tangents or adjoints leave the range of double precision on their way, by more than any scaling makes good."""
+
+
 class BranchChangedError(DistdiffError):
     """At the new point a recorded comparison goes the other way, so the tape does not apply."""
 

@@ -123,9 +123,9 @@ class Linearization:
         self._solving.select(*job)
 
     def _derivative(self, forward: bool, solve: Callable[[], np.ndarray]) -> np.ndarray:
-        """What `solve` finds, or finds again in the order of the lines if products overflow; finite.  Collective."""
+        """What `solve` finds, or finds again in other ways if products overflow; finite.  Collective."""
         result = solve()
-        while not all_finite(result) and self._solving.multiply_in_order(forward):
+        while not all_finite(result) and self._solving.another_way(forward):
             result = solve()
         return self._at.finite(result)
 

@@ -59,11 +59,8 @@ def require_finite(result: np.ndarray, point: Point | None, team: MPI.Comm, comm
     worst = min((f for f in comm.allgather(found) if f is not None), key=lambda f: f.order, default=None)
     if worst is None:
         raise NonFiniteError("the derivative overflows: every value and partial on the tape is finite, but their "
-                             "products along a path leave the range of double precision in the order they are "
-                             "multiplied in; scale the seed (the derivative is linear in it) or the function. Where "
-                             "large and small partials cancel, another order may stay in range: let "
-                             "method='substitution' multiply those of a chain with each other first, or with "
-                             "preaccumulate=False multiply them in the order of the lines")
+                             "products along a path are above all numbers of double precision, from smaller seeds too; "
+                             "scale the seed (the derivative is linear in it) or the function")
 
     def explain() -> str:
         site = worst.site

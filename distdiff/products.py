@@ -20,6 +20,7 @@ from mpi4py import MPI
 from .comm import agreed, alone
 from .deadline import limited, within
 from .errors import InputError
+from .flags import note
 from .kernels import stream
 from .strided import accumulate_overlapping, core_view
 from .tape import Affine, Indexed, Joint, Operand, Site
@@ -62,9 +63,12 @@ def _called(rule: Callable[..., Any], *arguments: Any) -> Any:
     with alone():
         op = getattr(rule, "__self__", None)
         if not limited() or getattr(op, "rule", None) is None:
-            return rule(*arguments)
-        with within(f"the rule of {op.name}"):
-            return rule(*arguments)
+            found = rule(*arguments)
+        else:
+            with within(f"the rule of {op.name}"):
+                found = rule(*arguments)
+        note()
+        return found
 
 
 # -- what the rules see

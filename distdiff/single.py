@@ -15,10 +15,12 @@ from mpi4py import MPI
 from . import comm as agreement
 from .comm import on_root
 from .evaluate import evaluate
+from .flags import Watched
 from .nest import Nest
 from .nonfinite import all_finite
 from .partition import whole
 from .program import Program, record
+from .solvers.ranges import STEP
 from .solvers.walk import Walk
 from .tape import Const
 from .tracing import Trace, is_leaf, running
@@ -70,13 +72,13 @@ class Single:
         return unflatten(tape.out_tree, splice(rec, tape, flatten(args, "arguments", is_leaf)[0], values))
 
     def pullback(self, cotangent: np.ndarray) -> Any:
-        """xbar = J^T ybar, nested; None where something is not finite, which is for others to look into."""
-        return self._found(self._walk.adjoint(cotangent), self.inputs)
+        """xbar = J^T ybar, nested; None where something is not finite, or lost, which is for others to look into."""
+        return self._found(self._in_range(self._walk.adjoint, cotangent), self.inputs)
 
     def pushforward(self, tangents: tuple[Any, ...]) -> Any:
         """ydot = J xdot, likewise."""
         tree = tangents[0] if self._single else tuple(tangents)
-        return self._found(self._walk.tangent(self.inputs.flat(tree, "tangent")), self.outputs)
+        return self._found(self._in_range(self._walk.tangent, self.inputs.flat(tree, "tangent")), self.outputs)
 
     def second(self, tangents: tuple[Any, ...]) -> Any:
         """H v of a function with one result, likewise, whether it is small or not; NotImplemented where walks don't
@@ -87,12 +89,30 @@ class Single:
         xdot = self.inputs.flat(tree, "tangent")
         if not len(self._point.local.outputs.ids):  # the result depends on no input
             return self.inputs.nest(np.zeros(len(xdot)))
-        found = self._walk.second(xdot, np.ones(1))
-        return NotImplemented if found is None else self._found(found, self.inputs)
+        found: Any = NotImplemented
+        for power in 0, STEP // 2:  # tangents and adjoints meet in products
+            with Watched() as seen:
+                found = self._walk.second(2.0**power * xdot, np.full(1, 2.0**power))
+            if found is None:
+                return NotImplemented
+            if not seen.under:
+                return self._found(found * 4.0**-power, self.inputs)
+        return None
 
-    def _found(self, result: np.ndarray, nest: Nest) -> Any:
+    @staticmethod
+    def _in_range(walk: Callable[[np.ndarray], np.ndarray], seed: np.ndarray) -> np.ndarray | None:
+        """What a walk finds, from a larger seed where something is lost on the way (`solvers.ranges`); None where that
+        doesn't help."""
+        for power in 0, STEP:
+            with Watched() as seen:
+                found = walk(seed if power == 0 else 2.0**power * seed)
+            if not seen.under:
+                return found if power == 0 else found * 2.0**-power
+        return None
+
+    def _found(self, result: np.ndarray | None, nest: Nest) -> Any:
         values = self._point.outputs()
-        if not all_finite(result) or not all_finite(values):
+        if result is None or not all_finite(result) or not all_finite(values):
             return None
         self.value = self.outputs.nest(values)
         return nest.nest(result)

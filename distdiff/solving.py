@@ -15,15 +15,19 @@ from mpi4py import MPI
 from .assembly import Assembly
 from .cancellation import apart, look
 from .comm import agreed, on_root, require_sound, together
-from .errors import ConvergenceError
+from .errors import ConvergenceError, RangeError
 from .evaluate import Point
+from .flags import Watched
 from .machine import current as current_machine
+from .nonfinite import all_finite
 from .partition.local import LocalTape
 from .petsc import PREFIX
 from .solvers import method as method_of
+from .solvers.exponents import Exponents
 from .solvers.failures import Failures, outside
 from .solvers.kept import expected_kept, kept_by
 from .solvers.measured import Clock, Measured
+from .solvers.ranges import Found, Ranges, weights
 from .solvers.select import Choice, choose
 from .solvers.work import BATCH, Work
 from .solvers.work import count as count_work
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
     from .solvers.structured import StructuredSystem
 
 FEW = 4  # right-hand sides at a point that nobody thinks about
+WIDE = 1 << 32  # bytes that all lines may take on a rank, written out where no seed stays in range
+LEAVES = ("the derivative's tangents or adjoints leave the range of double precision on their way, from every seed: "
+          "what is rounded to nothing in one place is needed in another")
 ROOMY = 1 << 28  # bytes that a method may take on a rank though nobody asked for it, or as many as all values take
 
 
@@ -98,6 +105,9 @@ class Solving:
         self._expected = Expected()
         self.expected = 0
         self._clock = Clock()
+        self._lines: Any = None  # all of them, assembled, and what solves with them beyond the range of doubles
+        self._wide: Any = None
+        self._ranges = Ranges(comm, team, self._once, self._overflows)
 
     def arrive(self, point: Point) -> None:
         """The point whose values count from now on."""
@@ -108,6 +118,8 @@ class Solving:
     def leave(self) -> None:
         """The values are about to be overwritten."""
         self._failures.clear()
+        self._ranges.leave()
+        self._narrow()
         self._expected.leave()
         self._stale = set(self.solvers) | ({"assembly"} if self.assembly is not None else set())
         self._point = None
@@ -137,29 +149,76 @@ class Solving:
         """
         if seed.ndim > 1 and seed.shape[1] == 1:  # as a vector: loops over columns take 2 to 3 times as long for one
             return self.solve(forward, seed[:, 0])[:, None]
+        found = self._ranges.solve(forward, seed)
+        if found is None:
+            self._widen()
+            with self._stages("solve"), together(self._comm), apart(self._comm, self._team):
+                found = self._wide.tangent(seed) if forward else self._wide.adjoint(seed)
+        return found
+
+    def _widen(self) -> None:
+        """Have what solves where every seed leaves the range of doubles, or raise `RangeError`.  Collective."""
+        if self._wide is not None:
+            return
+        full = 8 * (self.size.nodes + self.size.nonzeros) * 6  # entries, expanded and stored, values and exponents
+        cannot = ("they are lines of several ranks' equations" if self.size.shared else
+                  "implicit statements are among the lines" if self.size.cyclic else
+                  f"writing all lines out would take {full / 1e9:.2g} GB" if full > WIDE else
+                  "on_failure='raise' asks for an error" if self._failures.final else "")
+        if cannot:
+            raise RangeError(f"{LEAVES}, and substitution with exponents of their own is no way out: {cannot}. Scale "
+                             "the function's variables, so that partial derivatives are nearer to 1")
+        self._failures.warn(f"{LEAVES}; substitution on all lines, with exponents of their own, solves instead at this "
+                            "point, which takes far longer")
+        self._lines = Assembly(self._local, self._point, self._team, False, self._stages)
+        self._wide = Exponents(self._lines.system)
+
+    def _narrow(self) -> None:
+        if self._lines is not None:
+            self._lines.close()
+        self._lines = self._wide = None
+
+    def _once(self, forward: bool, seed: np.ndarray) -> Found:
+        """The same, whatever is lost."""
         name = self.choice.method
         solver, began = self.solvers[name], time.perf_counter()
         try:
-            with self._stages("solve"), together(self._comm), np.errstate(all="ignore"):  # results are looked at
-                with apart(self._comm, self._team):
+            with self._stages("solve"), together(self._comm) as told:
+                with Watched() as seen, apart(self._comm, self._team):
                     found = solver.tangent(seed) if forward else solver.adjoint(seed)
+                told.numbers = seen.under, seen.over and not all_finite(found)
             self._clock.note(name, seed.shape[1] if seed.ndim > 1 else 1, time.perf_counter() - began)
-            return found
+            return Found(found, *map(bool, told.numbers))
         except ConvergenceError as error:
             self._fall_back(error)
-            return self.solve(forward, seed)
+            return self._once(forward, seed)
 
-    def multiply_in_order(self, forward: bool) -> bool:
-        """Have partials multiply in the order of the lines from now on; whether that may change an overflow.
+    def _overflows(self, power: int) -> bool:
+        """Whether a solve with random numbers of size 2^power in all rows does, on any rank."""
+        from .solvers.structured import StructuredSystem
 
-        A walk does so, but 0 * inf on a line that no result reads is NaN there, where elimination finds nothing: what
-        is chosen where walks are not is asked for as well.
+        with self._stages("solve"), together(self._comm) as told:
+            system = StructuredSystem(self._local, self._point, self._team)
+            given = weights(system.n_own, power, self._comm.rank)
+            with Watched() as seen, apart(self._comm, self._team):
+                system.backward(given)
+            told.numbers = seen.over, False
+        return bool(told.numbers[0])
+
+    def another_way(self, forward: bool) -> bool:
+        """After a result that is not finite: whether there is another way to solve, which is taken from now on.
+
+        Partials may multiply in the order of the lines.  A walk does so, but 0 * inf on a line that no result reads is
+        NaN there, where elimination finds nothing: what is chosen where walks are not is asked for as well.  Then seeds
+        may be smaller.
         """
         if self.choice.method == "walk" and self.method == "auto":
             self.size = replace(self.size, once=False)
             self.select(1, 1)
             return True
-        return bool(self.solvers[self.choice.method].multiply_in_order(forward))
+        if self.solvers[self.choice.method].multiply_in_order(forward):
+            return True
+        return self._ranges.may_overflow(forward)
 
     def choose(self, columns: int, together: int = BATCH, onward: bool = False) -> Choice:
         """Rank 0's choice of a method, made once for the same job; `onward`: what is set up already costs nothing."""
@@ -246,6 +305,7 @@ class Solving:
 
     def close(self) -> None:
         """Free all of them; they are made anew when asked for."""
+        self._narrow()
         for held in (*self.solvers.values(), self.assembly, self._operator):
             if held is not None:
                 held.close()

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .flags import note
 from .tape import Affine, Block
 
 ITEM = 8  # bytes of a float64
@@ -250,6 +251,7 @@ def contraction(dst: np.ndarray, a: np.ndarray, b: np.ndarray, shape: tuple[int,
             product = np.matmul(left, right)
         else:  # many dot products: no call of BLAS for each
             product = np.einsum("bk,bk->b", left[:, 0, :], right[:, :, 0])
+            note()
         _axpy(result, product.reshape(final), scale, write)
 
     return multiply

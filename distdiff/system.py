@@ -372,6 +372,16 @@ class Halo:
             for (_, ids), received in zip(self.sends, channel.sends):  # ids are distinct within a message only
                 lam[ids] += received
 
+    def gathered(self, ghosts: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What others' ghosts hold, (own rows, values) of each neighbour, for who adds it up in a way of its own; sent
+        as by `reverse`."""
+        if not (self.sends or self.recvs):
+            return []
+        channel = self._channels.get(self.comm, ghosts.shape[1:])
+        self.start_reverse(np.empty((0, *ghosts.shape[1:])), ghosts)
+        channel.reverse.finish()
+        return [(ids, received.copy()) for (_, ids), received in zip(self.sends, channel.sends)]
+
     def close(self) -> None:
         self._channels.close()
 

@@ -11,7 +11,7 @@ ROOT = Path(distdiff.__file__).parent
 FLOORS = {
     "errors": 0, "places": 0, "machine": 0.1, "node": 0.4, "channels": 0.45, "comm": 0.5, "petsc": 0.5, "stages": 0,
     "cancellation": 0.5, "deadline": 0.6,
-    "packages": 0.1,
+    "packages": 0.1, "flags": 0,
     "ops": 1, "kernels": 1.05, "tape": 1.1, "strided": 1.15, "spread": 1.16, "tracing": 1.2, "numpy": 1.3,
     "coverage": 1.3,
     "graph": 2, "partition": 2.1,

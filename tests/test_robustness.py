@@ -150,8 +150,7 @@ def test_products_that_overflow_in_another_order(comm, method, monkeypatch):
     x, a = np.full(3, 1e-250), np.full(3, 1e200)
     with dd.linearize(f, x, a, 1 / a, comm=comm, method=method, partition="axes", min_block=1) as lin:
         np.testing.assert_allclose(lin.jvp(x), 2 * x, rtol=1e-12)
-        with pytest.raises(NonFiniteError, match="preaccumulate=False multiply them in the order of the lines"):
-            lin.jvp(np.ones(3))
+        np.testing.assert_allclose(lin.jvp(np.ones(3)), 2.0, rtol=1e-12)  # in range from a smaller seed
 
 
 def test_a_seed_of_the_size_of_x_goes_where_the_values_go(comm):
@@ -166,17 +165,15 @@ def test_a_seed_of_the_size_of_x_goes_where_the_values_go(comm):
 
 
 def test_what_an_overflow_advises_works(comm):
-    """The product is 1e100; backwards, its first two factors are not: in another order or from another seed it is."""
+    """The derivative is 1e310, and from a smaller seed a number."""
     def f(x):
-        return np.sum(x * 1e-300 * 1e200 * 1e200)
+        return np.sum(x * 1e-100 * 1e205 * 1e205)
 
     x = np.array([1e-10])
-    with pytest.raises(NonFiniteError, match="(?s)scale the seed.*method='substitution' multiply those of a chain"):
+    with pytest.raises(NonFiniteError, match="scale the seed"):
         dd.grad(f, comm=comm)(x)
-    with dd.linearize(f, x, comm=comm, method="substitution") as lin:
-        np.testing.assert_allclose(lin.vjp(1.0), 1e100, rtol=1e-12)
     with dd.linearize(f, x, comm=comm) as lin:
-        np.testing.assert_allclose(lin.vjp(1e-250) * 1e250, 1e100, rtol=1e-12)
+        np.testing.assert_allclose(lin.vjp(1e-10), 1e300, rtol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["substitution", "interface", "krylov", "sweep"])
@@ -307,7 +304,7 @@ def test_sweeps_in_the_order_of_the_lines(comm, monkeypatch):
                 assert any(way.endswith("lines in order") for way in lin.report().sweeps)
                 lin.update(np.full(n, 2e-100))
             with pytest.raises(NonFiniteError, match="the derivative overflows"):
-                solve(1e100 * v)
+                solve(5e157 * v)  # which is in range, and what it is multiplied to isn't
 
     with dd.linearize(lambda x: x * 1e-200 * 1e-100 + x * x * x * x, np.full(n, 1e-60), comm=comm,
                       method="sweep") as lin:  # nothing overflows: nothing is planned twice

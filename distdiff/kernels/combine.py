@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..flags import note
 from . import stream
 
 TILE = 8192  # elements: larger than for the compiled loops, for each costs several calls
@@ -47,6 +48,7 @@ def run(W: np.ndarray, tables: Tables) -> None:
     from . import combine_loops
 
     combine_loops.columns(W.__array_interface__["data"][0], *tables, W.shape[0], 1 if W.ndim == 1 else W.shape[1])
+    note()
 
 
 def run_views(boxes: list[Views]) -> None:

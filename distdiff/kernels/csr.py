@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..flags import note
 from .jit import jit, worth_it
 
 INTERIOR, KEPT, GHOST = 0, 1, 2  # state of a node before elimination; interior ones become
@@ -33,10 +34,13 @@ class Kernel:
         self.__doc__ = function.__doc__
 
     def __call__(self, work: int, *arguments: Any) -> Any:
-        if self._compiled is not None:
-            return self._compiled(*arguments)
-        self._spent += work + 20  # a call costs something too
-        return (self.compiled if worth_it(self._spent, PLAIN_WORK) else self.plain)(*arguments)
+        loop = self._compiled
+        if loop is None:
+            self._spent += work + 20  # a call costs something too
+            loop = self.compiled if worth_it(self._spent, PLAIN_WORK) else self.plain
+        found = loop(*arguments)
+        note()
+        return found
 
     @property
     def compiled(self) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ..flags import note, quiet
 from ..ops import BY_NAME, OPS
 from .jit import worth_it
 
@@ -185,11 +186,12 @@ def run_adjoint(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndar
     if _Loops.ready(lam.size // max(len(lam), 1) * len(run.op)):
         loop = _Loops.module.run_adjoint if lam.ndim == 1 else _Loops.module.run_adjoint_columns
         loop(run.op, _Loops.number, run.a, run.b, run.const, first, y, ta, tb, starts, shifts, lam)
+        note()
         return
     pa, pb = run_partials(run, first, y)
     use_a, use_b = active(run)
     base, ta, tb = starts[-1] + shifts[-1], _places(ta, starts, shifts), _places(tb, starts, shifts)
-    with np.errstate(all="ignore"):
+    with quiet():
         for i in range(len(run.op) - 1, -1, -1):
             if use_a[i]:
                 lam[ta[i]] += pa[i] * lam[base + i]
@@ -216,11 +218,12 @@ def run_tangent(run: Run, first: int, y: np.ndarray, ta: np.ndarray, tb: np.ndar
     if _Loops.ready(ydot.size // max(len(ydot), 1) * len(run.op)):
         loop = _Loops.module.run_tangent if ydot.ndim == 1 else _Loops.module.run_tangent_columns
         loop(run.op, _Loops.number, run.a, run.b, run.const, first, y, ta, tb, starts, shifts, ydot, add)
+        note()
         return
     pa, pb = run_partials(run, first, y)
     use_a, use_b = active(run)
     base, ta, tb = starts[-1] + shifts[-1], _places(ta, starts, shifts), _places(tb, starts, shifts)
-    with np.errstate(all="ignore"):
+    with quiet():
         for i in range(len(run.op)):
             row = ydot[base + i] if add else np.zeros(ydot.shape[1:])
             if use_a[i]:

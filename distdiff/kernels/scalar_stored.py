@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..flags import note
 from .jit import jit
 from .scalar_loops import lodging, place, run_partials
 from .scalar_ops import N_BINARY
@@ -45,6 +46,7 @@ class Stored(NamedTuple):
     def adjoint(self, lam: np.ndarray) -> None:
         """One sweep, last line first; lam is (n,)."""
         _adjoint(*self, lam)
+        note()
 
 
 @jit

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
+from ..flags import note
 from .jit import worth_it
 
 COMPILE_AFTER = 100_000_000  # elements moved by NumPy, about 50 ms, before the loops are compiled ...
@@ -43,9 +44,12 @@ def scatter_add(places: np.ndarray, values: np.ndarray, vector: np.ndarray) -> N
     if _Loops.ready(10 * values.size):  # np.add.at takes about ten times as long as a loop, np.bincount twice
         loops = _Loops.module
         (loops.scatter_add if values.ndim == 1 else loops.scatter_add_columns)(places, values, vector)
+        note()
     elif len(places) > FEW and (reach := int(places.max()) + 1 - (low := int(places.min()))) <= DENSE * len(places):
         columns, sums = values.reshape(len(places), -1), vector.reshape(len(vector), -1)[low : low + reach]
         for k in range(columns.shape[1]):
-            sums[:, k] += np.bincount(places - low, columns[:, k], reach)
+            counted = np.bincount(places - low, columns[:, k], reach)
+            note()
+            sums[:, k] += counted
     else:
         np.add.at(vector, places, values)

@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from ..flags import note
 from ..strided import accumulate, accumulate_overlapping, core_shape, one_to_one
 
 SMALL = 4096  # elements of a sum's terms up to which they are multiplied and added, no matrix product looked for
@@ -26,7 +27,9 @@ def add(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: Index,
             summed, row, column = places
             a, b, c = (x.squeeze(k) for x, k in ((src, column), (p, row), (dst, summed)))
             c = c if row < column else c.T
-            c += np.dot(a if row < summed else a.T, b if summed < column else b.T)
+            product = np.dot(a if row < summed else a.T, b if summed < column else b.T)
+            note()
+            c += product
             return
     axes = _summed(dst.shape, shape)
     if not axes:

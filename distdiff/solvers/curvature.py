@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluate import FEW_LINES, Point
+from ..flags import quiet
 from ..kernels import stream
 from ..ops import KNOWN, MULTIPLY, OPS, Dual, tangent
 from ..partials import Other, Rule, coefficient
@@ -32,7 +33,7 @@ def curved(point: Point) -> bool:
 def product(point: Point, ydot: np.ndarray, lam: np.ndarray) -> np.ndarray:
     """Ldot^T lam over all nodes, given ydot and lam over all nodes."""
     change = _Change(point, ydot, lam)
-    with np.errstate(all="ignore"):  # who asked looks whether the result is finite
+    with quiet():  # who asked looks whether the result is finite
         for item in point.local.items:
             if type(item) is ScalarRun:
                 (change.few_lines if len(item.op) <= FEW_LINES else change.lines)(item)

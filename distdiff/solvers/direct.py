@@ -29,6 +29,7 @@ import numpy as np
 from ..cancellation import look
 from ..channels import Messages
 from ..errors import ConvergenceError, InputError, MissingSolverError
+from ..flags import note
 from ..machine import Machine
 from ..petsc import PREFIX, event, petsc
 from ..petsc import options as petsc_options
@@ -204,6 +205,7 @@ class _Factor(Ksp):
                 dense.assemble()
             with self.reasons("the solve"):
                 Messages.elsewhere(lambda: self.ksp.getPC().getFactorMatrix().matSolve(B, X))
+            note()
             y[...] = X.getDenseArray()
         finally:
             B.destroy()

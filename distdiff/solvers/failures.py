@@ -29,13 +29,22 @@ class Failures:
 
     def add(self, method: str, error: ConvergenceError) -> None:
         """Warn, on rank 0, that another method takes over; raises `error` if told to, or if there is none."""
-        if self._on_failure == "raise" or method in (INSTEAD, "sweep"):
+        if self.final or method in (INSTEAD, "sweep"):
             raise error
         self._why[method] = str(error)
+        self.warn(f"method {method!r} failed, and substitution solves instead at this point. {error}")
+
+    @property
+    def final(self) -> bool:
+        """Whether a failure is an error, and nothing else is tried."""
+        return self._on_failure == "raise"
+
+    def warn(self, what: str) -> None:
+        """On rank 0, of what solves instead.  Collective."""
         with agreed(self._comm):  # warnings may be errors
             if self._comm.rank == 0:
-                warnings.warn(f"method {method!r} failed, and substitution solves instead at this point. {error}. With "
-                              "on_failure='raise' this is an error", FallbackWarning, stacklevel=outside())
+                warnings.warn(f"{what}. With on_failure='raise' this is an error", FallbackWarning,
+                              stacklevel=outside())
 
     def instead_of(self, choice: Choice) -> Choice:
         """The choice, unless its method failed before: then substitution."""

@@ -37,6 +37,7 @@ from mpi4py import MPI
 from ..cancellation import look
 from ..channels import Messages as Exchanged
 from ..errors import ConvergenceError, InputError
+from ..flags import quiet
 from ..machine import Machine
 from ..petsc import event
 from ..petsc import options as petsc_options
@@ -159,7 +160,7 @@ class Interface(Solver):
         n_used, ends = len(self._used), system.inputs.ids if transposed else self._outputs
         entries = (len(ends) + len(self._fixed)) * len(self._sent) if transposed else len(ends) * n_used
         T = None
-        with event("transfer"), np.errstate(all="ignore"):
+        with event("transfer"), quiet():
             if entries > DENSE * system.own.nnz:
                 self._maps[transposed] = None
                 T = block.transfer(self._sent, self._used) if not self._reduced_ready else None
@@ -238,7 +239,7 @@ class Interface(Solver):
 
     def _short_way(self, seed: np.ndarray, transposed: bool, measure: bool = False) -> Short:
         """The result (to `measure` its rounding, with the magnitudes of the terms it adds up).  Collective."""
-        with event("interface"), np.errstate(all="ignore"):
+        with event("interface"), quiet():
             return (self._short_adjoint if transposed else self._short_tangent)(seed, measure)
 
     def _short_tangent(self, xdot: np.ndarray, measure: bool) -> Short:
@@ -293,7 +294,7 @@ class Interface(Solver):
         against what its owner has there, y.  The residual of a row that reads g is B (y - g), no more of the terms
         |B| |g| that it adds up than |y - g| is of |g|; and transposed likewise.
         """
-        with event("interface"), np.errstate(all="ignore"):
+        with event("interface"), quiet():
             if transposed:
                 ghosts, lam = self._with_interfaces(self._at(seed, self._outputs, self._output_places), brought)
                 found = self.crossings.returned(np.concatenate([ghosts[self._fixed], lam[self._input_places]]))
@@ -332,7 +333,7 @@ class Interface(Solver):
         if checked:
             b = self._work("seed", y.shape[1:])
             b[:] = y
-        with event("interface"), np.errstate(all="ignore"):
+        with event("interface"), quiet():
             self._all_rows(y, transposed, brought)
         if checked:
             self.info = {**self.info, "residual": self._check(y, b, transposed)}
@@ -411,7 +412,7 @@ class Interface(Solver):
         error, norm = self._residual(b, x, r, transposed)
         steps = 0
         while not error <= tolerance and steps < REFINEMENTS and np.isfinite(norm):
-            with np.errstate(all="ignore"):
+            with quiet():
                 self._all_rows(r, transposed)
                 x += r
             steps += 1

@@ -11,6 +11,7 @@ import numpy as np
 from ..cancellation import Watch, unwatched, watch_of
 from ..channels import Messages
 from ..errors import CancelledError, ConvergenceError, InputError, MissingSolverError
+from ..flags import note
 from ..petsc import OPTION_ERRORS, PREFIX, Options, destroy, ended, petsc, reason
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
@@ -83,6 +84,7 @@ class Ksp:
         with self._cancellable(), self.reasons("the solve"):
             solve = self.ksp.solveTranspose if transposed else self.ksp.solve
             Messages.elsewhere(lambda: solve(*self._vecs))
+        note()
         x[:] = self._x
         return self.ksp.getIterationNumber(), self.ksp.getConvergedReason()
 

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..flags import quiet
 from ..kernels import substitution as kernels
 from ..kernels.stretches import stretches
 
@@ -188,7 +189,7 @@ class Scan:
             theirs = first ^ size
             answer = int(widths[min(theirs + size, self.n_ranks)])
             got = yield partner, passes, (answer, int(widths[theirs]))
-            with np.errstate(all="ignore"):  # products may overflow: `finite` tells
+            with quiet():  # products may overflow: `finite` tells
                 if partner < p:
                     self._rounds.append(Round(partner, enters, passes, int(widths[end]), after, answer))
                     enters, passes = enters @ got, passes @ got

@@ -25,6 +25,7 @@ from mpi4py import MPI
 from ..comm import agreed
 from ..errors import InputError
 from ..evaluate import Point
+from ..flags import quiet
 from ..kernels import scalar, stream
 from ..partials import Partials, coefficient
 from ..partition.local import OBJECTS, LocalTape, Portion
@@ -103,7 +104,7 @@ class StructuredSystem:
 
     def _subtract(self, x: np.ndarray, z: np.ndarray, transposed: bool) -> None:
         """z -= L x or z -= L^T x, over local nodes."""
-        with np.errstate(all="ignore"):
+        with quiet():
             for segment in chain.from_iterable(self._segments):
                 (segment.add_transposed if transposed else segment.add)(x, z, -1.0)
 
@@ -127,7 +128,7 @@ class StructuredSystem:
     def forward(self, y: np.ndarray) -> None:
         """y <- (I - L)^-1 y, for an array in C order.  Collective."""
         local = y if self._own is None else self._local_vector("x", y)
-        with np.errstate(all="ignore"):
+        with quiet():
             for step, segments in zip(self._local.steps, self._segments):
                 for segment in segments:
                     segment.forward(local)
@@ -140,7 +141,7 @@ class StructuredSystem:
     def backward(self, lam: np.ndarray) -> None:
         """lam <- (I - L)^-T lam, for an array in C order.  Collective."""
         local = lam if self._own is None else self._local_vector("x", lam)
-        with np.errstate(all="ignore"):
+        with quiet():
             for step, segments in zip(reversed(self._local.steps), reversed(self._segments)):
                 if self._own is not None:
                     step.exchange.reverse(self.comm, local)

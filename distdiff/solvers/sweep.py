@@ -23,6 +23,7 @@ from ..cancellation import Watch, watch_of
 from ..channels import make_room
 from ..errors import InputError
 from ..evaluate import Point
+from ..flags import quiet
 from ..kernels import overlap, scalar, stream
 from ..machine import Machine
 from ..partials import Other, Partials, coefficient
@@ -231,7 +232,7 @@ class Sweep:
         bound = programs[tail]
         self._seed = seed
         self._failure.forget()
-        with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a warning
+        with quiet():  # what is not finite is reported with file and line, not as a warning
             if watch is not None:
                 _run_watched(bound, watch)
             else:

@@ -20,6 +20,7 @@ from mpi4py import MPI
 
 from ..errors import InputError
 from ..evaluate import FEW_LINES, Point
+from ..flags import quiet
 from ..machine import Machine
 from ..ops import MULTIPLY, OPS
 from ..partials import Other, Partials, coefficient
@@ -160,7 +161,7 @@ class Walk:
         self.memory = max(self.memory, W.nbytes)
         items = self.local.items
         self._failure.forget()
-        with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a warning
+        with quiet():  # what is not finite is reported with file and line, not as a warning
             for i in range(len(items)) if forward else range(len(items) - 1, -1, -1):
                 item = items[i]
                 if type(item) is Statement and item.op.kind != "scan":

@@ -1,0 +1,100 @@
+"""Whether arithmetic has left the range of double precision: asked of the processor, which notes it at no cost.
+
+An operation that rounds a result below 2^-1022, or whose result is above all numbers, raises a flag that stays up
+(IEEE 754-2019, clause 7), one set a thread.  NumPy's ufuncs lower all flags when they begin, and what they raise they
+report where `np.errstate` asks for it: `quiet` does.  What compiled loops and libraries raise is still up when they
+return, until the next ufunc: whoever calls one in a solve calls `note` after it.  Threads that a library starts by
+itself (BLAS with more than one) have flags of their own, which nobody sees.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from contextlib import nullcontext
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+UNDER, OVER = 1, 2  # what has been noted
+_OF_NUMPY = 4, 2  # its numbers for the same, in what np.errstate calls
+
+
+class _Noted(threading.local):
+    now = 0
+    watched = False  # NumPy reports already, and warns of nothing
+
+
+_noted, _nothing = _Noted(), nullcontext()
+
+
+class _Processor:
+    """The C library's access to the flags, whose numbers depend on the processor: read off what operations raise."""
+
+    def __init__(self) -> None:
+        library = ctypes.PyDLL(None)  # these return at once: other threads need not be let in
+        self.test, self.clear = library.fetestexcept, library.feclearexcept
+        tiny, huge = np.array([1e-300]), np.array([1e300])
+        self.inexact = self._raised(np.array([1.0]), np.array([0.1 + 1e-17]), np.divide)
+        self.under = self._raised(tiny, tiny, np.multiply) & ~self.inexact
+        self.over = self._raised(huge, huge, np.multiply) & ~self.inexact
+        self.both = self.under | self.over
+
+    def _raised(self, a: np.ndarray, b: np.ndarray, operation: Any) -> int:
+        with np.errstate(all="ignore"):
+            operation(a, b)
+        return int(self.test(0x3F))
+
+
+@cache
+def _processor() -> _Processor:
+    return _Processor()
+
+
+def note() -> None:
+    """What is up now counts for the `Watched` around.  Some 0.2 us."""
+    processor = _processor()
+    raised = processor.test(processor.both)
+    if raised:
+        _noted.now |= (UNDER if raised & processor.under else 0) | (OVER if raised & processor.over else 0)
+
+
+def _called(kind: str, flags: int) -> None:
+    under, over = _OF_NUMPY
+    _noted.now |= (UNDER if flags & under else 0) | (OVER if flags & over else 0)
+
+
+def quiet() -> Any:
+    """No warnings from NumPy inside: what is not finite, or lost, whoever is around has noted."""
+    return _nothing if _noted.watched else np.errstate(all="ignore", under="call", over="call", call=_called)
+
+
+class Watched:
+    """`with Watched() as found:`, and afterwards what its body has raised.
+
+    under : whether a result was rounded below the normal numbers; over: whether one of finite numbers was above all
+    """
+
+    __slots__ = ("_before", "_quiet", "over", "under")
+
+    def __enter__(self) -> Watched:
+        self._before = _noted.now, _noted.watched
+        self._quiet = quiet()
+        self._quiet.__enter__()
+        _noted.now, _noted.watched = 0, True
+        processor = _processor()
+        processor.clear(processor.both)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        note()
+        found = _noted.now
+        self.under, self.over = bool(found & UNDER), bool(found & OVER)
+        _noted.now, _noted.watched = self._before
+        self._quiet.__exit__(*error)
+        if found:
+            _processor().clear(_processor().both)
+
+
+__all__ = ["OVER", "UNDER", "Watched", "note", "quiet"]

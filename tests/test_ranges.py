@@ -1,0 +1,251 @@
+"""Tangents and adjoints that leave the range of double precision on their way: right all the same, or an error."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import distdiff as dd
+from distdiff import flags
+from distdiff.errors import FallbackWarning, NonFiniteError, RangeError
+from distdiff.solvers.ranges import Found, Ranges
+from distdiff.solving import Solving
+
+pytestmark = [pytest.mark.mpi, pytest.mark.timeout(90)]
+
+LOST = {  # factors whose product is 1, one after another: what the way from either end leaves the range by
+    "under": [1e-300, 1e-300, 1e300, 1e300],
+    "over": [1e300, 1e300, 1e-300, 1e-300],
+    "under later": [1e100, 1e-250, 1e-250, 1e200, 1e200],
+    "subnormal": [1e-160, 1e-160, 1e160, 1e160],  # digits are lost, and the exponent isn't
+    "again and again": [1e-300, 1e-300, 1e300, 1e300] * 5,
+}
+FURTHER = {  # no power of two of the seed is far enough
+    "far under": [1e-300] * 4 + [1e300] * 4,
+    "far over": [1e300] * 4 + [1e-300] * 4,
+    "far over and under": [1e300] * 3 + [1e-300] * 6 + [1e300] * 3,
+}
+
+
+def on_arrays(factors: list[float]) -> Callable[[Any], Any]:
+    def f(x: Any) -> Any:
+        for factor in factors:
+            x = x * factor
+        return x
+    return f
+
+
+def on_floats(factors: list[float]) -> Callable[[Any], Any]:
+    def f(x: Any) -> Any:
+        found = []
+        for k in range(2):
+            y = x[k]
+            for factor in factors:
+                y = y * factor
+            found.append(y)
+        return np.stack(found)
+    return f
+
+
+def compiled(factors: list[float]) -> Callable[[Any], Any]:
+    given = np.array(factors)
+
+    @dd.compiled
+    def loop(x: Any, given: Any) -> Any:
+        for k in range(len(given)):
+            x = x * given[k]
+        return x
+
+    return lambda x: np.stack([loop(x[0], given), loop(x[1], given)])
+
+
+@pytest.fixture
+def solves(monkeypatch) -> list[bool]:
+    """The solves that were made, by direction."""
+    made: list[bool] = []
+    once = Solving._once
+    monkeypatch.setattr(Solving, "_once",
+                        lambda self, forward, seed: (made.append(forward), once(self, forward, seed))[1])
+    return made
+
+
+@pytest.mark.parametrize("method", ["auto", "sweep", "substitution", "neumann", "interface", "pipeline"])
+@pytest.mark.parametrize("factors", LOST.values(), ids=LOST)
+@pytest.mark.parametrize("form", [on_arrays, on_floats])
+def test_from_another_seed(comm, method, factors, form):
+    """Both directions, one and twenty columns, again, and at another point; nobody is bothered."""
+    layout = {"partition": "axes" if form is on_arrays else "contiguous", "min_block": 1} if comm.size > 1 else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with dd.linearize(form(factors), np.zeros(2), comm=comm, method=method, **layout) as lin:
+            seeds = np.linspace(-1.0, 2.0, 40).reshape(2, 20)
+            for _ in range(2):
+                for solve in lin.jvp, lin.vjp:
+                    np.testing.assert_allclose(solve(np.array([1.0, -3.0])), [1.0, -3.0], rtol=1e-12)
+                    np.testing.assert_allclose(solve(np.array([1e-5, 1e3])), [1e-5, 1e3], rtol=1e-12)
+                for kind in "jvp", "vjp":
+                    np.testing.assert_allclose(lin.batch(kind, seeds), seeds, rtol=1e-12)
+                lin.update(np.zeros(2))
+
+
+@pytest.mark.parametrize("method", ["auto", "sweep", "substitution", "krylov", "interface"])
+@pytest.mark.parametrize("factors", FURTHER.values(), ids=FURTHER)
+@pytest.mark.parametrize("form", [on_arrays, on_floats])
+def test_with_exponents(comm, method, factors, form):
+    """What no seed has in range is solved with exponents of their own, which is told once a point, or is an error."""
+    layout = {"partition": "axes" if form is on_arrays else "contiguous", "min_block": 1} if comm.size > 1 else {}
+    seeds = np.array([[1.0, -3.0, 0.0], [2.0, 0.5, 4.0]])
+    with dd.linearize(form(factors), np.zeros(2), comm=comm, method=method, **layout) as lin:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for kind in "jvp", "vjp":
+                np.testing.assert_allclose(getattr(lin, kind)(seeds[:, 0]), seeds[:, 0], rtol=1e-12)
+                np.testing.assert_allclose(lin.batch(kind, seeds), seeds, rtol=1e-12)
+        told = [str(w.message) for w in caught]
+        assert all(w.category is FallbackWarning and w.filename == __file__ for w in caught)
+        assert len([text for text in told if "exponents of their own" in text]) == (comm.rank == 0), told
+    with dd.linearize(form(factors), np.zeros(2), comm=comm, method=method, on_failure="raise", **layout) as lin:
+        for solve in lin.jvp, lin.vjp:
+            with pytest.raises((RangeError, dd.errors.ConvergenceError)):
+                solve(seeds[:, 0])
+
+
+@pytest.mark.parametrize("factors", [LOST["under"], LOST["over"], FURTHER["far under"]])
+def test_every_way_to_ask(comm, factors):
+    x, v = np.zeros(2), np.array([1.0, -3.0])  # where values stay
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FallbackWarning)
+        for f in on_arrays(factors), on_floats(factors), compiled(factors):
+            def total(x, f=f):
+                return np.sum(f(x))
+            np.testing.assert_allclose(dd.grad(total, comm=comm)(x), 1.0, rtol=1e-12)
+            np.testing.assert_allclose(dd.jvp(f, (x,), (v,), comm=comm)[1], v, rtol=1e-12)
+            np.testing.assert_allclose(dd.vjp(f, x, comm=comm)[1](v)[0], v, rtol=1e-12)
+            np.testing.assert_allclose(dd.jacobian(f, comm=comm)(x), np.eye(2), rtol=1e-12)
+            np.testing.assert_allclose(dd.recorded(total, comm=comm).grad(x), 1.0, rtol=1e-12)
+
+
+def test_second_derivatives(comm):
+    """Of squares of what has come back into range: values, first and second derivatives on one tape."""
+    def f(x):
+        return np.sum((x * 1e-300 * 1e-300 * 1e300 * 1e300) ** 2)
+
+    v = np.array([1.0, -3.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FallbackWarning)
+        with dd.linearize(f, np.ones(2), comm=comm) as lin:
+            np.testing.assert_allclose(lin.hvp(v), 2 * v, rtol=1e-12)
+            np.testing.assert_allclose(lin.hessian(), 2 * np.eye(2), rtol=1e-12)
+        np.testing.assert_allclose(dd.hvp(f, (np.ones(2),), (v,), comm=comm), 2 * v, rtol=1e-12)
+
+
+# -- what is lost for good, and does no harm
+
+
+def tails(x: Any) -> Any:
+    """A sum of densities, most of them far away."""
+    return np.sum(np.exp(-x * x) * x)
+
+
+def fading(x: Any) -> Any:
+    """A contraction that has forgotten where it began, and what it was given last."""
+    y = x
+    for _ in range(1000):
+        y = 0.1 * y + np.sin(x) * 1e-3
+    return np.sum(y)
+
+
+def test_tails_are_no_matter(comm, solves):
+    """One more solve at the first point, and none at others."""
+    x = np.linspace(20.0, 27.5, 40)  # products go down to 1e-325
+    exact = np.exp(-x * x) * (1.0 - 2.0 * x * x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with dd.linearize(tails, x, comm=comm, method="sweep") as lin:
+            for turn in range(3):
+                solves.clear()
+                np.testing.assert_allclose(lin.vjp(1.0), exact, rtol=1e-10, atol=1e-322)
+                assert len(solves) <= (2 if turn == 0 else 1)
+                lin.update(x)
+        np.testing.assert_allclose(dd.grad(tails, comm=comm)(x), exact, rtol=1e-10, atol=1e-322)
+
+
+@pytest.mark.parametrize("method", ["sweep", "substitution"])
+def test_what_fades_for_good_is_no_matter(comm, solves, method, monkeypatch):
+    """That nothing grows is looked at once a point; no exponents, no warnings."""
+    def no_way(self):
+        raise AssertionError("exponents")
+
+    monkeypatch.setattr(Solving, "_widen", no_way)
+    looked: list[int] = []
+    overflows = Solving._overflows
+    monkeypatch.setattr(Solving, "_overflows", lambda self, q: (looked.append(q), overflows(self, q))[1])
+    x = np.linspace(0.1, 1.0, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with dd.linearize(fading, x, comm=comm, method=method) as lin:
+            for turn in range(3):
+                solves.clear()
+                looked.clear()
+                for _ in range(2):
+                    np.testing.assert_allclose(lin.vjp(1.0), 1e-3 / 0.9 * np.cos(x), rtol=1e-9)
+                assert len(looked) == (method == "sweep") and len(solves) <= (5 if turn == 0 else 2)
+                lin.update(x)
+
+
+def test_growth_in_the_midst_of_what_fades(comm):
+    """Seeds fade before it and after it, from either end."""
+    factors = [1e-300] * 4 + [1e300] * 8 + [1e-300] * 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FallbackWarning)
+        for method in "sweep", "substitution":
+            with dd.linearize(on_arrays(factors), np.zeros(2), comm=comm, method=method) as lin:
+                for solve in lin.jvp, lin.vjp:
+                    np.testing.assert_allclose(solve(np.array([1.0, 2.0])), [1.0, 2.0], rtol=1e-12)
+
+
+def test_results_out_of_range_are_what_they_are(comm):
+    """Too small for a number is 0, or what is left of it; too large an error."""
+    for factors, exact in ([1e-300] * 3, 0.0), ([1e-160, 1e-160, 3.0], 3e-320), ([1e-300] * 5, 0.0):
+        with dd.linearize(on_arrays(factors), np.zeros(2), comm=comm) as lin:
+            for solve in lin.jvp, lin.vjp:
+                np.testing.assert_allclose(solve(np.ones(2)), exact, rtol=1e-3)
+    with dd.linearize(on_arrays([1e200, 1e200]), np.full(2, 1e-200), comm=comm) as lin:
+        for solve in lin.jvp, lin.vjp:
+            with pytest.raises(NonFiniteError, match="above all numbers"):
+                solve(np.ones(2))
+
+
+# -- the parts
+
+
+@pytest.mark.parametrize("how", [
+    lambda a: a * a, lambda a: a @ a, lambda a: np.dot(a, a), lambda a: np.einsum("ij,jk->ik", a, a),
+    lambda a: float(a[0, 0]) * float(a[0, 1]), lambda a: np.multiply.accumulate(a), lambda a: [a * a, a + a],
+    lambda a: [np.dot(a, a), flags.note(), a + a]])
+def test_flags(how):
+    """Raised by ufuncs, by libraries and by Python, and lowered by the next ufunc unless they are noted."""
+    for size, under, over in (1e-200, True, False), (1e200, False, True), (1.5, False, False):
+        with flags.Watched() as outer:
+            with flags.Watched() as seen:
+                how(np.full((3, 3), size))
+            assert (seen.under, seen.over) == (under, over)
+        assert (outer.under, outer.over) == (False, False)  # who looked has seen to it
+
+
+def test_ranges_give_up(comm):
+    """No power is without loss, and errors may grow: nothing is returned."""
+    tried = []
+
+    def solve(forward: bool, seed: np.ndarray) -> Found:
+        tried.append(seed[0])
+        return Found(seed, True, bool(seed[0] > 2.0**300))
+
+    ranges = Ranges(comm, comm, solve, lambda q: True)
+    assert ranges.solve(True, np.ones(1)) is None and len(tried) <= 12
+    fine = Ranges(comm, comm, solve, lambda q: q > 500)
+    assert fine.solve(True, np.ones(1)) is not None
