@@ -186,9 +186,11 @@ class Solving:
             with self._stages("solve"), together(self._comm) as told:
                 with Watched() as seen, apart(self._comm, self._team):
                     found = solver.tangent(seed) if forward else solver.adjoint(seed)
-                told.numbers = seen.under, seen.over and not all_finite(found)
+                told.numbers = seen.under, seen.over
             self._clock.note(name, seed.shape[1] if seed.ndim > 1 else 1, time.perf_counter() - began)
-            return Found(found, *map(bool, told.numbers))
+            under, over = told.numbers
+            infinite = bool(over) and self._comm.allreduce(not all_finite(found), op=MPI.LOR)  # infinity travels
+            return Found(found, bool(under), infinite)
         except ConvergenceError as error:
             self._fall_back(error)
             return self._once(forward, seed)

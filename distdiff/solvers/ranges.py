@@ -77,6 +77,9 @@ class Ranges:
     def solve(self, forward: bool, seed: np.ndarray) -> np.ndarray | None:
         """The result for a seed; None where every power of two loses what may matter."""
         power = self._power[forward]
+        if power:
+            least, most = self._bounds(seed)
+            power = min(max(power, least), most)
         found = self._at(forward, seed, power)
         if found.infinite:
             if power == 0 and forward not in self._smaller:
@@ -92,8 +95,7 @@ class Ranges:
 
     def _search(self, forward: bool, seed: np.ndarray, found: Found, power: int) -> np.ndarray | None:
         """From a solve that lost something."""
-        size = self._largest(seed)
-        least, most = (end - size for end in (-ENDS, ENDS)) if size is not None else (0, 0)
+        least, most = self._bounds(seed)
         low: int | None = None  # loses, and high overflows
         high: int | None = None
         kept = found
@@ -140,11 +142,12 @@ class Ranges:
         enough = bool(((asked == 0.0) | (lost <= np.maximum(exponents - NOTHING, LEAST))).all())
         return bool(self._comm.allreduce(enough, op=MPI.LAND))
 
-    def _largest(self, seed: np.ndarray) -> int | None:
-        """log2 of the largest number among all ranks' seeds, rounded up; None: they are zero, or not finite."""
+    def _bounds(self, seed: np.ndarray) -> tuple[int, int]:
+        """The least and the largest power by which all ranks' seeds stay within range."""
         largest = np.array([np.abs(seed).max(initial=0.0)])
         self._comm.Allreduce(MPI.IN_PLACE, largest, op=MPI.MAX)
-        return int(np.frexp(largest[0])[1]) if 0.0 < largest[0] < np.inf else None
+        size = int(np.frexp(largest[0])[1])
+        return (-ENDS - size, ENDS - size) if 0.0 < largest[0] < np.inf else (0, 0)
 
 
 def weights(n: int, power: int, rank: int) -> np.ndarray:
