@@ -172,12 +172,13 @@ class Options:
 
 
 @contextmanager
-def options(extra: Mapping[str, Any] | None, who: str, part: str = "") -> Iterator[Options]:
+def options(extra: Mapping[str, Any] | None, who: str, part: str = "", told: bool = False) -> Iterator[Options]:
     """PETSc options with the prefix `distdiff_` while one solver is configured and set up.
 
     `extra` ({'ksp_type': 'fgmres', 'mat_mumps_icntl_14': 50}; a leading '-' or 'distdiff_' may be left out,
     True stands for a flag) enters the database for the duration; what stands on the command line
-    wins.  Afterwards options with our prefix (and `part` after it) that nobody asked for are warned about, each once.
+    wins.  Afterwards options with our prefix (and `part` after it) that nobody asked for are warned about, each once
+    (`told`: it was done before).
     A PETSc error inside becomes an `InputError` if it speaks of an unknown type or a bad option value.
     """
     PETSc = petsc()
@@ -192,7 +193,8 @@ def options(extra: Mapping[str, Any] | None, who: str, part: str = "") -> Iterat
     ours = [name for name in database.getAll() if name.startswith(PREFIX + part)]
     try:
         yield Options(who)
-        _warn_unused(PETSc, ours, entered, who)
+        if not told:
+            _warn_unused(PETSc, ours, entered, who)
     except PETSc.Error as error:
         if error.ierr in OPTION_ERRORS:
             given = ", ".join(f"-{name} {database.getAll().get(name, '')}".rstrip() for name in ours) or "none"

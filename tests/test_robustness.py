@@ -557,7 +557,7 @@ def test_a_solver_that_fails_on_one_rank(comm, monkeypatch):
 HANGING = """
 import numpy as np, distdiff as dd, sys
 from distdiff import comm as agreement
-from distdiff import linearization, solving
+from distdiff import linearization, position, solving
 from distdiff.solvers.passes import Passes
 from mpi4py import MPI
 agreement.PATIENCE = 0.5
@@ -580,7 +580,7 @@ with dd.linearize(f, np.ones(8), method="substitution", partition="axes", min_bl
 
 @pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts ranks of its own")
 @pytest.mark.parametrize("place", [
-    "Passes, 'forward'", "solving, 'count_work'", "linearization, 'Spread'", "linearization, 'gather'"])
+    "Passes, 'forward'", "solving, 'count_work'", "position, 'Spread'", "linearization, 'gather'"])
 def test_a_rank_that_others_wait_for_ends_the_job(tmp_path: Path, place: str):
     """In a solve, while everything is set up, in the report: no rank is left waiting for ever."""
     from test_cli import fresh_environment

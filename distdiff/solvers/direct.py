@@ -98,7 +98,7 @@ class Direct(Solver):
             return
         explicit = transposed and self.package == "superlu_dist"
         if explicit and True not in self._factors:
-            with petsc_options(self._options, self.name):
+            with petsc_options(self._options, self.name, told=True):
                 self._factor(True)
         factor = self._factor(explicit)
         seed = self._work("seed", y.shape[1:])

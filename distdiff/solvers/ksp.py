@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,8 @@ class Ksp:
                 self._require_parallel()
                 self._set_up()
         except BaseException:
-            self.close()
+            with suppress(PETSc.Error):  # what is half set up may refuse to go
+                self.close()
             raise
 
     def _read_options(self) -> None:
@@ -177,7 +178,7 @@ class Ksps:
 
     def __getitem__(self, transpose: bool) -> Ksp:
         if transpose not in self._kept:
-            with petsc_options(self._options, self._who) as given:
+            with petsc_options(self._options, self._who, told=True) as given:
                 self._kept[transpose] = self._make(given, transpose)
         return self._kept[transpose]
 

@@ -3,7 +3,9 @@
     options={"ksp_type": "preonly", "pc_type": "lu", "pc_factor_mat_solver_type": "superlu_dist"}
     options={"ksp_type": "fgmres", "pc_type": "hypre"}
 
-What is not given has PETSc's own defaults, but for the tolerances: ksp_rtol 1e-12, and no divergence tolerance.  The
+What is not given has PETSc's own defaults, but for the tolerances: ksp_rtol 1e-12, no divergence tolerance, and as
+ksp_max_it A_ROW iterations a row (LEAST at least, PETSc's own MOST at most): what has not ended long after its Krylov
+space is all there is won't, and many iterations of a preconditioner that doesn't fit look as if nothing went on.  The
 matrix is an MPIAIJ, rows numbered rank after rank.  Adjoints are solved with an explicit transpose, configured alike:
 few preconditioners apply their own.
 
@@ -30,6 +32,7 @@ from .ksp import LOOSE, Ksp, Ksps, finite_tolerances, reason_name
 from .residual import Residual
 
 REFINEMENTS = 3
+A_ROW, LEAST, MOST = 4, 200, 10_000  # iterations
 
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
@@ -57,7 +60,11 @@ class External(Solver):
             self._rtol = self._ksps.first(given)[1]
 
     def _make(self, given: Options, transposed: bool) -> Ksp:
-        return Ksp(self.system, self.name, finite_tolerances, transposed, alone=True)
+        return Ksp(self.system, self.name, self._limits, transposed, alone=True)
+
+    def _limits(self, ksp: Any) -> None:
+        finite_tolerances(ksp)
+        ksp.setTolerances(max_it=min(max(A_ROW * self.system.n_rows, LEAST), MOST))
 
     def refresh(self, point: Any = None) -> None:
         self._ksps.refresh()
