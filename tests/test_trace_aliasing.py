@@ -9,6 +9,7 @@ the tape at another point show that node ids moved along with them.
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tape_oracle as oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,3 +210,20 @@ def compare(numbers):
 def test_random_programs_alias_as_numpy(numbers):
     with np.errstate(all="ignore"):
         compare(numbers)
+
+
+SAME = """np.asarray(u) np.asanyarray(u) np.ascontiguousarray(u) np.asfortranarray(u) np.array(u) np.atleast_1d(u)
+np.atleast_2d(u) np.require(u) np.ravel(u) np.squeeze(u) np.real(u) np.asarray(u,float) np.array(u,copy=False)
+u.astype(float,copy=False) u.reshape(u.shape) u.view() u.real u.T +u""".split()
+
+
+@pytest.mark.parametrize("text", SAME)
+def test_what_is_the_same_array_in_numpy_is_the_same_here(text):
+    """`y = np.asarray(x); if y is x: y = y.copy()` is how code sees to it that it writes into none but its own."""
+    made = eval(f"lambda u: {text}", {"np": np})
+    if text == "np.array(u,copy=False)" and np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+        pytest.skip("there it refuses to copy")
+    for x in (np.arange(4.0), np.arange(6.0).reshape(2, 3)):
+        answers = [made(x) is x]
+        trace(lambda u, answers=answers: answers.append(made(u) is u) or np.sum(u), (x.copy(),))
+        assert answers[0] == answers[1]

@@ -66,6 +66,24 @@ def test_refused(f, message):
         trace(f, (X,))
 
 
+@functools.singledispatch
+def by_kind(x):
+    return 7.0 * x
+
+
+by_kind.register(np.ndarray)(lambda x: np.sum(x) * 3.0)
+by_kind.register(complex)(lambda z: z * z + 5.0 * z)
+
+
+@by_kind.register(float)
+def by_value(x):
+    match x:
+        case 0.9:
+            return x
+        case float():
+            return x * x if isinstance(x, np.floating) and isinstance(x, (int, float)) else 3.0 * x
+
+
 @pytest.mark.parametrize("f", [
     lambda u: sum(u) + sum([a * a for a in u], 1.0),
     lambda u: max(u) * max(u[0], 0.5) + min(u[1], *u) + max(u, key=lambda a: -a),
@@ -76,6 +94,9 @@ def test_refused(f, message):
     lambda u: u[0] * any(u > 0.5) + u[1] * all(u > 0.1) + (u[2] if 0.2 < u[0] < 0.5 else 0.0),
     lambda u: u[3] * int(u[0] * 10 + 0.5) + u[1] * round(u[2]),
     lambda u: statistics.median(list(u)),
+    lambda u: by_kind(u[0]) + by_kind(u[1] * u[2]) + by_kind(u) + by_kind(1j * u[0]).imag,
+    lambda u: u[0] ** 2 if isinstance(u[0] > 0.0, np.bool_) and not isinstance(u[0] > 0.0, float) else u[1],
+    lambda u: {True: u[0] ** 2, False: u[1]}[u[2] > 0.5] + len({u[0] > 0.1, u[1] > 0.1}) * u[3],
 ])
 def test_what_works_in_plain_python(f):
     expected = [(f(X + 1e-6 * e) - f(X - 1e-6 * e)) / 2e-6 for e in np.eye(4)]

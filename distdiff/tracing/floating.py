@@ -67,7 +67,7 @@ def look() -> None:
     """What errors lead to may be another thing now, in a thread that traces."""
     rec = running()
     note = rec.note_of_errors if rec is not None else None
-    if rec is None or note is None:
+    if rec is None or note is None or rec.aside:
         return
     told, raising = note.told, _raising()
     if type(np.geterrcall()) is _Note:

@@ -36,6 +36,8 @@ def inside(values: np.ndarray, st: Storage) -> bool:
 
 def view_or_copy(x: TracedArray, values: np.ndarray) -> TracedArray:
     """x as `values`, NumPy's conversion of x.nd of the same elements in the same order: a view or a copy, as there."""
+    if values is x.nd:
+        return x
     if not values.size or inside(values, x.st):
         return TracedArray(x.st, values)
     return copied(TracedArray(x.st, x.nd.reshape(values.shape)) if x.shape != values.shape else x, values)

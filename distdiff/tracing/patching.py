@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import calls, floating, sparse
-from .active import TRACES
+from .active import TRACES, running
 from .array import TracedArray
 from .callers import called
 from .codes import code_of, twin
@@ -147,26 +147,31 @@ def suspended() -> Iterator[None]:
 
     It is so for all threads: one that traces meanwhile has its traced values refused by plain arrays.
     """
-    with _answering(_ORIGINALS):
+    with _answering(_ORIGINALS, aside=True):
         yield
 
 
 @contextmanager
 def resumed() -> Iterator[None]:
     """While the body runs, inside `suspended`, the trace goes on."""
-    with _answering(SUBSTITUTES):
+    with _answering(SUBSTITUTES, aside=False):
         yield
 
 
 @contextmanager
-def _answering(table: dict[str, Callable[..., Any]]) -> Iterator[None]:
+def _answering(table: dict[str, Callable[..., Any]], aside: bool) -> Iterator[None]:
     before = {name: _NAMES[name] for name in SUBSTITUTES}
+    rec, rest = running(), False
+    if rec is not None:
+        rest, rec.aside = rec.aside, aside
     with _lock:
         if _uses:
             _NAMES.update(table)
     try:
         yield
     finally:
+        if rec is not None:
+            rec.aside = rest
         with _lock:
             if _uses:
                 _NAMES.update(before)

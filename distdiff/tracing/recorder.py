@@ -115,6 +115,7 @@ class Recorder(Sites):
         self.caught: UnsupportedOperationError | None = None  # what an equation may have caught, which no guard can say
         self.careful = False  # errors of NumPy's are to come up where they arise
         self.note_of_errors: Any = None  # (tracing.floating)
+        self.aside = False  # what runs is not the user's function, but Numba's compiler, say
         self.counting = False  # scalar lines are numbered in a row, which a block ends
         self.run: list[int] = []  # open scalar run: op, a, b; op, a, b; ...  up to RUN_LINES of them
         self.constants: dict[float | str, int] = {}

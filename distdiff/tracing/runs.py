@@ -139,7 +139,7 @@ class _Writer:
         for k, x in given:
             if type(x) is scalar:
                 self.node[k], self.value[k] = x.i, x.v
-            elif isinstance(x, (float, int)):
+            elif type(x) in (float, int, np.float64):
                 self.node[k], self.value[k] = CONSTANT, x
             elif x is not None:
                 return False

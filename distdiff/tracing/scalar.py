@@ -42,6 +42,10 @@ class TracedScalar:
     __array_priority__ = 1000.0
     __hash__ = None
 
+    @property
+    def __class__(self) -> type:  # isinstance(t, float) holds, as for the elements of an array
+        return np.float64
+
     # -- operators beyond the four of the template -------------------------------------------------------------
 
     def __pow__(self, other: Any) -> Any:
@@ -306,12 +310,19 @@ class TracedBool:
     __slots__ = ()
     dtype = np.dtype(bool)
 
+    @property
+    def __class__(self) -> type:
+        return np.bool_
+
     def __bool__(self) -> bool:
         self.rec.guard_scalar(self.i, self.v)
         return self.v != 0.0
 
     def __int__(self) -> int:
         return int(bool(self))
+
+    def __hash__(self) -> int:  # one of two keys: which is a decision
+        return hash(bool(self))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         """plain[x > 0] is a mask of no axes, as with NumPy's truth values, which are no whole numbers either: with an

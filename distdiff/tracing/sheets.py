@@ -54,15 +54,18 @@ def boxed(x: Any, lo: Index, hi: Index) -> Any:
     return x[tuple(slice(None) if n == 1 else slice(a, b) for n, a, b in zip(x.shape, lo, hi))]
 
 
+_FLOATS = (float, np.float64)  # by type: a traced scalar passes for one
+
+
 def times(p: Any, q: Any) -> Any:
     """p q elementwise; a condition, which is not one number, chooses between the other and 0."""
     if is_boolean(p) or is_boolean(q):
         if not shape_of(p) and not shape_of(q):
             return np.multiply(p, q)
         return np.where(p, q, 0.0) if is_boolean(p) else np.where(q, p, 0.0)
-    if isinstance(p, float) and (p == 1.0 or p == -1.0):
+    if type(p) in _FLOATS and (p == 1.0 or p == -1.0):
         return q if p > 0.0 else -q
-    if isinstance(q, float) and (q == 1.0 or q == -1.0):
+    if type(q) in _FLOATS and (q == 1.0 or q == -1.0):
         return p if q > 0.0 else -p
     return p * q
 
