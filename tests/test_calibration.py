@@ -169,6 +169,7 @@ def test_nowhere_to_keep_them(tmp_path, monkeypatch):
 
 
 @pytest.mark.mpi
+@pytest.mark.few_ranks  # the first and the last rank measure, the others wait
 def test_messages_between_ranks(comm, monkeypatch):
     if comm.size == 1:
         pytest.skip("one rank sends nothing")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from dags import FAMILY
+from methods import LABELS, MIXED, solver_for
 from methods import METHODS as ASSEMBLED
-from methods import solver_for
 from random_systems import Problem, collect, random_problem
 
 import distdiff as dd
@@ -48,8 +48,9 @@ GENERATED = [("random", True, (0, 4)), ("slabs", False, (1,)), ("one", True, (2,
 HARD = ("layered", "grid", "random", "hub")  # shapes on which variants of a method are tested, on the first layout
 
 
-@pytest.mark.parametrize("shape, method", [(shape, method) for shape in FAMILY for method in ASSEMBLED
-                                           if shape in HARD or " " not in method])
+@pytest.mark.parametrize("shape, method", [
+    pytest.param(shape, method, marks=pytest.mark.few_ranks if method in MIXED else ()) for shape in FAMILY
+    for method in ASSEMBLED if shape in HARD or " " not in method])
 def test_assembled(comm, shape, method):
     for owners, full, columns in LAYOUTS[:1] if " " in method else LAYOUTS:
         p, system = spread_system(comm, shape, owners, full)
@@ -61,7 +62,7 @@ def test_assembled(comm, shape, method):
             solver.close()
 
 
-@pytest.mark.parametrize("method", ASSEMBLED)
+@pytest.mark.parametrize("method", LABELS)
 def test_generated(comm, method):
     """Random DAGs: narrow and wide, sparse and dense, spread at random, in slabs, and with a rank that has one row."""
     for seed, (owners, full, columns) in enumerate(GENERATED[:2] if " " in method else GENERATED):

@@ -11,7 +11,7 @@ import distdiff as dd
 from distdiff.implicit import linear_solve, root
 from distdiff.implicit.equation import cycles
 
-pytestmark = [pytest.mark.mpi, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.mpi, pytest.mark.few_ranks, pytest.mark.timeout(60)]  # equations are on one rank of them
 
 
 def tridiagonal(x, u):

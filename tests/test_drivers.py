@@ -8,7 +8,7 @@ import pytest
 import distdiff as dd
 from distdiff.errors import InputError
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.few_ranks]  # how arguments and results nest, which all ranks are told
 
 
 def test_grad_of_a_square():

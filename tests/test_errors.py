@@ -21,7 +21,7 @@ from distdiff.errors import (
     UnsupportedOperationError,
 )
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.few_ranks]
 
 
 @pytest.fixture(autouse=True)

@@ -53,7 +53,7 @@ def gathered(comm: MPI.Comm, n: int, places: np.ndarray, part: np.ndarray) -> np
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("depth", [1, pytest.param(2, marks=pytest.mark.few_ranks), 4])  # 4: beyond the next rank
 def test_every_method_with_deep_halos(comm, program, depth):
     f, shape = PROGRAMS[program]
     x = np.random.default_rng(1).uniform(0.5, 1.5, shape)

@@ -199,6 +199,7 @@ def test_runs_travel_as_they_are(comm):
                 assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs, equal_nan=True)
 
 
+@pytest.mark.few_ranks
 def test_no_rank_needs_more_than_its_share(comm, monkeypatch):
     """Peak bytes until every rank has its lines, as the tape grows tenfold: operations and operands of a rank's own,
     nine bytes a line, of rank 0's like of the others', beside some objects a run and a few runs on their way."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dags import Dag, dag
-from methods import METHODS, solver_for
+from methods import LABELS, METHODS, MIXED, solver_for
 from mpi4py import MPI
 from random_systems import Problem, collect
 
@@ -84,7 +84,7 @@ def scaled() -> Dag:
     return dag(edges, 12, 2, [8, 11], values)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LABELS)
 def test_extreme_scaling(comm, method):
     d = scaled()
     p, system = system_of(comm, d)
@@ -344,7 +344,7 @@ def test_deep_chain(comm, method):
 # -- structure
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LABELS)
 def test_explicit_zeros_and_edges_that_occur_twice(comm, method):
     """x * x and x + x: two entries in one place; a zero is an entry like any other."""
     d = dag([(2, 0), (2, 0), (3, 2), (3, 1), (4, 3), (4, 3), (4, 2), (5, 4)], 6, 2, [5, 4],
@@ -359,8 +359,9 @@ def test_explicit_zeros_and_edges_that_occur_twice(comm, method):
     system.close()
 
 
-@pytest.mark.parametrize("method, owners", [(method, owners) for method in METHODS for owners in ("last", "one")
-                                            if owners == "last" or " " not in method])
+@pytest.mark.parametrize("method, owners", [
+    pytest.param(method, owners, marks=pytest.mark.few_ranks if method in MIXED else ()) for method in METHODS
+    for owners in ("last", "one") if owners == "last" or " " not in method])
 def test_ranks_with_nothing_and_with_one_row(comm, method, owners):
     d = dag([(i, i - 1) for i in range(1, 12)] + [(i, 0) for i in range(3, 12)], 12, 1, [11, 4, 11])
     p, system = system_of(comm, d, owners)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from methods import METHODS, solver_for
+from methods import LABELS, solver_for
 from random_systems import Problem, collect, random_problem, spread
 
 import distdiff as dd
@@ -61,14 +61,14 @@ def check(comm, p: Problem, method: str, full: bool, m: int) -> dict:
         system.close()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LABELS)
 def test_one_row_and_no_edges(comm, method):
     p = random_problem(comm, 1, n=1, n_in=1, n_out=0)
     p = spread(sp.csr_matrix((1, 1)), np.full(1, comm.size - 1), np.array([0]), np.array([0]), comm.rank)
     check(comm, p, method, False, 0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LABELS)
 def test_nothing_at_all(comm, method):
     p = random_problem(comm, 1, n=0, n_in=0, n_out=0)
     system = TriangularSystem(comm, eliminate(p.local, p.rows))
@@ -78,7 +78,7 @@ def test_nothing_at_all(comm, method):
     system.close()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LABELS)
 def test_no_right_hand_sides(comm, method):
     p = random_problem(comm, 2, n=20)
     system = TriangularSystem(comm, eliminate(p.local, p.rows))
@@ -92,7 +92,7 @@ def test_no_right_hand_sides(comm, method):
     system.close()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LABELS)
 def test_refresh(comm, method):
     """New values in place give what a new system gives."""
     p = random_problem(comm, 8, n=30, n_in=3, n_out=3)
