@@ -30,8 +30,9 @@ GRACE = 20.0
 MEETING = 0.002
 """Seconds for which a rank that has ended a test only lets others run before it sleeps until they have, too."""
 FEW = 3
-"""Ranks up to which tests marked `few_ranks` run: what they are about (derivatives of derivatives, pictures, agreement
-on errors) meets ranks in one way, seen on two and three. Solvers, partitions and their messages run on more."""
+"""Ranks up to which tests marked `few_ranks` run: what they are about (derivatives of derivatives, formulas, pictures,
+agreement on errors, what rank 0 decides for all, iterations of PETSc's) meets ranks in one way, seen on two and three.
+Solvers, partitions and their messages run on more."""
 
 # Every rank must draw the same examples, so nothing may depend on chance, on stored failures or on the clock. Shrinking
 # repeats a failed example, which hangs when only one rank failed.

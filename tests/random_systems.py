@@ -99,12 +99,15 @@ def spread(L: sp.csr_matrix, owner: np.ndarray, inputs: np.ndarray, outputs: np.
     n = L.shape[0]
     step = np.zeros(n, dtype=int)
     group = np.arange(n) if together is None else together
-    for i in range(n):
-        members = np.flatnonzero(group == group[i])
-        for k in members:
-            for j in L.indices[L.indptr[k]:L.indptr[k + 1]]:
-                if group[j] != group[i]:
-                    step[i] = max(step[i], step[j] + (owner[j] != owner[i]))
+    first = 0
+    while first < n:
+        stop = first + 1
+        while stop < n and group[stop] == group[first]:
+            stop += 1
+        read = L.indices[L.indptr[first]:L.indptr[stop]]
+        read = read[group[read] != group[first]]
+        step[first:stop] = (step[read] + (owner[read] != owner[first])).max(initial=0)
+        first = stop
     steps = int(step.max(initial=0)) + 1
     size = int(owner.max(initial=0)) + 1
     # Who reads what from whom: the same list on every rank.

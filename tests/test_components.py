@@ -213,6 +213,7 @@ def one_equation(comm, B: np.ndarray) -> Problem:
     return spread(sp.csr_matrix(L), owner, np.arange(2), np.array([n + 2]), comm.rank, y, together)
 
 
+@pytest.mark.few_ranks  # the equation is on one of them
 @pytest.mark.parametrize("n, sets_apart", [(40, False), (300, True)])
 def test_mumps_expects_rows_that_read_everything(comm, n, sets_apart):
     """The sum of all results: the ordering that MUMPS chooses by itself takes time quadratic in such a row's length."""

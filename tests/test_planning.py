@@ -69,6 +69,7 @@ def test_layouts_are_those_of_the_partition(layouts):
 
 
 @pytest.mark.mpi
+@pytest.mark.few_ranks
 @pytest.mark.parametrize("f", [grid, chain, several])
 @pytest.mark.parametrize("solves", [1, 50, "jacobian"])
 def test_auto_does_what_was_planned(comm, f, solves):
@@ -99,6 +100,7 @@ def tree(x):
 
 
 @pytest.mark.mpi
+@pytest.mark.few_ranks
 @pytest.mark.parametrize(("f", "n", "partition"), [
     (grid, 50_000, "axes"), (burgers, 20_000, "axes"), (wide, 8, "axes"), (tree, 1 << 15, "axes"),
     (long, 4, "contiguous")])

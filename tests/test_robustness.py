@@ -608,6 +608,7 @@ def test_krylov_says_why(comm):
     system.close()
 
 
+@pytest.mark.few_ranks  # an iteration of PETSc's, whatever the ranks
 @pytest.mark.parametrize("iterations", [80, 90, 100, 110])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_an_iteration_that_ended_early_is_no_rounding(comm, iterations, backwards):

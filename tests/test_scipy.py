@@ -36,6 +36,7 @@ def test_as_scipy(case):
 
 
 @pytest.mark.mpi
+@pytest.mark.few_ranks
 @pytest.mark.parametrize("case", CASES[::13] if MPI.COMM_WORLD.size > 1 else [])  # on one rank all of them run anyway
 def test_on_ranks(case):
     check(case, constants=NAMES, layouts=False)

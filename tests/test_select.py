@@ -130,6 +130,7 @@ def test_a_point_a_gradient_keeps_the_method(comm, prepared):
 
 
 @pytest.mark.mpi
+@pytest.mark.few_ranks
 def test_many_solves_at_a_point_pay_for_a_faster_method(comm, prepared, monkeypatch):
     """It is set up once, when it would have paid for those that came; at other points it is there from the start once
     they usually are as many."""

@@ -21,7 +21,7 @@ from distdiff.service.ranks import Ranks
 from distdiff.service.service import Service
 from distdiff.service.spool import Spool
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpi, pytest.mark.few_ranks]
 X = np.linspace(0.5, 1.5, 40)
 
 

@@ -232,7 +232,9 @@ SOLVERS = [("preonly", "structured"), ("gmres", "structured"), ("richardson", "s
 
 @pytest.mark.mpi
 @pytest.mark.timeout(60)
-@named
+@pytest.mark.parametrize("f, n", [  # on many ranks: halos, sums and cuts through scalar code, of which all are made
+    pytest.param(f, n, marks=() if f in (burgers, sums, loop) else pytest.mark.few_ranks) for f, n in PROGRAMS],
+    ids=lambda p: getattr(p, "__name__", ""))
 def test_petsc_solves_with_it(comm, f, n):
     """Seeded at the inputs and read at the outputs every KSP gives the Jacobian; at a second point too."""
     x = np.linspace(0.4, 1.3, n)
