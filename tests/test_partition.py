@@ -65,7 +65,7 @@ def follows(tape: Tape, plan: Partition, x: np.ndarray | None = None) -> list:
     truth = tape_oracle.evaluate(tape, x)
     y, matrix = run_ranks(locals_, x)
     scale = 1.0 + np.abs(truth[np.isfinite(truth)]).max(initial=0.0)
-    outputs = np.full(tape.n_outputs, np.nan)
+    outputs, changed = np.full(tape.n_outputs, np.nan), plan.changed
     for values, local in zip(y, locals_):
         own = np.ones(local.n_nodes, dtype=bool) if local.own is None else local.own
         assert np.isfinite(values[own]).all(), "an own node without a value"
@@ -74,7 +74,7 @@ def follows(tape: Tape, plan: Partition, x: np.ndarray | None = None) -> list:
         for block, ids in local.run_ids.items():
             first, size = local.blocks[block].first, local.blocks[block].size
             ids = np.asarray(ids)
-            kept = ~np.isin(ids, plan.changed) & (ids < tape.n_nodes)
+            kept = ~np.isin(ids, changed) & (ids < tape.n_nodes)
             np.testing.assert_allclose(values[first:first + size][kept], truth[ids[kept]], rtol=0, atol=1e-13 * scale)
     np.testing.assert_allclose(outputs, tape_oracle.outputs(tape, truth), rtol=0, atol=1e-13 * scale)
     assert sorted(np.concatenate([local.inputs.positions for local in locals_])) == list(range(tape.n_inputs))
