@@ -206,6 +206,16 @@ def comm() -> MPI.Comm:
     return WORLD
 
 
+@pytest.fixture(params=["plain", "compiled"])
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Small work runs in NumPy and Python, large work in compiled loops: here all of it in the one or the other."""
+    for loops in (scalar._Loops, stream._Loops):
+        monkeypatch.setattr(loops, "spent", 10**12 if request.param == "compiled" else -(10**12))
+        if request.param == "plain":
+            monkeypatch.setattr(loops, "module", None)
+    return request.param
+
+
 @pytest.fixture
 def plain_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work runs in NumPy, and not in compiled loops from the moment on when they have paid in this process.

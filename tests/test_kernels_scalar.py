@@ -31,16 +31,6 @@ def _run(op, x):
     return run, arity * n, y
 
 
-@pytest.fixture(params=["plain", "compiled"])
-def mode(request, monkeypatch):
-    if request.param == "compiled":
-        monkeypatch.setattr(scalar._Loops, "spent", 10**9)
-    else:
-        monkeypatch.setattr(scalar._Loops, "module", None)
-        monkeypatch.setattr(scalar._Loops, "spent", -(10**9))
-    return request.param
-
-
 @pytest.mark.parametrize("op", SCALAR_OPS, ids=lambda op: op.name)
 def test_values_and_partials_agree_with_the_table(op, mode):
     x = _points(op)

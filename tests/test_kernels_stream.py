@@ -8,13 +8,6 @@ import pytest
 from distdiff.kernels import stream
 
 
-@pytest.fixture(params=["plain", "compiled"])
-def mode(request, monkeypatch):
-    monkeypatch.setattr(stream._Loops, "spent", 10**12 if request.param == "compiled" else -(10**12))
-    if request.param == "plain":
-        monkeypatch.setattr(stream._Loops, "module", None)
-
-
 @pytest.mark.parametrize("tail", [(), (3,)])
 def test_scatter_add_counts_repeated_places(mode, tail):
     rng = np.random.default_rng(0)

@@ -21,7 +21,6 @@ from test_numpy import check, flat, function_of
 
 import distdiff as dd
 from distdiff.errors import FormatError, NotDifferentiableError, UnsupportedOperationError
-from distdiff.kernels import stream
 from distdiff.storage import elementals as named
 from distdiff.tape import Joint
 from distdiff.testing import taylor_test
@@ -52,13 +51,6 @@ def spectrum(a, b):
 
 
 # -- algorithms
-
-
-@pytest.fixture(params=["plain", "compiled"])
-def mode(request, monkeypatch):
-    monkeypatch.setattr(stream._Loops, "spent", 10**12 if request.param == "compiled" else -(10**12))
-    if request.param == "plain":
-        monkeypatch.setattr(stream._Loops, "module", None)
 
 
 @pytest.mark.parametrize("count", [1, 40, 200])

@@ -13,7 +13,6 @@ from test_evaluate import dense
 import distdiff as dd
 from distdiff.errors import InputError
 from distdiff.evaluate import evaluate
-from distdiff.kernels import scalar, stream
 from distdiff.partials import expand
 from distdiff.partition import distribute, partition, whole
 from distdiff.partition.local import OBJECTS
@@ -22,15 +21,6 @@ from distdiff.solvers.structured import StructuredSystem
 from distdiff.tracing import trace
 
 ALONE = MPI.COMM_SELF
-
-
-@pytest.fixture(params=["plain", "compiled"])
-def mode(request, monkeypatch):
-    for loops in (scalar._Loops, stream._Loops):
-        monkeypatch.setattr(loops, "spent", 10**12 if request.param == "compiled" else -(10**12))
-        if request.param == "plain":
-            monkeypatch.setattr(loops, "module", None)
-    return request.param
 
 
 def burgers(u):

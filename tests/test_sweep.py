@@ -27,16 +27,6 @@ from distdiff.tape import Affine, Const, Indexed, Leaf, Statement
 ALONE = MPI.COMM_SELF
 
 
-@pytest.fixture(params=["plain", "compiled"])
-def mode(request, monkeypatch):
-    """Small work in NumPy and Python, large work compiled: both ways must give the same."""
-    for loops in (scalar._Loops, stream._Loops):
-        monkeypatch.setattr(loops, "spent", 10**12 if request.param == "compiled" else -(10**12))
-        if request.param == "plain":
-            monkeypatch.setattr(loops, "module", None)
-    return request.param
-
-
 def check(tape, x, keep=False, tolerance=1e-9):
     """Both directions at two points, one and three columns."""
     local, rng = whole(tape), np.random.default_rng(0)

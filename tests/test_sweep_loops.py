@@ -162,13 +162,6 @@ PROGRAMS = [(heat, 9), (burgers, 9), (interior, 8), (parameters, 12), (shared, 1
             (products, 7), (leapfrog, 10), (constants, 6), (scans, 5), (implicit, 6)]
 
 
-@pytest.fixture(params=["plain", "compiled"])
-def mode(request, monkeypatch):
-    monkeypatch.setattr(stream._Loops, "spent", 10**12 if request.param == "compiled" else -(10**12))
-    if request.param == "plain":
-        monkeypatch.setattr(stream._Loops, "module", None)
-
-
 def point_of(f, x):
     traced = trace(f, (x,), argnums=0, keep_values="read")
     local = whole(traced.tape)
