@@ -15,6 +15,7 @@ from distdiff.assembly import Assembly
 from distdiff.comm import on_root
 from distdiff.evaluate import evaluate
 from distdiff.examples import flow, spectral
+from distdiff.graph import Reads, Survey
 from distdiff.kernels import elimination
 from distdiff.kernels.jit import jit
 from distdiff.machine import Machine
@@ -321,6 +322,18 @@ def test_nobody_looks_for_layouts_that_sharing_out_rules_out():
         assert ([c.name for c in made.candidates] == ["rank 0 alone"]) == alone
     made = judged(wide(400_000), 2, Use(once=True))[2]
     assert len(made.candidates) > 1
+
+
+def test_one_derivative_of_long_scalar_code_looks_at_no_run(monkeypatch):
+    """Which is not sooner done by any ranks than its runs are looked at; unless one rank has no room for it."""
+    monkeypatch.setattr(choose_layout, "MANY_LINES", 1000)
+    asked = []
+    monkeypatch.setattr(Survey, "reads", property(lambda self: asked.append(self) or Reads(self.tape)))
+    for use, roomy, alone in ((Use(once=True), 1 << 28, True), (Use(), 1 << 28, False), (Use(once=True), 1000, False)):
+        monkeypatch.setattr(choose_layout, "ROOMY", roomy)
+        asked.clear()
+        made = judged(chain(3000), 2, use)[2]
+        assert ([c.name for c in made.candidates] == ["rank 0 alone"]) == alone == (not asked)
 
 
 def test_looking_at_many_small_statements_has_its_price():

@@ -755,6 +755,26 @@ def test_owners_by_bisection(n_ranks):
         np.testing.assert_array_equal(where.find(ids)[0], (cuts[1:-1] <= ids[:, None]).sum(axis=1))
 
 
+def test_nodes_in_order_are_found_as_one_by_one():
+    """In blocks of one rank's, cut ones and scattered ones, empty ones between."""
+    draw, n_ranks = np.random.default_rng(0), 3
+    tape = Tape()
+    for size in (40, 0, 60, 50, 30, 70, 0):
+        tape.add_block((size,))
+    where = Whereabouts(tape.blocks, n_ranks)
+    for block in (0, 2, 4, 5):
+        rank = draw.integers(n_ranks)
+        cuts = np.where(np.arange(n_ranks + 1) > rank, tape.blocks[block].size, 0)
+        where.split(block, split((tape.blocks[block].size,), 0, np.array([0, 20, 30, 60]) if block == 2 else cuts))
+    where.scatter(3, draw.integers(n_ranks, size=50).astype(np.int32))
+    where.clear_steps()
+    where.steps[:] = draw.integers(9, size=where.steps.shape)
+    where.node_step[:] = draw.integers(9, size=len(where.node_step))
+    for some in (250, 200, 30, 3, 1, 0):
+        ids = np.sort(draw.permutation(250)[:some])
+        np.testing.assert_array_equal(where.find_ascending(ids), where.find(ids))
+
+
 def test_a_table_of_ranks_says_where_more_of_them_stop_paying():
     tape = stencil((100_000,), 3)
     rows = table(tape, ranks=(1, 2, 16, 256))

@@ -10,8 +10,8 @@ an upper bound); scalar lines are taken one by one, and a tape of scalar lines h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -60,20 +60,19 @@ class LiveWidth:
             begins.append((begin[some] + 1).astype(kind))
             ends.append((end[some] + 1).astype(kind))
         self.begins, self.ends = np.concatenate(begins), np.concatenate(ends)
-        self.begins.sort()
+        self.begins.sort(kind="stable")  # of runs they come in order
         self.ends.sort()
         steps = [step for b, touches in enumerate(reads.touches) if touches for step in _block_steps(
             touches, int(reads.last[b]), reads.tape.blocks[b].size, bool(reads.leaf[b]))]
         places, changes = np.array(sorted(steps), dtype=np.int64).reshape(-1, 2).T
         self._places, self._changes = places, changes
         self._width = np.append(np.cumsum(changes), 0)  # -1: before all of them
-        self.widest = max([0, *(int(self.between(part).max(initial=0)) for part in self._parts())])  # between blocks
 
-    def _parts(self) -> Iterator[np.ndarray]:
-        """The places where the width grows, a stretch after another."""
-        yield self._places
-        for start in range(0, len(self.begins), MERGED):
-            yield self.begins[start:start + MERGED]
+    @cached_property
+    def widest(self) -> int:
+        """The largest width of the cuts between blocks, at least."""
+        grows = [self._places, *(self.begins[k:k + MERGED] for k in range(0, len(self.begins), MERGED))]
+        return max(int(self.between(places).max(initial=0)) for places in grows)
 
     @property
     def places(self) -> np.ndarray:

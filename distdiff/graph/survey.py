@@ -30,6 +30,10 @@ class Survey:
     def live(self) -> LiveWidth:
         return LiveWidth(self.reads)
 
+    def forget_live(self) -> None:
+        """Of programs that read much they are large: what comes next in the making of a layout has no use for them."""
+        self.__dict__.pop("live", None)
+
     @cached_property
     def levels(self) -> Levels:
         """With times on this machine."""

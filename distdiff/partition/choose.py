@@ -33,6 +33,7 @@ WORTH = 1.05  # times sooner than rank 0 alone that a spread must be, as predict
 BETWEEN = "between two layouts of its lines over the ranks"  # where a partition that is cancelled ends
 LOOK, LOOK_ITEM = 4e-3, 2.5e-5  # seconds that making one more candidate takes, and an item of it ...
 LOOK_SMALL = 1.5e-4  # ... or one that no rank shares with another: each has its own place, so hardly two are alike
+LOOK_LINE = 1e-8  # ... or, of scalar code that is laid out run by run, a line at least, handing the runs out included
 PATIENCE = 4.0  # ... up to so many times what it may save: promises are of what comes after the layout is made
 GROW_LINE = 3e-7  # seconds that growing supersteps takes, a line ...
 FOLLOW = 20  # ... up to what it may save at so many points, where others follow
@@ -152,6 +153,9 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         if strategy == "auto" and made.plan is None and columns == 1 and not run_by_run(tape) and contest.beneath(
                 tape, n_ranks, small):
             return contest.winner()  # looking for a layout costs more
+        if strategy == "auto" and made.plan is None and columns == 1 and run_by_run(tape) and contest.below(
+                LOOK + LOOK_LINE * _scalar_lines(tape), n_ranks):
+            return contest.winner()  # looking for a layout of its runs does
         if strategy == "auto" and made.plan is None and columns == 1 and contest.below(
                 sharing_at_least(n_ranks, machine), n_ranks):
             return contest.winner()  # sharing out whatever costs more
@@ -168,6 +172,7 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
             contest.enter(deeper, asked=depth is not None)
     if strategy == "auto" and judge.again and n_ranks > 1 and run_by_run(tape):
         if contest.least > NEAR * contest.alone / n_ranks:
+            survey.forget_live()
             made = candidates.level_by_level(tape, n_ranks, machine, survey, small, contest.least)
             if made is not None:
                 contest.enter(made)
@@ -259,7 +264,7 @@ class _Contest:
         return least > 0.0 and patience * saved < LOOK + LOOK_ITEM * len(tape.items)
 
     def below(self, sharing: float, n_ranks: int) -> bool:
-        """Whether no layout can save a point its part of what sharing out takes at least."""
+        """Whether no layout can save a point its part of what looking for one or sharing out takes at least."""
         assert self._best is not None
         promise, points = self._best.promise, self._judge.points
         return points > 0 and promise.memory <= ROOMY and (1.0 - 1.0 / n_ranks) * promise.seconds < sharing / points

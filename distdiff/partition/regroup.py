@@ -40,6 +40,7 @@ from .accumulators import MOST, Accumulators
 from .plan import ARITY
 
 WIDE = 4  # lines a rank from which a level is cut
+SURELY = 8  # times as wide, over as many full runs, from which a section is taken to be wide all along
 LEAST = 256  # lines, on average, of a piece that stays together; below, writing it down anew costs more than it saves
 SECTION = 1 << 12  # ... and of the runs between two statements
 
@@ -182,7 +183,8 @@ def regroup(tape: Tape, reads: Reads, ranks: int, asked: bool = False) -> Regrou
 
 def _narrow(section: Section, reads: Reads, ranks: int) -> bool:
     """Whether the levels are too narrow to be cut, as `share` would find, but with memory for a run and for what runs
-    read of each other alone: chains, however long, are not to take anything a line.
+    read of each other alone: chains, however long, are not to take anything a line.  Once they are wide by far, `share`
+    is left to find out.
     """
     single, deepest = reads.single, 0
     level, flags = np.zeros(len(single.ids), dtype=np.int32), np.zeros(len(single.ids), dtype=np.int16)
@@ -203,6 +205,8 @@ def _narrow(section: Section, reads: Reads, ranks: int) -> bool:
         deepest = max(deepest, find_levels(run.op, a, b, ARITY, 0, n, flagged, levels))
         if deepest * WIDE * ranks > section.lines:
             return True
+        if run.lines and SURELY * deepest * WIDE * ranks < start + run.lines >= SURELY * RUN_LINES:
+            return False
         level[exposed], flags[exposed] = levels[here], flagged[here]
     return False
 

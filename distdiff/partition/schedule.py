@@ -286,7 +286,7 @@ class Schedule:
         _, rank, ids, least = self.plan.whole[block]
         n = self.plan.blocks[block].size
         self.lines[block, rank], self.seconds[block, rank] = n, self.machine.item + self.machine.run_line * n
-        owner, step = self.where.find(ids)
+        owner, step = self.where.find_ascending(ids)
         away = owner != rank
         if away.any():
             self.apart = True
@@ -305,7 +305,7 @@ class Schedule:
         """The nodes that runs on other ranks than their owner's read, as far as runs are on one rank as a whole."""
         found = [np.empty(0, dtype=np.int64)]
         for _, rank, ids, _ in self.plan.whole.values():
-            owner, _ = self.where.find(ids)
+            owner, _ = self.where.find_ascending(ids)
             found.append(ids[owner != rank])
         return np.unique(np.concatenate(found))
 

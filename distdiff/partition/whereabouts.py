@@ -136,6 +136,25 @@ class Whereabouts:
                 return np.repeat(owner, length), np.repeat(step, length)
         return self._find_each(ids)
 
+    def find_ascending(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`find` of distinct nodes in ascending order: of those that lie in a block of one rank's all at once."""
+        if not len(ids):
+            return self.find(ids)
+        low, high = np.searchsorted(self.first, ids[[0, -1]], side="right") - 1
+        if (high - low) * FEW > len(ids):
+            return self.find(ids)
+        blocks = np.arange(low, high + 1)
+        length = np.diff(np.append(np.searchsorted(ids, self.first[blocks]), len(ids)))
+        blocks, length = blocks[length > 0], length[length > 0]
+        filled = np.diff(self.cuts[blocks], axis=1) > 0
+        whole = (filled.sum(axis=1) == 1) & (self.scattered[blocks] < 0)
+        rank = filled.argmax(axis=1).astype(np.int32)
+        owner, step = np.repeat(rank, length), np.repeat(self.steps[blocks, rank], length)
+        rest = np.flatnonzero(~np.repeat(whole, length))
+        if len(rest):
+            owner[rest], step[rest] = self.find(ids[rest])
+        return owner, step
+
     def _find_each(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         block = self.block_of(ids)
         place = ids - self.first[block]
