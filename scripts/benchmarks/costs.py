@@ -2,13 +2,16 @@
 
     scripts/bench costs [--quick] [--json FILE]
 
-Every row is the least of a few repeats, in processor time, so that other work on the machine changes little; ratios are
-of calls taken in turns.  One process on one rank: what partitions cost for many ranks, rank 0 pays alone.
+Every row is the least of a few repeats, in processor time (but for start-up), so that other work on the machine changes
+little; ratios are of calls taken in turns.  One process on one rank: what partitions cost for many ranks, rank 0 pays
+alone.
 """
 from __future__ import annotations
 
 import argparse
 import json
+import pickle
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,12 +31,16 @@ from distdiff import graph
 from distdiff.graph.live import LiveWidth
 from distdiff.graph.reads import Reads
 from distdiff.machine import current
-from distdiff.partition import partition, whole
+from distdiff.partition import Partition, partition, whole
+from distdiff.partition.localize import Rank
 from distdiff.pictures import sparsity, widths
+from distdiff.program import record
 from distdiff.solvers.kept import kept
 from distdiff.solvers.layouts import Judge, Use
 from distdiff.solvers.sweep_plan import plan_adjoint
 from distdiff.spanning import SpanningBlock
+from distdiff.tape import Tape
+from distdiff.tracing import memory
 from distdiff.watch import Surroundings
 
 REPEATS = 5
@@ -91,10 +98,8 @@ def structure(quick: bool) -> Iterator[Row]:
     for name, picture in (("levels", lambda: widths.of_tape(scalar, machine)),
                           ("entries", lambda: sparsity.of_tape(scalar))):
         yield Row(f"... a picture of its {name}, counted", 1e9 * seconds(picture)[0] / lines, "ns a line")
-    judge = Judge(tape, Use.announced(1, tape.n_inputs, tape.n_outputs), machine, "auto", True)
-    for ranks in (2, 16):
-        (took,) = seconds(lambda ranks=ranks: partition(tape, ranks, machine=machine, judge=judge), repeats=2)
-        yield Row(f"partition of Burgers for {ranks} ranks", 1e6 * took / n, "us a statement")
+    with memory.rare_collections():  # as while a function is linearized
+        yield from _sharing(tape, *burgers(20_000, 40 if quick else 400))
     placed = dd.trace(make_chain(600 if quick else 6000), chain_inputs())  # line by line
     (took,) = seconds(lambda: partition(placed, 1024, machine=machine), repeats=1)
     yield Row("partition of scalar code for 1024 ranks", 1e6 * took / placed.lines, "us a line")
@@ -107,6 +112,31 @@ def structure(quick: bool) -> Iterator[Row]:
     other = dd.trace(*irregular(90 if quick else 600))
     yield Row("a sweep's plan, nothing alike",
               1e6 * seconds(lambda: plan_adjoint(whole(other)))[0] / len(other.items), "us a statement")
+
+
+def _sharing(tape: Tape, f: Callable[..., Any], x: np.ndarray) -> Iterator[Row]:
+    """What rank 0 does of a program that goes to ranks beside its trace, one after another."""
+    n, machine = len(tape.items), current()
+    judge = Judge(tape, Use.announced(1, tape.n_inputs, tape.n_outputs), machine, "auto", True)
+    yield Row("trace of Burgers, values put off", 1e6 * seconds(lambda: record(
+        f, (x,), argnums=0, kwargs={}, has_aux=False, keep_values=False), repeats=3)[0] / n, "us a statement")
+    for ranks in (2, 16):
+        (took,) = seconds(lambda ranks=ranks: partition(tape, ranks, machine=machine, judge=judge), repeats=3)
+        yield Row(f"... a partition for {ranks} ranks", 1e6 * took / n, "us a statement")
+    for depth in (1, 4):
+        made = partition(tape, 2, strategy="axes", depth=depth, machine=machine)
+        sender = made.sender()
+        wanted = [Rank(sender.structure, sender.parcel(rank), rank).build().wanted(0) for rank in range(2)]
+
+        def shared(made: Partition = made, wanted: Any = wanted) -> None:
+            sender = made.sender()
+            pickle.dumps(sender.structure, protocol=5, buffer_callback=lambda buffer: None)
+            mine, _ = (Rank(sender.structure, sender.parcel(rank), rank) for rank in range(2))
+            mine.build()
+            mine.connect(wanted)
+
+        yield Row(f"... shared out on 2 ranks, {depth} supersteps in one", 1e6 * seconds(shared, repeats=3)[0] / n,
+                  "us a statement")
 
 
 def files(quick: bool) -> Iterator[Row]:
@@ -244,7 +274,36 @@ def _structured(name: str, f: Callable[..., Any], x: np.ndarray) -> Row:
     return Row(f"a product and a solve with the structured operator, {name}", (product + solve) / sweep, "sweeps")
 
 
-PARTS = (structure, files, second_order, replays, equations, methods)
+SMALL = """import time; start = time.perf_counter()
+import numpy as np, distdiff as dd
+loaded = time.perf_counter()
+{}
+dd.grad(f)(np.array([0.5, 1.5]))
+print(loaded - start, time.perf_counter() - start)"""
+PLAIN = "f = lambda x: np.sum(np.sin(x) * x)"
+COMPILED = """
+@dd.compiled
+def steps(u, v, n):
+    for _ in range(n):
+        u, v = u + 1e-3 * v, v - 1e-3 * u
+    return u * v
+f = lambda x: steps(x[0], x[1], 1000)"""
+
+
+def start_up(quick: bool) -> Iterator[Row]:
+    """Processes that take one small gradient, by the clock: compiled loops are on disk, files in the system's cache."""
+    for name, f in (("", PLAIN), (" under dd.compiled", COMPILED)):
+        taken = []
+        for _ in range(3 if quick else 7):
+            done = subprocess.run([sys.executable, "-c", SMALL.format(f)], capture_output=True, text=True, check=True)
+            taken.append([float(seconds) for seconds in done.stdout.split()])
+        loaded, first = (min(column) for column in zip(*taken))
+        if not name:
+            yield Row("import numpy, distdiff", loaded, "s")
+        yield Row(f"... and the first gradient of a small function{name}", first, "s")
+
+
+PARTS = (start_up, structure, files, second_order, replays, equations, methods)
 
 
 def main() -> int:
