@@ -49,7 +49,6 @@ _OBJECTS = "turns the values into objects of another kind"
 REASONS: dict[str, str] = {name: reason for names, reason in {
     "gcd lcm left_shift right_shift bitwise_left_shift bitwise_right_shift bitwise_count packbits unpackbits "
     "ravel_multi_index unravel_index": _WHOLE,
-    "nextafter spacing": _MACHINE,
     "save savez savez_compressed savetxt": _OUTSIDE,
     "isnat": "asks for dates",
     "ndarray.tobytes ndarray.tofile ndarray.tostring ndarray.dump ndarray.dumps": _OUTSIDE,
@@ -64,10 +63,10 @@ _UNTOUCHED = frozenset("""
     busday_offset byte_bounds compare_chararrays datetime_as_string datetime_data deprecate deprecate_with_doc
     diag_indices disp find_common_type format_float_positional format_float_scientific from_dlpack frombuffer fromfile
     fromfunction frompyfunc fromregex fromstring genfromtxt get_array_wrap get_include get_printoptions
-    getbufsize geterr geterrcall geterrobj hamming hanning indices info is_busday isdtype isscalar issctype issubclass_
+    getbufsize geterr geterrcall geterrobj hamming hanning info is_busday isdtype isscalar issctype issubclass_
     issubdtype issubsctype iterable load loadtxt lookfor mask_indices maximum_sctype mintypecode nested_iters
     obj2sctype printoptions promote_types recfromcsv recfromtxt safe_eval sctype2char set_numeric_ops set_printoptions
-    set_string_function setbufsize seterr seterrcall seterrobj show_config show_runtime source test tri tril_indices
+    set_string_function setbufsize seterr seterrcall seterrobj show_config show_runtime source test tril_indices
     triu_indices typename who
     linalg.test fft.fftfreq fft.rfftfreq fft.test
 """.split())
@@ -78,7 +77,7 @@ _CONSTANT = frozenset("""
     flatnonzero in1d iscomplex iscomplexobj isclose isfortran isin isneginf isposinf isreal
     isrealobj ix_ lexsort may_share_memory min_scalar_type nanargmax nanargmin ndim nonzero ones_like result_type round
     round_ searchsorted shape shares_memory size sometrue tril_indices_from triu_indices_from zeros_like
-    arange eye identity zeros empty ones linalg.matrix_rank
+    arange eye identity indices tri zeros empty ones linalg.matrix_rank
 """.split())
 
 NOTES: dict[str, str] = {
@@ -97,6 +96,7 @@ NOTES: dict[str, str] = {
     "remainder": "derivative 1 also where it jumps", "fmod": "derivative 1 also where it jumps",
     "power": "0 ** b has derivative 0 in b", "hypot": "derivative 0 at (0, 0)",
     "heaviside": "derivative 0 in x, that of h where x is 0",
+    "nextafter": "derivative 1, as of x", "spacing": "derivative 0",
     "frexp": "mantissa exact, exponent decided", "ldexp": "the exponent must be plain",
     "nan_to_num": "derivative 0 where it replaces", "where": "a choice at every point; with one argument a decision",
     "linalg.norm": "at 0 not differentiable",
@@ -115,9 +115,11 @@ NOTES: dict[str, str] = {
     "linalg.cholesky": "of the lower triangle, all that NumPy reads: the upper one has derivative 0",
     "histogram_bin_edges": "bins by name refused", "histogram2d": "as histogram",
     "histogramdd": "as histogram", "cov": "fweights must be plain",
-    "polyfit": "full= and cov= refused", "arange": "of traced values refused: their number would depend on them",
+    "polyfit": "full= and cov= refused",
+    "arange": "of traced values refused: their number would depend on them; of a count decided",
     "zeros": "can come to hold traced values", "empty": "can come to hold traced values, and begins as zeros",
-    "ones": "can come to hold traced values",
+    "ones": "can come to hold traced values", "tri": "can come to hold traced values",
+    "indices": "can come to hold traced values, once they are floats",
     "geomspace": "signs are decided", "apply_along_axis": "calls the function once a row",
     "kaiser": "in beta",
     "angle": "of real numbers 0 or pi; at 0 not differentiable",
@@ -217,7 +219,7 @@ _THROUGH = {
         sum_labels mean variance center_of_mass map_coordinates
         affine_transform zoom shift rotate spline_filter
     """,
-    "integrate": "trapezoid simpson cumulative_trapezoid romb",
+    "integrate": "trapezoid simpson cumulative_trapezoid romb solve_ivp",
     "interpolate": """
         CubicSpline PchipInterpolator Akima1DInterpolator CubicHermiteSpline PPoly BSpline interp1d splev
         RegularGridInterpolator barycentric_interpolate krogh_interpolate
@@ -245,6 +247,7 @@ _OF_SCIPY = {
     **{name: "any order; mode grid-constant refused" for name in ("spline_filter", "map_coordinates")},
     **{name: "in the image; traced maps refused" for name in ("affine_transform", "zoom", "rotate")},
     "shift": "in the image and the shift",
+    "solve_ivp": "methods RK45, RK23, DOP853 and BDF, without events; step sizes have derivatives too",
     "make_interp_spline": "in y",
     "interp1d": "in y and at points", "simpson": "neighbours among x must differ",
     "evaluate": "at traced points", "lfilter": "one statement a sample and coefficient",

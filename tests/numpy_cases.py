@@ -85,6 +85,7 @@ np.bitwise_or(u > 1, B) * u + np.bitwise_xor(u > 1, B) + np.bitwise_not(u > 1) +
 np.isfinite(u) * u + np.isnan(u) + np.isinf(u) + np.signbit(u - 1) * u
 np.conjugate(u) + np.conj(u) + np.real(u) + np.imag(u) + np.angle(u) + np.angle(-u)
 np.real_if_close(u) * 2
+np.nextafter(u, c) * u + np.nextafter(c, u) + np.spacing(u) + np.spacing(-u) * u
 np.matmul(m, w) + np.matmul(m, m.T) @ m[:, 0]
 ~np.sinc(u)
 ~np.sinc(u - u) + np.sinc(0.3 * u) + np.sinc(1e-6 * u) + np.sinc(u - 0.9137)
@@ -638,6 +639,7 @@ np.iscomplexobj(u) * s + np.isrealobj(u) + np.isfortran(m) + np.isfortran(m.T) +
 np.may_share_memory(u, u[1:]) * s + np.shares_memory(u, c) + (np.result_type(u, 1) == float)
 u[np.diag_indices_from(q)[0]] + q[np.tril_indices_from(q)].sum() + q[np.triu_indices_from(q, 1)].sum()
 (np.common_type(c) is np.float64) * s + (np.min_scalar_type(2.0) == float) + len(np.einsum_path("ij,jk", m, m.T)[0])
+np.indices((3, 4))[1] * m + np.indices((3, 4), dtype=float)[0] * s
 np.isscalar(s) * s + np.ndim(s) + np.shape(u)[0] + np.size(m)
 z = u.copy(); z[0], z[1] = z[1], z[0]; return z
 z = m.copy(); z[[0, 1]] = z[[1, 0]]; return z

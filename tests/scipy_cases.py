@@ -205,6 +205,12 @@ stats.nbinom.logpmf([0, 1, 2, 3, 4, 5], u, 0.4 * u) + stats.nbinom.pmf(2, 2.5, 0
 stats.nbinom.cdf(2, 2.5, 0.4 * u)
 stats.nbinom.sf(2, 2.5, 0.4 * u) + stats.nbinom.logcdf([0, 1, 2, 9, 4, 5], 2.5, 0.4 * u)
 stats.geom.logpmf(3, 0.4 * u)
+stats.norm.stats(s, u, moments="mvsk"), stats.gamma.stats(u, s, w[0], moments="mvsk"), stats.t.stats(u + 5, r)
+stats.beta.stats(u, w[0], moments="mvsk"), stats.lognorm.stats(0.3 * s, u[0]), stats.chi2.mean(u)
+stats.binom.stats(5, 0.4 * u, moments="mvsk"), stats.nbinom.stats(u, 0.4 * u, moments="mvsk"), stats.poisson.var(u)
+stats.norm.entropy(r, u) + stats.beta.entropy(u, s) + stats.chi2.entropy(u) + stats.gamma.entropy(u, 0.0, w[0])
+stats.poisson.entropy(s) + stats.poisson.entropy(9 * s) + stats.binom.entropy(40, 0.4 * s) + frozen.entropy() * s
+norm(s, u).var() + stats.weibull_min.mean(u) * stats.uniform.std(s, u) + stats.f.mean(3.0, u + 4) + norm.median(u)
 stats.geom.pmf([0, 2, 2.5, 3, -1, 1], 0.4 * u)[[1, 3, 5]] + stats.poisson(s).logpmf([1, 2, 3])
 stats.dirichlet.logpdf(u / u.sum(), c) + stats.dirichlet.logpdf(C[0] / C[0].sum(), w)
 stats.dirichlet(w).pdf(C[1] / C[1].sum())

@@ -33,11 +33,11 @@ def ranks_still_in_step():
 
 def test_operation_without_a_rule_is_named_with_the_line():
     def f(x):
-        return np.sum(np.sinc(x)) + np.spacing(x)[0]
+        return np.sum(np.sinc(x)) + np.gcd(x, 2)[0]
 
     with pytest.raises(UnsupportedOperationError) as caught:
         dd.grad(f)(np.ones(4))
-    assert "test_errors.py" in str(caught.value) and "numpy.spacing" in str(caught.value)
+    assert "test_errors.py" in str(caught.value) and "numpy.gcd" in str(caught.value)
 
 
 class Metres(np.ndarray):

@@ -16,7 +16,7 @@ DOMAIN = {  # where it is not the whole line
     "power": (0.1, 3), "divide": (0.1, 3),
 }
 NOT_ANALYTIC = {"absolute", "cbrt", "hypot", "arctan2", "maximum", "minimum", "remainder", "copysign",
-                "logaddexp", "where"}
+                "logaddexp", "where", "nextafter"}
 N, V, POSITIVE, UNIT, LINE = (0, 1, 2, 5), (0.0, 0.5, 1.0, 2.3), (0.1, 3), (0.05, 0.95), (-2.5, 2.5)
 SPECIAL = {  # of scipy.special: an interval for each operand, or the plain orders it takes
     **{name: [POSITIVE] for name in (
@@ -24,8 +24,9 @@ SPECIAL = {  # of scipy.special: an interval for each operand, or the plain orde
         "keip", "ber", "bei", "berp", "beip", "spence", "entr", "sici_si", "sici_ci", "shichi_shi", "shichi_chi",
         "itj0y0_j", "itj0y0_y", "iti0k0_i", "iti0k0_k", "itstruve0", "itmodstruve0", "gamma", "rgamma")},
     **{f"airye_{part}": [POSITIVE] for part in ("ai", "aip", "bi", "bip")},
-    **{name: [UNIT] for name in ("logit", "erfinv", "ndtri", "ellipkm1", "cotdg")},
+    **{name: [UNIT] for name in ("logit", "erfinv", "ndtri", "ellipkm1")},
     "erfcinv": [(0.05, 1.95)], "ndtri_exp": [(-4, -0.05)], "ellipk": [(-2, 0.9)], "ellipe": [(-2, 0.9)],
+    "cotdg": [(0.2, 3)],
     **{name: [POSITIVE, POSITIVE] for name in ("xlogy", "xlog1py", "rel_entr", "kl_div", "beta", "betaln", "poch",
                                                "powm1")},
     "binom": [(3, 6), (0.2, 2)], "huber": [POSITIVE, LINE], "pseudo_huber": [POSITIVE, LINE], "owens_t": [LINE, LINE],

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import scipy.special
 from mpi4py import MPI
-from scipy import integrate, interpolate, linalg, ndimage, optimize, special, stats
+from scipy import integrate, interpolate, linalg, ndimage, optimize, signal, special, stats
 from scipy.spatial import distance
+from scipy.spatial.transform import Rotation
 from scipy.special import logsumexp, softmax
 from scipy_cases import CASES, NAMES
 from test_numpy import check
@@ -82,7 +83,8 @@ def test_in_a_saved_tape(tmp_path):
     (lambda u: linalg.fractional_matrix_power(np.outer(u, u) + np.eye(u.size), 0.3), r"expm\(p \* scipy.linalg.logm"),
     (lambda u: linalg.schur(np.outer(u, u)), r"scipy\.linalg\.schur of .*np\.linalg\.eigvals"),
     (lambda u: linalg.solve_continuous_are(np.outer(u, u), *3 * [np.eye(u.size)]), r"implicit\.root\(residual, A, X0"),
-    (lambda u: stats.norm.entropy(0.0, u[0]), r"the formula of the distribution's entropy"),
+    (lambda u: stats.f.entropy(u[0], 3.0), r"the formula of the distribution's entropy"),
+    (lambda u: stats.beta.var(u[0], -1.0), r"scipy\.stats\.beta\.stats of parameters that are none of it"),
     (lambda u: ndimage.map_coordinates(u, [u], mode="grid-constant"), r"rule for points.*take another mode"),
     (lambda u: distance.pdist(u[:, None], "mahalanobis"), r"scipy\.spatial\.distance\.pdist with metric='mahalanobis'"),
     (lambda u: stats.vonmises.cdf(u, 1.0), r"compiled code"),
@@ -90,12 +92,42 @@ def test_in_a_saved_tape(tmp_path):
     (lambda u: optimize.fsolve(lambda s: s - u[0], 0.1), r"scipy\.optimize\.fsolve.*distdiff\.implicit"),
     (lambda u: optimize.root(lambda s: s - u[:2], np.ones(2)).x, r"scipy\.optimize.*distdiff\.impl"),
     (lambda u: integrate.quad(lambda s: s * u[0], 0.0, 1.0)[0], r"scipy\.integrate\.quad.*fixed_quad"),
-    (lambda u: integrate.odeint(lambda y, t: -y * u[0], [1.0], [0.0, 1.0]), r"scipy\.integrate\.odeint.*loop"),
-    (lambda u: integrate.solve_ivp(lambda t, y: -y * u[0], (0, 1), [1.0]).y, r"scipy\.integrate.*loop"),
+    (lambda u: integrate.odeint(lambda y, t: -y * u[0], [1.0], [0.0, 1.0]), r"scipy\.integrate\.odeint.*solve_ivp"),
+    (lambda u: integrate.solve_ivp(lambda t, y: -y, (0, u[0]), [1.0]).y, r"scipy\.integrate\.solve_ivp.*s = t / T"),
+    (lambda u: integrate.solve_ivp(lambda t, y: -y * u[0], (0, 1), [1.0], "Radau").y, r"RK45, RK23, DOP853 and BDF"),
+    (lambda u: integrate.ode(lambda t, y: -y * u[0]).set_initial_value([1.0]).integrate(1.0), r"solve_ivp, and a loop"),
+    (lambda u: linalg.eigh_tridiagonal(u, u[1:]), r"scipy\.linalg\.eigh_tridiagonal.*np\.linalg\.eigh"),
+    (lambda u: linalg.funm(np.outer(u, u), np.exp), r"scipy\.linalg\.funm.*np\.linalg\.eig"),
+    (lambda u: linalg.rq(np.outer(u, u)), r"scipy\.linalg\.rq.*np\.linalg\.qr"),
+    (lambda u: signal.find_peaks(u), r"scipy\.signal\.find_peaks.*argrelmax"),
+    (lambda u: Rotation.from_rotvec(u[:3]), r"scipy\.spatial\.transform\.Rotation\.from_rotvec.*scipy\.linalg\.expm"),
 ])
 def test_refused(f, message):
     with pytest.raises(UnsupportedOperationError, match=message):
         trace(lambda u: f(u), (U,))
+
+
+@pytest.mark.parametrize("method", ["RK45", "RK23", "DOP853", "BDF"])
+def test_solvers_of_initial_value_problems(method):
+    """SciPy's own steps, traced: the derivative of what they compute, their sizes included."""
+
+    def f(p):
+        found = integrate.solve_ivp(lambda t, y, a: [a * y[1] + np.sin(t), -y[0] * y[1]], (0.0, 1.0), [p[1], 0.4],
+                                    method, np.array([0.5, 1.0]), args=(p[0],), rtol=0.01)
+        return np.sum(found.y * np.array([[1.0, -0.3], [0.2, 0.7]]))
+
+    p, h = np.array([0.7, 1.1]), 1e-4
+    with dd.linearize(f, p) as lin:
+        assert lin.value == pytest.approx(f(p), rel=1e-14)
+        differences = [(8 * (f(p + h * e) - f(p - h * e)) - f(p + 2 * h * e) + f(p - 2 * h * e)) / (12 * h)
+                       for e in np.eye(2)]
+        np.testing.assert_allclose(lin.vjp(1.0), differences, rtol=1e-7)
+        np.testing.assert_allclose([lin.jvp(e) for e in np.eye(2)], lin.vjp(1.0), rtol=1e-12)
+        lin.update(1.3 * p)
+        assert lin.value == pytest.approx(f(1.3 * p), rel=1e-13)
+    if method == "RK23":
+        differences = [(dd.grad(f)(p + h * e) - dd.grad(f)(p - h * e)) / (2 * h) for e in np.eye(2)]
+        np.testing.assert_allclose(dd.hessian(f)(p), differences, rtol=1e-5, atol=1e-7)
 
 
 def test_an_order_that_is_constant_though_traced():

@@ -60,6 +60,8 @@ def test_the_math_module(name, tmp_path):
     (lambda u: [1.0, 2.0][u[0]], "int.x. decides for one"),
     (lambda u: u[0] * len(range(u[0])), "int.x. decides for one"),
     (lambda u: u[0].hex(), "distdiff.numpy.value"),
+    (lambda u: u[: u[0]], "the end of a slice .* int.x. decides for one"),
+    (lambda u: (k := u[0] + 1.0) and [1.0, 2.0][:k], "the end of a slice .* int.x. decides for one"),
 ])
 def test_refused(f, message):
     with pytest.raises(UnsupportedOperationError, match=message):
@@ -97,12 +99,30 @@ def by_value(x):
     lambda u: by_kind(u[0]) + by_kind(u[1] * u[2]) + by_kind(u) + by_kind(1j * u[0]).imag,
     lambda u: u[0] ** 2 if isinstance(u[0] > 0.0, np.bool_) and not isinstance(u[0] > 0.0, float) else u[1],
     lambda u: {True: u[0] ** 2, False: u[1]}[u[2] > 0.5] + len({u[0] > 0.1, u[1] > 0.1}) * u[3],
+    lambda u: np.sum(u[: np.sum(u > 0.5)]) + u[sum(u > 0.5) - 1] * [1.0, 2.0, 3.0, 4.0, 5.0][np.sum(u > 0.5)],
+    lambda u: sum(u[i] ** 2 for i in range((u > 0.5).sum())) + u[np.arange(np.sum(u > 0.5))].sum() * np.sum(u > 0.5),
+    lambda u: np.sum(np.repeat(u, np.sum(u > 0.5) + 1)) * np.tile(u, 1 + (u[0] > 0.1))[-1] + np.roll(
+        u, np.sum(u < 0.5) * 2)[0],
+    lambda u: np.linspace(0.0, u[0], np.sum(u > 0.5) + 2)[1] + np.sqrt(np.sum(u > 0.5)) * u[1] ** np.sum(u > 0.5),
 ])
 def test_what_works_in_plain_python(f):
     expected = [(f(X + 1e-6 * e) - f(X - 1e-6 * e)) / 2e-6 for e in np.eye(4)]
     value, gradient = dd.value_and_grad(f)(X)
     assert value == pytest.approx(f(X), rel=1e-15)
     np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-8)
+
+
+def test_a_count_that_slices_is_a_decision():
+    def f(u):
+        out = np.zeros(np.sum(u > 0.5))
+        out[:] = u[: len(out)] ** 2
+        out[np.sum(u > 0.5) - 1] += 1.0
+        return np.sum(out)
+
+    recorded = dd.recorded(f)
+    for x in (X, 1.001 * X, X[::-1].copy(), np.minimum(X, 0.51)):
+        np.testing.assert_allclose(recorded.grad(x), 2 * np.where(np.arange(4) < np.sum(x > 0.5), x, 0.0))
+    assert recorded.counts.traces == len({np.sum(x > 0.5) for x in (X, np.minimum(X, 0.51))})
 
 
 @pytest.mark.parametrize("f", [

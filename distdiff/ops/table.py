@@ -192,3 +192,4 @@ WHERE = enter("where", _where, None, lambda y, c, a, b: _mask(c != 0),
 MAX = enter("max", np.max, _one, kind="select", scalar=False)
 MIN = enter("min", np.min, _one, kind="select", scalar=False)
 CUMSUM = enter("cumsum", np.cumsum, _one, kind="scan", linear=True, scalar=False)
+enter("nextafter", np.nextafter, _one, None, scalar=False)  # x itself, to the last digit

@@ -12,6 +12,7 @@ puts the derivatives of a block together.
 
 from __future__ import annotations
 
+import linecache
 import os
 import re
 import traceback
@@ -28,7 +29,7 @@ from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
 from . import creation, floating, methods, patching, tree
 from .active import running
 from .array import TracedArray, compact, is_traced
-from .callers import CUT, library, refusal, twin
+from .callers import CUT, library, library_of_cython, refusal, twin
 from .complexes import is_traced_complex
 from .holding import held, traced_within
 from .memory import rare_collections
@@ -227,7 +228,7 @@ def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None
     """The refusal that somebody else's error stands for: libraries wrap what a traced value raised, and compiled code
     that called the function goes on calling, or says something of its own."""
     for words, what, remedy in _WANTED_PLAIN if isinstance(error, TypeError) else ():
-        if re.search(words, str(error)):
+        if re.search(words, str(error)) and (words is not _SLICE or _slices(error)):
             return _of_plain_values(error, what, remedy)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     wrapped = isinstance(error, (SystemError, AttributeError)) or (
@@ -249,10 +250,13 @@ def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None
 
 # What Python and NumPy say where they want a plain value, what that was, and what to write.  (An `__index__` of traced
 # scalars could say so itself, but NumPy asks for one at every `array ** scalar`.)
+_WHOLE = "int(x) decides for one, and is guarded"
+_SLICE = r"slice indices must be integers"
 _WANTED_PLAIN = (
     (r"'Traced(Scalar|Bool)' object cannot be interpreted as an integer|integers or slices, not Traced(Scalar|Bool)|"
      r"non-int of type 'Traced",
-     "a traced value was used as a whole number", "int(x) decides for one, and is guarded"),
+     "a traced value was used as a whole number", _WHOLE),
+    (_SLICE, "a traced value was used as the end of a slice", _WHOLE),
     (r"unhashable type: 'Traced", "a traced value was used as the key of a dict or an element of a set",
      "int(x) or round(x) decides for a whole number, and is guarded; a table of floats is np.interp or np.where"),
     (r"type for timedelta .*: Traced|operand type.*(Traced.*timedelta|timedelta.*Traced)",
@@ -262,6 +266,19 @@ _WANTED_PLAIN = (
      "its elements would be plain: `for t in x.reshape(-1)` and np.ndenumerate(x) give traced ones, and operations on "
      "whole arrays are faster"),
 )
+
+
+def _slices(error: Exception) -> bool:
+    """Whether it may have been a traced value that Python would not slice by: the line, or what it called of ours, has
+    one at hand."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        index = frame.f_locals.get("index")
+        if type(index) is slice and any(map(is_traced, (index.start, index.stop, index.step))):
+            return True
+        names = re.findall(r"\w+", linecache.getline(frame.f_code.co_filename, line))
+        if any(isinstance(frame.f_locals.get(name), TracedScalar) for name in names):
+            return True
+    return False
 
 
 def _of_plain_values(error: Exception, what: str, remedy: str) -> UnsupportedOperationError:
@@ -282,9 +299,9 @@ def _of_compiled_code(error: Exception) -> UnsupportedOperationError:
     """What a function of C said of a traced array, with the user's line and a remedy."""
     frames = list(traceback.walk_tb(error.__traceback__))
     frame, line = next((pair for pair in reversed(frames) if _is_users(pair[0])), frames[-1])
-    scipys = (f for f, _ in reversed(frames) if f.f_globals.get("__name__", "").startswith("scipy.")
-              and not f.f_code.co_filename.endswith(CYTHON))  # Cython's frames don't know who called them
-    where = library(next(scipys, frame))
+    scipys = [f for f, _ in reversed(frames) if f.f_globals.get("__name__", "").startswith("scipy.")]
+    python = (f for f in scipys if not f.f_code.co_filename.endswith(CYTHON))  # Cython's don't know who called them
+    where = library(next(python, frame)) or next(filter(None, map(library_of_cython, reversed(scipys))), "")
     said = str(error).partition("\n")[0].strip()
     remedy = f"{CUT} ({said}). Compiled code needs a rule: distdiff.custom_jvp, custom_vjp or elemental"
     if "ndarray, not Traced" in said and not where:
@@ -297,7 +314,7 @@ def _of_compiled_code(error: Exception) -> UnsupportedOperationError:
 
 def _is_users(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
-    return owner(file, frame.f_code.co_name) == "user" and not file.endswith((".pyx", ".pxd", "stringsource"))
+    return owner(file, frame.f_code.co_name) == "user" and not file.endswith(CYTHON)
 
 
 def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:

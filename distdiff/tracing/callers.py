@@ -65,6 +65,13 @@ def library(frame: FrameType | None = None) -> str:
     return name
 
 
+def library_of_cython(frame: FrameType) -> str:
+    """The same of a frame of SciPy's compiled Cython, whose own name says all; nothing of any other's."""
+    room = frame.f_globals.get("__name__") or ""
+    name = frame.f_code.co_qualname.removeprefix(f"{room}.")
+    return f" in {_public(room, name)}" if room.startswith("scipy.") and not name.startswith("View.") else ""
+
+
 def _decorated(frame: FrameType, room: str) -> tuple[str, str]:
     """The module and name of a frame's function, of a decorator's wrapper those of the function that it wraps."""
     name = frame.f_code.co_qualname
@@ -179,11 +186,17 @@ RICCATI = (
     "distdiff.implicit.root(residual, A, X0) can, with the equation's residual and X0 = SciPy's solution of plain "
     "matrices, distdiff.numpy.value(A)"
 )
+_TRIDIAGONAL = "np.linalg.eigh of np.diag(d) + np.diag(e, 1) + np.diag(e, -1) can be traced"
+_BANDED = "np.linalg.eigvalsh and np.linalg.cholesky of the dense matrix can be traced"
+_LEAST = "spsolve(A.T @ A, A.T @ b), and np.linalg.lstsq of dense matrices, can be traced"
 YOURS = "; distdiff.custom_jvp takes a rule of your own, around a function that calls it"
 
 _INSTEAD = (  # what does the same with a derivative
     ("scipy.integrate.quad", "scipy.integrate.fixed_quad, or sums over the nodes of a rule, can be traced"),
-    ("scipy.integrate.", "a loop of steps in NumPy can be traced"),
+    ("scipy.integrate.solve_ivp", "its methods RK45, RK23, DOP853 and BDF can be traced, without events, over a plain "
+     "interval (for an end T that is traced compute with s = t / T between 0 and 1)"),
+    ("scipy.integrate.odeint", "scipy.integrate.solve_ivp with method='RK45', 'RK23', 'DOP853' or 'BDF' can be traced"),
+    ("scipy.integrate.", "solve_ivp, and a loop of steps in NumPy can be traced"),
     ("scipy.optimize.", "distdiff.implicit.root, fixed_point and minimize find solutions and differentiate them"),
     ("scipy.linalg.solve_toeplitz", "np.linalg.solve(scipy.linalg.toeplitz(c, r), b) can be traced"),
     ("scipy.linalg.fractional_matrix_power", "scipy.linalg.expm(p * scipy.linalg.logm(A)) can be traced, and (V * w**p)"
@@ -192,7 +205,22 @@ _INSTEAD = (  # what does the same with a derivative
     ("scipy.linalg.solve_continuous_are", RICCATI), ("scipy.linalg.solve_discrete_are", RICCATI),
     ("scipy.interpolate.UnivariateSpline", "scipy.interpolate.CubicSpline and make_interp_spline go through the data "
      "and can be traced"),
+    ("scipy.linalg.eigh_tridiagonal", _TRIDIAGONAL), ("scipy.linalg.eigvalsh_tridiagonal", _TRIDIAGONAL),
+    ("scipy.linalg.eig_banded", _BANDED), ("scipy.linalg.eigvals_banded", _BANDED),
+    ("scipy.linalg.cholesky_banded", _BANDED + ", and solveh_banded"),
+    ("scipy.linalg.funm", "V * f(w) @ np.linalg.inv(V) with w, V = np.linalg.eig(A), where these are real, and expm, "
+     "logm, sqrtm, sinm, cosm and their kin can be traced"),
+    ("scipy.linalg.hessenberg", "np.linalg.eigvals and np.linalg.solve of the matrix itself can be traced"),
+    ("scipy.linalg.rq", "np.linalg.qr can be traced, of A[::-1].T for R and Q of A"),
+    ("scipy.linalg.ldl", "np.linalg.cholesky of positive definite matrices, and scipy.linalg.lu, can be traced"),
+    ("scipy.signal.find_peaks", "scipy.signal.argrelmax and comparisons, (x[1:-1] > x[:-2]) & (x[1:-1] > x[2:]), can "
+     "be traced"),
+    ("scipy.spatial.transform.", "the matrix of a rotation vector r is scipy.linalg.expm(np.cross(np.eye(3), r)), that "
+     "of angles a product of matrices of their np.cos and np.sin"),
     ("scipy.stats.rv_generic.entropy", "the formula of the distribution's entropy can be traced"),
+    ("scipy.sparse.linalg.eigs", "np.linalg.eigh and eigvalsh of dense matrices, A.toarray(), can be traced"),
+    ("scipy.sparse.linalg.svds", "np.linalg.svd of dense matrices, A.toarray(), can be traced"),
+    ("scipy.sparse.linalg.lsqr", _LEAST), ("scipy.sparse.linalg.lsmr", _LEAST),
     ("scipy.sparse.linalg.", "spsolve, splu and factorized can be traced, by the right-hand side and by the matrix's "
      "entries, and so can distdiff.implicit.linear_solve(A, b), also where A is (values, (rows, columns))"),
     ("scipy.sparse.csgraph.", ""),

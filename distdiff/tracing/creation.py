@@ -25,7 +25,7 @@ from .holding import HoldingArray, constant_storage, held, hold, traced_within
 from .joiners import joined
 from .layout import laid, view_or_copy
 from .recorder import Recorder
-from .scalar import TracedScalar
+from .scalar import TracedCount, TracedScalar
 from .storage import Storage
 from .usual import chosen
 
@@ -37,6 +37,8 @@ _CREATE = (
     "eye",
     "identity",
     "arange",
+    "indices",
+    "tri",
     "linspace",
     "zeros_like",
     "empty_like",
@@ -262,6 +264,8 @@ def _create(name: str) -> Callable[..., Any]:
             return TracedArray(Storage(x.rec, values, whole(values.shape, Const(_LIKE[like]))), values, 0)
         if not _tracing():
             return function(*args, **kwargs)
+        if name == "arange":
+            args = tuple(int(x) if isinstance(x, TracedCount) else x for x in args)
         rec = traced_within([*args, *kwargs.values()])
         if rec is not None and name == "full":
             shape = args[0] if args else kwargs["shape"]

@@ -118,7 +118,7 @@ def _recorder(st: Storage | tuple[Storage, Storage]) -> Recorder:
 
 def hold(x: Any) -> Any:
     """A fresh plain result, able to hold traced values (a view of someone else's memory can't)."""
-    if type(x) is not np.ndarray or x.dtype.char not in "dD":
+    if type(x) is not np.ndarray or x.dtype.char not in "dD" and x.dtype.kind not in "iu":
         return x
     base: Any = x.base
     while base is not None and type(base) is not HoldingArray:
@@ -140,6 +140,8 @@ def view_of(view: np.ndarray, owner: HoldingArray) -> Any:
     NumPy's views name as `base` the memory itself, past the holding array; so this one is made anew.
     Those that are only to be read (np.broadcast_to) stay plain.
     """
+    if view.dtype.kind in "iu":
+        return view.view(HoldingArray)
     if view.dtype.char not in "dD" or not view.size or view.__array_interface__["data"][1]:
         return view
     return np.asarray(_Part(view, owner)).view(HoldingArray)

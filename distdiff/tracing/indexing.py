@@ -27,7 +27,7 @@ from .array import (
 )
 from .boxes import whole
 from .recorder import Recorder
-from .scalar import TracedScalar
+from .scalar import TracedCount, TracedScalar
 from .storage import window
 from .usual import chosen
 
@@ -112,7 +112,8 @@ def getitem(self: TracedArray, index: Any) -> Any:
             return _part(self, part, index)
         part = nd[index + (...,) if type(index) is tuple else (index, ...)]
         return TracedArray(st, part).scalar()
-    return gather(self, plain_index(st.rec, index))
+    index = plain_index(st.rec, index)
+    return gather(self, index) if _advanced(index) else getitem(self, index)
 
 
 def setitem(self: TracedArray, index: Any, value: Any) -> None:
@@ -149,7 +150,11 @@ def setitem(self: TracedArray, index: Any, value: Any) -> None:
         if not (type(result) is TracedArray and self.window is st.buffer and st.becomes(result.st)):
             assign(self, result)
         return
-    scatter(self, plain_index(rec, index), value)
+    index = plain_index(rec, index)
+    if _advanced(index):
+        scatter(self, index, value)
+    else:
+        setitem(self, index, value)
 
 
 def assign(target: TracedArray, value: Any) -> None:
@@ -303,9 +308,11 @@ def decided(x: Any) -> np.ndarray:
 
 
 def plain_index(rec: Recorder, index: Any) -> Any:
-    """An index whose traced masks are decided."""
+    """An index whose traced masks and counts are decided."""
     if type(index) is tuple:
         return tuple(plain_index(rec, part) for part in index)
+    if isinstance(index, TracedCount):
+        return int(index)
     if is_traced(index):
         if not is_boolean(index):
             raise IndexError(

@@ -28,6 +28,7 @@ from .joining import concatenate
 from .layout import copied, inside, pieces_of
 from .reductions import axes_of, traced_array
 from .rolling import block_rolled
+from .scalar import TracedCount
 from .ufuncs import recorder_of
 
 _asarray = np.asarray  # NumPy's own, whatever is substituted meanwhile
@@ -176,7 +177,7 @@ def meshgrid(*arrays: Any, copy: bool = True, sparse: bool = False, indexing: st
 
 def roll(x: Any, shift: Any, axis: Any = None) -> Any:
     """Cyclic shift: the pieces on both sides of the cut change places."""
-    x = traced_array(x)
+    x, shift = traced_array(x), _whole(shift)
     if type(shift) is int and (type(axis) is int or x.ndim == 1):
         rolled = block_rolled(x, shift, 0 if axis is None else axis)
         if rolled is not None:
@@ -206,7 +207,7 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
 
 def tile(x: Any, reps: Any) -> Any:
     x = traced_array(x)
-    reps = tuple(np.atleast_1d(reps).tolist())
+    reps = tuple(np.atleast_1d(_whole(reps)).tolist())
     x = np.reshape(x, (1,) * max(0, len(reps) - x.ndim) + x.shape)
     reps = (1,) * (x.ndim - len(reps)) + reps
     for axis, times in enumerate(reps):
@@ -225,7 +226,12 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     if axis is None or not x.ndim:
         x, axis = x.reshape(-1), axes_of(axis or 0, 1)[0]
     axis %= x.ndim
-    return take(x, np.repeat(np.arange(x.shape[axis]), repeats), axis)
+    return take(x, np.repeat(np.arange(x.shape[axis]), _whole(repeats)), axis)
+
+
+def _whole(x: Any) -> Any:
+    """How often, or how far: a count decides."""
+    return int(x) if isinstance(x, TracedCount) else x
 
 
 # -- gathering --------------------------------------------------------------------------------------------------

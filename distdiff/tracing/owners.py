@@ -14,7 +14,7 @@ from ..tape import Site
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE = os.path.dirname(_HERE)
 _LIBRARIES = (_PACKAGE + os.sep, os.path.dirname(os.path.abspath(np.__file__)))
-CYTHON = (".pyx", "<stringsource>")  # all that frames of compiled Cython say of their file
+CYTHON = (".pyx", ".pxd", "stringsource", "<stringsource>")  # all that frames of compiled Cython say of their file
 _EXAMPLES = os.path.join(_PACKAGE, "examples") + os.sep
 
 _INSTALLED = tuple({os.path.normpath(sysconfig.get_paths()[k]) + os.sep for k in ("stdlib", "platlib", "purelib")})

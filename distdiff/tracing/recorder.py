@@ -125,6 +125,7 @@ class Recorder(Sites):
         self.retire: Callable[[], None]  # ... that the trace is over
         self.scalar: Callable[[int, float], Any]  # (node, value) -> a traced scalar
         self.boolean: Callable[[int, float], Any]
+        self.count: Callable[[int, float], Any]
         self.scalar_type: type
         self.scalar_op: Callable[..., Any]  # (op, operands) -> a traced scalar
         self.be_careful: Callable[[bool], None]  # have scalars compute as NumPy's floats, errors included, or not

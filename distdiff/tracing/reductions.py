@@ -133,6 +133,8 @@ def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any, over: fl
         operands, site = (ref, _new(Const, (float(over),))), rec.tape.items[-1].site
         block = rec.record(DIVIDE, left, operands, values, along, not left, site)
     boolean = st.boolean and op is not COPY
+    if st.boolean and op is COPY and over is None and not kept and not keepdims:
+        return rec.count(rec.firsts[block], values.item())
     if not keepdims:
         result = fresh(rec, values, block, boolean)
         return result if back is None else result.transpose(back)

@@ -362,6 +362,33 @@ for _name, _op in _METHODS:  # a comparison in arithmetic is a number, and two o
         setattr(TracedBool, _name, lambda self, other, op=_op: self.general(op, self, other))
 
 
+class TracedCount:
+    """What sets a sum of answers apart from other numbers, np.sum(x > 0): it is whole, and may say how many elements
+    there are or which one is meant, where it decides (`x[:k]`, `range(k)`)."""
+
+    __slots__ = ()
+
+    def __index__(self) -> int:
+        return int(self)
+
+
+def _whole_with(op: Op, first: Any, second: Any) -> Any:
+    """op of answers, counts and whole numbers, which is a count again; of one and anything else the general way's."""
+    mine, other = (first, second) if isinstance(first, (TracedBool, TracedCount)) else (second, first)
+    result = mine.general(op, first, second)
+    whole = isinstance(other, (int, np.integer, np.bool_, TracedBool, TracedCount))
+    return mine.rec.count(result.i, result.v) if whole and type(result) is mine.rec.scalar_type else result
+
+
+for _name, _op in _METHODS:
+    if _op.name in ("add", "subtract", "multiply"):
+        for _kind in (TracedBool, TracedCount):
+            if _name.startswith("__r"):
+                setattr(_kind, _name, lambda self, other, op=_op: _whole_with(op, other, self))
+            else:
+                setattr(_kind, _name, lambda self, other, op=_op: _whole_with(op, self, other))
+
+
 BOOLEAN_OPS = frozenset(
     BY_NAME[name]
     for name in (
@@ -384,7 +411,8 @@ BOOLEAN_OPS = frozenset(
 
 
 def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., Any]) -> None:
-    """Give a recorder its scalar types: rec.scalar(i, v), rec.boolean(i, v), rec.scalar_op(op, operands)."""
+    """Give a recorder its scalar types: rec.scalar(i, v), rec.boolean(i, v), rec.count(i, v), and what makes lines of
+    them, rec.scalar_op(op, operands)."""
     names: dict[str, Any] = {  # the globals of the operators' code
         **_OPS_BY_NAME,
         "extend": rec.run.extend,
@@ -428,6 +456,11 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
         result.i, result.v = i, v
         return result
 
+    def count(i: int, v: float) -> TracedScalar:
+        result = object.__new__(Count)
+        result.i, result.v = i, v
+        return result
+
     def scalar_op(op: Op, operands: tuple[Any, ...]) -> TracedScalar:
         """One line of any elementwise op on traced scalars and plain numbers."""
         numbers, values = [], []
@@ -463,8 +496,9 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     shared = {"__slots__": (), "rec": rec, "general": staticmethod(general), "as_array": staticmethod(as_array)}
     Scalar = names["Scalar"] = type("TracedScalar", (TracedScalar,), {**shared, **methods})
     Boolean = names["Boolean"] = type("TracedBool", (TracedBool, TracedScalar), shared)
-    rec.scalar, rec.boolean, rec.scalar_op, rec.restart, rec.retire = scalar, boolean, scalar_op, restart, retire
-    rec.be_careful = be_careful
+    Count = type("TracedCount", (TracedCount, Scalar), {"__slots__": ()})
+    rec.scalar, rec.boolean, rec.count, rec.scalar_op = scalar, boolean, count, scalar_op
+    rec.restart, rec.retire, rec.be_careful = restart, retire, be_careful
     rec.scalar_type = Scalar
     restart()
 

@@ -185,6 +185,7 @@ COMPOSED: dict[np.ufunc, Callable[..., Any]] = {  # functions that are a formula
     np.modf: _modf,
     np.frexp: _frexp,
     np.ldexp: _ldexp,
+    np.spacing: lambda x: np.copysign(np.nextafter(np.abs(x), np.inf) - np.abs(x), x),
 }
 
 

@@ -81,8 +81,11 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
     elif kind is rec.scalar_type:
         other = rec.node(b.i, len(shape))
         value = b.v
-    else:
-        other = _constant(rec, b, shape) if kind is np.ndarray else None
+    elif kind is np.ndarray:
+        other = _constant(rec, b, shape)
+    else:  # an array made inside, as what it holds
+        held = getattr(kind, "_distdiff_held", None)
+        return NotImplemented if held is None else binary(op, a, held(b), reflected)
     if other is None:
         return NotImplemented
     if op is _HYPOT and kind is TracedArray:

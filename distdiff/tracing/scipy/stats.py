@@ -96,6 +96,67 @@ def _discrete(method: str, fill: Fill, mass: bool) -> Rule:
     return rule
 
 
+def _of_parameters(self: Any, what: str, shapes: Any, loc: Any, scale: Any) -> Any:
+    """(loc, scale, shapes), which are those of a distribution: that is decided."""
+    loc, scale, *shapes = map(_operand, (loc, scale, *shapes))
+    if not np.all(decide(np.logical_and(_valid(self, shapes), np.greater(scale, 0)))):
+        recorder_of((loc, scale, *shapes)).unsupported(
+            f"scipy.stats.{self.name}.{what} of parameters that are none of it", "NaN has no derivative")
+    return loc, scale, shapes
+
+
+def moments(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Mean, variance, skewness and kurtosis: loc + scale mu, scale^2 mu2, g1, g2 of what the distribution itself says
+    of its shapes, or of its moments about 0 where it says nothing."""
+    shapes, loc, scale, wanted = self._parse_args_stats(*args, **kwargs)
+    loc, scale, shapes = _of_parameters(self, "stats", shapes, loc, scale)
+    mu, mu2, g1, g2 = self._stats(*shapes, **({"moments": wanted} if self._stats_has_moments else {}))
+
+    def about_zero(order: int) -> Any:
+        return self._munp(order, *shapes)
+
+    unknown = {which for which, x in zip("mvsk", (mu, mu2, g1, g2)) if x is None} & set(wanted)
+    if mu is None and unknown:
+        mu = about_zero(1)
+    if mu2 is None and (unknown - {"m"} or set(wanted) & set("sk")):
+        mu2 = about_zero(2) - mu * mu
+    third = about_zero(3) - (mu * mu + 3.0 * mu2) * mu if unknown & set("sk") else None
+    if "s" in unknown:
+        g1 = third / mu2**1.5
+    if "k" in unknown:
+        g2 = (about_zero(4) - ((mu * mu + 6.0 * mu2) * mu + 4.0 * third) * mu) / mu2**2.0 - 3.0
+    results = {"m": lambda: loc + scale * mu, "v": lambda: mu2 * scale * scale, "s": lambda: g1, "k": lambda: g2}
+    shape = np.broadcast_shapes(*map(shape_of, (loc, scale, *shapes)))
+    found = [_spread(results[which](), shape) for which in "mvsk" if which in wanted]
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def _spread(x: Any, shape: tuple[int, ...]) -> Any:
+    return x + np.zeros(shape) if shape_of(x) != shape else x
+
+
+def entropy(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """What the distribution itself says of its shapes, or a formula here where SciPy integrates, + log scale."""
+    shapes, loc, scale = self._parse_args(*args, **kwargs)
+    loc, scale, shapes = _of_parameters(self, "entropy", shapes, loc, scale)
+    own = _ENTROPIES.get(type(self).__name__) if type(self).__module__.startswith("scipy.stats.") else None
+    own = own or (np.vectorize(self._entropy) if any(map(shape_of, shapes)) else self._entropy)
+    shape = np.broadcast_shapes(*map(shape_of, (loc, scale, *shapes)))
+    return _spread(own(*shapes) + np.log(scale), shape)
+
+
+@around
+def discrete_entropy(original: Callable[..., Any], self: Any, *shapes: Any) -> Any:
+    """- sum p log p from the median outwards; how far SciPy adds is decided."""
+    if not any(map(is_traced, shapes)) or hasattr(self, "pk"):
+        return original(self, *shapes)
+    from scipy.stats._distn_infrastructure import _expect
+
+    plain_shapes = list(map(_value, shapes))
+    low, high = self._get_support(*plain_shapes)
+    return _expect(lambda k: sc.entr(self.pmf(k, *shapes)), low, high, self.ppf(0.5, *plain_shapes), self.inc)
+
+
 def _counted(x: Any, what: str) -> Any:
     if is_traced(x) and not constant(x):
         x.rec.unsupported(f"{what} that is traced", "it is a whole number, and must not depend on the inputs")
@@ -268,6 +329,29 @@ def _beta(name: str) -> Rule:
     return lambda self, x, a, b: formula(x, a, b)
 
 
+def _beta_moments(self: Any, a: Any, b: Any) -> Any:
+    n = a + b
+    g2 = 6.0 * ((a - b) ** 2 * (n + 1.0) - a * b * (n + 2.0)) / (a * b * (n + 2.0) * (n + 3.0))
+    return (a / n, a * b / (n * n * (n + 1.0)), 2.0 * (b - a) * np.sqrt(n + 1.0) / ((n + 2.0) * np.sqrt(a * b)), g2)
+
+
+_ENTROPIES: dict[str, Callable[..., Any]] = {
+    "beta_gen": lambda a, b: sc.betaln(a, b) - (a - 1.0) * sc.psi(a) - (b - 1.0) * sc.psi(b) + (
+        a + b - 2.0) * sc.psi(a + b),
+    "chi2_gen": lambda df: 0.5 * df + np.log(2.0) + sc.gammaln(0.5 * df) + (1.0 - 0.5 * df) * sc.psi(0.5 * df),
+}
+
+
+def _binom_moments(self: Any, n: Any, p: Any, moments: str = "mv") -> Any:
+    variance = n * p * (1.0 - p)
+    return n * p, variance, (1.0 - 2.0 * p) / np.sqrt(variance), 1.0 / variance - 6.0 / n
+
+
+def _nbinom_moments(self: Any, n: Any, p: Any) -> Any:
+    q = 1.0 - p
+    return n * q / p, n * q / (p * p), (1.0 + q) / np.sqrt(n * q), 6.0 / n + p * p / (n * q)
+
+
 def multinomial_parameters(self: Any, n: Any, p: Any, eps: float = 1e-15) -> Any:
     """(n, p, whether they are none): the last probability is what the others leave, unless it is that already."""
     n = np.array(_counted(n, "scipy.stats.multinomial of a number"), dtype=int)
@@ -373,8 +457,14 @@ RULES: dict[str, Rule] = {
     "scipy.stats:rv_discrete.sf": _discrete("_sf", (1.0, 0.0), False),
     "scipy.stats:rv_discrete.logsf": _discrete("_logsf", (0.0, -np.inf), False),
     "scipy.stats._distn_infrastructure:rv_generic._argcheck": positive,
+    "scipy.stats._distn_infrastructure:rv_generic.stats": moments,
+    "scipy.stats._distn_infrastructure:rv_generic.entropy": entropy,
+    "scipy.stats._distn_infrastructure:rv_discrete._entropy": discrete_entropy,
     "scipy._lib._util:_lazywhere": lazywhere,
     **{_BETA + name: _beta(name) for name in ("pdf", "cdf", "sf", "ppf", "isf")},
+    _BETA + "stats": _beta_moments,
+    _BINOM + "stats": _binom_moments,
+    _NBINOM + "stats": _nbinom_moments,
     _BINOM + "pmf": _by_log,
     _BINOM + "cdf": lambda self, k, n, p: sc.bdtr(np.floor(k), n, p),
     _BINOM + "sf": lambda self, k, n, p: sc.bdtrc(np.floor(k), n, p),
