@@ -208,7 +208,7 @@ stats.geom.logpmf(3, 0.4 * u)
 stats.norm.stats(s, u, moments="mvsk"), stats.gamma.stats(u, s, w[0], moments="mvsk"), stats.t.stats(u + 5, r)
 stats.beta.stats(u, w[0], moments="mvsk"), stats.lognorm.stats(0.3 * s, u[0]), stats.chi2.mean(u)
 stats.binom.stats(5, 0.4 * u, moments="mvsk"), stats.nbinom.stats(u, 0.4 * u, moments="mvsk"), stats.poisson.var(u)
-stats.norm.entropy(r, u) + stats.beta.entropy(u, s) + stats.chi2.entropy(u) + stats.gamma.entropy(u, 0.0, w[0])
+stats.norm.entropy(r, u) + stats.gamma.entropy(u, 0.0, w[0]) + stats.expon.entropy(s, u) * stats.t.entropy(u + 3, s)
 stats.poisson.entropy(s) + stats.poisson.entropy(9 * s) + stats.binom.entropy(40, 0.4 * s) + frozen.entropy() * s
 norm(s, u).var() + stats.weibull_min.mean(u) * stats.uniform.std(s, u) + stats.f.mean(3.0, u + 4) + norm.median(u)
 stats.geom.pmf([0, 2, 2.5, 3, -1, 1], 0.4 * u)[[1, 3, 5]] + stats.poisson(s).logpmf([1, 2, 3])
@@ -311,6 +311,7 @@ u[0][()] + u[1][None, ...] * u
 integrate.trapezoid(u, c) + integrate.trapezoid(c, u) + integrate.trapezoid(m, dx=s, axis=0).sum()
 integrate.simpson(u[:5], k) + integrate.simpson(m, dx=s)[0] + integrate.simpson(u, dx=0.1)
 integrate.cumulative_trapezoid(u, dx=s) + integrate.cumulative_trapezoid(u, c, initial=0)[1:] + integrate.romb(k, s)
+integrate.solve_ivp(lambda t, y: [y[1] * s, y[0] ** 2 - t], (0.0, 1.0), u[:2], "RK23", first_step=0.5, max_step=0.5).y
 optimize.rosen(u) + optimize.rosen(m).sum()
 optimize.rosen_der(u)
 """

@@ -107,6 +107,16 @@ def test_refused(f, message):
         trace(lambda u: f(u), (U,))
 
 
+@pytest.mark.parametrize(("entropy", "parameters"), [(stats.beta.entropy, (2.7, 3.4)), (stats.chi2.entropy, (5.3,))])
+def test_entropies_that_scipy_integrates(entropy, parameters):
+    p, h = np.array(parameters), 1e-2
+    value, gradient = dd.value_and_grad(lambda p: entropy(*p))(p)
+    assert value == pytest.approx(float(entropy(*p)), rel=1e-9)
+    plain = [8 * (entropy(*(p + h * e)) - entropy(*(p - h * e))) - entropy(*(p + 2 * h * e)) + entropy(*(p - 2 * h * e))
+             for e in np.eye(p.size)]
+    np.testing.assert_allclose(gradient, np.array(plain, dtype=float) / (12 * h), rtol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["RK45", "RK23", "DOP853", "BDF"])
 def test_solvers_of_initial_value_problems(method):
     """SciPy's own steps, traced: the derivative of what they compute, their sizes included."""

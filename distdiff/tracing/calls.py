@@ -11,13 +11,13 @@ import numpy as np
 from . import complexes
 from .array import is_traced, ndim_of
 from .decisions import decide
-from .reductions import axes_of, traced_array
+from .reductions import axis_of, traced_array
 from .ufuncs import recorder_of
 
 
 def apply_along_axis(function: Callable[..., Any], axis: int, x: Any, *args: Any, **kwargs: Any) -> Any:
     x = traced_array(x) if is_traced(x) else np.asarray(x)
-    axis = axes_of(axis, x.ndim)[0]
+    axis = axis_of(axis, x.ndim)
     lanes = np.moveaxis(x, axis, -1)
     outer = lanes.shape[:-1]
     if not np.prod(outer, dtype=int):

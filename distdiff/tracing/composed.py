@@ -11,7 +11,7 @@ from .array import TracedArray, as_plain, is_boolean, is_traced, ndim_of, plain,
 from .decisions import decide, searchsorted
 from .indexing import assign, into
 from .layout import laid
-from .reductions import axes_of, traced_array
+from .reductions import axes_of, axis_of, traced_array
 from .scalar import TracedScalar
 from .text import text_of
 from .ufuncs import number, recorder_of, require_floats
@@ -43,7 +43,7 @@ def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append:
         return x
     if not x.ndim:
         raise ValueError("diff requires input that is at least one dimensional")
-    axis = axes_of(axis, x.ndim)[0]
+    axis = axis_of(axis, x.ndim)
     ends = []
     for end in (prepend, append):
         if end is not np._NoValue and ndim_of(end) == 0:

@@ -138,6 +138,10 @@ def _truth(ufunc: np.ufunc, x: Any) -> Any:
 
 def accumulate(ufunc: np.ufunc, x: Any, axis: int = 0) -> Any:
     x = _truth(ufunc, traced_array(x))
+    if not x.ndim:
+        raise TypeError("cannot accumulate on a scalar")
+    if axis is None and x.ndim > 1:
+        raise ValueError("accumulate does not allow multiple axes")
     if ufunc is np.add:
         return cumulative_sum(x, axis)
     if ufunc is np.multiply:

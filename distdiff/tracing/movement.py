@@ -26,7 +26,7 @@ from .boxes import cut, join, merge
 from .indexing import decided, gather, into, plain_index
 from .joining import concatenate
 from .layout import copied, inside, pieces_of
-from .reductions import axes_of, traced_array
+from .reductions import axes_of, axis_of, traced_array
 from .rolling import block_rolled
 from .scalar import TracedCount
 from .ufuncs import recorder_of
@@ -114,6 +114,7 @@ def delete(x: Any, index: Any, axis: int | None = None) -> Any:
     x = traced_array(x)
     if axis is None:
         x, axis = x.reshape(-1), 0
+    axis = axis_of(axis, x.ndim)
     kept = np.delete(np.arange(x.shape[axis]), index)
     return take(x, kept, axis)
 
@@ -122,6 +123,7 @@ def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
     x = traced_array(x) if is_traced(x) else np.asarray(x)
     if axis is None:
         x, axis = np.reshape(x, -1), 0
+    axis = axis_of(axis, x.ndim)
     order = np.insert(np.arange(x.shape[axis]), index, -1)
     places = np.where(order < 0, 0, order)
     if not x.shape[axis]:  # nothing to begin with
@@ -130,7 +132,7 @@ def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
         result = recorder_of((x, values)).array_of(np.zeros(shape))
     else:
         result = take(x, places, axis) if is_traced(x) else recorder_of([values]).array_of(np.take(x, places, axis))
-    result[(slice(None),) * (axis % x.ndim) + (order < 0,)] = values
+    result[(slice(None),) * axis + (order < 0,)] = values
     return result
 
 
@@ -225,7 +227,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     x = traced_array(x)
     if axis is None or not x.ndim:
         x, axis = x.reshape(-1), axes_of(axis or 0, 1)[0]
-    axis %= x.ndim
+    axis = axis_of(axis, x.ndim)
     return take(x, np.repeat(np.arange(x.shape[axis]), _whole(repeats)), axis)
 
 
@@ -241,7 +243,7 @@ def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
     x = traced_array(x)
     if axis is None or not x.window.ndim:  # of no axes: as of one
         x, axis = x if x.window.ndim == 1 else x.reshape(-1), axes_of(axis or 0, 1)[0]
-    axis %= x.ndim
+    axis = axis_of(axis, x.ndim)
     indices = _asarray(indices)
     if mode != "raise":
         indices = indices % x.shape[axis] if mode == "wrap" else np.clip(indices, 0, x.shape[axis] - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
@@ -57,6 +58,14 @@ def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
     if len(set(normal)) != len(normal):
         raise ValueError("duplicate value in 'axis'")
     return normal
+
+
+def axis_of(axis: Any, ndim: int) -> int:
+    """One axis, normalized; NumPy's errors for what is none."""
+    k = operator.index(axis)
+    if not -ndim <= k < ndim:
+        np.empty((1,) * ndim).sum(axis=(k,))  # raises NumPy's AxisError
+    return k % ndim
 
 
 class Left(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..array import is_traced, ndim_of, shape_of
 from ..recorder import Recorder
+from ..reductions import axis_of
 from ..scalar import PLAIN
 from ..ufuncs import COMPLEX_RESULTS, of_scipy, recorder_of
 from .array import ComplexArray, common, computed, is_complex, is_traced_complex, parts_of
@@ -96,12 +97,16 @@ def _at(ufunc: np.ufunc, rec: Recorder, target: Any, index: Any, *operands: Any)
             ufunc.at(part, index, filled(value))
 
 
+def _along(axis: Any, x: Any) -> int:
+    return axis_of(0 if axis is None and x.ndim == 1 else axis, x.ndim)
+
+
 _GUFUNCS: dict[np.ufunc, Callable[..., Any]] = {}  # matmul and its kin, filled in by `products`
 _FORMS: dict[tuple[np.ufunc, str], Callable[..., Any]] = {  # NumPy's functions do it, which come back to rules here
     (np.add, "reduce"): np.sum,
     (np.multiply, "reduce"): np.prod,
-    (np.add, "accumulate"): np.cumsum,
-    (np.multiply, "accumulate"): np.cumprod,
+    (np.add, "accumulate"): lambda x, axis: np.cumsum(x, _along(axis, x)),
+    (np.multiply, "accumulate"): lambda x, axis: np.cumprod(x, _along(axis, x)),
     (np.maximum, "reduce"): np.max,
     (np.minimum, "reduce"): np.min,
 }
