@@ -117,6 +117,7 @@ def test_a_count_that_slices_is_a_decision():
         out = np.zeros(np.sum(u > 0.5))
         out[:] = u[: len(out)] ** 2
         out[np.sum(u > 0.5) - 1] += 1.0
+        assert isinstance(np.sum(u > 0.5), np.integer)
         return np.sum(out)
 
     recorded = dd.recorded(f)

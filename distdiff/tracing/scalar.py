@@ -368,6 +368,10 @@ class TracedCount:
 
     __slots__ = ()
 
+    @property
+    def __class__(self) -> type:
+        return np.int64
+
     def __index__(self) -> int:
         return int(self)
 
