@@ -15,7 +15,7 @@ from distdiff.errors import FallbackWarning, NonFiniteError, RangeError
 from distdiff.solvers.ranges import Found, Ranges
 from distdiff.solving import Solving
 
-pytestmark = [pytest.mark.mpi, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.mpi, pytest.mark.few_ranks, pytest.mark.timeout(90)]
 
 LOST = {  # factors whose product is 1, one after another: what the way from either end leaves the range by
     "under": [1e-300, 1e-300, 1e300, 1e300],

@@ -18,6 +18,9 @@ from ..system import TriangularSystem
 from .residual import RTOL
 
 LOOSE = 1e-6  # a residual above is the user's choice, but nobody should find it by accident
+CRASHING = {  # preconditioners that end the job on several ranks (PETSc 3.18), and what to take instead
+    "eisenstat": "use pc_type='sor', or 'bjacobi' with sub_pc_type='eisenstat'",
+    "tfs": "use pc_type='lu' with pc_factor_mat_solver_type='mumps'"}
 NO_PACKAGE = 92  # PETSC_ERR_MISSING_FACTOR
 
 
@@ -64,10 +67,12 @@ class Ksp:
         self.ksp.setFromOptions()
 
     def _require_parallel(self) -> None:
-        """Eisenstat's preconditioner fails at the first solve on several ranks, and crashes when it is destroyed."""
-        if self.comm.size > 1 and self.ksp.getPC().getType() == "eisenstat":
-            raise InputError(f"{self.who}: pc_type='eisenstat' works on one rank only, and there are {self.comm.size}; "
-                             "use pc_type='sor', or 'bjacobi' with sub_pc_type='eisenstat'")
+        """Eisenstat's preconditioner fails at the first solve on several ranks, and crashes when it is destroyed; that
+        of Tufo and Fischer does on three."""
+        kind = self.ksp.getPC().getType()
+        if self.comm.size > 1 and kind in CRASHING:
+            raise InputError(f"{self.who}: pc_type={kind!r} works on one rank only, and there are {self.comm.size}; "
+                             f"{CRASHING[kind]}")
 
     def _set_up(self) -> None:
         self.ksp.setUp()

@@ -97,14 +97,14 @@ class External(Solver):
         r[:] = b
         rounding = self._residual.tolerance(transposed)
         tolerance = max(self._rtol, rounding)
-        iterations = 0
+        iterations, error = 0, np.inf
         for _ in range(1 + REFINEMENTS):
             done, reason = ksp.solve(r, dx)
             x += dx
-            iterations += done
+            iterations, before = iterations + done, error
             error, norm = self._residual(b, x, r, transposed)
-            if error <= tolerance or not np.isfinite(norm):
-                break
+            if error <= tolerance or not np.isfinite(norm) or (reason < 0 and not error <= min(0.5 * before, 1e-3)):
+                break  # ... where what diverged got nowhere
         if not error <= tolerance and not self._residual.against_magnitudes(b, r, transposed) <= rounding:
             kind = f"{ksp.ksp.getType()} with preconditioner {ksp.ksp.getPC().getType()}"
             raise ConvergenceError(
