@@ -45,12 +45,20 @@ def long(x):
     return a
 
 
-def several(x):
+def several(x, steps):
     kept, a = [], x[0]
-    for k in range(3000):
+    for k in range(steps):
         a = 0.9 * np.sin(a) + x[k % 4]
         kept.append(a)
-    return kept[::100]
+    return kept[::steps // 30]
+
+
+def short(x):
+    return several(x, 900)
+
+
+def enough(x):
+    return several(x, 3000)
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +78,18 @@ def test_layouts_are_those_of_the_partition(layouts):
 
 @pytest.mark.mpi
 @pytest.mark.few_ranks
-@pytest.mark.parametrize("f", [grid, chain, several])
-@pytest.mark.parametrize("solves", [1, 50, "jacobian"])
-def test_auto_does_what_was_planned(comm, f, solves):
-    x = np.linspace(0.5, 1.5, 20_000 if f is grid else 4)
+@pytest.mark.parametrize(("f", "n", "solves", "layout"), [
+    (grid, 200_000, 1, "axes"), (grid, 20_000, 50, "rank 0 alone"), (grid, 20_000, "jacobian", "rank 0 alone"),
+    (enough, 4, "jacobian", "right-hand sides"), *((short, 4, solves, "rank 0 alone") for solves in (1, 50)),
+    *((chain, 4, solves, "rank 0 alone") for solves in (1, 50, "jacobian"))])
+def test_auto_does_what_was_planned(comm, f, n, solves, layout):
+    x = np.linspace(0.5, 1.5, n)
     planned = on_root(comm, lambda: plan(trace(f, (x,)).tape, [comm.size], solves).layouts[-1])
     with dd.linearize(f, x, comm=comm, solves=solves) as lin:
         report = lin.report()
         assert (report.k_star, report.messages) == (planned.k_star, planned.messages)
         if comm.size > 1:
-            assert report.partition == planned.name
+            assert report.partition == planned.name and planned.name.startswith(layout)
             chosen = next(c for c in report.partition_candidates if c["chosen"])
             assert chosen["job"]["seconds"] == pytest.approx(planned.seconds)
             assert chosen["job"]["method"] == planned.method

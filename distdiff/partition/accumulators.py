@@ -267,7 +267,7 @@ class Accumulators:
         for ref, shape in [*((leaf.ref, leaf.shape) for leaf in tape.outputs),
                            *((guard.ref, np.shape(guard.expected)) for guard in tape.guards)]:
             if not isinstance(ref, Const) and (isinstance(ref, Indexed) or reads.scalar[ref.block]):
-                found.append(np.unique(tape.ids(ref, shape)))
+                found.append(np.ravel(tape.ids(ref, shape)))
         return np.unique(np.concatenate(found))
 
 

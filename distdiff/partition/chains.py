@@ -54,10 +54,14 @@ class Chains:
             else:
                 for k, ref in enumerate(item.operands):
                     self._read_ref(ref, item.operand_shape(k))
-        for leaf in tape.outputs:
-            self._read_ref(leaf.ref, leaf.shape)
-        for guard in tape.guards:
-            self._read_ref(guard.ref, np.shape(guard.expected))
+        numbers = []  # nodes that results of one number are, of which a loop may leave thousands: counted together
+        for ref, shape in [(leaf.ref, leaf.shape) for leaf in tape.outputs] + [
+                (guard.ref, np.shape(guard.expected)) for guard in tape.guards]:
+            if shape or not isinstance(ref, Affine):
+                self._read_ref(ref, shape)
+            elif ref.block in self.start:
+                numbers.append(tape.blocks[ref.block].first + ref.offset)
+        self._read(np.array(numbers, dtype=np.int64))
 
     def _read_ref(self, ref: Operand, shape: tuple[int, ...]) -> None:
         if isinstance(ref, Const) or (isinstance(ref, Affine) and ref.block not in self.start):
