@@ -6,8 +6,13 @@ op table grows.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
+from collections.abc import Callable
+from functools import cache
 
+import numba
 import numpy as np
 
 from .jit import jit
@@ -185,6 +190,23 @@ def value(c, x, z):
     elif c == SIGNBIT:
         return 1.0 if math.copysign(1.0, x) < 0.0 else 0.0
     return math.nan
+
+
+@cache
+def alone(name: str) -> Callable[..., float]:
+    """`value` of one operation, as a function of its operands, for code that is compiled where it is known.
+
+    Its branch is cut out of `value`: compiled with all others, which then fall away, it takes ten times as long.
+    """
+    (function,) = ast.parse(inspect.getsource(value.py_func)).body
+    assert isinstance(function, ast.FunctionDef)
+    branch = next(node for node in ast.walk(function)
+                  if isinstance(node, ast.If) and ast.unparse(node.test) == f"c == {name.upper()}")
+    function.name, function.decorator_list, function.body = name, [], branch.body
+    function.args.args = function.args.args[1:3 if name in BINARY else 2]
+    found: dict[str, Callable[..., float]] = {}
+    exec(compile(ast.Module([function], []), __file__, "exec"), globals(), found)
+    return numba.njit(error_model="numpy", nogil=True)(found[name])
 
 
 @jit

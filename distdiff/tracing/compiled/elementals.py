@@ -112,15 +112,15 @@ _ONE_OP: dict[str, Callable[..., float]] = {}
 
 
 def _one_op(name: str) -> Callable[..., float]:
-    """`scalar_ops.value` for one operation; what belongs to the others falls away when it is compiled."""
+    """`scalar_ops.value` for one operation, as a function that Numba puts into its caller."""
     if name not in _ONE_OP:
-        value, number = scalar_ops.value, scalar_ops.NAMES.index(name)
-        if number < scalar_ops.N_BINARY:
+        value = scalar_ops.alone(name)
+        if name in scalar_ops.BINARY:
             def one_op(x: float, z: float) -> float:
-                return value(number, x, z)
+                return value(x, z)
         else:
             def one_op(x: float) -> float:
-                return value(number, x, 0.0)
+                return value(x)
         _ONE_OP[name] = one_op
     return _ONE_OP[name]
 
