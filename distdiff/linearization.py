@@ -231,6 +231,7 @@ class Linearization:
             require_number(self.value)
         nested = self._at.facts.inputs.nest(self._at.coordinates())  # the caller's arrays may change
         source = self._source
+        nested = source.laid(nested)
         here = (nested,) if source.single else nested
         if self._gradient is None:
             settings = {**self._settings, "has_aux": False}

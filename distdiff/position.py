@@ -173,7 +173,9 @@ class Position:
         with agreed(self._comm):
             broken = next(iter(self.point.broken_guards()), None)
         place = None
-        if broken is not None:
+        if self._source.otherwise:  # on rank 0
+            place = "an argument's keys, or its axes in memory, come in another order"
+        elif broken is not None:
             place = str(self.local.sites[broken.site]) if broken.site >= 0 else "a comparison of traced values"
         site = next((s for s in self._comm.allgather(place) if s), None)
         if site:

@@ -23,6 +23,7 @@ from .storage import MOST_LINES, Find, among, load_tape, save_tape
 from .strided import BlockIndex
 from .tape import UNREAD, Tape
 from .tracing import Trace, is_leaf, running, trace
+from .tracing.floating import aside
 from .tracing.splice import plain_leaves, splice
 from .tracing.tree import alike, flatten, is_number, unflatten
 
@@ -54,7 +55,7 @@ class Program(Tape):
         plain = plain_leaves(leaves)
         local = whole(self)
         x = np.concatenate([leaf.reshape(-1) for leaf in plain])
-        with without_function(self):
+        with without_function(self), aside():
             point = evaluate(local, x, MPI.COMM_SELF)
         self.require(point)
         if rec is None:

@@ -21,7 +21,7 @@ from .nest import Nest
 from .tracing import running
 from .tracing.floating import surroundings
 from .tracing.stretch import check_numbers
-from .tracing.tree import flatten
+from .tracing.tree import flatten, layout
 from .watch import Surroundings, kept, same, same_bits
 
 WINDOW, MOST = 8, 6  # new points looked back upon; if so many of them were traced, the user is told
@@ -70,7 +70,7 @@ class Purpose:
         check_numbers(numbers, len(args))
         moving = [k % len(args) for k in numbers]
         leaves, spec = flatten(tuple(args[k] for k in moving), "point")
-        self.structure = spec, tuple(np.shape(leaf) for leaf in leaves)
+        self.structure = spec, tuple((np.shape(leaf), layout(leaf)) for leaf in leaves)
         if not leaves:
             raise InputError(f"argument {', '.join(map(str, moving))} holds no number to differentiate with respect to")
         parts = [np.asarray(leaf, dtype=float).reshape(-1) for leaf in leaves]

@@ -41,7 +41,7 @@ from .solvers.layouts import Judge, Prospects, Use
 from .stages import Stages
 from .tape import Site, Tape
 from .tracing import Trace, locate
-from .tracing.tree import flatten
+from .tracing.tree import flatten, laid, manner
 
 LONG = 30.0  # seconds after which is said that the other ranks wait for the function to end
 
@@ -70,6 +70,8 @@ class Source:
     _tape: Tape | None = None  # on rank 0, if it has all of the program
     _skeleton: Tape | None = None  # on rank 0, of one whose runs lie on several ranks, if they can be looked at there
     _kept = False  # whether there is such a skeleton
+    _manner: Any = None  # of the arguments that f was traced at
+    otherwise = False  # the arguments are nested alike, but f may see another order of keys or of axes in memory
 
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, *,
                  comm: MPI.Comm, stages: Stages, settings: Mapping[str, Any], traced: Trace | None = None) -> None:
@@ -101,6 +103,17 @@ class Source:
         for number, arg in zip((argnums,) if self.single else argnums, args):
             moved[number] = arg
         self.args = tuple(moved)
+        self.otherwise = not isinstance(self.f, Tape) and self._manner != self._manner_now()
+
+    def _manner_now(self) -> Any:
+        argnums = self.settings["argnums"]
+        return manner([self.args[k] for k in ((argnums,) if self.single else argnums)])
+
+    def laid(self, tree: Any) -> Any:
+        """What is nested as the differentiated arguments, lying in memory as they do.  On rank 0."""
+        argnums = self.settings["argnums"]
+        here = self.args[argnums] if self.single else tuple(self.args[k] for k in argnums)
+        return laid(tree, here) if self._comm.rank == 0 else tree
 
     def has_value(self) -> bool:
         """Whether f, run once as it is, has a finite real result at the arguments.  On rank 0.
@@ -131,6 +144,8 @@ class Source:
         comm = self._comm
         holdings = Holdings(comm) if comm.size > 1 and self._run_by_run else None
         traced, plan = self._record("read" if comm.size == 1 or self._alone else False, holdings)
+        if comm.rank == 0:
+            self._manner, self.otherwise = self._manner_now(), False
         values = None
         if traced is not None:  # on rank 0
             values, traced.values = traced.values, None

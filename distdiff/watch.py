@@ -53,7 +53,7 @@ def kept(value: Any, limit: float = math.inf, met: dict[int, Any] | None = None)
     met: copies of the containers met on the way, by the containers' id: one that holds itself gets a copy that does.
     """
     if isinstance(value, np.ndarray) and value.dtype != object:
-        return value.copy() if value.nbytes <= limit else value
+        return value.copy("K") if value.nbytes <= limit else value
     if not isinstance(value, (tuple, list, dict)):
         return value
     met = {} if met is None else met

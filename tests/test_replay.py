@@ -23,6 +23,7 @@ from distdiff.errors import (
     RetraceWarning,
     UnsupportedOperationError,
 )
+from distdiff.tracing.tree import flatten
 
 pytestmark = pytest.mark.few_ranks  # rank 0 decides between tapes, and all others follow
 X = np.array([0.3, -0.7, 1.2, 0.5])
@@ -710,3 +711,64 @@ def test_what_f_does_not_catch_is_raised_as_it_was():
             with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
                 F(np.array([-1.0, 4.0]))
         assert F.counts.traces == 1
+
+
+# -- what f sees of its arguments beside their values ------------------------------------------------------------------
+
+
+def in_their_order(parts):
+    total = 0.0
+    for key, part in parts.items():
+        total = total * 0.5 + np.sum(part) ** 2 + len(key)
+    return total
+
+
+def as_they_lie(x):
+    return x.ravel(order="K") @ np.arange(1.0, 7.0) ** 2 + np.sum(x.flatten("A") ** 3 * np.arange(6.0))
+
+
+A, B = X[:2], X[2:]
+MATRIX = np.arange(1.0, 7.0).reshape(2, 3)
+SEEN = {"keys": (in_their_order, {"b": A, "a": B}, {"a": B, "b": A}),
+        "keys inside": (lambda p: in_their_order(p[0]) * p[1], ({"b": A, "a": B}, 2.0), ({"a": B, "b": A}, 2.0)),
+        "memory": (as_they_lie, MATRIX, np.asfortranarray(MATRIX)),
+        "memory of three axes": (lambda x: as_they_lie(x.transpose(2, 0, 1)), MATRIX.reshape(1, 2, 3),
+                                 MATRIX.reshape(1, 2, 3).transpose(2, 0, 1).copy().transpose(1, 2, 0))}
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.mpi] * (name in ("keys", "memory"))) for name in SEEN])
+def test_the_order_of_keys_and_of_axes_in_memory_is_the_callers(name, comm):
+    f, *points = SEEN[name]
+    for first, second in (points, points[::-1]):
+        assert f(first) != f(second)
+        given = (first, second) if comm.rank == 0 else (first, first)
+        with dd.recorded(f) as F, dd.linearize(f, given[0]) as lin, (
+                dd.linearize(f, given[0], on_branch_change="raise")) as no:
+            close(lin.value, f(first))
+            for x, here in zip(given, (first, second)):
+                close(F(x), f(here))
+                close(lin.update(x), f(here))
+                close(lin.update(x), f(here))
+                gradient = dd.grad(f)(x)
+                flat(gradient, F.grad(x), lin.vjp(1.0))
+                flat(dd.hvp(f, (x,), (gradient,)), F.hvp(x, gradient), lin.hvp(gradient))
+            assert lin.retraces == 1 and F.counts.traces == 2
+            with pytest.raises(BranchChangedError, match="come in another order"):
+                no.update(given[1])
+            close(no.update(given[0]), f(first))
+    if comm.size == 1:
+        assert dd.testing.taylor_test(f, points[0], order=2).passed
+
+
+def flat(*trees):
+    first, *others = (np.concatenate([np.ravel(leaf) for leaf in flatten(tree)[0]]) for tree in trees)
+    for other in others:
+        close(other, first)
+
+
+def test_constants_and_results_keep_their_order_too():
+    constant = np.asfortranarray(MATRIX)
+    with dd.recorded(lambda x, k: {"z": np.sum(x * k.ravel("K")), "a": x[0]}) as F:
+        found = F(np.arange(6.0), constant)
+        assert list(found) == ["z", "a"] and found["z"] == np.arange(6.0) @ constant.ravel("K")

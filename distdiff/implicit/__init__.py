@@ -154,7 +154,7 @@ def _product(A: Any, y: Any) -> Any:
 def _difference(a: Any, b: Any) -> Any:
     left, spec = tree.flatten(a, "A y", is_leaf)
     right, nesting = tree.flatten(b, "b", is_leaf)
-    if spec != nesting or list(map(np.shape, left)) != list(map(np.shape, right)):
+    if not tree.alike(spec, nesting) or list(map(np.shape, left)) != list(map(np.shape, right)):
         raise InputError(f"A y is nested as {spec} with shapes {list(map(np.shape, left))}, b as {nesting} with "
                          f"{list(map(np.shape, right))}; A must be square")
     return [p - q for p, q in zip(left, right)]

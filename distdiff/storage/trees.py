@@ -1,5 +1,5 @@
 """How arguments and results nest, as JSON: "*" a leaf, null nothing, ["tuple", [...]], ["list", [...]],
-["dict", [keys], [...]], ["namedtuple", name, [fields], [...]].
+["dict", [keys], [...]] in the order of the dict's own, ["namedtuple", name, [fields], [...]].
 
 A named tuple comes back as a fresh type of the same name and fields: no module is imported for a file.
 """
@@ -10,7 +10,7 @@ from collections import namedtuple
 from typing import Any
 
 from ..errors import FormatError, InputError
-from ..tracing.tree import LEAF, NONE, Spec, named
+from ..tracing.tree import LEAF, NONE, Spec, in_order, named, order_of
 
 _KEYS = (str, int, float, bool, type(None))
 DEPTH = 64
@@ -27,7 +27,8 @@ def to_json(spec: Spec) -> Any:
         for key in spec.keys:
             if type(key) not in _KEYS:
                 raise InputError(f"a dict with the key {key!r} can't be saved: keys must be text or numbers")
-        return ["dict", list(spec.keys), children]
+        order = spec.order or range(len(children))
+        return ["dict", [spec.keys[k] for k in order], [children[k] for k in order]]
     if spec.kind == "namedtuple":
         return ["namedtuple", spec.type.__name__, list(spec.type._fields), children]
     return [spec.kind, children]
@@ -46,7 +47,9 @@ def from_json(data: Any, depth: int = 0) -> Spec:
     if kind in ("tuple", "list") and not middle:
         return Spec(kind, children=children)
     if kind == "dict" and len(middle) == 1 and _are_keys(middle[0], len(children)):
-        return Spec("dict", tuple(middle[0]), children)
+        keys = in_order(middle[0])
+        order = order_of(tuple(middle[0]), keys)
+        return Spec("dict", keys, tuple(children[middle[0].index(key)] for key in keys), order=order)
     if kind == "namedtuple" and len(middle) == 2 and _are_fields(*middle, len(children)):
         return Spec("namedtuple", children=children, type=named(middle[0], tuple(middle[1])))
     raise FormatError(f"a nesting of arguments or results is of a kind {kind!r} that is not known")

@@ -32,6 +32,7 @@ from .array import TracedArray, compact, is_traced
 from .callers import CUT, library, library_of_cython, refusal, twin
 from .complexes import is_traced_complex
 from .holding import held, traced_within
+from .layout import copied
 from .memory import rare_collections
 from .owners import CYTHON, owner, user_caller
 from .recorder import Evaluate, Holdings, JointMet, Located, Recorder, ValuesWanted
@@ -347,8 +348,8 @@ def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:
     rec.tape.inputs.append(Leaf(values.shape, Affine(block, 0, c_strides(values.shape))))
     if values.ndim == 0:
         return rec.scalar(rec.firsts[block], values.item())
-    st = Storage.of_block(rec, values, block)
-    return TracedArray(st, values)
+    x = TracedArray(Storage.of_block(rec, values, block), values)
+    return copied(x, np.array(array, dtype=np.float64, order="K")) if tree.layout(array) else x
 
 
 def _store(rec: Recorder, result: Any) -> Any:

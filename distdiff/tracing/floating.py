@@ -53,14 +53,29 @@ class _Note:
 @contextmanager
 def noted(rec: Recorder, f: Callable[..., Any]) -> Iterator[Noted]:
     """While the body runs f, errors that NumPy would warn of are noted; what the user raises or ignores stays so."""
-    note = rec.note_of_errors = _Note(rec, f)
+    note = _Note(rec, f)
     modes = np.geterr()
     theirs = {} if "call" in modes.values() else {"call": note, **{k: "call" for k in modes if modes[k] == "warn"}}
-    try:
-        with np.errstate(**theirs):
+    with np.errstate(**theirs):
+        rec.note_of_errors = note
+        try:
             yield note.found
+        finally:
+            rec.note_of_errors = None
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """While the body computes with plain numbers, what errors lead to there is none of the function's business."""
+    rec = running()
+    if rec is None:
+        yield
+        return
+    before, rec.aside = rec.aside, True
+    try:
+        yield
     finally:
-        rec.note_of_errors = None
+        rec.aside = before
 
 
 def look() -> None:

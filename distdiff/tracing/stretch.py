@@ -26,6 +26,7 @@ from . import tree
 from .array import TracedArray, compact, is_traced, own
 from .boxes import Index, whole
 from .holding import held, traced_within
+from .layout import copied
 from .primals import Primals, grouped
 from .recorder import Recorder
 from .runs import activity
@@ -209,7 +210,8 @@ def _copied(rec: Recorder, x: Any) -> Any:
     if np.ndim(x):
         if not np.size(x):
             raise InputError(f"an argument to differentiate with respect to is an empty array of shape {np.shape(x)}")
-        return compact(x if is_traced(x) else rec.array_of(x))
+        x = x if is_traced(x) else rec.array_of(x)
+        return copied(compact(x), np.array(x.nd, order="K")) if tree.layout(x.window) else compact(x)
     return rec.scalar_op(COPY, (x,))
 
 

@@ -8,7 +8,7 @@ flatten alike.
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -29,9 +29,10 @@ class Spec(NamedTuple):
     """How leaves nest: `kind` is "leaf", "none", "tuple", "list", "dict" or "namedtuple"."""
 
     kind: str
-    keys: tuple[Any, ...] = ()  # of a dict, sorted
+    keys: tuple[Any, ...] = ()  # of a dict, sorted: the order of its leaves
     children: tuple[Spec, ...] = ()
     type: Any = None  # of a named tuple
+    order: tuple[int, ...] = ()  # of a dict: the places of its keys among the sorted, as they came in; () as sorted
 
     def __reduce__(self) -> Any:
         """Types that `named` made are made again where the spec arrives."""
@@ -67,6 +68,16 @@ def alike(a: Spec, b: Spec) -> bool:
     return all(map(alike, a.children, b.children))
 
 
+def in_order(keys: Iterable[Any]) -> tuple[Any, ...]:
+    """The keys of a dict, sorted."""
+    return tuple(sorted(keys, key=lambda key: (type(key).__name__, key)))
+
+
+def order_of(keys: tuple[Any, ...], sorted_keys: tuple[Any, ...]) -> tuple[int, ...]:
+    """`Spec.order` of keys as they came in."""
+    return () if keys == sorted_keys else tuple(map(sorted_keys.index, keys))
+
+
 def _with_named(name: str, fields: tuple[str, ...], children: tuple[Spec, ...]) -> Spec:
     return Spec("namedtuple", children=children, type=named(name, fields))
 
@@ -79,6 +90,41 @@ def is_number(leaf: Any) -> bool:
     """Whether a leaf is a real or complex number or an array of them (not text, objects or functions)."""
     kind = getattr(getattr(leaf, "dtype", None), "kind", None)
     return kind in tuple("fiubc") if kind is not None else isinstance(leaf, (int, float, complex))
+
+
+def layout(leaf: Any) -> tuple[int, ...]:
+    """The axes of an array from the slowest in memory to the fastest; () where that is their own order, as in C."""
+    if not isinstance(leaf, np.ndarray) or leaf.ndim < 2 or leaf.flags.c_contiguous:
+        return ()
+    axes = [k for k in range(leaf.ndim) if leaf.shape[k] > 1]
+    found = sorted(axes, key=lambda k: -abs(leaf.strides[k]))
+    return () if found == axes else tuple(found)
+
+
+def manner(tree: Any) -> Any:
+    """What a function can see of its arguments beside their nesting and values: how arrays lie in memory, and in which
+    order keys come."""
+    if isinstance(tree, np.ndarray):
+        return layout(tree)
+    if isinstance(tree, dict):
+        return tuple([(key, manner(part)) for key, part in tree.items()])
+    return tuple(map(manner, tree)) if isinstance(tree, (tuple, list)) else ()
+
+
+def laid(tree: Any, like: Any) -> Any:
+    """Nested arrays with those of `like`, which nest alike, as an example of how they lie in memory."""
+    if isinstance(tree, np.ndarray):
+        if not layout(like):
+            return tree
+        other = np.empty_like(like, dtype=tree.dtype, subok=False)
+        other[...] = tree
+        return other
+    if isinstance(tree, dict):
+        return {key: laid(part, like[key]) for key, part in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        parts = map(laid, tree, like)
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return tree
 
 
 # What a subclass of ndarray may define and still be an array to a function: how it is made, shown and stored.
@@ -132,8 +178,9 @@ def _walk(node: Any, path: str, is_leaf: Callable[[Any], bool], leaves: list[Any
         children = tuple(_walk(child, f"{path}[{k}]", is_leaf, leaves) for k, child in enumerate(node))
         return Spec("tuple" if isinstance(node, tuple) else "list", children=children)
     if isinstance(node, dict):
-        keys = tuple(sorted(node, key=lambda key: (type(key).__name__, key)))
-        return Spec("dict", keys, tuple(_walk(node[key], f"{path}[{key!r}]", is_leaf, leaves) for key in keys))
+        keys = in_order(node)
+        children = tuple(_walk(node[key], f"{path}[{key!r}]", is_leaf, leaves) for key in keys)
+        return Spec("dict", keys, children, order=order_of(tuple(node), keys))
     if not is_leaf(node):
         raise InputError(
             f"{path} is a {type(node).__name__}, which is no number: use floats, arrays, and tuples, lists, "
@@ -158,7 +205,7 @@ def _build(spec: Spec, rest: Iterator[Any]) -> Any:
         return None
     children = [_build(child, rest) for child in spec.children]
     if spec.kind == "dict":
-        return dict(zip(spec.keys, children))
+        return {spec.keys[k]: children[k] for k in spec.order or range(len(children))}
     if spec.kind == "namedtuple":
         return spec.type(*children)
     return children if spec.kind == "list" else tuple(children)

@@ -43,7 +43,7 @@ def factor_of(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, key: by
 
     n = len(indptr) - 1
     _check(indices, indptr)
-    matrix = csc_matrix((data, indices.astype(np.int32), indptr.astype(np.int32)), shape=(n, n))
+    matrix = csc_matrix((np.array(data), indices.astype(np.int32), indptr.astype(np.int32)), shape=(n, n))
     try:
         found = (make or splu)(matrix)
     except RuntimeError as error:
