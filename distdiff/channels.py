@@ -48,6 +48,11 @@ class Messages:
             self._words.after()
 
     @property
+    def in_memory(self) -> Words | None:
+        """The words, where all goes through memory of the node."""
+        return None if self._requests else self._words
+
+    @property
     def taken(self) -> bool:
         """Whether all that was packed in memory of the node has been unpacked."""
         return self._words is None or self._words.all_taken()
@@ -66,6 +71,14 @@ class Messages:
     def elsewhere(call: Callable[[], T]) -> T:
         """The work of a library that computes and sends messages of its own."""
         return call()
+
+
+_START, _FINISH = Messages.start, Messages.finish
+
+
+def as_ever() -> bool:
+    """Whether nobody has exchanged what starts and finishes messages for something else, to time them say."""
+    return Messages.start is _START and Messages.finish is _FINISH
 
 
 SENT, WAITED, ELSEWHERE = range(3)

@@ -7,6 +7,7 @@ into the node storage; scalar runs are one compiled loop; after each superstep t
 from __future__ import annotations
 
 import itertools
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +20,13 @@ from mpi4py import MPI
 from . import products
 from .calls import Call, bind
 from .cancellation import Watch, watch_of
+from .channels import as_ever
 from .errors import InputError
 from .fusion import Fusion
 from .kernels import overlap, scalar, tiles
+from .kernels.sequence import Passes
 from .liveness import NOWHERE, kept_blocks, lodgings
+from .node import idle
 from .ops import OPS
 from .partition.local import Exchange, LocalTape, Portion, Spot, Step
 from .strided import BlockIndex, core_array, core_view, progressions
@@ -68,7 +72,7 @@ class Values:
         self.storage, self.complete = object(), True
         self.program: list[Call | None] | None = None  # the calls that compute all items, on views of this memory
         self.exchanges: list[tuple[Event, Event]] | None = None  # starts and finishes of a pass, on the same views
-        self.woven: list[Call | None] | None = None  # all calls of a pass in order, exchanges included
+        self.woven: Passes | None = None  # all calls of a pass in order, exchanges included
         self.failure = products.Failure()  # of a joint statement's rule
         self._lines: dict[int, Lines] = {}
         self._lean = False  # blocks that no solve reads live in a pool
@@ -151,28 +155,38 @@ class Values:
                 for exchange in (step.exchange for step in local.steps)]
         return self.exchanges
 
-    def weave(self, local: LocalTape, comm: MPI.Comm, fused: bool) -> list[Call | None]:
+    def weave(self, local: LocalTape, comm: MPI.Comm, fused: bool) -> Passes:
         """All calls of a pass, made once for this memory: messages are waited for where they are needed.
 
         What follows an exchange begins before its end where it runs tile by tile (see `overlap`).
         """
         if self.woven is None:
             calls = self.calls(local, fused)
-            self.woven, awaited = list[Call | None](), False
+            woven, awaited = list[Call | None](), False
             for s, (step, (start, finish)) in enumerate(zip(local.steps, self.crossings(local, comm))):
                 first = [call for call in calls[step.start : step.ready] if call is not None]
                 parts = self.parts(local, s) if awaited else None
                 if parts is not None:
-                    first[0] = tiles.Bound.run, (parts.late,), False
-                    self.woven.insert(len(self.woven) - 1, (tiles.Bound.run, (parts.early,), False))
-                self.woven += first
+                    first[0] = parts.late.run, (), False
+                    woven.insert(len(woven) - 1, (parts.early.run, (), False))
+                woven += first
                 if start is not None:
-                    self.woven.append((start, (), False))
-                self.woven += calls[step.ready : step.stop]
+                    woven.append((start, (), False))
+                woven += calls[step.ready : step.stop]
                 awaited = finish is not None
                 if finish is not None:
-                    self.woven.append((finish, (), False))
+                    woven.append((finish, (), False))
+            self.woven = Passes([self._call(*call) for call in woven if call is not None])
         return self.woven
+
+    def _call(self, function: Callable[..., Any], arguments: tuple[Any, ...],
+              looks_up: bool) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if function is tiles.Bound.run:  # as a method of the program, which `Passes` can join with others
+            return arguments[0].run, ()
+        if looks_up:
+            here = weakref.ref(self)  # large memory does not wait for a collector
+            return (lambda *arguments: function(here(), *arguments)), arguments
+        return function, arguments
 
     def parts(self, local: LocalTape, s: int) -> overlap.Groups | None:
         """Superstep s's first call in two parts, what needs no message before it first; None where it has no such."""
@@ -378,7 +392,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     values.failure.forget()
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
         if woven is not None:
-            _execute(values, woven)
+            woven(idle, not as_ever())
         for s, (step, (start, finish)) in enumerate(zip(local.steps, values.crossings(local, comm)) if woven is None
                                                     else ()):
             _execute(values, calls[step.start : step.ready], watch)

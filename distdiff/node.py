@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import platform
+from array import array
 from typing import NamedTuple
 
 import numpy as np
@@ -81,35 +82,41 @@ class Words:
         self.taken: list[Word] = []
         self.coming: list[Word] = []
         self.took: list[Word] = []
-        self._out = self._in = 0
+        self._counts = array("q", (0, 0))  # messages sent, and taken
 
     def before(self) -> None:
         """Wait until what was sent before has been taken."""
         for word in self.taken:
-            _wait(word, self._out)
+            _wait(word, self._counts[0])
 
     def all_taken(self) -> bool:
         """Whether it has been.  From now on this rank takes nothing more, and says so."""
         for words, place in self.took:
             words[place] = NO_MORE
-        return all(words[place] >= self._out for words, place in self.taken)
+        return all(words[place] >= self._counts[0] for words, place in self.taken)
 
     def send(self) -> None:
         """What was packed may be taken."""
-        self._out += 1
+        self._counts[0] += 1
         for words, place in self.sent:
-            words[place] = self._out
+            words[place] = self._counts[0]
 
     def receive(self) -> None:
         """Wait for all messages."""
-        self._in += 1
+        self._counts[1] += 1
         for word in self.coming:
-            _wait(word, self._in)
+            _wait(word, self._counts[1])
 
     def after(self) -> None:
         """What came has been unpacked."""
         for words, place in self.took:
-            words[place] = self._in
+            words[place] = self._counts[1]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Addresses of the numbers of messages sent and taken."""
+        sent, _ = self._counts.buffer_info()
+        return sent, sent + self._counts.itemsize
 
 
 class Word(NamedTuple):
@@ -117,6 +124,10 @@ class Word(NamedTuple):
 
     words: memoryview
     place: int
+
+    @property
+    def address(self) -> int:
+        return int(np.frombuffer(self.words, dtype=np.int64).__array_interface__["data"][0]) + 8 * self.place
 
 
 def _wait(word: Word, n: int) -> None:
@@ -127,8 +138,14 @@ def _wait(word: Word, n: int) -> None:
         if words[place] >= n:
             return
     while words[place] < n:
-        MPI.COMM_WORLD.Iprobe()  # a neighbour may be waiting for one of MPI's
-        os.sched_yield()
+        idle()
+
+
+def idle() -> None:
+    """What a rank does that has waited for long: it moves MPI's messages on, for one of which a neighbour may be
+    waiting, and lets others run."""
+    MPI.COMM_WORLD.Iprobe()
+    os.sched_yield()
 
 
 def share(comm: MPI.Comm) -> None:
@@ -151,4 +168,4 @@ def node(comm: MPI.Comm) -> Node | None:
     return _node[0]
 
 
-__all__ = ["LINE", "OFFERED", "TAKEN", "Node", "Word", "Words", "node", "share"]
+__all__ = ["LINE", "OFFERED", "TAKEN", "Node", "Word", "Words", "idle", "node", "share"]

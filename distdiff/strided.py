@@ -367,7 +367,7 @@ class BlockIndex:
 def progressions(places: np.ndarray, most: int = 6) -> list[tuple[slice, slice | np.ndarray]]:
     """Places as (where in the list, slice) pairs, if few arithmetic progressions make them up; else as they are.
 
-    A row of a grid is one, and so is a column.
+    A row of a grid is one, and so is a column; where ranks are a ring of two the last row may come before the first.
     """
     n = len(places)
     whole: list[tuple[slice, slice | np.ndarray]] = [(slice(0, n), places)]
@@ -376,9 +376,10 @@ def progressions(places: np.ndarray, most: int = 6) -> list[tuple[slice, slice |
     found: list[tuple[slice, slice | np.ndarray]] = []
     start = 0
     while start < n:
-        if len(found) == most or (start < n - 1 and step[start] <= 0):
+        if len(found) == most:
             return whole
-        last = int(turns[np.searchsorted(turns, start, side="right")]) if start < n - 1 else start
+        rises = start < n - 1 and step[start] > 0
+        last = int(turns[np.searchsorted(turns, start, side="right")]) if rises else start
         by = int(step[start]) if last > start else 1
         found.append((slice(start, last + 1), slice(int(places[start]), int(places[last]) + 1, by)))
         start = last + 1

@@ -12,9 +12,10 @@ from mpi4py import MPI
 from distdiff.assembly import Assembly
 from distdiff.channels import Messages
 from distdiff.evaluate import Values, evaluate
-from distdiff.kernels import combine, copies, jit, overlap, overlap_rows, tiles
+from distdiff.kernels import combine, copies, jit, overlap, overlap_rows, sequence, tiles
+from distdiff.node import Node, node, share
 from distdiff.partition import distribute, localize_all, partition
-from distdiff.partition.local import Exchange
+from distdiff.partition.local import Exchange, Finisher, Starter
 from distdiff.solvers import passes
 from distdiff.solvers.substitution import Substitution
 from distdiff.solvers.sweep import Sweep
@@ -136,7 +137,7 @@ def early_shares(local):
             evaluation.append((parts.elements if parts else 0) / ((code[:, 2] - code[:, 1]) * code[:, 3]).sum())
     sweep = Sweep(local, SimpleNamespace(values=values, local=local), MPI.COMM_SELF)
     sweep.adjoint(np.ones(len(local.outputs.ids)))
-    around = [function.__self__ for function, _ in sweep._programs["adjoint"][()].woven
+    around = [function.__self__ for function, _ in sweep._programs["adjoint"][()].woven.calls
               if getattr(function, "__func__", None) is Program.around]
     return evaluation, [program.early / program._elements for program in around]
 
@@ -164,6 +165,28 @@ def test_messages_that_come_late_change_nothing(comm, compiled, monkeypatch, pro
     """Values, tangents and adjoints beside those of one rank, while messages take a millisecond to arrive."""
     finish = Messages.finish
     monkeypatch.setattr(Messages, "finish", lambda self: (time.sleep(1e-3), finish(self)))
+    assert not any(woven.joined for woven in beside_one_rank(comm, program, rounds=2))
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("lacking", ["nothing", "some memory"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_pass_is_one_call(comm, compiled, monkeypatch, program, lacking):
+    """... and from the third pass on, in the node's memory, nothing between two supersteps is left to Python."""
+    share(comm)
+    monkeypatch.setattr(sequence, "LOOKS", 3)
+    if lacking == "some memory" and comm.rank % 2:
+        monkeypatch.setattr(Node, "channel", lambda self: -1)
+    for woven in beside_one_rank(comm, program, rounds=5):
+        left = [getattr(function, "__self__", function) for function, _ in woven.joined or ()]
+        if node(comm) is not None and lacking == "nothing" and comm.size > 1:
+            assert not any(isinstance(each, Starter | Finisher) and each.bound[1] for each in left)
+            sequences = [each for each in left if isinstance(each, sequence.Sequence)]
+            assert len(sequences) <= 3 and sum(len(each.rows) for each in sequences) > 2 * len(woven.calls)
+
+
+def beside_one_rank(comm, program, rounds):
+    """Values, tangents and adjoints at so many points, twice each, and those of one rank; returns the passes."""
     f, shape = PROGRAMS[program]
     x = np.random.default_rng(1).uniform(0.5, 1.0, shape)
     tape = trace(f, (x,)).tape
@@ -172,18 +195,23 @@ def test_messages_that_come_late_change_nothing(comm, compiled, monkeypatch, pro
     one = localize_all(tape, partition(tape, 1))[0]
     rng = np.random.default_rng(2)
     v, w = rng.standard_normal(tape.n_inputs), rng.standard_normal(tape.n_outputs)
-    values = None
-    for here in (x.ravel(), 1.1 * x.ravel()):
+    values = sweep = None
+    for k in range(rounds):
+        here = (1.0 + 0.1 * k) * x.ravel()
         point = evaluate(local, here[local.inputs.positions], comm, values=values)
         values = point.values
         exact = evaluate(one, here, MPI.COMM_SELF)
         assert_parts(comm, local.outputs.positions, point.outputs(), exact.outputs())
-        sweep, reference = Sweep(local, point, comm), Sweep(one, exact, MPI.COMM_SELF)
+        if sweep is None:
+            sweep, reference = Sweep(local, point, comm), Sweep(one, exact, MPI.COMM_SELF)
+        sweep.refresh(point), reference.refresh(exact)
         for _ in range(2):
             assert_parts(comm, local.outputs.positions, sweep.tangent(v[local.inputs.positions]), reference.tangent(v))
             assert_parts(comm, local.inputs.positions, sweep.adjoint(w[local.outputs.positions]), reference.adjoint(w))
-        sweep.close()
+    made = [bound.woven for programs in sweep._programs.values() for bound in programs.values()]
+    sweep.close()
     local.close()
+    return [*made, *([values.woven] if values.woven else [])]
 
 
 @pytest.mark.parametrize("transposed", [False, True])

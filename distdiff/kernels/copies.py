@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from . import stream
+from .sequence import Sequence
 
 COPY, MOVE, ADD = range(3)  # as in `copies_loops`: MOVE leaves zeros behind
 
@@ -49,6 +50,13 @@ class Copies:
                 np.copyto(to, source)
             if how == MOVE:
                 source[...] = 0.0
+
+    def join(self, sequence: Sequence) -> bool:
+        """Put them into a sequence.  False: NumPy does them."""
+        if self._compiled is None:
+            return not self._views
+        sequence.copies(self._compiled[1], *self._views)
+        return True
 
 
 def _row(how: int, to: np.ndarray, source: np.ndarray) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .jit import worth_it
+from .sequence import Sequence
 
 TILE = 2048  # elements: a handful of slots of 16 KiB share the first cache level with what is read and written
 COMPILE_AFTER = 300_000_000  # elements computed by NumPy, about 150 ms, before the interpreter is loaded ...
@@ -112,3 +113,9 @@ class Bound(NamedTuple):
         """Execute it."""
         assert _Loops.module is not None
         _Loops.module.run(self.groups, self.code)
+
+    def join(self, sequence: Sequence) -> bool:
+        """Put it into a sequence."""
+        sequence.tiles(self.groups, self.code)
+        sequence.held += self.memory
+        return True

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ from mpi4py import MPI
 
 from ..channels import Channel, Channels, Messages
 from ..kernels.copies import ADD, COPY, MOVE, Copies
+from ..kernels.sequence import Sequence
+from ..node import Words
 from ..strided import interval, progressions
 from ..tape import Affine, Block, Guard, Indexed, Item, Joint, Leaf, ScalarRun, Site, Tape
 
@@ -72,33 +75,13 @@ class Exchange:
         spots: where the nodes of every message lie, those of `sends`, or `back` (in reverse) those of `recvs`.
         """
         channel = self._channel(comm, columns)
-        bound: list[tuple[Messages, list[Copy]]] = []  # at the first call, when all neighbours have their channels
-
-        def start() -> None:
-            if not bound:
-                bound.append((channel.messages(back), _bound(MOVE if back else COPY, channel.packed(back), spots)))
-            messages, copies = bound[0]
-            messages.before()
-            for function, arguments in copies:
-                function(*arguments)
-            messages.start()
-        return start
+        return Starter(lambda: (channel.messages(back), _bound(MOVE if back else COPY, channel.packed(back), spots)))
 
     def finisher(self, comm: MPI.Comm, spots: list[list[Spot]], columns: tuple[int, ...] = (),
                  back: bool = False) -> Callable[[], None]:
         """A function that waits for the messages and unpacks them: spots of `recvs`, or `back` those of `sends`."""
         channel = self._channel(comm, columns)
-        bound: list[tuple[Messages, list[Copy]]] = []
-
-        def finish() -> None:
-            if not bound:
-                bound.append((channel.messages(back), _bound(ADD if back else UNPACK, channel.arrived(back), spots)))
-            messages, copies = bound[0]
-            messages.finish()
-            for function, arguments in copies:
-                function(*arguments)
-            messages.after()
-        return finish
+        return Finisher(lambda: (channel.messages(back), _bound(ADD if back else UNPACK, channel.arrived(back), spots)))
 
     def forward(self, comm: MPI.Comm, y: np.ndarray) -> None:
         """The exchange at once, on a vector of all local nodes.  Neighbours call together."""
@@ -127,6 +110,74 @@ class Exchange:
         if self._channels is None:
             self._channels = Channels(self.sends, self.recvs, _TAG)
         return self._channels.get(comm, columns, repeated)
+
+
+class _Crossing:
+    """One end of an exchange on the memory of a pass.  bind: messages and copies, asked for at the first call, when all
+    neighbours have their channels."""
+
+    def __init__(self, bind: Callable[[], tuple[Messages, list[Copy]]]) -> None:
+        self._bind = bind
+
+    @cached_property
+    def bound(self) -> tuple[Messages, list[Copy]]:
+        return self._bind()
+
+    @property
+    def _compiled(self) -> tuple[Words, Copies] | None:
+        """Words and copies, where these are all."""
+        messages, calls = self.bound
+        words, copies = messages.in_memory, [function for function, _ in calls]
+        if words is None or len(copies) > 1 or not all(isinstance(each, Copies) for each in copies):
+            return None
+        return words, copies[0] if copies else Copies()
+
+
+class Starter(_Crossing):
+    """Packs what leaves this rank and starts the messages."""
+
+    def __call__(self) -> None:
+        messages, copies = self.bound
+        messages.before()
+        for function, arguments in copies:
+            function(*arguments)
+        messages.start()
+
+    def join(self, sequence: Sequence) -> bool:
+        """Put it into a sequence of compiled loops (see `Passes`); False: it is more than these do."""
+        if self._compiled is None:
+            return False
+        words, copies = self._compiled
+        sent, _ = words.counts
+        sequence.until([word.address for word in words.taken], sent)
+        if not copies.join(sequence):
+            return False
+        sequence.step(sent)
+        sequence.tell([word.address for word in words.sent], sent)
+        return True
+
+
+class Finisher(_Crossing):
+    """Waits for the messages and unpacks them."""
+
+    def __call__(self) -> None:
+        messages, copies = self.bound
+        messages.finish()
+        for function, arguments in copies:
+            function(*arguments)
+        messages.after()
+
+    def join(self, sequence: Sequence) -> bool:
+        if self._compiled is None:
+            return False
+        words, copies = self._compiled
+        _, taken = words.counts
+        sequence.step(taken)
+        sequence.until([word.address for word in words.coming], taken)
+        if not copies.join(sequence):
+            return False
+        sequence.tell([word.address for word in words.took], taken)
+        return True
 
 
 def spots_of(messages: list[tuple[int, np.ndarray]], vector: np.ndarray) -> list[list[Spot]]:

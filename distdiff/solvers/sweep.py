@@ -20,12 +20,14 @@ import numpy as np
 from mpi4py import MPI
 
 from ..cancellation import Watch, watch_of
-from ..channels import make_room
+from ..channels import as_ever, make_room
 from ..errors import InputError
 from ..evaluate import Point
 from ..flags import quiet
 from ..kernels import overlap, scalar, stream
+from ..kernels.sequence import Passes
 from ..machine import Machine
+from ..node import idle
 from ..partials import Other, Partials, coefficient
 from ..partition.local import LocalTape, Spot
 from ..products import Failure, Place, Products, add_adjoint, add_tangent
@@ -50,11 +52,11 @@ class _Bound(NamedTuple):
 
     exchanges : which of the calls start or finish messages
     ends : the calls by which each superstep but the last is over, as many on every rank
-    woven : the same calls, messages being waited for within those that follow them, where they are needed
+    woven : passes of the same calls, messages being waited for within those that follow them, where they are needed
     """
 
     calls: list[Call]
-    woven: list[Call]
+    woven: Passes
     exchanges: set[int]
     ends: list[int]
 
@@ -236,8 +238,7 @@ class Sweep:
             if watch is not None:
                 _run_watched(bound, watch)
             else:
-                for function, arguments in bound.woven:
-                    function(*arguments)
+                bound.woven(idle, not as_ever())
         self._seed = None
         if self.local.joint:
             self._failure.agree(self.comm, self.local.sites)
@@ -283,7 +284,8 @@ class Sweep:
                     arriving[len(calls) - 1] = [each for places in op.places for _, part in progressions(places)
                                                 for each in overlap.intervals(part)]
                     ends.append(len(calls))
-        return _Bound(calls, _woven(calls, arriving), exchanges, [*ends, *[len(calls)] * (last - len(ends))][:last])
+        ends += [len(calls)] * (last - len(ends))
+        return _Bound(calls, Passes(_woven(calls, arriving)), exchanges, ends[:last])
 
     def _zero(self, op: ops.Zero, W: np.ndarray, forward: bool) -> Call:
         return W[op.start : op.stop].fill, (0.0,)

@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 
 from ..kernels import combine, overlap
+from ..kernels.sequence import Sequence
 from ..strided import ITEM, core_shape, core_view
 from .combination import CONSTANT, MASK, SHIFT, STORED, VALUES, Factor
 from .sweep_ops import Box, Combine, Pass, Plan, Repeat, Time, Turn
@@ -209,6 +210,20 @@ class Program:
             return
         arrive()
         self()
+
+    def join(self, sequence: Sequence, arrive: Callable[[], None] | None = None,
+             arriving: overlap.Intervals | None = None) -> bool:
+        """Put it, or what `around` does, into a sequence.  False: NumPy does it, or `arrive` is no compiled loops."""
+        W, here = self._programs.W, self._tables
+        if here is None:
+            return False
+        if arrive is not None and isinstance(self._parts, overlap.Boxes):
+            sequence.boxes(W, self._parts.early)
+            here = self._parts.late
+        if arrive is not None and not sequence.join(arrive):
+            return False
+        sequence.boxes(W, here)
+        return True
 
     @property
     def early(self) -> int:

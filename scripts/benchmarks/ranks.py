@@ -10,6 +10,7 @@ about as long as that takes, which small ones do only after several gradients.
 """
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -34,13 +35,17 @@ class Run:
         self.figures: list[Figure] = []
         self.gradients: dict[str, np.ndarray] = {}
 
-    def seconds(self, call: Callable[[], Any]) -> float:
-        """Wall-clock seconds from a common start until the last rank is done."""
+    def seconds(self, call: Callable[[], Any], asleep: bool = False) -> float:
+        """Wall-clock seconds from a common start until the last rank is done.  asleep: those that wait use no core."""
         self.comm.Barrier()
         start = time.perf_counter()
         call()
-        self.comm.Barrier()
-        return time.perf_counter() - start
+        taken = time.perf_counter() - start
+        done = self.comm.Ibarrier()
+        while not done.Test():
+            if asleep:
+                time.sleep(1e-3)
+        return max(self.comm.allgather(taken))
 
     def samples(self, call: Callable[[], Any]) -> list[float]:
         """Timings until there are enough or the budget is spent; rank 0 decides, so that all stop together."""
@@ -72,17 +77,8 @@ def _program(settings: dict[str, Any], name: str, made: Callable[[float], Progra
         run.figures.append(figure(f"{name}: trace and linearize", [traced], lines, "line", role="trace",
                                   ranks=comm.size, stages=before))
         run.figures.append(figure(f"{name}: first gradient", [first], lines, "line", role="first", ranks=comm.size))
-        points = [x, x * 1.001 + 1e-6]
-        turn = [0]
-
-        def again() -> None:
-            turn[0] ^= 1
-            lin.update(points[turn[0]])
-            lin.vjp(1.0)
-
         warm(comm)
-        again()
-        again()
+        again = _replayed(lin, x)
         before = dict(lin.report().times)
         seconds = run.samples(again)
         report = lin.report()
@@ -94,8 +90,8 @@ def _program(settings: dict[str, Any], name: str, made: Callable[[float], Progra
                                   role="solve", ranks=comm.size))
         if comm.size > 1:
             if report.messages:
-                _superstep(run, name, function, points, report.k_star)
-            _halves(run, name, *made(1.0 / comm.size))
+                _superstep(run, name, function, [x, x * 1.001 + 1e-6], report.k_star)
+            _in_turns(run, name, lines, again, (function, x), made(1.0 / comm.size))
         else:
             primal = [run.seconds(lambda: function(x)) for _ in range(3)]
             run.figures.append(figure(f"{name}: NumPy primal", primal, lines, "line", role="primal", ranks=1))
@@ -210,29 +206,45 @@ def _superstep(run: Run, name: str, function: Callable[[Any], Any], points: list
                                   role="superstep", ranks=run.comm.size))
 
 
-def _halves(run: Run, name: str, function: Callable[[Any], Any], x: np.ndarray) -> None:
-    """The program on a rank's part of its elements, on each rank by itself, at the same time: what ranks can gain.
+def _in_turns(run: Run, name: str, lines: int, together: Callable[[], None], whole: Program, part: Program) -> None:
+    """The program on all ranks; all of it on rank 0, while the others sleep; and a rank's part of its elements on each
+    rank by itself, all at once: in turns, so that what else the machine does meets all three alike.
 
-    They share caches and memory's bandwidth, and a statement's dispatch takes as long as ever, but they send no
-    messages, wait for nobody and compute nothing twice.
+    Parts are what ranks can gain.  They share caches and memory's bandwidth, and a statement's dispatch takes as long
+    as ever, but they send no messages, wait for nobody and compute nothing twice.
     """
     from mpi4py import MPI
 
     import distdiff as dd
 
-    with dd.linearize(function, x, comm=MPI.COMM_SELF) as lin:
-        points, turn = [x, x * 1.001 + 1e-6], [0]
+    comm = run.comm
+    with contextlib.ExitStack() as held:
+        alone = _replayed(held.enter_context(dd.linearize(*whole, comm=MPI.COMM_SELF)), whole[1]) if run.root else None
+        lin = held.enter_context(dd.linearize(*part, comm=MPI.COMM_SELF))
+        units = {"alone": lines, "turns": lines, "parts": lin.report().lines * comm.size}
+        calls = {"alone": alone or (lambda: None), "turns": together, "parts": _replayed(lin, part[1])}
+        taken: dict[str, list[float]] = {role: [] for role in calls}
+        for k in range(run.settings["repeats"] + 2):
+            for role, call in calls.items():
+                seconds = run.seconds(call, asleep=role == "alone")
+                if k > 1:
+                    taken[role].append(seconds)
+    for role, what in (("alone", "on one rank"), ("turns", "on all ranks"), ("parts", "parts by themselves, at once")):
+        run.figures.append(figure(f"{name}, in turns: {what}", taken[role], units[role], "line", role=role,
+                                  ranks=comm.size))
 
-        def again() -> None:
-            turn[0] ^= 1
-            lin.update(points[turn[0]])
-            lin.vjp(1.0)
 
-        again()
-        again()
-        lines = lin.report().lines * run.comm.size
-        run.figures.append(figure(f"{name}: parts by themselves, at once", run.samples(again), lines, "line",
-                                  role="parts", ranks=run.comm.size))
+def _replayed(lin: Any, x: np.ndarray) -> Callable[[], None]:
+    """An evaluation and a solve at another point, twice done before."""
+    points, turn = [x, x * 1.001 + 1e-6], [0]
+
+    def again() -> None:
+        turn[0] ^= 1
+        lin.update(points[turn[0]])
+        lin.vjp(1.0)
+
+    again(), again()
+    return again
 
 
 def wide(settings: dict[str, Any]) -> Run:

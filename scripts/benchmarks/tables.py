@@ -295,14 +295,14 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
         aim(f"substitution: {turn} rhs, over PETSc's in turn", over(turns[turn, "distdiff"], turns[turn, "PETSc"]), 1.0,
             True)
     for program in ("wide", "samples", "ensemble", "string", "grid", "demo_grid"):
-        alone = one("ranks", program, "again", 1)
+        alone = one("ranks", program, "alone", 2)
         parts, stream = over(alone, one("ranks", program, "parts", 2)), over(*(
             one("ranks", "memory", "bandwidth", ranks) for ranks in (1, 2)))
         limit = "".join(f"; {what} {bound:.2f}" for what, bound in (
             ("halves by themselves", parts), ("memory", stream)) if bound).replace("; ", " (limits: ", 1)
         limit += ")" if limit else ""
         aim(f"ranks: {program}, evaluate + solve, 1 rank over 2{limit}",
-            over(alone, one("ranks", program, "again", 2)), 1.8, False)
+            over(alone, one("ranks", program, "turns", 2)), 1.8, False)
         aim(f"ranks: {program}, one-shot gradient, 2 ranks over 1",
             over(one("ranks", program, "once", 2), one("ranks", program, "once", 1)), ONCE, True)
     scale = [f for _, f in _figures(record, "scale")]
