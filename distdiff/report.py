@@ -67,7 +67,9 @@ def _uses(uses: Uses) -> str:
                                if n >= 0.005 * total)
 
 
-def _parts(components: int, pieces: int) -> str:
+def _parts(components: int, pieces: int, depth: int) -> str:
+    if depth <= 1:
+        return "no line reads another but inputs"
     if components > 1:
         return f"{count_text(components)} that have nothing in common"
     return "all hang together" if pieces <= 1 else f"{count_text(pieces)} that have only inputs in common"
@@ -162,7 +164,7 @@ class Report:
             f"path         {_path(self.path)}, parallelism {self.parallelism:.3g}",
             f"values       {_uses(self.uses)}; {count_text(self.live)} live at most, "
             f"{count_text(self.narrowest.width)} across the narrowest cut in the middle",
-            f"parts        {_parts(self.components, self.pieces)}",
+            f"parts        {_parts(self.components, self.pieces, self.depth)}",
             f"ranks        {self.ranks}; partition {self.partition}: k* = {count_text(self.k_star)}, "
             f"{count_text(self.messages)} messages, "
             f"{count_text(self.halo)} halo values ({size_text(self.halo_bytes)}) a pass",

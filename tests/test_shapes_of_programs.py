@@ -202,6 +202,80 @@ def chain_then_grid_in_loops(x):
     return sum(u)
 
 
+def side_by_side_for_long(x):
+    """Recurrences that know nothing of each other."""
+    for _ in range(STEPS):
+        x = np.sin(0.9 * x + 0.1)
+    return x
+
+
+def side_by_side_for_long_in_loops(x):
+    found = []
+    for k in range(len(x)):
+        s = x[k]
+        for _ in range(STEPS):
+            s = np.sin(0.9 * s + 0.1)
+        found.append(s)
+    return np.stack(found)
+
+
+def out_tree(x):
+    """From one value to two, again and again."""
+    y = x[:1]
+    for _ in range(9):
+        y = np.concatenate([np.sin(0.3 * y), np.cos(y)])
+    return y
+
+
+def out_tree_in_loops(x):
+    values = [x[0]]
+    for _ in range(9):
+        values = [np.sin(a * factor) for a in values for factor in (0.3, 0.7)]
+    return np.stack(values)
+
+
+def triangle(x):
+    """Every step reads all before it."""
+    rows = RNG.uniform(-0.1, 0.1, (80, 80))
+    y = np.zeros(80)
+    y[0] = x[0]
+    for i in range(1, 80):
+        y[i] = np.tanh(rows[i, :i] @ y[:i])
+    return y[-1]
+
+
+def triangle_in_loops(x):
+    rows, y = RNG.uniform(-0.1, 0.1, (60, 60)), [x[0]]
+    for i in range(1, 60):
+        s = 0.0
+        for j in range(i):
+            s = s + rows[i, j] * y[j]
+        y.append(np.tanh(s))
+    return y[-1]
+
+
+def trajectory(x):
+    """A recurrence, all of which is read again at its end."""
+    s, states, total = x[0], [], 0.0
+    for _ in range(STEPS):
+        s = np.sin(s * x[1])
+        states.append(s)
+    for state in states:
+        total = total + (state - 0.5)**2
+    return total
+
+
+def many_parameters(x):
+    """Every step reads all parameters, and the step before."""
+    s = 0.1
+    for k in range(100):
+        a = 0.0
+        for j in range(len(x)):
+            a = a + 0.01 * (j + k) * x[j]
+        s = np.tanh(s * 0.5 + a)
+    return s
+
+
 def tangle(lines, within=None):
     """Every line reads two lines before it at random: any, or one of the last so many."""
     def f(x):
@@ -235,17 +309,20 @@ FEW, MANY, LEAVES = np.array([0.5, 0.9, 0.4, 0.3, 0.2]), np.linspace(0.2, 0.7, P
 TABLE = {
     "chain": [(recurrence(plain), FEW), (recurrence(busy), FEW), (forced, np.linspace(0.1, 0.9, 3000)),
               (dd.compiled(recurrence(np.sin)), FEW), (state_by_products(np.tanh), FEW[:4]),
-              (state_by_products(busy), FEW[:4]), (state_by_loops, FEW[:4])],
+              (state_by_products(busy), FEW[:4]), (state_by_loops, FEW[:4]), (trajectory, FEW),
+              (many_parameters, FEW)],
     "wide": [(samples_by_products(plain), FEW), (samples_by_products(busy), FEW), (samples_by_loops(plain), FEW),
              (samples_by_loops(busy), FEW), (samples_by_columns, FEW), (dd.compiled(scalar_samples), FEW),
-             (shallow_tangle, FEW)],
+             (shallow_tangle, FEW), (side_by_side_for_long, LEAVES[:64]),
+             (side_by_side_for_long_in_loops, LEAVES[:64])],
     "grid": [(heat(plain), MANY), (heat(busy), MANY), (heat_by_loops, MANY), (heat_by_products, MANY),
              (tangle(12_000, 400), MANY)],
     "tree": [(tree(plain), LEAVES), (tree(busy), LEAVES), (tree_by_loops(plain), LEAVES), (tree_by_loops(busy), LEAVES),
-             (additions, LEAVES)],
+             (additions, LEAVES), (out_tree, FEW), (out_tree_in_loops, FEW)],
     "mixed": [(uneven(plain), FEW), (uneven(np.sin), FEW), (uneven_on_arrays, FEW), (side_by_side, FEW),
               (side_by_side_in_loops, FEW), (grid_then_chain, FEW), (chain_then_grid_in_loops, FEW),
-              (tangle(400), FEW), (tangle(20_000), FEW), (tangle_on_arrays, FEW)]}
+              (tangle(400), FEW), (tangle(20_000), FEW), (tangle_on_arrays, FEW), (triangle, FEW),
+              (triangle_in_loops, FEW)]}
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -255,3 +332,15 @@ def test_it_is_the_same_however_it_is_written(name):
         with dd.linearize(f, x) as lin:
             found.append(lin.report().shape)
     assert found == [name] * len(found)
+
+
+def test_parts():
+    """Of arrays as of loops, and what is said where no line reads another."""
+    def parts(f):
+        with dd.linearize(f, np.linspace(0.1, 0.9, 12)) as lin:
+            return next(line for line in str(lin.report()).splitlines() if line.startswith("parts"))
+
+    assert "12 that have nothing in common" in parts(side_by_side_for_long)
+    assert "12 that have only inputs in common" in parts(side_by_side_for_long_in_loops)
+    assert "no line reads another but inputs" in parts(lambda x: x**2)
+    assert "all hang together" in parts(lambda x: np.sin(x) * np.cumsum(x))

@@ -8,10 +8,13 @@ function more or less on the way, sums as loops, reductions or products of matri
 in which sums of products are one (`lines.steps`), inputs left out: D steps, W = nodes / D on average, w on the widest,
 and at least v a step on average in every eighth of them.
 
-    tree     levels narrow evenly by halves, HALVES times or more, to FEW nodes (`levels.Narrowing`)
-    wide     D <= SHALLOW and W >= D: few steps, however lines read each other within them
-    chain    W <= THIN and w <= EVEN THIN, or D <= SHALLOW and w < D
-    grid     D > SHALLOW, W > THIN, w <= EVEN W and v >= W / STEADY: many steps alike, coupled or not
+    tree     levels narrow evenly by halves, HALVES times or more, to FEW nodes, or widen so while lines read one each
+             (`levels.Narrowing`; SINGLE + 1 entries to SINGLE nodes at most)
+    wide     D <= SHALLOW and W >= D: few steps, however lines read each other within them; or a grid of parts that
+             have only inputs in common (`weak_components`), W / parts <= THIN: chains side by side
+    chain    W <= THIN and w <= EVEN THIN, or D <= SHALLOW and w < D; where steps read much of all that is before them
+             (DENSE entries each, and D / DENSE values that are no inputs across every cut in the middle) it is mixed
+    grid     D > SHALLOW, W > THIN, w <= EVEN W and v >= W / STEADY: many steps alike (a sum over chains joins them)
     mixed    all else: parts of different shapes, after or beside each other; a tangle whose steps swell and shrink
     cyclic   equations whose unknowns depend on each other have a quarter of all lines (`components.Cycles`)
 """
@@ -36,6 +39,8 @@ SHALLOW = 32  # steps up to which a graph counts as shallow
 THIN = 8  # nodes a step, on average, up to which it counts as thin
 CYCLIC = 4  # one line in so many that belongs to a cycle makes a program cyclic
 EVEN = 8  # widest step over the mean up to which steps count as alike
+DENSE = 16  # entries a step from which on it reads much, and steps to a value across a cut up to which that is long ago
+SINGLE = 4
 STEADY = 4  # the mean over that of the eighth of the steps with fewest nodes, up to which they don't swell or shrink
 
 
@@ -80,26 +85,32 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
     depth, width, narrowing, profile = levels.summary()
     nodes, found = tape.n_nodes, cycles(tape)
     steps = levels.by_step()
-    order = _shape(steps, narrowing)
+    inputs = tape.n_inputs
+    pieces = weak_components(tape, reads, False, lines)
+    entries = levels.nonzeros + nonzeros(tape, runs=False)
+    dense = entries >= DENSE * steps.nodes and DENSE * (levels.narrowest.width - inputs) >= steps.depth
+    tree = narrowing.tree or (narrowing.spreading and SINGLE * entries <= (SINGLE + 1) * nodes)
+    order = _shape(steps, tree, pieces, dense)
     cyclic = found.count > 0 and CYCLIC * found.lines >= tape.lines
     return Structure(
-        lines=tape.lines, nodes=nodes, nonzeros=levels.nonzeros + nonzeros(tape, runs=False), depth=depth, width=width,
-        inputs=tape.n_inputs, outputs=tape.n_outputs, shape="cyclic" if cyclic else order, order=order,
+        lines=tape.lines, nodes=nodes, nonzeros=entries, depth=depth, width=width,
+        inputs=inputs, outputs=tape.n_outputs, shape="cyclic" if cyclic else order, order=order,
         steps=steps.depth, cycles=found, profile=profile, path=levels.path(),
         uses=Uses.of(levels.used, levels.most_used), live=levels.widest, narrowest=levels.narrowest,
-        components=weak_components(tape, reads, lines=lines), pieces=weak_components(tape, reads, False, lines),
+        components=weak_components(tape, reads, lines=lines), pieces=pieces,
         contractions=contractions(tape))
 
 
-def _shape(steps: Steps, narrowing: bool) -> str:
-    if narrowing:
+def _shape(steps: Steps, tree: bool, pieces: int, dense: bool) -> str:
+    if tree:
         return "tree"
     mean = steps.nodes / max(steps.depth, 1)
     if steps.depth <= SHALLOW:
         return "wide" if mean >= steps.depth else "chain" if steps.width < steps.depth else "mixed"
     if mean <= THIN:
-        return "chain" if steps.width <= EVEN * THIN else "mixed"
-    return "grid" if mean <= STEADY * steps.thinnest and steps.width <= EVEN * mean else "mixed"
+        return "chain" if steps.width <= EVEN * THIN and not dense else "mixed"
+    alike = "wide" if mean <= THIN * pieces else "grid"
+    return alike if mean <= STEADY * steps.thinnest and steps.width <= EVEN * mean else "mixed"
 
 
 def nonzeros(tape: Tape, runs: bool = True) -> int:

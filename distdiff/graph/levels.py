@@ -77,10 +77,11 @@ class Uses:
 
 
 class Narrowing:
-    """Whether levels narrow like a tree's: evenly by halves, down to a few.
+    """Whether levels narrow like a tree's, evenly by halves, down to a few, or widen so.
 
     With functions on its way up a tree has several levels for every half, but about as many for each; what is wide and
-    then summed has nearly all of its levels at full width.  A level counts with the widest that comes after it.
+    then summed has nearly all of its levels at full width.  A level counts with the widest that comes after it (of a
+    tree that widens, before it).
     """
 
     def __init__(self) -> None:
@@ -95,8 +96,16 @@ class Narrowing:
 
     @property
     def tree(self) -> bool:
+        return self._narrows(1)
+
+    @property
+    def spreading(self) -> bool:
+        """The same from the end to the beginning."""
+        return self._narrows(-1)
+
+    def _narrows(self, step: int) -> bool:
         """Every half has levels, or every other one has; none has many more than the others."""
-        width = np.concatenate([np.empty(0), *(self._levels or [])])
+        width = np.concatenate([np.empty(0), *(self._levels or [])])[::step]
         if not len(width):
             return False
         widest = np.maximum.accumulate(width[::-1])[::-1]
@@ -313,8 +322,8 @@ class Levels:
 
     # -- all levels together -------------------------------------------------------------------------------------------
 
-    def summary(self, bins: int = BINS) -> tuple[int, int, bool, Profile]:
-        """(depth, width, whether levels narrow as a tree's do, the profile in so many bins)."""
+    def summary(self, bins: int = BINS) -> tuple[int, int, Narrowing, Profile]:
+        """(depth, width, how levels narrow, the profile in so many bins)."""
         depth = int(self.block.max(initial=0))
         begin = [(level, nodes, lines) for level, _, nodes, lines in self.ends]
         end = [(level + levels, -nodes, -lines) for level, levels, nodes, lines in self.ends]
@@ -340,7 +349,7 @@ class Levels:
             width = max(width, int(nodes.max()))
             narrowing.add(nodes - inputs * (np.arange(start, stop) == 0))
         profile = Profile(*(tuple(int(x) for x in column) for column in (bounds, nodes_in, lines_in)))
-        return depth, width, narrowing.tree, profile
+        return depth, width, narrowing, profile
 
     def by_step(self) -> Steps:
         """What is counted by steps."""
