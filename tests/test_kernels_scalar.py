@@ -151,3 +151,21 @@ def test_sweeps_are_the_products_with_the_explicit_matrix(columns, mode):
     scalar.run_tangent(run, n_in, y, a, b, starts, shifts, work)
     ydot = work[places]
     np.testing.assert_allclose(ydot, expected, rtol=1e-10, atol=1e-10 * abs(expected).max())
+
+
+def test_an_operation_alone_is_its_branch():
+    """What compiled functions compile of an operation is what the interpreter computes for it."""
+    from distdiff.kernels import scalar_ops
+
+    def outcome(function, *args):
+        try:
+            with np.errstate(all="ignore"):
+                return repr(function.py_func(*args))
+        except (ValueError, ZeroDivisionError, OverflowError) as error:
+            return type(error)
+
+    points = (0.3, 0.7), (-1.5, 0.4), (2.6, -0.9), (0.0, 3.0), (-0.0, 0.0), (1e300, 1e300), (float("nan"), 1.0)
+    for c, name in enumerate(scalar_ops.NAMES):
+        for x, z in points:
+            alone = outcome(scalar_ops.alone(name), *((x, z) if name in scalar_ops.BINARY else (x,)))
+            assert alone == outcome(scalar_ops.value, c, x, z), (name, x, z)

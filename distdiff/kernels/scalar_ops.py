@@ -204,6 +204,7 @@ def alone(name: str) -> Callable[..., float]:
                   if isinstance(node, ast.If) and ast.unparse(node.test) == f"c == {name.upper()}")
     function.name, function.decorator_list, function.body = name, [], branch.body
     function.args.args = function.args.args[1:3 if name in BINARY else 2]
+    ast.increment_lineno(function, value.py_func.__code__.co_firstlineno - 1)
     found: dict[str, Callable[..., float]] = {}
     exec(compile(ast.Module([function], []), __file__, "exec"), globals(), found)
     return numba.njit(error_model="numpy", nogil=True)(found[name])
