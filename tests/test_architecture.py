@@ -58,6 +58,13 @@ def test_imports_go_down_only():
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_note_names_every_room():
+    table = (ROOT / "ARCHITECTURE.md").read_text().split("## Rooms")[1].split("\n## ")[0]
+    missing = [room for room in FLOORS if f"`{room}.py`" not in table and f"`{room}/`" not in table]
+    assert not missing and {path.name.removesuffix(".py") for path in ROOT.iterdir()
+                            if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__"} == set(FLOORS)
+
+
 def test_importing_distdiff_starts_nothing():
     import subprocess
     import sys
