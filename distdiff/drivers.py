@@ -80,6 +80,7 @@ def jvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
     Both are tuples with one entry an argument of f, `jvp(f, (x,), (v,))`, nested and shaped alike; raises `InputError`
     where they are not.
     """
+    _by_all("jvp", settings)
     _require_tuples("jvp", primals, tangents, settings.get("comm"))
     numbers = tuple(range(len(primals)))
     alone = single(f, tuple(primals), numbers, {}, has_aux, settings) if running() is None else None
@@ -118,6 +119,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False, **settings:
     pullback(ybar) = J^T ybar, by one transposed solve, takes what is nested and shaped as f(x) and gives a tuple with
     one entry a primal; raises `InputError` for other shapes.  It holds the linearization until `pullback.close()`.
     """
+    _by_all("vjp", settings)
     lin = _at(f, *primals, argnums=tuple(range(len(primals))), has_aux=has_aux, **settings)
     return (lin.value, Pullback(lin), lin.aux) if has_aux else (lin.value, Pullback(lin))
 
@@ -150,6 +152,7 @@ def hvp(f: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ..
     are several.  f must return one real number.  H v = J v of the gradient, one forward solve over its program.
     Both are tuples with one entry an argument of f: `hvp(f, (x,), (v,))`.
     """
+    _by_all("hvp", settings)
     _require_tuples("hvp", primals, tangents, settings.get("comm"))
     argnums = tuple(range(len(primals))) if len(primals) != 1 else 0
     alone = None
@@ -191,6 +194,15 @@ def trace(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0,
     refuse_inside()
     traced = on_root(comm if comm is not None else world(), lambda: _trace(f, args, argnums=argnums), share=False)
     return Program() if traced is None else Program(**vars(traced.tape), names=names_of(f, argnums))
+
+
+def _by_all(name: str, settings: dict[str, Any]) -> None:
+    """Refuse what says by which arguments, where it is by all."""
+    for word in ("argnums", "kwargs"):
+        if word in settings:
+            primals = "x" if name == "vjp" else "(x,), (v,)"
+            raise InputError(f"{name} takes no {word}: it differentiates by all primals. Give the function's other "
+                             f"arguments in a function of these: {name}(lambda x: f(x, k), {primals})")
 
 
 def _require_tuples(name: str, primals: Any, tangents: Any, comm: Any) -> None:

@@ -35,7 +35,8 @@ def check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preacc
     check_method(method)
     numbers = argnums if isinstance(argnums, tuple) else (argnums,)
     if not numbers or not all(isinstance(k, int) and not isinstance(k, bool) for k in numbers):
-        raise InputError(f"argnums={argnums!r} must be an integer or a tuple of integers, positions of arguments")
+        raise InputError(f"argnums={argnums!r} must be an integer or a tuple of integers, positions of arguments "
+                         "(which go into a second call: grad(f)(x))")
     if options is not None and not isinstance(options, Mapping):
         raise InputError(f"options={options!r} must be a dictionary of PETSc options, such as {{'ksp_rtol': 1e-10}}")
     for name, value in (("has_aux", has_aux), ("preaccumulate", preaccumulate)):

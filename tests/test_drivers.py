@@ -105,6 +105,17 @@ def test_grad_wants_one_number(result):
         dd.grad(lambda x: x if isinstance(result, np.ndarray) else (x[0], x[1]))(np.ones(2))
 
 
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda f, x: dd.hvp(f, (x,), (x,), argnums=0), r"takes no argnums: .*hvp\(lambda x: f\(x, k\), \(x,\), \(v,\)\)"),
+    (lambda f, x: dd.jvp(f, (x,), (x,), kwargs={}), "jvp takes no kwargs"),
+    (lambda f, x: dd.vjp(f, x, argnums=0), r"vjp takes no argnums: .*vjp\(lambda x: f\(x, k\), x\)"),
+    (lambda f, x: dd.grad(f, x)(x), r"positions of arguments \(which go into a second call: grad\(f\)\(x\)\)"),
+])
+def test_arguments_in_the_wrong_place(call, words):
+    with pytest.raises(InputError, match=words):
+        call(np.sum, np.ones(3))
+
+
 def test_seeds_that_do_not_fit():
     with dd.linearize(lambda x: x * 2.0, np.ones(3)) as lin:
         with pytest.raises(InputError, match=r"shape \(2,\)"):

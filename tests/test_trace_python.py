@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import cmath
+import decimal
 import functools
 import itertools
+import json
 import math
 import math as m
 import operator
@@ -13,6 +15,7 @@ import statistics
 import warnings
 from math import cos, lgamma
 
+import numba
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -56,7 +59,16 @@ def test_the_math_module(name, tmp_path):
     (lambda u: statistics.mean(list(u)), "np.mean for statistics.mean"),
     (lambda u: statistics.fmean(u), "np.mean for statistics.fmean"),
     (lambda u: statistics.stdev(list(u)), re.escape("np.std(x, ddof=1) for statistics.stdev")),
-    (lambda u: float(u[0]), "NumPy's functions for Python's"),
+    (lambda u: float(u[0]), r"Leave float\(\) out"),
+    (lambda u: sum(map(float, u)), "NumPy's functions for Python's"),
+    (lambda u: np.float64(u[0]) * np.float32(u[1]), r"Leave np\.float64\(\) out"),
+    (lambda u: np.double(u), r"Leave np\.double\(\) out"),
+    (lambda u: np.int64(u[0]), "int.x. decides for a whole number"),
+    (lambda u: u[0] + len("%.2f" % u[0]), r'Write f"\{x:.3g\}"'),  # noqa: UP031 (what is tested)
+    (lambda u: u[0] + len(json.dumps({"loss": u[0]})), r"write out distdiff\.numpy\.value"),
+    (lambda u: decimal.Decimal(u[0]), r"write out distdiff\.numpy\.value"),
+    (lambda u: np.zeros(u[0]) + u[1], "used as a length .* int.x. decides"),
+    (lambda u: numba.njit(lambda a: 2.0 * a)(u[0]), r"as Python functions under distdiff\.compiled"),
     (lambda u: [1.0, 2.0][u[0]], "int.x. decides for one"),
     (lambda u: u[0] * len(range(u[0])), "int.x. decides for one"),
     (lambda u: u[0].hex(), "distdiff.numpy.value"),

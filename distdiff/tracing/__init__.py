@@ -237,6 +237,8 @@ def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None
     if rec.refusal is not None and error is not rec.refusal and (
             wrapped or owner(frame.filename, frame.name) == "library"):
         return rec.refusal
+    if type(error).__module__.startswith("numba.") and re.search("pyobject|Traced", str(error)):
+        return _of_compiled_code(error)
     struct = type(error).__module__ == "struct"  # whose errors say nothing of types
     if not struct and type(error) not in (TypeError, AttributeError):
         return None
@@ -257,6 +259,11 @@ _WANTED_PLAIN = (
     (r"'Traced(Scalar|Bool)' object cannot be interpreted as an integer|integers or slices, not Traced(Scalar|Bool)|"
      r"non-int of type 'Traced",
      "a traced value was used as a whole number", _WHOLE),
+    (r"expected a sequence of integers or a single integer, got '?traced\(",
+     "a traced value was used as a length", _WHOLE),
+    (r"(Traced\w+|float64) is not JSON serializable|Traced\w+ to Decimal is not supported",
+     "a traced value was to become text or a number of another kind", "its derivative would be lost; write out "
+     "distdiff.numpy.value(x), its plain value, or return what is wanted beside the result, with has_aux=True"),
     (_SLICE, "a traced value was used as the end of a slice", _WHOLE),
     (r"unhashable type: 'Traced", "a traced value was used as the key of a dict or an element of a set",
      "int(x) or round(x) decides for a whole number, and is guarded; a table of floats is np.interp or np.where"),
@@ -290,9 +297,10 @@ def _of_plain_values(error: Exception, what: str, remedy: str) -> UnsupportedOpe
     return UnsupportedOperationError(f"{what} at {site}: {twin(frame, remedy)}")
 
 
+_NUMBA = r"can't unbox|bad argument type for built-in operation"
 _REFUSED_BY_C = (r"must be numpy\.ndarray, not Traced|Cannot convert Traced\w+ to numpy|"  # C, Cython, pybind11
                  r"incompatible function arguments[\s\S]*traced\(|No matching signature found|not 'TracedArray'|"
-                 r"pythranized function[\s\S]*Traced|conversion from (Traced|Complex)")
+                 r"pythranized function[\s\S]*Traced|conversion from (Traced|Complex)|" + _NUMBA)
 _OURS = r"'(Traced\w+|ComplexArray|ComplexScalar)' object has no attribute"
 
 
@@ -305,6 +313,8 @@ def _of_compiled_code(error: Exception) -> UnsupportedOperationError:
     where = library(next(python, frame)) or next(filter(None, map(library_of_cython, reversed(scipys))), "")
     said = str(error).partition("\n")[0].strip()
     remedy = f"{CUT} ({said}). Compiled code needs a rule: distdiff.custom_jvp, custom_vjp or elemental"
+    if type(error).__module__.startswith("numba.") or re.search(_NUMBA, said):
+        remedy += "; loops that Numba compiles can be traced, as Python functions under distdiff.compiled"
     if "ndarray, not Traced" in said and not where:
         remedy += ("; a sparse factor, lu = splu(A) or solve = factorized(A), can be used on traced values where the "
                    "function reaches it by names, attributes, lists and dictionaries of yours, or makes it inside "

@@ -143,6 +143,32 @@ def remedy_for(frame: FrameType, otherwise: str) -> str:
         otherwise)
 
 
+_LOOK = "to only look at the value, use distdiff.numpy.value(x)"
+_PYTHONS = "Use NumPy's functions for Python's, np.sin(x), not math.sin(x)"
+
+
+def makes_numbers(frame: FrameType) -> bool:
+    """Whether a frame is calling np.float64(x) or one of its kin."""
+    kind = getattr(np, handed_to(frame) or "", None)
+    return isinstance(kind, type) and issubclass(kind, np.number)
+
+
+def plain_number(frame: FrameType) -> str:
+    """What to write where a frame makes a plain number of a traced one."""
+    name = handed_to(frame)
+    kind = getattr(np, name or "", None)
+    if name == "float" or isinstance(kind, type) and issubclass(kind, np.floating):
+        called = "float" if name == "float" else f"np.{name}"
+        return f"{CUT}. Leave {called}() out: a traced value is a float of 64 bits already; {_LOOK}"
+    if isinstance(kind, type) and issubclass(kind, np.integer):
+        return f"{CUT}. int(x) decides for a whole number, and is guarded, x.astype(int) for an array of them; {_LOOK}"
+    doing = [line for line in dis.get_instructions(frame.f_code) if line.offset == frame.f_lasti]
+    if any(line.opname == "BINARY_OP" and line.argrepr == "%" for line in doing):
+        return f"{CUT}. Write f\"{{x:.3g}}\", whose text may be printed, for \"%.3g\" % x; {_LOOK}"
+    known = twin(frame, "")
+    return remedy_for(frame, f"{CUT}. {known or _PYTHONS}{'' if known else f'; {PLAIN}'}; {_LOOK}")
+
+
 def refuse_pickling(x: Any, protocol: Any) -> NoReturn:
     """`__reduce_ex__` of traced values."""
     x.rec.unsupported("a traced value was pickled", "what comes of it, in another process say, would be a plain "
@@ -249,10 +275,10 @@ def refusal(what: str, where: str, site: object, remedy: str) -> str:
             called = "a sparse matrix"
         return f"{called} of traced values at {site}: {known} (it stopped at: {what})"
     named = where if where.removeprefix(" in ") not in what else ""
-    return f"{what}{named} at {site}: {remedy}{known and f'; {known}'}"
+    return f"{what}{named} at {site}: {remedy}{f'; {known}' if known and known not in remedy else ''}"
 
 
-def twin(frame: FrameType, otherwise: str = "Use NumPy's functions for Python's, np.sin(x), not math.sin(x)") -> str:
+def twin(frame: FrameType, otherwise: str = _PYTHONS) -> str:
     """What to write for the functions of Python's math, cmath and statistics that a frame's line calls, by whatever
     names; `otherwise` where it calls none."""
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)

@@ -318,6 +318,10 @@ def _subscripts(operands: tuple[Any, ...]) -> tuple[list[str], str, list[Any]]:
             terms[k] = term_.replace("...", "".join(free[:n][::-1]))  # aligned at the last axis
         if len(terms[k]) != ndim_of(x):
             raise ValueError(f"einsum: operand {k} has {ndim_of(x)} axes, its subscripts {term_!r} name others")
+    lost = set(result) - set(used) - {"."}
+    if lost:
+        raise ValueError(f"einstein sum subscripts string included output subscript {min(lost)!r} which never appeared "
+                         "in an input")
     dots = "".join(free[:ndim][::-1])
     if not arrow:
         result = dots + "".join(sorted(c for c in set(used) - {"."} if used.count(c) == 1))

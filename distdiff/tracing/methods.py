@@ -13,7 +13,16 @@ from ..ops import BY_NAME, Op
 from . import complexes, composed, contract, decisions, layout, movement, order, placing, reductions, statistics, ufuncs
 from .active import failed
 from .array import TracedArray, as_plain, elementwise, is_boolean, is_traced, ndim_of
-from .callers import called, handed_to, refuse_pickling, refuse_swapped_rows, remedy_for, stores
+from .callers import (
+    called,
+    handed_to,
+    makes_numbers,
+    plain_number,
+    refuse_pickling,
+    refuse_swapped_rows,
+    remedy_for,
+    stores,
+)
 from .indexing import assign, decided, getitem, setitem
 from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all, usual
 from .recorder import Recorder
@@ -184,9 +193,12 @@ def _array(self: TracedArray, dtype: Any = None, copy: Any = None) -> np.ndarray
     if handed_to(frame) == "dot":
         self.rec.unsupported("the method dot of a plain array, with a traced one",
                              f"{CUT}. Write P @ x or np.dot(P, x) for P.dot(x)")
+    if makes_numbers(frame):
+        self.rec.unsupported("a traced array was turned into plain numbers", plain_number(frame))
     self.rec.unsupported(
         f"{called()}a traced array was turned into a plain array",
-        remedy_for(self.rec.user_frame(), f"{CUT}. Compiled code (scipy, numba) can't be traced; {PLAIN}"),
+        remedy_for(frame, f"{CUT}. Compiled code (scipy, numba) can't be traced; {PLAIN}; to only look at the values, "
+                   "use distdiff.numpy.value(x)"),
     )
 
 

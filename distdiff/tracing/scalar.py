@@ -20,7 +20,7 @@ import numpy as np
 
 from ..ops import BY_NAME, Op
 from ..tape import RUN_LINES
-from .callers import CUT, PLAIN, called, refuse_pickling, remedy_for, stores, twin
+from .callers import CUT, PLAIN, called, makes_numbers, plain_number, refuse_pickling, remedy_for, stores, twin
 from .floating import raised
 from .recorder import Located, Recorder
 from .text import text_of
@@ -123,11 +123,7 @@ class TracedScalar:
         frame = self.rec.user_frame()
         if stores(frame):
             self.rec.unsupported("a traced value was put into a plain array", PLAIN)
-        self.rec.unsupported(
-            f"{called()}a traced value was turned into a plain float",
-            remedy_for(frame, f"{CUT}. {twin(frame)}; {PLAIN}; to only look at the value, use "
-                       "distdiff.numpy.value(x)"),
-        )
+        self.rec.unsupported(f"{called()}a traced value was turned into a plain float", plain_number(frame))
 
     def as_integer_ratio(self) -> NoReturn:
         self.rec.unsupported("a traced value was turned into a fraction", f"{CUT}. {twin(self.rec.user_frame())}")
@@ -145,9 +141,12 @@ class TracedScalar:
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        frame = self.rec.user_frame()
+        if makes_numbers(frame):
+            self.rec.unsupported("a traced value was turned into a plain number", plain_number(frame))
         self.rec.unsupported(
             f"{called()}a traced value was put into a plain array",
-            remedy_for(self.rec.user_frame(), f"{CUT}: {PLAIN}; compiled code can't be traced, and lists of traced "
+            remedy_for(frame, f"{CUT}: {PLAIN}; compiled code can't be traced, and lists of traced "
                        "values want np.array first"),
         )
 
