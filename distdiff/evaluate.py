@@ -158,7 +158,8 @@ class Values:
     def weave(self, local: LocalTape, comm: MPI.Comm, fused: bool) -> Passes:
         """All calls of a pass, made once for this memory: messages are waited for where they are needed.
 
-        What follows an exchange begins before its end where it runs tile by tile (see `overlap`).
+        What follows an exchange of messages that take long begins before its end, where it runs tile by tile (see
+        `overlap`).
         """
         if self.woven is None:
             calls = self.calls(local, fused)
@@ -173,7 +174,7 @@ class Values:
                 if start is not None:
                     woven.append((start, (), False))
                 woven += calls[step.ready : step.stop]
-                awaited = finish is not None
+                awaited = finish is not None and overlap.pays(step.exchange.latency(comm))
                 if finish is not None:
                     woven.append((finish, (), False))
             self.woven = Passes([self._call(*call) for call in woven if call is not None])

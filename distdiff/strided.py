@@ -17,6 +17,7 @@ import numpy as np
 from .flags import note
 from .tape import Affine, Block
 
+SHARED = 1 << 21  # numbers that are kept for all ranges, 16 MiB
 ITEM = 8  # bytes of a float64
 TILE = 16384  # elements of a temporary that stays in the first two cache levels
 
@@ -386,9 +387,34 @@ def progressions(places: np.ndarray, most: int = 6) -> list[tuple[slice, slice |
     return found
 
 
+class _Numbers:
+    """0, 1, 2, ... as far as anybody asked: ranges of nodes are views of it, known for what they are."""
+
+    array = np.empty(0, dtype=np.int64)
+
+
+def numbers(start: int, stop: int) -> np.ndarray:
+    """start, ..., stop - 1, not to be written to."""
+    if stop > SHARED or stop > 2 * (stop - start):
+        return np.arange(start, stop, dtype=np.int64)
+    known = _Numbers.array
+    if stop > len(known):
+        known = np.arange(min(max(stop, 2 * len(known)), SHARED), dtype=np.int64)
+        known.flags.writeable = False
+        _Numbers.array = known
+    return known[start:stop]
+
+
+def shared(places: np.ndarray) -> bool:
+    """Whether an array is one of `numbers`, whose memory is nobody's."""
+    return places.base is _Numbers.array and places.strides == (ITEM,)
+
+
 def as_slice(places: np.ndarray) -> slice | np.ndarray:
     """The same places as a slice if they are consecutive."""
     n = len(places)
+    if n and shared(places):
+        return slice(int(places[0]), int(places[0]) + n)
     if n and places[-1] - places[0] == n - 1 and bool((places[1:] > places[:-1]).all()):
         return slice(int(places[0]), int(places[0]) + n)
     return places

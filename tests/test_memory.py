@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import distdiff as dd
-from distdiff import graph
+from distdiff import graph, strided
 from distdiff.errors import NonFiniteError
 from distdiff.examples.burgers import initial, make_misfit
 from distdiff.partition import choose, distribute, localize_all, partition, whole
@@ -82,6 +82,22 @@ def test_all_that_array_code_holds():
         lin.vjp(1.0)
         report = lin.report()
     assert report.lines > 1e7 and report.memory_per_rank_bytes < 1.7 * report.lines
+
+
+def test_ranges_of_nodes_share_memory_and_are_known_as_ranges(monkeypatch):
+    monkeypatch.setattr(strided, "SHARED", 100)
+    monkeypatch.setattr(strided._Numbers, "array", np.empty(0, dtype=np.int64))
+    few, more, many = strided.numbers(3, 8), strided.numbers(5, 60), strided.numbers(5, 101)
+    assert not strided.shared(strided.numbers(90, 100))  # nine tenths of it would be nobody's
+    again = strided.numbers(0, 60)
+    for found, start, stop in ((few, 3, 8), (more, 5, 60), (many, 5, 101), (again, 0, 60)):
+        np.testing.assert_array_equal(found, np.arange(start, stop))
+        assert strided.as_slice(found) == slice(start, stop) and found.dtype == np.int64
+    assert np.shares_memory(more, again) and not np.shares_memory(more, many)
+    assert strided.shared(again) and not strided.shared(again[::2]) and not strided.shared(many)
+    assert list(strided.as_slice(again[::-1])) == list(range(59, -1, -1))
+    with pytest.raises(ValueError, match="read-only"):
+        again[0] = 1
 
 
 def test_structure_is_found_in_less_than_the_tape():

@@ -13,8 +13,10 @@ from distdiff.assembly import Assembly
 from distdiff.channels import Messages
 from distdiff.evaluate import Values, evaluate
 from distdiff.kernels import combine, copies, jit, overlap, overlap_rows, sequence, tiles
+from distdiff.machine import Machine
 from distdiff.node import Node, node, share
 from distdiff.partition import distribute, localize_all, partition
+from distdiff.partition import local as partition_local
 from distdiff.partition.local import Exchange, Finisher, Starter
 from distdiff.solvers import passes
 from distdiff.solvers.substitution import Substitution
@@ -31,6 +33,7 @@ def compiled(monkeypatch):
     """Nothing is too small to be compiled, or to be computed early."""
     monkeypatch.setattr(jit, "_at_once", True)
     monkeypatch.setattr(overlap, "LEAST", 1)
+    monkeypatch.setattr(overlap, "WORTH", 0.0)
 
 
 def some_boxes(rng, count):
@@ -157,6 +160,29 @@ def test_most_of_a_superstep_waits_for_no_message(compiled, monkeypatch, program
         evaluation, adjoint = early_shares(locals_[rank])
         assert len(evaluation) >= 4 and min(evaluation) >= least
         assert len(adjoint) >= 4 and sorted(adjoint)[1] >= least
+
+
+@pytest.mark.parametrize(("latency", "early"), [(1e-6, False), (50e-6, True)])
+def test_only_messages_that_take_long_are_computed_around(compiled, monkeypatch, latency, early):
+    """By the machine's latency; in memory of the node none are."""
+    monkeypatch.setattr(overlap, "WORTH", 15e-6)
+    monkeypatch.setattr(tiles._Loops, "spent", 10**12)
+    monkeypatch.setattr(partition_local, "current", lambda: Machine(latency=latency))
+    for name in ("starter", "finisher"):
+        monkeypatch.setattr(Exchange, name, lambda *_, **__: lambda: None)
+    tape = trace(line, (np.random.default_rng(0).uniform(0.5, 1.0, 6000),)).tape
+    local = localize_all(tape, partition(tape, 2, strategy="axes", min_block=1, depth=1))[0]
+    values = Values.lean(local, True)
+    sweep = Sweep(local, SimpleNamespace(values=values, local=local), MPI.COMM_SELF)
+    sweep.adjoint(np.ones(len(local.outputs.ids)))
+    solve = [getattr(function, "__func__", None) for function, _ in sweep._programs["adjoint"][()].woven.calls]
+    evaluation = [getattr(function, "__func__", None) for function, _ in values.weave(local, MPI.COMM_SELF, True).calls]
+    assert (Program.around in solve) == early
+    whole = sum(call is not None and call[0] is tiles.Bound.run for call in values.calls(local, True))
+    assert evaluation.count(tiles.Bound.run) == whole + early * (len(local.steps) - 2)
+    near = SimpleNamespace(numbers={1: None})
+    monkeypatch.setattr(partition_local, "node", lambda comm: near)
+    assert not any(step.exchange.latency(MPI.COMM_SELF) for step in local.steps)
 
 
 @pytest.mark.mpi

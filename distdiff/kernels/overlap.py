@@ -17,6 +17,8 @@ import numpy as np
 from .combine import Tables
 from .tiles import Bound
 
+WORTH = 15e-6  # seconds that a message is on its way from which on a second call pays (`scripts/bench ranks --tools
+# overlap`): it costs some 4 us, of caches above all, and what computes can't be all that a rank would wait for
 LEAST = 8192  # elements (of a box one for every term) that make up for a second call
 APART = 16  # places that are intervals by themselves
 ROOM = 512  # intervals that are kept apart; with more, all waits
@@ -38,6 +40,11 @@ class Groups(NamedTuple):
     early: Bound
     late: Bound
     elements: int
+
+
+def pays(latency: float) -> bool:
+    """Whether to compute while messages are on their way for so many seconds."""
+    return latency >= WORTH
 
 
 def boxes(tables: Tables, arriving: Intervals, columns: int = 1) -> Boxes | None:
@@ -84,4 +91,4 @@ def _room() -> np.ndarray:
     return np.empty((2, ROOM, 2), dtype=np.int64)
 
 
-__all__ = ["Boxes", "Groups", "boxes", "groups", "intervals"]
+__all__ = ["Boxes", "Groups", "boxes", "groups", "intervals", "pays"]

@@ -36,8 +36,9 @@ from mpi4py import MPI
 from ..channels import Channel, Channels, Messages
 from ..kernels.copies import ADD, COPY, MOVE, Copies
 from ..kernels.sequence import Sequence
-from ..node import Words
-from ..strided import interval, progressions
+from ..machine import current
+from ..node import Words, node
+from ..strided import interval, numbers, progressions, shared
 from ..tape import Affine, Block, Guard, Indexed, Item, Joint, Leaf, ScalarRun, Site, Tape
 
 OBJECTS = 320  # bytes of Python objects a statement, block or step, about
@@ -82,6 +83,12 @@ class Exchange:
         """A function that waits for the messages and unpacks them: spots of `recvs`, or `back` those of `sends`."""
         channel = self._channel(comm, columns)
         return Finisher(lambda: (channel.messages(back), _bound(ADD if back else UNPACK, channel.arrived(back), spots)))
+
+    def latency(self, comm: MPI.Comm) -> float:
+        """Seconds that its messages are on their way, by the machine's rates; 0 in memory of the node."""
+        shared = node(comm)
+        near = shared is not None and all(rank in shared.numbers for rank, _ in (*self.sends, *self.recvs))
+        return 0.0 if near else current().latency
 
     def forward(self, comm: MPI.Comm, y: np.ndarray) -> None:
         """The exchange at once, on a vector of all local nodes.  Neighbours call together."""
@@ -347,7 +354,7 @@ class LocalTape:
 
 def _memory(array: Any) -> np.ndarray | None:
     """The array whose memory an array looks into; None for what is no array."""
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, np.ndarray) or shared(array):
         return None
     while isinstance(array.base, np.ndarray):
         array = array.base
@@ -391,8 +398,7 @@ class Runs:
             isinstance(a, range) and isinstance(b, range) and a == b for a, b in zip(self._parts, other._parts))
 
     def joined(self) -> np.ndarray:
-        arrays = [np.arange(part.start, part.stop, dtype=np.int64) if isinstance(part, range) else part
-                  for part in self._parts]
+        arrays = [numbers(part.start, part.stop) if isinstance(part, range) else part for part in self._parts]
         return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, dtype=np.int64), *arrays])
 
 

@@ -281,8 +281,9 @@ class Sweep:
                     exchanges.add(len(calls))
                 calls.append(bind[type(op)](op, W, forward))
                 if isinstance(op, ops.Finish):
-                    arriving[len(calls) - 1] = [each for places in op.places for _, part in progressions(places)
-                                                for each in overlap.intervals(part)]
+                    if overlap.pays(plan.exchanges[op.step].latency(self.comm)):
+                        arriving[len(calls) - 1] = [each for places in op.places for _, part in progressions(places)
+                                                    for each in overlap.intervals(part)]
                     ends.append(len(calls))
         ends += [len(calls)] * (last - len(ends))
         return _Bound(calls, Passes(_woven(calls, arriving)), exchanges, ends[:last])

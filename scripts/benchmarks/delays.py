@@ -1,6 +1,6 @@
 """What computing while messages fly gains: a grid program on two ranks, messages arriving later than they do here.
 
-Time steps exchange rows with the neighbour; the rows between are computed meanwhile, or (LEAST out of reach) not.  A
+Time steps exchange rows with the neighbour; the rows between are computed meanwhile, or (WORTH out of reach) not.  A
 message counts as arrived so long after it was sent: the receiver looks at the sender's clock, which it shares.
 """
 from __future__ import annotations
@@ -58,17 +58,17 @@ def delays(run: Any, function: Any, x: np.ndarray) -> Any:
     from distdiff.warm import warm
 
     warm(run.comm)
-    usual, least = source.partition, overlap.LEAST
+    usual, worth = source.partition, overlap.WORTH
     source.partition = lambda *arguments, **more: usual(*arguments, **{**more, "strategy": "axes", "depth": 1})
     points = [x, x * 1.001 + 1e-6]
     with later(run.comm) as delay:
         lins = {}
         for name in ("overlapping", "waiting"):
-            overlap.LEAST = least if name == "overlapping" else 1 << 62
+            overlap.WORTH = 0.0 if name == "overlapping" else float("inf")
             lins[name] = dd.linearize(function, x)
             for k in range(2):
                 _again(lins[name], points[k])
-        overlap.LEAST, source.partition = least, usual
+        overlap.WORTH, source.partition = worth, usual
         report = lins["waiting"].report()
         for microseconds in (0, 10, 20, 50):
             delay[0] = 1e-6 * microseconds
