@@ -27,6 +27,7 @@ from distdiff.errors import (
     TracingError,
 )
 from distdiff.implicit import root
+from distdiff.service import wire
 
 pytestmark = pytest.mark.timeout(100)
 MODEL = """
@@ -97,6 +98,15 @@ def stuck(u):
 
 def sticking(u):
     return np.sum(stuck(u) ** 2)
+
+@dd.elemental(partials=[lambda y, x: np.zeros_like(x)])
+def place(u):
+    return 0.0 * u + max(float(os.environ.get(name, 0)) for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK"))
+
+def placed(u):
+    for _ in range(20):
+        u = u + 0.1 * np.sin(np.roll(u, 1))
+    return np.sum(place(u))
 """
 Pair = namedtuple("Pair", "a b")
 ALONE = pytest.mark.parametrize("server", [1], indirect=True)  # nothing in it depends on the number of ranks
@@ -532,6 +542,16 @@ def test_rules_are_those_of_the_services_modules(client):
     exec(MODEL.replace("def cubed(u)", "def cubed(u, power=3)"), mine)
     with pytest.raises(InputError, match=r'parameters \["u", "power"\].*another rule'):
         client.linearize(mine["ruled"], X)
+
+
+@TOGETHER
+def test_rules_of_modules_are_run_by_rank_0(client):
+    """So that whoever cancels reaches them, wherever the lines around them are computed."""
+    body = wire.to_npz({"u": np.linspace(0.0, 1.0, 2000)})
+    made = client._json("POST", "/v1/functions/model/placed?partition=contiguous", body, wire.NPZ)
+    with client.attach(made["id"]) as remote:
+        assert remote.report()["partition"] == "contiguous" and remote.report()["k_star"] > 1
+        assert remote.update(np.linspace(1.0, 2.0, 2000)) == 0.0
 
 
 @ALONE
