@@ -110,10 +110,11 @@ class Source:
         return manner([self.args[k] for k in ((argnums,) if self.single else argnums)])
 
     def laid(self, tree: Any) -> Any:
-        """What is nested as the differentiated arguments, lying in memory as they do.  On rank 0."""
+        """What is nested as the differentiated arguments, lying in memory as they do; on rank 0, which has them."""
+        if self._comm.rank != 0:
+            return tree
         argnums = self.settings["argnums"]
-        here = self.args[argnums] if self.single else tuple(self.args[k] for k in argnums)
-        return laid(tree, here) if self._comm.rank == 0 else tree
+        return laid(tree, self.args[argnums] if self.single else tuple(self.args[k] for k in argnums))
 
     def has_value(self) -> bool:
         """Whether f, run once as it is, has a finite real result at the arguments.  On rank 0.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import io
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from servers import Server, metric, wait_for
 import distdiff as dd
 from distdiff.cli import main
 from distdiff.errors import InputError, ServiceError
-from distdiff.service import door, sending, tokens, wire
+from distdiff.service import connections, door, parsing, sending, tokens, wire
 from distdiff.service.jobs import Job
 from distdiff.service.modules import Modules
 from distdiff.service.ranks import Ranks
@@ -448,6 +449,51 @@ def test_an_answer_waits_for_who_takes_it_and_not_for_ever(monkeypatch, taken):
         assert b"".join(message["body"] for message in said[1:]) == wire.to_npy(full)
         assert [message["more_body"] for message in said[1:]] == [True] * (len(said) - 2) + [False]
         assert np.shares_memory(np.frombuffer(said[2]["body"], dtype=np.uint8), full)
+
+
+def test_a_request_and_its_answer_are_one_call_each(tmp_path):
+    """Small parts travel together, large ones as they are, in their order, and what is closed has been sent."""
+    sent: list[bytes] = []
+
+    class Transport:
+        def write(self, data: Any) -> None:
+            sent.append(bytes(data))
+
+        def close(self) -> None:
+            sent.append(b"closed")
+
+        def is_closing(self) -> bool:
+            return b"closed" in sent
+
+    async def write(*parts: Any) -> list[bytes]:
+        sent.clear()
+        joined = parsing._Joined(Transport(), asyncio.get_running_loop())
+        for part in parts:
+            joined.write(part) if part is not None else joined.close()
+        await asyncio.sleep(0)
+        assert joined.is_closing() == (None in parts)
+        return sent
+
+    large = bytes(parsing.MOST + 1)
+    assert asyncio.run(write(b"head", b"body")) == [b"headbody"]
+    assert asyncio.run(write(b"head", memoryview(large), b"", b"end")) == [b"head", large, b"end"]
+    assert asyncio.run(write(b"head", b"body", None)) == [b"headbody", b"closed"]
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        for body, whole in ((b"body", True), (None, True), (io.BytesIO(b"body"), True),
+                            (bytes(connections.SMALL), False)):
+            connection = connections._UnixConnection(str(tmp_path / "s"), 20.0)
+            connection.request("POST", "/", body)
+            with listening.accept()[0] as peer:
+                came = peer.recv(1 << 20)
+                assert came.startswith(b"POST / HTTP/1.1\r\n") and came.count(b"\r\n\r\n") >= 1
+                assert not whole or body is None or b"body" in came
+                connection.close()
+                while more := peer.recv(1 << 20):
+                    assert not whole
+                    came += more
+                assert whole or came.endswith(body)
 
 
 def test_memory_is_given_back_once_after_large_results(monkeypatch):
