@@ -275,8 +275,9 @@ def test_the_text_of_a_traced_value_may_be_shown(case):
 
 def test_text_is_text_again_after_the_trace():
     kept = []
-    trace(lambda u: kept.append(f"{u[0]:.2f}") or u[0], (U,))
+    trace(lambda u: kept.extend([f"{u[0]:.2f}", u[0]]) or u[0], (U,))
     assert kept[0] == "traced(0.91)" and len(kept[0]) == 12 and kept[0][:6] == "traced" and hash(kept[0])
+    assert type(repr(kept[1])) is str  # what is asked for then is nobody's but Python's, which may send it elsewhere
 
 
 def test_a_traced_scalar_is_a_real_number():

@@ -277,6 +277,9 @@ def _forwarding(name: str) -> Any:
             if rec is None:
                 return own_method(self, *args, **kwargs)
             if name in ("fill", "put", "itemset") or name.startswith("__i") and name[3:5] != "n_":
+                if not np.issubdtype(self.dtype, np.inexact):  # whole numbers: the value decides, or is refused
+                    found = own_method(np.asarray(self), *args, **kwargs)
+                    return found if found is None or found is NotImplemented else self
                 promote(self, rec)
             elif name.startswith("__") and name not in ("__contains__",):
                 return own_method(self, *args, **kwargs)  # an operator: NumPy turns to the protocol

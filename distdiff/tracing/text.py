@@ -41,8 +41,10 @@ class Text(str):
 def text_of(value: str) -> str:
     """The text of a traced value whose own is `value`; refused where the user's lines go on to compute with it."""
     rec = running()
+    if rec is None:
+        return f"traced({value})"
     frame = _asking()
-    if rec is not None and frame is not None:
+    if frame is not None:
         joined = _within_a_container()
         while frame.f_back is not None and frame.f_globals.get("__name__") in JOINING:
             frame, joined = frame.f_back, True
