@@ -25,6 +25,7 @@ class Solver(ABC):
 
     name = "solver"
     little = False  # whether wide solves are known to keep of their solutions only what rows still read
+    takes_norms = False  # whether a solution is looked for, or accepted, by norms, which overflow before solutions do
     substitutes = False  # whether solutions are those of substitution, whose residual is small by theory
 
     def __init__(self, system: TriangularSystem) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 from ..cancellation import look
 from ..channels import Messages
 from ..errors import ConvergenceError, InputError, MissingSolverError
-from ..flags import note
+from ..flags import ignored
 from ..machine import Machine
 from ..petsc import PREFIX, event, petsc
 from ..petsc import options as petsc_options
@@ -66,6 +66,7 @@ class Direct(Solver):
     """
 
     name = "direct"
+    takes_norms = True
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
@@ -203,9 +204,8 @@ class _Factor(Ksp):
             B.getDenseArray()[...] = y
             for dense in (B, X):
                 dense.assemble()
-            with self.reasons("the solve"):
+            with self.reasons("the solve"), ignored():
                 Messages.elsewhere(lambda: self.ksp.getPC().getFactorMatrix().matSolve(B, X))
-            note()
             y[...] = X.getDenseArray()
         finally:
             B.destroy()

@@ -67,6 +67,7 @@ class Krylov(Solver):
     """
 
     name = "krylov"
+    takes_norms = True
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)

@@ -11,7 +11,7 @@ import numpy as np
 from ..cancellation import Watch, unwatched, watch_of
 from ..channels import Messages
 from ..errors import CancelledError, ConvergenceError, InputError, MissingSolverError
-from ..flags import note
+from ..flags import ignored
 from ..petsc import OPTION_ERRORS, PREFIX, Options, destroy, ended, petsc, reason
 from ..petsc import options as petsc_options
 from ..system import TriangularSystem
@@ -87,10 +87,9 @@ class Ksp:
         self._x.fill(0.0)
         for vec in self._vecs:
             vec.stateIncrease()  # PETSc caches norms by state, and we have written into the arrays
-        with self._cancellable(), self.reasons("the solve"):
+        with self._cancellable(), self.reasons("the solve"), ignored():  # residuals tell what is lost
             solve = self.ksp.solveTranspose if transposed else self.ksp.solve
             Messages.elsewhere(lambda: solve(*self._vecs))
-        note()
         x[:] = self._x
         return self.ksp.getIterationNumber(), self.ksp.getConvergedReason()
 

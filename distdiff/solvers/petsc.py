@@ -48,6 +48,7 @@ class External(Solver):
     """
 
     name = "petsc"
+    takes_norms = True
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)

@@ -50,11 +50,12 @@ class Found(NamedTuple):
 class Ranges:
     """Solves at a point, in both directions, whose seeds are multiplied by powers of two.  All methods are collective.
 
-    solve(forward, seed) : one solve, as it is.  overflows(q): whether a solve with random seeds of size 2^q in all rows
-    does.  team: the ranks that share one copy of the program.
+    solve(forward, seed, trial) : one solve, as it is; a trial, from another seed than the one that was given, is
+    infinite where the norms that it is accepted by are.  overflows(q): whether a solve with random seeds of size 2^q in
+    all rows does.  team: the ranks that share one copy of the program.
     """
 
-    def __init__(self, comm: MPI.Comm, team: MPI.Comm, solve: Callable[[bool, np.ndarray], Found],
+    def __init__(self, comm: MPI.Comm, team: MPI.Comm, solve: Callable[[bool, np.ndarray, bool], Found],
                  overflows: Callable[[int], bool]) -> None:
         self._comm, self._team, self._solve, self._overflows = comm, team, solve, overflows
         self._power = {True: 0, False: 0}  # what the latest seeds were multiplied by, by direction
@@ -91,7 +92,7 @@ class Ranges:
         return self._search(forward, seed, found, power)
 
     def _at(self, forward: bool, seed: np.ndarray, power: int) -> Found:
-        return self._solve(forward, _times(seed, power))
+        return self._solve(forward, _times(seed, power), power != 0)
 
     def _search(self, forward: bool, seed: np.ndarray, found: Found, power: int) -> np.ndarray | None:
         """From a solve that lost something."""
