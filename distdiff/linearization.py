@@ -493,7 +493,7 @@ def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] 
     min_block : smallest array (elements) spread over ranks.
     on_branch_change : "retrace" or "raise", when `update` meets a comparison that goes the other way.
     on_failure : "substitution" or "raise", when the method fails: solve by substitution, with a `FallbackWarning`, or
-        raise its `ConvergenceError`.
+        raise its `ConvergenceError` (`RangeError` where vectors leave the range of doubles from every seed).
     solves : how many right-hand sides are expected at each point; "auto" weighs set-up against solves by it.  Where
         more come, another method may be set up for them, but the layout over ranks stays.
         "jacobian": as many as `jacobian` takes, which ranks that all have the whole program can share.

@@ -14,8 +14,8 @@ from mpi4py import MPI
 
 from .assembly import Assembly
 from .cancellation import apart, look
-from .comm import agreed, on_root, require_sound, together
-from .errors import ConvergenceError, RangeError
+from .comm import agreed, on_root, require_sound, sound, together
+from .errors import CancelledError, ConvergenceError, OverdueError, RangeError
 from .evaluate import Point
 from .flags import Watched
 from .machine import current as current_machine
@@ -197,18 +197,31 @@ class Solving:
                 return Found(seed, False, True)
             self._fall_back(error)
             return self._once(forward, seed, trial)
+        except Exception as error:
+            if not trial or not self._refused(error):
+                raise
+            return Found(seed, False, True)
 
     def _overflows(self, power: int) -> bool:
-        """Whether a solve with random numbers of size 2^power in all rows does, on any rank."""
+        """Whether a solve with random numbers of size 2^power in all rows does, on any rank, or a rule refuses them."""
         from .solvers.structured import StructuredSystem
 
-        with self._stages("solve"), together(self._comm) as told:
-            system = StructuredSystem(self._local, self._point, self._team)
-            given = weights(system.n_own, power, self._comm.rank)
-            with Watched() as seen, apart(self._comm, self._team):
-                system.backward(given)
-            told.numbers = seen.over, False
+        try:
+            with self._stages("solve"), together(self._comm) as told:
+                system = StructuredSystem(self._local, self._point, self._team)
+                given = weights(system.n_own, power, self._comm.rank)
+                with Watched() as seen, apart(self._comm, self._team):
+                    system.backward(given)
+                told.numbers = seen.over, False
+        except Exception as error:
+            if not self._refused(error):
+                raise
+            return True
         return bool(told.numbers[0])
+
+    def _refused(self, error: Exception) -> bool:
+        """Whether an error may be a rule's, of numbers that nobody asked for, and all ranks have it."""
+        return bool(self._local.joint) and sound(self._comm) and not isinstance(error, CancelledError | OverdueError)
 
     def another_way(self, forward: bool) -> bool:
         """After a result that is not finite: whether there is another way to solve, which is taken from now on.
