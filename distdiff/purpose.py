@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from .draws import Draws
 from .errors import InputError, RetraceWarning
 from .nest import Nest
 from .tracing import running
@@ -124,6 +125,7 @@ class KeptTape:
     x: np.ndarray | None = None  # at no point
     outside: bool = False  # f is not finite there
     gradient: Any = None  # there, once asked for
+    drawn: str = ""  # what f drew from, and will draw otherwise from at another point
 
     def reach(self, x: np.ndarray | None, outside: bool = False) -> None:
         self.x, self.outside, self.gradient = x, outside, None
@@ -139,6 +141,9 @@ class KeptTape:
         reason = self.purpose.differs(asked)
         if reason is None and (name := self.surroundings.changed()):
             return f"{name!r}, which f reads from around it, changes; make it an argument"
+        if reason is None and self.drawn and (self.x is None or not same_bits(self.x, asked.x)):
+            return (f"f draws from {self.drawn}, which was made outside of it, and others at every point; make it "
+                    "inside, from a seed, or draw before and give f the numbers")
         return reason
 
 
@@ -267,11 +272,12 @@ class RecordedFunction(ABC):
         self.counts.traces += 1
         self.counts.retraces += again
         args, kwargs = kept(args), kept(kwargs)  # the caller's arrays may change before f runs again
+        draws = Draws(self._f, asked.constants) if asked is not None else None
         lin = self._linearize(args, kwargs)
         tape = KeptTape(lin)
-        if asked is not None:
+        if asked is not None and draws is not None:
             asked.constants = kept(asked.constants)
-            tape = KeptTape(lin, asked, Surroundings(self._f, asked.constants), asked.x.copy())
+            tape = KeptTape(lin, asked, Surroundings(self._f, asked.constants), asked.x.copy(), drawn=draws.drawn())
         self._tapes.insert(0, tape)
         return lin
 

@@ -133,11 +133,14 @@ def recorded(f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_t
     SciPy's sparse matrices, containers, and the attributes that code names of objects, classes and modules, six steps
     deep and up to 1000 values.
 
-    Not noticed: what f assigns itself (a counter), what other libraries' objects hold (a DataFrame, a generator, a
-    file, `threading.local`, `ContextVar`, `weakref`, `os.environ`), what is found by `importlib`, `sys.modules`,
-    `globals()` or `eval`, attributes that only `getattr` with a computed name reads, what lies past those bounds, and
-    single numbers of arrays that come after the first 64 MiB, of which 4096 each are looked at.  Call `F.forget()` when
-    you have changed such a thing.
+    Where f draws from a random generator, or goes on with an iterator, that was made outside of it, every new point is
+    traced: at another it would have drawn others.
+
+    Not noticed: what f assigns itself (a counter), what other libraries' objects hold (a DataFrame, a file, the time,
+    `threading.local`, `ContextVar`, `weakref`, `os.environ`), what is found by `importlib`, `sys.modules`, `globals()`
+    or `eval`, attributes that only `getattr` with a computed name reads, what lies past those bounds, and single
+    numbers of arrays that come after the first 64 MiB, of which 4096 each are looked at.  Call `F.forget()` when you
+    have changed such a thing.
 
     All calls are collective: every rank makes them, rank 0's point counts, and results are the same bits on every rank,
     so that an optimizer which all ranks run takes the same steps everywhere.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import random
 import types
 import warnings
 from collections import OrderedDict, namedtuple
@@ -711,6 +712,46 @@ def test_what_f_does_not_catch_is_raised_as_it_was():
             with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
                 F(np.array([-1.0, 4.0]))
         assert F.counts.traces == 1
+
+
+# -- what f draws from -------------------------------------------------------------------------------------------------
+
+
+LEGACY = np.random.mtrand._rand  # what np.random.rand() draws from
+
+
+def drawing():
+    """(name, f, whether it draws from what was made outside), each made anew."""
+    rng, old, own = np.random.default_rng(3), np.random.RandomState(3), random.Random(3)
+    thing = types.SimpleNamespace(rng=np.random.default_rng(4), batches=iter(range(100)))
+    made = (k for k in range(100))
+    yield "generator", lambda x: np.sum(x) * rng.normal(), True
+    yield "shuffled", lambda x: x[rng.permutation(4)] @ X, True
+    yield "RandomState", lambda x: np.sum(x) * old.rand(), True
+    yield "numpy.random", lambda x: np.sum(x) * LEGACY.rand(), True
+    yield "random", lambda x: np.sum(x) * random.random(), True
+    yield "random.Random", lambda x: np.sum(x) * own.random(), True
+    yield "attribute", lambda x: np.sum(x) * thing.rng.normal(), True
+    yield "argument", lambda x, rng=thing.rng: np.sum(x) * rng.normal(), True
+    yield "iterator", lambda x: np.sum(x) * next(thing.batches), True
+    yield "generator of Python's", lambda x: np.sum(x) * next(made), True
+    yield "made inside", lambda x: np.sum(x) * np.random.default_rng(3).normal(), False
+    yield "not drawn from", lambda x: np.sum(x) if rng is not None else LEGACY.rand(), False
+
+
+def test_what_f_draws_is_drawn_at_every_point():
+    """And value and gradient at one point are of one draw."""
+    for (name, f, outside), (_, plain, _) in zip(drawing(), drawing()):
+        with dd.recorded(f) as F, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RetraceWarning)
+            for x in (X, 2 * X, 3 * X):
+                state = LEGACY.get_state(), random.getstate()
+                value, gradient = F.value_and_grad(x)
+                LEGACY.set_state(state[0])
+                random.setstate(state[1])
+                np.testing.assert_allclose(value, plain(x), err_msg=name)
+                close(gradient @ x, value)
+            assert F.counts.traces == (3 if outside else 1), name
 
 
 # -- what f sees of its arguments beside their values ------------------------------------------------------------------

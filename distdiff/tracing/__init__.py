@@ -140,7 +140,7 @@ def _traced(
     traced_args = list(args)
     for k, part in zip(numbers, (nested,) if isinstance(argnums, (int, np.integer)) else nested):
         traced_args[k] = part
-    with patching.substituted(rec), rare_collections(), floating.noted(rec, f) as errors:
+    with floating.noted(rec, f) as errors, patching.substituted(rec), rare_collections():
         try:
             rec.running = True
             floating.look()

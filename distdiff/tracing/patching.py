@@ -88,9 +88,10 @@ def _then_looked(own: Callable[..., Any]) -> Callable[..., Any]:
 
 def _of_errors() -> Iterator[tuple[Any, str, Any]]:
     """What decides what floating-point errors lead to: whose attribute, and what stands there while a thread traces."""
-    for cls in (np.errstate, warnings.catch_warnings):
+    yield warnings.catch_warnings, "__enter__", _then_looked(vars(warnings.catch_warnings)["__enter__"])
+    if "seterr" not in getattr(np.errstate.__enter__, "__code__", _then_looked.__code__).co_names:
         for name in ("__enter__", "__exit__"):
-            yield cls, name, _then_looked(vars(cls)[name])
+            yield np.errstate, name, _then_looked(vars(np.errstate)[name])
     for name in ("_filters_mutated", "_filters_mutated_lock_held"):
         if name in vars(warnings):
             yield warnings, name, _then_looked(vars(warnings)[name])

@@ -489,13 +489,12 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     def be_careful(on: bool) -> None:
         if on != rec.careful:
             rec.careful = on
-            for name, method in (slow if on else methods).items():
-                setattr(Scalar, name, method)
+            for name, op in _METHODS:
+                setattr(Scalar, name, _asking(general, op, name.startswith("__r")) if on else methods[name])
 
     names["pack"] = pack
     exec(_CODE, names)
     methods = {name: names.pop(name) for name, _ in _METHODS}
-    slow = {name: _asking(general, op, name.startswith("__r")) for name, op in _METHODS}
     shared = {"__slots__": (), "rec": rec, "general": staticmethod(general), "as_array": staticmethod(as_array)}
     Scalar = names["Scalar"] = type("TracedScalar", (TracedScalar,), {**shared, **methods})
     Boolean = names["Boolean"] = type("TracedBool", (TracedBool, TracedScalar), shared)
