@@ -96,6 +96,12 @@ REDUCTIONS = """
 ~np.var(u + 1j * c) + np.var(m + 1j * C * m, axis=1)
 ~np.std(m + 1j * C * m, axis=1, ddof=1) + (m * 1j + C).std() + (1j * m).var(axis=0)[0]
 ~np.trace(q + 1j * q.T) + (1j * q).trace(1) + np.average(1j * u + c)
+~o = np.zeros(3); np.var(m + 1j * C, axis=1, out=o); p = np.zeros(3); np.std(1j * m, 1, None, p, 1); return o + p
+~np.average(u + 1j * c, weights=u, returned=True)[0] * np.average(1j * u, weights=c, returned=True)[1]
+~np.average(m + 1j * C, axis=1, weights=w, keepdims=True) + np.average(1j * m, 1, returned=True)[1]
+~np.var(m + 1j * C, axis=(0, 1), keepdims=True) + np.std(m * 1j, where=M, axis=1, keepdims=True)
+~np.nan_to_num(((1.0 + 1j * s) / 0.0).imag, posinf=2.0) * u
+~z = u[0] * np.exp(1j); return z[()] * 2 + z[None, ...][0] * z
 ~np.average(1j * u, weights=c) + np.average(1j * m, axis=1, weights=w)[0]
 ~np.linalg.norm(u + 1j * c) + np.linalg.norm(m + 1j * C, axis=1)
 ~np.linalg.norm(m + 1j * C) + np.linalg.norm(1j * u, 1) + np.linalg.norm(1j * u, np.inf)

@@ -258,6 +258,11 @@ z = signal.convolve2d(m, q * (1 + 2j), "same"); return [z.real, z.imag]
 signal.welch(u, nperseg=4)[1] + signal.periodogram(u[:4])[1] + signal.welch(u * np.exp(1j * u), nperseg=3)[1]
 np.abs(signal.stft(u, nperseg=4)[2]) + signal.spectrogram(u, nperseg=4, noverlap=2)[2][:, :1]
 np.abs(signal.csd(u, c, nperseg=4)[1])
+signal.correlate2d(m, q[:2], "same") + signal.correlate2d(m, q[:2, :2], "same", "symm")
+signal.correlate2d(m, q[:, :2], "same", "wrap") + signal.correlate2d(m, q[:1], "same", fillvalue=0.7)
+z = m * np.exp(1j * m); return parts(signal.convolve2d(z, q, fillvalue=1.5 - 0.3j))
+z = m * np.exp(1j * m); return parts(signal.correlate2d(z, q * (1 + 1j), fillvalue=2))
+parts(distance.squareform(u * np.exp(1j * u)))
 z = signal.correlate2d(m * np.exp(1j * m), q * np.exp(1j * q), "same"); return [z.real, z.imag]
 z = signal.lfilter(w, [1.0, 0.3], u * np.exp(1j * u)); y = signal.hilbert(u); return [z.real, z.imag, np.abs(y)]
 signal.resample(u, 9)[:6] + np.abs(signal.freqz(u, 1.0, 6)[1]) + stats.truncnorm.logpdf(u, -u, 2 + u)

@@ -328,6 +328,10 @@ def test_rules_that_do_not_fit_are_refused():
 
     with pytest.raises(InputError, match="g.defvjp"):
         dd.grad(lambda x: np.sum(g(x, 2.0)), comm=ALONE)(x)
+    g.defvjp(lambda x, y: (x * y, y), lambda y, w: (np.clip(w * y, -1.0, 1.0), None))
+    for method in ("walk", "sweep", "substitution"):
+        with pytest.raises(InputError, match="backward rule of g is not linear in the cotangents: for -2 w"):
+            dd.grad(lambda x: np.sum(g(x, 2.0)), comm=ALONE, method=method)(x)
     for backward, message in ((lambda r, w: w, "1 cotangents for 2"), (lambda r, w: (w[:2], None), "shape"),
                               (lambda r, w: ((w, w), None), "nested as")):
         g.defvjp(lambda x, y: (x * y, None), backward)

@@ -277,6 +277,16 @@ def _transposed(linear: Callable[..., list[Any]], at: list[Any], name: str, rule
         ) from error
 
 
+def _off_linear(once: list[Any], back: list[Any]) -> float:
+    """By how much f(-2 t) = -2 f(t) is missed, where that is more than rounding; 0 where it holds."""
+    for y, z in zip(once, back):
+        if y is not None and z is not None:
+            off = np.abs(2.0 * np.asarray(y) + np.asarray(z)).max(initial=0.0)
+            if off > LINEAR * np.abs(y).max(initial=0.0):
+                return float(off)
+    return 0.0
+
+
 class _Jvp(_Ruled):
     """With a rule for tangents."""
 
@@ -294,13 +304,11 @@ class _Jvp(_Ruled):
         function = self.call.function
         if function.tried or any(map(is_traced, (*x, *xdot))) or not any(map(np.any, xdot)):
             return
-        for once, back in zip(push(list(xdot)), push([-2.0 * np.asarray(t) for t in xdot])):
-            once, back = np.asarray(once), np.asarray(back)
-            off = np.abs(2.0 * once + back).max(initial=0.0)
-            if off > LINEAR * np.abs(once).max(initial=0.0):
-                raise InputError(f"the jvp rule of {self.name} is not linear in the tangents: for -2 t it returned a "
-                                 f"tangent that differs by {off:.3g} from -2 times that for t; a rule is the product "
-                                 "J(primals) t")
+        off = _off_linear(push(list(xdot)), push([-2.0 * np.asarray(t) for t in xdot]))
+        if off:
+            raise InputError(f"the jvp rule of {self.name} is not linear in the tangents: for -2 t it returned a "
+                             f"tangent that differs by {off:.3g} from -2 times that for t; a rule is the product "
+                             "J(primals) t")
         function.tried = True
 
     def _rule_at(self, x: list[Any]) -> Product:
@@ -352,11 +360,29 @@ class _Vjp(_Ruled):
     def puller(self, x: list[Any], wanted: tuple[bool, ...]) -> Product:
         call, residuals = self.call, self.at(x, "residuals", self._residuals)
 
-        def pull(ybar: list[Any]) -> list[Any]:
+        def rule(ybar: list[Any]) -> list[Any]:
             seeds = unflatten(self.out_spec, [w[()] if type(w) is np.ndarray and not w.ndim else w for w in ybar])
             return self._cotangents(call.function.backward(*call.nondiff, residuals, seeds), wanted)
 
+        def pull(ybar: list[Any]) -> list[Any]:
+            found = rule(ybar)
+            self._try(rule, x, ybar, found)
+            return found
+
         return pull
+
+    def _try(self, rule: Product, x: list[Any], ybar: list[Any], found: list[Any]) -> None:
+        """Raise `InputError` unless the rule gives -2 times what it found where it is given -2 ybar: once a function,
+        at the first plain ybar."""
+        function = self.call.function
+        if function.tried or any(map(is_traced, (*x, *ybar))) or not any(map(np.any, ybar)):
+            return
+        off = _off_linear(found, rule([-2.0 * np.asarray(w) for w in ybar]))
+        if off:
+            raise InputError(f"the backward rule of {self.name} is not linear in the cotangents: for -2 w it returned "
+                             f"what differs by {off:.3g} from -2 times that for w; a rule is the product J(x)^T w. "
+                             "What does more to a gradient, clips it say, is for the gradient when it is there")
+        function.tried = True
 
     def _cotangents(self, found: Any, wanted: Sequence[bool]) -> list[Any]:
         """What the backward rule gave for the arguments, as leaves."""
@@ -393,6 +419,8 @@ class _Vjp(_Ruled):
             return [np.zeros(self.core_in[k]) if xbar[k] is None else xbar[k] for k in moving]
 
         transposed = _transposed(linear, [np.zeros(core) for core in self.core_out], self.name, "backward")
+        if not self.call.function.tried:
+            pull([np.cos(1.0 + np.arange(prod(core)).reshape(core)) for core in self.core_out])
         return lambda xdot: transposed([xdot[k] for k in moving])
 
 
@@ -462,11 +490,12 @@ class custom_vjp(_Custom):
 
     forward: Callable[..., Any] | None = None
     backward: Callable[..., Any] | None = None
+    tried = False  # whether the rule was found to be linear
     elemental, rule_kind, rule_name = _Vjp, "custom_vjp", "defvjp"
 
     def defvjp(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
         """Give the two rules."""
-        self.forward, self.backward = forward, backward
+        self.forward, self.backward, self.tried = forward, backward, False
 
     def check(self) -> None:
         if self.forward is None or self.backward is None:

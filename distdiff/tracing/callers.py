@@ -212,7 +212,6 @@ RICCATI = (
     "distdiff.implicit.root(residual, A, X0) can, with the equation's residual and X0 = SciPy's solution of plain "
     "matrices, distdiff.numpy.value(A)"
 )
-_TRIDIAGONAL = "np.linalg.eigh of np.diag(d) + np.diag(e, 1) + np.diag(e, -1) can be traced"
 _BANDED = "np.linalg.eigvalsh and np.linalg.cholesky of the dense matrix can be traced"
 _LEAST = "spsolve(A.T @ A, A.T @ b), and np.linalg.lstsq of dense matrices, can be traced"
 YOURS = "; distdiff.custom_jvp takes a rule of your own, around a function that calls it"
@@ -231,7 +230,6 @@ _INSTEAD = (  # what does the same with a derivative
     ("scipy.linalg.solve_continuous_are", RICCATI), ("scipy.linalg.solve_discrete_are", RICCATI),
     ("scipy.interpolate.UnivariateSpline", "scipy.interpolate.CubicSpline and make_interp_spline go through the data "
      "and can be traced"),
-    ("scipy.linalg.eigh_tridiagonal", _TRIDIAGONAL), ("scipy.linalg.eigvalsh_tridiagonal", _TRIDIAGONAL),
     ("scipy.linalg.eig_banded", _BANDED), ("scipy.linalg.eigvals_banded", _BANDED),
     ("scipy.linalg.cholesky_banded", _BANDED + ", and solveh_banded"),
     ("scipy.linalg.funm", "V * f(w) @ np.linalg.inv(V) with w, V = np.linalg.eig(A), where these are real, and expm, "

@@ -232,6 +232,11 @@ class ComplexScalar:
     def __format__(self, spec: str) -> str:
         return text_of(format(self.values(), spec))
 
+    def __getitem__(self, index: Any) -> Any:  # z[()] and z[..., None], as NumPy's numbers have them
+        return self.as_array()[index]
+
+    __iter__ = None  # which __getitem__ would stand in for
+
     def __copy__(self) -> ComplexScalar:
         return self
 

@@ -280,7 +280,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
         np.copyto: (0, 1), np.put: (0, 2), np.place: (0, 2), np.putmask: (0, 2), np.fill_diagonal: (0, 1),
         np.put_along_axis: (0, 2), np.where: (1, 2), np.choose: (1,),
         np.diff: (0, "prepend", "append"), np.gradient: (0,), np.around: (0,), np.nan_to_num: (0,),
-        np.ediff1d: (0, "to_end", "to_begin"), np.average: (0,), np.trace: (0,),
+        np.ediff1d: (0, "to_end", "to_begin"), np.trace: (0,),
     }.items()},
     np.sum: _summed(np.sum), np.mean: _summed(np.mean), np.cumsum: _summed(np.cumsum),
     np.prod: product, np.cumprod: cumulative_product,

@@ -16,7 +16,7 @@ from ..boxes import whole
 from ..layout import copied, laid, pieces_of
 from ..recorder import Recorder
 from ..reductions import traced_array
-from ..scalar import TracedScalar
+from ..scalar import TracedScalar, numpy_divide
 from ..storage import Storage
 
 Part = Any
@@ -92,6 +92,8 @@ def times_minus(x: Part, y: Part) -> Part:
 
 
 def over(x: Part, y: Part) -> Part:
+    if type(x) in (float, int) and type(y) in (float, int):
+        return numpy_divide(x, y)
     return None if x is None else x / y
 
 

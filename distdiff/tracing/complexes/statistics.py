@@ -9,15 +9,28 @@ import numpy as np
 
 from ..array import ndim_of
 from ..indexing import into
+from ..ufuncs import recorder_of
+from .array import complex_within
 
 
-def variance(x: Any, *args: Any, **kwargs: Any) -> Any:
+def variance(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, *args: Any, **kwargs: Any) -> Any:
     """The mean of |x - mean|^2: the variances of the parts together."""
-    return np.var(x.real, *args, **kwargs) + np.var(x.imag, *args, **kwargs)
+    real, imaginary = (np.var(part, axis, dtype, None, *args, **kwargs) for part in (x.real, x.imag))
+    return into(out, real + imaginary)
 
 
-def deviation(x: Any, *args: Any, **kwargs: Any) -> Any:
-    return np.sqrt(variance(x, *args, **kwargs))
+def deviation(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, *args: Any, **kwargs: Any) -> Any:
+    return into(out, np.sqrt(variance(x, axis, dtype, None, *args, **kwargs)))
+
+
+def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
+    """Of both parts; the sum of the weights is real."""
+    keep = {} if keepdims is np._NoValue or not keepdims else {"keepdims": True}
+    if complex_within([weights]):
+        recorder_of([a, weights]).unsupported("numpy.average with complex weights", "write np.sum(w * z) / np.sum(w)")
+    (real, of_all), (imaginary, _) = (np.average(part, axis, weights, True, **keep) for part in (a.real, a.imag))
+    mean = real + 1j * imaginary
+    return (mean, of_all + 0j) if returned else mean
 
 
 def _variables(x: Any, rowvar: bool) -> Any:
@@ -74,7 +87,7 @@ def nan_deviation(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, 
 
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    np.var: variance, np.std: deviation, np.cov: covariance, np.corrcoef: correlation,
+    np.average: average, np.var: variance, np.std: deviation, np.cov: covariance, np.corrcoef: correlation,
     np.nansum: _ignoring_nan(np.sum, 0.0), np.nanprod: _ignoring_nan(np.prod, 1.0),
     np.nancumsum: _ignoring_nan(np.cumsum, 0.0), np.nancumprod: _ignoring_nan(np.cumprod, 1.0),
     np.nanmean: nan_mean, np.nanvar: nan_variance, np.nanstd: nan_deviation,

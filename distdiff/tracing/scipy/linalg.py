@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import linalg
-from ..array import is_traced, ndim_of, shape_of
+from ..array import ndim_of, shape_of
 from ..complexes import by_real_one, eigh_by, is_complex
 from ..decisions import whole
+from ..holding import traced_within
 from ..linalg import results
 from ..matrices.banded import Banded
 from ..matrices.functions import NAMES, MatrixFunction
@@ -21,12 +22,11 @@ from ..matrices.lu import PackedLu
 from ..matrices.sylvester import Sylvester
 from ..matrices.symmetric import Eigh
 from ..matrices.triangular import Triangular
-from ..ufuncs import recorder_of
 from .replacing import Rule, parts_apart
 
 
 def _refuse(operands: Any, what: str, remedy: str) -> Any:
-    return recorder_of([x for x in operands if is_traced(x)]).unsupported(what, remedy)
+    return traced_within(list(operands)).unsupported(what, remedy)
 
 
 def _columns(b: Any) -> tuple[Any, bool]:
@@ -252,6 +252,33 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, overwrite_a
     return tuple(found) if compute_uv else found
 
 
+def eigvalsh_tridiagonal(d: Any, e: Any, select: Any = "a", select_range: Any = None, check_finite: bool = True,
+                         tol: Any = 0.0, lapack_driver: str = "auto") -> Any:
+    """Of the dense matrix: n^3 operations."""
+    w = np.linalg.eigvalsh(np.diag(d) + np.diag(e, 1) + np.diag(e, -1))
+    if select in ("a", "all", 0):
+        return w
+    if select in ("i", "index", 2):
+        return w[int(select_range[0]) : int(select_range[1]) + 1]
+    return _refuse((d, e), f"scipy.linalg.eigvalsh_tridiagonal with select={select!r}", "take w[i:j] of all of them")
+
+
+def eigh_tridiagonal(d: Any, e: Any, eigvals_only: bool = False, *args: Any, **options: Any) -> Any:
+    if eigvals_only:
+        return eigvalsh_tridiagonal(d, e, *args, **options)
+    return _refuse((d, e), "scipy.linalg.eigh_tridiagonal with vectors", "w, V = np.linalg.eigh(np.diag(d) + "
+                   "np.diag(e, 1) + np.diag(e, -1)) can be traced, whose vectors may have other signs")
+
+
+def qr_multiply(a: Any, c: Any, mode: str = "right", pivoting: bool = False, conjugate: bool = False,
+                overwrite_a: bool = False, overwrite_c: bool = False) -> Any:
+    if pivoting or mode not in ("left", "right"):
+        _refuse((a, c), f"scipy.linalg.qr_multiply with mode={mode!r} and pivoting={pivoting}", "use mode='right'")
+    q, r = np.linalg.qr(a)
+    q = np.conj(q) if conjugate else q
+    return (q @ c if mode == "left" else c @ q), r
+
+
 def qr(a: Any, overwrite_a: bool = False, lwork: Any = None, mode: str = "full", pivoting: bool = False,
        check_finite: bool = True) -> Any:
     if pivoting or mode not in ("full", "r", "economic"):
@@ -340,7 +367,8 @@ def hankel(c: Any, r: Any = None) -> Any:
 _SAME = {"inv": lambda a, **options: np.linalg.inv(a), "det": lambda a, **options: np.linalg.det(a),
          "svdvals": lambda a, **options: np.linalg.svd(a, compute_uv=False), "kron": np.kron}
 _HERE = (solve, solve_triangular, cholesky, cho_factor, cho_solve, lu_factor, lu_solve, lu, solve_banded, solveh_banded,
-         solve_sylvester, solve_continuous_lyapunov, eigh, eigvalsh, eig, eigvals, svd, qr, pinv, lstsq, norm,
+         solve_sylvester, solve_continuous_lyapunov, eigh, eigvalsh, eig, eigvals, svd, qr, qr_multiply,
+         eigvalsh_tridiagonal, eigh_tridiagonal, pinv, lstsq, norm,
          expm_frechet, block_diag, toeplitz, circulant, hankel)
 RULES: dict[str, Rule] = {
     f"scipy.linalg:{name}": rule

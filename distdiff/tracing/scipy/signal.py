@@ -29,19 +29,28 @@ def _parts(x: Any) -> tuple[Any, Any]:
     return (x.real, x.imag) if x.dtype.kind == "c" else (x, None)
 
 
-def _bilinear(conjugate: bool = False) -> Callable[[Rule], Rule]:
-    """A rule for real operands that is bilinear in them, for complex ones too: by real and imaginary parts."""
+def _bilinear(conjugate: bool = False, fills: bool = False) -> Callable[[Rule], Rule]:
+    """A rule for real operands that is bilinear in them, for complex ones too: by real and imaginary parts.
+
+    fills: its third option is what in1 is beyond its ends, a part of which belongs to either part of in1.
+    """
 
     def mark(rule: Rule) -> Rule:
         def of_complex(in1: Any, in2: Any, *args: Any, **kwargs: Any) -> Any:
             (a, b), (c, d) = _parts(in1), _parts(in2)
             if b is None and d is None:
                 return rule(in1, in2, *args, **kwargs)
+            real, imaginary = kwargs, kwargs
+            if fills:
+                beyond = np.asarray(args[2] if len(args) > 2 else kwargs.get("fillvalue", 0))
+                args = args[:2]
+                real, imaginary = {**kwargs, "fillvalue": beyond.real}, {**kwargs, "fillvalue": beyond.imag}
+                b = np.zeros(shape_of(a)) if b is None and beyond.imag else b
             d = -d if conjugate and d is not None else d
-            re, im = rule(a, c, *args, **kwargs), 0.0
-            re = re if b is None or d is None else re - rule(b, d, *args, **kwargs)
-            im = im if d is None else im + rule(a, d, *args, **kwargs)
-            im = im if b is None else im + rule(b, c, *args, **kwargs)
+            re, im = rule(a, c, *args, **real), 0.0
+            re = re if b is None or d is None else re - rule(b, d, *args, **imaginary)
+            im = im if d is None else im + rule(a, d, *args, **real)
+            im = im if b is None else im + rule(b, c, *args, **imaginary)
             return re + 1j * im
 
         return of_complex
@@ -103,28 +112,34 @@ def _windowed(a: Any, v: Any, ends: dict[int, tuple[int, int]], extension: str =
     return contracted(a, v, sorted(ends))
 
 
-@_bilinear()
+@_bilinear(fills=True)
 def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> Any:
     """In two dimensions, with in1 filled, wrapped or mirrored beyond its ends."""
+    return _convolved(in1, in2, mode, boundary, fillvalue, lambda m: (m // 2, (m - 1) // 2))
+
+
+def _convolved(in1: Any, in2: Any, mode: str, boundary: str, fillvalue: Any, same: Callable[[int], Any]) -> Any:
+    """same: how many elements in1 is extended by on either side, for a kernel of length m, to keep its size."""
     if mode == "valid" and any(n < m for n, m in zip(np.shape(in1), np.shape(in2))):
         in1, in2 = in2, in1
     a, v = _array(in1, "scipy.signal.convolve2d"), _array(in2, "scipy.signal.convolve2d")
     if len(shape_of(a)) != 2 or len(shape_of(v)) != 2:
         raise ValueError("convolve2d inputs must both be 2-D arrays")
     m = shape_of(v)
-    ends = {"valid": lambda m: (0, 0), "full": lambda m: (m - 1, m - 1), "same": lambda m: (m // 2, m - 1 - m // 2)}
+    ends = {"valid": lambda m: (0, 0), "full": lambda m: (m - 1, m - 1), "same": same}
     extension = {"fill": "constant", "wrap": "wrap", "symm": "reflect"}
     if mode not in ends or boundary not in extension:
         raise ValueError(f"acceptable modes are {list(ends)}, acceptable boundaries are {list(extension)}")
     return _windowed(a, v, {k: ends[mode](m[k]) for k in (0, 1)}, extension[boundary], fillvalue)
 
 
-@_bilinear(conjugate=True)
+@_bilinear(conjugate=True, fills=True)
 def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> Any:
     swapped = mode == "valid" and any(n < m for n, m in zip(np.shape(in1), np.shape(in2)))
     if swapped:
         in1, in2 = in2, in1
-    y = convolve2d(in1, _flipped(_array(in2, "scipy.signal.correlate2d")), mode, boundary, fillvalue)
+    y = _convolved(in1, _flipped(_array(in2, "scipy.signal.correlate2d")), mode, boundary, fillvalue,
+                   lambda m: ((m - 1) // 2, m // 2))
     return _flipped(y) if swapped else y
 
 

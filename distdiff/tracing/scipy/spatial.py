@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..array import is_traced, shape_of
+from ..complexes import is_complex
 from ..decisions import decide
 from ..ufuncs import recorder_of
 from .replacing import Rule
@@ -95,7 +96,7 @@ def squareform(X: Any, force: str = "no", checks: bool = True) -> Any:
         n = int(np.ceil(np.sqrt(2 * shape[0])))
         if n * (n - 1) != 2 * shape[0]:
             raise ValueError("Incompatible vector size. It must be a binomial coefficient n choose 2 for some n >= 2.")
-        y = recorder_of((X,)).array_of(np.zeros((n, n)))
+        y = recorder_of((X,)).array_of(np.zeros((n, n), complex if is_complex(X) else float))
         i, j = np.triu_indices(n, 1)
         y[i, j] = X
         y[j, i] = X

@@ -10,6 +10,7 @@ from ...ops.special import SPECIAL
 from .. import ufuncs
 from ..array import as_plain, constant, is_traced
 from ..callers import YOURS
+from ..complexes import is_complex
 from ..decisions import decide
 from ..indexing import into
 from ..reductions import axes_of, largest, total, traced_array
@@ -26,6 +27,9 @@ def _near_largest(a: Any, axes: tuple[int, ...]) -> Any:
 def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False) -> Any:
     """log(sum(b exp(a))); with return_sign the logarithm of the absolute value, and the sign."""
     a, b = (a, b) if b is None else np.broadcast_arrays(a, b)
+    if return_sign and (is_complex(a) or is_complex(b)):
+        recorder_of((a, b)).unsupported("scipy.special.logsumexp of complex numbers with return_sign=True",
+                                        "without it, the result's imaginary part is the sign's angle")
     a = traced_array(a)
     axes = axes_of(axis, a.ndim)
     if b is not None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...ops.foreign import sc
 from ..array import TracedArray, as_plain, constant, is_traced, ndim_of, plain, shape_of
+from ..complexes import is_complex
 from ..decisions import decide
 from ..reductions import traced_array
 from ..ufuncs import recorder_of
@@ -25,6 +26,8 @@ Fill = tuple[float, float]  # the value below the support, and above it
 
 def _operand(x: Any) -> Any:
     """An argument as traced value, or array, or number."""
+    if is_complex(x):
+        recorder_of((x,)).unsupported("scipy.stats of complex numbers", "these distributions are of real ones")
     return x if is_traced(x) or type(x) is float else np.asarray(x, dtype=float)[()]
 
 
@@ -262,6 +265,9 @@ class Covariance:
 
 def normal_parameters(self: Any, mean: Any, cov: Any, allow_singular: bool = True) -> Any:
     """(dimension, mean, covariance) of a multivariate normal distribution, one of the two traced."""
+    for x in (mean, cov):
+        if is_complex(x):
+            _operand(x)
     if isinstance(cov, Covariance) or hasattr(cov, "log_pdet"):
         return self._process_parameters_Covariance(mean, cov)
     if not is_traced(cov):
