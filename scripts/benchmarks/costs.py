@@ -99,7 +99,7 @@ def structure(quick: bool) -> Iterator[Row]:
                           ("entries", lambda: sparsity.of_tape(scalar))):
         yield Row(f"... a picture of its {name}, counted", 1e9 * seconds(picture)[0] / lines, "ns a line")
     with memory.rare_collections():  # as while a function is linearized
-        yield from _sharing(tape, *burgers(20_000, 40 if quick else 400))
+        yield from _sharing(*burgers(100_000, 10 if quick else 91))
     placed = dd.trace(make_chain(600 if quick else 6000), chain_inputs())  # line by line
     (took,) = seconds(lambda: partition(placed, 1024, machine=machine), repeats=1)
     yield Row("partition of scalar code for 1024 ranks", 1e6 * took / placed.lines, "us a line")
@@ -114,14 +114,17 @@ def structure(quick: bool) -> Iterator[Row]:
               1e6 * seconds(lambda: plan_adjoint(whole(other)))[0] / len(other.items), "us a statement")
 
 
-def _sharing(tape: Tape, f: Callable[..., Any], x: np.ndarray) -> Iterator[Row]:
-    """What rank 0 does of a program that goes to ranks beside its trace, one after another."""
-    n, machine = len(tape.items), current()
-    judge = Judge(tape, Use.announced(1, tape.n_inputs, tape.n_outputs), machine, "auto", True)
-    yield Row("trace of Burgers, values put off", 1e6 * seconds(lambda: record(
-        f, (x,), argnums=0, kwargs={}, has_aux=False, keep_values=False), repeats=3)[0] / n, "us a statement")
+def _sharing(f: Callable[..., Any], x: np.ndarray) -> Iterator[Row]:
+    """What rank 0 does beside the trace of a program that goes to ranks: one after another, all others waiting."""
+    def traced() -> Tape:
+        return record(f, (x,), argnums=0, kwargs={}, has_aux=False, keep_values=False).tape
+
+    tape, machine = traced(), current()
+    n, use = len(tape.items), Use.announced(1, tape.n_inputs, tape.n_outputs)
+    yield Row(f"trace of Burgers, {tape.lines:.0e} lines", 1e6 * seconds(traced, repeats=3)[0] / n, "us a statement")
     for ranks in (2, 16):
-        (took,) = seconds(lambda ranks=ranks: partition(tape, ranks, machine=machine, judge=judge), repeats=3)
+        (took,) = seconds(lambda ranks=ranks: partition(tape, ranks, machine=machine, judge=Judge(
+            tape, use, machine, "auto", True)), repeats=3)
         yield Row(f"... a partition for {ranks} ranks", 1e6 * took / n, "us a statement")
     for depth in (1, 4):
         made = partition(tape, 2, strategy="axes", depth=depth, machine=machine)
