@@ -183,7 +183,7 @@ class Sender:
                 if key not in shared:
                     if axis >= 0:
                         ref = cut(ref, axis, box[0], box[0] + box[1][axis])
-                    shared[key] = _lean(ref)
+                    shared[key] = _lean(ref, travels=rank > 0)
                 parcel.arrays[t, k, number] = shared[key]
         foreign = [np.empty(0, np.int64)]
         for t, k in self.single:
@@ -311,16 +311,22 @@ class Repeated(NamedTuple):
     shape: tuple[int, ...]
 
 
-def _lean(ref: Operand) -> Any:
+def _lean(ref: Operand, travels: bool) -> Any:
     """A constant broadcast along an axis travels once, and rank 0's part of an array doesn't keep all of it."""
+    own = _in_order if travels else _by_itself
     if isinstance(ref, Const) and isinstance(ref.value, np.ndarray):
         value = ref.value
         base = value[tuple(slice(0, 1) if s == 0 and n > 1 else slice(None)
                            for s, n in zip(value.strides, value.shape))]
         if base.size < value.size:
-            return Repeated(_by_itself(base), value.shape)
-        return Const(_by_itself(value))
-    return Indexed(_by_itself(ref.ids)) if isinstance(ref, Indexed) else ref
+            return Repeated(own(base), value.shape)
+        return Const(own(value))
+    return Indexed(own(ref.ids)) if isinstance(ref, Indexed) else ref
+
+
+def _in_order(part: np.ndarray) -> np.ndarray:
+    """The array as it is sent: from where it lies, if its elements follow each other."""
+    return np.asarray(part, order="C")
 
 
 def _by_itself(part: np.ndarray) -> np.ndarray:
@@ -328,7 +334,7 @@ def _by_itself(part: np.ndarray) -> np.ndarray:
     whole = part
     while isinstance(whole.base, np.ndarray):
         whole = whole.base
-    return part.copy() if whole.nbytes >= 2 * part.nbytes else np.asarray(part, order="C")
+    return part.copy() if whole.nbytes >= 2 * part.nbytes else _in_order(part)
 
 
 def unpack(ref: Any) -> Operand:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,15 @@ def _sizes(parts: list[memoryview]) -> np.ndarray:
     return np.array([part.nbytes for part in parts], dtype=np.int64)
 
 
-def _empty(sizes: np.ndarray) -> list[bytearray]:
-    return [bytearray(int(n)) for n in sizes]
+def _empty(sizes: np.ndarray) -> list[np.ndarray]:
+    return [np.empty(int(n), dtype=np.uint8) for n in sizes]  # its pages are touched once, by what arrives
 
 
-def _load(parts: list[bytearray]) -> Any:
+def _load(parts: Sequence[Any]) -> Any:
     return pickle.loads(parts[0], buffers=parts[1:])
 
 
-def _pieces(part: memoryview | bytearray) -> list[memoryview]:
+def _pieces(part: memoryview | np.ndarray) -> list[memoryview]:
     view = memoryview(part)
     return [view[start:start + PIECE] for start in range(0, view.nbytes, PIECE)]
 
