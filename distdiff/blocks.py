@@ -15,6 +15,7 @@ maximum norm is estimated (Higham, FORTRAN codes for estimating the one-norm of 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -25,8 +26,9 @@ from .errors import SingularError
 from .kernels import components as kernels
 from .preaccumulate import CSR
 
-SMALL = 8  # rows up to which a component is factorized in the compiled loop
-DENSE = 64  # rows up to which a component is dense, whatever it holds
+SMALL = 24  # rows up to which a component is factorized in the compiled loop, all such together
+BETWEEN = 2048  # rows between two of them up to which these go along: a call takes as long as some thousand
+DENSE = 64  # rows up to which a larger one is dense, whatever it holds
 FILLED = 8  # ... and beyond, if one entry in so many is stored
 SYMMETRIC = 0.9  # share of entries with mirror images from which on a pattern counts as symmetric
 PIVOT = 0.1  # of a column's largest entry that a pivot on the diagonal must have
@@ -51,26 +53,29 @@ class Range(NamedTuple):
 class DiagonalBlocks:
     """The factorized diagonal blocks of one rank's own rows, of which ends[s]:ends[s+1] are superstep s.  Local.
 
-    where(row) names the user's line in an error.  Raises `SingularError` where a block has no inverse to working
-    precision, at `refresh` too.
+    where(row) names the user's line in an error.  large: what makes a component of more than SMALL rows, if it is to be
+    another kind of `LargeBlock`.  Raises `SingularError` where a block has no inverse to working precision, at
+    `refresh` too.
     """
 
-    def __init__(self, components: Components, own: CSR, ends: np.ndarray, where: Callable[[int], str]) -> None:
+    def __init__(self, components: Components, own: CSR, ends: np.ndarray, where: Callable[[int], str],
+                 large: Callable[..., LargeBlock] | None = None) -> None:
         self._components, self._own, self._where = components, own, where
         sizes = components.stop - components.first
         small = sizes <= SMALL
         self._small = _SmallBlocks(components, np.flatnonzero(small), own)
-        self._large = [_Large(components, k, own) for k in np.flatnonzero(~small)]
+        self._large = [(large or LargeBlock)(components, k, own) for k in np.flatnonzero(~small)]
         self._ranges = self._join(small, ends)
         self.refresh()
 
     def _join(self, small: np.ndarray, ends: np.ndarray) -> list[Range]:
-        """Small components that follow one another in a superstep as one range, each large one as its own."""
+        """Small components that follow one another in a superstep as one range, with the rows between them where these
+        are few, and each large one as its own."""
         first, stop = self._components.first, self._components.stop
         ranges: list[Range] = []
         begins = np.ones(len(first), dtype=bool)
         step = np.searchsorted(ends, first, side="right")
-        begins[1:] = ~(small[1:] & small[:-1] & (first[1:] == stop[:-1]) & (step[1:] == step[:-1]))
+        begins[1:] = ~(small[1:] & small[:-1] & (first[1:] - stop[:-1] <= BETWEEN) & (step[1:] == step[:-1]))
         large = iter(self._large)
         number = np.cumsum(small) - small  # of a small component among its like
         edges = np.append(np.flatnonzero(begins), len(first))
@@ -99,7 +104,7 @@ class DiagonalBlocks:
 
     def bounds(self, magnitudes: CSR) -> list[Range]:
         """The same for rows `magnitudes` = -|A|: pieces that bound |A_cc^-1| times magnitudes (see `_Bound`)."""
-        blocks = [_Large(self._components, k, self._own) for k in range(len(self._components.first))]
+        blocks = [LargeBlock(self._components, k, self._own) for k in range(len(self._components.first))]
         return [Range(block.first, block.stop, _Bound(block, magnitudes)) for block in blocks]
 
     @property
@@ -108,14 +113,23 @@ class DiagonalBlocks:
         sizes = self._components.stop - self._components.first
         ways = (("division", int((sizes == 1).sum())),
                 ("LU in one compiled loop", int(((sizes > 1) & (sizes <= SMALL)).sum())),
-                ("LAPACK's LU", sum(block.dense for block in self._large)),
-                ("SuperLU", sum(not block.dense for block in self._large)))
+                *sorted(Counter(block.how for block in self._large).items()))
         found = [f"{way} for {'a block' if n == 1 else f'{n:,} blocks'}" for way, n in ways if n]
         return ", ".join(found) + (f", the largest of {sizes.max():,} rows" if sizes.max(initial=0) > 1 else "")
 
     @property
     def nbytes(self) -> int:
         return self._components.nbytes + self._small.nbytes + sum(block.nbytes for block in self._large)
+
+    @property
+    def packaged(self) -> bool:
+        """Whether a package has factors of any block."""
+        return any(block.packaged for block in self._large)
+
+    def close(self) -> None:
+        """Free what packages hold."""
+        for block in self._large:
+            block.close()
 
 
 def undetermined(where: str, size: str, condition: float) -> SingularError:
@@ -159,7 +173,9 @@ class _SmallBlocks:
 
     def solve(self, y: np.ndarray, lo: int, hi: int, transposed: bool) -> None:
         kernel = kernels.small_backward if transposed else kernels.small_forward
-        work = 4 * self._work * (hi - lo) // len(self._numbers) * y.shape[1]
+        first, stop, _, _, indptr, *_ = self._structure
+        work = (4 * self._work * (hi - lo) // len(self._numbers) + int(indptr[stop[hi - 1]] - indptr[first[lo]])) * (
+            y.shape[1])
         kernel(work, lo, hi, *self._structure, *self._factors, y)
 
 
@@ -175,8 +191,10 @@ class _SmallPart(NamedTuple):
         self.blocks.solve(lam, self.lo, self.hi, True)
 
 
-class _Large:
-    """One component, dense or sparse."""
+class LargeBlock:
+    """One component of more than SMALL rows, by LAPACK's or SuperLU's factors."""
+
+    packaged = False  # whether its factors are a package's behind PETSc
 
     def __init__(self, components: Components, k: int, own: CSR) -> None:
         self.number, self._own = int(k), own
@@ -190,6 +208,11 @@ class _Large:
         self._matrix: Any = None
         self._scales = (np.ones(n), np.ones(n))
         self._factors: Any = None
+
+    @property
+    def how(self) -> str:
+        """What factorizes it, for reports."""
+        return "LAPACK's LU" if self.dense else "SuperLU"
 
     @property
     def nbytes(self) -> int:
@@ -210,26 +233,43 @@ class _Large:
         scaled = self._equilibrated()
         if scaled is None:
             return np.inf
-        self._factors = (_DenseFactors if self.dense else _SparseFactors).of(scaled)
+        self._factors = self._factorized(scaled)
         if self._factors is None:
             return np.inf
-        return float(abs(scaled).sum(axis=1).max()) * largest_row_sum_of_inverse(self._factors.solve, n)
+        sums = np.bincount(self._rows, np.abs(scaled.data), minlength=n)
+        return float(sums.max()) * largest_row_sum_of_inverse(self._factors.solve, n)
+
+    @property
+    def _rows(self) -> np.ndarray:
+        """The row of every entry."""
+        return np.repeat(np.arange(self.stop - self.first), np.diff(self._indptr))
+
+    def _factorized(self, scaled: Any) -> Any:
+        """Factors of a SciPy CSR matrix, whose pattern is always the same one: what has solve(b, transposed); None
+        where it is singular."""
+        return (_DenseFactors if self.dense else _SparseFactors).of(scaled)
 
     def _equilibrated(self) -> Any:
         """The matrix with rows and columns scaled by powers of two to a largest entry between 1/2 and 1, or None."""
         from scipy import sparse
 
-        scales = []
-        scaled = self._matrix
-        for axis in (1, 0):
-            largest = abs(scaled).max(axis=axis).toarray().ravel()
+        matrix, n = self._matrix, len(self._left)
+        scales: list[np.ndarray] = []
+        scaled = sparse.csr_matrix((np.array(matrix.data), matrix.indices, matrix.indptr), shape=(n, n))
+        for index in (self._rows, matrix.indices):
+            lines = scaled.tocsc() if scales else scaled
+            if (np.diff(lines.indptr) == 0).any():
+                return None
+            largest = np.maximum.reduceat(np.abs(lines.data), lines.indptr[:-1])
             if not (largest > 0.0).all():
                 return None
             scales.append(np.ldexp(1.0, np.minimum(-np.frexp(largest)[1], 1000)))
-            diagonal = sparse.diags(scales[-1])
-            scaled = diagonal @ scaled if axis == 1 else scaled @ diagonal
+            scaled.data *= scales[-1][index]
         self._scales = (scales[0], scales[1])
         return scaled
+
+    def close(self) -> None:
+        """Free what a package holds; a second call does nothing."""
 
     def solve(self, b: np.ndarray, transposed: bool) -> np.ndarray:
         """A^-1 b, or A^-T b, for b (n,) or (n, m), refined once."""
@@ -272,7 +312,7 @@ class _Large:
 class _Bound:
     """Like a component, but y_c <- a bound on |A_cc^-1| (y_c + |A_c,above| y), for sums of magnitudes."""
 
-    def __init__(self, block: _Large, magnitudes: CSR) -> None:
+    def __init__(self, block: LargeBlock, magnitudes: CSR) -> None:
         self._block, self._magnitudes = block, magnitudes
         self._rows, self._columns, self._forward, self._backward = block.bound()
 

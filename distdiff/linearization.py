@@ -115,7 +115,7 @@ class Linearization:
         self.aux = share.aux
         self._solving = Solving(at.local, self.comm, at.team, self.stages, method=self.method, options=self.options,
                                 preaccumulate=self.preaccumulate, on_failure=self._settings["on_failure"],
-                                once=at.use.once, by_itself=at.by_itself)
+                                once=at.use.once, by_itself=at.by_itself, points=at.use.points)
         job = at.use.share(self.comm.size, at.facts.everywhere), at.use.together
         self._solving.choice = self._solving.choose(*job)  # also where there will be no point, but the next one is
         at.begin(share.values)

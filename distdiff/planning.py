@@ -55,7 +55,7 @@ class Layout:
     @property
     def fewer(self) -> bool:
         """Whether it gives some of the ranks nothing, for the others' sake."""
-        return self.name.endswith(" ranks")
+        return " ranks" in self.name
 
 
 @dataclass(frozen=True)
@@ -160,15 +160,17 @@ def plan(tape: Tape, ranks: Sequence[int], columns: int | str | Use = 1, machine
     use = Use.announced(columns, tape.n_inputs, tape.n_outputs)
     judge = Judge(tape, use, machine)
     held = Held.of(tape)
-    layouts = tuple(_layout(tape, n, judge, strategy, held) for n in sorted({1, *ranks}))
+    found: list[Partition] = []  # those of fewer ranks are candidates for more
+    layouts = tuple(_layout(tape, n, judge, strategy, held, found) for n in sorted({1, *ranks}))
     return Plan(layouts, graph.analyse(tape), use.columns, machine, use.together > 1)
 
 
-def _layout(tape: Tape, ranks: int, judge: Judge, strategy: str, held: Held) -> Layout:
+def _layout(tape: Tape, ranks: int, judge: Judge, strategy: str, held: Held, found: list[Partition]) -> Layout:
     began = time.perf_counter()
-    made: Partition = partition(tape, ranks, strategy=strategy if ranks > 1 else "auto", machine=judge.machine,
-                                columns=judge.use.split, judge=judge)
+    made = partition(tape, ranks, strategy=strategy if ranks > 1 else "auto", machine=judge.machine,
+                     columns=judge.use.split, judge=judge, known=found[1:])
     planning = time.perf_counter() - began
+    found.append(made)
     quality, promise = made.quality, made.promise
     return Layout(ranks, made.name, promise.method, promise.seconds, promise.exchanging,
                   int(held.by(made.plan is None, quality, promise, judge.use)),

@@ -74,8 +74,9 @@ class Solving:
     """What solves with one rank's share of a tape.  Everything is collective on `comm`.
 
     `team` are the ranks that share one copy of the program: `comm`, or each rank alone.  once: no other right-hand
-    sides will come than those announced, and no other point.  by_itself: one of several ranks has all of it and meets
-    the others after a solve only.  `arrive` gives it the point, `leave` comes before another one.
+    sides will come than those announced, and no other point.  points: so many of them the method is chosen for.
+    by_itself: one of several ranks has all of it and meets the others after a solve only.  `arrive` gives it the point,
+    `leave` comes before another one.
 
     Attributes
     ----------
@@ -89,9 +90,10 @@ class Solving:
 
     def __init__(self, local: LocalTape, comm: MPI.Comm, team: MPI.Comm, stages: Stages, *, method: str,
                  options: Mapping[str, Any], preaccumulate: bool, on_failure: str,
-                 once: bool = False, by_itself: bool = False) -> None:
+                 once: bool = False, by_itself: bool = False, points: int = 1) -> None:
         self._local, self._comm, self._team, self._stages = local, comm, team, stages
         self.method, self._options, self._preaccumulate = method, options, preaccumulate
+        self._points = points
         size = count_work(local, comm)
         self.size: Work = replace(size, once=once, ranks=1 if by_itself else size.ranks)
         self.solvers: dict[str, Any] = {}
@@ -239,13 +241,14 @@ class Solving:
         return self._ranges.may_overflow(forward)
 
     def choose(self, columns: int, together: int = BATCH, onward: bool = False) -> Choice:
-        """Rank 0's choice of a method, made once for the same job; `onward`: what is set up already costs nothing."""
+        """Rank 0's choice of a method for all points, made once for the same job; `onward`: for the rest of this point,
+        what is set up already costing nothing."""
         if columns > 1 and self._kept is None:
             full = self.size.nodes, self.size.nonzeros + self.size.nodes
             self._kept = expected_kept(self._local, self._comm) if self._preaccumulate else full
-        job = self.work(together, onward), columns
+        job, points = (self.work(together, onward), columns), 1 if onward else self._points
         if job not in self._choices:
-            self._choices[job] = on_root(self._comm, lambda: choose(*job, current_machine(), self.method))
+            self._choices[job] = on_root(self._comm, lambda: choose(*job, current_machine(), self.method, points))
         return self._choices[job]
 
     def pass_seconds(self, columns: int) -> float | None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from .blocks import DiagonalBlocks, Range
+from .blocks import DiagonalBlocks, LargeBlock, Range
 from .channels import Channels
 from .comm import agreed
 from .errors import IndexRangeError, InputError
@@ -70,6 +70,7 @@ class TriangularSystem:
         self.components, self._where = reduced.components, where or reduced.where
         self.blocks: list[Range] = []
         self._diagonal: DiagonalBlocks | None = None
+        self._large: Callable[..., LargeBlock] | None = None
         self._factorized = self._solved_by_blocks = False
         counts = comm.allgather((self.n_local, reduced.nnz, len(reduced.components.first)))
         self.cyclic = any(c[2] for c in counts)
@@ -153,9 +154,32 @@ class TriangularSystem:
                 if self._diagonal is not None:
                     self._diagonal.refresh()
                 elif self.components:
-                    self._diagonal = DiagonalBlocks(self.components, self.own, self.ends, self._where)
+                    self._diagonal = DiagonalBlocks(self.components, self.own, self.ends, self._where, self._large)
                     self.blocks = self._diagonal.ranges
             self._factorized = True
+
+    def with_blocks(self, large: Callable[..., LargeBlock]) -> TriangularSystem:
+        """The same rows, arrays and exchanges, its diagonal blocks factorized apart, the large ones by what `large`
+        makes.  Local; not to be closed, but `release` frees what these hold.
+        """
+        system = copy.copy(self)
+        system._large, system._diagonal, system._factorized = large, None, False
+        return system
+
+    def factorize_anew(self) -> None:
+        """`factorize` after a `refresh` of the system that this one's rows are of.  Collective."""
+        self._factorized = False
+        self.factorize()
+
+    @property
+    def packaged(self) -> bool:
+        """Whether a package has factors of this rank's blocks, once they are made."""
+        return self._diagonal is not None and self._diagonal.packaged
+
+    def release(self) -> None:
+        """Free what the diagonal blocks hold of packages.  Local."""
+        if self._diagonal is not None:
+            self._diagonal.close()
 
     def without_signs(self) -> TriangularSystem:
         """The same structure with the diagonal and minus the absolute values beside it, its `blocks` bounds on those
@@ -166,6 +190,8 @@ class TriangularSystem:
         own.data[own.indptr[1:] - 1] = 1.0  # blocks don't read theirs
         system.own, system.ghost = own, ghost
         system.blocks = [] if self._diagonal is None else self._diagonal.bounds(own)
+        for name in ("bounds", "stretches"):  # these blocks are apart, ours may have rows between them
+            system.__dict__.pop(name, None)
         return system
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,13 @@ from random_systems import KINDS, Problem, Rows, implicit_problem, spread
 from test_solvers import jacobians, solver_for
 
 from distdiff import blocks
-from distdiff.errors import ConvergenceError, CycleError, SingularError
+from distdiff.errors import ConvergenceError, CycleError, InputError, SingularError
 from distdiff.kernels import components as component_kernels
 from distdiff.kernels import csr
 from distdiff.ops import COPY
 from distdiff.preaccumulate import eliminate
 from distdiff.solvers.direct import Direct, available
+from distdiff.solvers.factors import Factor
 from distdiff.solvers.krylov import Krylov
 from distdiff.solvers.passes import Passes
 from distdiff.solvers.residual import Residual
@@ -98,6 +100,28 @@ def test_any_units(comm, method):
     """Residuals and unknowns of very different size: nothing is lost, nothing taken for singular."""
     p = implicit_problem(comm, 5, size=10, scale=8.0)
     check(comm, p, lambda system: solver_for(method, system), False, 0, bound=True)
+
+
+@pytest.mark.parametrize("between", [0, 3, 10**6])
+def test_rows_between_small_blocks_go_along(comm, between, monkeypatch):
+    """In one loop with the blocks, or by themselves: the same solutions and the same bounds of magnitudes."""
+    monkeypatch.setattr(blocks, "BETWEEN", between)
+    p = implicit_problem(comm, 11, size=7)
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    ours = Passes(system)
+    sizes = system.components.stop - system.components.first
+    assert between or sum(r.stop - r.first for r in system.blocks) == sizes.sum()
+    assert between < 10**6 or len(system.blocks) <= system.k_star
+    magnitudes = Passes(system.without_signs())
+    for m in ((), (3,)):
+        b = np.random.default_rng(comm.rank).standard_normal((system.n_local, *m))
+        residual = Residual(system)
+        for transposed in (False, True):
+            x, s = b.copy(), np.abs(b)
+            (ours.backward if transposed else ours.forward)(x)
+            (magnitudes.backward if transposed else magnitudes.forward)(s)
+            assert residual.worst(b, x, transposed)[0] <= 1e-14 and (10 * s >= np.abs(x)).all()
+    system.close()
 
 
 def test_components_are_the_strong_ones(comm):
@@ -200,6 +224,71 @@ def test_residual_against_magnitudes(comm):
     system.close()
 
 
+@pytest.mark.parametrize("package", ["mumps", "superlu_dist", "petsc"])
+def test_direct_factorizes_component_by_component(comm, package, monkeypatch):
+    """The package gets each large sparse component by itself, never the whole, and orders once for all points."""
+    if package not in available(1):
+        pytest.skip(f"this PETSc has no {package}")
+    for name, most in (("SMALL", 2), ("DENSE", 0), ("FILLED", 0)):
+        monkeypatch.setattr(blocks, name, most)
+    made, refreshed, first = [], [], Factor.__init__
+
+    def counted(self, system, *rest, **keywords):
+        made.append(system.n_rows)
+        first(self, system, *rest, **keywords)
+
+    monkeypatch.setattr(Factor, "__init__", counted)
+    again = Factor.refresh
+    monkeypatch.setattr(Factor, "refresh", lambda self: (refreshed.append(self.system.n_rows), again(self)))
+    kinds = tuple(kind for kind in KINDS if package == "mumps" or kind != "zero diagonal")  # others do not pivot
+    p = implicit_problem(comm, 3, kinds, size=20)
+    reduced = eliminate(p.local, p.rows, full=True)
+    system = TriangularSystem(comm, reduced)
+    solver = Direct(system, {"pc_factor_mat_solver_type": package})
+    large = np.diff([reduced.components.first, reduced.components.stop], axis=0)[0]
+    large = sorted(large[large > 2].tolist())
+    assert sorted(made) == sorted(large * (2 if package == "superlu_dist" else 1))
+    assert comm.allreduce(len(large)) > 0 and max(large, default=0) < system.n_rows
+    for m in (0, 3):
+        for J in jacobians(comm, p, system, solver, m):
+            np.testing.assert_allclose(J, p.jacobian(), rtol=0, atol=p.tolerance())
+    assert solver.info["of"] == "components" and solver.info["residual"] <= 1e-12
+    name = {"mumps": "MUMPS", "superlu_dist": "SuperLU_DIST", "petsc": "PETSc's LU"}[package]
+    assert (name in solver.system.how) == bool(large)
+    whole = Direct(system, {"direct_of": "whole", "pc_factor_mat_solver_type": "mumps"})
+    assert whole.info == {} and made[-1] == system.n_rows
+    known = len(made)
+    scale = np.random.default_rng(1).uniform(0.5, 2.0, len(p.L))
+    rows = np.repeat(np.arange(len(p.own)), np.diff(p.rows.indptr))
+    moved = replace(p, L=scale[:, None] * p.L / scale)
+    reduced.refresh(p.rows.data * scale[p.own[rows]] / scale[p.own[p.rows.indices]])
+    system.refresh(reduced)
+    for one in (solver, whole):
+        one.refresh()
+        for J in jacobians(comm, moved, system, one, 0):
+            np.testing.assert_allclose(J, moved.jacobian(), rtol=0, atol=moved.tolerance())
+        one.close()
+        one.close()
+    assert len(made) == known and sorted(refreshed) == sorted([*made[:-1], system.n_rows])
+    system.close()
+
+
+def test_options_of_direct_are_read_where_the_large_components_are(comm, monkeypatch):
+    """A rank that has none says nothing of options that another has read, and one that nobody knows is told of."""
+    if "mumps" not in available(1):
+        pytest.skip("this PETSc has no MUMPS")
+    monkeypatch.setattr(blocks, "DENSE", 0)
+    monkeypatch.setattr(blocks, "FILLED", 0)
+    p = one_equation(comm, 3.0 * np.eye(40) - np.eye(40, k=1) - np.eye(40, k=-1))
+    system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Direct(system, {"mat_mumps_icntl_14": 60}).close()
+    with pytest.raises(InputError, match="components, whole"):
+        Direct(system, {"direct_of": "halves"})
+    system.close()
+
+
 def one_equation(comm, B: np.ndarray) -> Problem:
     """Two inputs, an implicit statement B y = x_0 on the last rank, and the sum of its results on the first."""
     n = len(B)
@@ -222,8 +311,8 @@ def test_mumps_expects_rows_that_read_everything(comm, n, sets_apart):
     p = one_equation(comm, 3.0 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1))
     system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
     for options in ({}, {"mat_mumps_icntl_7": 0}):
-        solver = Direct(system, options)
-        ordering = solver._factors[False].ksp.getPC().getFactorMatrix().getMumpsInfog(7)
+        solver = Direct(system, {**options, "direct_of": "whole"})
+        ordering = solver._factors._kept[False].ksp.getPC().getFactorMatrix().getMumpsInfog(7)
         assert (ordering == 6) == (sets_apart and not options)
         for J in jacobians(comm, p, system, solver, 0):
             np.testing.assert_allclose(J, p.jacobian(), rtol=0, atol=p.tolerance())

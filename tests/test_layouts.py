@@ -227,7 +227,8 @@ def test_layout_and_method_by_counted_costs(program, use, layouts, methods):
     names = {c.name for c in made.candidates}
     assert "rank 0 alone" in names and ("right-hand sides" in names) == (use.split > 1)
     assert ("contiguous" in names) or use == ONE
-    assert made.promise.method == choose(judge.work(made), use.share(2, made.everywhere), MACHINE).method
+    share = use.share(2, made.everywhere)
+    assert made.promise.method == choose(judge.work(made), share, MACHINE, points=use.points).method
 
 
 def test_solves_at_a_point_pay_for_a_spread():

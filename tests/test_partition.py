@@ -664,7 +664,7 @@ def test_grown_supersteps_of_a_grid_in_loops_are_trapezoids(n_ranks, monkeypatch
         monkeypatch.setattr(choose, "GROW_LINE", a_line)
         auto = partition(tape, n_ranks, machine=near(400.0))
         assert sum(c.name == "growlocal" for c in auto.candidates) == others
-        assert not others or auto.name == "growlocal" and auto.quality == grown
+        assert not others or auto.name.startswith("growlocal") and auto.quality.seconds <= grown.seconds
 
 
 def follows_counts(tape: Tape, plan: Partition, twice: float = 1.0) -> None:

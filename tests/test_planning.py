@@ -12,7 +12,7 @@ import distdiff as dd
 from distdiff import cli
 from distdiff.comm import on_root
 from distdiff.machine import Machine
-from distdiff.partition import partition
+from distdiff.partition import amounts, candidates, localize_all, partition
 from distdiff.planning import plan
 from distdiff.solvers.layouts import POINTS, Judge, Use
 from distdiff.tracing import trace
@@ -59,6 +59,14 @@ def short(x):
 
 def enough(x):
     return several(x, 3000)
+
+
+def tangle(x):
+    rng = np.random.default_rng(0)
+    values = [x[k] for k in range(4)]
+    for n in range(4, 2000):
+        values.append(0.6 * values[rng.integers(n)] - 0.3 * values[rng.integers(n)])
+    return values[-3:]
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +147,6 @@ def test_a_grid_gains_and_a_chain_does_not(layouts):
     assert "beyond 1" in alone.verdict() and "longest path" in alone.verdict()
 
 
-def tangle(x):
-    rng = np.random.default_rng(0)
-    values = [x[k] for k in range(4)]
-    for n in range(4, 2000):
-        values.append(0.6 * values[rng.integers(n)] - 0.3 * values[rng.integers(n)])
-    return values[-3:]
-
-
 @pytest.mark.parametrize(("f", "x", "best", "because"), [
     (chain, np.ones(4), {1}, "longest path"),
     (lambda x: np.sum(np.tanh(np.outer(x, np.linspace(0, 1, 100_000))) ** 2), np.ones(8), {4, 16, 64, 256}, ""),
@@ -162,6 +162,53 @@ def test_where_more_ranks_stop_paying(f, x, best, because):
     for layout in found.layouts[-2:]:  # nor is it taken where it hurts: a parcel a rank is packed, and all agree
         parcels = (Machine().share_rank * layout.ranks + Machine().share_call) / POINTS
         assert layout.seconds <= 1.3 * found.best.seconds + parcels
+
+
+def small_steps(u):
+    for _ in range(60):
+        u = u + 0.1 * np.sin(u) * np.roll(u, 1)
+    return np.sum(u)
+
+
+def plane(u):
+    for _ in range(12):
+        u = u + 0.1 * (np.roll(u, 1, 0) - 2 * u + np.roll(u, -1, 1)) * u
+    return np.sum(u * u)
+
+
+def samples(x):
+    total = 0.0
+    for k in range(3000):
+        total = total + np.sin(x[k % 4] * k) * x[(k + 1) % 4]
+    return total
+
+
+@pytest.mark.parametrize(("f", "x", "solves"), [
+    (grid, np.ones(50_000), 1), (burgers, np.ones(20_000), 1), (small_steps, np.ones(400), 1), (chain, np.ones(4), 9),
+    (plane, np.ones((100, 60)), 50), (wide, np.ones(8), 1), (tree, np.ones(1 << 12), 1), (samples, np.ones(4), 1),
+    (tangle, np.ones(4), "jacobian")])
+def test_more_ranks_never_take_longer(f, x, solves):
+    """Some of them may be left without work, at no cost: so whatever fewer promise, more do."""
+    ranks = [2, 3, 16, 50]
+    found = plan(trace(f, (x,)).tape, ranks, solves, machine=Machine())
+    alone, *seconds = [layout.seconds for layout in found.layouts]
+    assert all(more <= fewer for fewer, more in zip(seconds, seconds[1:])), list(zip(ranks, seconds))
+    columns = found.columns if solves != 1 else 1  # all ranks agree after every pass on whether it failed
+    assert seconds[0] <= (1.0 + 1e-9) * (alone + Machine().exchange * columns)
+    assert "more ranks" in found.verdict()
+
+
+@pytest.mark.parametrize("f, x", [(grid, np.ones(20_000)), (plane, np.ones((64, 64))), (several, np.ones(4))])
+def test_ranks_without_work_cost_nothing(f, x):
+    """What a layout promises on the first four of many ranks is what it promises on four."""
+    tape = trace(f, (x,)).tape
+    four, many = (candidates.make(tape, n, "axes and streaming", 4, 64, {}, machine=Machine()) for n in (4, 64))
+    judge = Judge(tape, Use(), Machine())
+    assert amounts(tape, many) == amounts(tape, four) and amounts(tape, four)["share_rank"] == 4
+    assert judge(many).seconds == pytest.approx(judge(four).seconds)
+    shares = localize_all(tape, many)
+    assert len(shares) == 64 and not any(local.items or local.n_own for local in shares[4:])
+    assert [local.lines for local in shares[:4]] == [local.lines for local in localize_all(tape, four)]
 
 
 def test_ranks_without_work_are_the_messages_doing(layouts):

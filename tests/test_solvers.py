@@ -19,6 +19,7 @@ from distdiff.petsc import petsc
 from distdiff.preaccumulate import eliminate
 from distdiff.solvers import direct
 from distdiff.solvers.direct import Direct
+from distdiff.solvers.factors import Factor
 from distdiff.solvers.iteration import Iteration
 from distdiff.solvers.krylov import Krylov
 from distdiff.solvers.passes import Passes
@@ -290,7 +291,7 @@ def test_direct_checks_its_residual(comm, monkeypatch):
     system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
     solver = Direct(system)
     for name in ("solve_one", "solve_all", "solve_each"):
-        monkeypatch.setattr(direct._Factor, name, lambda self, y, transposed=False: None)
+        monkeypatch.setattr(Factor, name, lambda self, y, transposed=False: None)
     for m in ((), (2,)):
         with pytest.raises(ConvergenceError, match="after 3 refinements.*approximate.*substitution"):
             solver.tangent(np.ones((len(system.inputs.ids), *m)))
@@ -304,13 +305,13 @@ def test_direct_refines_approximate_factors(comm, monkeypatch):
     p = random_problem(comm, 2, n=20, n_in=3)
     system = TriangularSystem(comm, eliminate(p.local, p.rows, full=True))
     solver = Direct(system)
-    exact = direct._Factor.solve_one
+    exact = Factor.solve_one
 
     def nearly(self, y, transposed):
         exact(self, y, transposed)
         y *= 1.0 + 1e-5
 
-    monkeypatch.setattr(direct._Factor, "solve_one", nearly)
+    monkeypatch.setattr(Factor, "solve_one", nearly)
     for J in jacobians(comm, p, system, solver, 0):
         np.testing.assert_allclose(J, p.jacobian(), rtol=0, atol=p.tolerance())
     assert solver.info["residual"] <= 1e-12

@@ -157,9 +157,14 @@ def small_factors(first, stop, left, at, indptr, indices, data, place, lu, pivot
 
 @Kernel
 def small_forward(lo, hi, first, stop, left, at, indptr, indices, data, place, lu, pivot, scale, y):
-    """Blocks lo, ..., hi - 1 of  A y = y  for y (n, m), each after all it reads, refined once."""
+    """Blocks lo, ..., hi - 1 of  A y = y  for y (n, m), each after all it reads, refined once, and the rows between
+    them, whose diagonal is 1 and stored last."""
     for k in range(lo, hi):
         f = first[k]
+        for i in range(stop[k - 1] if k > lo else f, f):
+            for e in range(indptr[i], indptr[i + 1] - 1):
+                for j in range(y.shape[1]):
+                    y[i, j] -= data[e] * y[indices[e], j]
         n = stop[k] - f
         a = lu[place[k]:place[k] + n * n].reshape(n, n)
         p = pivot[at[k]:at[k] + n]
@@ -190,7 +195,7 @@ def small_forward(lo, hi, first, stop, left, at, indptr, indices, data, place, l
 
 @Kernel
 def small_backward(lo, hi, first, stop, left, at, indptr, indices, data, place, lu, pivot, scale, y):
-    """Blocks hi - 1, ..., lo of  A^T y = y  for y (n, m), refined once."""
+    """Blocks hi - 1, ..., lo of  A^T y = y  for y (n, m), refined once, and the rows between them."""
     for k in range(hi - 1, lo - 1, -1):
         f = first[k]
         n = stop[k] - f
@@ -229,6 +234,10 @@ def small_backward(lo, hi, first, stop, left, at, indptr, indices, data, place, 
                 y[f + i, j] = x[i]
                 for e in range(indptr[f + i], left[at[k] + i]):
                     y[indices[e], j] -= data[e] * x[i]
+        for i in range(f - 1, (stop[k - 1] if k > lo else f) - 1, -1):
+            for e in range(indptr[i], indptr[i + 1] - 1):
+                for j in range(y.shape[1]):
+                    y[indices[e], j] -= data[e] * y[i, j]
 
 
 @Kernel

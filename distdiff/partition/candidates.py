@@ -80,11 +80,12 @@ def make(tape: Tape, n_ranks: int, name: str, active: int, min_block: int, setti
 
 
 def level_by_level(tape: Tape, n_ranks: int, machine: Machine, survey: Survey, min_block: int,
-                   most: float | None = None) -> Any:
+                   most: float | None = None, active: int | None = None) -> Any:
     """Long scalar code regrouped, arrays cut along axes.  most: seconds it may take for anybody to want it; then None
-    where it does not suit the program either.
+    where it does not suit the program either.  active: ranks that get anything.
     """
-    found = regroup(tape, survey.reads, n_ranks, asked=most is None)
+    active = n_ranks if active is None else active
+    found = regroup(tape, survey.reads, active, asked=most is None)
     if found is None:
         return None if most is not None else make(tape, n_ranks, "axes", n_ranks, min_block, {}, machine=machine,
                                                    survey=survey)
@@ -94,7 +95,7 @@ def level_by_level(tape: Tape, n_ranks: int, machine: Machine, survey: Survey, m
     regrouped = found.written()
     plan = Plan(regrouped.tape, n_ranks, machine)
     plan.regrouped, plan.accumulators = regrouped, found.sums
-    axes = Axes(plan, min_block)
+    axes = Axes(plan, min_block, active=active)
     for block in range(len(plan.blocks)):
         run = regrouped.runs.get(block)
         if run is not None:

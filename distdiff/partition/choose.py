@@ -38,6 +38,7 @@ PATIENCE = 4.0  # ... up to so many times what it may save: promises are of what
 GROW_LINE = 3e-7  # seconds that growing supersteps takes, a line ...
 FOLLOW = 20  # ... up to what it may save at so many points, where others follow
 NEAR = 1.25  # times the time of equal shares without messages that layouts may take, so that no more are looked at
+FEW_RANKS = 32  # with which looking for the best number of them begins
 NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
 
 
@@ -102,7 +103,7 @@ def default_min_block(n_ranks: int) -> int:
 
 def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int | None = None,
               depth: int | None = None, machine: Machine | None = None, columns: int = 1,
-              judge: Judge | None = None, share: bool = True) -> Partition:
+              judge: Judge | None = None, share: bool = True, known: Sequence[Partition] | None = None) -> Partition:
     """Decide, from structure alone, which rank owns which node.  Not collective: rank 0 calls it.
 
     strategy: "auto" measures all candidates and takes the one that promises the least seconds; "axes"
@@ -118,6 +119,8 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     judge: what a layout promises for the job at hand, a method being chosen with it; None: an evaluation and a sweep
     with that many columns.
     share: whether a large elemental may be shared by all ranks (`Elemental.shares`).
+    known: what "auto" found for fewer ranks before, for who asks what is promised and nothing else: the partition that
+    is returned may be one of them, or be for no more ranks than it gives anything.
     """
     if strategy not in STRATEGIES:
         names = ", ".join(map(repr, STRATEGIES))
@@ -126,81 +129,157 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         raise InputError(f"n_ranks={n_ranks} and min_block={min_block} must be positive")
     if depth is not None and depth < 1:
         raise InputError(f"depth={depth} must be positive: 1 exchanges after every superstep")
-    small = default_min_block(n_ranks) if min_block is None else min_block
     machine = current() if machine is None else machine
-    judge = judge or _Sweeping(columns)
-    contest = _Contest(judge)
+    contest = _Contest(judge or _Sweeping(columns))
     if strategy == COLUMNS and n_ranks > 1:
         contest.enter(candidates.alone(tape, n_ranks, machine, everywhere=True))
         return contest.winner()
-    kinds, survey, watch = Kinds(), Survey(tape, machine), alone()
-    if strategy == LEVELS and n_ranks > 1:
-        made = candidates.level_by_level(tape, n_ranks, machine, survey, small)
-        contest.enter(made)
-        return _won(contest, survey)
-    for name, active, settings in _candidates(tape, n_ranks, strategy, judge.repeated, machine, contest):
-        if watch is not None:
-            watch.look(BETWEEN)
-        least = default_min_block(active) if min_block is None else min_block
-        if strategy == "auto" and active > 1 and contest.hopeless(tape, name, active, least):
-            continue
-        made = candidates.alone(tape, n_ranks, machine) if active == 1 else candidates.make(
-            tape, n_ranks, name, active, least, settings, machine=machine, kinds=kinds, survey=survey, share=share)
-        contest.enter(made)
-        if strategy == "auto" and made.plan is None and _for_columns(
-                made.quality.seconds, columns) < 2 * machine.message and not contest.worth_more(tape, n_ranks):
-            return contest.winner()  # one exchange costs more
-        if strategy == "auto" and made.plan is None and columns == 1 and not run_by_run(tape) and contest.beneath(
-                tape, n_ranks, small):
-            return contest.winner()  # looking for a layout costs more
-        if strategy == "auto" and made.plan is None and columns == 1 and run_by_run(tape) and contest.below(
-                LOOK + LOOK_LINE * _scalar_lines(tape), n_ranks):
-            return contest.winner()  # looking for a layout of its runs does
-        if strategy == "auto" and made.plan is None and columns == 1 and contest.below(
-                sharing_at_least(n_ranks, machine), n_ranks):
-            return contest.winner()  # sharing out whatever costs more
-    if strategy == "auto" and columns * contest.least > _scotch_seconds(tape, n_ranks, machine) and available():
-        contest.enter(candidates.make(tape, n_ranks, SCOTCH, n_ranks, small, {}, machine=machine, kinds=kinds,
-                                      survey=survey, share=share))
-    if strategy == "auto" and judge.again and n_ranks > 1 and not run_by_run(tape) and _some(
-            tape, _scalar_lines(tape), n_ranks, machine) and contest.might_gain(survey, n_ranks):
-        contest.enter(candidates.make(tape, n_ranks, GROWN, n_ranks, small, {}, machine=machine, kinds=kinds,
-                                      survey=survey, share=share))
-    if contest.cut is not None:
-        deeper = _deepen(contest.cut, depth, judge)
-        if deeper is not None:
-            contest.enter(deeper, asked=depth is not None)
-    if strategy == "auto" and judge.again and n_ranks > 1 and run_by_run(tape):
-        if contest.least > NEAR * contest.alone / n_ranks:
-            survey.forget_live()
-            made = candidates.level_by_level(tape, n_ranks, machine, survey, small, contest.least)
-            if made is not None:
-                contest.enter(made)
-    if strategy == "auto" and columns > 1 and n_ranks > 1:
-        everywhere = candidates.alone(tape, n_ranks, machine, everywhere=True)
-        contest.enter(everywhere, eligible=everywhere.quality.memory <= ROOMY)
-    return _won(contest, survey)
-
-
-def _won(contest: _Contest, survey: Survey) -> Partition:
+    search = _Search(tape, n_ranks, strategy, min_block, depth, machine, columns, share, contest)
+    if n_ranks == 1 or strategy in ("auto", "fewer ranks"):
+        contest.enter(candidates.alone(tape, n_ranks, machine))
+    if n_ranks > 1 and strategy not in ("auto", "fewer ranks"):
+        search.on(n_ranks)
+    elif n_ranks > 1 and strategy == "auto":
+        if search.settled():
+            return contest.winner()
+        search.climb({ranks: seconds for made in known or () for ranks, seconds in made.tried.items()})
+        for made in known or ():
+            contest.add(made)
+        if columns > 1:
+            everywhere = candidates.alone(tape, n_ranks, machine, everywhere=True)
+            contest.enter(everywhere, eligible=everywhere.quality.memory <= ROOMY)
     best = contest.winner()
-    best.survey = survey
+    if best.n_ranks < n_ranks and known is None:
+        assert best.again is not None
+        few, best = best, best.again(n_ranks)
+        best.name, best.promise, best.candidates = few.name, few.promise, few.candidates
+    best.survey, best.tried, best.again = search.survey, search.tried, None
     return best
+
+
+class _Search:
+    """Makes the layouts of one tape and enters them into a contest."""
+
+    def __init__(self, tape: Tape, n_ranks: int, strategy: str, min_block: int | None, depth: int | None,
+                 machine: Machine, columns: int, share: bool, contest: _Contest) -> None:
+        self.tape, self.n_ranks, self.strategy = tape, n_ranks, strategy
+        self.min_block, self.depth, self.machine = min_block, depth, machine
+        self.columns, self.share, self.contest = columns, share, contest
+        self.kinds, self.survey, self.watch = Kinds(), Survey(tape, machine), alone()
+        self.auto = strategy == "auto"
+        self.tried: dict[int, float] = {}  # least seconds promised on so many ranks
+
+    def settled(self) -> bool:
+        """Whether rank 0 alone, which is in the contest, can't be beaten by more than looking for it takes."""
+        tape, n, contest, machine = self.tape, self.n_ranks, self.contest, self.machine
+        if _for_columns(contest.alone, self.columns) < 2 * machine.message and not contest.worth_more(tape, n):
+            return True  # one exchange costs more
+        if self.columns > 1:
+            return False
+        if run_by_run(tape) and contest.below(LOOK + LOOK_LINE * _scalar_lines(tape), n):
+            return True  # looking for a layout of its runs does
+        return (not run_by_run(tape) and contest.beneath(tape, n, self._small(n))) or contest.below(
+            sharing_at_least(2, machine), n)  # looking for a layout costs more; sharing out whatever does
+
+    def climb(self, tried: dict[int, float]) -> None:
+        """Layouts on all ranks, a half of them, a quarter ..., as far as these may be the best.
+
+        Looking costs the more the more ranks there are, so it begins with some FEW_RANKS, goes on to more until two
+        doublings have gained nothing, and to fewer as long as these may do.  tried: least seconds on so many ranks,
+        where these are known.
+        """
+        rungs = [self.n_ranks >> k for k in range(self.n_ranks.bit_length() - 1)]
+        start = next(k for k, active in enumerate(rungs) if active <= FEW_RANKS or k == len(rungs) - 1)
+        best, idle = np.inf, 0
+        for active in reversed(rungs[:start + 1]):
+            found = tried[active] if active in tried else self.on(active)
+            self.tried[active] = found
+            if np.isfinite(found):
+                best, idle = min(best, found), 0 if SAME * found < best else idle + 1
+            if idle == 2:
+                break
+        for active in rungs[start + 1:]:
+            if active not in tried:
+                if not self.contest.fewer_might_do(self.tape, active):
+                    break
+                self.tried[active] = self.on(active)
+
+    def on(self, active: int) -> float:
+        """All layouts on the first so many ranks, or the one asked for; the least seconds that one promises."""
+        before = self.contest.entered
+        self._on(active)
+        return min((c.promise.seconds for c in self.contest.since(before)), default=np.inf)
+
+    def _on(self, active: int) -> None:
+        tape, contest, machine = self.tape, self.contest, self.machine
+        contest.cut = None
+        if self.strategy == LEVELS:
+            contest.enter(candidates.level_by_level(tape, self.n_ranks, machine, self.survey, self._small(active)))
+            return
+        for name, settings in _names(tape, active, self.strategy, contest, machine):
+            self._look()
+            if self.auto and contest.hopeless(tape, name, active, self._small(active)):
+                continue
+            self._enter(self._made(name, active, settings), active)
+        if self.auto and active == self.n_ranks and available() and (
+                self.columns * contest.least > _scotch_seconds(tape, active, machine)):
+            self._enter(self._made(SCOTCH, active, {}), active)
+        if self.auto and contest.again and not run_by_run(tape) and _some(
+                tape, _scalar_lines(tape), active, machine) and contest.might_gain(self.survey, active):
+            self._enter(self._made(GROWN, active, {}), active)
+        if contest.cut is not None:
+            cut = contest.cut
+            deeper = _deepen(cut, self.depth, contest.judge)
+            if deeper is not None:
+                deeper.again = lambda n: _deepen(cut.again(n), deeper.depth, contest.judge)
+                contest.enter(deeper, asked=self.depth is not None)
+        if self.auto and contest.again and run_by_run(tape) and contest.least > NEAR * contest.alone / active:
+            self.survey.forget_live()
+
+            def again(n: int, most: float = contest.least) -> Any:
+                return candidates.level_by_level(tape, n, machine, self.survey, self._small(active), most, active)
+
+            made = again(active)
+            if made is not None:
+                made.again = again
+                self._enter(made, active)
+
+    def _small(self, active: int) -> int:
+        return default_min_block(active) if self.min_block is None else self.min_block
+
+    def _look(self) -> None:
+        if self.watch is not None:
+            self.watch.look(BETWEEN)
+
+    def _made(self, name: str, active: int, settings: dict[str, Any]) -> Partition:
+        """A layout for so many ranks; `again` makes it for more, which get nothing: they only make looking dearer."""
+        def again(n: int) -> Partition:
+            return candidates.make(self.tape, n, name, active, self._small(active), settings, machine=self.machine,
+                                   kinds=self.kinds, survey=self.survey, share=self.share)
+
+        made = again(active)
+        made.again = again
+        return made
+
+    def _enter(self, made: Partition, active: int) -> None:
+        if active < self.n_ranks:
+            made.name = f"{made.name} on {active} ranks"
+        self.contest.enter(made)
 
 
 class _Contest:
     """Candidates come in one by one; `winner` has all of them with it, and its supersteps are those of its plan."""
 
     def __init__(self, judge: Judge) -> None:
-        self._judge = judge
+        self.judge, self.again = judge, judge.again
         self._best: Partition | None = None
         self._alone: Partition | None = None
-        self.cut: Partition | None = None  # the best one that cuts arrays
+        self.cut: Partition | None = None  # the best one that cuts arrays, on as many ranks as are looked at
         self._candidates: list[Candidate] = []
 
     def enter(self, made: Partition, asked: bool = False, eligible: bool = True) -> None:
         """One more; `asked` for, it takes the place of the one that it was made of."""
-        made.promise = self._judge(made)
+        made.promise = self.judge(made)
         if made.name == ALONE:
             self._alone = made
         self._candidates.append(Candidate(made.name, made.quality, made.promise))
@@ -208,9 +287,26 @@ class _Contest:
             return
         if self._best is None or _better(made, self._best) or (asked and self._best is self.cut):
             self._best = made
-        cuts = made.plan is not None and made.name not in ("contiguous", LEVELS, GROWN)
+        cuts = made.plan is not None and not made.name.startswith(("contiguous", LEVELS, GROWN))
         if cuts and (self.cut is None or _better(made, self.cut)):
             self.cut = made
+
+    def add(self, made: Partition) -> None:
+        """One whose promise is known, of a contest on fewer ranks."""
+        if made.plan is not None and " ranks" not in made.name:
+            made = replace(made, name=f"{made.name} on {made.n_ranks} ranks")
+        self._candidates.append(Candidate(made.name, made.quality, made.promise))
+        if self._best is None or _better(made, self._best):
+            self._best = made
+
+    @property
+    def entered(self) -> int:
+        """How many came so far."""
+        return len(self._candidates)
+
+    def since(self, before: int) -> list[Candidate]:
+        """Those that came after so many."""
+        return self._candidates[before:]
 
     @property
     def least(self) -> float:
@@ -254,19 +350,31 @@ class _Contest:
         assert self._alone is not None and self._best is not None
         here = self._best.promise
         if len(tape.items) <= MANY_SMALL or (self._best is not self._alone and active < self._alone.n_ranks):
-            return False  # on fewer ranks: for what the messages between all of them take, which no bound knows of
+            return False  # on fewer ranks: `fewer_might_do` has looked
         cut = 0 if name == "contiguous" else sum(
             not isinstance(item, ScalarRun) and item.lines >= min_block for item in tape.items)
-        least = self._judge.least(self._alone, active, cut + (len(tape.items) - cut) / active)
+        least = self.judge.least(self._alone, active, cut + (len(tape.items) - cut) / active)
         worth = WORTH if self._best is self._alone and here.memory <= ROOMY else 1.0
         saved = here.seconds / worth - least
-        patience = 1.0 if self._judge.points == 1 else PATIENCE
+        patience = 1.0 if self.judge.points == 1 else PATIENCE
         return least > 0.0 and patience * saved < LOOK + LOOK_ITEM * len(tape.items)
+
+    def fewer_might_do(self, tape: Tape, active: int) -> bool:
+        """Whether a layout on so many of the ranks may take less than the best so far: lines shared equally, and of its
+        messages as much as the part of the ranks that is left."""
+        assert self._alone is not None and self._best is not None
+        best = self._best.promise
+        least = self.judge.least(self._alone, active, len(tape.items) / active)
+        if not least:
+            least = self._alone.promise.seconds / active
+        left = 0.0 if self._best is self._alone else best.exchanging * active / self._alone.n_ranks
+        worth = WORTH if self._best is self._alone else 1.0
+        return bool(least + left < best.seconds / worth)
 
     def below(self, sharing: float, n_ranks: int) -> bool:
         """Whether no layout can save a point its part of what looking for one or sharing out takes at least."""
         assert self._best is not None
-        promise, points = self._best.promise, self._judge.points
+        promise, points = self._best.promise, self.judge.points
         return points > 0 and promise.memory <= ROOMY and (1.0 - 1.0 / n_ranks) * promise.seconds < sharing / points
 
     def winner(self) -> Partition:
@@ -333,49 +441,31 @@ def _better(new: Partition, old: Partition) -> bool:
     return mine.seconds < other.seconds
 
 
-def _candidates(tape: Tape, n_ranks: int, strategy: str, repeated: bool, machine: Machine,
-                contest: _Contest) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """(name, ranks that get anything, settings), each asked for when those before it are in the contest."""
+def _names(tape: Tape, active: int, strategy: str, contest: _Contest,
+           machine: Machine) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, settings) of layouts, each asked for when those before it are in the contest."""
     arrays = any(not isinstance(item, ScalarRun) for item in tape.items)
     scalars = any(isinstance(item, ScalarRun) for item in tape.items)
     axes = "axes and streaming" if arrays and scalars else "streaming" if scalars else "axes"
-    alone: tuple[str, int, dict[str, Any]] = (ALONE, 1, {})
-    if n_ranks == 1 or strategy == "fewer ranks":
-        yield alone
+    if strategy == SCOTCH and not available():
+        raise InputError("PETSc was built without PT-Scotch, or not started by all ranks of MPI.COMM_WORLD (import "
+                         "petsc4py.PETSc on all of them); choose another partition strategy, such as 'auto'")
+    if strategy != "auto":
+        yield axes if strategy in ("axes", "streaming") else strategy, {}
         return
-    if strategy == "contiguous":
-        yield "contiguous", n_ranks, {}
-        return
-    if strategy == SCOTCH:
-        if not available():
-            raise InputError("PETSc was built without PT-Scotch, or not started by all ranks of MPI.COMM_WORLD (import "
-                             "petsc4py.PETSc on all of them); choose another partition strategy, such as 'auto'")
-        yield SCOTCH, n_ranks, {}
-        return
-    if strategy == GROWN:
-        yield GROWN, n_ranks, {}
-        return
-    if strategy in ("axes", "streaming"):
-        yield axes, n_ranks, {}
-        return
-    lines = _scalar_lines(tape)
-    several = _some(tape, lines, n_ranks, machine)
-    if arrays and not several:
-        axes = "axes"
-    yield alone
+    several = _some(tape, _scalar_lines(tape), active, machine)
     if run_by_run(tape):
-        yield "contiguous", n_ranks, {}
+        yield "contiguous", {}
         if arrays:
-            yield RUN_BY_RUN, n_ranks, {}
+            yield RUN_BY_RUN, {}
         return
-    yield axes, n_ranks, {}
+    axes = axes if several or not arrays else "axes"
+    yield axes, {}
     if len(tape.items) < MANY_ITEMS:
         if any(len(leaf.shape) > 1 and np.argmax(leaf.shape) for leaf in tape.inputs):
-            yield f"{axes}, first axis", n_ranks, {"first": "first"}
-        if several or repeated or contest.worth_more(tape, n_ranks):  # of a time loop, each rank sets up its part alone
-            yield "contiguous", n_ranks, {}
-        yield from ((f"{axes} on {fewer} ranks", fewer, {}) for fewer in (n_ranks // 2, n_ranks // 8, n_ranks // 32)
-                    if fewer > 1)
+            yield f"{axes}, first axis", {"first": "first"}
+        if several or contest.judge.repeated or contest.worth_more(tape, active):
+            yield "contiguous", {}  # of a time loop, each rank sets up its part alone
 
 
 def _deepen(made: Partition, depth: int | None, judge: Judge) -> Partition | None:
@@ -405,7 +495,7 @@ def _deepen(made: Partition, depth: int | None, judge: Judge) -> Partition | Non
         found = Scheduled(plan, schedule)
         found.sent, found.sent_ids = before.sent, before.sent_ids  # extents don't say of which blocks: about the same
         deeper = Partition(made.n_ranks, f"{made.name}, {grown} supersteps in one", plan, found.n_steps, found.quality,
-                           scheduled=found)
+                           scheduled=found, depth=grown)
         deeper.promise = judge(deeper)
         if deeper.promise.seconds >= least:
             break

@@ -33,8 +33,9 @@ def amounts(tape: Tape, made: Partition) -> dict[str, float]:
     if made.everywhere:
         return {"copy_call": 1, "copy_item": len(tape.items)}
     lines = 0 if run_by_run(tape) else sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
-    return {"share_call": 1, "share_rank": made.n_ranks, "share_item": made.quality.items, "share_line": lines,
-            "share_value": made.quality.sent}
+    assert made.plan is not None
+    return {"share_call": 1, "share_rank": made.plan.where.active, "share_item": made.quality.items,
+            "share_line": lines, "share_value": made.quality.sent}
 
 
 def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:
@@ -81,7 +82,12 @@ def distribute(tape: Tape | None, partition: Partition | None, comm: MPI.Comm,
         partition.release()
     structure = broadcast(sender.structure if sender is not None else None, comm)
     parcel: Any = None
-    for rank in reversed(range(comm.size)):  # rank 0 keeps the last one
+    active = on_root(comm, lambda: sender.where.active)
+    if active < comm.size:  # the others get nothing, all the same
+        with agreed(comm):
+            parcel = sender.parcel(active) if sender is not None else None
+        parcel = broadcast(parcel, comm)
+    for rank in reversed(range(active)):  # rank 0 keeps the last one
         with agreed(comm):
             made = sender.parcel(rank) if sender is not None else None
         if comm.rank == 0 and rank:

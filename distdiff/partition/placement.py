@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -55,6 +56,9 @@ class Partition:
     promise: Promise = Promise(0.0, 0.0)
     candidates: list[Candidate] = field(default_factory=list)
     scheduled: Scheduled | None = field(default=None, repr=False)
+    tried: dict[int, float] = field(default_factory=dict)  # least seconds that a layout promises on so many ranks
+    depth: int = 1  # supersteps in one
+    again: Callable[[int], Any] | None = field(default=None, repr=False)  # the same for so many ranks, while looking
     survey: Survey | None = field(default=None, repr=False)  # of the tape, for who looks at its structure next
 
     @property

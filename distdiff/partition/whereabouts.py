@@ -77,6 +77,14 @@ class Whereabouts:
         self.scattered[block] = start
         self.node_owner[start:self.nodes_placed] = owner
 
+    @property
+    def active(self) -> int:
+        """Ranks up to the last one that owns anything; one at least."""
+        there = self.size[:self.count] > 0
+        cuts = self.cuts[:self.count][there & (self.scattered[:self.count] < 0)]
+        owning = (cuts[:, :-1] < cuts[:, -1:]).sum(axis=1).max(initial=1)
+        return int(max(owning, 1 + self.node_owner[:self.nodes_placed].max(initial=0)))
+
     def without_nodes(self) -> Whereabouts:
         """A copy for ranks that are told of single nodes one by one: the per-node entries left out."""
         other = copy(self)

@@ -1,43 +1,57 @@
-"""Sparse direct solvers: MUMPS, SuperLU_DIST, or PETSc's own LU on one rank.
+"""Sparse direct solvers, component by component or of the whole: MUMPS, SuperLU_DIST, or PETSc's own LU.
 
-Without implicit statements I - L needs no factorization, being triangular up to its numbering: this is then for
-comparison.  Every pivot is 1 in any symmetric ordering, so no pivoting is wanted.  With them it factorizes the whole,
-where `substitution` factorizes diagonal block by diagonal block, and packages pivot as they do by default.
+The strongly connected components of I - L, each after all that it reads, make it block lower triangular.  A component
+of one row, which every line outside implicit statements is, takes a substitution; the others, the unknowns of equations
+that depend on each other, are factorized one by one: small ones in one compiled loop, dense ones by LAPACK, large
+sparse ones by the package, which has no more rows to order than are coupled, and no others fill in.  They lie on one
+rank each, so the package runs there alone, and orders once for all points.
+
+Without implicit statements nothing is coupled, and nothing would be left to factorize: then the package gets the whole,
+for comparison.  Every pivot is 1 in any symmetric ordering of it, so no pivoting is wanted.
 
 - MUMPS solves forward and transposed with one factorization.  Where a row reads very many others (a sum over a
   solution), it is told to set such rows apart while it orders.
-- SuperLU_DIST has no transposed solve in PETSc: the transpose is formed and factored on its own when an
+- SuperLU_DIST has no transposed solve in PETSc: the transpose is formed and factored on its own, of the whole when an
   adjoint is first asked for.
-- PETSc's LU is sequential; natural ordering, in which the factors are I - L and I themselves.  It does not pivot.
+- PETSc's LU is sequential; of the whole in natural ordering, in which the factors are I - L and I themselves.  It does
+  not pivot.
 
 Every solution is checked on its true residual (`residual.py`).  Where its componentwise backward error is above
 rounding it is refined with the same factors, at most REFINEMENTS times (Higham, Accuracy and Stability of
 Numerical Algorithms, 2nd ed., section 12.2).  A factorization orders and so rounds in its own way, which at
 rows of mere cancellation no refinement mends: what is left must be rounding of the terms that cancelled.
 
-Option (prefix `distdiff_`): `pc_factor_mat_solver_type` mumps, superlu_dist or petsc, and the packages' own,
-`mat_mumps_icntl_14` ...
+Options (prefix `distdiff_`): `direct_of` components or whole; `pc_factor_mat_solver_type` mumps, superlu_dist or petsc;
+and the packages' own, `mat_mumps_icntl_14` ...
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..cancellation import look
-from ..channels import Messages
-from ..errors import ConvergenceError, InputError, MissingSolverError
-from ..flags import ignored
+from ..errors import ConvergenceError, MissingSolverError
 from ..machine import Machine
-from ..petsc import PREFIX, event, petsc
+from ..petsc import PREFIX, Options, event, petsc
 from ..petsc import options as petsc_options
-from ..spanning import LONG, QAMD
 from ..system import TriangularSystem
 from .base import Solver
-from .cost import Cost, Method, Work, assembling_bytes, assembly, implicit_setup, system_bytes
-from .ksp import Ksp, reason_name
+from .cost import (
+    Cost,
+    Method,
+    Work,
+    assembling_bytes,
+    assembly,
+    implicit_setup,
+    substitution_seconds,
+    substitution_setup,
+    system_bytes,
+)
+from .factors import Factor, PackageBlock
+from .passes import Passes
 from .residual import Residual
 
 PACKAGES = ("mumps", "superlu_dist", "petsc")
@@ -45,88 +59,89 @@ REFINEMENTS = 3
 
 
 def cost(work: Work, columns: int, machine: Machine) -> Cost:
-    """A factorization once a point, and two triangular solves a right-hand side."""
+    """Components: a substitution, and another pass for the residual.  The whole: a factorization once a point, and two
+    triangular solves a right-hand side."""
+    if work.cyclic:
+        seconds = (machine.direct_call + assembly(work, machine) + substitution_setup(work, machine)
+                   + 2 * substitution_seconds(work, columns, machine))
+        return Cost(seconds, assembling_bytes(work) + system_bytes(work),
+                    "substitutes as substitution does, has a package factorize large components, and checks residuals")
     entries = work.rows + work.entries
     factors = machine.factor_entry * entries + implicit_setup(work, machine)
     seconds = (machine.direct_call + assembly(work, machine) + work.waits * factors
                + columns * (machine.direct_solve + machine.direct_entry * entries))
-    what = ("factorizes the whole, where substitution factorizes implicit statements alone" if work.cyclic
-            else "factorizes a matrix that is triangular already")
-    return Cost(seconds, assembling_bytes(work) + 2 * system_bytes(work), what)
+    return Cost(seconds, assembling_bytes(work) + 2 * system_bytes(work),
+                "factorizes a matrix that is triangular already")
+
+
+class _Factors(Protocol):
+    """What solves in place, for y (n_local,) or (n_local, m)."""
+
+    def solve(self, y: np.ndarray, transposed: bool) -> None: ...
+    def refresh(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Direct(Solver):
-    """LU factors of I - L, for `tangent` and `adjoint`.  Collective.
-
-    Several right-hand sides go to the package together where that works: forward, with MUMPS and PETSc's own.
+    """LU factors of I - L or of its components, for `tangent` and `adjoint`.  Collective.
 
     Raises `MissingSolverError` if the package is not in this PETSc, `InputError` for a preconditioner
     that is no LU, `ConvergenceError` if factorization or solve fails or the residual stays above rounding,
-    `SingularError` where an implicit statement does not determine its result: packages don't say, and some go on.
+    `SingularError` where an implicit statement does not determine its result: of the whole packages don't say, and some
+    go on.
     """
 
     name = "direct"
     takes_norms = True
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
-        super().__init__(system)
-        self._factors: dict[bool, _Factor] = {}
-        self._options = dict(options or {})
-        self._residual = Residual(system)
-        with petsc_options(self._options, self.name) as given:
-            self.package = _package(given, system.comm.size)
-            system.factorize()
-            if system.n_rows:
-                self._factor(False)
+        self._factors: _Factors | None = None
+        options = dict(options or {})
+        with petsc_options(options, self.name) as given:
+            usual = "components" if system.cyclic else "whole"
+            self.by_components = given.string("direct_of", usual, ("components", "whole")) == "components"
+            self.package = _package(given, 1 if self.by_components else system.comm.size)
+            if self.by_components:
+                system.require_triangular(up_to_blocks=True)
+                system = system.with_blocks(partial(PackageBlock, package=self.package))
+            super().__init__(system)
+            self._residual = Residual(system)
+            if self.by_components:
+                self._factors = _Components(system, given, options)
+            else:
+                system.factorize()
+                if system.n_rows:
+                    self._factors = _Whole(system, self.package, options)
 
     def refresh(self, point: Any = None) -> None:
         """Factor the new values; the transpose, where there is one, is formed anew."""
-        for factor in self._factors.values():
-            factor.refresh()
+        if self._factors is not None:
+            self._factors.refresh()
 
     def close(self) -> None:
-        for factor in self._factors.values():
-            factor.close()
-        self._factors = {}
-
-    def _factor(self, transposed: bool) -> _Factor:
-        if transposed not in self._factors:
-            self._factors[transposed] = _Factor(self.system, self.package, transposed)
-        return self._factors[transposed]
+        if self._factors is not None:
+            self._factors.close()
 
     def _solve(self, y: np.ndarray, transposed: bool) -> None:
-        if self.system.n_rows == 0 or (y.ndim == 2 and y.shape[1] == 0):
+        if self._factors is None or (y.ndim == 2 and y.shape[1] == 0):
             return
-        explicit = transposed and self.package == "superlu_dist"
-        if explicit and True not in self._factors:
-            with petsc_options(self._options, self.name, told=True):
-                self._factor(True)
-        factor = self._factor(explicit)
         seed = self._work("seed", y.shape[1:])
         seed[:] = y
         with event("direct"):
-            if y.ndim == 1:
-                factor.solve_one(y, transposed and not explicit)
-            elif transposed or self.package == "superlu_dist":
-                # PETSc has no binding for a transposed solve of several; with several, SuperLU_DIST 8 behind
-                # PETSc 3.18 overwrote memory on two ranks.
-                factor.solve_each(y, transposed and not explicit)
-            else:
-                factor.solve_all(y)
+            self._factors.solve(y, transposed)
             error = 0.0
             for column, b in ((y, seed),) if y.ndim == 1 else zip(y.T, seed.T):
-                b = np.ascontiguousarray(b)
-                error = max(error, self._checked(factor, column, b, transposed, transposed and not explicit))
-        self.info = {"package": self.package, "residual": error}
+                error = max(error, self._checked(self._factors, column, np.ascontiguousarray(b), transposed))
+        self.info = {"package": self.package, "of": "components" if self.by_components else "whole", "residual": error}
 
-    def _checked(self, factor: _Factor, y: np.ndarray, b: np.ndarray, transposed: bool, flip: bool) -> float:
+    def _checked(self, factors: _Factors, y: np.ndarray, b: np.ndarray, transposed: bool) -> float:
         """Refine y, the solution for b, until its residual is rounding; returns its componentwise backward error."""
         x, r = np.array(y), self._work("residual")
         tolerance = self._residual.tolerance(transposed)
         error, norm = self._residual(b, x, r, transposed)
         steps = 0
         while not error <= tolerance and steps < REFINEMENTS and np.isfinite(norm):
-            factor.solve_one(r, flip)
+            factors.solve(r, transposed)
             x += r
             steps += 1
             error, norm = self._residual(b, x, r, transposed)
@@ -154,62 +169,49 @@ class Direct(Solver):
         return super().memory + self._residual.nbytes
 
 
-class _Factor(Ksp):
-    """A KSP preonly with an LU preconditioner, on the system's matrix or on its explicit transpose."""
+class _Whole:
+    """Factors of the whole over its ranks, and of its explicit transpose once a package that does not solve transposed
+    is asked to."""
 
-    def __init__(self, system: TriangularSystem, package: str, transposed: bool) -> None:
-        self.system, self.package = system, package
-        remedy = "method='substitution' needs no factorization"
-        if package == "mumps":
-            remedy = f"mat_mumps_icntl_14 raises MUMPS' workspace, and {remedy}"
-        with _defaults(package, system):
-            super().__init__(system, package, self._configure, transposed, package == "superlu_dist", remedy)
+    def __init__(self, system: TriangularSystem, package: str, options: Mapping[str, Any]) -> None:
+        self._system, self._package, self._options = system, package, options
+        self._kept = {False: Factor(system, package, False)}
 
-    def _configure(self, ksp: Any) -> None:
-        PETSc = petsc()
-        ksp.setType(PETSc.KSP.Type.PREONLY)
-        pc = ksp.getPC()
-        pc.setType(PETSc.PC.Type.LU)
-        pc.setFactorSolverType(self.package)
-        if self.package == "petsc":
-            pc.setFactorOrdering(PETSc.Mat.OrderingType.NATURAL)
+    def solve(self, y: np.ndarray, transposed: bool) -> None:
+        explicit = transposed and self._package == "superlu_dist"
+        if explicit not in self._kept:
+            with petsc_options(self._options, Direct.name, told=True):
+                self._kept[explicit] = Factor(self._system, self._package, explicit)
+        self._kept[explicit].solve_in_place(y, transposed and not explicit)
 
-    def _read_options(self) -> None:
-        pc = self.ksp.getPC()
-        pc.setFromOptions()  # of the factorization alone: nothing else iterates here
-        if pc.getType() != petsc().PC.Type.LU:
-            raise InputError(f"pc_type={pc.getType()!r} is no factorization of I - L, which is not symmetric, and "
-                             "method='direct' solves with nothing but LU; leave pc_type out, or use method='krylov' or "
-                             "'petsc' for preconditioners")
+    def refresh(self) -> None:
+        for factor in self._kept.values():
+            factor.refresh()
 
-    def solve_one(self, y: np.ndarray, transposed: bool) -> None:
-        """y <- the solution for y, (n_local,)."""
-        _, reason = self.solve(y, y, transposed)
-        if reason < 0:
-            raise ConvergenceError(f"{self.package}: the solve failed ({reason_name(reason)}) on {self.system.n_rows} "
-                                   f"rows; {self.remedy}")
+    def close(self) -> None:
+        for factor in self._kept.values():
+            factor.close()
+        self._kept = {}
 
-    def solve_each(self, y: np.ndarray, transposed: bool) -> None:
-        for column in y.T:
-            look(self.system.comm)
-            self.solve_one(column, transposed)
 
-    def solve_all(self, y: np.ndarray) -> None:
-        PETSc, system = petsc(), self.system
-        size = ((system.n_local, system.n_rows), (None, y.shape[1]))
-        B, X = (PETSc.Mat().createDense(size, comm=self.comm) for _ in range(2))
-        try:
-            for dense in (B, X):
-                dense.setUp()
-            B.getDenseArray()[...] = y
-            for dense in (B, X):
-                dense.assemble()
-            with self.reasons("the solve"), ignored():
-                Messages.elsewhere(lambda: self.ksp.getPC().getFactorMatrix().matSolve(B, X))
-            y[...] = X.getDenseArray()
-        finally:
-            B.destroy()
-            X.destroy()
+class _Components:
+    """Substitution, with a package's factors of the large components."""
+
+    def __init__(self, system: TriangularSystem, given: Options, options: Mapping[str, Any]) -> None:
+        self._system = system
+        self._passes = Passes(system)
+        if any(system.comm.allgather(system.packaged)) and not system.packaged:
+            for name in options:  # not read here, but where the large components are
+                given.given(str(name).lstrip("-").removeprefix(PREFIX))
+
+    def solve(self, y: np.ndarray, transposed: bool) -> None:
+        self._passes.backward(y) if transposed else self._passes.forward(y)
+
+    def refresh(self) -> None:
+        self._system.factorize_anew()
+
+    def close(self) -> None:
+        self._system.release()
 
 
 def available(size: int) -> list[str]:
@@ -218,7 +220,7 @@ def available(size: int) -> list[str]:
     return [name for name in PACKAGES if (size == 1 if name == "petsc" else has(name))]
 
 
-def _package(given: Any, size: int) -> str:
+def _package(given: Options, size: int) -> str:
     built = available(size)
     wanted = given.string("pc_factor_mat_solver_type", (built or PACKAGES)[0], PACKAGES)
     if wanted not in built:
@@ -228,43 +230,6 @@ def _package(given: Any, size: int) -> str:
             f"direct solver {wanted!r} is not available on {ranks}: this PETSc has {has}; use method='substitution', "
             "or a PETSc configured with --download-mumps (Debian's and conda-forge's have it)")
     return wanted
-
-
-def _defaults(package: str, system: TriangularSystem) -> Any:
-    """Package options that suit a unit triangular matrix, where the user has set none."""
-    chosen = {}
-    if package == "superlu_dist" and not system.cyclic:
-        # No pivot search: the diagonal is 1.  On one rank the numbering is triangular as it is; on several it
-        # is a permutation of triangular, which fills in if factored as it stands.
-        chosen = {"mat_superlu_dist_rowperm": "NOROWPERM",
-                  "mat_superlu_dist_colperm": "NATURAL" if system.comm.size == 1 else "MMD_AT_PLUS_A"}
-    if system.cyclic:  # neither pivots as it goes along: refinement makes good for that, or the residual tells
-        chosen = {"superlu_dist": {"mat_superlu_dist_replacetinypivot": "true"},
-                  "petsc": {"pc_factor_nonzeros_along_diagonal": "1e-10"}}.get(package, {})
-    if package == "mumps" and max(map(system.longest, (False, True))) > LONG * system.n_rows**0.5:
-        # The ordering that MUMPS chooses by itself (PORD, where it has no METIS) takes time quadratic in the length of
-        # a row, which a sum over all unknowns has; this one sets such rows apart.
-        chosen = {"mat_mumps_icntl_7": str(QAMD)}
-    return quiet_options(chosen)
-
-
-def quiet_options(chosen: Mapping[str, Any]) -> Any:
-    from contextlib import contextmanager
-
-    @contextmanager
-    def entered() -> Any:
-        database = petsc().Options()
-        before = database.getAll()
-        mine = [name for name in (PREFIX + key for key in chosen) if name not in before]
-        for name in mine:
-            database.setValue(name, chosen[name.removeprefix(PREFIX)])
-        try:
-            yield
-        finally:
-            for name in mine:
-                database.delValue(name)
-
-    return entered()
 
 
 METHOD = Method("direct", cost, Direct,

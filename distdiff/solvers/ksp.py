@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from mpi4py import MPI
 
 from ..cancellation import Watch, unwatched, watch_of
 from ..channels import Messages
@@ -14,7 +15,6 @@ from ..errors import CancelledError, ConvergenceError, InputError, MissingSolver
 from ..flags import ignored
 from ..petsc import OPTION_ERRORS, PREFIX, Options, destroy, ended, petsc, reason
 from ..petsc import options as petsc_options
-from ..system import TriangularSystem
 from .residual import RTOL
 
 LOOSE = 1e-6  # a residual above is the user's choice, but nobody should find it by accident
@@ -22,6 +22,21 @@ CRASHING = {  # preconditioners that end the job on several ranks (PETSc 3.18), 
     "eisenstat": "use pc_type='sor', or 'bjacobi' with sub_pc_type='eisenstat'",
     "tfs": "use pc_type='lu' with pc_factor_mat_solver_type='mumps'"}
 NO_PACKAGE = 92  # PETSC_ERR_MISSING_FACTOR
+
+
+class Square(Protocol):
+    """What a KSP is for: a `TriangularSystem`, or a component of one."""
+
+    comm: MPI.Comm
+    n_local: int
+    n_rows: int
+
+    @property
+    def mat(self) -> Any: ...
+    @property
+    def cyclic(self) -> bool: ...
+    def matrix(self, comm: MPI.Comm) -> Any: ...
+    def longest(self, transposed: bool) -> int: ...
 
 
 class Ksp:
@@ -37,7 +52,7 @@ class Ksp:
     what PETSc says of options goes through, for `petsc.options`.
     """
 
-    def __init__(self, system: TriangularSystem, who: str, configure: Callable[[Any], None], transpose: bool = False,
+    def __init__(self, system: Square, who: str, configure: Callable[[Any], None], transpose: bool = False,
                  alone: bool = False, remedy: str = "method='substitution' needs nothing of PETSc's") -> None:
         PETSc = petsc()
         self.who, self.remedy, self._alone, self._transpose = who, remedy, alone, transpose

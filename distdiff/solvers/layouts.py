@@ -4,8 +4,8 @@
 
 Sharing the program out is paid once, however many points follow, and so is what a method finds out of its structure
 (planning, of which `values` is done anew): a driver's one derivative pays all of it; where other points may follow, as
-`linearize` and `recorded` make them, POINTS are expected.  The method is the one that is cheapest at the first point,
-where it has to pay: a layout can't be changed after it, a method can.
+`linearize` and `recorded` make them, POINTS are expected.  The method is the one that is cheapest at one of these,
+which `solving` takes as well.
 
 A `Judge` is what `partition` asks of every candidate.  A rank's share is not made for that: the busiest rank's `Work`
 is read off the whole tape's counts and the layout's, and what elimination keeps off the whole tape with the nodes that
@@ -26,7 +26,6 @@ from ..partition import Partition, amounts, whole
 from ..partition.candidates import alone
 from ..partition.quality import Promise
 from ..tape import Affine, Tape
-from . import METHODS
 from .cost import Cost, implicit_setup
 from .kept import Elimination, Kept, kept
 from .select import choose, costs
@@ -113,7 +112,7 @@ class Prospects(NamedTuple):
             rows = here.rows / nodes * work.nodes
             job = replace(here, assembled=False) if name == self.taken else replace(
                 work, together=1, kept_rows=ceil(rows), kept_nonzeros=ceil(rows * here.entries / max(here.rows, 1.0)))
-            method = choose(job, columns, self.machine).method
+            method = choose(job, columns, self.machine, points=self.points).method
             found = a_point(method, job, columns, self.machine, self.points)
             seconds[name] = evaluation + (found.seconds or 0.0), method
         best = min(seconds, key=lambda name: seconds[name][0])
@@ -128,11 +127,8 @@ def a_point(name: str, work: Work, columns: int, machine: Machine, points: int) 
 
     A sweep's cost, which tells layouts apart as well, where nobody knows the method's.
     """
-    first, further = (costs(job, columns, machine) for job in (work, replace(work, planned=True, expanded=True)))
-    known = name if first[name].seconds is not None else "sweep"
-    once, again = first[known].seconds, further[known].seconds
-    assert once is not None and again is not None
-    return replace(first[known], reason=first[name].reason, seconds=(once + (points - 1) * again) / points)
+    found = costs(work, columns, machine, points)
+    return found[name] if found[name].seconds is not None else replace(found["sweep"], reason=found[name].reason)
 
 
 class Judge:
@@ -168,7 +164,9 @@ class Judge:
 
     def _promise(self, made: Partition, work: Work, sharing: float, beside: float) -> Promise:
         columns = self.use.share(made.n_ranks, made.everywhere)
-        name = choose(work, columns, self.machine).method if self.method == "auto" else self.method
+        name = self.method
+        if name == "auto":
+            name = choose(work, columns, self.machine, points=self.use.points).method
         cost = a_point(name, work, columns, self.machine, self.use.points)
         silent = a_point(name, work, columns, self.machine.without_messages(), self.use.points)
         assert cost.seconds is not None and silent.seconds is not None
@@ -191,10 +189,11 @@ class Judge:
         work = Work(k_star=1, ranks=alone.n_ranks, together=self.use.together, **found)
         calls = self.machine.item * self._counts["items"]
         passing = statements * calls + share * max(alone.quality.seconds - calls, 0.0)
-        sharing = self.machine.seconds({"share_call": 1, "share_rank": alone.n_ranks, "share_item": items})
-        names = METHODS if self.method == "auto" else (self.method,)
-        solve = min(cost.seconds for name in names if (
-            cost := a_point(name, work, 1, self.machine, self.use.points)).seconds is not None)
+        sharing = self.machine.seconds({"share_call": 1, "share_rank": active, "share_item": items})
+        found = costs(work, 1, self.machine, self.use.points)
+        if self.method != "auto" and found[self.method].seconds is not None:
+            found = {self.method: found[self.method]}
+        solve = min(cost.seconds for cost in found.values() if cost.seconds is not None)
         return EVALUATION * passing + solve + sharing / self.use.points
 
     def _newton(self, made: Partition, work: Work) -> float:

@@ -40,16 +40,29 @@ def check_method(name: str) -> None:
         raise InputError(f"method {name!r} does not exist; choose 'auto' or one of {', '.join(METHODS)}")
 
 
-def costs(work: Work, columns: int, machine: Machine) -> dict[str, Cost]:
-    """Every method's cost for `columns` right-hand sides at one point, set-up included."""
+def costs(work: Work, columns: int, machine: Machine, points: int = 1) -> dict[str, Cost]:
+    """Every method's cost for `columns` right-hand sides at one of so many points, set-up included: what a method finds
+    out of the program's structure it finds at the first of them, and each bears its part of that."""
+    first = _costs(work, columns, machine)
+    if points == 1:
+        return first
+    found = {}
+    for name, further in _costs(replace(work, planned=True, expanded=True), columns, machine).items():
+        once, again = first[name].seconds, further.seconds
+        found[name] = first[name] if once is None or again is None else replace(
+            first[name], seconds=(once + (points - 1) * again) / points)
+    return found
+
+
+def _costs(work: Work, columns: int, machine: Machine) -> dict[str, Cost]:
     return {name: UNSHARED if work.shared and method(name).assembled else (
         method(name).cost(work, max(columns, 1), machine)) for name in METHODS}
 
 
-def choose(work: Work, columns: int, machine: Machine, wanted: str = "auto") -> Choice:
-    """The cheapest method for `columns` right-hand sides at one point, or the one asked for."""
+def choose(work: Work, columns: int, machine: Machine, wanted: str = "auto", points: int = 1) -> Choice:
+    """The cheapest method for `columns` right-hand sides at each of so many points, or the one asked for."""
     check_method(wanted)
-    found = costs(work, columns, machine)
+    found = costs(work, columns, machine, points)
     seconds = {name: cost.seconds for name, cost in found.items() if cost.seconds is not None}
     unasked = work.exploded > WRITTEN_OUT and not work.assembled
     if unasked:  # dense products stay products
@@ -64,7 +77,8 @@ def choose(work: Work, columns: int, machine: Machine, wanted: str = "auto") -> 
         return Choice(taken, f"asked for; the cost model's own choice is {best}", candidates)
     plural = "s" if columns != 1 else ""
     after = f", next {ranked[1]} {seconds[ranked[1]]:.3g} s" if len(ranked) > 1 else ""
-    reason = (f"cheapest for {columns} right-hand side{plural}: predicted {seconds[best]:.3g} s{after}; "
+    at = f" at one of {points} points" if points > 1 else ""
+    reason = (f"cheapest for {columns} right-hand side{plural}{at}: predicted {seconds[best]:.3g} s{after}; "
               f"{found[best].reason}")
     return Choice(best, reason, candidates)
 

@@ -35,6 +35,7 @@ from distdiff.partition import Partition, partition, whole
 from distdiff.partition.localize import Rank
 from distdiff.pictures import sparsity, widths
 from distdiff.program import record
+from distdiff.solvers import method
 from distdiff.solvers.kept import kept
 from distdiff.solvers.layouts import Judge, Use
 from distdiff.solvers.sweep_plan import plan_adjoint
@@ -223,6 +224,7 @@ def equations(quick: bool) -> Iterator[Row]:
     yield Row("... the first vjp", min(firsts), "s")
     yield Row("... a further one", further, "s")
     yield from _factors(60 if quick else 400)
+    yield from _by_components(100 if quick else 1000)
 
 
 def _factors(n: int) -> Iterator[Row]:
@@ -246,6 +248,42 @@ def _factors(n: int) -> Iterator[Row]:
     yield Row("... a refined solve with them", seconds(lambda: shared.solve(b, False), repeats=2)[0], "s")
     yield Row("... one as Newton's method takes", seconds(lambda: shared.solve(b, False, False), repeats=2)[0], "s")
     shared.close()
+
+
+def _by_components(number: int) -> Iterator[Row]:
+    """Equations of three unknowns with a hundred lines after each, factorized as a whole and component by component."""
+    def f(x: Any) -> Any:
+        y, kept = x, []
+        for _ in range(number):
+            y = dd.implicit.root(lambda z, y: y + 0.1 * y**3 - 0.1 * np.roll(y, 1) - np.cos(z), y, np.zeros(3))
+            a, b, c = y[0], y[1], y[2]
+            for _ in range(16):
+                a, b, c = 0.6 * a + 0.3 * np.sin(b), 0.5 * b - 0.2 * a * c, 0.9 * c + 0.1 * a
+            y = np.array([a, b, c])
+            kept.append(a)
+        return np.array(kept)
+
+    tape, x = dd.trace(f, np.array([0.3, 0.5, 0.7])), np.array([0.3, 0.5, 0.7])
+    known = []
+    with dd.linearize(tape, x, method="substitution") as lin:
+        lin.vjp(np.ones(number))
+        system, seed = lin._solving.assembly.system, np.ones(number)
+        for name, options in (("substitution", {}), ("direct", {"direct_of": "components"}),
+                              ("direct", {"direct_of": "whole"})):
+            def ready(name: str = name, options: dict[str, str] = options) -> Any:
+                system._factorized = False  # as at another point
+                return method(name).make(system, options)
+
+            solver = ready()
+            for _ in range(10):  # until loops are compiled
+                solver.adjoint(seed)
+            first, again = seconds(lambda made=ready: made().close(), lambda one=solver: one.adjoint(seed), repeats=2)
+            known.append(solver.adjoint(seed))
+            what = f"{name} of {options['direct_of']}" if options else name
+            yield Row(f"{number} equations between {tape.lines:,} lines: {what}, until it is ready", first, "s")
+            yield Row("... an adjoint", again, "s")
+            solver.close()
+    assert all(np.allclose(one, known[0], rtol=1e-9, atol=0) for one in known)
 
 
 def methods(quick: bool) -> Iterator[Row]:
