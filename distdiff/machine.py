@@ -141,6 +141,18 @@ class Machine:
     direct_solve: float = 7.9e-5
     direct_entry: float = 8.1e-8
 
+    # An equation (`dd.implicit`), an entry of its lines: its system at a point (a step of Newton's method, or what
+    # derivatives there want), a right-hand side with that, every further one, and its rows in the assembled system
+    equation_call: float = 4.0e-4
+    equation_entry: float = 1.5e-7
+    equation_solve: float = 3.0e-5
+    equation_solve_entry: float = 6.0e-9
+    equation_next_column: float = 2.0e-6
+    equation_entry_next_column: float = 5.0e-9
+    equation_rows_call: float = 1.0e-3
+    equation_rows_entry: float = 2.1e-7
+    component_entry: float = 1.4e-7  # factors of its component there
+
     source: str = "defaults"  # where the rates are from
 
     @property

@@ -207,6 +207,8 @@ def test_what_the_trace_solved_is_not_solved_again(comm, monkeypatch):
     ready(None)
     with dd.linearize(f, x, **spread(comm)) as lin:
         assert ready(lin) == traced + (comm.size > 1) and traced > 2
+        steps = [item.op.steps for item in lin._local.items if getattr(item, "op", None) and item.op.name == "implicit"]
+        assert all(step >= traced // 2 for step in steps)  # by which layouts are weighed
         np.testing.assert_allclose(lin.value, expected, rtol=1e-14)
         ready(None)
         lin.update(np.array([0.3, 0.41]))

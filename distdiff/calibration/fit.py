@@ -21,6 +21,7 @@ PULL = 0.1  # of a program's weight, for a rate to be what it is on the machine 
 OUTLIER = 0.3  # relative errors beyond count as if they were so large
 FLOORS = {"planning a sweep": 200e-6, "a sweep's first batch": 200e-6,
           "a pass of a sweep": 10e-6, "a sweep's further columns": 2e-6, "a walk": 20e-6,
+          "an equation's system": 200e-6, "an equation's solve": 20e-6, "an equation's further columns": 1e-6,
           "assembling": 200e-6, "substitution: further columns": 0.2e-6,
           "planning supersteps": 1e-3}  # seconds that decide nothing
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..implicit import linear_solve, root
+
 
 def programs() -> list[tuple[str, Callable[[Any], Any], np.ndarray]]:
     """Programs that between them take much of everything: statements, lines near and far, scalar code, rows, ends."""
@@ -169,4 +171,53 @@ def programs() -> list[tuple[str, Callable[[Any], Any], np.ndarray]]:
     ]
 
 
-__all__ = ["programs"]
+def equations() -> list[tuple[str, Callable[[Any], Any], np.ndarray]]:
+    """Programs whose results are given by equations: point by point, along a line, in the plane, dense and sparse."""
+    rng = np.random.default_rng(1)
+
+    def solved(residual: Callable[[Any, Any], Any], times: int) -> Callable[[Any], Any]:
+        def f(x: Any) -> Any:
+            for _ in range(times):
+                x = root(residual, x, x)
+            return np.sum(x * x)
+        return f
+
+    def apart(x: Any, y: Any) -> Any:
+        return y + 0.1 * y**3 - x
+
+    def line(x: Any, y: Any) -> Any:
+        return y + 0.1 * y**3 - 0.1 * (np.roll(y, 1) + np.roll(y, -1)) - x
+
+    def plane(x: Any, y: Any) -> Any:
+        z = np.pad(y, 1)
+        return 1.8 * y - 0.2 * (z[2:, 1:-1] + z[:-2, 1:-1] + z[1:-1, 2:] + z[1:-1, :-2]) + 0.1 * y**3 - x
+
+    def dense(n: int, times: int) -> Callable[[Any], Any]:
+        matrix = np.eye(n) + 0.1 * rng.standard_normal((n, n)) / n
+
+        def f(x: Any) -> Any:
+            for _ in range(times):
+                x = linear_solve(matrix * (1.0 + 0.01 * x[0]), x)
+            return np.sum(x * x)
+        return f
+
+    def sparse(x: Any) -> Any:
+        k = np.arange(len(x))
+        places = np.concatenate([k, k[1:], k[:-1]]), np.concatenate([k, k[:-1], k[1:]])
+        beside = np.full(len(x) - 1, -0.4)
+        for _ in range(2):
+            x = linear_solve((np.concatenate([2.0 + x * x, beside, beside]), places), x)
+        return np.sum(x * x)
+
+    def at(*shape: int) -> np.ndarray:
+        return rng.uniform(0.5, 1.5, shape)
+
+    return [("apart", solved(apart, 5), at(300)), ("far apart", solved(apart, 1), at(30_000)),
+            ("short line", solved(line, 12), at(10)), ("line", solved(line, 4), at(400)),
+            ("long line", solved(line, 1), at(8000)), ("small plane", solved(plane, 3), at(10, 10)),
+            ("plane", solved(plane, 1), at(40, 40)), ("large plane", solved(plane, 1), at(100, 100)),
+            ("small matrices", dense(4, 12), at(4)), ("matrices", dense(25, 4), at(25)),
+            ("large matrices", dense(90, 2), at(90)), ("sparse", sparse, at(3000))]
+
+
+__all__ = ["equations", "programs"]

@@ -16,13 +16,16 @@ from mpi4py import MPI
 
 from ..assembly import Assembly
 from ..errors import DistdiffError
+from ..implicit.forward import as_vector
 from ..linearization import Linearization, linearize
+from ..products import Products
 from ..solvers import cost, method, sweep, walk
 from ..solvers.kept import kept_by
 from ..solvers.work import BATCH, count
 from ..stages import Stages
+from ..tape import Joint
 from .fit import Sample
-from .programs import programs
+from .programs import equations, programs
 
 ROUNDS = 5  # each stage of each program is timed so often, in turns with all others
 LEAST, BUDGET = 3, 20.0  # ... or at least so often, once so many seconds are spent
@@ -36,7 +39,8 @@ def samples(stages: Stages) -> list[Sample]:
     Raises `DistdiffError` after the first turn in which others had this process's core.
     """
     with stages("preparing programs to measure"):
-        runs = [_Stages(name, f, x) for name, f, x in programs()]
+        runs = [*(_Stages(name, f, x) for name, f, x in programs()),
+                *(_Equations(name, f, x) for name, f, x in equations())]
     began = time.perf_counter()
     for k in range(ROUNDS + 1):  # the first one warms up
         if k > LEAST and time.perf_counter() - began > BUDGET:
@@ -175,6 +179,66 @@ class _Stages:
         for (stage, _), seconds in self.times.items():
             positive = [max(s, 1e-9) for s in seconds[1:]]
             yield Sample(stage, self.name, amounts[stage], positive)
+
+
+class _Equations:
+    """A program of equations, on this rank alone: their systems at a point and solves with these, and their rows in the
+    assembled system."""
+
+    def __init__(self, name: str, f: Callable[[Any], Any], x: np.ndarray) -> None:
+        self.name = name
+        self.lin: Linearization = linearize(f, x, comm=MPI.COMM_SELF, method="sweep")
+        self.local, self.point = self.lin._at.local, self.lin._at.point
+        self.work = count(self.local, MPI.COMM_SELF)
+        self.parts = []
+        for item in self.local.items:
+            if type(item) is Joint and item.op.implicit:
+                at = Products(item, self.point.values)
+                self.parts.append((item.op.equation, np.ravel(at.y[0]), as_vector(at.x[1:])))
+        self.times: dict[str, list[float]] = {}
+        self.turn = 0
+
+    def close(self) -> None:
+        self.lin.close()
+
+    def _note(self, stage: str, seconds: float) -> None:
+        self.times.setdefault(stage, []).append(seconds)
+
+    def round(self) -> None:
+        self.turn += 1
+
+        def move() -> None:
+            for equation, y, x in self.parts:
+                assert equation.at(y * (1.0 + 1e-9 * self.turn), x).rows is not None
+
+        def solve(columns: int) -> float:
+            seeds = [np.ones((len(y), columns)) for _, y, _ in self.parts]
+            return min(_timed(lambda: [part[0].adjoint(seed) for part, seed in zip(self.parts, seeds)])[0]
+                       for _ in range(2))
+
+        self._note("an equation's system", _timed(move)[0])
+        one, many = solve(1), solve(BATCH)
+        self._note("an equation's solve", one)
+        self._note("an equation's further columns", (many - one) / (BATCH - 1))
+        seconds, assembly = _timed(lambda: Assembly(self.local, self.point, MPI.COMM_SELF, True, Stages()))
+        self.kept = kept_by(assembly.system.n_local, assembly.system.own.nnz, MPI.COMM_SELF)
+        self._note("assembling", seconds)
+        seconds, solver = _timed(lambda: method("substitution").make(assembly.system, {}))
+        self._note("substitution: set-up", seconds)
+        solver.close()
+        assembly.close()
+
+    def samples(self) -> Iterator[Sample]:
+        w = replace(self.work, kept_rows=self.kept.rows, kept_nonzeros=self.kept.nonzeros)
+        amounts: dict[str, dict[str, float]] = {
+            "an equation's system": cost.equation_amounts(w),
+            "an equation's solve": cost.equation_solve_amounts(w),
+            "an equation's further columns": cost.equation_column_amounts(w),
+            "assembling": cost.assembly_amounts(w) | cost.equation_rows_amounts(w),
+            "substitution: set-up": {"substitution_call": 1, "substitution_row": w.rows} | cost.component_amounts(w),
+        }
+        for stage, seconds in self.times.items():
+            yield Sample(stage, self.name, amounts[stage], [max(s, 1e-9) for s in seconds[1:]])
 
 
 __all__ = ["ROUNDS", "refuse_company", "samples"]

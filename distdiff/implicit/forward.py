@@ -93,10 +93,12 @@ def solved(at: At, y0: np.ndarray, n: int, settings: Settings, where: str, guard
         return np.zeros(n), np.zeros(())
 
 
-def solve(at: At, y: np.ndarray, settings: Settings, where: str, near: np.ndarray | None = None) -> np.ndarray:
+def solve(at: At, y: np.ndarray, settings: Settings, where: str, near: np.ndarray | None = None,
+          steps: list[int] | None = None) -> np.ndarray:
     """y with R(y, x) = 0, from a first guess; at(y) is the equation there.
 
     near: the solution but for rounding, of which Newton's method makes sure and no method before it has to look.
+    steps: is given the number of factorizations that it took.
     Raises `ConvergenceError`, with numbers and the user's line `where`.
     """
     start, y = y, y if near is None else near
@@ -115,19 +117,21 @@ def solve(at: At, y: np.ndarray, settings: Settings, where: str, near: np.ndarra
             y = _snes(at, y, settings, where)
         elif settings.method != "newton":
             y = _scipy_root(at, y, settings)
-        found = newton(at, y, settings, where)
+        found = newton(at, y, settings, where, steps)
     if settings.kind == "minimum":
         _check_minimum(at, start, found, where)
     return found
 
 
-def newton(at: At, y: np.ndarray, settings: Settings, where: str) -> np.ndarray:
-    """Damped Newton iteration (see the module's text)."""
+def newton(at: At, y: np.ndarray, settings: Settings, where: str, steps: list[int] | None = None) -> np.ndarray:
+    """Damped Newton iteration (see the module's text); `steps` are given their number."""
     equation = at(y)
     sizes = _Sizes(settings.leaves, y, equation)
     r = equation.residual
     error = np.inf
-    for _ in range(settings.max_iterations):
+    for taken in range(settings.max_iterations):
+        if steps is not None:
+            steps[:] = [taken + 1]
         if equation.every(r == 0.0):
             return y
         try:

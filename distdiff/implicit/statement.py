@@ -222,7 +222,8 @@ def _recorded(rec: Recorder, residual: Residual, y0: Any, settings: Settings, wh
     where = where or str(rec.tape.sites[rec.site()])
     recording = _Recording(rec, residual, where)
     with patching.suspended():
-        y = solve(recording.at, guess, settings, where)
+        steps: list[int] = []
+        y = solve(recording.at, guess, settings, where, steps=steps)
     start: Operand = Const(guess)
     if is_traced(y0):
         start = single(rec, y0, (n,))
@@ -235,7 +236,7 @@ def _recorded(rec: Recorder, residual: Residual, y0: Any, settings: Settings, wh
     unknown = rearranged(rec, y.copy(), whole((n,), Affine(block, 0, (1,))))
     tape, captured = recording.record(unknown, block, first)
     op = Implicit(tape, settings, rec.decisions() != before, where)
-    op.found(y)
+    op.found(y, *steps)
     operands = (start, *(Affine(nodes.block, nodes.lo, (1,)) for nodes in captured))
     rec.insert(first, Joint(op, (), Affine(block, 0, (1,)), operands, site))
     if op.guarded:

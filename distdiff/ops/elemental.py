@@ -70,6 +70,7 @@ class Elemental:
     collective = False
     left: np.ndarray | None = None  # the solution that the trace found, until its point has been evaluated elsewhere
     near: np.ndarray | None = None  # ... while that is done: where solving starts
+    steps: int | None = None  # of Newton's method, that the trace took; None: nobody knows
 
     @property
     def flags(self) -> int:
@@ -173,13 +174,13 @@ class Elemental:
         """Free what `join` made.  Collective."""
         raise NotImplementedError
 
-    def found(self, solution: np.ndarray) -> None:
-        """Keep what an implicit elemental's equation was solved by while the function ran.
+    def found(self, solution: np.ndarray, steps: int | None = None) -> None:
+        """Keep what an implicit elemental's equation was solved by while the function ran, in so many steps.
 
         It travels with the elemental, so that who evaluates the trace's own point need not solve the equation again
         from the user's first guess; at other points that guess counts, which says of several solutions which is meant.
         """
-        vars(self)["left"] = solution
+        vars(self).update(left=solution, steps=steps)
 
     def resume(self) -> None:
         """From now on values are asked for at the trace's own point."""

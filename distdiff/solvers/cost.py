@@ -22,9 +22,7 @@ from .work import BATCH, Work
 
 ENTRY_BYTES, ROW_BYTES = 12, 28  # of a stored nonzero, and of a row beside its entries
 INDEX_BYTES = 8  # of a row before elimination, beside its entries
-FACTORS = 4.0  # entries of a factorization that one of an equation takes with its condition number, as on a grid,
 AGREEMENTS = 8  # times that all ranks wait for each other until a system is assembled and a solver ready
-EQUATION_ROWS = 5.0  # ... and that writing its rows out takes, all other lines of it eliminated
 REFRESH = 0.35  # of what assembling takes, new values in a structure that is there
 STEP, STEP_PASS = 6e-5, 1.5e-5  # seconds a superstep of assembled rows takes beside its rows: at first, in every pass
 GHOST = 1.1e-7  # seconds a value that travels takes until ranks have agreed on its row and column
@@ -97,7 +95,7 @@ def assembly(work: Work, machine: Machine) -> float:
         return 0.0
     agreements = AGREEMENTS * machine.exchange if work.k_star > 1 else 0.0
     seconds = machine.seconds(assembly_amounts(work)) + GHOST * work.halo
-    equations = EQUATION_ROWS * machine.factor_entry * work.implicit  # eliminated anew at every point
+    equations = machine.seconds(equation_rows_amounts(work))  # eliminated anew at every point
     return (REFRESH if work.expanded else 1.0) * seconds + equations + agreements
 
 
@@ -113,14 +111,52 @@ def assembling_bytes(work: Work) -> float:
     return expanded + system_bytes(work)
 
 
+def equation_amounts(work: Work) -> dict[str, float]:
+    """What the systems of equations take at a point, whoever solves with them one by one."""
+    return {"equation_call": work.equations, "equation_entry": work.implicit}
+
+
+def equation_solve_amounts(work: Work) -> dict[str, float]:
+    """... and what a right-hand side takes then,"""
+    return {"equation_solve": work.equations, "equation_solve_entry": work.implicit}
+
+
+def equation_column_amounts(work: Work) -> dict[str, float]:
+    """... or a further one that comes with it."""
+    return {"equation_next_column": work.equations, "equation_entry_next_column": work.implicit}
+
+
+def equation_rows_amounts(work: Work) -> dict[str, float]:
+    """What writing equations' rows into the assembled system takes."""
+    return {"equation_rows_call": work.equations, "equation_rows_entry": work.implicit}
+
+
+def component_amounts(work: Work) -> dict[str, float]:
+    """What factorizing these rows' components takes there."""
+    return {"component_entry": work.implicit}
+
+
+def equations_setup(work: Work, machine: Machine) -> float:
+    """Seconds for the systems of equations at a point, each by itself."""
+    return machine.seconds(equation_amounts(work))
+
+
+def equations_seconds(work: Work, columns: int, machine: Machine) -> float:
+    """Seconds to solve with these."""
+    passes = min(work.passes(columns), columns)
+    return passes * machine.seconds(equation_solve_amounts(work)) + (columns - passes) * machine.seconds(
+        equation_column_amounts(work))
+
+
 def implicit_setup(work: Work, machine: Machine) -> float:
-    """Seconds to factorize what implicit statements need, at a point."""
-    return FACTORS * machine.factor_entry * work.implicit
+    """Seconds to factorize the components of implicit statements in the assembled system, at a point."""
+    return machine.seconds(component_amounts(work))
 
 
 def implicit_seconds(work: Work, columns: int, machine: Machine) -> float:
-    """Seconds to solve with these factors."""
-    return machine.direct_entry * work.implicit * columns
+    """Seconds to solve with these factors: rows of the system in any case, so a call is none of theirs."""
+    entries = {"equation_solve_entry": 1, "equation_entry_next_column": columns - 1}
+    return work.implicit * machine.seconds(entries)
 
 
 def substitution_setup(work: Work, machine: Machine) -> float:
@@ -164,5 +200,7 @@ def batches(columns: int) -> int:
 
 
 __all__ = ["BATCH", "Cost", "Method", "Work", "assembling_bytes", "assembly", "assembly_amounts", "batches",
-           "column_amounts", "implicit_seconds", "implicit_setup", "latency", "local_seconds", "pass_amounts",
+           "column_amounts", "component_amounts", "equation_amounts", "equation_column_amounts",
+           "equation_rows_amounts", "equation_solve_amounts", "equations_seconds", "equations_setup",
+           "implicit_seconds", "implicit_setup", "latency", "local_seconds", "pass_amounts",
            "rows_seconds", "steps_seconds", "substitution_seconds", "substitution_setup", "system_bytes"]

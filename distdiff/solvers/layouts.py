@@ -25,20 +25,21 @@ from ..machine import Machine
 from ..partition import Partition, amounts, whole
 from ..partition.candidates import alone
 from ..partition.quality import Promise
-from ..tape import Affine, Tape
-from .cost import Cost, implicit_setup
+from ..tape import Affine, Joint, Tape
+from .cost import Cost
 from .kept import Elimination, Kept, kept
 from .select import choose, costs
 from .work import BATCH, Work, counts
 
 SUPERSTEPS = 6  # with deep halos, planned one by one before the others are copies: the ends, and a few between
 POINTS = 20  # that follow where anybody says that others may: an optimizer's path, say
-NEWTON = 15  # factorizations that solving an equation takes, waits included ...
-SURE = 2  # ... or making sure of the solution that the trace has found
+NEWTON = 5  # steps of Newton's method that solving an equation takes, where no trace has counted them: quadratic
+# convergence brings a guess with one digit to ten in four, and one more makes sure
+SURE = 1  # ... that making sure of the solution takes which the trace has found
 EVALUATION = 0.5  # of the seconds that a layout's quality gives an evaluation and a solve
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "far_reads", "copy_lines", "far_lines",
             "strips", "outer_lines", "indexed", "rule_lines", "vast_terms", "nodes", "nonzeros", "exploded", "inputs",
-            "outputs", "implicit")
+            "outputs", "implicit", "equations")
 
 
 class Use(NamedTuple):
@@ -199,14 +200,19 @@ class Judge:
     def _newton(self, made: Partition, work: Work) -> float:
         """Seconds a point of solving equations: in turn where one waits for another; shared ones take as long as on one
         rank, which they are shared for memory."""
-        entries, points = self._counts["implicit"], self.use.points
-        if not entries:
+        if not self._counts["implicit"]:
             return 0.0
         computing = made.quality.seconds - made.quality.exchanging
         turns = 1.0 if made.plan is None or work.shared else computing / self._alone
-        once = implicit_setup(replace(work, implicit=entries), self.machine)
-        first = SURE if made.n_ranks > 1 else 0  # one rank has the trace's values
-        return (first + (points - 1) * NEWTON) / points * turns * once
+        points, first = self.use.points, SURE if made.n_ranks > 1 else 0  # one rank has the trace's values
+        return turns / points * sum((first + (points - 1) * steps) * seconds for steps, seconds in self._equations)
+
+    @cached_property
+    def _equations(self) -> list[tuple[int, float]]:
+        """Of every equation: steps of Newton's method, as the trace counted them, and seconds a step."""
+        equations = [item for item in self._tape.items if type(item) is Joint and item.op.implicit]
+        return [(item.op.steps or NEWTON, self.machine.equation_call + self.machine.equation_entry * item.op.stored(
+            item.active)) for item in equations]
 
     @cached_property
     def _alone(self) -> float:

@@ -35,7 +35,7 @@ from ..strided import accumulate, accumulate_overlapping, contraction, core_view
 from ..tape import Affine, Indexed
 from ..tracing import memory
 from . import sweep_ops as ops
-from .cost import Cost, Method, Work, implicit_seconds, implicit_setup, latency
+from .cost import Cost, Method, Work, equations_seconds, equations_setup, latency
 from .sweep_plan import plan_adjoint, plan_tangent
 from .sweep_table import Memory, Program, Programs
 
@@ -106,7 +106,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     first = machine.seconds(batch_amounts(work, min(columns, work.together)))
     plan = 0.0 if work.planned else machine.seconds(plan_amounts(work)) + GHOST * work.halo
     seconds = plan + first + work.waits * solves + latency(work, columns, machine)
-    seconds += work.waits * (implicit_setup(work, machine) + implicit_seconds(work, columns, machine))  # in turn
+    seconds += work.waits * (equations_setup(work, machine) + equations_seconds(work, columns, machine))  # in turn
     memory = min(8.0 * work.nodes * min(columns, work.together), CACHE + 8.0 * work.nodes)
     return Cost(seconds, memory, "reads the tape's structure in place, nothing is assembled")
 

@@ -30,7 +30,7 @@ from ..strided import as_slice, core_view, with_columns
 from ..tape import Affine, Const, ScalarRun, Statement, c_strides
 from ..tracing import memory
 from .adding import add
-from .cost import Cost, Method, Work, implicit_seconds, implicit_setup
+from .cost import Cost, Method, Work, equation_solve_amounts, equations_setup
 from .curvature import curved, product
 from .structured import BlockRows, StructuredSystem, segment
 
@@ -51,8 +51,8 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
         return Cost.none("what it would save on several ranks was not measured")
     if not work.once:
         return Cost.none("for a single derivative at a single point, as dd.grad takes one; others follow here")
-    seconds = columns * machine.seconds(amounts(work)) + implicit_setup(work, machine)
-    seconds += implicit_seconds(work, columns, machine)
+    seconds = columns * machine.seconds(amounts(work)) + equations_setup(work, machine)
+    seconds += columns * machine.seconds(equation_solve_amounts(work))
     return Cost(seconds, 8.0 * work.nodes * min(columns, work.together), "no plan and no matrix, a call a statement")
 
 

@@ -31,7 +31,7 @@ BATCH = 32  # right-hand sides that go through together
 COUNTED = ("array_lines", "scalar_lines", "runs", "sums", "copies", "sum_lines", "gather_lines", "copy_lines",
            "far_reads", "far_lines", "strips", "outer_lines", "indexed", "rules", "rule_lines",
            "vast_terms", "exploded",
-           "sum_copies", "implicit")
+           "sum_copies", "implicit", "equations")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Work:
     together: int = BATCH  # right-hand sides in one pass: 1 where they come one after another
     little: bool = False  # ... whose solutions are kept only as long as rows read them, if they are many
     implicit: int = 0  # entries of the systems of implicit statements, before elimination
+    equations: int = 0  # how many of these there are
     cyclic: bool = False  # implicit statements: results that depend on each other
     shared: bool = False  # ... one of them on several ranks
 
@@ -147,6 +148,7 @@ def counts(local: LocalTape) -> dict[str, Any]:
             entries = prod(item.shape) * item.op.stored(item.active)
             n["nonzeros"] += entries
             n["implicit"] += entries if item.op.implicit else 0
+            n["equations"] += item.op.implicit
             n["exploded"] += 0 if item.op.implicit else max(entries - _touched(item), 0)
             _Alike.add(summing, (item.site, item.op.core_in, item.shape), 1, place, place)
     for item, number, first, last in kinds.values():
