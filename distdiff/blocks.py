@@ -5,7 +5,8 @@ side and many:
 
 - up to SMALL rows:  LU with partial pivoting, all such components in one compiled loop
 - dense:             LAPACK's LU
-- sparse:            SuperLU's, columns ordered by COLAMD, or by minimum degree of A + A^T (`favours_diagonal`)
+- sparse:            SuperLU's, columns ordered by COLAMD, or by minimum degree of A + A^T (`favours_diagonal`);
+                     MUMPS' where these are expected to have far more entries than the matrix (`filling`)
 
 A solution is refined once, which makes its residual small row by row whatever the scale of the rows (Skeel, Iterative
 refinement implies numerical stability for Gaussian elimination, Math. Comp. 35, 1980).  The condition number in the
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from . import filling
 from .components import Components
 from .errors import SingularError
 from .kernels import components as kernels
@@ -208,11 +210,13 @@ class LargeBlock:
         self._matrix: Any = None
         self._scales = (np.ones(n), np.ones(n))
         self._factors: Any = None
+        self._mumps: filling.MumpsFactors | bool | None = None  # True: to be made; False: not for this pattern
 
     @property
     def how(self) -> str:
         """What factorizes it, for reports."""
-        return "LAPACK's LU" if self.dense else "SuperLU"
+        return "LAPACK's LU" if self.dense else "MUMPS" if isinstance(self._factors, filling.MumpsFactors) else (
+            "SuperLU")
 
     @property
     def nbytes(self) -> int:
@@ -247,6 +251,15 @@ class LargeBlock:
     def _factorized(self, scaled: Any) -> Any:
         """Factors of a SciPy CSR matrix, whose pattern is always the same one: what has solve(b, transposed); None
         where it is singular."""
+        if self._mumps is None:
+            self._mumps = not self.dense and filling.fills(scaled) and filling.available()
+        if self._mumps:
+            if self._mumps is True:
+                self._mumps = filling.MumpsFactors(scaled)
+            code = self._mumps.refresh(scaled)
+            if code in (0, filling.SINGULAR):
+                return self._mumps if code == 0 else None
+            self._mumps = False  # its workspace, say
         return (_DenseFactors if self.dense else _SparseFactors).of(scaled)
 
     def _equilibrated(self) -> Any:

@@ -11,12 +11,13 @@ import scipy.sparse as sp
 from random_systems import KINDS, Problem, Rows, implicit_problem, spread
 from test_solvers import jacobians, solver_for
 
-from distdiff import blocks
+from distdiff import blocks, filling
+from distdiff.components import components
 from distdiff.errors import ConvergenceError, CycleError, InputError, SingularError
 from distdiff.kernels import components as component_kernels
 from distdiff.kernels import csr
 from distdiff.ops import COPY
-from distdiff.preaccumulate import eliminate
+from distdiff.preaccumulate import CSR, eliminate
 from distdiff.solvers.direct import Direct, available
 from distdiff.solvers.factors import Factor
 from distdiff.solvers.krylov import Krylov
@@ -83,6 +84,41 @@ def test_a_grid_is_factorized_with_little_fill(small):
         x = factors.solve(b, transposed)
         x += factors.solve(b - M @ x, transposed)
         assert np.abs(M @ x - b).max() <= 1e-13 * np.abs(x).max()
+
+
+def cube(n, seed=0):
+    """Seven points, diagonally dominant: 13 x 13 x 13 unknowns fill in with some fifty entries for each."""
+    line = sp.diags([np.ones(n - 1), np.ones(n), np.ones(n - 1)], [-1, 0, 1])
+    one = sp.eye(n)
+    A = (sp.kron(sp.kron(line, one), one) + sp.kron(sp.kron(one, line), one) + sp.kron(sp.kron(one, one), line)).tocsr()
+    A.data = np.random.default_rng(seed).uniform(-1.0, -0.2, A.nnz)
+    A.setdiag(7.0)
+    return A
+
+
+def test_what_fills_in_is_left_to_mumps():
+    """A cube, whose factors have many times its entries; not a square, whose have few, nor what is small."""
+    if not filling.available():
+        pytest.skip("this PETSc has no MUMPS")
+    A = cube(13)
+    n = A.shape[0]
+    assert filling.fills(A) and not filling.fills(grid(50, 0.0)) and not filling.fills(cube(8))
+    own = CSR(A.indptr.astype(np.int64), A.indices, A.data)
+    zero = np.zeros(1, dtype=np.int64)
+    block = blocks.LargeBlock(components(zero, zero + n, own.indptr, own.indices), 0, own)
+    b = np.cos(np.arange(n))
+    for other in (1.0, 1.7):
+        A.data *= other
+        assert 1.0 < block.refresh() < 100.0 and block.how == "MUMPS"
+        for transposed, M in ((False, A), (True, A.T)):
+            for right in (b, np.stack([b, 2.0 * b], axis=1)):
+                x = block.solve(right, transposed)
+                assert np.abs(M @ x - right).max() <= 1e-13 * np.abs(x).max()
+    A.data[A.indptr[5]:A.indptr[6]] = 0.0
+    A.data[A.indptr[5]] = 1.0
+    A.data[A.indptr[4]:A.indptr[5]] = 0.0
+    A.data[A.indptr[4]:A.indptr[5]][A.indices[A.indptr[4]:A.indptr[5]] == A.indices[A.indptr[5]]] = 1.0
+    assert block.refresh() > blocks.SINGULAR  # two rows alike
 
 
 @pytest.mark.parametrize("large", ["dense", "sparse"])

@@ -11,6 +11,7 @@ import distdiff as dd
 from distdiff import blocks, solvers
 from distdiff.errors import BranchChangedError, ConvergenceError, InputError, SingularError
 from distdiff.implicit import equation, fixed_point, linear_solve, minimize, root
+from distdiff.tape import Joint
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -106,6 +107,23 @@ def differences(f, x, h=1e-5):
 
 def spread(comm):
     return {"comm": comm, **({"partition": "axes", "min_block": 1} if comm.size > 1 else {})}
+
+
+def test_unknowns_that_stay_zero_for_a_step():
+    """Newton's first step leaves some where they are, at zero, and so says nothing of their size."""
+    def f(x):
+        y = root(lambda x, y: [y[0] - x, y[1] - y[0]**2, y[2] - y[1] * y[0]], x, [np.zeros(3)] * 3)
+        return y[2]
+
+    x = np.array([0.5, -1.5, 2.0])
+    np.testing.assert_allclose(f(x), x**3, rtol=1e-12)
+    np.testing.assert_allclose(dd.jacobian(f)(x), np.diag(3 * x**2), rtol=1e-12)
+
+
+def test_a_matrix_that_is_not_square_is_told_of():
+    for A, b in ((np.ones((3, 4)), np.ones(3)), (np.ones((4, 4)), np.ones(3)), (sp.csr_matrix(np.eye(3)), np.ones(4))):
+        with pytest.raises(InputError, match="must be square, with as many rows as b"):
+            linear_solve(A, b)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.mpi if name in ON_RANKS else ())
@@ -207,7 +225,7 @@ def test_what_the_trace_solved_is_not_solved_again(comm, monkeypatch):
     ready(None)
     with dd.linearize(f, x, **spread(comm)) as lin:
         assert ready(lin) == traced + (comm.size > 1) and traced > 2
-        steps = [item.op.steps for item in lin._local.items if getattr(item, "op", None) and item.op.name == "implicit"]
+        steps = [item.op.steps for item in lin._at.local.items if isinstance(item, Joint) and item.op.implicit]
         assert all(step >= traced // 2 for step in steps)  # by which layouts are weighed
         np.testing.assert_allclose(lin.value, expected, rtol=1e-14)
         ready(None)

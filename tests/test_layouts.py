@@ -187,7 +187,7 @@ def test_depths_of_halos_come_in_the_order_of_what_they_take(program, use):
     shallow = candidates.make(tape, 2, "axes", 2, 128, {}, machine=MACHINE)
     for depth in (1, 2, 4, 8):
         shallow.scheduled.restore()
-        made = shallow if depth == 1 else choose_layout._deepen(shallow, depth, judge)
+        made = shallow if depth == 1 else choose_layout.deeper(shallow, depth, judge)
         if made is None:  # more rows than there are, or supersteps
             continue
         promise = judge(made)

@@ -509,7 +509,7 @@ def test_sums_over_a_time_loop_wait_until_it_is_over(n_ranks, depth):
     for steps in (80, 160) if n_ranks == 2 else (40,):
         tape = trace(lambda u, steps=steps: misfit(u, steps), (np.ones((20 * n_ranks, 5)),)).tape
         made = candidates.make(tape, n_ranks, "axes", n_ranks, 16, {})
-        locals_ = localize_all(tape, made if depth == 1 else choose._deepen(made, depth, choose._Sweeping(1)))
+        locals_ = localize_all(tape, made if depth == 1 else choose.deeper(made, depth, choose._Sweeping(1)))
         for local in locals_:
             runs = [s for s, step in enumerate(local.steps) for item in local.items[step.start:step.stop]
                     if isinstance(item, ScalarRun)]

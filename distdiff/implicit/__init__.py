@@ -80,6 +80,8 @@ def linear_solve(A: Any, b: Any, *, tol: float = 1e-10) -> Any:
     be traced and whose places are given, repeated ones adding up; or a function y -> A y, linear, of what is nested
     and shaped as b.  b: (n,) or (n, m); for a function any nesting.
     """
+    if not callable(A) and not isinstance(A, tuple) and np.shape(A) != 2 * np.shape(b)[:1]:
+        raise InputError(f"A has shape {np.shape(A)} and b {np.shape(b)}; A must be square, with as many rows as b")
     return _solved(lambda y: (_difference(_product(A, y), b), None), _zeros(b), Settings("newton", tol, 20, "linear"))
 
 

@@ -152,7 +152,7 @@ def newton(at: At, y: np.ndarray, settings: Settings, where: str, steps: list[in
             there = at(trial)
             r = there.residual
             if there.every(np.isfinite(r)):
-                left = sizes.relative(equation.step(r, anew=False), y, y + step)
+                left = sizes.relative(equation.step(r, anew=False), y, y + step, known=True)
                 if left <= (1.0 - damping / 4) * error:
                     break
             damping /= 2
@@ -178,12 +178,14 @@ class _Sizes:
         self._here, self._starts = np.diff(bounds) > 0, bounds[:-1][np.diff(bounds) > 0]
         self._least = 1e-3 * self._largest(guess)
 
-    def relative(self, step: np.ndarray, *points: np.ndarray) -> float:
+    def relative(self, step: np.ndarray, *points: np.ndarray, known: bool = False) -> float:
+        """known: of leaves alone that are not zero at all points, which say nothing of their size."""
         if not self._equation.every(np.isfinite(step)):
             return np.inf
         size = np.maximum.reduce([self._least, *map(self._largest, points)])
         largest = self._largest(step)
-        return float(np.where(largest > 0.0, largest / size, 0.0).max(initial=0.0))
+        counts = (largest > 0.0) & (size > 0.0) if known else largest > 0.0
+        return float(np.where(counts, largest / size, 0.0).max(initial=0.0))
 
     def _largest(self, y: np.ndarray) -> np.ndarray:
         """The largest magnitude in each leaf, over all ranks."""

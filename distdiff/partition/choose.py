@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,21 +15,18 @@ from ..machine import Machine, current
 from ..tape import ScalarRun, Tape
 from . import candidates
 from .candidates import ALONE, FEW, GROWN, LEVELS, RUN_BY_RUN, SCOTCH, seconds_of_arrays, seconds_of_runs
-from .deepen import deepened
-from .placement import COLUMNS, Candidate, Partition, Scheduled
-from .plan import Extents, Kinds
+from .deeper import BETWEEN, SAME, deeper
+from .placement import COLUMNS, Candidate, Partition
+from .plan import Kinds
 from .quality import Promise
-from .schedule import Schedule
 from .scotch import MOST_LINES, available
 
 STRATEGIES = ("auto", "axes", "streaming", "contiguous", LEVELS, GROWN, SCOTCH, "fewer ranks", COLUMNS)
 MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
 MANY_SMALL = 100  # statements that no rank shares with another, from which looking for layouts of them is weighed
 MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
-SAME = 1.02  # predicted seconds within this factor of the best are no reason
 ROOMY = 1 << 28  # bytes on the fullest rank up to which memory is none either
 WORTH = 1.05  # times sooner than rank 0 alone that a spread must be, as predictions are not exact
-BETWEEN = "between two layouts of its lines over the ranks"  # where a partition that is cancelled ends
 LOOK, LOOK_ITEM = 4e-3, 2.5e-5  # seconds that making one more candidate takes, and an item of it ...
 LOOK_SMALL = 1.5e-4  # ... or one that no rank shares with another: each has its own place, so hardly two are alike
 LOOK_LINE = 1e-8  # ... or, of scalar code that is laid out run by run, a line at least, handing the runs out included
@@ -229,10 +225,10 @@ class _Search:
             self._enter(self._made(GROWN, active, {}), active)
         if contest.cut is not None:
             cut = contest.cut
-            deeper = _deepen(cut, self.depth, contest.judge)
-            if deeper is not None:
-                deeper.again = lambda n: _deepen(cut.again(n), deeper.depth, contest.judge)
-                contest.enter(deeper, asked=self.depth is not None)
+            found = deeper(cut, self.depth, contest.judge)
+            if found is not None:
+                found.again = lambda n: deeper(cut.again(n), found.depth, contest.judge)
+                contest.enter(found, asked=self.depth is not None)
         if self.auto and contest.again and run_by_run(tape) and contest.least > NEAR * contest.alone / active:
             self.survey.forget_live()
 
@@ -466,63 +462,6 @@ def _names(tape: Tape, active: int, strategy: str, contest: _Contest,
             yield f"{axes}, first axis", {"first": "first"}
         if several or contest.judge.repeated or contest.worth_more(tape, active):
             yield "contiguous", {}  # of a time loop, each rank sets up its part alone
-
-
-def _deepen(made: Partition, depth: int | None, judge: Judge) -> Partition | None:
-    """The same plan with `depth` supersteps in one, or more and more of them as long as that pays; None if none do.
-
-    GrowLocal (arXiv 2503.05408) grows supersteps likewise while work / (largest work + latency) improves.
-    """
-    plan, before = made.plan, made.scheduled
-    assert plan is not None and before is not None
-    machine = plan.machine
-    floors = plan.where.steps[:len(plan.blocks)].max(axis=1)
-    best: Partition | None = None
-    watch = alone()
-    grown, least = depth or 2, np.inf if depth else made.promise.seconds
-    waiting = 2 * machine.message * made.n_steps + 16 * machine.byte * made.quality.halo  # more than there is to save
-    if not depth and waiting < (SAME - 1) * made.quality.seconds:
-        return None
-    while 1 < grown < made.n_steps and made.quality.messages:
-        if watch is not None:
-            watch.look(BETWEEN)
-        if not depth and _deeper_at_best(made, grown, judge) >= least:
-            break
-        schedule = Schedule(plan, "together", floors // grown)
-        plan.extents = deepened(plan, schedule.free)
-        if plan.extents is None:
-            break
-        found = Scheduled(plan, schedule)
-        found.sent, found.sent_ids = before.sent, before.sent_ids  # extents don't say of which blocks: about the same
-        deeper = Partition(made.n_ranks, f"{made.name}, {grown} supersteps in one", plan, found.n_steps, found.quality,
-                           scheduled=found, depth=grown)
-        deeper.promise = judge(deeper)
-        if deeper.promise.seconds >= least:
-            break
-        best, least = deeper, deeper.promise.seconds
-        if depth:
-            break
-        grown *= 2
-    kept = best.scheduled if best is not None else before
-    assert kept is not None
-    kept.restore()
-    return best
-
-
-def _deeper_at_best(made: Partition, depth: int, judge: Judge) -> float:
-    """Seconds promised if so many supersteps became one, without a row computed twice and nobody waiting."""
-    plan, quality = made.plan, made.quality
-    assert plan is not None and made.scheduled is not None
-    steps, exchanging = ceil(quality.k_star / depth), quality.exchanging / depth
-    fewer = replace(quality, k_star=steps, messages=ceil(quality.messages / depth), exchanging=exchanging, waits=1.0,
-                    sent_messages=ceil(quality.sent_messages / depth),
-                    seconds=(quality.seconds - quality.exchanging) / quality.waits + exchanging)
-    made.scheduled.restore()
-    cuts = plan.where.cuts[:len(plan.blocks)]
-    plan.extents = Extents(cuts[:, :-1], cuts[:, 1:], np.zeros(0), [])
-    promised = judge.imagined(Partition(made.n_ranks, made.name, plan, steps, fewer, scheduled=made.scheduled)).seconds
-    plan.extents = None
-    return promised
 
 
 __all__ = ["STRATEGIES", "Candidate", "Judge", "Partition", "default_min_block", "partition", "run_by_run",

@@ -28,6 +28,7 @@ from structures import wide
 
 import distdiff as dd
 from distdiff import graph
+from distdiff.filling import MumpsFactors, fills
 from distdiff.graph.live import LiveWidth
 from distdiff.graph.reads import Reads
 from distdiff.machine import current
@@ -224,6 +225,7 @@ def equations(quick: bool) -> Iterator[Row]:
     yield Row("... the first vjp", min(firsts), "s")
     yield Row("... a further one", further, "s")
     yield from _factors(60 if quick else 400)
+    yield from _filling(13 if quick else 22)
     yield from _by_components(100 if quick else 1000)
 
 
@@ -248,6 +250,29 @@ def _factors(n: int) -> Iterator[Row]:
     yield Row("... a refined solve with them", seconds(lambda: shared.solve(b, False), repeats=2)[0], "s")
     yield Row("... one as Newton's method takes", seconds(lambda: shared.solve(b, False, False), repeats=2)[0], "s")
     shared.close()
+
+
+def _filling(n: int) -> Iterator[Row]:
+    """A cube of unknowns, which fills in."""
+    line, one = sp.diags([np.ones(n - 1), np.ones(n), np.ones(n - 1)], [-1, 0, 1]), sp.eye(n)
+    a = (sp.kron(sp.kron(line, one), one) + sp.kron(sp.kron(one, line), one) + sp.kron(sp.kron(one, one), line)).tocsr()
+    a.data = np.random.default_rng(0).uniform(-1.0, -0.2, a.nnz)
+    a.setdiag(7.0)
+    b = np.ones(n**3)
+
+    def factorized() -> Any:
+        return splu(a.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.1)
+
+    own = factorized()
+    yield Row(f"factors of a cube of {n}^3, by SuperLU", seconds(factorized, repeats=2)[0], "s")
+    yield Row("... a solve with them", seconds(lambda: own.solve(b), repeats=2)[0], "s")
+    begin = time.process_time()
+    factors = MumpsFactors(a)
+    factors.refresh(a)
+    yield Row("... by MUMPS, the first time", time.process_time() - begin, "s")
+    yield Row("... at a further point", seconds(lambda: factors.refresh(a), repeats=2)[0], "s")
+    yield Row("... a solve with them", seconds(lambda: factors.solve(b, False), repeats=2)[0], "s")
+    yield Row("... telling that it fills in", seconds(lambda: fills(a), repeats=2)[0], "s")
 
 
 def _by_components(number: int) -> Iterator[Row]:
