@@ -246,7 +246,7 @@ class _Job:
 
         lin = self.lin
         lin._solving.close()
-        lin._solving = Solving(lin._at.local, lin.comm, lin._team, lin.stages, method=method, options=lin.options,
+        lin._solving = Solving(lin._at.local, lin.comm, lin._at.team, lin.stages, method=method, options=lin.options,
                                preaccumulate=lin.preaccumulate, on_failure="raise", points=self._points)
         lin._solving.arrive(lin._at.point)
 
