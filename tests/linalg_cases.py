@@ -123,6 +123,7 @@ SECTIONS = {"solves and factorizations": SOLVES, "lists": LISTS, "spectra": SPEC
 SCIPY = """
 linalg.eigvalsh_tridiagonal(w, k[:3]) + linalg.eigh_tridiagonal(w, k[1:4], eigvals_only=True)
 linalg.eigh_tridiagonal(w, k[:3], True, "i", (1, 2)) * s
+parts(linalg.toeplitz(w * np.exp(1j * w)) + linalg.toeplitz(1j * w, w))
 linalg.orth(q) * s + linalg.subspace_angles(q[:, :1], m[:, 1:2])
 linalg.qr_multiply(q, m.T)[0] * linalg.qr_multiply(m.T, C[:, :3].T, mode="left")[0]
 linalg.solve(q, w[:3]) + linalg.solve(q, np.ones(3)) + linalg.solve(np.eye(3) * 2 + 1, w[:3])

@@ -347,7 +347,7 @@ def block_diag(*arrays: Any) -> Any:
 
 def toeplitz(c: Any, r: Any = None) -> Any:
     c = np.ravel(c)
-    r = c if r is None else np.ravel(r)
+    r = np.conj(c) if r is None else np.ravel(r)
     m, n = len(c), len(r)
     values = np.concatenate([c[::-1], r[1:]])
     return values[np.arange(m)[::-1, None] + np.arange(n)]

@@ -115,8 +115,8 @@ def _floor(z: Any) -> np.ndarray:
 
 def _within(z: Any, length: int, mode: int) -> Any:
     """The point of the array itself that a point stands for."""
-    if mode == NEAREST:
-        return np.clip(z, 0.0, length - 1.0)
+    if mode == NEAREST:  # the elements are the nearest, not the point
+        return z
     if mode in (WRAP, GRID_WRAP):
         period = length - (mode == WRAP)
         outside = np.asarray(decide(np.logical_or(np.less(z, 0), np.greater(z, length - 1))))

@@ -53,11 +53,19 @@ def _metric(metric: Any, operands: tuple[Any, ...], function: str, p: float = 2.
         return None
     name = _NAMES.get(metric, metric) if isinstance(metric, str) else metric
     if name == "minkowski" and not options:
-        return lambda a, b: _root(np.sum(np.abs(a - b) ** float(p), -1), float(p))
+        return lambda a, b: _norm(np.abs(a - b), float(p), -1)
     if name not in _METRICS or options:
         recorder_of(operands).unsupported(f"scipy.spatial.distance.{function} with metric={metric!r}" + "".join(
             f", {option}=" for option in options), "write the formula in NumPy's functions")
     return _METRICS[name]
+
+
+def _norm(d: Any, p: float, axis: int | None, w: Any = None) -> Any:
+    """(sum w d^p)^(1/p); for p without end the largest d whose weight is not zero."""
+    if p == np.inf:
+        return np.max(d if w is None else np.where(np.not_equal(w, 0.0), d, 0.0), axis)
+    terms = d**p
+    return _root(np.sum(terms if w is None else w * terms, axis), p)
 
 
 def cdist(XA: Any, XB: Any, metric: Any = "euclidean", *, out: Any = None, **options: Any) -> Any:
@@ -109,8 +117,7 @@ def squareform(X: Any, force: str = "no", checks: bool = True) -> Any:
 
 
 def minkowski(u: Any, v: Any, p: float = 2, w: Any = None) -> Any:
-    terms = np.abs(np.subtract(u, v)) ** float(p)
-    return _root(np.sum(terms if w is None else w * terms), float(p))
+    return _norm(np.abs(np.subtract(u, v)), float(p), None, w)
 
 
 def correlation(u: Any, v: Any, w: Any = None, centered: bool = True) -> Any:
