@@ -644,8 +644,9 @@ def test_supersteps_grow_as_long_as_that_pays(n_ranks, compiled, monkeypatch):
     assert not step.any() and not owner.any()
 
 
-@pytest.mark.parametrize("n_ranks", [2, 4, 8])
-def test_grown_supersteps_of_a_grid_in_loops_are_trapezoids(n_ranks, monkeypatch):
+@pytest.mark.parametrize(("n_ranks", "width", "steps", "ahead"), [(2, 100, 40, 0.8), (8, 100, 40, 0.8),
+                                                                   (64, 30, 16, 1.0)])
+def test_grown_supersteps_of_a_grid_in_loops_are_trapezoids(n_ranks, width, steps, ahead, monkeypatch):
     """Fewer of them than time steps, and little waiting, where every other layout exchanges once a step or waits."""
     def heat(x, steps):
         u = list(x)
@@ -653,18 +654,19 @@ def test_grown_supersteps_of_a_grid_in_loops_are_trapezoids(n_ranks, monkeypatch
             u = [u[k - 1] * u[k] * u[(k + 1) % len(u)] for k in range(len(u))]
         return sum(u)
 
-    steps = 40
-    tape = trace(lambda x: heat([x[k] for k in range(len(x))], steps), (np.linspace(0.9, 1.1, 100 * n_ranks),)).tape
+    x = np.linspace(0.9, 1.1, width * n_ranks)
+    tape = trace(lambda x: heat([x[k] for k in range(len(x))], steps), (x,)).tape
     made = {name: partition(tape, n_ranks, strategy=name, machine=near(400.0))
             for name in ("growlocal", "streaming", "contiguous", "levels")}
     follows_counts(tape, made["growlocal"])
     grown = made.pop("growlocal").quality
-    assert grown.k_star < steps / 2 and grown.seconds < 0.8 * min(other.quality.seconds for other in made.values())
+    assert grown.k_star < steps / 2 and grown.seconds < ahead * min(other.quality.seconds for other in made.values())
     for a_line, others in (0.0, 1), (choose.GROW_LINE, 0):  # not looked at where that takes longer than it may save
         monkeypatch.setattr(choose, "GROW_LINE", a_line)
         auto = partition(tape, n_ranks, machine=near(400.0))
         assert sum(c.name == "growlocal" for c in auto.candidates) == others
-        assert not others or auto.name.startswith("growlocal") and auto.quality.seconds <= grown.seconds
+        ahead = auto.name.startswith("growlocal") or n_ranks == 64  # where so little work wants fewer ranks
+        assert not others or ahead and auto.quality.seconds <= grown.seconds
 
 
 def follows_counts(tape: Tape, plan: Partition, twice: float = 1.0) -> None:
