@@ -665,8 +665,8 @@ def test_grown_supersteps_of_a_grid_in_loops_are_trapezoids(n_ranks, width, step
         monkeypatch.setattr(choose, "GROW_LINE", a_line)
         auto = partition(tape, n_ranks, machine=near(400.0))
         assert sum(c.name == "growlocal" for c in auto.candidates) == others
-        ahead = auto.name.startswith("growlocal") or n_ranks == 64  # where so little work wants fewer ranks
-        assert not others or ahead and auto.quality.seconds <= grown.seconds
+        suits = auto.name.startswith("growlocal") or n_ranks == 64  # where so little work wants fewer ranks
+        assert not others or suits and auto.quality.seconds <= grown.seconds
 
 
 def follows_counts(tape: Tape, plan: Partition, twice: float = 1.0) -> None:
