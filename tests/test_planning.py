@@ -39,9 +39,10 @@ def chain(x):
 
 
 def long(x):
-    for _ in range(20):
-        a = chain(x)
-        x = [x[0] * a, *x[1:]]
+    """Whose partials are near to 1: what underflows is solved for again in another way, which takes memory as well."""
+    a = x[0]
+    for k in range(10_000):
+        a = a + 1e-3 * np.sin(a) * x[k % 4]
     return a
 
 
