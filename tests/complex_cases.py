@@ -101,6 +101,7 @@ REDUCTIONS = """
 ~np.average(m + 1j * C, axis=1, weights=w, keepdims=True) + np.average(1j * m, 1, returned=True)[1]
 ~np.var(m + 1j * C, axis=(0, 1), keepdims=True) + np.std(m * 1j, where=M, axis=1, keepdims=True)
 ~np.nan_to_num(((1.0 + 1j * s) * 2.0).imag, posinf=2.0) * u
+~np.pad(u + 1j * c, 2, "linear_ramp", end_values=(1 + 2j, 0.5)) + np.pad(1j * u, (1, 3), "linear_ramp", end_values=5.0)
 ~z = u[0] * np.exp(1j); return z[()] * 2 + z[None, ...][0] * z
 ~np.average(1j * u, weights=c) + np.average(1j * m, axis=1, weights=w)[0]
 ~np.linalg.norm(u + 1j * c) + np.linalg.norm(m + 1j * C, axis=1)

@@ -287,6 +287,7 @@ np.histogram2d(u, c, [0.0, 0.7, 1.4, 2.0])[0] * s + np.histogram2d(u, u[::-1], b
 np.bincount(I, weights=w) + np.bincount([0, 1, 2])
 np.bincount(I, w, minlength=6)
 np.histogram_bin_edges(u, 4) + np.histogram_bin_edges(u, 4, range=(0.0, s))
+np.histogram(u, bins=[0.0, 0.5, 1.0, 2.0])[1] * s + np.histogram_bin_edges(u, [0, 1, 2, 3])
 np.histogram(u, bins=4)[1] + np.histogram(u, bins=4)[0][0]
 np.histogram(u, bins=[0.0, 0.5, 1.0, 2.0], density=True)[0] * s
 """

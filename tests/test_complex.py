@@ -213,6 +213,7 @@ def test_values_can_be_looked_at():
     (lambda u: np.linalg.svd(np.eye(6)[:3] + 1j * np.outer(u[:3], u))[0].real, "full_matrices=False"),
     (lambda u: np.linalg.qr(np.eye(6)[:, :3] + 1j * np.outer(u, u[:3]), "complete")[1].real, "mode='reduced'"),
     (lambda u: np.median(1j * u).real, "numpy.median of complex"),
+    (lambda u: np.pad(1j * u, 1, "maximum").real, "numpy.pad of complex numbers with mode='maximum'"),
     (lambda u: np.partition(1j * u, 1).real, "numpy.partition of complex numbers"),
     (lambda u: (1j * u).searchsorted(0.5).real, "ordered by their parts"),
     (lambda u: np.interp(1j * u, U, U).real, "numpy.interp with complex numbers in that place"),

@@ -376,7 +376,7 @@ def histogram_bin_edges(x: Any, bins: Any = 10, range: Any = None, weights: Any 
     if isinstance(bins, str):
         recorder_of((x, weights)).unsupported(f"numpy.histogram with bins={bins!r}", "give a number or the edges")
     if ndim_of(bins):
-        return bins
+        return bins if is_traced(bins) else np.asarray(bins)
     if not is_traced(x):
         return np.histogram_bin_edges(x, bins, range)
     low, high = range if range is not None else (smallest(x), largest(x)) if np.size(x) else (0.0, 1.0)

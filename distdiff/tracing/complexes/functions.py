@@ -107,6 +107,13 @@ def lifted(function: Callable[..., Any], *values: int | str) -> Callable[..., An
     return call
 
 
+def padded(x: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
+    if mode in ("maximum", "minimum", "median"):
+        recorder_of((x,)).unsupported(f"numpy.pad of complex numbers with mode={mode!r}", "np.concatenate joins what "
+                                      "np.max, np.min or np.median of a part gives")
+    return lifted(np.pad, 0, "constant_values", "end_values")(x, pad_width, mode, **kwargs)
+
+
 # -- reductions
 
 
@@ -276,12 +283,12 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **{function: lifted(function) for function in _MOVING},
     **{function: lifted(function, *values) for function, values in {
         np.concatenate: (0,), np.append: (0, 1), np.insert: (0, 2), np.compress: (1,),
-        np.pad: (0, "constant_values"),
         np.copyto: (0, 1), np.put: (0, 2), np.place: (0, 2), np.putmask: (0, 2), np.fill_diagonal: (0, 1),
         np.put_along_axis: (0, 2), np.where: (1, 2), np.choose: (1,),
         np.diff: (0, "prepend", "append"), np.gradient: (0,), np.around: (0,), np.nan_to_num: (0,),
         np.ediff1d: (0, "to_end", "to_begin"), np.trace: (0,),
     }.items()},
+    np.pad: padded,
     np.sum: _summed(np.sum), np.mean: _summed(np.mean), np.cumsum: _summed(np.cumsum),
     np.prod: product, np.cumprod: cumulative_product,
     np.linalg.norm: norm,
