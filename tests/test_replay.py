@@ -590,6 +590,14 @@ def rooted(x):
 
 rooted.defjvp(lambda primals, tangents: (np.sqrt(primals[0]), tangents[0] / (2.0 * np.sqrt(primals[0]))))
 
+@dd.compiled
+def cubed(x):
+    product = 1e300
+    for _ in range(3):
+        product = product * x[0]
+    return 1.0 / product + x[1]
+
+
 EXCEPTIONS = {  # function, a point where an operation raises and one where none does
     "cholesky": (factored, [-1.0, 4.0], [1.0, 4.0]),
     "helper": (lambda x: x @ x if positive(np.diag(x)) else np.sum(x), [-1.0, 4.0], [1.0, 4.0]),
@@ -606,6 +614,7 @@ EXCEPTIONS = {  # function, a point where an operation raises and one where none
     "a number": (caught(lambda x: np.log(x[0]) + x[1], FloatingPointError, all="raise"), [-1.0, 4.0], [1.0, 4.0]),
     "product of numbers": (caught(lambda x: 1.0 / (x[0] * 1e305) + x[1], FloatingPointError, over="raise"),
                            [1e4, 4.0], [1.0, 4.0]),
+    "compiled": (caught(cubed, FloatingPointError, over="raise"), [1e4, 4.0], [1.0, 4.0]),
     "np.seterr": (set_globally, [0.0, 4.0], [1.0, 4.0]),
     "np.seterrcall": (called_back, [1e4, 4.0], [1.0, 4.0]),
     "warnings are errors": (warned(lambda x: x * x, "error"), [1e200, 4.0], [1.0, 4.0]),
