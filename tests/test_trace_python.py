@@ -12,6 +12,8 @@ import math as m
 import operator
 import re
 import statistics
+import subprocess
+import sys
 import warnings
 from math import cos, lgamma
 
@@ -19,6 +21,7 @@ import numba
 import numpy as np
 import pytest
 from mpi4py import MPI
+from test_cli import fresh_environment
 
 import distdiff as dd
 from distdiff.errors import NonFiniteError, PrecisionWarning, UnsupportedOperationError
@@ -188,3 +191,16 @@ def test_a_number_that_is_not_traced_is_pythons(f):
         with warnings.catch_warnings(), pytest.raises(ZeroDivisionError):
             warnings.simplefilter("ignore")
             trace(lambda x, g=g: g(x), (np.array([2.0, 3.0]),))
+
+
+def test_numba_that_compiles_first_while_a_function_is_traced_compiles_afterwards(tmp_path):
+    """It takes NumPy's functions by name then, for good, and must not take those that stand in for them."""
+    (tmp_path / "program.py").write_text(
+        "import numba, numpy as np, distdiff as dd\n"
+        "try:\n"
+        "    dd.grad(lambda u: numba.njit(lambda a: 2.0 * a)(u[0]))(np.ones(2))\n"
+        "except dd.errors.UnsupportedOperationError:\n"
+        "    print(numba.njit(lambda n: np.zeros(n).sum())(3))\n")
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, env=fresh_environment(), text=True,
+                          capture_output=True, timeout=60)
+    assert done.stdout == "0.0\n", done.stderr

@@ -102,6 +102,15 @@ def _of_errors() -> Iterator[tuple[Any, str, Any]]:
 _OF_ERRORS = [*_of_errors()]
 
 
+def _let_numba_look() -> None:
+    """Numba learns which of NumPy's functions it has rules for when it compiles first: not while ours stand there."""
+    if "numba" in sys.modules and "numba.np.arrayobj" not in sys.modules:
+        from numba.core.registry import cpu_target
+
+        cpu_target.typing_context.refresh()
+        cpu_target.target_context.refresh()
+
+
 @contextmanager
 def substituted(rec: Recorder) -> Iterator[None]:
     """While the body runs, this thread's creation functions answer with arrays that can hold traced values."""
@@ -109,6 +118,7 @@ def substituted(rec: Recorder) -> Iterator[None]:
     me = threading.get_ident()
     with _lock:
         if _uses == 0:
+            _let_numba_look()
             _NAMES.update(SUBSTITUTES)
             for cls, name in sparse.methods():
                 _replaced.append((cls, name, vars(cls)[name]))
