@@ -85,6 +85,13 @@ def names_of(f: Any, argnums: int | tuple[int, ...]) -> tuple[str, ...] | None:
         return None
 
 
+def leaf_names(names: tuple[str, ...] | None, spec: Any) -> list[str] | None:
+    """The names of the leaves of arguments with those names; None where one has several leaves, or no name."""
+    if names is None or len(names) != len(spec.children) or any(child.n_leaves > 1 for child in spec.children):
+        return None
+    return [name for name, child in zip(names, spec.children) if child.n_leaves]
+
+
 def require_number(value: Any) -> None:
     """Raise `InputError` unless a function's result is one number."""
     if isinstance(value, (tuple, list, dict)):

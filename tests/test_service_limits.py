@@ -12,6 +12,8 @@ import socket
 import sys
 import threading
 import time
+import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from servers import Server, metric, wait_for
 import distdiff as dd
 from distdiff.cli import main
 from distdiff.errors import InputError, ServiceError
+from distdiff.nest import leaf_names
 from distdiff.service import connections, door, parsing, sending, tokens, wire
 from distdiff.service.jobs import Job
 from distdiff.service.modules import Modules
@@ -33,6 +36,7 @@ from distdiff.service.ranks import Ranks
 from distdiff.service.server import Options, _Front
 from distdiff.service.service import Service
 from distdiff.service.spool import Spool
+from distdiff.tracing.tree import flatten
 
 pytestmark = pytest.mark.timeout(100)
 X = np.linspace(0.1, 1.0, 30)
@@ -122,7 +126,10 @@ BODIES = [  # body, content type, status, what the answer says
     (wire.to_npy(np.ones(29)), wire.NPY, 422, "shape (29,)"),
     (wire.to_npy(np.full(30, np.nan)), wire.NPY, 422, "NaN"),
     (b"PK\x03\x04junk", wire.NPZ, 400, "no .npz"),
-    (wire.to_npz({"a": np.ones(30), "b": np.ones(30)}), wire.NPZ, 422, "leaves of shapes"),
+    (wire.to_npz({"arr_0": np.ones(30), "arr_1": np.ones(30)}), wire.NPZ, 422, "leaves of shapes"),
+    (wire.to_npz({"a": np.ones(30), "b": np.ones(30)}), wire.NPZ, 422, "has arrays named a, b, which do not say where"),
+    (wire.to_npz({"arr_1": np.ones(30)}), wire.NPZ, 422, "leaf0 or arr_0 by number"),
+    (wire.to_npz({}), wire.NPZ, 422, "leaves of shapes []"),
     (b"{", wire.JSON, 400, "no JSON"),
     (b"[" * 60_000, wire.JSON, 400, "no JSON"),
     (b"\xff\xfe", wire.JSON, 400, "no JSON"),
@@ -584,7 +591,7 @@ def test_options_that_make_no_service(tmp_path, monkeypatch, options, message):
 @given(st.binary(max_size=300), st.sampled_from((wire.NPY, wire.NPZ, wire.JSON)), st.integers(0, 300),
        st.binary(max_size=4))
 def test_any_bytes_are_a_vector_or_an_input_error(data, form, place, splice):
-    good = {wire.NPY: wire.to_npy(np.ones(3)), wire.NPZ: wire.to_npz({"a": np.ones(3)}),
+    good = {wire.NPY: wire.to_npy(np.ones(3)), wire.NPZ: wire.to_npz({"arr_0": np.ones(3)}),
             wire.JSON: b'{"leaves": [[1.0, 2.0, 3.0]]}'}[form]
     for body in (data, good[:place] + splice + good[place + len(splice):], good[:place] + data + good[place:]):
         try:
@@ -592,6 +599,76 @@ def test_any_bytes_are_a_vector_or_an_input_error(data, form, place, splice):
         except InputError:
             continue
         assert found.shape == (3,) and np.isfinite(found).all()
+
+
+def zipped(*members: tuple[str, float]) -> bytes:
+    """An .npz of those members, in that order; names may come twice."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(stream, "w") as archive:
+        warnings.simplefilter("ignore", UserWarning)
+        for name, value in members:
+            with archive.open(f"{name}.npy", "w") as member:
+                np.save(member, value)
+    return stream.getvalue()
+
+
+SWAPPED = zipped(("k", 7.0), ("u", 3.0))
+
+
+@pytest.mark.parametrize("members, names, wanted", [
+    ([("u", 3), ("k", 7)], ["u", "k"], [3, 7]),
+    ([("k", 7), ("u", 3)], ["u", "k"], [3, 7]),
+    ([("arr_1", 7), ("arr_0", 3)], ["u", "k"], [3, 7]),
+    ([("leaf1", 7), ("leaf0", 3)], ["u", "k"], [3, 7]),
+    ([("leaf1", 7), ("leaf0", 3)], None, [3, 7]),
+    ([("leaf1", 7), ("leaf0", 3)], ["leaf1", "leaf0"], [7, 3]),  # so the arguments are called
+    ([(f"arr_{k}", k) for k in (10, *range(10))], None, list(range(11))),  # by number: arr_10 after arr_2
+    ([("k", 7), ("u", 3)], None, None),
+    ([("k", 7), ("v", 3)], ["u", "k"], None),
+    ([("u", 3)], ["u", "k"], None),
+    ([("u", 3), ("k", 7), ("m", 1)], ["u", "k"], None),
+    ([("u", 3), ("arr_1", 7)], ["u", "k"], None),
+    ([("leaf0", 3), ("arr_1", 7)], ["u", "k"], None),
+    ([("arr_1", 3), ("arr_2", 7)], ["u", "k"], None),
+    ([("arr_00", 3), ("arr_01", 7)], ["u", "k"], None),
+    ([("u", 3), ("k", 7), ("k", 8)], ["u", "k"], None),
+    ([("arr_0", 3), ("arr_1", 7), ("arr_1", 7)], ["u", "k"], None),
+])
+def test_arrays_of_an_npz_go_by_their_names(members, names, wanted):
+    body, shapes = zipped(*members), [()] * len(wanted or "12")
+    if wanted is None:
+        with pytest.raises(InputError, match="is there twice in the .npz|which do not say where each belongs: name"):
+            wire.vector(wire.NPZ, body, shapes, "point", names)
+    else:
+        assert wire.vector(wire.NPZ, body, shapes, "point", names).tolist() == wanted
+
+
+def test_points_and_right_hand_sides_of_a_system_go_by_its_arguments_names(raw, server):
+    def loss(u, k):
+        return u * u * k
+
+    with server.connect() as client, client.linearize(loss, 1.0, 1.0, argnums=(0, 1)) as system:
+        path = f"/v1/systems/{system.id}"
+        assert raw.ask("GET", path)[2]["names"] == ["u", "k"]
+        for method, word, body, wanted in (
+                ("PUT", "point", SWAPPED, [63.0]), ("GET", "point", None, [3.0, 7.0]), ("PUT", "point", None, [63.0]),
+                ("POST", "jvp", SWAPPED, [42.0 * 3 + 9.0 * 7]), ("POST", "hvp", SWAPPED, [84.0, 18.0])):
+            if method == "PUT" and body is None:  # what it answers is read as well
+                body = raw.ask("GET", f"{path}/point", accept=wire.NPZ)[2]
+            found = raw.ask(method, f"{path}/{word}", body, content_type=wire.NPZ, accept=wire.JSON)
+            np.testing.assert_allclose(found[2]["leaves"], wanted, rtol=1e-14)
+        problem(raw.ask("POST", f"{path}/vjp", zipped(("w", 1.0)), content_type=wire.NPZ), 422, "leaf0 or arr_0")
+        problem(raw.ask("PUT", f"{path}/point", zipped(("u", 1.0), ("m", 2.0)), content_type=wire.NPZ), 422,
+                "name them u, k, as the arguments, or leaf0 to leaf1 or arr_0 to arr_1 by number")
+    told = raw.ask("GET", "/openapi.json")[2]["paths"]["/v1/systems/{system}/point"]["put"]["requestBody"]["content"]
+    assert "which its name tells" in told[wire.NPZ]["schema"]["description"]
+
+
+@pytest.mark.parametrize("names, args, wanted", [
+    (("u", "k"), (1.0, 2.0), ["u", "k"]), (("u", "q"), (1.0, {"a": 1.0, "b": 2.0}), None), (None, (1.0,), None),
+    (("u", "q"), (1.0, {"a": 1.0}), ["u", "q"]), (("n", "k"), (None, 2.0), ["k"])])
+def test_names_of_leaves(names, args, wanted):
+    assert leaf_names(names, flatten(args, "arguments")[1]) == wanted
 
 
 def test_a_message_names_some_of_many_modules(tmp_path, monkeypatch):

@@ -92,8 +92,13 @@ NUMBERS = (
     "function is differentiated, but for parameters that its `def` annotates `int`, or gives an integer as default and "
     "no annotation (`integers` in /v1/functions): they take one whole number, which is held fixed. Arrays of integers "
     "are sent as .npz, whose arrays say what they hold.")
+LEAVES = (
+    "An array for each leaf, which its name tells, in any order: the argument's, as `names` of the system lists them, "
+    "where each of them is one leaf; or its number, as leaf0, leaf1, ... (so in answers), or arr_0, arr_1, ... as "
+    "numpy.savez writes arrays without names. Other names, one twice, one too many or too few are refused (422).")
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-VECTOR = {"content": {wire.NPY: BINARY, wire.NPZ: BINARY, wire.JSON: {"schema": {
+ARRAYS = {"schema": {**BINARY["schema"], "description": LEAVES}}
+VECTOR = {"content": {wire.NPY: BINARY, wire.NPZ: ARRAYS, wire.JSON: {"schema": {
     "type": "object", "properties": {"leaves": {"type": "array", "items": {}}}, "required": ["leaves"],
     "additionalProperties": False}}}}
 ARGUMENTS = {"content": {wire.NPZ: BINARY, wire.JSON: {"schema": {

@@ -25,7 +25,7 @@ from ..errors import (
     MovedError,
     ServiceError,
 )
-from ..nest import Nest
+from ..nest import Nest, leaf_names
 from ..pictures import Picture
 from ..storage.trees import to_json
 from .jobs import MATRICES, VECTORS, Job, Queue, Turn
@@ -71,6 +71,10 @@ class System:
     def wanted(self, kind: str) -> Nest:
         """How a right-hand side nests."""
         return self.opened.outputs if kind == "vjp" else self.opened.inputs
+
+    def names(self, kind: str) -> list[str] | None:
+        """The names of a right-hand side's leaves, or of a point's, if it has any: a result has none."""
+        return None if kind == "vjp" else leaf_names(self.opened.names, self.opened.inputs.spec)
 
     def given(self, kind: str) -> Nest:
         """How the result for one right-hand side nests."""

@@ -138,7 +138,7 @@ class Spool:
                 found = wire.from_npz(content, len(content))
                 self._tapes[folder.name] = int(found["tape"])
                 yield Kept(folder.name, self.tape(folder.name), about, int(found["number"]), found["x"])
-            except (OSError, ValueError, KeyError, FormatError) as error:
+            except (OSError, ValueError, KeyError, DistdiffError) as error:
                 yield FormatError(f"the system in {folder} can't be read: {error}")
 
     def close(self) -> None:

@@ -132,7 +132,7 @@ def _points(vectors: Vectors, door: Door) -> None:
         """Move to another point, for all who ask about this system; answers with the result there."""
         found = door.system(system)
         x = wire.vector(sent(request), await door.body(request, found.opened.inputs.size),
-                        found.opened.inputs.shapes, "point")
+                        found.opened.inputs.shapes, "point", found.names("point"))
         return await door.answer(Job(found.id, "move", client_of(request), payload=x),
                                  lambda: found.opened.outputs.shapes, request)
 
@@ -143,7 +143,8 @@ def _product(vectors: Vectors, door: Door, kind: str, what: str) -> None:
     async def product(system: str, request: Request, point: AtPoint = None) -> Response:
         found = door.system(system)
         wanted = found.wanted(kind)
-        seed = wire.vector(sent(request), await door.body(request, wanted.size), wanted.shapes, "right-hand side")
+        seed = wire.vector(sent(request), await door.body(request, wanted.size), wanted.shapes, "right-hand side",
+                           found.names(kind))
         job = Job(found.id, kind, client_of(request), seed=seed, payload=point,
                   memory=needed(8 * found.given(kind).size, accepted(request)))
         return await door.answer(job, lambda: found.given(kind).shapes, request)

@@ -3,7 +3,7 @@
 A *vector* is all leaves of arguments or of a result, one after another.  Its forms, told apart by the content type:
 
     application/x-npy    one array: the vector itself, or the only leaf in its own shape
-    application/x-npz    an array for each leaf, in order
+    application/x-npz    an array for each leaf, which its name tells: the argument's, or leaf0, ..., or arr_0, ...
     application/json     {"leaves": [...]}, each leaf as nested lists
 
 Nothing here allocates more than the bytes that came: what an array says of its size is compared with them first.
@@ -16,7 +16,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ _MAGIC = re.compile(rb"\x93NUMPY(\x01|\x02)\x00((?<=\x01\x00)..|(?<=\x02\x00)...
 _HEADER = re.compile(rb"\{'descr': '([<>|=](?:f[248]|[iu][1248]|b1))', 'fortran_order': (True|False), "
                      rb"'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n")
 Shapes = list[tuple[int, ...]]
+NUMBERED = ("leaf", "arr_")  # before the numbers in names of an .npz: of our answers; of numpy.savez without names
 LEAVES = "/v1/systems/{system} says the order and shapes of the leaves"
 _OURS = {name: kind for name, kind in vars(errors).items()
          if isinstance(kind, type) and issubclass(kind, DistdiffError)}
@@ -85,7 +86,7 @@ def to_npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def from_npz(data: bytes, most: int) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name, in the file's order, if they take at most `most` bytes."""
+    """The arrays of an .npz file by name, if they take at most `most` bytes; `InputError` where one is there twice."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
@@ -97,9 +98,13 @@ def from_npz(data: bytes, most: int) -> dict[str, np.ndarray]:
                     content = stream.read(member.file_size + 1)
                 if len(content) != member.file_size:
                     raise ValueError(f"member {member.filename!r} has not the size that it says")
-                found[member.filename.removesuffix(".npy")] = from_npy(content)
+                name = member.filename.removesuffix(".npy")
+                if name in found:
+                    raise InputError(f"the array {name[:40]!r} is there twice in the .npz file, and which of them is "
+                                     "meant is not known: write each once, as numpy.savez does")
+                found[name] = from_npy(content)
             return found
-    except FormatError:
+    except DistdiffError:
         raise
     except Exception as error:  # zipfile raises nearly anything for archives made to mislead
         raise FormatError(f"this is no .npz file of arrays: {_said(error)}") from error
@@ -152,8 +157,11 @@ def _has_truth(data: Any) -> bool:
     return isinstance(data, bool)
 
 
-def vector(form: str, data: bytes, shapes: Shapes, what: str) -> np.ndarray:
-    """The vector in a body: `FormatError` where it is none, `InputError` where it does not fit the leaves' shapes."""
+def vector(form: str, data: bytes, shapes: Shapes, what: str, names: Sequence[str] | None = None) -> np.ndarray:
+    """The vector in a body: `FormatError` where it is none, `InputError` where it does not fit the leaves' shapes.
+
+    names : of the leaves, by which those of an .npz go; None: they have none, and go by number
+    """
     size = sum(map(math.prod, shapes))
     if form == NPY:
         array = from_npy(data)
@@ -163,7 +171,8 @@ def vector(form: str, data: bytes, shapes: Shapes, what: str) -> np.ndarray:
                              f"leaves, one after another; {LEAVES}")
         leaves = [array]
     elif form == NPZ:
-        leaves = _fitting(list(from_npz(data, 8 * size + 65536 * (1 + len(shapes))).values()), shapes, what)
+        arrays = from_npz(data, 8 * size + 65536 * (1 + len(shapes)))
+        leaves = _fitting(_in_order(arrays, names, len(shapes), what), shapes, what)
     elif form == JSON:
         found = _only(from_json(data), "leaves", list, f'the {what} is no {{"leaves": [...]}} with an array for each '
                       f"of {len(shapes)}, as nested lists; {LEAVES}")
@@ -203,6 +212,22 @@ def _typed(array: np.ndarray, name: str, whole: bool) -> np.ndarray:
                          "default is an integer, or it is annotated int; let the function annotate it float, or give "
                          "it a default with a decimal point, to have it differentiated")
     return np.array(int(array.item()))
+
+
+def _in_order(arrays: dict[str, np.ndarray], names: Sequence[str] | None, count: int, what: str) -> list[np.ndarray]:
+    """The arrays of an .npz in the leaves' order, which their names say and the file's order does not."""
+    numbered = [[f"{word}{k}" for k in range(len(arrays))] for word in NUMBERED]
+    for order in [names or (), *numbered]:
+        if arrays.keys() == set(order):
+            return [arrays[name] for name in order]
+    found, wanted = _listed(list(arrays)), [f"{word}0" + f" to {word}{count - 1}" * (count > 1) for word in NUMBERED]
+    own = f"{_listed(names)}, as the arguments, or " if names else ""
+    raise InputError(f"the {what} has arrays named {found or '(none)'}, which do not say where each belongs: name "
+                     f"them {own}{' or '.join(wanted)} by number, each once and no others; {LEAVES}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(name[:40] for name in names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
 
 
 def _fitting(leaves: list[np.ndarray], shapes: Shapes, what: str) -> list[np.ndarray]:
