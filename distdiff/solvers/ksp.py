@@ -70,8 +70,8 @@ class Ksp:
                 self.ksp.setOptionsPrefix(PREFIX)
                 self.ksp.setOperators(self.mat)
                 configure(self.ksp)
-                self._read_options()
                 self._require_parallel()
+                self._read_options()
                 self._set_up()
         except BaseException:
             with suppress(PETSc.Error):  # what is half set up may refuse to go
@@ -83,8 +83,8 @@ class Ksp:
 
     def _require_parallel(self) -> None:
         """Eisenstat's preconditioner fails at the first solve on several ranks, and crashes when it is destroyed; that
-        of Tufo and Fischer does on three."""
-        kind = self.ksp.getPC().getType()
+        of Tufo and Fischer does on three.  So none is made."""
+        kind = petsc().Options(PREFIX).getString("pc_type", "")
         if self.comm.size > 1 and kind in CRASHING:
             raise InputError(f"{self.who}: pc_type={kind!r} works on one rank only, and there are {self.comm.size}; "
                              f"{CRASHING[kind]}")
