@@ -674,6 +674,28 @@ def test_a_long_job_with_progress(client):
 
 
 @ALONE
+@pytest.mark.parametrize("f, args, argnums, tangents, cotangent", [
+    (heat, (X, 0.2), (0, 1), (np.cos(X), 1.0), X),
+    (energy, (X.reshape(3, 4),), 0, (np.ones((3, 4)),), 1.0),
+    (nested, (Pair(X, X[::-1]), {"z": 2.0}), (0, 1), (Pair(X, X), {"z": 1.0}), {"sum": 1.0, "all": [X, 3.0]}),
+    (lambda x: x * x, (1.5,), 0, (1.0,), 1.0),
+])
+def test_what_is_started_has_the_face_of_what_is_waited_for(client, f, args, argnums, tangents, cotangent):
+    asked = {"jvp": tangents, "vjp": (cotangent,), "jacobian": (), "update": tangents}
+    with client.linearize(f, *args, argnums=argnums) as remote:
+        if np.shape(remote.value) == () and not isinstance(remote.value, dict):
+            asked = {"hvp": tangents, "hessian": (), **asked}
+        for kind, given in asked.items():
+            job = remote.start(kind, *given)
+            alike(job.result(), getattr(remote, kind)(*given))
+        remote.update(*tangents)
+        alike(remote.value, f(*tangents))
+        for kind, given in (("vjp", (cotangent, cotangent)), ("jvp", (*tangents, 1.0)), ("update", ({"no": X},))):
+            with pytest.raises(InputError):
+                remote.start(kind, *given)
+
+
+@ALONE
 def test_cancelled_between_batches(client):
     with client.linearize(wide, np.linspace(0, 1, 4000), 60) as remote:
         solved = metric(client, 'distdiff_right_hand_sides_total{kind="jvp"}')

@@ -22,10 +22,10 @@ class RemoteJob:
     """Something that a service is computing: `for info in job.events(): print(info["done"], "of", info["columns"])`."""
 
     def __init__(self, client: Client, described: dict[str, Any],
-                 arrived: Callable[[Message, np.ndarray], None] | None = None,
+                 made: Callable[[Message, np.ndarray], Any] | None = None,
                  whole: Callable[[], Any] | None = None) -> None:
         self._client, self.id, self._path = client, described["id"], f"/v1/jobs/{described['id']}"
-        self._arrived, self._whole = arrived, whole
+        self._made, self._whole = made, whole
 
     def info(self) -> dict[str, Any]:
         """Its state (queued, running, done, failed, cancelled), columns, how many of them are done, times, error."""
@@ -36,17 +36,14 @@ class RemoteJob:
         yield from self._client._events(f"{self._path}/events")
 
     def result(self) -> Any:
-        """What it computed, waited for; raises its error.  A vector, or a matrix with a row for each number of the
-        result; of a `Client.start` the system."""
+        """What it computed, waited for, as the call that waits returns it; raises its error."""
         for _ in self.events():
             pass
         headers, content = self._client.ask("GET", f"{self._path}/result")
         if self._whole is not None:
             return self._whole()
         found = wire.from_npy(content).copy()
-        if self._arrived is not None:
-            self._arrived(headers, found)
-        return found
+        return found if self._made is None else self._made(headers, found)
 
     def cancel(self) -> str:
         """Compute nothing more for it: at once if it waits, else where its work can end; in words, where that is."""

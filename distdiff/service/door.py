@@ -239,10 +239,17 @@ def sent(request: Request, default: str = wire.NPY) -> str:
     return form
 
 
+def held_as(request: Request) -> str:
+    """The form in which a result is held when it has been computed: of a job that nobody waits for the numbers alone,
+    and whoever fetches them says then what form they take."""
+    return wire.NPY if later_wanted(request) else accepted(request)
+
+
 def accepted(request: Request) -> str:
     """The form in which a vector is answered."""
     form = form_of(request.headers.get("accept"), wire.NPY)
     return form if form in (wire.NPY, wire.NPZ, wire.JSON) else wire.NPY
 
 
-__all__ = ["BEAT", "Door", "accepted", "client_of", "form_of", "later_wanted", "require_known", "sent", "settled"]
+__all__ = ["BEAT", "Door", "accepted", "client_of", "form_of", "held_as", "later_wanted", "require_known", "sent",
+           "settled"]

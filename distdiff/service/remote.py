@@ -76,21 +76,16 @@ class RemoteSystem:
         _require_kind(kind, MATRICES)
         return self._vector("POST", f"{kind}?point={self.point}")
 
-    def start(self, kind: str, seed: np.ndarray | None = None) -> RemoteJob:
-        """Ask for a product or matrix ("jvp", "vjp", "hvp", "jacobian", "hessian"), or for a move to the point `seed`
-        ("update"), and don't wait: a job with progress, that can be cancelled.  All on vectors."""
-        _require_kind(kind, (*PRODUCTS, *MATRICES, "update"))
-        if (seed is None) != (kind in MATRICES):
-            wants = "takes no vector" if kind in MATRICES else f"wants a vector: start({kind!r}, vector)"
-            raise InputError(f"a {kind} {wants}")
+    def _started(self, kind: str, seed: np.ndarray | None, made: Callable[[Message, np.ndarray], Any]) -> RemoteJob:
+        """A job for a product, a matrix (no seed), or a move to the point `seed` ("update").  made: what its result is
+        made of the numbers that come."""
         if self._closed:
             raise InputError("this system was closed; make a new one with client.linearize")
-        body = wire.to_npy(np.asarray(seed, dtype=float)) if seed is not None else None
-        move = kind == "update"
-        method, what = ("PUT", "point") if move else ("POST", f"{kind}?point={self.point}")
+        body = wire.to_npy(seed) if seed is not None else None
+        method, what = ("PUT", "point") if kind == "update" else ("POST", f"{kind}?point={self.point}")
         _, content = self._client.ask(method, f"{self._path}/{what}", body, wire.NPY if body is not None else None,
                                       wire.JSON, prefer="respond-async")
-        return RemoteJob(self._client, json.loads(content), self._arrived if move else None)
+        return RemoteJob(self._client, json.loads(content), made)
 
     def plot(self, kind: str, path: str | os.PathLike[str] | None = None, *, dark: bool = False) -> RemotePicture:
         """A picture as SVG, taken by the service's ranks (see `dd.Linearization.plot`); written to `path`, if given."""
@@ -293,6 +288,36 @@ class RemoteLinearization(RemoteSystem):
     def hessian(self) -> Any:
         """The dense Hessian of a function with one result."""
         return blocks(self.matrix("hessian"), self._inputs, self._inputs)
+
+    def start(self, kind: str, *args: Any) -> RemoteJob:
+        """`jvp`, `vjp`, `hvp`, `jacobian`, `hessian` or `update`, called with `args`, without waiting: a job with
+        progress, that can be cancelled, and whose `result()` is what the method of that name returns.
+
+        A started update that meets a decision which goes the other way is a `BranchChangedError` of `result()`, and the
+        system stays where it is: f is traced again by `update` alone.
+        """
+        _require_kind(kind, (*PRODUCTS, *MATRICES, "update"))
+        inputs, outputs = self.nests  # as they are now: a change of branch may bring others
+        if bool(args) == (kind in MATRICES):
+            wants = "takes no vector" if args else f"wants a vector: start({kind!r}, vector), nested as for {kind}"
+            raise InputError(f"a {kind} {wants}")
+        if kind in MATRICES:
+            rows = outputs if kind == "jacobian" else inputs
+            return self._started(kind, None, lambda _, found: blocks(found, rows, inputs))
+        if kind == "vjp":
+            if len(args) != 1:
+                raise InputError(f"a vjp takes one cotangent, nested as the result is, and {len(args)} were given: "
+                                 "start('vjp', cotangent)")
+            return self._started(kind, outputs.flat(args[0], "cotangent"), lambda _, found: inputs.nest(found))
+        seed = inputs.flat(self._packed(args), "point" if kind == "update" else "tangent")
+        if kind == "update":
+            return self._started(kind, seed, self._updated)
+        given = outputs if kind == "jvp" else inputs
+        return self._started(kind, seed, lambda _, found: given.nest(found))
+
+    def _updated(self, headers: Message, value: np.ndarray) -> Any:
+        self._arrived(headers, value)
+        return self.value
 
     def _arrived(self, headers: Message, value: np.ndarray) -> None:
         super()._arrived(headers, value)

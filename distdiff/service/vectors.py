@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from ..errors import InputError, ServiceError
 from . import wire
-from .door import Door, accepted, client_of, require_known, sent
+from .door import Door, client_of, held_as, require_known, sent
 from .jobs import MATRICES, Job
 from .room import needed
 from .schema import ANSWER, LATER, PROBLEMS, VECTOR, body
@@ -146,7 +146,7 @@ def _product(vectors: Vectors, door: Door, kind: str, what: str) -> None:
         seed = wire.vector(sent(request), await door.body(request, wanted.size), wanted.shapes, "right-hand side",
                            found.names(kind))
         job = Job(found.id, kind, client_of(request), seed=seed, payload=point,
-                  memory=needed(8 * found.given(kind).size, accepted(request)))
+                  memory=needed(8 * found.given(kind).size, held_as(request)))
         return await door.answer(job, lambda: found.given(kind).shapes, request)
 
 
@@ -161,7 +161,7 @@ def _matrix(vectors: Vectors, door: Door, kind: str) -> None:
                                "service gives: ask for products", status=413)
         rows = found.opened.inputs.size if kind == "hessian" else found.opened.outputs.size
         job = Job(found.id, kind, client_of(request), payload=point, columns=columns,
-                  memory=needed(8 * columns * size, accepted(request)))
+                  memory=needed(8 * columns * size, held_as(request)))
         return await door.answer(job, lambda: [(rows, found.opened.inputs.size)], request)
 
 
