@@ -214,7 +214,7 @@ def test_random_programs_alias_as_numpy(numbers):
 
 SAME = """np.asarray(u) np.asanyarray(u) np.ascontiguousarray(u) np.asfortranarray(u) np.array(u) np.atleast_1d(u)
 np.atleast_2d(u) np.require(u) np.ravel(u) np.squeeze(u) np.real(u) np.asarray(u,float) np.array(u,copy=False)
-u.astype(float,copy=False) u.reshape(u.shape) u.view() u.real u.T +u""".split()
+u.astype(float,copy=False) u.reshape(u.shape) u.view() u.real u.T +u u.conj() u.conjugate() np.conj(u)""".split()
 
 
 @pytest.mark.parametrize("text", SAME)

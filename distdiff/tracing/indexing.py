@@ -255,9 +255,9 @@ def gather(x: TracedArray, index: Any, order: Any = None) -> TracedArray:
     return result.scalar() if values.ndim == 0 else result
 
 
-def scatter(x: TracedArray, index: Any, value: Any) -> None:
-    """x[index] = value with index arrays; ids move as the values do, also where NumPy's result depends on the
-    order of writes."""
+def scatter(x: TracedArray, index: Any, value: Any, flat: bool = False) -> None:
+    """x[index] = value with index arrays, or x.flat[index] = value; ids move as the values do, also where NumPy's
+    result depends on the order of writes."""
     st, nd = x.st, x.nd
     rec = st.rec
     if is_traced(value):
@@ -270,10 +270,11 @@ def scatter(x: TracedArray, index: Any, value: Any) -> None:
     offset = x.place
     ids = window(st.ids, nd.shape, nd.strides, offset) if nd.size else np.empty(nd.shape, np.int64)
     if type(value) is TracedArray:
-        ids[index] = ids_of(value)
+        moved: Any = ids_of(value)
     else:
-        ids[index] = value.i if isinstance(value, TracedScalar) else -1
-    nd[index] = values
+        moved = value.i if isinstance(value, TracedScalar) else -1
+    (ids.flat if flat else ids)[index] = moved
+    (nd.flat if flat else nd)[index] = values
 
 
 def _advanced(index: Any) -> bool:

@@ -142,7 +142,7 @@ def block(arrays: Any) -> Any:
             return np.concatenate([build(part, level + 1) for part in x], axis=level - levels)
         return np.reshape(x, (1,) * (ndim - ndim_of(x)) + shape_of(x))
 
-    return build(arrays, 0)
+    return build(arrays, 0) if levels else np.copy(build(arrays, 0))
 
 
 def append(x: Any, values: Any, axis: int | None = None) -> Any:

@@ -341,6 +341,7 @@ def roots(p: Any) -> Any:
 
 
 def matrix_power(a: Any, n: int) -> Any:
+    """By squares; the first power is the array itself, as in NumPy."""
     a = matrices(a, "matrix_power")
     if n < 0:
         a, n = inv(a), -n
@@ -353,7 +354,7 @@ def matrix_power(a: Any, n: int) -> Any:
         power = np.matmul(power, power) if n else power
     if result is None:
         return np.broadcast_to(np.eye(a.shape[-1]), a.shape) * 1.0
-    return np.copy(result) if result is a else result
+    return result
 
 
 def multi_dot(arrays: Any, *, out: Any = None) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from ..ops import BY_NAME, Op
 from . import complexes, composed, contract, decisions, layout, movement, order, placing, reductions, statistics, ufuncs
 from .active import failed
-from .array import TracedArray, as_plain, elementwise, is_boolean, is_traced, ndim_of
+from .array import TracedArray, as_plain, elementwise, is_boolean
 from .callers import (
     called,
     handed_to,
@@ -23,7 +23,7 @@ from .callers import (
     remedy_for,
     stores,
 )
-from .indexing import assign, decided, getitem, setitem
+from .indexing import assign, decided, getitem, into, setitem
 from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all, usual
 from .recorder import Recorder
 from .scalar import CUT, PLAIN, TracedScalar, attach
@@ -281,15 +281,23 @@ def _unwrapping(method: Callable[..., Any]) -> Callable[..., Any]:
     return unwrapped
 
 
-def _flat(self: TracedArray) -> Any:
-    """The elements in C order: a view where there is one, else what reads and writes them one by one."""
-    flat = self.window.reshape(-1)
-    return TracedArray(self.st, flat) if not flat.size or layout.inside(flat, self.st) else placing.Flat(self)
+def _conjugate(self: TracedArray, out: Any = None) -> Any:
+    """The array itself, as it is real: np.conj makes another one."""
+    return self if out is None else into(out, self)
 
 
 def _assign_flat(self: TracedArray, value: Any) -> None:
-    self[...] = value if ndim_of(value) == 0 else np.resize(value, self.shape) if not is_traced(value) else np.reshape(
-        value, self.shape)
+    self.flat[...] = value
+
+
+def _set_flat_item(self: placing.Flat, index: Any, value: Any) -> None:
+    value = unwrap(value)
+    if complexes.is_complex(value):
+        value = complexes.real_of(value, self.base.rec)
+    _write_flat(self, unwrap_all(index), value)
+
+
+_write_flat = placing.Flat.__setitem__
 
 
 def install() -> None:
@@ -326,8 +334,8 @@ def install() -> None:
         "tolist": _list,
         "fill": lambda self, value: assign(self, value),
         "dot": _dot,
-        "conj": movement.copy,
-        "conjugate": movement.copy,
+        "conj": _conjugate,
+        "conjugate": _conjugate,
         "clip": lambda self, min=None, max=None, out=None, **kwargs: composed.clip(self, min, max, out, **kwargs),
         "round": lambda self, decimals=0, out=None: composed.around(self, decimals, out),
         "cumprod": statistics.cumulative_product,
@@ -342,7 +350,7 @@ def install() -> None:
         "argsort": decisions.argsort,
         "sort": decisions.sort_in_place,
         "searchsorted": decisions.searchsorted,
-        "flat": property(_flat, _assign_flat),
+        "flat": property(placing.Flat, _assign_flat),
         **reductions.METHODS,
         **movement.METHODS,
     }
@@ -373,6 +381,9 @@ def install() -> None:
         setattr(cls, name, value if name.startswith("__") or isinstance(value, property) else _unwrapping(value))
     TracedScalar.__array_ufunc__ = array_ufunc
     TracedScalar.__array_function__ = array_function
+    for name, value in {"__array_ufunc__": array_ufunc, "__array_function__": array_function,
+                        "__setitem__": _set_flat_item}.items():
+        setattr(placing.Flat, name, value)
 
 
 install()

@@ -9,7 +9,7 @@ import numpy as np
 
 from .array import is_traced, ndim_of, shape_of
 from .decisions import decide
-from .indexing import assign, into
+from .indexing import assign, into, plain_index, scatter
 from .ufuncs import recorder_of
 
 
@@ -28,14 +28,23 @@ def resize(x: Any, new_shape: Any) -> Any:
 
 
 def resize_in_place(x: Any, *new_shape: Any, refcheck: bool = True) -> None:
-    """Cut off, or filled up with zeros.  Views of what the array was keep that."""
+    """Cut off, or filled up with zeros, in the order of its memory.  Where the number of elements stays, so does the
+    memory, and views of it stay views; else views keep what the array was (in NumPy they point nowhere)."""
     shape = new_shape[0] if len(new_shape) == 1 else new_shape
     shape = (shape,) if ndim_of(shape) == 0 else tuple(shape)
-    n = int(np.prod(shape))
-    flat = np.ravel(x)[:n]
+    n, flags = int(np.prod(shape)), x.window.flags
+    if n == x.size:
+        window = x.window.view()  # the buffer keeps its own shape
+        window.resize(shape, refcheck=False)
+        x.window = window
+        return
+    if not (flags.c_contiguous or flags.f_contiguous):
+        raise ValueError("resize only works on single-segment arrays")
+    order = "C" if flags.c_contiguous else "F"
+    flat = np.ravel(x, order)[:n]
     flat = np.concatenate([flat, np.zeros(n - len(flat))]) if len(flat) < n else np.copy(flat)
-    result = np.reshape(flat, shape)
-    x.st, x.window = result.st, result.window
+    result = np.reshape(flat, shape, order)
+    x.st, x.window, x.at = result.st, result.window, result.at
 
 
 def choose(index: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
@@ -65,29 +74,86 @@ def put(a: Any, indices: Any, values: Any, mode: str = "raise") -> None:
 
 
 class Flat:
-    """x.flat of an array that is no view of one axis."""
+    """x.flat: reads and writes the elements of x in C order.  As in NumPy what an index gives is a copy, and values
+    that are too few are written again from the first on."""
 
     def __init__(self, base: Any) -> None:
         self.base = base
+        self.index = 0  # of the element that comes next
 
     def __len__(self) -> int:
         return int(self.base.size)
 
+    def __iter__(self) -> Flat:
+        return self
+
+    def __next__(self) -> Any:
+        if self.index >= len(self):
+            raise StopIteration
+        self.index += 1
+        return self._element(self.index - 1)
+
+    @property
+    def coords(self) -> tuple[int, ...]:
+        """Where the element that comes next is in x."""
+        places, rest = [], self.index
+        for n in self.base.shape[:0:-1]:
+            rest, place = divmod(rest, n)
+            places.append(place)
+        return tuple([rest, *places[::-1]]) if self.base.ndim else ()
+
+    def _one_index(self, index: Any) -> Any:
+        """An index as NumPy takes it here; the elements then come from the first on again."""
+        self.index = 0
+        index = plain_index(self.base.rec, index[0] if type(index) is tuple and len(index) == 1 else index)
+        if index is None or type(index) is tuple:
+            raise IndexError("only integers, slices (`:`), ellipsis (`...`) and integer or boolean arrays are valid "
+                             "indices")
+        return slice(0, int(index)) if isinstance(index, (bool, np.bool_)) else index
+
     def __getitem__(self, index: Any) -> Any:
-        return np.reshape(self.base, -1)[index]
+        index = self._one_index(index)
+        if isinstance(index, (int, np.integer)):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"index {index} is out of bounds for size {len(self)}")
+            return self._element(int(index) % len(self))
+        part = np.reshape(self.base, -1)[index]
+        return np.copy(part) if ndim_of(part) and part.st is self.base.st else part
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        base, index = self.base, self._one_index(index)
+        value = base.rec.array_of(value) if isinstance(value, (list, tuple)) else value
+        if is_traced(value) and ndim_of(value) and value.st is base.st:
+            scatter(base, index, value, flat=True)  # where both overlap the result depends on the order of writes
+            return
         places = np.arange(len(self))[index]
-        value = self.base.rec.array_of(value) if isinstance(value, (list, tuple)) else value
-        if ndim_of(value):
-            value = np.resize(value, np.size(places)) if not is_traced(value) else resize(value, np.size(places))
-        self.base[np.unravel_index(np.ravel(places), self.base.shape)] = value
+        if ndim_of(value) and ndim_of(places):
+            if not np.size(value):
+                return
+            if np.size(value) != np.size(places):
+                value = resize(value, np.size(places)) if is_traced(value) else np.resize(value, np.size(places))
+            if index is Ellipsis or type(index) is slice and index == slice(None):
+                base[...] = np.reshape(value, base.shape)
+                return
+            value = np.ravel(value)
+        elements = np.reshape(base, -1)
+        if isinstance(index, (slice, type(Ellipsis))) and elements.st is base.st:
+            elements[index] = value
+        else:
+            base[np.unravel_index(np.ravel(places), base.shape)] = value
 
     def copy(self) -> Any:
-        return np.copy(np.reshape(self.base, -1))
+        return self.base.flatten()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np.reshape(self.base, -1), name)
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.reshape(self.base, -1).__array__(dtype, copy)
+
+    def _element(self, index: int) -> Any:
+        return self.base[tuple(map(int, np.unravel_index(index, self.base.shape)))]
+
+    def _distdiff_held(self) -> Any:
+        """What NumPy's functions see of it."""
+        return np.reshape(self.base, -1)
 
 
 def item_set(a: Any, *args: Any) -> None:
