@@ -48,7 +48,7 @@ def require_finite(result: np.ndarray, point: Point | None, team: MPI.Comm, comm
     """`result` (the same on every rank) if it is finite, else `NonFiniteError` naming where it began.  Collective.
 
     point : this rank's, None where there is none any more; team: the ranks that share one copy of the program.
-    locate : on rank 0, the user's line that recorded a node of scalar code.
+    locate : on rank 0, the user's line that recorded a node of scalar code, None where only a tape of it is there.
     """
     if all_finite(result):
         return result
@@ -67,6 +67,9 @@ def require_finite(result: np.ndarray, point: Point | None, team: MPI.Comm, comm
         if site is None and worst.node is not None:
             site = locate(worst.node)
         where = f" at {site}" if site is not None else ""
+        if site is None and worst.node is not None:
+            where = (" in scalar code, whose lines a tape does not hold (linearize the function itself there to "
+                     "have the line named)")
         if not worst.known:
             return (f"{worst.what} is wanted{where}: derivatives of this order in that argument have no rule, those of "
                     "lower orders have; distdiff.custom_jvp takes a rule of your own")

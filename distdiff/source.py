@@ -137,8 +137,9 @@ class Source:
             return False
 
     def locate(self, node: int) -> Site | None:
-        """The user's line that recorded a node of the whole tape, by running f once more.  On rank 0."""
-        return locate(self.f, self.args, node=node, **self._how)
+        """The user's line that recorded a node of the whole tape, by running f once more; None where f is a tape, which
+        holds no line of scalar code: whoever calls it did not write that.  On rank 0."""
+        return None if isinstance(self.f, Tape) else locate(self.f, self.args, node=node, **self._how)
 
     def spread(self) -> Share:
         """Trace and partition; every rank gets its share, and what the function said of itself.  Collective."""

@@ -267,6 +267,10 @@ def test_a_page(folder, here):
     done = here("report", "model:loss", "--input", "x.npz", "--html", "r.html")
     assert done.returncode == 0 and "5 pictures" in done.stdout, done.stderr
     assert "model:loss" in (folder / "r.html").read_text()
+    (folder / "r.html").unlink()
+    done = here("report", "model:loss", "--input", "x.npz", "--json", "--html", "r.html")
+    assert done.returncode == 0 and "lines" in json.loads(done.stdout) and "5 pictures" in done.stderr
+    assert "model:loss" in (folder / "r.html").read_text()
 
 
 def test_a_mistake_under_mpirun_is_told_once(folder):

@@ -342,6 +342,25 @@ def test_a_tape_that_has_gone_bad_says_where(tmp_path):
         dd.linearize(dd.load(tmp_path / "f.tape"), -X)
 
 
+@pytest.mark.parametrize("x, words", [(1e200, "the result of square is inf"),
+                                      (0.0, "a partial derivative of power is inf")])
+def test_scalar_code_of_a_tape_has_no_line_and_its_caller_s_is_none(x, words):
+    """Who calls a tape did not write it: a launcher of programs, say."""
+    def scalars(u):
+        total = 0.0
+        for k in range(3):
+            total = total + u[k] ** (2.0 if x else 0.5)
+        return total
+
+    tape = dd.trace(scalars, np.ones(3))
+    for f, where in ((tape, f"{words} in scalar code, whose lines a tape does not hold"),
+                     (scalars, f"{words} at .*test_storage.py:.* in .*scalars;")):
+        with pytest.raises(NonFiniteError, match=where) as caught, dd.linearize(f, np.ones(3)) as lin:
+            lin.update(np.full(3, x))
+            lin.vjp(1.0)
+        assert ("test_storage" in str(caught.value)) == (f is scalars)
+
+
 def test_what_can_not_be_saved_says_so(tmp_path):
     tape = dd.trace(program, X, 0.1)
     for wrong, match in ((tmp_path, "directory"), (tmp_path / "no" / "f.tape", "no directory")):

@@ -67,8 +67,8 @@ def _of_function(arguments: argparse.Namespace, comm: Any) -> int:
             if arguments.command == "report":
                 text = lin.report(assemble=not arguments.no_assemble, check=arguments.measure)
                 if arguments.html:
-                    return _page(arguments, lin, text)
-                if comm.rank == 0:
+                    _page(arguments, lin, text)
+                if comm.rank == 0 and (arguments.json or not arguments.html):
                     print(json.dumps(text.to_dict(), indent=2) if arguments.json else text)
                 return 0
             if arguments.command == "plot":
@@ -80,8 +80,8 @@ def _of_function(arguments: argparse.Namespace, comm: Any) -> int:
             return _check(arguments, lin, f, args, argnums)
 
 
-def _page(arguments: argparse.Namespace, lin: Any, report: Any) -> int:
-    """The report as a page, with all pictures."""
+def _page(arguments: argparse.Namespace, lin: Any, report: Any) -> None:
+    """The report as a page, with all pictures; what is said of it is kept apart from JSON that is asked for too."""
     from ..comm import on_root
     from ..pictures import KINDS, take
     from ..pictures.page import page
@@ -97,10 +97,10 @@ def _page(arguments: argparse.Namespace, lin: Any, report: Any) -> int:
         content = page(arguments.function, report, pictures).encode()
         with replacing(arguments.html) as stream:
             stream.write(content)
-        print(f"{arguments.html}: {len(content):,} bytes, with {len(pictures)} pictures")
+        print(f"{arguments.html}: {len(content):,} bytes, with {len(pictures)} pictures",
+              file=sys.stderr if arguments.json else sys.stdout)
 
     on_root(lin.comm, write)
-    return 0
 
 
 def _planned(arguments: argparse.Namespace, comm: Any, f: Callable[..., Any], args: tuple[Any, ...],

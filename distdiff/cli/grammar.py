@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     grad.add_argument("--output", required=True, metavar="FILE.npz",
                       help="where to write: 'value', and one gradient under each parameter's name")
     report = _command(commands, "report", "print structure, kept rows, partition, memory, each method's predicted cost")
-    report.add_argument("--json", action="store_true", help="print JSON instead of text")
+    report.add_argument("--json", action="store_true", help="print JSON instead of text, beside a page too")
     report.add_argument("--html", metavar="FILE", help="write a page with all of it and all pictures, for which "
                         "solves are run and measured")
     report.add_argument("--no-assemble", action="store_true",
