@@ -53,7 +53,6 @@ REASONS: dict[str, str] = {name: reason for names, reason in {
     "isnat": "asks for dates",
     "ndarray.tobytes ndarray.tofile ndarray.tostring ndarray.dump ndarray.dumps": _OUTSIDE,
     "ndarray.byteswap ndarray.newbyteorder ndarray.getfield ndarray.setfield": _MACHINE,
-    "ndarray.choose": "its index would be floats; use np.choose with x.astype(int)",
     "asmatrix mat bmat": "matrices have rules of their own: * is @; use arrays",
     "unique_all unique_counts unique_inverse": "use np.unique",
 }.items() for name in names.split()}
@@ -92,7 +91,7 @@ NOTES: dict[str, str] = {
     "unique": "the order is guarded", "partition": "the order is guarded",
     "piecewise": "the conditions are decided",
     "histogram": "places are decided, weights are summed; bins by name refused",
-    "choose": "the index must be plain", "interp": "which piece is decided; at a knot, that of the right",
+    "choose": "the index is plain or a mask", "interp": "which piece is decided; at a knot, that of the right",
     "remainder": "derivative 1 also where it jumps", "fmod": "derivative 1 also where it jumps",
     "power": "0 ** b has derivative 0 in b", "hypot": "derivative 0 at (0, 0)",
     "heaviside": "derivative 0 in x, that of h where x is 0",

@@ -1,4 +1,5 @@
-"""What is a view in NumPy, what is a copy and what is the very same array: each is that here as well."""
+"""What is a view in NumPy, what is a copy and what is the very same array: each is that here as well.  And elements
+put in, or chosen, where NumPy puts them."""
 
 from __future__ import annotations
 
@@ -57,14 +58,46 @@ v = np.block(A); v[...] = -7; return A * x
 v = np.block([A]); v[...] = -7; return A * x
 v = np.linalg.matrix_power(A, 1); v[0] = -7 * x; return A
 v = np.linalg.matrix_power(A, 2); v[0] = -7; return A, v
+z = A * 1j + x; v = np.linalg.matrix_power(z, 1); v[0] = x; return z.real, z.imag
+v = np.einsum("ii->i", A); v *= x; return A
+np.einsum("ii->i", A[::-1, ::-1])[...] = x; return A
+v = np.einsum("iij->ji", C); v[0] = x; return C
+v = np.einsum("iii->i", C); v[...] = x; return C
+v = np.einsum("ij->ji", A); v[0] = x; return A
+v = np.einsum("ij->i", A); v[0] = 7; return A
 """.strip().splitlines()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_views_copies_and_the_same_array(program):
     space = {"np": np}
-    exec(f"def f(x): A = np.outer(x, x); B = 2 * x; {program}", space)
+    exec(f"def f(x): A = np.outer(x, x); B = 2 * x; C = A[..., None] * x; {program}", space)
     check(space["f"], X)
+
+
+VALUES = """
+np.insert(A, 1, x, axis=1), np.insert(A, -1, x, axis=-1), np.insert(A, np.int64(2), [1.0, 2.0, x[0]], axis=1)
+np.insert(A, 1, x[0], axis=1), np.insert(A, 1, A[:2], axis=0), np.insert(A, 0, A, axis=1), np.insert(A, 1, x)
+np.insert(C, 1, A.T, axis=2), np.insert(C, -2, A, axis=1), np.insert(C, 1, A, axis=0), np.insert(C, 1, x, axis=1)
+np.insert(A, [1], x[:, None], axis=1), np.insert(A, [1], A[:, :2], axis=1), np.insert(A, slice(0, 1), A[:2], axis=0)
+np.insert(np.ones((3, 2)), 1, x, axis=1), np.insert(np.ones(3), [2, 0], x[:2]), np.insert(A[:0], 0, x, axis=0)
+np.insert(x, [2, 0], x[:2]), np.insert(x, [2, 0, 0], x), np.insert(A, [2, 0], A[:, 1:], axis=1), np.insert(x, [], [])
+np.choose(x > 1, [x, x**2]), (x > 1).choose([x, x**2]), np.choose(x > 1, (x, 3.0)), np.choose(x > 1, [2.0, 3.0]) * x
+np.choose(A > 1, [x, x[:, None]]), (A > 1).choose([A, A.T, 7.0]), np.choose(A > 1, np.stack([A, x + A]), mode="wrap")
+np.choose(x[0] > 1, [x, x**2]), np.choose(x > 9, [x]), np.choose(x > 1, [x, B], out=A[0]), A, np.choose(A > 1, C[:2])
+np.choose(A > 1, [[x[0], 2.0, x[1]], A]), (x > 1).choose(x, B, out=A[1]), (x > 1).choose(x, B, 2.0), A
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("text", VALUES)
+def test_values_put_in_between_and_masks_that_choose(text):
+    space = {"np": np}
+    exec(f"def f(x): A = np.outer(x, x); B = 2 * x; C = A[..., None] * x; return {text}", space)
+    check(space["f"], X)
+
+
+def test_a_mask_that_chooses_decides_nothing():
+    assert not trace(lambda x: np.choose(x > 1, [x, x**2]), (X,)).tape.guards
 
 
 REFUSED = [
@@ -72,13 +105,16 @@ REFUSED = [
     ("A.flat[None]", IndexError, "only integers"), ("A.flat.__setitem__(9, x[0])", IndexError, "out of bounds"),
     ("A.flat.__setitem__(1, x)", ValueError, "value array of shape"),
     ("A[:, :2].resize((3, 1))", ValueError, "single-segment"),
+    ("np.insert(A, 4, x, axis=1)", IndexError, "out of bounds"),
+    ("np.insert(C, 1, A[:2, :2], axis=1)", ValueError, "broadcast"),
+    ("np.choose(x > 1, [x])", ValueError, "invalid entry in choice array"),
 ]
 
 
 @pytest.mark.parametrize(("text", "error", "says"), REFUSED)
 def test_what_numpy_refuses(text, error, says):
     space = {"np": np}
-    exec(f"def f(x): A = np.outer(x, x); return {text}", space)
+    exec(f"def f(x): A = np.outer(x, x); C = A[..., None] * x; return {text}", space)
     with pytest.raises(error):
         space["f"](X.copy())
     with pytest.raises(error, match=says):

@@ -345,12 +345,15 @@ def _small(x: Any) -> np.ndarray:
 
 
 def _diagonals(term: str, x: Any) -> tuple[str, Any]:
-    """Repeated letters of one operand: a view of its diagonal."""
+    """Repeated letters of one operand: a view of its diagonal, which NumPy makes one to write into as well."""
+    writes = type(x) is TracedArray and x.window.flags.writeable
     for letter in term:
         while term.count(letter) > 1:
             i, j = term.index(letter), term.rindex(letter)
             x = np.diagonal(x, axis1=i, axis2=j)
             term = term[:i] + term[i + 1 : j] + term[j + 1 :] + letter
+            if writes:
+                x.window.setflags(write=True)
     return term, x
 
 

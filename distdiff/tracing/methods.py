@@ -286,6 +286,11 @@ def _conjugate(self: TracedArray, out: Any = None) -> Any:
     return self if out is None else into(out, self)
 
 
+def _choose(self: TracedArray, *choices: Any, out: Any = None, mode: str = "raise") -> Any:
+    """Of the arrays in a sequence, or one after another."""
+    return placing.choose(self, choices[0] if len(choices) == 1 else choices, out, mode)
+
+
 def _assign_flat(self: TracedArray, value: Any) -> None:
     self.flat[...] = value
 
@@ -341,6 +346,7 @@ def install() -> None:
         "cumprod": statistics.cumulative_product,
         "argpartition": order.argpartition,
         "partition": order.partition_in_place,
+        "choose": _choose,
         "put": placing.put,
         "itemset": placing.item_set,
         "resize": placing.resize_in_place,
@@ -370,7 +376,6 @@ def install() -> None:
         "getfield",
         "setfield",
         "byteswap",
-        "choose",  # by floats
         "newbyteorder",
         "tostring",
         "__dlpack__",

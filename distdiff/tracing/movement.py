@@ -124,15 +124,28 @@ def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
     if axis is None:
         x, axis = np.reshape(x, -1), 0
     axis = axis_of(axis, x.ndim)
-    order = np.insert(np.arange(x.shape[axis]), index, -1)
+    n = x.shape[axis]
+    index = np.arange(*index.indices(n)) if isinstance(index, slice) else np.asarray(index)
+    index = index if index.size else index.astype(int)
+    if index.size == 1 and index.dtype.kind in "iu":  # all the values come before one element
+        values = np.asarray(values) if not is_traced(values) and not isinstance(values, (list, tuple)) else values
+        values = recorder_of((x, values)).array_of(values) if isinstance(values, (list, tuple)) else values
+        values = np.reshape(values, (1,) * (x.ndim - ndim_of(values)) + shape_of(values))
+        if not index.ndim:
+            values = np.moveaxis(values, 0, axis)
+        index = np.repeat(index, shape_of(values)[axis])
+    order = np.insert(np.arange(n), index, -1 - np.arange(index.size) if index.dtype.kind in "iu" else -1)
     places = np.where(order < 0, 0, order)
-    if not x.shape[axis]:  # nothing to begin with
+    if not n:  # nothing to begin with
         shape = list(x.shape)
         shape[axis] = len(order)
         result = recorder_of((x, values)).array_of(np.zeros(shape))
     else:
         result = take(x, places, axis) if is_traced(x) else recorder_of([values]).array_of(np.take(x, places, axis))
-    result[(slice(None),) * axis + (order < 0,)] = values
+    new = np.flatnonzero(order < 0)
+    new = new[np.argsort(-order[new], kind="stable")]  # NumPy takes the values in the order of the indices
+    together = len(new) > 0 and bool((np.diff(new) == 1).all())
+    result[(slice(None),) * axis + (slice(new[0], new[-1] + 1) if together else new,)] = values
     return result
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import is_traced, ndim_of, shape_of
+from .array import is_boolean, is_traced, ndim_of, shape_of
 from .decisions import decide
 from .indexing import assign, into, plain_index, scatter
 from .ufuncs import recorder_of
@@ -48,9 +48,17 @@ def resize_in_place(x: Any, *new_shape: Any, refcheck: bool = True) -> None:
 
 
 def choose(index: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
+    """A mask chooses as np.where does, with no decision; other indices are plain."""
+    n = len(choices)
     if is_traced(index):
-        index.rec.unsupported("numpy.choose by traced values", "use np.where, or np.choose(x.astype(int), ...)")
-    index, n = np.asarray(index), len(choices)
+        if not is_boolean(index):
+            index.rec.unsupported("numpy.choose by traced values", "use np.where, or np.choose(x.astype(int), ...)")
+        if n > 1:
+            choices = [index.rec.array_of(x) if isinstance(x, (list, tuple)) else x for x in choices]
+            mask, *parts = np.broadcast_arrays(index, *choices)
+            return into(out, np.where(mask, parts[1], parts[0]))
+        index = decide(index)
+    index = np.asarray(index).astype(int)
     if mode == "raise" and ((index < 0) | (index >= n)).any():
         raise ValueError("invalid entry in choice array")
     index = index % n if mode == "wrap" else np.clip(index, 0, n - 1)
@@ -109,7 +117,9 @@ class Flat:
         if index is None or type(index) is tuple:
             raise IndexError("only integers, slices (`:`), ellipsis (`...`) and integer or boolean arrays are valid "
                              "indices")
-        return slice(0, int(index)) if isinstance(index, (bool, np.bool_)) else index
+        if isinstance(index, (bool, np.bool_)):
+            return 0 if index else slice(0, 0)
+        return index
 
     def __getitem__(self, index: Any) -> Any:
         index = self._one_index(index)

@@ -83,6 +83,8 @@ def multi_dot(arrays: Sequence[Any], *, out: Any = None) -> Any:
 def matrix_power(a: Any, n: int) -> Any:
     if n < 0:
         a, n = np.linalg.inv(a), -n
+    if n == 1:
+        return a  # itself, as in NumPy
     result = np.zeros_like(a) + np.eye(a.shape[-1])
     while n:
         if n & 1:
