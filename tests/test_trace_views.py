@@ -41,6 +41,11 @@ A.flat[1:] = A; return A
 A.T.flat = x[:2]; return A
 A.T.flat[1:7] = x; return A
 A[:, 1].flat = x[:2]; return A
+z = A * 1j + x; v = z.flat[1:3]; v *= 10; return z.real, z.imag, v.real, sum(z.flat).imag, z.T.flat[1:4].imag
+z = A * 1j + x; z.flat[2:8] = x * 1j; z.flat[0] = x[0]; z.flat[-1] = 2j * x[1]; return z.real, z.imag
+z = A * 1j + x; z.T.flat[1:] = z; z[:2].flat = [x[0] * 1j, 2.0]; return z.real, z.imag, np.sum(z.flat).real
+z = A * 1j + x; z.flat = []; v = np.zeros(3, complex); v[0] = z[0, 0]; z.flat[:4] = v; return z.real, z.imag
+z = A * 1j + x; v = np.array(z.flat); z.flat = A; return z.real, z.imag, v.imag, len(z.flat) * x
 A[:, 1].flat[1:] = x[:2]; return A
 B.flat[:] = x[:2]; B[::-1].flat[:2] = A; return B
 z = np.zeros((3, 3)); z[0] = x; z.flat[2:] = x; return z

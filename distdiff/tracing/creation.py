@@ -187,7 +187,7 @@ def _convert(name: str) -> Callable[..., Any]:
     def convert(x: Any = None, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
         if not _tracing() or (not args and not kwargs and x is None):
             return function(x, dtype, *args, **kwargs)
-        x = x._distdiff_held() if type(x) is Flat else x
+        x = x._distdiff_held() if isinstance(x, Flat) else x
         if type(x) is list and dtype is None and not args and not kwargs and name != "asarray_chkfinite":
             result = _of_scalars(x)
             if result is not None:

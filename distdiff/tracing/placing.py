@@ -128,7 +128,7 @@ class Flat:
                 raise IndexError(f"index {index} is out of bounds for size {len(self)}")
             return self._element(int(index) % len(self))
         part = np.reshape(self.base, -1)[index]
-        return np.copy(part) if ndim_of(part) and part.st is self.base.st else part
+        return np.copy(part) if isinstance(index, (slice, type(Ellipsis))) else part
 
     def __setitem__(self, index: Any, value: Any) -> None:
         base, index = self.base, self._one_index(index)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..array import TracedArray, ndim_of
+from ..array import TracedArray
+from ..placing import Flat
 from ..scalar import TracedScalar
 from .array import DTYPE, ComplexArray, ComplexScalar, elements, parts_of
 from .functions import array_of, lifted
@@ -105,16 +106,20 @@ def _view(self: ComplexArray, dtype: Any = None, kind: Any = None) -> ComplexArr
     return ComplexArray(self.re.view(), self.im.view())
 
 
-def _flat(self: ComplexArray) -> Any:
-    flat = np.reshape(self, -1)
-    if self.flags.c_contiguous:
-        return flat
-    return self.rec.unsupported("numpy.ndarray.flat of a complex array that is not in C order",
-                                "use z.reshape(-1), a copy")
+class ComplexFlat(Flat):
+    """z.flat: written to part by part."""
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        index, rec = self._one_index(index), self.base.rec
+        value = rec.array_of(value) if isinstance(value, (list, tuple)) else value
+        if np.size(value):
+            re, im = parts_of(value, rec)
+            Flat.__setitem__(Flat(self.base.re), index, filled(re))
+            Flat.__setitem__(Flat(self.base.im), index, filled(im))
 
 
 def _assign_flat(self: ComplexArray, value: Any) -> None:
-    self[...] = value if ndim_of(value) == 0 else np.resize(value, self.shape)
+    self.flat[...] = value
 
 
 def install(unwrap: Callable[[Any], Any], array_ufunc: Callable[..., Any], array_function: Callable[..., Any],
@@ -135,7 +140,7 @@ def install(unwrap: Callable[[Any], Any], array_ufunc: Callable[..., Any], array
         "__imatmul__": lambda self, other: self.__setitem__(..., np.matmul(self, unwrap(other))) or self,
         "__copy__": lambda self: self.copy("K"), "__deepcopy__": lambda self, memo: self.copy("K"),
         "__contains__": lambda self, x: bool(np.any(np.equal(self, x))),
-        "astype": _astype, "view": _view, "flat": property(_flat, _assign_flat),
+        "astype": _astype, "view": _view, "flat": property(ComplexFlat, _assign_flat),
         "copy": _method("copy"),
         "fill": lambda self, value: self.__setitem__(..., value),
         "scalar": lambda self: self[()] if self.ndim == 0 else self.item(),
