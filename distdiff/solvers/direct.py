@@ -7,7 +7,8 @@ sparse ones by the package, which has no more rows to order than are coupled, an
 rank each, so the package runs there alone, and orders once for all points.
 
 Without implicit statements nothing is coupled, and nothing would be left to factorize: then the package gets the whole,
-for comparison.  Every pivot is 1 in any symmetric ordering of it, so no pivoting is wanted.
+for comparison.  Every pivot is 1 in any symmetric ordering of it, so no pivoting is wanted.  (The whole of a system
+with components, if asked for, is pivoted across them, and what is exactly 0 rounded: the residual may then refuse it.)
 
 - MUMPS solves forward and transposed with one factorization.  Where a row reads very many others (a sum over a
   solution), it is told to set such rows apart while it orders.
