@@ -36,7 +36,7 @@ from .solvers.work import BATCH, Work
 from .solving import Solving
 from .source import Source
 from .spread import Spread
-from .stages import Stages
+from .stages import ENDS, Stages
 from .tracing.memory import rare_collections
 
 if TYPE_CHECKING:
@@ -46,11 +46,6 @@ if TYPE_CHECKING:
     from .tracing import Trace
 
 LOST, MUCH = 1.0, 1.5  # seconds at a point, and times those in another layout, that are worth a warning
-ENDS = {  # by stage, where it ends early
-    "trace": "before the function's next statement", "partition": "between two layouts of the lines over the ranks",
-    "evaluate": "between two supersteps", "plan": "when the solver is ready", "expand": "when the system is ready",
-    "preaccumulate": "when the system is ready", "assemble": "when the system is ready",
-    "set up": "when the solver is ready: a factorization has no supersteps, and the package can't be interrupted"}
 
 
 class Linearization:

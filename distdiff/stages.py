@@ -9,6 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+ENDS = {  # by stage, where it ends if it is cancelled
+    "trace": "before the function's next statement", "partition": "between two layouts of the lines over the ranks",
+    "evaluate": "between two supersteps", "plan": "when the solver is ready", "expand": "when the system is ready",
+    "preaccumulate": "when the system is ready", "assemble": "when the system is ready",
+    "set up": "when the solver is ready: a factorization has no supersteps, and the package can't be interrupted"}
+
 _log_stages: dict[str, Any] = {}
 
 

@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Sequence
-from functools import cached_property, update_wrapper
-from math import prod
+from functools import update_wrapper
 from typing import Any
 
 import numpy as np
 
-from ..drivers import vjp
-from ..errors import InputError, UnsupportedOperationError
-from ..ops import Elemental
-from ..storage.rules import constant_from_json, constant_to_json
-from ..storage.trees import from_json, to_json
+from ..errors import InputError
 from ..tracing import is_leaf, running
 from ..tracing.active import set_aside
 from ..tracing.array import is_traced, plain
 from ..tracing.joint import joint
 from ..tracing.stretch import as_leaf
-from ..tracing.tree import Spec, alike, flatten, unflatten
+from ..tracing.tree import flatten, unflatten
 from .named import Named
-
-Shape = tuple[int, ...]
-LINEAR = 1e-6  # of the largest entry: what rounding may leave of a linear rule
-Product = Callable[[list[Any]], list[Any]]
+from .ruled import Call, WithAdjoints, WithTangents
 
 
 class _Custom(Named):
     """What `custom_jvp` and `custom_vjp` share: a call as a joint statement."""
 
-    elemental: type[_Ruled]
+    elemental: type[WithTangents] | type[WithAdjoints]
     rule_kind: str
     rule_name: str
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()) -> None:
         update_wrapper(self, fun)
         self.fun, self.nondiff_argnums = fun, tuple(nondiff_argnums)
-        self._signature = inspect.signature(fun)
+        self.signature = inspect.signature(fun)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         rec = running()
         if rec is None:
             return self.fun(*args, **kwargs)
-        bound = self._signature.bind(*args, **kwargs)
+        bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         if bound.kwargs:
             raise TypeError(f"{self.__name__} has a rule, which takes arguments by position; {sorted(bound.kwargs)} "
@@ -56,7 +47,7 @@ class _Custom(Named):
             if any(map(is_traced, flatten(args[k], is_leaf=lambda x: True)[0])):
                 rec.unsupported(f"a traced value as argument {k} of {self.__name__}, one of its nondiff_argnums",
                                 "its rule takes that argument as a constant; take it out of nondiff_argnums")
-        names = list(self._signature.parameters)
+        names = list(self.signature.parameters)
         leaves, spec = flatten(tuple(x for k, x in enumerate(args) if k not in others),
                                f"the arguments {names} of {self.__name__} (others than numbers go in nondiff_argnums):",
                                is_leaf)
@@ -66,7 +57,7 @@ class _Custom(Named):
         self.check()
         whole = [not is_traced(x) and np.asarray(x).dtype.kind != "f" for x in leaves]  # integers and masks
         fixed = tuple(_constant(x) if w else None for x, w in zip(leaves, whole))
-        call = _Call(self, {k: _constant(args[k]) for k in others}, spec, fixed)
+        call = Call(self, {k: _constant(args[k]) for k in others}, spec, fixed)
         operands = [x for x, w in zip(leaves, whole) if not w]
         try:
             with set_aside():
@@ -84,7 +75,7 @@ class _Custom(Named):
 
     def takes(self) -> dict[str, Any]:
         """What tells it from others, for files."""
-        return {"parameters": list(self._signature.parameters), "nondiff_argnums": list(self.nondiff_argnums)}
+        return {"parameters": list(self.signature.parameters), "nondiff_argnums": list(self.nondiff_argnums)}
 
     def check(self) -> None:
         """Raise `InputError` where no rule was given."""
@@ -94,334 +85,9 @@ class _Custom(Named):
         return InputError(f"{self.__name__} has no rule: give it one with {self.__name__}.{self.rule_name}")
 
 
-class _Call:
-    """How a function with a rule is called: its constant arguments, and how the others nest.
-
-    others: arguments at nondiff_argnums, by number; fixed: integers and masks among the others' leaves, else None.
-    """
-
-    def __init__(self, function: _Custom, others: dict[int, Any], spec: Spec, fixed: tuple[Any, ...]) -> None:
-        self.function, self.others, self.spec, self.fixed = function, others, spec, fixed
-
-    def nested(self, leaves: Sequence[Any], fill: Callable[[Any], Any] | None = None) -> tuple[Any, ...]:
-        """The differentiable arguments from the operands' leaves (or their tangents, `fill` for what is fixed)."""
-        rest = iter(leaves)
-        full = [next(rest) if f is None else f if fill is None else fill(f) for f in self.fixed]
-        return unflatten(self.spec, [x[()] if type(x) is np.ndarray and not x.ndim else x for x in full])
-
-    def arguments(self, leaves: Sequence[Any]) -> list[Any]:
-        """All arguments, in order."""
-        rest = iter(self.nested(leaves))
-        return [self.others[k] if k in self.others else next(rest)
-                for k in range(len(self.others) + len(self.spec.children))]
-
-    @property
-    def nondiff(self) -> list[Any]:
-        return [self.others[k] for k in sorted(self.others)]
-
-    def parameters(self) -> dict[str, Any]:
-        """All but the function, as JSON."""
-        return {"others": [[k, constant_to_json(x)] for k, x in self.others.items()], "nested": to_json(self.spec),
-                "fixed": [None if x is None else [constant_to_json(x)] for x in self.fixed]}
-
-    @classmethod
-    def of(cls, function: _Custom, parameters: dict[str, Any]) -> _Call:
-        """That of `parameters`, which may be anything."""
-        others = {k: constant_from_json(x) for k, x in parameters["others"]}
-        spec = from_json(parameters["nested"])
-        fixed = tuple(None if x is None else constant_from_json(*x) for x in parameters["fixed"])
-        n = len(others) + len(spec.children)
-        if spec.kind != "tuple" or len(fixed) != spec.n_leaves or set(others) != {
-                k % n for k in function.nondiff_argnums}:
-            raise ValueError("it has other arguments")
-        function._signature.bind(*range(n))
-        return cls(function, others, spec, fixed)
-
-    def key(self) -> tuple[Any, ...]:
-        """Equal for calls that are the same function of their operands."""
-        others = sorted(self.others.items())
-        return (id(self.function), self.spec, tuple(map(_identity, self.fixed)),
-                tuple((k, _identity(x)) for k, x in others))
-
-
 def _constant(x: Any) -> Any:
     """An argument that is no operand, as it is now."""
     return np.array(x) if isinstance(x, np.ndarray) else x
-
-
-def _identity(x: Any) -> Any:
-    """Equal for constants that are the same to a function: numbers, text and arrays by value."""
-    if isinstance(x, np.ndarray) and x.dtype.kind != "O":
-        return x.shape, x.dtype.str, hashlib.blake2b(np.ascontiguousarray(x)).digest()
-    return (type(x), x) if isinstance(x, (int, float, str, np.generic, type(None))) else id(x)
-
-
-class _Ruled(Elemental):
-    """A call of a function with a rule: y = f(x), all leaves of arguments and results as core arrays.
-
-    Subclasses say what pushes one xdot forward and what pulls one ybar back, one of them by transposing the other: the
-    rule is linear in what it is given last, so what it records can be pulled back.  What is made at a point serves all
-    right-hand sides there.
-    """
-
-    name: str
-    core_in: tuple[Shape, ...]
-    core_out: tuple[Shape, ...]
-
-    def __init__(self, call: _Call, core_in: tuple[Shape, ...], out_spec: Spec, core_out: tuple[Shape, ...]) -> None:
-        self.call, self.out_spec = call, out_spec
-        self.name, self.core_in, self.core_out = call.function.__name__, core_in, core_out
-
-    @property
-    def rule(self) -> _Custom:
-        return self.call.function
-
-    def parameters(self) -> dict[str, Any]:
-        """In files."""
-        return {**self.call.parameters(), "cores": self.core_in, "result": to_json(self.out_spec),
-                "results": self.core_out}
-
-    @classmethod
-    def of(cls, function: _Custom, parameters: dict[str, Any]) -> _Ruled:
-        """That of `parameters`, which may be anything."""
-        function.check()
-        call, out_spec = _Call.of(function, parameters), from_json(parameters["result"])
-        core_in, core_out = (tuple(map(tuple, parameters[key])) for key in ("cores", "results"))
-        if len(core_in) != sum(x is None for x in call.fixed) or len(core_out) != out_spec.n_leaves:
-            raise ValueError("it has other operands or results")
-        return cls(call, core_in, out_spec, core_out)
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.call, self.core_in, self.out_spec, self.core_out)
-
-    def __eq__(self, other: Any) -> bool:
-        return type(other) is type(self) and other._key == self._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    @cached_property
-    def _key(self) -> tuple[Any, ...]:
-        return self.call.key(), self.core_in, self.out_spec, self.core_out
-
-    @property
-    def reads(self) -> frozenset[int]:
-        return frozenset(range(self.arity))
-
-    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        result = self.call.function.fun(*self.call.arguments([np.array(part) for part in x]))
-        results, spec = flatten(result, f"the result of {self.name}")
-        if not alike(spec, self.out_spec) or any(np.shape(y) != core for y, core in zip(results, self.core_out)):
-            raise InputError(f"{self.name} gave results of another nesting or other shapes than when it was traced")
-        return results
-
-    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
-        x = self._single(x)
-        return _by_columns(self.at(x, "push", self.pusher), xdot, self.core_in)
-
-    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
-        x, wanted = self._single(x), tuple(wanted)
-        return _by_columns(self.at(x, wanted, lambda x: self.puller(x, wanted)), ybar, self.core_out)
-
-    def _single(self, x: Sequence[Any]) -> list[Any]:
-        """x at the one loop index there is: inside a trace there is a loop axis, of length 1."""
-        return [part[0] if np.ndim(part) > len(core) else part for part, core in zip(x, self.core_in)]
-
-    def at(self, x: list[Any], what: Any, make: Callable[[list[Any]], Any]) -> Any:
-        """What is made at a point, once there; on traced arrays each time."""
-        if any(map(is_traced, x)):
-            return make(x)
-        point, made = self.__dict__.get("_made") or (None, {})
-        if point is None or not all(map(np.array_equal, point, x)):
-            point, made = self._made = [np.array(part) for part in x], {}  # x is overwritten with the next point
-        if what not in made:
-            made[what] = make(point)
-        return made[what]
-
-    def pusher(self, x: list[Any]) -> Product:
-        """xdot -> J xdot, one array a result."""
-        raise NotImplementedError
-
-    def puller(self, x: list[Any], wanted: tuple[bool, ...]) -> Product:
-        """ybar -> J^T ybar, one array an operand, None where it is not wanted."""
-        raise NotImplementedError
-
-    def results(self, tree: Any, what: str) -> list[Any]:
-        """What a rule gave for the results, as leaves."""
-        leaves, spec = flatten(tree, what, is_leaf)
-        if not alike(spec, self.out_spec) or any(np.shape(t) != core for t, core in zip(leaves, self.core_out)):
-            raise InputError(f"{what} is nested as {spec} with shapes {[np.shape(t) for t in leaves]}; the function's "
-                             f"result is nested as {self.out_spec} with shapes {list(self.core_out)}")
-        return leaves
-
-
-def _by_columns(product: Product, seeds: Sequence[Any], cores: Sequence[Shape]) -> list[Any]:
-    """product of the seeds, zeros in the place of None; those with one more axis in front column by column."""
-    widths = {len(s) for s, core in zip(seeds, cores) if s is not None and np.ndim(s) > len(core)}
-    full = [np.zeros(core) if s is None else s for s, core in zip(seeds, cores)]
-    if not widths:
-        return product(full)
-    (width,) = widths
-    full = [s if np.ndim(s) > len(core) else np.broadcast_to(s, (width, *core)) for s, core in zip(full, cores)]
-    columns = [product([s[i] for s in full]) for i in range(width)]
-    return [None if parts[0] is None else np.stack(parts) for parts in zip(*columns)]
-
-
-def _transposed(linear: Callable[..., list[Any]], at: list[Any], name: str, rule: str) -> Product:
-    """The transpose of a linear function of arrays of the shapes of `at`."""
-    try:
-        return vjp(lambda *t: linear(*t), *at, method="sweep")[1]
-    except UnsupportedOperationError as error:
-        raise UnsupportedOperationError(
-            f"the {rule} rule of {name} is wanted in the other direction, so it is recorded, and can't be: {error}"
-        ) from error
-
-
-def _off_linear(once: list[Any], back: list[Any]) -> float:
-    """By how much f(-2 t) = -2 f(t) is missed, where that is more than rounding; 0 where it holds."""
-    for y, z in zip(once, back):
-        if y is not None and z is not None:
-            off = np.abs(2.0 * np.asarray(y) + np.asarray(z)).max(initial=0.0)
-            if off > LINEAR * np.abs(y).max(initial=0.0):
-                return float(off)
-    return 0.0
-
-
-class _Jvp(_Ruled):
-    """With a rule for tangents."""
-
-    def pusher(self, x: list[Any]) -> Product:
-        push = self._rule_at(x)
-
-        def first(xdot: list[Any]) -> list[Any]:
-            self._try(push, x, xdot)
-            return push(xdot)
-
-        return first
-
-    def _try(self, push: Product, x: list[Any], xdot: list[Any]) -> None:
-        """Raise `InputError` unless f(-2 t) = -2 f(t) for the rule f: once a function, at the first plain t."""
-        function = self.call.function
-        if function.tried or any(map(is_traced, (*x, *xdot))) or not any(map(np.any, xdot)):
-            return
-        off = _off_linear(push(list(xdot)), push([-2.0 * np.asarray(t) for t in xdot]))
-        if off:
-            raise InputError(f"the jvp rule of {self.name} is not linear in the tangents: for -2 t it returned a "
-                             f"tangent that differs by {off:.3g} from -2 times that for t; a rule is the product "
-                             "J(primals) t")
-        function.tried = True
-
-    def _rule_at(self, x: list[Any]) -> Product:
-        call, function = self.call, self.call.function
-
-        def push(xdot: list[Any]) -> list[Any]:
-            tangents = call.nested(xdot, fill=lambda f: np.zeros(np.shape(f)))
-            found = function.rule(*call.nondiff, call.nested(x), tangents)
-            if not isinstance(found, (tuple, list)) or len(found) != 2:
-                raise InputError(f"the jvp rule of {self.name} must return (result, tangent of the result)")
-            return self.results(found[1], f"the tangent that the jvp rule of {self.name} returned")
-
-        return push
-
-    def puller(self, x: list[Any], wanted: tuple[bool, ...]) -> Product:
-        push, zeros = self._rule_at(x), [np.zeros(core) for core in self.core_in]
-        numbers = [k for k, (want, core) in enumerate(zip(wanted, self.core_in)) if want and prod(core)]
-        if not numbers:
-            return lambda ybar: [None] * self.arity
-
-        def linear(*tangents: Any) -> list[Any]:
-            full: list[Any] = list(zeros)
-            for k, t in zip(numbers, tangents):
-                full[k] = t
-            return push(full)
-
-        transposed = _transposed(linear, [zeros[k] for k in numbers], self.name, "jvp")
-        self._try(push, x, [np.cos(1.0 + np.arange(prod(core)).reshape(core)) if k in numbers else zeros[k]
-                            for k, core in enumerate(self.core_in)])
-
-        def pull(ybar: list[Any]) -> list[Any]:
-            found: list[Any] = [None] * self.arity
-            for k, xbar in zip(numbers, transposed(ybar)):
-                found[k] = xbar
-            return found
-
-        return pull
-
-
-class _Vjp(_Ruled):
-    """With a rule for adjoints, in two parts: what the first keeps is found once a point."""
-
-    def _residuals(self, x: list[Any]) -> Any:
-        found = self.call.function.forward(*self.call.arguments(x))
-        if not isinstance(found, (tuple, list)) or len(found) != 2:
-            raise InputError(f"the forward rule of {self.name} must return (result, residuals)")
-        return found[1]
-
-    def puller(self, x: list[Any], wanted: tuple[bool, ...]) -> Product:
-        call, residuals = self.call, self.at(x, "residuals", self._residuals)
-
-        def rule(ybar: list[Any]) -> list[Any]:
-            seeds = unflatten(self.out_spec, [w[()] if type(w) is np.ndarray and not w.ndim else w for w in ybar])
-            return self._cotangents(call.function.backward(*call.nondiff, residuals, seeds), wanted)
-
-        def pull(ybar: list[Any]) -> list[Any]:
-            found = rule(ybar)
-            self._try(rule, x, ybar, found)
-            return found
-
-        return pull
-
-    def _try(self, rule: Product, x: list[Any], ybar: list[Any], found: list[Any]) -> None:
-        """Raise `InputError` unless the rule gives -2 times what it found where it is given -2 ybar: once a function,
-        at the first plain ybar."""
-        function = self.call.function
-        if function.tried or any(map(is_traced, (*x, *ybar))) or not any(map(np.any, ybar)):
-            return
-        off = _off_linear(found, rule([-2.0 * np.asarray(w) for w in ybar]))
-        if off:
-            raise InputError(f"the backward rule of {self.name} is not linear in the cotangents: for -2 w it returned "
-                             f"what differs by {off:.3g} from -2 times that for w; a rule is the product J(x)^T w. "
-                             "What does more to a gradient, clips it say, is for the gradient when it is there")
-        function.tried = True
-
-    def _cotangents(self, found: Any, wanted: Sequence[bool]) -> list[Any]:
-        """What the backward rule gave for the arguments, as leaves."""
-        call = self.call
-        found = tuple(found) if isinstance(found, (tuple, list)) else (found,)
-        if len(found) != len(call.spec.children):
-            raise InputError(f"the backward rule of {self.name} returned {len(found)} cotangents for "
-                             f"{len(call.spec.children)} differentiable arguments; None stands for zero")
-        leaves: list[Any] = []
-        for k, (xbar, spec) in enumerate(zip(found, call.spec.children)):
-            n = spec.n_leaves
-            if xbar is None or all(f is not None for f in call.fixed[len(leaves) : len(leaves) + n]):
-                leaves += [None] * n
-                continue
-            what = f"the cotangent of argument {k} that the backward rule of {self.name} returned"
-            mine, given = flatten(xbar, what, is_leaf)
-            if not alike(given, spec):
-                raise InputError(f"{what} is nested as {given}; the argument is nested as {spec}")
-            leaves += mine
-        leaves = [xbar for xbar, f in zip(leaves, call.fixed) if f is None]
-        for xbar, core, want in zip(leaves, self.core_in, wanted):
-            if want and xbar is not None and np.shape(xbar) != core:
-                raise InputError(f"the backward rule of {self.name} returned a cotangent of shape {np.shape(xbar)} for "
-                                 f"an argument of shape {core}")
-        return leaves
-
-    def pusher(self, x: list[Any]) -> Product:
-        everything = (True,) * self.arity
-        pull = self.at(x, everything, lambda x: self.puller(x, everything))
-        moving = [k for k, core in enumerate(self.core_in) if prod(core)]
-
-        def linear(*ybar: Any) -> list[Any]:
-            xbar = pull(list(ybar))
-            return [np.zeros(self.core_in[k]) if xbar[k] is None else xbar[k] for k in moving]
-
-        transposed = _transposed(linear, [np.zeros(core) for core in self.core_out], self.name, "backward")
-        if not self.call.function.tried:
-            pull([np.cos(1.0 + np.arange(prod(core)).reshape(core)) for core in self.core_out])
-        return lambda xdot: transposed([xdot[k] for k in moving])
 
 
 class custom_jvp(_Custom):
@@ -451,7 +117,7 @@ class custom_jvp(_Custom):
 
     rule: Callable[..., Any] | None = None
     tried = False  # whether the rule was found to be linear
-    elemental, rule_kind, rule_name = _Jvp, "custom_jvp", "defjvp"
+    elemental, rule_kind, rule_name = WithTangents, "custom_jvp", "defjvp"
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()) -> None:
         super().__init__(fun, nondiff_argnums)
@@ -491,7 +157,7 @@ class custom_vjp(_Custom):
     forward: Callable[..., Any] | None = None
     backward: Callable[..., Any] | None = None
     tried = False  # whether the rule was found to be linear
-    elemental, rule_kind, rule_name = _Vjp, "custom_vjp", "defvjp"
+    elemental, rule_kind, rule_name = WithAdjoints, "custom_vjp", "defvjp"
 
     def defvjp(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
         """Give the two rules."""

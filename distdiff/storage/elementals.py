@@ -42,7 +42,8 @@ BUILT_IN: dict[str, str] = {
 }
 """Name in files -> "module:class"."""
 
-USERS = ("distdiff.rules.registered:_Partial", "distdiff.rules.custom:_Jvp", "distdiff.rules.custom:_Vjp")
+USERS = ("distdiff.rules.registered:_Partial", "distdiff.rules.ruled:WithTangents",
+         "distdiff.rules.ruled:WithAdjoints")
 """Classes of users' elementals: they have `rule`, what they call, `rule.elemental`, which of these it makes, and
 `parameters()`, JSON, of which `of(rule, parameters)` makes them again."""
 

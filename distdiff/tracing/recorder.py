@@ -16,7 +16,6 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..cancellation import alone
-from ..errors import UnsupportedOperationError
 from ..ops import COPY, Elemental, Op
 from ..tape import (
     RUN_LINES,
@@ -24,8 +23,6 @@ from ..tape import (
     Affine,
     Block,
     Const,
-    Guard,
-    Indexed,
     Item,
     Joint,
     Operand,
@@ -39,7 +36,7 @@ from ..tape import (
 from . import memory
 from .boxes import Piece, refine
 from .constants import Constants
-from .sites import Sites
+from .guards import Decisions
 
 FEW_LINES = 1 << 12  # of compiled code: they join the lines around them
 FEW_NUMBERS = 512  # of a run's lines, three a line, up to which lists become arrays sooner by themselves
@@ -83,7 +80,7 @@ class Holdings(Protocol):
         """The tape is given up, and the function traced once more without."""
 
 
-class Recorder(Sites):
+class Recorder(Decisions):
     """Writes one tape.  `values[b]` are the values of block b's nodes, or None for a scalar run."""
 
     def __init__(self, keep_values: bool | str, target: int | None = None, evaluate: Evaluate | None = None,
@@ -102,17 +99,12 @@ class Recorder(Sites):
         self.values: list[np.ndarray | None] = []
         self.n = 0  # nodes in closed blocks: the first id of the open scalar run
         self.firsts: list[int] = []
-        self.capturing = 0  # depth of implicit statements' equations that are being recorded: values they read are kept
         self.factors: dict[Any, Any] = {}  # of the matrices that were factorized last (`linalg.factors_of`)
         self.factored: dict[Any, Any] = {}  # constant operands of products that were recorded last (`usual.product`)
         self.modulus: Any = None  # the latest block of |x| or |x + iy|, and what it is made of (`usual.unary`)
         self.joints = True  # whether a tape with joint statements is wanted
         self.dead = False  # something was recorded only to be taken out; the tape is pruned when it is complete
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
-        self.running = False  # the user's function runs
-        self.point: list[np.ndarray] = []  # the arguments' leaves, as they came
-        self._failed = False  # an operation raised, and a guard says where
-        self.caught: UnsupportedOperationError | None = None  # what an equation may have caught, which no guard can say
         self.careful = False  # errors of NumPy's are to come up where they arise
         self.note_of_errors: Any = None  # (tracing.floating)
         self.aside = False  # what runs is not the user's function, but Numba's compiler, say
@@ -135,7 +127,6 @@ class Recorder(Sites):
         self.alert = target is not None or self.watch is not None  # for nodes, or for them to be unwanted
         self.primals: Any = None  # tracing.primals.Primals, once a derivative is taken inside the function
         self._constants = Constants()
-        self._guards: dict[int, tuple[array, array]] = {}  # scalar decisions, by site: ids, values
 
     # -- memory ------------------------------------------------------------------------------------------------
 
@@ -444,73 +435,12 @@ class Recorder(Sites):
             self.note(self.tape)
         self.restart()
 
-    # -- decisions -----------------------------------------------------------------------------------------------------
-
-    def guard(self, ref: Affine | Indexed, expected: np.ndarray) -> None:
-        """The trace holds only where these nodes have these values."""
-        if not self.open:
-            self.over()
-        self.tape.guards.append(Guard(ref, expected, self.site()))
-
-    def guard_scalar(self, node: int, expected: float) -> None:
-        """The same for one node, in flat arrays: a loop may decide a million times."""
-        if not self.open:
-            self.over()
-        site = self.site()
-        ids, values = self._guards.setdefault(site, (array("q"), array("d")))
-        ids.append(node)
-        values.append(expected)
-
-    def guard_nodes(self, ids: np.ndarray, values: np.ndarray, site: int) -> None:
-        """The same for many nodes, int64 and float64."""
-        known_ids, known_values = self._guards.setdefault(site, (array("q"), array("d")))
-        known_ids.frombytes(ids.tobytes())
-        known_values.frombytes(values.tobytes())
-
-    def failed(self) -> None:
-        """An operation has raised, which may depend on values, or will where NumPy's floating-point errors come up.
-
-        As the function may catch that and go on, another point may see another course: the tape holds at this one only.
-        No guard can say so of an equation, which is solved at many points: where its function goes on it is refused.
-        """
-        if self._failed or not self.running or not self.open:
-            return
-        if self.capturing:
-            self.caught = self.caught or self.refused(
-                "an equation's function goes on where an operation has failed, or errors are raised",
-                "its course at other points can't be checked. Decide by numbers: x != 0.0, "
-                "np.linalg.eigvalsh(a)[0] > 0.0, np.where")
-            return
-        self._failed = True
-        for leaf, x in zip(self.tape.inputs, self.point):
-            assert type(leaf.ref) is Affine
-            self.guard(leaf.ref, np.array(x, dtype=np.float64))
-
-    def decisions(self) -> tuple[int, dict[int, int]]:
-        """How many there are, for `forget`."""
-        return len(self.tape.guards), {site: len(ids) for site, (ids, _) in self._guards.items()}
-
-    def forget(self, decisions: tuple[int, dict[int, int]]) -> bool:
-        """Take back the guards that came after; returns whether there were any."""
-        count, lengths = decisions
-        found = len(self.tape.guards) > count or self.decisions()[1] != lengths
-        del self.tape.guards[count:]
-        self._failed = False
-        for site, (ids, values) in list(self._guards.items()):
-            del ids[lengths.get(site, 0):], values[lengths.get(site, 0):]
-            if not ids:
-                del self._guards[site]
-        return found
+    # -- the end ---------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Close what is open; the tape is complete."""
         self.flush()
-        for site, (ids, values) in self._guards.items():
-            expected = np.array(values)
-            if ((expected == 0.0) | (expected == 1.0)).all():
-                expected = expected.astype(bool)  # an eighth of the memory, where comparisons decide
-            self.tape.guards.append(Guard(Indexed(np.array(ids)), expected, site))
-        self._guards.clear()
+        self._close_guards()
         self._constants.clear()
         self.close()
 

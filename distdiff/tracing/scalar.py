@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import math
 import numbers
-import re
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,7 +19,7 @@ import numpy as np
 from ..ops import BY_NAME, Op
 from ..tape import RUN_LINES
 from .callers import CUT, PLAIN, called, makes_numbers, plain_number, refuse_pickling, remedy_for, stores, twin
-from .floating import raised
+from .operators import CODE, METHODS, OPS_BY_NAME, asking, numpy_divide
 from .recorder import Located, Recorder
 from .text import text_of
 
@@ -205,103 +203,6 @@ _POWER, _SQUARE, _NEGATIVE, _ABSOLUTE, _REMAINDER, _FLOOR_DIVIDE = (
     BY_NAME[name] for name in ("power", "square", "negative", "absolute", "remainder", "floor_divide")
 )
 
-# The operands are a traced scalar or a Python number; everything else goes the general way.
-_FORWARD = """
-def __{name}__(self, other):
-    kind = type(other)
-    if kind is Scalar:
-        b = other.i
-        v = self.v {sign} other.v
-    elif kind is float or kind is int:
-        b = lookup(other) or constant(other)
-        v = self.v {sign} other
-    else:
-        return general({op}, self, other)
-    extend(({code}, self.i, b))
-    result = new(Scalar)
-    try:
-        result.i = next_id()
-    except StopIteration:
-        result.i = pack()
-    result.v = v
-    return result
-"""
-_REFLECTED = """
-def __r{name}__(self, other):
-    kind = type(other)
-    if kind is not float and kind is not int:
-        return general({op}, other, self)
-    v = other {sign} self.v
-    extend(({code}, lookup(other) or constant(other), self.i))
-    result = new(Scalar)
-    try:
-        result.i = next_id()
-    except StopIteration:
-        result.i = pack()
-    result.v = v
-    return result
-"""
-_COMPARE = """
-def __{name}__(self, other):
-    kind = type(other)
-    if kind is Scalar:
-        b = other.i
-        v = self.v {sign} other.v
-    elif kind is float or kind is int:
-        b = lookup(other) or constant(other)
-        v = self.v {sign} other
-    else:
-        return general({op}, self, other)
-    extend(({code}, self.i, b))
-    result = new(Boolean)
-    try:
-        result.i = next_id()
-    except StopIteration:
-        result.i = pack()
-    result.v = 1.0 if v else 0.0
-    return result
-"""
-
-
-def _method(template: str, name: str, op: str, sign: str) -> str:
-    text = template.format(name=name, op=f"op_{op}", sign=sign, code=BY_NAME[op].code)
-    if sign == "/":  # by zero to inf or nan, as NumPy's floats
-        text = re.sub(r"v = (\S+) / (\S+)", r"v = divide(\1, \2)", text)
-    return text
-
-
-_ARITHMETIC = (("add", "add", "+"), ("sub", "subtract", "-"), ("mul", "multiply", "*"), ("truediv", "divide", "/"))
-_COMPARISONS = (
-    ("lt", "less", "<"),
-    ("le", "less_equal", "<="),
-    ("gt", "greater", ">"),
-    ("ge", "greater_equal", ">="),
-    ("eq", "equal", "=="),
-    ("ne", "not_equal", "!="),
-)
-_OPS_BY_NAME = {f"op_{op}": BY_NAME[op] for _, op, _ in _ARITHMETIC + _COMPARISONS}
-_METHODS = [(f"__{name}__", BY_NAME[op]) for name, op, _ in _ARITHMETIC + _COMPARISONS] + [
-    (f"__r{name}__", BY_NAME[op]) for name, op, _ in _ARITHMETIC
-]
-_CODE = compile(
-    "".join(
-        [_method(_FORWARD, *row) for row in _ARITHMETIC]
-        + [_method(_REFLECTED, *row) for row in _ARITHMETIC]
-        + [_method(_COMPARE, *row) for row in _COMPARISONS]
-    ),
-    __file__,
-    "exec",
-)
-
-
-def numpy_divide(a: float, b: float) -> float:
-    """a / b as NumPy's floats divide: by zero to inf or nan."""
-    try:
-        return a / b
-    except ZeroDivisionError:
-        with nullcontext() if raised() else np.errstate(all="ignore"):
-            return float(np.float64(a) / np.float64(b))
-
 
 class TracedBool:
     """What sets a comparison apart from a number: asking for its truth is a decision."""
@@ -354,7 +255,7 @@ class TracedBool:
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
 
-for _name, _op in _METHODS:  # a comparison in arithmetic is a number, and two of them want the general way's care
+for _name, _op in METHODS:  # a comparison in arithmetic is a number, and two of them want the general way's care
     if _name.startswith("__r"):
         setattr(TracedBool, _name, lambda self, other, op=_op: self.general(op, other, self))
     else:
@@ -383,7 +284,7 @@ def _whole_with(op: Op, first: Any, second: Any) -> Any:
     return mine.rec.count(result.i, result.v) if whole and type(result) is mine.rec.scalar_type else result
 
 
-for _name, _op in _METHODS:
+for _name, _op in METHODS:
     if _op.name in ("add", "subtract", "multiply"):
         for _kind in (TracedBool, TracedCount):
             if _name.startswith("__r"):
@@ -417,7 +318,7 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     """Give a recorder its scalar types: rec.scalar(i, v), rec.boolean(i, v), rec.count(i, v), and what makes lines of
     them, rec.scalar_op(op, operands)."""
     names: dict[str, Any] = {  # the globals of the operators' code
-        **_OPS_BY_NAME,
+        **OPS_BY_NAME,
         "extend": rec.run.extend,
         "lookup": rec.constants.get,
         "constant": rec.constant,
@@ -489,12 +390,12 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     def be_careful(on: bool) -> None:
         if on != rec.careful:
             rec.careful = on
-            for name, op in _METHODS:
-                setattr(Scalar, name, _asking(general, op, name.startswith("__r")) if on else methods[name])
+            for name, op in METHODS:
+                setattr(Scalar, name, asking(general, op, name.startswith("__r")) if on else methods[name])
 
     names["pack"] = pack
-    exec(_CODE, names)
-    methods = {name: names.pop(name) for name, _ in _METHODS}
+    exec(CODE, names)
+    methods = {name: names.pop(name) for name, _ in METHODS}
     shared = {"__slots__": (), "rec": rec, "general": staticmethod(general), "as_array": staticmethod(as_array)}
     Scalar = names["Scalar"] = type("TracedScalar", (TracedScalar,), {**shared, **methods})
     Boolean = names["Boolean"] = type("TracedBool", (TracedBool, TracedScalar), shared)
@@ -503,13 +404,6 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     rec.restart, rec.retire, rec.be_careful = restart, retire, be_careful
     rec.scalar_type = Scalar
     restart()
-
-
-def _asking(general: Callable[..., Any], op: Op, reflected: bool) -> Callable[..., Any]:
-    """An operator by NumPy's own operation, which raises or warns as the user has set it."""
-    if reflected:
-        return lambda self, other: general(op, other, self)
-    return lambda self, other: general(op, self, other)
 
 
 def _watch(rec: Recorder, ids: range) -> Iterator[int]:
