@@ -1,7 +1,7 @@
 """What a call of a function with its own rule is on a tape: a joint statement, whose products ask the rule.
 
-A rule says what pushes one xdot forward, or what pulls one ybar back.  It is linear in what it is given last, so what it
-records there can be pulled back: one direction is had from the other by transposing it.
+A rule says what pushes one xdot forward, or what pulls one ybar back.  It is linear in what it is given last, so what
+it records there can be pulled back: one direction is had from the other by transposing it.
 """
 
 from __future__ import annotations
