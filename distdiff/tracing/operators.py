@@ -29,12 +29,12 @@ def __{name}__(self, other):
     else:
         return general({op}, self, other)
     extend(({code}, self.i, b))
-    result = new(Scalar)
+    result = new({kind})
     try:
         result.i = next_id()
     except StopIteration:
         result.i = pack()
-    result.v = v
+    result.v = {value}
     return result
 """
 _REFLECTED = """
@@ -52,30 +52,9 @@ def __r{name}__(self, other):
     result.v = v
     return result
 """
-_COMPARE = """
-def __{name}__(self, other):
-    kind = type(other)
-    if kind is Scalar:
-        b = other.i
-        v = self.v {sign} other.v
-    elif kind is float or kind is int:
-        b = lookup(other) or constant(other)
-        v = self.v {sign} other
-    else:
-        return general({op}, self, other)
-    extend(({code}, self.i, b))
-    result = new(Boolean)
-    try:
-        result.i = next_id()
-    except StopIteration:
-        result.i = pack()
-    result.v = 1.0 if v else 0.0
-    return result
-"""
 
-
-def _method(template: str, name: str, op: str, sign: str) -> str:
-    text = template.format(name=name, op=f"op_{op}", sign=sign, code=BY_NAME[op].code)
+def _method(template: str, name: str, op: str, sign: str, kind: str = "Scalar", value: str = "v") -> str:
+    text = template.format(name=name, op=f"op_{op}", sign=sign, code=BY_NAME[op].code, kind=kind, value=value)
     if sign == "/":  # by zero to inf or nan, as NumPy's floats
         text = re.sub(r"v = (\S+) / (\S+)", r"v = divide(\1, \2)", text)
     return text
@@ -98,7 +77,7 @@ CODE = compile(
     "".join(
         [_method(_FORWARD, *row) for row in _ARITHMETIC]
         + [_method(_REFLECTED, *row) for row in _ARITHMETIC]
-        + [_method(_COMPARE, *row) for row in _COMPARISONS]
+        + [_method(_FORWARD, *row, "Boolean", "1.0 if v else 0.0") for row in _COMPARISONS]
     ),
     __file__,
     "exec",
