@@ -15,7 +15,7 @@ from ..array import is_traced, ndim_of, shape_of
 from ..joint import joint
 from ..linalg import hermitian_svd
 from ..matrices.hermitian import EighPair, EigvalshPair, QrPair, SvdPair, SvdvalsPair
-from ..matrices.pairs import EigPair, EigvalsPair, LogDetPair, embedded
+from ..matrices.pairs import DetPair, EigPair, EigvalsPair, LogDetPair, embedded
 from ..matrices.shared import reads_lower
 from ..recorder import Recorder
 from ..ufuncs import recorder_of
@@ -83,23 +83,14 @@ def pinv(a: Any, rcond: Any = 1e-15, hermitian: bool = False) -> Any:
     return _halves(rec, np.linalg.pinv(_embedded(a, rec), rcond)[..., :m], n)
 
 
-def _determinant(a: Any) -> tuple[Recorder, Any, Any]:
-    """log |det a|, and the phase."""
-    n = _square(a)[-1]
-    rec = recorder_of((a,))
-    log, phase = joint(LogDetPair(n), _given(a), "numpy.linalg.slogdet")
-    return rec, log, phase
-
-
 def det(a: Any) -> Any:
-    rec, log, phase = _determinant(a)
-    size = np.exp(log)
-    return computed(rec, size * np.cos(phase), size * np.sin(phase))
+    re, im = joint(DetPair(_square(a)[-1]), _given(a), "numpy.linalg.det")
+    return computed(recorder_of((a,)), re, im)
 
 
 def slogdet(a: Any) -> Any:
-    rec, log, phase = _determinant(a)
-    return _as_numpy(np.linalg.slogdet, computed(rec, np.cos(phase), np.sin(phase)), log)
+    log, phase = joint(LogDetPair(_square(a)[-1]), _given(a), "numpy.linalg.slogdet")
+    return _as_numpy(np.linalg.slogdet, computed(recorder_of((a,)), np.cos(phase), np.sin(phase)), log)
 
 
 def singular_values(a: Any) -> Any:

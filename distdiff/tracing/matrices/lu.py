@@ -1,7 +1,7 @@
 """A x = b, det A and log |det A| by LU factorization with partial pivoting.
 
     x = A^-1 b       xdot = A^-1 (bdot - Adot x)             lam = A^-T xbar,  bbar = lam,  Abar = -lam x^T
-    C = dd/dA        the cofactors of A, det(A) A^-T where A has an inverse (Jacobi's formula)
+    C = dd/dA        the cofactors of A, det(A) A^-T where A has an inverse (`minors`)
     l = log |det A|  ldot = tr(A^-1 Adot)                    Abar = lbar A^-T
 """
 
@@ -17,11 +17,12 @@ from ...errors import NotDifferentiableError
 from ...ops import Shaped
 from ...ops.elemental import Pattern
 from ..joint import applied
-from . import kernels
+from . import kernels, minors
 from .shared import by_columns, in_columns, plain, scalar, times, trace_of, transpose
 from .triangular import Triangular
 
-NEARLY = 1e-8  # smallest over largest element of U's diagonal below which cofactors come from singular values
+NEARLY = 1e-8  # smallest over largest element of U's diagonal below which cofactors come from singular values, and
+SOMEWHAT = 1e-3  # ... below which their derivatives do: elements of order 1 / this squared cancel in them
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ class _Factorized(Shaped):
     reads = frozenset((0, 1))
     inert = frozenset((0,))
 
-    def _inverse(self, x: Sequence[Any], order: str) -> Any:
+    def _inverse(self, x: Sequence[Any]) -> Any:
         """A^-T, from the factors that are there."""
         try:
             return applied(Solve(self.n, self.n, True), x[0], x[1], np.eye(self.n))[0]
         except np.linalg.LinAlgError:
-            raise NotDifferentiableError(f"{order} of {self.name} is wanted at a singular matrix, where it has "
-                                         "none, or none that is known here; move away from that point") from None
+            raise NotDifferentiableError(f"a derivative of {self.name} is wanted at a singular matrix, where it has "
+                                         "none; move away from that point, or use det") from None
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Solve(_Factorized):
 
 @dataclass(frozen=True)
 class Det(_Factorized):
-    """det A.  At a singular matrix the first derivative is there, too: the cofactors, from singular values."""
+    """det A, with derivatives of every order at singular matrices too."""
 
     n: int
     name = "det"
@@ -128,36 +129,60 @@ class Det(_Factorized):
 
 
 @dataclass(frozen=True)
-class Cofactors(_Factorized):
-    """C = det(A) A^-T."""
+class Cofactors(Shaped):
+    """C_k of `minors`: the cofactors of A, or their derivative in k directions, the operands after A.
+
+    By A's factors, or by singular values where it is nearly singular.
+    """
 
     n: int
+    k: int = 0
     name = "det"
-    signature = "(n+1,n),(n,n)->(n,n)"
-    reads = frozenset((-1, 0, 1))
+    inert = frozenset((0,))
+
+    def __post_init__(self) -> None:
+        minors.check(self.k)
+
+    @property
+    def signature(self) -> str:  # type: ignore[override]
+        return f"(n+1,n),(n,n){',(n,n)' * self.k}->(n,n)"
+
+    @property
+    def reads(self) -> frozenset[int]:
+        return frozenset(range(self.k + 2))
+
+    @property
+    def lines(self) -> int:
+        return minors.lines(self.n, self.k)
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        factors, a = x
+        factors, a, *directions = x
         d = np.abs(kernels.diagonal_of(factors))
-        regular = d.min(axis=-1) > NEARLY * d.max(axis=-1)
-        if regular.all():
+        few = self.k and self.n ** (self.k + 1) <= minors.LARGEST
+        if (d.min(axis=-1) > (SOMEWHAT if few else NEARLY) * d.max(axis=-1)).all():
             det, = Det(self.n).value(factors, a)
-            return (scalar(det) * kernels.solve(factors, np.eye(self.n), True),)
-        u, s, v = np.linalg.svd(a)
-        others = np.repeat(s[..., None, :], self.n, axis=-2)
-        others[..., np.arange(self.n), np.arange(self.n)] = 1.0
-        sign = np.rint(np.linalg.det(u) * np.linalg.det(v))
-        return (scalar(sign) * np.matmul(u * np.prod(others, axis=-1)[..., None, :], v),)
+            return (minors.by_inverse(det, kernels.solve(factors, np.eye(self.n), False), directions),)
+        return (minors.by_singular_values(*np.linalg.svd(a), directions),)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
-        inverse = self._inverse(x, "a second derivative")
-        change = times(times(y[0], transpose(xdot[1])), inverse)
-        return (scalar(trace_of(y[0], xdot[1])) * inverse - change,)
+        total = None
+        for place, change in enumerate(xdot[1:], 1):
+            term = None
+            if change is not None and place > 1:
+                term, = applied(self, *(change if j == place else part for j, part in enumerate(x)))
+            elif change is not None and self.k + 1 < self.n:
+                term, = applied(replace(self, k=self.k + 1), *x, change)
+            total = term if total is None else total if term is None else total + term
+        return (total,)
 
     def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
-        inverse = self._inverse(x, "a second derivative")
-        change = times(times(y[0], transpose(ybar[0])), inverse)
-        return None, scalar(trace_of(ybar[0], inverse)) * y[0] - change
+        bars: list[Any] = [None] * len(x)
+        if wanted[1] and self.k + 1 < self.n:
+            bars[1], = applied(replace(self, k=self.k + 1), *x, ybar[0])
+        for place in range(2, len(x)):
+            if wanted[place]:
+                bars[place], = applied(self, *(ybar[0] if j == place else part for j, part in enumerate(x)))
+        return bars
 
 
 @dataclass(frozen=True)
@@ -174,10 +199,10 @@ class LogDet(_Factorized):
             return kernels.sign_of(x[0]) * np.prod(np.sign(d), axis=-1), np.sum(np.log(np.abs(d)), axis=-1)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
-        return None, trace_of(self._inverse(x, "a derivative"), xdot[1])
+        return None, trace_of(self._inverse(x), xdot[1])
 
     def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
-        return None, None if ybar[1] is None else scalar(ybar[1]) * self._inverse(x, "a derivative")
+        return None, None if ybar[1] is None else scalar(ybar[1]) * self._inverse(x)
 
 
 @dataclass(frozen=True)

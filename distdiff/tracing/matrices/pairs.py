@@ -1,8 +1,9 @@
-"""Complex matrices A + iB as pairs of real ones: the sign and logarithm of the determinant, eigenvalues and vectors.
+"""Complex matrices A + iB as pairs of real ones: the determinant, its sign and logarithm, eigenvalues and vectors.
 
 Solves, inverses and Hermitian matrices need nothing of their own: [[A, -B], [B, A]] is a real matrix that multiplies as
 A + iB does.  A determinant's phase and the eigenvalues of a general matrix can't be had from it.
 
+    d = det Z, C = dd/dZ                    ddot = tr(C^T Zdot),  Zbar = dbar conj(C)  (`minors`)
     l = log |det Z|, phi = arg det Z        ldot + i phidot = tr(Z^-1 Zdot)
     Z V = V diag(w),  C = V^-1 Zdot V       wdot = diag C,  Vdot = V (F * C) without what changes length or gauge,
                                             F_ij = 1 / (w_j - w_i), 0 on the diagonal
@@ -11,7 +12,7 @@ A + iB does.  A determinant's phase and the eigenvalues of a general matrix can'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ...errors import NotDifferentiableError
 from ...ops import Shaped
 from ..array import is_traced, shape_of
 from ..joint import applied, joint
+from . import minors
 from .lu import Factors, Solve
 from .shared import diagonal, on_diagonal, plain, scalar, times, trace_of, transpose
 from .spectral import DEFECTIVE
@@ -82,8 +84,8 @@ class LogDetPair(Shaped):
         try:
             return left((x[0], x[1]), (np.eye(self.n), np.zeros((self.n, self.n))), True)
         except np.linalg.LinAlgError:
-            raise NotDifferentiableError("a derivative of a determinant is wanted at a singular complex matrix, where "
-                                         "none is known here; move away from that point") from None
+            raise NotDifferentiableError("a derivative of slogdet is wanted at a singular complex matrix, where it has "
+                                         "none; move away from that point, or use det") from None
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         (c, d), (re, im) = self._inverse(x), both(xdot)  # tr(Z^-1 Zdot), Z^-1 = (c - i d)^T
@@ -95,6 +97,95 @@ class LogDetPair(Shaped):
         c, d = self._inverse(x)
         log, phase = map(scalar, both(ybar))
         return log * c - phase * d, log * d + phase * c
+
+
+@dataclass(frozen=True)
+class DetPair(Shaped):
+    """Both parts of det Z of Z = x[0] + i x[1], (n, n), with derivatives of every order at singular matrices too."""
+
+    n: int
+    name = "complex_det"
+    signature = "(n,n),(n,n)->(),()"
+    reads = frozenset((0, 1))
+
+    @property
+    def lines(self) -> int:
+        return 4 * self.n**3
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        det = np.asarray(np.linalg.det(x[0] + 1j * x[1]))
+        return det.real, det.imag
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        (c, d), (re, im) = applied(CofactorsPair(self.n), *x), both(xdot)
+        return trace_of(c, re) - trace_of(d, im), trace_of(c, im) + trace_of(d, re)
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        if ybar[0] is None and ybar[1] is None:
+            return None, None
+        c, d = applied(CofactorsPair(self.n), *x)
+        re, im = map(scalar, both(ybar))
+        return re * c + im * d, im * c - re * d
+
+
+@dataclass(frozen=True)
+class CofactorsPair(Shaped):
+    """Both parts of C_k of `minors`: the cofactors of Z, or their derivative in k complex directions, whose parts are
+    the operands after Z's."""
+
+    n: int
+    k: int = 0
+    name = "complex_det"
+
+    def __post_init__(self) -> None:
+        minors.check(self.k)
+
+    @property
+    def signature(self) -> str:  # type: ignore[override]
+        return f"(n,n),(n,n){',(n,n),(n,n)' * self.k}->(n,n),(n,n)"
+
+    @property
+    def reads(self) -> frozenset[int]:
+        return frozenset(range(2 * self.k + 2))
+
+    @property
+    def lines(self) -> int:
+        return 4 * minors.lines(self.n, self.k)
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        z, *directions = (re + 1j * im for re, im in zip(x[::2], x[1::2]))
+        found = minors.by_singular_values(*np.linalg.svd(z), directions)
+        return found.real, found.imag
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        total: Pair | None = None
+        for place in range(self.k + 1):
+            if xdot[2 * place] is None and xdot[2 * place + 1] is None:
+                continue
+            term = self._in_place(x, place, both(xdot[2 * place : 2 * place + 2]))
+            total = term if total is None or term is None else (total[0] + term[0], total[1] + term[1])
+        return (None, None) if total is None else total
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        bars: list[Any] = [None] * len(x)
+        if ybar[0] is None and ybar[1] is None:
+            return bars
+        re, im = both(ybar)
+        for place in range(self.k + 1):
+            found = self._in_place(x, place, (re, -im)) if wanted[2 * place] or wanted[2 * place + 1] else None
+            if found is not None:
+                bars[2 * place], bars[2 * place + 1] = found[0], -found[1]
+        return bars
+
+    def _in_place(self, x: Sequence[Any], place: int, change: Pair) -> Pair | None:
+        """C_k with a change in place of direction `place`, or C_(k+1) with one more, for 0; None where that is zero."""
+        if place == 0:
+            if self.k + 1 >= self.n:
+                return None
+            re, im = applied(replace(self, k=self.k + 1), *x, *change)
+        else:
+            re, im = applied(self, *x[: 2 * place], *change, *x[2 * place + 2 :])
+        return re, im
 
 
 @dataclass(frozen=True)
@@ -207,4 +298,4 @@ class EigvalsPair(EigPair):
         return self._vectors(found)
 
 
-__all__ = ["EigPair", "EigvalsPair", "LogDetPair", "embedded"]
+__all__ = ["CofactorsPair", "DetPair", "EigPair", "EigvalsPair", "LogDetPair", "embedded"]

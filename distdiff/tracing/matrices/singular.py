@@ -11,21 +11,24 @@ zeros where A is not square, have no derivative; the values then have that of LA
 
     P = A^+                 Pdot = -P Adot P + P P^T Adot^T (I - A P) + (I - P A) Adot^T P^T P
 
-(Golub and Pereyra, 1973), while the rank is full; at lower ranks A^+ jumps.
+(Golub and Pereyra, 1973), while the rank is full.  At lower ranks `PinvChange` differentiates what is computed there,
+the pseudoinverse of A without its small singular values, where these are clear of the cutoff; else A^+ jumps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 
-from ...errors import NotDifferentiableError
+from ...errors import NotDifferentiableError, UnsupportedOperationError
 from ...ops import Shaped
 from ..array import is_traced
-from ..joint import joint
+from ..decisions import decide
+from ..joint import applied, joint
 from .shared import ROUNDING, column_scaled, diagonal, gaps, on_diagonal, plain, times, transpose
 
 
@@ -146,7 +149,9 @@ class Pinv(Shaped):
         return np.matmul(transpose(vt), inverse[..., None] * transpose(u)), np.sum(large, axis=-1).astype(float)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
-        p, a, change = self._regular(y), x[0], xdot[0]
+        p, a, change = y[0], x[0], xdot[0]
+        if not self._full(y):
+            return *applied(self._change, a, change), None
         total = -times(times(p, change), p)
         if self.m > self.n:
             left = times(times(p, transpose(p)), transpose(change))
@@ -159,7 +164,9 @@ class Pinv(Shaped):
     def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
         if ybar[0] is None:
             return (None,)
-        p, a, pbar = self._regular(y), x[0], ybar[0]
+        p, a, pbar = y[0], x[0], ybar[0]
+        if not self._full(y):
+            return (transpose(applied(self._change, a, transpose(pbar))[0]),)
         total = -times(times(transpose(p), pbar), transpose(p))
         if self.m > self.n:
             left = times(transpose(pbar), times(p, transpose(p)))
@@ -169,14 +176,132 @@ class Pinv(Shaped):
             total = total + right - times(times(right, p), a)
         return (total,)
 
-    def _regular(self, y: Sequence[Any]) -> Any:
-        """A^+, where it has a derivative."""
-        rank = np.min(plain(y[1]), initial=min(self.m, self.n))
-        if rank < min(self.m, self.n):
+    @property
+    def _change(self) -> PinvChange:
+        return PinvChange(self.m, self.n, self.rcond)
+
+    def _full(self, y: Sequence[Any]) -> bool:
+        """Whether all matrices have full rank, which a trace decides: each rank has a rule of its own."""
+        return bool(np.all(decide(np.greater_equal(y[1], min(self.m, self.n)))))
+
+
+@dataclass(frozen=True)
+class PinvChange(Shaped):
+    """The derivative of order k of `Pinv` in the directions E_1, ..., E_k, (m, n) each after A, at any rank: (n, m).
+
+    [[0, A], [A^T, 0]] = W diag(w) W^T is symmetric, its eigenvalues are the singular values, their negatives and
+    zeros, and h(w) = 1/w, or 0 where |w| is small, makes [[0, A^+T], [A^+, 0]] of it: the derivatives are those of a
+    function of a symmetric matrix, by divided differences of h (Higham, Functions of Matrices, 2008, 3.2), in which
+    kept values meet those that are left out as 1 / (w_i - w_j).  They are symmetric in all directions, so
+
+        change in E_l     as E_l itself           change in A     one more direction
+        Ebar_l = (the same in direction Ybar^T in place of E_l)^T            Abar likewise, as one more
+
+    NotDifferentiableError where a singular value is within rounding of the cutoff.
+    """
+
+    m: int
+    n: int
+    rcond: float
+    k: int = 1
+    name = "pinv"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= 3:
+            raise UnsupportedOperationError("derivatives of pinv at a matrix whose rank is not full are computed up to "
+                                            f"order 3; this one is of order {self.k}")
+
+    @property
+    def signature(self) -> str:  # type: ignore[override]
+        return f"(m,n){',(m,n)' * self.k}->(n,m)"
+
+    @property
+    def reads(self) -> frozenset[int]:
+        return frozenset(range(self.k + 1))
+
+    @property
+    def lines(self) -> int:
+        return 20 * (self.m + self.n) ** (self.k + 1)
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        m, n = self.m, self.n
+        u, s, vt = np.linalg.svd(x[0])
+        kept = self._kept(s)
+        zeros = np.zeros((*s.shape[:-1], abs(m - n)))
+        w = np.concatenate([s, -s, zeros], axis=-1)
+        large = np.concatenate([kept, kept, zeros > 0.0], axis=-1)
+        v, r = transpose(vt), s.shape[-1]
+        above = np.concatenate([u[..., :r], u[..., :r], u[..., r:], np.zeros((*zeros.shape[:-1], m, n - r))], axis=-1)
+        below = np.concatenate([v[..., :r], -v[..., :r], np.zeros((*zeros.shape[:-1], n, m - r)), v[..., r:]], axis=-1)
+        half = np.where(np.arange(m + n) < 2 * r, np.sqrt(0.5), 1.0)
+        above, below = above * half, below * half
+        inner = []
+        for e in x[1:]:
+            part = times(transpose(above), times(e, below))
+            inner.append(part + transpose(part))
+        letters = "abcdef"[: self.k + 1]
+        terms = ",".join([f"...{letters}", *(f"...{i}{j}" for i, j in zip(letters, letters[1:]))])
+        weights, total = _differences(w, large, self.k), 0.0
+        for order in permutations(inner):
+            total = total + np.einsum(f"{terms}->...{letters[0]}{letters[-1]}", weights, *order)
+        return (times(below, times(total, transpose(above))),)
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        total = None
+        for place, change in enumerate(xdot):
+            if change is not None:
+                term = self._with(x, place, change)
+                total = term if total is None else total + term
+        return (total,)
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        direction = transpose(ybar[0])
+        return [transpose(self._with(x, place, direction)) if want else None for place, want in enumerate(wanted)]
+
+    def _with(self, x: Sequence[Any], place: int, change: Any) -> Any:
+        """The same with a change in place of direction `place`, or as a further one, for 0."""
+        if place == 0:
+            return applied(replace(self, k=self.k + 1), *x, change)[0]
+        return applied(self, *x[:place], change, *x[place + 1 :])[0]
+
+    def _kept(self, s: np.ndarray) -> np.ndarray:
+        """Which singular values are not taken for zero."""
+        largest = np.max(s, axis=-1, keepdims=True, initial=0.0)
+        cut, noise = self.rcond * largest, ROUNDING * max(self.m, self.n) * largest
+        kept = s > cut
+        near = np.any(np.abs(s - cut) <= noise, axis=-1) & ~np.all(kept, axis=-1)
+        if np.any(near):
+            at = tuple(np.argwhere(near)[0])
+            bad = np.argmin(np.abs(s[at] - cut[at]))
             raise NotDifferentiableError(
-                f"a derivative of pinv is wanted at a {self.m} x {self.n} matrix of rank {rank:g}: a pseudoinverse "
-                "jumps where the rank is not full. Regularize (A^T A + c I), or move away from that point")
-        return y[0]
+                f"a derivative of pinv is wanted at a {self.m} x {self.n} matrix of rank {np.sum(kept[at])}, whose "
+                f"singular value {s[at][bad]:.2g} is within rounding of what is taken for zero, {self.rcond:g} of the "
+                f"largest, {largest[at][0]:.2g}: a pseudoinverse jumps there. Give rcond between what is to count as "
+                "zero and what is not, 1e-10 say, regularize (A^T A + c I), or move away from that point")
+        return kept
+
+
+def _differences(w: np.ndarray, kept: np.ndarray, k: int) -> np.ndarray:
+    """Divided differences of order k of h, 1/w of values that are kept and 0 of others: (..., N, ..., N), by which
+    k + 1 of them."""
+    count, n = k + 1, w.shape[-1]
+
+    def along(x: np.ndarray, axis: int) -> np.ndarray:
+        return x.reshape(*x.shape[:-1], *(n if a == axis else 1 for a in range(count)))
+
+    inverse = np.where(kept, 1.0, 0.0) / np.where(kept, w, 1.0)
+    if k == 0:
+        return inverse
+    result: Any = (-1.0) ** k
+    for axis in range(count):
+        result = result * along(inverse, axis)  # 0 where one is not kept
+    lower = _differences(w, kept, k - 1)
+    for axis in range(k, 0, -1):
+        differ = along(kept, 0) != along(kept, axis)
+        gap = np.where(differ, along(w, 0) - along(w, axis), 1.0)
+        first, second = (np.expand_dims(lower, a - count) for a in (axis, 0))  # without that one of them
+        result = np.where(differ, (first - second) / gap, result)
+    return result
 
 
 def _used(cotangent: Any) -> Any:
@@ -184,4 +309,4 @@ def _used(cotangent: Any) -> Any:
     return None if cotangent is None or not is_traced(cotangent) and not np.any(cotangent) else cotangent
 
 
-__all__ = ["Pinv", "Svd", "Svdvals"]
+__all__ = ["Pinv", "PinvChange", "Svd", "Svdvals"]
