@@ -2,20 +2,23 @@
 
 A constant matrix is factorized when a trace meets it, and remembered: tangents, adjoints, other points and traces find
 its factors; one with traced entries (`entries`) at every point.  Factors that were made before the function runs are
-SciPy's own objects, whose compiled code can't take traced values: `outside` exchanges them.
+SciPy's own objects, whose compiled code can't take traced values: `outside` exchanges them.  Krylov methods solve the
+same equation (`matrices.iterative`).
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..active import running, set_aside
-from ..array import is_traced
-from ..holding import held
+from ..array import is_traced, plain, shape_of
+from ..holding import held, traced_within
 from ..joint import joint
+from ..matrices.iterative import METHODS, Held, Iterative
 from ..matrices.sparse import SparseSolve, SparseSystem, digest, factor_of
 from ..ufuncs import number, recorder_of
 from .replacing import Rule, also_plain, around
@@ -141,6 +144,56 @@ def spsolve_triangular(A: Any, b: Any, lower: bool = True, overwrite_A: bool = F
     return Factors(triangle, {"permc_spec": "NATURAL", "diag_pivot_thresh": 0.0}).solve(b)
 
 
+def _iterative(method: str) -> Rule:
+    """SciPy's Krylov method as a solve: see `Iterative`."""
+    name = f"scipy.sparse.linalg.{method}"
+
+    @around
+    def rule(original: Callable[..., Any], A: Any, b: Any, x0: Any = None, *options: Any, **named: Any) -> Any:
+        given = dict(zip(list(inspect.signature(original).parameters)[3:], options)) | named
+        others = {key: given.pop(key) for key in ("callback", "M", "M1", "M2") if key in given}
+        rec = _traced(A, b, x0, *others.values(), *given.values())
+        if rec is None:
+            return original(A, b, x0, **others, **given)
+        if hasattr(A, "matvec"):
+            rec.unsupported(f"{name} of an operator that is no matrix", "give it a sparse matrix or an array, or write "
+                            "distdiff.implicit.root(lambda b, y: product(y) - b, b, x0)")
+        if _traced(*others.values(), *given.values()) is not None:
+            rec.unsupported(f"{name} with traced options", "tolerances and preconditioners must be plain")
+        data, indices, indptr = _columns_of(A)
+        n = len(indptr) - 1
+        right = np.reshape(number(rec, b, name), (n, 1))
+        guess = np.zeros((n, 1)) if x0 is None else np.reshape(number(rec, x0, name), (n, 1))
+        kept = {key: value for key, value in others.items() if key != "callback" and value is not None}
+        op = Iterative(n, len(indices), method, tuple(sorted(given.items())), Held(kept) if kept else None)
+        with set_aside():
+            from scipy.sparse import csc_matrix
+
+            matrix = csc_matrix((plain(data), indices, indptr), shape=(n, n))
+            value = op.solution(matrix, plain(right)[:, 0], plain(guess)[:, 0], **others)
+        x, = joint(op, (data, indices.astype(float), indptr.astype(float), right, guess), name, [value[:, None]])
+        return np.reshape(x, shape_of(b)), 0
+
+    return rule
+
+
+def _traced(*values: Any) -> Any:
+    """The recorder of traced values among these, or among entries of sparse matrices among these."""
+    return traced_within([*values, *(held(getattr(x, "data", None)) for x in values)])
+
+
+def _columns_of(A: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Entries, row numbers and where columns begin, of a sparse matrix or of an array."""
+    if hasattr(A, "tocsc"):
+        matrix = A.tocsc(copy=True)
+        matrix.sum_duplicates()
+        _order(matrix)
+        return held(matrix.data), matrix.indices, matrix.indptr
+    _order(A)
+    n = shape_of(A)[0]
+    return np.reshape(np.transpose(A), (n * n,)), np.tile(np.arange(n, dtype=np.int32), n), np.arange(0, n * n + 1, n)
+
+
 RULES: dict[str, Rule] = {
     f"scipy.sparse.linalg:{rule.__name__}": rule for rule in (splu, factorized, spsolve, spsolve_triangular)
-}
+} | {f"scipy.sparse.linalg:{method}": _iterative(method) for method in METHODS}
