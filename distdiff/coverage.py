@@ -28,6 +28,7 @@ from .tracing import contract, creation, protocol, ufuncs
 from .tracing.array import TracedArray
 from .tracing.callers import instead
 from .tracing.complexes import COMPLEX_RESULTS
+from .tracing.matrices.iterative import METHODS as KRYLOV
 from .tracing.scipy import RULES
 
 EXACT, CONSTANT, REFUSED, UNTOUCHED = "exact", "constant", "refused", "untouched"
@@ -108,9 +109,10 @@ NOTES: dict[str, str] = {
                   "phases of complex ones are LAPACK's, which keeps the first components of V (of wide ones, U) real",
     "linalg.svdvals": "where singular values are equal, right for functions that are symmetric in them",
     "linalg.qr": "mode='complete' of square and wide matrices; columns linearly independent",
-    "linalg.pinv": "of matrices of full rank", "linalg.lstsq": "of matrices of full rank, which is decided",
+    "linalg.pinv": "of full rank, or with singular values clear of the cutoff rcond",
+    "linalg.lstsq": "as pinv; the rank is decided",
     "linalg.matrix_rank": "decided", "roots": "real roots",
-    "linalg.det": "at a singular matrix to first order", "linalg.slogdet": "the sign has derivative 0",
+    "linalg.det": "at singular matrices too", "linalg.slogdet": "the sign has derivative 0",
     "linalg.cholesky": "of the lower triangle, all that NumPy reads: the upper one has derivative 0",
     "histogram_bin_edges": "bins by name refused", "histogram2d": "as histogram",
     "histogramdd": "as histogram", "cov": "fweights must be plain",
@@ -249,6 +251,8 @@ _OF_SCIPY = {
     "solve_ivp": "methods RK45, RK23, DOP853 and BDF, without events; step sizes have derivatives too",
     "make_interp_spline": "in y",
     "interp1d": "in y and at points", "simpson": "neighbours among x must differ",
+    **{name: "the derivative of A x = b, through a sparse factor; operators that are no matrix refused"
+       for name in KRYLOV},
     "evaluate": "at traced points", "lfilter": "one statement a sample and coefficient",
 }
 

@@ -57,8 +57,36 @@ SPECIAL = {  # of scipy.special: an interval for each operand, or the plain orde
         "legendre", "sh_legendre", "chebyt", "sh_chebyt", "chebyc", "chebyu", "sh_chebyu", "chebys", "hermite",
         "hermitenorm", "laguerre")},
     "eval_jacobi": [N, V, V, (-0.9, 0.9)], "eval_gegenbauer": [N, V[1:], (-0.9, 0.9)],
+    **{f"{name}_{part}": [V, LINE] for name, parts in (("pbdv", ("d", "dp")), ("pbvv", ("v", "vp")), (
+        "pbwa", ("w", "wp"))) for part in parts},
+    **{f"mathieu_{name}_{part}": [(1, 2, 3), (0.5, 2.0), place] for part in ("y", "yp") for name, place in (
+        ("cem", (10, 80)), ("sem", (10, 80)), ("modcem1", (0.2, 1.5)), ("modcem2", (0.2, 1.5)),
+        ("modsem1", (0.2, 1.5)), ("modsem2", (0.2, 1.5)))},
+    **{f"{name}_{part}": [(1,), (2, 3), (0.5, 2.0), place] for part in ("y", "yp") for name, place in (
+        ("pro_ang1", (-0.9, 0.9)), ("pro_rad1", (1.1, 3)), ("obl_ang1", (-0.9, 0.9)), ("obl_rad1", (0.2, 3)))},
+    **{f"{name}_cv_{part}": [(1,), (2,), (0.5,), (getattr(scipy.special, f"{name[:3]}_cv")(1, 2, 0.5),), place]
+       for part in ("y", "yp") for name, place in (
+           ("pro_ang1", (-0.9, 0.9)), ("pro_rad1", (1.1, 3)), ("obl_ang1", (-0.9, 0.9)),
+           ("obl_rad1", (0.2, 3)))},
+    **{name: [POSITIVE] for name in ("it2i0k0_i", "it2i0k0_k", "it2j0y0_j", "it2j0y0_y", "it2struve0")},
+    "elliprc": [POSITIVE] * 2, **{name: [POSITIVE] * 3 for name in ("elliprf", "elliprd", "elliprg")},
+    "elliprj": [POSITIVE] * 4, "agm": [POSITIVE] * 2,
+    "carlson": [POSITIVE] * 4 + [(0.5,), (0.5, 1.5), (0.5,), (1.0,)],
+    "tklmbda": [(-0.9, 0.9), (-0.8, 0.9)], "nrdtrimn": [UNIT, (0.5, 2), LINE], "nrdtrisd": [LINE, (0.6, 0.9), (3, 5)],
+    "chndtr": [POSITIVE, V[2:], (0.2, 3)], "chndtrix": [(0.1, 0.9), V[2:], (0.2, 3)],
+    "chndtrinc": [(3, 4), V[2:], (0.05, 0.4)],
+    "gdtria": [(0.2, 0.8), (0.5, 3), POSITIVE], "gdtrib": [(0.5, 2), (0.2, 0.8), (0.5, 3)],
+    "gdtrix": [(0.5, 2), (0.5, 3), (0.2, 0.8)], "chdtriv": [(0.2, 0.8), (0.5, 3)], "pdtri": [N, (0.2, 0.8)],
+    "pdtrik": [(0.4, 0.8), (1, 3)], "btdtria": [(0.2, 0.8), (0.5, 3), (0.2, 0.8)],
+    "btdtrib": [(0.5, 3), (0.2, 0.8), (0.2, 0.8)], "bdtri": [N, (6, 8), (0.2, 0.8)],
+    "bdtrik": [(0.3, 0.8), (6, 8), (0.3, 0.6)], "bdtrin": [(2, 3), (0.3, 0.8), (0.3, 0.6)],
+    "nbdtri": [N, (6, 8), (0.2, 0.8)], "nbdtrik": [(0.3, 0.8), (6, 8), (0.3, 0.6)],
+    "nbdtrin": [(2, 3), (0.3, 0.8), (0.3, 0.6)], "stdtridf": [(0.82, 0.85), (1.3, 1.4)],
+    "fdtridfd": [(2, 3), (0.55, 0.62), (1.6, 1.8)],
     "eval_genlaguerre": [N, V, POSITIVE], "lpmv": [(0, 1), (1, 2, 3), (-0.9, 0.9)],
 }
+NOISY = {"gdtrib", "chdtriv", "pdtrik", "btdtria", "btdtrib", "bdtrik", "bdtrin", "nbdtrik", "nbdtrin", "stdtridf",
+         "fdtridfd", "chndtrix", "chndtrinc"}  # SciPy 1.10 stops their iterations at some 8 digits
 OF_SCIPY = {op.name for ops in special.SPECIAL.values() for op in ops} - {
     "expm1", "log1p", "exp2", "cbrt", "rint"}
 BY_DIFFERENCES = OF_SCIPY | {op.name for op in OPS if isinstance(op.value, special.Numerical)}
@@ -96,9 +124,10 @@ def test_partials(op):
             assert np.isnan(rule(y, *x))
             continue
         if op.name in BY_DIFFERENCES:
-            h = 2.0**-11
+            h = 2.0**-10 if op.name in NOISY else 2.0**-11
             shifted = [op.value(*(a + s * h if j == k else a for j, a in enumerate(x))) for s in (-2, -1, 1, 2)]
-            expected, tolerance = (shifted[0] - 8 * shifted[1] + 8 * shifted[2] - shifted[3]) / (12 * h), 2e-8
+            expected = (shifted[0] - 8 * shifted[1] + 8 * shifted[2] - shifted[3]) / (12 * h)
+            tolerance = 2e-5 if op.name in NOISY else 2e-8
         elif op.name not in NOT_ANALYTIC and rule is not None:
             moved = [a.astype(complex) for a in x]
             moved[k] = moved[k] + 1e-30j
@@ -141,7 +170,8 @@ def test_value_writes_where_told(op):
 def test_ops_travel_by_name():
     for op in OPS:
         assert pickle.loads(pickle.dumps(op)) is op and BY_NAME[op.name] is op and OPS[op.code] is op
-    assert len(OPS) < 256 and len(BY_NAME) == len(OPS)  # a scalar run holds codes in one byte
+    assert len(BY_NAME) == len(OPS)
+    assert max(op.code for op in OPS if op.scalar) < 255  # a scalar run holds codes in one byte
     assert COPY.reads == (frozenset(),) and BY_NAME["multiply"].reads == (frozenset((1,)), frozenset((0,)))
 
 

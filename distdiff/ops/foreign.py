@@ -20,6 +20,7 @@ from .table import Op, enter
 class _SciPy:
     """scipy.special, imported when something of it is asked for, and the functions that are computed here."""
 
+    carlson: Numerical
     wofz_re: Numerical
     wofz_im: Numerical
 

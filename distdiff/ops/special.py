@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import shapes
+from .densities import beta_density, f_density, f_shape, gamma_density, t_density, t_shape
 from .foreign import SPECIAL, UNKNOWN, Numerical, op, ops, sc
 from .table import BY_NAME, LN10, enter
 
@@ -36,7 +37,7 @@ def _where_small(t: Any, bound: float, near: Callable[[Any], Any], far: Callable
     return np.where(small, near(np.where(small, t, 0.0)), far(np.where(small, bound, t)))
 
 
-def _exprel_slope(t: Any) -> Any:
+def exprel_slope(t: Any) -> Any:
     """d/dt expm1(t)/t = (1 + (t - 1) exp(t)) / t^2."""
     return _where_small(t, 1.0, lambda t: 0.5 * sc.hyp1f1(2.0, 3.0, t),
                         lambda t: (1.0 + (t - 1.0) * np.exp(t)) / (t * t))
@@ -59,7 +60,7 @@ def _unless_both_zero(x: Any, y: Any) -> Any:
 
 
 op("exp10", lambda y, a: LN10 * y)
-op("exprel", lambda y, a: _exprel_slope(a))
+op("exprel", lambda y, a: exprel_slope(a))
 op("cosm1", lambda y, a: -np.sin(a))
 op("expit", lambda y, a: y * sc.expit(-a))
 op("logit", lambda y, a: 1.0 / (a * (1.0 - a)))
@@ -75,9 +76,9 @@ op("huber", lambda y, a, b: np.where(np.abs(b) <= a, 0.0, np.abs(b) - a),
 op("pseudo_huber", lambda y, a, b: 2.0 * y / a - b * b / (a * np.hypot(1.0, b / a)),
     lambda y, a, b: b / np.hypot(1.0, b / a))
 op("boxcox", lambda y, a, b: np.power(a, b - 1.0),
-    lambda y, a, b: np.square(np.log(a)) * _exprel_slope(b * np.log(a)))
+    lambda y, a, b: np.square(np.log(a)) * exprel_slope(b * np.log(a)))
 op("boxcox1p", lambda y, a, b: np.power(1.0 + a, b - 1.0),
-    lambda y, a, b: np.square(np.log1p(a)) * _exprel_slope(b * np.log1p(a)))
+    lambda y, a, b: np.square(np.log1p(a)) * exprel_slope(b * np.log1p(a)))
 op("inv_boxcox", lambda y, a, b: y / (1.0 + a * b), lambda y, a, b: y * a * a * _log1p_ratio_slope(a * b))
 op("inv_boxcox1p", lambda y, a, b: (1.0 + y) / (1.0 + a * b),
     lambda y, a, b: (1.0 + y) * a * a * _log1p_ratio_slope(a * b))
@@ -146,24 +147,6 @@ op("voigt_profile", lambda y, a, b, c: _voigt_slopes(a, b, c)[0], lambda y, a, b
 # -- gamma functions
 
 
-def _gamma_density(a: Any, x: Any) -> Any:
-    return np.exp(sc.xlogy(a - 1.0, x) - x - sc.gammaln(a))
-
-
-def _beta_density(a: Any, b: Any, x: Any) -> Any:
-    return np.exp(sc.xlogy(a - 1.0, x) + sc.xlog1py(b - 1.0, -x) - sc.betaln(a, b))
-
-
-def _t_density(v: Any, t: Any) -> Any:
-    return np.exp(sc.gammaln(0.5 * (v + 1.0)) - sc.gammaln(0.5 * v) - 0.5 * (v + 1.0) * np.log1p(t * t / v)) / np.sqrt(
-        PI * v)
-
-
-def _f_density(m: Any, n: Any, x: Any) -> Any:
-    a, b = 0.5 * m, 0.5 * n
-    return np.exp(sc.xlogy(a - 1.0, x) + a * np.log(m) + b * np.log(n) - (a + b) * np.log(n + m * x) - sc.betaln(a, b))
-
-
 op("gamma", lambda y, a: y * sc.psi(a))
 op("gammaln", lambda y, a: sc.psi(a))
 op("loggamma", lambda y, a: sc.psi(a))
@@ -208,7 +191,7 @@ def _shape_of_gamma(order: int) -> None:
     further = (lambda y, a, b: getattr(sc, f"gammainc_{order + 1}")(a, b)) if order < shapes.ORDER else UNKNOWN
     value = Numerical(partial(shapes.gammainc, order), 2)
     setattr(sc, name, value)
-    enter(name, value, further, lambda y, a, b: _gamma_density(a, b) * _gamma_bell(order, a, b), scalar=False)
+    enter(name, value, further, lambda y, a, b: gamma_density(a, b) * _gamma_bell(order, a, b), scalar=False)
 
 
 def _beta_bell(i: int, j: int, a: Any, b: Any, x: Any) -> Any:
@@ -229,7 +212,7 @@ def _shape_of_beta(i: int, j: int) -> None:
                 lambda y, a, b, c: getattr(sc, f"betainc_{i}{j + 1}")(a, b, c))
     value = Numerical(partial(shapes.betainc, i, j), 3)
     setattr(sc, name, value)
-    enter(name, value, *more, lambda y, a, b, c: _beta_density(a, b, c) * _beta_bell(i, j, a, b, c), scalar=False)
+    enter(name, value, *more, lambda y, a, b, c: beta_density(a, b, c) * _beta_bell(i, j, a, b, c), scalar=False)
 
 
 for _order in range(1, shapes.ORDER + 1):
@@ -238,66 +221,48 @@ for _i, _j in ((1, 0), (0, 1), (2, 0), (1, 1), (0, 2)):
     _shape_of_beta(_i, _j)
 
 
-def _t_shape(v: Any, t: Any) -> Any:
-    """d/dv of the distribution function of t: I_y(1/2, v/2), y = t^2 / (v + t^2), or 1 - I of the other end."""
-    square = t * t
-    y = square / (v + square)
-    far = square > v
-    near_part = sc.betainc_01(0.5, 0.5 * v, np.where(far, 0.5, y))
-    far_part = -sc.betainc_10(0.5 * v, 0.5, np.where(far, v / (v + square), 0.5))
-    inner = np.where(far, far_part, near_part)
-    return 0.25 * np.sign(t) * inner - 0.5 * t / v * _t_density(v, t)
-
-
-def _f_shape(m: Any, n: Any, x: Any, of_n: bool) -> Any:
-    """d/dm, or d/dn, of I_y(m/2, n/2), y = m x / (m x + n)."""
-    y = m * x / (m * x + n)
-    inner = sc.betainc_01(0.5 * m, 0.5 * n, y) if of_n else sc.betainc_10(0.5 * m, 0.5 * n, y)
-    return 0.5 * inner + x * _f_density(m, n, x) * (-1.0 / n if of_n else 1.0 / m)
-
-
-op("gammainc", lambda y, a, b: sc.gammainc_1(a, b), lambda y, a, b: _gamma_density(a, b))
-op("gammaincc", lambda y, a, b: -sc.gammainc_1(a, b), lambda y, a, b: -_gamma_density(a, b))
-op("gammaincinv", lambda y, a, b: -sc.gammainc_1(a, y) / _gamma_density(a, y),
-    lambda y, a, b: 1.0 / _gamma_density(a, y))
-op("gammainccinv", lambda y, a, b: -sc.gammainc_1(a, y) / _gamma_density(a, y),
-    lambda y, a, b: -1.0 / _gamma_density(a, y))
+op("gammainc", lambda y, a, b: sc.gammainc_1(a, b), lambda y, a, b: gamma_density(a, b))
+op("gammaincc", lambda y, a, b: -sc.gammainc_1(a, b), lambda y, a, b: -gamma_density(a, b))
+op("gammaincinv", lambda y, a, b: -sc.gammainc_1(a, y) / gamma_density(a, y),
+    lambda y, a, b: 1.0 / gamma_density(a, y))
+op("gammainccinv", lambda y, a, b: -sc.gammainc_1(a, y) / gamma_density(a, y),
+    lambda y, a, b: -1.0 / gamma_density(a, y))
 for _name in ("betainc", "btdtr"):
     op(_name, lambda y, a, b, c: sc.betainc_10(a, b, c), lambda y, a, b, c: sc.betainc_01(a, b, c),
-        lambda y, a, b, c: _beta_density(a, b, c))
-for _name, _rule in (("betaincinv", lambda y, a, b, c: 1.0 / _beta_density(a, b, y)),
-                     ("btdtri", lambda y, a, b, c: 1.0 / _beta_density(a, b, y)),
-                     ("betainccinv", lambda y, a, b, c: -1.0 / _beta_density(a, b, y))):
-    op(_name, lambda y, a, b, c: -sc.betainc_10(a, b, y) / _beta_density(a, b, y),
-        lambda y, a, b, c: -sc.betainc_01(a, b, y) / _beta_density(a, b, y), _rule)
+        lambda y, a, b, c: beta_density(a, b, c))
+for _name, _rule in (("betaincinv", lambda y, a, b, c: 1.0 / beta_density(a, b, y)),
+                     ("btdtri", lambda y, a, b, c: 1.0 / beta_density(a, b, y)),
+                     ("betainccinv", lambda y, a, b, c: -1.0 / beta_density(a, b, y))):
+    op(_name, lambda y, a, b, c: -sc.betainc_10(a, b, y) / beta_density(a, b, y),
+        lambda y, a, b, c: -sc.betainc_01(a, b, y) / beta_density(a, b, y), _rule)
 op("betaincc", lambda y, a, b, c: -sc.betainc_10(a, b, c), lambda y, a, b, c: -sc.betainc_01(a, b, c),
-    lambda y, a, b, c: -_beta_density(a, b, c))
+    lambda y, a, b, c: -beta_density(a, b, c))
 
 # -- distributions
 op("chdtr", lambda y, a, b: 0.5 * sc.gammainc_1(0.5 * a, 0.5 * b),
-    lambda y, a, b: 0.5 * _gamma_density(0.5 * a, 0.5 * b))
+    lambda y, a, b: 0.5 * gamma_density(0.5 * a, 0.5 * b))
 op("chdtrc", lambda y, a, b: -0.5 * sc.gammainc_1(0.5 * a, 0.5 * b),
-    lambda y, a, b: -0.5 * _gamma_density(0.5 * a, 0.5 * b))
-op("chdtri", lambda y, a, b: -sc.gammainc_1(0.5 * a, 0.5 * y) / _gamma_density(0.5 * a, 0.5 * y),
-    lambda y, a, b: -2.0 / _gamma_density(0.5 * a, 0.5 * y))
-op("gdtr", lambda y, a, b, c: c * _gamma_density(b, a * c), lambda y, a, b, c: sc.gammainc_1(b, a * c),
-    lambda y, a, b, c: a * _gamma_density(b, a * c))
-op("gdtrc", lambda y, a, b, c: -c * _gamma_density(b, a * c), lambda y, a, b, c: -sc.gammainc_1(b, a * c),
-    lambda y, a, b, c: -a * _gamma_density(b, a * c))
-op("pdtr", UNKNOWN, lambda y, a, b: -_gamma_density(np.floor(a) + 1.0, b))
-op("pdtrc", UNKNOWN, lambda y, a, b: _gamma_density(np.floor(a) + 1.0, b))
-op("bdtr", UNKNOWN, UNKNOWN, lambda y, a, b, c: -_beta_density(np.floor(a) + 1.0, b - np.floor(a), c), whole=1)
-op("bdtrc", UNKNOWN, UNKNOWN, lambda y, a, b, c: _beta_density(np.floor(a) + 1.0, b - np.floor(a), c), whole=1)
-op("nbdtr", UNKNOWN, UNKNOWN, lambda y, a, b, c: _beta_density(b, np.floor(a) + 1.0, c))
-op("nbdtrc", UNKNOWN, UNKNOWN, lambda y, a, b, c: -_beta_density(b, np.floor(a) + 1.0, c))
-op("stdtr", lambda y, a, b: _t_shape(a, b), lambda y, a, b: _t_density(a, b))
-op("stdtrit", lambda y, a, b: -_t_shape(a, y) / _t_density(a, y), lambda y, a, b: 1.0 / _t_density(a, y))
-op("fdtr", lambda y, a, b, c: _f_shape(a, b, c, False), lambda y, a, b, c: _f_shape(a, b, c, True),
-    lambda y, a, b, c: _f_density(a, b, c))
-op("fdtrc", lambda y, a, b, c: -_f_shape(a, b, c, False), lambda y, a, b, c: -_f_shape(a, b, c, True),
-    lambda y, a, b, c: -_f_density(a, b, c))
-op("fdtri", lambda y, a, b, c: -_f_shape(a, b, y, False) / _f_density(a, b, y),
-    lambda y, a, b, c: -_f_shape(a, b, y, True) / _f_density(a, b, y), lambda y, a, b, c: 1.0 / _f_density(a, b, y))
+    lambda y, a, b: -0.5 * gamma_density(0.5 * a, 0.5 * b))
+op("chdtri", lambda y, a, b: -sc.gammainc_1(0.5 * a, 0.5 * y) / gamma_density(0.5 * a, 0.5 * y),
+    lambda y, a, b: -2.0 / gamma_density(0.5 * a, 0.5 * y))
+op("gdtr", lambda y, a, b, c: c * gamma_density(b, a * c), lambda y, a, b, c: sc.gammainc_1(b, a * c),
+    lambda y, a, b, c: a * gamma_density(b, a * c))
+op("gdtrc", lambda y, a, b, c: -c * gamma_density(b, a * c), lambda y, a, b, c: -sc.gammainc_1(b, a * c),
+    lambda y, a, b, c: -a * gamma_density(b, a * c))
+op("pdtr", UNKNOWN, lambda y, a, b: -gamma_density(np.floor(a) + 1.0, b))
+op("pdtrc", UNKNOWN, lambda y, a, b: gamma_density(np.floor(a) + 1.0, b))
+op("bdtr", UNKNOWN, UNKNOWN, lambda y, a, b, c: -beta_density(np.floor(a) + 1.0, b - np.floor(a), c), whole=1)
+op("bdtrc", UNKNOWN, UNKNOWN, lambda y, a, b, c: beta_density(np.floor(a) + 1.0, b - np.floor(a), c), whole=1)
+op("nbdtr", UNKNOWN, UNKNOWN, lambda y, a, b, c: beta_density(b, np.floor(a) + 1.0, c))
+op("nbdtrc", UNKNOWN, UNKNOWN, lambda y, a, b, c: -beta_density(b, np.floor(a) + 1.0, c))
+op("stdtr", lambda y, a, b: t_shape(a, b), lambda y, a, b: t_density(a, b))
+op("stdtrit", lambda y, a, b: -t_shape(a, y) / t_density(a, y), lambda y, a, b: 1.0 / t_density(a, y))
+op("fdtr", lambda y, a, b, c: f_shape(a, b, c, False), lambda y, a, b, c: f_shape(a, b, c, True),
+    lambda y, a, b, c: f_density(a, b, c))
+op("fdtrc", lambda y, a, b, c: -f_shape(a, b, c, False), lambda y, a, b, c: -f_shape(a, b, c, True),
+    lambda y, a, b, c: -f_density(a, b, c))
+op("fdtri", lambda y, a, b, c: -f_shape(a, b, y, False) / f_density(a, b, y),
+    lambda y, a, b, c: -f_shape(a, b, y, True) / f_density(a, b, y), lambda y, a, b, c: 1.0 / f_density(a, b, y))
 
 # -- integrals
 
