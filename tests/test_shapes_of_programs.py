@@ -219,6 +219,47 @@ def side_by_side_for_long_in_loops(x):
     return np.stack(found)
 
 
+def finally_summed(parts, square=False):
+    """... until they are summed."""
+    def f(x):
+        return np.sqrt(np.mean((parts(x) - 0.3)**2)) if square else np.sum(parts(x))
+    return f
+
+
+def finally_summed_in_loops(x):
+    rate, total = np.exp(-x[0]), 0.0  # of a parameter of their own, and of what is common to all
+    for k in range(len(x)):
+        s = x[k]
+        for _ in range(STEPS):
+            s = np.sin(rate * s + 0.1)
+        total = total + (s - 0.5)**2
+    return total
+
+
+def all_at_once_in_loops(x):
+    """Step by step for all of them."""
+    states = [x[k] for k in range(len(x))]
+    for _ in range(STEPS):
+        states = [np.sin(0.9 * s + 0.1) for s in states]
+    return sum(states)
+
+
+def paths(x):
+    """Random walks of a price, and what they are worth on average."""
+    noise = np.random.default_rng(2).standard_normal((STEPS, SAMPLES))
+    price, sigma = x[0] * np.ones(SAMPLES), np.sqrt(x[1])
+    for row in noise:
+        price = price * np.exp(0.01 * x[2] + 0.1 * sigma * row)
+    return np.mean(np.maximum(price - 0.5, 0.0))
+
+
+def mean_field(x):
+    """All of them read the mean of all, at every step."""
+    for _ in range(STEPS):
+        x = np.sin(0.9 * x + 0.1 * np.mean(x))
+    return np.sum(x)
+
+
 def out_tree(x):
     """From one value to two, again and again."""
     y = x[:1]
@@ -314,9 +355,12 @@ TABLE = {
     "wide": [(samples_by_products(plain), FEW), (samples_by_products(busy), FEW), (samples_by_loops(plain), FEW),
              (samples_by_loops(busy), FEW), (samples_by_columns, FEW), (dd.compiled(scalar_samples), FEW),
              (shallow_tangle, FEW), (side_by_side_for_long, LEAVES[:64]),
-             (side_by_side_for_long_in_loops, LEAVES[:64])],
+             (side_by_side_for_long_in_loops, LEAVES[:64]), (paths, FEW),
+             *[(finally_summed(f, square), LEAVES[:64]) for f in (side_by_side_for_long, side_by_side_for_long_in_loops)
+               for square in (False, True)], (finally_summed_in_loops, LEAVES[:64]),
+             (all_at_once_in_loops, LEAVES[:64])],
     "grid": [(heat(plain), MANY), (heat(busy), MANY), (heat_by_loops, MANY), (heat_by_products, MANY),
-             (tangle(12_000, 400), MANY)],
+             (tangle(12_000, 400), MANY), (mean_field, LEAVES[:64])],
     "tree": [(tree(plain), LEAVES), (tree(busy), LEAVES), (tree_by_loops(plain), LEAVES), (tree_by_loops(busy), LEAVES),
              (additions, LEAVES), (out_tree, FEW), (out_tree_in_loops, FEW)],
     "mixed": [(uneven(plain), FEW), (uneven(np.sin), FEW), (uneven_on_arrays, FEW), (side_by_side, FEW),

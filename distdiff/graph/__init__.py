@@ -10,23 +10,26 @@ and at least v a step on average in every eighth of them.
 
     tree     levels narrow evenly by halves, HALVES times or more, to FEW nodes, or widen so while lines read one each
              (`levels.Narrowing`; SINGLE + 1 entries to SINGLE nodes at most)
-    wide     D <= SHALLOW and W >= D: few steps, however lines read each other within them; or a grid of parts that
-             have only inputs in common (`weak_components`), W / parts <= THIN: chains side by side
+    wide     D <= SHALLOW and W >= D: few steps, however lines read each other within them; or in the middle, the first
+             and the last eighth of the steps left out, parts that have nothing in common (`weak_components`) of THIN
+             nodes a step at most, more than THIN parts or the steps alike: chains side by side, whatever they begin
+             with and what is made of them
     chain    W <= THIN and w <= EVEN THIN, or D <= SHALLOW and w < D; where steps read much of all that is before them
              (DENSE entries each, and D / DENSE values that are no inputs across every cut in the middle) it is mixed
-    grid     D > SHALLOW, W > THIN, w <= EVEN W and v >= W / STEADY: many steps alike (a sum over chains joins them)
+    grid     D > SHALLOW, W > THIN, w <= EVEN W and v >= W / STEADY: many steps alike
     mixed    all else: parts of different shapes, after or beside each other; a tangle whose steps swell and shrink
     cyclic   equations whose unknowns depend on each other have a quarter of all lines (`components.Cycles`)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
 from ..machine import Machine
 from ..tape import Const, Joint, ScalarRun, Tape
-from .components import Cycles, Strong, cycles, strong_components, weak_components
+from .components import Cycles, Middle, Strong, cycles, strong_components, weak_components
 from .contractions import Contractions, contractions
 from .levels import Levels, Path, Profile, Steps, Uses
 from .lines import ACTIVE, Here, Lines
@@ -87,10 +90,15 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
     steps = levels.by_step()
     inputs = tape.n_inputs
     pieces = weak_components(tape, reads, False, lines)
+
+    def strands() -> int:
+        """Parts of the middle."""
+        return weak_components(tape, reads, False, lines, Middle(levels, steps.first, steps.last))
+
     entries = levels.nonzeros + nonzeros(tape, runs=False)
     dense = entries >= DENSE * steps.nodes and DENSE * (levels.narrowest.width - inputs) >= steps.depth
     tree = narrowing.tree or (narrowing.spreading and SINGLE * entries <= (SINGLE + 1) * nodes)
-    order = _shape(steps, tree, pieces, dense)
+    order = _shape(steps, tree, dense, strands)
     cyclic = found.count > 0 and CYCLIC * found.lines >= tape.lines
     return Structure(
         lines=tape.lines, nodes=nodes, nonzeros=entries, depth=depth, width=width,
@@ -101,7 +109,7 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
         contractions=contractions(tape))
 
 
-def _shape(steps: Steps, tree: bool, pieces: int, dense: bool) -> str:
+def _shape(steps: Steps, tree: bool, dense: bool, strands: Callable[[], int]) -> str:
     if tree:
         return "tree"
     mean = steps.nodes / max(steps.depth, 1)
@@ -109,8 +117,10 @@ def _shape(steps: Steps, tree: bool, pieces: int, dense: bool) -> str:
         return "wide" if mean >= steps.depth else "chain" if steps.width < steps.depth else "mixed"
     if mean <= THIN:
         return "chain" if steps.width <= EVEN * THIN and not dense else "mixed"
-    alike = "wide" if mean <= THIN * pieces else "grid"
-    return alike if mean <= STEADY * steps.thinnest and steps.width <= EVEN * mean else "mixed"
+    alike, parts = mean <= STEADY * steps.thinnest and steps.width <= EVEN * mean, strands()
+    if steps.middle <= THIN * parts and (alike or parts > THIN):
+        return "wide"
+    return "grid" if alike else "mixed"
 
 
 def nonzeros(tape: Tape, runs: bool = True) -> int:

@@ -116,14 +116,19 @@ class Narrowing:
 
 
 class Steps(NamedTuple):
-    """Levels with sums taken as one (`lines.steps`): how many, nodes that are no parts of sums, most of them on one,
-    and how many there are a step on average in that of EIGHTHS parts where they are fewest.
+    """Levels with sums taken as one (`lines.steps`): how many, nodes that are no parts of sums, most of them on one.
+
+    thinnest   how many there are a step on average in that of EIGHTHS parts where they are fewest
+    middle     ... and in all of these parts but the first and the last: first < step <= last
     """
 
     depth: int
     nodes: int
     width: int
     thinnest: float
+    middle: float
+    first: int
+    last: int
 
 
 class Levels:
@@ -180,7 +185,7 @@ class Levels:
                 continue
             ids = (ref_ids(ref, int(self.reads.first[ref.block]), item.operand_shape(k))
                    if isinstance(ref, Affine) else np.ravel(ref.ids))
-            steps, parts = self._steps_of(ids)
+            steps, parts = self.steps_of(ids)
             above.append(int((steps + ~(parts & adds)).max(initial=-1)))
         if above == [0] and type(item) is Statement and not item.reduced and item.op.kind != "scan":
             self.step[item.out.block] = max(self.step[item.out.block], 0)  # a function of one input
@@ -194,7 +199,7 @@ class Levels:
                             and touches[0].uses == touches[0].nodes == size)
         self.counts.setdefault(block, []).append((step, results))
 
-    def _steps_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def steps_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(step, whether it is a part of the sum that reads it) of nodes."""
         block = self.reads.block_of(ids)
         step, part = self.step[block], np.zeros(len(ids), dtype=bool)
@@ -269,7 +274,7 @@ class Levels:
             return
         known, out, first = np.append(reads.outside(b), -1), reads.exposed(b), int(reads.first[b])
         found = self.lines.seen(item, Around(
-            first, *self._each(known[:-1]), *self._steps_of(known[:-1]), self.costs.run_line,
+            first, *self._each(known[:-1]), *self.steps_of(known[:-1]), self.costs.run_line,
             *reads.read_of(b), *live.around(first, n), self.middle))
         self.work += self.costs.run_line * n
         self.block[b], self.time[b] = found.level, found.time
@@ -369,7 +374,10 @@ class Levels:
             first = max(1 - start, 0)
             if len(parts) and first < len(count):
                 _into_bins(bounds, start + first, count[None, first:], parts)
-        return Steps(last, nodes, widest, float((parts / np.diff(bounds)).min(initial=np.inf)))
+        low, high = (int(bounds[1]), int(bounds[-2])) if len(bounds) > 3 else (1, last + 1)
+        within = parts[1:-1] if len(bounds) > 3 else parts
+        return Steps(last, nodes, widest, float((parts / np.diff(bounds)).min(initial=np.inf)),
+                     float(within.sum()) / max(high - low, 1), low - 1, high - 1)
 
     def path(self, sites: int = 3) -> Path:
         """The critical path, found backwards from the node that is there last."""

@@ -129,13 +129,27 @@ class Tally:
         return self.steps if what == "steps" else self.levels
 
 
+class Between(NamedTuple):
+    """Lines whose steps are first < step <= last; what `steps` has to know for that.
+
+    known, part: of the nodes that the run reads from outside.  uses: of its lines that others read.
+    """
+
+    first: int
+    last: int
+    known: np.ndarray
+    part: np.ndarray
+    uses: np.ndarray
+
+
 class Lines(Protocol):
     """The lines of a tape's runs."""
 
     def seen(self, run: ScalarRun, around: Around) -> Seen:
         """Look at a run, once: in the order of the tape."""
 
-    def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray,
+               between: Between | None = None) -> tuple[np.ndarray, np.ndarray, int]:
         """See `joined`."""
 
     def by_level(self, start: int, stop: int, what: str = "levels") -> np.ndarray | None:
@@ -155,8 +169,9 @@ class Here:
     def seen(self, run: ScalarRun, around: Around) -> Seen:
         return seen(run, around.first, self._reads.outside(run.block), around, self._tally, self._note)
 
-    def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        return joined(run, int(self._reads.first[run.block]), self._reads.outside(run.block), out, joining)
+    def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray,
+               between: Between | None = None) -> tuple[np.ndarray, np.ndarray, int]:
+        return joined(run, int(self._reads.first[run.block]), self._reads.outside(run.block), out, joining, between)
 
     def by_level(self, start: int, stop: int, what: str = "levels") -> np.ndarray | None:
         return self._tally.by(what).between(start, stop)
@@ -207,18 +222,29 @@ def steps(run: ScalarRun, first: int, known: np.ndarray, known_step: np.ndarray,
     return step, counts
 
 
-def joined(run: ScalarRun, first: int, known: np.ndarray, out: np.ndarray,
-           joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def joined(run: ScalarRun, first: int, known: np.ndarray, out: np.ndarray, joining: np.ndarray,
+           between: Between | None = None) -> tuple[np.ndarray, np.ndarray, int]:
     """What a run connects: pairs of places among its lines `out` and, after them, the nodes known[joining] that all
-    who read them are connected by; and how many of its components touch none of these.
+    who read them are connected by; and how many of its components touch none of these.  between: lines that count; by
+    default all.
     """
     root, touched = np.arange(len(run.op)), np.full(len(known), -1)
-    join_run(run.op, run.a, run.b, ARITY, first, known, joining, root, touched)
-    places = root[np.concatenate([out, touched[joining]])]
+    counts = np.ones(len(run.op), dtype=bool) if between is None else _counted(run, first, known, out, between)
+    join_run(run.op, run.a, run.b, ARITY, first, known, joining, counts, root, touched)
+    ends = np.concatenate([out, touched[joining]])
+    places = np.where(ends < 0, -1 - np.arange(len(ends)), root[ends])  # lines that count may read nothing of a node
     order = np.argsort(places, kind="stable")
     same = np.flatnonzero(np.diff(places[order]) == 0)
-    alone = np.count_nonzero(root == np.arange(len(root))) - len(np.unique(places))
+    met = np.unique(places[places >= 0])
+    alone = np.count_nonzero((root == np.arange(len(root))) & counts) - np.count_nonzero(counts[met])
     return order[same], order[same + 1], alone
+
+
+def _counted(run: ScalarRun, first: int, known: np.ndarray, out: np.ndarray, between: Between) -> np.ndarray:
+    *_, uses, _ = walked(run, first, known, np.zeros(len(known), dtype=np.int64), np.zeros(len(known)), 0.0)
+    uses[out] += between.uses
+    step, _ = steps(run, first, known, between.known, between.part, uses)
+    return (step > between.first) & (step <= between.last)
 
 
 def nonzeros(run: ScalarRun) -> int:
@@ -226,5 +252,5 @@ def nonzeros(run: ScalarRun) -> int:
     return int(count_active(run.op, run.a, run.b, ACTIVE))
 
 
-__all__ = ["ACTIVE", "CLASSES", "Around", "Count", "Here", "Lines", "Seen", "Tally", "joined", "nonzeros", "seen",
-           "steps", "walked"]
+__all__ = ["ACTIVE", "CLASSES", "Around", "Between", "Count", "Here", "Lines", "Seen", "Tally", "joined", "nonzeros",
+           "seen", "steps", "walked"]

@@ -167,18 +167,23 @@ def unite(root, p, k):
 
 
 @Loop
-def join_run(op, a, b, arity, first, known, joins, root, touched):
+def join_run(op, a, b, arity, first, known, joins, counts, root, touched):
     """Weakly connected lines of a run: root[i] = the first line connected with line i (root comes as 0, 1, 2, ...).
 
-    touched[q] = a line that reads known[q], -1 none; where joins[q] all lines that read it are connected.
+    touched[q] = a line that reads known[q], -1 none; where joins[q] all lines that read it are connected.  Lines that
+    don't count are alone, and connect nothing.
     """
     latest, place = np.full(256, -1), np.zeros(256, np.int64)
     for i in range(len(op)):
+        if not counts[i]:
+            continue
         for second in range(2):
             j = b[i] if second else a[i]
             if j < 0 or arity[op[i]] <= second:
                 continue
             k = j - first
+            if k >= 0 and not counts[k]:
+                continue
             if k < 0:
                 slot = j & 255
                 if latest[slot] != j:

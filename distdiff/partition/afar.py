@@ -19,7 +19,7 @@ from mpi4py import MPI
 
 from ..comm import on_root
 from ..graph import Structure, analyse
-from ..graph.lines import Around, Count, Seen, Tally, joined, seen
+from ..graph.lines import Around, Between, Count, Seen, Tally, joined, seen
 from ..kernels.graph import read_before
 from ..machine import Machine
 from ..tape import HeldRun, ScalarRun, Tape
@@ -117,9 +117,10 @@ class _Answers:
         run, n = self._stored[block].plain(), len(self._stored[block].numbers)
         return seen(run, n, np.arange(n), around, self._tally)
 
-    def joined(self, block: int, out: np.ndarray, joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    def joined(self, block: int, out: np.ndarray, joining: np.ndarray,
+               between: Between | None) -> tuple[np.ndarray, np.ndarray, int]:
         run, n = self._stored[block].plain(), len(self._stored[block].numbers)
-        return joined(run, n, np.arange(n), out, joining)
+        return joined(run, n, np.arange(n), out, joining, between)
 
     def by_level(self, start: int, stop: int, what: str) -> np.ndarray | None:
         return self._tally.by(what).between(start, stop)
@@ -165,8 +166,9 @@ class _Afar:
         assert isinstance(found, Seen)
         return found
 
-    def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        x, y, alone = self._ask(self._rank[run.block], "joined", run.block, out, joining)
+    def joined(self, run: ScalarRun, out: np.ndarray, joining: np.ndarray,
+               between: Between | None = None) -> tuple[np.ndarray, np.ndarray, int]:
+        x, y, alone = self._ask(self._rank[run.block], "joined", run.block, out, joining, between)
         return x, y, alone
 
     @cached_property
