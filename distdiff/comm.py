@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,6 +119,21 @@ def agreed(comm: MPI.Comm, begins: bool = False) -> Iterator[None]:
     if failure is not None:
         raise failure
     raise _unpacked(packed)
+
+
+def tell(comm: MPI.Comm, what: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, on rank 0, at the user's line.  Collective."""
+    with agreed(comm):  # warnings may be errors
+        if comm.rank == 0:
+            warnings.warn(what, category, stacklevel=outside())
+
+
+def outside() -> int:
+    """The level in the stack, seen from the caller, of the first line that isn't ours."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("distdiff.", "contextlib")):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _agree(comm: MPI.Comm, failure: BaseException | None, wait: Callable[[MPI.Comm, MPI.Request], None],

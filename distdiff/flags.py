@@ -4,7 +4,8 @@ An operation that rounds a result below 2^-1022, or whose result is above all nu
 (IEEE 754-2019, clause 7), one set a thread.  NumPy's ufuncs lower all flags when they begin, and what they raise they
 report where `np.errstate` asks for it: `quiet` does.  What compiled loops and libraries raise is still up when they
 return, until the next ufunc: whoever calls one in a solve calls `note` after it.  Threads that a library starts by
-itself (BLAS with more than one) have flags of their own, which nobody sees.
+itself have flags of their own, which nobody sees: what BLAS may have lost in a product of matrices is told by the
+magnitudes in it (`note_product`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 import numpy as np
 
 UNDER, OVER = 1, 2  # what has been noted
+THREADED = 4096  # products in a product of matrices from which on BLAS may start threads (OpenBLAS: some 10,000)
+_NORMAL = float(np.finfo(float).tiny)
 _OF_NUMPY = 4, 2  # its numbers for the same, in what np.errstate calls
 
 
@@ -59,6 +62,38 @@ def note() -> None:
     raised = processor.test(processor.both)
     if raised:
         _noted.now |= (UNDER if raised & processor.under else 0) | (OVER if raised & processor.over else 0)
+
+
+def note_product(a: np.ndarray, b: np.ndarray, product: np.ndarray) -> None:
+    """The same for product = a @ b, stacks of matrices, some of which threads of BLAS may have computed.
+
+    Terms below the least normal number, 2^-1022, are off by 2^-1075 each, which is no more than the rounding of a sum
+    of k terms from 2^-1022 k on.  Where a sum is smaller there may be such terms, if the least numbers of its row and
+    of its column that are not zero multiply to one.  So who multiplies zeros, or what is far from either end of the
+    range, has noted nothing; and it takes one look at the product or at both factors, whichever are fewer numbers.
+    """
+    if not _noted.watched or product.size * a.shape[-1] < THREADED:
+        return
+    with np.errstate(all="ignore"):  # what is multiplied here counts for nobody
+        _noted.now |= _lost(a, b, product)
+
+
+def _lost(a: np.ndarray, b: np.ndarray, product: np.ndarray) -> int:
+    terms = a.shape[-1]
+    least = _NORMAL * terms  # of sums that have lost nothing
+    if a.size + b.size < product.size:
+        sizes = np.abs(a), np.abs(b)
+        under = float(np.prod([size.min(initial=np.inf, where=size > 0.0) for size in sizes])) < _NORMAL
+        over = not float(np.prod([size.max(initial=0.0) for size in sizes])) * terms < np.inf
+    else:
+        size = np.abs(product)
+        under, over = size.min(initial=np.inf) < least, not size.max(initial=0.0) < np.inf
+    if under:
+        rows, columns = (np.abs(x).min(axis=axis, keepdims=True, initial=np.inf, where=x != 0.0)
+                         for x, axis in ((a, -1), (b, -2)))
+        under = bool(((np.abs(product) < least) & (rows * columns < _NORMAL)).any())
+    over = over and not np.isfinite(product).all() and bool(np.isfinite(a).all() and np.isfinite(b).all())
+    return UNDER * under | OVER * over
 
 
 def _called(kind: str, flags: int) -> None:
@@ -109,4 +144,4 @@ def ignored() -> Iterator[None]:
         _processor().clear(_processor().both)
 
 
-__all__ = ["OVER", "UNDER", "Watched", "ignored", "note", "quiet"]
+__all__ = ["OVER", "UNDER", "Watched", "ignored", "note", "note_product", "quiet"]

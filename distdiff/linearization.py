@@ -395,7 +395,7 @@ class Linearization:
         advice = on_root(self.comm, lambda: str(self._advice() or ""))
         return gather(self.comm, self._at.facts, self._at.local, self.choice, self._solving.solvers, self.stages, kept,
                       memory, retraces=self.retraces, solves=self.solves, dot_product=dot_product, advice=advice,
-                      measured=self._solving.measured())
+                      measured=self._solving.measured(), ranges=self._solving.ranges)
 
     def _dot_product(self) -> float:
         if self.choice.method not in self._solving.solvers:

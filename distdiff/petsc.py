@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import ctypes
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from .comm import on_root, tell
 from .errors import InputError
 from .packages import explained
 
@@ -172,13 +172,14 @@ class Options:
 
 
 @contextmanager
-def options(extra: Mapping[str, Any] | None, who: str, part: str = "", told: bool = False) -> Iterator[Options]:
+def options(comm: MPI.Comm, extra: Mapping[str, Any] | None, who: str, part: str = "",
+            told: bool = False) -> Iterator[Options]:
     """PETSc options with the prefix `distdiff_` while one solver is configured and set up.
 
     `extra` ({'ksp_type': 'fgmres', 'mat_mumps_icntl_14': 50}; a leading '-' or 'distdiff_' may be left out,
     True stands for a flag) enters the database for the duration; what stands on the command line
-    wins.  Afterwards options with our prefix (and `part` after it) that nobody asked for are warned about, each once
-    (`told`: it was done before).
+    wins.  Afterwards options with our prefix (and `part` after it) that nobody asked for are warned about, each once,
+    on rank 0 (`told`: it was done before).  Collective.
     A PETSc error inside becomes an `InputError` if it speaks of an unknown type or a bad option value.
     """
     PETSc = petsc()
@@ -194,7 +195,7 @@ def options(extra: Mapping[str, Any] | None, who: str, part: str = "", told: boo
     try:
         yield Options(who)
         if not told:
-            _warn_unused(PETSc, ours, entered, who)
+            _tell_unused(comm, PETSc, ours, entered, who)
     except PETSc.Error as error:
         if error.ierr in OPTION_ERRORS:
             given = ", ".join(f"-{name} {database.getAll().get(name, '')}".rstrip() for name in ours) or "none"
@@ -222,11 +223,11 @@ def reason(error: Any) -> str:
     return lines[-1].split("]", 1)[-1].strip() if lines else f"error {error.ierr}"
 
 
-def _warn_unused(PETSc: Any, names: list[str], entered: list[str], who: str) -> None:
-    for name in names:
-        if (name in entered or name not in _warned) and not _used(PETSc, name):
-            _warned.add(name)
-            warnings.warn(f"option -{name} was not used by {who}: misspelt, or meant for another method", stacklevel=5)
+def _tell_unused(comm: MPI.Comm, PETSc: Any, names: list[str], entered: list[str], who: str) -> None:
+    unused = [name for name in names if (name in entered or name not in _warned) and not _used(PETSc, name)]
+    _warned.update(unused)
+    for name in on_root(comm, lambda: unused):
+        tell(comm, f"option -{name} was not used by {who}: misspelt, or meant for another method")
 
 
 def _used(PETSc: Any, name: str) -> bool:

@@ -144,6 +144,7 @@ class Report:
     dot_product: float | None = None  # `dot_product_residual`, if it was asked for
     advice: str = ""  # another layout for as many right-hand sides as came, and how to ask for it
     measured: Measured | None = None  # further solves, beside what was predicted; None before there are any
+    ranges: str = ""  # how solves stay within the range of doubles, where they would leave it
     info: dict[str, Any] = field(default_factory=dict)  # the solver's own: iterations, residual, ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -203,6 +204,8 @@ class Report:
         if self.solves or self.retraces:
             extra = "".join(f", {k} {v:.3g}" if isinstance(v, float) else f", {k} {v}" for k, v in self.info.items())
             out.append(f"solved       {count_text(self.solves)} right-hand sides, {self.retraces} retraces{extra}")
+        if self.ranges:
+            out.append(f"range        {self.ranges}")
         if self.accuracy:
             measured = "" if self.dot_product is None else (
                 f"; |<w, J v> - <J^T w, v>| is {self.dot_product:.2g} of its terms, measured")
@@ -244,7 +247,8 @@ def _solved(comm: MPI.Comm, local: LocalTape, solvers: dict[str, Any]) -> list[s
 
 def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solvers: dict[str, Any], stages: Stages,
            kept: tuple[int | None, int | None], memory: int, *, retraces: int, solves: int,
-           dot_product: float | None = None, advice: str = "", measured: Measured | None = None) -> Report:
+           dot_product: float | None = None, advice: str = "", measured: Measured | None = None,
+           ranges: str = "") -> Report:
     """The report, from what this rank knows: rows and entries `kept` by the system, bytes of `memory` held.
 
     Collective.
@@ -271,6 +275,6 @@ def gather(comm: MPI.Comm, facts: Facts, local: LocalTape, choice: Choice, solve
         peak_memory_per_rank_bytes=comm.allreduce(peak, op=MPI.MAX), guards=facts.guards,
         retraces=retraces, solves=solves,
         sweeps=solvers["sweep"].counts() if "sweep" in solvers else {},
-        dot_product=dot_product, advice=advice, measured=measured,
+        dot_product=dot_product, advice=advice, measured=measured, ranges=ranges,
         accuracy=solvers[choice.method].accuracy() if choice.method in solvers else "",
         info=dict(getattr(solvers.get(choice.method), "info", {}) or {}))

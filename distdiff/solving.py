@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +13,7 @@ from mpi4py import MPI
 
 from .assembly import Assembly
 from .cancellation import apart, look
-from .comm import agreed, on_root, require_sound, sound, together
+from .comm import agreed, on_root, require_sound, sound, tell, together
 from .errors import CancelledError, ConvergenceError, OverdueError, RangeError
 from .evaluate import Point
 from .flags import Watched
@@ -24,7 +23,7 @@ from .partition.local import LocalTape
 from .petsc import PREFIX
 from .solvers import method as method_of
 from .solvers.exponents import Exponents
-from .solvers.failures import Failures, outside
+from .solvers.failures import Failures
 from .solvers.kept import expected_kept, kept_by
 from .solvers.measured import Clock, Measured
 from .solvers.ranges import Found, Ranges, weights
@@ -109,6 +108,7 @@ class Solving:
         self._clock = Clock()
         self._lines: Any = None  # all of them, assembled, and what solves with them beyond the range of doubles
         self._wide: Any = None
+        self._beyond: set[bool] = set()  # directions in which that was asked for at this point
         self._ranges = Ranges(comm, team, self._once, self._overflows)
 
     def arrive(self, point: Point) -> None:
@@ -154,6 +154,7 @@ class Solving:
         found = self._ranges.solve(forward, seed)
         if found is None:
             self._widen()
+            self._beyond.add(forward)
             with self._stages("solve"), together(self._comm), apart(self._comm, self._team):
                 found = self._wide.tangent(seed) if forward else self._wide.adjoint(seed)
         return found
@@ -179,6 +180,21 @@ class Solving:
         if self._lines is not None:
             self._lines.close()
         self._lines = self._wide = None
+        self._beyond.clear()
+
+    @property
+    def ranges(self) -> str:
+        """How solves at this point stay within the range of doubles, where they leave it by themselves; else empty."""
+        told = []
+        for forward, power in self._ranges.powers.items():
+            what = "tangents" if forward else "adjoints"
+            if forward in self._beyond:
+                told.append(f"{what} leave the range of double precision from every seed: substitution on all lines, "
+                            "with exponents of their own")
+            elif power:
+                told.append(f"{what} are solved from seeds times 2^{power}, as they leave the range of double "
+                            "precision on their way")
+        return "; ".join(told)
 
     def _once(self, forward: bool, seed: np.ndarray, trial: bool) -> Found:
         """The same, whatever is lost."""
@@ -320,7 +336,7 @@ class Solving:
     @property
     def memory(self) -> int:
         """Bytes on this rank."""
-        held = [*self.solvers.values(), *([self.assembly] if self.assembly is not None else [])]
+        held = [thing for thing in (*self.solvers.values(), self.assembly, self._lines) if thing is not None]
         return sum(getattr(thing, "memory", 0) for thing in held) + (
             self._operator.nbytes if self._operator is not None else 0)
 
@@ -356,11 +372,9 @@ class Solving:
                  if not key.lstrip("-").removeprefix(PREFIX).startswith(PART)]
         if not given:
             return
-        with agreed(self._comm):  # warnings may be errors
-            if self._comm.rank == 0:
-                names, chosen = ", ".join(given), "" if self.method == name else ", which was chosen here,"
-                warnings.warn(f"options were given and not read ({names}): method {name!r}{chosen} is not PETSc's; "
-                              "with method='krylov', 'direct' or 'petsc' they count", stacklevel=outside())
+        names, chosen = ", ".join(given), "" if self.method == name else ", which was chosen here,"
+        tell(self._comm, f"options were given and not read ({names}): method {name!r}{chosen} is not PETSc's; with "
+                         "method='krylov', 'direct' or 'petsc' they count")
 
     def _make(self, name: str) -> None:
         """The method's solver, with the values of this point."""

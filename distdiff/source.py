@@ -14,7 +14,7 @@ import numpy as np
 from mpi4py import MPI
 
 from .cancellation import look
-from .comm import on_root
+from .comm import on_root, outside
 from .errors import FallbackWarning, InputError
 from .facts import Facts
 from .graph import Structure, analyse
@@ -35,7 +35,6 @@ from .partition import (
 from .petsc import start
 from .program import record
 from .solvers import method as method_of
-from .solvers.failures import outside
 from .solvers.held import Held
 from .solvers.layouts import Judge, Prospects, Use
 from .stages import Stages

@@ -224,7 +224,7 @@ class SpanningBlock:
         if flipped:
             mat = self._transpose()
         if flipped not in self._ksps:
-            with options(self._given, "equations on several ranks", PART):
+            with options(self.comm, self._given, "equations on several ranks", PART):
                 ksp = self._ksps[flipped] = self._configured(mat)
                 return self._ready(ksp)
         self._ksps[flipped].setOperators(mat)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .flags import note
+from .flags import note, note_product
 from .tape import Affine, Block
 
 SHARED = 1 << 21  # numbers that are kept for all ranges, 16 MiB
@@ -243,13 +243,19 @@ def contraction(dst: np.ndarray, a: np.ndarray, b: np.ndarray, shape: tuple[int,
     by_blas = bool(rows or columns)
     if by_blas and write and scale == 1.0 and result.flags.c_contiguous and result.size == prod(stacked):
         out = result.reshape(stacked)
-        return lambda: np.matmul(*factors(), out=out)
+
+        def write_all() -> None:
+            left, right = factors()
+            note_product(left, right, np.matmul(left, right, out=out))
+
+        return write_all
     final = tuple(full[k] for k in order) + (1,) * (result.ndim - len(order))
 
     def multiply() -> None:
         left, right = factors()
         if by_blas:
             product = np.matmul(left, right)
+            note_product(left, right, product)
         else:  # many dot products: no call of BLAS for each
             product = np.einsum("bk,bk->b", left[:, 0, :], right[:, :, 0])
             note()

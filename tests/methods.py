@@ -5,6 +5,10 @@ A new method joins with a line here.
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -45,6 +49,18 @@ MIXED = ("fgmres", "bcgs", "fgmres over asm", "richardson over asm", "bcgs over 
          "richardson over substitution", "bcgs over substitution", "gmres over petsc's bjacobi", "petsc, hypre")
 """Iterations and preconditioners of PETSc's that other methods have, too, the one or the other.  What they meet of
 ranks is ours (rows, halos, `apply`) and meets all of them alike, so on many ranks the others show it."""
+
+
+
+@contextmanager
+def told(comm: Any, match: str, category: type[Warning] = UserWarning) -> Iterator[None]:
+    """One warning, on rank 0, and none anywhere else."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    assert len(caught) == (comm.rank == 0), [str(w.message) for w in caught]
+    assert all(w.category is category and re.search(match, str(w.message)) for w in caught)
+
 
 LABELS = [pytest.param(label, marks=pytest.mark.few_ranks) if label in MIXED else label for label in METHODS]
 

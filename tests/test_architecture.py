@@ -9,7 +9,7 @@ import distdiff
 
 ROOT = Path(distdiff.__file__).parent
 FLOORS = {
-    "errors": 0, "places": 0, "machine": 0.1, "node": 0.4, "channels": 0.45, "comm": 0.5, "petsc": 0.5, "stages": 0,
+    "errors": 0, "places": 0, "machine": 0.1, "node": 0.4, "channels": 0.45, "comm": 0.5, "petsc": 0.55, "stages": 0,
     "cancellation": 0.5, "deadline": 0.6,
     "packages": 0.1, "flags": 0,
     "ops": 1, "kernels": 1.05, "tape": 1.1, "strided": 1.15, "spread": 1.16, "tracing": 1.2, "numpy": 1.3,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -116,6 +118,7 @@ def test_with_exponents(comm, method, factors, form):
             for kind in "jvp", "vjp":
                 np.testing.assert_allclose(getattr(lin, kind)(seeds[:, 0]), seeds[:, 0], rtol=1e-12)
                 np.testing.assert_allclose(lin.batch(kind, seeds), seeds, rtol=1e-12)
+        assert "exponents of their own" in lin.report().ranges and "range        tangents leave" in str(lin.report())
         told = [str(w.message) for w in caught]
         assert all(w.category is FallbackWarning and w.filename == __file__ for w in caught)
         assert len([text for text in told if "exponents of their own" in text]) == (comm.rank == 0), told
@@ -263,6 +266,81 @@ def test_results_out_of_range_are_what_they_are(comm):
         for solve in lin.jvp, lin.vjp:
             with pytest.raises(NonFiniteError, match="above all numbers"):
                 solve(np.ones(2))
+
+
+# -- partials, and products of matrices
+
+
+AT_THE_ENDS = [  # x, 1, with values and derivatives in range, and squares out of it
+    (lambda x: np.arctan2(1e200 * x, 1e200), 0.5), (lambda x: np.arctan2(1e-200, 1e-200 * x), -0.5),
+    (lambda x: np.arccosh(1e200 * x), 1.0), (lambda x: 1e-200 * np.hypot(1e200 * x, 1e200), 0.5**0.5)]
+
+
+@pytest.mark.parametrize("method", ["sweep", "substitution"])
+def test_rules_hold_where_squares_are_out_of_range(comm, method):
+    x = np.ones(2)
+    for rule, slope in AT_THE_ENDS:
+        compiled = dd.compiled(rule)
+        for f in rule, lambda x, rule=rule: np.stack([rule(x[0]), rule(x[1])]), lambda x, rule=compiled: np.stack(
+                [rule(x[0]), rule(x[1])]):
+            with dd.linearize(f, x, comm=comm, method=method) as lin:
+                np.testing.assert_allclose(lin.vjp(x), slope, rtol=1e-12)
+                np.testing.assert_allclose(lin.jvp(x), slope, rtol=1e-12)
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Products of matrices by a thread of BLAS's own, whose flags nobody sees."""
+    multiply = np.matmul
+
+    def apart(*factors: Any, **more: Any) -> Any:
+        found: list[Any] = []
+
+        def work() -> None:
+            with np.errstate(all="ignore"):
+                found.append(multiply(*factors, **more))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        return found[0]
+
+    monkeypatch.setattr("distdiff.strided.np", types.SimpleNamespace(**{**vars(np), "matmul": apart}))
+
+
+@pytest.mark.parametrize("a, b, under, over", [
+    (1e-200, 1e-200, True, False), (1e200, 1e200, False, True), (1.0, 1.0, False, False), (0.0, 1e-300, False, False),
+    (1e-160, 1e-150, True, False), ((1.0, 0.0), 1e-300, False, False), ((1.0, 1e-20), 1e-300, False, False),
+    ((1e-300, 0.0), (0.0, 1e-300), True, False), (np.inf, 1.0, False, False), (np.nan, 1e-300, False, False)])
+@pytest.mark.parametrize("shape", [(60, 3, 50), (9, 500, 1), (2, 1, 70, 70, 3)])
+def test_magnitudes_tell_what_threads_of_blas_have_lost(a, b, under, over, shape):
+    """Zeros, by which what is small is multiplied, lose nothing, nor do terms beside others far larger."""
+    *stack, m, k, n = shape
+    a, b = np.resize(a, (*stack, m, k)), np.resize(b, (*stack, k, n))
+    with np.errstate(all="ignore"):
+        product = a @ b
+    with flags.Watched() as seen:
+        flags.note_product(a, b, product)
+    assert (seen.under, seen.over) == (under, over)
+    flags.note_product(a, b, product)  # nobody looks
+
+
+@pytest.mark.parametrize("factors", [LOST["under"], LOST["over"]])
+@pytest.mark.parametrize("method", ["sweep", "substitution"])
+def test_products_in_threads_of_blas(comm, factors, method, threads):
+    matrices = [np.eye(70) * factor for factor in factors]
+
+    def f(x):
+        for A in matrices:
+            x = A @ x
+        return x
+
+    x, v = np.zeros((70, 3)), np.linspace(1.0, 2.0, 210).reshape(70, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with dd.linearize(f, x, comm=comm, method=method) as lin:
+            for solve in lin.jvp, lin.vjp:
+                np.testing.assert_allclose(solve(v), v, rtol=1e-12)
 
 
 # -- the parts

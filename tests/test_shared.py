@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from methods import told
 from mpi4py import MPI
 
 import distdiff as dd
@@ -233,7 +234,7 @@ def test_options_that_are_wrong(comm, monkeypatch):
     monkeypatch.setattr(shared.SharedEquation, "close", lambda self, close=shared.SharedEquation.close: (
         left.append(self), close(self)))
     f, x = CASES["operator"]
-    with pytest.warns(UserWarning, match="option -distdiff_component_ksp_tpye was not used"):
+    with told(comm, "option -distdiff_component_ksp_tpye was not used"):
         dd.linearize(f, x, options={"component_ksp_tpye": "gmres"}, **settings(comm)).close()
     with pytest.raises(InputError, match="PETSc refused the options for equations on several ranks"):
         dd.linearize(f, x, options={"component_ksp_type": "nonsense"}, **settings(comm))

@@ -229,8 +229,8 @@ def partials(c, y, x, z):
     elif c == MINIMUM:
         return (1.0, 0.0) if x <= z else (0.0, 1.0 if x > z else 0.0)
     elif c == ARCTAN2:
-        r = x * x + z * z
-        return z / r, -x / r
+        r = math.hypot(x, z)
+        return z / r / r, -x / r / r
     elif c == HYPOT:
         r = 1.0 if y == 0.0 else y
         return x / r, z / r
@@ -289,7 +289,7 @@ def partials(c, y, x, z):
     elif c == ARCSINH:
         return 1.0 / math.hypot(1.0, x), 0.0
     elif c == ARCCOSH:
-        return 1.0 / math.sqrt((x - 1.0) * (x + 1.0)), 0.0
+        return 1.0 / (math.sqrt(x - 1.0) * math.sqrt(x + 1.0)), 0.0
     elif c == ARCTANH:
         return 1.0 / ((1.0 - x) * (1.0 + x)), 0.0
     return 0.0, 0.0

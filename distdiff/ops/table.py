@@ -130,6 +130,12 @@ def _hypot_partial(y: Any, a: Any) -> Any:
     return a / (y + (y == 0))
 
 
+def _over_squares(x: Any, a: Any, b: Any) -> Any:
+    """x / (a^2 + b^2), whose squares may be out of range where the quotient isn't."""
+    r = np.hypot(a, b)
+    return x / r / r
+
+
 # -- arithmetic
 COPY = enter("copy", _copy, _one, linear=True)
 ADD = enter("add", np.add, _one, _one, linear=True)
@@ -159,13 +165,13 @@ enter("tan", np.tan, lambda y, a: 1.0 + y * y)
 enter("arcsin", np.arcsin, lambda y, a: 1.0 / np.sqrt((1.0 - a) * (1.0 + a)))
 enter("arccos", np.arccos, lambda y, a: -1.0 / np.sqrt((1.0 - a) * (1.0 + a)))
 enter("arctan", np.arctan, lambda y, a: 1.0 / (1.0 + a * a))
-enter("arctan2", np.arctan2, lambda y, a, b: b / (a * a + b * b), lambda y, a, b: -a / (a * a + b * b))
+enter("arctan2", np.arctan2, lambda y, a, b: _over_squares(b, a, b), lambda y, a, b: _over_squares(-a, a, b))
 enter("hypot", np.hypot, lambda y, a, b: _hypot_partial(y, a), lambda y, a, b: _hypot_partial(y, b))
 enter("sinh", np.sinh, lambda y, a: np.cosh(a))
 enter("cosh", np.cosh, lambda y, a: np.sinh(a))
 enter("tanh", np.tanh, lambda y, a: 1.0 - y * y)
 enter("arcsinh", np.arcsinh, lambda y, a: 1.0 / np.hypot(1.0, a))
-enter("arccosh", np.arccosh, lambda y, a: 1.0 / np.sqrt((a - 1.0) * (a + 1.0)))
+enter("arccosh", np.arccosh, lambda y, a: 1.0 / (np.sqrt(a - 1.0) * np.sqrt(a + 1.0)))
 enter("arctanh", np.arctanh, lambda y, a: 1.0 / ((1.0 - a) * (1.0 + a)))
 # -- kinks
 enter("maximum", np.maximum, lambda y, a, b: _mask(np.greater_equal(a, b)),

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from ..flags import note
+from ..flags import note, note_product
 from ..strided import accumulate, accumulate_overlapping, core_shape, one_to_one
 
 SMALL = 4096  # elements of a sum's terms up to which they are multiplied and added, no matrix product looked for
@@ -27,8 +27,10 @@ def add(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: Index,
             summed, row, column = places
             a, b, c = (x.squeeze(k) for x, k in ((src, column), (p, row), (dst, summed)))
             c = c if row < column else c.T
-            product = np.dot(a if row < summed else a.T, b if summed < column else b.T)
+            left, right = a if row < summed else a.T, b if summed < column else b.T
+            product = np.dot(left, right)
             note()
+            note_product(left, right, product)
             c += product
             return
     axes = _summed(dst.shape, shape)

@@ -8,7 +8,8 @@ rank each, so the package runs there alone, and orders once for all points.
 
 Without implicit statements nothing is coupled, and nothing would be left to factorize: then the package gets the whole,
 for comparison.  Every pivot is 1 in any symmetric ordering of it, so no pivoting is wanted.  (The whole of a system
-with components, if asked for, is pivoted across them, and what is exactly 0 rounded: the residual may then refuse it.)
+with components, if asked for, is pivoted across them, which rounds what is exactly 0, and no refinement makes good for
+that: rows that no path reaches from the right-hand side are set to 0.)
 
 - MUMPS solves forward and transposed with one factorization.  Where a row reads very many others (a sum over a
   solution), it is told to set such rows apart while it orders.
@@ -98,7 +99,7 @@ class Direct(Solver):
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         self._factors: _Factors | None = None
         options = dict(options or {})
-        with petsc_options(options, self.name) as given:
+        with petsc_options(system.comm, options, self.name) as given:
             usual = "components" if system.cyclic else "whole"
             self.by_components = given.string("direct_of", usual, ("components", "whole")) == "components"
             self.package = _package(given, 1 if self.by_components else system.comm.size)
@@ -146,6 +147,10 @@ class Direct(Solver):
             x += r
             steps += 1
             error, norm = self._residual(b, x, r, transposed)
+        if not error <= tolerance and not self.by_components and self.system.cyclic and np.isfinite(norm):
+            x[self._residual.paths(b, transposed) == 0.0] = 0.0
+            error, norm = self._residual(b, x, r, transposed)
+            steps += 1
         if not error <= tolerance and not self._residual.against_magnitudes(b, r, transposed) <= tolerance:
             raise ConvergenceError(
                 f"{self.package}: after {steps} refinements the componentwise residual is {error:.3g} > "
@@ -181,7 +186,7 @@ class _Whole:
     def solve(self, y: np.ndarray, transposed: bool) -> None:
         explicit = transposed and self._package == "superlu_dist"
         if explicit not in self._kept:
-            with petsc_options(self._options, Direct.name, told=True):
+            with petsc_options(self._system.comm, self._options, Direct.name, told=True):
                 self._kept[explicit] = Factor(self._system, self._package, explicit)
         self._kept[explicit].solve_in_place(y, transposed and not explicit)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from mpi4py import MPI
 
-from ..comm import agreed
+from ..comm import tell
 from ..errors import ConvergenceError, FallbackWarning
 from .select import Choice
 
@@ -41,10 +39,7 @@ class Failures:
 
     def warn(self, what: str) -> None:
         """On rank 0, of what solves instead.  Collective."""
-        with agreed(self._comm):  # warnings may be errors
-            if self._comm.rank == 0:
-                warnings.warn(f"{what}. With on_failure='raise' this is an error", FallbackWarning,
-                              stacklevel=outside())
+        tell(self._comm, f"{what}. With on_failure='raise' this is an error", FallbackWarning)
 
     def instead_of(self, choice: Choice) -> Choice:
         """The choice, unless its method failed before: then substitution."""
@@ -59,11 +54,3 @@ class Failures:
     def clear(self) -> None:
         """There is another point."""
         self._why.clear()
-
-
-def outside() -> int:
-    """The level in the stack, seen from the caller, of the first line that isn't ours."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("distdiff.", "contextlib")):
-        frame, level = frame.f_back, level + 1
-    return level

@@ -108,7 +108,7 @@ class Interface(Solver):
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
-        with petsc_options(options, self.name) as given:
+        with petsc_options(system.comm, options, self.name) as given:
             wanted = given.string("interface_reduced", "auto", ("auto", "gather", "scan"))
             self._always = given.string("interface_check", "first", ("first", "always")) == "always"
         system.require_triangular(up_to_blocks=True)

@@ -19,13 +19,13 @@ are then solved with an explicit one.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..cancellation import look
+from ..comm import tell
 from ..errors import ConvergenceError, InputError
 from ..machine import Machine
 from ..petsc import Options, event, petsc
@@ -77,7 +77,7 @@ class Krylov(Solver):
         self._iteration = Iteration(system, self._blocks)
         self._residual = Residual(system)
         self._ksps = Ksps(self._options, self.name, self._make)
-        with petsc_options(self._options, self.name) as given:
+        with petsc_options(system.comm, self._options, self.name) as given:
             self.preconditioner = given.string("preconditioner", "blocks", ("blocks", "asm", "substitution"))
             self._foreign = given.given("pc_type")
             if self._foreign and given.given("preconditioner"):
@@ -138,9 +138,9 @@ class Krylov(Solver):
                 reasons.add(reason_name(reason))
             steps, error = self._close_in(b, y, transposed, iterations, ", ".join(sorted(reasons)))
         if error > LOOSE:
-            warnings.warn(f"krylov accepted a componentwise residual of {error:.3g}, as ksp_rtol={self._rtol:g} "
-                          "allows: derivatives may be wrong by that and more; lower ksp_rtol or leave it out",
-                          stacklevel=4)
+            tell(self.system.comm, f"krylov accepted a componentwise residual of {error:.3g}, as ksp_rtol="
+                                   f"{self._rtol:g} allows: derivatives may be wrong by that and more; lower ksp_rtol "
+                                   "or leave it out")
         self.info = {"iterations": iterations, "exact_steps": steps, "residual": error, "type": ksp.ksp.getType(),
                      "preconditioner": self.preconditioner}
 

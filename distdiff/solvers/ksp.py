@@ -197,7 +197,7 @@ class Ksps:
 
     def __getitem__(self, transpose: bool) -> Ksp:
         if transpose not in self._kept:
-            with petsc_options(self._options, self._who, told=True) as given:
+            with petsc_options(self._kept[False].comm, self._options, self._who, told=True) as given:
                 self._kept[transpose] = self._make(given, transpose)
         return self._kept[transpose]
 

@@ -60,7 +60,7 @@ class Neumann(Solver):
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
         system.require_triangular()
-        with petsc_options(options, self.name):
+        with petsc_options(system.comm, options, self.name):
             pass  # nothing to set: whatever is given is reported as unused
         self.depth = system.depth()
         self._iteration = Iteration(system)

@@ -15,12 +15,12 @@ KSP, then componentwise within rounding or the given ksp_rtol, or else rounding 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from ..comm import tell
 from ..errors import ConvergenceError
 from ..machine import Machine
 from ..petsc import Options, event
@@ -57,7 +57,7 @@ class External(Solver):
         self._ksps = Ksps(self._options, self.name, self._make)
         if system.n_rows == 0:  # some packages refuse to set up nothing
             return
-        with petsc_options(self._options, self.name) as given:
+        with petsc_options(system.comm, self._options, self.name) as given:
             self._rtol = self._ksps.first(given)[1]
 
     def _make(self, given: Options, transposed: bool) -> Ksp:
@@ -87,8 +87,8 @@ class External(Solver):
                 done, left = self._refined(ksp, x, transposed)
                 iterations, error = max(iterations, done), max(error, left)
         if LOOSE < error <= self._rtol:
-            warnings.warn(f"petsc accepted a componentwise residual of {error:.3g}, as ksp_rtol={self._rtol:g} allows: "
-                          "derivatives may be wrong by that and more; lower ksp_rtol or leave it out", stacklevel=4)
+            tell(self.system.comm, f"petsc accepted a componentwise residual of {error:.3g}, as ksp_rtol={self._rtol:g}"
+                                   " allows: derivatives may be wrong by that and more; lower ksp_rtol or leave it out")
         self.info = {"iterations": iterations, "residual": error, "type": ksp.ksp.getType(),
                      "preconditioner": ksp.ksp.getPC().getType()}
 

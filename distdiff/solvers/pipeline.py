@@ -89,7 +89,7 @@ class Pipeline(Solver):
 
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
-        with petsc_options(options, self.name) as given:
+        with petsc_options(system.comm, options, self.name) as given:
             self._columns = given.integer("pipeline_columns", 0)
         if self._columns < 0:
             raise InputError(f"pipeline_columns={self._columns} must be a positive number of right-hand sides")

@@ -63,6 +63,11 @@ class Ranges:
         self._proven: int | None = None  # the largest q that doesn't overflow at this point, of those tried
         self._smaller: set[bool] = set()  # directions in which an overflow is looked into at this point
 
+    @property
+    def powers(self) -> dict[bool, int]:
+        """What the latest seeds were multiplied by, as a power of two, by direction (forward)."""
+        return dict(self._power)
+
     def leave(self) -> None:
         """Another point: powers may do there as well, and are tried first."""
         self._proven = None

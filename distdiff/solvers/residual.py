@@ -75,10 +75,14 @@ class Residual:
         """
         most = np.array([_maximum(self._scale)])
         self.system.comm.Allreduce(MPI.IN_PLACE, most, op=MPI.MAX)
+        return self.both(r, np.minimum(self.paths(b, transposed), most))[0]
+
+    def paths(self, b: np.ndarray, transposed: bool) -> np.ndarray:
+        """s, what all paths from b to each row add up to without signs: 0 where there is none, so that x is 0."""
         passes, s = Passes(self.system.without_signs()), np.abs(b)
         with np.errstate(all="ignore"):
             passes.backward(s) if transposed else passes.forward(s)
-        return self.both(r, np.minimum(s, most))[0]
+        return s
 
     def tolerance(self, transposed: bool) -> float:
         """RTOL, or what rounding may do to the longest row if that is more: 2 n eps."""

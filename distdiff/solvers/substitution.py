@@ -87,7 +87,7 @@ class Substitution(Solver):
     def __init__(self, system: TriangularSystem, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(system)
         system.require_triangular(up_to_blocks=True)
-        with petsc_options(options, self.name):
+        with petsc_options(system.comm, options, self.name):
             pass  # nothing to set: whatever is given is reported as unused
         self._passes = Passes(system)
         self._wide = 0  # solves so far whose solution leaves the cache
