@@ -15,7 +15,7 @@ from distdiff.errors import NonFiniteError
 from distdiff.graph import Survey
 from distdiff.kernels import graph as kernels
 from distdiff.machine import Machine
-from distdiff.partition import choose, holdings, localize_all, partition, regroup
+from distdiff.partition import choose, early, holdings, localize_all, partition, regroup
 from distdiff.partition.check import check
 from distdiff.solvers.layouts import Judge, Use
 from distdiff.tracing import recorder, scalar, trace
@@ -105,6 +105,8 @@ def short_runs(monkeypatch):
     monkeypatch.setattr(regroup, "SECTION", 10)
     monkeypatch.setattr(holdings, "LEAST", 10)
     monkeypatch.setattr(holdings, "AHEAD", 0)
+    monkeypatch.setattr(early, "LEAST", 10)
+    monkeypatch.setattr(early, "SHORT", 3)
     for module in (scalar, recorder, regroup):
         monkeypatch.setattr(module, "RUN_LINES", 50)
 
@@ -165,6 +167,24 @@ def test_all_ranks_work_in_every_turn(short_runs, monkeypatch, program, n_ranks)
     for share in shares:
         check(share)
     assert max(sum(item.lines for item in share.items) for share in shares) == quality.max_work
+
+
+@pytest.mark.parametrize("n_ranks", [2, 8, 64])
+def test_messages_travel_while_a_rank_computes_its_other_lines(short_runs, monkeypatch, n_ranks):
+    """What comes before a step's messages are the masses at the ends of a rank's part, the others after: forwards the
+    messages are waited for once these are computed, backwards they leave before."""
+    monkeypatch.setattr(regroup, "RUN_LINES", 5000)
+    masses = 40
+    tape = trace(string, (point(2 * masses * n_ranks),)).tape
+    plan = partition(tape, n_ranks, strategy="levels", machine=COUNTING)
+    assert plan.quality.k_star <= STEPS + 4
+    for share in localize_all(tape, plan):
+        check(share)
+        turns = [(sum(item.lines for item in share.items[step.start : step.ready]),
+                  sum(item.lines for item in share.items[step.ready : step.stop])) for step in share.steps]
+        overlapping = sorted(rest / (first + rest) for first, rest in turns if first + rest > 2 * masses)
+        assert len(overlapping) >= STEPS - 1 and overlapping[1] >= 1.0 - 4.0 / masses, turns
+        assert len(share.items) <= 6 * len(share.steps)
 
 
 def test_everybody_reads_everybody(short_runs):

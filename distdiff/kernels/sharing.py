@@ -206,5 +206,17 @@ def gather(op, a, b, arity, const, low, high, starts, shifts, homes, rank, new_o
     return constants - before, others
 
 
-__all__ = ["LATER", "SENT", "count_readers", "find_levels", "find_places", "find_steps", "gather",
+@Loop
+def find_wanted(op, a, b, arity, base, start, wanted):
+    """What lines that are wanted read is wanted too, the last line first; wanted[k] is that of node base + k."""
+    for k in range(len(op)):
+        i = len(op) - 1 - k
+        if wanted[start + i]:
+            for second in range(2):
+                j = (b[i] if second else a[i]) - base
+                if j >= 0 and arity[op[i]] > second:
+                    wanted[j] = True
+
+
+__all__ = ["LATER", "SENT", "count_readers", "find_levels", "find_places", "find_steps", "find_wanted", "gather",
            "share_levels"]

@@ -259,6 +259,11 @@ class Numbers:
     def __getitem__(self, place: int) -> int:
         return int(place + self.shifts[np.searchsorted(self.starts, place, side="right") - 1])
 
+    def part(self, low: int, high: int) -> Numbers:
+        """Those of places low, ..., high - 1."""
+        k, end = int(np.searchsorted(self.starts, low, side="right")) - 1, int(np.searchsorted(self.starts, high))
+        return Numbers(np.maximum(self.starts[k:end] - low, 0), self.shifts[k:end] + low, high - low)
+
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         found = np.arange(self.length) + np.repeat(self.shifts, np.diff(np.append(self.starts, self.length)))
         return found if dtype is None else found.astype(dtype)

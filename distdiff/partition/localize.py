@@ -15,6 +15,7 @@ from ..kernels.graph import renumber, renumber_stretches
 from ..strided import BlockIndex
 from ..tape import Affine, Const, Guard, Indexed, Item, Joint, Operand, ScalarRun, Vector, id_type
 from .afar import Stored
+from .early import cut
 from .layout import Layout, resolve
 from .local import Exchange, LocalTape, Numbers, Portion, Step
 from .numbering import EMPTY, Numbering
@@ -335,15 +336,16 @@ class Rank:
         for q in np.unique(self.ghosts.owner):
             mine = self.ghosts.owner == q
             self._deal(exchanges, "recvs", int(q), self.ghosts.local[mine], self.ghosts.step[mine])
-        steps, items = self._schedule(exchanges)
         parcel, numbers = self.parcel, self._numbers
+        scheduled, made = self._schedule(exchanges)
+        blocks, items, steps, run_ids = cut(numbers.blocks, made, scheduled, self.run_ids)
         own, count = numbers.own_bits()
         return LocalTape(
-            blocks=numbers.blocks, items=items, steps=steps,
+            blocks=blocks, items=items, steps=steps,
             inputs=Portion(numbers.to_local(parcel.inputs[0]), parcel.inputs[1]),
             outputs=Portion(numbers.to_local(parcel.outputs[0]), parcel.outputs[1]),
             guards=[Guard(Indexed(numbers.to_local(ids)), expected, site) for ids, expected, site in parcel.guards],
-            sites=self.structure.sites, own_bits=own, own_count=count, run_ids=self.run_ids,
+            sites=self.structure.sites, own_bits=own, own_count=count, run_ids=run_ids,
             joint=self.structure.joint, stored=self.stored)
 
     def _schedule(self, exchanges: list[Exchange]) -> tuple[list[Step], list[Item]]:
