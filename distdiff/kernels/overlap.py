@@ -10,6 +10,7 @@ Each is computed as it would have been, so nothing changes to the last bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -49,28 +50,38 @@ def pays(latency: float) -> bool:
 
 def boxes(tables: Tables, arriving: Intervals, columns: int = 1) -> Boxes | None:
     """What of the boxes can be computed before these rows of the workspace have come; None if that is not worth it."""
-    from . import overlap_loops
+    from .overlap_loops import of_boxes
 
-    n = len(tables.cells)
-    early, late = np.empty((n, 12), dtype=np.int64), np.empty((2 * n, 12), dtype=np.int64)
-    n_early, n_late, elements = overlap_loops.cells(tables.cells, tables.passes, _table(arriving), early, late, _room())
+    cells = tables.cells
+    touched = len(cells) + int(np.sum(cells[:, 8] - cells[:, 7]))
+    early, late, elements = _shared(cells, of_boxes, tables.passes, touched, 1, arriving)
     if elements * columns < LEAST:
         return None
-    return Boxes(tables._replace(cells=early[:n_early].copy()), tables._replace(cells=late[:n_late].copy()), elements)
+    return Boxes(tables._replace(cells=early), tables._replace(cells=late), elements)
 
 
 def groups(program: Bound, arriving: Intervals) -> Groups | None:
     """The same of groups of statements, for bytes of memory."""
-    from . import overlap_loops
+    from .overlap_loops import of_groups
 
-    n = len(program.groups)
-    early, late = np.empty((n, 5), dtype=np.int64), np.empty((2 * n, 5), dtype=np.int64)
-    n_early, n_late, elements = overlap_loops.groups(program.groups, program.code, _table(arriving), early, late,
-                                                     _room())
+    early, late, elements = _shared(program.groups, of_groups, program.code, 4 * len(program.code), 8, arriving)
     if elements < LEAST:
         return None
-    return Groups(program._replace(groups=early[:n_early].copy()), program._replace(groups=late[:n_late].copy()),
-                  elements)
+    return Groups(program._replace(groups=early), program._replace(groups=late), elements)
+
+
+def _shared(table: np.ndarray, touches: Callable[..., None], more: np.ndarray, touched: int, width: int,
+            arriving: Intervals) -> tuple[np.ndarray, np.ndarray, int]:
+    """The rows of a table in two parts, given what says which addresses they touch (see `overlap_loops`)."""
+    from .overlap_loops import share
+
+    n, columns = table.shape
+    places, addresses = np.empty((n, 4), dtype=np.int64), np.empty((touched, 6), dtype=np.int64)
+    touches(table, more, places, addresses)
+    early, late = np.empty((n, columns), dtype=np.int64), np.empty((2 * n, columns), dtype=np.int64)
+    n_early, n_late, elements = share(table, places, addresses, width, _table(arriving), early, late,
+                                      np.empty((2, ROOM, 2), dtype=np.int64))
+    return early[:n_early].copy(), late[:n_late].copy(), elements
 
 
 def intervals(places: slice | np.ndarray) -> Intervals:
@@ -85,10 +96,6 @@ def intervals(places: slice | np.ndarray) -> Intervals:
 
 def _table(intervals: Intervals) -> np.ndarray:
     return np.array(intervals, dtype=np.int64).reshape(-1, 2)
-
-
-def _room() -> np.ndarray:
-    return np.empty((2, ROOM, 2), dtype=np.int64)
 
 
 __all__ = ["Boxes", "Groups", "boxes", "groups", "intervals", "pays"]

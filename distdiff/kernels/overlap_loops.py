@@ -49,40 +49,10 @@ def _clear(table, count, first, step, reach, a, b):
 
 
 @jit
-def _span(first, step, reach, a, b):
-    """The first and the last address of the indices a <= i < b."""
-    one, other = first + step * a, first + step * (b - 1)
-    return min(one, other), max(one, other) + reach
-
-
-@jit
-def _reads(cell, passes, p, axis):
-    """Where pass p of a box reads (before the first: where it writes): address, step along the axis, others' reach."""
-    first, step, reach = cell[0], cell[4 + axis], np.int64(0)
-    if p >= cell[7]:
-        first, step = passes[p, 0], passes[p, 1 + axis]
-    for k in range(3):
-        if k != axis:
-            s = cell[4 + k] if p < cell[7] else passes[p, 1 + k]
-            span = s * (cell[1 + k] - 1 - cell[9 + k])
-            first, reach = first + s * cell[9 + k] + min(span, 0), reach + abs(span)
-    return first, step, reach
-
-
-@jit
-def cells(table, passes, arriving, early, late, room):
-    """Share out the boxes of `combine.Tables` to those that nothing arriving is needed for, and the rest in order.
-
-    arriving (k, 2): the rows of the workspace that messages write.  Fills early (c, 12) and late (2 c, 12); room (2, r,
-    2) is for intervals.  Returns their numbers and the elements of the early ones; -1: no room.
-    """
-    written, read = room[0], room[1]  # what later boxes must not read or write, and what they must not write
-    w = r = 0
-    for k in range(len(arriving)):
-        w = _add(written, w, arriving[k, 0], arriving[k, 1])
-        if w < 0:
-            return -1, -1, -1
-    n_early = n_late = elements = 0
+def of_boxes(table, passes, places, touched):
+    """What boxes of `combine.Tables` touch, by rows of the workspace, along the axis on which each can be cut: the
+    first with more than one index."""
+    n = 0
     for c in range(len(table)):
         cell = table[c]
         axis = 2
@@ -90,55 +60,62 @@ def cells(table, passes, arriving, early, late, room):
             if cell[1 + k] - cell[9 + k] > 1:
                 axis = k
                 break
-        begin, end = cell[9 + axis], cell[1 + axis]
-        a, b = begin, end
-        size = 1
+        begin, end, size = cell[9 + axis], cell[1 + axis], max(cell[8] - cell[7], 1)
         for k in range(3):
             if k != axis:
                 size *= cell[1 + k] - cell[9 + k]
+        places[c, 0], places[c, 1], places[c, 2] = 9 + axis, 1 + axis, n
         for p in range(cell[7] - 1, cell[8]):  # the result, then what it is made of
-            first, step, reach = _reads(cell, passes, p, axis)
-            a, b = _clear(written, w, first, step, reach, a, b)
-            if p < cell[7]:
-                a, b = _clear(read, r, first, step, reach, a, b)
-        if a < b:
-            early[n_early] = cell
-            early[n_early, 9 + axis], early[n_early, 1 + axis] = a, b
-            n_early += 1
-            elements += (b - a) * size * max(cell[8] - cell[7], 1)
-        else:
-            a = b = end
-        for lo, hi in ((begin, a), (b, end)):
-            if lo >= hi:
-                continue
-            late[n_late] = cell
-            late[n_late, 9 + axis], late[n_late, 1 + axis] = lo, hi
-            n_late += 1
-            for p in range(cell[7] - 1, cell[8]):
-                first, step, reach = _reads(cell, passes, p, axis)
-                lo_at, hi_at = _span(first, step, reach, lo, hi)
-                if p < cell[7]:
-                    w = _add(written, w, lo_at, hi_at + 1)
-                else:
-                    r = _add(read, r, lo_at, hi_at + 1)
-                if w < 0 or r < 0:
-                    return -1, -1, -1
-    return n_early, n_late, elements
+            own, first, step, reach = p < cell[7], cell[0], cell[4 + axis], np.int64(0)
+            if not own:
+                first, step = passes[p, 0], passes[p, 1 + axis]
+            for k in range(3):
+                if k != axis:
+                    s = cell[4 + k] if own else passes[p, 1 + k]
+                    span = s * (cell[1 + k] - 1 - cell[9 + k])
+                    first, reach = first + s * cell[9 + k] + min(span, 0), reach + abs(span)
+            row = touched[n]
+            row[0], row[1], row[2], row[3], row[4], row[5] = first, step, reach, begin, end, size if own else 0
+            n += 1
+        places[c, 3] = n
 
 
 @jit
-def _operands(op):
-    """Of an instruction of `tiles`."""
-    return 2 if op < len(BINARY) else 3 if op == WHERE else 1
+def of_groups(table, code, places, touched):
+    """What groups of `tiles.Program` touch, by bytes, along the rows of their grids."""
+    n = 0
+    for g in range(len(table)):
+        places[g, 0], places[g, 1], places[g, 2] = 4, 2, n
+        for k in range(table[g, 0], table[g, 1]):
+            c = code[k]
+            operands = 2 if c[0] < len(BINARY) else 3 if c[0] == WHERE else 1
+            for q in range(operands + 1):
+                at = 5 if q == 0 else 4 + 4 * q
+                reach = 8 * (c[3] - 1) * (1 if q == 0 else c[at + 3])
+                row = touched[n]
+                row[0], row[1], row[2], row[3], row[4] = c[at] + min(reach, 0), c[at + 1], abs(reach), c[1], c[2]
+                row[5] = c[3] if q == 0 else 0
+                if c[at + 2]:  # in the tile's own memory
+                    row[2] = -1
+                n += 1
+        places[g, 3] = n
 
 
 @jit
-def groups(table, code, arriving, early, late, room):
-    """The same for groups of `tiles.Program`, whose rows of the grid are shared out; addresses are bytes.
+def share(table, places, touched, width, arriving, early, late, room):
+    """Share out the rows of a table, each a range of indices, to those that nothing arriving is needed for, and the
+    rest in order.
 
-    Fills early (g, 5) and late (2 g, 5).
+    places (n, 4): columns in which a row's range begins and ends; its rows of `touched`, first and last + 1
+    touched (t, 6): address of index 0, how far it moves with every index, and reaches (< 0: nowhere); the first and the
+        last + 1 index that touches it; how many elements it writes there, 0 if it reads
+    width : of what lies at an address
+    arriving (k, 2): the addresses that messages write
+
+    Fills early (n, ...) and late (2 n, ...); room (2, r, 2) is for intervals.  Returns their numbers and the
+    elements of the early ones; -1: no room.
     """
-    written, read = room[0], room[1]
+    written, read = room[0], room[1]  # what later rows must not read or write, and what they must not write
     w = r = 0
     for k in range(len(arriving)):
         w = _add(written, w, arriving[k, 0], arriving[k, 1])
@@ -146,57 +123,50 @@ def groups(table, code, arriving, early, late, room):
             return -1, -1, -1
     n_early = n_late = elements = 0
     for g in range(len(table)):
-        begin, end = table[g, 4], table[g, 2]
+        low_column, high_column = places[g, 0], places[g, 1]
+        begin, end = table[g, low_column], table[g, high_column]
         a, b = begin, end
-        for k in range(table[g, 0], table[g, 1]):
-            c = code[k]
-            for q in range(_operands(c[0]) + 1):
-                at = 5 if q == 0 else 4 + 4 * q
-                if c[at + 2]:  # in the tile's own memory
-                    continue
-                reach = 8 * (c[3] - 1) * (1 if q == 0 else c[at + 3])
-                first = c[at] + min(reach, 0)
-                low, high = max(a, c[1]), min(b, c[2])
-                x, y = _clear(written, w, first, c[at + 1], abs(reach), low, high)
-                if q == 0:
-                    x, y = _clear(read, r, first, c[at + 1], abs(reach), x, y)
-                if low < high and (x, y) != (low, high):  # rows without this instruction may stay
-                    if x >= y:
-                        if low - a > b - high:
-                            b = low
-                        else:
-                            a = high
+        for k in range(places[g, 2], places[g, 3]):
+            first, step, reach, low, high, writes = touched[k]
+            low, high = max(a, low), min(b, high)
+            if reach < 0 or low >= high:
+                continue
+            x, y = _clear(written, w, first, step, reach, low, high)
+            if writes:
+                x, y = _clear(read, r, first, step, reach, x, y)
+            if (x, y) != (low, high):  # indices that do not touch it may stay
+                if x >= y:
+                    if low - a > b - high:
+                        b = low
                     else:
-                        a, b = x if x > low else a, y if y < high else b
+                        a = high
+                else:
+                    a, b = x if x > low else a, y if y < high else b
         if a < b:
             early[n_early] = table[g]
-            early[n_early, 4], early[n_early, 2] = a, b
+            early[n_early, low_column], early[n_early, high_column] = a, b
             n_early += 1
-            for k in range(table[g, 0], table[g, 1]):
-                elements += max(min(b, code[k, 2]) - max(a, code[k, 1]), 0) * code[k, 3]
+            for k in range(places[g, 2], places[g, 3]):
+                elements += max(min(b, touched[k, 4]) - max(a, touched[k, 3]), 0) * touched[k, 5]
         else:
             a = b = end
         for lo, hi in ((begin, a), (b, end)):
             if lo >= hi:
                 continue
             late[n_late] = table[g]
-            late[n_late, 4], late[n_late, 2] = lo, hi
+            late[n_late, low_column], late[n_late, high_column] = lo, hi
             n_late += 1
-            for k in range(table[g, 0], table[g, 1]):
-                c = code[k]
-                low, high = max(lo, c[1]), min(hi, c[2])
-                if low >= high:
+            for k in range(places[g, 2], places[g, 3]):
+                first, step, reach, low, high, writes = touched[k]
+                low, high = max(lo, low), min(hi, high)
+                if reach < 0 or low >= high:
                     continue
-                for q in range(_operands(c[0]) + 1):
-                    at = 5 if q == 0 else 4 + 4 * q
-                    if c[at + 2]:
-                        continue
-                    reach = 8 * (c[3] - 1) * (1 if q == 0 else c[at + 3])
-                    lo_at, hi_at = _span(c[at] + min(reach, 0), c[at + 1], abs(reach), low, high)
-                    if q == 0:
-                        w = _add(written, w, lo_at, hi_at + 8)
-                    else:
-                        r = _add(read, r, lo_at, hi_at + 8)
-                    if w < 0 or r < 0:
-                        return -1, -1, -1
+                one, other = first + step * low, first + step * (high - 1)
+                lo_at, hi_at = min(one, other), max(one, other) + reach + width
+                if writes:
+                    w = _add(written, w, lo_at, hi_at)
+                else:
+                    r = _add(read, r, lo_at, hi_at)
+                if w < 0 or r < 0:
+                    return -1, -1, -1
     return n_early, n_late, elements
