@@ -207,11 +207,13 @@ def _superstep(run: Run, name: str, function: Callable[[Any], Any], points: list
 
 
 def _in_turns(run: Run, name: str, lines: int, together: Callable[[], None], whole: Program, part: Program) -> None:
-    """The program on all ranks; all of it on rank 0, while the others sleep; and a rank's part of its elements on each
-    rank by itself, all at once: in turns, so that what else the machine does meets all three alike.
+    """The program on all ranks; all of it on rank 0, while the others sleep; a rank's part of its elements on each
+    rank by itself, all at once; and each rank's share of the program, where it waits for nobody: in turns, so that what
+    else the machine does meets all alike.
 
     Parts are what ranks can gain.  They share caches and memory's bandwidth, and a statement's dispatch takes as long
-    as ever, but they send no messages, wait for nobody and compute nothing twice.
+    as ever, but they send no messages, wait for nobody and compute nothing twice.  Shares pack, unpack and compute all
+    that they do together; what together takes beyond is waiting.
     """
     from mpi4py import MPI
 
@@ -221,17 +223,41 @@ def _in_turns(run: Run, name: str, lines: int, together: Callable[[], None], who
     with contextlib.ExitStack() as held:
         alone = _replayed(held.enter_context(dd.linearize(*whole, comm=MPI.COMM_SELF)), whole[1]) if run.root else None
         lin = held.enter_context(dd.linearize(*part, comm=MPI.COMM_SELF))
-        units = {"alone": lines, "turns": lines, "parts": lin.report().lines * comm.size}
+        units = {"alone": lines, "turns": lines, "parts": lin.report().lines * comm.size, "shares": lines}
         calls = {"alone": alone or (lambda: None), "turns": together, "parts": _replayed(lin, part[1])}
+        with _waiting_for_nobody():
+            calls["shares"] = _replayed(held.enter_context(dd.linearize(*whole)), whole[1])
         taken: dict[str, list[float]] = {role: [] for role in calls}
         for k in range(run.settings["repeats"] + 2):
             for role, call in calls.items():
                 seconds = run.seconds(call, asleep=role == "alone")
                 if k > 1:
                     taken[role].append(seconds)
-    for role, what in (("alone", "on one rank"), ("turns", "on all ranks"), ("parts", "parts by themselves, at once")):
+    for role, what in (("alone", "on one rank"), ("turns", "on all ranks"), ("parts", "parts by themselves, at once"),
+                       ("shares", "ranks' shares, waiting for nobody")):
         run.figures.append(figure(f"{name}, in turns: {what}", taken[role], units[role], "line", role=role,
                                   ranks=comm.size))
+
+
+@contextlib.contextmanager
+def _waiting_for_nobody() -> Iterator[None]:
+    """What passes are bound to meanwhile are exchanges that pack and unpack, of which nothing travels."""
+    from distdiff.channels import Channel, Messages
+    from distdiff.node import Words
+    from distdiff.partition.local import Exchange
+
+    class Loose(Channel):
+        def __init__(self, exchange: Exchange) -> None:
+            self.sends, self.recvs = ([np.zeros(len(ids)) for _, ids in side] for side in (exchange.sends,
+                                                                                          exchange.recvs))
+            self.forward, self.reverse = Messages([], Words()), Messages([], Words())
+
+    usual = Exchange._channel
+    Exchange._channel = lambda exchange, *_, **__: Loose(exchange)
+    try:
+        yield
+    finally:
+        Exchange._channel = usual
 
 
 def _replayed(lin: Any, x: np.ndarray) -> Callable[[], None]:

@@ -296,10 +296,11 @@ def targets(record: dict[str, Any]) -> list[dict[str, Any]]:
             True)
     for program in ("wide", "samples", "ensemble", "string", "grid", "demo_grid"):
         alone = one("ranks", program, "alone", 2)
-        parts, stream = over(alone, one("ranks", program, "parts", 2)), over(*(
-            one("ranks", "memory", "bandwidth", ranks) for ranks in (1, 2)))
+        parts, shares = (over(alone, one("ranks", program, role, 2)) for role in ("parts", "shares"))
+        stream = over(*(one("ranks", "memory", "bandwidth", ranks) for ranks in (1, 2)))
         limit = "".join(f"; {what} {bound:.2f}" for what, bound in (
-            ("halves by themselves", parts), ("memory", stream)) if bound).replace("; ", " (limits: ", 1)
+            ("halves by themselves", parts), ("shares without waiting", shares), ("memory", stream)) if bound
+        ).replace("; ", " (limits: ", 1)
         limit += ")" if limit else ""
         aim(f"ranks: {program}, evaluate + solve, 1 rank over 2{limit}",
             over(alone, one("ranks", program, "turns", 2)), 1.8, False)
