@@ -58,14 +58,15 @@ def test_found_again_by_signature_and_source(places):
     assert len(files(places)) == 2  # another source takes the place of the old one
 
 
-def test_a_called_function_in_another_file_counts(places, monkeypatch):
+@pytest.mark.parametrize(("imports", "call"), [("from called import one", "one()"), ("import called", "called.one()")])
+def test_a_called_function_in_another_file_counts(places, monkeypatch, imports, call):
     monkeypatch.syspath_prepend(str(places))
     for value in (1, 10):
         called = f"from distdiff.kernels.jit import jit\n\n@jit\ndef one():\n    return {value}\n"
         (places / "called.py").write_text(called)
         sys.modules.pop("called", None)
         importlib.invalidate_caches()
-        assert load(places, constant="one()", imports="from called import one")(2) == 4 + value
+        assert load(places, constant=call, imports=imports)(2) == 4 + value
     sys.modules.pop("called")
 
 

@@ -20,7 +20,7 @@ import uuid
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import llvmlite
@@ -115,9 +115,11 @@ def _stamp(function: FunctionType) -> bytes:
         f = todo.pop()
         seen.add(f)
         files.add(f.__code__.co_filename)
-        named = [f.__globals__.get(name) for name in f.__code__.co_names]
+        names = f.__code__.co_names
+        named = [f.__globals__.get(name) for name in names]
+        named += [getattr(g, name, None) for g in named if isinstance(g, ModuleType) for name in names]
         enclosed = [cell.cell_contents for cell in f.__closure__ or ()]
-        called = (getattr(g, "py_func", None) for g in named + enclosed)
+        called = (getattr(g, "py_func", getattr(g, "_defn", None)) for g in named + enclosed)  # jit's, and intrinsics
         todo += [g for g in called if g is not None and g not in seen]
     return hashlib.sha256(b"".join(_digest(file) for file in sorted(files)) + function.__code__.co_code).digest()
 
