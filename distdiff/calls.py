@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import products
-from .kernels import scalar
+from .kernels import lines, scalar
 from .ops import COPY, MULTIPLY, WHERE
 from .partition.local import Copy, Spot, copies_of
 from .strided import accumulate, contraction
@@ -26,6 +26,8 @@ class Memory(Protocol):
 
     failure: products.Failure
 
+    @property
+    def is_flat(self) -> bool: ...
     def view(self, ref: Affine, shape: tuple[int, ...]) -> np.ndarray: ...
     def operand(self, ref: Operand, shape: tuple[int, ...]) -> float | np.ndarray: ...
     def block(self, i: int) -> np.ndarray: ...
@@ -39,7 +41,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], bool]  # function, arguments, 
 def bind(item: Item, values: Memory) -> Call:
     """The call that computes an item, on views of the values: made once, for all points that use the same memory."""
     if type(item) is ScalarRun:
-        return _bound_run(item, values) if item.lines <= FEW else (_run, (item,), True)
+        return _bound_run(item, values) if values.is_flat or item.lines <= FEW else (_run, (item,), True)
     shape = item.shape
     out = values.view(item.out, item.out_shape)
     if 0 in shape:
@@ -61,10 +63,10 @@ def _run(values: Memory, item: ScalarRun) -> None:
 
 
 def _bound_run(item: ScalarRun, values: Memory) -> Call:
-    """A short run: what it reads is brought together in memory of its own."""
+    """A run on one vector of all values; else a short one: what it reads is brought together in memory of its own."""
     run, first, y = values.run(item)
     if run is item:
-        return scalar.run_values, (run, first, y), False
+        return lines.Values(run, first, y), (), False
     copies = _collected(values, run.ids, y[:first])
     copies.append((scalar.run_values, (run, first, y)))
     copies.append((np.copyto, (values.block(item.block), y[first:])))

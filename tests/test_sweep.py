@@ -19,7 +19,7 @@ from distdiff.kernels import scalar, stream
 from distdiff.ops import ADD, BY_NAME, COPY, MULTIPLY, SUBTRACT
 from distdiff.partition import distribute, partition
 from distdiff.partition.local import whole
-from distdiff.solvers import sweep, sweep_plan
+from distdiff.solvers import sweep, sweep_plan, sweep_runs
 from distdiff.solvers.sweep import Sweep
 from distdiff.solvers.sweep_plan import plan_adjoint, plan_tangent
 from distdiff.tape import Affine, Const, Indexed, Leaf, Statement
@@ -316,17 +316,17 @@ def test_many_solves_at_one_point_write_the_lines_out(comm, monkeypatch):
     monkeypatch.setattr(scalar._Loops, "spent", 10**12)
     x, w = np.array([1.0, 0.9, 1.3, 0.7]), (0.5, 2.0)
     settings = {"comm": comm, "method": "sweep", "partition": "contiguous", "min_block": 1}
-    for limit in (sweep.STORE, 0):
-        monkeypatch.setattr(sweep, "STORE", limit)
+    for limit in (sweep_runs.STORE, 0):
+        monkeypatch.setattr(sweep_runs, "STORE", limit)
         with dd.linearize(f, x, **settings) as lin:
             for point in (x, 1.1 * x):
                 lin.update(point)
                 with dd.linearize(f, point, **settings) as fresh:
                     expected = fresh.vjp(w)
-                for k in range(2 * sweep.MANY):
+                for k in range(2 * sweep_runs.MANY):
                     np.testing.assert_allclose(lin.vjp(w), expected, rtol=1e-13)
-                    stored = comm.allreduce(lin._solving.solvers["sweep"]._written_bytes)
-                    assert (stored > 0) == (limit > 0 and k >= sweep.MANY)
+                    stored = comm.allreduce(lin._solving.solvers["sweep"]._runs.nbytes)
+                    assert (stored > 0) == (limit > 0 and k >= sweep_runs.MANY)
 
 
 @pytest.mark.parametrize("shape", [(70_000,), (3, 40_000), (1, 50_000), (40_000, 2), (200, 1, 300)])

@@ -7,23 +7,11 @@ and a single p taken together, several terms in a loop.
 
 from __future__ import annotations
 
-from numba import types
-from numba.extending import intrinsic
-
+from .addresses import doubles
 from .jit import jit
 
 SAFE = 2.0**-26  # numbers from which on a product with one partial is as good as the partial
 TILE = 1024  # elements: what a tile of the result and a few operands take stays in the first cache level
-
-
-@intrinsic
-def _at(typing_context, address):
-    """The doubles at an address."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.float64)(types.int64), generate
 
 
 @jit(contract=True)
@@ -108,38 +96,38 @@ def _scale(W, d, step, n, row, factor, i0, i1, i2):
             for i in range(n):
                 d[i * step] *= a
         return
-    p, dp = _at(row[4] + 8 * (i0 * row[5] + i1 * row[6] + i2 * row[7])), row[7]
+    p, dp = doubles(row[4] + 8 * (i0 * row[5] + i1 * row[6] + i2 * row[7])), row[7]
     first, last = _halves(b)
     if row[8] == 0:
         for i in range(n):
             d[i * step] = a * d[i * step] + last * (p[i * dp] * (first * d[i * step]))
         return
-    q, dq = _at(row[8] + 8 * (i0 * row[9] + i1 * row[10] + i2 * row[11])), row[11]
+    q, dq = doubles(row[8] + 8 * (i0 * row[9] + i1 * row[10] + i2 * row[11])), row[11]
     for i in range(n):
         d[i * step] = a * d[i * step] + last * (q[i * dq] * (p[i * dp] * (first * d[i * step])))
 
 
 @jit(contract=True)
 def _operands(W, row, i0, i1, i2):
-    s = _at(W + 8 * (row[0] + i0 * row[1] + i1 * row[2] + i2))
+    s = doubles(W + 8 * (row[0] + i0 * row[1] + i1 * row[2] + i2))
     if row[4] == 0:
         return s, s  # a factor that is multiplied by zero
-    return s, _at(row[4] + 8 * (i0 * row[5] + i1 * row[6] + i2))
+    return s, doubles(row[4] + 8 * (i0 * row[5] + i1 * row[6] + i2))
 
 
 @jit(contract=True)
 def _general(write, W, d, step, n, row, factor, i0, i1, i2):
     a, b = factor
-    s = _at(W + 8 * (row[0] + i0 * row[1] + i1 * row[2] + i2 * row[3]))
+    s = doubles(W + 8 * (row[0] + i0 * row[1] + i1 * row[2] + i2 * row[3]))
     if row[4] == 0:
         _scaled(write, n, d, step, a, s, row[3])
         return
-    p = _at(row[4] + 8 * (i0 * row[5] + i1 * row[6] + i2 * row[7]))
+    p = doubles(row[4] + 8 * (i0 * row[5] + i1 * row[6] + i2 * row[7]))
     first, last = _halves(b)
     if row[8] == 0:
         _single(write, n, d, step, a, first, last, p, row[7], s, row[3])
         return
-    q = _at(row[8] + 8 * (i0 * row[9] + i1 * row[10] + i2 * row[11]))
+    q = doubles(row[8] + 8 * (i0 * row[9] + i1 * row[10] + i2 * row[11]))
     if step == 1 and row[7] == 1 and row[11] == 1 and row[3] == 1:
         _product(write, n, d, a, first, last, p, q, s)
     else:
@@ -148,7 +136,7 @@ def _general(write, W, d, step, n, row, factor, i0, i1, i2):
 
 @jit(contract=True)
 def _tile(W, passes, factors, dst, step, n, i0, i1, i2, first, stop):
-    d = _at(W + 8 * dst)
+    d = doubles(W + 8 * dst)
     if first == stop:
         for i in range(n):
             d[i * step] = 0.0

@@ -59,6 +59,23 @@ class Copies:
         return True
 
 
+class Zeros:
+    """vector[...] = 0, one call or part of a sequence."""
+
+    def __init__(self, vector: np.ndarray) -> None:
+        self._vector = vector
+
+    def __call__(self) -> None:
+        self._vector.fill(0.0)
+
+    def join(self, sequence: Sequence) -> bool:
+        """Put it into a sequence.  False: NumPy does it."""
+        if self._vector.ndim > 1 or not stream.compiled(self._vector.size):
+            return False
+        sequence.zeros(self._vector)
+        return True
+
+
 def _row(how: int, to: np.ndarray, source: np.ndarray) -> tuple[int, ...]:
     """how, rows, elements of a row, and of either side: address, elements from row to row, from element to element."""
     shape = (1, *to.shape) if to.ndim == 1 else to.shape
@@ -71,4 +88,4 @@ def _row(how: int, to: np.ndarray, source: np.ndarray) -> tuple[int, ...]:
     return (how, rows, n, to.__array_interface__["data"][0], a, b, source.__array_interface__["data"][0], c, d)
 
 
-__all__ = ["ADD", "COPY", "MOVE", "Copies"]
+__all__ = ["ADD", "COPY", "MOVE", "Copies", "Zeros"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .combine_loops import _at
+from .addresses import doubles
 from .jit import jit
 
 COPY, MOVE, ADD = range(3)
@@ -14,7 +14,7 @@ def run(table):
     for k in range(len(table)):
         how, rows, n, to, to_row, t, source, from_row, f = table[k]
         for i in range(rows):
-            y, x = _at(to + 8 * i * to_row), _at(source + 8 * i * from_row)
+            y, x = doubles(to + 8 * i * to_row), doubles(source + 8 * i * from_row)
             if how == ADD:
                 for j in range(n):
                     y[j * t] += x[j * f]

@@ -68,6 +68,11 @@ def numbers() -> np.ndarray:
     return found
 
 
+def loop_numbers() -> np.ndarray:
+    """`numbers()`, once the loops run compiled: always one array."""
+    return _Loops.number
+
+
 def compiled(lines: int) -> bool:
     """Whether the loops run compiled, after `lines` more."""
     return _Loops.ready(lines)

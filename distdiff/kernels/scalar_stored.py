@@ -45,7 +45,7 @@ class Stored(NamedTuple):
 
     def adjoint(self, lam: np.ndarray) -> None:
         """One sweep, last line first; lam is (n,)."""
-        _adjoint(*self, lam)
+        adjoint(*self, lam)
         note()
 
 
@@ -70,8 +70,9 @@ def _places(op, number, a, b, starts, shifts, ta, tb, pa, pb):
 
 
 @jit(contract=True)
-def _adjoint(pa, pb, ta, tb, base, lam):
-    """What a line hands to the one before goes by a register (see `scalar_loops`)."""
+def adjoint(pa, pb, ta, tb, base, lam):
+    """One sweep over lines as `Stored` has them.  What a line hands to the one before goes by a register (see
+    `scalar_loops`)."""
     if not len(pa):
         return
     w = lam[np.uint64(base + len(pa) - 1)]

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from ..flags import note
 from . import combine
 
 AFTER = 2  # passes by calls, in which everything is bound to memory, before they are joined
 LEAST = 2  # rows that make up for a call of their own
 LOOKS = 4000  # at a word, about 0.1 ms, before others are let run
-(TILES, BOXES, COPIES, STEP, AWAIT, TELL) = range(6)  # as in `sequence_loops`
+(TILES, BOXES, COPIES, STEP, AWAIT, TELL, LINES, ZEROS) = range(8)  # as in `sequence_loops`
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -47,6 +48,15 @@ class Sequence:
         """Rows of `copies_loops.run`, whose addresses are those of the views."""
         self._add(COPIES, len(table), table)
         self.held += views
+
+    def lines(self, record: np.ndarray, *held: Any) -> None:
+        """A scalar run (see `lines`)."""
+        self._add(LINES, len(record), record)
+        self.held += held
+
+    def zeros(self, vector: np.ndarray) -> None:
+        """A contiguous vector of float64 becomes zero."""
+        self._add(ZEROS, len(vector), vector)
 
     def step(self, count: int) -> None:
         """The count at this address is one more."""
@@ -86,6 +96,7 @@ class Sequence:
         while done < len(self.rows):
             idle()
             done = run(self._table, done, LOOKS)
+        note()
 
 
 class Passes:

@@ -8,25 +8,12 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from . import combine_loops, copies_loops, tile_loops
+from . import combine_loops, copies_loops, lines_loops, tile_loops
+from .addresses import doubles, integers
 from .jit import jit
 
-TILES, BOXES, COPIES, STEP, AWAIT, TELL = range(6)
+TILES, BOXES, COPIES, STEP, AWAIT, TELL, LINES, ZEROS = range(8)
 X86 = platform.machine().lower() in ("x86_64", "amd64")
-
-
-@intrinsic
-def _doubles(typing_context, address):
-    def cast(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-    return types.CPointer(types.float64)(types.int64), cast
-
-
-@intrinsic
-def _integers(typing_context, address):
-    def cast(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-    return types.CPointer(types.int64)(types.int64), cast
 
 
 @intrinsic
@@ -68,16 +55,22 @@ def run(table, first, looks):
     for k in range(first, len(table)):
         what, n, a, b, c, d, e, f = table[k]
         if what == TILES:
-            tile_loops.run(carray(_integers(a), (n, 5)), carray(_integers(b), (1, 20)))
+            tile_loops.run(carray(integers(a), (n, 5)), carray(integers(b), (1, 20)))
         elif what == BOXES:
-            combine_loops.columns(d, carray(_integers(a), (n, 12)), carray(_integers(b), (1, 12)),
-                                  carray(_doubles(c), (1, 2)), e, f)
+            combine_loops.columns(d, carray(integers(a), (n, 12)), carray(integers(b), (1, 12)),
+                                  carray(doubles(c), (1, 2)), e, f)
         elif what == COPIES:
-            copies_loops.run(carray(_integers(a), (n, 9)))
+            copies_loops.run(carray(integers(a), (n, 9)))
+        elif what == LINES:
+            lines_loops.run(carray(integers(a), n))
+        elif what == ZEROS:
+            vector = doubles(a)
+            for i in range(n):
+                vector[i] = 0.0
         elif what == STEP:
-            carray(_integers(a), 1)[0] += 1
+            carray(integers(a), 1)[0] += 1
         elif what == AWAIT:
-            words, count = carray(_integers(a), n), carray(_integers(b), 1)[0]
+            words, count = carray(integers(a), n), carray(integers(b), 1)[0]
             for i in range(n):
                 left = looks
                 while _read(words[i]) < count:
@@ -86,7 +79,7 @@ def run(table, first, looks):
                         return k
                     _pause()
         elif what == TELL:
-            words, count = carray(_integers(a), n), carray(_integers(b), 1)[0]
+            words, count = carray(integers(a), n), carray(integers(b), 1)[0]
             for i in range(n):
                 _write(words[i], count)
     return len(table)

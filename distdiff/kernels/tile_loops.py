@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 import numba
-from numba import carray, types
-from numba.extending import intrinsic
+from numba import carray
 
+from .addresses import doubles
 from .jit import jit
 
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "greater", "greater_equal", "less",
@@ -24,36 +24,28 @@ NAMES = (*BINARY, *UNARY, "where")
 _part = numba.njit(error_model="numpy")  # compiled into `run`
 
 
-@intrinsic
-def _pointer(typing_context, address):
-    """An address as a pointer to float64."""
-    def cast(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-    return types.CPointer(types.float64)(address), cast
-
-
 def _binary(value):
     """The loops of a binary operation: operands that move by one element, or (step 0) not at all, or otherwise."""
     value = _part(value)
 
     @_part
     def loops(n, to, one, s, two, t):
-        y = carray(_pointer(to), n)
+        y = carray(doubles(to), n)
         if s == 1 and t == 1:
-            a, b = carray(_pointer(one), n), carray(_pointer(two), n)
+            a, b = carray(doubles(one), n), carray(doubles(two), n)
             for i in range(n):
                 y[i] = value(a[i], b[i])
         elif s == 1 and t == 0:
-            a, q = carray(_pointer(one), n), carray(_pointer(two), 1)[0]
+            a, q = carray(doubles(one), n), carray(doubles(two), 1)[0]
             for i in range(n):
                 y[i] = value(a[i], q)
         elif s == 0 and t == 1:
-            p, b = carray(_pointer(one), 1)[0], carray(_pointer(two), n)
+            p, b = carray(doubles(one), 1)[0], carray(doubles(two), n)
             for i in range(n):
                 y[i] = value(p, b[i])
         else:
             for i in range(n):
-                y[i] = value(carray(_pointer(one + 8 * s * i), 1)[0], carray(_pointer(two + 8 * t * i), 1)[0])
+                y[i] = value(carray(doubles(one + 8 * s * i), 1)[0], carray(doubles(two + 8 * t * i), 1)[0])
     return loops
 
 
@@ -62,14 +54,14 @@ def _unary(value):
 
     @_part
     def loops(n, to, one, s):
-        y = carray(_pointer(to), n)
+        y = carray(doubles(to), n)
         if s == 1:
-            a = carray(_pointer(one), n)
+            a = carray(doubles(one), n)
             for i in range(n):
                 y[i] = value(a[i])
         else:
             for i in range(n):
-                y[i] = value(carray(_pointer(one + 8 * s * i), 1)[0])
+                y[i] = value(carray(doubles(one + 8 * s * i), 1)[0])
     return loops
 
 
@@ -95,15 +87,15 @@ _reciprocal = _unary(lambda a: 1.0 / a)
 
 @_part
 def _where(n, to, one, s, two, t, three, u):
-    y = carray(_pointer(to), n)
+    y = carray(doubles(to), n)
     if s == 1 and t == 1 and u == 1:
-        c, a, b = carray(_pointer(one), n), carray(_pointer(two), n), carray(_pointer(three), n)
+        c, a, b = carray(doubles(one), n), carray(doubles(two), n), carray(doubles(three), n)
         for i in range(n):
             y[i] = a[i] if c[i] != 0.0 else b[i]
     else:
         for i in range(n):
-            c, a = carray(_pointer(one + 8 * s * i), 1)[0], carray(_pointer(two + 8 * t * i), 1)[0]
-            y[i] = a if c != 0.0 else carray(_pointer(three + 8 * u * i), 1)[0]
+            c, a = carray(doubles(one + 8 * s * i), 1)[0], carray(doubles(two + 8 * t * i), 1)[0]
+            y[i] = a if c != 0.0 else carray(doubles(three + 8 * u * i), 1)[0]
 
 
 @jit

@@ -24,7 +24,8 @@ from ..channels import as_ever, make_room
 from ..errors import InputError
 from ..evaluate import Point
 from ..flags import quiet
-from ..kernels import overlap, scalar, stream
+from ..kernels import overlap, stream
+from ..kernels.copies import Zeros
 from ..kernels.sequence import Passes
 from ..machine import Machine
 from ..node import idle
@@ -35,12 +36,11 @@ from ..strided import accumulate, accumulate_overlapping, contraction, core_view
 from ..tape import Affine, Indexed
 from ..tracing import memory
 from . import sweep_ops as ops
+from . import sweep_runs
 from .cost import Cost, Method, Work, equations_seconds, equations_setup, latency
 from .sweep_plan import plan_adjoint, plan_tangent
 from .sweep_table import Memory, Program, Programs
 
-MANY = 3  # solves at one point after which scalar lines are written out ...
-STORE = 256 << 20  # ... as long as they take no more bytes than this; it costs as much as five solves save
 GHOST = 5e-8  # seconds that planning takes for a value that travels
 CACHE = 16 << 20  # bytes of workspace that many columns together may take before they go in several batches
 
@@ -53,12 +53,14 @@ class _Bound(NamedTuple):
     exchanges : which of the calls start or finish messages
     ends : the calls by which each superstep but the last is over, as many on every rank
     woven : passes of the same calls, messages being waited for within those that follow them, where they are needed
+    runs : the scalar runs among them
     """
 
     calls: list[Call]
     woven: Passes
     exchanges: set[int]
     ends: list[int]
+    runs: sweep_runs.Bound
 
 
 def plan_amounts(work: Work) -> dict[str, float]:
@@ -129,9 +131,7 @@ class Sweep:
         self._in_order: set[bool] = set()  # directions in which composed coefficients overflow at this point
         self._seed: Any = None
         self._failure = Failure()  # of a joint statement's rule
-        self._solved = 0  # adjoints of one column at this point
-        self._written: dict[int, Any] = {}  # scalar runs written out for more of them
-        self._written_bytes = 0
+        self._runs = sweep_runs.Runs(local)
 
     @property
     def memory(self) -> int:
@@ -140,7 +140,7 @@ class Sweep:
         plans = sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
         plans += sum(e.nbytes for plan in self._plans.values() for e in plan.exchanges)  # lists as long as the places
         coefficients = sum(c.nbytes for c in self._coefficients.values())
-        return self._workspace.nbytes + coefficients + self._written_bytes + plans
+        return self._workspace.nbytes + coefficients + self._runs.nbytes + plans
 
     def accuracy(self) -> str:
         """What is known of the solutions' error.  Local."""
@@ -173,9 +173,7 @@ class Sweep:
         self._fresh.clear()
         self._in_order.clear()
         self._partials.refresh(point)
-        self._solved = 0
-        self._written.clear()
-        self._written_bytes = 0
+        self._runs.forget()
 
     def close(self) -> None:
         """Free the workspace and the messages."""
@@ -185,8 +183,7 @@ class Sweep:
             for exchange in plan.exchanges:
                 exchange.close()
         self._plans.clear()
-        self._written.clear()
-        self._written_bytes = 0
+        self._runs.forget()
         self._workspace, self._coefficients = np.empty(0), {}
 
     def multiply_in_order(self, forward: bool) -> bool:
@@ -225,13 +222,13 @@ class Sweep:
                     part = slice(start, start + width)
                     result[:, part] = self._solve(forward, np.ascontiguousarray(seed[:, part]), n_in, n_out)
                 return result
-        self._solved += not forward and not tail
         W = self._view(plan.rows, tail, plan.by_rows)
         programs, watch = self._programs.setdefault(way, {}), watch_of(self.comm)
         if tail not in programs:
             make_room(programs, tail)  # in the order in which they were bound, as for the channels that the calls hold
             programs[tail] = self._bind(plan, W, forward)
         bound = programs[tail]
+        bound.runs.begin(tail)
         self._seed = seed
         self._failure.forget()
         with quiet():  # what is not finite is reported with file and line, not as a warning
@@ -257,11 +254,12 @@ class Sweep:
     # -- from a plan to calls
 
     def _bind(self, plan: ops.Plan, W: np.ndarray, forward: bool) -> _Bound:
+        way = self._way(forward)
+        runs = sweep_runs.Bound(self._runs, way, self._point.values, forward)
         bind = {ops.Zero: self._zero, ops.Strided: self._strided, ops.Scatter: self._scatter, ops.Gather: self._gather,
-                ops.Scan: self._scan, ops.Product: self._product, ops.Lines: self._lines, ops.Seed: self._enter,
+                ops.Scan: self._scan, ops.Product: self._product, ops.Lines: runs.bind, ops.Seed: self._enter,
                 ops.Partial: self._stored, ops.Start: partial(self._exchange, plan),
                 ops.Finish: partial(self._exchange, plan)}
-        way = self._way(forward)
         if way not in self._memories:
             values, coefficients = self._point.values.block, self._coefficients[way]
             self._memories[way] = Memory(values, len(self.local.blocks), plan, coefficients)
@@ -286,10 +284,10 @@ class Sweep:
                                                     for each in overlap.intervals(part)]
                     ends.append(len(calls))
         ends += [len(calls)] * (last - len(ends))
-        return _Bound(calls, Passes(_woven(calls, arriving)), exchanges, ends[:last])
+        return _Bound(calls, Passes(_woven(calls, arriving)), exchanges, ends[:last], runs)
 
     def _zero(self, op: ops.Zero, W: np.ndarray, forward: bool) -> Call:
-        return W[op.start : op.stop].fill, (0.0,)
+        return Zeros(W[op.start : op.stop]), ()
 
     def _enter(self, op: ops.Seed, W: np.ndarray, forward: bool) -> Call:
         def enter() -> None:
@@ -387,35 +385,6 @@ class Sweep:
                 else:
                     add_adjoint(products, out, W, places, 1.0)
         return product, ()
-
-    def _lines(self, op: ops.Lines, W: np.ndarray, forward: bool) -> Call:
-        item = self.local.items[op.item]
-        loop = scalar.run_tangent if forward else scalar.run_adjoint
-
-        columns = [W] if W.flags.c_contiguous else W.T
-        one = W.ndim == 1 and not forward
-
-        def lines() -> None:
-            if one and self._solved > MANY and self._write_out(op) is not None:
-                self._written[op.item].adjoint(W)
-                return
-            run = self._point.values.run(item)
-            for column in columns:
-                loop(*run, item.a, item.b, op.starts, op.shifts, column)
-        return lines, ()
-
-    def _write_out(self, op: ops.Lines) -> Any:
-        """The scalar run written out, None where that is too much memory or too little work."""
-        if op.item in self._written:
-            return self._written[op.item]
-        item = self.local.items[op.item]
-        if 24 * len(item.op) + self._written_bytes > STORE or len(self._workspace) >= 2**32:
-            return None
-        stored = scalar.store_adjoint(*self._point.values.run(item), item.a, item.b, op.starts, op.shifts)
-        if stored is not None:
-            self._written[op.item] = stored
-            self._written_bytes += stored.nbytes
-        return stored
 
     def _exchange(self, plan: ops.Plan, op: ops.Start | ops.Finish, W: np.ndarray, forward: bool) -> Call:
         exchange = plan.exchanges[op.step]
