@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import cmath
+import collections.abc
 import decimal
 import functools
 import itertools
 import json
 import math
 import math as m
+import numbers
 import operator
 import re
 import statistics
@@ -99,6 +101,68 @@ def by_value(x):
             return x
         case float():
             return x * x if isinstance(x, np.floating) and isinstance(x, (int, float)) else 3.0 * x
+
+
+ASKED = """
+np.isscalar(t), np.ndim(t), np.shape(t), np.size(t), np.iterable(t), np.iscomplexobj(t), np.isrealobj(t), callable(t)
+len(t)
+len([*t])
+callable(iter(t))
+np.ndim(next(iter(t)))
+callable(reversed(t))
+np.ndim(sum(t))
+len(sorted(t))
+np.ndim(max(t))
+a, b = t
+a, *b = t
+1.0 in t
+np.ndim(t[0])
+np.ndim(t[()]), np.ndim(t[None]), np.ndim(t[...]), np.shape(t[..., None])
+t()
+t.attribute
+t.dtype, t.shape, t.ndim, t.size, t.itemsize, t.nbytes, np.ndim(t.T), np.ndim(t.real)
+np.ndim(t.item())
+t.astype(float).ndim
+isinstance(t, np.ndarray) or isinstance(t, np.generic) or isinstance(t, np.number)
+isinstance(t, (float, complex)) and not isinstance(t, (int, bool, str, list, tuple))
+issubclass(t.__class__, np.floating), issubclass(t.__class__, float), t.__class__.__name__
+np.issubdtype(t.dtype, np.floating), np.issubdtype(t.dtype, np.integer), np.result_type(t), np.can_cast(t.dtype, float)
+"""
+ABSTRACT = [*(f"abc.{name}" for name in collections.abc.__all__), *(f"numbers.{name}" for name in numbers.__all__)]
+NAMES = {name for kind in (np.float64, np.bool_, np.int64, np.complex128, np.ndarray, list, dict, str)
+         for name in dir(kind) if not name.startswith("_")} - {
+    "fromhex", "hex", "as_integer_ratio", "is_integer", "numerator", "denominator", "bit_count",  # Python's numbers'
+    "data", "ctypes"}  # refused
+NAMES |= {"value", "values", "columns", "to_numpy", "numpy", "units", "magnitude", "requires_grad", *(
+    f"__{name}__" for name in "iter len getitem contains call next enter float int bool abs array str".split())}
+
+
+def answers(t):
+    """What a value says of itself, asked in all these ways."""
+    space = {"t": t, "np": np, "abc": collections.abc, "numbers": numbers}
+    told = {}
+    for text in [*ASKED.strip().splitlines(), *(f"isinstance(t, {kind})" for kind in ABSTRACT)]:
+        try:
+            if text.startswith("a, "):
+                exec(text, dict(space))
+            told[text] = eval(text, space) if not text.startswith("a, ") else None
+        except Exception as error:
+            told[text] = type(error)
+    return told | {f"hasattr(t, {name!r})": hasattr(t, name) for name in NAMES}
+
+
+KINDS = {"a number": lambda x: x[0] * 2.0, "a truth": lambda x: x[0] > 0.0, "a count": lambda x: np.sum(x > 0.1),
+         "a complex number": lambda x: x[0] + 1j, "a vector": lambda x: x * 2.0, "a matrix": lambda x: x.reshape(2, 2),
+         "a mask": lambda x: x > 0.5, "a complex vector": lambda x: x + 1j}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_traced_values_say_of_themselves_what_numpys_do(kind):
+    """Code that goes by such answers goes the same way."""
+    seen = []
+    trace(lambda x: (seen.append(answers(KINDS[kind](x))), x[0])[1], (X,))
+    expected = answers(KINDS[kind](X))
+    assert {text: answer for text, answer in seen[0].items() if expected[text] != answer} == {}
 
 
 @pytest.mark.parametrize("f", [

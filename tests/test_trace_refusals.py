@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import datetime
 import decimal
 import fractions
+import io
 import math
 import numbers
 import operator
+import os
 import pickle
 import pprint
 import re
@@ -176,6 +180,22 @@ measure = lambda text: 1.0 * len(text); return u[0] * measure(f"x{u[0]}")
 named = lambda k: f"x{u[k]}"; return u[0] * len(named(0))
 named = lambda k: f"x{u[k]}"; text = named(0); return u[0] * (text > "x")
 lines = sorted(f"x{x}" for x in u); return u[0] * len(lines)
+out = io.StringIO(); print(u[0], file=out); return u[0] * len(out.getvalue())
+out = io.StringIO(); print("x", u[0], file=out, end=""); text = out.getvalue(); return u[0] * (text == "x 0.9137")
+out = io.StringIO(); out.write(f"x {u[0]}"); return u[0] * float(out.getvalue()[2:])
+out = io.StringIO(); out.write(str(u[0])); return u[0] * out.tell()
+out = io.StringIO(); out.writelines([str(u[0])]); out.seek(0); return u[0] * len(out.readline())
+out = io.StringIO(); return u[0] * out.write(f"{u[0]}")
+out = io.StringIO(); rows = csv.writer(out); rows.writerow([u[0], 1.0]); return u[0] * len(out.getvalue())
+out = io.StringIO(); rows = csv.DictWriter(out, "ab"); rows.writerow({"a": u[0]}); return u[0] * len(out.getvalue())
+out = io.StringIO(); csv.writer(out).writerow([u[0], 1.0]); return u[0]
+out = io.StringIO(); pprint.pprint({"u": u[0]}, stream=out); return u[0] * len(out.getvalue())
+out = io.StringIO(); put = out.write; put(f"{u[0]}"); return u[0] * len(out.getvalue())
+out = io.StringIO(); say = lambda text: print(text, file=out); say(f"{u[0]}"); return u[0] * len(out.getvalue())
+out = io.StringIO(); say(u[0], out); return u[0] * len(out.getvalue())
+out = [io.StringIO()]; print(u[0], file=out[0]); return u[0] * len(out[0].getvalue())
+with contextlib.redirect_stdout(io.StringIO()) as out: print(u[0]); return u[0] * len(out.getvalue())
+print(u[0], file=log); return u[0] * len(log.getvalue())
 show = lambda text: 2.0 if "9" in text else 3.0; shown = lambda t: show(t); return u[0] * shown(t=f"x{u[0]}")
 """
 
@@ -183,7 +203,8 @@ show = lambda text: 2.0 if "9" in text else 3.0; shown = lambda t: show(t); retu
 @pytest.mark.parametrize("case", COMPUTED_FROM_TEXT.strip().splitlines())
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # np.fromstring
 def test_nothing_is_computed_from_the_text_of_a_traced_value(case):
-    f = of_u(case, pprint=pprint, re=re)
+    f = of_u(case, pprint=pprint, re=re, io=io, csv=csv, contextlib=contextlib, log=io.StringIO(),
+             say=lambda x, out: out.write(f"x = {x}"))
     with pytest.raises(UnsupportedOperationError, match=r"text of a traced value at .*value\(x\)"):
         trace(f, (U,))
 
@@ -241,6 +262,9 @@ pprint.pprint({"u0": u[0], "u": u})
 logging.getLogger("shown").warning("x = %s, %s", u[0], f"{u[1]:.2f}")
 sys.stdout.write(f"{u[0]:.3f}\n")
 out = io.StringIO(); print(u[0], file=out); out.write(str(u[0])); print(out.getvalue())
+out = io.StringIO(); rows = csv.writer(out); rows.writerow([u[0], 1]); out.seek(0); print(out.read(), file=sys.stderr)
+rows = csv.writer(sys.stdout); rows.writerow([u[0], 1.0]); print(u[0], file=open(os.devnull, "w"))
+with contextlib.redirect_stdout(io.StringIO()) as out: print(u[0])
 print(", ".join(f"{x:.2f}" for x in u), len([f"{x:.2f}" for x in u]), [str(x) for x in u][0])
 lines = [f"{x:.2f}" for x in u]; print(", ".join(lines)); table = "".join(f"{x:>9.2f}" for x in u); print(table)
 warnings.warn(f"x = {u[0]:.2f}")
@@ -263,12 +287,12 @@ error = ValueError(f"x = {u[0]}"); warnings.warn(f"x = {u[0]:.2f}", stacklevel=1
 @pytest.mark.parametrize("case", SHOWN.strip().splitlines())
 @pytest.mark.filterwarnings("ignore:x = ")
 def test_the_text_of_a_traced_value_may_be_shown(case):
-    import io
     import logging
     import sys
     import warnings
 
-    space = {"io": io, "logging": logging, "pprint": pprint, "sys": sys, "warnings": warnings, "noted": Noted()}
+    space = {"io": io, "logging": logging, "pprint": pprint, "sys": sys, "warnings": warnings, "noted": Noted(),
+             "csv": csv, "os": os, "contextlib": contextlib}
     f = of_u(f"{case}; return u[0]", **space)
     assert trace(f, (U,)).result == U[0]
 

@@ -5,7 +5,8 @@ the values; `boxes` and `storage` say where an array's elements lie on it; `scal
 sees, `indexing` how it reads and writes parts, `layout` in what order they lie in memory; `ufuncs`, `reductions`,
 `contract`, `movement`, `joining`, `decisions`, `composed` and `scatter` are NumPy's functions, put together in
 `protocol`; `holding` and `creation` answer np.zeros and its kin, and `patching` puts them in NumPy's place while a
-thread traces; `text` is what people see of traced values; `tree` takes nested arguments and results apart.  `stretch`
+thread traces; `floating` and `verdict` are about floating-point errors; `text` is what people see of traced values,
+and `fates` and `outlets` what becomes of that; `tree` takes nested arguments and results apart.  `stretch`
 takes derivatives inside a trace: `primals` gives its nodes back as traced values, `walks` goes through them, `sheets`
 puts the derivatives of a block together.
 """
@@ -17,6 +18,7 @@ import os
 import re
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
@@ -188,7 +190,9 @@ def _traced(
 def _beside_the_trace(evaluate: Evaluate) -> Evaluate:
     """`evaluate` with NumPy itself again: it may import Numba, which takes NumPy's functions by name, for good."""
     def compute(*arguments: Any) -> None:
-        with patching.suspended():
+        rec = running()  # what was put off is of lines before, whatever errors lead to by now
+        quiet = np.errstate(all="ignore") if rec is not None and rec.careful else nullcontext()
+        with patching.suspended(), quiet:
             evaluate(*arguments)
 
     return compute
@@ -440,7 +444,7 @@ def plain_value(x: Any) -> Any:
     if isinstance(x, TracedScalar):
         return bool(x.v) if x.dtype == bool else x.v
     if type(x) is TracedArray or is_traced_complex(x):
-        return x.values()
+        return x.plain_values()
     if isinstance(x, tuple) and hasattr(x, "_fields"):
         return type(x)(*map(plain_value, x))
     if type(x) in (tuple, list):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from .recorder import Recorder
 
 TRACES: dict[int, list[Recorder]] = {}  # by thread, the innermost last
+CAREFUL: set[int] = set()  # ids of recorders whose function is to learn of floating-point errors (`verdict`)
 
 
 def running() -> Recorder | None:

@@ -134,7 +134,12 @@ class TracedArray:
         self.rec.unsupported("numpy.ndarray.ctypes of a traced array", f"compiled code would be handed its memory, and "
                              f"{CUT}: distdiff.elemental, custom_jvp or custom_vjp take a rule around such a call")
 
-    def values(self) -> np.ndarray:
+    @property
+    def data(self) -> NoReturn:
+        self.rec.unsupported("numpy.ndarray.data of a traced array", f"compiled code would be handed its memory, and "
+                             f"{CUT}; to only look at the values, use distdiff.numpy.value(x)")
+
+    def plain_values(self) -> np.ndarray:
         """The elements' values as a plain array of their own."""
         return self.nd != 0.0 if self.st.boolean else np.array(self.nd)
 
@@ -147,10 +152,10 @@ class TracedArray:
         return (self[k] for k in range(len(self)))
 
     def __repr__(self) -> str:
-        return text_of(repr(self.values()))
+        return text_of(repr(self.plain_values()))
 
     def __str__(self) -> str:
-        return text_of(str(self.values()))
+        return text_of(str(self.plain_values()))
 
     # -- elements and views ----------------------------------------------------------------------------------------
 

@@ -277,9 +277,8 @@ def _asked_of_values(function: Callable[..., Any]) -> Callable[..., Any]:
     """Functions whose answer rests on shapes and types only."""
 
     def ask(*args: Any, **kwargs: Any) -> Any:
-        return function(
-            *(as_plain(x) if type(x) is TracedArray else np.float64(x.v) if is_traced(x) else x for x in args), **kwargs
-        )
+        return function(*(as_plain(x) if type(x) is TracedArray else x.__class__(x.v) if is_traced(x) else x
+                          for x in args), **kwargs)
 
     return ask
 

@@ -2,7 +2,8 @@
 
 Text that Python joins is plain, so nothing in it tells later what it was.  It is followed on the stack, into variables
 and lists of the function, into functions of the user's that it is given to and back to those that it is returned to,
-until it is printed, written, raised or dropped.  Flow between statements is not looked at: what a variable is used for
+until it is printed, written, raised or dropped; what is written into memory (`io.StringIO`) goes on as what is read
+from there.  Flow between statements is not looked at: what a variable is used for
 anywhere counts.
 """
 
@@ -12,12 +13,14 @@ import builtins
 import dis
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from types import CellType, CodeType, FrameType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from .callers import path_of
+from .outlets import FILE, WRITING, in_memory, written_to
 from .owners import owner
 
 KEPT = ("capitalize casefold center expandtabs format join ljust lower lstrip removeprefix removesuffix replace rjust "
@@ -25,8 +28,9 @@ KEPT = ("capitalize casefold center expandtabs format join ljust lower lstrip re
 LOOKED = ("count encode endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier islower isnumeric "
           "isprintable isspace istitle isupper partition rfind rindex rpartition rsplit split splitlines "
           "startswith").split()
-JOINING = frozenset("collections dataclasses pprint reprlib string textwrap".split())  # modules that join texts
+JOINING = frozenset("collections csv dataclasses pprint reprlib string textwrap".split())  # modules that join texts
 AWAY = "kept where it can't be followed"
+COPY = "a copy in memory"
 DEEP = 6  # functions that a text is followed through
 _EMPTY = CellType()
 
@@ -41,6 +45,9 @@ _BLIND = frozenset("isinstance type id bool callable".split())  # whose answer i
 _SHOWING = frozenset("print write writelines debug info warning warn error critical exception log".split())
 _ADDING = frozenset("append extend insert add appendleft put update".split())  # methods of what keeps it
 _MORE = frozenset("append extend insert clear reverse".split())  # methods of a list of texts that tell nothing of them
+_READ = ("getvalue", "read", "readline", "readlines")  # methods of memory that text was written into
+_MOVED = ("write", "writelines", "flush", "seek", "close", "truncate")  # ... that tell nothing of it
+_TAKING = frozenset("print pprint pp writer DictWriter redirect_stdout redirect_stderr".split())  # who may be given it
 _ERRORS = re.compile(r"(Error|Exception|Warning|Exit|Interrupt)$")
 
 _SILENT = ("PRECALL", "EXTENDED_ARG", "CACHE", "NOP", "RESUME", "COPY_FREE_VARS")
@@ -73,6 +80,8 @@ class Call(NamedTuple):
     end: int  # offset of the call
     dropped: bool  # nothing is done with what comes back
     parts: bool  # it is a list of texts
+    known: bool  # the text is no plain one yet
+    file: tuple[str, ...] | None = None  # the names of what it is printed to, if that is said
 
 
 class Fate(NamedTuple):
@@ -88,8 +97,8 @@ def use_of(frame: FrameType, joined: bool) -> str:
     """What the text that a frame's current instruction makes is looked into for, in words; AWAY where that can't be
     told of plain text (`joined`: it is plain by now); "" where it is only shown."""
     parts = False
-    for _ in range(DEEP):
-        fate = _fate(frame.f_code, frame.f_lasti, joined, parts)
+    for k in range(DEEP):
+        fate = _fate(frame.f_code, frame.f_lasti, joined, parts, k == 0)
         space = (frame.f_locals, frame.f_globals, frame.f_builtins) if fate.calls else ()
         use = _through(fate, frame.f_code, space, DEEP)
         if use or not fate.returned:
@@ -104,14 +113,19 @@ def use_of(frame: FrameType, joined: bool) -> str:
     return AWAY if joined else ""
 
 
-def _through(fate: Fate, code: CodeType, space: Space, depth: int) -> str:
-    """The use of a text, the names of the functions that it is given to looked up."""
-    return fate.use or next((use for call in fate.calls if (use := _given(call, code, space, depth))), "")
+def _through(fate: Fate, code: CodeType, space: Space, depth: int, known: bool = False) -> str:
+    """The use of a text, the names of the functions that it is given to looked up.  known: it is a `Text`, of which
+    only copies in memory matter."""
+    uses = (_given(call, code, space, depth, known or call.known) for call in fate.calls)
+    return ("" if known else fate.use) or next(filter(None, uses), "")
 
 
-def _given(call: Call, code: CodeType, space: Space, depth: int) -> str:
+def _given(call: Call, code: CodeType, space: Space, depth: int, known: bool) -> str:
     """The use of a text that is given to a function."""
     name, called, names = call.path[-1], _found(call.path, space), dict[str, Any]()
+    name = getattr(called, "__name__", name) if isinstance(called, BuiltinFunctionType) else name  # put = file.write
+    if name in WRITING and not (isinstance(called, FunctionType | MethodType) and _is_users(called.__code__)):
+        return _written(call, called, code, space, depth)
     if isinstance(called, type) and issubclass(called, BaseException) or called is None and _ERRORS.search(name):
         return ""
     place = call.place
@@ -122,16 +136,41 @@ def _given(call: Call, code: CodeType, space: Space, depth: int) -> str:
         inner = called.__code__
         into = _parameter(inner, place)
         if into is None or depth == 0:
-            return AWAY
+            return "" if known else AWAY
         fate = _in_variable(inner, into, call.parts)
         cells = zip(inner.co_freevars, called.__closure__ or ())
         names |= {key: cell.cell_contents for key, cell in cells if cell != _EMPTY}
-        use = _through(fate, inner, (names, called.__globals__, vars(builtins)), depth - 1)
+        use = _through(fate, inner, (names, called.__globals__, vars(builtins)), depth - 1, known)
         if use or not fate.returned:
             return use
-        return _through(_fate(code, call.end, *fate.returned), code, space, depth - 1)
+        return _through(_fate(code, call.end, *fate.returned), code, space, depth - 1, known)
+    if known:
+        return ""
     shown = name in _SHOWING or call.dropped and name not in _ADDING
     return "" if shown and not isinstance(called, type) else AWAY
+
+
+def _written(call: Call, called: Any, code: CodeType, space: Space, depth: int) -> str:
+    """The use of a text that is written to a file, or to memory that a variable holds."""
+    search, method = _Search(code), len(call.path) > 1 and call.path[-1] not in FILE
+    if method:
+        file = written_to(_found(call.path[:-1], space))
+    elif call.path[-1] in FILE:
+        file = sys.stdout if call.file is None else _found(call.file, space)
+    else:
+        file = written_to(getattr(called, "__self__", None))
+    names = [name for name in search.own() if file is not None and space[0].get(name) is file]
+    if file is None:  # not known yet: what is a variable of its own is made where it runs
+        names = [name for name in (call.file or call.path)[:1] if name in search.own()]
+        if not names and (call.file or call.path[-1].startswith("writerow")):
+            return COPY
+    elif not in_memory(file):
+        return ""
+    elif not names:
+        return COPY
+    for name in names:
+        search.memory(name)
+    return _through(search.fate(), code, space, depth - 1) if depth else COPY
 
 
 def _found(path: tuple[str, ...], space: Space) -> Any:
@@ -159,13 +198,16 @@ def _is_users(code: CodeType) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _fate(code: CodeType, at: int, joined: bool, parts: bool) -> Fate:
-    """Of the text (with `parts`, the texts) that the instruction at this offset makes."""
+def _fate(code: CodeType, at: int, joined: bool, parts: bool, asked: bool = False) -> Fate:
+    """Of the text (with `parts`, the texts) that the instruction at this offset makes, or asks for."""
     search = _Search(code)
     start = sum(line.offset <= at for line in search.lines) - 1  # where Python calls Python, `at` is past the call
     first = search.lines[start]
     if first.opname == "CALL":
         path = path_of(code, first.offset)
+        if asked and path[-1] in WRITING:
+            search.write(path, start)
+            return search.fate()
         joined = joined or len(path) > 1 and path[-1] in ("format", "join", "vformat", "format_map")
         if joined and parts and path[-1] in _FUNCTIONS.difference(_LISTS):  # of a generator's texts
             return Fate(f"{path[-1]}()")
@@ -325,17 +367,66 @@ class _Search:
             return True
         if name in _FUNCTIONS and not (parts and not joined):
             self._use = f"{name}()"
-        elif joined:
+        elif name in WRITING:
+            self.write(path, self.index[line.offset], place, parts)
+        else:
             n = line.arg or 0
             at: int | str = words[place - n] if place >= n - len(words) else place
             while self.lines[k].opname == "JUMP_FORWARD":
                 k = self.index[self.lines[k].argval]
             dropped = self.lines[k].opname == "POP_TOP"
-            if name in _ADDING and len(path) == 2 and path[0] in self._own():
+            if joined and name in _ADDING and len(path) == 2 and path[0] in self.own():
                 self.variable(path[0], True)
             else:
-                self._calls.append(Call(path, at, line.offset, dropped, parts))
+                self._calls.append(Call(path, at, line.offset, dropped, parts, not joined))
         return True
+
+    def write(self, path: tuple[str, ...], k: int, place: int = 0, parts: bool = False) -> None:
+        """Text is written by the call at instruction k."""
+        dropped = k + 1 < len(self.lines) and self.lines[k + 1].opname == "POP_TOP"
+        if not dropped and path[-1].startswith("write"):  # which tells how much that is
+            self._use = f"{path[-1]}()"
+        file = self._file(k, FILE.get(path[-1]))
+        self._calls.append(Call(path, place, self.lines[k].offset, dropped, parts, False, file))
+
+    def _file(self, k: int, word: str | None) -> tuple[str, ...] | None:
+        """The names by which the call at instruction k finds what it is given by this word; ("",) if it has none."""
+        words = self.code.co_consts[self.lines[k - 1].arg or 0] if self.lines[k - 1].opname == "KW_NAMES" else ()
+        if word not in words:
+            return None
+        start = k - 1
+        for _ in words[words.index(word):]:  # back over the arguments from the last on
+            end, wanted = start, 1
+            while wanted > 0:
+                start -= 1
+                line = self.lines[start]
+                if (popped := _popped(line)) is None:
+                    return ("",)
+                taken = popped if line.opname == "CALL" else 1 - dis.stack_effect(line.opcode, line.arg, jump=False)
+                wanted += taken - 1
+        first, *others = self.lines[start:end]
+        if first.opname in (*_VARIABLES, "LOAD_GLOBAL") and all(line.opname == "LOAD_ATTR" for line in others):
+            return (first.argval, *(line.argval for line in others))
+        if any(line.argval == "open" for line in (first, *others)):
+            return ("open",)
+        return None if (first.opname, first.argval) == ("LOAD_CONST", None) and not others else ("",)
+
+    def memory(self, name: str) -> None:
+        """Follow what is read from memory that a variable holds, into which text was written."""
+        if name in self.code.co_cellvars:
+            self._use = self._use or COPY
+        for k, line in enumerate(self.lines):
+            if line.opname not in _VARIABLES or line.argval != name:
+                continue
+            use = self.lines[k + 1]
+            after = [j for j in range(k + 1, len(self.lines)) if self.lines[j].opname == "CALL"][:1]
+            if use.opname in ("LOAD_METHOD", "LOAD_ATTR"):
+                if use.argval in _READ and after:
+                    self.follow(after[0] + 1, True, use.argval == "readlines")
+                elif use.argval not in _MOVED:
+                    self._use = self._use or f"{use.argval}()"
+            elif not after or path_of(self.code, self.lines[after[0]].offset)[-1] not in _TAKING:
+                self._use = self._use or COPY
 
     def _comprehended(self, k: int, joined: bool) -> Way | None:
         """What a comprehension or generator expression, called before instruction k, makes of the list it is of."""
@@ -345,7 +436,7 @@ class _Search:
         self._calls += fate.calls
         return fate.returned
 
-    def _own(self) -> tuple[str, ...]:
+    def own(self) -> tuple[str, ...]:
         """Its variables that are no parameters: a list in one of them is the function's own."""
         code = self.code
         return (*code.co_varnames[code.co_argcount + code.co_kwonlyargcount:], *(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..watch import Search
-from .active import failed, running
+from .active import CAREFUL, failed, running
 from .codes import twin
 from .recorder import Recorder
 
@@ -62,6 +62,7 @@ def noted(rec: Recorder, f: Callable[..., Any]) -> Iterator[Noted]:
             yield note.found
         finally:
             rec.note_of_errors = None
+            CAREFUL.discard(id(rec))
 
 
 @contextmanager
@@ -91,6 +92,7 @@ def look() -> None:
         if change:
             _seterr(**change)
     rec.be_careful(told or bool(raising))
+    (CAREFUL.add if rec.careful else CAREFUL.discard)(id(rec))
     if told or raising and (note.catches or raising != note.modes):
         failed()
 

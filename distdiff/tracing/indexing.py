@@ -305,7 +305,7 @@ def decided(x: Any) -> np.ndarray:
             rec.guard(
                 ref if type(ref) is Affine else Indexed(np.array(ref.ids)), np.array(x.nd[tuple(map(slice, lo, hi))])
             )
-    return x.values()
+    return x.plain_values()
 
 
 def plain_index(rec: Recorder, index: Any) -> Any:

@@ -27,7 +27,7 @@ from .matrices.triangular import Cholesky
 from .recorder import Recorder
 from .reductions import Axes, axes_of, largest, root, smallest, squares, total, traced_array
 from .ufuncs import number, recorder_of
-from .usual import product
+from .usual import magnitude
 
 _dot = np.dot  # NumPy's own, whatever is substituted meanwhile
 REMEMBERED = 8  # matrices of a trace whose factors may be wanted again
@@ -40,8 +40,9 @@ def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> 
     x = x if type(x) is TracedArray else traced_array(x)
     if axis is None and (ord is None or (ord, x.ndim) in (("f", 2), ("fro", 2), (2, 1))):
         flat = x if x.window.ndim == 1 else x.reshape(-1)  # NumPy's own way: the square root of a dot product
-        square = product(flat, flat, _dot)
-        result = root(dot(flat, flat) if square is NotImplemented else square)
+        result = magnitude(flat, _dot)
+        if result is NotImplemented:
+            result = root(dot(flat, flat))
         return np.reshape(result, (1,) * x.ndim) if keepdims else result
     axes = axes_of(axis, x.ndim)
     if len(axes) == 1:
@@ -320,7 +321,11 @@ def cond(x: Any, p: Any = None) -> Any:
     if p in (None, 2, -2):
         s = svdvals(x)
         return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
-    return norm(x, p, (-2, -1)) * norm(inv(x), p, (-2, -1))
+    try:
+        inverse = inv(x)
+    except np.linalg.LinAlgError:  # which NumPy's doesn't raise
+        recorder_of((x,)).unsupported("numpy.linalg.cond of a singular matrix", "it is inf there, without a derivative")
+    return norm(x, p, (-2, -1)) * norm(inverse, p, (-2, -1))
 
 
 def roots(p: Any) -> Any:

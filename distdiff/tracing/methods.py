@@ -28,6 +28,7 @@ from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all, 
 from .recorder import Recorder
 from .scalar import CUT, PLAIN, TracedScalar, attach
 from .usual import binary, unary
+from .verdict import CAREFUL, judged, judges
 
 _BINARY = {
     "add": "add",
@@ -217,7 +218,7 @@ def _astype(
     if dtype.kind == "f":
         self.rec.float64(dtype, "astype")
         if self.st.boolean:
-            return elementwise(self.rec, BY_NAME["copy"], (self,)) if self.size else self.values().astype(float)
+            return elementwise(self.rec, BY_NAME["copy"], (self,)) if self.size else self.plain_values().astype(float)
         values = self.nd.astype(np.float64, order=order, copy=copy)
         return self if values is self.nd else layout.copied(self, values)
     if dtype.kind == "b":
@@ -257,10 +258,14 @@ def _unsupported_method(name: str) -> Callable[..., Any]:
     return method
 
 
-def _unwrapping(method: Callable[..., Any]) -> Callable[..., Any]:
+def _unwrapping(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    own = getattr(np.ndarray, name, None)
+
     @wraps(method)
     def unwrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
+            if CAREFUL and own is not None and judges(args, kwargs):
+                return judged(own, (self, *args), kwargs, lambda: unwrapped(self, *args, **kwargs))
             if not kwargs and (not args or usual(args)) or (
                     "out" not in kwargs and usual(args) and usual(kwargs.values())):
                 return method(self, *args, **kwargs)
@@ -383,7 +388,7 @@ def install() -> None:
         attributes[name] = _unsupported_method(name)
     attributes["__getitem__"], attributes["__setitem__"] = getitem, _set_item
     for name, value in attributes.items():
-        setattr(cls, name, value if name.startswith("__") or isinstance(value, property) else _unwrapping(value))
+        setattr(cls, name, value if name.startswith("__") or isinstance(value, property) else _unwrapping(name, value))
     TracedScalar.__array_ufunc__ = array_ufunc
     TracedScalar.__array_function__ = array_function
     for name, value in {"__array_ufunc__": array_ufunc, "__array_function__": array_function,

@@ -376,10 +376,17 @@ def histogram_bin_edges(x: Any, bins: Any = 10, range: Any = None, weights: Any 
     if isinstance(bins, str):
         recorder_of((x, weights)).unsupported(f"numpy.histogram with bins={bins!r}", "give a number or the edges")
     if ndim_of(bins):
-        return bins if is_traced(bins) else np.asarray(bins)
-    if not is_traced(x):
+        bins = bins if is_traced(bins) else np.asarray(bins)
+        if ndim_of(bins) == 1 and np.any(decide(np.greater(bins[:-1], bins[1:]))):
+            raise ValueError("`bins` must increase monotonically, when an array")
+        return bins
+    if not is_traced(x) and (range is None or not any(map(is_traced, range))):
         return np.histogram_bin_edges(x, bins, range)
     low, high = range if range is not None else (smallest(x), largest(x)) if np.size(x) else (0.0, 1.0)
+    if range is not None and decide(np.greater(low, high)):
+        raise ValueError("max must be larger than min in range parameter.")
+    if not (decide(np.isfinite(low)) and decide(np.isfinite(high))):
+        raise ValueError("the range of a histogram is not finite")
     if decide(np.equal(low, high)):
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, int(bins) + 1)

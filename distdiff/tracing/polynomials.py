@@ -37,7 +37,14 @@ def polysub(a: Any, b: Any) -> Any:
 
 
 def polymul(a: Any, b: Any) -> Any:
-    return np.convolve(np.atleast_1d(a), np.atleast_1d(b))
+    return np.convolve(*(_trimmed(np.atleast_1d(x), lambda first: np.equal(first, 0.0)) for x in (a, b)))
+
+
+def _trimmed(p: Any, vanishes: Callable[[Any], Any]) -> Any:
+    """Without leading coefficients that vanish, which is decided; one is left."""
+    while len(p) > 1 and vanishes(p[0]):
+        p = p[1:]
+    return p
 
 
 def polydiv(u: Any, v: Any) -> tuple[Any, Any]:
@@ -45,14 +52,19 @@ def polydiv(u: Any, v: Any) -> tuple[Any, Any]:
     u, v = np.atleast_1d(u) + 0.0, np.atleast_1d(v) + 0.0
     m, n = len(u) - 1, len(v) - 1
     if m < n:
-        return np.zeros(1), u
+        return np.zeros(1), _trimmed(u, _vanishes)
     quotient, rest = [], u
     for k in range(m - n + 1):
         factor = rest[k] / v[0]
         quotient.append(factor)
         rest = rest - np.concatenate([np.zeros(k), factor * v, np.zeros(m - n - k)])
     tail = rest[m - n + 1 :]
-    return np.stack(quotient), tail if len(tail) else np.zeros(1)
+    return np.stack(quotient), _trimmed(tail, _vanishes) if len(tail) else np.zeros(1)
+
+
+def _vanishes(first: Any) -> Any:
+    """As NumPy takes a remainder's coefficients for none."""
+    return np.isclose(first, 0.0, rtol=1e-14)
 
 
 def polyder(p: Any, m: int = 1) -> Any:

@@ -36,6 +36,7 @@ from .array import TracedArray, as_plain, constant, is_traced
 from .recorder import Recorder
 from .scalar import TracedScalar
 from .usual import binary, product, unary
+from .verdict import CAREFUL, judged, judges
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     function: implementation
@@ -89,6 +90,9 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
                         return result
                 if usual(inputs):
                     return contract.matmul(*inputs)
+        if CAREFUL and judges(inputs, kwargs):
+            return judged(getattr(ufunc, method), inputs, kwargs,
+                          lambda: array_ufunc(self, ufunc, method, *inputs, **kwargs))
         given, inputs = inputs, tuple(map(unwrap, inputs))
         traced = next(filter(_traced, inputs), None)
         outs = kwargs.get("out", ())
@@ -139,8 +143,10 @@ _USUAL = {ufunc: op for ufunc, op in ufuncs.OP_OF.items() if op.name != "power" 
 
 def array_function(self: Any, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
     try:
+        if CAREFUL and judges(args, kwargs):
+            return judged(function, args, kwargs, lambda: array_function(self, function, types, args, kwargs))
         implementation = FUNCTIONS.get(function)
-        if implementation is not None and usual(args) and usual(kwargs.values()):
+        if implementation is not None and usual(args) and (not kwargs or usual(kwargs.values())):
             return writable(implementation(*args, **kwargs), self)
         given, named = args, kwargs
         args, kwargs = _unwrapped(given, named)

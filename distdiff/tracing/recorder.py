@@ -105,6 +105,7 @@ class Recorder(Decisions):
         self.joints = True  # whether a tape with joint statements is wanted
         self.dead = False  # something was recorded only to be taken out; the tape is pruned when it is complete
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
+        self.shown = sys.stdout, sys.stderr  # where what is printed is to be looked at
         self.careful = False  # errors of NumPy's are to come up where they arise
         self.note_of_errors: Any = None  # (tracing.floating)
         self.aside = False  # what runs is not the user's function, but Numba's compiler, say

@@ -375,6 +375,8 @@ def average(x: Any, axis: Axes = None, weights: Any = None, returned: bool = Fal
             weights = np.transpose(weights, order)
             weights = np.reshape(weights, tuple(shape_of(x)[k] if k in axes else 1 for k in range(ndim_of(x))))
         scale = np.sum(weights, axis=axis, keepdims=_flag(keepdims))
+        if np.any(np.equal(scale, 0.0)):  # decided, as NumPy does
+            raise ZeroDivisionError("Weights sum to zero, can't be normalized")
         result = np.sum(x * weights, axis=axis, keepdims=_flag(keepdims)) / scale
     return (result, np.broadcast_to(scale, shape_of(result)) * 1.0) if returned else result
 

@@ -10,7 +10,6 @@ instead of sharing a helper.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -21,6 +20,7 @@ from ..tape import RUN_LINES
 from .callers import CUT, PLAIN, called, makes_numbers, plain_number, refuse_pickling, remedy_for, stores, twin
 from .operators import CODE, METHODS, OPS_BY_NAME, asking, numpy_divide
 from .recorder import Located, Recorder
+from .slots import no_sequence
 from .text import text_of
 
 
@@ -164,8 +164,6 @@ class TracedScalar:
     def __getitem__(self, index: Any) -> Any:  # x[()] and x[..., None], as NumPy's floats have them
         return self.as_array(self)[index]
 
-    __iter__ = None  # which __getitem__ would stand in for
-
     def __copy__(self) -> TracedScalar:
         return self
 
@@ -192,12 +190,10 @@ class TracedScalar:
     T = real
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("_") or not hasattr(self.__class__, name):
             raise AttributeError(f"a traced scalar has no attribute {name!r}")
         return getattr(self.as_array(self), name)  # sum, mean, reshape, clip, ... as numpy.float64 has them
 
-
-numbers.Real.register(TracedScalar)  # np.isscalar, and isinstance(t, numbers.Number), as for NumPy's floats
 
 _POWER, _SQUARE, _NEGATIVE, _ABSOLUTE, _REMAINDER, _FLOOR_DIVIDE = (
     BY_NAME[name] for name in ("power", "square", "negative", "absolute", "remainder", "floor_divide")
@@ -208,7 +204,7 @@ class TracedBool:
     """What sets a comparison apart from a number: asking for its truth is a decision."""
 
     __slots__ = ()
-    dtype = np.dtype(bool)
+    dtype, itemsize, nbytes = np.dtype(bool), 1, 1
 
     @property
     def __class__(self) -> type:
@@ -267,6 +263,7 @@ class TracedCount:
     there are or which one is meant, where it decides (`x[:k]`, `range(k)`)."""
 
     __slots__ = ()
+    dtype = np.dtype(np.int64)
 
     @property
     def __class__(self) -> type:
@@ -397,9 +394,9 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     exec(CODE, names)
     methods = {name: names.pop(name) for name, _ in METHODS}
     shared = {"__slots__": (), "rec": rec, "general": staticmethod(general), "as_array": staticmethod(as_array)}
-    Scalar = names["Scalar"] = type("TracedScalar", (TracedScalar,), {**shared, **methods})
-    Boolean = names["Boolean"] = type("TracedBool", (TracedBool, TracedScalar), shared)
-    Count = type("TracedCount", (TracedCount, Scalar), {"__slots__": ()})
+    Scalar = names["Scalar"] = no_sequence(type("TracedScalar", (TracedScalar,), {**shared, **methods}))
+    Boolean = names["Boolean"] = no_sequence(type("TracedBool", (TracedBool, TracedScalar), shared))
+    Count = no_sequence(type("TracedCount", (TracedCount, Scalar), {"__slots__": ()}))
     rec.scalar, rec.boolean, rec.count, rec.scalar_op = scalar, boolean, count, scalar_op
     rec.restart, rec.retire, rec.be_careful = restart, retire, be_careful
     rec.scalar_type = Scalar

@@ -67,11 +67,15 @@ def covariance(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, d
     weights = np.asarray(fweights, dtype=float) if fweights is not None else None
     if aweights is not None:
         aweights = aweights if is_traced(aweights) else np.asarray(aweights)
+        if np.any(np.less(aweights, 0.0)):  # decided, as NumPy does
+            raise ValueError("aweights cannot be negative")
         weights = aweights if weights is None else weights * aweights
     if weights is None:
         centred, count = m - mean(m, axis=1, keepdims=True), m.shape[1]
         return np.squeeze(centred @ centred.T / (count - ddof))
     sum_of_weights = np.sum(weights)
+    if np.equal(sum_of_weights, 0.0):
+        raise ZeroDivisionError("Weights sum to zero, can't be normalized")
     centred = m - np.sum(m * weights, axis=1, keepdims=True) / sum_of_weights
     if ddof == 0:
         factor = sum_of_weights

@@ -28,7 +28,8 @@ class Text(str):
 
     __slots__ = ()
 
-    def __str__(self) -> str:
+    def __str__(self) -> str:  # by print(text, file=out), say
+        _follow(_asking())
         return self
 
     def __bool__(self) -> bool:
@@ -40,22 +41,25 @@ class Text(str):
 
 def text_of(value: str) -> str:
     """The text of a traced value whose own is `value`; refused where the user's lines go on to compute with it."""
+    _follow(_asking())
+    return Text(f"traced({value})") if running() is not None else f"traced({value})"
+
+
+def _follow(frame: FrameType | None) -> None:
+    """A text is made for a frame, or asked for once more: refused where it is computed with from there on."""
     rec = running()
-    if rec is None:
-        return f"traced({value})"
-    frame = _asking()
-    if frame is not None:
-        joined = _within_a_container()
-        while frame.f_back is not None and frame.f_globals.get("__name__") in JOINING:
-            frame, joined = frame.f_back, True
-        use = use_of(frame, joined) if _is_users(frame) else ""
-        if use == AWAY:
-            rec.unsupported("the text of a traced value is joined to other text, which is kept where it can't be "
-                            "followed", f"{_LOST}. " 'Join it as "x = " + str(x), which knows what it is wherever it '
-                            "is kept; or print, write or log it at once")
-        elif use:
-            _refuse(use)
-    return Text(f"traced({value})")
+    if rec is None or frame is None:
+        return
+    joined = _within_a_container()
+    while frame.f_back is not None and frame.f_globals.get("__name__") in JOINING:
+        frame, joined = frame.f_back, True
+    use = use_of(frame, joined) if _is_users(frame) else ""
+    if use == AWAY:
+        rec.unsupported("the text of a traced value is joined to other text, which is kept where it can't be "
+                        "followed", f"{_LOST}. " 'Join it as "x = " + str(x), which knows what it is wherever it '
+                        "is kept; or print, write or log it at once")
+    elif use:
+        _refuse(use)
 
 
 _LOST = "text is to be looked at: what is computed with it has no derivative"

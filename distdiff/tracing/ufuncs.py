@@ -146,7 +146,7 @@ def _fmod(a: Any, b: Any) -> Any:
 
 def _modf(x: Any) -> tuple[Any, Any]:
     whole_part = np.trunc(x)
-    return np.copysign(x - whole_part, x), whole_part
+    return np.copysign(np.where(np.isinf(x), 0.0, x - whole_part), x), whole_part
 
 
 def _frexp(x: Any) -> tuple[Any, Any]:
@@ -158,7 +158,8 @@ def _frexp(x: Any) -> tuple[Any, Any]:
     decided(np.logical_and(np.greater_equal(np.abs(x), low), np.less(np.abs(x), high)))
     if not known.all():
         decided(np.equal(x, 0.0))
-    return x * np.ldexp(1.0, -exponent), exponent
+    half = -exponent // 2  # 2**-exponent may be beyond all numbers
+    return x * np.ldexp(1.0, half) * np.ldexp(1.0, -exponent - half), exponent
 
 
 def _ldexp(x: Any, exponent: Any) -> Any:

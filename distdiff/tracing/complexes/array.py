@@ -18,6 +18,7 @@ from ..callers import called, handed_to, refuse_pickling, refuse_swapped_rows, s
 from ..indexing import plain_index
 from ..recorder import Recorder
 from ..scalar import CUT, PLAIN, TracedScalar
+from ..slots import no_sequence
 from ..text import text_of
 from .parts import Pair, Part, arrays, filled, negative_zero, own_copy, real_part, zero
 
@@ -102,7 +103,13 @@ class ComplexArray:
     def imag(self, value: Any) -> None:
         self.im[...] = value
 
-    def values(self) -> np.ndarray:
+    @property
+    def ctypes(self) -> NoReturn:
+        self.rec.unsupported("the memory of a traced complex array", f"compiled code would be handed it, and {CUT}")
+
+    data = ctypes
+
+    def plain_values(self) -> np.ndarray:
         """The elements' values as a plain array of their own."""
         values = np.empty_like(self.re.nd, dtype=DTYPE, subok=False)
         values.real, values.imag = self.re.nd, self.im.nd
@@ -115,10 +122,10 @@ class ComplexArray:
         return (self[k] for k in range(len(self)))
 
     def __repr__(self) -> str:
-        return text_of(repr(self.values()))
+        return text_of(repr(self.plain_values()))
 
     def __str__(self) -> str:
-        return text_of(str(self.values()))
+        return text_of(str(self.plain_values()))
 
     def __getitem__(self, index: Any) -> Any:
         index = plain_index(self.rec, index)
@@ -140,7 +147,7 @@ class ComplexArray:
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         if self.re.st.constant and self.im.st.constant:
-            return self.values().astype(args[0] if args and args[0] is not None else DTYPE)
+            return self.plain_values().astype(args[0] if args and args[0] is not None else DTYPE)
         frame = self.rec.user_frame()
         if stores(frame):
             self.rec.unsupported("a traced complex array was put into a plain one", PLAIN)
@@ -167,6 +174,7 @@ class ComplexArray:
         return [x.tolist() if isinstance(x, np.ndarray) else x for x in self] if self.ndim else self.item()
 
 
+@no_sequence
 class ComplexScalar:
     """A complex number of which a part is a traced float; the other may be plain."""
 
@@ -196,7 +204,7 @@ class ComplexScalar:
     def T(self) -> ComplexScalar:
         return self
 
-    def values(self) -> complex:
+    def plain_values(self) -> complex:
         """The plain value."""
         return complex(*(x.v if isinstance(x, TracedScalar) else x for x in (self.re, self.im)))
 
@@ -224,18 +232,16 @@ class ComplexScalar:
     __int__ = __float__
 
     def __repr__(self) -> str:
-        return text_of(repr(self.values()))
+        return text_of(repr(self.plain_values()))
 
     def __str__(self) -> str:
-        return text_of(str(self.values()))
+        return text_of(str(self.plain_values()))
 
     def __format__(self, spec: str) -> str:
-        return text_of(format(self.values(), spec))
+        return text_of(format(self.plain_values(), spec))
 
     def __getitem__(self, index: Any) -> Any:  # z[()] and z[..., None], as NumPy's numbers have them
         return self.as_array()[index]
-
-    __iter__ = None  # which __getitem__ would stand in for
 
     def __copy__(self) -> ComplexScalar:
         return self
@@ -251,7 +257,7 @@ class ComplexScalar:
         return ComplexArray(*arrays(self.rec, self.re, self.im, ()))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("_") or not hasattr(np.complex128, name):
             raise AttributeError(f"a traced complex number has no attribute {name!r}")
         return getattr(self.as_array(), name)  # sum, reshape, ... as numpy.complex128 has them
 

@@ -234,7 +234,7 @@ def _asked(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def plain(x: Any, values: bool) -> Any:
         if is_traced_complex(x):
-            return x.values() if values else np.broadcast_to(DTYPE.type(0), x.shape)
+            return x.plain_values() if values else np.broadcast_to(DTYPE.type(0), x.shape)
         return (x.nd if type(x) is TracedArray else x.v) if is_traced(x) else x
 
     if function in (np.array_repr, np.array_str, np.array2string):

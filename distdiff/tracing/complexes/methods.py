@@ -123,7 +123,7 @@ def _assign_flat(self: ComplexArray, value: Any) -> None:
 
 
 def install(unwrap: Callable[[Any], Any], array_ufunc: Callable[..., Any], array_function: Callable[..., Any],
-            unwrapping: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+            unwrapping: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
     """Attach all of it to both classes, once; what NumPy's protocols call is given."""
     both: dict[str, Any] = {
         "__array_ufunc__": array_ufunc, "__array_function__": array_function,
@@ -175,7 +175,7 @@ def install(unwrap: Callable[[Any], Any], array_ufunc: Callable[..., Any], array
         setattr(ComplexScalar, name, value)
     for name, value in attributes.items():
         dunder = name.startswith("__") or isinstance(value, property)
-        setattr(ComplexArray, name, value if dunder else unwrapping(value))
+        setattr(ComplexArray, name, value if dunder else unwrapping(name, value))
     own = ComplexArray.__getitem__, ComplexArray.__setitem__
     ComplexArray.__getitem__ = lambda self, index: own[0](self, unwrap_index(unwrap, index))
     ComplexArray.__setitem__ = (

@@ -72,7 +72,7 @@ def _place(pick: Callable[..., Any], beyond: np.ufunc) -> Callable[..., Any]:
         ndim = z.ndim
         if axis is None or not ndim:
             z, axis = np.ravel(z), axes_of(axis or 0, 1)[0]
-        values = z.values()
+        values = z.plain_values()
         at = pick(values, axis)
         there = np.expand_dims(at, axis)
         best = np.take_along_axis(z, there, axis)

@@ -147,7 +147,7 @@ def interp1d_of(self: Any, x: Any, y: Any, kind: Any = "linear", axis: int = -1,
     if getattr(y, "dtype", np.dtype(float)).kind == "c":
         rec.unsupported("scipy.interpolate.interp1d of complex y", "interpolate real and imaginary parts")
     y = rec.array_of(y)
-    self.__init__(x, y.values(), kind, axis, copy, bounds_error, fill_value, assume_sorted)
+    self.__init__(x, y.plain_values(), kind, axis, copy, bounds_error, fill_value, assume_sorted)
     self.y = y if assume_sorted else np.take(y, np.argsort(x, kind="mergesort"), axis)
     self._y = self._reshape_yi(self.y)
     if hasattr(self, "_spline"):

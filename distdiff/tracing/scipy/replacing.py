@@ -34,6 +34,7 @@ from ..array import TracedArray
 from ..codes import code_of, twin
 from ..holding import held, traced_within
 from ..protocol import promote, unwrap_all, usual
+from ..verdict import CAREFUL, judged, judges
 
 Rule = Callable[..., Any]
 _STRAIGHT = {TracedArray, np.ndarray, float, int, bool, str, type(None)}  # arguments that need not be looked into
@@ -77,11 +78,13 @@ class Replacing:
         always, written = hasattr(rule, "also_plain"), getattr(rule, "writes", None)
         argument = unwrap_all if hasattr(rule, "parts_apart") else _argument
         answer = partial(rule, original) if hasattr(rule, "around") else rule
-        straight = getattr(rule, "straight", None)
+        straight, judged_here = getattr(rule, "straight", None), not name.startswith("__")
 
         @wraps(original)
         def dispatch(*args: Any, **kwargs: Any) -> Any:
             try:
+                if CAREFUL and judged_here and judges(args, kwargs) and traced_within([*args, *kwargs.values()]):
+                    return judged(original, args, kwargs, lambda: dispatch(*args, **kwargs))
                 if straight is not None and not kwargs and len(args) == 1 and type(args[0]) is TracedArray:
                     return straight(args[0])
                 if straight is not None and TracedArray in (kinds := {*map(type, args)}) and kinds <= _STRAIGHT and (
