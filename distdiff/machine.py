@@ -50,6 +50,17 @@ class Machine:
     byte: float = 2.5e-10  # G: a byte, all copies included
     wait: float = 2.2e-5  # for neighbours who are not quite as far, a superstep: most of what its messages cost
 
+    agreement: float = 4.0e-5  # of all ranks on failures, which ends a solve
+    evaluation: float = 0.5  # ... of a pass, there and back, that is the evaluation: not in seconds
+
+    # Looking for a layout, on rank 0: one more candidate, a statement of it, one that no rank shares with another; a
+    # scalar line that is placed by itself in supersteps that grow, or by a graph partitioner
+    look_call: float = 4.0e-3
+    look_item: float = 2.5e-5
+    look_small: float = 1.5e-4
+    grow_line: float = 3.0e-7
+    scotch_line: float = 5.0e-6
+
     # Handing every rank its share, once: agreements, a rank's parcel, a statement of the busiest rank, a scalar line
     # that is placed by itself, a value of another rank; or the whole program, to every rank
     share_call: float = 2.5e-3
@@ -69,6 +80,7 @@ class Machine:
     plan_sum_copy: float = 4.2e-5
     plan_far_line: float = 6.8e-10  # fresh memory
     plan_exchange: float = 1.2e-4  # a superstep's messages, and what they keep apart: on several ranks alone
+    plan_ghost: float = 5.0e-8  # ... and a value that travels
     plan_rule: float = 7.0e-6  # a partial that is computed
     plan_indexed: float = 1.0e-8  # a node that an operand names by itself
     bind_item: float = 1.6e-5  # a further planned operation, when first several right-hand sides come
@@ -119,6 +131,16 @@ class Machine:
     assemble_node: float = 1.9e-8  # a row before elimination
     assemble_entry: float = 9.3e-9  # a nonzero before elimination
     assemble_kept: float = 4.5e-9  # a nonzero that is left
+    # ... new values in a structure that is there
+    refresh_call: float = 2.0e-4
+    refresh_item: float = 7.0e-6
+    refresh_node: float = 6.6e-9
+    refresh_entry: float = 3.3e-9
+    refresh_kept: float = 1.6e-9
+    # ... on several ranks: until they have agreed, once and on new values, and on a value that travels
+    joining_call: float = 2.0e-4
+    joining_again: float = 2.0e-4
+    joining_value: float = 1.1e-7
     # Substitution: once, a pass and its first right-hand side, every further one
     substitution_call: float = 1.4e-4
     substitution_row: float = 9.7e-9
@@ -129,6 +151,18 @@ class Machine:
     entry_next_column: float = 1.1e-10
     far_row_next_column: float = 6.5e-10  # beyond what stays in cache
     pass_next_column: float = 4.4e-8
+    # ... a superstep, beside its rows and messages: once, and in a pass
+    step: float = 6.0e-5
+    step_pass: float = 1.5e-5
+    # ... where a solution is kept only as long as rows read it: a row or an entry of a pass, and of a column in it
+    slot_entry: float = 3.0e-9
+    slot_entry_next_column: float = 5.0e-11
+    # Interface elimination: until interfaces are known, a pass, an entry of a small matrix
+    interface_call: float = 8.0e-4
+    interface_pass: float = 3.0e-5
+    interface_entry: float = 1.0e-9
+    # A pipeline: a superstep of a batch, beside its rows
+    pipeline_task: float = 2.0e-5
     # Krylov: once, a right-hand side, an iteration of one
     krylov_call: float = 1.8e-4
     krylov_row: float = 1.0e-8

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
-from distdiff import calibration, cli, machine
-from distdiff.calibration import between, stages
+import distdiff
+from distdiff import calibration, cli, machine, solvers
+from distdiff.calibration import between, rows, stages
 from distdiff.calibration.fit import Fitted, Sample, fit
 from distdiff.errors import DistdiffError
 from distdiff.machine import Machine
+from distdiff.solvers.work import Work
 from distdiff.stages import Stages
 
 RATES = {"row": 2e-9, "entry": 5e-10, "pass_call": 5e-5}
@@ -44,6 +48,21 @@ def test_a_slow_outlier_shifts_no_rate_far():
     assert found.rates["row"] == pytest.approx(RATES["row"], rel=0.25)
     assert found.rates["entry"] == pytest.approx(RATES["entry"], rel=0.25)
     assert found.ratios["program 4"] < 0.1  # and it is seen
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95, 1.05])
+def test_what_is_known_of_some_programs_tells_nothing_of_the_others(share):
+    """Also where it is more than was measured: nothing is taken off, so no program is left with next to nothing."""
+    samples = timings()
+    for k in (2, 5):
+        small = {name: 1e-3 * amount for name, amount in samples[k].amounts.items()}
+        samples[k] = samples[k]._replace(amounts=small, known=share * samples[k].seconds[0])
+    for k in (0, 7):
+        samples[k] = samples[k]._replace(seconds=[1e-3 + second for second in samples[k].seconds], known=1e-3)
+    found = fit("a stage", samples)
+    for name, rate in RATES.items():
+        assert found.rates[name] == pytest.approx(rate, rel=0.25)
+    assert found.ratios["program 2"] == pytest.approx(share, abs=0.05)
 
 
 def test_rates_that_no_program_tells_apart_are_both_taken():
@@ -161,6 +180,17 @@ def test_rates_are_measured_kept_and_found(tmp_path, monkeypatch, capsys):
         machine.current.cache_clear()
 
 
+def test_derivatives_of_measured_loops_stay_in_range():
+    """Where they fade to nothing, every solve is repeated from larger seeds, and a line seems to take longer."""
+    def last(f, x):
+        found = f(x)
+        return found[-1] if isinstance(found, list) else found
+
+    for name, f, x in stages.programs():
+        if "recurrence" in name:
+            assert 1e-6 < abs(distdiff.grad(partial(last, f))(x)).max() < 1e9, name
+
+
 def test_nowhere_to_keep_them(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(calibration, "files", lambda: [tmp_path / "file" / "machine.json"])
@@ -179,11 +209,46 @@ def test_messages_between_ranks(comm, monkeypatch):
     (messages,) = between.messages(comm)
     assert set(messages.rates) == {"latency", "overhead", "gap", "byte"}
     assert all(rate >= 0 for rate in messages.rates.values())
+    assert 0.0 < messages.rates["latency"] + 2 * messages.rates["overhead"] < 1e-2  # L + 2 o, by the pass's own channel
     monkeypatch.setattr(between, "programs", lambda: [("scale", lambda x: np.sum(2.0 * np.sin(x)), np.ones(400))])
     shares = between.shares(comm)
     assert [set(fit.rates) >= {name} for fit, name in zip(shares, ("share_call", "copy_call"))] == [True, True]
     assert all(fit.unrest == 1.0 for fit in shares) and any(shares[0].rates.values())
+    assert 0.0 < shares[2].rates["share_rank"] < 1.0
+    (agreements,) = between.agreements(comm, Machine())
+    assert 0.0 <= agreements.rates["agreement"] < 1e-2
+    evaluation, products = between.evaluations(comm)
+    assert 0.0 < evaluation.rates["evaluation"] < 1.0 and products.rates["product_line"] > 0.0
     waits, plans = between.waits(comm, Machine())
     assert set(waits.rates) == {"item", "line", "wait"} and any(waits.rates.values())
-    assert set(plans.rates) == {"plan_exchange"} and plans.rates["plan_exchange"] >= 0
+    assert set(plans.rates) == {"plan_exchange", "plan_ghost"} and all(rate >= 0 for rate in plans.rates.values())
     assert len(set(comm.allgather(json.dumps([waits.rates, plans.rates])))) == 1
+
+
+@pytest.mark.mpi
+@pytest.mark.few_ranks
+def test_assembled_systems_on_ranks(comm, monkeypatch):
+    """Every rate that has no other measure, by the cost functions of the methods themselves; the same on all ranks."""
+    if comm.size == 1:
+        pytest.skip("one rank has no supersteps")
+    laid = (("array", "axes"), ("scalar", "contiguous"))
+    monkeypatch.setattr(rows, "programs", tiny)
+    monkeypatch.setattr(rows, "LAID_OUT", laid)
+    monkeypatch.setattr(rows, "ROUNDS", 1)
+    fits = rows.assembled(comm, Machine())
+    found = {name: rate for each in fits for name, rate in each.rates.items()}
+    assert set(found) == {name for names in rows.RATES.values() for name in names}
+    assert all(rate >= 0.0 for rate in found.values()) and found["joining_call"] > 0.0
+    assert len(set(comm.allgather(json.dumps(found)))) == 1
+
+
+def test_costs_go_by_the_rates_of_assembled_systems():
+    """None is without effect on some method's cost for one right-hand side or many, at first or at another point."""
+    work = Work(1000, 1000, 20, 3, 2, messages=2, halo=100, interface=4, nodes=2000, nonzeros=4000, kept_rows=300,
+                kept_nonzeros=900, inputs=5, outputs=5)
+    for names in rows.RATES.values():
+        for name in names:
+            costs = [method.cost(replace(job, together=m), m, replace(Machine(), **{name: rate})).seconds or 0.0
+                     for method in map(solvers.method, ("substitution", "interface", "pipeline", "krylov"))
+                     for job in (work, replace(work, expanded=True)) for m in (1, 64) for rate in (0.0, 1.0)]
+            assert any(b - a > 0.5 for a, b in zip(costs[::2], costs[1::2])), name

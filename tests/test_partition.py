@@ -646,7 +646,7 @@ def test_supersteps_grow_as_long_as_that_pays(n_ranks, compiled, monkeypatch):
 
 @pytest.mark.parametrize(("n_ranks", "width", "steps", "ahead"), [(2, 100, 40, 0.8), (8, 100, 40, 0.8),
                                                                    (64, 30, 16, 1.0)])
-def test_grown_supersteps_of_a_grid_in_loops_are_trapezoids(n_ranks, width, steps, ahead, monkeypatch):
+def test_grown_supersteps_of_a_grid_in_loops_are_trapezoids(n_ranks, width, steps, ahead):
     """Fewer of them than time steps, and little waiting, where every other layout exchanges once a step or waits."""
     def heat(x, steps):
         u = list(x)
@@ -661,9 +661,8 @@ def test_grown_supersteps_of_a_grid_in_loops_are_trapezoids(n_ranks, width, step
     follows_counts(tape, made["growlocal"])
     grown = made.pop("growlocal").quality
     assert grown.k_star < steps / 2 and grown.seconds < ahead * min(other.quality.seconds for other in made.values())
-    for a_line, others in (0.0, 1), (choose.GROW_LINE, 0):  # not looked at where that takes longer than it may save
-        monkeypatch.setattr(choose, "GROW_LINE", a_line)
-        auto = partition(tape, n_ranks, machine=near(400.0))
+    for a_line, others in (0.0, 1), (Machine().grow_line, 0):  # not looked at where that takes longer than it may save
+        auto = partition(tape, n_ranks, machine=replace(near(400.0), grow_line=a_line))
         assert sum(c.name == "growlocal" for c in auto.candidates) == others
         suits = auto.name.startswith("growlocal") or n_ranks == 64  # where so little work wants fewer ranks
         assert not others or suits and auto.quality.seconds <= grown.seconds

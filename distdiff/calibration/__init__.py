@@ -24,8 +24,9 @@ from ..kernels.jit import compile_at_once
 from ..machine import VERSION, Machine, current, files
 from ..petsc import start
 from ..stages import Stages
-from .between import messages, shares, waits
+from .between import agreements, evaluations, messages, shares, waits
 from .fit import Fitted, fit_all
+from .rows import assembled
 from .stages import samples
 
 CALM = 1.6  # times the least that the same messages usually take on a machine that nobody else is busy with
@@ -73,7 +74,11 @@ def calibrate(comm: MPI.Comm, stages: Stages | None = None) -> Calibration:
     machine = on_root(comm, lambda: _with(Machine(), fits))
     if comm.size > 1:
         with stages("measuring messages between the ranks"):
-            between = [*messages(comm), *waits(comm, machine), *shares(comm)]
+            between = messages(comm)
+            between += [*waits(comm, _with(machine, between)), *evaluations(comm),
+                        *agreements(comm, machine), *shares(comm)]
+        with stages("measuring assembled systems over the ranks"):
+            between += assembled(comm, _with(machine, between))
         with agreed(comm):
             refuse_unrest(between)
         machine = _with(machine, between)

@@ -49,11 +49,11 @@ def programs() -> list[tuple[str, Callable[[Any], Any], np.ndarray]]:
         return f
 
     def recurrence(steps: int, results: bool) -> Callable[[Any], Any]:
-        def f(x: Any) -> Any:
+        def f(x: Any) -> Any:  # derivatives neither fade nor grow: where they leave the range, solves are repeated
             a, b, c = x[0], x[1], x[2]
             path = []
             for k in range(steps):
-                a, b, c = 0.6 * b + 0.1 * np.cos(c), 0.7 * c - 0.01 * np.sin(a), 0.5 * a + 0.1 * x[k % 3]
+                a, b, c = 0.9999 * b + 0.01 * np.cos(c), 0.9999 * c - 0.01 * np.sin(a), 0.9999 * a - 0.01 * x[k % 3]
                 path.append(a * b)
             return path[::10] if results else path[-1]
         return f

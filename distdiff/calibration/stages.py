@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,30 @@ from mpi4py import MPI
 from ..assembly import Assembly
 from ..errors import DistdiffError
 from ..implicit.forward import as_vector
+from ..kernels.slots import MANY
 from ..linearization import Linearization, linearize
+from ..machine import Machine
+from ..partition import partition
+from ..partition.candidates import GROWN, SCOTCH
+from ..partition.choose import default_min_block
+from ..partition.scotch import available
 from ..products import Products
 from ..solvers import cost, method, sweep, walk
 from ..solvers.kept import kept_by
+from ..solvers.layouts import Judge, Use
+from ..solvers.transfer import NONE, Block
 from ..solvers.work import BATCH, count
 from ..stages import Stages
+from ..system import TriangularSystem
 from ..tape import Joint
+from ..tracing import trace
 from .fit import Sample
 from .programs import equations, programs
 
 ROUNDS = 5  # each stage of each program is timed so often, in turns with all others
 LEAST, BUDGET = 3, 20.0  # ... or at least so often, once so many seconds are spent
 SHARE = 0.8  # of the time, at least, this process has to have had a core
+IRREGULAR = ("web",)  # programs for which anybody would ask a graph partitioner
 SMALL = 20_000  # entries up to which a system is factored
 
 
@@ -79,7 +91,7 @@ class _Stages:
     """One program, evaluated on this rank alone, and the times of its stages."""
 
     def __init__(self, name: str, f: Callable[[Any], Any], x: np.ndarray) -> None:
-        self.name, self.x = name, x
+        self.name, self.x, self.tape = name, x, trace(f, (x,)).tape
         self.lin: Linearization = linearize(f, x, comm=MPI.COMM_SELF, method="sweep")
         self.local, self.point = self.lin._at.local, self.lin._at.point
         self.work = count(self.local, MPI.COMM_SELF)
@@ -99,6 +111,7 @@ class _Stages:
     def round(self) -> None:
         self._sweeps()
         self._assembled()
+        self._looking()
         self._again()
 
     def _sweeps(self) -> None:
@@ -126,6 +139,7 @@ class _Stages:
         system = assembly.system
         self.kept = kept_by(system.n_local, system.own.nnz, MPI.COMM_SELF)
         self._note("assembling", "", seconds)
+        self._note("new values", "", _timed(lambda: assembly.refresh(self.point))[0])
         for name, limit in (("substitution", np.inf), ("krylov", 10 * SMALL), ("direct", SMALL)):
             if self.kept.nonzeros > limit:
                 continue
@@ -141,7 +155,27 @@ class _Stages:
                     columns = min(_timed(lambda solve=solve, many=many: solve(many))[0] for _ in range(3))
                     self._note("substitution: further columns", direction, (columns - again) / (BATCH - 1))
             solver.close()
+        self._little(system)
         assembly.close()
+
+    def _little(self, system: TriangularSystem) -> None:
+        """Solutions that are kept only as long as rows read them, where that is little."""
+        block, nothing = Block(system), np.zeros((0, BATCH))
+        inputs, outputs = np.unique(system.inputs.ids), np.unique(system.outputs.ids)
+        for m in (MANY, BATCH):
+            seeds = np.ones((len(inputs), m))
+            if block.keeps_little(seeds) and block.has_few_slots:
+                self._note("substitution: little kept", f"{m}", min(_timed(partial(
+                    block.forward, nothing[:, :m], NONE, inputs, seeds, outputs))[0] for _ in range(3)))
+
+    def _looking(self) -> None:
+        """Making a layout on two ranks; of scalar code by supersteps that grow, and by a graph partitioner."""
+        names = ["axes"] if self.work.array_lines else [GROWN]
+        if self.name in IRREGULAR and available():
+            names.append(SCOTCH)
+        for name in names if len(self.times.get((f"looking: {names[0]}", ""), ())) <= LEAST else ():
+            self._note(f"looking: {name}", "", _timed(lambda name=name: partition(
+                self.tape, 2, name, depth=1, judge=Judge(self.tape, Use(), Machine())))[0])
 
     def _again(self) -> None:
         """Evaluation and one solve at another point, of scalar code."""
@@ -175,10 +209,18 @@ class _Stages:
             "direct: set-up": {"direct_call": 1, "factor_entry": entries},
             "direct: a solve": {"direct_solve": 1, "direct_entry": entries},
             "evaluating and sweeping": {"point_call": 1, "run_line": w.scalar_lines},
+            "new values": cost.refresh_amounts(w),
+            f"looking: {GROWN}": {"grow_line": w.scalar_lines}, f"looking: {SCOTCH}": {"scotch_line": w.scalar_lines},
+            "looking: axes": {"look_call": 1, "look_item": w.items - self._small, "look_small": self._small},
         }
-        for (stage, _), seconds in self.times.items():
-            positive = [max(s, 1e-9) for s in seconds[1:]]
-            yield Sample(stage, self.name, amounts[stage], positive)
+        for (stage, columns), seconds in self.times.items():
+            counted = amounts.get(stage) or cost.slot_amounts(w, 1, int(columns))
+            yield Sample(stage, self.name, counted, [max(s, 1e-9) for s in seconds[1:]])
+
+    @property
+    def _small(self) -> int:
+        """Statements that no rank shares with another."""
+        return sum(item.lines < default_min_block(2) for item in self.local.items)
 
 
 class _Equations:

@@ -27,15 +27,14 @@ MANY_SMALL = 100  # statements that no rank shares with another, from which look
 MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
 ROOMY = 1 << 28  # bytes on the fullest rank up to which memory is none either
 WORTH = 1.05  # times sooner than rank 0 alone that a spread must be, as predictions are not exact
-LOOK, LOOK_ITEM = 4e-3, 2.5e-5  # seconds that making one more candidate takes, and an item of it ...
-LOOK_SMALL = 1.5e-4  # ... or one that no rank shares with another: each has its own place, so hardly two are alike
-LOOK_LINE = 1e-8  # ... or, of scalar code that is laid out run by run, a line at least, handing the runs out included
-PATIENCE = 4.0  # ... up to so many times what it may save: promises are of what comes after the layout is made
-GROW_LINE = 3e-7  # seconds that growing supersteps takes, a line ...
-FOLLOW = 20  # ... up to what it may save at so many points, where others follow
+LOOK_LINE = 1e-8  # seconds a line, at least, of looking for a layout of scalar code run by run and handing runs out: a
+# bound, below what `scripts/bench ranks --tools string` shows, and no rate
+PATIENCE = 4.0  # times what it may save that looking may take: promises are of what comes after the layout is made
+FOLLOW = 20  # points, where others follow, at which growing supersteps may save what it takes
 NEAR = 1.25  # times the time of equal shares without messages that layouts may take, so that no more are looked at
 FEW_RANKS = 32  # with which looking for the best number of them begins
-NEXT_COLUMN = 0.4  # a further right-hand side in the same sweep, of the first one's cost
+NEXT_COLUMN = 0.4  # of the first right-hand side's cost, a further one in the same sweep where no judge knows a
+# method: `distdiff calibrate --show` has 0.2 (scalar lines) to 1 (lines over arrays that stay in cache)
 
 
 class Judge(Protocol):
@@ -126,7 +125,7 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
     if depth is not None and depth < 1:
         raise InputError(f"depth={depth} must be positive: 1 exchanges after every superstep")
     machine = current() if machine is None else machine
-    contest = _Contest(judge or _Sweeping(columns))
+    contest = _Contest(judge or _Sweeping(columns), machine)
     if strategy == COLUMNS and n_ranks > 1:
         contest.enter(candidates.alone(tape, n_ranks, machine, everywhere=True))
         return contest.winner()
@@ -172,7 +171,7 @@ class _Search:
             return True  # one exchange costs more
         if self.columns > 1:
             return False
-        if run_by_run(tape) and contest.below(LOOK + LOOK_LINE * _scalar_lines(tape), n):
+        if run_by_run(tape) and contest.below(machine.look_call + LOOK_LINE * _scalar_lines(tape), n):
             return True  # looking for a layout of its runs does
         return (not run_by_run(tape) and contest.beneath(tape, n, self._small(n))) or contest.below(
             sharing_at_least(2, machine), n)  # looking for a layout costs more; sharing out whatever does
@@ -266,8 +265,8 @@ class _Search:
 class _Contest:
     """Candidates come in one by one; `winner` has all of them with it, and its supersteps are those of its plan."""
 
-    def __init__(self, judge: Judge) -> None:
-        self.judge, self.again = judge, judge.again
+    def __init__(self, judge: Judge, machine: Machine) -> None:
+        self.judge, self.again, self.machine = judge, judge.again, machine
         self._best: Partition | None = None
         self._alone: Partition | None = None
         self.cut: Partition | None = None  # the best one that cuts arrays, on as many ranks as are looked at
@@ -318,13 +317,14 @@ class _Contest:
         """Whether sharing out all that the best so far takes, set-up included, might save enough to look for it."""
         assert self._best is not None
         saved = (1.0 - 1.0 / n_ranks) * self._best.promise.seconds
-        return PATIENCE * saved > LOOK + LOOK_ITEM * len(tape.items)
+        return PATIENCE * saved > self._looking(tape)
 
     def might_gain(self, survey: Survey, n_ranks: int) -> bool:
         """Whether growing supersteps may save more than it takes: equal shares would be sooner done than the best so
         far, and there is something to do at a time."""
         assert self._best is not None
-        if (1.0 - 1.0 / n_ranks) * self._best.promise.seconds * FOLLOW < GROW_LINE * _scalar_lines(survey.tape):
+        if (1.0 - 1.0 / n_ranks) * self._best.promise.seconds * FOLLOW < self.machine.grow_line * _scalar_lines(
+                survey.tape):
             return False
         levels = survey.levels
         at_a_time = levels.work / max(float(levels.time.max(initial=0.0)), np.finfo(float).tiny)
@@ -336,7 +336,8 @@ class _Contest:
         promise = self._best.promise
         own = sum(item.lines < min_block for item in tape.items)
         saved = (1.0 - 1.0 / n_ranks) * promise.seconds
-        return own > MANY_SMALL and promise.memory <= ROOMY and PATIENCE * saved < LOOK + LOOK_SMALL * own
+        return own > MANY_SMALL and promise.memory <= ROOMY and PATIENCE * saved < self.machine.seconds(
+            {"look_call": 1, "look_small": own})
 
     def hopeless(self, tape: Tape, name: str, active: int, min_block: int) -> bool:
         """Whether making a layout of many statements takes longer than it may save over the points that follow.
@@ -353,7 +354,11 @@ class _Contest:
         worth = WORTH if self._best is self._alone and here.memory <= ROOMY else 1.0
         saved = here.seconds / worth - least
         patience = 1.0 if self.judge.points == 1 else PATIENCE
-        return least > 0.0 and patience * saved < LOOK + LOOK_ITEM * len(tape.items)
+        return least > 0.0 and patience * saved < self._looking(tape)
+
+    def _looking(self, tape: Tape) -> float:
+        """Seconds that making one more candidate takes."""
+        return self.machine.seconds({"look_call": 1, "look_item": len(tape.items)})
 
     def fewer_might_do(self, tape: Tape, active: int) -> bool:
         """Whether a layout on so many of the ranks may take less than the best so far: lines shared equally, and of its
@@ -411,7 +416,7 @@ def wants_petsc(tape: Tape, n_ranks: int, strategy: str = "auto", columns: int =
 def _scotch_seconds(tape: Tape, n_ranks: int, machine: Machine) -> float:
     """What partitioning the graph of the scalar lines takes at least; infinite where it is not worth a thought."""
     lines = _scalar_lines(tape)
-    return 5e-6 * lines if _some(tape, lines, n_ranks, machine) and lines <= MOST_LINES else float("inf")
+    return machine.scotch_line * lines if _some(tape, lines, n_ranks, machine) and lines <= MOST_LINES else float("inf")
 
 
 def _some(tape: Tape, lines: int, n_ranks: int, machine: Machine) -> bool:

@@ -22,11 +22,6 @@ from .work import BATCH, Work
 
 ENTRY_BYTES, ROW_BYTES = 12, 28  # of a stored nonzero, and of a row beside its entries
 INDEX_BYTES = 8  # of a row before elimination, beside its entries
-AGREEMENTS = 8  # times that all ranks wait for each other until a system is assembled and a solver ready
-REFRESH = 0.35  # of what assembling takes, new values in a structure that is there
-STEP, STEP_PASS = 6e-5, 1.5e-5  # seconds a superstep of assembled rows takes beside its rows: at first, in every pass
-GHOST = 1.1e-7  # seconds a value that travels takes until ranks have agreed on its row and column
-SLOT_PASS, SLOT_COLUMN = 6.0, 0.4  # where columns are kept in slots: of a vector's pass, and of columns in cache
 FAR_ROWS = 1 << 14  # rows beyond which a batch of right-hand sides no longer stays in cache
 
 
@@ -78,6 +73,12 @@ def assembly_amounts(work: Work) -> dict[str, float]:
             "assemble_entry": work.nonzeros, "assemble_kept": work.entries}
 
 
+def refresh_amounts(work: Work) -> dict[str, float]:
+    """... and new values in a structure that is there."""
+    return {"refresh_call": 1, "refresh_item": work.items, "refresh_node": work.nodes, "refresh_entry": work.nonzeros,
+            "refresh_kept": work.entries}
+
+
 def pass_amounts(work: Work) -> dict[str, float]:
     """What a substitution with one right-hand side takes, messages left out."""
     return {"pass_call": 1, "row": work.rows, "entry": work.entries}
@@ -93,10 +94,11 @@ def assembly(work: Work, machine: Machine) -> float:
     """Seconds until the system is assembled with the values of the point."""
     if work.assembled:
         return 0.0
-    agreements = AGREEMENTS * machine.exchange if work.k_star > 1 else 0.0
-    seconds = machine.seconds(assembly_amounts(work)) + GHOST * work.halo
-    equations = machine.seconds(equation_rows_amounts(work))  # eliminated anew at every point
-    return (REFRESH if work.expanded else 1.0) * seconds + equations + agreements
+    seconds = machine.seconds(equation_rows_amounts(work))  # eliminated anew at every point
+    if work.expanded:
+        return seconds + machine.seconds(refresh_amounts(work)) + (machine.joining_again if work.k_star > 1 else 0.0)
+    joining = machine.joining_call + machine.joining_value * work.halo if work.k_star > 1 else 0.0
+    return seconds + machine.seconds(assembly_amounts(work)) + joining
 
 
 def system_bytes(work: Work) -> float:
@@ -168,23 +170,27 @@ def substitution_setup(work: Work, machine: Machine) -> float:
 
 def substitution_seconds(work: Work, columns: int, machine: Machine) -> float:
     """Seconds of the substitutions themselves, everything being assembled."""
-    return (work.waits * local_seconds(work, columns, machine) + steps_seconds(work, columns)
+    return (work.waits * local_seconds(work, columns, machine) + steps_seconds(work, columns, machine)
             + latency(work, columns, machine) + work.waits * implicit_seconds(work, columns, machine))
 
 
-def steps_seconds(work: Work, columns: int) -> float:
+def steps_seconds(work: Work, columns: int, machine: Machine) -> float:
     """Seconds that supersteps of assembled rows take beside these and their messages."""
-    return (work.k_star - 1) * (STEP + STEP_PASS * work.passes(columns))
+    return (work.k_star - 1) * (machine.step + machine.step_pass * work.passes(columns))
 
 
 def local_seconds(work: Work, columns: float, machine: Machine) -> float:
     """Seconds that a rank takes for its own rows, nobody to wait for."""
     passes = min(work.passes(ceil(columns)), columns)
     if work.little and columns >= MANY * passes:
-        near = {"row_next_column": work.rows, "entry_next_column": work.entries}
-        return (SLOT_PASS * passes * machine.seconds(pass_amounts(work))
-                + SLOT_COLUMN * columns * machine.seconds(near))
+        return passes * machine.pass_call + machine.seconds(slot_amounts(work, passes, columns))
     return passes * machine.seconds(pass_amounts(work)) + (columns - passes) * machine.seconds(column_amounts(work))
+
+
+def slot_amounts(work: Work, passes: int, columns: float) -> dict[str, float]:
+    """What rows take whose solutions are kept only as long as others read them."""
+    entries = work.rows + work.entries
+    return {"slot_entry": passes * entries, "slot_entry_next_column": columns * entries}
 
 
 def rows_seconds(rows: float, entries: float, columns: int, machine: Machine) -> float:
@@ -203,4 +209,5 @@ __all__ = ["BATCH", "Cost", "Method", "Work", "assembling_bytes", "assembly", "a
            "column_amounts", "component_amounts", "equation_amounts", "equation_column_amounts",
            "equation_rows_amounts", "equation_solve_amounts", "equations_seconds", "equations_setup",
            "implicit_seconds", "implicit_setup", "latency", "local_seconds", "pass_amounts",
-           "rows_seconds", "steps_seconds", "substitution_seconds", "substitution_setup", "system_bytes"]
+           "refresh_amounts", "rows_seconds", "slot_amounts", "steps_seconds", "substitution_seconds",
+           "substitution_setup", "system_bytes"]

@@ -55,8 +55,6 @@ REFINEMENTS = 1
 AGREE = 1e-10  # of the terms it adds up: how near the short way's first result must be to the one accepted
 FAR = 1e20  # entries above, beside others below the inverse: products of some may vanish that matter after all
 DENSE = 4  # entries of F or H that cost as much as substitution in a row
-ENTRY = 1e-9  # seconds that an entry of a small matrix takes
-FIRST, PASS = 8e-4, 3e-5  # seconds beside arithmetic: until interfaces are known, in a pass of several columns
 SCAN_ROUND = 5_000  # entries of the reduced system whose substitution takes as long as one round of the scan
 LIMIT = 1 << 31  # bytes of the reduced system that a rank may hold
 
@@ -74,8 +72,8 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     check = local_seconds(work, first, machine)
     # Every pass: parameters are sent on, interfaces gathered, and the reduced system is solved on every rank.
     messages = (2 + rounds) * machine.exchange * work.passes(columns) + 8 * machine.byte * work.halo * columns
-    small = ENTRY * s * s * (1 + work.ranks) * columns
-    calls = FIRST + (PASS * work.passes(columns) if first > 1 else 0.0)
+    small = machine.interface_entry * s * s * (1 + work.ranks) * columns
+    calls = machine.interface_call + machine.interface_pass * work.passes(columns)
     seconds = transfer + check + local_seconds(work, columns, machine) + messages + small + calls
     return Cost(substitution_setup(work, machine) + assembly(work, machine) + seconds,
                 assembling_bytes(work) + 8 * work.rows * (min(s, BATCH) + 2 * first) + held,

@@ -36,7 +36,6 @@ POINTS = 20  # that follow where anybody says that others may: an optimizer's pa
 NEWTON = 5  # steps of Newton's method that solving an equation takes, where no trace has counted them: quadratic
 # convergence brings a guess with one digit to ten in four, and one more makes sure
 SURE = 1  # ... that making sure of the solution takes which the trace has found
-EVALUATION = 0.5  # of the seconds that a layout's quality gives an evaluation and a solve
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "far_reads", "copy_lines", "far_lines",
             "strips", "outer_lines", "indexed", "rule_lines", "vast_terms", "nodes", "nonzeros", "exploded", "inputs",
             "outputs", "implicit", "equations")
@@ -151,7 +150,7 @@ class Judge:
     def __call__(self, made: Partition) -> Promise:
         work = self.work(made)
         sharing = self.machine.seconds(amounts(self._tape, made))
-        beside = EVALUATION * made.quality.seconds + sharing / self.use.points + self._newton(made, work)
+        beside = self.machine.evaluation * made.quality.seconds + sharing / self.use.points + self._newton(made, work)
         if not made.everywhere:  # right-hand sides that come one by one can't be shared out
             self._works[made.name] = work, beside
         return self._promise(made, work, sharing, beside)
@@ -172,8 +171,8 @@ class Judge:
         silent = a_point(name, work, columns, self.machine.without_messages(), self.use.points)
         assert cost.seconds is not None and silent.seconds is not None
         quality = made.quality
-        return Promise(beside + cost.seconds, quality.memory + cost.memory,
-                       EVALUATION * quality.exchanging + cost.seconds - silent.seconds, name, cost.reason, sharing)
+        exchanging = self.machine.evaluation * quality.exchanging + cost.seconds - silent.seconds
+        return Promise(beside + cost.seconds, quality.memory + cost.memory, exchanging, name, cost.reason, sharing)
 
     def least(self, alone: Partition, active: int, items: float) -> float:
         """The least `Promise.seconds` of any layout on `active` ranks with so many items on the busiest of them.
@@ -195,7 +194,7 @@ class Judge:
         if self.method != "auto" and found[self.method].seconds is not None:
             found = {self.method: found[self.method]}
         solve = min(cost.seconds for cost in found.values() if cost.seconds is not None)
-        return EVALUATION * passing + solve + sharing / self.use.points
+        return self.machine.evaluation * passing + solve + sharing / self.use.points
 
     def _newton(self, made: Partition, work: Work) -> float:
         """Seconds a point of solving equations: in turn where one waits for another; shared ones take as long as on one

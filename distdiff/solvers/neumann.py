@@ -42,7 +42,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     rows = substitution_seconds(replace(work, k_star=1), columns, machine)
     exchange = machine.exchange * work.passes(columns) if work.ranks > 1 else 0.0
     seconds = substitution_setup(work, machine) + assembly(work, machine) + products * (rows + exchange)
-    seconds += steps_seconds(work, columns)
+    seconds += steps_seconds(work, columns, machine)
     memory = assembling_bytes(work) + 3 * 8 * work.rows * min(columns, BATCH)
     return Cost(seconds, memory, f"reads every row once for each edge of the longest path, at least {products} times")
 

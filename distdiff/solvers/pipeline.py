@@ -33,7 +33,6 @@ from .work import ENTRIES
 
 TAG = 77
 WIDTHS = (4, 8, 16, 32, 64, 128, 256)  # of a batch, to choose from
-TASK = 20e-6  # seconds a superstep of a batch takes beside its rows: dispatch, messages
 WORKSPACE = 1 << 29  # bytes that a batch may take
 AT_ONCE = 8  # enough batches to keep ranks busy; many more columns' results are fresh memory for every pass
 
@@ -71,7 +70,7 @@ def widest(m: int, k_star: int, rows: float, busy: int, machine: Machine,
     def seconds(width: int) -> float:
         stages = k_star + -(-m // width) - 1
         return stages * (rows_seconds(rows, nonzeros, width, machine) + machine.wait
-                         + busy * (TASK + machine.superstep))
+                         + busy * (machine.pipeline_task + machine.superstep))
 
     least = min(m, WIDTHS[0])
     width = min((w for w in (*WIDTHS, m) if w == least or (w <= m and 8 * rows * w <= WORKSPACE)), key=seconds)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ..errors import InputError
 from ..machine import Machine
 from . import METHODS, method
-from .cost import Cost, Work
+from .cost import Cost, Method, Work
 
 # Entries beyond operands and results by which products may be written out where that costs less: a matrix of 6 MB, and
 # at 1000 columns a tenth of the time for small layers of a network; cubes of anything larger stay products.
@@ -47,7 +47,8 @@ def costs(work: Work, columns: int, machine: Machine, points: int = 1) -> dict[s
     if points == 1:
         return first
     found = {}
-    for name, further in _costs(replace(work, planned=True, expanded=True), columns, machine).items():
+    there = replace(work, planned=True, bound=True, expanded=True)
+    for name, further in _costs(there, columns, machine).items():
         once, again = first[name].seconds, further.seconds
         found[name] = first[name] if once is None or again is None else replace(
             first[name], seconds=(once + (points - 1) * again) / points)
@@ -55,8 +56,18 @@ def costs(work: Work, columns: int, machine: Machine, points: int = 1) -> dict[s
 
 
 def _costs(work: Work, columns: int, machine: Machine) -> dict[str, Cost]:
-    return {name: UNSHARED if work.shared and method(name).assembled else (
-        method(name).cost(work, max(columns, 1), machine)) for name in METHODS}
+    return {name: UNSHARED if work.shared and method(name).assembled else _agreed(
+        method(name), work, max(columns, 1), machine) for name in METHODS}
+
+
+def _agreed(way: Method, work: Work, columns: int, machine: Machine) -> Cost:
+    """A method's cost, and on several ranks that of their agreements on failures, one for all right-hand sides that the
+    method sees at once."""
+    cost = way.cost(work, columns, machine)
+    if cost.seconds is None or work.ranks == 1:
+        return cost
+    calls = -(-columns // (work.together * (way.at_once if work.together > 1 else 1)))
+    return replace(cost, seconds=cost.seconds + calls * machine.agreement)
 
 
 def choose(work: Work, columns: int, machine: Machine, wanted: str = "auto", points: int = 1) -> Choice:

@@ -41,7 +41,6 @@ from .cost import Cost, Method, Work, equations_seconds, equations_setup, latenc
 from .sweep_plan import plan_adjoint, plan_tangent
 from .sweep_table import Memory, Program, Programs
 
-GHOST = 5e-8  # seconds that planning takes for a value that travels
 CACHE = 16 << 20  # bytes of workspace that many columns together may take before they go in several batches
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]
@@ -67,7 +66,8 @@ def plan_amounts(work: Work) -> dict[str, float]:
     """What planning takes of each rate of `Machine`, fresh memory included."""
     return {"sweep_call": 1, "plan_item": work.fresh, "plan_sum": work.sums - work.sum_copies, "plan_run": work.runs,
             "plan_copy": work.copies, "plan_sum_copy": work.sum_copies, "plan_far_line": work.far_lines,
-            "plan_exchange": work.k_star - 1, "plan_rule": work.rules, "plan_indexed": work.indexed}
+            "plan_exchange": work.k_star - 1, "plan_ghost": work.halo, "plan_rule": work.rules,
+            "plan_indexed": work.indexed}
 
 
 def pass_amounts(work: Work) -> dict[str, float]:
@@ -105,8 +105,8 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     """A sweep reads the tape in place; planning it is the only set-up."""
     passes = work.passes(columns)
     solves = passes * machine.seconds(pass_amounts(work)) + (columns - passes) * machine.seconds(column_amounts(work))
-    first = machine.seconds(batch_amounts(work, min(columns, work.together)))
-    plan = 0.0 if work.planned else machine.seconds(plan_amounts(work)) + GHOST * work.halo
+    first = 0.0 if work.bound else machine.seconds(batch_amounts(work, min(columns, work.together)))
+    plan = 0.0 if work.planned else machine.seconds(plan_amounts(work))
     seconds = plan + first + work.waits * solves + latency(work, columns, machine)
     seconds += work.waits * (equations_setup(work, machine) + equations_seconds(work, columns, machine))  # in turn
     memory = min(8.0 * work.nodes * min(columns, work.together), CACHE + 8.0 * work.nodes)

@@ -71,6 +71,7 @@ class Work:
     waits: float = 1.0  # lines of the busiest rank of every superstep, over those of the busiest rank of all
     once: bool = False  # for these right-hand sides at this point alone
     planned: bool = False  # a sweep's plan is there
+    bound: bool = False  # ... and bound to memory for as many right-hand sides as come together
     expanded: bool = False  # the matrix's structure is there, with the values of an earlier point
     assembled: bool = False  # the matrix holds the values of this point
     together: int = BATCH  # right-hand sides in one pass: 1 where they come one after another

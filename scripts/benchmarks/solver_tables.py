@@ -28,6 +28,17 @@ def share(figures: list[dict[str, Any]]) -> float | None:
     return sum(ratio(f) <= NEAR for f in figures) / len(figures) if figures else None
 
 
+def _foreseen(figures: list[dict[str, Any]]) -> str:
+    """How far from what was predicted the picks' seconds are."""
+    found = sorted(f["predicted"][f["picked"]] / min(f["samples"][f["picked"]])
+                   for f in figures if f["samples"].get(f["picked"]))
+    least, *quarters, most = (found[round(q * (len(found) - 1))] for q in (0.0, 0.25, 0.5, 0.75, 1.0))
+    middle = ", ".join(f"{q:.2f}" for q in quarters)
+    twice = sum(0.5 <= each <= 2.0 for each in found) / len(found)
+    return (f"what auto took was predicted as {middle} times what it took (quartiles; {least:.2f} to {most:.2f}), "
+            f"within a factor of two in {100 * twice:.0f} % of the jobs")
+
+
 def print_solvers(benchmark: dict[str, Any], seconds_text: Any, print_table: Any) -> None:
     """One row a job."""
     print("\nsolvers: seconds of each job, its set-up included, predicted in brackets; auto is to be within "
@@ -52,5 +63,6 @@ def print_solvers(benchmark: dict[str, Any], seconds_text: Any, print_table: Any
         print(f"  {100 * share(result['figures']):.0f} % of {len(ratios)} jobs within {NEAR:g} of the best; of the "
               f"{len(missed)} others {sum(noise(f) for f in missed)} equal within noise; median "
               f"{statistics.median(ratios):.2f}, worst {ratios[-1]:.2f}")
+        print(f"  {_foreseen(result['figures'])}")
         worst = max(f["difference"] for f in result["figures"])
         print(f"  largest difference between two methods' results: {worst:.1e} of the largest entry")

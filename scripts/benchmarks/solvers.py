@@ -119,6 +119,7 @@ class _Laid:
 
     def __init__(self, f: Any, x: np.ndarray, partition: str, use: Any, comm: Any) -> None:
         import distdiff as dd
+        from distdiff.machine import current
 
         self.lin = lin = dd.linearize(f, x, partition=partition, solves=use, comm=comm)
         self.name = lin._at.facts.partition
@@ -134,7 +135,7 @@ class _Laid:
             chosen = next(c for c in lin._at.facts.candidates if c["chosen"])
             share = lin.report().times["share"] / use.points
             self.evaluation = comm.bcast(min(taken)) + share
-            self.predicted = 0.5 * chosen["seconds"] + chosen["job"]["sharing"] / use.points
+            self.predicted = current().evaluation * chosen["seconds"] + chosen["job"]["sharing"] / use.points
 
 
 def _times(candidates: dict[str, tuple[_Job, str, float, float]], settings: dict[str, Any],
