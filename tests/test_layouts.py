@@ -212,7 +212,7 @@ def test_depths_of_halos_come_in_the_order_of_what_they_take(program, use):
     (chain(4000), ONE, {"rank 0 alone"}, {"sweep"}),  # the critical path is all there is
     (wide(400_000), ONE, {"axes"}, {"sweep"}),
     (chain(20_000), Use(1000), {"rank 0 alone"}, {"substitution"}),  # one result: elimination leaves a row
-    (path(20_000), Use(10_000), {"contiguous", "streaming"}, {"interface"}),  # each rank reduces its stretch
+    (path(30_000), Use(10_000), {"contiguous", "streaming"}, {"interface"}),  # each rank reduces its stretch
     (path(20_000), Use(20, BATCH), {"right-hand sides"}, {"sweep", "substitution"}),  # as a Jacobian has them
     (ladder(300), ONE, {"rank 0 alone"}, {"sweep", "substitution"}),  # 1,200 statements of six numbers
 ])
@@ -235,7 +235,7 @@ def test_solves_at_a_point_pay_for_a_spread():
     """A chain stays on one rank for a few solves; many more solves never make a choice cost more than another did."""
     names = []
     for columns in (1, 10, 1000, 100_000):
-        _, _, made = judged(path(20_000), 2, Use(columns))
+        _, _, made = judged(path(30_000), 2, Use(columns))
         names.append((made.name, made.promise.method))
         alone = next(c for c in made.candidates if c.name == "rank 0 alone")
         assert made.promise.seconds <= 1.02 * alone.promise.seconds
@@ -244,12 +244,12 @@ def test_solves_at_a_point_pay_for_a_spread():
 
 def test_another_layout_for_more_right_hand_sides_than_announced():
     """What would have been chosen for them is said, and nothing where it is what was."""
-    _, judge, made = judged(path(20_000), 2, ONE)
+    _, judge, made = judged(path(30_000), 2, ONE)
     rows, nonzeros = kept(judge._local)
     here = replace(judge.work(made), kept_rows=rows, kept_nonzeros=nonzeros)
     assert made.name == "rank 0 alone" and judge.prospects(made).advice(8, here) is None
     advice = judge.prospects(made).advice(1 << 17, here)
-    _, _, wanted = judged(path(20_000), 2, Use(1 << 17))
+    _, _, wanted = judged(path(30_000), 2, Use(1 << 17))
     assert (advice.layout, advice.method) == (wanted.name, wanted.promise.method)
     assert advice.there == pytest.approx(wanted.promise.seconds, rel=0.2) and advice.here > advice.there
     assert "solves=131072" in str(advice)
