@@ -30,9 +30,9 @@ GRACE = 20.0
 MEETING = 0.002
 """Seconds for which a rank that has ended a test only lets others run before it sleeps until they have, too."""
 FEW = 3
-"""Ranks up to which tests marked `few_ranks` run: what they are about (derivatives of derivatives, formulas, pictures,
-agreement on errors, what rank 0 decides for all, iterations of PETSc's) meets ranks in one way, seen on two and three.
-Solvers, partitions and their messages run on more."""
+"""Ranks on which tests marked `few_ranks` run: what they are about (derivatives of derivatives, formulas, pictures,
+agreement on errors, what rank 0 decides for all, iterations of PETSc's) meets ranks in one way, which three show, each
+with its own part.  Solvers, partitions and their messages run on all numbers of ranks."""
 
 # Every rank must draw the same examples, so nothing may depend on chance, on stored failures or on the clock. Shrinking
 # repeats a failed example, which hangs when only one rank failed.
@@ -70,7 +70,7 @@ _outcomes = pytest.StashKey[MPI.Comm]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Run tests marked `mpi` on any number of ranks, one included, without asking for pytest-mpi's option."""
-    config.addinivalue_line("markers", f"few_ranks: shows on up to {FEW} ranks all that it would on more")
+    config.addinivalue_line("markers", f"few_ranks: shows on {FEW} ranks all that it would on other numbers of them")
     if hasattr(config.option, "with_mpi"):
         config.option.with_mpi = True
 
@@ -115,7 +115,7 @@ def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: objec
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On one rank nothing stands in the way of the tests that cannot run on several; on many, some are left out."""
+    """On one rank nothing stands in the way of the tests that cannot run on several; on several, some are left out."""
     if WORLD.size == 1:
         for item in items:
             if item.get_closest_marker("mpi_skip"):
@@ -127,7 +127,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(f"marked mpi by other words than mark.mpi, so not seen on several ranks: {silent}")
     if hasattr(config, "workerinput"):  # files are handed to processes in this order, the longest best not at the end
         items.sort(key=lambda item: not _starts_others(item.path))
-    if WORLD.size > FEW:
+    if WORLD.size not in (1, FEW):
         left_out = [item for item in items if item.get_closest_marker("few_ranks")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("few_ranks")]
