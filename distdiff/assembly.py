@@ -7,6 +7,7 @@ from mpi4py import MPI
 
 from .comm import agreed
 from .evaluate import Point
+from .flags import Watched
 from .nonfinite import all_finite
 from .partials import expand, expand_values
 from .partition.local import LocalTape
@@ -23,19 +24,22 @@ class Assembly:
     """The assembled I - L of a LocalTape at a point, with what it takes to refresh its values.
 
     Creation, `refresh` and `close` are collective.  `preaccumulate=False` keeps one row a flattened line.
+
+    rounded : whether a partial of this rank was rounded below the normal numbers as it was formed
     """
 
     def __init__(self, local: LocalTape, point: Point, comm: MPI.Comm, preaccumulate: bool, stages: Stages) -> None:
         self._local, self._stages, self._comm = local, stages, comm
         start(comm)  # elimination asks it for the type of its indices
         with agreed(comm):
-            with stages("expand"):
+            with stages("expand"), Watched() as seen:
                 self._rows = expand(local, point)
             with stages("preaccumulate"):
                 self.reduced = eliminate(local, self._rows, full=not preaccumulate)
                 self._eliminated = preaccumulate and not self._out_of_range()
                 if preaccumulate and not self._eliminated:
                     self.reduced = eliminate(local, self._rows, full=True)
+        self.rounded = seen.under
         with stages("assemble"):
             self.system = TriangularSystem(comm, self.reduced)
 
@@ -45,8 +49,9 @@ class Assembly:
         Not where products of partials leave the range of doubles on some rank that has eliminated: it has to be made
         anew then.
         """
-        with self._stages("expand"), agreed(self._comm):  # a joint statement's rule may raise on one rank
+        with self._stages("expand"), agreed(self._comm), Watched() as seen:  # a joint statement's rule may raise on one
             expand_values(self._local, point, self._rows)
+        self.rounded = seen.under
         with self._stages("preaccumulate"):
             self.reduced.refresh(self._rows.data)
             if self._comm.allreduce(self._eliminated and self._out_of_range(), op=MPI.LOR):

@@ -117,7 +117,8 @@ class NotCompiledWarning(DistdiffWarning):
 
 
 class PrecisionWarning(DistdiffWarning):
-    """A function asked for floats of another size; it is traced in float64, more exactly than it computes by itself."""
+    """A function asked for floats of another size; it is traced in float64, more exactly than it computes by itself.
+    Or partial derivatives are below what float64 holds, and a derivative may be wrong by that."""
 
 
 class LayoutWarning(DistdiffWarning):

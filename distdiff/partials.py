@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .flags import Watched, note, quiet
 from .kernels import scalar
 from .ops import ADD, DIVIDE, MULTIPLY, SUBTRACT, Op, System
 from .partition.local import LocalTape
@@ -115,7 +116,7 @@ class Partials:
         if item.op.kind == "select":
             p = select_indicator(item.op, values.operand(item.operands[0], shape), shape, item.reduced)
         else:
-            with np.errstate(all="ignore"):
+            with quiet():
                 p = what.function(*self._arguments(item, k))
         if isinstance(p, np.ndarray) and p.ndim < len(shape):
             p = p.reshape((1,) * (len(shape) - p.ndim) + p.shape)
@@ -140,7 +141,7 @@ class Partials:
             return
         arguments = self._arguments(item, k)
         rows = max(1, TILE * shape[axis] // out.size)
-        with np.errstate(all="ignore"):
+        with quiet():
             for start in range(0, shape[axis], rows):
                 part = (*(slice(None),) * axis, slice(start, start + rows))
                 out[part] = what.function(*(
@@ -169,6 +170,25 @@ class Partials:
         if self.keep:
             self._kept[i, 0], self._kept[i, 1] = pa, pb
         return pa, pb
+
+
+def rounded(local: LocalTape, point: Point) -> str:
+    """The user's line of the first item of which a partial is rounded below the normal numbers, to 0 perhaps, as its
+    rule forms it; empty: there is none.  As much work as forming all of them."""
+    partials = Partials(point)
+    for i, item in enumerate(local.items):
+        if type(item) is Joint:
+            continue  # whose products are formed as they are applied
+        with Watched() as seen:
+            if type(item) is ScalarRun:
+                partials.run(i)
+            elif 0 not in item.shape and item.op.kind != "select":
+                for k in range(len(item.operands)):
+                    if isinstance(coefficient(item, k), Rule):
+                        partials.array(i, k)
+        if seen.under:
+            return str(local.sites[item.site]) if type(item) is Statement and item.site >= 0 else "a scalar line"
+    return ""
 
 
 class LocalL(NamedTuple):
@@ -271,6 +291,7 @@ def _fill(local: LocalTape, point: Point | None, indptr: np.ndarray, indices: np
                 scalar.run_columns(item, first, indptr, indices)
             else:
                 scalar.run_expand(*point.values.run(item), item, first, indptr, indices, data)
+                note()
         elif 0 in item.shape:
             continue
         elif type(item) is Joint and (system := _system(item, point)) is not None:

@@ -14,11 +14,12 @@ from mpi4py import MPI
 from .assembly import Assembly
 from .cancellation import apart, look
 from .comm import agreed, on_root, require_sound, sound, tell, together
-from .errors import CancelledError, ConvergenceError, OverdueError, RangeError
+from .errors import CancelledError, ConvergenceError, OverdueError, PrecisionWarning, RangeError
 from .evaluate import Point
 from .flags import Watched
 from .machine import current as current_machine
 from .nonfinite import all_finite
+from .partials import rounded
 from .partition.local import LocalTape
 from .petsc import PREFIX
 from .solvers import method as method_of
@@ -109,7 +110,9 @@ class Solving:
         self._lines: Any = None  # all of them, assembled, and what solves with them beyond the range of doubles
         self._wide: Any = None
         self._beyond: set[bool] = set()  # directions in which that was asked for at this point
-        self._ranges = Ranges(comm, team, self._once, self._overflows)
+        self._rounded = False  # whether partials of this point are below the normal numbers, as far as is known
+        self._ranges = Ranges(comm, team, self._once, self._overflows, self._partials_rounded, self._slope,
+                              self._tell_of_partials)
 
     def arrive(self, point: Point) -> None:
         """The point whose values count from now on."""
@@ -121,6 +124,7 @@ class Solving:
         """The values are about to be overwritten."""
         self._failures.clear()
         self._ranges.leave()
+        self._rounded = False
         self._narrow()
         self._expected.leave()
         self._stale = set(self.solvers) | ({"assembly"} if self.assembly is not None else set())
@@ -237,6 +241,32 @@ class Solving:
             return True
         return bool(told.numbers[0])
 
+    def _partials_rounded(self, look: bool) -> bool:
+        """Whether partials of some rank are known to be below the normal numbers; `look`: see whether they are."""
+        if look and not self._rounded:
+            with agreed(self._comm):
+                mine = rounded(self._local, self._point) != ""
+            self._rounded = bool(self._comm.allreduce(mine, op=MPI.LOR))
+        return self._rounded
+
+    def _slope(self) -> int:
+        """log2 of f over x, or over 1 where x is smaller."""
+        values = self._point.values.gather(self._local.inputs.ids)
+        sizes = np.array([np.abs(self._point.outputs()).max(initial=0.0), np.abs(values).max(initial=1.0)])
+        self._comm.Allreduce(MPI.IN_PLACE, sizes, op=MPI.MAX)
+        y, x = np.frexp(sizes)[1].tolist()
+        return int(y - x) if sizes[0] > 0.0 else -4000
+
+    def _tell_of_partials(self) -> None:
+        """Warn, or raise where a failure is an error, that partials of this point are too small for doubles."""
+        where = next((site for site in self._comm.allgather(rounded(self._local, self._point)) if site), "a line")
+        what = (f"a partial derivative of {where} is below 2.2e-308, the least normal number, and what rounding leaves "
+                "of it may not be enough: this derivative may be wrong. Scale the function's variables, so that "
+                "partial derivatives are nearer to 1")
+        if self._failures.final:
+            raise RangeError(what)
+        tell(self._comm, what, PrecisionWarning)
+
     def _refused(self, error: Exception) -> bool:
         """Whether an error may be a rule's, of numbers that nobody asked for, and all ranks have it."""
         return bool(self._local.joint) and sound(self._comm) and not isinstance(error, CancelledError | OverdueError)
@@ -305,6 +335,7 @@ class Solving:
             self.assembly.close()
             self.assembly = None
             self.assemble()
+        self._rounded = bool(self._comm.allreduce(self._rounded or self.assembly.rounded, op=MPI.LOR))
         self._stale.discard("assembly")
 
     def counts(self, assemble: bool) -> tuple[int | None, int | None]:

@@ -14,7 +14,7 @@ from mpi4py import MPI
 
 import distdiff as dd
 from distdiff import flags
-from distdiff.errors import FallbackWarning, NonFiniteError, RangeError
+from distdiff.errors import FallbackWarning, NonFiniteError, PrecisionWarning, RangeError
 from distdiff.solvers import METHODS
 from distdiff.solvers.ranges import Found, Ranges
 from distdiff.solving import Solving
@@ -286,6 +286,37 @@ def test_rules_hold_where_squares_are_out_of_range(comm, method):
             with dd.linearize(f, x, comm=comm, method=method) as lin:
                 np.testing.assert_allclose(lin.vjp(x), slope, rtol=1e-12)
                 np.testing.assert_allclose(lin.jvp(x), slope, rtol=1e-12)
+
+
+ROUNDED = [lambda x: 1.0 / (1e200 * x) * 1e200, lambda x: (1e200 * x)**-1.0 * 1e200, lambda x: np.arctan(1e170 * x),
+           lambda x: np.arctan(1e200 * x) * 1e200]
+UNHARMED = [lambda x: x + np.logaddexp(x, 900.0), lambda x: np.sinh(x) / 1e300 / 1e10 + x,
+            lambda x: x + 1.0 / (1e200 + x)]
+
+
+@pytest.mark.parametrize("method", ["auto", "sweep", "substitution", "krylov"])
+@pytest.mark.parametrize("preaccumulate", [True, False])
+def test_partials_that_doubles_do_not_hold_are_told_of(comm, method, preaccumulate):
+    """1 / x at 1e200 has one of 1e-400.  Once a point, on rank 0, or an error; not where they are no matter."""
+    x = np.ones(2)
+    for rule in ROUNDED + UNHARMED:
+        for f in rule, lambda x, rule=rule: np.stack([rule(x[0]), rule(x[1])]):
+            settings = {"comm": comm, "method": method, "preaccumulate": preaccumulate}
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with dd.linearize(f, x, **settings) as lin:
+                    for _ in range(2):
+                        for solve in lin.vjp, lin.jvp:
+                            found = solve(x)
+            told = [str(w.message) for w in caught if w.category is PrecisionWarning]
+            if rule in ROUNDED:
+                assert len(told) == (comm.rank == 0), told
+                assert all("test_ranges.py" in text or "a scalar line" in text for text in told)
+                with dd.linearize(f, x, on_failure="raise", **settings) as lin:
+                    with pytest.raises((RangeError, dd.errors.ConvergenceError)):
+                        lin.vjp(x)
+            else:
+                assert not caught and np.isfinite(found).all()
 
 
 @pytest.fixture

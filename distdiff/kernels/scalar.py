@@ -118,7 +118,7 @@ def run_partials(run: Run, first: int, y: np.ndarray) -> tuple[np.ndarray, np.nd
     if _Loops.ready(n):
         _Loops.module.run_partials(run.op, _Loops.number, run.a, run.b, run.const, first, y, pa, pb)
         return pa, pb
-    with np.errstate(all="ignore"):
+    with quiet():
         for i in range(n):
             op, x = _line(run, i, y)
             for p, rule, j in zip((pa, pb), op.partials, (run.a[i], run.b[i])):

@@ -279,7 +279,8 @@ def partials(c, y, x, z):
     elif c == ARCCOS:
         return -1.0 / math.sqrt((1.0 - x) * (1.0 + x)), 0.0
     elif c == ARCTAN:
-        return 1.0 / (1.0 + x * x), 0.0
+        r = math.hypot(1.0, x)
+        return 1.0 / r / r, 0.0
     elif c == SINH:
         return math.cosh(x), 0.0
     elif c == COSH:

@@ -16,12 +16,17 @@ then less than
     ROWS 2^-1075 2^(1024 - q + SLACK) 2^-k
 
 and where that is nothing beside every column of the result, the result stands.
+
+Partials that are below 2^-1022 themselves, as 1 / x has one at 1e200, are lost before any seed comes.  Each is off by
+2^-1075 of the solution that it multiplies, which is less than 2^(1024 - q + SLACK) times the seed, so the same factor
+once more says what that may come to.  It is no matter beside what a seed is for either: a change of x by as much as x
+itself, which changes f as much as f.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
@@ -52,12 +57,18 @@ class Ranges:
 
     solve(forward, seed, trial) : one solve, as it is; a trial, from another seed than the one that was given, is
     infinite where the norms that it is accepted by are.  overflows(q): whether a solve with random seeds of size 2^q in
-    all rows does.  team: the ranks that share one copy of the program.
+    all rows does.  team: the ranks that share one copy of the program.  rounded(look): whether partials at this point
+    are below the normal numbers, as far as is known, or looked at.  slope(): log2 of f over x, at this point.  tell():
+    what such partials have lost may matter; once a point.
     """
 
     def __init__(self, comm: MPI.Comm, team: MPI.Comm, solve: Callable[[bool, np.ndarray, bool], Found],
-                 overflows: Callable[[int], bool]) -> None:
+                 overflows: Callable[[int], bool], rounded: Callable[[bool], bool] = lambda look: False,
+                 slope: Callable[[], int] = lambda: 0, tell: Callable[[], None] = lambda: None) -> None:
         self._comm, self._team, self._solve, self._overflows = comm, team, solve, overflows
+        self._rounded, self._slope_here, self._tell = rounded, slope, tell
+        self._told = False
+        self._slope: int | None = None
         self._power = {True: 0, False: 0}  # what the latest seeds were multiplied by, by direction
         self._settled: set[bool] = set()  # directions in which no power was without loss
         self._proven: int | None = None  # the largest q that doesn't overflow at this point, of those tried
@@ -70,7 +81,8 @@ class Ranges:
 
     def leave(self) -> None:
         """Another point: powers may do there as well, and are tried first."""
-        self._proven = None
+        self._proven = self._slope = None
+        self._told = False
         self._smaller.clear()
 
     def may_overflow(self, forward: bool) -> bool:
@@ -90,10 +102,13 @@ class Ranges:
         if found.infinite:
             if power == 0 and forward not in self._smaller:
                 return found.result  # who asked looks for the cause
-        elif not found.under:
-            return _times(found.result, -power)
-        elif forward in self._settled and self._harmless(seed, found.result, power):
-            return _times(found.result, -power)
+        else:
+            rounded = self._rounded(found.under)
+            if rounded and not self._told and not self._harmless(seed, found.result, power, partials=True):
+                self._told = True
+                self._tell()
+            if not found.under or (rounded or forward in self._settled) and self._harmless(seed, found.result, power):
+                return _times(found.result, -power)
         return self._search(forward, seed, found, power)
 
     def _at(self, forward: bool, seed: np.ndarray, power: int) -> Found:
@@ -134,17 +149,23 @@ class Ranges:
         self._settled.add(forward)
         return _times(kept.result, -low) if self._harmless(seed, kept.result, low) else None
 
-    def _harmless(self, seed: np.ndarray, result: np.ndarray, power: int) -> bool:
-        """Whether what was lost of a result from seeds times 2^power is nothing beside it."""
+    def _harmless(self, seed: np.ndarray, result: np.ndarray, power: int, partials: bool = False) -> bool:
+        """Whether what was lost of a result from seeds times 2^power is nothing beside it; `partials`: by them."""
         if self._proven is None:
             self._proven = next((q for q in PROBES if not self._overflows(q)), -ENDS)
-        lost = ROWS - 1075 + 1024 - self._proven + SLACK - power
         sizes = np.stack([np.abs(x if x.ndim == 2 else x[:, None]).max(axis=0, initial=0.0) for x in (result, seed)])
         if self._team.size > 1:
             self._team.Allreduce(MPI.IN_PLACE, sizes, op=MPI.MAX)
         there, asked = sizes
         with np.errstate(all="ignore"):
             exponents = np.where(there > 0.0, np.frexp(there)[1] - power, -4 * ENDS)
+        grown = 1024 - self._proven + SLACK
+        lost: Any = ROWS - 1075 + grown - power
+        if partials:
+            if self._slope is None:
+                self._slope = self._slope_here()
+            lost = ROWS - 1075 + 2 * grown + np.frexp(asked)[1]
+            exponents = np.maximum(exponents, self._slope + np.frexp(asked)[1])
         enough = bool(((asked == 0.0) | (lost <= np.maximum(exponents - NOTHING, LEAST))).all())
         return bool(self._comm.allreduce(enough, op=MPI.LAND))
 
