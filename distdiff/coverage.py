@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .ops import shapes, special
+from .ops import shapes, special, zeta
 from .tracing import contract, creation, protocol, ufuncs
 from .tracing.array import TracedArray
 from .tracing.callers import instead
@@ -55,7 +55,6 @@ REASONS: dict[str, str] = {name: reason for names, reason in {
     "ndarray.tobytes ndarray.tofile ndarray.tostring ndarray.dump ndarray.dumps": _OUTSIDE,
     "ndarray.byteswap ndarray.newbyteorder ndarray.getfield ndarray.setfield": _MACHINE,
     "asmatrix mat bmat": "matrices have rules of their own: * is @; use arrays",
-    "unique_all unique_counts unique_inverse": "use np.unique",
 }.items() for name in names.split()}
 
 _UNTOUCHED = frozenset("""
@@ -89,7 +88,9 @@ NOTES: dict[str, str] = {
     "sort": "stable; the order is guarded", "sort_complex": "the order is guarded",
     "median": "what lies on either side is guarded",
     "quantile": "what lies on either side is guarded; with weights, of no NaN",
-    "unique": "the order is guarded", "partition": "the order is guarded",
+    **{name: "the order is guarded"
+       for name in "unique unique_all unique_counts unique_inverse unique_values".split()},
+    "partition": "the order is guarded",
     "piecewise": "the conditions are decided",
     "histogram": "places are decided, weights are summed; bins by name refused",
     "choose": "the index is plain or a mask", "interp": "which piece is decided; at a knot, that of the right",
@@ -105,10 +106,10 @@ NOTES: dict[str, str] = {
     "linalg.eigvalsh": "where eigenvalues are equal, right for functions that are symmetric in them",
     "linalg.eig": "real eigenvalues; no derivative of vectors where they are equal",
     "linalg.eigvals": "real eigenvalues",
-    "linalg.svd": "full_matrices=True of square matrices only; no derivative of vectors of equal singular values; "
+    "linalg.svd": "no result may depend on vectors that complete a basis, nor on those of equal singular values; "
                   "phases of complex ones are LAPACK's, which keeps the first components of V (of wide ones, U) real",
     "linalg.svdvals": "where singular values are equal, right for functions that are symmetric in them",
-    "linalg.qr": "mode='complete' of square and wide matrices; columns linearly independent",
+    "linalg.qr": "columns linearly independent; no result may depend on those that complete a basis",
     "linalg.pinv": "of full rank, or with singular values clear of the cutoff rcond",
     "linalg.lstsq": "as pinv; the rank is decided",
     "linalg.matrix_rank": "decided", "roots": "real roots",
@@ -132,7 +133,7 @@ NOTES: dict[str, str] = {
 
 
 def table() -> list[Entry]:
-    """All public functions of numpy, numpy.linalg and numpy.fft, and the methods of arrays, in the order of their
+    """All public functions of numpy, numpy.linalg, numpy.fft and numpy.emath, and methods of arrays, in the order of
     names."""
     return [Entry(name, _status(name, function), REASONS.get(name) or _note(name, function))
             for name, function in _public()]
@@ -143,9 +144,12 @@ def _note(name: str, function: Any) -> str:
     return NOTES.get(name) or NOTES.get(getattr(function, "__name__", name), "")
 
 
+_EMATH = "arccos arcsin arctanh log log10 log2 logn power sqrt".split()
+
+
 def _public() -> Iterator[tuple[str, Any]]:
-    for prefix, module in (("", np), ("linalg.", np.linalg), ("fft.", np.fft)):
-        for name in sorted({*dir(module), *module.__all__}):
+    for prefix, module in (("", np), ("linalg.", np.linalg), ("fft.", np.fft), ("emath.", np.emath)):
+        for name in sorted({*dir(module), *module.__all__}) if module is not np.emath else _EMATH:
             found = getattr(module, name, None) if not name.startswith("_") else None
             if callable(found) and not isinstance(found, (type, types.ModuleType)):
                 yield prefix + name, found
@@ -232,13 +236,14 @@ _OF_SCIPY = {
     **{f"stats.{name}": f"{_SHAPES}{shapes.ORDER}" for name in "gamma chi2 invgamma".split()},
     **{f"stats.{name}": f"{_SHAPES}2" for name in "beta t f".split()},
     "wofz": "of real and complex arguments", "sph_harm": "in the angles, but at the poles",
-    "hankel1": "in argument 2, real", "hankel2": "in argument 2, real",
+    **{f"hankel{kind}": "in argument 2, real" for kind in ("1", "2", "1e", "2e")},
     **{f"stats.{name}": "densities; cdf, sf and ppf refused" for name in ("skewnorm", "vonmises")},
     **{f"stats.{name}": "the count must be plain; ppf refused" for name in ("poisson", "geom", "bernoulli")},
     "stats.binom": "in p; ppf refused", "stats.nbinom": "cdf and sf in p; ppf refused",
     **{name: "of any distribution whose own formula can be traced"
        for name in "cdf sf logcdf logsf ppf isf".split()},
-    "lambertw": "where it is real; the result is real", "polygamma": "in argument 2", "zeta": "in argument 2",
+    "lambertw": "where it is real; the result is real", "polygamma": "in argument 2",
+    **{name: f"beyond 1, in s up to order {zeta.ORDER}" for name in ("zeta", "zetac")},
     "comb": "exact=True refused", "perm": "exact=True refused", "factorial": "exact=True refused",
     "logpmf": "the count must be plain", "pmf": "the count must be plain",
     "logpdf": "of any distribution whose own formula can be traced", "upfirdn": "mode constant with 0",

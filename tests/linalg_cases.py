@@ -52,6 +52,11 @@ SPECTRA = """
 ~np.linalg.svd(q)
 ~np.linalg.svd(m, full_matrices=False)
 ~np.linalg.svd(m.T, full_matrices=False)
+~x, y, z = np.linalg.svd(m); return x + 0, y, z[:3] + 0
+~x, y, z = np.linalg.svd(m.T); return x[:, :3] + 0, y, (x[:, 1:3] * y[1:]) @ z[1:]
+~x, y, z = np.linalg.svd(t); return x[..., :2] + 0, y, z + 0
+~x, y = np.linalg.qr(m.T, "complete"); return x[:, :3] + 0, y + 0
+~np.linalg.qr(t, mode="complete")[1] * s
 ~np.linalg.svd(t, False)
 ~np.linalg.svd(t @ np.swapaxes(t, 1, 2) + q)
 ~np.linalg.svd(m, compute_uv=False) + np.linalg.svd(q, compute_uv=False) * np.linalg.svd(m.T, compute_uv=False)
@@ -171,6 +176,8 @@ parts(linalg.cho_solve(linalg.cho_factor(q + 1j * q + 3 * np.eye(3), True), 1j *
 parts(np.abs(linalg.eig(q + 1j * m[:, :3])[0]), linalg.lstsq(m.T + 1j * C.T, w)[0])
 parts(linalg.svd(q + 1j * m[:, :3])[0] + linalg.qr(q + 1j * m[:, :3])[0] + linalg.svdvals(q + 1j * m[:, :3]))
 linalg.svd(m, full_matrices=False)
+linalg.svd(m)[1] + linalg.svd(m.T)[2][0] * s
+x, y = linalg.qr(m.T); return x[:, :3] + 0, y + 0
 linalg.svd(q) + linalg.svd(q @ q, check_finite=False)
 linalg.svd(m, compute_uv=False) + linalg.svdvals(q)
 linalg.qr(m.T, mode="economic")

@@ -102,6 +102,15 @@ np.divide(u, c - 1.0, where=c != 1.0, out=np.full(6, s))
 ~np.arccosh(u, where=u > 1.2, out=np.zeros(6))
 m[np.ix_(u[:3] > 0.5, w > 1.0)] * 2
 z = np.zeros((3, 4)); z.T[1] = m[:, 0]; z.flat[5] = s; z.reshape(-1)[::5] += r; return z
+z = np.zeros((2, 4)); z.flat[1:7] = u; return z
+z = np.zeros((2, 4)); y = z.flat; y[::2] = w; y[1] = s; y[[3, 5]] = [r, 2.0]; return z + len(y), y[2:] * 2
+z = np.zeros((3, 2)); z.T.flat[1:] = u[1:]; z.flat[:] = z.flat[::-1]; return z + [x for x in z.flat][1]
+np.emath.sqrt(u) + np.emath.log(u) + np.emath.log2(u) + np.emath.log10(u) + np.emath.power(u, 2.5)
+~np.emath.logn(2.0, u) + np.emath.arcsin(0.5 * u) + np.emath.arccos(0.5 * u) + np.emath.arctanh(0.5 * u)
+~parts(np.emath.sqrt(3 * k), np.emath.log(3 * k), np.emath.arccos(3 * k), np.emath.power(3 * k, 0.5))
+~parts(np.emath.log2(3 * k), np.emath.log10(3 * k), np.emath.logn(3.0, 3 * k), np.emath.arcsin(3 * k))
+~parts(np.emath.arctanh(3 * k))
+~parts(np.emath.sqrt(1j * u), np.emath.log(u + 1j))
 z = np.zeros((0, 3)); z = np.vstack([z, m[:, :3]]); return z
 ~z = []; [z.append(x * 2) for x in u]; return np.array(z) + np.sum(z) + np.mean(z) + np.max(z)
 ~np.vectorize(lambda x, p: x ** p, excluded=["p"])(u, p=2.0)
@@ -676,6 +685,7 @@ y = np.unstack(m)[0]; return m.to_device("cpu") * 2 + m.__array_namespace__().su
 z = q.copy(); y = z[0]; z @= q; return z + y + 0 * np.unstack(z)[0]
 np.astype(u, float) * 2
 np.unique_values(u) * 2
+np.unique_all(u).values * np.unique_counts(u).values + np.unique_inverse(u).values[np.unique_all(u).inverse_indices]
 np.cumulative_sum(u) + np.cumulative_sum(m, axis=1)[0, 0]
 np.cumulative_sum(m, axis=1, include_initial=True)
 ~np.cumulative_prod(u) + np.cumulative_prod(m, axis=0)[0, 0]
@@ -797,7 +807,7 @@ _ALL = [line for text in SECTIONS.values() for line in text.splitlines() if line
 
 def named(line: str) -> set[str]:
     """The functions of NumPy's that a case names, without "np."."""
-    return {name.removesuffix(".") for name in re.findall(r"\bnp\.((?:linalg\.|fft\.)?\w+)", line)}
+    return {name.removesuffix(".") for name in re.findall(r"\bnp\.((?:linalg\.|fft\.|emath\.)?\w+)", line)}
 
 
 def _there(name: str) -> bool:

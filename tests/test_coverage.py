@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from namespaces import AUTOGRAD, AUTOGRAD_ZERO, JAX, NOT_DIFFERENTIABLE
 from numpy_cases import CASES, named
 
 import distdiff as dd
@@ -75,6 +76,34 @@ def test_no_name_is_missing():
     assert public <= set(TABLE) | {"_"}
     stale = [name for name in coverage.REASONS if name in TABLE and TABLE[name].status != "refused"]
     assert not stale, f"no longer refused: {stale}"
+
+
+def test_what_autograd_and_jax_differentiate_is_exact():
+    """With `test_what_is_exact_or_constant_has_a_case` and the cases themselves: in value and to second order."""
+    here = [name for name in AUTOGRAD if name in TABLE]  # msort is gone in NumPy 2
+    assert len(here) >= len(AUTOGRAD) - 1
+    assert not [name for name in here if TABLE[name].status != "exact"]
+    assert not [name for name in AUTOGRAD_ZERO if TABLE[name].status == "refused"]
+    known = [name for name in JAX if name in TABLE]  # those of the NumPy that is installed
+    assert sorted(name for name in known if TABLE[name].status == "refused") == [
+        name for name in NOT_DIFFERENTIABLE if name in TABLE]
+    assert len(known) >= 280
+
+
+@pytest.mark.parametrize("name", sorted({*names("constant")} - {"empty", "empty_like", "common_type", "ix_"}))
+def test_what_is_constant_is_a_step(name):
+    """NumPy's own function does not change with its arguments, wherever it may be called with them.  (`empty` gives any
+    memory, `common_type` a type, `ix_` of no indices the floats themselves.)"""
+    for attempt in ATTEMPTS.values():
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                found, moved = (attempt(function(name), U + h, Q + h) for h in (0.0, 1e-9))
+            except Exception:  # of whatever kind: many attempts are none of the function's ways to be called
+                continue
+        for a, b in zip(*(y if isinstance(y, (tuple, list)) else (y,) for y in (found, moved))):
+            if getattr(a, "dtype", np.dtype("U")).kind in "fiub":
+                np.testing.assert_array_equal(a, b)
 
 
 def test_what_is_exact_or_constant_has_a_case():

@@ -294,7 +294,7 @@ def test_where_other_factorizations_end():
                      (lambda a: np.linalg.slogdet(a + 0j)[1], "singular complex matrix")):
         with pytest.raises(NotDifferentiableError, match=match):
             dd.grad(f, comm=ALONE)(np.eye(3, k=1))
-    for f in (lambda a: np.linalg.svd(a[:2])[0], lambda a: np.linalg.qr(a[:, :2], "complete"),
+    for f in (lambda a: np.linalg.svd(a[:2])[2], lambda a: np.linalg.qr(a[:, :2], "complete"),
               lambda a: np.linalg.qr(a, "raw"), lambda a: np.linalg.pinv(a, np.array([1e-3, 1e-4]))):
         with pytest.raises(UnsupportedOperationError):
             trace(f, (TWICE,))

@@ -31,7 +31,8 @@ SPECIAL = {  # of scipy.special: an interval for each operand, or the plain orde
                                                "powm1")},
     "binom": [(3, 6), (0.2, 2)], "huber": [POSITIVE, LINE], "pseudo_huber": [POSITIVE, LINE], "owens_t": [LINE, LINE],
     "boxcox": [POSITIVE, LINE], "boxcox1p": [POSITIVE, LINE], "inv_boxcox": [POSITIVE, UNIT],
-    "inv_boxcox1p": [POSITIVE, UNIT], "zeta": [V[3:], POSITIVE], "lambertw": [(-0.3, 3), (0,)],
+    "inv_boxcox1p": [POSITIVE, UNIT], "zeta": [(1.5, 4), (0.3, 3)], "zetac": [(1.5, 4)],
+    **{f"zeta_{k}": [V[3:] if k == 4 else (1.5, 4), (0.3, 3)] for k in (1, 2, 3, 4)}, "lambertw": [(-0.3, 3), (0,)],
     **{name: [V[1:], POSITIVE] for name in ("yv", "yve", "kv", "kve", "hyp0f1", "struve", "modstruve")},
     **{name: [(0.5, 4), POSITIVE] for name in ("gammainc", "gammaincc", "chdtr", "chdtrc", "stdtr", "gammainc_1",
                                                "gammainc_2", "gammainc_3", "wofz_re", "wofz_im")},
@@ -56,6 +57,7 @@ SPECIAL = {  # of scipy.special: an interval for each operand, or the plain orde
     **{f"eval_{name}": [N, (-0.9, 0.9)] for name in (
         "legendre", "sh_legendre", "chebyt", "sh_chebyt", "chebyc", "chebyu", "sh_chebyu", "chebys", "hermite",
         "hermitenorm", "laguerre")},
+    "eval_sh_jacobi": [N, V[2:], V[2:3], (0.1, 0.9)], "besselpoly": [POSITIVE, V[2:], V[2:]],
     "eval_jacobi": [N, V, V, (-0.9, 0.9)], "eval_gegenbauer": [N, V[1:], (-0.9, 0.9)],
     **{f"{name}_{part}": [V, LINE] for name, parts in (("pbdv", ("d", "dp")), ("pbvv", ("v", "vp")), (
         "pbwa", ("w", "wp"))) for part in parts},

@@ -1,6 +1,6 @@
 """The elementals: what each operation computes, and its partial derivatives."""
 
-from . import carlson, inverses, special, waves  # noqa: F401 (they enter their lines)
+from . import carlson, inverses, special, waves, zeta  # noqa: F401 (they enter their lines)
 from .dual import KNOWN, Dual, tangent
 from .elemental import Elemental, Shaped, Share, System
 from .table import (

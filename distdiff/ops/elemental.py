@@ -35,6 +35,8 @@ class Elemental:
     reads     operands whose values `tangent`, `adjoint` and `entries` read, and -1 for the results; default: all.
               Values of others are not kept; the rules get None in their place
     inert     operands on which no result depends differentiably (a mask, an order): never asked for
+    undetermined  results that are any of many (`undetermined_because` goes on saying): nothing that is differentiated
+              may depend on them, which `tracing.undetermined` sees to; rules take their derivatives for zero
     implicit  the results solve equations, which `system` gives (without loop axes only)
     collective  a rank's part of one that ranks share (`shares`): its rules are called by all of them, each with its own
     lines     flattened lines that one loop index stands for, in the cost model and in reports; default: its results
@@ -66,6 +68,8 @@ class Elemental:
         def core_out(self) -> tuple[Shape, ...]: ...
 
     inert: frozenset[int] = frozenset()
+    undetermined: frozenset[int] = frozenset()
+    undetermined_because = ""
     implicit = False
     collective = False
     left: np.ndarray | None = None  # the solution that the trace found, until its point has been evaluated elsewhere

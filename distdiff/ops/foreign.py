@@ -22,6 +22,7 @@ class _SciPy:
 
     carlson: Numerical
     wofz_re: Numerical
+    zeta_1: Numerical
     wofz_im: Numerical
 
     def __getattr__(self, name: str) -> Any:

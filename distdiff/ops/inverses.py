@@ -107,5 +107,11 @@ def _tukey_shape(y: Any, s: Any) -> Any:
 op("tklmbda", lambda y, a, b: np.where(np.abs(a) * b < 1.0, 1.0 / _tukey_slope(y, b), 0.0),
     lambda y, a, b: np.where(np.abs(a) * b < 1.0, -_tukey_shape(y, b) / _tukey_slope(y, b), 0.0))
 
-# -- and of a table of angles
+# -- and what else came later
+op("eval_sh_jacobi", UNKNOWN, UNKNOWN, UNKNOWN, lambda y, a, b, c, x: (
+    np.where(a > 0, a + b, 0.0) * sc.eval_jacobi(np.maximum(a - 1.0, 0.0), b - c + 1.0, c, 2.0 * x - 1.0)
+    / sc.binom(2.0 * a + b - 1.0, a)), least=0)
+op("besselpoly", lambda y, a, b, c: sc.besselpoly(a, b + 1.0, c - 1.0) - sc.besselpoly(a, b + 1.0, c + 1.0), UNKNOWN,
+   UNKNOWN)
+op("zetac", lambda y, a: -sc.zeta_1(a, 1.0))
 op("radian", lambda y, a, b, c: PI / 180.0, lambda y, a, b, c: PI / 10800.0, lambda y, a, b, c: PI / 648000.0)

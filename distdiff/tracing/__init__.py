@@ -43,6 +43,7 @@ from .scipy import outside
 from .storage import Storage
 from .stretch import Stretch, check_numbers, is_leaf
 from .transplant import pruned
+from .undetermined import refuse_used
 
 
 class HasJoint(Exception):
@@ -162,6 +163,7 @@ def _traced(
                 result, aux = result[0], plain_value(result[1])
             plain = _store(rec, result)
             rec.finish()
+            refuse_used(rec, ((leaf.ref, leaf.shape) for leaf in rec.tape.outputs))
             if locate is None and all(np.isfinite(leaf).all() for leaf in tree.flatten(plain, "the result")[0]):
                 floating.tell(errors)
         except ValuesWanted:

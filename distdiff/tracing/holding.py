@@ -261,11 +261,57 @@ def _target(x: HoldingArray, value: Any) -> Any:
     return held(x) if rec is None else promote(x, rec)
 
 
+class PlainFlat:
+    """`flat` of an array that holds nothing traced yet: NumPy's own, until something traced is written through it."""
+
+    def __init__(self, base: HoldingArray) -> None:
+        self._base, self._own = base, np.ndarray.flat.__get__(base)  # type: ignore[attr-defined]
+
+    def _now(self) -> Any:
+        return self._own if self._base._root()._held is None else held(self._base).flat
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if self._base.dtype.kind in "fc":
+            _target(self._base, value)  # of whole numbers the value decides, or is refused
+        self._now()[_index(index)] = held(value)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._now()[_index(index)]
+
+    def __iter__(self) -> Any:
+        return iter(self._now())
+
+    def __next__(self) -> Any:
+        return next(self._own)
+
+    def __len__(self) -> int:
+        return int(self._base.size)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        return np.array(self._now(), *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._now(), name)
+
+    def __eq__(self, other: object) -> Any:
+        return self._now() == other
+
+    def __ne__(self, other: object) -> Any:
+        return self._now() != other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _flat(x: HoldingArray) -> Any:
+    return PlainFlat(x) if x._root()._held is None else held(x).flat
+
+
 def _forwarding(name: str) -> Any:
     """A method of ndarray that goes to what is held, if something is."""
     own_method = getattr(np.ndarray, name)
     if not callable(own_method):  # flat, real, imag
         return property(
+            _flat if name == "flat" else
             lambda self: getattr(held(self), name) if self._root()._held is not None else own_method.__get__(self),
             lambda self, value: setattr(_target(self, value), name, held(value)),
         )

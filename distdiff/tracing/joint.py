@@ -36,6 +36,11 @@ def joint(op: Elemental, operands: Sequence[Any], name: str | None = None,
     if not prod(loop) * op.size:
         return [rec.array_of(np.zeros(shape)) for shape in shapes]
     rec.meet_joint()
+    if op.undetermined:
+        rec.undetermined = True
+        if rec.capturing:
+            rec.unsupported(f"{name} within an equation, with vectors that complete a basis", "they can't be told from "
+                            "others there; use full_matrices=False, or mode='reduced'")
     if values is None:
         given = [x.nd if type(x) is TracedArray else x for x in xs]
         try:

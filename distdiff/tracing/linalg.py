@@ -18,9 +18,9 @@ from .contract import dot
 from .indexing import into
 from .joint import applied, joint
 from .matrices.lu import Det, Factors, LogDet, Solve
-from .matrices.orthogonal import Qr
+from .matrices.orthogonal import FullQr, Qr
 from .matrices.shared import reads_lower
-from .matrices.singular import Pinv, Svd, Svdvals
+from .matrices.singular import FullSvd, Pinv, Svd, Svdvals
 from .matrices.spectral import Eig, Eigvals
 from .matrices.symmetric import Eigh, Eigvalsh
 from .matrices.triangular import Cholesky
@@ -235,9 +235,9 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: 
     if not compute_uv:
         return svdvals(a)
     if full_matrices and m != n:
-        recorder_of((a,)).unsupported(
-            f"numpy.linalg.svd of a {m} x {n} matrix with full_matrices=True", "the vectors beyond the first "
-            f"{min(m, n)} are any that complete a basis, and have no derivative; use full_matrices=False")
+        u, s, vt, rest = results(FullSvd(m, n), (a,), "svd")
+        u, vt = (np.concatenate([u, rest], -1), vt) if m > n else (u, np.concatenate([vt, rest], -2))
+        return _as_numpy(np.linalg.svd, [u, s, vt])
     return _as_numpy(np.linalg.svd, results(Svd(m, n), (a,), "svd"))
 
 
@@ -261,11 +261,13 @@ def hermitian_svd(a: Any, compute_uv: bool) -> Any:
 def qr(a: Any, mode: str = "reduced") -> Any:
     a = matrices(a, "qr", square=False)
     m, n = a.shape[-2:]
-    if mode not in ("reduced", "r", "complete") or mode == "complete" and m > n:
-        why = ("Householder's vectors have no rule here" if mode == "raw" else "the columns beyond the first "
-               f"{n} are any that complete a basis, and have no derivative")
+    if mode not in ("reduced", "r", "complete"):
         recorder_of((a,)).unsupported(f"numpy.linalg.qr of a {m} x {n} matrix with mode={mode!r}",
-                                      f"{why}; use mode='reduced'")
+                                      "Householder's vectors have no rule here; use mode='reduced'")
+    if mode == "complete" and m > n:
+        q, r, rest = results(FullQr(m, n), (a,), "qr")
+        r = np.concatenate([r, np.zeros((*shape_of(r)[:-2], m - n, n))], axis=-2)
+        return _as_numpy(np.linalg.qr, [np.concatenate([q, rest], axis=-1), r])
     q, r = results(Qr(m, min(m, n)), (a[..., :m],), "qr")
     if n > m:
         r = np.concatenate([r, np.matmul(np.swapaxes(q, -1, -2), a[..., m:])], axis=-1)

@@ -410,3 +410,7 @@ if "in1d" in vars(np):  # gone in NumPy 2.4
     FUNCTIONS[vars(np)["in1d"]] = lambda x, test, *args, **kwargs: isin(np.ravel(x), test, *args, **kwargs)
 if "unique_values" in vars(np):  # of NumPy 2
     FUNCTIONS[vars(np)["unique_values"]] = lambda x, **kwargs: unique(x, equal_nan=False)
+    for _name, _wanted in (("unique_all", (True, True, True)), ("unique_inverse", (False, True, False)),
+                           ("unique_counts", (False, False, True))):
+        _kind = type(vars(np)[_name](np.zeros(1)))  # a named tuple
+        FUNCTIONS[vars(np)[_name]] = lambda x, kind=_kind, wanted=_wanted: kind(*unique(x, *wanted, equal_nan=False))

@@ -16,6 +16,7 @@ from . import (
     composed,
     contract,
     decisions,
+    domains,
     forms,
     joining,
     layout,
@@ -41,7 +42,7 @@ from .verdict import CAREFUL, judged, judges
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     function: implementation
     for room in (movement, joining, padding, reductions, contract, linalg, decisions, order, composed, polynomials,
-                 spaced, calls, placing, scatter, statistics)
+                 spaced, calls, placing, scatter, statistics, domains)
     for function, implementation in room.FUNCTIONS.items()
 } | complexes.TRANSFORMS
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..ops import COPY
-from ..tape import UNREAD, Affine, Block, Const, Guard, Indexed, Leaf, Operand, ScalarRun, Tape, id_type
+from ..tape import UNREAD, Affine, Block, Const, Guard, Indexed, Joint, Leaf, Operand, ScalarRun, Tape, id_type
 from .array import TracedArray, lower, of_ids, plain
 from .recorder import Recorder
 from .storage import Storage
@@ -40,6 +40,7 @@ def splice(rec: Recorder, tape: Tape, leaves: list[Any], values: list[np.ndarray
     rec.n = move.nodes + tape.n_nodes
     rec.restart()
     rec.tape.items.extend(map(move.item, tape.items))
+    rec.undetermined |= any(item.op.undetermined for item in tape.items if type(item) is Joint)
     rec.tape.guards.extend(Guard(move.ref(g.ref), g.expected, move.site(g.site)) for g in tape.guards)
     return [_result(rec, move, leaf, values) for leaf in tape.outputs]
 

@@ -31,6 +31,7 @@ from .primals import Primals, grouped
 from .recorder import Recorder
 from .runs import activity
 from .scalar import TracedScalar
+from .undetermined import refuse_used
 from .walks import Adjoint, Tangent
 
 
@@ -84,6 +85,8 @@ class Stretch:
         self.outputs = [_leaf(rec, x) for x in leaves]
         self.value = tree.unflatten(self.out_spec, leaves)
         rec.flush()
+        refuse_used(rec, ((ref, tuple(b - a for a, b in zip(lo, hi))) for leaf in self.outputs
+                          for lo, hi, ref in leaf.boxes))
         self.groups = list(grouped(rec, rec.tape.items[start:]))
         self.lines: dict[int, Any] = {}  # runs that are prepared to be walked through (`runs`), by block
         self.active: dict[int, bool | np.ndarray] = {}  # blocks that depend on the copies: whole, or lines of a run

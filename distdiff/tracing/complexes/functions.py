@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import composed, decisions, movement, polynomials
 from ..array import TracedArray, is_traced, plain, shape_of
+from ..domains import FUNCTIONS as DOMAINS
 from ..indexing import into
 from ..joining import FUNCTIONS as REAL_JOINING
 from ..movement import FUNCTIONS as REAL_MOVEMENT
@@ -309,7 +310,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **{function: _each(function) for function in (np.atleast_1d, np.atleast_2d, np.atleast_3d)},
     np.broadcast_arrays: broadcast_arrays, np.meshgrid: movement.meshgrid,
     np.linspace: lifted(np.linspace, 0, 1, "start", "stop"), np.logspace: logspace, np.resize: lifted(np.resize),
-    **PRODUCTS, **LINALG, **ORDER, **STATISTICS,
+    **PRODUCTS, **LINALG, **ORDER, **STATISTICS, **DOMAINS,
 }
 for _name in ("round", "round_"):
     if hasattr(np, _name):

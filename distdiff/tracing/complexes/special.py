@@ -33,6 +33,24 @@ def hankel(sign: float) -> Callable[[Any, Any], Any]:
     return rule
 
 
+def scaled_hankel(sign: float) -> Callable[[Any, Any], Any]:
+    """The same, times exp(-i z), or exp(i z)."""
+    unscaled = hankel(sign)
+
+    def rule(v: Any, z: Any) -> Any:
+        h = unscaled(v, z)
+        return h * np.exp(-1j * sign * z)
+
+    return rule
+
+
+def kelvin(x: Any) -> tuple[Any, ...]:
+    """Be = ber + i bei, Ke = ker + i kei, and their derivatives."""
+    rec = recorder_of((x,))
+    return tuple(computed(rec, special(re, x), special(im, x)) for re, im in (
+        ("ber", "bei"), ("ker", "kei"), ("berp", "beip"), ("kerp", "keip")))
+
+
 def sph_harm(m: Any, n: Any, theta: Any, phi: Any) -> Any:
     """Y of order m and degree n, plain: c P_n^|m|(cos phi) exp(i m theta)."""
     rec = recorder_of((m, n, theta, phi))
@@ -64,7 +82,8 @@ def _plain(x: Any) -> np.ndarray:
 
 
 COMPLEX_RESULTS |= {f"scipy.special.{name}": rule for name, rule in {
-    "wofz": wofz, "hankel1": hankel(1.0), "hankel2": hankel(-1.0), "sph_harm": sph_harm}.items()}
+    "wofz": wofz, "hankel1": hankel(1.0), "hankel2": hankel(-1.0), "sph_harm": sph_harm,
+    "hankel1e": scaled_hankel(1.0), "hankel2e": scaled_hankel(-1.0), "kelvin": kelvin}.items()}
 COMPLEX_RESULTS["the ufunc sph_harm_y"] = _with_axes  # since SciPy 1.15
 
 __all__ = ["COMPLEX_RESULTS"]

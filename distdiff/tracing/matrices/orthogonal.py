@@ -72,4 +72,31 @@ class Qr(Shaped):
         return applied(Triangular(self.n, b.shape[-1], False, transposed), r, b)[0]
 
 
-__all__ = ["Qr"]
+@dataclass(frozen=True)
+class FullQr(Qr):
+    """The same, m > n, and the further columns of Q, (m, m - n), that complete a basis: any that do."""
+
+    name = "qr"
+    undetermined = frozenset((2,))
+    undetermined_because = "complete a basis, which are any that do, and have no derivative; use mode='reduced'"
+
+    @property
+    def rest(self) -> int:
+        return self.m - self.n
+
+    @property
+    def signature(self) -> str:  # type: ignore[override]
+        return f"{Qr.signature},(m,rest)"
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        q, r = np.linalg.qr(x[0], "complete")
+        return q[..., : self.n], r[..., : self.n, :], q[..., self.n :]
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        return *Qr.tangent(self, y[:2], x, xdot), None
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        return Qr.adjoint(self, y[:2], x, ybar[:2], wanted)
+
+
+__all__ = ["FullQr", "Qr"]

@@ -104,6 +104,35 @@ class Svd(Shaped):
         return np.where(zero, 0.0, 1.0) / np.where(zero, 1.0, s)
 
 
+@dataclass(frozen=True)
+class FullSvd(Svd):
+    """The same of a matrix that is not square, and further columns of U, (m, m - k), or rows of V^T, (n - k, n), that
+    complete a basis: any that do."""
+
+    name = "svd"
+    undetermined = frozenset((3,))
+    undetermined_because = "complete a basis, which are any that do, and have no derivative; use full_matrices=False"
+
+    @property
+    def rest(self) -> int:
+        return max(self.m, self.n) - self.k
+
+    @property
+    def signature(self) -> str:  # type: ignore[override]
+        return f"{Svd.signature},{'(m,rest)' if self.m > self.n else '(rest,n)'}"
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        u, s, vt = np.linalg.svd(x[0])
+        k = self.k
+        return u[..., :k], s, vt[..., :k, :], u[..., k:] if self.m > self.n else vt[..., k:, :]
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        return *Svd.tangent(self, y[:3], x, xdot), None
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        return Svd.adjoint(self, y[:3], x, ybar[:3], wanted)
+
+
 class Svdvals(Svd):
     """s (k,) alone; U and V^T are further results, which are for the rules and are not handed out."""
 
@@ -309,4 +338,4 @@ def _used(cotangent: Any) -> Any:
     return None if cotangent is None or not is_traced(cotangent) and not np.any(cotangent) else cotangent
 
 
-__all__ = ["Pinv", "PinvChange", "Svd", "Svdvals"]
+__all__ = ["FullSvd", "Pinv", "PinvChange", "Svd", "Svdvals"]

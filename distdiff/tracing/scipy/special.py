@@ -76,10 +76,12 @@ def polygamma(n: Any, x: Any) -> Any:
 
 
 def zeta(x: Any, q: Any = None, out: Any = None) -> Any:
-    """Hurwitz' zeta function, in q."""
+    """Hurwitz' zeta function, Riemann's where there is no q: beyond 1, which is decided."""
     if q is None:
-        recorder_of((x, out)).unsupported("scipy.special.zeta of a traced argument, Riemann's zeta function", "there "
-                                          f"is a rule for q of zeta(s, q) only, none for s{YOURS}")
+        q = 1.0
+        if not np.all(decide(np.greater(x, 1.0))):
+            recorder_of((x, out)).unsupported("scipy.special.zeta of arguments up to 1, Riemann's zeta function",
+                                              f"there is a rule beyond 1{YOURS}")
     values = ufuncs.special("zeta", x, q) if is_traced(x) or is_traced(q) else SPECIAL["zeta"][0].value(x, q)
     return into(out, values)  # which may be traced alone
 
