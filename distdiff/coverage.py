@@ -253,7 +253,7 @@ _OF_SCIPY = {
     **{name: "any order; mode grid-constant refused" for name in ("spline_filter", "map_coordinates")},
     **{name: "in the image; traced maps refused" for name in ("affine_transform", "zoom", "rotate")},
     "shift": "in the image and the shift",
-    "solve_ivp": "methods RK45, RK23, DOP853 and BDF, without events; step sizes have derivatives too",
+    "solve_ivp": "methods RK45, RK23, DOP853, Radau and BDF, without events; step sizes have derivatives too",
     "make_interp_spline": "in y",
     "interp1d": "in y and at points", "simpson": "neighbours among x must differ",
     **{name: "the derivative of A x = b, through a sparse factor; operators that are no matrix refused"

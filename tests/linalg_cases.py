@@ -143,6 +143,8 @@ linalg.cholesky(m @ m.T + q) + linalg.cholesky(m @ m.T + q, lower=True) * s
 linalg.cho_solve(linalg.cho_factor(m @ m.T + q), m) + linalg.cho_solve(linalg.cho_factor(m @ m.T, lower=True), m)
 linalg.cho_solve(linalg.cho_factor(C @ C.T), m) + linalg.cho_solve((np.linalg.cholesky(m @ m.T), True), C)
 linalg.lu_solve(linalg.lu_factor(q[::-1]), w[:3]) + linalg.lu_solve(linalg.lu_factor(q[::-1]), m, trans=1)[:, 0]
+parts(linalg.lu_factor(q + 1j * m[:, :3])[0], linalg.lu_solve(linalg.lu_factor(q[::-1] - 1j * m[:, :3]), w[:3]))
+parts(*[linalg.lu_solve(linalg.lu_factor(m[:, :3] + 1j * q), C, trans=k) for k in (0, 1, 2)])
 linalg.lu_solve(linalg.lu_factor(C[:, :3]), m) + linalg.lu_solve(linalg.lu_factor(q), C)
 linalg.lu(q[::-1])
 linalg.lu(q[::-1], permute_l=True)

@@ -218,9 +218,10 @@ YOURS = "; distdiff.custom_jvp takes a rule of your own, around a function that 
 
 _INSTEAD = (  # what does the same with a derivative
     ("scipy.integrate.quad", "scipy.integrate.fixed_quad, or sums over the nodes of a rule, can be traced"),
-    ("scipy.integrate.solve_ivp", "its methods RK45, RK23, DOP853 and BDF can be traced, without events, over a plain "
-     "interval (for an end T that is traced compute with s = t / T between 0 and 1)"),
-    ("scipy.integrate.odeint", "scipy.integrate.solve_ivp with method='RK45', 'RK23', 'DOP853' or 'BDF' can be traced"),
+    ("scipy.integrate.solve_ivp", "its methods RK45, RK23, DOP853, Radau and BDF can be traced, without events, over a "
+     "plain interval (for an end T that is traced compute with s = t / T between 0 and 1)"),
+    ("scipy.integrate.odeint", "scipy.integrate.solve_ivp with method='RK45', 'RK23', 'DOP853', 'Radau' or 'BDF' can "
+     "be traced"),
     ("scipy.integrate.", "solve_ivp, and a loop of steps in NumPy can be traced"),
     ("scipy.optimize.", "distdiff.implicit.root, fixed_point and minimize find solutions and differentiate them"),
     ("scipy.linalg.solve_toeplitz", "np.linalg.solve(scipy.linalg.toeplitz(c, r), b) can be traced"),

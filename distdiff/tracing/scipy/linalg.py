@@ -119,7 +119,27 @@ def cho_solve(c_and_lower: Any, b: Any, overwrite_b: bool = False, check_finite:
     return _triangular(c, _triangular(c, b, lower, not lower), lower, bool(lower))
 
 
+def _complex_factors(a: Any) -> tuple[Any, np.ndarray]:
+    """By elimination, column by column, with LAPACK's pivots: the largest |re| + |im|, which is decided."""
+    n, packed = shape_of(a)[-1], a + 0j
+    pivots = np.empty(n, dtype=np.int32)
+    for k in range(n):
+        column = packed[k:, k]
+        pivots[k] = p = k + int(np.argmax(np.abs(column.real) + np.abs(column.imag)))
+        if p != k:
+            packed[[k, p]] = packed[[p, k]]
+        if k + 1 < n:
+            below, rest = packed[k + 1 :, k] / packed[k, k], packed[k + 1 :, k + 1 :]
+            packed[k + 1 :, k], packed[k + 1 :, k + 1 :] = below, rest - below[:, None] * packed[k, k + 1 :]
+    return packed, pivots
+
+
 def lu_factor(a: Any, overwrite_a: bool = False, check_finite: bool = True) -> tuple[Any, Any]:
+    if is_complex(a):
+        if len(shape_of(a)) != 2 or shape_of(a)[0] != shape_of(a)[1]:
+            _refuse((a,), f"scipy.linalg.lu_factor of an array of shape {shape_of(a)}", "only one square matrix is "
+                    "factorized here")
+        return _complex_factors(a)
     packed, order = _packed(a, "lu_factor")
     pivots = np.empty(order.shape, dtype=np.int32)  # LAPACK's: the row that was exchanged with row k at step k
     rows = list(range(len(order)))
@@ -145,6 +165,11 @@ def lu_solve(lu_and_piv: Any, b: Any, trans: int = 0, overwrite_b: bool = False,
     order = np.arange(len(pivots))
     for k, j in enumerate(np.asarray(pivots).tolist()):
         order[k], order[j] = order[j], order[k]
+    if is_complex(packed) or is_complex(b):
+        if not trans:
+            return solve_triangular(packed, solve_triangular(packed, b[order], lower=True, unit_diagonal=True))
+        x = solve_triangular(packed, solve_triangular(packed, b, trans), trans, lower=True, unit_diagonal=True)
+        return x[np.argsort(order)]
     if not trans:
         return _triangular(packed, _triangular(packed, b[order], True, unit=True), False)
     x = _triangular(packed, _triangular(packed, b, False, True), True, True, unit=True)
