@@ -207,26 +207,14 @@ class Reduced:
 
     def refresh(self, L_data: np.ndarray) -> None:
         """New values in the same places, for L with the same structure and the values `L_data`.  Local."""
-        n, factor = len(self._root) - 1, self._factors()
-        work = n + len(L_data)
+        n = len(self._root) - 1
+        factor, work = np.ones(n), n + len(L_data)
+        factor[self._zero] = 0.0
         csr.alias_factors(work, self._indptr, self._indices, L_data, self._root, self._alias, factor)
         a, b = self.own, self.ghost
         csr.reduced_values(work, self._indptr, self._indices, L_data, self._root, factor, self.kept, self.ghosts,
                            self._cone, self._member, self.residuals, a.indptr, a.indices, a.data,
                            b.indptr, b.indices, b.data, np.zeros(n + 1))
-
-    def _factors(self) -> np.ndarray:
-        """d y_i / d y_root(i) where nothing is to be found out: 1, and 0 of what has no derivative."""
-        factor = np.ones(len(self._root) - 1)
-        factor[self._zero] = 0.0
-        return factor
-
-    def loses_products(self, size: np.ndarray) -> bool:
-        """Whether some product that `refresh` forms of the magnitudes `size` loses digits, or all, to underflow."""
-        n = len(self._root) - 1
-        return bool(csr.loses_products(
-            n + 2 * len(size), self._indptr, self._indices, size, self._root, self._alias, self._factors(), self.kept,
-            self._cone, self._member, np.finfo(float).tiny, np.zeros(n + 1)))
 
     def order_ghosts(self, order: np.ndarray) -> None:
         """Renumber ghost columns: the new column g is the old column order[g].  Rows' columns ascend afterwards."""

@@ -99,6 +99,7 @@ class Solving:
         self.solvers: dict[str, Any] = {}
         self.assembly: Any = None
         self._kept: tuple[int, int] | None = None  # rows and nonzeros of the assembled system
+        self._lossy = False  # its elimination has rounded products of partials to nothing, on some rank
         self._failures = Failures(comm, on_failure)
         self._choices: dict[tuple[Work, int], Choice] = {}
         self._operator: Any = None  # I - L on all nodes, for PETSc users
@@ -161,6 +162,11 @@ class Solving:
             self._beyond.add(forward)
             with self._stages("solve"), together(self._comm), apart(self._comm, self._team):
                 found = self._wide.tangent(seed) if forward else self._wide.adjoint(seed)
+        elif self._lossy and method_of(self.choice.method).assembled and not self._ranges.stands(seed, found):
+            self._assemble_anew(False)
+            self._lossy = False
+            self._prepare()
+            return self.solve(forward, seed)
         return found
 
     def _widen(self) -> None:
@@ -324,19 +330,23 @@ class Solving:
 
     def assemble(self) -> None:
         """The PETSc system with the values of this point."""
-        if self.assembly is None:
-            self.assembly = Assembly(self._local, self._point, self._team, self._preaccumulate, self._stages)
-            system = self.assembly.system
-            self._kept = kept_by(system.n_local, system.own.nnz + system.ghost.nnz, self._comm)
-        elif "assembly" in self._stale and not self.assembly.refresh(self._point):
+        if self.assembly is None or "assembly" in self._stale and not self.assembly.refresh(self._point):
+            self._assemble_anew(self._preaccumulate)
+        mine = np.array([self.assembly.lossy, self._rounded or self.assembly.rounded])
+        self._lossy, self._rounded = self._comm.allreduce(mine, op=MPI.LOR).tolist()
+        self._stale.discard("assembly")
+
+    def _assemble_anew(self, preaccumulate: bool) -> None:
+        """The PETSc system at this point, and none of the solvers of one that there was."""
+        if self.assembly is not None:
             for name in [name for name in self.solvers if method_of(name).assembled]:
                 self.solvers.pop(name).close()
                 self._stale.discard(name)
             self.assembly.close()
             self.assembly = None
-            self.assemble()
-        self._rounded = bool(self._comm.allreduce(self._rounded or self.assembly.rounded, op=MPI.LOR))
-        self._stale.discard("assembly")
+        self.assembly = Assembly(self._local, self._point, self._team, preaccumulate, self._stages)
+        system = self.assembly.system
+        self._kept = kept_by(system.n_local, system.own.nnz + system.ghost.nnz, self._comm)
 
     def counts(self, assemble: bool) -> tuple[int | None, int | None]:
         """Rows and entries of the PETSc system, if there is one or it is to be assembled for them."""

@@ -157,6 +157,32 @@ def test_second_derivatives(comm):
         np.testing.assert_allclose(dd.hvp(f, (np.ones(2),), (v,), comm=comm), 2 * v, rtol=1e-12)
 
 
+def little_by_little(x: Any) -> Any:
+    """Halved until there is no number for the product, no factor of which is small, and doubled again."""
+    found = []
+    for k in range(2):
+        y = x[k]
+        for factor in 0.5, 2.0:
+            for _ in range(1100):
+                y = 1.0 + factor * (y - 1.0)
+        found.append(y)
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("method", ["substitution", "interface", "pipeline", "neumann"])
+def test_elimination_of_small_steps(comm, method):
+    """Eliminated, the first half of each is one partial derivative, of which nothing is left."""
+    seeds = np.array([[1.0, -3.0, 0.0], [2.0, 0.5, 4.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if method == "interface" and comm.size > 2 else "error")
+        with dd.linearize(little_by_little, np.ones(2), comm=comm, method=method) as lin:
+            for _ in range(2):
+                for kind in "jvp", "vjp":
+                    np.testing.assert_array_equal(lin.batch(kind, seeds), seeds)
+                    np.testing.assert_array_equal(getattr(lin, kind)(seeds[:, 0]), seeds[:, 0])
+                lin.update(np.ones(2))
+
+
 # -- what is lost for good, and does no harm
 
 
@@ -243,6 +269,29 @@ def test_what_fades_for_good_is_no_matter(comm, solves, method, monkeypatch):
                     np.testing.assert_allclose(lin.vjp(1.0), 1e-3 / 0.99 * np.cos(x), rtol=1e-9)
                 assert len(looked) == (method == "sweep") and len(solves) <= (5 if turn == 0 else 2)
                 lin.update(x)
+
+
+def test_elimination_stays_where_what_it_loses_is_no_matter(comm, monkeypatch):
+    """Nothing grows, as one look a point tells: a contraction of what another argument gives stays a row a result."""
+    looked: list[int] = []
+    overflows = Solving._overflows
+    monkeypatch.setattr(Solving, "_overflows", lambda self, q: (looked.append(q), overflows(self, q))[1])
+
+    def f(x: Any) -> Any:
+        y = x[:4]
+        for _ in range(200):
+            y = 0.01 * y + np.sin(x[4:]) * 1e-3
+        return y
+
+    x = np.linspace(0.1, 1.0, 8)
+    exact = np.hstack([np.zeros((4, 4)), np.diag(1e-3 / 0.99 * np.cos(x[4:]))])
+    with dd.linearize(f, x, comm=comm, method="substitution") as lin:
+        for _ in range(2):
+            looked.clear()
+            np.testing.assert_allclose(lin.jvp(np.ones(8)), exact.sum(axis=1), rtol=1e-9)
+            np.testing.assert_allclose(lin.batch("vjp", np.eye(4)).T, exact, rtol=1e-9)
+            assert len(looked) == 1 and lin.report().rows == 12
+            lin.update(x)
 
 
 def test_growth_in_the_midst_of_what_fades(comm):

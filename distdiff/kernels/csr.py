@@ -285,44 +285,6 @@ def reduced_values(indptr, indices, data, root, factor, kept, ghosts, cone, memb
             acc[q] = 0.0
 
 
-@Kernel
-def loses_products(indptr, indices, size, root, alias, factor, kept, cone, member, least, acc):
-    """Whether `alias_factors` and `reduced_values`, of the magnitudes `size`, form a product below `least` of factors
-    that are not zero.  factor, acc: as they take them; neither comes back.
-    """
-    n = len(root) - 1
-    for k in range(len(alias)):
-        i = alias[k]
-        total = 0.0
-        for e in range(indptr[i], indptr[i + 1]):
-            q = indices[e]
-            if root[q] != n and size[e] > 0.0 and factor[q] > 0.0:
-                product = size[e] * factor[q]
-                if product < least:
-                    return True
-                total += product
-        factor[i] = total
-    for r in range(len(kept)):
-        for k in range(cone[r] - 1, cone[r + 1]):
-            i = kept[r] if k < cone[r] else member[k]
-            w = 1.0 if k < cone[r] else acc[i]
-            acc[i] = 0.0
-            if w == 0.0:
-                continue
-            for e in range(indptr[i], indptr[i + 1]):
-                q = indices[e]
-                if size[e] > 0.0 and factor[q] > 0.0:
-                    product = w * size[e]
-                    if product < least or product * factor[q] < least:
-                        return True
-                    acc[root[q]] += product * factor[q]
-        for k in range(cone[r] - 1, cone[r + 1]):
-            i = kept[r] if k < cone[r] else member[k]
-            for e in range(indptr[i], indptr[i + 1]):
-                acc[root[indices[e]]] = 0.0
-    return False
-
-
 # -- residual, componentwise
 
 

@@ -20,7 +20,7 @@ and where that is nothing beside every column of the result, the result stands.
 Partials that are below 2^-1022 themselves, as 1 / x has one at 1e200, are lost before any seed comes.  Each is off by
 2^-1075 of the solution that it multiplies, which is less than 2^(1024 - q + SLACK) times the seed, so the same factor
 once more says what that may come to.  It is no matter beside what a seed is for either: a change of x by as much as x
-itself, which changes f as much as f.
+itself, which changes f as much as f.  Products of partials that elimination rounds so are lost likewise.
 """
 
 from __future__ import annotations
@@ -148,6 +148,10 @@ class Ranges:
         self._power[forward] = low
         self._settled.add(forward)
         return _times(kept.result, -low) if self._harmless(seed, kept.result, low) else None
+
+    def stands(self, seed: np.ndarray, result: np.ndarray) -> bool:
+        """Whether it is nothing beside the result that products of partials were rounded before the solve."""
+        return self._harmless(seed, result, 0, partials=True)
 
     def _harmless(self, seed: np.ndarray, result: np.ndarray, power: int, partials: bool = False) -> bool:
         """Whether what was lost of a result from seeds times 2^power is nothing beside it; `partials`: by them."""
