@@ -28,7 +28,7 @@ from .nested import gradient, refuse_inside
 from .nonfinite import all_finite
 from .position import Position
 from .report import Report, dot_product_residual, gather
-from .settings import CALL, check_settings, refuse_unknown
+from .settings import CALL, check_settings, plain, refuse_unknown
 from .solvers import method as method_of
 from .solvers.layouts import Advice
 from .solvers.select import Choice
@@ -64,20 +64,21 @@ class Linearization:
         method: str = "auto", options: Mapping[str, Any] | None = None, preaccumulate: bool = True,
         partition: str = "auto", min_block: int | None = None, on_branch_change: str = "retrace",
         on_failure: str = "substitution", solves: int = 1, stages: Stages | None = None,
-        traced: Trace | None = None,
+        traced: Trace | None = None, **unknown: Any,
     ) -> None:
-        refuse_inside()
+        refuse_inside(unknown)
         self.comm = comm if comm is not None else agreement.world()
         if not isinstance(self.comm, MPI.Comm) or self.comm == MPI.COMM_NULL:
             raise InputError(f"comm={comm!r} is no communicator; give one of mpi4py's, or leave it out")
         settings: dict[str, Any] = {
             "argnums": argnums, "has_aux": has_aux, "method": method, "options": options,
-            "preaccumulate": preaccumulate, "partition": partition, "min_block": min_block,
-            "on_branch_change": on_branch_change, "on_failure": on_failure, "solves": solves}
+            "preaccumulate": preaccumulate, "partition": partition, "min_block": plain(min_block),
+            "on_branch_change": on_branch_change, "on_failure": on_failure, "solves": plain(solves)}
         require_sound(self.comm)
         with agreed(self.comm, begins=True):
             if not callable(f):
                 raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called")
+            refuse_unknown(unknown, CALL)
             check_settings(**settings)
         settings = on_root(self.comm, lambda: settings)  # rank 0's count, or ranks might go different ways
         self._settings = settings
@@ -495,5 +496,4 @@ def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] 
 
     Raises `InputError`, `UnsupportedOperationError`, `NonFiniteError`, or what f itself raised, on every rank alike.
     """
-    refuse_unknown(settings, CALL)
     return Linearization(f, args, argnums=argnums, **settings)

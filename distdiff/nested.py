@@ -6,7 +6,7 @@ Nothing here is collective: the function around runs on rank 0 alone.  Its tape 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -102,9 +102,10 @@ def gradient(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux:
     return function
 
 
-def refuse_inside() -> None:
-    """Refuse to work for all ranks inside a function that rank 0 alone is running."""
+def refuse_inside(unknown: Iterable[str] = ()) -> None:
+    """Refuse to work for all ranks inside a function that rank 0 alone is running, and settings that there are not."""
     if running() is not None:
+        refuse_unknown(unknown, CALL)
         raise UnsupportedOperationError(
             "a linearization is made or used inside a function that is being differentiated, which runs on rank 0 "
             "alone; use grad, jvp, vjp, jacobian, hvp or hessian there, whose derivatives become part of the function")

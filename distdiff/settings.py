@@ -47,8 +47,18 @@ def check_settings(argnums: Any, has_aux: Any, method: Any, options: Any, preacc
                                  ("on_failure", on_failure, ("substitution", "raise"))):
         if value not in allowed:
             raise InputError(f"{name}={value!r} does not exist; choose one of {', '.join(map(repr, allowed))}")
-    if min_block is not None and (not isinstance(min_block, int) or min_block < 1):
+    if min_block is not None and (not _whole(min_block) or min_block < 1):
         raise InputError(f"min_block={min_block!r} must be a positive integer: elements of the least array to spread")
-    if not isinstance(solves, Use) and solves != "jacobian" and (not isinstance(solves, int) or solves < 1):
+    if not isinstance(solves, Use | str) and (not _whole(solves) or solves < 1) or (
+            isinstance(solves, str) and solves != "jacobian"):
         raise InputError(f"solves={solves!r} must be a positive integer, the right-hand sides expected at a point, or "
                          "'jacobian', as many as one takes")
+
+
+def plain(value: Any) -> Any:
+    """Python's integer for one of NumPy's; else what it is."""
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -368,3 +368,18 @@ def test_a_setting_that_there_is_not(name, words):
                  lambda: dd.grad(dd.grad(lambda x: dd.linearize(np.sum, x, **{name: 2}).value))(np.ones(3))):
         with pytest.raises(TypeError, match=words + r".* go into kwargs=\{\.\.\.\}"):
             call()
+
+
+def test_a_setting_that_there_is_not_on_one_rank():
+    """All raise, and nobody waits for it."""
+    last = MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1
+    with pytest.raises((TypeError, RemoteError), match="'methd' is no setting"):
+        dd.linearize(np.sum, np.ones(3), **{"methd" if last else "method": "sweep"})
+
+
+def test_integers_of_numpy_are_integers():
+    with dd.linearize(np.sum, np.ones(3), solves=np.int64(20), min_block=np.int32(2)) as lin:
+        np.testing.assert_allclose(lin.vjp(1.0), np.ones(3))
+    for wrong in {"solves": True}, {"min_block": True}, {"solves": "20"}, {"solves": 20.0}:
+        with pytest.raises(InputError, match="must be a positive integer"):
+            dd.linearize(np.sum, np.ones(3), **wrong)

@@ -321,11 +321,34 @@ def test_singular_systems_and_wrong_minima(comm):
     for objective in (lambda x, y: -(y - x[0])**2, lambda x, y: y**2 - x[0] * (y - 1.0)**2 * 2):
         with pytest.raises(ConvergenceError, match="no minimum|above the first guess"):
             dd.grad(lambda x, f=objective: minimize(f, x, 0.9, method="newton"), comm=comm)(x)
-    for wrong in ({"method": "nonsense"}, {"tol": 0.0}, {"max_iterations": 0}):
+    for wrong in ({"method": "nonsense"}, {"tol": 0.0}, {"tol": "1e-9"}, {"max_iterations": 0},
+                  {"max_iterations": 9.5}):
         with pytest.raises(InputError, match="choose one of|tolerance|at least one"):
             root(lambda x, y: y, None, 1.0, **wrong)
     with pytest.raises(InputError, match="wants both alike"):
         fixed_point(lambda x, y: (y, y), None, 1.0)
+
+
+@pytest.mark.parametrize("residual, x, y0", [
+    (lambda x, y: y * y - x, 0.0, 1.0),
+    (lambda x, y: y * y - x, 1e-30, 1.0),  # not one, but nearer to one than what is accepted
+    (lambda x, y: y * y - 2.0 * y + 1.0 - x, 0.0, 3.0),  # near it there is nothing but rounding
+    (lambda x, y: (y - x)**3, 0.3, 1.0),
+    (lambda x, y: np.stack([y[0]**2 - x, 3.0 * y[1] - y[0] - np.sin(y[1])]), 0.0, np.ones(2))])
+def test_multiple_roots_have_no_derivative(residual, x, y0):
+    """Newton's steps to one are halves of each other, and what they end at is none, nor its 1e12 a derivative."""
+    with pytest.raises(SingularError, match=r"test_implicit.py:\d+.*multiple root"):
+        dd.jacobian(lambda x: root(residual, x, y0))(x)
+
+
+@pytest.mark.parametrize("residual, x, y0, y, slope", [
+    (lambda x, y: y * y - x, 1e-20, 1.0, 1e-10, 0.5e10),  # simple, if only just
+    (lambda x, y: y * y - x, 2.0, 1e9, np.sqrt(2.0), np.sqrt(0.125)),  # halves, from far away
+    (lambda x, y: np.exp(y) - x, 3.0, 20.0, np.log(3.0), 1.0 / 3.0),
+    (lambda x, y: y**3 - x, 1e-9, 1.0, 1e-3, 1e6 / 3.0)])
+def test_simple_roots_that_take_many_steps(residual, x, y0, y, slope):
+    found, derivative = dd.value_and_grad(lambda x: root(residual, x, y0))(x)
+    np.testing.assert_allclose([found, derivative], [y, slope], rtol=1e-9)
 
 
 @pytest.mark.mpi

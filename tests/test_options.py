@@ -105,11 +105,17 @@ def test_wrong_options(comm, method, options, kind, text):
         assert isinstance(caught.value, kind) and len(set(comm.allgather(str(caught.value)[:40]))) == 1
 
 
-@pytest.mark.parametrize("kind", ["eisenstat", "tfs"])
-def test_what_crashes_is_refused(comm, kind):
+@pytest.mark.parametrize("kind", ["eisenstat", "tfs", "ilu", "icc"])
+def test_what_is_for_one_rank_is_refused(comm, kind):
     if comm.size > 1:
         with pytest.raises(InputError, match="works on one rank only"):
             check(comm, 12, "petsc", {"pc_type": kind})
+
+
+def test_what_leaves_ranks_apart_is_refused(comm):
+    """Variable point blocks: one rank fails where it is set up, and others before."""
+    with pytest.raises(InputError, match="sizes of blocks"):
+        check(comm, 12, "petsc", {"ksp_type": "gmres", "pc_type": "vpbjacobi"})
 
 
 @pytest.mark.parametrize("method", METHODS)

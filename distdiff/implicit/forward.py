@@ -6,7 +6,9 @@ has no Newton method that takes a sparse Jacobian; its other methods run before 
 then the choice among several solutions.
 
 A solution is accepted when Newton's step is below `tol` times the size of the unknowns, leaf by leaf, or when the
-residual is what rounding leaves.
+residual is what rounding leaves.  Its steps must have become shorter faster than by a constant factor, though, as they
+do where dR/dy has an inverse: towards a root of multiplicity m, where it has none and the result no derivative, each is
+1 - 1/m of the one before (Griewank, On solving nonlinear equations with simple singularities, SIAM Review 27, 1985).
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ ROOTS = ("hybr", "lm", "broyden1", "broyden2", "anderson", "krylov", "df-sane", 
 ROUNDING = 32  # residuals so many units of rounding above zero are zero
 FIRST = 50  # steps of a plain iteration before Newton's method takes over
 NEAR = 1e-3  # ... or when its steps are so small
+SLOW, TELLING = 0.4, 4  # so many steps, the last ones, longer than that beside those before tell a multiple root
+
 
 class AnyEquation(Protocol):
     """What solving asks of an equation: `equation.Equation`, or `shared.SharedEquation`, with a part on every rank."""
@@ -65,10 +69,10 @@ class Settings(NamedTuple):
     def checked(self, allowed: tuple[str, ...]) -> Settings:
         if self.method not in allowed:
             raise InputError(f"method {self.method!r} does not solve this; choose one of {', '.join(allowed)}")
-        if not 0.0 < self.tol < 1.0:
+        if not isinstance(self.tol, (int, float, np.number)) or not 0.0 < self.tol < 1.0:
             raise InputError(f"tol={self.tol!r}: give a relative tolerance between 0 and 1")
-        if self.max_iterations < 1:
-            raise InputError(f"max_iterations={self.max_iterations!r}: at least one is wanted")
+        if not isinstance(self.max_iterations, (int, np.integer)) or self.max_iterations < 1:
+            raise InputError(f"max_iterations={self.max_iterations!r}: at least one is wanted, a whole number")
         if self.kind not in ("root", "linear", "minimum"):
             raise InputError(f"an equation of kind {self.kind!r} is not known")
         return self
@@ -128,11 +132,12 @@ def newton(at: At, y: np.ndarray, settings: Settings, where: str, steps: list[in
     equation = at(y)
     sizes = _Sizes(settings.leaves, y, equation)
     r = equation.residual
-    error = np.inf
+    error, course = np.inf, list[float]()
     for taken in range(settings.max_iterations):
         if steps is not None:
             steps[:] = [taken + 1]
         if equation.every(r == 0.0):
+            _require_simple(course, where)
             return y
         try:
             step = equation.step(r)
@@ -142,9 +147,12 @@ def newton(at: At, y: np.ndarray, settings: Settings, where: str, steps: list[in
             raise ConvergenceError(f"Newton's method, solving the equation at {where}, met a point where it can't go "
                                    f"on ({singular}); start from another y0") from singular
         error = sizes.relative(step, y, y + step)
+        course.append(error)
         if error <= settings.tol:
+            _require_simple(course, where)
             return y + step
         if equation.every(np.abs(r) <= ROUNDING * equation.rounding(y)):
+            _require_simple(course, where)
             return y
         damping = 1.0
         while True:
@@ -163,10 +171,25 @@ def newton(at: At, y: np.ndarray, settings: Settings, where: str, steps: list[in
                     f"{_size(at(y)):.3g}); there may be no solution near: start from another y0, or "
                     "choose another method")
         y, equation = trial, there
+        if damping < 1.0:
+            course.clear()
     raise ConvergenceError(
         f"Newton's method stopped after {settings.max_iterations} iterations, solving the equation at {where}: "
         f"relative error {error:.3g} > tol={settings.tol:g}, largest residual {_size(equation):.3g}; start "
         "from a better y0, or raise max_iterations or tol")
+
+
+def _require_simple(course: list[float], where: str) -> None:
+    """Raise `SingularError` where whole steps of these relative sizes led to a multiple root; of the very last one,
+    rounding may be all there is."""
+    ratios = [later / before for before, later in zip(course, course[1:])]
+    for last in ratios[-TELLING:], ratios[-TELLING - 1:-1]:
+        if len(last) == TELLING and all(SLOW <= ratio < 1.0 for ratio in last):
+            raise SingularError(
+                f"Newton's method comes nearer to a root of the equation at {where} by about the same part at every "
+                f"step, the last of relative size {course[-1]:.3g}, so it is a multiple root, or next to one: dR/dy "
+                "has no inverse there, and the result no derivative. Move the point, or write an equation of which it "
+                "is a simple root")
 
 
 class _Sizes:

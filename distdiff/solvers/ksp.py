@@ -18,9 +18,11 @@ from ..petsc import options as petsc_options
 from .residual import RTOL
 
 LOOSE = 1e-6  # a residual above is the user's choice, but nobody should find it by accident
-CRASHING = {  # preconditioners that end the job on several ranks (PETSc 3.18), and what to take instead
+OF_ONE_RANK = {  # preconditioners that end the job on several (PETSc 3.18), or don't exist, and what to take instead
     "eisenstat": "use pc_type='sor', or 'bjacobi' with sub_pc_type='eisenstat'",
-    "tfs": "use pc_type='lu' with pc_factor_mat_solver_type='mumps'"}
+    "tfs": "use pc_type='lu' with pc_factor_mat_solver_type='mumps'",
+    "ilu": "use pc_type='bjacobi' or 'asm', whose blocks have ILU by themselves (sub_pc_type='ilu')",
+    "icc": "use pc_type='bjacobi' or 'asm' with sub_pc_type='icc'"}
 NO_PACKAGE = 92  # PETSC_ERR_MISSING_FACTOR
 
 
@@ -70,7 +72,7 @@ class Ksp:
                 self.ksp.setOptionsPrefix(PREFIX)
                 self.ksp.setOperators(self.mat)
                 configure(self.ksp)
-                self._require_parallel()
+                self._require_apt()
                 self._read_options()
                 self._set_up()
         except BaseException:
@@ -81,13 +83,17 @@ class Ksp:
     def _read_options(self) -> None:
         self.ksp.setFromOptions()
 
-    def _require_parallel(self) -> None:
+    def _require_apt(self) -> None:
         """Eisenstat's preconditioner fails at the first solve on several ranks, and crashes when it is destroyed; that
-        of Tufo and Fischer does on three.  So none is made."""
+        of Tufo and Fischer does on three; that of variable point blocks fails on ranks in different calls.  So none is
+        made."""
         kind = petsc().Options(PREFIX).getString("pc_type", "")
-        if self.comm.size > 1 and kind in CRASHING:
+        if kind == "vpbjacobi":
+            raise InputError(f"{self.who}: pc_type={kind!r} wants sizes of blocks, which nobody gives; use 'bjacobi' "
+                             "or 'pbjacobi'")
+        if self.comm.size > 1 and kind in OF_ONE_RANK:
             raise InputError(f"{self.who}: pc_type={kind!r} works on one rank only, and there are {self.comm.size}; "
-                             f"{CRASHING[kind]}")
+                             f"{OF_ONE_RANK[kind]}")
 
     def _set_up(self) -> None:
         self.ksp.setUp()
