@@ -11,7 +11,8 @@ side and many:
 A solution is refined once, which makes its residual small row by row whatever the scale of the rows (Skeel, Iterative
 refinement implies numerical stability for Gaussian elimination, Math. Comp. 35, 1980).  The condition number in the
 maximum norm is estimated (Higham, FORTRAN codes for estimating the one-norm of a real or complex matrix, ACM TOMS 14,
-1988): beyond SINGULAR no digit of a derivative would be right, and that is an error.
+1988): beyond SINGULAR no digit of a derivative would be right, and that is an error, unless it is lower once rows and
+columns are balanced, so that their units are nothing to it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ FILLED = 8  # ... and beyond, if one entry in so many is stored
 SYMMETRIC = 0.9  # share of entries with mirror images from which on a pattern counts as symmetric
 PIVOT = 0.1  # of a column's largest entry that a pivot on the diagonal must have
 SINGULAR = 0.1 / np.finfo(float).eps
+BALANCE = 1000  # iterations at most to balance rows and columns
 
 
 class Piece(Protocol):
@@ -167,7 +169,7 @@ class _SmallBlocks:
         mine = np.zeros(len(self._numbers))
         if len(mine):
             with np.errstate(all="ignore"):
-                kernels.small_factors(self._cube, *self._structure, *self._factors, mine)
+                kernels.small_factors(self._cube, *self._structure, SINGULAR, *self._factors, mine)
         condition[self._numbers] = mine
 
     def part(self, lo: int, hi: int) -> Piece:
@@ -234,14 +236,18 @@ class LargeBlock:
         self._matrix = sparse.csr_matrix((self._own.data[self._places], indices, self._indptr), shape=(n, n))
         if not np.isfinite(self._matrix.data).all():
             return np.inf
-        scaled = self._equilibrated()
-        if scaled is None:
-            return np.inf
-        self._factors = self._factorized(scaled)
-        if self._factors is None:
-            return np.inf
-        sums = np.bincount(self._rows, np.abs(scaled.data), minlength=n)
-        return float(sums.max()) * largest_row_sum_of_inverse(self._factors.solve, n)
+        condition = np.inf
+        for scales in self._no_scales, self._balanced:  # units may be all there is to it
+            scaled = self._equilibrated(*scales())
+            if scaled is None:
+                return np.inf
+            self._factors = self._factorized(scaled)
+            if self._factors is not None:
+                sums = np.bincount(self._rows, np.abs(scaled.data), minlength=n)
+                condition = float(sums.max()) * largest_row_sum_of_inverse(self._factors.solve, n)
+            if condition < SINGULAR:
+                break
+        return condition
 
     @property
     def _rows(self) -> np.ndarray:
@@ -262,22 +268,41 @@ class LargeBlock:
             self._mumps = False  # its workspace, say
         return (_DenseFactors if self.dense else _SparseFactors).of(scaled)
 
-    def _equilibrated(self) -> Any:
-        """The matrix with rows and columns scaled by powers of two to a largest entry between 1/2 and 1, or None."""
+    def _no_scales(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones(len(self._left)), np.ones(len(self._left))
+
+    def _balanced(self) -> tuple[np.ndarray, np.ndarray]:
+        """Powers of two for rows and columns that leave nothing of their units, as in `kernels.components.balance`."""
+        from scipy import sparse
+        from scipy.sparse.linalg import lsmr
+
+        n, there = len(self._left), np.flatnonzero(self._matrix.data)
+        ends = np.stack([self._rows[there], n + self._matrix.indices[there]], axis=1)
+        incidence = sparse.csr_matrix((np.ones(ends.size), ends.reshape(-1), 2 * np.arange(len(there) + 1)),
+                                      shape=(len(there), 2 * n))
+        powers = lsmr(incidence, -np.log2(np.abs(self._matrix.data[there])), atol=1e-3, btol=1e-3, maxiter=BALANCE)[0]
+        powers = np.exp2(np.clip(np.round(powers), -500, 500))
+        return powers[:n], powers[n:]
+
+    def _equilibrated(self, rows: np.ndarray, columns: np.ndarray) -> Any:
+        """The matrix with rows and columns scaled by these, and by powers of two to a largest entry between 1/2 and 1;
+        or None."""
         from scipy import sparse
 
         matrix, n = self._matrix, len(self._left)
-        scales: list[np.ndarray] = []
-        scaled = sparse.csr_matrix((np.array(matrix.data), matrix.indices, matrix.indptr), shape=(n, n))
-        for index in (self._rows, matrix.indices):
-            lines = scaled.tocsc() if scales else scaled
+        scales = [rows, columns]
+        scaled = sparse.csr_matrix((matrix.data * rows[self._rows] * columns[matrix.indices], matrix.indices,
+                                    matrix.indptr), shape=(n, n))
+        for k, index in enumerate((self._rows, matrix.indices)):
+            lines = scaled.tocsc() if k else scaled
             if (np.diff(lines.indptr) == 0).any():
                 return None
             largest = np.maximum.reduceat(np.abs(lines.data), lines.indptr[:-1])
             if not (largest > 0.0).all():
                 return None
-            scales.append(np.ldexp(1.0, np.minimum(-np.frexp(largest)[1], 1000)))
-            scaled.data *= scales[-1][index]
+            power = np.ldexp(1.0, np.minimum(-np.frexp(largest)[1], 1000))
+            scales[k] = scales[k] * power
+            scaled.data *= power[index]
         self._scales = (scales[0], scales[1])
         return scaled
 

@@ -408,14 +408,16 @@ class Solving:
         self._prepare()
 
     def _say_what_is_not_read(self, name: str) -> None:
-        """Warn, on rank 0, of PETSc's options for a method that takes none; blocks over ranks read theirs."""
-        given = [key for key in map(str, self._failures.options(self._options))
-                 if not key.lstrip("-").removeprefix(PREFIX).startswith(PART)]
-        if not given:
-            return
-        names, chosen = ", ".join(given), "" if self.method == name else ", which was chosen here,"
-        tell(self._comm, f"options were given and not read ({names}): method {name!r}{chosen} is not PETSc's; with "
-                         "method='krylov', 'direct' or 'petsc' they count")
+        """Warn of PETSc's options for a method that takes none, and for equations where ranks share none."""
+        given = list(map(str, self._failures.options(self._options)))
+        blocks = [key for key in given if key.lstrip("-").removeprefix(PREFIX).startswith(PART)]
+        if methods := [key for key in given if key not in blocks]:
+            chosen = "" if self.method == name else ", which was chosen here,"
+            tell(self._comm, f"options were given and not read ({', '.join(methods)}): method {name!r}{chosen} is not "
+                             "PETSc's; with method='krylov', 'direct' or 'petsc' they count")
+        if blocks and not self.size.shared:
+            tell(self._comm, f"options were given and not read ({', '.join(blocks)}): they are for equations that "
+                             "several ranks share, and there is none: report() says why")
 
     def _make(self, name: str) -> None:
         """The method's solver, with the values of this point."""

@@ -329,6 +329,26 @@ def test_singular_systems_and_wrong_minima(comm):
         fixed_point(lambda x, y: (y, y), None, 1.0)
 
 
+@pytest.mark.parametrize("n", [8, 30, 100])  # in a compiled loop, dense, sparse
+@pytest.mark.parametrize("what", ["equations", "unknowns", "both"])
+def test_units_are_nothing_to_an_equation(n, what):
+    """Equations and unknowns of sizes from 1e-15 to 1e15: first and second derivatives are those without units."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal(n)
+    of_rows, of_columns = (10.0**rng.permutation(np.linspace(-15, 15, n)) if what in (which, "both") else np.ones(n)
+                           for which in ("equations", "unknowns"))
+
+    def loss(rows, columns):
+        def residual(x, y):
+            z = columns * y
+            return rows * (z + z**3 + 0.1 * np.roll(z, 1) - x)
+        return lambda x: np.sum((columns * root(residual, x, np.zeros(n)))**2)
+
+    scaled, plain = loss(of_rows, of_columns), loss(np.ones(n), np.ones(n))
+    np.testing.assert_allclose(dd.grad(scaled)(x), dd.grad(plain)(x), rtol=1e-9)
+    np.testing.assert_allclose(dd.hvp(scaled, (x,), (x,)), dd.hvp(plain, (x,), (x,)), rtol=1e-9)
+
+
 @pytest.mark.parametrize("residual, x, y0", [
     (lambda x, y: y * y - x, 0.0, 1.0),
     (lambda x, y: y * y - x, 1e-30, 1.0),  # not one, but nearer to one than what is accepted

@@ -52,7 +52,8 @@ WRONG: list[tuple[str, dict[str, Any], type | None, str]] = [  # what is raised,
     ("direct", {"pc_type": "cholesky"}, InputError, "no factorization of I - L"),
     ("pipeline", {"pipeline_columns": -1}, InputError, "must be a positive number"),
     ("interface", {"ksp_type": "gmres"}, None, "ksp_type was not used by interface"),
-    ("sweep", {"pc_type": "lu"}, None, "given and not read")]
+    ("sweep", {"pc_type": "lu"}, None, "given and not read"),
+    ("sweep", {"component_pc_type": "hypr"}, None, "not read .component_pc_type.: they are for equations")]
 
 
 def f(x):

@@ -93,13 +93,49 @@ def solve_factored(a, p, z):
         z[i] = t / a[i, i]
 
 
+@Helper
+def balance(a, r, c):
+    """a <- R a C, r and c powers of two such that the logarithms of its entries have nearly the least sum of squares:
+    then the units of rows and columns make no difference (Curtis and Reid, On the automatic scaling of matrices for
+    Gaussian elimination, IMA J. Appl. Math. 10, 1972)."""
+    n = len(r)
+    rows = np.zeros(n)
+    columns = np.zeros(n)
+    for _ in range(100):
+        for i in range(n):
+            total = 0.0
+            count = 0
+            for j in range(n):
+                if a[i, j] != 0.0:
+                    total += np.log2(abs(a[i, j])) + columns[j]
+                    count += 1
+            rows[i] = -total / max(count, 1)
+        for j in range(n):
+            total = 0.0
+            count = 0
+            for i in range(n):
+                if a[i, j] != 0.0:
+                    total += np.log2(abs(a[i, j])) + rows[i]
+                    count += 1
+            columns[j] = -total / max(count, 1)
+    for i in range(n):
+        rows[i] = min(max(np.round(rows[i]), -500.0), 500.0)
+        columns[i] = min(max(np.round(columns[i]), -500.0), 500.0)
+        r[i] = 2.0 ** rows[i]
+        c[i] = 2.0 ** columns[i]
+    for i in range(n):
+        for j in range(n):
+            a[i, j] *= 2.0 ** (rows[i] + columns[j])
+
+
 @Kernel
-def small_factors(first, stop, left, at, indptr, indices, data, place, lu, pivot, scale, condition):
+def small_factors(first, stop, left, at, indptr, indices, data, limit, place, lu, pivot, scale, condition):
     """LU factors of small diagonal blocks, equilibrated, with partial pivoting; and the condition of each.
 
     Block k has rows first[k]:stop[k]; left[at[k] + i] is where row i's entries within the block begin.  Its factors go
     to lu[place[k]:] (n x n), its pivots to pivot[at[k]:], its row and column scales (powers of two) to scale[0] and
-    scale[1].  condition[k] = |R A C| |(R A C)^-1| in the maximum norm; inf if there is no inverse.
+    scale[1].  condition[k] = |R A C| |(R A C)^-1| in the maximum norm; inf if there is no inverse.  Where that is not
+    below `limit`, units may be all there is to it: rows and columns are balanced before they are equilibrated.
     """
     for k in range(len(first)):
         f = first[k]
@@ -108,51 +144,62 @@ def small_factors(first, stop, left, at, indptr, indices, data, place, lu, pivot
         p = pivot[at[k]:at[k] + n]
         r = scale[0, at[k]:at[k] + n]
         c = scale[1, at[k]:at[k] + n]
-        a[:] = 0.0
-        for i in range(n):
-            for e in range(left[at[k] + i], indptr[f + i + 1]):
-                a[i, indices[e] - f] = data[e]
-        good = True
-        for i in range(n):
-            t = np.max(np.abs(a[i]))
-            good = good and 0.0 < t < np.inf
-            r[i] = 2.0 ** min(-np.floor(np.log2(t)), 1000.0) if good else 1.0
-            a[i] *= r[i]
-        for j in range(n):
-            t = np.max(np.abs(a[:, j]))
-            good = good and 0.0 < t < np.inf
-            c[j] = 2.0 ** min(-np.floor(np.log2(t)), 1000.0) if good else 1.0
-            a[:, j] *= c[j]
-        norm = 0.0
-        for i in range(n):
-            norm = max(norm, np.sum(np.abs(a[i])))
-        for j in range(n):
-            q = j
-            for i in range(j + 1, n):
-                if abs(a[i, j]) > abs(a[q, j]):
-                    q = i
-            p[j] = q
-            if not abs(a[q, j]) > 0.0:
-                good = False
-                break
+        for balanced in range(2):
+            a[:] = 0.0
             for i in range(n):
-                t = a[j, i]
-                a[j, i] = a[q, i]
-                a[q, i] = t
-            for i in range(j + 1, n):
-                a[i, j] /= a[j, j]
-                for g in range(j + 1, n):
-                    a[i, g] -= a[i, j] * a[j, g]
-        inverse = np.zeros(n)  # sums of absolute values along the rows of the inverse
-        x = np.zeros(n)
-        for u in range(n):
+                for e in range(left[at[k] + i], indptr[f + i + 1]):
+                    a[i, indices[e] - f] = data[e]
+            r[:] = 1.0
+            c[:] = 1.0
+            if balanced:
+                balance(a, r, c)
+            good = True
+            for i in range(n):
+                t = np.max(np.abs(a[i]))
+                good = good and 0.0 < t < np.inf
+                t = 2.0 ** min(-np.floor(np.log2(t)), 1000.0) if good else 1.0
+                r[i] *= t
+                a[i] *= t
+            for j in range(n):
+                t = np.max(np.abs(a[:, j]))
+                good = good and 0.0 < t < np.inf
+                t = 2.0 ** min(-np.floor(np.log2(t)), 1000.0) if good else 1.0
+                c[j] *= t
+                a[:, j] *= t
+            condition[k] = np.inf
             if not good:
                 break
-            x[:] = 0.0
-            x[u] = 1.0
-            solve_factored(a, p, x)
-            inverse += np.abs(x)
-        condition[k] = norm * np.max(inverse) if good else np.inf
+            norm = 0.0
+            for i in range(n):
+                norm = max(norm, np.sum(np.abs(a[i])))
+            for j in range(n):
+                q = j
+                for i in range(j + 1, n):
+                    if abs(a[i, j]) > abs(a[q, j]):
+                        q = i
+                p[j] = q
+                if not abs(a[q, j]) > 0.0:
+                    good = False
+                    break
+                for i in range(n):
+                    t = a[j, i]
+                    a[j, i] = a[q, i]
+                    a[q, i] = t
+                for i in range(j + 1, n):
+                    a[i, j] /= a[j, j]
+                    for g in range(j + 1, n):
+                        a[i, g] -= a[i, j] * a[j, g]
+            if good:
+                inverse = np.zeros(n)  # sums of absolute values along the rows of the inverse
+                x = np.zeros(n)
+                for u in range(n):
+                    x[:] = 0.0
+                    x[u] = 1.0
+                    solve_factored(a, p, x)
+                    inverse += np.abs(x)
+                condition[k] = norm * np.max(inverse)
+            if condition[k] < limit:
+                break
 
 
 @Kernel
