@@ -332,8 +332,8 @@ class Solving:
         """The PETSc system with the values of this point."""
         if self.assembly is None or "assembly" in self._stale and not self.assembly.refresh(self._point):
             self._assemble_anew(self._preaccumulate)
-        mine = np.array([self.assembly.lossy, self._rounded or self.assembly.rounded])
-        self._lossy, self._rounded = self._comm.allreduce(mine, op=MPI.LOR).tolist()
+        lost = self._comm.allreduce(2 * self.assembly.lossy + (self._rounded or self.assembly.rounded), op=MPI.BOR)
+        self._lossy, self._rounded = bool(lost & 2), bool(lost & 1)
         self._stale.discard("assembly")
 
     def _assemble_anew(self, preaccumulate: bool) -> None:
