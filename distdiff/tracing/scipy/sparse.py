@@ -179,7 +179,7 @@ def _iterative(method: str) -> Rule:
 
 def _traced(*values: Any) -> Any:
     """The recorder of traced values among these, or among entries of sparse matrices among these."""
-    return traced_within([*values, *(held(getattr(x, "data", None)) for x in values)])
+    return traced_within([*values, *(held(x.data) for x in values if hasattr(x, "tocsc"))])
 
 
 def _columns_of(A: Any) -> tuple[Any, np.ndarray, np.ndarray]:
