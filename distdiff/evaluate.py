@@ -34,6 +34,7 @@ from .tape import UNREAD, Affine, Block, Const, Guard, Item, Joint, Operand, Sca
 from .tracing import memory
 
 FEW_LINES = 24  # of a scalar run, up to which its lines are looked at one by one where that is done once
+ANY = 0.5  # what stands for NaN where partials are computed that nothing depends on: most functions are smooth there
 
 Event = Callable[[], None] | None  # starts or finishes an exchange, if there is one
 
@@ -110,6 +111,16 @@ class Values:
                                 for b, a in zip(blocks, known)])
         self.complete = not any(a is UNREAD for a in known)
         return self
+
+    def without_nan(self) -> bool:
+        """Put a number where values are NaN, for partials to be computed there; whether there were any."""
+        found = False
+        for array in self._arrays:
+            if array is not UNREAD and not np.isfinite(np.add.reduce(array, axis=None)):
+                missing = np.isnan(array)
+                found = found or bool(missing.any())
+                array[missing] = ANY
+        return found
 
     def share(self, local: LocalTape, fused: bool, kept: list[bool] | None = None) -> None:
         """Let the blocks that no solve reads (or that are not `kept`) live in a pool; the others keep their arrays, or

@@ -121,9 +121,28 @@ class Linearization:
     def _derivative(self, forward: bool, solve: Callable[[], np.ndarray]) -> np.ndarray:
         """What `solve` finds, or finds again in other ways if products overflow; finite.  Collective."""
         result = solve()
-        while not all_finite(result) and self._solving.another_way(forward):
+        while not all_finite(result) and (self._passed_over() or self._solving.another_way(forward)):
             result = solve()
         return self._at.finite(result)
+
+    def _passed_over(self) -> bool:
+        """Whether there are values that are NaN: f's result is finite, so they are passed over on its way (by nansum, a
+        mask, where), and it depends on none of them.  What reads them has its partials at a number instead.
+
+        A NaN that comes up at this point alone (0 / 0) still shows: the line that makes it reads finite numbers, and
+        has partials that are not.  Collective.
+        """
+        if self._at.local.joint:  # whose rules would meet these zeros
+            return False
+        given = bool(np.isnan(self._at.own_coordinates()).any())  # by the arguments, which stay what they are
+        if self.comm.allreduce(given, op=MPI.LOR):
+            return False
+        with agreed(self.comm):
+            found = self._at.point.values.without_nan()
+        found = bool(self.comm.allreduce(found, op=MPI.LOR))
+        if found:
+            self._solving.look_again(self._at.point)
+        return found
 
     @property
     def value(self) -> Any:

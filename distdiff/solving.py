@@ -131,6 +131,12 @@ class Solving:
         self._stale = set(self.solvers) | ({"assembly"} if self.assembly is not None else set())
         self._point = None
 
+    def look_again(self, point: Point) -> None:
+        """The same point, whose partials have changed."""
+        self._stale = set(self.solvers) | ({"assembly"} if self.assembly is not None else set())
+        self.arrive(point)
+        self._prepare()
+
     def select(self, columns: int, together: int = BATCH, come: int = 0) -> None:
         """Choose the method for that many right-hand sides, `together` in a pass, and have its solver ready.
 

@@ -1,0 +1,90 @@
+"""NaN among data, which the function passes over on its way: its result depends on nothing that is made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+import distdiff as dd
+from distdiff.errors import NonFiniteError
+
+ALONE = MPI.COMM_SELF
+U = np.array([0.9137, 1.7214, 0.4353, 1.3079, 0.6181, 1.1231])
+D = U[::-1].copy()
+D[[2, 4]] = np.nan
+THERE = ~np.isnan(D)
+
+PASSED_OVER = {
+    "nansum": lambda u: np.nansum((u - D) ** 2),
+    "nanmean": lambda u: np.nanmean(np.exp(u - D) * u),
+    "nanvar": lambda u: np.nanvar((u - D) ** 2),
+    "nanmax": lambda u: np.nanmax((u - D) ** 2) + np.sum(u**2),
+    "mask": lambda u: np.sum((np.sin(u - D) ** 2)[THERE]),
+    "where": lambda u: np.sum(np.where(THERE, np.tanh(u - D) ** 2, u)),
+    "fmax": lambda u: np.sum(np.fmax((u - D) ** 2, 0.3)),
+    "nan_to_num": lambda u: np.sum(np.nan_to_num((u - D) ** 2, nan=0.7)),
+    "on and on": lambda u: np.nansum((np.tanh(u - D) * np.cumsum(u)) ** 2),
+    "scalars": lambda u: sum(np.where(np.isnan(t := (x - y) ** 2), 0.1, t) for x, y in zip(u, D)),
+    "outside the domain": lambda u: np.nansum(np.log(u - 1.0)) + np.nansum(np.sqrt(u - 1.25)),
+    "singular at zero": lambda u: np.nansum(1.0 / (u - D) + np.log(np.abs(u - D)) + np.arcsin(0.1 * (u - D))),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["auto", "sweep", "substitution"])
+@pytest.mark.parametrize("name", PASSED_OVER)
+def test_what_is_passed_over_has_derivative_zero(name, method):
+    f, h = PASSED_OVER[name], 1e-4
+    with dd.linearize(f, U, comm=ALONE, method=method) as lin:
+        for x in (U, 1.07 * U):
+            lin.update(x)
+            differences = [(8 * (f(x + h * e) - f(x - h * e)) - f(x + 2 * h * e) + f(x - 2 * h * e)) / (12 * h)
+                           for e in np.eye(6)]
+            np.testing.assert_allclose(lin.vjp(1.0), differences, rtol=1e-6, atol=1e-8)
+            np.testing.assert_allclose([lin.jvp(e) for e in np.eye(6)], lin.vjp(1.0), rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(lin.jacobian(), lin.vjp(1.0), rtol=1e-12, atol=1e-14)
+            assert lin.value == f(x)
+    np.testing.assert_allclose(dd.grad(f, comm=ALONE)(U), dd.grad(f, comm=ALONE, method="sweep")(U), rtol=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("f", [
+    lambda u: np.nansum(np.sin(u - U) / (u - U)),  # at this point alone
+    lambda u: np.nansum(u / (u - U[0]) * (u - U[0])),
+    lambda u: np.sum((u - D) ** 2),
+    lambda u: np.sum(np.where(THERE, u, 0.0) * (u - D)),
+])
+@pytest.mark.parametrize("method", ["auto", "substitution"])
+def test_nan_that_is_made_or_not_passed_over_is_an_error(f, method):
+    for _ in range(2):
+        with pytest.raises(NonFiniteError), dd.linearize(f, U, comm=ALONE, method=method) as lin:
+            for _ in range(2):
+                with pytest.raises(NonFiniteError, match="is (nan|inf) at .*test_missing"):
+                    lin.vjp(1.0)
+            lin.vjp(1.0)
+
+
+def test_arguments_that_are_nan_are_an_error():
+    x = np.where(THERE, U, np.nan)
+    with dd.linearize(lambda u: np.nansum(u**2), x, comm=ALONE) as lin:
+        for _ in range(2):
+            with pytest.raises(NonFiniteError, match="entry 2 of the inputs is nan"):
+                lin.vjp(1.0)
+
+
+@pytest.mark.mpi
+@pytest.mark.filterwarnings("ignore")
+def test_on_ranks(comm):
+    data = np.cos(np.arange(60.0))
+    data[::7] = np.nan
+
+    def f(u):
+        return np.nansum((np.roll(u, 1) * u - data) ** 2)
+
+    u = np.sin(1.0 + np.arange(60.0))
+    there = ~np.isnan(data)
+    expected = dd.grad(lambda u: np.sum(((np.roll(u, 1) * u)[there] - data[there]) ** 2), comm=ALONE)
+    for method in ("auto", "substitution"):
+        with dd.linearize(f, u, comm=comm, method=method, partition="axes", min_block=1) as lin:
+            np.testing.assert_allclose(lin.vjp(1.0), expected(u), rtol=1e-12, atol=1e-13)
