@@ -17,6 +17,7 @@ import scipy.linalg
 from mpi4py import MPI
 from numpy_cases import ARGUMENTS, CASES, CONSTANTS
 from scipy import linalg
+from scipy.sparse import linalg as sparse_linalg
 from test_numpy import check, flat, function_of
 
 import distdiff as dd
@@ -477,6 +478,9 @@ def test_saved_tapes_have_their_elementals_everywhere(tmp_path):
         rest = np.sum(np.linalg.inv(a)) + np.linalg.det(a[0]) + np.sum(np.linalg.eigvalsh(a[1] @ a[1].T) ** 2)
         rest = rest + np.sum(linalg.expm(a[0])) + np.sum(linalg.solve_banded((1, 1), a[1] + 3.0, b[0]))
         rest = rest + np.sum(linalg.lu(a[2])[0]) + np.sum(linalg.solve_sylvester(a[3], a[4], a[5]))
+        rest = rest + np.abs(np.linalg.det(a[0] + 1j * a[1])) + np.sum(np.linalg.pinv(b[:3], 1e-3) ** 2)
+        rest = rest + np.sum(np.linalg.svd(b[0])[1]) + np.sum(np.linalg.qr(b[1], "complete")[1])
+        rest = rest + np.sum(sparse_linalg.cg(np.eye(3) * 4.0 + a[2] @ a[2].T, b[0, :, 0])[0])
         rest = rest + np.sum(linalg.eigh(a[1] @ a[1].T)[0] ** 2) + np.sum(linalg.cho_solve((a[6], True), b[0]))
         return energy(a, b) + spectrum(a, b) + rest + np.sum(np.linalg.eigh(a[1] @ a[1].T)[1][0])
 
