@@ -165,6 +165,37 @@ def test_traced_values_say_of_themselves_what_numpys_do(kind):
     assert {text: answer for text, answer in seen[0].items() if expected[text] != answer} == {}
 
 
+NUMBERS = """
+np.prod(u), u.prod(), np.sum(u), u.mean(), np.median(u), np.nanmedian(u), np.quantile(u, 0.3), np.nanquantile(u, 0.3)
+np.var(u), np.ptp(u), np.max(u), np.nanprod(u), np.trace(m), u @ u, np.dot(u, u), np.vdot(u, u), np.inner(u, u)
+np.linalg.norm(u), np.linalg.norm(m, 1), np.linalg.norm(m, 2), np.linalg.norm(m, -np.inf), np.linalg.norm(u, 0)
+np.logaddexp.reduce(u), np.add.reduce(u), np.einsum("i,i", u, u), np.linalg.det(m), np.dot(u[:0], u[:0]), u[1, ...]
+c.sum(), np.max(c), c.mean(), c @ c, np.prod(c), np.linalg.norm(c), np.trace(c.reshape(2, 2)), c[0] + 1.0
+(1j * u).sum(), np.max(u + 1j * u), np.prod(1j * u), (1j * u).mean(), np.vdot(1j * u, u), (u + 1j * u).min()
+u[0].astype(int), u[0].sum(), u[0].round(1), u[0].squeeze(), np.squeeze(u[0]), u[0] ** 0
+np.interp(u[0], [0, 1], [0, 1]), np.fmax(u[0], 1.0), np.heaviside(u[0], 0.5), np.nan_to_num(u[0])
+np.clip(u[0], 0, 1), np.sinc(u[0]), np.angle(u[0])
+np.asarray(u[0]), np.reshape(u[0], ()), u[..., 0], np.atleast_1d(u[0]), np.broadcast_to(u[0], ()), u[:1].reshape(())
+"""
+
+
+def kinds(u, line):
+    """Of each result whether it is an array, and a number of which kind."""
+    space = {"np": np, "__name__": "kinds"}
+    exec(f"def f(u, m, c): return {line}", space)
+    c = u.copy()
+    c[:] = 1.0  # a constant, in an array that holds traced values
+    return [(isinstance(y, np.ndarray), isinstance(y, float), isinstance(y, complex), isinstance(y, np.integer))
+            for y in space["f"](u, u.reshape(2, 2), c)]
+
+
+@pytest.mark.parametrize("line", NUMBERS.strip().splitlines())
+def test_what_has_no_axes_is_a_number_where_numpys_is(line):
+    seen = []
+    trace(lambda u: (seen.append(kinds(u, line)), u[0])[1], (X,))
+    assert seen[0] == kinds(X.copy(), line)
+
+
 @pytest.mark.parametrize("f", [
     lambda u: sum(u) + sum([a * a for a in u], 1.0),
     lambda u: max(u) * max(u[0], 0.5) + min(u[1], *u) + max(u, key=lambda a: -a),

@@ -127,7 +127,7 @@ class TracedArray:
 
     @property
     def base(self) -> Any:
-        return None if self.window is self.st.buffer else self.st.buffer
+        return None if self.window is self.st.buffer else TracedArray(self.st, self.st.buffer, 0)
 
     @property
     def ctypes(self) -> NoReturn:
@@ -315,6 +315,11 @@ def as_plain(x: Any) -> Any:
     return (x.nd != 0.0 if x.st.boolean else x.nd) if type(x) is TracedArray else x
 
 
+def of_constants(rec: Recorder, values: Any) -> Any:
+    """What NumPy has made of constants: an array that can take traced values, a number as it is."""
+    return rec.array_of(values) if isinstance(values, np.ndarray) else values
+
+
 def single(rec: Recorder, x: Any, shape: Index) -> Operand:
     """The operand in one piece, affine or constant: in several, or irregular, it is copied to fresh nodes first."""
     lowered = lower(rec, x, x.shape if type(x) is TracedArray else shape)
@@ -377,7 +382,7 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
     if not arrays and op.scalar:
         return rec.scalar_op(op, operands)
     if not varying:
-        return rec.array_of(op.value(*map(as_plain, operands)))
+        return of_constants(rec, op.value(*map(as_plain, operands)))
     if not even or shape is None:
         shape = together(*map(shape_of, values))
     if not shape and op.scalar:

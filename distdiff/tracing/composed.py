@@ -26,6 +26,7 @@ def clip(
     require_floats((x, a_min, a_max, min, max), "numpy.clip", dtype)
     low, high = a_min if a_min is not None else min, a_max if a_max is not None else max
     if low is None and high is None:
+        np.clip(np.empty(0), None, None)  # some of NumPy's raise
         return into(out, np.copy(x))
     result = x
     if low is not None:
@@ -125,6 +126,10 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
         fp = np.concatenate([fp[-1:], fp, fp[:1]])
     n = len(xp)
+    if n != np.size(fp):
+        raise ValueError("fp and xp are not of the same length.")
+    if not n:
+        raise ValueError("array of sample points is empty")
     at = (
         np.clip(searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
         if is_traced(x) or is_traced(xp)
@@ -228,6 +233,8 @@ def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, 
 
 
 def select(conditions: Any, choices: Any, default: Any = 0) -> Any:
+    if len(conditions) != len(choices):
+        raise ValueError("list of cases must be same length as list of conditions")
     result = default
     for condition, choice in list(zip(conditions, choices))[::-1]:
         result = np.where(condition, choice, result)

@@ -26,6 +26,7 @@ from .array import (
     is_traced,
     memory_order,
     ndim_of,
+    of_constants,
     read_values,
     shape_of,
     single,
@@ -119,7 +120,7 @@ def contraction(
         def function(x: np.ndarray, y: np.ndarray) -> np.ndarray:
             return _contracted(x, y, a_axes, b_axes, free)
     if constant(a) and constant(b):
-        return rec.array_of(function(as_plain(a), as_plain(b)))
+        return of_constants(rec, function(as_plain(a), as_plain(b)))
     x, y = _values(a), _values(b)
     try:
         shape, strides = _space(x.shape, y.shape, a_axes, b_axes, free)
@@ -132,7 +133,7 @@ def contraction(
     else:
         values = np.asarray(function(x, y), dtype=np.float64)
     if 0 in shape:
-        return rec.array_of(np.zeros(shape[:free]))
+        return of_constants(rec, np.zeros(shape[:free])[()])
     back = None
     if free > 1 and not values.flags.c_contiguous:
         values, strides, back = in_order(rec, values, range(free), len(shape))
@@ -246,6 +247,8 @@ def outer(a: Any, b: Any, out: Any = None) -> Any:
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     m, n = ndim_of(a), ndim_of(b)
     if isinstance(axes, (int, np.integer)):
+        if axes > min(m, n):
+            raise IndexError("tuple index out of range")
         a_sum, b_sum = list(range(m - axes, m)), list(range(axes))
     else:
         a_sum, b_sum = ([k] if isinstance(k, (int, np.integer)) else list(k) for k in axes)
@@ -350,6 +353,9 @@ def _diagonals(term: str, x: Any) -> tuple[str, Any]:
     for letter in term:
         while term.count(letter) > 1:
             i, j = term.index(letter), term.rindex(letter)
+            if shape_of(x)[i] != shape_of(x)[j]:
+                raise ValueError(f"dimensions in operand for collapsing index {letter!r} don't match "
+                                 f"({shape_of(x)[i]} != {shape_of(x)[j]})")
             x = np.diagonal(x, axis1=i, axis2=j)
             term = term[:i] + term[i + 1 : j] + term[j + 1 :] + letter
             if writes:

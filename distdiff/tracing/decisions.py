@@ -151,7 +151,9 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
 
 def digitize(x: Any, bins: Any, right: bool = False) -> Any:
     values = bins.nd if type(bins) is TracedArray else np.asarray(bins)
-    side = "left" if right else "right"
+    side, steps = "left" if right else "right", np.diff(values)
+    if (steps < 0.0).any() and (steps > 0.0).any():
+        raise ValueError("bins must be monotonically increasing or decreasing")
     if len(values) > 1 and values[0] > values[-1]:
         return len(values) - searchsorted(bins[::-1], x, side)
     return searchsorted(bins, x, side)

@@ -127,7 +127,7 @@ def reduce(ufunc: np.ufunc, x: Any, axis: Any = 0, keepdims: bool = False, initi
     terms = _slices(ufunc, x, axes[0])
     result = folded(ufunc, terms if not given(initial) else [initial, *terms])
     if len(terms) == 1 and type(result) is TracedArray:
-        result = result.copy()
+        result = result.copy()[()]
     return np.expand_dims(result, axes[0]) if keepdims else result
 
 
@@ -268,7 +268,7 @@ def _log_sum(exp: np.ufunc, log: np.ufunc) -> Callable[..., Any]:
         result = log(total(exp(x - top), axis, keepdims=True)) + top
         if given(initial):
             result = {np.log: np.logaddexp, np.log2: np.logaddexp2}[log](initial, result)
-        return result if keepdims else np.squeeze(result, axes_of(axis, x.ndim))
+        return result if keepdims else np.squeeze(result, axes_of(axis, x.ndim))[()]
 
     return rule
 

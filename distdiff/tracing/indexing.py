@@ -211,9 +211,10 @@ def _write(target: TracedArray, value: TracedArray) -> None:
 
 
 def into(out: Any, result: Any) -> Any:
-    """What a function with `out=` returns: its result, written where that says."""
+    """What a function with `out=` returns: its result, written where that says; without it, a number where that has no
+    axes, as NumPy's do."""
     if out is None:
-        return result
+        return result.scalar() if type(result) is TracedArray and not result.window.ndim else result
     target = out[0] if isinstance(out, tuple) else out
     target[...] = result
     return target

@@ -108,7 +108,7 @@ def stack(arrays: Sequence[Any], axis: int = 0, out: Any = None, **kwargs: Any) 
 
 def vstack(arrays: Sequence[Any], **kwargs: Any) -> Any:
     arrays = list(arrays)
-    if not kwargs and _alike(arrays) and arrays[0].window.ndim == 1:
+    if not kwargs and _alike(arrays) and all([x.window.ndim == 1 for x in arrays]):
         return stack(arrays)
     return concatenate([np.atleast_2d(x) for x in arrays], 0, **kwargs)
 

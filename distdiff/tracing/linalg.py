@@ -54,13 +54,13 @@ def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> 
     if ord in (2, -2, "nuc"):
         s = svdvals(np.moveaxis(x, axes, (-2, -1)))
         result = total(s, -1) if ord == "nuc" else s[..., 0 if ord == 2 else -1]
-        return np.expand_dims(result, axes) if keepdims else result
+        return np.expand_dims(result, axes) if keepdims else result[()]
     if ord not in (1, -1, np.inf, -np.inf):
         raise ValueError("Invalid norm order for matrices.")
     summed, other = axes if abs(ord) == 1 else axes[::-1]
     sums = total(np.abs(x), summed, keepdims=True)
     result = (largest if ord > 0 else smallest)(sums, other, keepdims=True)
-    return result if keepdims else np.squeeze(result, axes)
+    return result if keepdims else np.squeeze(result, axes)[()]
 
 
 def _vector_norm(x: Any, ord: Any, axis: int, keepdims: bool) -> Any:
@@ -73,7 +73,7 @@ def _vector_norm(x: Any, ord: Any, axis: int, keepdims: bool) -> Any:
     if ord == -np.inf:
         return smallest(np.abs(x), axis, keepdims=keepdims)
     if ord == 0:
-        return total(np.not_equal(x, 0.0), axis, keepdims=keepdims)
+        return 1.0 * total(np.not_equal(x, 0.0), axis, keepdims=keepdims)
     if ord == 1:
         return total(np.abs(x), axis, keepdims=keepdims)
     ord = np.asarray(ord, dtype=float) if isinstance(ord, (list, tuple)) else ord

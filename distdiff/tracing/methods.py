@@ -242,6 +242,13 @@ def _item(self: TracedArray, *args: Any) -> Any:
     )
 
 
+def _single(self: TracedArray) -> Any:
+    """The element that is to become a number of Python's."""
+    if self.size != 1:
+        raise TypeError("only size-1 arrays can be converted to Python scalars")
+    return self.item()
+
+
 def _list(self: TracedArray) -> Any:
     return [x.tolist() if type(x) is TracedArray else x for x in self] if self.ndim else self.scalar()
 
@@ -332,9 +339,9 @@ def install() -> None:
         "__array_namespace__": lambda self, api_version=None: np,
         "setflags": lambda self, *args, **kwargs: self.window.setflags(*args, **kwargs),
         "__rmatmul__": lambda self, other: _product(np.matmul, unwrap(other), self),
-        "__float__": lambda self: float(self.item()),
-        "__int__": lambda self: int(self.item()),
-        "__complex__": lambda self: complex(self.item()),
+        "__float__": lambda self: float(_single(self)),
+        "__int__": lambda self: int(_single(self)),
+        "__complex__": lambda self: complex(_single(self)),
         "__contains__": lambda self, x: bool((self == x).any()),
         "__copy__": movement.copy,
         "__deepcopy__": lambda self, memo: movement.copy(self),

@@ -223,6 +223,8 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
 def tile(x: Any, reps: Any) -> Any:
     x = traced_array(x)
     reps = tuple(np.atleast_1d(_whole(reps)).tolist())
+    if min(reps, default=0) < 0:
+        raise ValueError("negative dimensions are not allowed")
     x = np.reshape(x, (1,) * max(0, len(reps) - x.ndim) + x.shape)
     reps = (1,) * (x.ndim - len(reps)) + reps
     for axis, times in enumerate(reps):
@@ -313,6 +315,8 @@ def ifftshift(x: Any, axes: Any = None) -> Any:
 
 
 def open_mesh(*arrays: Any) -> tuple[np.ndarray, ...]:
+    if any(ndim_of(x) != 1 for x in arrays):
+        raise ValueError("Cross index must be 1 dimensional")
     return np.ix_(*(plain_index(recorder_of(arrays), x) for x in arrays))
 
 
@@ -338,6 +342,16 @@ def _at_least(ndim: int) -> Callable[..., Any]:
     return view
 
 
+def _of_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is a method's: of a number what has no axes is a number."""
+    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+        result = function(x, *args, **kwargs)
+        number = type(x) is not TracedArray and type(result) is TracedArray and not result.ndim
+        return result.scalar() if number else result
+
+    return call
+
+
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **{
         function: viewer(function)
@@ -353,12 +367,12 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
             np.fliplr,
             np.rot90,
             np.diagonal,
-            np.squeeze,
             np.real,
             sliding_window_view,
         )
     },
-    np.reshape: reshaped,
+    np.reshape: _of_numbers(reshaped),
+    np.squeeze: _of_numbers(viewer(np.squeeze)),
     np.ravel: ravel,
     np.copy: copy,
     np.delete: delete,

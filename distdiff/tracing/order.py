@@ -5,6 +5,7 @@ They rest on an order, which is recorded and guarded: a tape is not used where t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from functools import lru_cache
 from math import prod
@@ -16,7 +17,7 @@ from .array import is_traced, ndim_of, plain, shape_of
 from .decisions import argsort, decide, searchsorted, sort, whole
 from .indexing import into
 from .movement import moved
-from .reductions import Axes, axes_of, largest, smallest, traced_array
+from .reductions import Axes, axes_of, axis_of, largest, smallest, traced_array
 from .scatter import bincount
 from .ufuncs import recorder_of
 
@@ -251,6 +252,7 @@ def unique(x: Any, return_index: bool = False, return_inverse: bool = False, ret
            axis: int | None = None, *, equal_nan: bool = True, **kwargs: Any) -> Any:
     """The distinct elements, in order; which they are is decided."""
     x = traced_array(x)
+    axis = None if axis is None else axis_of(axis, x.ndim)
     along = axis is not None and x.ndim > 1  # whole rows are compared
     flat = np.moveaxis(x, axis, 0) if along else x.reshape(-1)
     rows = np.reshape(flat, (len(flat), -1)) if along else flat
@@ -380,6 +382,8 @@ def histogram_bin_edges(x: Any, bins: Any = 10, range: Any = None, weights: Any 
         if ndim_of(bins) == 1 and np.any(decide(np.greater(bins[:-1], bins[1:]))):
             raise ValueError("`bins` must increase monotonically, when an array")
         return bins
+    if operator.index(bins) < 1:
+        raise ValueError("`bins` must be positive, when an integer")
     if not is_traced(x) and (range is None or not any(map(is_traced, range))):
         return np.histogram_bin_edges(x, bins, range)
     low, high = range if range is not None else (smallest(x), largest(x)) if np.size(x) else (0.0, 1.0)

@@ -78,6 +78,9 @@ def put(a: Any, indices: Any, values: Any, mode: str = "raise") -> None:
         values = resize(values, len(indices)) if is_traced(values) else np.resize(values, len(indices))
     if mode != "raise":
         indices = indices % a.size if mode == "wrap" else np.clip(indices, 0, a.size - 1)
+    elif ((indices < -a.size) | (indices >= a.size)).any():
+        raise IndexError(f"index {indices[(indices < -a.size) | (indices >= a.size)][0]} is out of bounds for axis 0 "
+                         f"with size {a.size}")
     a[np.unravel_index(indices + a.size * (indices < 0), a.shape)] = values
 
 
@@ -179,6 +182,8 @@ def item_set(a: Any, *args: Any) -> None:
 
 def place(a: Any, mask: Any, values: Any) -> None:
     mask = np.asarray(decide(mask), dtype=bool)
+    if mask.size != a.size:
+        raise ValueError("place: mask and data must be the same size")
     a[mask] = np.ravel(values)[np.arange(int(np.sum(mask))) % np.size(values)]
 
 

@@ -22,6 +22,7 @@ from .array import (
     is_traced,
     memory_order,
     ndim_of,
+    of_constants,
     own,
     shape_of,
     single,
@@ -117,7 +118,7 @@ def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any, over: fl
         return x.copy("K") if shape else x.scalar()
     if not x.window.size or st.block < 0 and constant(x):
         begin = {} if of_none is None or x.window.size else {"initial": of_none}
-        return rec.array_of(ufunc.reduce(as_plain(x), axis=axes, keepdims=keepdims, **begin))
+        return of_constants(rec, ufunc.reduce(as_plain(x), axis=axes, keepdims=keepdims, **begin))
     ref = st.whole if x.window is st.buffer and st.block >= 0 and not rec.capturing else single(rec, x, shape)
     read = op is not COPY
     if read:
@@ -370,6 +371,8 @@ def average(x: Any, axis: Axes = None, weights: Any = None, returned: bool = Fal
         scale = np.full(shape_of(result), float(_count(x, axis, keepdims, None)))
     else:
         if shape_of(weights) != shape_of(x):
+            if axis is None:
+                raise TypeError("Axis must be specified when shapes of a and weights differ.")
             axes = axes_of(axis, ndim_of(x))  # of each axis of the weights
             order = np.argsort(axes)
             weights = np.transpose(weights, order)

@@ -53,7 +53,7 @@ class TracedScalar:
             if other == 1:
                 return self
             if other == 0:
-                return 1.0
+                return np.float64(1.0)
         return self.general(_POWER, self, other)
 
     def __rpow__(self, other: Any) -> Any:
@@ -192,7 +192,15 @@ class TracedScalar:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or not hasattr(self.__class__, name):
             raise AttributeError(f"a traced scalar has no attribute {name!r}")
-        return getattr(self.as_array(self), name)  # sum, mean, reshape, clip, ... as numpy.float64 has them
+        found = getattr(self.as_array(self), name)  # sum, mean, reshape, clip, ... as numpy.float64 has them
+        if callable(found):
+            return lambda *args, **kwargs: _number(found(*args, **kwargs))
+        return found
+
+
+def _number(x: Any) -> Any:
+    """What a method gives that is an array without axes, as a number."""
+    return x[()] if isinstance(x, np.ndarray) and not x.ndim else x
 
 
 _POWER, _SQUARE, _NEGATIVE, _ABSOLUTE, _REMAINDER, _FLOOR_DIVIDE = (

@@ -45,6 +45,8 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Any:
     if is_traced(x):
         rec.unsupported("numpy.bincount of traced values", "it counts whole numbers: use x.astype(int)")
     x = np.asarray(x)
+    if x.min(initial=0) < 0:
+        raise ValueError("'list' argument must have no negative elements")
     result = rec.array_of(np.zeros(max(int(x.max(initial=-1)) + 1, minlength)))
     if x.size:
         add_at(result, x, weights)

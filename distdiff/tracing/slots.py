@@ -33,10 +33,8 @@ _PLACE = _place()
 
 def no_sequence(kind: Any) -> Any:
     """The class, whose objects are no sequences to Python though they can be indexed."""
-    item = _slot(kind, _ITEM)
-    word = None if _PLACE is None else ctypes.c_void_p.from_address(id(kind) + _PLACE)
-    if word is not None and word.value == item:
-        word.value = None
+    if _PLACE is not None:  # the same in all classes that are made while Python runs
+        ctypes.memset(id(kind) + _PLACE, 0, _WORD)
     else:  # a Python that keeps it elsewhere
         kind.__iter__ = None
     return kind

@@ -87,6 +87,8 @@ def covariance(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, d
 
 
 def _variables(x: Any, rowvar: bool) -> Any:
+    if ndim_of(x) > 2:
+        raise ValueError("more than 2 dimensions")
     x = np.atleast_2d(x)
     return x.T if not rowvar and x.shape[0] != 1 else x
 

@@ -75,6 +75,8 @@ def _split(x: Any, imaginary: bool) -> Any:
 def _united(rec: Recorder, re: Any, im: Any) -> Any:
     if isinstance(re, (list, tuple)):
         return type(re)(_united(rec, a, b) for a, b in zip(re, im))
+    if isinstance(re, np.ndarray) != isinstance(im, np.ndarray):  # a number, of which a part is constant
+        re, im = (x.scalar() if type(x) is TracedArray and not x.ndim else x for x in (re, im))
     return None if re is None else elements(rec, re, im)
 
 
@@ -143,7 +145,7 @@ def product(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdi
         pairs = flat[..., : n // 2] * flat[..., n // 2 : n // 2 * 2]
         flat = np.concatenate([pairs, flat[..., n // 2 * 2 :]], axis=-1) if n % 2 else pairs
     result = flat[..., 0]
-    result = result.copy() if type(result) is ComplexArray else result
+    result = result.copy() if kept else result[()]
     result = result * initial if given(initial) else result
     if keepdims and keepdims is not np._NoValue:
         result = np.reshape(result, tuple(1 if k in axes else n for k, n in enumerate(x.shape)))

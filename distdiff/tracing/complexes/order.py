@@ -102,6 +102,7 @@ def _extremum(place: Callable[..., Any], of_two: np.ufunc) -> Callable[..., Any]
         kept = [k for k in range(z.ndim) if k not in axes]
         lanes = np.reshape(np.transpose(z, [*kept, *axes]), (*(z.shape[k] for k in kept), -1))
         result = np.take_along_axis(lanes, np.expand_dims(place(lanes, -1), -1), -1)[..., 0]
+        result = result if kept else result[()]
         result = of_two(result, initial) if given(initial) else result
         if keepdims and keepdims is not np._NoValue:
             result = np.reshape(result, [1 if k in axes else n for k, n in enumerate(shape_of(z))])
