@@ -32,7 +32,8 @@ EXTREMES = {  # what becomes of the arguments of a case; numbers become NumPy's,
 }
 NOT_NUMPYS = ("vectorize",  # hands Python's floats to a function, which raise OverflowError
               "polyfit",  # raises a SystemError of its own where the SVD in it does not converge
-              "axes=", "np.interp(")  # NaN or infinite where theirs are not: other errors of what follows
+              "axes=", "np.interp(",  # NaN or infinite where theirs are not: other errors of what follows
+             "[s + 1j * r")  # 1j times one of NumPy's numbers is Python's complex, which raises none
 
 
 def outcome(f, args, modes):
@@ -155,3 +156,13 @@ def test_what_numpy_raises_by_values_is_raised_and_decides(f, point, other, kind
     with dd.recorded(g) as F, np.errstate(all="ignore"):
         for x in (point, other, point):
             assert F(np.array(x)) == g(np.array(x))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e308])
+def test_singular_values_of_what_is_infinite_come_back(value):
+    """LAPACK may never return from infinite entries when it is asked for vectors, which derivatives want."""
+    m = np.array(ARGUMENTS["m"])
+    m[0, 0] = value
+    with np.errstate(all="ignore"):
+        for f in (lambda m: np.linalg.norm(m, 2), lambda m: np.linalg.norm(m + 1j, 2), lambda m: np.linalg.svd(m)[1]):
+            trace(f, (m,))

@@ -109,6 +109,8 @@ def poly(zeros: Any) -> Any:
 
 def _characteristic(a: Any) -> Any:
     """By Faddeev and LeVerrier's recursion, M <- A M + c I, c_k = -tr(A M) / k: right at equal eigenvalues too."""
+    if not np.all(np.isfinite(a)):  # decided, as NumPy does
+        raise np.linalg.LinAlgError("Array must not contain infs or NaNs")
     n = shape_of(a)[0]
     coefficients, power = [1.0 + 0.0 * a[0, 0]], np.eye(n)
     for k in range(1, n + 1):

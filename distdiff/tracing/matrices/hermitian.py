@@ -30,7 +30,7 @@ from ...ops import Shaped
 from ..array import is_traced
 from ..joint import joint
 from .pairs import Pair, adjoint_of, both, left, product
-from .shared import ROUNDING, column_scaled, diagonal, gaps, on_diagonal, plain, transpose
+from .shared import ROUNDING, column_scaled, diagonal, gaps, on_diagonal, plain, svd, transpose
 from .symmetric import DRIVERS, eigh_of
 
 SMALL = 1e-6  # of a vector's length: a component by which its phase can't be told with any accuracy
@@ -200,7 +200,7 @@ class SvdPair(Shaped):
         return 80 * self.m * self.n * self.k
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        u, s, vh = np.linalg.svd(x[0] + 1j * x[1], full_matrices=False)
+        u, s, vh = svd(x[0] + 1j * x[1], full_matrices=False)
         return u.real, u.imag, s, vh.real, vh.imag
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:

@@ -18,7 +18,7 @@ from ...ops import Shaped
 from ...ops.elemental import Pattern
 from ..joint import applied
 from . import kernels, minors
-from .shared import by_columns, in_columns, plain, scalar, times, trace_of, transpose
+from .shared import by_columns, in_columns, plain, scalar, svd, times, trace_of, transpose
 from .triangular import Triangular
 
 NEARLY = 1e-8  # smallest over largest element of U's diagonal below which cofactors come from singular values, and
@@ -162,7 +162,7 @@ class Cofactors(Shaped):
         if (d.min(axis=-1) > (SOMEWHAT if few else NEARLY) * d.max(axis=-1)).all():
             det, = Det(self.n).value(factors, a)
             return (minors.by_inverse(det, kernels.solve(factors, np.eye(self.n), False), directions),)
-        return (minors.by_singular_values(*np.linalg.svd(a), directions),)
+        return (minors.by_singular_values(*svd(a), directions),)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         total = None

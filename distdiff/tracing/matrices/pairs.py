@@ -23,7 +23,7 @@ from ..array import is_traced, shape_of
 from ..joint import applied, joint
 from . import minors
 from .lu import Factors, Solve
-from .shared import diagonal, on_diagonal, plain, scalar, times, trace_of, transpose
+from .shared import diagonal, on_diagonal, plain, scalar, svd, times, trace_of, transpose
 from .spectral import DEFECTIVE
 
 Pair = tuple[Any, Any]  # real and imaginary parts
@@ -154,7 +154,7 @@ class CofactorsPair(Shaped):
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         z, *directions = (re + 1j * im for re, im in zip(x[::2], x[1::2]))
-        found = minors.by_singular_values(*np.linalg.svd(z), directions)
+        found = minors.by_singular_values(*svd(z), directions)
         return found.real, found.imag
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:

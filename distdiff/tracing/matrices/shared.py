@@ -14,6 +14,17 @@ from ..array import is_traced
 ROUNDING = 16 * np.finfo(float).eps  # what values of order 1 may differ by, an order of a matrix, and be equal
 
 
+def svd(a: np.ndarray, full_matrices: bool = True) -> tuple[np.ndarray, ...]:
+    """U, s, V^H of plain matrices; NaN of those with infinite entries, from which LAPACK may never return."""
+    infinite = np.isinf(a).any(axis=(-2, -1))
+    if not infinite.any():
+        return tuple(np.linalg.svd(a, full_matrices=full_matrices))
+    found = np.linalg.svd(np.where(infinite[..., None, None], 0.0, a), full_matrices=full_matrices)
+    for part in found:
+        part[infinite] = np.nan
+    return tuple(found)
+
+
 def transpose(a: Any) -> Any:
     return np.swapaxes(a, -1, -2)
 

@@ -29,7 +29,7 @@ from ...ops import Shaped
 from ..array import is_traced
 from ..decisions import decide
 from ..joint import applied, joint
-from .shared import ROUNDING, column_scaled, diagonal, gaps, on_diagonal, plain, times, transpose
+from .shared import ROUNDING, column_scaled, diagonal, gaps, on_diagonal, plain, svd, times, transpose
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Svd(Shaped):
         return 20 * self.m * self.n * min(self.m, self.n)
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        return tuple(np.linalg.svd(x[0], full_matrices=False))
+        return svd(x[0], full_matrices=False)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         u, s, vt = y
@@ -122,7 +122,7 @@ class FullSvd(Svd):
         return f"{Svd.signature},{'(m,rest)' if self.m > self.n else '(rest,n)'}"
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        u, s, vt = np.linalg.svd(x[0])
+        u, s, vt = svd(x[0])
         k = self.k
         return u[..., :k], s, vt[..., :k, :], u[..., k:] if self.m > self.n else vt[..., k:, :]
 
@@ -172,7 +172,7 @@ class Pinv(Shaped):
         return 20 * self.m * self.n * min(self.m, self.n)
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        u, s, vt = np.linalg.svd(x[0], full_matrices=False)
+        u, s, vt = svd(x[0], full_matrices=False)
         large = s > self.rcond * np.max(s, axis=-1, keepdims=True, initial=0.0)
         inverse = np.where(large, 1.0, 0.0) / np.where(large, s, 1.0)
         return np.matmul(transpose(vt), inverse[..., None] * transpose(u)), np.sum(large, axis=-1).astype(float)
@@ -254,7 +254,7 @@ class PinvChange(Shaped):
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         m, n = self.m, self.n
-        u, s, vt = np.linalg.svd(x[0])
+        u, s, vt = svd(x[0])
         kept = self._kept(s)
         zeros = np.zeros((*s.shape[:-1], abs(m - n)))
         w = np.concatenate([s, -s, zeros], axis=-1)
