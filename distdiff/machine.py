@@ -38,10 +38,14 @@ class Machine:
 
     # A pass: evaluation and one solve
     line: float = 1.0e-9
+    function_line: float = 1.0e-8  # of what is more than arithmetic
+    gather_line: float = 5.0e-9  # of a running sum, a selection, or reads by explicit nodes
+    vast_line: float = 5.0e-10  # ... beside any of these, where values leave the second cache
     product_line: float = 2.0e-10  # of a sum of products, which BLAS computes
     run_line: float = 8.0e-9
     point_call: float = 3.2e-4
     item: float = 4.0e-6  # what a vector statement costs before its first element
+    operation: float = 6.0e-6  # ... one that does not run tile by tile with others
 
     # Messages
     latency: float = 1.0e-6  # L: on the way
@@ -51,7 +55,6 @@ class Machine:
     wait: float = 2.2e-5  # for neighbours who are not quite as far, a superstep: most of what its messages cost
 
     agreement: float = 4.0e-5  # of all ranks on failures, which ends a solve
-    evaluation: float = 0.5  # ... of a pass, there and back, that is the evaluation: not in seconds
 
     # Looking for a layout, on rank 0: one more candidate, a statement of it, one that no rank shares with another; a
     # scalar line that is placed by itself in supersteps that grow, or by a graph partitioner
@@ -62,12 +65,13 @@ class Machine:
     scotch_line: float = 5.0e-6
 
     # Handing every rank its share, once: agreements, a rank's parcel, a statement of the busiest rank, a scalar line
-    # that is placed by itself, a value of another rank; or the whole program, to every rank
+    # that is placed by itself, a value of another rank, a node that a statement names; or the whole program, to all
     share_call: float = 2.5e-3
     share_rank: float = 5.0e-5
     share_item: float = 4.8e-5
     share_line: float = 9.0e-8
     share_value: float = 2.7e-7
+    share_indexed: float = 1.5e-7
     copy_call: float = 2.2e-4
     copy_item: float = 5.0e-6
 

@@ -217,8 +217,6 @@ def test_messages_between_ranks(comm, monkeypatch):
     assert 0.0 < shares[2].rates["share_rank"] < 1.0
     (agreements,) = between.agreements(comm, Machine())
     assert 0.0 <= agreements.rates["agreement"] < 1e-2
-    evaluation, products = between.evaluations(comm)
-    assert 0.0 < evaluation.rates["evaluation"] < 1.0 and products.rates["product_line"] > 0.0
     waits, plans = between.waits(comm, Machine())
     assert set(waits.rates) == {"item", "line", "wait"} and any(waits.rates.values())
     assert set(plans.rates) == {"plan_exchange", "plan_ghost"} and all(rate >= 0 for rate in plans.rates.values())

@@ -456,3 +456,23 @@ def test_transforms_in_a_loop_stay_on_one_rank_after_one_look():
     made = partition(tape, 8, machine=MACHINE)
     assert made.name == "rank 0 alone"
     assert {c.name for c in made.candidates} <= {"rank 0 alone", "axes", "axes on 4 ranks"}
+
+
+def test_evaluations_are_counted_by_what_statements_do():
+    """Arithmetic runs tile by tile; functions, reads by explicit nodes, sums and products are calls of their own, with
+    rates of their own for lines, and nodes that are named are looked up when programs are shared out."""
+    rng = np.random.default_rng(0)
+    n, matrix = 4000, rng.standard_normal((30, 30))
+    near = rng.integers(0, n, (n, 3))
+    programs = {("item", "line"): lambda u: 2.0 * u * u, ("operation", "function_line"): np.tanh,
+                ("operation", "product_line"): lambda u: matrix @ u[:30], ("operation", "gather_line"): np.cumsum,
+                ("operation", "line"): np.sum}
+    nothing = dict.fromkeys(("item", "operation", "line", "function_line", "gather_line", "product_line"), 0.0)
+    for (call, line), f in programs.items():
+        tape = trace(f, (np.linspace(0.1, 1.0, n),)).tape
+        for rate, amount in (call, len(tape.items)), (line, sum(item.lines for item in tape.items)):
+            machine = replace(MACHINE, **{**nothing, rate: 1.0})
+            assert candidates.alone(tape, 1, machine).quality.seconds == amount > 0
+    tape = trace(lambda u: np.sum(u[near].sum(axis=1) * u), (np.ones(n),)).tape
+    made = partition(tape, 2, strategy="axes", machine=MACHINE)
+    assert amounts(tape, made)["share_indexed"] == near.size

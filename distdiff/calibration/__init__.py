@@ -24,7 +24,7 @@ from ..kernels.jit import compile_at_once
 from ..machine import VERSION, Machine, current, files
 from ..petsc import start
 from ..stages import Stages
-from .between import agreements, evaluations, messages, shares, waits
+from .between import agreements, messages, shares, waits
 from .fit import Fitted, fit_all
 from .rows import assembled
 from .stages import samples
@@ -75,8 +75,8 @@ def calibrate(comm: MPI.Comm, stages: Stages | None = None) -> Calibration:
     if comm.size > 1:
         with stages("measuring messages between the ranks"):
             between = messages(comm)
-            between += [*waits(comm, _with(machine, between)), *evaluations(comm),
-                        *agreements(comm, machine), *shares(comm)]
+            between += [*waits(comm, _with(machine, between)), *agreements(comm, machine),
+                        *shares(comm)]
         with stages("measuring assembled systems over the ranks"):
             between += assembled(comm, _with(machine, between))
         with agreed(comm):

@@ -34,11 +34,11 @@ from .stages import ROUNDS
 PINGS = 300  # messages one after another
 PARCELS = 17  # ranks whose parcels are made
 NUMBERS = 1 << 14  # in a long one
+NAMING = ("neighbours", "many neighbours")  # programs that name nodes one by one
 WARM = 3  # passes by single calls, until they are bound to memory and joined
 FAR = 20_000  # inputs beyond which programs are left out: what they hold is large, not what is shared out
 PLANES = ((16, 16, 40, 0), (16, 16, 20, 4), (32, 200, 30, 0), (32, 200, 15, 3), (96, 96, 20, 0), (96, 96, 12, 5),
           (256, 128, 10, 0), (256, 128, 6, 4))  # rows a rank, columns, steps, statements more
-ORDER = 320  # of matrices that are multiplied
 
 
 def messages(comm: MPI.Comm) -> list[Fitted]:
@@ -127,26 +127,6 @@ def waits(comm: MPI.Comm, machine: Machine) -> list[Fitted]:
     return [fit("supersteps", passes), replace(planning, unrest=1.0)]
 
 
-def evaluations(comm: MPI.Comm) -> list[Fitted]:
-    """What an evaluation takes of a pass, there and back; lines of products.  Collective."""
-    parts = []
-    for rows, columns, steps, more in PLANES:
-        local = _plane(comm, rows * comm.size, columns, steps, more)
-        point = evaluate(local, np.ones(len(local.inputs.ids)), comm)
-        sweep, seed = Sweep(local, point, comm), np.ones(len(local.outputs.ids))
-        calls = partial(_evaluated, local, point, comm), partial(sweep.adjoint, seed)
-        evaluation, solve = (float(np.median([_together(comm, call) for _ in range(2 * ROUNDS + WARM)][WARM:]))
-                             for call in calls)
-        sweep.close()
-        local.close()
-        parts.append(comm.bcast(evaluation / (evaluation + solve)))
-    matrix = np.random.default_rng(0).standard_normal((ORDER, ORDER))
-    product = min(_together(MPI.COMM_SELF, lambda: matrix @ matrix) for _ in range(ROUNDS)) / ORDER**3
-    found = comm.bcast({"evaluation": float(np.median(parts)), "product_line": 2.0 * product})  # there and back
-    return [Fitted("evaluation", {"evaluation": found["evaluation"]}, {"evaluation": (min(parts), max(parts))}, {}),
-            Fitted("products", {"product_line": found["product_line"]}, {}, {})]
-
-
 def agreements(comm: MPI.Comm, machine: Machine) -> list[Fitted]:
     """What a solve takes on all ranks beyond its method: agreeing on failures, and asking for them.  Collective."""
     with linearize(lambda u: np.sum(np.sin(u) * u), np.ones(10), partition="fewer ranks", method="sweep",
@@ -159,10 +139,6 @@ def agreements(comm: MPI.Comm, machine: Machine) -> list[Fitted]:
     return [replace(fit("agreements", [sample]), unrest=1.0)]
 
 
-def _evaluated(local: LocalTape, point: Any, comm: MPI.Comm) -> None:
-    evaluate(local, np.ones(len(local.inputs.ids)), comm, values=point.values)
-
-
 def shares(comm: MPI.Comm) -> list[Fitted]:
     """Handing every rank its share of programs of many sizes, or all of it.  Collective.
 
@@ -172,8 +148,8 @@ def shares(comm: MPI.Comm) -> list[Fitted]:
     parcel = [_parcels(comm) for _ in range(ROUNDS + 1)][1:]
     rate = float(np.median(parcel))
     sharing: dict[str, list[Sample]] = {"sharing a program out": [], "the whole program to all": []}
-    for name, f, x in programs()[::3]:
-        if len(x) > FAR:
+    for k, (name, f, x) in enumerate(programs()):
+        if len(x) > FAR or (k % 3 and name not in NAMING):
             continue
         for strategy in ("axes", "contiguous", "right-hand sides"):
             seconds, counted = [], {}
@@ -213,17 +189,11 @@ def _parcels(comm: MPI.Comm) -> float:
 
 
 def _passes(comm: MPI.Comm, local: LocalTape, name: str, machine: Machine) -> Sample:
-    """Evaluation and a solve, over and over."""
-    values, seed = np.ones(len(local.inputs.ids)), np.ones(len(local.outputs.ids))
-    point = evaluate(local, values, comm)
-    sweep = Sweep(local, point, comm)
-
-    def once() -> None:
-        sweep.refresh(evaluate(local, values, comm, values=point.values))
-        sweep.adjoint(seed)
-
-    seconds = [_together(comm, once) for _ in range(2 * ROUNDS + WARM)]
-    sweep.close()
+    """There and back: an evaluation, over and over, which a solve is taken to be like."""
+    x = np.ones(len(local.inputs.ids))
+    point = evaluate(local, x, comm)
+    seconds = [2.0 * _together(comm, partial(evaluate, local, x, comm, values=point.values))
+               for _ in range(2 * ROUNDS + WARM)]
     work, supersteps = count(local, comm), len(local.steps) - 1
     known = 2 * (supersteps * machine.superstep + 8 * machine.byte * work.halo)
     return Sample("supersteps", name, {"item": work.items, "line": work.array_lines, "wait": 2 * supersteps},

@@ -24,7 +24,7 @@ FLOORS = {  # seconds that decide nothing
     "planning a sweep": 200e-6, "a sweep's first batch": 200e-6,
     "a pass of a sweep": 10e-6, "a sweep's further columns": 2e-6, "a walk": 20e-6,
     "an equation's system": 200e-6, "an equation's solve": 20e-6, "an equation's further columns": 1e-6,
-    "assembling": 200e-6, "new values": 100e-6, "substitution: further columns": 0.2e-6,
+    "assembling": 200e-6, "evaluating": 20e-6, "new values": 100e-6, "substitution: further columns": 0.2e-6,
     "substitution: little kept": 20e-6,
     "looking: axes": 1e-3, "looking: growlocal": 1e-3, "looking: pt-scotch": 1e-3,
     "planning supersteps": 1e-3, "assembled rows on ranks": 20e-6, "interfaces": 20e-6}

@@ -7,6 +7,7 @@ leave of its caches, so it is no measure either where this process does not have
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from mpi4py import MPI
 
 from ..assembly import Assembly
 from ..errors import DistdiffError
+from ..graph.contractions import rates, vast
 from ..implicit.forward import as_vector
 from ..kernels.slots import MANY
 from ..linearization import Linearization, linearize
@@ -33,7 +35,7 @@ from ..solvers.transfer import NONE, Block
 from ..solvers.work import BATCH, count
 from ..stages import Stages
 from ..system import TriangularSystem
-from ..tape import Joint
+from ..tape import Joint, ScalarRun
 from ..tracing import trace
 from .fit import Sample
 from .programs import equations, programs
@@ -178,17 +180,12 @@ class _Stages:
                 self.tape, 2, name, depth=1, judge=Judge(self.tape, Use(), Machine())))[0])
 
     def _again(self) -> None:
-        """Evaluation and one solve at another point, of scalar code."""
-        if self.work.array_lines:
-            return
-        self.turn += 1
-        direction = self.seeds["adjoint"][0]
-
-        def again() -> None:
-            self.lin.update(self.x * (1.0 + 1e-9 * self.turn))
-            self.lin._solving.select(1, 1)
-            self.lin._solving.solve(False, direction)
-        self._note("evaluating and sweeping", "", _timed(again)[0])
+        """An evaluation at another point."""
+        taken = []
+        for _ in range(3):
+            self.turn += 1
+            taken.append(_timed(lambda: self.lin.update(self.x * (1.0 + 1e-9 * self.turn)))[0])
+        self._note("evaluating", "", min(taken))
         self.point = self.lin._at.point  # the old one's memory is this one's
 
     def samples(self) -> Iterator[Sample]:
@@ -208,7 +205,7 @@ class _Stages:
             "krylov: a solve": {"krylov_solve": 1, "krylov_entry": entries},
             "direct: set-up": {"direct_call": 1, "factor_entry": entries},
             "direct: a solve": {"direct_solve": 1, "direct_entry": entries},
-            "evaluating and sweeping": {"point_call": 1, "run_line": w.scalar_lines},
+            "evaluating": self._evaluated(),
             "new values": cost.refresh_amounts(w),
             f"looking: {GROWN}": {"grow_line": w.scalar_lines}, f"looking: {SCOTCH}": {"scotch_line": w.scalar_lines},
             "looking: axes": {"look_call": 1, "look_item": w.items - self._small, "look_small": self._small},
@@ -216,6 +213,14 @@ class _Stages:
         for (stage, columns), seconds in self.times.items():
             counted = amounts.get(stage) or cost.slot_amounts(w, 1, int(columns))
             yield Sample(stage, self.name, counted, [max(s, 1e-9) for s in seconds[1:]])
+
+    def _evaluated(self) -> dict[str, float]:
+        """Of an evaluation, by rates that are there and back."""
+        found = Counter({"point_call": 1.0})
+        for item in self.local.items:
+            call, line = ("item", "run_line") if type(item) is ScalarRun else rates(item)
+            found += Counter({call: 0.5, line: 0.5 * item.lines, "vast_line": 0.5 * item.lines * vast(item)})
+        return dict(found)
 
     @property
     def _small(self) -> int:

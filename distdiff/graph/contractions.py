@@ -1,18 +1,45 @@
-"""Sums of products (dot, matmul, einsum, tensordot) on a tape: what they stand for, and what their rows would hold."""
+"""What statements take by their kind; sums of products (dot, matmul, einsum, tensordot) on a tape: what they stand for,
+and what their rows would hold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
 
+from ..kernels.tiles import NUMBER
 from ..machine import Machine
 from ..ops import MULTIPLY
-from ..tape import Const, Item, Statement, Tape
+from ..tape import Const, Indexed, Item, Statement, Tape
+
+
+def rates(item: Item) -> tuple[str, str]:
+    """The rates of `Machine` of a vector statement and of a line of it, in an evaluation and a solve: one of arithmetic
+    runs tile by tile with others, any other is a call by itself."""
+    if contracts(item):
+        return "operation", "product_line"
+    if type(item) is not Statement or item.reduced:
+        return "operation", "line"
+    if item.op.kind != "elementwise" or any(type(ref) is Indexed for ref in item.operands):
+        return "operation", "gather_line"
+    return ("item", "line") if item.op.name in NUMBER else ("operation", "function_line")
 
 
 def line_seconds(item: Item, machine: Machine) -> float:
     """What a line of a vector statement takes in an evaluation and a solve."""
-    return machine.product_line if contracts(item) else machine.line
+    return float(getattr(machine, rates(item)[1])) + (machine.vast_line if vast(item) else 0.0)
+
+
+def vast(item: Item) -> bool:
+    """Whether a statement's values leave the second cache, so that writing them takes longer than computing them."""
+    return type(item) is Statement and not item.reduced and prod(item.shape) > VAST
+
+
+def call_seconds(item: Item, machine: Machine) -> float:
+    """What the statement takes before its first line."""
+    return float(getattr(machine, rates(item)[0]))
+
+
+VAST = 1 << 15  # elements
 
 
 @dataclass(frozen=True)
@@ -52,4 +79,4 @@ def contractions(tape: Tape) -> Contractions:
     return Contractions(count, lines, rows, entries, largest)
 
 
-__all__ = ["Contractions", "contractions", "contracts", "line_seconds"]
+__all__ = ["Contractions", "call_seconds", "contractions", "contracts", "line_seconds", "rates", "vast"]

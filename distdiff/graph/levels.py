@@ -19,7 +19,7 @@ from ..kernels.structure import tally_uses
 from ..machine import Machine
 from ..ops import ADD, COPY, MULTIPLY, SUBTRACT
 from ..tape import RUN_LINES, Affine, Const, Indexed, Joint, Operand, ScalarRun, Statement, Tape, Vector
-from .contractions import line_seconds
+from .contractions import call_seconds, line_seconds
 from .lines import CLASSES, Around, Here, Lines, walked
 from .live import LiveWidth
 from .reads import Reads, ref_ids
@@ -234,8 +234,8 @@ class Levels:
         block, costs = item.out.block, self.costs
         self.block[block] = max(self.block[block], level + length - 1)
         one = item.op.lines if isinstance(item, Joint) else length + (n // max(results, 1) - 1).bit_length()
-        time += costs.item + costs.line * one
-        self.work += costs.item + line_seconds(item, costs) * item.lines
+        time += call_seconds(item, costs) + costs.line * one
+        self.work += call_seconds(item, costs) + line_seconds(item, costs) * item.lines
         if time > self.time[block] or self.writer[block][0] < 0:
             self.time[block], self.writer[block] = time, (index, *source)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 
 from ..machine import Machine
-from ..tape import Tape
+from ..tape import Indexed, Statement, Tape
 from .levels import Levels
 from .lines import Lines
 from .live import LiveWidth
 from .reads import Reads
 
-LINES = Machine(line=1.0, product_line=1.0, run_line=1.0, item=0.0, source="counted")
+LINES = Machine(line=1.0, function_line=1.0, gather_line=1.0, vast_line=0.0, product_line=1.0, run_line=1.0, item=0.0,
+                operation=0.0, source="counted")
 
 
 class Survey:
@@ -25,6 +26,12 @@ class Survey:
     @cached_property
     def reads(self) -> Reads:
         return Reads(self.tape)
+
+    @cached_property
+    def indexed(self) -> int:
+        """Nodes that statements name one by one."""
+        return sum(ref.ids.size for item in self.tape.items if type(item) is Statement
+                   for ref in item.operands if type(ref) is Indexed)
 
     @cached_property
     def live(self) -> LiveWidth:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Reads, Survey
-from ..graph.contractions import line_seconds
+from ..graph.contractions import call_seconds, line_seconds
 from ..machine import Machine
 from ..tape import ScalarRun, Tape
 from .axes import Axes
@@ -35,7 +35,7 @@ def alone(tape: Tape, n_ranks: int, machine: Machine, everywhere: bool = False) 
     scalar = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
     array = sum(item.lines for item in tape.items if not isinstance(item, ScalarRun))
     share = np.ones(n_ranks) if everywhere else np.eye(1, n_ranks)[0]
-    each = machine.item * len(tape.items) + seconds_of_arrays(tape, machine) + seconds_of_runs(tape, machine)
+    each = seconds_of_arrays(tape, machine) + seconds_of_runs(tape, machine)
     work = Load(1, n_ranks, np.flatnonzero(share), np.full(np.count_nonzero(share), each))
     runs = sum(isinstance(item, ScalarRun) for item in tape.items)
     quality = measure(share * (array + scalar), work, share * tape.n_nodes, Traffic.none(), machine,
@@ -126,11 +126,13 @@ def _by_readers(plan: Plan, reads: Reads, block: int) -> np.ndarray | None:
 
 
 def seconds_of_arrays(tape: Tape, machine: Machine) -> float:
-    return sum(line_seconds(item, machine) * item.lines for item in tape.items if not isinstance(item, ScalarRun))
+    """Of an evaluation and a solve on one rank."""
+    return sum(call_seconds(item, machine) + line_seconds(item, machine) * item.lines
+               for item in tape.items if not isinstance(item, ScalarRun))
 
 
 def seconds_of_runs(tape: Tape, machine: Machine) -> float:
-    return machine.run_line * sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
+    return sum(machine.item + machine.run_line * item.lines for item in tape.items if isinstance(item, ScalarRun))
 
 
 __all__ = ["ALONE", "FEW", "GROWN", "LEVELS", "RUN_BY_RUN", "SCOTCH", "alone", "level_by_level", "make",

@@ -10,6 +10,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..comm import agreed, on_root
+from ..graph import Survey
 from ..node import share
 from ..tape import Joint, ScalarRun, Tape
 from ..tracing.memory import give_back
@@ -35,7 +36,13 @@ def amounts(tape: Tape, made: Partition) -> dict[str, float]:
     lines = 0 if run_by_run(tape) else sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
     assert made.plan is not None
     return {"share_call": 1, "share_rank": made.plan.where.active, "share_item": made.quality.items,
-            "share_line": lines, "share_value": made.quality.sent}
+            "share_line": lines, "share_value": made.quality.sent, "share_indexed": _indexed(tape, made)}
+
+
+def _indexed(tape: Tape, made: Partition) -> int:
+    """Nodes that statements name one by one, all of which are looked up."""
+    survey = made.plan.survey if made.plan is not None else None
+    return Survey(tape).indexed if survey is None else int(survey.indexed)
 
 
 def localize_all(tape: Tape, partition: Partition) -> list[LocalTape]:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph.contractions import line_seconds
+from ..graph.contractions import call_seconds, line_seconds
 from ..kernels.graph import run_steps, sent_away
 from ..tape import Affine, Const, Indexed, ScalarRun, Statement, Vector
 from .intervals import Interval, distinct_ids, rows_read, volume
@@ -257,7 +257,7 @@ class Schedule:
             return Look(None, active, active, active, [])
         share = (parts.stop - parts.start) / (item.shape[parts.axis] if parts.axis >= 0 else 1)
         lines = item.lines * np.where(active, share, 0.0)
-        seconds = np.where(active, self.machine.item, 0.0) + line_seconds(item, self.machine) * lines
+        seconds = np.where(active, call_seconds(item, self.machine), 0.0) + line_seconds(item, self.machine) * lines
         reads = [rows_read(ref, item.operand_shape(k), self.plan.layouts[ref.block], parts, active)
                  if isinstance(ref, Affine) else None
                  for k, ref in enumerate(item.operands)] if 0 not in item.shape else []

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..graph.contractions import call_seconds
 from ..machine import Machine
 from ..partition import Partition, amounts, whole
 from ..partition.candidates import alone
 from ..partition.quality import Promise
-from ..tape import Affine, Joint, Tape
+from ..tape import Affine, Joint, ScalarRun, Tape
 from .cost import Cost
 from .kept import Elimination, Kept, kept
 from .select import choose, costs
@@ -36,6 +37,8 @@ POINTS = 20  # that follow where anybody says that others may: an optimizer's pa
 NEWTON = 5  # steps of Newton's method that solving an equation takes, where no trace has counted them: quadratic
 # convergence brings a guess with one digit to ten in four, and one more makes sure
 SURE = 1  # ... that making sure of the solution takes which the trace has found
+EVALUATION = 0.5  # of a layout's quality, an evaluation and a solve: its rates are twice what an evaluation takes, and
+# of it nothing else is taken, as methods have solves of their own
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "far_reads", "copy_lines", "far_lines",
             "strips", "outer_lines", "indexed", "rule_lines", "vast_terms", "nodes", "nonzeros", "exploded", "inputs",
             "outputs", "implicit", "equations")
@@ -150,7 +153,7 @@ class Judge:
     def __call__(self, made: Partition) -> Promise:
         work = self.work(made)
         sharing = self.machine.seconds(amounts(self._tape, made))
-        beside = self.machine.evaluation * made.quality.seconds + sharing / self.use.points + self._newton(made, work)
+        beside = self._evaluation(made.quality.seconds) + sharing / self.use.points + self._newton(made, work)
         if not made.everywhere:  # right-hand sides that come one by one can't be shared out
             self._works[made.name] = work, beside
         return self._promise(made, work, sharing, beside)
@@ -171,7 +174,7 @@ class Judge:
         silent = a_point(name, work, columns, self.machine.without_messages(), self.use.points)
         assert cost.seconds is not None and silent.seconds is not None
         quality = made.quality
-        exchanging = self.machine.evaluation * quality.exchanging + cost.seconds - silent.seconds
+        exchanging = EVALUATION * quality.exchanging + cost.seconds - silent.seconds
         return Promise(beside + cost.seconds, quality.memory + cost.memory, exchanging, name, cost.reason, sharing)
 
     def least(self, alone: Partition, active: int, items: float) -> float:
@@ -187,14 +190,23 @@ class Judge:
         found |= self._statements(statements)
         found |= {"items": ceil(items), "runs": ceil(statements * found["runs"])}
         work = Work(k_star=1, ranks=alone.n_ranks, together=self.use.together, **found)
-        calls = self.machine.item * self._counts["items"]
-        passing = statements * calls + share * max(alone.quality.seconds - calls, 0.0)
+        passing = statements * self._calls + share * max(alone.quality.seconds - self._calls, 0.0)
         sharing = self.machine.seconds({"share_call": 1, "share_rank": active, "share_item": items})
         found = costs(work, 1, self.machine, self.use.points)
         if self.method != "auto" and found[self.method].seconds is not None:
             found = {self.method: found[self.method]}
         solve = min(cost.seconds for cost in found.values() if cost.seconds is not None)
-        return self.machine.evaluation * passing + solve + sharing / self.use.points
+        return self._evaluation(passing) + solve + sharing / self.use.points
+
+    def _evaluation(self, quality: float) -> float:
+        """Seconds of evaluating a point, from those of a quality."""
+        return self.machine.point_call + EVALUATION * quality
+
+    @cached_property
+    def _calls(self) -> float:
+        """Seconds that all statements take before their first lines, there and back."""
+        return sum(self.machine.item if type(item) is ScalarRun else call_seconds(item, self.machine)
+                   for item in self._tape.items)
 
     def _newton(self, made: Partition, work: Work) -> float:
         """Seconds a point of solving equations: in turn where one waits for another; shared ones take as long as on one

@@ -135,7 +135,7 @@ class _Laid:
             chosen = next(c for c in lin._at.facts.candidates if c["chosen"])
             share = lin.report().times["share"] / use.points
             self.evaluation = comm.bcast(min(taken)) + share
-            self.predicted = current().evaluation * chosen["seconds"] + chosen["job"]["sharing"] / use.points
+            self.predicted = 0.5 * chosen["seconds"] + current().point_call + chosen["job"]["sharing"] / use.points
 
 
 def _times(candidates: dict[str, tuple[_Job, str, float, float]], settings: dict[str, Any],
