@@ -2,7 +2,7 @@
 
     scripts/bench planned [--ranks 1,2] [--program NAME] [--quick] [--json FILE]
 
-A point is as `plan` has it: an evaluation and a gradient at it, with a POINTS-th of what sharing the program out and the
+A point is as `plan` has it: an evaluation and a gradient, with a POINTS-th of what sharing the program out and the
 first solve's set-up take.  Seconds are the least of several, of the processor on one rank.  Messages are those of all
 ranks in one pass, bytes what the fullest rank holds.  By the machine's rates (`distdiff calibrate`).
 """
