@@ -38,14 +38,14 @@ class Machine:
 
     # A pass: evaluation and one solve
     line: float = 1.0e-9
-    function_line: float = 1.0e-8  # of what is more than arithmetic
+    function_line: float = 3.0e-9  # of what is more than arithmetic
     gather_line: float = 5.0e-9  # of a running sum, a selection, or reads by explicit nodes
     vast_line: float = 5.0e-10  # ... beside any of these, where values leave the second cache
     product_line: float = 2.0e-10  # of a sum of products, which BLAS computes
     run_line: float = 8.0e-9
     point_call: float = 3.2e-4
     item: float = 4.0e-6  # what a vector statement costs before its first element
-    operation: float = 6.0e-6  # ... one that does not run tile by tile with others
+    operation: float = 4.0e-6  # ... one that does not run tile by tile with others
 
     # Messages
     latency: float = 1.0e-6  # L: on the way
@@ -54,7 +54,7 @@ class Machine:
     byte: float = 2.5e-10  # G: a byte, all copies included
     wait: float = 2.2e-5  # for neighbours who are not quite as far, a superstep: most of what its messages cost
 
-    agreement: float = 4.0e-5  # of all ranks on failures, which ends a solve
+    agreement: float = 2.5e-5  # of all ranks on failures, which ends a solve
 
     # Looking for a layout, on rank 0: one more candidate, a statement of it, one that no rank shares with another; a
     # scalar line that is placed by itself in supersteps that grow, or by a graph partitioner
@@ -219,7 +219,7 @@ class Machine:
 
     def without_messages(self) -> Machine:
         """The same machine if messages took no time."""
-        return replace(self, latency=0.0, overhead=0.0, gap=0.0, byte=0.0, wait=0.0)
+        return replace(self, latency=0.0, overhead=0.0, gap=0.0, byte=0.0, wait=0.0, agreement=0.0)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -59,12 +59,10 @@ class Method:
 
 
 def latency(work: Work, columns: int, machine: Machine) -> float:
-    """Seconds that the exchanges after supersteps take, all right-hand sides together, and the agreement on failures
-    that ends every pass.
-    """
+    """Seconds that the exchanges between supersteps take, all right-hand sides together."""
     if work.ranks == 1:
         return 0.0
-    return machine.exchange * work.k_star * work.passes(columns) + 8 * machine.byte * work.halo * columns
+    return machine.exchange * (work.k_star - 1) * work.passes(columns) + 8 * machine.byte * work.halo * columns
 
 
 def assembly_amounts(work: Work) -> dict[str, float]:
