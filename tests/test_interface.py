@@ -455,7 +455,7 @@ def test_costs(method):
 
 def test_what_interface_costs():
     """A further solve a P-th of one rank's; the first some passes more; parameters a message; states a pass each."""
-    chain = Work(0, 1_000_000, 10, k_star=8, ranks=8, messages=1, halo=2, interface=2, waits=8.0, kept_rows=10**6,
+    chain = Work(0, 1_000_000, 10, k_star=8, ranks=8, messages=1, halo=2, interface=2, waits=8.0, kept_rows=2 * 10**6,
                  assembled=True, together=1)
     machine = Machine()
 

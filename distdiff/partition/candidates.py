@@ -35,7 +35,8 @@ def alone(tape: Tape, n_ranks: int, machine: Machine, everywhere: bool = False) 
     scalar = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
     array = sum(item.lines for item in tape.items if not isinstance(item, ScalarRun))
     share = np.ones(n_ranks) if everywhere else np.eye(1, n_ranks)[0]
-    each = seconds_of_arrays(tape, machine) + seconds_of_runs(tape, machine)
+    each = machine.item * sum(isinstance(item, ScalarRun) for item in tape.items)
+    each += seconds_of_arrays(tape, machine) + seconds_of_runs(tape, machine)
     work = Load(1, n_ranks, np.flatnonzero(share), np.full(np.count_nonzero(share), each))
     runs = sum(isinstance(item, ScalarRun) for item in tape.items)
     quality = measure(share * (array + scalar), work, share * tape.n_nodes, Traffic.none(), machine,
@@ -132,7 +133,7 @@ def seconds_of_arrays(tape: Tape, machine: Machine) -> float:
 
 
 def seconds_of_runs(tape: Tape, machine: Machine) -> float:
-    return sum(machine.item + machine.run_line * item.lines for item in tape.items if isinstance(item, ScalarRun))
+    return machine.run_line * sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
 
 
 __all__ = ["ALONE", "FEW", "GROWN", "LEVELS", "RUN_BY_RUN", "SCOTCH", "alone", "level_by_level", "make",

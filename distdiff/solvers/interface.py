@@ -71,7 +71,7 @@ def cost(work: Work, columns: int, machine: Machine) -> Cost:
     transfer = local_seconds(replace(work, together=BATCH), s, machine)
     check = local_seconds(work, first, machine)
     # Every pass: parameters are sent on, interfaces gathered, and the reduced system is solved on every rank.
-    messages = (2 + rounds) * machine.exchange * work.passes(columns) + 8 * machine.byte * work.halo * columns
+    messages = (1 + rounds) * machine.exchange * work.passes(columns) + 8 * machine.byte * work.halo * columns
     small = machine.interface_entry * s * s * (1 + work.ranks) * columns
     calls = machine.interface_call + machine.interface_pass * work.passes(columns)
     seconds = transfer + check + local_seconds(work, columns, machine) + messages + small + calls
