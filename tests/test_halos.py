@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from distdiff import channels, linearize, source
 from distdiff.assembly import Assembly
+from distdiff.channels import Messages
 from distdiff.evaluate import evaluate
 from distdiff.partition import check, distribute, partition
 from distdiff.partition.local import whole
@@ -140,3 +142,60 @@ def test_loops_with_exchanges_are_planned_by_their_first_periods(comm, depth, mo
     assert halves == in_order
     for mine, exact in zip(solutions, expected):
         np.testing.assert_array_equal(mine, exact)
+
+
+def heat(u):
+    for _ in range(6):
+        u = u + 0.1 * (np.roll(u, 1, 0) - 2.0 * u + np.roll(u, -1, 0)) * u
+    return u
+
+
+@pytest.mark.parametrize("through", ["memory of the node", "MPI"])
+def test_messages_are_made_once_and_counted_in_the_report(comm, through, monkeypatch):
+    """A persistent request a neighbour and superstep, started before what it is waited for; none is made after the
+    first pass of either kind.  Supersteps, messages, bytes and the busiest rank's lines are those of the layout."""
+    rows, columns, exchanges = 12, 3, 6
+    if through == "MPI":
+        monkeypatch.setattr(channels, "node", lambda comm: None)
+    made, open_now, most = [], [0], [0]
+
+    class Counted(Messages):
+        def __init__(self, requests, words=None):
+            assert all(isinstance(request, MPI.Prequest) for request in requests)
+            made.append(self)
+            super().__init__(requests, words)
+
+        def start(self):
+            open_now[0] += 1
+            most[0] = max(most[0], open_now[0])
+            super().start()
+
+        def finish(self):
+            open_now[0] -= 1
+            assert open_now[0] >= 0  # nothing is waited for that was not started before
+            super().finish()
+
+    usual = source.partition
+    monkeypatch.setattr(source, "partition", lambda *arguments, **more: usual(*arguments, **{**more, "depth": 1}))
+    monkeypatch.setattr(channels, "Messages", Counted)
+    x = np.random.default_rng(1).uniform(0.5, 1.0, (rows * comm.size, columns))
+    with linearize(heat, x, comm=comm, method="sweep", partition="axes", min_block=1) as lin:
+        w = lin.update(1.1 * x)
+        lin.vjp(w)
+        before = len(made)
+        for k in range(3):
+            w = lin.update((1.0 + 0.1 * k) * x)
+            lin.vjp(w)
+        report = lin.report()
+        assert len(made) == before and open_now == [0]
+        neighbours = min(comm.size - 1, 2)
+        assert (most[0] > 0) == (comm.size > 1)
+        if comm.size > 1:
+            a_step = exchanges * neighbours
+            assert report.k_star == exchanges + 1 and report.messages == comm.size * a_step
+            assert report.halo_bytes == 8 * report.halo == 8 * comm.size * exchanges * 2 * columns
+        lines = comm.allgather(sum(item.lines for item in lin._solving.solvers["sweep"].local.items))
+        assert report.max_work == max(lines) and sum(lines) == report.lines - report.inputs
+        assert report.max_work <= report.lines / comm.size
+        for counted_one in (report.k_star, report.messages, report.halo):
+            assert f"{counted_one:,}" in str(report)

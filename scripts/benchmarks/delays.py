@@ -1,4 +1,5 @@
-"""What computing while messages fly gains: a grid program on two ranks, messages arriving later than they do here.
+"""What computing while messages fly gains: a grid program on two ranks, messages arriving later than they do here, and
+as passes are here, one call each.
 
 Time steps exchange rows with the neighbour; the rows between are computed meanwhile, or (WORTH out of reach) not.  A
 message counts as arrived so long after it was sent: the receiver looks at the sender's clock, which it shares.
@@ -69,21 +70,26 @@ def delays(run: Any, function: Any, x: np.ndarray) -> Any:
             for k in range(2):
                 _again(lins[name], points[k])
         overlap.WORTH, source.partition = worth, usual
-        report = lins["waiting"].report()
         for microseconds in (0, 10, 20, 50):
             delay[0] = 1e-6 * microseconds
-            taken: dict[str, list[float]] = {name: [] for name in lins}
-            for k in range(run.settings["repeats"] + 1):
-                for name, lin in lins.items():
-                    seconds = run.seconds(partial(_again, lin, points[k % 2]))
-                    if k:
-                        taken[name].append(seconds)
-            for name, seconds in taken.items():
-                run.figures.append(figure(f"{name}, messages {microseconds} us later", seconds, 2 * report.k_star,
-                                          "superstep", role="delay", ranks=2, messages=report.messages))
-        for lin in lins.values():
-            lin.close()
+            _in_turns(run, f"messages {microseconds} us later", lins, points)
+    _in_turns(run, "in memory of the node, one call a pass", lins, points)
+    for lin in lins.values():
+        lin.close()
     return run
+
+
+def _in_turns(run: Any, name: str, lins: dict[str, Any], points: list[np.ndarray]) -> None:
+    taken: dict[str, list[float]] = {way: [] for way in lins}
+    for k in range(run.settings["repeats"] + 3):  # passes become one call the third time
+        for way, lin in lins.items():
+            seconds = run.seconds(partial(_again, lin, points[k % 2]))
+            if k > 2:
+                taken[way].append(seconds)
+    report = lins["waiting"].report()
+    for way, seconds in taken.items():
+        run.figures.append(figure(f"{way}, {name}", seconds, 2 * report.k_star, "superstep", role="delay", ranks=2,
+                                  messages=report.messages))
 
 
 def _again(lin: Any, x: np.ndarray) -> None:

@@ -226,38 +226,88 @@ def _in_turns(run: Run, name: str, lines: int, together: Callable[[], None], who
         units = {"alone": lines, "turns": lines, "parts": lin.report().lines * comm.size, "shares": lines}
         calls = {"alone": alone or (lambda: None), "turns": together, "parts": _replayed(lin, part[1])}
         with _waiting_for_nobody():
-            calls["shares"] = _replayed(held.enter_context(dd.linearize(*whole)), whole[1])
+            held_share = held.enter_context(dd.linearize(*whole))
+            calls["shares"] = _replayed(held_share, whole[1])
         taken: dict[str, list[float]] = {role: [] for role in calls}
         for k in range(run.settings["repeats"] + 2):
             for role, call in calls.items():
                 seconds = run.seconds(call, asleep=role == "alone")
                 if k > 1:
                     taken[role].append(seconds)
+        more = _operands(held_share) / max(_operands(lin), 1)
     for role, what in (("alone", "on one rank"), ("turns", "on all ranks"), ("parts", "parts by themselves, at once"),
-                       ("shares", "ranks' shares, waiting for nobody")):
+                       ("shares", f"ranks' shares, waiting for nobody; {more:.2f} of a part's operands")):
         run.figures.append(figure(f"{name}, in turns: {what}", taken[role], units[role], "line", role=role,
                                   ranks=comm.size))
 
 
 @contextlib.contextmanager
 def _waiting_for_nobody() -> Iterator[None]:
-    """What passes are bound to meanwhile are exchanges that pack and unpack, of which nothing travels."""
+    """What passes are bound to meanwhile are exchanges that pack and unpack: of theirs messages travel in the passes
+    that are made call by call, and afterwards the last ones are unpacked again."""
+    from mpi4py import MPI
+
     from distdiff.channels import Channel, Messages
+    from distdiff.kernels.sequence import AFTER
     from distdiff.node import Words
-    from distdiff.partition.local import Exchange
+    from distdiff.partition.local import _TAG, Exchange
+
+    class First(Messages):
+        def __init__(self, requests: list[Any]) -> None:
+            super().__init__(requests, Words())
+            self.left = AFTER
+
+        @property
+        def in_memory(self) -> Words | None:
+            return self._words
+
+        def start(self) -> None:
+            if self.left and self._requests:
+                MPI.Prequest.Startall(self._requests)
+
+        def finish(self) -> None:
+            if self.left:
+                MPI.Request.Waitall(self._requests)
+                self.left -= 1
 
     class Loose(Channel):
-        def __init__(self, exchange: Exchange) -> None:
-            self.sends, self.recvs = ([np.zeros(len(ids)) for _, ids in side] for side in (exchange.sends,
-                                                                                          exchange.recvs))
-            self.forward, self.reverse = Messages([], Words()), Messages([], Words())
+        def __init__(self, exchange: Exchange, comm: Any) -> None:
+            counts = ([(rank, len(ids)) for rank, ids in side] for side in (exchange.sends, exchange.recvs))
+            super().__init__(comm, *counts, (), _TAG)
+            self.forward, self.reverse = (First(messages._requests) for messages in (self.forward, self.reverse))
 
-    usual = Exchange._channel
-    Exchange._channel = lambda exchange, *_, **__: Loose(exchange)
+    usual, kept = Exchange._channel, dict[int, Loose]()
+
+    def channel(exchange: Exchange, comm: Any, *_: Any, **__: Any) -> Loose:
+        if id(exchange) not in kept:
+            kept[id(exchange)] = Loose(exchange, comm)
+        return kept[id(exchange)]
+
+    Exchange._channel = channel
     try:
         yield
     finally:
         Exchange._channel = usual
+
+
+def _operands(lin: Any) -> int:
+    """How many numbers an evaluation and a solve of array code read and write that no tile holds, on this rank: groups
+    of statements are cut at every exchange, and rows are kept for messages."""
+    from distdiff.kernels import tiles
+
+    sweep = lin._solving.solvers.get("sweep")
+    if sweep is None:
+        return 0
+    found = sum(plan.moved for plan in sweep._plans.values())
+    for call in sweep._point.values.program or ():
+        if call is not None and call[0] is tiles.Bound.run:
+            code = call[1][0].code
+            names = np.array(tiles.NAMES)[code[:, 0]]
+            operands = np.where(np.isin(names, tiles.NAMES[:12]), 2, np.where(names == "where", 3, 1))
+            there = (code[:, 7] == 0) + sum((operands > k) & (code[:, 10 + 4 * k] == 0) & (code[:, 11 + 4 * k] != 0)
+                                            for k in range(3))
+            found += int(((code[:, 2] - code[:, 1]) * code[:, 3] * there).sum())
+    return found
 
 
 def _replayed(lin: Any, x: np.ndarray) -> Callable[[], None]:
