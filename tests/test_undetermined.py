@@ -62,6 +62,19 @@ def test_what_uses_them_is_refused(f):
         trace(lambda x: f(x), (TALL,))
 
 
+def test_one_of_many_is_named():
+    def f(x):
+        total = 0.0
+        for _ in range(40):
+            u, s, _ = np.linalg.svd(x)
+            x = x + 0.01 * u[:, :3] * s
+            total = total + np.sum(s)
+        return total + np.sum(null_space(x))
+
+    with pytest.raises(UnsupportedOperationError, match="in null_space: a result depends on vectors that complete"):
+        trace(f, (TALL,))
+
+
 def test_a_decision_may_use_them():
     """Its derivative is zero whatever the vectors are."""
     def f(x):

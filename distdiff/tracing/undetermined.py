@@ -24,33 +24,43 @@ def refuse_used(rec: Recorder, results: Iterable[tuple[Operand, Index]]) -> None
     if not rec.undetermined:
         return
     results = list(results)
-    for origin in (item for item in rec.tape.items if type(item) is Joint and item.op.undetermined):
-        reached = _reached(rec.tape, origin)
-        if any(_any(rec.tape, reached, ref, shape) for ref, shape in results):
-            where = f" at {rec.tape.sites[origin.site]}" if origin.site >= 0 else ""
-            error = UnsupportedOperationError(f"numpy.linalg.{origin.op.name}{where}: a result depends on vectors that "
-                                              f"{origin.op.undetermined_because}")
-            rec.refusal = rec.refusal or error  # the function may catch it
-            raise error
+
+    def used(origins: list[Joint]) -> bool:
+        reached = _reached(rec.tape, origins)
+        return any(_any(rec.tape, reached, ref, shape) for ref, shape in results)
+
+    origins = [item for item in rec.tape.items if type(item) is Joint and item.op.undetermined]
+    if used(origins):
+        origin = next(origin for origin in origins if used([origin]))
+        where = f" at {rec.tape.sites[origin.site]}" if origin.site >= 0 else ""
+        error = UnsupportedOperationError(f"numpy.linalg.{origin.op.name}{where}: a result depends on vectors that "
+                                          f"{origin.op.undetermined_because}")
+        rec.refusal = rec.refusal or error  # the function may catch it
+        raise error
 
 
-def _reached(tape: Tape, origin: Joint) -> np.ndarray:
-    """Which nodes depend on the undetermined results of a statement, by an operand that has a partial."""
-    reached = np.zeros(tape.n_nodes, dtype=bool)
-    places = origin.out.ids(tape.blocks[origin.out.block].first, origin.out_shape)
-    for k in origin.op.undetermined:
-        reached[places[..., origin.op.parts[k][0]]] = True
+def _reached(tape: Tape, origins: list[Joint]) -> np.ndarray:
+    """Which nodes depend on undetermined results of these statements, by operands that have partials."""
+    reached, sources = np.zeros(tape.n_nodes, dtype=bool), set(map(id, origins))
     begun = False
     for item in tape.items:
-        begun = begun or item is origin
-        if not begun or item is origin:
+        begun = begun or id(item) in sources
+        if not begun:
             continue
         if isinstance(item, ScalarRun):
             _run(reached, item, tape.blocks[item.block].first)
         elif any(_any(tape, reached, ref, item.operand_shape(k)) for k, ref in enumerate(item.operands)
                  if _active(item, k)):
-            reached[item.out.ids(tape.blocks[item.out.block].first, item.out_shape)] = True
+            reached[_places(tape, item)] = True
+        elif id(item) in sources:
+            places = _places(tape, item)
+            for k in item.op.undetermined:
+                reached[places[..., item.op.parts[k][0]]] = True
     return reached
+
+
+def _places(tape: Tape, item: Statement | Joint) -> np.ndarray:
+    return item.out.ids(tape.blocks[item.out.block].first, item.out_shape)
 
 
 def _active(item: Statement | Joint, k: int) -> bool:
