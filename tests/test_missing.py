@@ -65,6 +65,32 @@ def test_nan_that_is_made_or_not_passed_over_is_an_error(f, method):
             lin.vjp(1.0)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in PASSED_OVER if name not in ("scalars", "outside the domain")])
+def test_second_derivatives_where_arrays_have_nan(name):
+    """The result stays finite, which a tape of the gradient guards."""
+    f, v, h = PASSED_OVER[name], np.cos(np.arange(6.0)), 1e-4
+    F = dd.recorded(f, comm=ALONE)
+    for x in (U, 1.07 * U):
+        g = [dd.grad(f, comm=ALONE)(x + k * h * v) for k in (-2, -1, 1, 2)]
+        expected = (8 * (g[2] - g[1]) - g[3] + g[0]) / (12 * h)
+        np.testing.assert_allclose(F.hvp(x, v), expected, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(dd.jvp(dd.grad(f), (x,), (v,), comm=ALONE)[1], expected, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(dd.grad(lambda x: dd.grad(f)(x) @ v, comm=ALONE)(x), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("f", [
+    lambda u: np.nansum(np.sin(u - U) / (u - U)) + np.nansum((u - D) ** 2),
+    lambda u: np.sum((u - D) ** 2),
+    lambda u: np.sum(np.where(THERE, u, 0.0) * (u - D)),
+])
+def test_second_derivatives_of_what_has_none(f):
+    for derivative in (lambda: dd.hvp(f, (U,), (U,), comm=ALONE), lambda: dd.jvp(dd.grad(f), (U,), (U,), comm=ALONE)):
+        with pytest.raises(NonFiniteError, match="is nan at .*test_missing"):
+            derivative()
+
+
 def test_arguments_that_are_nan_are_an_error():
     x = np.where(THERE, U, np.nan)
     with dd.linearize(lambda u: np.nansum(u**2), x, comm=ALONE) as lin:

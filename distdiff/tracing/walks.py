@@ -10,8 +10,9 @@ import numpy as np
 from ..ops import OPS
 from ..strided import one_to_one
 from ..tape import Affine, Const, Joint, Operand, ScalarRun
-from .array import is_traced
+from .array import is_traced, plain
 from .boxes import Index
+from .decisions import decide
 from .primals import Group
 from .reductions import traced_array
 from .runs import written_adjoint, written_tangent
@@ -31,6 +32,12 @@ class Walk:
         self.stretch, self.rec, self.primals = stretch, stretch.rec, stretch.primals
         self.sheets: dict[int, Sheet] = {}  # by block
         self.lines: dict[int, Any] = {}  # by block: place -> derivative of that node, a number
+        self.missing = _reads_nan(stretch.groups) and self._finite()  # data that the function passes over
+
+    def _finite(self) -> bool:
+        """Whether the function's result is finite, which is guarded."""
+        return all(bool(decide(np.all(np.isfinite(self.primals.at(ref, _extent(lo, hi))))))
+                   for leaf in self.stretch.outputs for lo, hi, ref in leaf.boxes)
 
     def sheet(self, block: int) -> Sheet:
         if block not in self.sheets:
@@ -49,7 +56,12 @@ class Walk:
                 read[j] = self._read(group, j)
         if op.kind == "select":
             return _first_extremum(read[0], self.primals.at(group.out, group.shape), group)
-        return op.partials[k](read.get(-1), *(read.get(j) for j in range(op.arity)))
+        p = op.partials[k](read.get(-1), *(read.get(j) for j in range(op.arity)))
+        if self.missing:  # 0 where it reads NaN: a finite result does not depend on what that makes
+            for j in op.reads[k]:
+                if np.isnan(plain(read[j])).any():
+                    p = np.where(np.isnan(read[j]), 0.0, p)
+        return p
 
     def _read(self, group: Group, j: int) -> Any:
         """Operand j of a group, or (-1) what it computes, before any sum."""
@@ -435,6 +447,13 @@ class Tangent(Walk):
             else:
                 array[here] = part
         return np.reshape(array, ids.shape)
+
+
+def _reads_nan(groups: list[Any]) -> bool:
+    """Whether a constant array that is read has elements that are NaN."""
+    arrays = {id(ref.value): ref.value for group in groups if type(group) is Group for _, _, refs in group.boxes
+              for ref in refs if type(ref) is Const and isinstance(ref.value, np.ndarray)}
+    return any(np.isnan(np.sum(array)) for array in arrays.values())
 
 
 def presented(x: Any, shape: Index) -> Any:
