@@ -139,6 +139,8 @@ class ComplexArray:
         self.im[index] = filled(im)
 
     def __bool__(self) -> bool:
+        if not self.size:
+            return bool(np.empty(0))  # what this NumPy says of none
         if self.size != 1:
             raise ValueError(
                 "The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()"

@@ -81,6 +81,8 @@ def multi_dot(arrays: Sequence[Any], *, out: Any = None) -> Any:
 
 
 def matrix_power(a: Any, n: int) -> Any:
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise np.linalg.LinAlgError("Last 2 dimensions of the array must be square")
     if n < 0:
         a, n = np.linalg.inv(a), -n
     if n == 1:
