@@ -36,7 +36,7 @@ def test_as_scipy(case):
     check(case, constants=NAMES, layouts=False)
 
 
-@pytest.mark.parametrize("case", filter(known, cases(INVERSES)))
+@pytest.mark.parametrize("case", [*filter(known, cases(INVERSES))])
 def test_inverses_as_exact_as_scipys(case):
     """Value, both modes, second order and another point, within what SciPy leaves of them."""
     f, names, _ = function_of(case, NAMES)

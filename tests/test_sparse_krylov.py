@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -27,30 +29,45 @@ def matrix_of(method):
     return SYMMETRIC if method in ("cg", "minres") else OTHER
 
 
+POINTS, V = (X, 0.9 * X + 0.1), np.cos(X)
+
+
+def energy(a, solve):
+    """Of solutions with a's entries scaled by x, and with a itself."""
+    rows, columns = a.nonzero()
+
+    def f(x):
+        entries = np.asarray(a.tocoo().data) * (1.0 + 0.1 * np.sin(x[0]))
+        u = solve(sp.coo_matrix((entries, (rows, columns)), shape=(N, N)).tocsr(), x * x)
+        return np.sum(u**3) + np.sum(solve(a, u * x) * u)
+
+    return f
+
+
+@cache
+def exact(symmetric):
+    """Value and gradient at both points and a Hessian's product, by spsolve."""
+    f = energy(SYMMETRIC if symmetric else OTHER, lambda m, b: spl.spsolve(m.tocsc(), b))
+    with dd.linearize(f, X, comm=ALONE) as lin:
+        found = []
+        for x in POINTS:
+            lin.update(x)
+            found.append((lin.value, lin.vjp(1.0)))
+        return found, lin.hvp(V)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_right_hand_sides_and_entries(method):
     """Value, both modes, second order and another point, beside spsolve."""
     a, solve = matrix_of(method), getattr(spl, method)
-    rows, columns = a.nonzero()
-
-    def f(x, by=solve):
-        entries = np.asarray(a.tocoo().data) * (1.0 + 0.1 * np.sin(x[0]))
-        m = sp.coo_matrix((entries, (rows, columns)), shape=(N, N)).tocsr()
-        u = by(m, x * x, **TIGHT)[0] if by is solve else spl.spsolve(m.tocsc(), x * x)
-        v = by(a, u * x, **TIGHT)[0] if by is solve else spl.spsolve(a.tocsc(), u * x)
-        return np.sum(u**3) + np.sum(v * u)
-
-    def exact(x):
-        return f(x, None)
-
-    v = np.cos(X)
-    with dd.linearize(f, X, comm=ALONE) as lin, dd.linearize(exact, X, comm=ALONE) as other:
-        for point in (X, 0.9 * X + 0.1):
-            lin.update(point), other.update(point)
-            np.testing.assert_allclose(lin.value, other.value, rtol=1e-9)
-            np.testing.assert_allclose(lin.vjp(1.0), other.vjp(1.0), rtol=1e-8)
-            np.testing.assert_allclose(lin.jvp(v), lin.vjp(1.0) @ v, rtol=1e-11)
-        np.testing.assert_allclose(lin.hvp(v), other.hvp(v), rtol=1e-7)
+    firsts, second = exact(a is SYMMETRIC)
+    with dd.linearize(energy(a, lambda m, b: solve(m, b, **TIGHT)[0]), X, comm=ALONE) as lin:
+        for x, (value, gradient) in zip(POINTS, firsts):
+            lin.update(x)
+            np.testing.assert_allclose(lin.value, value, rtol=1e-9)
+            np.testing.assert_allclose(lin.vjp(1.0), gradient, rtol=1e-8)
+            np.testing.assert_allclose(lin.jvp(V), lin.vjp(1.0) @ V, rtol=1e-11)
+        np.testing.assert_allclose(lin.hvp(V), second, rtol=1e-7)
 
 
 def test_arrays_starts_and_preconditioners(tmp_path):
