@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..ops import OPS
-from ..strided import one_to_one
+from ..strided import core_array, one_to_one
 from ..tape import Affine, Const, Joint, Operand, ScalarRun
 from .array import is_traced, plain
 from .boxes import Index
@@ -453,7 +453,7 @@ def _reads_nan(groups: list[Any]) -> bool:
     """Whether a constant array that is read has elements that are NaN."""
     arrays = {id(ref.value): ref.value for group in groups if type(group) is Group for _, _, refs in group.boxes
               for ref in refs if type(ref) is Const and isinstance(ref.value, np.ndarray)}
-    return any(np.isnan(np.sum(array)) for array in arrays.values())
+    return any(np.isnan(np.sum(core_array(array))) for array in arrays.values())  # not what is broadcast
 
 
 def presented(x: Any, shape: Index) -> Any:
