@@ -65,13 +65,15 @@ class Machine:
     scotch_line: float = 5.0e-6
 
     # Handing every rank its share, once: agreements, a rank's parcel, a statement of the busiest rank, a scalar line
-    # that is placed by itself, a value of another rank, a node that a statement names; or the whole program, to all
+    # that is placed by itself, a value of another rank, a node that a statement names, a byte of constants; or the whole
+    # program, to all
     share_call: float = 2.5e-3
     share_rank: float = 5.0e-5
     share_item: float = 4.8e-5
     share_line: float = 9.0e-8
     share_value: float = 2.7e-7
     share_indexed: float = 1.5e-7
+    share_byte: float = 1.0e-9
     copy_call: float = 2.2e-4
     copy_item: float = 5.0e-6
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,13 @@ WIDE = 1 << 32  # bytes that all lines may take on a rank, written out where no 
 LEAVES = ("the derivative's tangents or adjoints leave the range of double precision on their way, from every seed: "
           "what is rounded to nothing in one place is needed in another")
 ROOMY = 1 << 28  # bytes that a method may take on a rank though nobody asked for it, or as many as all values take
+
+
+def _weakly(owner: object, name: str) -> Callable[..., Any]:
+    """A method of an object, which it does not keep: so this is in no cycle, and the memory of a tape that nobody has
+    any more is there at once."""
+    here = weakref.ref(owner)
+    return lambda *given: getattr(here(), name)(*given)
 
 
 class Expected:
@@ -112,8 +120,8 @@ class Solving:
         self._wide: Any = None
         self._beyond: set[bool] = set()  # directions in which that was asked for at this point
         self._rounded = False  # whether partials of this point are below the normal numbers, as far as is known
-        self._ranges = Ranges(comm, team, self._once, self._overflows, self._partials_rounded, self._slope,
-                              self._tell_of_partials)
+        self._ranges = Ranges(comm, team, *(_weakly(self, name) for name in (
+            "_once", "_overflows", "_partials_rounded", "_slope", "_tell_of_partials")))
 
     def arrive(self, point: Point) -> None:
         """The point whose values count from now on."""

@@ -241,9 +241,9 @@ class Source:
         if made.plan is None and holdings is not None:
             holdings.gather(tape)  # one rank has it all, or every rank
         elif made.plan is not None and made.plan.regrouped is not None and run_by_run(tape):
-            if holdings is not None:
-                holdings.holder.clear()  # rank 0 has them on another tape
             made.supersede(tape)
+            if holdings is not None:
+                holdings.forget()  # rank 0 has them on another tape
         return made
 
     def _layout(self, tape: Tape) -> tuple[str, int]:

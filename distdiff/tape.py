@@ -193,7 +193,7 @@ class ScalarRun:
 class HeldRun(ScalarRun):
     """A run whose lines another rank holds while the tape is in the making: `look` fetches them to be looked at.
 
-    reads : what its lines read from outside of it (`graph.reads.Single`)
+    reads : what its lines read from outside of it (`graph.listing.Listing`)
     """
 
     __slots__ = ("_lines", "_look", "reads")

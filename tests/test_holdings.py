@@ -13,7 +13,7 @@ import distdiff as dd
 from distdiff.graph import reads
 from distdiff.kernels import structure
 from distdiff.kernels.jit import jit
-from distdiff.partition import Holdings, choose, holdings
+from distdiff.partition import Holdings, choose, holdings, regroup, regrouped
 from distdiff.partition.holdings import receive_run, send_run
 from distdiff.solvers.layouts import Use
 from distdiff.source import Source
@@ -229,3 +229,42 @@ def test_no_rank_needs_more_than_its_share(comm, monkeypatch):
         more = 6 * 18_000
         a_line = 9 if comm.size > 1 else 9 + 8  # alone, the values that tracing computes are kept
         assert large - small < 1.1 * a_line * more / comm.size + 5000 * more / 2048 + 6 * 9 * 2048
+
+
+def masses(steps):
+    """On a string, time in the outer loop: most lines read what an earlier run has left."""
+    def f(x):
+        u, v = [x[0] * np.sin(0.001 * x[1] * i) for i in range(4000)], [0.0] * 4000
+        for _ in range(steps):
+            for i in range(1, 3999):
+                v[i] = v[i] + 0.1 * (u[i - 1] - 2.0 * u[i] + u[i + 1])
+            u = [a + 0.1 * b for a, b in zip(u, v)]
+        return sum(u) * x[2]
+    return f
+
+
+@pytest.mark.few_ranks
+def test_regrouping_takes_few_bytes_a_line(comm, monkeypatch):
+    """Peak bytes of all ranks until every one has its lines, as a tape that reads far back grows fourfold: beside
+    operations and operands, the levels, owners and flags of all lines on rank 0, five bytes, and not both tapes."""
+    monkeypatch.setattr(choose, "MANY_LINES", 5_000)
+    monkeypatch.setattr(holdings, "LEAST", 50)
+    monkeypatch.setattr(holdings, "AHEAD", 0)
+    for module in (scalar, recorder, regroup, regrouped):
+        monkeypatch.setattr(module, "RUN_LINES", 4096)
+    monkeypatch.setattr("distdiff.kernels.graph.worth_it", lambda *work: True)  # compiled now: that takes memory too
+
+    def peak(steps):
+        gc.collect()
+        tracemalloc.start()
+        try:
+            share = source(masses(steps), comm, partition="levels").spread()
+            lines = comm.allreduce(share.local.lines)
+            return tracemalloc.get_traced_memory()[1], lines
+        finally:
+            tracemalloc.stop()
+
+    peak(1)
+    (few, fewer), (many, lines) = peak(1), peak(4)
+    more = (lines - fewer) * (9 + 5 if comm.rank == 0 else 2 * 9 / comm.size if comm.size > 1 else 9 + 8)
+    assert many - few < 1.1 * more + 8000 * (lines - fewer) / 4096 + 6 * 9 * 4096

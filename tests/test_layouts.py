@@ -27,7 +27,7 @@ from distdiff.solvers.layouts import ONE_JACOBIAN, POINTS, Judge, Use
 from distdiff.solvers.select import choose
 from distdiff.solvers.work import BATCH, counts
 from distdiff.stages import Stages
-from distdiff.tape import ScalarRun
+from distdiff.tape import Const, ScalarRun
 from distdiff.tracing import trace
 
 MACHINE, LOOP = Machine(), elimination.eliminate
@@ -61,6 +61,15 @@ def wide(n):
             y = y + np.tanh(x[k] * np.cos(k * t))
         return np.sum(y * y)
     return f, np.linspace(0.5, 1.5, 6)
+
+
+def own(n):
+    """As wide, of nothing but its inputs."""
+    def f(x):
+        for _ in range(30):
+            x = x + 0.1 * np.tanh(x)
+        return np.sum(x * x)
+    return f, np.linspace(0.5, 1.5, n)
 
 
 def ladder(steps):
@@ -308,7 +317,8 @@ UNSHARED = replace(MACHINE, **{name: 0.0 for name in MACHINE.to_dict() if name.s
 @pytest.mark.parametrize(("program", "use", "free", "paid"), [
     (wide(60_000), Use(once=True), "axes", "rank 0 alone"),  # of a millisecond to save, three to share it out
     (wide(60_000), Use(), "axes", "axes"),  # other points follow, which bear their part
-    (wide(400_000), Use(once=True), "axes", "axes"),
+    (wide(400_000), Use(once=True), "axes", "rank 0 alone"),  # of 3 bytes a line that half of the lines read
+    (own(100_000), Use(once=True), "axes", "axes"),
     (path(3000), Use(60, BATCH, once=True), "right-hand sides", "right-hand sides")])  # a copy costs little
 def test_sharing_a_program_out_has_to_pay(program, use, free, paid):
     assert judged(program, 2, use, UNSHARED)[2].name == free
@@ -326,7 +336,7 @@ def test_nobody_looks_for_layouts_that_sharing_out_rules_out():
                                 (Use(once=True), UNSHARED, False), (Use(20, BATCH, once=True), MACHINE, False)):
         made = judged(wide(60_000), 2, use, machine)[2]
         assert ([c.name for c in made.candidates] == ["rank 0 alone"]) == alone
-    made = judged(wide(400_000), 2, Use(once=True))[2]
+    made = judged(own(100_000), 2, Use(once=True))[2]
     assert len(made.candidates) > 1
 
 
@@ -384,6 +394,13 @@ def test_what_shares_bear_of_it_is_counted():
         assert 1.0 <= found["share_item"] / max(len(local.items) for local in locals_) <= 1.4  # pieces are joined
         assert found["share_line"] == sum(c["scalar_lines"] for c in map(counts, locals_))
         assert found["share_value"] == max(local.halo for local in locals_)
+        assert found["share_byte"] == 0.0
+    for n_ranks in (2, 3):  # the other ranks' parts of constants, each once
+        tape, _, made = judged(wide(6000), n_ranks, Use(), strategy="axes")
+        sent = sum(sum(np.asarray(item.operands[k].value).nbytes for k in range(len(item.operands))
+                       if type(item.operands[k]) is Const) for local in localize_all(tape, made)[1:]
+                   for item in local.items if item.lines > 100)
+        assert 0.0 < amounts(tape, made)["share_byte"] <= sent
     assert amounts(tape, judged(program, 3, Use(), strategy="fewer ranks")[2]) == {}
 
 

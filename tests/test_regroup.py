@@ -15,7 +15,7 @@ from distdiff.errors import NonFiniteError
 from distdiff.graph import Survey
 from distdiff.kernels import graph as kernels
 from distdiff.machine import Machine
-from distdiff.partition import choose, early, holdings, localize_all, partition, regroup
+from distdiff.partition import choose, early, holdings, localize_all, partition, regroup, regrouped, sections
 from distdiff.partition.check import check
 from distdiff.solvers.layouts import Judge, Use
 from distdiff.tracing import recorder, scalar, trace
@@ -107,7 +107,7 @@ def short_runs(monkeypatch):
     monkeypatch.setattr(holdings, "AHEAD", 0)
     monkeypatch.setattr(early, "LEAST", 10)
     monkeypatch.setattr(early, "SHORT", 3)
-    for module in (scalar, recorder, regroup):
+    for module in (scalar, recorder, regroup, regrouped):
         monkeypatch.setattr(module, "RUN_LINES", 50)
 
 
@@ -125,7 +125,7 @@ def test_narrow_levels_are_told_with_little_memory(short_runs, program):
     tape = trace(program, (point(50),)).tape
     reads, told = Survey(tape).reads, set()
     for n_ranks in (2, 3, 8, 20, 64, 1000):
-        for section in regroup._sections(tape):
+        for section in sections.sections(tape):
             narrow = regroup._narrow(section, reads, n_ranks)
             assert narrow is not section.share(n_ranks)
             told.add(narrow)
@@ -156,7 +156,8 @@ COUNTED = {pendulums: (4, 4 / STEPS), pendulums_one_by_one: (4, 4 / STEPS), stri
 @pytest.mark.parametrize("program", COUNTED)
 def test_all_ranks_work_in_every_turn(short_runs, monkeypatch, program, n_ranks):
     """The largest rank's work, supersteps and messages: those of a program whose arrays were cut by particles."""
-    monkeypatch.setattr(regroup, "RUN_LINES", 5000)
+    for module in (regroup, regrouped):
+        monkeypatch.setattr(module, "RUN_LINES", 5000)
     tape = trace(program, (point(24 * n_ranks),)).tape
     plan = partition(tape, n_ranks, strategy="levels", machine=COUNTING)
     quality, (k_star, messages) = plan.quality, COUNTED[program]
@@ -173,7 +174,8 @@ def test_all_ranks_work_in_every_turn(short_runs, monkeypatch, program, n_ranks)
 def test_messages_travel_while_a_rank_computes_its_other_lines(short_runs, monkeypatch, n_ranks):
     """What comes before a step's messages are the masses at the ends of a rank's part, the others after: forwards the
     messages are waited for once these are computed, backwards they leave before."""
-    monkeypatch.setattr(regroup, "RUN_LINES", 5000)
+    for module in (regroup, regrouped):
+        monkeypatch.setattr(module, "RUN_LINES", 5000)
     masses = 40
     tape = trace(string, (point(2 * masses * n_ranks),)).tape
     plan = partition(tape, n_ranks, strategy="levels", machine=COUNTING)

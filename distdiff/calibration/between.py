@@ -37,6 +37,7 @@ NUMBERS = 1 << 14  # in a long one
 NAMING = ("neighbours", "many neighbours")  # programs that name nodes one by one
 WARM = 3  # passes by single calls, until they are bound to memory and joined
 FAR = 20_000  # inputs beyond which programs are left out: what they hold is large, not what is shared out
+WIDTH = 16  # columns of data
 PLANES = ((16, 16, 40, 0), (16, 16, 20, 4), (32, 200, 30, 0), (32, 200, 15, 3), (96, 96, 20, 0), (96, 96, 12, 5),
           (256, 128, 10, 0), (256, 128, 6, 4))  # rows a rank, columns, steps, statements more
 
@@ -148,8 +149,10 @@ def shares(comm: MPI.Comm) -> list[Fitted]:
     parcel = [_parcels(comm) for _ in range(ROUNDS + 1)][1:]
     rate = float(np.median(parcel))
     sharing: dict[str, list[Sample]] = {"sharing a program out": [], "the whole program to all": []}
-    for k, (name, f, x) in enumerate(programs()):
-        if len(x) > FAR or (k % 3 and name not in NAMING):
+    data = [(f"{n} samples of data", _samples(n), np.ones(WIDTH)) for n in (10_000, 40_000, 160_000)]
+    chosen = [one for k, one in enumerate(programs()) if k % 3 == 0 or one[0] in NAMING]
+    for name, f, x in chosen + data:
+        if len(x) > FAR:
             continue
         for strategy in ("axes", "contiguous", "right-hand sides"):
             seconds, counted = [], {}
@@ -215,6 +218,15 @@ def _plans(comm: MPI.Comm, local: LocalTape, name: str, machine: Machine) -> Sam
         sweep.close()
     return Sample("planning supersteps", name, {"plan_exchange": supersteps - 1, "plan_ghost": work.halo},
                   comm.bcast(seconds[1:]), known)
+
+
+def _samples(n: int) -> Callable[[Any], Any]:
+    """Statements over constants, which travel, of so many rows."""
+    features = np.random.default_rng(0).standard_normal((n, WIDTH))
+
+    def f(w: Any) -> Any:
+        return np.sum(np.tanh(features @ w))
+    return f
 
 
 def _together(comm: MPI.Comm, call: Callable[[], Any]) -> float:

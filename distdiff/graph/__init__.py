@@ -34,6 +34,7 @@ from .contractions import Contractions, contractions
 from .levels import Levels, Path, Profile, Steps, Uses
 from .lines import ACTIVE, Here, Lines
 from .lines import nonzeros as nonzeros_of_run
+from .listing import Listing, Single
 from .live import Cut, LiveWidth
 from .reads import Reads
 from .survey import LINES, Survey
@@ -148,6 +149,6 @@ def nonzeros(tape: Tape, runs: bool = True) -> int:
     return count
 
 
-__all__ = ["ACTIVE", "LINES", "Contractions", "Cut", "Cycles", "Here", "Levels", "Lines", "LiveWidth", "Path",
-           "Profile", "Reads", "Strong", "Structure", "Survey", "Uses", "analyse", "contractions", "cycles", "nonzeros",
-           "strong_components"]
+__all__ = ["ACTIVE", "LINES", "Contractions", "Cut", "Cycles", "Here", "Levels", "Lines", "Listing", "LiveWidth",
+           "Path", "Profile", "Reads", "Single", "Strong", "Structure", "Survey", "Uses", "analyse", "contractions",
+           "cycles", "nonzeros", "strong_components"]

@@ -146,7 +146,7 @@ class Levels:
         self.step = -reads.leaf.astype(np.int64)  # see `lines.steps`, blocks of arrays as units
         self.part = np.zeros(blocks, dtype=bool)
         self.counts: dict[int, list[tuple[int, int]]] = {}  # by block: (step, nodes) of what is no part of a sum
-        n = len(reads.single.ids)
+        n = len(reads.single)
         self.steps, self.parts = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
         self.level, self.when = np.zeros(n, dtype=np.int64), np.zeros(n)
         self.entry, self.length = np.full(n, -1), np.zeros(n, dtype=np.int64)
@@ -300,7 +300,7 @@ class Levels:
             if size <= 0 or reads.scalar[b]:
                 continue
             here = reads.exposed(b)
-            uses = single.uses[here].astype(np.int64)
+            uses = single[here].uses.astype(np.int64)
             if touches:
                 total = int(uses.sum()) + sum(touch.uses for touch in touches)
                 reached = min(len(uses) + sum({touch.key: touch.nodes for touch in touches}.values()), size)

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from ..kernels.structure import last_readers, spans
-from ..tape import HeldRun, ScalarRun
+from ..tape import HeldRun, ScalarRun, id_type
 from .reads import ARITY, MERGED, Reads, Touch
 
 
@@ -49,17 +49,17 @@ class LiveWidth:
             if reads.touches[b]:
                 soonest[b] = min(touch.end for touch in reads.touches[b])
                 latest[b] = max(touch.end for touch in reads.touches[b])
-        kind = reads.single.ids.dtype
-        begins, ends = [np.empty(0, dtype=kind)], [np.empty(0, dtype=kind)]
+        kind = id_type(2 * reads.tape.n_nodes)
+        found = [[np.empty(0, dtype=kind)], [np.empty(0, dtype=kind)]]
         for part in reads.parts():
             block = reads.block_of(part.ids)
             begin = np.where(reads.leaf[block], np.minimum(part.begin, soonest[block]),
                              np.where(reads.scalar[block], part.ids, reads.last[block]))
             end = np.maximum(part.end, latest[block])
             some = end > begin
-            begins.append((begin[some] + 1).astype(kind))
-            ends.append((end[some] + 1).astype(kind))
-        self.begins, self.ends = np.concatenate(begins), np.concatenate(ends)
+            for column, places in zip(found, (begin, end)):
+                column.append((places[some] + 1).astype(kind))
+        self.begins, self.ends = (np.concatenate(found.pop(0)) for _ in range(2))
         self.begins.sort(kind="stable")  # of runs they come in order
         self.ends.sort()
         steps = [step for b, touches in enumerate(reads.touches) if touches for step in _block_steps(

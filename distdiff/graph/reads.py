@@ -16,22 +16,11 @@ import numpy as np
 from ..kernels.structure import reads_before
 from ..ops import OPS
 from ..tape import Affine, Const, HeldRun, Indexed, Operand, ScalarRun, Tape, id_type
+from .listing import Listing, Single
 
 ARITY = np.array([op.arity for op in OPS])
 EMPTY = np.empty(0, dtype=np.int64)
 MERGED = 1 << 18  # nodes whose readers are added up at once
-
-
-class Single(NamedTuple):
-    """Nodes read one by one, ascending: how often, and the positions of their first and last reader.
-
-    All of one type, 32 bits where positions allow (`_kind`): 16 bytes a node.
-    """
-
-    ids: np.ndarray
-    uses: np.ndarray
-    begin: np.ndarray
-    end: np.ndarray
 
 
 class Touch(NamedTuple):
@@ -49,26 +38,22 @@ def _kind(nodes: int) -> type[np.signedinteger[Any]]:
     return id_type(2 * nodes)
 
 
-def merged(parts: list[Single], kind: Any = np.int64) -> Single:
+def merged(parts: list[Listing], kind: Any = np.int64) -> Listing:
     """Several lists as one, every node once.
 
     One stretch of nodes after another, so that what it takes in between does not grow with the lists.
     """
-    parts = [Single(*(column.astype(kind, copy=False) for column in part)) for part in parts if len(part.ids)]
+    parts, made = [part for part in parts if len(part)], Listing(kind)
     if not parts:
-        return Single(*np.empty((4, 0), dtype=kind))
-    total, last = sum(len(part.ids) for part in parts), max(int(part.ids[-1]) for part in parts)
-    count = -(-total // MERGED)
-    bounds = np.linspace(0, last + 1, count + 1).astype(kind)
-    cuts = [np.searchsorted(part.ids, bounds) for part in parts]
-    found: list[list[np.ndarray]] = [[], [], [], []]
+        return made
+    count = -(-sum(map(len, parts)) // MERGED)
+    bounds = np.linspace(0, max(part.last for part in parts) + 1, count + 1).astype(np.int64)
+    cuts = [part.place(bounds) for part in parts]
     for k in range(count):
-        here = [Single(*(column[cut[k]:cut[k + 1]] for column in part))
-                for part, cut in zip(parts, cuts) if cut[k] < cut[k + 1]]
-        for column, values in zip(found, _each_once(here) if here else ()):
-            column.append(values)
-    del parts
-    return Single(*(np.concatenate(found.pop(0)) for _ in range(4)))  # one column is there twice at a time
+        here = [part[cut[k]:cut[k + 1]] for part, cut in zip(parts, cuts) if cut[k] < cut[k + 1]]
+        if here:
+            made.append(_each_once([Single(*(column.astype(kind, copy=False) for column in part)) for part in here]))
+    return made
 
 
 def _each_once(parts: list[Single]) -> Single:
@@ -80,14 +65,12 @@ def _each_once(parts: list[Single]) -> Single:
                   np.minimum.reduceat(begin[order], starts), np.maximum.reduceat(end[order], starts))
 
 
-def reads_of(run: ScalarRun, first: int, room: list[np.ndarray] | None = None) -> Single:
+def reads_of(run: ScalarRun, first: int, room: list[np.ndarray] | None = None) -> Listing:
     """What a run's lines read of nodes before `first`, its first one.  room: four arrays of twice its length."""
     room = room or [np.empty(2 * len(run.op), dtype=np.int64) for _ in range(4)]
     n = reads_before(run.op, run.a, run.b, ARITY, first, *room)
     kind = _kind(first + len(run.op))
-    if not n:
-        return Single(*np.empty((4, 0), dtype=kind))
-    return _each_once([Single(*(column[:n].astype(kind) for column in room))])
+    return Listing.of(_each_once([Single(*(column[:n].astype(kind) for column in room))])) if n else Listing(kind)
 
 
 class Reads:
@@ -95,7 +78,7 @@ class Reads:
 
     first, last: the first node of every block, and its last.  scalar, leaf: which blocks scalar runs write, and nobody
     (inputs).  runs: by block.  of_run: by block, what a run's lines read from outside of it.  single: all nodes that
-    runs read from outside, and all nodes of runs that others read.  touches: by array block.
+    runs read from outside, and all nodes of runs that others read (both lists in few bytes).  touches: by array block.
     """
 
     def __init__(self, tape: Tape) -> None:
@@ -112,8 +95,8 @@ class Reads:
             else:
                 self.leaf[item.out.block] = False
         self.touches: list[list[Touch]] = [[] for _ in tape.blocks]
-        self.of_run: dict[int, Single] = {}
-        self._one_by_one: list[Single] = []
+        self.of_run: dict[int, Listing] = {}
+        self._one_by_one: list[Listing] = []
         self._room: list[np.ndarray] = []
         self._some_scalar = bool(self.scalar.any())
         for item in tape.items:
@@ -132,11 +115,11 @@ class Reads:
 
     def outside(self, block: int) -> np.ndarray:
         """What a run's lines read from outside of it, ascending."""
-        return self.of_run[block].ids.astype(np.int64)
+        return self.of_run[block].ids
 
     def place(self, ids: np.ndarray) -> np.ndarray:
         """Where nodes stand in `single`, or would."""
-        return np.searchsorted(self.single.ids, ids.astype(self.single.ids.dtype))
+        return self.single.place(ids)
 
     def exposed(self, block: int) -> slice:
         """The nodes of a run that others read, in `single`."""
@@ -144,13 +127,12 @@ class Reads:
 
     def read_of(self, block: int) -> tuple[np.ndarray, np.ndarray]:
         """(places within the block, uses) of these."""
-        here = self.exposed(block)
-        return self.single.ids[here].astype(np.int64) - self.first[block], self.single.uses[here].astype(np.int64)
+        here = self.single[self.exposed(block)]
+        return here.ids.astype(np.int64) - self.first[block], here.uses.astype(np.int64)
 
     def parts(self) -> Iterator[Single]:
         """`single`, a stretch after another, in numbers of 64 bits."""
-        for start in range(0, len(self.single.ids), MERGED):
-            yield Single(*(column[start:start + MERGED].astype(np.int64) for column in self.single))
+        return self.single.parts(MERGED)
 
     @cached_property
     def _exposed(self) -> tuple[list[int], list[int]]:
@@ -158,9 +140,10 @@ class Reads:
         low, high = (self.place(ends).tolist() for ends in (self.first, self.last + 1))
         return low, high
 
-    def _run(self, run: ScalarRun) -> Single:
+    def _run(self, run: ScalarRun) -> Listing:
         if isinstance(run, HeldRun):
-            return run.reads
+            reads: Listing = run.reads
+            return reads
         most = 2 * len(run.op)
         if not self._room or len(self._room[0]) < most:
             self._room = [np.empty(most, dtype=np.int64) for _ in range(4)]
@@ -192,7 +175,9 @@ class Reads:
 
     def _singly(self, ids: np.ndarray, times: int, begin: int, end: int) -> None:
         ids, uses = np.unique(ids, return_counts=True)
-        self._one_by_one.append(Single(ids, times * uses, np.full(len(ids), begin), np.full(len(ids), end)))
+        if len(ids):
+            self._one_by_one.append(Listing.of(Single(ids, times * uses, np.full(len(ids), begin),
+                                                      np.full(len(ids), end))))
 
 
 def ref_ids(ref: Affine, first: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -200,4 +185,4 @@ def ref_ids(ref: Affine, first: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.ravel(ref.ids(first, tuple(n if s else 1 for n, s in zip(shape, ref.strides))))
 
 
-__all__ = ["ARITY", "Reads", "Single", "Touch", "reads_of", "ref_ids"]
+__all__ = ["ARITY", "Reads", "Touch", "reads_of", "ref_ids"]

@@ -34,8 +34,9 @@ def count_readers(op, a, b, arity, add, subtract, first, start, flags):
 
 
 @Loop
-def find_levels(op, a, b, arity, first, start, flags, level):
-    """Levels in which a chain of additions is one sum: a link is no deeper than its deepest term.  Returns the deepest.
+def find_levels(op, a, b, arity, first, start, flags, level, most):
+    """Levels in which a chain of additions is one sum: a link is no deeper than its deepest term.  Returns the deepest;
+    -1 where one is more than `most`.
 
     A link goes on from an addition that it alone reads; of two such operands from the one with more links behind it.
     """
@@ -56,6 +57,8 @@ def find_levels(op, a, b, arity, first, start, flags, level):
             k = (a[i] if link else b[i]) - first
             deep = max(level[j], level[k] + 1) if k >= 0 else max(level[j], 1)
             flags[start + i] |= LINK | (SECOND if link else 0) | min(longest + 1, MOST) << LENGTH
+        if deep > most:
+            return -1
         level[start + i] = deep
         deepest = max(deepest, deep)
     return deepest
@@ -67,13 +70,14 @@ def find_places(op, a, b, arity, first, start, flags, level, reader, count):
     reverse).
 
     Links of long chains are not among them.  SHALLOW lines go to the level before that of the lowest NEAR reader that
-    is no link: reader (LATER before).
+    is no link: reader, of the NEAR lines before this one (LATER at first), each in its place modulo NEAR.
     """
     for k in range(len(op)):
         i = len(op) - 1 - k
-        flag = flags[start + i]
-        if level[start + i] < SHALLOW and reader[start + i] != LATER:
-            level[start + i] = reader[start + i]
+        flag, near = flags[start + i], (start + i) % NEAR
+        if level[start + i] < SHALLOW and reader[near] != LATER:
+            level[start + i] = reader[near]
+        reader[near] = LATER
         if flag & LINK:
             if flag >> LENGTH >= MIN_LINKS:
                 flag |= LONG
@@ -87,7 +91,7 @@ def find_places(op, a, b, arity, first, start, flags, level, reader, count):
         for second in range(2):
             j = (b[i] if second else a[i]) - first
             if j >= 0 and arity[op[i]] > second and level[j] < SHALLOW and start + i - j < NEAR:
-                reader[j] = min(reader[j], level[start + i] - 1)
+                reader[j % NEAR] = min(reader[j % NEAR], level[start + i] - 1)
 
 
 @Loop
@@ -130,8 +134,9 @@ def share_levels(op, a, b, arity, first, start, flags, level, count, seen, ranks
 
 
 @Loop
-def find_steps(op, a, b, arity, first, start, flags, level, owner, anew, turned, end, bounds, parts, reached, step):
-    """Supersteps, which never fall on a rank from level to level: what is SENT counts as sent to its own rank as well.
+def find_steps(op, a, b, arity, first, start, flags, level, owner, anew, turned, end, bounds, parts, reached, most):
+    """Supersteps, in the place of the levels of the lines so far; they never fall on a rank from level to level: what
+    is SENT counts as sent to its own rank as well.  Returns the last; -1 where one is more than `most`.
 
     anew (ascending): lines at which a chain starts anew, so that what it has been, operand b where turned, is not read.
     end (ascending): lines that add up the lines parts[bounds[k]:bounds[k + 1]].  reached[rank, 1 + level]: the
@@ -139,6 +144,7 @@ def find_steps(op, a, b, arity, first, start, flags, level, owner, anew, turned,
     """
     k = np.searchsorted(anew, start)
     e = np.searchsorted(end, start)
+    latest = 0
     for i in range(len(op)):
         here, s = owner[start + i], 0
         left_out = -1
@@ -148,27 +154,54 @@ def find_steps(op, a, b, arity, first, start, flags, level, owner, anew, turned,
         for second in range(2):
             j = (b[i] if second else a[i]) - first
             if j >= 0 and arity[op[i]] > second and second != left_out:
-                s = max(s, step[j] + (1 if flags[j] & SENT or owner[j] != here else 0))
+                s = max(s, level[j] + (1 if flags[j] & SENT or owner[j] != here else 0))
         if e < len(end) and end[e] == start + i:
             for n in range(bounds[e], bounds[e + 1]):
-                s = max(s, step[parts[n]] + (1 if owner[parts[n]] != here else 0))
+                s = max(s, level[parts[n]] + (1 if owner[parts[n]] != here else 0))
             e += 1
         s = max(s, reached[here, level[start + i]], reached[here, 1 + level[start + i]])
+        if s > most:
+            return -1
         reached[here, 1 + level[start + i]] = s
-        step[start + i] = s
+        level[start + i] = s
+        latest = max(latest, s)
+    return latest
 
 
 @Loop
-def gather(op, a, b, arity, const, low, high, starts, shifts, homes, rank, new_op, new_a, new_b, at, new_const, place,
-           stamp, number, constants, reads, latest):
-    """Lines low <= i < high of a run as lines at, ... of another, number `number`, in new numbers of the nodes.
+def read_elsewhere(op, a, b, arity, low, high, starts, shifts, homes, rank, reads):
+    """The nodes of others that lines low <= i < high of a run read, in new numbers, into `reads`; returns how many.
 
-    Nodes starts[k], ..., starts[k + 1] - 1 become j + shifts[k], and lie on rank homes[k].  Written down as well:
-    new_const, what follows the new run's constants so far (place and stamp, an entry a constant of the old run, say
-    which it has), and reads, nodes of others; latest (256 entries) keeps those that come again and again from being
-    written more than once.  Returns how many of both.
+    Nodes starts[k], ..., starts[k + 1] - 1 become j + shifts[k], and lie on rank homes[k].  Those that come again and
+    again come once.
     """
-    before, others, k = constants, 0, 0
+    latest = np.full(256, -1)
+    others, k = 0, 0
+    for i in range(low, high):
+        for second in range(2):
+            j = b[i] if second else a[i]
+            if j < 0 or arity[op[i]] <= second:
+                continue
+            if j < starts[k] or j >= starts[k + 1]:
+                k = np.searchsorted(starts, j, side="right") - 1
+            x = j + shifts[k]
+            if homes[k] != rank and latest[x & 255] != x:
+                latest[x & 255] = x
+                reads[others] = x
+                others += 1
+    return others
+
+
+@Loop
+def gather(op, a, b, arity, const, low, high, starts, shifts, new_op, new_a, new_b, at, new_const, place, stamp, number,
+           constants):
+    """Lines low <= i < high of a run as lines at, ... of another, number `number`, in new numbers of the nodes (see
+    `read_elsewhere`).
+
+    Written down as well: new_const, what follows the new run's constants so far; place and stamp, an entry a constant
+    of the old run, say which it has.  Returns how many.
+    """
+    before, k = constants, 0
     for i in range(low, high):
         code = op[i]
         new_op[at] = code
@@ -194,16 +227,12 @@ def gather(op, a, b, arity, const, low, high, starts, shifts, homes, rank, new_o
                             most = middle - 1
                     k = least
                 x = j + shifts[k]
-                if homes[k] != rank and latest[x & 255] != x:
-                    latest[x & 255] = x
-                    reads[others] = x
-                    others += 1
             if second:
                 new_b[at] = x
             else:
                 new_a[at] = x
         at += 1
-    return constants - before, others
+    return constants - before
 
 
 @Loop
@@ -218,5 +247,5 @@ def find_wanted(op, a, b, arity, base, start, wanted):
                     wanted[j] = True
 
 
-__all__ = ["LATER", "SENT", "count_readers", "find_levels", "find_places", "find_steps", "find_wanted", "gather",
-           "share_levels"]
+__all__ = ["LATER", "NEAR", "SENT", "count_readers", "find_levels", "find_places", "find_steps", "find_wanted", "gather",
+           "read_elsewhere", "share_levels"]

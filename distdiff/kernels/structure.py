@@ -35,6 +35,23 @@ def reads_before(op, a, b, arity, first, ids, uses, begin, end):
 
 
 @Loop
+def even_stretches(ids, uses, begin, end, begins):
+    """Where stretches of nodes begin in which all columns advance evenly, uses not at all; as many as returned."""
+    n, i = 0, 0
+    while i < len(ids):
+        begins[n] = i
+        n += 1
+        k = i + 1
+        if k < len(ids) and uses[k] == uses[i]:
+            by, first, last = ids[k] - ids[i], begin[k] - begin[i], end[k] - end[i]
+            while (k < len(ids) and uses[k] == uses[i] and ids[k] - ids[k - 1] == by
+                   and begin[k] - begin[k - 1] == first and end[k] - end[k - 1] == last):
+                k += 1
+        i = k
+    return n
+
+
+@Loop
 def walk(op, a, b, arity, first, known, known_level, known_time, cost, level, time, entry, length, uses, last):
     """Levels and longest paths of a run's lines; all outputs have an entry a line, uses (0) and last (-1) come filled.
 

@@ -12,10 +12,11 @@ from .choose import STRATEGIES, partition, run_by_run, table, wants_petsc
 from .distribute import amounts, distribute, localize_all
 from .holdings import Holdings
 from .local import LocalTape, whole
+from .parcel import with_arrays
 from .placement import Candidate, Partition
 from .quality import Quality
 from .travel import homebound
 
 __all__ = ["STRATEGIES", "Candidate", "Holdings", "LocalTape", "Partition", "Quality", "amounts", "check", "distribute",
            "homebound", "localize_all", "partition", "run_by_run", "skeleton", "structure", "table", "wants_petsc",
-           "whole"]
+           "whole", "with_arrays"]

@@ -214,7 +214,7 @@ class Accumulators:
             yield _Walk(run, first, tuple(columns), uses, tails, enters, last)
             _, length, sign, origin = columns
             once = (uses[exposed] == 1) & (length[exposed] > 0)
-            at, end = exposed[once], reads.single.end[reads.exposed(block)][once].astype(np.int64)
+            at, end = exposed[once], reads.single[reads.exposed(block)].end[once].astype(np.int64)
             old = origin[at] >= 0
             chain = np.where(old, tails.chain[np.where(old, origin[at], 0)] if len(tails.chain) else 0,
                              self._numbers + np.arange(len(at)))

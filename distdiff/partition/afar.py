@@ -76,7 +76,7 @@ def skeleton(tape: Tape, plan: Plan) -> Tape | None:
         return None
     reads = plan.survey.reads.of_run
     runs = [item for item in tape.items if isinstance(item, ScalarRun)]
-    kept = READ * sum(len(reads[run.block].ids) for run in runs)
+    kept = READ * sum(len(reads[run.block]) for run in runs)
     kept += LINE * sum(run.lines for run in runs if run.block not in plan.whole)
     if kept > max(ROOM, A_LINE * sum(run.lines for run in runs)):
         return None

@@ -93,7 +93,7 @@ def level_by_level(tape: Tape, n_ranks: int, machine: Machine, survey: Survey, m
     work = found.work
     if most is not None and machine.run_line * work.max(axis=1).sum() + 2 * machine.message * len(work) > most:
         return None
-    regrouped = found.written()
+    regrouped = found.planned()
     plan = Plan(regrouped.tape, n_ranks, machine)
     plan.regrouped, plan.accumulators = regrouped, found.sums
     axes = Axes(plan, min_block, active=active)
@@ -118,7 +118,7 @@ def _by_readers(plan: Plan, reads: Reads, block: int) -> np.ndarray | None:
     here = reads.exposed(block)
     if reads.touches[block] or here.start == here.stop:
         return None
-    rank = np.maximum(plan.regrouped.rank_of(reads.single.begin[here]), 0)
+    rank = np.maximum(plan.regrouped.rank_of(reads.single[here].begin), 0)
     if (np.diff(rank) < 0).any():
         return None
     (places, _), size = reads.read_of(block), plan.blocks[block].size

@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..graph import Survey
 from ..machine import Machine, current
 from ..tape import ScalarRun, Tape
+from ..tracing.memory import give_back
 from . import candidates
 from .candidates import ALONE, FEW, GROWN, LEVELS, RUN_BY_RUN, SCOTCH, seconds_of_arrays, seconds_of_runs
 from .deeper import BETWEEN, SAME, deeper
@@ -26,6 +27,7 @@ MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
 MANY_SMALL = 100  # statements that no rank shares with another, from which looking for layouts of them is weighed
 MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
 ROOMY = 1 << 28  # bytes on the fullest rank up to which memory is none either
+ONCE = 4  # ... times as many for one derivative, after which they are given back
 WORTH = 1.05  # times sooner than rank 0 alone that a spread must be, as predictions are not exact
 LOOK_LINE = 1e-8  # seconds a line, at least, of looking for a layout of scalar code run by run and handing runs out: a
 # bound, below what `scripts/bench ranks --tools string` shows, and no rate
@@ -230,6 +232,7 @@ class _Search:
                 contest.enter(found, asked=self.depth is not None)
         if self.auto and contest.again and run_by_run(tape) and contest.least > NEAR * contest.alone / active:
             self.survey.forget_live()
+            give_back()
 
             def again(n: int, most: float = contest.least) -> Any:
                 return candidates.level_by_level(tape, n, machine, self.survey, self._small(active), most, active)
@@ -376,7 +379,8 @@ class _Contest:
         """Whether no layout can save a point its part of what looking for one or sharing out takes at least."""
         assert self._best is not None
         promise, points = self._best.promise, self.judge.points
-        return points > 0 and promise.memory <= ROOMY and (1.0 - 1.0 / n_ranks) * promise.seconds < sharing / points
+        room = ONCE * ROOMY if points == 1 else ROOMY
+        return points > 0 and promise.memory <= room and (1.0 - 1.0 / n_ranks) * promise.seconds < sharing / points
 
     def winner(self) -> Partition:
         best = self._best

@@ -56,7 +56,7 @@ class Contiguous:
             changes = self.sums is not None and self.sums.touches(block)
             low, high = self._ranks([first, first + n - 1])
             if low == high and not changes and block not in self.early:
-                plan.settle(block, int(low), self.reads.outside(block) if self.reads is not None else None)
+                plan.settle(block, int(low), self.reads.of_run[block] if self.reads is not None else None)
                 return
             owner = self._ranks(np.arange(first, first + n)).astype(np.int32)
             plan.add(plan.writers[block][0], items[0])
@@ -106,11 +106,12 @@ class Contiguous:
         None if no run reads any.
         """
         assert self.reads is not None
-        single, here = self.reads.single, self.reads.exposed(block)
+        here = self.reads.exposed(block)
         if here.start == here.stop:
             return None
         places, _ = self.reads.read_of(block)
-        ends = np.cumsum(np.bincount(self._ranks(single.begin[here]), minlength=self.plan.n_ranks))
+        readers = self.reads.single[here].begin
+        ends = np.cumsum(np.bincount(self._ranks(readers), minlength=self.plan.n_ranks))
         return np.concatenate([[0], np.append(places, self.plan.blocks[block].size)[ends[:-1]],
                                [self.plan.blocks[block].size]])
 

@@ -19,13 +19,14 @@ from .choose import run_by_run
 from .holdings import Holdings, receive_run, send_run
 from .local import LocalTape, nothing, whole
 from .localize import Ghosts, Rank
-from .parcel import Sender, Structure
+from .parcel import Sender, Structure, travelling, with_arrays
 from .placement import Partition
 from .transport import broadcast, receive, send
 
 
-def amounts(tape: Tape, made: Partition) -> dict[str, float]:
-    """What `distribute` takes of each rate of `Machine`, by a layout's counts.
+def amounts(tape: Tape, made: Partition, arrays: list[int] | None = None) -> dict[str, float]:
+    """What `distribute` takes of each rate of `Machine`, by a layout's counts.  arrays: the tape's items that read
+    constant arrays (`parcel.with_arrays`), if they are known.
 
     Long scalar code moves run by run, to rank 0 as well as from it, so its lines tell no layouts apart.
     """
@@ -34,9 +35,13 @@ def amounts(tape: Tape, made: Partition) -> dict[str, float]:
     if made.everywhere:
         return {"copy_call": 1, "copy_item": len(tape.items)}
     lines = 0 if run_by_run(tape) else sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
-    assert made.plan is not None
-    return {"share_call": 1, "share_rank": made.plan.where.active, "share_item": made.quality.items,
-            "share_line": lines, "share_value": made.quality.sent, "share_indexed": _indexed(tape, made)}
+    plan = made.plan
+    assert plan is not None
+    if arrays is None or plan.tape is not tape:
+        arrays = with_arrays(plan.tape)
+    return {"share_call": 1, "share_rank": plan.where.active, "share_item": made.quality.items,
+            "share_line": lines, "share_value": made.quality.sent, "share_indexed": _indexed(tape, made),
+            "share_byte": travelling(plan, arrays)}
 
 
 def _indexed(tape: Tape, made: Partition) -> int:
@@ -146,7 +151,7 @@ def _hand_out(sender: Sender | None, mine: Rank, comm: MPI.Comm, holdings: Holdi
         placed = holdings.runs if sender is None else sender.placed_line_by_line()
         mine.stored |= {block: Stored(run, mine.structure.blocks[block].first) for block, run in placed.items()}
     holdings.runs.clear()  # those that were placed line by line
-    give_back()
+    give_back(pool=True)  # runs that went elsewhere: what comes next is of another size
     with agreed(comm):
         if failure is not None:
             raise failure

@@ -108,7 +108,7 @@ class Holdings:
         self._latest = None
 
     def forget(self) -> None:
-        """What was noted so far was in vain: the function is traced once more, without."""
+        """What was noted so far is of no use: the function is traced once more, without, or there is another tape."""
         self._left(0)
         for rank in range(1, self.comm.size):
             self.comm.Send(_head(FORGET), rank, _TAG)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from .intervals import distinct_ids
 from .layout import Layout, Pieces, owned_pieces
 from .plan import Plan, RunShare, binary, cut
 from .reach import boxes
-from .regroup import Origins
+from .regrouped import Origins
 from .whereabouts import Whereabouts
 
 
@@ -201,9 +202,10 @@ class Sender:
                 own, others = _own_run(plan.runs[run.block], run.block, index, rank, mine, position)
                 parcel.runs.append(own)
                 foreign.append(self._single_nodes(others))
-        for block, (index, home, reads, _) in plan.whole.items():
-            if home == rank:
-                parcel.whole[block] = index, reads
+        for block, placed in plan.whole.items():
+            if placed.rank == rank:
+                reads = placed.ids
+                parcel.whole[block] = placed.index, reads
                 foreign.append(self._single_nodes(reads))
         ids = np.unique(np.concatenate(foreign))
         owner, step = self.where.find(ids)
@@ -255,6 +257,37 @@ class Sender:
     def _single_nodes(self, ids: np.ndarray) -> np.ndarray:
         """Those of the ids that are nodes of scalar runs."""
         return ids[self.where.scattered[self.where.block_of(ids)] >= 0] if len(ids) else ids
+
+
+def with_arrays(tape: Tape) -> list[int]:
+    """The items that read constant arrays."""
+    return [index for index, item in enumerate(tape.items) if not isinstance(item, ScalarRun) and any(
+        type(ref) is Const and isinstance(ref.value, np.ndarray) and ref.value.ndim > 0 for ref in item.operands)]
+
+
+def travelling(plan: Plan, items: list[int]) -> float:
+    """Bytes of the constants of these items (`with_arrays`) that leave rank 0: of each every rank's part, once, or all
+    of it where the statement is not cut along it."""
+    seen: set[tuple[object, ...]] = set()
+    found = 0.0
+    for item, rank in (task for index in items for task in plan.tasks[index]):
+        assert not isinstance(item, ScalarRun)
+        layout = plan.layouts[item.out.block]
+        assert layout is not None
+        parts = owned_pieces(item, layout, rank)
+        lines = np.maximum(parts.stop - parts.start, 0)[1:]
+        for ref in item.operands:
+            array = ref.value if isinstance(ref, Const) else 0.0
+            if not isinstance(array, np.ndarray) or not array.ndim:
+                continue
+            key = (*_identity(ref), parts.axis, parts.start.tobytes(), parts.stop.tobytes())
+            if key in seen:
+                continue
+            seen.add(key)
+            cut = parts.axis >= 0 and array.strides[parts.axis] != 0
+            share = lines.sum() / item.shape[parts.axis] if cut else np.count_nonzero(lines)
+            found += share * array.itemsize * prod(n for n, stride in zip(array.shape, array.strides) if stride)
+    return found
 
 
 def _by_owner(where: Whereabouts, ids: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -342,4 +375,4 @@ def unpack(ref: Any) -> Operand:
     return Const(np.broadcast_to(ref.base, ref.shape)) if isinstance(ref, Repeated) else ref
 
 
-__all__ = ["OwnRun", "Parcel", "Sender", "Structure", "unpack"]
+__all__ = ["OwnRun", "Parcel", "Sender", "Structure", "travelling", "unpack", "with_arrays"]

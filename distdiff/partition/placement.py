@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Survey
-from ..tape import HeldRun, ScalarRun, Tape
+from ..tape import Tape
 from .parcel import Sender
 from .plan import Plan
 from .quality import Promise, Quality
@@ -92,12 +92,10 @@ class Partition:
         return self.plan.where.find(ids if regrouped is None else regrouped.renumbered(np.asarray(ids)))
 
     def supersede(self, tape: Tape) -> None:
-        """The tape that was partitioned gives up its runs, where the plan has regrouped them on another."""
-        if self.plan is None or self.plan.regrouped is None:
-            return
-        for index, item in enumerate(tape.items):
-            if isinstance(item, ScalarRun):
-                tape.items[index] = HeldRun(item.block, item.lines, None, _gone)
+        """The tape that was partitioned gives up its runs, where the plan has regrouped them on another, which are
+        written now."""
+        if self.plan is not None and self.plan.regrouped is not None:
+            self.plan.regrouped.write(tape, self.survey.reads if self.survey is not None else None)
 
     def release(self) -> None:
         """Forget how the layout was found: that holds runs which are about to leave."""
@@ -108,6 +106,8 @@ class Partition:
     def sender(self) -> Sender:
         """What makes the structure and the parcels that travel."""
         assert self.plan is not None
+        if self.plan.regrouped is not None:
+            self.plan.regrouped.write()
         return Sender(self.plan, self.n_steps)
 
     def summary(self) -> list[dict[str, Any]]:
@@ -115,10 +115,6 @@ class Partition:
         ordered = sorted(self.candidates, key=lambda c: c.promise.seconds)
         return [{"name": c.name, "chosen": c.name == self.name, **c.quality.to_dict(), "job": asdict(c.promise)}
                 for c in ordered]
-
-
-def _gone() -> ScalarRun:
-    raise AssertionError("a run is looked at that was regrouped on another tape")
 
 
 __all__ = ["COLUMNS", "Candidate", "Partition", "Scheduled"]

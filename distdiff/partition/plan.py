@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph import Survey
+from ..graph import Listing, Survey
 from ..kernels.graph import read_before
 from ..machine import Machine, current
 from ..ops import COPY, OPS, Elemental
@@ -51,8 +51,13 @@ class WholeRun(NamedTuple):
 
     index: int  # of the tape's item
     rank: int
-    reads: np.ndarray  # nodes of other blocks that its lines read, ascending ...
+    reads: Listing | np.ndarray  # nodes of other blocks that its lines read, ascending ...
     step: int = -1  # ... but for those of the rank's own runs, if the program was regrouped for this superstep
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The nodes, which a listing makes when they are asked for."""
+        return self.reads.ids if isinstance(self.reads, Listing) else self.reads
 
 
 @dataclass
@@ -178,7 +183,7 @@ class Plan:
         self.where.scatter(block, owner)
         self.runs[block] = share
 
-    def settle(self, block: int, rank: int, reads: np.ndarray | None = None, step: int = -1) -> None:
+    def settle(self, block: int, rank: int, reads: Listing | np.ndarray | None = None, step: int = -1) -> None:
         """Place the scalar run that computes a block on one rank.  reads, step: as in `WholeRun`, if they are known."""
         (index,) = self.writers[block]
         run = self.tape.items[index]

@@ -283,7 +283,8 @@ class Schedule:
 
     def _whole_run(self, block: int) -> None:
         """The superstep of a run that one rank has."""
-        _, rank, ids, least = self.plan.whole[block]
+        run = self.plan.whole[block]
+        rank, ids, least = run.rank, run.ids, run.step
         n = self.plan.blocks[block].size
         self.lines[block, rank], self.seconds[block, rank] = n, self.machine.item + self.machine.run_line * n
         owner, step = self.where.find_ascending(ids)
@@ -304,9 +305,10 @@ class Schedule:
     def _sent_to_runs(self) -> np.ndarray:
         """The nodes that runs on other ranks than their owner's read, as far as runs are on one rank as a whole."""
         found = [np.empty(0, dtype=np.int64)]
-        for _, rank, ids, _ in self.plan.whole.values():
+        for run in self.plan.whole.values():
+            ids = run.ids
             owner, _ = self.where.find_ascending(ids)
-            found.append(ids[owner != rank])
+            found.append(ids[owner != run.rank])
         return np.unique(np.concatenate(found))
 
     def _scalar_run(self, item: ScalarRun) -> None:

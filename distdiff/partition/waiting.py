@@ -73,7 +73,7 @@ def _blocks_read(plan: Plan, block: int) -> set[int]:
     found: set[int] = set()
     ids: list[np.ndarray] = []
     if block in plan.whole:
-        ids.append(plan.whole[block].reads)
+        ids.append(plan.whole[block].ids)
     elif block in plan.runs:
         share = plan.runs[block]
         ids += [share.a[share.a >= 0], share.b[(share.b >= 0) & binary(share.op)]]

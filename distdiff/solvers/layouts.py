@@ -23,7 +23,7 @@ import numpy as np
 
 from ..graph.contractions import call_seconds
 from ..machine import Machine
-from ..partition import Partition, amounts, whole
+from ..partition import Partition, amounts, whole, with_arrays
 from ..partition.candidates import alone
 from ..partition.quality import Promise
 from ..tape import Affine, Joint, ScalarRun, Tape
@@ -152,7 +152,7 @@ class Judge:
 
     def __call__(self, made: Partition) -> Promise:
         work = self.work(made)
-        sharing = self.machine.seconds(amounts(self._tape, made))
+        sharing = self.machine.seconds(amounts(self._tape, made, self._arrays))
         beside = self._evaluation(made.quality.seconds) + sharing / self.use.points + self._newton(made, work)
         if not made.everywhere:  # right-hand sides that come one by one can't be shared out
             self._works[made.name] = work, beside
@@ -268,6 +268,10 @@ class Judge:
         known = int(sent[inputs].sum() + np.isin(ids, self._local.inputs.ids).sum())
         total = int(sent.sum()) + len(ids)  # none by block where halos are deep
         return 1.0 - known / total if total else 1.0
+
+    @cached_property
+    def _arrays(self) -> list[int]:
+        return with_arrays(self._tape)
 
     @cached_property
     def _counts(self) -> dict[str, Any]:

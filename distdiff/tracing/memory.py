@@ -70,8 +70,13 @@ class _Lease(np.ndarray):
             _pooled += size
 
 
-def give_back() -> None:
-    """What is free on the heap goes back to the system, where the C library would keep it (glibc does)."""
+def give_back(pool: bool = False) -> None:
+    """What is free on the heap goes back to the system, where the C library would keep it (glibc does); and, if asked
+    for, what lies in the pool."""
+    global _pooled
+    if pool:
+        _pool.clear()
+        _pooled = 0
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
