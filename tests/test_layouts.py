@@ -318,7 +318,7 @@ UNSHARED = replace(MACHINE, **{name: 0.0 for name in MACHINE.to_dict() if name.s
     (wide(60_000), Use(once=True), "axes", "rank 0 alone"),  # of a millisecond to save, three to share it out
     (wide(60_000), Use(), "axes", "axes"),  # other points follow, which bear their part
     (wide(400_000), Use(once=True), "axes", "rank 0 alone"),  # of 3 bytes a line that half of the lines read
-    (own(100_000), Use(once=True), "axes", "axes"),
+    (own(400_000), Use(once=True), "axes", "axes"),
     (path(3000), Use(60, BATCH, once=True), "right-hand sides", "right-hand sides")])  # a copy costs little
 def test_sharing_a_program_out_has_to_pay(program, use, free, paid):
     assert judged(program, 2, use, UNSHARED)[2].name == free
@@ -336,7 +336,7 @@ def test_nobody_looks_for_layouts_that_sharing_out_rules_out():
                                 (Use(once=True), UNSHARED, False), (Use(20, BATCH, once=True), MACHINE, False)):
         made = judged(wide(60_000), 2, use, machine)[2]
         assert ([c.name for c in made.candidates] == ["rank 0 alone"]) == alone
-    made = judged(own(100_000), 2, Use(once=True))[2]
+    made = judged(own(400_000), 2, Use(once=True))[2]
     assert len(made.candidates) > 1
 
 

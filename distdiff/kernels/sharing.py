@@ -247,5 +247,5 @@ def find_wanted(op, a, b, arity, base, start, wanted):
                     wanted[j] = True
 
 
-__all__ = ["LATER", "NEAR", "SENT", "count_readers", "find_levels", "find_places", "find_steps", "find_wanted", "gather",
-           "read_elsewhere", "share_levels"]
+__all__ = ["LATER", "NEAR", "SENT", "count_readers", "find_levels", "find_places", "find_steps", "find_wanted",
+           "gather", "read_elsewhere", "share_levels"]
