@@ -65,8 +65,8 @@ class Machine:
     scotch_line: float = 5.0e-6
 
     # Handing every rank its share, once: agreements, a rank's parcel, a statement of the busiest rank, a scalar line
-    # that is placed by itself, a value of another rank, a node that a statement names, a byte of constants; or the whole
-    # program, to all
+    # that is placed by itself, a value of another rank, a node that a statement names, a byte of constants; or the
+    # whole program, to all
     share_call: float = 2.5e-3
     share_rank: float = 5.0e-5
     share_item: float = 4.8e-5
