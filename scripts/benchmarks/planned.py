@@ -21,6 +21,7 @@ import numpy as np
 from structures import Program, burgers, chain, digits, layered, mesh, tree, water, wide
 
 POINTS = 12
+LAYOUTS = {"grid in loops, grown": "growlocal"}  # that are asked for by name, by program
 
 
 def ensemble(particles: int, steps: int) -> Program:
@@ -34,6 +35,16 @@ def ensemble(particles: int, steps: int) -> Program:
     return "ensemble", f, np.linspace(0.1, 1.0, particles)
 
 
+def loops(cells: int, steps: int) -> Program:
+    """A grid in loops over floats."""
+    def f(x: Any) -> Any:
+        u = [x[k] for k in range(cells)]
+        for _ in range(steps):
+            u = [u[k] + 0.1 * (u[k - 1] - 2 * u[k] + u[(k + 1) % cells]) for k in range(cells)]
+        return sum(u)
+    return "grid in loops", f, np.linspace(0.1, 1.0, cells)
+
+
 def programs(quick: bool) -> list[Program]:
     s = 10 if quick else 1
 
@@ -44,7 +55,8 @@ def programs(quick: bool) -> list[Program]:
     large = summed(burgers(200_000 // s, 40))
     return [chain(20_000 // s), wide(400_000 // s, 8), summed(layered(64, 6)), tree(2**14), summed(burgers(2000, 60)),
             ("large burgers", *large[1:]), water(48, 16), ("large water", *water(192 // (4 if quick else 1), 16)[1:]),
-            digits(600), mesh(4000, 10), ensemble(2000 // s, 20)]
+            digits(600), mesh(4000, 10), ensemble(2000 // s, 20), loops(400, 200 // s),
+            (next(iter(LAYOUTS)), *loops(400, 200 // s)[1:])]
 
 
 def measured(program: Program) -> dict[str, Any]:
@@ -60,8 +72,10 @@ def measured(program: Program) -> dict[str, Any]:
     name, f, x = program
     comm = MPI.COMM_WORLD
     clock = time.process_time if comm.size == 1 else time.perf_counter
-    layout = on_root(comm, lambda: next(vars(one) for one in plan(trace(f, (x,)).tape, [comm.size]).layouts
-                                        if one.ranks == comm.size))
+    strategy = LAYOUTS.get(name, "auto") if comm.size > 1 else "auto"
+    layout = on_root(comm, lambda: next(
+        vars(one) for one in plan(trace(f, (x,)).tape, [comm.size], strategy=strategy).layouts
+        if one.ranks == comm.size))
 
     def seconds(call: Callable[[], Any]) -> float:
         comm.Barrier()
@@ -70,9 +84,9 @@ def measured(program: Program) -> dict[str, Any]:
         comm.Barrier()
         return comm.bcast(clock() - start)
 
-    with dd.linearize(f, x) as lin:  # has what is loaded late loaded
+    with dd.linearize(f, x, partition=strategy) as lin:  # has what is loaded late loaded
         lin.vjp(1.0)
-    with dd.linearize(f, x) as lin:
+    with dd.linearize(f, x, partition=strategy) as lin:
         first = seconds(lambda: lin.vjp(1.0))
         again = [(seconds(lambda k=k: lin.update(x * (1.0 + 1e-9 * k))), seconds(lambda: lin.vjp(1.0)))
                  for k in range(POINTS)][2:]
@@ -110,7 +124,7 @@ def main() -> int:
         worker(arguments)
         return 0
     rows = []
-    print(f"{'program':<15}{'ranks':>6}  {'predicted':>10}{'took':>10}{'ratio':>7}{'messages':>10}{'counted':>9}"
+    print(f"{'program':<22}{'ranks':>6}  {'predicted':>10}{'took':>10}{'ratio':>7}{'messages':>10}{'counted':>9}"
           f"{'memory':>11}{'held':>11}{'ratio':>7}  layout: method")
     for ranks in map(int, arguments.ranks.split(",")):
         command = ["mpirun", "-n", str(ranks), sys.executable, __file__, "--worker", "--program", arguments.program,
@@ -121,7 +135,7 @@ def main() -> int:
             plan = row["predicted"]
             name = f"{row['layout']}: {row['method']}"
             other = f" (plan: {plan['name']}: {plan['method']})" if name != f"{plan['name']}: {plan['method']}" else ""
-            print(f"{row['program']:<15}{ranks:>6}  {1e3 * plan['seconds']:>7.3g} ms{1e3 * row['seconds']:>7.3g} ms"
+            print(f"{row['program']:<22}{ranks:>6}  {1e3 * plan['seconds']:>7.3g} ms{1e3 * row['seconds']:>7.3g} ms"
                   f"{plan['seconds'] / row['seconds']:>7.2f}{plan['messages']:>10}{row['messages']:>9}"
                   f"{plan['memory'] / 1e6:>8.3g} MB{row['memory'] / 1e6:>8.3g} MB"
                   f"{plan['memory'] / max(row['memory'], 1):>7.2f}  {name}{other}", flush=True)
