@@ -429,7 +429,7 @@ class Solving:
             chosen = "" if self.method == name else ", which was chosen here,"
             tell(self._comm, f"options were given and not read ({', '.join(methods)}): method {name!r}{chosen} is not "
                              "PETSc's; with method='krylov', 'direct' or 'petsc' they count")
-        if blocks and not self.size.shared:
+        if blocks and self._comm.size > 1 and not self.size.shared:  # on one rank none ever is
             tell(self._comm, f"options were given and not read ({', '.join(blocks)}): they are for equations that "
                              "several ranks share, and there is none: report() says why")
 

@@ -349,6 +349,22 @@ def test_units_are_nothing_to_an_equation(n, what):
     np.testing.assert_allclose(dd.hvp(scaled, (x,), (x,)), dd.hvp(plain, (x,), (x,)), rtol=1e-9)
 
 
+@pytest.mark.mpi
+@pytest.mark.parametrize("size", [1e6, 1e9, 1e19])
+@pytest.mark.parametrize("solve", [
+    lambda r, x: root(r, x, np.zeros(2)), lambda r, x: root(r, x, np.zeros(2), method="hybr"),
+    lambda r, x: fixed_point(lambda x, y: y - np.stack([1.0, 0.25]) * r(x, y), x, np.zeros(2))])
+def test_a_large_unknown_says_nothing_of_others(comm, size, solve):
+    """It is there at once, and a step of 1 is nothing beside it; what it is beside of isn't."""
+    def f(x):
+        return solve(lambda x, y: np.stack([y[0] - size * x[0], y[1]**3 + y[1] - x[1]]), x)
+
+    x, y = np.array([1.0, 3.0]), 1.2134116627622296
+    with dd.linearize(f, x, comm=comm) as lin:
+        np.testing.assert_allclose(lin.value, [size, y], rtol=1e-12)
+        np.testing.assert_allclose(lin.jacobian(), np.diag([size, 1.0 / (3.0 * y * y + 1.0)]), rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("residual, x, y0", [
     (lambda x, y: y * y - x, 0.0, 1.0),
     (lambda x, y: y * y - x, 1e-30, 1.0),  # not one, but nearer to one than what is accepted

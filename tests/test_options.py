@@ -52,8 +52,7 @@ WRONG: list[tuple[str, dict[str, Any], type | None, str]] = [  # what is raised,
     ("direct", {"pc_type": "cholesky"}, InputError, "no factorization of I - L"),
     ("pipeline", {"pipeline_columns": -1}, InputError, "must be a positive number"),
     ("interface", {"ksp_type": "gmres"}, None, "ksp_type was not used by interface"),
-    ("sweep", {"pc_type": "lu"}, None, "given and not read"),
-    ("sweep", {"component_pc_type": "hypr"}, None, "not read .component_pc_type.: they are for equations")]
+    ("sweep", {"pc_type": "lu"}, None, "given and not read")]
 
 
 def f(x):
@@ -111,6 +110,11 @@ def test_what_is_for_one_rank_is_refused(comm, kind):
     if comm.size > 1:
         with pytest.raises(InputError, match="works on one rank only"):
             check(comm, 12, "petsc", {"pc_type": kind})
+
+
+def test_options_of_equations_where_ranks_share_none(comm):
+    told = check(comm, 12, "sweep", {"component_pc_type": "hypr"})
+    assert len(told) == (comm.size > 1) and all("(component_pc_type): they are for equations" in one for one in told)
 
 
 def test_what_leaves_ranks_apart_is_refused(comm):

@@ -5,10 +5,12 @@ the equations' units nor the unknowns' matter (Deuflhard, Newton Methods for Non
 has no Newton method that takes a sparse Jacobian; its other methods run before this one when asked for, and theirs is
 then the choice among several solutions.
 
-A solution is accepted when Newton's step is below `tol` times the size of the unknowns, leaf by leaf, or when the
-residual is what rounding leaves.  Its steps must have become shorter faster than by a constant factor, though, as they
-do where dR/dy has an inverse: towards a root of multiplicity m, where it has none and the result no derivative, each is
-1 - 1/m of the one before (Griewank, On solving nonlinear equations with simple singularities, SIAM Review 27, 1985).
+A solution is accepted when Newton's step is below `tol` times every unknown, or when the residual is what rounding
+leaves, row by row: an unknown of 1e10 says nothing of others in its leaf.  Where rounding isn't known, steps no longer
+become smaller or a leaf becomes zero, `tol` times its largest unknown, or a thousandth of the guess, is enough.  Steps
+must have become shorter faster than by a constant factor, though, as they do where dR/dy has an inverse: towards a root
+of multiplicity m, where it has none and the result no derivative, each is 1 - 1/m of the one before (Griewank, On
+solving nonlinear equations with simple singularities, SIAM Review 27, 1985).
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ ROOTS = ("hybr", "lm", "broyden1", "broyden2", "anderson", "krylov", "df-sane", 
 ROUNDING = 32  # residuals so many units of rounding above zero are zero
 FIRST = 50  # steps of a plain iteration before Newton's method takes over
 NEAR = 1e-3  # ... or when its steps are so small
+STUCK = 6  # steps that no longer halve what the worst unknown is off by, as rounding is
+TINY = 1e-14  # relative sizes of steps that are rounding alone
 SLOW, TELLING = 0.4, 4  # so many steps, the last ones, longer than that beside those before tell a multiple root
 
 
@@ -133,6 +137,7 @@ def newton(at: At, y: np.ndarray, settings: Settings, where: str, steps: list[in
     sizes = _Sizes(settings.leaves, y, equation)
     r = equation.residual
     error, course = np.inf, list[float]()
+    nearest, stuck = np.inf, 0
     for taken in range(settings.max_iterations):
         if steps is not None:
             steps[:] = [taken + 1]
@@ -147,13 +152,23 @@ def newton(at: At, y: np.ndarray, settings: Settings, where: str, steps: list[in
             raise ConvergenceError(f"Newton's method, solving the equation at {where}, met a point where it can't go "
                                    f"on ({singular}); start from another y0") from singular
         error = sizes.relative(step, y, y + step)
-        course.append(error)
-        if error <= settings.tol:
+        if error > TINY:
+            course.append(error)
+        worst = sizes.worst(step, y + step) if error <= settings.tol else np.inf
+        rounding = ROUNDING * equation.rounding(y) if worst > settings.tol else np.zeros(0)
+        if worst <= settings.tol or equation.every(np.abs(r) <= rounding):
             _require_simple(course, where)
-            return y + step
-        if equation.every(np.abs(r) <= ROUNDING * equation.rounding(y)):
+            return y + step if error <= settings.tol else y
+        if error <= settings.tol:  # the largest of every leaf are there, and others may be on their way
             _require_simple(course, where)
-            return y
+            stuck = stuck + 1 if worst > 0.5 * nearest else 0
+            nearest = min(nearest, worst)
+            y = y + step
+            equation = at(y)
+            r = equation.residual
+            if stuck >= STUCK or not _largest(equation, rounding) or equation.every(np.abs(r) <= rounding):
+                return y
+            continue
         damping = 1.0
         while True:
             trial = y + damping * step
@@ -199,6 +214,7 @@ class _Sizes:
         self._equation = equation
         bounds = np.searchsorted(equation.places, np.concatenate([[0], np.cumsum([n for n in leaves if n])]))
         self._here, self._starts = np.diff(bounds) > 0, bounds[:-1][np.diff(bounds) > 0]
+        self._leaf = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))  # of each unknown
         self._least = 1e-3 * self._largest(guess)
 
     def relative(self, step: np.ndarray, *points: np.ndarray, known: bool = False) -> float:
@@ -210,6 +226,12 @@ class _Sizes:
         counts = (largest > 0.0) & (size > 0.0) if known else largest > 0.0
         return float(np.where(counts, largest / size, 0.0).max(initial=0.0))
 
+    def worst(self, step: np.ndarray, y: np.ndarray) -> float:
+        """The largest step beside its own unknown, but in leaves that become zero."""
+        beside = np.divide(np.abs(step), np.abs(y), out=np.full(len(y), np.inf), where=y != 0.0)
+        there = (self._largest(y) > self._least)[self._leaf]
+        return _largest(self._equation, np.where(there & (step != 0.0), beside, 0.0))
+
     def _largest(self, y: np.ndarray) -> np.ndarray:
         """The largest magnitude in each leaf, over all ranks."""
         found = np.zeros(len(self._here))
@@ -218,9 +240,14 @@ class _Sizes:
         return self._equation.largest(found)
 
 
+def _largest(equation: AnyEquation, mine: np.ndarray) -> float:
+    """The largest magnitude, over all ranks."""
+    return float(equation.largest(np.array([np.abs(mine).max(initial=0.0)]))[0])
+
+
 def _size(equation: AnyEquation) -> float:
     """The largest residual."""
-    return float(equation.largest(np.array([np.abs(equation.residual).max(initial=0.0)]))[0])
+    return _largest(equation, equation.residual)
 
 
 def _iterated(at: At, y: np.ndarray, settings: Settings) -> np.ndarray:
