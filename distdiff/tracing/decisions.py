@@ -30,12 +30,15 @@ def whole(x: Any) -> Any:
     """x cut to whole numbers, as plain int64."""
     if x.dtype == bool:
         return np.asarray(decide(x)).astype(np.int64)
-    if isinstance(x, TracedScalar):
+    if isinstance(x, TracedScalar) and np.isfinite(x.v):
         return np.int64(int(x))
+    if isinstance(x, TracedScalar):
+        x.rec.failed()  # here, and nowhere else
+        return np.float64(x.v).astype(np.int64)  # what NumPy makes of it, where int(x) raises
     if not x.size:
         return np.zeros(x.shape, int)
     cut = elementwise(x.rec, BY_NAME["trunc"], (x,))
-    return np.array(int(cut)) if isinstance(cut, TracedScalar) else np.asarray(decide(cut)).astype(np.int64)
+    return np.array(whole(cut)) if isinstance(cut, TracedScalar) else np.asarray(decide(cut)).astype(np.int64)
 
 
 def nonzero(x: Any) -> tuple[np.ndarray, ...]:

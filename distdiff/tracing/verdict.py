@@ -57,7 +57,7 @@ def _plain(x: Any) -> Any:
         return x.copy("K")
     if kind is TracedArray or isinstance(getattr(x, "rec", None), Recorder) and hasattr(kind, "plain_values"):
         values = x.plain_values()
-        return values if isinstance(values, np.ndarray) else np.complex128(values)
+        return np.complex128(values) if type(values) is complex else np.asarray(values)
     return x
 
 
