@@ -276,7 +276,7 @@ def test_a_layout_for_far_fewer_is_told_of_once(comm, monkeypatch):
     monkeypatch.setattr(linearization, "MUCH", 1.01)  # on five ranks it gains a twentieth
     for module in (solving, source):
         monkeypatch.setattr(module, "current_machine", Machine)
-    f, x = path(20_000)
+    f, x = path(30_000)
     with dd.linearize(f, x, comm=comm) as lin, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         w = lin.value

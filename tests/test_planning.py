@@ -59,7 +59,7 @@ def short(x):
 
 
 def enough(x):
-    return several(x, 3000)
+    return several(x, 15_000)
 
 
 def tangle(x):
