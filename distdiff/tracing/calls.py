@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from . import complexes
-from .array import is_traced, ndim_of
+from .array import is_boolean, is_traced, ndim_of
 from .decisions import decide
 from .reductions import axis_of, traced_array
+from .scalar import TracedCount
 from .ufuncs import recorder_of
+from .wholes import written
 
 
 def apply_along_axis(function: Callable[..., Any], axis: int, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -23,7 +25,7 @@ def apply_along_axis(function: Callable[..., Any], axis: int, x: Any, *args: Any
     if not np.prod(outer, dtype=int):
         raise ValueError("Cannot apply_along_axis when any iteration dimensions are 0")
     results = [function(lanes[index], *args, **kwargs) for index in np.ndindex(outer)]
-    joined = _joined(results)
+    joined = _of_type(_joined(results), _type_of(results[0]))
     result, extra = np.reshape(joined, (*outer, *joined.shape[1:])), joined.ndim - 1
     return np.moveaxis(result, range(len(outer), len(outer) + extra), range(axis, axis + extra))
 
@@ -35,6 +37,24 @@ def _joined(results: list[Any]) -> Any:
     if not any(map(is_traced, results)):
         return np.stack([np.asarray(y) for y in results])
     return np.stack([traced_array(y) if is_traced(y) else y for y in results])
+
+
+def _type_of(result: Any) -> np.dtype:
+    """Of a function's first result, which NumPy makes the type of them all."""
+    if is_traced(result):
+        return np.dtype(bool if is_boolean(result) else int if isinstance(result, TracedCount) else float)
+    return np.dtype(complex) if complexes.complex_within(result) else np.dtype(float) if (
+        complexes.recorder_within(result) is not None) else np.asarray(result).dtype
+
+
+def _of_type(x: Any, dtype: np.dtype) -> Any:
+    """Results as NumPy writes them into an array of the type: what is cut to whole numbers is decided."""
+    if complexes.is_traced_complex(x):
+        return x
+    if is_traced(x):
+        recorder_of((x,)).float64(dtype, "a function's first result")
+        return written(x, dtype)
+    return x if dtype.kind in "OSUV" else np.asarray(x).astype(dtype)
 
 
 def apply_over_axes(function: Callable[..., Any], x: Any, axes: Any) -> Any:
@@ -66,8 +86,13 @@ def vectorized(self: np.vectorize, *args: Any, **kwargs: Any) -> Any:
     if not results:
         rec.unsupported("numpy.vectorize of no elements", "the kind of its result would be unknown")
     if isinstance(results[0], tuple):
-        return tuple(_presented(list(parts), shape) for parts in zip(*results))
-    return _presented(results, shape)
+        return tuple(_presented(list(parts), shape, _type_asked(self, k, parts[0]))
+                     for k, parts in enumerate(zip(*results)))
+    return _presented(results, shape, _type_asked(self, 0, results[0]))
+
+
+def _type_asked(self: np.vectorize, k: int, first: Any) -> np.dtype:
+    return np.dtype(self.otypes[k]) if self.otypes else _type_of(first)
 
 
 def _of_arrays(self: np.vectorize, rec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -84,13 +109,14 @@ def _of_arrays(self: np.vectorize, rec: Any, args: tuple[Any, ...], kwargs: dict
     results = [self.pyfunc(*(x[index] for x in arrays)) for index in np.ndindex(shape)]
     if not results:
         rec.unsupported("numpy.vectorize of no elements", "the shape of its result would be unknown")
-    parts = [_joined(list(part)) for part in (zip(*results) if isinstance(results[0], tuple) else [results])]
+    parts = [_of_type(_joined(list(part)), _type_asked(self, k, part[0])) for k, part in enumerate(
+        zip(*results) if isinstance(results[0], tuple) else [results])]
     parts = [np.reshape(part, shape + part.shape[1:]) for part in parts]
     return tuple(parts) if isinstance(results[0], tuple) else parts[0]
 
 
-def _presented(results: list[Any], shape: tuple[int, ...]) -> Any:
-    return np.reshape(_joined(results), shape) if shape else results[0]
+def _presented(results: list[Any], shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    return _of_type(np.reshape(_joined(results), shape) if shape else results[0], dtype)
 
 
 def piecewise(x: Any, conditions: Any, functions: Any, *args: Any, **kwargs: Any) -> Any:

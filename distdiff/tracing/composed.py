@@ -15,6 +15,7 @@ from .reductions import axes_of, axis_of, traced_array
 from .scalar import TracedScalar
 from .text import text_of
 from .ufuncs import number, recorder_of, require_floats
+from .wholes import written
 
 _full_like = np.full_like  # NumPy's own, whatever is substituted meanwhile
 
@@ -136,6 +137,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         else np.clip(np.searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
     )
     rec = recorder_of((x, xp, fp))
+    x, xp, fp = (t.astype(float) if is_boolean(t) and ndim_of(t) else t for t in (x, xp, fp))
     x, xp, fp = (number(rec, t, "interp") for t in (x, xp, fp))
     if n == 1:
         inside = fp[at] + 0.0 * x
@@ -260,7 +262,7 @@ def _like(value: float | None) -> Callable[..., Any]:
         if dtype is None and is_boolean(x):
             dtype = bool
         if dtype is not None and np.dtype(dtype).kind != "f":
-            return np.full_like(x.nd, fill, dtype, order, shape=shape)
+            return _full_like(x.nd, written(fill, dtype), dtype, order, shape=shape)
         first = 0.0 if is_traced(fill) else fill
         result = x.rec.array_of(_full_like(x.window, first, np.float64, order, shape=shape))
         if is_traced(fill):
@@ -275,6 +277,9 @@ def full_like(
 ) -> Any:
     if is_traced(x):
         return _like(None)(x, fill_value, dtype=dtype, order=order, shape=shape)
+    kind = np.dtype(x.dtype if dtype is None else dtype)
+    if kind.kind in "iub":
+        return _full_like(x, written(fill_value, kind), kind, order, shape=shape)
     result = fill_value.rec.array_of(np.zeros_like(x, np.float64, order, shape=shape))
     result[...] = fill_value
     return result

@@ -23,6 +23,7 @@ from .array import (
     as_plain,
     constant,
     fresh,
+    is_boolean,
     is_traced,
     memory_order,
     ndim_of,
@@ -116,6 +117,8 @@ def contraction(
     axes' shape (None: as matrix products, by BLAS)."""
     rec = recorder_of((a, b))
     a, b = _operand(rec, a, name), _operand(rec, b, name)
+    if is_boolean(a) and is_boolean(b):  # NumPy joins truths by "and", their products by "or"
+        return np.not_equal(contraction(a.astype(float), b.astype(float), a_axes, b_axes, free, function, name), 0.0)
     if function is None:
         def function(x: np.ndarray, y: np.ndarray) -> np.ndarray:
             return _contracted(x, y, a_axes, b_axes, free)
@@ -274,6 +277,9 @@ def einsum(*operands: Any, out: Any = None, optimize: Any = False, **kwargs: Any
     if kwargs.get("order", "K") not in ("K", "A", "C"):
         rec.unsupported("numpy.einsum with order='F'", "use np.asfortranarray on the result")
     arrays = [_operand(rec, x, "einsum") for x in arrays]
+    if all(map(is_boolean, arrays)):
+        numbers = [x.astype(float) for x in arrays]
+        return into(out, np.not_equal(einsum(f"{','.join(terms)}->{result}", *numbers, optimize=optimize), 0.0))
     stack = [_diagonals(term, x) for term, x in zip(terms, arrays)]
     for group in _path(stack, result, optimize):
         chosen = [stack.pop(k) for k in sorted(group, reverse=True)][::-1]

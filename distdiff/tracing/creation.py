@@ -29,6 +29,7 @@ from .recorder import Recorder
 from .scalar import TracedCount, TracedScalar
 from .storage import Storage
 from .usual import chosen
+from .wholes import written
 
 _CREATE = (
     "zeros",
@@ -273,10 +274,18 @@ def _create(name: str) -> Callable[..., Any]:
             shape = args[0] if args else kwargs["shape"]
             value = held(args[1] if len(args) > 1 else kwargs["fill_value"])
             dtype = args[2] if len(args) > 2 else kwargs.get("dtype")
+            if dtype is not None and np.dtype(dtype).kind in "iub" and not complexes.is_complex(value):
+                return NUMPY["full"](shape, written(array_of(rec, value), dtype), dtype)
+            if dtype is None and is_boolean(value):
+                return np.broadcast_to(value, shape).copy()
+            if dtype is not None:
+                rec.float64(np.dtype(dtype), "numpy.full")
             of_complex = complexes.is_complex(value) if dtype is None else np.dtype(dtype).kind == "c"
             result = array_of(rec, NUMPY["zeros"](shape, complex if of_complex else float))
             result[...] = value
             return result
+        if rec is not None and name == "full_like" and not is_traced(args[0]):
+            return protocol.FUNCTIONS[function](*args, **kwargs)
         if rec is not None and name == "arange":
             rec.unsupported(
                 "numpy.arange of traced values",
@@ -367,7 +376,9 @@ def _from_iterable(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any
         return NUMPY["fromiter"](iter, dtype, count, **kwargs)
     values = list(iter if count < 0 else islice(iter, count))
     rec = traced_within(values)
-    return array_of(rec, values) if rec is not None else hold(NUMPY["fromiter"](values, dtype, **kwargs))
+    if rec is not None:
+        return written(array_of(rec, values), dtype)
+    return hold(NUMPY["fromiter"](values, dtype, **kwargs))
 
 
 def _kaiser(M: Any, beta: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import BY_NAME
-from .array import TracedArray, elementwise, is_traced, ndim_of, shape_of
+from .array import TracedArray, elementwise, is_boolean, is_traced, ndim_of, shape_of
 from .indexing import decided, into
 from .movement import moved
 from .reductions import traced_array
@@ -24,21 +24,6 @@ from .usual import chosen
 def decide(condition: Any) -> Any:
     """The plain value of a traced condition, guarded; a plain one as it is."""
     return decided(condition) if is_traced(condition) else condition
-
-
-def whole(x: Any) -> Any:
-    """x cut to whole numbers, as plain int64."""
-    if x.dtype == bool:
-        return np.asarray(decide(x)).astype(np.int64)
-    if isinstance(x, TracedScalar) and np.isfinite(x.v):
-        return np.int64(int(x))
-    if isinstance(x, TracedScalar):
-        x.rec.failed()  # here, and nowhere else
-        return np.float64(x.v).astype(np.int64)  # what NumPy makes of it, where int(x) raises
-    if not x.size:
-        return np.zeros(x.shape, int)
-    cut = elementwise(x.rec, BY_NAME["trunc"], (x,))
-    return np.array(whole(cut)) if isinstance(cut, TracedScalar) else np.asarray(decide(cut)).astype(np.int64)
 
 
 def nonzero(x: Any) -> tuple[np.ndarray, ...]:
@@ -59,9 +44,10 @@ def where(condition: Any, *choices: Any) -> Any:
         return result
     rec = recorder_of((condition, *choices))
     operands = [number(rec, x, "where") for x in (condition, *choices)]
-    if not is_traced(operands[1]) and not is_traced(operands[2]) or is_traced(operands[0]):
-        return elementwise(rec, BY_NAME["where"], operands)
-    return elementwise(rec, BY_NAME["where"], [np.not_equal(operands[0], 0), *operands[1:]])
+    if (is_traced(operands[1]) or is_traced(operands[2])) and not is_traced(operands[0]):
+        operands[0] = np.not_equal(operands[0], 0)
+    result = elementwise(rec, BY_NAME["where"], operands)
+    return np.not_equal(result, 0.0) if is_boolean(operands[1]) and is_boolean(operands[2]) else result
 
 
 def _extreme(

@@ -22,6 +22,7 @@ from .complexes import ComplexArray, is_traced_complex
 from .indexing import plain_index
 from .recorder import Recorder
 from .storage import Storage
+from .wholes import written
 
 
 class HoldingArray(np.ndarray):
@@ -54,7 +55,8 @@ class HoldingArray(np.ndarray):
                 np.ndarray.__setitem__(self, _index(index), value)
                 return
             if not np.issubdtype(self.dtype, np.inexact):
-                np.asarray(self)[_index(index)] = value  # whole numbers: the value decides, or is refused
+                value = rec.array_of(value) if isinstance(value, (list, tuple)) else held(value)
+                np.asarray(self)[_index(index)] = written(value, self.dtype)  # whole numbers: the value decides
                 return
             value = rec.array_of(value) if isinstance(value, (list, tuple)) else value
             promote(self, rec)
@@ -155,6 +157,9 @@ def promote(x: Any, rec: Recorder) -> Any:
         return x
     root = x._root()
     if root._held is None:
+        if root.dtype.kind in "iu":
+            rec.unsupported(f"writing traced values into an array of dtype {root.dtype}", "NumPy cuts them to whole "
+                            "numbers: make the array of floats, np.zeros(n), or write y[...] = x, which decides")
         memory = root.view(np.ndarray)
         if not memory.flags.c_contiguous:  # a root is dense: as one axis in the order of its memory
             memory = as_strided(memory, (memory.size,), (memory.itemsize,))

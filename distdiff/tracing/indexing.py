@@ -274,8 +274,8 @@ def scatter(x: TracedArray, index: Any, value: Any, flat: bool = False) -> None:
         moved: Any = ids_of(value)
     else:
         moved = value.i if isinstance(value, TracedScalar) else -1
+    (nd.flat if flat else nd)[index] = values  # first: what it refuses, f may catch, and go on with what was there
     (ids.flat if flat else ids)[index] = moved
-    (nd.flat if flat else nd)[index] = values
 
 
 def _advanced(index: Any) -> bool:

@@ -38,6 +38,7 @@ _NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
 def norm(x: Any, ord: Any = None, axis: Axes = None, keepdims: bool = False) -> Any:
     """Norms of vectors and of matrices."""
     x = x if type(x) is TracedArray else traced_array(x)
+    x = x.astype(float) if x.st.boolean else x
     if axis is None and (ord is None or (ord, x.ndim) in (("f", 2), ("fro", 2), (2, 1))):
         flat = x if x.window.ndim == 1 else x.reshape(-1)  # NumPy's own way: the square root of a dot product
         result = magnitude(flat, _dot)

@@ -29,6 +29,7 @@ from .recorder import Recorder
 from .scalar import CUT, PLAIN, TracedScalar, attach
 from .usual import binary, unary
 from .verdict import CAREFUL, judged, judges
+from .wholes import whole
 
 _BINARY = {
     "add": "add",
@@ -224,7 +225,7 @@ def _astype(
     if dtype.kind == "b":
         return self if self.st.boolean else np.not_equal(self, 0.0)
     if dtype.kind in "iu":  # whole numbers decide (they index and count): recorded, guarded, and plain
-        return decisions.whole(self).astype(dtype)
+        return whole(self).astype(dtype)
     if dtype.kind == "c":
         return complexes.to_complex(self)
     return self.rec.unsupported(f"astype({dtype})", "traced values are real floats of 64 bits")

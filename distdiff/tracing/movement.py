@@ -30,6 +30,7 @@ from .reductions import axes_of, axis_of, traced_array
 from .rolling import block_rolled
 from .scalar import TracedCount
 from .ufuncs import recorder_of
+from .wholes import written
 
 _asarray = np.asarray  # NumPy's own, whatever is substituted meanwhile
 SMALL = 64  # a copy this small takes explicit ids, a larger irregular one fresh nodes by COPY (affine operands)
@@ -136,7 +137,12 @@ def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
         index = np.repeat(index, shape_of(values)[axis])
     order = np.insert(np.arange(n), index, -1 - np.arange(index.size) if index.dtype.kind in "iu" else -1)
     places = np.where(order < 0, 0, order)
-    if not n:  # nothing to begin with
+    dtype = x.dtype
+    if not is_traced(x) and dtype.kind in "iub" and is_traced(values):  # cut to whole numbers as NumPy does
+        values, result = written(values, dtype), np.zeros((*x.shape[:axis], len(order), *x.shape[axis + 1:]), dtype)
+        if n:
+            result[...] = np.take(x, places, axis)
+    elif not n:  # nothing to begin with
         shape = list(x.shape)
         shape[axis] = len(order)
         result = recorder_of((x, values)).array_of(np.zeros(shape))
@@ -287,7 +293,7 @@ def _triangle(x: Any, keep: Callable[..., np.ndarray], k: int) -> Any:
     x = traced_array(x)
     mask = keep(np.ones(x.shape, dtype=bool), k)
     ids = np.where(mask, ids_of(x), -1)
-    return of_ids(x.rec, np.where(mask, x.nd, 0.0), ids)
+    return of_ids(x.rec, np.where(mask, x.nd, 0.0), ids, x.st.boolean)
 
 
 def diag(x: Any, k: int = 0) -> Any:
@@ -300,7 +306,7 @@ def diag(x: Any, k: int = 0) -> Any:
     result = x.rec.array_of(np.zeros((n, n)))
     rows = np.arange(len(x))
     result[rows + max(-k, 0), rows + max(k, 0)] = x
-    return result
+    return np.not_equal(result, 0.0) if x.st.boolean else result
 
 
 def fftshift(x: Any, axes: Any = None) -> Any:

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from .array import is_traced, ndim_of, plain, shape_of
-from .decisions import argsort, decide, searchsorted, sort, whole
+from .array import is_boolean, is_traced, ndim_of, plain, shape_of
+from .decisions import argsort, decide, searchsorted, sort
 from .indexing import into
 from .movement import moved
 from .reductions import Axes, axes_of, axis_of, largest, smallest, traced_array
 from .scatter import bincount
 from .ufuncs import recorder_of
+from .wholes import whole
 
 # -- medians and quantiles ---------------------------------------------------------------------------------------
 
@@ -50,7 +51,8 @@ def _ordered(lanes: Any, *ranks: Any) -> Any:
 def median(
     x: Any, axis: Axes = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
 ) -> Any:
-    lanes, shape = _lanes(traced_array(x), axis)
+    x = traced_array(x)
+    lanes, shape = _lanes(x.astype(float) if is_boolean(x) else x, axis)
     n = lanes.shape[-1]
     if n:
         ordered = _ordered(lanes, (n - 1) // 2, n // 2)
@@ -81,7 +83,8 @@ def nan_quantile(x: Any, q: Any, axis: Axes = None, out: Any = None, overwrite_i
 
 
 def nan_median(x: Any, axis: Axes = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
-    return _quantile(x, 0.5, axis, out, "linear", keepdims, None, True)
+    x = traced_array(x)
+    return _quantile(x.astype(float) if is_boolean(x) else x, 0.5, axis, out, "linear", keepdims, None, True)
 
 
 def _quantile(x: Any, q: Any, axis: Axes, out: Any, method: str, keepdims: Any, weights: Any, ignore_nan: bool) -> Any:

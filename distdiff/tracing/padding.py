@@ -18,6 +18,7 @@ from .layout import pieces_of
 from .order import median
 from .reductions import largest, mean, smallest, traced_array
 from .spaced import linspace
+from .wholes import written
 
 _MOVING = ("constant", "edge", "wrap", "reflect", "symmetric", "empty")
 _STATISTICS: dict[str, Callable[..., Any]] = {"maximum": largest, "minimum": smallest, "mean": mean, "median": median}
@@ -25,7 +26,13 @@ _STATISTICS: dict[str, Callable[..., Any]] = {"maximum": largest, "minimum": sma
 
 def pad(x: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
     if not is_traced(x):  # a traced border
-        x = _recorder_in(kwargs).array_of(x)
+        rec, x = _recorder_in(kwargs), np.asarray(x)
+        if x.dtype.kind in "iub":  # NumPy cuts it to whole numbers
+            if mode != "constant":
+                rec.unsupported(f"numpy.pad of whole numbers with mode={mode!r} and a traced border",
+                                "pad x.astype(float)")
+            return np.pad(x, pad_width, constant_values=_written(kwargs["constant_values"], x.dtype))
+        x = rec.array_of(x)
     x = traced_array(x)
     if not x.ndim:
         return x.copy()
@@ -92,6 +99,12 @@ def _pair(values: Any, axis: int, ndim: int) -> tuple[Any, Any]:
 
 def _nested(x: Any) -> bool:
     return isinstance(x, (list, tuple)) or isinstance(x, np.ndarray) and x.ndim > 0
+
+
+def _written(border: Any, dtype: np.dtype) -> Any:
+    if isinstance(border, (list, tuple)):
+        return [_written(part, dtype) for part in border]
+    return written(border, dtype)
 
 
 def _holds_traced(tree: Any) -> bool:

@@ -291,6 +291,8 @@ class Storage:
 
     def assign(self, view: np.ndarray, lowered: Operand | list[Piece], values: Any, at: int = -1) -> None:
         """view[...] = values, where `lowered` (over view.shape) carries the values; at: the view's place, if known."""
+        if not view.flags.writeable:  # before anything is noted: f may catch it
+            raise ValueError("assignment destination is read-only")
         self.protect(whole=view.size == self.buffer.size)
         shape = self.buffer.shape
         if view.size:
@@ -322,6 +324,8 @@ class Storage:
         if (other.block < 0 or self.block < 0 or self.pending or other.pending or other.boolean or self.boolean
                 or other.buffer.shape != self.buffer.shape or other is self):
             return False
+        if not self.buffer.flags.writeable:
+            raise ValueError("assignment destination is read-only")
         self.protect(whole=True)
         self.block, self.pieces = other.block, None
         self.buffer[...] = other.buffer

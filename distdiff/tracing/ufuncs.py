@@ -254,7 +254,7 @@ def require_floats(operands: Any, name: str, dtype: Any, boolean: bool = False) 
     another."""
     if dtype is None or dtype is np._NoValue:
         return
-    if np.dtype(dtype).kind != "f" and not boolean:
+    if np.dtype(dtype).kind not in ("fiu" if boolean else "f"):
         recorder_of(operands).unsupported(f"{name} with dtype={np.dtype(dtype)}", "traced values are floats of 64 bits")
     if any(map(is_traced, operands)):
         recorder_of(operands).float64(dtype, f"{name} with dtype")

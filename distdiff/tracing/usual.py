@@ -85,7 +85,7 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
         other = rec.node(b.i, len(shape))
         value = b.v
     elif kind is np.ndarray:
-        other = _constant(rec, b, shape)
+        other = None if st.boolean and b.dtype.char == "?" else _constant(rec, b, shape)
     else:  # an array made inside, as what it holds
         held = getattr(kind, "_distdiff_held", None)
         return NotImplemented if held is None else binary(op, a, held(b), reflected)
@@ -206,6 +206,8 @@ def product(a: Any, b: Any, function: Any) -> Any:
     rec = a.st.rec if kind is TracedArray else b.st.rec
     x = a.window if kind is TracedArray else a
     y = b.window if type(b) is TracedArray else b
+    if kind is TracedArray and a.st.boolean:  # of truths it is a truth
+        return NotImplemented
     m, n = x.ndim, y.ndim
     if m == n == 1 and kind is type(b):
         return _inner(a, b, rec, x, y, function)

@@ -13,7 +13,6 @@ import numpy as np
 from .. import linalg
 from ..array import ndim_of, shape_of
 from ..complexes import by_real_one, eigh_by, is_complex
-from ..decisions import whole
 from ..holding import traced_within
 from ..linalg import results
 from ..matrices.banded import Banded
@@ -22,6 +21,7 @@ from ..matrices.lu import PackedLu
 from ..matrices.sylvester import Sylvester
 from ..matrices.symmetric import Eigh
 from ..matrices.triangular import Triangular
+from ..wholes import whole
 from .replacing import Rule, parts_apart
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from ..array import is_traced, shape_of
-from ..decisions import decide, whole
+from ..decisions import decide
 from ..ufuncs import recorder_of
+from ..wholes import whole
 from .replacing import Rule, writes
 
 NEAREST, WRAP, REFLECT, MIRROR, CONSTANT, GRID_WRAP, GRID_CONSTANT = range(7)  # SciPy's numbers of modes

@@ -1,0 +1,184 @@
+"""Whole numbers and truths among floats: what traced values are cut to where NumPy writes them into such arrays, and
+what truths give that are joined; writes that NumPy refuses leave no trace behind, whoever catches it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import distdiff as dd
+
+X = np.array([0.7137, -1.3219, 2.1172, 0.4511, -0.2383, 1.6121])
+ELSEWHERE = np.array([1.2171, -1.8112, 3.0871, -0.3177, 0.6113, 2.4831])  # other truths, other whole numbers
+KNOWN = {"np": np, "G": np.arange(6), "T": np.array([True, False, True, True, False, True]), "cut": lambda t: (
+    1 if t > 0 else t), "pair": lambda t: (0 if t > 0 else t, t)}
+
+CUT = """
+np.full_like(np.arange(6), x[2]) * x
+np.full_like(G, x[2]) * x
+np.full_like(G.reshape(2, 3).T, x[:3] * 3, shape=(2, 3)).ravel("K") * x
+np.full_like(x, x[2] * 2, dtype=int) * x
+np.full_like(T, x[0] - x[0]) * x
+np.full_like(x > 0, x[1]) * x
+np.full(3, x[2] * 3, dtype=int) * x[:3]
+np.full((2, 3), x[:3] * 3, np.int8) * x[:3]
+np.full(2, x[0], bool) * x[:2]
+np.full(3, x[0] > 0) + np.full(3, x[1] > 0) + x[:3]
+np.full(3, [x[0] * 4, 1.5, 2.5], dtype=int) * x[:3]
+np.fromiter((t * 3 for t in x), int) * x
+np.fromiter((t * 3 for t in x), dtype=np.int64, count=2) * x[:2]
+np.insert(np.arange(5), 2, x[2]) * x
+np.insert(T[:5], [0], x[2]) * x
+np.insert(np.zeros(0, int), 0, x[2]) * x
+np.pad(np.arange(4), 1, constant_values=x[2]) * x
+np.pad(np.arange(4), 1, constant_values=[[x[2], 7.5]]) * x
+np.vectorize(cut)(x) * x
+np.vectorize(lambda t: t if t > 0 else 0)(x) * x
+np.vectorize(lambda t: True if t > 0 else t)(x) * x
+np.vectorize(lambda t: t, otypes=[int])(x) * x
+np.vectorize(lambda t: t, otypes="d")(x) * x
+np.vectorize(pair)(x)[0] * x + np.vectorize(pair)(x)[1]
+np.vectorize(lambda t: (t, t * 3), otypes=[float, int])(x)[1] * x
+np.vectorize(lambda r: 1 if r[0] > 0 else r.sum(), signature="(n)->()")(x.reshape(2, 3)) * x[:2]
+np.apply_along_axis(lambda r: 1 if r[0] > 0 else r.sum(), 0, x.reshape(3, 2).T) * x[:3]
+"""
+
+INTO = """
+y[:] = x * 10
+y[...] = x > 0
+y[[0, 1, 1]] = x[:3] * 4
+y[G > 2] = x[:3] * 7
+y[x > 0] = x[2] * 3
+y += x > 0
+y[:2] = [x[0] * 3, 1]
+y[1:3][0] = x[2] * 3
+y.fill(x[2] * 2)
+"""
+
+TRUTHS = """
+(x > 0) @ (x > 0) * x + T @ (x > 0) * x
+(x > 0).dot(x < 1) * x + np.dot(T, x > 0) * x
+(np.outer(x > 0, x > 0) @ np.outer(T, x > 0))[0] * x
+(x > 0) @ G * x + (x > 0) @ x
+np.inner(x > 0, x > 0) * x + np.vdot(x > 0, T) * x
+np.tensordot(x > 0, x > 0, 1) * x
+np.einsum("i,i", x > 0, T) * x + np.einsum("i->", x > 0) * x
+np.einsum("i,i", x > 0, x) * x
+np.linalg.multi_dot([np.outer(x > 0, T)] * 3)[0] * x
+np.linalg.matrix_power(np.outer(x > 0, x > 0), 2)[0] * x
+np.convolve(x > 0, T)[:6] * x
+((x > 0) * T + (x > 0) * T) * x
+((x > 0) + T) * x + ((x > 0) + True) * x
+~((x > 0) * T) * x
+(np.where(T, x > 0, x < 1) + np.where(T, x > 0, False)) * x
+(np.diag(x > 0) + np.diag(x > 0))[2] * x
+(np.tril(np.outer(x > 0, x > 0)) & True)[3] * x
+np.median(x > 0) * x + np.median((x > 0)[:3]) * x + np.nanmedian(x > 0) * x
+np.interp(0.5, G, x > 0) * x
+np.linalg.norm(x > 0) * x
+"""
+
+REFUSED = """
+y.diagonal()[0] = 3.0
+np.diag(y)[0] = x[0]
+np.diagonal(y, 1)[...] = x[0]
+y.diagonal().__iadd__(1.0)
+np.broadcast_to(y, (2, 2, 3))[0] = 3.0
+np.lib.stride_tricks.sliding_window_view(y, 2, 1)[0, 0, 0] = 3.0
+y[:] = np.ones(4)
+y[[0, 1]] = np.ones((2, 4))
+y[0] = [1, 2]
+y[[0, 5]] = 1.0
+y += np.ones((3, 2, 3))
+y += 1j
+np.matmul(y, y, out=y)
+np.add(x[0], np.ones((4, 2, 3)), out=y)
+"""
+
+READ_ONLY = """
+y[0, 1] = 1.0
+y[0] = x[:3]
+y[[0, 1]] = 1.0
+y[y > 0] = 1.0
+y[y > 0] = x[:1]
+y.flat[:2] = 1.0
+y.fill(1.0)
+y.sort()
+y.partition(1)
+y += 1.0
+y *= y
+y.T[0] = 1.0
+y.reshape(-1)[0] = x[0]
+y.real[0] = 1.0
+np.add.at(y, 0, 1.0)
+np.multiply.at(y, 0, 2.0)
+np.add(y, 1.0, out=y)
+np.cumsum(x.reshape(2, 3), 1, out=y)
+np.copyto(y, 1.0)
+np.fill_diagonal(y, 3.0)
+np.put(y, [0], 1.0)
+np.putmask(y, y > -9, 1.0)
+np.place(y, np.ones((2, 3), bool), [1.0])
+np.put_along_axis(y, np.array([[0], [1]]), 2.0, 1)
+np.nan_to_num(y, copy=False)
+"""
+
+
+def lines(table: str) -> list[str]:
+    return table.strip().splitlines()
+
+
+def held_to_numpy(f):
+    """f's values at two points by one tape, and its derivative to differences."""
+    with dd.linearize(f, X) as lin:
+        for x in (X, ELSEWHERE, X):
+            assert np.array_equal(lin.update(x), f(x.copy()))
+            v, h = np.cos(np.arange(6.0)), 1e-4
+            differences = (f(x + h * v) - f(x - h * v)) / (2 * h)
+            assert np.allclose(lin.jvp(v), differences, 1e-7, 1e-7)
+            assert np.isclose(np.vdot(lin.vjp(np.ones(lin.value.shape)), v), differences.sum(), 1e-7, 1e-7)
+
+
+@pytest.mark.parametrize("text", lines(CUT) + lines(TRUTHS))
+def test_whole_numbers_and_truths(text):
+    held_to_numpy(eval("lambda x: " + text, KNOWN))
+
+
+@pytest.mark.parametrize("kind", [int, np.int8])
+@pytest.mark.parametrize("text", lines(INTO))
+def test_writing_into_whole_numbers(text, kind):
+    code = compile(text, "a write", "exec")
+
+    def f(x):
+        y = np.zeros(6, kind)
+        exec(code, KNOWN, {"x": x, "y": y})
+        return y * x
+
+    held_to_numpy(f)
+
+
+@pytest.mark.parametrize("text", lines(REFUSED) + ["ro: " + text for text in lines(READ_ONLY)])
+def test_a_refused_write_that_is_caught(text):
+    code = compile(text.removeprefix("ro: "), "a write", "exec")
+
+    def f(x):
+        y = x.reshape(2, 3) * 1.0
+        if text.startswith("ro: "):
+            y.flags.writeable = False
+        try:
+            exec(code, KNOWN, {"x": x, "y": y})
+        except (ValueError, IndexError, TypeError):
+            return np.ravel(y) * x
+        raise AssertionError("written")
+
+    held_to_numpy(f)
+
+
+def test_a_write_into_whole_numbers_that_is_refused():
+    def f(x):
+        y = np.zeros(6, int)
+        np.copyto(y, x, casting="unsafe")
+        return y * x
+
+    with pytest.raises(dd.errors.UnsupportedOperationError, match="array of dtype int64"):
+        dd.linearize(f, X)
