@@ -284,8 +284,11 @@ def _create(name: str) -> Callable[..., Any]:
             result = array_of(rec, NUMPY["zeros"](shape, complex if of_complex else float))
             result[...] = value
             return result
-        if rec is not None and name == "full_like" and not is_traced(args[0]):
-            return protocol.FUNCTIONS[function](*args, **kwargs)
+        if rec is not None and name == "full_like" and len(args) > 1 and traced_within(args[0]) is None:
+            model, value = NUMPY["asarray"](args[0]), array_of(rec, args[1])
+            dtype = args[2] if len(args) > 2 else kwargs.get("dtype")
+            if is_traced(value) and (model.dtype if dtype is None else np.dtype(dtype)).kind in "iub":
+                return protocol.FUNCTIONS[function](model, value, *args[2:], **kwargs)
         if rec is not None and name == "arange":
             rec.unsupported(
                 "numpy.arange of traced values",
