@@ -15,7 +15,7 @@ from .scalar import TracedScalar
 def whole(x: Any) -> Any:
     """x cut to whole numbers, as plain int64."""
     if x.dtype == bool:
-        return np.asarray(decided(x)).astype(np.int64)
+        return np.asarray(decided(x) if is_traced(x) else x).astype(np.int64)
     if isinstance(x, TracedScalar) and np.isfinite(x.v):
         return np.int64(int(x))
     if isinstance(x, TracedScalar):
@@ -24,7 +24,9 @@ def whole(x: Any) -> Any:
     if not x.size:
         return np.zeros(x.shape, int)
     cut = elementwise(x.rec, BY_NAME["trunc"], (x,))
-    return np.array(whole(cut)) if isinstance(cut, TracedScalar) else np.asarray(decided(cut)).astype(np.int64)
+    if isinstance(cut, TracedScalar):
+        return np.array(whole(cut))
+    return np.asarray(decided(cut) if is_traced(cut) else cut).astype(np.int64)
 
 
 def written(value: Any, dtype: Any) -> Any:
