@@ -3,6 +3,8 @@ result may depend on them.  Values and derivatives beside are among `linalg_case
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -73,6 +75,20 @@ def test_one_of_many_is_named():
 
     with pytest.raises(UnsupportedOperationError, match="in null_space: a result depends on vectors that complete"):
         trace(f, (TALL,))
+
+
+def test_products_are_not_written_out():
+    """Which nodes a product of n x n matrices reads are n^2, however many lines it has."""
+    def f(x):
+        y = np.ones((300, 300)) * np.linalg.svd(x)[1][0]
+        return np.sum(y @ y)
+
+    tracemalloc.start()
+    try:
+        trace(f, (TALL,))
+        assert tracemalloc.get_traced_memory()[1] < 300**3
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_decision_may_use_them():

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..errors import UnsupportedOperationError
-from ..tape import Const, Indexed, Joint, Operand, ScalarRun, Statement, Tape
+from ..strided import core_shape
+from ..tape import Affine, Const, Joint, Operand, ScalarRun, Statement, Tape
 from .boxes import Index
 from .recorder import Recorder
 
@@ -60,7 +61,7 @@ def _reached(tape: Tape, origins: list[Joint]) -> np.ndarray:
 
 
 def _places(tape: Tape, item: Statement | Joint) -> np.ndarray:
-    return item.out.ids(tape.blocks[item.out.block].first, item.out_shape)
+    return item.out.ids(tape.blocks[item.out.block].first, core_shape(item.out_shape, item.out.strides))
 
 
 def _active(item: Statement | Joint, k: int) -> bool:
@@ -70,8 +71,9 @@ def _active(item: Statement | Joint, k: int) -> bool:
 def _any(tape: Tape, reached: np.ndarray, ref: Operand, shape: Index) -> bool:
     if type(ref) is Const:
         return False
-    ids = ref.ids if type(ref) is Indexed else ref.ids(tape.blocks[ref.block].first, shape)
-    return bool(reached[ids].any())
+    if type(ref) is Affine:  # no node is asked for twice: a product's operands stand still along some axes
+        return bool(reached[ref.ids(tape.blocks[ref.block].first, core_shape(shape, ref.strides))].any())
+    return bool(reached[ref.ids].any())
 
 
 def _run(reached: np.ndarray, run: ScalarRun, first: int) -> None:
