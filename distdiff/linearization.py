@@ -94,6 +94,7 @@ class Linearization:
         self._gradient: Linearization | None = None  # of the gradient, at the point or at an earlier one
         self._gradient_moves = False
         self._advised, self._warned = 0, False
+        self._looked_at: Any = None  # the point whose values were looked through for NaN
         try:
             self._build()
         except Exception:  # whatever it is: raised again
@@ -130,10 +131,11 @@ class Linearization:
         mask, where), and it depends on none of them.  What reads them has its partials at a number instead.
 
         A NaN that comes up at this point alone (0 / 0) still shows: the line that makes it reads finite numbers, and
-        has partials that are not.  Collective.
+        has partials that are not.  True once a point.  Collective.
         """
-        if self._at.local.joint:  # whose rules would meet these zeros
+        if self._at.local.joint or self._looked_at is self._at.point:  # rules would meet the numbers
             return False
+        self._looked_at = self._at.point
         given = bool(np.isnan(self._at.own_coordinates()).any())  # by the arguments, which stay what they are
         if self.comm.allreduce(given, op=MPI.LOR):
             return False
