@@ -94,7 +94,6 @@ class Linearization:
         self._gradient: Linearization | None = None  # of the gradient, at the point or at an earlier one
         self._gradient_moves = False
         self._advised, self._warned = 0, False
-        self._looked_at: Any = None  # the point whose values were looked through for NaN
         try:
             self._build()
         except Exception:  # whatever it is: raised again
@@ -122,29 +121,16 @@ class Linearization:
     def _derivative(self, forward: bool, solve: Callable[[], np.ndarray]) -> np.ndarray:
         """What `solve` finds, or finds again in other ways if products overflow; finite.  Collective."""
         result = solve()
-        while not all_finite(result) and (self._passed_over() or self._solving.another_way(forward)):
+        while not all_finite(result) and self._otherwise(forward):
             result = solve()
         return self._at.finite(result)
 
-    def _passed_over(self) -> bool:
-        """Whether there are values that are NaN: f's result is finite, so they are passed over on its way (by nansum, a
-        mask, where), and it depends on none of them.  What reads them has its partials at a number instead.
-
-        A NaN that comes up at this point alone (0 / 0) still shows: the line that makes it reads finite numbers, and
-        has partials that are not.  True once a point.  Collective.
-        """
-        if self._at.local.joint or self._looked_at is self._at.point:  # rules would meet the numbers
-            return False
-        self._looked_at = self._at.point
-        given = bool(np.isnan(self._at.own_coordinates()).any())  # by the arguments, which stay what they are
-        if self.comm.allreduce(given, op=MPI.LOR):
-            return False
-        with agreed(self.comm):
-            found = self._at.point.values.without_nan()
-        found = bool(self.comm.allreduce(found, op=MPI.LOR))
-        if found:
+    def _otherwise(self, forward: bool) -> bool:
+        """Whether there is another way to what is not finite: past NaN that do not count, or as solvers know."""
+        if self._at.passed_over():
             self._solving.look_again(self._at.point)
-        return found
+            return True
+        return self._solving.another_way(forward)
 
     @property
     def value(self) -> Any:

@@ -3,7 +3,7 @@
 Looking at results is enough: 0 * inf = nan and nothing turns a NaN back, so one that comes up between inputs and
 outputs, a value or a partial, always shows in a result or in the adjoint (or tangent) of some input (output).  Hence a
 NaN that is made in the branch which a `where` does not choose counts: its adjoint is 0 * nan.  One that comes with data
-does not, once it is passed over: partials are computed without it (`Linearization._derivative`).
+does not, once it is passed over: partials are computed without it (`Position.passed_over`).
 """
 
 from __future__ import annotations

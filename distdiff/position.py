@@ -45,6 +45,7 @@ class Position:
     use: Use
     point: Any = None
     _memory: Any = None  # of the values: the next point's take their place
+    _looked_at: Any = None  # the point whose values were looked through for NaN
     _value: Any = None  # how the result nests, and all its leaves in one
 
     def __init__(self, source: Source, comm: MPI.Comm, stages: Stages) -> None:
@@ -138,6 +139,23 @@ class Position:
     def finite(self, result: np.ndarray) -> np.ndarray:
         """`result` if it is finite, else `NonFiniteError` naming where it began."""
         return require_finite(result, self.point, self.team, self._comm, self._source.locate)
+
+    def passed_over(self) -> bool:
+        """Whether there are values that are NaN: f's result is finite, so they are passed over on its way (by nansum, a
+        mask, where), and it depends on none of them.  What reads them has its partials at a number from now on.
+
+        A NaN that comes up at this point alone (0 / 0) still shows: the line that makes it reads finite numbers, and
+        has partials that are not.  True once a point.
+        """
+        if self.local.joint or self._looked_at is self.point:  # rules would meet the numbers
+            return False
+        self._looked_at = self.point
+        given = bool(np.isnan(self.own_coordinates()).any())  # by the arguments, which stay what they are
+        if self._comm.allreduce(given, op=MPI.LOR):
+            return False
+        with agreed(self._comm):
+            found = self.point.values.without_nan()
+        return bool(self._comm.allreduce(found, op=MPI.LOR))
 
     def leave(self) -> None:
         """Free the messages between the shares, where there are any; local."""
