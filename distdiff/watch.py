@@ -14,7 +14,7 @@ import sys
 from array import array
 from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, Iterable, Mapping
-from itertools import repeat
+from itertools import product, repeat
 from operator import attrgetter, methodcaller
 from types import (
     BuiltinMethodType,
@@ -92,7 +92,7 @@ def same(a: Any, b: Any, met: set[tuple[int, int]] | None = None) -> bool:
             return True
         met.add(pair)
         if isinstance(a, dict):
-            return a.keys() == b.keys() and all(same(part, b[key], met) for key, part in a.items())
+            return list(a) == list(b) and all(map(same, a.values(), b.values(), repeat(met)))  # their order, too
         return all(map(same, a, b, repeat(met)))
     if isinstance(a, (float, np.floating)):
         return bool(a == b and math.copysign(1.0, a) == math.copysign(1.0, b) or (a != a and b != b))
@@ -102,8 +102,9 @@ def same(a: Any, b: Any, met: set[tuple[int, int]] | None = None) -> bool:
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays are equal, NaN equal to itself and -0.0 another number than 0.0."""
-    if a.shape != b.shape or a.dtype != b.dtype:
+    """Whether two arrays are equal, NaN equal to itself and -0.0 another number than 0.0, their axes in memory in the
+    same order."""
+    if a.shape != b.shape or a.dtype != b.dtype or _axes(a) != _axes(b):
         return False
     if a.nbytes > LARGE and a.flags.forc and a.strides == b.strides:  # no temporary
         return not _compare(a.ctypes.data, b.ctypes.data, a.nbytes)
@@ -111,6 +112,13 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
         a, b = (np.ascontiguousarray(x).view(np.int64) for x in (a, b))
         return bool((a == b).all())
     return a.tobytes() == b.tobytes()
+
+
+def _axes(x: np.ndarray) -> Any:
+    """The axes from the slowest in memory to the fastest, which x.ravel("K") tells; None where copies don't keep it."""
+    if x.ndim < 2 or x.flags.c_contiguous or 0 in x.strides or not x.size:
+        return None
+    return sorted((k for k in range(x.ndim) if x.shape[k] > 1), key=lambda k: -abs(x.strides[k]))
 
 
 class _Probe(NamedTuple):
@@ -167,9 +175,9 @@ def _still(value: Any, whole: bool) -> tuple[Any, Callable[[Any], bool] | None]:
                 and same(parts, now.tolist())
         shape, dtype = value.shape, value.dtype
         if value.nbytes <= LARGE:
-            bits = value.tobytes()
-            return None, lambda now: isinstance(now, np.ndarray) and now.shape == shape and now.dtype == dtype \
-                and now.tobytes() == bits
+            bits, axes = value.tobytes(), _axes(value)
+            return None, lambda now: isinstance(now, np.ndarray) and now.shape == shape and now.dtype == dtype and (
+                now.tobytes() == bits and _axes(now) == axes)
         copy = value.copy(order="K") if whole else _sample(value)
         return None, lambda now: isinstance(now, np.ndarray) and now.shape == shape and now.dtype == dtype \
             and same_bits(copy, now if whole else _sample(now))
@@ -256,6 +264,7 @@ class Search:
     def __init__(self, f: Any, arguments: Mapping[Any, Any] = MappingProxyType({})) -> None:
         self.named: set[str] = set()  # attributes that code reached so far names
         self._assigned: set[str] = set()  # and those that it writes
+        self._missed: set[str] = set()  # and those that an object may lack
         known = -1
         while known < len(self.named):  # a method found last may name attributes of what was found first
             known = len(self.named)
@@ -290,6 +299,9 @@ class Search:
             return
         if isinstance(f, (attrgetter, methodcaller)):
             self._operator(f)
+            return
+        if isinstance(f, np.vectorize):
+            self._look("pyfunc", functools.partial(getattr, f, "pyfunc"), 0)
             return
         if isinstance(f, (BuiltinMethodType, MethodWrapperType)):
             if not isinstance(f.__self__, (ModuleType, type)) and not self._again(f.__self__, "own"):
@@ -328,6 +340,7 @@ class Search:
         self._look(f"{f.__name__}.__code__", functools.partial(getattr, f, "__code__"), 0)  # first: names depend on it
         code = _of_code(f.__code__)
         self.named |= code.attributes
+        self._missed |= code.missed
         if f.__name__ not in ("__init__", "__post_init__", "__new__"):
             self._assigned |= code.assigned
         named = f.__code__.co_varnames[:f.__code__.co_argcount]
@@ -340,6 +353,8 @@ class Search:
             for name in sorted(names):
                 if name in holder and name not in code.written:
                     self._look(name, functools.partial(holder.get, name, _Missing), 0)
+        for name in sorted(code.globals - code.written):
+            self._absent(name, f.__globals__, f.__globals__, name)
         self._these(f.__name__, vars(f), self.named, 0)
 
     def _look(self, name: str, read: Callable[[], Any], depth: int) -> None:
@@ -351,7 +366,8 @@ class Search:
             self._into(name, value, depth)
 
     def _into(self, name: str, value: Any, depth: int, own: bool = False) -> None:
-        if isinstance(value, _PLAIN) or depth >= DEEP or len(self._seen) > 10 * MANY or self._again(value):
+        if depth >= DEEP or isinstance(value, _PLAIN) and not getattr(value, "__dict__", None) or (
+                len(self._seen) > 10 * MANY or self._again(value)):
             return
         if callable(value):
             self.function(value)
@@ -416,7 +432,8 @@ class Search:
                     if not self._again(b, key) and len(self.found) < MANY:
                         self.found.append((f"{name}.{key}", functools.partial(vars(b).get, key, _Missing),
                                            vars(b).get(key, _Missing)))
-                if isinstance(part, (staticmethod, classmethod, property, functools.cached_property)):
+                if isinstance(part, (staticmethod, classmethod, property, functools.cached_property,
+                                     functools.partialmethod)):
                     part = getattr(part, "__func__", None) or getattr(part, "fget", None) or getattr(part, "func", None)
                 if isinstance(part, (FunctionType, attrgetter, functools.partial)):
                     if key in self.named or key.startswith("__"):  # others, as a setter, assign what f reads
@@ -425,6 +442,8 @@ class Search:
                 elif not key.startswith("__"):
                     ofclass.add(key)
                     self._look(f"{name}.{key}", functools.partial(vars(c).get, key, _Missing), depth + 1)
+        for c, key in product(classes, sorted(self._missed - self._assigned)):
+            self._absent(f"{name}.{key}", c, vars(c), key)
         self._these(name, here, [*here] if every else self.named, depth, ofclass)
 
     def _these(self, name: str, holder: dict[str, Any], keys: Iterable[str], depth: int,
@@ -432,6 +451,13 @@ class Search:
         """Watch these of an object's attributes that it has, and others that it may get."""
         for key in sorted({*(key for key in keys if key in holder), *absent} - self._assigned):
             self._look(f"{name}.{key}", functools.partial(holder.get, key, _Missing), depth + 1)
+        for key in sorted(self._missed - self._assigned):
+            self._absent(f"{name}.{key}", holder, holder, key)
+
+    def _absent(self, name: str, owner: Any, holder: Mapping[str, Any], key: str) -> None:
+        """Watch that a thing goes on lacking a name of which code asks whether it has it."""
+        if key not in holder and len(self.found) < MANY and not self._again(owner, f"lacks {key}"):
+            self.found.append((name, functools.partial(holder.get, key, _Missing), _Missing))
 
     def _again(self, thing: Any, role: str = "") -> bool:
         """Whether a thing was met before."""
@@ -454,6 +480,8 @@ class _Code(NamedTuple):
     attributes: frozenset[str]
     written: frozenset[str]
     assigned: frozenset[str]  # attributes
+    globals: frozenset[str]  # or of builtins
+    missed: frozenset[str]  # attributes that it asks for with a default, or goes without
 
 
 @functools.lru_cache(maxsize=1024)
@@ -464,11 +492,13 @@ def _of_code(code: CodeType) -> _Code:
         by.setdefault(step.opname, set()).add(step.argval) if isinstance(step.argval, str) else None
     attributes = by.get("LOAD_ATTR", set()) | by.get("LOAD_METHOD", set()) | by.get("IMPORT_FROM", set())
     attributes |= by.get("LOAD_SUPER_ATTR", set()) | names.intersection((*ALL, *BY_NAME))
-    if not names.isdisjoint(BY_NAME):
+    missed = set() if names.isdisjoint(("AttributeError", "Exception")) else set(attributes)
+    if not names.isdisjoint((*BY_NAME, "hasattr")):
         texts = [t for c in code.co_consts for t in (c if isinstance(c, tuple) else (c,)) if isinstance(t, str)]
-        attributes |= {part for text in texts for part in text.split(".")}
+        asked = {part for text in texts for part in text.split(".") if part.isidentifier()}
+        attributes, missed = attributes | asked, missed | asked
     parts = [_Code(frozenset(names), frozenset(by.get("IMPORT_NAME", ())), frozenset(attributes),
                    frozenset(by.get("STORE_GLOBAL", set()) | by.get("STORE_DEREF", set())),
-                   frozenset(by.get("STORE_ATTR", ())))]
+                   frozenset(by.get("STORE_ATTR", ())), frozenset(by.get("LOAD_GLOBAL", ())), frozenset(missed))]
     parts += [_of_code(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
     return _Code(*(frozenset().union(*sets) for sets in zip(*parts)))

@@ -206,11 +206,65 @@ def around():
     yield "methodcaller with keywords", lambda x: keyed(o6) * np.sum(x), (), setter(o6)
 
 
+def orders_and_names():
+    """What is another only in its order, comes where nothing was, or hangs on a number or a text."""
+    order = OrderedDict(a=1.0, b=7.0)
+    yield "OrderedDict's order", lambda x: list(order.values())[0] * np.sum(x), (), lambda: order.move_to_end("a")
+    plain = {"a": 1.0, "b": 7.0}
+    yield "a dictionary's order", lambda x: [*plain.values()][0] * np.sum(x), (), lambda: plain.update(a=plain.pop("a"))
+    o = types.SimpleNamespace(a=np.arange(4.0).reshape(2, 2), b=[np.arange(4.0).reshape(2, 2)])
+    yield "an array's axes", lambda x: o.a.ravel("K") @ x, (), setter(o, np.asfortranarray(o.a), "a")
+    yield "those of an item", lambda x: o.b[0].ravel("K") @ x, (), setter(o, [np.asfortranarray(o.b[0])], "b")
+    for name, f in {
+        "getattr": lambda x, o: getattr(o, "new", 1.0) * np.sum(x),
+        "hasattr": lambda x, o: (7.0 if hasattr(o, "new") else 1.0) * np.sum(x), "caught": caught}.items():
+        for kind in (Model, types.SimpleNamespace):
+            p = kind()
+            yield f"{name} of a {kind.__name__}", lambda x, f=f, p=p: f(x, p), (), setter(p, 7.0, "new")
+        q = Derived()
+        yield f"{name} of its class", lambda x, f=f, q=q: f(x, q), (), setter(Derived, 7.0, "new")
+        yield f"{name} of a class", lambda x, f=f: f(x, Sevenfold), (), setter(Sevenfold, 7.0, "new")
+        del Derived.new, Sevenfold.new
+    yield "a global that comes", lacking, (), lambda: globals().update(NEW=7.0)
+    del globals()["NEW"]
+    yield "a builtin's name", lambda x: abs(-1) * np.sum(x), (), lambda: globals().update(abs=lambda x: 7.0)
+    del globals()["abs"]
+    for kind, value in ((float, 1.0), (str, "one"), (tuple, (1.0,))):
+        v = type("Marked", (kind,), {})(value)
+        v.k = 1.0
+        yield f"an attribute of a {kind.__name__}", lambda x, v=v: v.k * np.sum(x), (), setter(v)
+    w = np.ones(2).view(type("Marked", (np.ndarray,), {}))
+    w.k = 1.0
+    yield "an attribute of an array", lambda x: w.k * np.sum(x), (), setter(w)
+    k, each = [1.0], np.vectorize(lambda t: t * k[0])
+    yield "np.vectorize", lambda x: np.sum(each(x)), (), lambda: k.__setitem__(0, 7.0)
+
+    class Bound(Model):
+        times = functools.partialmethod(lambda self, c, x: self.k * c * np.sum(x), 2.0)
+
+    b = Bound()
+    yield "partialmethod", lambda x: b.times(x), (), setter(b)
+
+
+def caught(x, o):
+    try:
+        return o.new * np.sum(x)
+    except AttributeError:
+        return np.sum(x)
+
+
+def lacking(x):
+    try:
+        return NEW * np.sum(x)
+    except NameError:
+        return np.sum(x)
+
+
 def call_of(g):
     return lambda x: g(x)
 
 
-@pytest.mark.parametrize("cases", [as_arguments, around])
+@pytest.mark.parametrize("cases", [as_arguments, around, orders_and_names])
 def test_changes_are_noticed(cases):
     for name, f, args, change in cases():
         with dd.recorded(f) as F:
