@@ -488,8 +488,8 @@ def linearize(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] 
     kwargs : keyword arguments for f, constants.
     has_aux : f returns (result, aux); aux is kept, not differentiated.
     comm : an mpi4py communicator, default `MPI.COMM_WORLD` at the time of the call.
-    method : "auto", "sweep", "substitution", "interface", "pipeline", "neumann", "krylov", "direct", or "petsc", a KSP
-        as `options` say.
+    method : "auto", "walk", "sweep", "substitution", "interface", "pipeline", "neumann", "krylov", "direct", or
+        "petsc", a KSP as `options` say.
     options : PETSc options (without the prefix `distdiff_`) for this linearization's solver.
     preaccumulate : False keeps every flattened line as a row of the assembled system.
     partition : "auto" or a strategy's name (a `FallbackWarning` tells where the program has nothing for it).

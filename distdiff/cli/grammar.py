@@ -103,8 +103,8 @@ def _command(commands: Any, name: str, help_: str, solves: bool = True) -> argpa
     add("--quiet", action="store_true", help="no progress on stderr")
     if not solves:
         return sub
-    add("--method", default="auto", help="auto (default), sweep, substitution, interface, pipeline, neumann, krylov, "
-        "direct or petsc")
+    add("--method", default="auto", help="auto (default), walk, sweep, substitution, interface, pipeline, neumann, "
+        "krylov, direct or petsc")
     add("--on-failure", choices=("substitution", "raise"), default="substitution",
         help="what happens when the method fails: substitution solves instead, with a warning (default), or an error")
     add("--full-system", action="store_true", help="keep every flattened line as a row (no preaccumulation)")

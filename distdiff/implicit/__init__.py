@@ -12,7 +12,7 @@ They may be nested in each other, and derivatives of any order go through them.
 
 Keyword arguments of all of them:
 
-    tol             relative error of y that is accepted, default 1e-10
+    tol             relative error of every number in y that is accepted, default 1e-10
     max_iterations  of Newton's method, and of the method before it, default 100
     method          what brings y near the solution before Newton's method ends the solve (see each function)
 
@@ -22,7 +22,8 @@ PETSc options with the prefix `distdiff_component_` say (`linearize(options={"co
 report tells which are shared, and why others are not.
 
 They raise `ConvergenceError` with numbers where no solution is found, `SingularError` where the solution has no
-derivative (dR/dy has no inverse), both naming the line of the call.  Inside a function nothing is collective.
+derivative (dR/dy has no inverse: a multiple root, or a point that Newton's method can't tell from one), both naming the
+line of the call.  What units equations and unknowns have makes no difference.  Inside a function nothing is collective.
 """
 
 from __future__ import annotations
