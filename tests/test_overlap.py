@@ -138,8 +138,17 @@ def masses(u):
     return sum(t * t for t in p)
 
 
+def tangle(u):
+    """Scalar code: everyone reads three others here and there, so messages are single numbers."""
+    x, n = list(u), len(u)
+    for k in range(5):
+        x = [x[i] + 0.1 * x[(7 * i + k) % n] * x[(5 * i + 3 * k) % n] - 0.1 * x[(11 * i + 1) % n] for i in range(n)]
+    return sum(t * t for t in x)
+
+
 ARRAYS = {"stencil": (stencil, (256, 16), "axes"), "line": (line, (6000,), "axes")}
-PROGRAMS = {**ARRAYS, "masses": (masses, (120,), "levels")}
+PROGRAMS = {**ARRAYS, "masses": (masses, (120,), "levels"),
+            "tangle": (tangle, (60,), "streaming")}
 
 
 def early_shares(local):

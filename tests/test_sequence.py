@@ -7,7 +7,7 @@ import pytest
 
 from distdiff.flags import Watched
 from distdiff.kernels import combine, jit, lines, scalar
-from distdiff.kernels.copies import Zeros
+from distdiff.kernels.copies import ADD, COPY, MOVE, Picked, Zeros
 from distdiff.kernels.sequence import Passes, Sequence
 from distdiff.ops import BY_NAME
 from distdiff.tape import ScalarRun
@@ -73,6 +73,28 @@ def test_vectors_become_zero():
         passes(lambda: None)
         assert W.tolist() == [1.0] * 2 + [0.0] * 3 + [1.0] * 4
     assert passes.joined[0][0].__self__.rows
+
+
+@pytest.mark.parametrize("how", [COPY, MOVE, ADD])
+@pytest.mark.parametrize(("where", "places"), [
+    (slice(1, 5), np.array([7, 0, 3, 9])), (np.array([2, 0, 4, 1]), slice(9, 1, -2)),
+    (np.array([5, 2, 0, 3], dtype=np.int32), np.array([1, 2, 8, 4]))])
+def test_single_elements_are_picked(how, where, places):
+    rng, found = np.random.default_rng(3), []
+    to, source = rng.standard_normal(6), rng.standard_normal(10)
+    for sequence in (None, Sequence()):
+        y, x = to.copy(), source.copy()
+        picked = Picked(how, y, where, x, places)
+        if sequence is None:
+            picked()
+        else:
+            assert picked.join(sequence) and not Picked(how, y[:, None], where, x[:, None], places).join(sequence)
+            sequence.run(lambda: None)
+        found.append((y, x))
+    np.testing.assert_array_equal(found[0][0][where], source[places] + (how == ADD) * to[where])
+    np.testing.assert_array_equal(found[0][1][places], (how != MOVE) * source[places])
+    for a, b in zip(*found):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_what_is_lost_in_a_sequence_is_noted():

@@ -59,6 +59,35 @@ class Copies:
         return True
 
 
+class Picked:
+    """to[where] = source[places], leaving zeros behind (MOVE), or += (ADD); places are distinct, slices or arrays."""
+
+    def __init__(self, how: int, to: np.ndarray, where: slice | np.ndarray, source: np.ndarray,
+                 places: slice | np.ndarray) -> None:
+        self._how, self._to, self._where, self._source, self._places = how, to, where, source, places
+
+    def __call__(self) -> None:
+        to, where, source, places = self._to, self._where, self._source, self._places
+        if self._how == ADD:
+            to[where] = to[where] + source[places]
+        elif isinstance(where, slice) and not isinstance(places, slice):
+            np.take(source, places, 0, to[where], "clip")  # mode: it would buffer `out` otherwise
+        else:
+            to[where] = source[places]
+        if self._how == MOVE:
+            source[places] = 0.0
+
+    def join(self, sequence: Sequence) -> bool:
+        """Put it into a sequence.  False: NumPy does it."""
+        where, places = _numbers(self._where, self._to), _numbers(self._places, self._source)
+        if self._to.ndim > 1 or not stream.compiled(len(where)):
+            return False
+        if not (self._to.flags.c_contiguous and self._source.flags.c_contiguous):
+            return False
+        sequence.picked(self._how, self._to, where, self._source, places)
+        return True
+
+
 class Zeros:
     """vector[...] = 0, one call or part of a sequence."""
 
@@ -76,6 +105,12 @@ class Zeros:
         return True
 
 
+def _numbers(places: slice | np.ndarray, array: np.ndarray) -> np.ndarray:
+    if isinstance(places, slice):
+        return np.arange(*places.indices(len(array)), dtype=np.int64)
+    return np.ascontiguousarray(places, dtype=np.int64)
+
+
 def _row(how: int, to: np.ndarray, source: np.ndarray) -> tuple[int, ...]:
     """how, rows, elements of a row, and of either side: address, elements from row to row, from element to element."""
     shape = (1, *to.shape) if to.ndim == 1 else to.shape
@@ -88,4 +123,4 @@ def _row(how: int, to: np.ndarray, source: np.ndarray) -> tuple[int, ...]:
     return (how, rows, n, to.__array_interface__["data"][0], a, b, source.__array_interface__["data"][0], c, d)
 
 
-__all__ = ["ADD", "COPY", "MOVE", "Copies", "Zeros"]
+__all__ = ["ADD", "COPY", "MOVE", "Copies", "Picked", "Zeros"]

@@ -27,3 +27,16 @@ def run(table):
             if how == MOVE:
                 for j in range(n):
                     x[j * f] = 0.0
+
+
+@jit
+def pick(n, how, to, where, source, places):
+    """n elements, one after another (see `copies.Picked`)."""
+    for i in range(n):
+        t, f = where[i], places[i]
+        if how == ADD:
+            to[t] += source[f]
+        else:
+            to[t] = source[f]
+        if how == MOVE:
+            source[f] = 0.0

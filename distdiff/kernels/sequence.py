@@ -22,7 +22,7 @@ from . import combine
 AFTER = 2  # passes by calls, in which everything is bound to memory, before they are joined
 LEAST = 2  # rows that make up for a call of their own
 LOOKS = 4000  # at a word, about 0.1 ms, before others are let run
-(TILES, BOXES, COPIES, STEP, AWAIT, TELL, LINES, ZEROS) = range(8)  # as in `sequence_loops`
+(TILES, BOXES, COPIES, STEP, AWAIT, TELL, LINES, ZEROS, PICKED) = range(9)  # as in `sequence_loops`
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -53,6 +53,10 @@ class Sequence:
         """A scalar run (see `lines`)."""
         self._add(LINES, len(record), record)
         self.held += held
+
+    def picked(self, how: int, to: np.ndarray, where: np.ndarray, source: np.ndarray, places: np.ndarray) -> None:
+        """What `copies.Picked` does, to[where] and source[places] being int64."""
+        self._add(PICKED, len(where), to, source, where, places, more=(how,))
 
     def zeros(self, vector: np.ndarray) -> None:
         """A contiguous vector of float64 becomes zero."""

@@ -12,7 +12,7 @@ from . import combine_loops, copies_loops, lines_loops, tile_loops
 from .addresses import doubles, integers
 from .jit import jit
 
-TILES, BOXES, COPIES, STEP, AWAIT, TELL, LINES, ZEROS = range(8)
+TILES, BOXES, COPIES, STEP, AWAIT, TELL, LINES, ZEROS, PICKED = range(9)
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -63,6 +63,8 @@ def run(table, first, looks):
             copies_loops.run(carray(integers(a), (n, 9)))
         elif what == LINES:
             lines_loops.run(carray(integers(a), n))
+        elif what == PICKED:
+            copies_loops.pick(n, e, doubles(a), integers(c), doubles(b), integers(d))
         elif what == ZEROS:
             vector = doubles(a)
             for i in range(n):

@@ -34,7 +34,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..channels import Channel, Channels, Messages
-from ..kernels.copies import ADD, COPY, MOVE, Copies
+from ..kernels.copies import ADD, COPY, MOVE, Copies, Picked
 from ..kernels.sequence import Sequence
 from ..machine import current
 from ..node import Words, node
@@ -131,13 +131,11 @@ class _Crossing:
         return self._bind()
 
     @property
-    def _compiled(self) -> tuple[Words, Copies] | None:
+    def _compiled(self) -> tuple[Words, list[Copies | Picked]] | None:
         """Words and copies, where these are all."""
         messages, calls = self.bound
-        words, copies = messages.in_memory, [function for function, _ in calls]
-        if words is None or len(copies) > 1 or not all(isinstance(each, Copies) for each in copies):
-            return None
-        return words, copies[0] if copies else Copies()
+        words = messages.in_memory
+        return None if words is None else (words, [function for function, _ in calls])
 
 
 class Starter(_Crossing):
@@ -157,7 +155,7 @@ class Starter(_Crossing):
         words, copies = self._compiled
         sent, _ = words.counts
         sequence.until([word.address for word in words.taken], sent)
-        if not copies.join(sequence):
+        if not all(each.join(sequence) for each in copies):
             return False
         sequence.step(sent)
         sequence.tell([word.address for word in words.sent], sent)
@@ -181,7 +179,7 @@ class Finisher(_Crossing):
         _, taken = words.counts
         sequence.step(taken)
         sequence.until([word.address for word in words.coming], taken)
-        if not copies.join(sequence):
+        if not all(each.join(sequence) for each in copies):
             return False
         sequence.tell([word.address for word in words.took], taken)
         return True
@@ -203,31 +201,18 @@ def _bound(how: int, buffers: list[np.ndarray], spots: list[list[Spot]]) -> list
                 else:
                     together.add(COPY if how == UNPACK else ADD, array[places], buffer[where])
             elif how in (COPY, MOVE):
-                calls += copies_of(buffer, where, array, places, how == MOVE)
+                calls.append((Picked(how, buffer, where, array, places), ()))
             else:
-                calls.append(_unpack(buffer, where, array, places, how == ADD))
+                calls.append((Picked(COPY if how == UNPACK else ADD, array, places, buffer, where), ()))
     return [(together, ()), *calls] if together else calls
 
 
-def copies_of(buffer: np.ndarray, where: slice | np.ndarray, array: np.ndarray, places: slice | np.ndarray,
-              clear: bool = False) -> list[Copy]:
-    """Calls that bring array[places] into the buffer, and leave zeros behind if told to."""
+def copies_of(buffer: np.ndarray, where: slice | np.ndarray, array: np.ndarray,
+              places: slice | np.ndarray) -> list[Copy]:
+    """Calls that bring array[places] into the buffer."""
     if isinstance(places, slice) and isinstance(where, slice):
-        copies: list[Copy] = [(np.copyto, (buffer[where], array[places]))]
-    elif isinstance(where, slice):
-        # mode: np.take would buffer `out` otherwise
-        copies = [(np.take, (array, places, 0, buffer[where], "clip"))]
-    else:
-        copies = [(lambda: buffer.__setitem__(where, array[places]), ())]
-    return [*copies, (array.__setitem__, (places, 0.0))] if clear else copies
-
-
-def _unpack(buffer: np.ndarray, where: slice | np.ndarray, array: np.ndarray, places: slice | np.ndarray,
-            add: bool) -> Copy:
-    """A call that brings the buffer's content to array[places], where it replaces or (distinct places) adds."""
-    if add:
-        return (lambda: array.__setitem__(places, array[places] + buffer[where])), ()
-    return (lambda: array.__setitem__(places, buffer[where])), ()
+        return [(np.copyto, (buffer[where], array[places]))]
+    return [(Picked(COPY, buffer, where, array, places), ())]
 
 
 _TAG = 71  # messages between two ranks never overtake each other, so one tag serves all supersteps

@@ -258,8 +258,9 @@ class Rank:
         for _, run, lines, block in self._numbers.run_parts:
             numbers[run.block][lines] = self._numbers.blocks[block].first + np.arange(len(lines))
         refs = {run.block: self._local_refs(run, numbers[run.block]) for run in self.parcel.runs}
+        ids = id_type(self._numbers.n_nodes)
         for step, run, lines, block in self._numbers.run_parts:
-            a, b = (ref[lines] for ref in refs[run.block])
+            a, b = (ref[lines].astype(ids, copy=False) for ref in refs[run.block])
             made.append((step, run.index, len(made), ScalarRun(block, run.op[lines], a, b, run.const)))
             self.run_ids[block] = run.ids[lines]
 
