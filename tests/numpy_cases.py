@@ -713,6 +713,8 @@ np.linalg.diagonal(t[:, :2]) * 2 + np.linalg.diagonal(t, offset=1)
 FORMS = """
 ~np.poly1d([1, s])(r) + np.poly1d((s, r), True)(2.0) * np.poly1d([[s], [r]][0] + [u[0]]).deriv()(s) + np.poly1d(u)(s)
 ~(np.poly1d([s, 1]) * np.poly1d([1.0, r])).coeffs, np.poly1d([s, 1.0, r]).integ()(2.0) + np.poly1d([s, r]).order
+np.zeros_like(s) + np.full_like(s, r) * np.ones_like(r) + 0 * np.empty_like(s)
+out = np.zeros_like(1j * s); np.multiply(1j * s, r, out=out); out.imag
 np.copy([s, r]) + np.zeros_like([s, 1.0]) + np.ones_like((s, 2.0)) * r + np.full_like([s, 1.0], r)
 np.meshgrid([s, r], w), np.broadcast_arrays([s, 1.0], u[:1]), np.meshgrid([s, 1.0], [2.0, r], indexing="ij")
 np.stack([s, r, 1.0]) + np.array([1.0, s, r]) + np.hstack([s, r, 2.0]) + np.concatenate([[s], [r], [2.0]])

@@ -54,6 +54,19 @@ def spectrum(a, b):
 # -- algorithms
 
 
+@pytest.mark.parametrize("count", [1, 200])
+@pytest.mark.parametrize("row", [np.nan, -1.0, 3.0, 1e300])
+def test_factors_whose_rows_have_no_order_give_nan(row, count, mode):
+    """As a file may hold them: nothing is read or written beside an array, and nothing goes round for ever."""
+    factors = kernels.lu(np.random.default_rng(1).normal(size=(count, 3, 3)))
+    factors[0, 3, 1] = row
+    for t in (False, True):
+        assert np.isnan(kernels.solve(factors, np.ones((count, 3, 2)), t)).all()
+    large = kernels.lu(np.eye(20) + 0.1)
+    large[-1, :3] = [1.0, 2.0, 1.0]
+    assert np.isnan(kernels.sign_of(large)).all()
+
+
 @pytest.mark.parametrize("count", [1, 40, 200])
 @pytest.mark.parametrize("n", [1, 3, 9])
 def test_elimination_of_one_matrix_and_of_many(n, count, mode):

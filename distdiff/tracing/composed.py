@@ -258,6 +258,7 @@ def _like(value: float | None) -> Callable[..., Any]:
             fill, args = args[0], args[1:]
         else:
             fill = value
+        x = traced_array(x)
         dtype = args[0] if args else dtype
         if dtype is None and is_boolean(x):
             dtype = bool

@@ -77,6 +77,8 @@ def sign_of(factors: np.ndarray) -> np.ndarray:
     p = factors[..., -1, :]
     n = p.shape[-1]
     if n > ELIMINATED[0]:
+        if not (np.sort(p, axis=-1) == np.arange(n)).all():
+            return np.full(p.shape[:-1], np.nan)
         signs = np.array([_parity(order) for order in p.reshape(-1, n).astype(int).tolist()])
         return signs.reshape(p.shape[:-1])
     wrong = np.zeros(p.shape[:-1], dtype=int)
@@ -105,6 +107,8 @@ def solve(factors: np.ndarray, b: np.ndarray, transposed: bool) -> np.ndarray:
         raise np.linalg.LinAlgError("Singular matrix")
     if not b.size:
         return undo(np.empty(b.shape))
+    if not (f[:, n].min() >= 0.0 and f[:, n].max() < n):  # no order of rows, but NaN, or what a file has in its place
+        return undo(np.full(b.shape, np.nan))
     if loops := _compiled(n, len(f), b.shape[2]):
         f, x = np.ascontiguousarray(f), np.empty(b.shape)
         loops.permuted(f[:, n], np.ascontiguousarray(b), False, x) if not transposed else np.copyto(x, b)
