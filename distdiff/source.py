@@ -143,7 +143,7 @@ class Source:
     def spread(self) -> Share:
         """Trace and partition; every rank gets its share, and what the function said of itself.  Collective."""
         comm = self._comm
-        holdings = Holdings(comm) if comm.size > 1 and self._run_by_run else None
+        holdings = Holdings(comm, self._once) if comm.size > 1 and self._run_by_run else None
         traced, plan = self._record("read" if comm.size == 1 or self._alone else False, holdings)
         if comm.rank == 0:
             self._manner, self.otherwise = self._manner_now(), False
@@ -183,8 +183,14 @@ class Source:
     def _alone(self) -> bool:
         """Whether rank 0 will probably have all of the program, so that the values of its trace are those of the point:
         where it is asked for, and where one derivative is all that is wanted."""
-        solves, partition = self.settings["solves"], self.settings["partition"]
-        return partition == "fewer ranks" or (partition == "auto" and isinstance(solves, Use) and solves.once)
+        partition = self.settings["partition"]
+        return partition == "fewer ranks" or (partition == "auto" and self._once)
+
+    @property
+    def _once(self) -> bool:
+        """Whether one derivative is all that is wanted."""
+        solves = self.settings["solves"]
+        return isinstance(solves, Use) and solves.once
 
     @property
     def _run_by_run(self) -> bool:

@@ -163,10 +163,11 @@ def test_every_rank_holds_its_turn(comm, short_runs):
 
 
 def test_the_latest_runs_stay(comm, short_runs, monkeypatch):
-    """With room for a third of the program, about a third of what would leave stays; with room for all, all does."""
-    for ahead, leave in ((10 * 900, range(3, 21)), (31 * 900, range(1))):
+    """With room for a third of the program, about a third of what would leave stays; with room for all, all does, and
+    for a single derivative long before."""
+    for ahead, once, leave in ((10 * 900, False, range(3, 21)), (31 * 900, False, range(1)), (900, True, range(1))):
         monkeypatch.setattr(holdings, "AHEAD", ahead)
-        held_here = Holdings(comm)
+        held_here = Holdings(comm, once)
         traced, plan = source(chain(500), comm, partition="contiguous")._record(False, held_here)
         if comm.rank == 0:
             held = [item for item in traced.tape.items if isinstance(item, HeldRun)]

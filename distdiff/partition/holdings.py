@@ -27,17 +27,18 @@ from ..tracing import memory
 from . import choose
 
 LEAST = 1 << 12  # lines of a run that leaves
-AHEAD = 1 << 26  # bytes of runs that stay with rank 0 beyond its share: programs with no more trace without a message
+AHEAD = 1 << 24  # bytes of runs that stay with rank 0 beyond its share: programs with no more trace without a message
+ONCE = 64  # ... times as many where one derivative is wanted, which rank 0 will probably find alone
 ON_THE_WAY = 8  # runs that rank 0 still has the memory of, as they are being sent
 HOLD, FETCH, TAKE, FORGET, DISMISS = range(5)
 _TAG = 74
 
 
 class Holdings:
-    """The runs that ranks hold for rank 0.  Construction is local."""
+    """The runs that ranks hold for rank 0.  Construction is local.  once: for one derivative, and no other point."""
 
-    def __init__(self, comm: MPI.Comm) -> None:
-        self.comm = comm
+    def __init__(self, comm: MPI.Comm, once: bool = False) -> None:
+        self.comm, self._once = comm, once
         self.runs: dict[int, ScalarRun] = {}  # by block: those that this rank holds (rank 0's are on the tape)
         self.holder: dict[int, int] = {}  # on rank 0: by block, who holds it
         self._lines = self._noted = self._seen = self._turn = 0
@@ -72,7 +73,7 @@ class Holdings:
                     self._waiting.append((index, run, self._turn))
                     self._bytes += run.nbytes
         self._seen = len(tape.items)
-        while self._bytes > AHEAD:
+        while self._bytes > AHEAD * (ONCE if self._once else 1):
             index, run, rank = self._waiting.popleft()
             self._bytes -= run.nbytes
             if index < len(tape.items) and tape.items[index] is run:

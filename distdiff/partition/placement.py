@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..graph import Survey
-from ..tape import Tape
+from ..tape import ScalarRun, Tape
 from .parcel import Sender
 from .plan import Plan
 from .quality import Promise, Quality
+from .regrouped import given_up
 from .schedule import Schedule
 
 COLUMNS = "right-hand sides"  # the layout in which every rank has the whole program
@@ -96,6 +97,9 @@ class Partition:
         written now."""
         if self.plan is not None and self.plan.regrouped is not None:
             self.plan.regrouped.write(tape, self.survey.reads if self.survey is not None else None)
+            for index, item in enumerate(tape.items):
+                if isinstance(item, ScalarRun):
+                    tape.items[index] = given_up(item)
 
     def release(self) -> None:
         """Forget how the layout was found: that holds runs which are about to leave."""

@@ -251,8 +251,7 @@ class _Writer:
 
     @staticmethod
     def _gives_up(section: Section, number: int, old: Tape, index: dict[int, int], reads: Reads | None) -> None:
-        block, lines = section.blocks[number], section.runs[number].lines
-        gone = HeldRun(block, lines, None, _gone)
+        block, gone = section.blocks[number], given_up(section.runs[number])
         section.runs[number] = old.items[index[block]] = gone
         if reads is not None:
             reads.runs[block] = gone
@@ -327,8 +326,13 @@ class _Writer:
         return Indexed(self.made.renumbered(np.asarray(self.old.ids(ref, shape))))
 
 
+def given_up(run: ScalarRun) -> HeldRun:
+    """What stands in the place of a run whose lines are on another tape."""
+    return HeldRun(run.block, run.lines, None, _gone)
+
+
 def _gone() -> ScalarRun:
     raise AssertionError("a run is looked at that was regrouped on another tape")
 
 
-__all__ = ["Origins", "Regrouped", "Run"]
+__all__ = ["Origins", "Regrouped", "Run", "given_up"]
