@@ -158,18 +158,18 @@ def test_second_derivatives(comm):
 
 
 def little_by_little(x: Any) -> Any:
-    """Halved until there is no number for the product, no factor of which is small, and doubled again."""
+    """Times 1/8 until there is no number for the product, no factor of which is small, and times 8 again."""
     found = []
     for k in range(2):
         y = x[k]
-        for factor in 0.5, 2.0:
-            for _ in range(1100):
-                y = 1.0 + factor * (y - 1.0)
+        for factor in 0.125, 8.0:
+            for _ in range(360):
+                y = factor * y
         found.append(y)
     return np.stack(found)
 
 
-@pytest.mark.parametrize("method", ["substitution", "interface", "pipeline", "neumann"])
+@pytest.mark.parametrize("method", ["substitution", "interface"])
 def test_elimination_of_small_steps(comm, method):
     """Eliminated, the first half of each is one partial derivative, of which nothing is left."""
     seeds = np.array([[1.0, -3.0, 0.0], [2.0, 0.5, 4.0]])
