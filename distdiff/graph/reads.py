@@ -20,7 +20,7 @@ from .listing import Listing, Single
 
 ARITY = np.array([op.arity for op in OPS])
 EMPTY = np.empty(0, dtype=np.int64)
-MERGED = 1 << 18  # nodes whose readers are added up at once
+MERGED = 1 << 16  # nodes whose readers are added up at once
 
 
 class Touch(NamedTuple):

@@ -10,6 +10,7 @@ from ..graph import Reads, Survey
 from ..graph.contractions import call_seconds, line_seconds
 from ..machine import Machine
 from ..tape import ScalarRun, Tape
+from ..tracing.memory import give_back
 from .axes import Axes
 from .contiguous import Contiguous
 from .growlocal import GrowLocal
@@ -93,6 +94,7 @@ def level_by_level(tape: Tape, n_ranks: int, machine: Machine, survey: Survey, m
     work = found.work
     if most is not None and machine.run_line * work.max(axis=1).sum() + 2 * machine.message * len(work) > most:
         return None
+    give_back()  # what was held a line
     regrouped = found.planned()
     plan = Plan(regrouped.tape, n_ranks, machine)
     plan.regrouped, plan.accumulators = regrouped, found.sums
