@@ -9,7 +9,7 @@ import pytest
 import distdiff as dd
 
 X = np.array([0.7137, -1.3219, 2.1172, 0.4511, -0.2383, 1.6121])
-ELSEWHERE = np.array([1.2171, -1.8112, 3.0871, -0.3177, 0.6113, 2.4831])  # other truths, other whole numbers
+ELSEWHERE = np.array([1.2171, -1.8112, 3.0871, -0.3177, -0.6113, 2.4831])  # other truths, other whole numbers
 KNOWN = {"np": np, "G": np.arange(6), "T": np.array([True, False, True, True, False, True]), "cut": lambda t: (
     1 if t > 0 else t), "pair": lambda t: (0 if t > 0 else t, t)}
 
@@ -41,6 +41,16 @@ np.vectorize(pair)(x)[0] * x + np.vectorize(pair)(x)[1]
 np.vectorize(lambda t: (t, t * 3), otypes=[float, int])(x)[1] * x
 np.vectorize(lambda r: 1 if r[0] > 0 else r.sum(), signature="(n)->()")(x.reshape(2, 3)) * x[:2]
 np.apply_along_axis(lambda r: 1 if r[0] > 0 else r.sum(), 0, x.reshape(3, 2).T) * x[:3]
+"""
+
+COUNTS = """
+(np.sum(x > 0) & 1) * x + (3 & np.sum(x > 0)) * x + (np.sum(x > 0) | 8) * x + (np.sum(x > 0) ^ np.sum(x < 1)) * x
+(np.sum(x > 0) << 1) * x + (1 << np.sum(x > 0)) * x + (np.sum(x > 0) >> 1) * x + ~np.sum(x > 0) * x
+np.linalg.matrix_power(np.outer(x[:2], x[:2]), np.sum(x > 0) - 1)
+np.split(x, [np.sum(x > 0)])[0] * 2
+np.array_split(x, [1, np.sum(x > 0)])[1].sum() * x
+np.delete(x, np.sum(x > 0) - 1)
+np.delete(x, [np.sum(x > 0) - 1, 0])
 """
 
 INTO = """
@@ -139,7 +149,7 @@ def held_to_numpy(f):
             assert np.isclose(np.vdot(lin.vjp(np.ones(lin.value.shape)), v), differences.sum(), 1e-7, 1e-7)
 
 
-@pytest.mark.parametrize("text", lines(CUT) + lines(TRUTHS))
+@pytest.mark.parametrize("text", lines(CUT) + lines(TRUTHS) + lines(COUNTS))
 def test_whole_numbers_and_truths(text):
     held_to_numpy(eval("lambda x: " + text, KNOWN))
 

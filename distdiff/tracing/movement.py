@@ -19,6 +19,7 @@ from .array import (
     moved_later,
     ndim_of,
     of_ids,
+    plain,
     rearranged,
     shape_of,
 )
@@ -30,7 +31,7 @@ from .reductions import axes_of, axis_of, traced_array
 from .rolling import block_rolled
 from .scalar import TracedCount
 from .ufuncs import recorder_of
-from .wholes import written
+from .wholes import whole, written
 
 _asarray = np.asarray  # NumPy's own, whatever is substituted meanwhile
 SMALL = 64  # a copy this small takes explicit ids, a larger irregular one fresh nodes by COPY (affine operands)
@@ -116,7 +117,7 @@ def delete(x: Any, index: Any, axis: int | None = None) -> Any:
     if axis is None:
         x, axis = x.reshape(-1), 0
     axis = axis_of(axis, x.ndim)
-    kept = np.delete(np.arange(x.shape[axis]), index)
+    kept = np.delete(np.arange(x.shape[axis]), _places(index))
     return take(x, kept, axis)
 
 
@@ -156,7 +157,7 @@ def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:
 
 
 def split(x: Any, sections: Any, axis: int = 0) -> list[Any]:
-    n = shape_of(x)[axis]
+    n, sections = shape_of(x)[axis], _places(sections)
     if isinstance(sections, (int, np.integer)) and n % sections:
         raise ValueError("array split does not result in an equal division")
     return array_split(x, sections, axis)
@@ -164,7 +165,17 @@ def split(x: Any, sections: Any, axis: int = 0) -> list[Any]:
 
 def array_split(x: Any, sections: Any, axis: int = 0) -> list[Any]:
     x = traced_array(x)
-    return [TracedArray(x.st, part) for part in np.array_split(x.window, sections, axis)]
+    return [TracedArray(x.st, part) for part in np.array_split(x.window, _places(sections), axis)]
+
+
+def _places(index: Any) -> Any:
+    """Counts, np.sum(x > 0), that say where: decided."""
+    if not is_traced(index):
+        return index
+    places = whole(index)
+    if index.dtype != bool and np.any(places != plain(index)):
+        raise TypeError("slice indices must be integers or None or have an __index__ method")
+    return places
 
 
 def _along(name: str, least: int, axis: int) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ instead of sharing a helper.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -288,6 +289,20 @@ def _whole_with(op: Op, first: Any, second: Any) -> Any:
     whole = isinstance(other, (int, np.integer, np.bool_, TracedBool, TracedCount))
     return mine.rec.count(result.i, result.v) if whole and type(result) is mine.rec.scalar_type else result
 
+
+def _bits(function: Callable[[Any, Any], Any], reflected: bool) -> Callable[[Any, Any], Any]:
+    """Bits of a count, which is decided."""
+    def of_bits(self: Any, other: Any) -> Any:
+        mine, other = np.int64(int(self)), int(other) if isinstance(other, TracedCount) else other
+        return function(other, mine) if reflected else function(mine, other)
+
+    return of_bits
+
+
+for _name in ("and", "or", "xor", "lshift", "rshift"):
+    for _reflected in (False, True):
+        setattr(TracedCount, f"__{'r' * _reflected}{_name}__", _bits(getattr(operator, f"__{_name}__"), _reflected))
+TracedCount.__invert__ = lambda self: ~np.int64(int(self))
 
 for _name, _op in METHODS:
     if _op.name in ("add", "subtract", "multiply"):
