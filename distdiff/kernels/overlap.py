@@ -50,11 +50,9 @@ def pays(latency: float) -> bool:
 
 def boxes(tables: Tables, arriving: Intervals, columns: int = 1) -> Boxes | None:
     """What of the boxes can be computed before these rows of the workspace have come; None if that is not worth it."""
-    from .overlap_loops import of_boxes
+    from . import overlap_loops
 
-    cells = tables.cells
-    touched = len(cells) + int(np.sum(cells[:, 8] - cells[:, 7]))
-    early, late, elements = _shared(cells, of_boxes, tables.passes, touched, 1, arriving)
+    early, late, elements = _shared(overlap_loops.boxes, tables.cells, tables.passes, arriving)
     if elements * columns < LEAST:
         return None
     return Boxes(tables._replace(cells=early), tables._replace(cells=late), elements)
@@ -62,25 +60,20 @@ def boxes(tables: Tables, arriving: Intervals, columns: int = 1) -> Boxes | None
 
 def groups(program: Bound, arriving: Intervals) -> Groups | None:
     """The same of groups of statements, for bytes of memory."""
-    from .overlap_loops import of_groups
+    from . import overlap_loops
 
-    early, late, elements = _shared(program.groups, of_groups, program.code, 4 * len(program.code), 8, arriving)
+    early, late, elements = _shared(overlap_loops.groups, program.groups, program.code, arriving)
     if elements < LEAST:
         return None
     return Groups(program._replace(groups=early), program._replace(groups=late), elements)
 
 
-def _shared(table: np.ndarray, touches: Callable[..., None], more: np.ndarray, touched: int, width: int,
+def _shared(loop: Callable[..., tuple[int, int, int]], table: np.ndarray, more: np.ndarray,
             arriving: Intervals) -> tuple[np.ndarray, np.ndarray, int]:
-    """The rows of a table in two parts, given what says which addresses they touch (see `overlap_loops`)."""
-    from .overlap_loops import share
-
+    """The rows of a table in two parts, by the loop that knows which addresses they touch (see `overlap_loops`)."""
     n, columns = table.shape
-    places, addresses = np.empty((n, 4), dtype=np.int64), np.empty((touched, 6), dtype=np.int64)
-    touches(table, more, places, addresses)
     early, late = np.empty((n, columns), dtype=np.int64), np.empty((2 * n, columns), dtype=np.int64)
-    n_early, n_late, elements = share(table, places, addresses, width, _table(arriving), early, late,
-                                      np.empty((2, ROOM, 2), dtype=np.int64))
+    n_early, n_late, elements = loop(table, more, _table(arriving), early, late, np.empty((2, ROOM, 2), dtype=np.int64))
     return early[:n_early].copy(), late[:n_late].copy(), elements
 
 

@@ -170,3 +170,22 @@ def share(table, places, touched, width, arriving, early, late, room):
                 if w < 0 or r < 0:
                     return -1, -1, -1
     return n_early, n_late, elements
+
+
+@jit
+def boxes(table, passes, arriving, early, late, room):
+    """`share` for boxes of `combine.Tables`."""
+    n = len(table)
+    for c in range(len(table)):
+        n += table[c, 8] - table[c, 7]
+    places, touched = np.empty((len(table), 4), dtype=np.int64), np.empty((n, 6), dtype=np.int64)
+    of_boxes(table, passes, places, touched)
+    return share(table, places, touched, 1, arriving, early, late, room)
+
+
+@jit
+def groups(table, code, arriving, early, late, room):
+    """`share` for groups of `tiles.Program`."""
+    places, touched = np.empty((len(table), 4), dtype=np.int64), np.empty((4 * len(code), 6), dtype=np.int64)
+    of_groups(table, code, places, touched)
+    return share(table, places, touched, 8, arriving, early, late, room)
