@@ -335,7 +335,8 @@ def _beta(name: str) -> Rule:
     return lambda self, x, a, b: formula(x, a, b)
 
 
-def _beta_moments(self: Any, a: Any, b: Any) -> Any:
+def _beta_moments(self: Any, a: Any, b: Any, moments: str = "") -> Any:
+    """All four: `moments` are asked for of one frozen meanwhile, which takes this for SciPy's own by its signature."""
     n = a + b
     g2 = 6.0 * ((a - b) ** 2 * (n + 1.0) - a * b * (n + 2.0)) / (a * b * (n + 2.0) * (n + 3.0))
     return (a / n, a * b / (n * n * (n + 1.0)), 2.0 * (b - a) * np.sqrt(n + 1.0) / ((n + 2.0) * np.sqrt(a * b)), g2)
@@ -353,7 +354,7 @@ def _binom_moments(self: Any, n: Any, p: Any, moments: str = "mv") -> Any:
     return n * p, variance, (1.0 - 2.0 * p) / np.sqrt(variance), 1.0 / variance - 6.0 / n
 
 
-def _nbinom_moments(self: Any, n: Any, p: Any) -> Any:
+def _nbinom_moments(self: Any, n: Any, p: Any, moments: str = "") -> Any:
     q = 1.0 - p
     return n * q / p, n * q / (p * p), (1.0 + q) / np.sqrt(n * q), 6.0 / n + p * p / (n * q)
 
