@@ -44,6 +44,7 @@ np.apply_along_axis(lambda r: 1 if r[0] > 0 else r.sum(), 0, x.reshape(3, 2).T) 
 """
 
 COUNTS = """
+{2: 1.0, 3: 2.0}.get(np.sum(x > 1), 3.0) * x
 (np.sum(x > 0) & 1) * x + (3 & np.sum(x > 0)) * x + (np.sum(x > 0) | 8) * x + (np.sum(x > 0) ^ np.sum(x < 1)) * x
 (np.sum(x > 0) << 1) * x + (1 << np.sum(x > 0)) * x + (np.sum(x > 0) >> 1) * x + ~np.sum(x > 0) * x
 np.linalg.matrix_power(np.outer(x[:2], x[:2]), np.sum(x > 0) - 1)
@@ -89,6 +90,8 @@ np.linalg.norm(x > 0) * x
 """
 
 REFUSED = """
+np.put(y, [0, 99], [5.0, 6.0])
+np.put(y, [1, -7, 2], x[0])
 y.diagonal()[0] = 3.0
 np.diag(y)[0] = x[0]
 np.diagonal(y, 1)[...] = x[0]
@@ -191,4 +194,16 @@ def test_a_write_into_whole_numbers_that_is_refused():
         return y * x
 
     with pytest.raises(dd.errors.UnsupportedOperationError, match="array of dtype int64"):
+        dd.linearize(f, X)
+
+
+@pytest.mark.parametrize("key", [lambda x: x[0], lambda x: x[0] + 1j * x[1]])
+def test_numbers_are_no_keys_whoever_catches_it(key):
+    def f(x):
+        try:
+            return {0.5: 2.0}.get(key(x), 1.0) * x
+        except TypeError:
+            return x * x
+
+    with pytest.raises(dd.errors.UnsupportedOperationError, match="key of a dict"):
         dd.linearize(f, X)

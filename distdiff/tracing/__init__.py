@@ -31,7 +31,7 @@ from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
 from . import creation, floating, methods, patching, tree
 from .active import running
 from .array import TracedArray, compact, is_traced
-from .callers import CUT, library, library_of_cython, refusal, twin
+from .callers import CUT, DECIDES, KEY, library, library_of_cython, refusal, twin
 from .complexes import is_traced_complex
 from .holding import held, traced_within
 from .layout import copied
@@ -271,8 +271,7 @@ _WANTED_PLAIN = (
      "a traced value was to become text or a number of another kind", "its derivative would be lost; write out "
      "distdiff.numpy.value(x), its plain value, or return what is wanted beside the result, with has_aux=True"),
     (_SLICE, "a traced value was used as the end of a slice", _WHOLE),
-    (r"unhashable type: 'Traced", "a traced value was used as the key of a dict or an element of a set",
-     "int(x) or round(x) decides for a whole number, and is guarded; a table of floats is np.interp or np.where"),
+    (r"unhashable type: 'Traced", KEY, DECIDES),
     (r"type for timedelta .*: Traced|operand type.*(Traced.*timedelta|timedelta.*Traced)",
      "a traced value was used with a datetime.timedelta", "that is a whole number of microseconds and holds no "
      "derivative; compute with floats, in seconds: t.total_seconds()"),

@@ -145,6 +145,8 @@ def remedy_for(frame: FrameType, otherwise: str) -> str:
 
 _LOOK = "to only look at the value, use distdiff.numpy.value(x)"
 _PYTHONS = "Use NumPy's functions for Python's, np.sin(x), not math.sin(x)"
+KEY = "a traced value was used as the key of a dict or an element of a set"
+DECIDES = "int(x) or round(x) decides for a whole number, and is guarded; a table of floats is np.interp or np.where"
 
 
 def makes_numbers(frame: FrameType) -> bool:
@@ -173,6 +175,11 @@ def refuse_pickling(x: Any, protocol: Any) -> NoReturn:
     """`__reduce_ex__` of traced values."""
     x.rec.unsupported("a traced value was pickled", "what comes of it, in another process say, would be a plain "
                       "number; compute in this process, or hand on distdiff.numpy.value(x), which has no derivative")
+
+
+def refuse_as_key(x: Any) -> NoReturn:
+    """`__hash__` of traced numbers: which entry of a table is meant would go by their values."""
+    x.rec.unsupported(KEY, twin(x.rec.user_frame(), DECIDES))
 
 
 def refuse_swapped_rows(rec: Any, target: Any, index: Any, value: Any) -> None:

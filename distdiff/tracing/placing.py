@@ -78,10 +78,13 @@ def put(a: Any, indices: Any, values: Any, mode: str = "raise") -> None:
         values = resize(values, len(indices)) if is_traced(values) else np.resize(values, len(indices))
     if mode != "raise":
         indices = indices % a.size if mode == "wrap" else np.clip(indices, 0, a.size - 1)
-    elif ((indices < -a.size) | (indices >= a.size)).any():
-        raise IndexError(f"index {indices[(indices < -a.size) | (indices >= a.size)][0]} is out of bounds for axis 0 "
-                         f"with size {a.size}")
+    beyond = np.flatnonzero((indices < -a.size) | (indices >= a.size)) if mode == "raise" else ()
+    if len(beyond):  # NumPy writes what comes before it
+        first, indices = indices[beyond[0]], indices[: beyond[0]]
+        values = values[: beyond[0]] if ndim_of(values) else values
     a[np.unravel_index(indices + a.size * (indices < 0), a.shape)] = values
+    if len(beyond):
+        raise IndexError(f"index {first} is out of bounds for axis 0 with size {a.size}")
 
 
 class Flat:

@@ -18,7 +18,18 @@ import numpy as np
 
 from ..ops import BY_NAME, Op
 from ..tape import RUN_LINES
-from .callers import CUT, PLAIN, called, makes_numbers, plain_number, refuse_pickling, remedy_for, stores, twin
+from .callers import (
+    CUT,
+    PLAIN,
+    called,
+    makes_numbers,
+    plain_number,
+    refuse_as_key,
+    refuse_pickling,
+    remedy_for,
+    stores,
+    twin,
+)
 from .operators import CODE, METHODS, OPS_BY_NAME, asking, numpy_divide
 from .recorder import Located, Recorder
 from .slots import no_sequence
@@ -39,7 +50,7 @@ class TracedScalar:
     dtype = np.dtype(np.float64)
     itemsize, nbytes = 8, 8
     __array_priority__ = 1000.0
-    __hash__ = None
+    __hash__ = refuse_as_key  # NumPy's numbers may be keys, so `except TypeError` would go another way than with them
 
     @property
     def __class__(self) -> type:  # isinstance(t, float) holds, as for the elements of an array
@@ -281,6 +292,9 @@ class TracedCount:
     def __index__(self) -> int:
         return int(self)
 
+    def __hash__(self) -> int:
+        return hash(int(self))
+
 
 def _whole_with(op: Op, first: Any, second: Any) -> Any:
     """op of answers, counts and whole numbers, which is a count again; of one and anything else the general way's."""
@@ -417,7 +431,7 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     exec(CODE, names)
     methods = {name: names.pop(name) for name, _ in METHODS}
     shared = {"__slots__": (), "rec": rec, "general": staticmethod(general), "as_array": staticmethod(as_array)}
-    Scalar = names["Scalar"] = no_sequence(type("TracedScalar", (TracedScalar,), {**shared, **methods}))
+    Scalar = names["Scalar"] = no_sequence(type("TracedScalar", (TracedScalar,), {**shared, **methods, "__hash__": refuse_as_key}))
     Boolean = names["Boolean"] = no_sequence(type("TracedBool", (TracedBool, TracedScalar), shared))
     Count = no_sequence(type("TracedCount", (TracedCount, Scalar), {"__slots__": ()}))
     rec.scalar, rec.boolean, rec.count, rec.scalar_op = scalar, boolean, count, scalar_op

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..array import TracedArray, is_traced, shape_of
-from ..callers import called, handed_to, refuse_pickling, refuse_swapped_rows, stores
+from ..callers import called, handed_to, refuse_as_key, refuse_pickling, refuse_swapped_rows, stores
 from ..indexing import plain_index
 from ..recorder import Recorder
 from ..scalar import CUT, PLAIN, TracedScalar
@@ -182,7 +182,7 @@ class ComplexScalar:
 
     __slots__ = ("im", "re", "rec")
     __array_priority__ = 1000.0
-    __hash__ = None
+    __hash__ = refuse_as_key
     __reduce_ex__ = refuse_pickling
     dtype, itemsize, nbytes = DTYPE, DTYPE.itemsize, DTYPE.itemsize
     ndim, size, shape = 0, 1, ()
