@@ -33,6 +33,7 @@ EXTREMES = {  # what becomes of the arguments of a case; numbers become NumPy's,
 NOT_NUMPYS = ("vectorize",  # hands Python's floats to a function, which raise OverflowError
               "polyfit",  # raises a SystemError of its own where the SVD in it does not converge
               "axes=", "np.interp(",  # NaN or infinite where theirs are not: other errors of what follows
+             "kj->ik\", m + 1j",  # where a part is zero by structure, infinity times it makes no NaN, but is infinite
              "[s + 1j * r")  # 1j times one of NumPy's numbers is Python's complex, which raises none
 
 
