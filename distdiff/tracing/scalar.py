@@ -431,7 +431,8 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     exec(CODE, names)
     methods = {name: names.pop(name) for name, _ in METHODS}
     shared = {"__slots__": (), "rec": rec, "general": staticmethod(general), "as_array": staticmethod(as_array)}
-    Scalar = names["Scalar"] = no_sequence(type("TracedScalar", (TracedScalar,), {**shared, **methods, "__hash__": refuse_as_key}))
+    own = {**shared, **methods, "__hash__": refuse_as_key}  # which a class with an `__eq__` of its own does not inherit
+    Scalar = names["Scalar"] = no_sequence(type("TracedScalar", (TracedScalar,), own))
     Boolean = names["Boolean"] = no_sequence(type("TracedBool", (TracedBool, TracedScalar), shared))
     Count = no_sequence(type("TracedCount", (TracedCount, Scalar), {"__slots__": ()}))
     rec.scalar, rec.boolean, rec.count, rec.scalar_op = scalar, boolean, count, scalar_op
