@@ -49,6 +49,14 @@ def world() -> MPI.Comm:
     return MPI.COMM_SELF if _alone.depth else MPI.COMM_WORLD
 
 
+def chosen(given: MPI.Comm | None) -> MPI.Comm:
+    """The communicator that a caller gives, or `world()`; `InputError` for what is none."""
+    comm = world() if given is None else given
+    if not isinstance(comm, MPI.Comm) or comm == MPI.COMM_NULL:
+        raise errors.InputError(f"comm={given!r} is no communicator; give one of mpi4py's, or leave it out")
+    return comm
+
+
 @contextmanager
 def alone() -> Iterator[None]:
     """While the body runs, `world` is this rank by itself: for foreign code that one rank calls and others may not."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .comm import agreed, calling, on_root, world
+from .comm import agreed, calling, chosen, on_root
 from .errors import InputError, NonFiniteError
 from .linearization import Linearization, linearize
 from .nest import names_of, require_number
@@ -192,7 +192,7 @@ def trace(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0,
     handed to the same calls.
     """
     refuse_inside()
-    traced = on_root(comm if comm is not None else world(), lambda: _trace(f, args, argnums=argnums), share=False)
+    traced = on_root(chosen(comm), lambda: _trace(f, args, argnums=argnums), share=False)
     return Program() if traced is None else Program(**vars(traced.tape), names=names_of(f, argnums))
 
 
@@ -207,7 +207,7 @@ def _by_all(name: str, settings: dict[str, Any]) -> None:
 
 def _require_tuples(name: str, primals: Any, tangents: Any, comm: Any) -> None:
     """Refuse, on all ranks, arguments that are not wrapped in tuples."""
-    with nullcontext() if running() is not None else agreed(comm if comm is not None else world(), begins=True):
+    with nullcontext() if running() is not None else agreed(chosen(comm), begins=True):
         for what, given in (("primals", primals), ("tangents", tangents)):
             if not isinstance(given, (tuple, list)):
                 raise InputError(f"{name} was given {what} of type {type(given).__name__}; they are tuples with one "

@@ -20,8 +20,7 @@ import numpy as np
 from mpi4py import MPI
 
 from . import batches
-from . import comm as agreement
-from .comm import agreed, calling, collective, on_root, require_sound, vector_from_root
+from .comm import agreed, calling, chosen, collective, on_root, require_sound, sound, vector_from_root
 from .errors import BranchChangedError, InputError, LayoutWarning
 from .nest import Nest, blocks, require_number
 from .nested import gradient, refuse_inside
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from .solvers.structured import StructuredSystem
     from .tracing import Trace
 
-LOST, MUCH = 1.0, 1.5  # seconds at a point, and times those in another layout, that are worth a warning
-
 
 class Linearization:
     """f at a point x, ready for derivative solves.  Make one with `linearize`; close it, or use it in a `with`.
@@ -67,9 +64,7 @@ class Linearization:
         traced: Trace | None = None, **unknown: Any,
     ) -> None:
         refuse_inside(unknown)
-        self.comm = comm if comm is not None else agreement.world()
-        if not isinstance(self.comm, MPI.Comm) or self.comm == MPI.COMM_NULL:
-            raise InputError(f"comm={comm!r} is no communicator; give one of mpi4py's, or leave it out")
+        self.comm = chosen(comm)
         settings: dict[str, Any] = {
             "argnums": argnums, "has_aux": has_aux, "method": method, "options": options,
             "preaccumulate": preaccumulate, "partition": partition, "min_block": plain(min_block),
@@ -97,7 +92,7 @@ class Linearization:
         try:
             self._build()
         except Exception:  # whatever it is: raised again
-            if agreement.sound(self.comm):  # nobody is left to call `close`
+            if sound(self.comm):  # nobody is left to call `close`
                 self._at.leave()
             raise
 
@@ -198,7 +193,7 @@ class Linearization:
             return
         self._advised = self._solving.expected
         advice = self._advice()
-        if advice is not None and advice.here > max(LOST + advice.there, MUCH * advice.there):
+        if advice is not None and advice.urgent:
             self._warned = True
             warnings.warn(str(advice), LayoutWarning, stacklevel=5)
 

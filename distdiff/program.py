@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from .comm import calling, on_root, world
+from .comm import calling, chosen, on_root
 from .errors import BranchChangedError, InputError, NoValueError
 from .evaluate import Point, evaluate, evaluate_items
 from .liveness import kept_blocks
@@ -151,7 +151,7 @@ def load(path: str | os.PathLike[str], *, rules: Iterable[Any] = (), most_lines:
     `RuleError` where a rule is missing, or takes other arguments than that of the file.
     """
     found = among([rules] if hasattr(type(rules), "rule_kind") else rules)
-    return loaded(path, found, most_lines, comm if comm is not None else world())
+    return loaded(path, found, most_lines, chosen(comm))
 
 
 def loaded(path: str | os.PathLike[str], find: Find, most_lines: int, comm: MPI.Comm) -> Program:

@@ -19,11 +19,12 @@ import numpy as np
 from .draws import Draws
 from .errors import InputError, RetraceWarning
 from .nest import Nest
+from .snapshot import kept, same, same_bits
 from .tracing import running
 from .tracing.floating import surroundings
 from .tracing.stretch import check_numbers
 from .tracing.tree import flatten, layout
-from .watch import Surroundings, kept, same, same_bits
+from .watch import Surroundings
 
 WINDOW, MOST = 8, 6  # new points looked back upon; if so many of them were traced, the user is told
 

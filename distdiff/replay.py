@@ -14,7 +14,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from .comm import agreed, calling, on_root, world
+from .comm import agreed, calling, chosen, on_root
 from .errors import BranchChangedError, InputError, NonFiniteError
 from .linearization import Linearization, linearize
 from .nest import require_number
@@ -72,7 +72,7 @@ class Recorded(RecordedFunction):
             return NestedLinearization(self._f, args, argnums=self._argnums, kwargs=kwargs)
         if self._closed:
             raise InputError("this recorded function was closed; make a new one with distdiff.recorded")
-        comm = self._comm if self._comm is not None else world()
+        comm = chosen(self._comm)
         asked: Purpose | None = None
 
         def decide() -> tuple[list[int], int, str]:

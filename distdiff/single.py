@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from . import comm as agreement
-from .comm import on_root
+from .comm import chosen, on_root
 from .evaluate import evaluate
 from .flags import Watched
 from .nest import Nest
@@ -124,9 +123,9 @@ def single(f: Callable[..., Any], args: tuple[Any, ...], argnums: int | tuple[in
 
     joints: whether a program with joint statements is one of them, or `HasJoint` is raised.
     """
-    comm = settings.get("comm") or agreement.world()
+    comm = chosen(settings.get("comm"))
     numbers = argnums if isinstance(argnums, tuple) else (argnums,)
-    if settings.keys() - {"comm"} or not isinstance(comm, MPI.Comm) or comm == MPI.COMM_NULL or comm.size > 1 or (
+    if settings.keys() - {"comm"} or comm.size > 1 or (
             not callable(f) or isinstance(f, Program) or not all(type(k) is int for k in numbers)):
         return None
     return Single(f, args, argnums, kwargs, has_aux, comm, joints)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .comm import agreed, world
+from .comm import agreed, chosen
 from .graph import analyse
 from .implicit import root
 from .kernels import jit
@@ -23,7 +23,7 @@ def warm(comm: Any = None) -> list[str]:
     Returns the functions, with their signatures, that the cache lacked, on every rank those of all ranks.  Loops for
     messages between ranks are called, so compiled, on two ranks or more only.
     """
-    comm = comm if comm is not None else world()
+    comm = chosen(comm)
     jit.compile_at_once()
     from .kernels.cache import DiskCache
 

@@ -1,20 +1,17 @@
-"""What a recorded function reads beside its differentiated arguments: kept by value, to be noticed when it changes.
+"""What a recorded function reads beside its differentiated arguments: found, and looked at again, without running it.
 
-A tape holds constants, as they were when it was recorded.  `Kept` is a copy of such values; `surroundings` finds those
-that a function reads from around it, without running it.
+A tape holds constants, as they were when it was recorded.  `Search` is the way from a function to all that it reads
+from around it; `Surroundings` remembers what is there and tells what has become another.
 """
 
 from __future__ import annotations
 
-import ctypes
 import dis
 import functools
-import math
 import sys
-from array import array
 from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, Iterable, Mapping
-from itertools import product, repeat
+from itertools import product
 from operator import attrgetter, methodcaller
 from types import (
     BuiltinMethodType,
@@ -30,9 +27,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-LARGE = 1 << 16  # bytes: larger arrays around a function are compared where they lie, smaller ones by their bytes
-COPIED = 1 << 26  # bytes of large arrays around a function that are compared whole; of others, SAMPLE numbers are
-SAMPLE = 4096
+from .snapshot import BY_CONTENT, LARGE, remember, same
+
+COPIED = 1 << 26  # bytes of large arrays around a function that are compared whole; of others, a sample is
 MANY = 1000  # values looked at around a function and those that it calls, and parts of one container
 DEEP = 6  # steps from a name: an object's attribute, a dictionary's item, ...
 SPARSE = ("data", "indices", "indptr", "row", "col", "coords", "offsets", "rows", "_dict", "_shape")  # SciPy's arrays
@@ -40,85 +37,7 @@ BY_NAME = ("getattr", "attrgetter")  # which take an attribute named by a text .
 ALL = ("vars", "__dict__", "asdict", "astuple", "fields", "__getattribute__")  # ... or all of them
 _NOT_THE_USERS = frozenset(("numpy", "scipy", "numba", "distdiff", "mpi4py", "petsc4py")) | sys.stdlib_module_names
 _PLAIN = (float, int, str, bytes, complex, np.generic, np.ndarray, type(None), range, slice)
-_CONTAINERS = (dict, list, set, deque, MappingProxyType)
-_BUFFERS = (bytearray, memoryview, array)
 _HOLD = ((ChainMap, "maps"), (UserDict, "data"), (UserList, "data"))  # what the standard library's classes hold
-_compare = ctypes.CDLL(None).memcmp
-_compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-
-
-def kept(value: Any, limit: float = math.inf, met: dict[int, Any] | None = None) -> Any:
-    """A copy of arrays (up to `limit` bytes) in nested containers; everything else as it is.
-
-    met: copies of the containers met on the way, by the containers' id: one that holds itself gets a copy that does.
-    """
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return value.copy("K") if value.nbytes <= limit else value
-    if not isinstance(value, (tuple, list, dict)):
-        return value
-    met = {} if met is None else met
-    if id(value) in met:
-        return met[id(value)]
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*[kept(part, limit, met) for part in value])
-    if type(value) is tuple:
-        return tuple([kept(part, limit, met) for part in value])
-    if type(value) is list:
-        copy: Any = []
-        met[id(value)] = copy
-        copy.extend([kept(part, limit, met) for part in value])
-        return copy
-    if type(value) is dict:
-        copy = met[id(value)] = {}
-        copy.update([(key, kept(part, limit, met)) for key, part in value.items()])
-        return copy
-    return value
-
-
-def same(a: Any, b: Any, met: set[tuple[int, int]] | None = None) -> bool:
-    """Whether b is what was kept as a: numbers and text by value and type, arrays bit by bit, containers part by part,
-    other objects by identity.  met: pairs of containers that are being compared, which may hold themselves."""
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, np.ndarray) and a.dtype != object:
-        return same_bits(a, b)
-    if isinstance(a, (tuple, list)) or type(a) is dict:
-        if len(a) != len(b):
-            return False
-        pair = id(a), id(b)
-        if met is None:
-            met = set()
-        elif pair in met:
-            return True
-        met.add(pair)
-        if isinstance(a, dict):
-            return list(a) == list(b) and all(map(same, a.values(), b.values(), repeat(met)))  # their order, too
-        return all(map(same, a, b, repeat(met)))
-    if isinstance(a, (float, np.floating)):
-        return bool(a == b and math.copysign(1.0, a) == math.copysign(1.0, b) or (a != a and b != b))
-    if isinstance(a, (int, str, bytes, complex, np.generic, frozenset)):
-        return bool(a == b)
-    return a is b
-
-
-def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays are equal, NaN equal to itself and -0.0 another number than 0.0, their axes in memory in the
-    same order."""
-    if a.shape != b.shape or a.dtype != b.dtype or _axes(a) != _axes(b):
-        return False
-    if a.nbytes > LARGE and a.flags.forc and a.strides == b.strides:  # no temporary
-        return not _compare(a.ctypes.data, b.ctypes.data, a.nbytes)
-    if a.dtype.kind == "f" and a.itemsize == 8:
-        a, b = (np.ascontiguousarray(x).view(np.int64) for x in (a, b))
-        return bool((a == b).all())
-    return a.tobytes() == b.tobytes()
-
-
-def _axes(x: np.ndarray) -> Any:
-    """The axes from the slowest in memory to the fastest, which x.ravel("K") tells; None where copies don't keep it."""
-    if x.ndim < 2 or x.flags.c_contiguous or 0 in x.strides or not x.size:
-        return None
-    return sorted((k for k in range(x.ndim) if x.shape[k] > 1), key=lambda k: -abs(x.strides[k]))
 
 
 class _Probe(NamedTuple):
@@ -151,7 +70,7 @@ class Surroundings:
             whole = not isinstance(value, np.ndarray) or copied + value.nbytes <= COPIED
             if isinstance(value, np.ndarray) and value.nbytes > LARGE and whole:
                 copied += value.nbytes
-            keep, still = _still(value, whole)
+            keep, still = remember(value, whole)
             self._watched.append(_Probe(name, read, keep, still))
 
     def changed(self) -> str | None:
@@ -164,40 +83,6 @@ class Surroundings:
             elif not still(now):
                 return name
         return None
-
-
-def _still(value: Any, whole: bool) -> tuple[Any, Callable[[Any], bool] | None]:
-    """What to keep of a value, and how to ask whether it is the same now (None: by `same`)."""
-    if isinstance(value, np.ndarray):
-        if value.dtype == object:
-            parts = kept(value.tolist(), LARGE)
-            return value, lambda now: type(now) is type(value) and now.shape == value.shape \
-                and same(parts, now.tolist())
-        shape, dtype = value.shape, value.dtype
-        if value.nbytes <= LARGE:
-            bits, axes = value.tobytes(), _axes(value)
-            return None, lambda now: isinstance(now, np.ndarray) and now.shape == shape and now.dtype == dtype and (
-                now.tobytes() == bits and _axes(now) == axes)
-        copy = value.copy(order="K") if whole else _sample(value)
-        return None, lambda now: isinstance(now, np.ndarray) and now.shape == shape and now.dtype == dtype \
-            and same_bits(copy, now if whole else _sample(now))
-    if type(value) in (dict, list) or isinstance(value, tuple):
-        keep = kept(value, LARGE)
-        return keep, lambda now: same(keep, now)
-    if isinstance(value, _BUFFERS):
-        bits = bytes(value)
-        return None, lambda now: type(now) is type(value) and bytes(now) == bits
-    if isinstance(value, _CONTAINERS):  # subclasses, such as OrderedDict
-        plain = dict if isinstance(value, (dict, MappingProxyType)) else set if isinstance(value, set) else list
-        keep = plain(value) if plain is set else kept(plain(value), LARGE)
-        return keep, lambda now: type(now) is type(value) and (
-            keep == now if plain is set else same(keep, plain(now)))
-    return value, None
-
-
-def _sample(x: np.ndarray) -> np.ndarray:
-    """Numbers from all over an array."""
-    return x.flat[::max(1, x.size // SAMPLE)]
 
 
 class _Missing:
@@ -398,7 +283,7 @@ class Search:
 
     def _part(self, name: str, part: Any, depth: int, own: bool = False) -> None:
         """An item: the container's copy tells whether it is another one, so what it holds is left to look at."""
-        changes = isinstance(part, (*_CONTAINERS, *_BUFFERS)) and type(part) not in (dict, list)
+        changes = isinstance(part, BY_CONTENT) and type(part) not in (dict, list)
         if changes and len(self.found) < MANY:
             self.found.append((name, functools.partial(_itself, part), part))
         self._into(name, part, depth, own)

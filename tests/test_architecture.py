@@ -21,7 +21,7 @@ FLOORS = {
     "storage": 1.35, "nest": 1.4, "solvers": 4,
     "settings": 5, "facts": 5, "batches": 5, "report": 5.02, "planning": 5.03, "pictures": 5.06, "nested": 5.05,
     "implicit": 5.07, "solving": 5, "source": 5.05, "single": 5.05, "position": 5.07, "linearization": 5.1,
-    "drivers": 6, "draws": 5.8, "purpose": 5.9, "replay": 6, "watch": 0,
+    "drivers": 6, "draws": 5.8, "purpose": 5.9, "replay": 6, "snapshot": 0, "watch": 0.1,
     "rules": 6.05, "testing": 6.1, "warm": 6, "calibration": 6,
     "service": 6.9, "cli": 7, "examples": 7,
 }

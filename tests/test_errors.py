@@ -360,6 +360,16 @@ def test_settings_of_the_wrong_kind(settings):
         dd.linearize(lambda x: np.sum(x), np.ones(3), **settings)
 
 
+@pytest.mark.parametrize("wrong", [3, MPI.COMM_NULL])
+def test_what_is_no_communicator_is_refused_by_every_call(wrong):
+    """COMM_NULL counts as false, so it was taken for none given: the gradient came, on all ranks."""
+    for call in (lambda: dd.grad(np.sum, comm=wrong)(np.ones(3)), lambda: dd.recorded(np.sum, comm=wrong)(np.ones(3)),
+                 lambda: dd.trace(np.sum, np.ones(3), comm=wrong), lambda: dd.load("nothing.tape", comm=wrong),
+                 lambda: dd.jvp(np.sum, (np.ones(3),), (np.ones(3),), comm=wrong)):
+        with pytest.raises(InputError, match="is no communicator"):
+            call()
+
+
 @pytest.mark.parametrize("name, words", [
     ("methd", "'methd' is no setting: did you mean 'method'"),
     ("power", "'power' is no setting: there are argnums, .*"),

@@ -271,9 +271,10 @@ def test_another_layout_for_more_right_hand_sides_than_announced():
 
 @pytest.mark.mpi
 def test_a_layout_for_far_fewer_is_told_of_once(comm, monkeypatch):
-    from distdiff import linearization, solving, source
+    from distdiff import solving, source
+    from distdiff.solvers import layouts
 
-    monkeypatch.setattr(linearization, "MUCH", 1.01)  # on five ranks it gains a twentieth
+    monkeypatch.setattr(layouts, "MUCH", 1.01)  # on five ranks it gains a twentieth
     for module in (solving, source):
         monkeypatch.setattr(module, "current_machine", Machine)
     f, x = path(30_000)

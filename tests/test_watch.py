@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 
 import distdiff as dd
 from distdiff.errors import InputError
-from distdiff.watch import kept, same
+from distdiff.snapshot import kept, same
 
 X = np.array([0.3, -0.7, 1.2, 0.5])
 Held = namedtuple("Held", "o")

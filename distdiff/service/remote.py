@@ -18,11 +18,11 @@ import numpy as np
 
 from ..errors import BranchChangedError, InputError, MovedError, ServiceError, ServiceWarning
 from ..nest import Nest, blocks, names_of, require_number
+from ..snapshot import kept, same_bits
 from ..storage import save_tape
 from ..storage.trees import from_json
 from ..tracing import trace
 from ..tracing.tree import flatten
-from ..watch import kept, same_bits
 from . import wire
 from .answers import RemoteJob, RemotePicture, RemoteReport, require_svg
 

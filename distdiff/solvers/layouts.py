@@ -37,6 +37,7 @@ POINTS = 20  # that follow where anybody says that others may: an optimizer's pa
 NEWTON = 5  # steps of Newton's method that solving an equation takes, where no trace has counted them: quadratic
 # convergence brings a guess with one digit to ten in four, and one more makes sure
 SURE = 1  # ... that making sure of the solution takes which the trace has found
+LOST, MUCH = 1.0, 1.5  # seconds at a point, and times those in another layout, that are worth a warning
 EVALUATION = 0.5  # of a layout's quality, an evaluation and a solve: its rates are twice what an evaluation takes, and
 # of it nothing else is taken, as methods have solves of their own
 BY_LINES = ("array_lines", "scalar_lines", "sum_lines", "gather_lines", "far_reads", "copy_lines", "far_lines",
@@ -93,6 +94,11 @@ class Advice(NamedTuple):
         return (f"{self.columns} right-hand sides at a point are predicted to take {self.here:.3g} s in this layout "
                 f"over ranks and {self.there:.3g} s in '{self.layout}' by {self.method}: pass solves={self.columns} to "
                 "linearize")
+
+    @property
+    def urgent(self) -> bool:
+        """Whether what is lost is worth a warning: a second at a point, and half of what the other layout takes."""
+        return self.here > max(LOST + self.there, MUCH * self.there)
 
 
 class Prospects(NamedTuple):
