@@ -70,7 +70,8 @@ def note_product(a: np.ndarray, b: np.ndarray, product: np.ndarray) -> None:
     Terms below the least normal number, 2^-1022, are off by 2^-1075 each, which is no more than the rounding of a sum
     of k terms from 2^-1022 k on.  Where a sum is smaller there may be such terms, if the least numbers of its row and
     of its column that are not zero multiply to one.  So who multiplies zeros, or what is far from either end of the
-    range, has noted nothing; and it takes one look at the product or at both factors, whichever are fewer numbers.
+    range, has noted nothing; and it takes one look at the product or at both factors, whichever are fewer numbers, and
+    where it has small sums at the rows and columns of these.
     """
     if not _noted.watched or product.size * a.shape[-1] < THREADED:
         return
@@ -88,12 +89,23 @@ def _lost(a: np.ndarray, b: np.ndarray, product: np.ndarray) -> int:
     else:
         size = np.abs(product)
         under, over = size.min(initial=np.inf) < least, not size.max(initial=0.0) < np.inf
-    if under:
-        rows, columns = (np.abs(x).min(axis=axis, keepdims=True, initial=np.inf, where=x != 0.0)
-                         for x, axis in ((a, -1), (b, -2)))
-        under = bool(((np.abs(product) < least) & (rows * columns < _NORMAL)).any())
+    if under:  # of the rows and columns that matter alone, which are few: those of zeros, mostly, have no terms
+        small = np.abs(product) < least
+        rows = _least(a, small.any(axis=-1))[..., :, None]
+        small &= rows < np.inf
+        columns = _least(np.swapaxes(b, -1, -2), small.any(axis=-2))[..., None, :]
+        under = bool((small & (rows * columns < _NORMAL)).any())
     over = over and not np.isfinite(product).all() and bool(np.isfinite(a).all() and np.isfinite(b).all())
     return UNDER * under | OVER * over
+
+
+def _least(x: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The least size of what is not zero in each of the rows that are wanted; infinite for others, and where there is
+    nothing."""
+    found = np.full(wanted.shape, np.inf)
+    rows = np.broadcast_to(x, (*wanted.shape, x.shape[-1]))[wanted]
+    found[wanted] = np.abs(rows).min(axis=-1, initial=np.inf, where=rows != 0.0)
+    return found
 
 
 def _called(kind: str, flags: int) -> None:

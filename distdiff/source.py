@@ -229,15 +229,15 @@ class Source:
                     traced.tape.homebound = stay
                 if on_root(comm, lambda: wants_petsc(traced.tape, comm.size, *self._layout(traced.tape))):
                     start(comm)
-                plan = _led(comm, holdings, lambda: self._plan(traced.tape, holdings))
+                plan = _led(comm, holdings, lambda: self._plan(traced.tape, traced.values is not None, holdings))
         return traced, plan
 
-    def _plan(self, tape: Tape, holdings: Holdings | None) -> Partition:
-        """Which layout, of all that are weighed with the method that suits each."""
+    def _plan(self, tape: Tape, known: bool, holdings: Holdings | None) -> Partition:
+        """Which layout, of all that are weighed with the method that suits each.  known: values of the point are."""
         settings, machine = self.settings, current_machine()
         use = Use.announced(settings["solves"], tape.n_inputs, tape.n_outputs)
         strategy, columns = self._layout(tape)
-        judge = Judge(tape, use, machine, settings["method"], settings["preaccumulate"])
+        judge = Judge(tape, use, machine, settings["method"], settings["preaccumulate"], known)
         assembled = settings["method"] != "auto" and method_of(settings["method"]).assembled
         share = not assembled and not use.once  # first factors over ranks take twice as long as one rank's own
         made = partition(tape, self._comm.size, strategy=strategy, min_block=settings["min_block"], machine=machine,

@@ -341,6 +341,25 @@ def test_nobody_looks_for_layouts_that_sharing_out_rules_out():
     assert len(made.candidates) > 1
 
 
+@pytest.mark.mpi
+def test_a_single_derivative_stays_with_the_values_of_its_trace(comm, monkeypatch):
+    """Which rank 0 has, and others would compute anew before they solve; a tape that was traced elsewhere has none, and
+    programs whose further points will be evaluated anyway are shared out.
+    """
+    from distdiff import source
+
+    monkeypatch.setattr(source, "current_machine", Machine)
+    f, x = own(400_000)
+    stays = {}
+    for name, program, use in (("traced", f, Use(once=True)), ("a tape", dd.trace(f, x, comm=comm), Use(once=True)),
+                               ("points follow", f, Use())):
+        with dd.linearize(program, x, comm=comm, solves=use) as lin:
+            names = [candidate["name"] for candidate in lin._at.facts.candidates]
+            assert np.all(np.isfinite(lin.vjp(1.0)))
+        stays[name] = names[:1] == names == ["rank 0 alone"]
+    assert stays == {"traced": comm.size > 1, "a tape": False, "points follow": False}
+
+
 def test_one_derivative_of_long_scalar_code_looks_at_no_run(monkeypatch):
     """Which is not sooner done by any ranks than its runs are looked at; unless one rank has no room for it."""
     monkeypatch.setattr(choose_layout, "MANY_LINES", 1000)

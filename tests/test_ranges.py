@@ -405,6 +405,19 @@ def test_magnitudes_tell_what_threads_of_blas_have_lost(a, b, under, over, shape
     flags.note_product(a, b, product)  # nobody looks
 
 
+def test_rows_of_zeros_are_all_that_is_looked_at(monkeypatch):
+    """Pixels that are black in all images: their sums are zero, and say nothing of the others."""
+    looked, least = [], flags._least
+    monkeypatch.setattr(flags, "_least", lambda x, wanted: looked.append(int(wanted.sum())) or least(x, wanted))
+    a, b = np.full((64, 1000), 1e-3), np.full((1000, 10), 1e-6)
+    a[[0, 32, 39]] = 0.0
+    for scale, rows, columns in ((1.0, 3, 0), (1e-302, 64, 10)):
+        with flags.Watched() as seen:
+            flags.note_product(a[None], scale * b[None], scale * (a @ b)[None])
+        assert looked == [rows, columns] and seen.under == (columns > 0)
+        looked.clear()
+
+
 @pytest.mark.parametrize("factors", [LOST["under"], LOST["over"]])
 @pytest.mark.parametrize("method", ["sweep", "substitution"])
 def test_products_in_threads_of_blas(comm, factors, method, threads):

@@ -45,6 +45,7 @@ class Judge(Protocol):
     repeated: bool  # the job has several right-hand sides at a point, so what takes time to prepare may pay
     again: bool  # ... or other points will follow
     points: int  # that bear what sharing the program out takes; 0: nobody counts that
+    known: bool  # rank 0 has the values of the only point there is
 
     def __call__(self, made: Partition) -> Promise: ...
 
@@ -63,6 +64,7 @@ class _Sweeping:
     repeated: bool = False
     again: bool = True
     points: int = 0
+    known: bool = False
 
     def __call__(self, made: Partition) -> Promise:
         share = -(-self.columns // made.n_ranks) if made.everywhere else self.columns
@@ -176,7 +178,8 @@ class _Search:
         if run_by_run(tape) and contest.below(machine.look_call + LOOK_LINE * _scalar_lines(tape), n):
             return True  # looking for a layout of its runs does
         return (not run_by_run(tape) and contest.beneath(tape, n, self._small(n))) or contest.below(
-            sharing_at_least(2, machine), n)  # looking for a layout costs more; sharing out whatever does
+            sharing_at_least(2, machine), n) or contest.outdone(tape, _rungs(n))  # looking for a layout costs more;
+        # sharing out whatever does; values that are known here would have to be computed there
 
     def climb(self, tried: dict[int, float]) -> None:
         """Layouts on all ranks, a half of them, a quarter ..., as far as these may be the best.
@@ -185,7 +188,7 @@ class _Search:
         doublings have gained nothing, and to fewer as long as these may do.  tried: least seconds on so many ranks,
         where these are known.
         """
-        rungs = [self.n_ranks >> k for k in range(self.n_ranks.bit_length() - 1)]
+        rungs = _rungs(self.n_ranks)
         start = next(k for k, active in enumerate(rungs) if active <= FEW_RANKS or k == len(rungs) - 1)
         best, idle = np.inf, 0
         for active in reversed(rungs[:start + 1]):
@@ -359,6 +362,16 @@ class _Contest:
         patience = 1.0 if self.judge.points == 1 else PATIENCE
         return least > 0.0 and patience * saved < self._looking(tape)
 
+    def outdone(self, tape: Tape, rungs: list[int]) -> bool:
+        """Whether no layout on so many ranks may take less than rank 0 alone, which has the values of the point: what
+        it would hold beside these is all the memory that could be saved."""
+        assert self._alone is not None
+        promise = self._alone.promise
+        if not self.judge.known or promise.memory - self._alone.quality.memory > ONCE * ROOMY:
+            return False
+        return WORTH * min(self.judge.least(self._alone, active, len(tape.items) / active)
+                           for active in rungs) > promise.seconds
+
     def _looking(self, tape: Tape) -> float:
         """Seconds that making one more candidate takes."""
         return self.machine.seconds({"look_call": 1, "look_item": len(tape.items)})
@@ -389,6 +402,11 @@ class _Contest:
             best.scheduled.restore()
         best.candidates = self._candidates
         return best
+
+
+def _rungs(n_ranks: int) -> list[int]:
+    """All ranks, a half of them, a quarter ..., two or three."""
+    return [n_ranks >> k for k in range(n_ranks.bit_length() - 1)]
 
 
 def sharing_at_least(n_ranks: int, machine: Machine) -> float:

@@ -144,11 +144,14 @@ class Judge:
     """The promise of every layout of a tape, for a use, by the best method or the one asked for.  On rank 0."""
 
     def __init__(self, tape: Tape, use: Use, machine: Machine, method: str = "auto",
-                 preaccumulate: bool = True) -> None:
+                 preaccumulate: bool = True, known: bool = False) -> None:
+        """known: rank 0 has the values of the point, which its trace has left: where no other point follows, a layout
+        with all of the program there evaluates nothing, and any other computes them anew."""
         self.use, self.machine, self.method = use, machine, method
         self.points = use.points if use.once else 0  # where points follow, others than were announced may want a layout
         self.repeated, self.again = use.columns > 1, use.columns > 1 or not use.once
         self._preaccumulate, self._tape = preaccumulate, tape
+        self.known = known and use.once
         self._local = whole(tape)
         self._works: dict[str, tuple[Work, float]] = {}
 
@@ -159,7 +162,8 @@ class Judge:
     def __call__(self, made: Partition) -> Promise:
         work = self.work(made)
         sharing = self.machine.seconds(amounts(self._tape, made, self._arrays))
-        beside = self._evaluation(made.quality.seconds) + sharing / self.use.points + self._newton(made, work)
+        beside = self._evaluation(0.0 if self._there(made) else made.quality.seconds)
+        beside += sharing / self.use.points + self._newton(made, work)
         if not made.everywhere:  # right-hand sides that come one by one can't be shared out
             self._works[made.name] = work, beside
         return self._promise(made, work, sharing, beside)
@@ -204,6 +208,10 @@ class Judge:
         solve = min(cost.seconds for cost in found.values() if cost.seconds is not None)
         return self._evaluation(passing) + solve + sharing / self.use.points
 
+    def _there(self, made: Partition) -> bool:
+        """Whether the values of the one point are there already."""
+        return self.known and made.plan is None and not made.everywhere
+
     def _evaluation(self, quality: float) -> float:
         """Seconds of evaluating a point, from those of a quality."""
         return self.machine.point_call + EVALUATION * quality
@@ -221,7 +229,8 @@ class Judge:
             return 0.0
         computing = made.quality.seconds - made.quality.exchanging
         turns = 1.0 if made.plan is None or work.shared else computing / self._alone
-        points, first = self.use.points, SURE if made.n_ranks > 1 else 0  # one rank has the trace's values
+        there = made.n_ranks == 1 or self._there(made)  # the solutions that the trace has found
+        points, first = self.use.points, 0 if there else SURE
         return turns / points * sum((first + (points - 1) * steps) * seconds for steps, seconds in self._equations)
 
     @cached_property
