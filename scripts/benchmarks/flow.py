@@ -108,6 +108,7 @@ def distdiff(settings: dict[str, Any]) -> Run:
         f, z = make(*size), unknown(size[0])
         run.primal(size)
         run.gradient(size, lambda z, f=f: dd.value_and_grad(f)(z)[1])
+        run.repeat("trace alone", size, lambda f=f, z=z: dd.trace(f, z), "trace")
         with dd.recorded(f) as replayed:
             point = another(z)
             replayed.value_and_grad(point())
