@@ -17,6 +17,7 @@ from .errors import UnsupportedOperationError
 from .nest import Nest, require_number
 from .settings import CALL, refuse_unknown
 from .tracing import Stretch, is_leaf, running
+from .tracing.walks import pullback, pushforward
 
 
 class NestedLinearization:
@@ -42,26 +43,26 @@ class NestedLinearization:
     def jvp(self, *tangents: Any) -> Any:
         """ydot = J xdot, nested as `Linearization.jvp`."""
         leaves = self._inputs.leaves(tangents[0] if self._single else tuple(tangents), "tangent", is_leaf)
-        return self._outputs.unflatten(self._stretch.pushforward(leaves))
+        return self._outputs.unflatten(pushforward(self._stretch, leaves))
 
     def vjp(self, cotangent: Any) -> Any:
         """xbar = J^T ybar, nested as `Linearization.vjp`."""
         leaves = self._outputs.leaves(cotangent, "cotangent", is_leaf)
-        return self._inputs.unflatten(self._stretch.pullback(leaves))
+        return self._inputs.unflatten(pullback(self._stretch, leaves))
 
     def jacobian(self) -> Any:
         """The dense Jacobian, nested as `Linearization.jacobian`: one walk a row, or a column if there are fewer."""
         inputs, outputs = self._inputs, self._outputs
         forward = inputs.bounds[-1] <= outputs.bounds[-1]
         seeded, others = (inputs, outputs) if forward else (outputs, inputs)
-        walk = self._stretch.pushforward if forward else self._stretch.pullback
+        walk = pushforward if forward else pullback
         blocks = []  # for each seeded leaf the derivatives of (or by) the others
         for k, shape in enumerate(seeded.shapes):
             units = []
             for i in np.ndindex(shape):
                 seeds = [np.zeros(s) for s in seeded.shapes]
                 seeds[k][i] = 1.0
-                units.append(walk(seeds))
+                units.append(walk(self._stretch, seeds))
             blocks.append([_block([unit[j] for unit in units], shape, other, forward)
                            for j, other in enumerate(others.shapes)])
         if forward:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import distdiff
@@ -27,21 +29,32 @@ FLOORS = {
 }
 
 
-def _imports(path: Path) -> set[str]:
-    """Rooms of this package that a file imports, at its top or inside a function."""
+def _names(path: Path) -> Iterator[list[str]]:
+    """Dotted names that a file imports, at its top, inside a function or for its types."""
     package = ("distdiff", *path.relative_to(ROOT).parts[:-1])
-    rooms = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
+            yield from (alias.name.split(".") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = list(package[:len(package) - node.level + 1]) if node.level else []
             module = base + (node.module.split(".") if node.module else [])
-            names = [[*module, alias.name] for alias in node.names]
-        else:
-            continue
-        rooms |= {name[1] for name in names if len(name) > 1 and name[0] == "distdiff"}
-    return rooms
+            yield from ([*module, alias.name] for alias in node.names)
+
+
+def _imports(path: Path) -> set[str]:
+    """Rooms of this package that a file imports."""
+    return {name[1] for name in _names(path) if len(name) > 1 and name[0] == "distdiff"}
+
+
+def _files(path: Path) -> set[Path]:
+    """Files of this package that a file imports, the public face left out."""
+    found = set()
+    for name in _names(path):
+        if name[0] == "distdiff":
+            places = [ROOT.joinpath(*name[1:]), ROOT.joinpath(*name[1:-1])]
+            files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+            found |= {next(file for file in files if file.exists())}
+    return found - {path, ROOT / "__init__.py"}
 
 
 def test_imports_go_down_only():
@@ -56,6 +69,15 @@ def test_imports_go_down_only():
             if other != room and FLOORS[other] >= FLOORS[room]:
                 wrong.append(f"{path.relative_to(ROOT)} (floor {FLOORS[room]}) imports {other} (floor {FLOORS[other]})")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_files_import_each_other():
+    """Not within a room either, nor later, nor for types alone."""
+    paths = set(ROOT.rglob("*.py")) - {ROOT / "__init__.py"}
+    try:
+        TopologicalSorter({path: _files(path) for path in paths}).prepare()
+    except CycleError as error:
+        raise AssertionError(" <- ".join(str(path.relative_to(ROOT)) for path in error.args[1])) from None
 
 
 def test_the_note_names_every_room():

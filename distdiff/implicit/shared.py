@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -32,18 +32,35 @@ from ..solvers.sweep import Sweep
 from ..spanning import SpanningBlock
 from ..system import TriangularSystem
 from ..tape import Affine, Const, Joint, Leaf, Statement, Tape
-from .forward import as_vector, solved
-
-if TYPE_CHECKING:
-    from .statement import Implicit
+from .forward import Settings, as_vector, solved
 
 UNKNOWNS = 100_000  # of an equation, from which on ranks share it: for fewer, messages cost more than they save
 METHODS = ("newton", "iterate", "snes")
 
 
-def shares(op: Implicit, n_ranks: int) -> list[Share] | None:
+class Whole(Protocol):
+    """An implicit statement that one rank has, as far as it is looked at here."""
+
+    settings: Settings
+    guarded: bool
+    where: str
+    left: np.ndarray | None  # a solution that an earlier point left
+
+    @property
+    def tape(self) -> Tape: ...
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def lines(self) -> int: ...
+
+    def stored(self, active: Sequence[int]) -> int: ...
+
+
+def shares(op: Whole, n_ranks: int) -> list[Share] | None:
     """Every rank's share of an implicit statement; None where one rank has it all (`reason_against`)."""
-    if n_ranks == 1 or op.alone:
+    if n_ranks == 1 or reason_against(op):
         return None
     plan = _partitioned(op, n_ranks)
     ends = np.cumsum([0, *(prod(leaf.shape) for leaf in op.tape.inputs)])
@@ -60,7 +77,7 @@ def shares(op: Implicit, n_ranks: int) -> list[Share] | None:
     return found
 
 
-def reason_against(op: Implicit) -> str:
+def reason_against(op: Whole) -> str:
     """Why one rank has an equation to itself; empty if ranks may share it."""
     if op.n < UNKNOWNS:
         return f"fewer than {UNKNOWNS} are solved for sooner by one"
@@ -73,7 +90,7 @@ def reason_against(op: Implicit) -> str:
     return ""
 
 
-def _partitioned(op: Implicit, n_ranks: int) -> Any:
+def _partitioned(op: Whole, n_ranks: int) -> Any:
     """R as a function of (x, y), its residuals where the unknowns are."""
     tape = op.tape
     own = Tape(blocks=list(tape.blocks), items=list(tape.items), inputs=tape.inputs, sites=tape.sites)
@@ -95,7 +112,7 @@ class Shared(Elemental):
     implicit = True
     collective = True
 
-    def __init__(self, op: Implicit, n_ranks: int, known: list[int], n: int) -> None:
+    def __init__(self, op: Whole, n_ranks: int, known: list[int], n: int) -> None:
         self.settings, self.guarded, self.where = op.settings, op.guarded, op.where
         self.n, self.total = n, op.n
         self.core_in = ((n,), *((size,) for size in known))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..tracing.memory import give_back
 from . import candidates
 from .candidates import ALONE, FEW, GROWN, LEVELS, RUN_BY_RUN, SCOTCH, seconds_of_arrays, seconds_of_runs
 from .deeper import BETWEEN, SAME, deeper
-from .placement import COLUMNS, Candidate, Partition
+from .placement import COLUMNS, Candidate, Judge, Partition
 from .plan import Kinds
 from .quality import Promise
 from .scotch import MOST_LINES, available
@@ -37,23 +37,6 @@ NEAR = 1.25  # times the time of equal shares without messages that layouts may 
 FEW_RANKS = 32  # with which looking for the best number of them begins
 NEXT_COLUMN = 0.4  # of the first right-hand side's cost, a further one in the same sweep where no judge knows a
 # method: `distdiff calibrate --show` has 0.2 (scalar lines) to 1 (lines over arrays that stay in cache)
-
-
-class Judge(Protocol):
-    """What a layout promises for the job at hand."""
-
-    repeated: bool  # the job has several right-hand sides at a point, so what takes time to prepare may pay
-    again: bool  # ... or other points will follow
-    points: int  # that bear what sharing the program out takes; 0: nobody counts that
-    known: bool  # rank 0 has the values of the only point there is
-
-    def __call__(self, made: Partition) -> Promise: ...
-
-    def imagined(self, made: Partition) -> Promise:
-        """... or one that nobody will have."""
-
-    def least(self, alone: Partition, active: int, items: float) -> float:
-        """The least `Promise.seconds` of a layout on so many ranks, with so many items on the busiest; 0.0: unknown."""
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..cancellation import alone
 from .deepen import deepened
-from .placement import Partition, Scheduled
+from .placement import Judge, Partition, Scheduled
 from .plan import Extents
 from .schedule import Schedule
-
-if TYPE_CHECKING:
-    from .choose import Judge
 
 SAME = 1.02  # predicted seconds within this factor of the best are no reason
 BETWEEN = "between two layouts of its lines over the ranks"  # where a partition that is cancelled ends

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -121,4 +121,21 @@ class Partition:
                 for c in ordered]
 
 
-__all__ = ["COLUMNS", "Candidate", "Partition", "Scheduled"]
+class Judge(Protocol):
+    """What a layout promises for the job at hand."""
+
+    repeated: bool  # the job has several right-hand sides at a point, so what takes time to prepare may pay
+    again: bool  # ... or other points will follow
+    points: int  # that bear what sharing the program out takes; 0: nobody counts that
+    known: bool  # rank 0 has the values of the only point there is
+
+    def __call__(self, made: Partition) -> Promise: ...
+
+    def imagined(self, made: Partition) -> Promise:
+        """... or one that nobody will have."""
+
+    def least(self, alone: Partition, active: int, items: float) -> float:
+        """The least `Promise.seconds` of a layout on so many ranks, with so many items on the busiest; 0.0: unknown."""
+
+
+__all__ = ["COLUMNS", "Candidate", "Judge", "Partition", "Scheduled"]

@@ -7,21 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 from . import wire
-
-if TYPE_CHECKING:
-    from .client import Client
+from .line import Line
 
 
 class RemoteJob:
     """Something that a service is computing: `for info in job.events(): print(info["done"], "of", info["columns"])`."""
 
-    def __init__(self, client: Client, described: dict[str, Any],
+    def __init__(self, client: Line, described: dict[str, Any],
                  made: Callable[[Message, np.ndarray], Any] | None = None,
                  whole: Callable[[], Any] | None = None) -> None:
         self._client, self.id, self._path = client, described["id"], f"/v1/jobs/{described['id']}"

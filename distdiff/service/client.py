@@ -6,29 +6,23 @@ nor PETSc is loaded, or needed.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import secrets
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from email.message import Message
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import numpy as np
 
 from .. import __version__
-from ..errors import DistdiffError, InputError, ServiceError
+from ..errors import InputError, ServiceError
 from ..tracing.tree import require_array
 from . import API, tokens, wire
 from .answers import RemoteJob
-from .connections import connected
+from .line import Line
 from .recorded import RemoteRecorded
-from .remote import RemoteLinearization
+from .remote import RemoteLinearization, linearized
 
-REST = 3.0  # seconds after which a connection is made anew: services close those that rest for five
 
 def connect(url: str = "http://127.0.0.1:8765", token: str | os.PathLike[str] | None = None,
             timeout: float = 600.0) -> Client:
@@ -47,15 +41,11 @@ def connect(url: str = "http://127.0.0.1:8765", token: str | os.PathLike[str] | 
     return Client(url, token, timeout)
 
 
-class Client:
+class Client(Line):
     """A connection to a service, safe to use from several threads; each has an HTTP connection of its own."""
 
     def __init__(self, url: str, token: str | os.PathLike[str] | None, timeout: float) -> None:
-        self.address = tokens.Address.of(url)
-        self._token, self._timeout = "", timeout
-        self._name = secrets.token_hex(8)
-        self._threads = threading.local()
-        self._open: list[http.client.HTTPConnection] = []
+        super().__init__(tokens.Address.of(url), timeout)
         self.service = self._json("GET", "/healthz")
         if self.service.get("api") != API:
             raise ServiceError(f"the service at {self.address} is distdiff {self.service.get('version')} and speaks "
@@ -79,19 +69,7 @@ class Client:
         (`dd.load`).  Where an `update` meets a decision that goes the other way, f is traced again here and uploaded
         anew ("retrace"), or `BranchChangedError` is raised ("raise").
         """
-        if on_branch_change not in ("retrace", "raise"):
-            raise InputError(f"on_branch_change={on_branch_change!r} does not exist; choose 'retrace' or 'raise'")
-        if not callable(f):
-            run = f': client.run({f!r}, name=value, ...) asks for a function that the service has' * isinstance(f, str)
-            raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called{run}")
-        unknown = sorted(set(settings) - {"method", "partition", "solves"})
-        if unknown:
-            raise InputError(f"{', '.join(unknown)}: of the settings of linearize, a service takes method, partition "
-                             "and solves")
-        made = RemoteLinearization(self, f, args, argnums, dict(kwargs or {}), has_aux, name, on_branch_change,
-                                   settings)
-        made._build()
-        return made
+        return linearized(self, f, args, argnums, dict(kwargs or {}), has_aux, name, on_branch_change, settings)
 
     def recorded(self, f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_tapes: int = 8,
                  on_branch_change: str = "retrace", nonfinite: str = "raise", **settings: Any) -> RemoteRecorded:
@@ -141,91 +119,11 @@ class Client:
         """The service's counters, in Prometheus' text form."""
         return self.ask("GET", "/metrics")[1].decode()
 
-    def close(self) -> None:
-        """Close the connections of all threads; systems stay."""
-        for connection in self._open:
-            connection.close()
-        self._open = []
-
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    # -- HTTP ----------------------------------------------------------------------------------------------------------
-
-    def ask(self, method: str, path: str, body: Any = None, form: str | None = None, accept: str = wire.NPY,
-            prefer: str | None = None) -> tuple[Message, bytes]:
-        """Headers and body of an answer; a problem raises the error that it names."""
-        headers = {"accept": accept, "authorization": f"Bearer {self._token}", "distdiff-client": self._name}
-        if form is not None:
-            headers["content-type"] = form
-        if prefer is not None:
-            headers["prefer"] = prefer
-        again = method != "POST" or path.rpartition("/")[2].partition("?")[0] in ("jvp", "vjp", "hvp")
-        while True:
-            connection = self._kept_connection()
-            fresh = connection is None
-            if connection is None:
-                connection = self._threads.connection = connected(self.address, self._timeout)
-                self._open.append(connection)
-            try:
-                connection.request(method, path, body, headers)
-                response = connection.getresponse()
-                content = response.read()
-                self._threads.used = time.monotonic()
-                break
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                self._open.remove(connection)
-                self._threads.connection = None
-                # A connection that was kept may have been closed meanwhile, which is no failure of the service.
-                if fresh or not again or isinstance(error, TimeoutError):
-                    raise self._away(error) from error
-                if hasattr(body, "seek"):
-                    body.seek(0)
-        if response.status >= 400:
-            raise _error(response.status, response.headers.get_content_type(), content)
-        return response.headers, content
-
-    def _kept_connection(self) -> http.client.HTTPConnection | None:
-        """This thread's connection, unless it has rested for so long that the service may be closing it."""
-        connection = getattr(self._threads, "connection", None)
-        if connection is not None and time.monotonic() - self._threads.used > REST:
-            connection.close()
-            self._open.remove(connection)
-            connection = self._threads.connection = None
-        return connection
-
-    def _events(self, path: str) -> Iterator[dict[str, Any]]:
-        connection = connected(self.address, self._timeout)
-        try:
-            connection.request("GET", path, headers={"authorization": f"Bearer {self._token}"})
-            response = connection.getresponse()
-            if response.status >= 400:
-                raise _error(response.status, response.headers.get_content_type(), response.read())
-            for line in response:
-                if line.startswith(b"data: "):
-                    yield json.loads(line[6:])
-        except (OSError, http.client.HTTPException) as error:
-            raise self._away(error) from error
-        finally:
-            connection.close()
-
-    def _away(self, error: BaseException) -> ServiceError:
-        if isinstance(error, TimeoutError):
-            return ServiceError(f"the service at {self.address} has not answered for {self._timeout:g} s")
-        return ServiceError(f"no service answers at {self.address} ({error}): start one with 'distdiff serve', or "
-                            "check the address and the tunnel")
-
-    def _json(self, method: str, path: str, body: Any = None, form: str | None = None) -> Any:
-        _, content = self.ask(method, path, body, form, wire.JSON)
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            raise ServiceError(f"what answers at {self.address} is no distdiff service: its answer is no JSON"
-                               ) from error
 
 
 def _named(function: str, name: str, arguments: Mapping[str, Any]) -> tuple[str, bytes, str]:
@@ -251,17 +149,6 @@ def _numbers(key: str, value: Any) -> np.ndarray:
                          "arrays of real numbers of at most 64 bits: give these, and let the function make the "
                          "rest, or trace it here, by client.linearize(f, ...)")
     return array
-
-
-def _error(status: int, form: str, content: bytes) -> DistdiffError:
-    """The error that a problem names."""
-    try:
-        problem = json.loads(content) if form == "application/problem+json" else {}
-        name, detail = str(problem["type"]).rpartition(":")[2], str(problem["detail"])
-    except (ValueError, KeyError, TypeError):
-        return ServiceError(f"the service answered with status {status}: {content[:200].decode(errors='replace')}",
-                            status=status)
-    return wire.error(name, detail, status)
 
 
 __all__ = ["Client", "connect"]

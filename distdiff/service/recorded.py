@@ -7,16 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import BranchChangedError, InputError, NonFiniteError
 from ..nest import require_number
 from ..purpose import Outside, Purpose, RecordedFunction
 from ..tracing import running
-from .remote import RemoteLinearization
-
-if TYPE_CHECKING:
-    from .client import Client
+from .line import Line
+from .remote import RemoteLinearization, linearized
 
 
 class RemoteRecorded(RecordedFunction):
@@ -30,7 +28,7 @@ class RemoteRecorded(RecordedFunction):
     counts : traces, retraces, replays, misses, repeats, evictions, as of `dd.recorded`
     """
 
-    def __init__(self, client: Client, f: Callable[..., Any], argnums: int | tuple[int, ...], max_tapes: int,
+    def __init__(self, client: Line, f: Callable[..., Any], argnums: int | tuple[int, ...], max_tapes: int,
                  on_branch_change: str, nonfinite: str, settings: dict[str, Any]) -> None:
         super().__init__(f, argnums, max_tapes, on_branch_change, nonfinite, settings)
         self._client = client
@@ -74,8 +72,9 @@ class RemoteRecorded(RecordedFunction):
         return self._trace(args, kwargs, asked, why, bool(serving))
 
     def _linearize(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RemoteLinearization:
-        return self._client.linearize(self._f, *args, argnums=self._argnums, kwargs=kwargs, on_branch_change="raise",
-                                      **self._settings)
+        settings = dict(self._settings)
+        has_aux, name = settings.pop("has_aux", False), settings.pop("name", None)
+        return linearized(self._client, self._f, args, self._argnums, kwargs, has_aux, name, "raise", settings)
 
 
 __all__ = ["RemoteRecorded"]

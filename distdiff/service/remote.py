@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from email.message import Message
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
 import numpy as np
@@ -25,9 +25,7 @@ from ..tracing import trace
 from ..tracing.tree import flatten
 from . import wire
 from .answers import RemoteJob, RemotePicture, RemoteReport, require_svg
-
-if TYPE_CHECKING:
-    from .client import Client
+from .line import Line
 
 PRODUCTS, MATRICES = ("jvp", "vjp", "hvp"), ("jacobian", "hessian")
 SOON = 0.5  # seconds for which nobody is told what is waited for
@@ -42,7 +40,7 @@ class RemoteSystem:
     id : by which others attach to it;  point : the number of the point that answers are wanted at
     """
 
-    def __init__(self, client: Client, described: dict[str, Any]) -> None:
+    def __init__(self, client: Line, described: dict[str, Any]) -> None:
         self._client = client
         self._is(described)
 
@@ -165,7 +163,7 @@ class RemoteLinearization(RemoteSystem):
     value : the function's result at the point, nested as f returned it;  aux : what f returned beside it
     """
 
-    def __init__(self, client: Client, f: Callable[..., Any] | None, args: tuple[Any, ...],
+    def __init__(self, client: Line, f: Callable[..., Any] | None, args: tuple[Any, ...],
                  argnums: int | tuple[int, ...], kwargs: dict[str, Any], has_aux: bool, name: str | None,
                  on_branch_change: str, settings: dict[str, Any]) -> None:
         self._f, self._args, self._kwargs, self._has_aux = f, list(args), kwargs, has_aux
@@ -179,7 +177,7 @@ class RemoteLinearization(RemoteSystem):
         self._client = client
 
     @classmethod
-    def _attached(cls, client: Client, described: dict[str, Any], f: Callable[..., Any] | None) -> RemoteLinearization:
+    def _attached(cls, client: Line, described: dict[str, Any], f: Callable[..., Any] | None) -> RemoteLinearization:
         """One that the service holds, from what it says of it."""
         count = len(from_json(described["arguments"]["tree"]).children)
         made = cls(client, f, (None,) * count, tuple(range(count)) if count > 1 else 0, {}, False, described["name"],
@@ -366,8 +364,26 @@ def _require_kind(kind: str, kinds: tuple[str, ...]) -> None:
         raise InputError(f"kind={kind!r} does not exist; choose one of {', '.join(map(repr, kinds))}")
 
 
+def linearized(line: Line, f: Callable[..., Any], args: tuple[Any, ...], argnums: int | tuple[int, ...],
+               kwargs: dict[str, Any], has_aux: bool, name: str | None, on_branch_change: str,
+               settings: dict[str, Any]) -> RemoteLinearization:
+    """f at args, traced here and uploaded; see `Client.linearize`."""
+    if on_branch_change not in ("retrace", "raise"):
+        raise InputError(f"on_branch_change={on_branch_change!r} does not exist; choose 'retrace' or 'raise'")
+    if not callable(f):
+        run = f': client.run({f!r}, name=value, ...) asks for a function that the service has' * isinstance(f, str)
+        raise InputError(f"the function to differentiate is a {type(f).__name__}, which can't be called{run}")
+    unknown = sorted(set(settings) - {"method", "partition", "solves"})
+    if unknown:
+        raise InputError(f"{', '.join(unknown)}: of the settings of linearize, a service takes method, partition "
+                         "and solves")
+    made = RemoteLinearization(line, f, args, argnums, kwargs, has_aux, name, on_branch_change, settings)
+    made._build()
+    return made
+
+
 def _nesting(described: dict[str, Any]) -> tuple[Any, list[tuple[int, ...]]]:
     return from_json(described["tree"]), [tuple(shape) for shape in described["shapes"]]
 
 
-__all__ = ["RemoteLinearization", "RemoteSystem"]
+__all__ = ["RemoteLinearization", "RemoteSystem", "linearized"]

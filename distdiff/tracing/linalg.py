@@ -15,6 +15,7 @@ from ..tape import Affine
 from . import complexes
 from .array import TracedArray, is_traced, ndim_of, shape_of
 from .contract import dot
+from .decompositions import as_numpy, hermitian_svd
 from .indexing import into
 from .joint import applied, joint
 from .matrices.lu import Det, Factors, LogDet, Solve
@@ -161,13 +162,7 @@ def det(a: Any) -> Any:
 def slogdet(a: Any) -> Any:
     a = matrices(a, "slogdet")
     n = a.shape[-1]
-    return _as_numpy(np.linalg.slogdet, results(LogDet(n), (factors_of(a, recorder_of((a,))), a), "slogdet"))
-
-
-def _as_numpy(function: Callable[..., Any], results: list[Any]) -> Any:
-    """Several results in the kind of tuple that NumPy has them in (of NumPy 2 a named one)."""
-    kind = type(function(np.eye(1)))
-    return tuple(results) if kind is tuple else kind(*results)
+    return as_numpy(np.linalg.slogdet, results(LogDet(n), (factors_of(a, recorder_of((a,))), a), "slogdet"))
 
 
 def cholesky(a: Any, /, *, upper: bool = False) -> Any:
@@ -200,7 +195,7 @@ def tensorinv(a: Any, ind: int = 2) -> Any:
 
 def eigh(a: Any, UPLO: str = "L") -> Any:
     a = matrices(a, "eigh")
-    return _as_numpy(np.linalg.eigh, results(Eigh(a.shape[-1], reads_lower(UPLO)), (a,), "eigh"))
+    return as_numpy(np.linalg.eigh, results(Eigh(a.shape[-1], reads_lower(UPLO)), (a,), "eigh"))
 
 
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:
@@ -218,7 +213,7 @@ def eig(a: Any) -> Any:
     a = matrices(a, "eig")
     if _complex_spectrum(a):
         return complexes.eig(a)
-    return _as_numpy(np.linalg.eig, results(Eig(a.shape[-1]), (a,), "eig"))
+    return as_numpy(np.linalg.eig, results(Eig(a.shape[-1]), (a,), "eig"))
 
 
 def eigvals(a: Any) -> Any:
@@ -238,25 +233,13 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: 
     if full_matrices and m != n:
         u, s, vt, rest = results(FullSvd(m, n), (a,), "svd")
         u, vt = (np.concatenate([u, rest], -1), vt) if m > n else (u, np.concatenate([vt, rest], -2))
-        return _as_numpy(np.linalg.svd, [u, s, vt])
-    return _as_numpy(np.linalg.svd, results(Svd(m, n), (a,), "svd"))
+        return as_numpy(np.linalg.svd, [u, s, vt])
+    return as_numpy(np.linalg.svd, results(Svd(m, n), (a,), "svd"))
 
 
 def svdvals(x: Any, /) -> Any:
     x = matrices(x, "svdvals", square=False)
     return results(Svdvals(*x.shape[-2:]), (x,), "svd")[1]
-
-
-def hermitian_svd(a: Any, compute_uv: bool) -> Any:
-    """Of a symmetric or Hermitian matrix, as NumPy does it: s = |w|, in descending order."""
-    if not compute_uv:
-        return np.sort(np.abs(np.linalg.eigvalsh(a)), axis=-1)[..., ::-1]
-    w, v = np.linalg.eigh(a)
-    order = np.argsort(np.abs(w), axis=-1)[..., ::-1]
-    signs = np.take_along_axis(np.sign(w), order, -1)
-    v = np.take_along_axis(v, order[..., None, :], -1)
-    s = np.take_along_axis(np.abs(w), order, -1)
-    return _as_numpy(np.linalg.svd, [v, s, np.conj(np.swapaxes(v * signs[..., None, :], -1, -2))])
 
 
 def qr(a: Any, mode: str = "reduced") -> Any:
@@ -268,11 +251,11 @@ def qr(a: Any, mode: str = "reduced") -> Any:
     if mode == "complete" and m > n:
         q, r, rest = results(FullQr(m, n), (a,), "qr")
         r = np.concatenate([r, np.zeros((*shape_of(r)[:-2], m - n, n))], axis=-2)
-        return _as_numpy(np.linalg.qr, [np.concatenate([q, rest], axis=-1), r])
+        return as_numpy(np.linalg.qr, [np.concatenate([q, rest], axis=-1), r])
     q, r = results(Qr(m, min(m, n)), (a[..., :m],), "qr")
     if n > m:
         r = np.concatenate([r, np.matmul(np.swapaxes(q, -1, -2), a[..., m:])], axis=-1)
-    return r if mode == "r" else _as_numpy(np.linalg.qr, [q, r])
+    return r if mode == "r" else as_numpy(np.linalg.qr, [q, r])
 
 
 def pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:

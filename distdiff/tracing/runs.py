@@ -2,62 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from ..kernels.scalar import BINARY
 from ..kernels.templates import CODES, Loops
 from ..tape import RUN_LINES, Indexed, ScalarRun, id_type
+from .dependence import Places, ready
 from .patching import suspended
+from .primals import Primals
 from .recorder import Located, Recorder
-
-if TYPE_CHECKING:
-    from .primals import Primals
-    from .walks import Adjoint, Tangent, Walk
+from .walk import Walk
 
 NONE, CONSTANT = -2, -1  # in place of a node
 HASHES = 1 << 12
 KEPT_LINES = 1 << 20  # of a stretch, whose runs are prepared once: 48 bytes a line
 
 
-def _ready(lines: int) -> bool:
-    """Whether to go through a run of so many lines compiled."""
-    if not Loops.ready(lines):
-        return False
-    if Loops.module is None:
-        with suspended():  # Numba takes NumPy's functions by name
-            Loops.load()
-    return True
-
-
-class Places:
-    """The nodes a run reads, numbered: its own lines first, then those outside."""
-
-    def __init__(self, run: ScalarRun, first: int) -> None:
-        n = len(run.op)
-        self.a, self.b = run.a.astype(np.int64), np.where(BINARY[run.op], run.b, run.a).astype(np.int64)
-        used = np.concatenate([self.a, self.b])
-        self.outside = np.unique(used[(used >= 0) & (used < first)])
-        self.pa, self.pb = (np.where(x >= first, x - first, np.where(x >= 0, n + np.searchsorted(self.outside, x), -1))
-                            for x in (self.a, self.b))
-
-
-def activity(run: ScalarRun, first: int, depends: Any) -> np.ndarray | None:
-    """Which lines of a run depend on what `depends` says of nodes before it; None if it is for plain Python."""
-    n = len(run.op)
-    if not _ready(n):
-        return None
-    places = Places(run, first)
-    active = np.zeros(n + len(places.outside), dtype=np.bool_)
-    active[n:] = [depends(node) for node in places.outside.tolist()]
-    if active.any():
-        with suspended():
-            Loops.module.spread_activity(run.op, Loops.templates.rules, places.pa, places.pb, active)
-    return active[:n]
-
-
-def written_adjoint(walk: Adjoint, run: ScalarRun, adjoints: dict[int, Any]) -> bool:
+def written_adjoint(walk: Walk, run: ScalarRun, adjoints: dict[int, Any]) -> bool:
     """Write the adjoint of a run, given those of its lines that have one so far; False if it is for plain Python."""
     writer = _Writer.of(walk, run)
     if writer is None or not writer.take(adjoints, {node: walk.lines.get(block, {}).get(place)
@@ -70,12 +33,12 @@ def written_adjoint(walk: Adjoint, run: ScalarRun, adjoints: dict[int, Any]) -> 
     return True
 
 
-def written_tangent(walk: Tangent, run: ScalarRun) -> Any:
+def written_tangent(walk: Walk, run: ScalarRun, of_node: Callable[[int], Any]) -> Any:
     """Write the tangents of a run: they by line, with `get`, or None if that is for plain Python."""
     if run.block in walk.lines:
         return None
     writer = _Writer.of(walk, run)
-    if writer is None or not writer.take({}, {node: walk.of_node(node) for node, _, _ in writer.sources}):
+    if writer is None or not writer.take({}, {node: of_node(node) for node, _, _ in writer.sources}):
         return None
     writer.write(backwards=False)
     return writer
@@ -130,7 +93,7 @@ class _Writer:
 
     @classmethod
     def of(cls, walk: Walk, run: ScalarRun) -> _Writer | None:
-        return cls(walk, run) if _ready(len(run.op)) else None
+        return cls(walk, run) if ready(len(run.op)) else None
 
     def take(self, own: dict[int, Any], outside: dict[int, Any]) -> bool:
         """The derivatives that are there already; False where one is more than a number."""

@@ -25,14 +25,13 @@ from ..tape import Affine, Const, Joint, Operand, ScalarRun
 from . import tree
 from .array import TracedArray, compact, is_traced, own
 from .boxes import Index, whole
+from .dependence import activity
 from .holding import held, traced_within
 from .layout import copied
 from .primals import Primals, grouped
 from .recorder import Recorder
-from .runs import activity
 from .scalar import TracedScalar
 from .undetermined import refuse_used
-from .walks import Adjoint, Tangent
 
 
 class Leaf(NamedTuple):
@@ -148,8 +147,6 @@ class Stretch:
         owners = np.unique(np.searchsorted(self.rec.firsts, ref.ids, side="right") - 1)
         return any(block in self.active for block in owners.tolist())
 
-    # -- the two walks -------------------------------------------------------------------------------------------
-
     @contextmanager
     def recording(self) -> Iterator[None]:
         """What is recorded in the body stands on the lines that it is the derivative of."""
@@ -163,16 +160,6 @@ class Stretch:
                 yield
         finally:
             rec.stand(before)
-
-    def pullback(self, cotangents: list[Any]) -> list[Any]:
-        """J^T ybar, one array (or number) an input leaf; `cotangents` one an output leaf."""
-        with self.recording():
-            return Adjoint(self).run([as_leaf(self.rec, y) for y in cotangents])
-
-    def pushforward(self, tangents: list[Any]) -> list[Any]:
-        """J xdot, one array (or number) an output leaf; `tangents` one an input leaf."""
-        with self.recording():
-            return Tangent(self).run([as_leaf(self.rec, x) for x in tangents])
 
 
 def check_numbers(numbers: tuple[int, ...], n_args: int) -> None:

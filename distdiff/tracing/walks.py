@@ -3,91 +3,23 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..ops import OPS
-from ..strided import core_array, one_to_one
+from ..strided import one_to_one
 from ..tape import Affine, Const, Joint, Operand, ScalarRun
-from .array import is_traced, plain
+from .array import is_traced
 from .boxes import Index
-from .decisions import decide
 from .primals import Group
-from .reductions import traced_array
 from .runs import written_adjoint, written_tangent
 from .scatter import segment_sums
-from .sheets import Sheet, along, boxed, number, product, shape_of, sum_of, times
-
-if TYPE_CHECKING:
-    from .stretch import Leaf, Stretch
+from .sheets import along, boxed, number, product, shape_of, sum_of, times
+from .stretch import Leaf, Stretch, as_leaf
+from .walk import Walk, extent, in_full
 
 WINDOWS = 32  # positions along an axis of overlapping windows that are added one by one
-
-
-class Walk:
-    """What both walks share: the partials, and the derivatives that belong to nodes."""
-
-    def __init__(self, stretch: Stretch) -> None:
-        self.stretch, self.rec, self.primals = stretch, stretch.rec, stretch.primals
-        self.sheets: dict[int, Sheet] = {}  # by block
-        self.lines: dict[int, Any] = {}  # by block: place -> derivative of that node, a number
-        self.missing = _reads_nan(stretch.groups) and self._finite()  # data that the function passes over
-
-    def _finite(self) -> bool:
-        """Whether the function's result is finite, which is guarded."""
-        return all(bool(decide(np.all(np.isfinite(self.primals.at(ref, _extent(lo, hi))))))
-                   for leaf in self.stretch.outputs for lo, hi, ref in leaf.boxes)
-
-    def sheet(self, block: int) -> Sheet:
-        if block not in self.sheets:
-            self.sheets[block] = Sheet(self.rec, self.rec.tape.blocks[block].shape)
-        return self.sheets[block]
-
-    def is_run(self, block: int) -> bool:
-        """Whether a block is a scalar run, whose nodes have derivatives one by one."""
-        return self.primals.is_run(block)
-
-    def partial(self, group: Group, k: int, read: dict[int, Any]) -> Any:
-        """The partial with respect to operand k over the group's shape; `read` collects what rules read."""
-        op = group.op
-        for j in op.reads[k]:
-            if j not in read:
-                read[j] = self._read(group, j)
-        if op.kind == "select":
-            return _first_extremum(read[0], self.primals.at(group.out, group.shape), group)
-        p = op.partials[k](read.get(-1), *(read.get(j) for j in range(op.arity)))
-        if self.missing:  # 0 where it reads NaN: a finite result does not depend on what that makes
-            for j in op.reads[k]:
-                if np.isnan(plain(read[j])).any():
-                    p = np.where(np.isnan(read[j]), 0.0, p)
-        return p
-
-    def _read(self, group: Group, j: int) -> Any:
-        """Operand j of a group, or (-1) what it computes, before any sum."""
-        if j >= 0:
-            return self.primals.operand(group, j)
-        if not group.reduced:
-            return self.primals.at(group.out, group.shape)
-        return group.op.value(*(self.primals.operand(group, i) for i in range(group.op.arity)))
-
-    def joint(self, item: Joint) -> tuple[list[Any], list[Any]]:
-        """(y, x): what the rules of a joint statement's elemental read; None for what they don't.
-
-        There is a loop axis at least, if of length 1: rules compute with arrays only, whatever they sum over.
-        """
-        reads, primals, loop = item.op.reads, self.primals, item.shape or (1,)
-        x = [_in_full(primals.at(ref, item.operand_shape(k)), loop + item.core(k)) if k in reads else None
-             for k, ref in enumerate(item.operands)]
-        y: list[Any] = [None] * len(item.op.core_out)
-        if -1 in reads:
-            y = item.op.split(_in_full(primals.at(item.out, item.out_shape), loop + item.core_out))
-        return y, x
-
-    def depends(self, group: Group, k: int) -> bool:
-        """Whether operand k of a group counts."""
-        return group.op.partials[k] is not None and any(
-            self.stretch.depends(refs[k], _extent(lo, hi)) for lo, hi, refs in group.boxes)
 
 
 _RULES = [  # by Op.code: (operand, the partial if it is a constant, else its rule, and what that reads)
@@ -148,7 +80,7 @@ class Adjoint(Walk):
         for leaf, cotangent in zip(self.stretch.outputs, cotangents):
             if is_traced(cotangent) or np.any(cotangent):
                 for lo, hi, ref in leaf.boxes:
-                    self._contribute(ref, _extent(lo, hi), 1.0, boxed(cotangent, lo, hi))
+                    self._contribute(ref, extent(lo, hi), 1.0, boxed(cotangent, lo, hi))
         for group in reversed(self.stretch.groups):
             if type(group) is ScalarRun:
                 self._run(group)
@@ -175,7 +107,7 @@ class Adjoint(Walk):
             if not self.depends(group, k):
                 continue
             p, q = self.partial(group, k, read), lam
-            boxes = [(lo, hi, refs[k], _extent(lo, hi)) for lo, hi, refs in group.boxes]
+            boxes = [(lo, hi, refs[k], extent(lo, hi)) for lo, hi, refs in group.boxes]
             if len(boxes) > 1 and not any(_stands_still(ref, shape) for _, _, ref, shape in boxes):
                 p, q = 1.0, times(p, q)  # at once, not box by box
             for lo, hi, ref, shape in boxes:
@@ -189,12 +121,12 @@ class Adjoint(Walk):
             return
         self.rec.stand(item.site)
         lam = along(lam, item.out.offset, item.out.strides, item.out_shape)
-        ybar = _in_full(lam, (item.shape or (1,)) + item.core_out)
+        ybar = in_full(lam, (item.shape or (1,)) + item.core_out)
         y, x = self.joint(item)
         for k, xbar in enumerate(item.op.adjoint(y, x, item.op.split(ybar), wanted)):
             if wanted[k] and xbar is not None:
                 shape = item.operand_shape(k)
-                xbar = _in_full(xbar, (item.shape or (1,)) + item.core(k))
+                xbar = in_full(xbar, (item.shape or (1,)) + item.core(k))
                 self._contribute(item.operands[k], shape, 1.0, np.reshape(xbar, shape))
 
     def _run(self, run: ScalarRun) -> None:
@@ -356,13 +288,13 @@ class Tangent(Walk):
         for k in item.active:
             shape = item.operand_shape(k)
             t = self._gathered([((0,) * len(shape), shape, item.operands[k])], shape)
-            xdot[k] = None if t is None else _in_full(t, (item.shape or (1,)) + item.core(k))
+            xdot[k] = None if t is None else in_full(t, (item.shape or (1,)) + item.core(k))
         if all(t is None for t in xdot):
             return
         self.rec.stand(item.site)
         y, x = self.joint(item)
         parts = [np.zeros((*item.shape, prod(core))) if ydot is None
-                 else np.reshape(_in_full(ydot, (item.shape or (1,)) + core), (*item.shape, prod(core)))
+                 else np.reshape(in_full(ydot, (item.shape or (1,)) + core), (*item.shape, prod(core)))
                  for core, ydot in zip(item.op.core_out, item.op.tangent(y, x, xdot), strict=True)]
         sheet = self.sheet(item.out.block)
         sheet.add(np.concatenate(parts, axis=-1), item.out.offset, item.out.strides, item.out_shape)
@@ -372,7 +304,7 @@ class Tangent(Walk):
         if run.block not in self.stretch.active:
             return
         self.rec.stand(self.stretch.site)
-        written = written_tangent(self, run)
+        written = written_tangent(self, run, self.of_node)
         if written is not None:
             self.lines[run.block] = written
             return
@@ -398,7 +330,7 @@ class Tangent(Walk):
     def _gathered(self, boxes: list[Any], shape: Index) -> Any:
         """The tangents of what lies in boxes on the tape, over `shape` with length 1 along axes on which they do not
         depend; None if they are zero."""
-        found = [(lo, hi, self._of(ref, _extent(lo, hi))) for lo, hi, ref in boxes]
+        found = [(lo, hi, self._of(ref, extent(lo, hi))) for lo, hi, ref in boxes]
         if all(t is None for _, _, t in found):
             return None
         if len(found) == 1:
@@ -449,13 +381,6 @@ class Tangent(Walk):
         return np.reshape(array, ids.shape)
 
 
-def _reads_nan(groups: list[Any]) -> bool:
-    """Whether a constant array that is read has elements that are NaN."""
-    arrays = {id(ref.value): ref.value for group in groups if type(group) is Group for _, _, refs in group.boxes
-              for ref in refs if type(ref) is Const and isinstance(ref.value, np.ndarray)}
-    return any(np.isnan(np.sum(core_array(array))) for array in arrays.values())  # not what is broadcast
-
-
 def presented(x: Any, shape: Index) -> Any:
     """A derivative as the user sees it: an array of its own (or a number), zeros where it is zero by structure."""
     if x is None:
@@ -467,30 +392,20 @@ def presented(x: Any, shape: Index) -> Any:
     return x.copy()
 
 
-def _in_full(x: Any, shape: Index) -> Any:
-    """An array or a number, traced or plain, as an array of that shape."""
-    x = traced_array(x) if is_traced(x) else x
-    return x if shape_of(x) == shape else np.broadcast_to(x, shape)
-
-
-def _extent(lo: Index, hi: Index) -> Index:
-    return tuple(b - a for a, b in zip(lo, hi))
-
-
 def _stands_still(ref: Operand, shape: Index) -> bool:
     return type(ref) is Affine and any(not s and n > 1 for n, s in zip(shape, ref.strides))
 
 
-def _first_extremum(x: Any, y: Any, group: Group) -> Any:
-    """Where x has its first extremum (in C order) over the reduced axes; y is its value there."""
-    equal = np.equal(x, y)
-    lengths = shape_of(equal) or (1,) * len(group.shape)
-    moving = [k for k in group.reduced if lengths[k] > 1]
-    idle = prod(group.shape[k] for k in group.reduced if k not in moving)  # the first of as many copies
-    if moving:
-        order = [*(k for k in range(len(lengths)) if k not in moving), *moving]
-        rows = np.transpose(equal, order)
-        flat = np.reshape(rows, (*(lengths[k] for k in order[: -len(moving)]), prod(lengths[k] for k in moving)))
-        first = np.logical_and(flat, np.less_equal(np.cumsum(flat * 1.0, axis=-1), 1.0))
-        equal = np.transpose(np.reshape(first, shape_of(rows)), np.argsort(order))
-    return equal if idle == 1 else np.where(equal, 1.0 / idle, 0.0)
+def pullback(stretch: Stretch, cotangents: list[Any]) -> list[Any]:
+    """J^T ybar, one array (or number) an input leaf; `cotangents` one an output leaf."""
+    with stretch.recording():
+        return Adjoint(stretch).run([as_leaf(stretch.rec, y) for y in cotangents])
+
+
+def pushforward(stretch: Stretch, tangents: list[Any]) -> list[Any]:
+    """J xdot, one array (or number) an output leaf; `tangents` one an input leaf."""
+    with stretch.recording():
+        return Tangent(stretch).run([as_leaf(stretch.rec, x) for x in tangents])
+
+
+__all__ = ["pullback", "pushforward"]

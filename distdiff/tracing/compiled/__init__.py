@@ -3,45 +3,25 @@
 `compiled(f)` is all there is to know.  A traced float is a pair for Numba (`types`), with the op table's operations
 (`elementals`) and Python's decisions (`decisions`) declared on it; `emit` is the code that appends a line to flat
 arrays, `stream` these arrays on their way to the recorder, `arrays` the arrays that f makes; `rewrite` prepares f and
-all it calls, `entry` and `call` lead in and out.  Only this file is loaded before compiled code is first traced: the
-others import Numba.
+all it calls, `entry` and `call` lead in and out.  Only this file and `function` are loaded before compiled code is
+first traced: the others import Numba.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from types import FunctionType, MethodType
+from types import MethodType
 from typing import Any
 
-from ...errors import InputError
 from ..array import is_traced
 from ..holding import traced_within
 from ..patching import suspended
+from .function import Function
 
 
-class Compiled:
+class Compiled(Function):
     """What `compiled(f)` gives: called as f is."""
-
-    def __init__(self, f: Callable[..., Any]) -> None:
-        function = getattr(f, "py_func", f)  # what is under Numba's njit
-        if type(function) is not FunctionType:
-            raise InputError(
-                f"compiled(f) wants a Python function, plain or under numba.njit, not a {type(f).__name__}: Numba "
-                "compiles from the function's own code"
-            )
-        functools.update_wrapper(self, function)
-        self.__wrapped__ = f
-        self.__code__ = function.__code__
-        self.function = function
-        self.warned: set[str] = set()
-        self.forget()
-
-    def forget(self) -> None:
-        """Let go of what was compiled, and what could not be (`call` keeps it here)."""
-        self.entries: dict[Any, Any] = {}  # by the arguments' shapes
-        self.ready: dict[Any, Any] = {}  # the same, by the arguments' kinds
-        self.failures: dict[Any, str] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         rec = _recorder(args) or (_recorder(kwargs.values()) if kwargs else None)
@@ -51,9 +31,6 @@ class Compiled:
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
-
-    def __repr__(self) -> str:
-        return f"compiled({self.function.__qualname__})"
 
 
 @functools.cache

@@ -25,8 +25,8 @@ from ..patching import suspended
 from ..recorder import Recorder
 from ..scalar import TracedBool, TracedScalar
 from ..storage import Storage, compress
-from . import Compiled
 from .entry import entry
+from .function import Function
 from .rewrite import NotCompiled, current, python_function, tracing
 from .stream import STREAM
 from .types import ELEMENT, Answer, Number
@@ -36,7 +36,7 @@ LONGEST = 64  # elements of a list that goes in as a tuple
 _one_at_a_time = threading.Lock()
 
 
-def call(f: Compiled, rec: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call(f: Function, rec: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """f(*args, **kwargs), traced into rec: by compiled code, or else by the interpreter, with a warning."""
     if rec.careful:  # floating-point errors are to come up, which compiled code has none of
         return f.function(*args, **kwargs)
@@ -69,7 +69,7 @@ def _positional(function: FunctionType, args: tuple[Any, ...], kwargs: dict[str,
     return bound.args
 
 
-def _compiled(f: Compiled, shapes: tuple[Any, ...], given: list[Any], marked: bool) -> Any:
+def _compiled(f: Function, shapes: tuple[Any, ...], given: list[Any], marked: bool) -> Any:
     """The compiled code for these arguments."""
     if not current(f.function):
         f.forget()
@@ -105,7 +105,7 @@ def _kind(x: Any) -> Any:
         raise NotCompiled(f"Numba does not know arguments of type {type(x).__qualname__}") from None
 
 
-def _warn(f: Compiled, reason: str) -> None:
+def _warn(f: Function, reason: str) -> None:
     if reason in f.warned:
         return
     f.warned.add(reason)

@@ -20,8 +20,8 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.ir_utils import build_definitions
 from numba.core.untyped_passes import LiteralUnroll
 
-from . import Compiled
 from .decisions import DECISIONS, mark_line
+from .function import Function
 from .stream import site_text
 
 MAKERS: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -109,7 +109,7 @@ class _Table:
 
 def python_function(f: Any) -> FunctionType | None:
     """The Python function behind what a user calls, if there is one."""
-    if isinstance(f, Compiled):
+    if isinstance(f, Function):
         f = f.__wrapped__
     if isinstance(f, Dispatcher):
         f = f.py_func

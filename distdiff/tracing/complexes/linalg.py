@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..array import is_traced, ndim_of, shape_of
+from ..decompositions import as_numpy, hermitian_svd
 from ..joint import joint
-from ..linalg import hermitian_svd
 from ..matrices.hermitian import EighPair, EigvalshPair, QrPair, SvdPair, SvdvalsPair
 from ..matrices.pairs import DetPair, EigPair, EigvalsPair, LogDetPair, embedded
 from ..matrices.shared import reads_lower
@@ -90,7 +90,7 @@ def det(a: Any) -> Any:
 
 def slogdet(a: Any) -> Any:
     log, phase = joint(LogDetPair(_square(a)[-1]), _given(a), "numpy.linalg.slogdet")
-    return _as_numpy(np.linalg.slogdet, computed(recorder_of((a,)), np.cos(phase), np.sin(phase)), log)
+    return as_numpy(np.linalg.slogdet, (computed(recorder_of((a,)), np.cos(phase), np.sin(phase)), log))
 
 
 def singular_values(a: Any) -> Any:
@@ -110,7 +110,7 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: 
                         f"first {min(m, n)} are any that complete a basis, and have no derivative; use "
                         "full_matrices=False")
     ure, uim, s, vre, vim = joint(SvdPair(m, n), _given(a), "numpy.linalg.svd")
-    return _as_numpy(np.linalg.svd, computed(rec, ure, uim), s, computed(rec, vre, vim))
+    return as_numpy(np.linalg.svd, (computed(rec, ure, uim), s, computed(rec, vre, vim)))
 
 
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:
@@ -119,7 +119,7 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
 
 
 def eigh(a: Any, UPLO: str = "L") -> Any:
-    return _as_numpy(np.linalg.eigh, *eigh_by(a, reads_lower(UPLO)))
+    return as_numpy(np.linalg.eigh, eigh_by(a, reads_lower(UPLO)))
 
 
 def eigh_by(a: Any, lower: bool, driver: str = "") -> tuple[Any, Any]:
@@ -138,13 +138,7 @@ def qr(a: Any, mode: str = "reduced") -> Any:
     q, r = computed(rec, qre, qim), computed(rec, rre, rim)
     if n > m:
         r = np.concatenate([r, np.matmul(np.conj(np.swapaxes(q, -1, -2)), a[..., m:])], axis=-1)
-    return r if mode == "r" else _as_numpy(np.linalg.qr, q, r)
-
-
-def _as_numpy(function: Callable[..., Any], *results: Any) -> Any:
-    """Several results in the kind of tuple that NumPy has them in (of NumPy 2 a named one)."""
-    kind = type(function(np.eye(1)))
-    return results if kind is tuple else kind(*results)
+    return r if mode == "r" else as_numpy(np.linalg.qr, (q, r))
 
 
 def cholesky(a: Any, /, *, upper: bool = False) -> Any:
@@ -166,7 +160,7 @@ def eig(a: Any) -> Any:
     """Also of real matrices with complex eigenvalues."""
     rec = recorder_of((a,))
     w, u, v, z = joint(EigPair(_square(a)[-1], _is_real(a)), _given(a), "numpy.linalg.eig")
-    return _as_numpy(np.linalg.eig, computed(rec, w, u), computed(rec, v, z))
+    return as_numpy(np.linalg.eig, (computed(rec, w, u), computed(rec, v, z)))
 
 
 def eigvals(a: Any) -> Any:
