@@ -8,7 +8,10 @@ from mpi4py import MPI
 
 import distdiff as dd
 from distdiff.errors import NonFiniteError
+from distdiff.evaluate import evaluate
 from distdiff.machine import Machine
+from distdiff.partition import whole
+from distdiff.program import record
 from distdiff.solvers import walk as walking
 from distdiff.solvers.cost import Work
 from distdiff.solvers.layouts import Use
@@ -125,6 +128,26 @@ def test_lines_that_no_result_reads_may_have_infinite_partials():
         expected = plain.vjp(1.0), plain.jvp(x)
     np.testing.assert_allclose(dd.grad(_unread)(x), expected[0], rtol=1e-14)
     np.testing.assert_allclose(dd.jvp(_unread, (x,), (x,))[1], expected[1], rtol=1e-14)
+
+
+def _rolled(x):
+    y, unread = x, x
+    for _ in range(50):
+        unread = np.sin(unread)
+        y = y - 0.1 * (y - np.roll(y, 1)) * x[3]
+    return np.sum(y * y)
+
+
+def test_an_adjoint_has_memory_while_it_is_alive():
+    x = np.linspace(0.5, 1.5, 200)
+    traced = record(_rolled, (x,), keep_values="read")
+    local = whole(traced.tape)
+    walk = walking.Walk(local, evaluate(local, x, MPI.COMM_SELF, known=traced.values), MPI.COMM_SELF)
+    visited = []
+    walk._flat = lambda i, *args, own=walk._flat: (visited.append(i), own(i, *args))[1]
+    np.testing.assert_allclose(walk.adjoint(np.ones(1)), dd.grad(_rolled, method="substitution")(x), rtol=1e-12)
+    assert walk.memory < 8 * 8 * len(x) < 8 * local.n_nodes / 10
+    assert not {local.items[i].op.name for i in visited} & {"sin"}  # its results are read by nobody
 
 
 def test_nothing_to_walk_through():

@@ -35,7 +35,7 @@ def add(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: Index,
             return
     axes = _summed(dst.shape, shape)
     if not axes:
-        dst += p * src
+        plus(dst, src, p)
         return
     if prod(shape) > SMALL:
         accumulate(dst, src, p, shape)
@@ -46,6 +46,16 @@ def add(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray, shape: Index,
             if terms.shape[k] != shape[k]:
                 terms = terms * shape[k]  # the same all along the axis
     dst += np.add.reduce(terms, axis=axes, keepdims=True)
+
+
+def plus(dst: np.ndarray, src: np.ndarray, p: float | np.ndarray) -> None:
+    """dst += p src, element by element."""
+    if isinstance(p, np.ndarray) or abs(p) != 1.0:
+        dst += p * src
+    elif p > 0.0:
+        dst += src
+    else:
+        dst -= src
 
 
 @lru_cache(maxsize=4096)

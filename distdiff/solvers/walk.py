@@ -12,6 +12,8 @@ sides and a rank's share of a tape.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -27,9 +29,10 @@ from ..partials import Other, Partials, coefficient
 from ..partition.local import LocalTape
 from ..products import Failure
 from ..strided import as_slice, core_view, with_columns
-from ..tape import Affine, Const, ScalarRun, Statement, c_strides
+from ..tape import Affine, Const, Indexed, Item, ScalarRun, Statement, c_strides
 from ..tracing import memory
-from .adding import add
+from .adding import add, plus
+from .adjoints import Alive, Whole
 from .cost import Cost, Method, Work, equation_solve_amounts, equations_setup
 from .curvature import curved, product
 from .structured import BlockRows, StructuredSystem, segment
@@ -93,7 +96,7 @@ class Walk:
         seed = self._checked(xdot, len(self.local.inputs.ids), "tangent")
         if self._alone(seed):
             y = self._seeded(self._inputs, seed)
-            self._pass(y, True)
+            self._pass(self._whole(y), True)
             return np.array(y[self._outputs])
         system = self._structured()
         y = np.zeros((system.n_own, *seed.shape[1:]))
@@ -105,8 +108,13 @@ class Walk:
         """ybar (n_out,) or (n_out, m) at local.outputs -> xbar at local.inputs, (n_in,) or (n_in, m).  Collective."""
         seed = self._checked(ybar, len(self.local.outputs.ids), "adjoint")
         if self._alone(seed):
+            if all(map(_by_blocks, self.local.items)):
+                alive = Alive(self._point.values.index)
+                alive.add(self.local.outputs.ids, seed)
+                self._pass(alive, False)
+                return alive.gathered(self.local.inputs.ids)
             lam = self._seeded(self._outputs, seed)
-            self._pass(lam, False)
+            self._pass(self._whole(lam), False)
             return np.array(lam[self._inputs])
         system = self._structured()
         lam = np.zeros((system.n_own, *seed.shape[1:]))
@@ -124,10 +132,10 @@ class Walk:
             return None
         y = self._seeded(self._inputs, self._checked(xdot, len(local.inputs.ids), "tangent"))
         lam = self._seeded(self._outputs, self._checked(ybar, len(local.outputs.ids), "adjoint"))
-        self._pass(y, True)
-        self._pass(lam, False)
+        self._pass(self._whole(y), True)
+        self._pass(self._whole(lam), False)
         w = product(point, y, lam)
-        self._pass(w, False)
+        self._pass(self._whole(w), False)
         return np.array(w[self._inputs])
 
     def _seeded(self, places: slice | np.ndarray, seed: np.ndarray) -> np.ndarray:
@@ -156,57 +164,71 @@ class Walk:
 
     # -- one right-hand side, one rank
 
-    def _pass(self, W: np.ndarray, forward: bool) -> None:
+    def _whole(self, flat: np.ndarray) -> Whole:
+        return Whole(flat, self._firsts)
+
+    def _pass(self, W: Whole | Alive, forward: bool) -> None:
         """W <- (I - L)^-1 W or its transpose."""
-        self.memory = max(self.memory, W.nbytes)
         items = self.local.items
+        first = None if isinstance(W, Whole) else _first_writers(items)
         self._failure.forget()
         with quiet():  # what is not finite is reported with file and line, not as a warning
             for i in range(len(items)) if forward else range(len(items) - 1, -1, -1):
                 item = items[i]
-                if type(item) is Statement and item.op.kind != "scan":
-                    self._statement(i, item, W, forward)
-                elif type(item) is ScalarRun and len(item.op) <= FEW_LINES:
-                    self._lines(item, W, forward)
+                if _by_blocks(item):
+                    if type(item) is Statement:
+                        self._statement(i, item, W, forward)
+                    else:
+                        self._lines(item, W, forward)
                 elif type(item) is ScalarRun or 0 not in item.shape:
+                    assert isinstance(W, Whole)
                     rows = segment(self._partials, i, item, self.local.blocks, self._failure)
-                    (rows.forward if forward else rows.backward)(W)
+                    (rows.forward if forward else rows.backward)(W.flat)
+                if first is not None and first[block := _block(item)] == i:
+                    W.release(block)
+        self.memory = max(self.memory, W.peak)
         if self.local.joint:
             self._failure.agree(self.comm, self.local.sites)
 
-    def _statement(self, i: int, item: Statement, W: np.ndarray, forward: bool) -> None:
-        shape, (block, offset, strides), firsts = item.shape, item.out, self._firsts
-        n, start = prod(shape), firsts[block] + offset
-        if not n:
+    def _statement(self, i: int, item: Statement, W: Whole | Alive, forward: bool) -> None:
+        shape, (block, offset, strides) = item.shape, item.out
+        n, result = prod(shape), W.known(block)
+        if not n or result is None:
             return
+        flat, start = result[0], result[1] + offset
         dense = strides == c_strides(shape)
-        rows = W[start : start + n] if dense else core_view(W, start, shape, strides)
+        rows = flat[start : start + n] if dense else core_view(flat, start, shape, strides)
         for k, ref in enumerate(item.operands):
             what = coefficient(item, k)
             if what is None:
                 continue
             if type(ref) is not Affine:
-                BlockRows(self._partials, i, item, self.local.blocks).of_operand(k, W, forward)
+                self._listed(i, item, k, rows.reshape(shape) if dense else rows, W, forward)
                 continue
-            at = firsts[ref.block] + ref.offset
             if dense:
                 p = self._flat(i, item, k, what, n)
-                if p is not None:
-                    if ref.strides == strides:
-                        near = W[at : at + n]
-                        dst, src = (rows, near) if forward else (near, rows)
-                        if type(what) is float and p == 1.0:
-                            dst += src
-                        else:
-                            dst += p * src
-                        continue
-                    if not any(ref.strides):  # a number, spread over the result
-                        if forward:
-                            rows += p * W[at]
-                        else:
-                            W[at] += rows @ p if isinstance(p, np.ndarray) else p * rows.sum()
-                        continue
-            view = core_view(W, at, shape, ref.strides)
+                if p is not None and ref.strides == strides:
+                    if not forward and self.local.blocks[ref.block].size == n:
+                        fresh = W.begun(ref.block)
+                        if fresh is not None:
+                            np.multiply(p, rows, out=fresh)
+                            continue
+                    vector, at = W.at(ref.block)
+                    near = vector[at + ref.offset : at + ref.offset + n]
+                    if forward:
+                        plus(rows, near, p)
+                    else:
+                        plus(near, rows, p)
+                    continue
+                if p is not None and not any(ref.strides):  # a number, spread over the result
+                    vector, at = W.at(ref.block)
+                    if forward:
+                        rows += p * vector[at + ref.offset]
+                    else:
+                        vector[at + ref.offset] += rows @ p if isinstance(p, np.ndarray) else p * rows.sum()
+                    continue
+            vector, at = W.at(ref.block)
+            view = core_view(vector, at + ref.offset, shape, ref.strides)
             given = self._partials.array(i, k) if not isinstance(what, float) else what
             if isinstance(given, np.ndarray):
                 given = with_columns(given, shape, False)
@@ -258,9 +280,24 @@ class Walk:
                 return value.reshape(-1)
         return None
 
-    def _lines(self, run: ScalarRun, W: np.ndarray, forward: bool) -> None:
+    def _listed(self, i: int, item: Statement, k: int, rows: np.ndarray, W: Whole | Alive, forward: bool) -> None:
+        """Operand k, whose nodes are listed."""
+        if isinstance(W, Whole):
+            BlockRows(self._partials, i, item, self.local.blocks).of_operand(k, W.flat, forward)
+            return
+        ref = item.operands[k]
+        assert type(ref) is Indexed and not forward
+        p = with_columns(np.asarray(self._partials.array(i, k), dtype=np.float64), item.shape, False)
+        W.add(ref.ids.reshape(-1), np.broadcast_to(p * rows, item.shape).reshape(-1))
+
+    def _lines(self, run: ScalarRun, W: Whole | Alive, forward: bool) -> None:
         """A few scalar lines, one by one."""
-        first, at, const = self._firsts[run.block], self._point.values.at, run.const
+        result = W.known(run.block)
+        if result is None:
+            return
+        firsts = self._firsts
+        own, first, at, const = result[0], firsts[run.block], self._point.values.at, run.const
+        start = result[1] - first
 
         def value(j: int) -> np.float64:
             return at(j) if j >= 0 else np.float64(const[-1 - j])
@@ -283,10 +320,30 @@ class Walk:
                     if read is None:
                         read = [value(first + i), *[value(m) for m in x[:arity]]]
                     p = rule(*read)
-                if forward:
-                    W[first + i] += p * W[j]
+                if j >= first:
+                    vector, place = own, start + j
                 else:
-                    W[j] += p * W[first + i]
+                    block = bisect_right(firsts, j) - 1
+                    vector, begin = W.at(block)
+                    place = begin + j - firsts[block]
+                if forward:
+                    own[start + first + i] += p * vector[place]
+                else:
+                    vector[place] += p * own[start + first + i]
+
+
+def _block(item: Item) -> int:
+    return item.block if isinstance(item, ScalarRun) else item.out.block
+
+
+def _first_writers(items: Sequence[Item]) -> dict[int, int]:
+    """By block, the first of the items that write to it."""
+    return {_block(items[i]): i for i in range(len(items) - 1, -1, -1)}
+
+
+def _by_blocks(item: Item) -> bool:
+    """Whether the item is computed here, its operands one by one."""
+    return item.op.kind != "scan" if type(item) is Statement else type(item) is ScalarRun and len(item.op) <= FEW_LINES
 
 
 METHOD = Method("walk", cost, Walk, assembled=False, ends="when the pass is over")
