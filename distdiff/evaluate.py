@@ -67,8 +67,9 @@ class Values:
     not computed at all.  `storage` is another object whenever the memory is another, so that who holds views can tell.
     """
 
-    def __init__(self, blocks: list[Block], arrays: list[np.ndarray] | None = None) -> None:
-        """On the given arrays, one a block, or on one fresh vector."""
+    def __init__(self, blocks: list[Block], arrays: list[np.ndarray] | None = None,
+                 flat: np.ndarray | None = None) -> None:
+        """On the given arrays, one a block, or on one vector, a fresh one if none is given."""
         self.blocks, self.index = blocks, BlockIndex(blocks)
         self.storage, self.complete = object(), True
         self.program: list[Call | None] | None = None  # the calls that compute all items, on views of this memory
@@ -80,7 +81,7 @@ class Values:
         self._fusion: Fusion | None = None  # the groups of statements that run tile by tile
         self._flat: np.ndarray | None = None
         if arrays is None:
-            flat = self._flat = memory.empty(blocks[-1].first + blocks[-1].size if blocks else 0)
+            flat = self._flat = memory.empty(_length(blocks)) if flat is None else flat
             arrays = [flat[b.first : b.first + b.size] for b in blocks]
         self._arrays = arrays
 
@@ -95,15 +96,16 @@ class Values:
     def of_known(cls, blocks: list[Block], known: list[np.ndarray | None], flat: bool = False) -> Values:
         """Take over arrays as they are, not copied where they are contiguous float64; None: fresh memory, UNREAD: none.
 
-        They are handed over: at the next point they are overwritten.  flat: they are copied into one vector.
+        They are handed over: at the next point they are overwritten.  flat: they are to lie in one vector, and are
+        copied into it unless they do (as those of compiled code, `Recorder.room_for`).
         """
         for b, a in zip(blocks, known):
             if a is not None and a is not UNREAD and a.size != prod(b.shape):
                 raise InputError(f"known values of the block at node {b.first} have {a.size} elements, not {b.size}")
         if flat:
-            self = cls(blocks)
+            self = cls(blocks, flat=_vector_of(blocks, known))
             for array, a in zip(self._arrays, known):
-                if a is not None and a is not UNREAD:
+                if a is not None and a is not UNREAD and _address(a) != _address(array):
                     array[:] = np.ravel(a)
         else:
             self = cls(blocks, [np.empty(b.size) if a is None else a if a is UNREAD or _ready(a)
@@ -447,6 +449,28 @@ def evaluate_items(blocks: list[Block], items: list[Item], arrays: list[Any]) ->
     with np.errstate(all="ignore"):
         _execute(values, values.calls(local, fused))
     values.failure.agree(MPI.COMM_SELF, [])
+
+
+def _length(blocks: list[Block]) -> int:
+    return blocks[-1].first + blocks[-1].size if blocks else 0
+
+
+def _address(a: np.ndarray) -> int:
+    return int(a.__array_interface__["data"][0])
+
+
+def _vector_of(blocks: list[Block], known: list[np.ndarray | None]) -> np.ndarray | None:
+    """The vector in which known values lie already, every block from its first node on; None where there is none, or
+    blocks have moved since."""
+    found: memory.Room | None = None
+    for b, a in zip(blocks, known):
+        room = None if a is None or a is UNREAD else memory.Room.around(a)
+        if room is None:
+            continue
+        if (found is not None and found is not room) or _address(a) != _address(room) + 8 * b.first:
+            return None
+        found = room
+    return None if found is None else found.vector(_length(blocks))
 
 
 def _ready(a: np.ndarray) -> bool:

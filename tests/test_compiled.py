@@ -8,13 +8,14 @@ import warnings
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 import distdiff as dd
 from distdiff.errors import BranchChangedError, InputError, NonFiniteError, NotCompiledWarning
 from distdiff.kernels.scalar import BINARY
 from distdiff.ops import OPS
-from distdiff.tape import ScalarRun, Statement
-from distdiff.tracing import trace
+from distdiff.tape import RUN_LINES, ScalarRun, Statement
+from distdiff.tracing import memory, trace
 
 pytestmark = pytest.mark.few_ranks
 
@@ -221,19 +222,39 @@ def test_a_branch_that_flips_retraces_or_raises():
         assert f"test_compiled.py:{f.function.__code__.co_firstlineno + 2}" in str(caught.value)
 
 
-def test_long_runs_and_more_guards_than_fit_at_once():
-    def f(x, n):
-        s = 0.0
-        for k in range(n):
-            s = s * 0.5 + x * (k % 7)
-            if s > 1e6:
-                s = s - 1e6
-        return s * 2.0
+@dd.compiled
+def long_runs(x, n):
+    s = 0.0
+    for k in range(n):
+        s = s * 0.5 + x * (k % 7)
+        if s > 1e6:
+            s = s - 1e6
+    return s * 2.0
 
+
+def test_long_runs_and_more_guards_than_fit_at_once():
     n = 50_000  # 150 000 lines, 50 000 guards
-    ours, theirs = trace(dd.compiled(f), (0.7, n)), trace(f, (0.7, n))
+    ours, theirs = trace(long_runs, (0.7, n)), trace(long_runs.function, (0.7, n))
     assert flat(ours.tape) == flat(theirs.tape)
-    assert dd.grad(dd.compiled(f))(0.7, n) == dd.grad(f)(0.7, n)
+    assert dd.grad(long_runs)(0.7, n) == dd.grad(long_runs.function)(0.7, n)
+
+
+def test_values_lie_where_they_are_made(monkeypatch):
+    """All that a linearization had goes to the pool: operation, operands and value, and a value twice only where
+    addresses are counted as memory is."""
+    found, pooled = [], []
+    for free in (True, False, True):
+        monkeypatch.setattr(memory, "_addresses_are_free", lambda free=free: free)
+        memory.give_back(pool=True)
+        with dd.linearize(long_runs, 0.7, 100_000, comm=MPI.COMM_SELF) as lin:
+            derivative, lines = lin.vjp(1.0), lin.report().lines
+            assert (memory.Room.around(lin._at.point.values.flat) is not None) == free
+            found.append((lin.value, derivative, lin.update(0.6), lin.vjp(1.0)))
+        del lin
+        pooled.append(memory._pooled)
+    assert found[0] == found[1] == found[2]
+    assert pooled[0] == pooled[2] < (9 + 8) * lines + 4 * 8 * RUN_LINES  # adjoints of runs that are alive, and ends
+    assert pooled[0] + 7.9 * lines < pooled[1]
 
 
 def test_compiled_and_interpreted_code_in_one_trace():

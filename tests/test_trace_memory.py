@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ N = memory.LARGE + 100
 def empty_pool(monkeypatch):
     gc.collect()  # traces that failed elsewhere hang in reference cycles
     monkeypatch.setattr(memory, "_pool", {})
+    monkeypatch.setattr(memory, "_rooms", [])
     monkeypatch.setattr(memory, "_pooled", 0)
 
 
@@ -49,6 +51,54 @@ def test_the_pool_is_bounded(monkeypatch):
     held = [memory.empty(N) for _ in range(5)]
     held.clear()
     assert memory._pooled == 8 * (N + memory.GAP) * len(memory._pool[N]) <= 20 * N
+
+
+def test_a_forked_process_has_a_pool_of_its_own():
+    """What the parent's next array is made of the child's is made of as well."""
+    memory.empty(N)[:] = 1.0
+    child = os.fork()
+    if child == 0:
+        memory.empty(N)[:] = 2.0
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (memory.empty(N) == 1.0).all()
+
+
+def test_a_room_has_addresses_for_all_and_pages_for_what_is_written():
+    room = memory.Room.make()
+    assert room.size > 1 << 24 and not memory._rooms
+    parts = [room.part(k * N, (k + 1) * N) for k in range(3)]
+    for k, part in enumerate(parts):
+        assert type(part) is np.ndarray and memory.Room.around(part[5:].reshape(1, -1)) is room
+        assert address(part) == address(room) + 8 * k * N
+        part[:] = k
+    assert memory.Room.around(memory.empty(N)) is memory.Room.around(np.empty(3)) is None
+    where, vector = address(room), room.vector(3 * N)
+    del room, parts, part
+    assert not memory._rooms and (vector[N:2 * N] == 1.0).all()
+    del vector
+    assert memory._pooled == 8 * 3 * N + 8 * (N + memory.GAP) and len(memory._rooms) == 1
+    again = memory.Room.make()
+    assert address(again) == where and not memory._rooms and memory._pooled == 8 * (N + memory.GAP)
+
+
+def test_pages_that_a_shorter_program_does_not_use_go(monkeypatch):
+    monkeypatch.setattr(memory, "HUGE", 4096)
+    room = memory.Room.make()
+    room.part(0, 100 * N)[:] = 1.0
+    vector = room.vector(N)
+    assert (vector == 1.0).all() and (room.part(2 * N, 100 * N) == 0.0).all()  # they are fresh
+    monkeypatch.setattr(memory, "LIMIT", 10 * N)
+    del vector, room
+    assert not memory._rooms and not memory._pooled  # more than the pool takes
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_where_addresses_are_counted_nobody_takes_more_than_he_writes(monkeypatch, limit):
+    assert memory._addresses_are_free()
+    counted, free = getattr(memory.resource, limit), memory.resource.RLIM_INFINITY
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda kind: (1 << 34 if kind == counted else free, free))
+    assert not memory._addresses_are_free() and memory.Room.make() is None
 
 
 def program(u):

@@ -11,8 +11,10 @@ import ctypes
 import gc
 import mmap
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,9 +28,12 @@ HUGE = 1 << 19  # from 4 MiB on huge pages are asked for, as NumPy does
 _PHYSICAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 LIMIT = min(1 << 30, _PHYSICAL // 8)  # bytes that may lie in the pool
 
+MOST_NODES = 1 << 31  # of scalar code, whose operands are numbers of 32 bits
+
 COLLECT_AFTER = 100_000  # new objects
 
 _pool: dict[int, list[mmap.mmap]] = {}  # by number of elements
+_rooms: list[tuple[mmap.mmap, int]] = []  # and how many elements of them have pages
 _pooled = 0  # bytes
 
 
@@ -62,21 +67,32 @@ class _Lease(np.ndarray):
         if memory is None or _pool is None:  # (at the end of the interpreter)
             return
         size = len(memory)
-        if _pooled + size > LIMIT:
-            _pool.clear()
-            _pooled = 0
-        if size <= LIMIT:
+        if _makes_way(size):
             _pool.setdefault(size // 8 - GAP, []).append(memory)
-            _pooled += size
+
+
+def _makes_way(size: int) -> bool:
+    """Whether so many bytes more may lie in the pool, which is emptied where it has too much else."""
+    global _pooled
+    if _pooled + size > LIMIT:
+        _empty_pool()
+    if size <= LIMIT:
+        _pooled += size
+    return size <= LIMIT
+
+
+def _empty_pool() -> None:
+    global _pooled
+    _pool.clear()
+    _rooms.clear()
+    _pooled = 0
 
 
 def give_back(pool: bool = False) -> None:
     """What is free on the heap goes back to the system, where the C library would keep it (glibc does); and, if asked
     for, what lies in the pool."""
-    global _pooled
     if pool:
-        _pool.clear()
-        _pooled = 0
+        _empty_pool()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -96,9 +112,88 @@ def empty(size: int) -> np.ndarray:
         memory = _pool[size].pop()
         _pooled -= len(memory)
     except (KeyError, IndexError):
-        memory = mmap.mmap(-1, 8 * (size + GAP))  # no ndarray: NumPy would look through one, past the lease
-        if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
+        memory = _mapped(8 * (size + GAP))
+        if size >= HUGE:
+            _ask_for_huge_pages(memory)
     lease = np.ndarray.__new__(_Lease, (size,), np.float64, memory)
     lease.memory = memory
     return lease.view(np.ndarray)
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """Fresh pages: no ndarray, NumPy would look through one, past the lease.
+
+    Private ones: what a process has in its pool a child that it forks has in its own, and both would write there.
+    """
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _ask_for_huge_pages(memory: mmap.mmap, start: int = 0) -> None:
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE, start)
+
+
+class Room(np.ndarray):
+    """Addresses for a vector that nobody knows the length of: as many as there may ever be numbers; pages come where
+    it is written.  It goes back to the pool with the last array that looks into it.
+
+    written : elements up to which there may be pages
+    """
+
+    memory: Any = None
+    written = 0
+
+    def __array_finalize__(self, parent: Any) -> None:
+        self.memory = None  # views of a room are no rooms
+
+    def __del__(self) -> None:
+        if self.memory is not None and _pool is not None and _makes_way(8 * self.written):
+            _rooms.append((self.memory, self.written))
+
+    @classmethod
+    def make(cls) -> Room | None:
+        """One of the pool's, or a new one; None where addresses are counted as if they were memory."""
+        global _pooled
+        if _rooms:
+            memory, written = _rooms.pop()
+            _pooled -= 8 * written
+        elif _addresses_are_free():
+            memory, written = _mapped(min(_PHYSICAL // 2, MOST_NODES * 8)), 0
+            _ask_for_huge_pages(memory, 8 * HUGE)
+        else:
+            return None
+        room = np.ndarray.__new__(cls, (len(memory) // 8,), np.float64, memory)
+        room.memory, room.written = memory, written
+        return room
+
+    @classmethod
+    def around(cls, part: np.ndarray) -> Room | None:
+        """The room that an array looks into; None: it lies elsewhere."""
+        base: Any = part
+        while type(base) is np.ndarray:
+            base = base.base
+        return base if type(base) is cls and base.memory is not None else None
+
+    def part(self, start: int, stop: int) -> np.ndarray:
+        """Elements start, ..., stop - 1, to be written."""
+        self.written = max(self.written, stop)
+        return self.view(np.ndarray)[start:stop]
+
+    def vector(self, n: int) -> np.ndarray:
+        """The first n elements, which are all that counts from now on: pages after them go."""
+        end = -(-8 * n // mmap.PAGESIZE) * mmap.PAGESIZE
+        if self.written > n + HUGE and hasattr(mmap, "MADV_DONTNEED"):
+            self.memory.madvise(mmap.MADV_DONTNEED, end)
+            self.written = n
+        return self.part(0, n)
+
+
+def _addresses_are_free() -> bool:
+    """Whether a process may have more addresses than it has memory: no limit counts them, and Linux doesn't (2)."""
+    limits = [getattr(resource, name) for name in ("RLIMIT_AS", "RLIMIT_DATA") if hasattr(resource, name)]
+    if any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in limits):
+        return False
+    try:
+        return Path("/proc/sys/vm/overcommit_memory").read_text(encoding="ascii").strip() != "2"
+    except OSError:
+        return True

@@ -129,6 +129,7 @@ class Recorder(Decisions):
         self.alert = target is not None or self.watch is not None  # for nodes, or for them to be unwanted
         self.primals: Any = None  # tracing.primals.Primals, once a derivative is taken inside the function
         self._constants = Constants()
+        self._room: memory.Room | None = None
 
     # -- memory ------------------------------------------------------------------------------------------------
 
@@ -136,6 +137,14 @@ class Recorder(Decisions):
         """Memory for a result."""
         size = prod(shape)
         return _empty(shape) if size < memory.LARGE else memory.empty(size).reshape(shape)
+
+    def room_for(self, first: int, n: int) -> np.ndarray:
+        """Memory for the values of n nodes from `first` on, which compiled code is about to make: their places in one
+        vector of all nodes, so that it need not be put together, where there are addresses for one."""
+        if self._room is None:
+            self._room = memory.Room.make()
+        room = self._room
+        return memory.empty(n) if room is None or first + n > room.size else room.part(first, first + n)
 
     def snapshot(self, values: np.ndarray) -> np.ndarray:
         """An own float64 copy of a user's constant array, shared between uses while its content stays the same."""
@@ -448,5 +457,5 @@ class Recorder(Decisions):
 
     def close(self) -> None:
         """The trace is over, whether or not it came to a tape: its values refuse from now on."""
-        self.open, self.modulus = False, None
+        self.open, self.modulus, self._room = False, None, None
         self.retire()

@@ -139,5 +139,6 @@ class _Writer:
             if rec.target is not None and first <= rec.target < first + n:
                 raise Located(rec.tape.sites[rec.site()])
             ids = id_type(first + n)
-            rec.append_lines(op[:n].copy(), a[:n].astype(ids), b[:n].astype(ids), const[: at[1]].copy(),
-                             values[:n].copy())
+            kept = rec.room_for(first, n) if rec.keep_values and n > RUN_LINES // 2 else np.empty(n)
+            kept[:] = values[:n]
+            rec.append_lines(op[:n].copy(), a[:n].astype(ids), b[:n].astype(ids), const[: at[1]].copy(), kept)

@@ -83,9 +83,7 @@ def _empty_pool() -> None:
     """What one program leaves for the next to use again (up to 1 GiB) is not the next one's: each stands for itself."""
     from distdiff.tracing import memory
 
-    memory._pool.clear()
-    memory._pooled = 0
-    memory.give_back()
+    memory.give_back(pool=True)
 
 
 def _difference(f: Callable[[Any], Any], x: np.ndarray, v: np.ndarray) -> float:

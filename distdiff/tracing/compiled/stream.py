@@ -34,14 +34,13 @@ class Stopped(Exception):
 
 
 class _Chunk:
-    """Memory for the lines of a chunk and, apart from them, for their values."""
+    """Memory for the lines of a chunk."""
 
     def __init__(self) -> None:
         raw = memory.empty(CHUNK * 9 // 8).view(np.uint8)
         self.a, self.b = raw[: 4 * CHUNK].view(np.int32), raw[4 * CHUNK : 8 * CHUNK].view(np.int32)
         self.op = raw[8 * CHUNK :]
-        self.values = memory.empty(CHUNK)
-        self.addresses = [_address(part) for part in (self.op, self.a, self.b, self.values)]
+        self.addresses = [_address(part) for part in (self.op, self.a, self.b)]
 
 
 class Stream:
@@ -53,6 +52,7 @@ class Stream:
         self._const = np.empty(2 * CHUNK)
         self._guards = np.empty(GUARDS, np.int64), np.empty(GUARDS), np.empty(GUARDS, np.int64)
         self._free: _Chunk | None = None
+        self._unwanted = np.empty(CHUNK)  # values that nobody keeps
         self.failure: BaseException | None = None
         self._callback = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int32)(self._refill)
         words = self.words
@@ -76,7 +76,7 @@ class Stream:
             self._close()
             self._decisions()
         finally:
-            del self.rec
+            del self.rec, self._values
 
     def _open(self) -> None:
         """Lay out a chunk for the lines from the recorder's next node on."""
@@ -91,8 +91,10 @@ class Stream:
         end = first + CHUNK if target is None or target < first else min(first + CHUNK, target)
         words, mark = self.words, first + 1
         words[NEXT], words[END] = mark, end + 1
-        op, a, b, values = self._chunk.addresses
-        words[OP], words[A], words[B], words[VALUE] = op - mark, a - 4 * mark, b - 4 * mark, values - 8 * mark
+        self._values = self.rec.room_for(first, CHUNK) if self.rec.keep_values else self._unwanted
+        op, a, b = self._chunk.addresses
+        words[OP], words[A], words[B] = op - mark, a - 4 * mark, b - 4 * mark
+        words[VALUE] = _address(self._values) - 8 * mark
         words[CONST_NEXT] = 0
         self._table.fill(0)
         self._first = first
@@ -101,7 +103,7 @@ class Stream:
         """Hand the chunk's lines over: its memory as well, unless they are few."""
         n = int(self.words[NEXT]) - 1 - self._first
         chunk = self._chunk
-        parts = [part[:n] for part in (chunk.op, chunk.a, chunk.b, chunk.values)]
+        parts = [part[:n] for part in (chunk.op, chunk.a, chunk.b, self._values)]
         if n < CHUNK // 2:
             parts, self._free = [part.copy() for part in parts], chunk
         op, a, b, values = parts
