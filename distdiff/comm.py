@@ -241,12 +241,13 @@ def together(comm: MPI.Comm) -> Iterator[Told]:
 def collective(method: Callable[..., T]) -> Callable[..., T]:
     """A method of an object with a `comm`, whose ranks all succeed or all raise: `together`, whatever fails in it.
 
-    It begins with an agreement that all ranks are in the same call, if what it is called by has not.
+    It begins with an agreement that all ranks are in the same call, if what it is called by has not.  The object's
+    `turn`, a lock, is held meanwhile: another thread would write into the same values.
     """
     @wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> T:
         require_sound(self.comm)
-        with calling(method.__qualname__):
+        with self.turn, calling(method.__qualname__):
             if not _calling.begun:
                 with agreed(self.comm, begins=True):
                     pass

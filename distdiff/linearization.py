@@ -10,6 +10,7 @@ count, and results come back on every rank.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -50,6 +51,7 @@ class Linearization:
 
     Attributes
     ----------
+    turn : a lock, held by the thread whose call is under way: those of others wait
     value : the function's result at the point, nested as f returned it; a copy whenever it is asked for
     aux : what f returned beside its result (`has_aux=True`) when it was traced last; ranks other than 0 have copies
     """
@@ -64,6 +66,7 @@ class Linearization:
         traced: Trace | None = None, **unknown: Any,
     ) -> None:
         refuse_inside(unknown)
+        self.turn = threading.RLock()
         self.comm = chosen(comm)
         settings: dict[str, Any] = {
             "argnums": argnums, "has_aux": has_aux, "method": method, "options": options,
@@ -212,7 +215,8 @@ class Linearization:
         `tangents` as for `jvp`, the result as for `vjp`.  The gradient is traced at the first call, and from then on
         follows `update`.  Raises `InputError` where f returns more than a number.
         """
-        return self._gradient_here().jvp(*tangents)
+        with self.turn:
+            return self._gradient_here().jvp(*tangents)
 
     @calling("Linearization.hessian")
     def hessian(self) -> Any:
@@ -220,7 +224,8 @@ class Linearization:
 
         For one array x its shape is x.shape + x.shape; else the arguments' nesting holding such blocks twice nested.
         """
-        return self._gradient_here().jacobian()
+        with self.turn:
+            return self._gradient_here().jacobian()
 
     def _gradient_here(self) -> Linearization:
         """The gradient linearized at the point: traced once, then replayed.  Collective."""
@@ -445,13 +450,14 @@ class Linearization:
 
     def close(self) -> None:
         """Free the PETSc objects and the values.  Collective; a second call does nothing."""
-        if self._closed:
-            return
-        self._solving.close()
-        if self._gradient is not None:
-            self._gradient.close()
-        self._at.close()
-        self._closed = True
+        with self.turn:
+            if self._closed:
+                return
+            self._solving.close()
+            if self._gradient is not None:
+                self._gradient.close()
+            self._at.close()
+            self._closed = True
 
     def __enter__(self) -> Linearization:
         return self

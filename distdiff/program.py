@@ -25,7 +25,7 @@ from .tape import UNREAD, Tape
 from .tracing import Trace, is_leaf, running, trace
 from .tracing.floating import aside
 from .tracing.splice import plain_leaves, splice
-from .tracing.tree import alike, flatten, is_number, unflatten
+from .tracing.tree import alike, flatten, is_number, require_real, unflatten
 
 
 @dataclass(repr=False)
@@ -75,7 +75,7 @@ class Program(Tape):
         return f"<tape{names}: {nests[0]} to {nests[1]}, {self.lines:,} lines>"
 
     def _fit(self, leaves: list[Any], spec: Any) -> None:
-        """Raise `InputError` for arguments that the tape was not recorded for."""
+        """Raise `InputError` for arguments that the tape was not recorded for; they are real."""
         shapes = [leaf.shape for leaf in self.inputs]
         if not alike(spec, self.in_tree) or [np.shape(leaf) for leaf in leaves] != shapes:
             n, given = len(self.in_tree.children), len(spec.children)
@@ -84,6 +84,8 @@ class Program(Tape):
                 f"dd.trace(f, ..., argnums={tuple(range(given))}) records all {given}")
             raise InputError(f"the tape was recorded for arguments nested as {self.in_tree} of shapes {shapes}, not as "
                              f"{spec} of shapes {[np.shape(leaf) for leaf in leaves]}; {remedy}")
+        for k, leaf in enumerate(leaves):
+            require_real(leaf, "the argument" if len(leaves) == 1 else f"leaf {k} of the arguments")
 
     def require(self, point: Point) -> None:
         """Raise `BranchChangedError` unless the decisions are as they were recorded."""

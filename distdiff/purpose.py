@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import functools
+import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ from .snapshot import kept, same, same_bits
 from .tracing import running
 from .tracing.floating import surroundings
 from .tracing.stretch import check_numbers
-from .tracing.tree import flatten, layout
+from .tracing.tree import flatten, layout, require_floats
 from .watch import Surroundings
 
 WINDOW, MOST = 8, 6  # new points looked back upon; if so many of them were traced, the user is told
@@ -75,6 +76,8 @@ class Purpose:
         self.structure = spec, tuple((np.shape(leaf), layout(leaf)) for leaf in leaves)
         if not leaves:
             raise InputError(f"argument {', '.join(map(str, moving))} holds no number to differentiate with respect to")
+        for k, leaf in enumerate(leaves):
+            require_floats(leaf, "the argument" if len(leaves) == 1 else f"leaf {k} of the arguments")
         parts = [np.asarray(leaf, dtype=float).reshape(-1) for leaf in leaves]
         self.x = np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
         self.constants: dict[Any, Any] = {k: arg for k, arg in enumerate(args) if k not in moving}
@@ -168,12 +171,13 @@ class RecordedFunction(ABC):
         self.counts, self._latest = Counts(), Latest()
         self._tapes: list[KeptTape] = []  # the one used last comes first
         self._closed = False
+        self._lock = threading.RLock()
 
     # -- values and derivatives --------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """f(*args, **kwargs)."""
-        with self._calling("a recorded function"):
+        with self._turn("a recorded function"):
             return self._f(*args, **kwargs) if running() is not None else kept(self.at(*args, **kwargs).value)
 
     def grad(self, *args: Any, **kwargs: Any) -> Any:
@@ -193,27 +197,27 @@ class RecordedFunction(ABC):
 
     def jvp(self, x: Any, tangent: Any, *args: Any, **kwargs: Any) -> Any:
         """J xdot at the point (x, *args)."""
-        with self._calling("Recorded.jvp"):
+        with self._turn("Recorded.jvp"):
             return self.at(x, *args, **kwargs).jvp(*self._direction(tangent))
 
     def vjp(self, x: Any, cotangent: Any, *args: Any, **kwargs: Any) -> Any:
         """J^T ybar at the point (x, *args)."""
-        with self._calling("Recorded.vjp"):
+        with self._turn("Recorded.vjp"):
             return self.at(x, *args, **kwargs).vjp(cotangent)
 
     def jacobian(self, *args: Any, **kwargs: Any) -> Any:
         """The dense Jacobian; see `Linearization.jacobian`."""
-        with self._calling("Recorded.jacobian"):
+        with self._turn("Recorded.jacobian"):
             return self.at(*args, **kwargs).jacobian()
 
     def hvp(self, x: Any, tangent: Any, *args: Any, **kwargs: Any) -> Any:
         """H v at the point (x, *args), of an f that returns one number.  Its gradient is recorded, too."""
-        with self._calling("Recorded.hvp"):
+        with self._turn("Recorded.hvp"):
             return self.at(x, *args, **kwargs).hvp(*self._direction(tangent))
 
     def hessian(self, *args: Any, **kwargs: Any) -> Any:
         """The dense Hessian; see `Linearization.hessian`."""
-        with self._calling("Recorded.hessian"):
+        with self._turn("Recorded.hessian"):
             return self.at(*args, **kwargs).hessian()
 
     # -- the way to a point ------------------------------------------------------------------------------------------
@@ -221,7 +225,7 @@ class RecordedFunction(ABC):
     def at(self, *args: Any, **kwargs: Any) -> Any:
         """f linearized at the point: for its `report()`, or several derivatives at once.  Valid until the next call;
         not to be closed or updated."""
-        with self._calling("Recorded.at"):
+        with self._turn("Recorded.at"):
             return self._at(args, kwargs)
 
     @abstractmethod
@@ -235,6 +239,13 @@ class RecordedFunction(ABC):
     def _calling(self, name: str) -> AbstractContextManager[None]:
         """While the body runs, this is the call that is made."""
         return nullcontext()
+
+    @contextmanager
+    def _turn(self, name: str) -> Iterator[None]:
+        """While the body runs, this is the call that is made, and those of other threads wait: each moves the tapes to
+        its point.  Calls inside a trace go on that trace's tape, and wait for nobody."""
+        with self._lock if running() is None else nullcontext(), self._calling(name):
+            yield
 
     def _serving(self, asked: Purpose) -> tuple[list[int], int, str]:
         """The tapes that may serve, best first; which one is at the point (-1: none); why one has to be traced."""
@@ -302,14 +313,16 @@ class RecordedFunction(ABC):
 
     def forget(self) -> None:
         """Give up all tapes: the next call traces f."""
-        while self._tapes:
-            self._tapes[-1].lin.close()
-            self._tapes.pop()
+        with self._lock:
+            while self._tapes:
+                self._tapes[-1].lin.close()
+                self._tapes.pop()
 
     def close(self) -> None:
         """Give up all tapes for good; a second call does nothing."""
-        self.forget()
-        self._closed = True
+        with self._lock:
+            self.forget()
+            self._closed = True
 
     def __enter__(self) -> Self:
         return self

@@ -60,7 +60,7 @@ class Recorded(RecordedFunction):
 
     def value_and_grad(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """(f(x), grad f(x)), by one replay and one transposed solve."""
-        with calling("Recorded.grad or value_and_grad"):
+        with self._turn("Recorded.grad or value_and_grad"):
             at = self.at(*args, **kwargs)
             with agreed(at.comm):
                 require_number(at.value)

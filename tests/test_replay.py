@@ -473,6 +473,27 @@ def test_inside_a_trace_it_is_its_function():
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("x", [X + 1j, np.arange(1, 5), X > 0.0, X.astype(complex)], ids=str)
+def test_a_point_that_no_trace_takes_no_replay_takes(x):
+    f = rosenbrock
+    with pytest.raises((InputError, UnsupportedOperationError)) as traced:
+        dd.grad(f)(x)
+    with dd.recorded(f) as F:
+        F(X)
+        for ask in (F, F.grad, F.jacobian, F.hessian):
+            with pytest.raises(traced.type, match="holds (complex|int64|bool) values") as replayed:
+                ask(x)
+            assert str(replayed.value) == str(traced.value)
+    if np.iscomplexobj(x):
+        tape = dd.trace(f, X)
+        if tape.blocks:
+            for call in (tape, lambda x: tape.save("/nonexistent/tape", point=(x,))):
+                with pytest.raises(UnsupportedOperationError, match="complex"):
+                    call(x)
+        with pytest.raises(UnsupportedOperationError, match="complex"):
+            dd.grad(tape)(x)
+
+
 def test_errors():
     with dd.recorded(lambda x: np.sum(np.log(x))) as F:
         F(X**2)

@@ -39,9 +39,10 @@ class RemoteRecorded(RecordedFunction):
 
     def value_and_grad(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """(f(x), grad f(x)), by one replay and one transposed solve."""
-        at = self.at(*args, **kwargs)
-        require_number(at.value)
-        return self._gradient(at)
+        with self._turn("Recorded.grad or value_and_grad"):
+            at = self.at(*args, **kwargs)
+            require_number(at.value)
+            return self._gradient(at)
 
     def _at(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RemoteLinearization | Outside:
         if running() is not None:

@@ -342,14 +342,7 @@ def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:
             "distdiff.grad, jvp, vjp, jacobian, hvp or hessian"
         )
     array = creation.NUMPY["asarray"](held(leaf))
-    if array.dtype.kind in "iub":
-        remedy = "write 1.0 for 1" if array.ndim == 0 else "use x.astype(float)"
-        raise InputError(f"{what} holds {array.dtype} values; derivatives are taken with respect to floats: {remedy}")
-    if array.dtype.kind == "c":
-        raise UnsupportedOperationError(
-            f"{what} holds complex values; derivatives here are with respect to real numbers: pass real and "
-            "imaginary parts as two arrays, and write x + 1j * y inside the function"
-        )
+    tree.require_floats(array, what)
     if array.size == 0:
         raise InputError(
             f"{what} is an empty array of shape {array.shape}: there is nothing to differentiate with respect to"

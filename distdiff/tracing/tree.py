@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, UnsupportedOperationError
 
 
 @lru_cache(maxsize=256)
@@ -90,6 +90,24 @@ def is_number(leaf: Any) -> bool:
     """Whether a leaf is a real or complex number or an array of them (not text, objects or functions)."""
     kind = getattr(getattr(leaf, "dtype", None), "kind", None)
     return kind in tuple("fiubc") if kind is not None else isinstance(leaf, (int, float, complex))
+
+
+def require_floats(leaf: Any, what: str) -> None:
+    """Raise for a number or array, traced or not, by which no derivative is taken: of whole numbers, truth values, or
+    complex ones."""
+    dtype = np.dtype(getattr(leaf, "dtype", type(leaf)))
+    if dtype.kind in "iub":
+        remedy = "write 1.0 for 1" if np.ndim(leaf) == 0 else "use x.astype(float)"
+        raise InputError(f"{what} holds {dtype} values; derivatives are taken with respect to floats: {remedy}")
+    require_real(leaf, what)
+
+
+def require_real(leaf: Any, what: str) -> None:
+    """Raise for a number or array, traced or not, that is complex."""
+    if np.dtype(getattr(leaf, "dtype", type(leaf))).kind == "c":
+        raise UnsupportedOperationError(
+            f"{what} holds complex values; derivatives here are with respect to real numbers: pass real and "
+            "imaginary parts as two arrays, and write x + 1j * y inside the function")
 
 
 def layout(leaf: Any) -> tuple[int, ...]:
