@@ -11,6 +11,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from .fusion import Fusion
 from .kernels import overlap, scalar, tiles
 from .kernels.sequence import Passes
 from .liveness import NOWHERE, kept_blocks, lodgings
+from .missing import ANY, Missing
 from .node import idle
 from .ops import OPS
 from .partition.local import Exchange, LocalTape, Portion, Spot, Step
@@ -34,7 +36,6 @@ from .tape import UNREAD, Affine, Block, Const, Guard, Item, Joint, Operand, Sca
 from .tracing import memory
 
 FEW_LINES = 24  # of a scalar run, up to which its lines are looked at one by one where that is done once
-ANY = 0.5  # what stands for NaN where partials are computed that nothing depends on: most functions are smooth there
 
 Event = Callable[[], None] | None  # starts or finishes an exchange, if there is one
 
@@ -79,6 +80,7 @@ class Values:
         self._lines: dict[int, Lines] = {}
         self._lean = False  # blocks that no solve reads live in a pool
         self._fusion: Fusion | None = None  # the groups of statements that run tile by tile
+        self._missing: Missing | None = None  # where NaN are passed over: constants without
         self._flat: np.ndarray | None = None
         if arrays is None:
             flat = self._flat = memory.empty(_length(blocks)) if flat is None else flat
@@ -114,15 +116,25 @@ class Values:
         self.complete = not any(a is UNREAD for a in known)
         return self
 
-    def without_nan(self) -> bool:
-        """Put a number where values are NaN, for partials to be computed there; whether there were any."""
-        found = False
+    def without_nan(self, items: list[Item]) -> bool:
+        """Put a number where values are NaN, for partials to be computed there, and have `read`, `numbers` and `lines`
+        give one for constants, which further points want as they are.  Whether there were any."""
+        self._missing = Missing(items)
+        found = self._missing.found
         for array in self._arrays:
             if array is not UNREAD and not np.isfinite(np.add.reduce(array, axis=None)):
                 missing = np.isnan(array)
                 found = found or bool(missing.any())
                 array[missing] = ANY
         return found
+
+    def with_nan(self) -> None:
+        """At another point: constants are what they are again."""
+        self._missing = None
+
+    def numbers(self, constants: np.ndarray) -> np.ndarray:
+        """Constants as partials read them: where NaN are passed over, with a number in their place."""
+        return constants if self._missing is None else self._missing.array(constants)
 
     def share(self, local: LocalTape, fused: bool, kept: list[bool] | None = None) -> None:
         """Let the blocks that no solve reads (or that are not `kept`) live in a pool; the others keep their arrays, or
@@ -276,6 +288,12 @@ class Values:
             return core_array(ref.value) if isinstance(ref.value, np.ndarray) else ref.value
         return self.gather(ref.ids)
 
+    def read(self, ref: Operand, shape: tuple[int, ...]) -> float | np.ndarray:
+        """`operand`, for a partial to be computed from: without NaN that are passed over."""
+        if self._missing is not None and type(ref) is Const:
+            return self._missing.value(ref.value)
+        return self.operand(ref, shape)
+
     def gather(self, ids: np.ndarray) -> np.ndarray:
         """Values of explicit nodes, shape of `ids`."""
         if self._flat is not None:
@@ -314,6 +332,14 @@ class Values:
         if lines is None:
             lines = self._lines[item.block] = Lines.of(item, first)
         return lines, len(lines.ids), np.concatenate([self.gather(lines.ids), self._arrays[item.block]])
+
+    def lines(self, item: ScalarRun) -> tuple[ScalarRun | Lines, int, np.ndarray]:
+        """`run`, for partials to be computed from: without NaN that are passed over."""
+        run, first, y = self.run(item)
+        const = self.numbers(item.const)
+        if const is item.const:
+            return run, first, y
+        return run._replace(const=const) if type(run) is Lines else replace(run, const=const), first, y
 
     def spots(self, ids: np.ndarray) -> list[Spot]:
         """Where explicit nodes lie: (places in `ids`, array, places in the array)."""
@@ -404,6 +430,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
                  (Values.compute_few, (item,), True) if type(item) is ScalarRun and len(item.op) <= FEW_LINES else
                  bind(item, values) for item in local.items]
     values.failure.forget()
+    values.with_nan()
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
         if woven is not None:
             woven(idle, not as_ever())

@@ -8,7 +8,7 @@ only where the rule computes one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple, Protocol
 
@@ -16,11 +16,12 @@ import numpy as np
 
 from .flags import Watched, note, quiet
 from .kernels import scalar
+from .missing import has_nan
 from .ops import ADD, DIVIDE, MULTIPLY, SUBTRACT, Op, System
 from .partition.local import LocalTape
 from .products import Products
 from .strided import TILE, core_shape, interval
-from .tape import Affine, Const, Joint, ScalarRun, Statement
+from .tape import Affine, Const, Indexed, Joint, Operand, ScalarRun, Statement
 
 _CONSTANT_RULES = {ADD.partials[0]: 1.0, SUBTRACT.partials[1]: -1.0}
 
@@ -60,15 +61,23 @@ def coefficient(item: Statement, k: int) -> Coefficient:
         return Rule(rule)
     if op is MULTIPLY:
         other = operands[1 - k]
-        if type(other) is Const and not isinstance(other.value, np.ndarray):
-            return float(other.value)
-        return Other(1 - k)
+        if type(other) is not Const or isinstance(other.value, np.ndarray):
+            return Other(1 - k)
+        return Rule(rule) if other.value != other.value else float(other.value)  # NaN may be passed over
     if op is DIVIDE and k == 0:
         other = operands[1]
-        if type(other) is Const and not isinstance(other.value, np.ndarray):
+        if type(other) is Const and not isinstance(other.value, np.ndarray) and other.value == other.value:
             return 1.0 / other.value if other.value else math.copysign(math.inf, other.value)
     constant = _CONSTANT_RULES.get(rule)
     return Rule(rule) if constant is None else constant
+
+
+def by_reference(what: Coefficient, operands: Sequence[Operand]) -> bool:
+    """Whether the partial is an operand's values where they lie; those of constants with NaN may be passed over."""
+    if not isinstance(what, Other) or type(operands[what.index]) is Indexed:
+        return False
+    other = operands[what.index]
+    return type(other) is not Const or not (isinstance(other.value, np.ndarray) and has_nan(other.value))
 
 
 def select_indicator(op: Op, x: np.ndarray, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
@@ -112,9 +121,9 @@ class Partials:
             return what
         values, shape = self.point.values, item.shape
         if isinstance(what, Other):
-            return values.operand(item.operands[what.index], shape)
+            return values.read(item.operands[what.index], shape)
         if item.op.kind == "select":
-            p = select_indicator(item.op, values.operand(item.operands[0], shape), shape, item.reduced)
+            p = select_indicator(item.op, values.read(item.operands[0], shape), shape, item.reduced)
         else:
             with quiet():
                 p = what.function(*self._arguments(item, k))
@@ -127,7 +136,7 @@ class Partials:
     def _arguments(self, item: Statement, k: int) -> list[Any]:
         """What the rule for operand k is called with; None for what it does not read, which may not have been kept."""
         values, shape, reads = self.point.values, item.shape, item.op.reads[k]
-        xs = [values.operand(ref, shape) if j in reads or item.reduced else None
+        xs = [values.read(ref, shape) if j in reads or item.reduced else None
               for j, ref in enumerate(item.operands)]
         return [item.op.value(*xs) if item.reduced else values.view(item.out, shape) if -1 in reads else None, *xs]
 
@@ -166,7 +175,7 @@ class Partials:
         """(pa, pb) of a scalar run."""
         if self.keep and (i, 0) in self._kept:
             return self._kept[i, 0], self._kept[i, 1]
-        pa, pb = scalar.run_partials(*self.point.values.run(self.point.local.items[i]))
+        pa, pb = scalar.run_partials(*self.point.values.lines(self.point.local.items[i]))
         if self.keep:
             self._kept[i, 0], self._kept[i, 1] = pa, pb
         return pa, pb
@@ -290,7 +299,7 @@ def _fill(local: LocalTape, point: Point | None, indptr: np.ndarray, indices: np
             if point is None:
                 scalar.run_columns(item, first, indptr, indices)
             else:
-                scalar.run_expand(*point.values.run(item), item, first, indptr, indices, data)
+                scalar.run_expand(*point.values.lines(item), item, first, indptr, indices, data)
                 note()
         elif 0 in item.shape:
             continue

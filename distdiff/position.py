@@ -154,7 +154,7 @@ class Position:
         if self._comm.allreduce(given, op=MPI.LOR):
             return False
         with agreed(self._comm):
-            found = self.point.values.without_nan()
+            found = self.point.values.without_nan(self.local.items)
         return bool(self._comm.allreduce(found, op=MPI.LOR))
 
     def leave(self) -> None:

@@ -14,6 +14,7 @@ U = np.array([0.9137, 1.7214, 0.4353, 1.3079, 0.6181, 1.1231])
 D = U[::-1].copy()
 D[[2, 4]] = np.nan
 THERE = ~np.isnan(D)
+WITH = np.outer(D, U)
 
 PASSED_OVER = {
     "nansum": lambda u: np.nansum((u - D) ** 2),
@@ -26,6 +27,12 @@ PASSED_OVER = {
     "nan_to_num": lambda u: np.sum(np.nan_to_num((u - D) ** 2, nan=0.7)),
     "on and on": lambda u: np.nansum((np.tanh(u - D) * np.cumsum(u)) ** 2),
     "scalars": lambda u: sum(np.where(np.isnan(t := (x - y) ** 2), 0.1, t) for x, y in zip(u, D)),
+    "factor": lambda u: np.nansum(u * D) + np.nansum((u[0] * D) ** 2) + np.sum(np.where(THERE, D * np.sin(u), u)),
+    "factor, then a mask": lambda u: np.sum((u * D)[THERE] ** 2) + np.sum(u[1] * D, where=THERE),
+    "quotients and powers": lambda u: np.nansum(u / D) + np.nansum(D / u) + np.nansum(u**D) + np.nansum(np.hypot(u, D)),
+    "numbers": lambda u: np.nansum(u * np.nan + u / np.nan) + np.nansum(u**np.nan) + np.nanmean(D * u * u[0]),
+    "scalar factors": lambda u: sum(np.where(np.isnan(t := x * y + x / y + y / x), 0.1, t) for x, y in zip(u, D)),
+    "sum of products": lambda u: np.nansum((WITH @ u) ** 2) + np.nansum(u @ WITH) + np.nansum(np.outer(D, u)),
     "outside the domain": lambda u: np.nansum(np.log(u - 1.0)) + np.nansum(np.sqrt(u - 1.25)),
     "singular at zero": lambda u: np.nansum(1.0 / (u - D) + np.log(np.abs(u - D)) + np.arcsin(0.1 * (u - D))),
 }
@@ -66,7 +73,7 @@ def test_nan_that_is_made_or_not_passed_over_is_an_error(f, method):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [name for name in PASSED_OVER if name not in ("scalars", "outside the domain")])
+@pytest.mark.parametrize("name", sorted({*PASSED_OVER} - {"scalars", "scalar factors", "outside the domain"}))
 def test_second_derivatives_where_arrays_have_nan(name):
     """The result stays finite, which a tape of the gradient guards."""
     f, v, h = PASSED_OVER[name], np.cos(np.arange(6.0)), 1e-4
@@ -106,11 +113,12 @@ def test_on_ranks(comm):
     data[::7] = np.nan
 
     def f(u):
-        return np.nansum((np.roll(u, 1) * u - data) ** 2)
+        return np.nansum((np.roll(u, 1) * u - data) ** 2) + np.nansum(u * data)
 
     u = np.sin(1.0 + np.arange(60.0))
     there = ~np.isnan(data)
-    expected = dd.grad(lambda u: np.sum(((np.roll(u, 1) * u)[there] - data[there]) ** 2), comm=ALONE)
+    expected = dd.grad(lambda u: np.sum(((np.roll(u, 1) * u)[there] - data[there]) ** 2)
+                       + np.sum(u[there] * data[there]), comm=ALONE)
     for method in ("auto", "substitution"):
         with dd.linearize(f, u, comm=comm, method=method, partition="axes", min_block=1) as lin:
             np.testing.assert_allclose(lin.vjp(1.0), expected(u), rtol=1e-12, atol=1e-13)

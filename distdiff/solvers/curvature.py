@@ -81,7 +81,7 @@ class _Change:
         return tangent(what.function, y, *x)
 
     def _dual(self, ref: Operand, shape: tuple[int, ...]) -> Any:
-        value, dot = self.values.operand(ref, shape), self._tangents(ref, shape)
+        value, dot = self.values.read(ref, shape), self._tangents(ref, shape)
         return value if dot is None else Dual(value, dot)
 
     def _tangents(self, ref: Operand, shape: tuple[int, ...]) -> Any:
@@ -102,7 +102,7 @@ class _Change:
 
     def few_lines(self, run: ScalarRun) -> None:
         """A scalar run line by line."""
-        at, const, ydot, lam, result = self.values.at, run.const, self.ydot, self.lam, self.result
+        at, const, ydot, lam, result = self.values.at, self.values.numbers(run.const), self.ydot, self.lam, self.result
         first = self.blocks[run.block].first
 
         def dual(j: int) -> Any:

@@ -410,7 +410,7 @@ class _Lines:
 
     @property
     def _arguments(self) -> tuple[Any, ...]:
-        run = self._partials.point.values.run(self._item)
+        run = self._partials.point.values.lines(self._item)
         return (*run, self._item.a, self._item.b, self._starts, self._shifts)
 
     def _entries(self, columns: bool) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -29,11 +29,11 @@ from ..kernels.copies import Zeros
 from ..kernels.sequence import Passes
 from ..machine import Machine
 from ..node import idle
-from ..partials import Other, Partials, coefficient
+from ..partials import Partials, by_reference, coefficient
 from ..partition.local import LocalTape, Spot
 from ..products import Failure, Place, Products, add_adjoint, add_tangent
 from ..strided import accumulate, accumulate_overlapping, contraction, core_view, progressions, with_columns
-from ..tape import Affine, Indexed
+from ..tape import Affine
 from ..tracing import memory
 from . import sweep_ops as ops
 from . import sweep_runs
@@ -316,7 +316,7 @@ class Sweep:
         """How to get a partial when it is wanted, and the array itself if it is a view that stays valid."""
         item = self.local.items[i]
         what = coefficient(item, k)
-        if isinstance(what, Other) and type(item.operands[what.index]) is not Indexed:
+        if by_reference(what, item.operands):
             p = np.asarray(self._partials.array(i, k), dtype=np.float64)
             return (lambda: p), p
         array = self._partials.array

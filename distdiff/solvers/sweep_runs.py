@@ -39,7 +39,7 @@ class Runs:
         if key not in self._written:
             if 24 * len(run.item.op) + self.nbytes > STORE or len(run.W) >= 2**32:
                 return None
-            stored = scalar.store_adjoint(*run.values.run(run.item), run.item.a, run.item.b, run.op.starts,
+            stored = scalar.store_adjoint(*run.values.lines(run.item), run.item.a, run.item.b, run.op.starts,
                                           run.op.shifts)
             if stored is None:
                 return None
@@ -88,7 +88,7 @@ class Run:
             written.adjoint(self.W)
             return
         loop = scalar.run_tangent if self._forward else scalar.run_adjoint
-        run = self.values.run(self.item)
+        run = self.values.lines(self.item)
         for column in self._columns:
             loop(*run, self.item.a, self.item.b, self.op.starts, self.op.shifts, column)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..missing import has_nan
 from ..partials import Other
 from ..partition.local import LocalTape
 from ..strided import interval
@@ -78,7 +79,8 @@ class Uses:
             return algebra.constant(raw.what)
         if type(values) is Affine:
             kind, number, offset, strides = VALUES, values.block, values.offset, values.strides
-        elif type(values) is Const and isinstance(values.value, np.ndarray) and values.value.dtype == np.float64:
+        elif type(values) is Const and isinstance(values.value, np.ndarray) and (
+                values.value.dtype == np.float64 and self._plain(values.value)):
             kind, offset = CONSTANT, 0
             strides = tuple(s // values.value.itemsize for s in values.value.strides)
             number = self._constant(values.value)
@@ -90,6 +92,11 @@ class Uses:
         if kind == STORED:
             number = self.sums.partial(raw.item, raw.k, raw.shape)
         return algebra.reference(kind, number, offset - algebra.dot(steps, lo), steps)
+
+    def _plain(self, value: np.ndarray) -> bool:
+        """Whether a factor may be read where it lies: it has no NaN, which may be passed over."""
+        key = value.__array_interface__["data"][0], value.strides
+        return key in self._numbers or not has_nan(value)
 
     def _constant(self, value: np.ndarray) -> int:
         key = value.__array_interface__["data"][0], value.strides

@@ -273,7 +273,7 @@ class Walk:
                 return values[ref.offset : ref.offset + n]
             return None if any(ref.strides) else values[ref.offset]
         if type(ref) is Const:
-            value = ref.value
+            value = self._point.values.read(ref, item.shape)
             if not isinstance(value, np.ndarray):
                 return np.float64(value)
             if value.size == n and value.flags.c_contiguous:
@@ -296,7 +296,8 @@ class Walk:
         if result is None:
             return
         firsts = self._firsts
-        own, first, at, const = result[0], firsts[run.block], self._point.values.at, run.const
+        values = self._point.values
+        own, first, at, const = result[0], firsts[run.block], values.at, values.numbers(run.const)
         start = result[1] - first
 
         def value(j: int) -> np.float64:
