@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .ops import shapes, special, zeta
-from .tracing import contract, creation, protocol, ufuncs
+from .tracing import contract, creation, protocol, truths, ufuncs
 from .tracing.array import TracedArray
 from .tracing.callers import instead
 from .tracing.complexes import COMPLEX_RESULTS
@@ -48,8 +48,7 @@ _OUTSIDE = "its array would leave the function, or its values come from outside"
 _OBJECTS = "turns the values into objects of another kind"
 
 REASONS: dict[str, str] = {name: reason for names, reason in {
-    "gcd lcm left_shift right_shift bitwise_left_shift bitwise_right_shift bitwise_count packbits unpackbits "
-    "ravel_multi_index unravel_index": _WHOLE,
+    "packbits unpackbits ravel_multi_index unravel_index": _WHOLE,
     "save savez savez_compressed savetxt": _OUTSIDE,
     "isnat": "asks for dates",
     "ndarray.tobytes ndarray.tofile ndarray.tostring ndarray.dump ndarray.dumps": _OUTSIDE,
@@ -128,6 +127,8 @@ NOTES: dict[str, str] = {
     **{f"fft.{name}": "one statement a call, O(n log n) in either direction" for name in (
         "fft ifft fft2 ifft2 fftn ifftn rfft irfft rfft2 irfft2 rfftn irfftn hfft ihfft").split()},
     "sqrt": "of complex numbers: the branch of NumPy", "log": "of complex numbers: the branch of NumPy",
+    **{name: "of truths and counts, which are decided; of floats refused" for name in (
+        "gcd lcm left_shift right_shift bitwise_left_shift bitwise_right_shift bitwise_count").split()},
     "i0": "by series: NumPy's values to rounding",
 }
 
@@ -171,7 +172,7 @@ def _status(name: str, function: Any) -> str:
             return EXACT if any(op.partials) else CONSTANT
         if function in ufuncs.COMPOSED or function in contract.GUFUNCS:
             return EXACT
-        return CONSTANT if function in ufuncs.BITWISE else REFUSED
+        return CONSTANT if function in truths.WHOLE_ONLY else REFUSED
     if function in protocol.FUNCTIONS or name in creation.SUBSTITUTES:
         return CONSTANT if name in _CONSTANT else EXACT
     return UNTOUCHED if name in _UNTOUCHED else REFUSED

@@ -341,6 +341,31 @@ def test_rules_that_do_not_fit_are_refused():
         dd.grad(lambda x: np.sum(scaled(x, Pair(x, x), 2)["z"]), comm=ALONE)(x)
 
 
+@pytest.mark.parametrize("method", ["walk", "sweep", "substitution"])
+def test_rules_that_write_into_what_they_are_given(method):
+    """Primals, tangents and cotangents are the rule's own; residuals serve all cotangents at a point."""
+    x = np.array([0.5, -1.2, 2.0])
+
+    def writes(given, factor):
+        given *= factor
+        return given
+
+    f, g = dd.custom_jvp(lambda x: np.sin(x)), dd.custom_vjp(lambda x: np.sin(x))
+    f.defjvp(lambda p, t: (np.sin(p[0]), writes(t[0], writes(np.cos(p[0]), 1.0)) + 0.0 * writes(p[0], 3.0)))
+    g.defvjp(lambda x: (np.sin(writes(x, 1.0)), np.cos(x)), lambda c, w: (writes(w, c),))
+    for function in (f, g):
+        def loss(x, function=function):
+            y = function(x)
+            return np.sum(y * y + x * y)
+
+        for _ in range(2):
+            gradient = dd.grad(loss, comm=ALONE, method=method)(x)
+            np.testing.assert_allclose(gradient, np.sin(2 * x) + np.sin(x) + x * np.cos(x), rtol=1e-13)
+    g.defvjp(lambda x: (np.sin(x), np.cos(x)), lambda c, w: (writes(c, w),))
+    with pytest.raises((InputError, UnsupportedOperationError), match="<lambda> (writes into its residuals|is wanted)"):
+        dd.grad(lambda x: np.sum(g(x)), comm=ALONE, method=method)(x)  # (which may record it, to transpose it)
+
+
 def test_partials_that_are_not_given():
     once = dd.elemental(np.tanh, partials=[lambda y, x: 1.0 - y * y])
     x = np.array([0.3, 0.8])

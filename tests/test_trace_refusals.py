@@ -366,6 +366,11 @@ def test_other_classes_of_constants_keep_working():
         (lambda u: written(U.astype(complex), 1, 1j * u[0]), r"complex number was put into a plain array at .*dtype="),
         (lambda u: written(U.astype(complex), slice(4), 1j * u), r"complex array was put into a plain one at .*dtype="),
         (lambda u: [u, 2 * u][u[0] > 1], r"as a whole number at .*int\(x\)"),
+        (lambda u: np.ndarray.mean(u) * u, r"method mean of numpy.ndarray was called by its class.* x.sum\(\) for"),
+        (lambda u: np.ndarray.__getitem__(u, 0), "method __getitem__ of numpy.ndarray was called by its class"),
+        (lambda u: float.is_integer(u[0]) * u, r"refusals.py:\d+ .*Python lets objects of that class alone"),
+        (lambda u: float.__add__(u[0], 1.0) * u, "method __add__ of float was called by its class"),
+        (lambda u: np.ndarray.sum(1j * u).real, "method sum of numpy.ndarray was called by its class"),
         (lambda u: u * len("ab" * (u[0] > 1)), r"as a whole number at .*int\(x\)"),
     ],
 )

@@ -23,6 +23,7 @@ from ..storage.trees import from_json, to_json
 from ..tracing import is_leaf
 from ..tracing.array import is_traced
 from ..tracing.tree import Spec, alike, flatten, unflatten
+from ..watch import kept, same
 
 Shape = tuple[int, ...]
 LINEAR = 1e-6  # of the largest entry: what rounding may leave of a linear rule
@@ -223,6 +224,11 @@ def _transposed(linear: Callable[..., list[Any]], at: list[Any], name: str, rule
         ) from error
 
 
+def _own(x: Sequence[Any]) -> list[Any]:
+    """Copies: a rule may write into what it is given, which is others' memory."""
+    return [part.copy() if isinstance(part, np.ndarray) and part.ndim else part for part in x]
+
+
 def _off_linear(once: list[Any], back: list[Any]) -> float:
     """By how much f(-2 t) = -2 f(t) is missed, where that is more than rounding; 0 where it holds."""
     for y, z in zip(once, back):
@@ -261,8 +267,8 @@ class WithTangents(_Statement):
         call, function = self.call, self.call.function
 
         def push(xdot: list[Any]) -> list[Any]:
-            tangents = call.nested(xdot, fill=lambda f: np.zeros(np.shape(f)))
-            found = function.rule(*call.nondiff, call.nested(x), tangents)
+            tangents = call.nested(_own(xdot), fill=lambda f: np.zeros(np.shape(f)))
+            found = function.rule(*call.nondiff, call.nested(_own(x)), tangents)
             if not isinstance(found, (tuple, list)) or len(found) != 2:
                 raise InputError(f"the jvp rule of {self.name} must return (result, tangent of the result)")
             return self.results(found[1], f"the tangent that the jvp rule of {self.name} returned")
@@ -298,7 +304,7 @@ class WithAdjoints(_Statement):
     """With a rule for adjoints, in two parts: what the first keeps is found once a point."""
 
     def _residuals(self, x: list[Any]) -> Any:
-        found = self.call.function.forward(*self.call.arguments(x))
+        found = self.call.function.forward(*self.call.arguments(_own(x)))
         if not isinstance(found, (tuple, list)) or len(found) != 2:
             raise InputError(f"the forward rule of {self.name} must return (result, residuals)")
         return found[1]
@@ -307,28 +313,34 @@ class WithAdjoints(_Statement):
         call, residuals = self.call, self.at(x, "residuals", self._residuals)
 
         def rule(ybar: list[Any]) -> list[Any]:
-            seeds = unflatten(self.out_spec, [w[()] if type(w) is np.ndarray and not w.ndim else w for w in ybar])
+            seeds = unflatten(self.out_spec, [w[()] if type(w) is np.ndarray and not w.ndim else w for w in _own(ybar)])
             return self._cotangents(call.function.backward(*call.nondiff, residuals, seeds), wanted)
 
         def pull(ybar: list[Any]) -> list[Any]:
-            found = rule(ybar)
-            self._try(rule, x, ybar, found)
+            if call.function.tried or any(map(is_traced, (*x, *ybar))):
+                return rule(ybar)
+            before, found = kept(residuals), _own(rule(ybar))
+            off = self._off(rule, ybar, found)
+            if not same(before, residuals):
+                raise InputError(f"the backward rule of {self.name} writes into its residuals, which the forward rule "
+                                 "gives once for all cotangents at a point: write c = c * w there for c *= w")
+            if off:
+                raise InputError(f"the backward rule of {self.name} is not linear in the cotangents: for -2 w it "
+                                 f"returned what differs by {off:.3g} from -2 times that for w; a rule is the product "
+                                 "J(x)^T w. What does more to a gradient, clips it say, is for the gradient when it "
+                                 "is there")
             return found
 
         return pull
 
-    def _try(self, rule: Product, x: list[Any], ybar: list[Any], found: list[Any]) -> None:
-        """Raise `InputError` unless the rule gives -2 times what it found where it is given -2 ybar: once a function,
-        at the first plain ybar."""
-        function = self.call.function
-        if function.tried or any(map(is_traced, (*x, *ybar))) or not any(map(np.any, ybar)):
-            return
+    def _off(self, rule: Product, ybar: list[Any], found: list[Any]) -> float:
+        """By how much the rule misses -2 times what it found where it is given -2 ybar: tried once a function, at the
+        first plain ybar."""
+        if not any(map(np.any, ybar)):
+            return 0.0
         off = _off_linear(found, rule([-2.0 * np.asarray(w) for w in ybar]))
-        if off:
-            raise InputError(f"the backward rule of {self.name} is not linear in the cotangents: for -2 w it returned "
-                             f"what differs by {off:.3g} from -2 times that for w; a rule is the product J(x)^T w. "
-                             "What does more to a gradient, clips it say, is for the gradient when it is there")
-        function.tried = True
+        self.call.function.tried = not off
+        return off
 
     def _cotangents(self, found: Any, wanted: Sequence[bool]) -> list[Any]:
         """What the backward rule gave for the arguments, as leaves."""

@@ -235,8 +235,9 @@ def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None
     """The refusal that somebody else's error stands for: libraries wrap what a traced value raised, and compiled code
     that called the function goes on calling, or says something of its own."""
     for words, what, remedy in _WANTED_PLAIN if isinstance(error, TypeError) else ():
-        if re.search(words, str(error)) and (words is not _SLICE or _slices(error)):
-            return _of_plain_values(error, what, remedy)
+        said = re.search(words, str(error))
+        if said and (words is not _SLICE or _slices(error)):
+            return _of_plain_values(error, said.expand(what), remedy)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     wrapped = isinstance(error, (SystemError, AttributeError)) or (
         error.__cause__ is rec.refusal and not isinstance(error, UnsupportedOperationError))
@@ -262,6 +263,11 @@ def _behind(rec: Recorder, error: Exception) -> UnsupportedOperationError | None
 _WHOLE = "int(x) decides for one, and is guarded"
 _SLICE = r"slice indices must be integers"
 _WANTED_PLAIN = (
+    (r"descriptor '(\w+)' (?:for|requires an?) '([\w.]+)' objects? (?:doesn't apply to|but received) an? "
+     r"'(?:Traced|Complex(?:Array|Scalar))",
+     r"the method \g<1> of \g<2> was called by its class, of a traced value",
+     "Python lets objects of that class alone in there, before anybody is asked: call it by the value, x.sum() for "
+     "np.ndarray.sum(x), or use NumPy's function, np.sum(x)"),
     (r"'Traced(Scalar|Bool)' object cannot be interpreted as an integer|integers or slices, not Traced(Scalar|Bool)|"
      r"non-int of type 'Traced",
      "a traced value was used as a whole number", _WHOLE),

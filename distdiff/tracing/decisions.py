@@ -17,6 +17,7 @@ from .indexing import decided, into
 from .movement import moved
 from .reductions import traced_array
 from .scalar import TracedScalar
+from .truths import of_few_bits
 from .ufuncs import number, recorder_of
 from .usual import chosen
 
@@ -39,6 +40,9 @@ def where(condition: Any, *choices: Any) -> Any:
     """np.where: a choice element by element is a statement; with one argument it decides indices."""
     if not choices:
         return nonzero(condition)
+    result = of_few_bits(condition, choices)
+    if result is not NotImplemented:
+        return result
     result = chosen(condition, *choices)
     if result is not NotImplemented:
         return result

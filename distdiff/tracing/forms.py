@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce as folded
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,20 @@ from .array import TracedArray, is_boolean, is_traced, ndim_of, shape_of
 from .contract import GUFUNCS
 from .indexing import assign, decided, plain_index
 from .layout import laid
-from .reductions import UFUNC_REDUCTIONS, axes_of, cumulative_sum, given, largest, total, traced_array
+from .reductions import (
+    UFUNC_REDUCTIONS,
+    axes_of,
+    begun,
+    cumulative_sum,
+    given,
+    largest,
+    masked,
+    total,
+    traced_array,
+)
 from .scalar import PLAIN
 from .statistics import cumulative_product, nan_max, nan_min
+from .truths import WHOLE_ONLY, reduced
 from .ufuncs import BOOLEAN_RESULTS, evaluate, recorder_of, require_floats
 
 
@@ -33,6 +45,8 @@ def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str
     if method == "at":
         at(ufunc, *inputs)
         return None
+    if method == "__call__" and kwargs.get("dtype") is not None and ufunc not in BOOLEAN_RESULTS:
+        inputs = tuple(x * 1.0 if is_traced(x) and is_boolean(x) else x for x in inputs)  # they are counted
     if method == "__call__" and ufunc not in GUFUNCS:
         results = masked_call(ufunc, inputs, outs, kwargs.get("where", True))
     elif not any(map(is_traced, inputs)):  # constants, to be written into an array that can hold traced values
@@ -44,7 +58,9 @@ def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str
         kwargs.pop("dtype", None)
         if method in ("accumulate", "reduceat") and not ndim_of(inputs[0]):
             raise TypeError(f"cannot {method} on a scalar")
-        results = _METHODS[method](ufunc, *inputs, **kwargs)
+        results = reduced(ufunc, method, inputs, kwargs)
+        if results is NotImplemented:
+            results = _METHODS[method](ufunc, *inputs, **kwargs)
     single = not isinstance(results, tuple)
     results = (results,) if single else _of_one_shape(results, outs)
     written = tuple(_written(ufunc, *pair) for pair in zip(results, outs or (None,) * len(results)))
@@ -111,6 +127,9 @@ def masked_call(ufunc: np.ufunc, inputs: tuple[Any, ...], outs: tuple[Any, ...],
 
 def reduce(ufunc: np.ufunc, x: Any, axis: Any = 0, keepdims: bool = False, initial: Any = None, where: Any = True,
            ) -> Any:
+    if ufunc in WHOLE_ONLY and not is_boolean(x):
+        x.rec.unsupported(f"numpy.{ufunc.__name__}.reduce of floats", "it is of whole numbers and truths: "
+                          "x.astype(int) decides for them")
     rule = REDUCTIONS.get(ufunc)
     if rule is not None:
         return rule(x, axis=axis, keepdims=keepdims, initial=initial, where=where)
@@ -125,7 +144,7 @@ def reduce(ufunc: np.ufunc, x: Any, axis: Any = 0, keepdims: bool = False, initi
     if not axes:
         return x.copy("K")
     terms = _slices(ufunc, x, axes[0])
-    result = folded(ufunc, terms if not given(initial) else [initial, *terms])
+    result = folded(ufunc, [initial, *terms] if begun(initial) else terms)
     if len(terms) == 1 and type(result) is TracedArray:
         result = result.copy()[()]
     return np.expand_dims(result, axes[0]) if keepdims else result
@@ -133,7 +152,9 @@ def reduce(ufunc: np.ufunc, x: Any, axis: Any = 0, keepdims: bool = False, initi
 
 def _truth(ufunc: np.ufunc, x: Any) -> Any:
     """The operand of a logical function: what is not combined with another is a truth value as well."""
-    return np.not_equal(x, 0.0) if ufunc in (np.logical_and, np.logical_or, np.logical_xor) else x
+    if ufunc in (np.logical_and, np.logical_or, np.logical_xor) and not is_boolean(x):
+        return np.not_equal(x, 0.0)
+    return x
 
 
 def accumulate(ufunc: np.ufunc, x: Any, axis: int = 0) -> Any:
@@ -246,7 +267,7 @@ def _first_and_rest(inverse: np.ufunc, rest: Callable[..., Any]) -> Callable[...
     def rule(x: Any, axis: Any = 0, keepdims: bool = False, initial: Any = None, where: Any = True) -> Any:
         x = traced_array(x)
         axes = axes_of(axis, x.ndim)
-        if len(axes) != 1 or not x.size or given(where) or given(initial):
+        if len(axes) != 1 or not x.size or given(where) or begun(initial):
             x.rec.unsupported(f"numpy.{inverse.__name__}.reduce of no element, over several axes or with where= or "
                               "initial=", "write the formula out")
         moved = np.moveaxis(x, axes[0], 0)
@@ -263,10 +284,12 @@ def _log_sum(exp: np.ufunc, log: np.ufunc) -> Callable[..., Any]:
         x = traced_array(x)
         if given(where):
             x = np.where(where, x, -np.inf)
+        if not prod([x.shape[k] for k in axes_of(axis, x.ndim)]):
+            return total(x, axis, keepdims=keepdims) + (initial if begun(initial) else -np.inf)
         top = largest(x, axis, keepdims=True)
         top = np.where(np.isfinite(top), top, 0.0)  # all -inf, or one +inf
         result = log(total(exp(x - top), axis, keepdims=True)) + top
-        if given(initial):
+        if begun(initial):
             result = {np.log: np.logaddexp, np.log2: np.logaddexp2}[log](initial, result)
         return result if keepdims else np.squeeze(result, axes_of(axis, x.ndim))[()]
 
@@ -276,7 +299,13 @@ def _log_sum(exp: np.ufunc, log: np.ufunc) -> Callable[..., Any]:
 def _hypotenuse(x: Any, axis: Any = 0, keepdims: bool = False, initial: Any = None, where: Any = True) -> Any:
     x = traced_array(x)
     square = total(x * x, axis, keepdims=keepdims, where=where)
-    return np.sqrt(square + initial * initial if given(initial) else square)
+    return np.sqrt(square + initial * initial if begun(initial) else square)
+
+
+def _parity(x: Any, axis: Any = 0, keepdims: bool = False, initial: Any = None, where: Any = True) -> Any:
+    """Whether an odd number of them hold."""
+    count = total(masked(_truth(np.logical_xor, traced_array(x)), where, False), axis, keepdims=keepdims)
+    return np.not_equal(np.remainder(count + bool(initial) if begun(initial) else count, 2.0), 0.0)
 
 
 REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {
@@ -286,6 +315,8 @@ REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {
     np.logaddexp: _log_sum(np.exp, np.log),
     np.logaddexp2: _log_sum(np.exp2, np.log2),
     np.hypot: _hypotenuse,
+    np.logical_xor: _parity,
+    np.bitwise_xor: _parity,
     np.fmax: nan_max,
     np.fmin: nan_min,
 }

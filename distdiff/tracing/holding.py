@@ -120,7 +120,7 @@ def _recorder(st: Storage | tuple[Storage, Storage]) -> Recorder:
 
 def hold(x: Any) -> Any:
     """A fresh plain result, able to hold traced values (a view of someone else's memory can't)."""
-    if type(x) is not np.ndarray or x.dtype.char not in "dD" and x.dtype.kind not in "iu":
+    if type(x) is not np.ndarray or x.dtype.char not in "dD" and x.dtype.kind not in "iub":
         return x
     base: Any = x.base
     while base is not None and type(base) is not HoldingArray:
@@ -142,7 +142,7 @@ def view_of(view: np.ndarray, owner: HoldingArray) -> Any:
     NumPy's views name as `base` the memory itself, past the holding array; so this one is made anew.
     Those that are only to be read (np.broadcast_to) stay plain.
     """
-    if view.dtype.kind in "iu":
+    if view.dtype.kind in "iub":
         return view.view(HoldingArray)
     if view.dtype.char not in "dD" or not view.size or view.__array_interface__["data"][1]:
         return view
@@ -157,7 +157,7 @@ def promote(x: Any, rec: Recorder) -> Any:
         return x
     root = x._root()
     if root._held is None:
-        if root.dtype.kind in "iu":
+        if root.dtype.kind in "iub":
             rec.unsupported(f"writing traced values into an array of dtype {root.dtype}", "NumPy cuts them to whole "
                             "numbers: make the array of floats, np.zeros(n), or write y[...] = x, which decides")
         memory = root.view(np.ndarray)

@@ -48,7 +48,8 @@ _COMPARE = {
     "eq": "equal",
     "ne": "not_equal",
 }
-_BITS = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
+_BITS = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "lshift": np.left_shift,
+         "rshift": np.right_shift}
 
 
 def _general(op: Op, *operands: Any) -> Any:
@@ -117,7 +118,7 @@ def _unary(name: str) -> Callable[[Any], Any]:
 
     def operator(self: TracedArray) -> Any:
         result = unary(op, self)
-        return ufuncs.apply(op, self) if result is NotImplemented else result
+        return ufuncs.evaluate(op.value, (self,)) if result is NotImplemented else result
 
     return operator
 
@@ -164,7 +165,11 @@ def _bits(ufunc: np.ufunc, reflected: bool) -> Callable[..., Any]:
 
 def _bits_in_place(ufunc: np.ufunc) -> Callable[..., Any]:
     def operator(self: TracedArray, other: Any) -> TracedArray:
-        assign(self, ufunc(self, other))
+        result = ufunc(self, other)
+        if not is_boolean(result):
+            raise TypeError(f"Cannot cast ufunc '{ufunc.__name__}' output from dtype('{result.dtype}') to "
+                            "dtype('bool') with casting rule 'same_kind'")
+        assign(self, result)
         return self
 
     return operator

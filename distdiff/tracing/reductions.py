@@ -94,6 +94,11 @@ def given(option: Any) -> bool:
     return option is not None and option is not np._NoValue and option is not True
 
 
+def begun(initial: Any) -> bool:
+    """Whether a reduction is told what to begin with."""
+    return initial is not None and initial is not np._NoValue
+
+
 def masked(x: Any, where: Any, neutral: Any) -> Any:
     """x where it takes part in a reduction, elsewhere what changes nothing."""
     return np.where(where, x, neutral) if given(where) else x
@@ -180,7 +185,7 @@ def total(
     if dtype is not None:
         require_floats((x, initial, where), "numpy.sum", dtype, is_boolean(x))
     result = _reduce(COPY, np.add, x if where is None else masked(x, where, 0.0), axis, keepdims)
-    if initial is not None and given(initial):
+    if initial is not None and begun(initial):
         result = result + initial
     return result if out is None else into(out, result)
 
@@ -207,12 +212,12 @@ def _extremum(op: Op, ufunc: np.ufunc, least: float) -> Callable[..., Any]:
         initial: Any = None,
         where: Any = None,
     ) -> Any:
-        if given(where) and not given(initial):
+        if given(where) and not begun(initial):
             raise ValueError(f"reduction operation '{ufunc.__name__}' does not have an identity, so to use a where "
                              "mask one has to specify 'initial'")
         result = _reduce(op, ufunc, x if where is None else masked(x, where, initial), axis, keepdims,
-                         of_none=least if given(initial) else None)
-        return into(out, ufunc(result, initial) if given(initial) else result)
+                         of_none=least if begun(initial) else None)
+        return into(out, ufunc(result, initial) if begun(initial) else result)
 
     return extremum
 
@@ -223,13 +228,15 @@ largest, smallest = _extremum(MAX, np.maximum, -np.inf), _extremum(MIN, np.minim
 def anywhere(
     x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, initial: Any = None
 ) -> Any:
-    return into(out, _reduce(MAX, np.maximum, masked(_truth(x), where, False), axis, keepdims, of_none=False))
+    result = _reduce(MAX, np.maximum, masked(_truth(x), where, False), axis, keepdims, of_none=False)
+    return into(out, np.logical_or(result, initial) if begun(initial) else result)
 
 
 def everywhere(
     x: Any, axis: Axes = None, out: Any = None, keepdims: bool = False, where: Any = None, initial: Any = None
 ) -> Any:
-    return into(out, _reduce(MIN, np.minimum, masked(_truth(x), where, True), axis, keepdims, of_none=True))
+    result = _reduce(MIN, np.minimum, masked(_truth(x), where, True), axis, keepdims, of_none=True)
+    return into(out, np.logical_and(result, initial) if begun(initial) else result)
 
 
 def _truth(x: Any) -> Any:
@@ -259,7 +266,7 @@ def product(
     n = flat.shape[-1]
     if n == 0:
         result = np.ones(with_ones if _flag(keepdims) else kept)
-        return into(out, result * initial if given(initial) else result)
+        return into(out, result * initial if begun(initial) else result)
     while n > 1:
         half = n // 2
         pairs = flat[..., :half] * flat[..., half : 2 * half]
@@ -268,7 +275,7 @@ def product(
     result = flat[..., 0]
     if type(result) is TracedArray:
         result = laid(result.copy(), np.multiply.reduce(x.nd, axis=axes) if turned(x.nd) else result.nd)
-    if given(initial):
+    if begun(initial):
         result = result * initial
     return into(out, np.reshape(result, with_ones) if _flag(keepdims) else result)
 

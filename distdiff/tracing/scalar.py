@@ -259,16 +259,30 @@ class TracedBool:
     def __invert__(self) -> Any:
         return self.rec.scalar_op(BY_NAME["logical_not"], (self,))
 
-    def __and__(self, other: Any) -> Any:
-        return self.general(BY_NAME["logical_and"], self, other)
+    def __abs__(self) -> Any:
+        return np.absolute(self)
 
-    def __or__(self, other: Any) -> Any:
-        return self.general(BY_NAME["logical_or"], self, other)
+    def __neg__(self) -> Any:
+        return np.negative(self)
 
-    def __xor__(self, other: Any) -> Any:
-        return self.general(BY_NAME["logical_xor"], self, other)
+    def __pos__(self) -> Any:
+        return np.positive(self)
 
-    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+    def __pow__(self, other: Any) -> Any:
+        return np.power(self, other)
+
+    def __round__(self, digits: int | None = None) -> NoReturn:
+        raise TypeError(f"type {np.bool_.__name__} doesn't define __round__ method")
+
+
+def _of_truth(ufunc: np.ufunc, reflected: bool) -> Callable[[Any, Any], Any]:
+    return (lambda self, other: ufunc(other, self)) if reflected else (lambda self, other: ufunc(self, other))
+
+
+for _name, _ufunc in (("and", np.bitwise_and), ("or", np.bitwise_or), ("xor", np.bitwise_xor),
+                      ("lshift", np.left_shift), ("rshift", np.right_shift)):
+    for _reflected in (False, True):
+        setattr(TracedBool, f"__{'r' * _reflected}{_name}__", _of_truth(_ufunc, _reflected))
 
 
 for _name, _op in METHODS:  # a comparison in arithmetic is a number, and two of them want the general way's care

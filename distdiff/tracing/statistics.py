@@ -13,6 +13,7 @@ from .indexing import into
 from .layout import laid
 from .reductions import (
     axes_of,
+    begun,
     cumulative_sum,
     given,
     largest,
@@ -27,8 +28,10 @@ from .ufuncs import require_floats
 
 def cumulative_product(x: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
     """Running product, by doubling: log2(n) statements."""
-    require_floats((x,), "numpy.cumprod", dtype)
+    require_floats((x,), "numpy.cumprod", dtype, is_boolean(x))
     x = traced_array(x)
+    if is_boolean(x):
+        x = x * 1.0  # truths are counted
     if axis is None or not x.ndim:  # of no axes: as of one
         x, axis = x.reshape(-1), axis or 0
     moved = np.moveaxis(x, axes_of(axis, x.ndim)[0], -1)
@@ -117,7 +120,7 @@ def _extremum(reduce: Callable[..., Any], neutral: float) -> Callable[..., Any]:
                  where: Any = None) -> Any:
         missing = np.isnan(x)
         result = reduce(np.where(missing, neutral, x), axis, None, keepdims, initial, where)
-        if not given(initial):
+        if not begun(initial):
             empty = np.all(missing, axis=axis, keepdims=bool(keepdims) and keepdims is not np._NoValue)
             if np.any(decide(empty)):
                 result = np.where(empty, np.nan, result)

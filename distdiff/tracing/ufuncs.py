@@ -19,6 +19,7 @@ from .indexing import decided
 from .recorder import Recorder
 from .scalar import BOOLEAN_OPS, TracedScalar
 from .storage import Storage
+from .truths import of_truths
 
 OP_OF: dict[np.ufunc, Op] = {op.value: op for op in OPS if isinstance(op.value, np.ufunc)}
 OP_OF |= {op.value.face: op for op in OPS if isinstance(op.value, Numerical)}
@@ -47,6 +48,7 @@ def recorder_of(operands: Any) -> Recorder:
     raise AssertionError("no traced operand")
 
 
+_KNOWN_KINDS = frozenset((TracedArray, np.ndarray, float, int, np.float64))
 OTHER_RULES = (np.matrix, np.ma.MaskedArray)  # subclasses of ndarray that compute otherwise: * is @, masks
 
 
@@ -128,7 +130,12 @@ def general(op: Op, *operands: Any) -> Any:
             return NotImplemented
         if getattr(x, "__array_ufunc__", True) is None:
             return NotImplemented
-    return apply(op, *operands)
+    if not any(map(is_boolean, operands)):
+        return apply(op, *operands)
+    base, *others = operands
+    if op.name == "power" and type(base) is TracedArray and base.st.boolean and not any(map(is_traced, others)):
+        return decided(base) ** others[0]  # which is another function for some exponents
+    return evaluate(op.value, operands)
 
 
 def _copied(x: Any) -> Any:
@@ -186,7 +193,6 @@ COMPOSED: dict[np.ufunc, Callable[..., Any]] = {  # functions that are a formula
     np.modf: _modf,
     np.frexp: _frexp,
     np.ldexp: _ldexp,
-    np.spacing: lambda x: np.copysign(np.nextafter(np.abs(x), np.inf) - np.abs(x), x),
 }
 
 
@@ -231,6 +237,12 @@ def evaluate(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
     """An elementwise ufunc of any operands: one result, or a tuple where it has several."""
     if not any(map(is_traced, inputs)):
         return ufunc(*inputs)
+    if not _KNOWN_KINDS.issuperset(map(type, inputs)):
+        rec = recorder_of(inputs)
+        inputs = tuple(number(rec, x, ufunc.__name__) if isinstance(x, (list, tuple)) else x for x in inputs)
+    result = of_truths(ufunc, inputs)
+    if result is not NotImplemented:
+        return result
     op = OP_OF.get(ufunc)
     if op is not None:
         return apply(op, *inputs)

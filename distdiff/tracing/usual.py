@@ -31,6 +31,7 @@ _new = tuple.__new__
 _asarray, _empty, _choose = np.asarray, np.empty, np.where  # NumPy's own, whatever is substituted meanwhile
 _WHERE, _SQUARE, _ABSOLUTE, _HYPOT, _SQRT = (
     BY_NAME[name] for name in ("where", "square", "absolute", "hypot", "sqrt"))
+_UNLIKE = frozenset(BY_NAME[name] for name in ("floor_divide", "remainder", "power"))  # of floats and whole numbers
 
 
 def unary(op: Op, a: TracedArray) -> Any:
@@ -70,6 +71,8 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
     rec, shape = st.rec, nd.shape
     kind = type(b)
     value = b.window if kind is TracedArray else b
+    if st.boolean and (op in _UNLIKE or kind is np.ndarray and b.dtype.char not in "dl"):
+        return NotImplemented  # NumPy may compute with whole numbers, or with fewer bits
     if (kind is TracedArray or kind is np.ndarray) and value.shape != shape:
         shape = together(shape, value.shape)
     if st.block < 0 and kind is not rec.scalar_type and constant(a) and (kind is not TracedArray or constant(b)):
@@ -85,7 +88,7 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
         other = rec.node(b.i, len(shape))
         value = b.v
     elif kind is np.ndarray:
-        other = None if st.boolean and b.dtype.char == "?" else _constant(rec, b, shape)
+        other = _constant(rec, b, shape)
     else:  # an array made inside, as what it holds
         held = getattr(kind, "_distdiff_held", None)
         return NotImplemented if held is None else binary(op, a, held(b), reflected)
@@ -182,8 +185,9 @@ def chosen(*operands: Any) -> Any:
             if x.st.boolean is truth:
                 ref = _carrier(x, rec, shape)
         elif kind is np.ndarray:
-            if (x.dtype.char == "?") is truth:
-                ref = _constant(rec, x, shape)
+            if (x.dtype.char == "?") is truth and (
+                    x.dtype.char in "dl?" or any(type(part) is TracedArray for part in operands[1:])):
+                ref = _constant(rec, x, shape)  # (two of fewer bits are NumPy's to choose from)
         elif not truth and (kind is float or kind is int or kind is np.float64):
             ref = Const(float(x))
         if ref is None:

@@ -16,7 +16,7 @@ from ..joining import FUNCTIONS as REAL_JOINING
 from ..movement import FUNCTIONS as REAL_MOVEMENT
 from ..padding import FUNCTIONS as REAL_PADDING
 from ..recorder import Recorder
-from ..reductions import axes_of, given, masked
+from ..reductions import axes_of, begun, masked
 from ..text import text_of
 from ..ufuncs import recorder_of
 from .array import (
@@ -146,7 +146,7 @@ def product(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdi
         flat = np.concatenate([pairs, flat[..., n // 2 * 2 :]], axis=-1) if n % 2 else pairs
     result = flat[..., 0]
     result = result.copy() if kept else result[()]
-    result = result * initial if given(initial) else result
+    result = result * initial if begun(initial) else result
     if keepdims and keepdims is not np._NoValue:
         result = np.reshape(result, tuple(1 if k in axes else n for k, n in enumerate(x.shape)))
     return into(out, result)

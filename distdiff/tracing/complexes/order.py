@@ -16,7 +16,7 @@ from ..array import shape_of
 from ..decisions import decide
 from ..indexing import into
 from ..order import isin, lexsort
-from ..reductions import axes_of, given
+from ..reductions import axes_of, begun, given
 from .array import ComplexArray, is_traced_complex
 from .formulas import REAL, RULES
 from .parts import Pair, filled
@@ -94,7 +94,7 @@ def _extremum(place: Callable[..., Any], of_two: np.ufunc) -> Callable[..., Any]
                  where: Any = None) -> Any:
         z = _array(x)
         if given(where):
-            if not given(initial):
+            if not begun(initial):
                 raise ValueError(f"reduction operation '{of_two.__name__}' does not have an identity, so to use a "
                                  "where mask one has to specify 'initial'")
             z = np.where(where, z, initial)
@@ -103,7 +103,7 @@ def _extremum(place: Callable[..., Any], of_two: np.ufunc) -> Callable[..., Any]
         lanes = np.reshape(np.transpose(z, [*kept, *axes]), (*(z.shape[k] for k in kept), -1))
         result = np.take_along_axis(lanes, np.expand_dims(place(lanes, -1), -1), -1)[..., 0]
         result = result if kept else result[()]
-        result = of_two(result, initial) if given(initial) else result
+        result = of_two(result, initial) if begun(initial) else result
         if keepdims and keepdims is not np._NoValue:
             result = np.reshape(result, [1 if k in axes else n for k, n in enumerate(shape_of(z))])
         return into(out, result)
