@@ -18,12 +18,12 @@ import numpy as np
 from ..drivers import vjp
 from ..errors import InputError, UnsupportedOperationError
 from ..ops import Elemental
+from ..snapshot import kept, same
 from ..storage.rules import constant_from_json, constant_to_json
 from ..storage.trees import from_json, to_json
 from ..tracing import is_leaf
 from ..tracing.array import is_traced
 from ..tracing.tree import Spec, alike, flatten, unflatten
-from ..watch import kept, same
 
 Shape = tuple[int, ...]
 LINEAR = 1e-6  # of the largest entry: what rounding may leave of a linear rule
