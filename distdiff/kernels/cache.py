@@ -28,6 +28,7 @@ import numba
 import numpy as np
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from ..places import places
@@ -63,10 +64,14 @@ class DiskCache(_Cache):
                 path.unlink(missing_ok=True)
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
-        """The compiled function for that signature, None if there is none that works."""
-        target_context.refresh()
+        """The compiled function for that signature, None if there is none that works.
+
+        It is linked with Numba's runtime and run.  What Numba knows of Python's and NumPy's functions, which takes as
+        long to read in as Numba itself, is left to who compiles (and refreshes the context for it).
+        """
         if not self._enabled:
             return None
+        rtsys.initialize(target_context)
         name, key = self._key(sig, target_context.codegen())
         for place in self._places:
             payload = _read(place / name, key)
