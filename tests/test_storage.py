@@ -6,11 +6,14 @@ import subprocess
 import sys
 import zipfile
 from collections import namedtuple
+from itertools import product
 
 import elementals
 import functions
 import numpy as np
 import pytest
+import scipy.sparse
+import scipy.sparse.linalg
 import tape_oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -228,6 +231,48 @@ def test_joint_statements_go_by_name_and_parameters(tmp_path, monkeypatch):
     refused(tmp_path / "f.tape", "elemental 'Solve' that is not known")
     with pytest.raises(InputError, match="can't be saved"):
         tape.save(tmp_path / "f.tape")
+
+
+S = scipy.sparse.csr_matrix([[4.0, 1.0, 0.0], [1.0, 5.0, 1.0], [0.0, 1.0, 6.0]])
+SPARSE = {
+    "cg": lambda x: scipy.sparse.linalg.cg(S + scipy.sparse.diags(x[:3] ** 2).tocsr(), x[3:6], maxiter=50)[0],
+    "spsolve": lambda x: scipy.sparse.linalg.spsolve((S + scipy.sparse.diags(x[:3] ** 2)).tocsc(), x[3:6]),
+    "lstsq": lambda x: np.linalg.lstsq(np.reshape(x[:6], (3, 2)), x[:3], rcond=None)[0],
+}
+
+
+@pytest.mark.parametrize(("name", "old", "new"), [
+    ("cg", '["maxiter", 50]', text) for text in (
+        '["maxiter", "text"]', '["maxiter", [1]]', '["maxiter", []]', '["callback", 1]', '["M", 1.0]', '["A", 1.0]',
+        '["maxiters", 50]', '[50, "maxiter"]', '["maxiter"]', '["callback_type", "x"]', '7')] + [
+    ("cg", '"cg"', '"eigs"'), ("cg", '"n": 3', '"n": true'), ("cg", '"n": 3', '"n": 3.0'),
+    ("spsolve", '"transposed": false', '"transposed": "no"'), ("spsolve", '"transposed": false', '"transposed": 7'),
+    ("lstsq", '"rcond": ', '"rcond": "2" , "k": ')], ids=str)
+def test_parameters_of_elementals_are_of_their_kinds(name, old, new, tmp_path):
+    dd.trace(SPARSE[name], X).save(tmp_path / "f.tape")
+
+    def alter(arrays):
+        text = arrays["header"].tobytes()
+        assert old.encode() in text
+        arrays["header"] = np.frombuffer(text.replace(old.encode(), new.encode()), dtype=np.uint8)
+
+    rewritten(tmp_path / "f.tape", tmp_path / "g.tape", alter)
+    refused(tmp_path / "g.tape")
+
+
+@pytest.mark.parametrize("name", ["cg", "spsolve"])
+def test_sparse_matrices_that_mislead_are_told_before_anybody_reads_them(name, tmp_path):
+    """SciPy reads and writes wherever row numbers and beginnings of columns point to."""
+    dd.trace(SPARSE[name], X).save(tmp_path / "f.tape")
+    constants = np.load(tmp_path / "f.tape")["constants"].tolist()
+    rows = constants.index(6.0) + 1  # they follow A's last entry, and where columns begin them
+    assert constants[rows : rows + 11] == [0, 1, 0, 1, 2, 1, 2, 0, 2, 5, 7]
+    for k, place in product(range(rows, rows + 11), [3e9, -1.0, 8.0, np.nan]):
+        rewritten(tmp_path / "f.tape", tmp_path / "g.tape",
+                  lambda arrays, k=k, place=place: arrays["constants"].put(k, place))
+        loaded = dd.load(tmp_path / "g.tape")
+        with pytest.raises(InputError, match="row numbers or beginnings of columns that are none"):
+            loaded(X)
 
 
 def test_gradients_and_compiled_loops_are_saved_too(tmp_path):

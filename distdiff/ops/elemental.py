@@ -108,6 +108,9 @@ class Elemental:
         """The results, (..., *core_out[j]), in an array (..., size) of all: views."""
         return [flat[..., part].reshape(flat.shape[:-1] + core) for part, core in self.parts]
 
+    def require_sound(self) -> None:
+        """Raise `ValueError` for parameters out of a file, each of its kind, with which it could not be called."""
+
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         """y = G(x): arrays (*loop, *core_out[j])."""
         raise NotImplementedError

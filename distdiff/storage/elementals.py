@@ -12,8 +12,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, get_type_hints
 
 from ..errors import FormatError, InputError
 from ..ops import Elemental
@@ -104,7 +105,10 @@ def from_json(data: Any, most: int, inner: Sequence[Tape] = (), rules: Sequence[
         else:
             module, _, cls = BUILT_IN[name].partition(":")
             made = getattr(importlib.import_module(module), cls)
-            op = made(**{key: _made(value, inner) for key, value in parameters.items()})
+            given = {key: _made(value, inner) for key, value in parameters.items()}
+            _require_kinds(made, given)
+            op = made(**given)
+            op.require_sound()
         cores = [tuple(core) for core in (*op.core_in, *op.core_out)]
         fits = op.arity <= OPERANDS and all(type(n) is int and n >= 0 for core in cores for n in core)
         fits = fits and all(prod(core) <= most for core in cores)
@@ -113,6 +117,26 @@ def from_json(data: Any, most: int, inner: Sequence[Tape] = (), rules: Sequence[
     if not fits:
         raise FormatError(f"an elemental can't be {str(data)[:200]}")
     return op
+
+
+def _require_kinds(made: type, given: dict[str, Any]) -> None:
+    """Raise `ValueError` unless parameters are of the kinds that the class's annotations say: it would fail with what
+    is not when it is called, or read memory that is none of its own.  What it says of more than that is its own."""
+    hints = _annotations(made)
+    for name, value in given.items():
+        kind = hints.get(name)
+        wanted = {int: (int,), float: (int, float), bool: (bool,), str: (str,), Tape: (Tape,)}.get(kind)
+        if kind == tuple[int, ...]:
+            fits = type(value) is tuple and all(type(n) is int for n in value)
+        else:
+            fits = wanted is None or type(value) in wanted
+        if not fits:
+            raise ValueError(f"{name} is no {getattr(kind, '__name__', kind)}")
+
+
+@lru_cache(maxsize=256)
+def _annotations(made: type) -> dict[str, Any]:
+    return get_type_hints(made)
 
 
 def _plain(op: Elemental, value: Any, inner: Sequence[Tape]) -> Any:

@@ -7,6 +7,7 @@ is as exact as x is, whatever the tolerance.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,11 @@ import numpy as np
 
 from ...errors import ConvergenceError
 from ...ops import Shaped
-from .sparse import SparseSystem
+from .sparse import SparseSystem, require_places
 
 METHODS = ("cg", "cgs", "bicg", "bicgstab", "gmres", "lgmres", "minres", "qmr", "gcrotmk", "tfqmr")
+_NO_SETTINGS = ("A", "b", "x0", "M", "M1", "M2", "callback", "outer_v", "CU")  # of their parameters
+_TEXTS = (("atol", "legacy"), *(("callback_type", how) for how in ("x", "pr_norm", "legacy")))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,15 @@ class Iterative(Shaped):
                 isinstance(name, str) and name.isidentifier() for name, _ in self.settings):
             raise ValueError(f"no method {self.method!r}, or with other options than it has")
 
+    def require_sound(self) -> None:
+        import scipy.sparse.linalg
+
+        known = inspect.signature(getattr(scipy.sparse.linalg, self.method)).parameters
+        for name, value in self.settings:
+            fits = value is None or type(value) in (bool, int, float) or (name, value) in _TEXTS
+            if name not in known or name in _NO_SETTINGS or not fits:
+                raise ValueError(f"{self.name} has no option {name}={value!r} here")
+
     @property
     def name(self) -> str:
         return f"scipy.sparse.linalg.{self.method}"
@@ -61,7 +73,9 @@ class Iterative(Shaped):
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         from scipy.sparse import csc_matrix
 
-        indices, indptr = (part[(0,) * (part.ndim - 1)].astype(np.int32) for part in x[1:3])
+        indices, indptr = (part[(0,) * (part.ndim - 1)] for part in x[1:3])
+        require_places(indices, indptr)
+        indices, indptr = indices.astype(np.int32), indptr.astype(np.int32)
         loop = np.broadcast_shapes(x[0].shape[:-1], x[3].shape[:-2], x[4].shape[:-2])
         data, b, guess = (np.broadcast_to(part, loop + part.shape[part.ndim - k :])
                           for part, k in ((x[0], 1), (x[3], 2), (x[4], 2)))

@@ -42,7 +42,7 @@ def factor_of(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, key: by
     from scipy.sparse.linalg import splu
 
     n = len(indptr) - 1
-    _check(indices, indptr)
+    require_places(indices, indptr)
     matrix = csc_matrix((np.array(data), indices.astype(np.int32), indptr.astype(np.int32)), shape=(n, n))
     try:
         found = (make or splu)(matrix)
@@ -55,8 +55,8 @@ def factor_of(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, key: by
     return found
 
 
-def _check(indices: np.ndarray, indptr: np.ndarray) -> None:
-    """Whether these are row numbers and beginnings of columns: SuperLU reads what they point to, whatever it is."""
+def require_places(indices: np.ndarray, indptr: np.ndarray) -> None:
+    """Raise `InputError` unless these are row numbers and beginnings of columns: SciPy reads what they point to."""
     n = len(indptr) - 1
     with np.errstate(invalid="ignore"):
         whole = all(np.array_equal(x, np.floor(x)) for x in (indices, indptr))
@@ -156,6 +156,8 @@ class SparseSystem(Shaped):
 
     def _places(self, x: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Row and column of every entry, of A^T where that is solved with."""
-        indices, indptr = (plain(part)[(0,) * (np.ndim(part) - 1)].astype(int) for part in x[1:3])
+        indices, indptr = (plain(part)[(0,) * (np.ndim(part) - 1)] for part in x[1:3])
+        require_places(indices, indptr)
+        indices, indptr = indices.astype(int), indptr.astype(int)
         columns = np.repeat(np.arange(self.n), np.diff(indptr))
         return (columns, indices) if self.transposed else (indices, columns)
