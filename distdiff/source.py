@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import threading
 import warnings
@@ -40,7 +39,7 @@ from .solvers.layouts import Judge, Prospects, Use
 from .stages import Stages
 from .tape import Site, Tape
 from .tracing import Trace, locate
-from .tracing.tree import flatten, laid, manner
+from .tracing.tree import flatten, fresh, laid, manner
 
 LONG = 30.0  # seconds after which is said that the other ranks wait for the function to end
 
@@ -122,14 +121,11 @@ class Source:
         """
         if isinstance(self.f, Tape):
             return False
-        argnums = self.settings["argnums"]
-        args = list(self.args)
-        for number in (argnums,) if self.single else argnums:
-            args[number] = copy.deepcopy(args[number])  # which f may write into
+        args, kwargs = fresh((self.args, self.kwargs))  # which f may write into
         quiet = {kind: "ignore" for kind, mode in np.geterr().items() if mode == "warn"}
         try:
             with np.errstate(**quiet):
-                result = self.f(*args, **self.kwargs)
+                result = self.f(*args, **kwargs)
             leaves = flatten(result[0] if self.settings["has_aux"] else result, "the function's result")[0]
             return all(np.isrealobj(leaf) and bool(np.isfinite(leaf).all()) for leaf in leaves)
         except Exception:  # f's own: the caller tells what was raised on the tape

@@ -12,7 +12,7 @@ Dot-product test.  <w, J v> = <J^T w, v> to rounding, with J v from a forward an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ from .comm import calling, on_root
 from .drivers import jvp
 from .errors import InputError
 from .linearization import Linearization, linearize
-from .tracing.tree import flatten, unflatten
+from .tracing.stretch import check_numbers
+from .tracing.tree import flatten, fresh, unflatten
 
 HUGE = 1e306  # no direction is larger, so that the steps from points near the end of the range of numbers stay in it
 
@@ -117,27 +118,30 @@ class DotProductTest:
 
 
 @calling("taylor_test")
-def taylor_test(f: Callable[..., Any], *args: Any, lin: Linearization | None = None, direction: Any = None,
-                h: float = 1e-3, halvings: int = 4, seed: int = 0, order: int = 1, **settings: Any) -> TaylorTest:
-    """Taylor remainders of f at `args` along a random (or the given) direction.  Collective.
+def taylor_test(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0,
+                lin: Linearization | None = None, direction: Any = None, h: float = 1e-3, halvings: int = 4,
+                seed: int = 0, order: int = 1, **settings: Any) -> TaylorTest:
+    """Taylor remainders of f at `args` along a random direction, or the given one, which is nested and shaped as the
+    arguments at `argnums` (a tuple of such if that is one).  Collective.
 
     With order=2 the second derivative is checked too: v.Hv from a Hessian-vector product where f returns one number,
     else from the derivative of J v along v.
 
-    `h` is relative to the size of each leaf of the first argument (where the function doesn't change above rounding at
-    such steps, to 1e-3 at least); f itself runs on rank 0 only.  Differentiates the
-    first argument; `lin`, a linearization of f at `args`, is used if given; `settings` go to `linearize` otherwise.
+    `h` is relative to the size of each leaf of these arguments (where the function doesn't change above rounding at
+    such steps, to 1e-3 at least); f itself runs on rank 0 only.  `lin`, a
+    linearization of f at `args` by these arguments, is used if given; `settings` go to `linearize` otherwise.
     """
     if order not in (1, 2):
         raise InputError(f"order={order!r}: the test is of first or second order")
     own = lin is None
-    at = lin if lin is not None else linearize(f, *args, **settings)
+    of = _OfPoint(f, args, argnums, settings)
+    at = lin if lin is not None else linearize(f, *args, argnums=argnums, **settings)
     try:
-        leaves = flatten(args[0])[0]
+        leaves = flatten(of.point)[0]
         v = flatten(direction)[0] if direction is not None else _random(leaves, seed)
-        result = _along(f, args, at, v, h, halvings, order)
+        result = _along(of, at, v, h, halvings, order)
         if direction is None and max(result.first) <= result.floor:  # steps of x's size are lost beside f
-            result = _along(f, args, at, _random(leaves, seed, 1e-3), h, halvings, order)
+            result = _along(of, at, _random(leaves, seed, 1e-3), h, halvings, order)
         return result
     finally:
         if own:
@@ -145,16 +149,17 @@ def taylor_test(f: Callable[..., Any], *args: Any, lin: Linearization | None = N
 
 
 @calling("dot_product_test")
-def dot_product_test(f: Callable[..., Any], *args: Any, lin: Linearization | None = None, seed: int = 0,
-                     **settings: Any) -> DotProductTest:
-    """<w, J v> against <J^T w, v> for random v and w.  Collective.  Differentiates the first argument."""
+def dot_product_test(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0,
+                     lin: Linearization | None = None, seed: int = 0, **settings: Any) -> DotProductTest:
+    """<w, J v> against <J^T w, v> for random v and w, J by the arguments at `argnums`.  Collective."""
     own = lin is None
-    at = lin if lin is not None else linearize(f, *args, **settings)
+    of = _OfPoint(f, args, argnums, settings)
+    at = lin if lin is not None else linearize(f, *args, argnums=argnums, **settings)
     try:
-        in_leaves, in_spec = flatten(args[0])
+        in_leaves, in_spec = flatten(of.point)
         out_leaves, out_spec = flatten(at.value)
         v, w = _random(in_leaves, seed), _random(out_leaves, seed + 1)
-        jv = flatten(at.jvp(unflatten(in_spec, v)))[0]
+        jv = flatten(at.jvp(*of.each(unflatten(in_spec, v))))[0]
         jw = flatten(at.vjp(unflatten(out_spec, w)))[0]
         (w, a), (jv, b), (jw, c), (v, d) = map(_scaled, (w, jv, jw, v))
         unit = max(a + b, c + d)
@@ -169,23 +174,52 @@ def dot_product_test(f: Callable[..., Any], *args: Any, lin: Linearization | Non
             at.close()
 
 
-def _along(f: Callable[..., Any], args: tuple[Any, ...], at: Linearization, v: list[Any], h: float, halvings: int,
-           order: int) -> TaylorTest:
+class _OfPoint:
+    """f as a function of `point`, the arguments at `argnums`: one, or a tuple of them."""
+
+    def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], argnums: int | tuple[int, ...],
+                 settings: Mapping[str, Any]) -> None:
+        self._single = not isinstance(argnums, tuple)
+        self._numbers = argnums if isinstance(argnums, tuple) else (argnums,)
+        check_numbers(self._numbers, len(args))
+        self._f, self._args, self._kwargs = f, args, settings.get("kwargs") or {}
+        self._has_aux = settings.get("has_aux", False)
+        chosen = tuple(args[k] for k in self._numbers)
+        self.point = chosen[0] if self._single else chosen
+
+    def each(self, point: Any) -> tuple[Any, ...]:
+        """One a number in `argnums`."""
+        return (point,) if self._single else point
+
+    def __call__(self, point: Any) -> Any:
+        args, kwargs = fresh((self._args, self._kwargs))  # which f may write into
+        args = list(args)
+        for k, part in zip(self._numbers, self.each(point)):
+            args[k] = part
+        result = self._f(*args, **kwargs)
+        return result[0] if self._has_aux else result
+
+    def vector(self, point: Any) -> np.ndarray:
+        """The result's leaves in one."""
+        return np.concatenate([np.ravel(np.asarray(leaf, dtype=float)) for leaf in flatten(self(fresh(point)))[0]])
+
+
+def _along(of: _OfPoint, at: Linearization, v: list[Any], h: float, halvings: int, order: int) -> TaylorTest:
     """The Taylor test along v.  Collective."""
-    leaves, spec = flatten(args[0])
-    derivative = np.concatenate([np.ravel(d) for d in flatten(at.jvp(unflatten(spec, v)))[0]])
+    leaves, spec = flatten(of.point)
+    derivative = np.concatenate([np.ravel(d) for d in flatten(at.jvp(*of.each(unflatten(spec, v))))[0]])
 
     traced = np.concatenate([np.ravel(leaf) for leaf in flatten(at.value)[0]])
-    curvature = _curvature(at, f, args, unflatten(spec, v)) if order == 2 else None
+    curvature = _curvature(at, of, unflatten(spec, v)) if order == 2 else None
 
     def remainders() -> TaylorTest:
         steps = [h / 2**k for k in range(halvings + 1)]
-        base = _vector(f, args)
+        base = of.vector(of.point)
         first, second, third, moved = [], [], [], True
         for step in steps:
             there = [np.asarray(x, float) + step * np.asarray(d) for x, d in zip(leaves, v)]
             moved = moved and any(bool(np.any(y != x)) for x, y in zip(leaves, there))
-            change = _vector(f, (unflatten(spec, there), *args[1:])) - base
+            change = of.vector(unflatten(spec, there)) - base
             first.append(_norm(change))
             second.append(_norm(change - step * derivative))
             if curvature is not None:
@@ -194,7 +228,7 @@ def _along(f: Callable[..., Any], args: tuple[Any, ...], at: Linearization, v: l
         floor = 100 * (float(limits.eps) * max(size, max(first)) + float(limits.smallest_subnormal))
         scale = size or 1.0
         difference = _norm(traced - base) / scale
-        changed = _norm(_vector(f, args) - base) / scale
+        changed = _norm(of.vector(of.point) - base) / scale
         return TaylorTest(tuple(steps), tuple(first), tuple(second), _rates(second), _rates(first), floor,
                           difference, tuple(third), _rates(third), changed, moved)
 
@@ -207,15 +241,11 @@ def _along(f: Callable[..., Any], args: tuple[Any, ...], at: Linearization, v: l
     return result
 
 
-def _curvature(at: Linearization, f: Callable[..., Any], args: tuple[Any, ...], v: Any) -> np.ndarray:
+def _curvature(at: Linearization, of: _OfPoint, v: Any) -> np.ndarray:
     """d^2/dh^2 f(x + h v) at h = 0, as one vector.  Collective."""
     if np.shape(at.value) == () and not isinstance(at.value, (tuple, list, dict)):
-        return np.array([_dot(flatten(v)[0], flatten(at.hvp(v))[0])])
-
-    def along(x: Any, *rest: Any) -> Any:
-        return jvp(lambda y: f(y, *rest), (x,), (v,))[1]
-
-    with linearize(along, *args, comm=at.comm) as lin:
+        return np.array([_dot(flatten(v)[0], flatten(at.hvp(*of.each(v)))[0])])
+    with linearize(lambda point: jvp(of, (point,), (v,))[1], of.point, comm=at.comm) as lin:
         return np.concatenate([np.ravel(d) for d in flatten(lin.jvp(v))[0]])
 
 
@@ -232,10 +262,6 @@ def _norm(x: np.ndarray) -> float:
     if not 0.0 < largest < np.inf:
         return largest  # NaN too
     return largest * float(np.linalg.norm(x / largest))
-
-
-def _vector(f: Any, args: tuple[Any, ...]) -> np.ndarray:
-    return np.concatenate([np.ravel(np.asarray(leaf, dtype=float)) for leaf in flatten(f(*args))[0]])
 
 
 def _rates(remainders: list[float]) -> tuple[float, ...]:

@@ -170,3 +170,46 @@ def test_a_line_says_what_a_thing_is():
     recorded(x), recorded(2 * x)
     assert repr(recorded).endswith("energy, 1 traces, 1 replays>")
     recorded.close()
+
+
+def _writes(u, v, state, w=None):
+    """Into all that it is given; what is not differentiated takes values that are."""
+    v[0] = u[0] * u[1]
+    v *= 2.0
+    state["h"][1:] += u[1:] * v[1:]
+    state["history"][0] -= state["h"]
+    w += np.linalg.solve(np.eye(3) + np.outer(v, v), u)
+    return np.sum(w * state["h"]) + np.sum(state["history"][0] ** 2)
+
+
+@pytest.mark.mpi
+def test_what_f_writes_into_its_arguments_reaches_none_of_the_users(comm):
+    u, v = np.array([0.7, 1.3, -0.4]), np.array([0.3, -0.2, 0.9])
+
+    def given():
+        return np.array(v), {"h": np.ones(3), "history": [np.full(3, 0.5), "name"]}
+
+    def plain(u):
+        return _writes(u, *given(), w=np.zeros(3))
+
+    constants, w = given(), np.zeros(3)
+    h = 1e-5
+    expected = np.array([(plain(u + h * e) - plain(u - h * e)) / (2 * h) for e in np.eye(3)])
+    keywords = {"comm": comm}
+    for _ in range(2):
+        value, gradient = dd.value_and_grad(_writes, **keywords)(u, *constants, w=w)
+        assert value == pytest.approx(plain(u), rel=1e-13)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-8, atol=1e-8)
+    F = dd.recorded(_writes, **keywords)
+    np.testing.assert_allclose(F.grad(u, *constants, w=w), gradient, rtol=1e-12)
+    inner = dd.jvp(lambda u: dd.grad(_writes)(u, *constants, w=w), (u,), (v,), **keywords)[1]
+    np.testing.assert_allclose(inner, dd.hvp(plain, (u,), (v,), **keywords), rtol=1e-10)
+    for array, as_was in zip((constants[0], constants[1]["h"], constants[1]["history"][0], w), (v, 1.0, 0.5, 0.0)):
+        np.testing.assert_array_equal(array, np.broadcast_to(as_was, 3))
+
+
+def test_a_constant_argument_that_is_read_only_stays_so():
+    fixed = np.arange(3.0)
+    fixed.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        dd.grad(_writes)(np.ones(3), fixed, {}, w=None)

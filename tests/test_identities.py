@@ -8,6 +8,7 @@ from functions import CASES, reference_jacobian
 from mpi4py import MPI
 
 import distdiff as dd
+from distdiff.errors import InputError
 from distdiff.solvers.direct import available
 from distdiff.testing import dot_product_test, taylor_test
 
@@ -101,6 +102,26 @@ def test_taylor_and_dot_product(case):
     assert taylor.passed, str(taylor)
     dot = dot_product_test(case.f, case.x, **SPREAD)
     assert dot.passed, str(dot)
+
+
+@pytest.mark.parametrize("argnums", [1, (0, 2), (2, 0), (1,), (0, -2)])
+def test_tests_are_by_the_arguments_asked_for(argnums):
+    """... whatever f writes into what it is given, with keywords and results beside."""
+    def f(u, p, k, scale=1.0):
+        u *= p["a"]
+        u += k["b"][0]
+        return np.sum(np.sin(u) * p["c"]) * scale + k["b"][1] ** 3, "beside"
+
+    args = np.cos(np.arange(4.0)), {"a": 0.7, "c": np.arange(4.0)}, {"b": (1.3, 0.4)}
+    kept = args[0].copy()
+    told = {"argnums": argnums, "has_aux": True, "kwargs": {"scale": 1.7}, "comm": MPI.COMM_SELF}
+    for order in (1, 2):
+        taylor = taylor_test(f, *args, order=order, **told)
+        assert taylor.passed and taylor.second[0] > taylor.floor, str(taylor)
+    assert dot_product_test(f, *args, **told).passed
+    np.testing.assert_array_equal(args[0], kept)
+    with pytest.raises(InputError, match="argnums"):
+        taylor_test(f, *args, argnums=7)
 
 
 def test_taylor_test_finds_a_wrong_derivative(monkeypatch):

@@ -33,7 +33,7 @@ from .active import running
 from .array import TracedArray, compact, is_traced
 from .callers import CUT, DECIDES, KEY, library, library_of_cython, refusal, twin
 from .complexes import is_traced_complex
-from .holding import held, traced_within
+from .holding import held, hold, traced_within
 from .layout import copied
 from .memory import rare_collections
 from .owners import CYTHON, owner, user_caller
@@ -79,8 +79,9 @@ def trace(
     """Run f(*args, **kwargs) on traced values of the arguments at `argnums` and return its tape.
 
     Arguments at `argnums` are real floats or arrays of any shape, or tuples, lists, dicts and named tuples of
-    them; everything is computed in float64.  f may return any nesting of traced or plain numbers and arrays
-    (with has_aux, a pair of that and anything).  keep_values: also the values of all nodes, one flat array a
+    them; everything is computed in float64.  Of the others, arrays (nested or not) are copies too, which can come to
+    hold traced values: f may write into what it is given.  It may return any nesting of traced or plain numbers and
+    arrays (with has_aux, a pair of that and anything).  keep_values: also the values of all nodes, one flat array a
     block; "read": `tape.UNREAD` for the blocks that no partial, guard or output reads, whose memory the run
     itself could use again.  evaluate (with "read"): large results are computed by it, many statements at a time, when
     somebody looks at values or the function is over, and not one by one.  holdings: take runs of scalar
@@ -140,14 +141,16 @@ def _traced(
     single = isinstance(argnums, (int, np.integer))
     rec.tape.in_tree = tree.Spec("tuple", children=(spec,)) if single else spec
     nested = tree.unflatten(spec, [_load(rec, leaf, k, len(leaves)) for k, leaf in enumerate(leaves)])
-    traced_args = list(args)
+    moving = {k % len(args) for k in numbers}
+    traced_args = [arg if k in moving else tree.fresh(arg, hold) for k, arg in enumerate(args)]
     for k, part in zip(numbers, (nested,) if isinstance(argnums, (int, np.integer)) else nested):
         traced_args[k] = part
+    named = tree.fresh(kwargs or {}, hold)
     with floating.noted(rec, f) as errors, patching.substituted(rec), rare_collections():
         try:
             rec.running = True
             floating.look()
-            result = f(*traced_args, **(kwargs or {}))
+            result = f(*traced_args, **named)
             rec.cancel()  # f may have caught it
             if rec.refusal is not None:
                 raise _swallowed(rec.refusal)

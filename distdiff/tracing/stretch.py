@@ -26,7 +26,7 @@ from . import tree
 from .array import TracedArray, compact, is_traced, own
 from .boxes import Index, whole
 from .dependence import activity
-from .holding import held, traced_within
+from .holding import held, hold, traced_within
 from .layout import copied
 from .primals import Primals, grouped
 from .recorder import Recorder
@@ -62,14 +62,14 @@ class Stretch:
             chosen[0] if isinstance(argnums, (int, np.integer)) else tuple(chosen), f"argument {argnums}", is_leaf)
         copies = [_copied(rec, as_leaf(rec, leaf)) for leaf in leaves]
         nested = tree.unflatten(self.in_spec, copies)
-        all_args = list(args)
+        all_args = [tree.fresh(arg, hold) for arg in args]
         for k, part in zip(numbers, (nested,) if isinstance(argnums, (int, np.integer)) else nested):
             all_args[k] = part
         rec.flush()
         self.inputs = [_leaf(rec, x) for x in copies]
         self.site = rec.site_of(f)
         start = len(rec.tape.items)
-        result = f(*all_args, **kwargs)
+        result = f(*all_args, **tree.fresh(kwargs, hold))
         self.aux = None
         if has_aux:
             if not isinstance(result, tuple) or len(result) != 2:

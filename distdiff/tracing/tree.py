@@ -86,6 +86,22 @@ LEAF = Spec("leaf")
 NONE = Spec("none")
 
 
+def fresh(x: Any, made: Callable[[np.ndarray], Any] = lambda array: array) -> Any:
+    """x with copies, as `made` has them, of its arrays that can be written into, and other tuples, lists and dicts
+    around these; what holds none, and all else, is itself."""
+    if type(x) is np.ndarray:
+        return made(np.array(x, order="K")) if x.flags.writeable else x
+    if type(x) is dict:
+        parts = {key: fresh(value, made) for key, value in x.items()}
+        return parts if any(part is not x[key] for key, part in parts.items()) else x
+    if isinstance(x, (tuple, list)) and (type(x) in (tuple, list) or hasattr(x, "_fields")):
+        found = [fresh(value, made) for value in x]
+        if all(part is value for part, value in zip(found, x)):
+            return x
+        return type(x)(*found) if hasattr(x, "_fields") else type(x)(found)
+    return x
+
+
 def is_number(leaf: Any) -> bool:
     """Whether a leaf is a real or complex number or an array of them (not text, objects or functions)."""
     kind = getattr(getattr(leaf, "dtype", None), "kind", None)
