@@ -152,7 +152,7 @@ def load(path: str | os.PathLike[str], *, rules: Iterable[Any] = (), most_lines:
     file that is damaged, truncated, newer than this version, made to mislead, or of more than `most_lines` lines;
     `RuleError` where a rule is missing, or takes other arguments than that of the file.
     """
-    found = among([rules] if hasattr(type(rules), "rule_kind") else rules)
+    found = among([rules] if hasattr(type(rules), "rule_kind") or not isinstance(rules, Iterable) else rules)
     return loaded(path, found, most_lines, chosen(comm))
 
 

@@ -174,6 +174,8 @@ class Search:
         inner = getattr(f, "__wrapped__", None)  # the wrapper reads things, too
         if inner is not None and not self._again(f, "wrapper"):
             self.function(inner)
+        for key in getattr(type(f), "code", ()) if hasattr(type(f), "rule_kind") else ():  # a function with rules
+            self._look(f"{f.__name__}.{key}", functools.partial(getattr, f, key), 0)
         if isinstance(f, functools.partial):
             if not self._again(f, "code"):
                 self._look("args", lambda: f.args, 0)

@@ -10,7 +10,7 @@ import pytest
 from mpi4py import MPI
 
 import distdiff as dd
-from distdiff.errors import InputError, UnsupportedOperationError
+from distdiff.errors import InputError, PrecisionWarning, UnsupportedOperationError
 from distdiff.tape import Joint
 from distdiff.testing import dot_product_test, taylor_test
 from distdiff.tracing import trace
@@ -239,23 +239,22 @@ def test_constants_of_every_kind():
     np.testing.assert_array_equal(grad(np.ones(2)), [3.0, 6.0])  # the rule says: not by c
 
 
-def test_functions_may_write_into_their_arguments():
+def test_rules_may_write_into_what_they_are_given():
     @dd.custom_jvp
     def f(x):
+        return 2.0 * x
+
+    @f.defjvp
+    def push(primals, tangents):
+        (x,), (t,) = primals, tangents
         x *= 2.0
-        return x
-
-    f.defjvp(lambda primals, tangents: (2.0 * primals[0], 2.0 * tangents[0]))
-
-    def square(x):
-        x *= x
-        return x
+        return x, 2.0 * t
 
     def slope(y, x):
         x *= 2.0
         return x
 
-    g = dd.elemental(square, partials=[slope])
+    g = dd.elemental(lambda x: x * x, partials=[slope])
     x = np.array([1.0, 2.0, 3.0])
     with dd.linearize(lambda x: g(f(x)) * x + x * x, x, comm=ALONE) as lin:
         for at in (x, x + 1.0):
@@ -263,6 +262,191 @@ def test_functions_may_write_into_their_arguments():
             for _ in range(2):
                 np.testing.assert_array_equal(lin.vjp(np.ones(3)), 12.0 * at**2 + 2.0 * at)
     np.testing.assert_array_equal(x, [1.0, 2.0, 3.0])
+
+
+def tangent_of(f):
+    rule = dd.custom_jvp(f)
+    rule.defjvp(lambda primals, tangents: (f(*primals), 2.0 * tangents[0]))
+    return rule
+
+
+def cotangent_of(f):
+    rule = dd.custom_vjp(f)
+    rule.defvjp(lambda *x: (f(*x), None), lambda _, w: (2.0 * w,))
+    return rule
+
+
+def partial_of(f):
+    return dd.elemental(f, partials=[lambda y, x: np.full_like(x, 2.0)])
+
+
+KINDS = pytest.mark.parametrize("kind", [tangent_of, cotangent_of, partial_of])
+
+
+@KINDS
+def test_functions_that_write_into_their_arguments_are_refused(kind):
+    """The caller would see it, and the trace calls them with copies."""
+    def f(x):
+        x *= 2.0
+        return x + 1.0
+
+    with pytest.raises(UnsupportedOperationError, match=r"writes into an array.*copy"):
+        dd.grad(lambda x: np.sum(kind(f)(x) * x), comm=ALONE)(np.ones(3))
+
+
+def test_functions_that_write_into_constants_are_refused():
+    def f(x, work):
+        work[:] = x
+        return 2.0 * x
+
+    rule = dd.custom_jvp(f, nondiff_argnums=(1,))
+    rule.defjvp(lambda work, primals, tangents: (f(primals[0], work), 2.0 * tangents[0]))
+    with pytest.raises(UnsupportedOperationError, match=r"writes into an array"):
+        dd.grad(lambda x: np.sum(rule(x, np.zeros(3))), comm=ALONE)(np.ones(3))
+
+
+@KINDS
+@pytest.mark.parametrize("write", ["result", "argument", "a view of it"])
+def test_writes_into_what_shares_memory_are_refused(kind, write):
+    rule = kind(lambda x: x)
+
+    def f(x):
+        y = 1.0 * x
+        z = rule(y)
+        if write == "result":
+            z[0] = 7.0
+        elif write == "argument":
+            y += 1.0
+        else:
+            y[1:][0] = 5.0
+        return np.sum(y * z)
+
+    with pytest.raises(UnsupportedOperationError, match="a write into an array that <lambda> was given or returned"):
+        dd.grad(f, comm=ALONE)(np.ones(3))
+    np.testing.assert_array_equal(dd.grad(lambda x: np.sum(rule(1.0 * x) * x), comm=ALONE)(np.ones(3)), [3.0] * 3)
+
+
+def test_writes_into_results_that_share_memory_are_refused():
+    @dd.custom_jvp
+    def f(x):
+        y = 2.0 * x
+        return y, y[1:], x[:1] + 0.0
+
+    f.defjvp(lambda primals, tangents: (f(*primals), (2.0 * tangents[0], 2.0 * tangents[0][1:], tangents[0][:1])))
+
+    def program(x, k):
+        results = f(x)
+        results[k][0] = 7.0
+        return sum(map(np.sum, results))
+
+    for k in (0, 1):
+        with pytest.raises(UnsupportedOperationError, match="was given or returned"):
+            dd.grad(program, comm=ALONE)(np.ones(3), k)
+    np.testing.assert_array_equal(dd.grad(program, comm=ALONE)(np.ones(3), 2), [2.0, 4.0, 4.0])
+
+
+@KINDS
+def test_results_of_whole_numbers_and_truths_decide(kind):
+    """They stay what they are: they index, NumPy cuts what is written into them, and another one retraces."""
+    floors = kind(lambda x: np.floor(x).astype(int))
+    above = kind(lambda x: x > 2.0)
+
+    def program(x):
+        n, high = floors(x), above(x)
+        n[0] = 1.7
+        return np.sum(x[n % 3] * (high + high)) + np.sum(x[high] ** 2) + n[1] ** 2 * x[0]
+
+    with dd.recorded(program, comm=ALONE) as F:
+        for x in ([1.5, 2.5, 3.5], [1.6, 2.6, 3.6], [1.6, 0.6, 3.6], [2.5, 1.5, 0.5]):
+            x = np.array(x)
+            assert F(x) == program(x)
+            step = np.eye(3) * 1e-3
+            slopes = [(program(x + h) - program(x - h)) / 2e-3 for h in step]
+            np.testing.assert_allclose(F.grad(x), slopes, rtol=1e-9, atol=1e-9)
+        assert F.counts.traces == 3
+
+
+def test_numbers_that_are_whole_or_true_decide():
+    @dd.custom_jvp
+    def f(x):
+        return int(x), x > 1.0, np.int64(x), x
+
+    f.defjvp(lambda primals, tangents: (f(*primals), (0.0, 0.0, 0.0, tangents[0])))
+
+    def program(x):
+        n, high, m, y = f(x)
+        assert type(n) is int and type(high) in (bool, np.bool_) and type(m) is np.int64
+        return sum([y] * n) * m if high else -y
+
+    with dd.recorded(program, comm=ALONE) as F:
+        for x in (2.5, 2.6, 3.5, 0.5, 2.7):
+            assert F(x) == program(x)
+            assert F.grad(x) == (int(x) ** 2 if x > 1.0 else -1.0)
+
+
+def test_floats_of_other_sizes_are_told():
+    f = tangent_of(lambda x: np.float32(2.0) * x.astype(np.float32))
+    with pytest.warns(PrecisionWarning, match="float32"):
+        dd.grad(lambda x: np.sum(f(x)), comm=ALONE)(np.ones(3))
+
+
+@pytest.mark.parametrize("value", [np.sum, lambda x: 2.0, lambda x: x[:1], lambda x: x[None]], ids=str)
+def test_elementals_have_the_shape_of_their_operands(value):
+    """A smaller one would be another number of things to the program."""
+    f = dd.elemental(value, partials=[lambda y, x: np.ones_like(x)])
+    with pytest.raises(InputError, match=r"where real numbers of shape \(3,\) are wanted"):
+        dd.grad(lambda x: np.sum(f(x)), comm=ALONE)(np.ones(3))
+
+
+def test_a_result_that_is_empty_here_may_not_be_elsewhere():
+    f = tangent_of(lambda x: x[x > 0.0])
+    f.defjvp(lambda primals, tangents: (f(*primals), tangents[0][primals[0] > 0.0]))
+    with dd.recorded(lambda x: np.sum(f(x) ** 2), comm=ALONE) as F:
+        for x in ([-1.0, -2.0], [-1.0, 3.0], [1.0, 3.0], [-2.0, -1.0], [2.0, -1.0]):
+            assert F(np.array(x)) == np.sum(np.maximum(x, 0.0) ** 2)
+            np.testing.assert_array_equal(F.grad(np.array(x)), 2.0 * np.maximum(x, 0.0))
+
+
+def test_a_backward_rule_without_a_return_is_told():
+    f = dd.custom_vjp(lambda x: 2.0 * x)
+    f.defvjp(lambda x: (2.0 * x, None), lambda _, w: None)
+    with pytest.raises(InputError, match="returned None.*is a return missing"):
+        dd.grad(lambda x: np.sum(f(x)), comm=ALONE)(np.ones(3))
+
+
+@pytest.mark.parametrize("given", [
+    {"partials": [3]}, {"partials": [np.cos], "second": np.sin}, {"partials": [np.cos], "second": [np.sin]},
+    {"partials": [np.cos], "second": [[3]]}, {"partials": [np.cos], "signature": 7}], ids=str)
+def test_what_is_no_partial_is_told_at_once(given):
+    with pytest.raises(InputError, match="partial|signature"):
+        dd.elemental(np.sin, **given)
+
+
+@pytest.mark.parametrize("kind", ["jvp", "vjp", "elemental"])
+@pytest.mark.parametrize("how", ["another rule", "what it reads"])
+def test_recorded_functions_notice_other_rules(kind, how):
+    slope = [2.0]
+    if kind == "jvp":
+        f = dd.custom_jvp(lambda x: 2.0 * x)
+        f.defjvp(lambda primals, tangents: (f(*primals), slope[0] * tangents[0]))
+    elif kind == "vjp":
+        f = dd.custom_vjp(lambda x: 2.0 * x)
+        f.defvjp(lambda x: (2.0 * x, None), lambda _, w: (slope[0] * w,))
+    else:
+        f = dd.elemental(lambda x: 2.0 * x, partials=[lambda y, x: slope[0] + 0.0 * x])
+    with dd.recorded(lambda x: f(x) * x, comm=ALONE) as F:
+        assert F.grad(3.0) == 12.0
+        if how == "what it reads":
+            slope[0] = 5.0
+        elif kind == "jvp":
+            f.defjvp(lambda primals, tangents: (f(*primals), 5.0 * tangents[0]))
+        elif kind == "vjp":
+            f.defvjp(lambda x: (2.0 * x, None), lambda _, w: (5.0 * w,))
+        else:
+            f.partials = (lambda y, x: 5.0 + 0.0 * x,)
+        assert F.grad(3.0) == 21.0
+        assert F.grad(2.0) == 14.0
+        assert F.counts.traces == 2
 
 
 def test_constants_are_taken_as_they_are_at_the_call():

@@ -16,6 +16,7 @@ from ..tracing.array import is_traced, plain
 from ..tracing.joint import joint
 from ..tracing.stretch import as_leaf
 from ..tracing.tree import flatten, unflatten
+from .called import of_kind, require_unwritten, sealed
 from .named import Named
 from .ruled import Call, WithAdjoints, WithTangents
 
@@ -59,19 +60,27 @@ class _Custom(Named):
         fixed = tuple(_constant(x) if w else None for x, w in zip(leaves, whole))
         call = Call(self, {k: _constant(args[k]) for k in others}, spec, fixed)
         operands = [x for x, w in zip(leaves, whole) if not w]
+        copies = [np.array(plain(x)) for x in operands]
+        given = [*copies, *filter(_is_array, (*fixed, *call.others.values()))]
+        before = [*map(plain, operands), *map(np.array, given[len(copies) :])]
         try:
             with set_aside():
-                result = self.fun(*call.arguments([np.array(plain(x)) for x in operands]))  # which it may write into
+                result = self.fun(*call.arguments(copies))
         except Exception:  # the function may catch it
             rec.failed()
             raise
+        require_unwritten(rec, self.__name__, given, before)
         results, out_spec = flatten(result, f"the result of {self.__name__}")
         if any(np.asarray(y).dtype.kind == "c" for y in results):
             rec.unsupported(f"a complex result of {self.__name__}", "derivatives here are those of real functions; "
                             "return real and imaginary parts as two arrays")
-        results = [np.array(y, dtype=np.float64) for y in results]
-        op = self.elemental(call, tuple(np.shape(x) for x in operands), out_spec, tuple(y.shape for y in results))
-        return unflatten(out_spec, joint(op, operands, self.__name__, results))
+        values = [np.array(y, dtype=np.float64) for y in results]
+        if not any(y.size for y in values) and any(map(np.size, operands)):
+            rec.failed()  # no line is recorded, and nothing would tell that there are results at another point
+        op = self.elemental(call, tuple(np.shape(x) for x in operands), out_spec, tuple(y.shape for y in values))
+        found = joint(op, operands, self.__name__, values)
+        sealed(rec, self.__name__, results, given, [*operands, *given[len(copies) :]], found)
+        return unflatten(out_spec, [of_kind(rec, self.__name__, y, own) for y, own in zip(results, found)])
 
     def takes(self) -> dict[str, Any]:
         """What tells it from others, for files."""
@@ -83,6 +92,10 @@ class _Custom(Named):
 
     def _without(self) -> InputError:
         return InputError(f"{self.__name__} has no rule: give it one with {self.__name__}.{self.rule_name}")
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, np.ndarray)
 
 
 def _constant(x: Any) -> Any:
@@ -106,7 +119,8 @@ class custom_jvp(_Custom):
     arguments, and returns f's result and the tangent of it.  It is linear in the tangents (at the first call it is
     asked for -2 t as well as for t, and `InputError` raised where that is not -2 times the other) and written in NumPy
     functions that have rules themselves, for transposed solves record it; second derivatives record it on traced
-    arguments too.  f itself sees plain arrays and floats and may be anything.
+    arguments too.  f itself sees plain arrays and floats and may be anything, but writes into none that it is given.
+    What it returns of whole numbers or truth values has no derivative: it decides, as `x.astype(int)` does.
 
     nondiff_argnums: arguments that are no arrays or have no derivative; the rule gets them first, one by one.
 
@@ -117,7 +131,7 @@ class custom_jvp(_Custom):
 
     rule: Callable[..., Any] | None = None
     tried = False  # whether the rule was found to be linear
-    elemental, rule_kind, rule_name = WithTangents, "custom_jvp", "defjvp"
+    elemental, rule_kind, rule_name, code = WithTangents, "custom_jvp", "defjvp", ("rule",)
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()) -> None:
         super().__init__(fun, nondiff_argnums)
@@ -148,7 +162,7 @@ class custom_vjp(_Custom):
 
     zbar is nested and shaped as f's result, cotangents as the arguments.  The backward rule is linear in zbar and
     written in NumPy functions that have rules themselves: forward solves record it, as second derivatives record both
-    rules on traced arguments.  f itself sees plain arrays and floats and may be anything.
+    rules on traced arguments.
 
     nondiff_argnums: arguments that are no arrays or have no derivative; the forward rule gets them where they are, the
     backward rule first, one by one.  The rest is as for `custom_jvp`.
@@ -157,7 +171,7 @@ class custom_vjp(_Custom):
     forward: Callable[..., Any] | None = None
     backward: Callable[..., Any] | None = None
     tried = False  # whether the rule was found to be linear
-    elemental, rule_kind, rule_name = WithAdjoints, "custom_vjp", "defvjp"
+    elemental, rule_kind, rule_name, code = WithAdjoints, "custom_vjp", "defvjp", ("forward", "backward")
 
     def defvjp(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
         """Give the two rules."""

@@ -12,6 +12,7 @@ class Named:
     __name__: str
     __module__: str
     __qualname__: str
+    code: tuple[str, ...]  # attributes that hold functions of the user's, beside the one that it wraps
 
     def __reduce__(self) -> Any:
         found: Any = sys.modules.get(self.__module__)

@@ -12,9 +12,11 @@ import numpy as np
 from ..errors import InputError, UnsupportedOperationError
 from ..ops import Elemental
 from ..tracing import is_leaf, running
-from ..tracing.array import is_traced
+from ..tracing.active import set_aside
+from ..tracing.array import is_traced, plain
 from ..tracing.joint import joint
 from ..tracing.stretch import as_leaf
+from .called import of_kind, require_unwritten, sealed
 from .named import Named
 
 Shape = tuple[int, ...]
@@ -32,10 +34,15 @@ class _Registered(Named):
             raise InputError(f"the partials of {self.__name__} are a {type(partials).__name__}; give a list of them, "
                              "one for each operand, None where the derivative is zero")
         self.value, self.partials, self.second = value, tuple(partials), second
+        for k, partial in enumerate(self.partials):
+            if partial is not None and not callable(partial):
+                raise InputError(f"partial {k} of {self.__name__} is a {type(partial).__name__}; give a function "
+                                 "partial(y, *x), or None where the derivative is zero")
         self.ins, self.out = _signature(signature, len(self.partials))
         if second is not None:
-            ok = len(second) == len(self.partials) and all(
-                row is None or len(row) == len(self.partials) for row in second)
+            ok = _is_row(second, len(self.partials)) and all(
+                row is None or _is_row(row, len(self.partials)) and all(part is None or callable(part) for part in row)
+                for row in second)
             if not ok:
                 raise InputError(f"the second partials of {self.__name__} must be a row for each of the "
                                  f"{len(self.partials)} operands, each with as many entries")
@@ -43,10 +50,23 @@ class _Registered(Named):
     def __call__(self, *operands: Any) -> Any:
         if len(operands) != len(self.partials):
             raise TypeError(f"{self.__name__} takes {len(self.partials)} operands but {len(operands)} were given")
-        if running() is None or not any(is_traced(x) for x in map(_held, operands)):
+        rec = running()
+        if rec is None or not any(is_traced(x) for x in map(_held, operands)):
             return self.value(*operands)
         operands = tuple(map(_held, operands))
-        return joint(_Partial(self, (), *self._cores(operands)), operands, self.__name__)[0]
+        op = _Partial(self, (), *self._cores(operands))
+        before = [np.asarray(plain(x), dtype=np.float64) for x in operands]
+        given = [np.array(x) for x in before]
+        try:
+            with set_aside():
+                result = self.value(*(x[()] for x in given))
+        except Exception:  # the function may catch it
+            rec.failed()
+            raise
+        require_unwritten(rec, self.__name__, given, before)
+        found = joint(op, operands, self.__name__, [np.array(op.checked(result, given, exact=True))])
+        sealed(rec, self.__name__, [result], given, operands, found)
+        return of_kind(rec, self.__name__, result, found[0])
 
     def _cores(self, operands: Sequence[Any]) -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
         sizes: dict[str, int] = {}
@@ -60,7 +80,7 @@ class _Registered(Named):
             cores.append(core)
         return tuple(cores), (tuple(sizes[a] for a in self.out),)
 
-    rule_kind = "elemental"
+    rule_kind, code = "elemental", ("partials", "second")
 
     @property
     def elemental(self) -> type[_Partial]:
@@ -137,14 +157,16 @@ class _Partial(Elemental):
         y = self.function.value(*_own(x))
         if self.path:
             y = self.function.rule(self.path)(y, *_own(x))
-        return (self._checked(y, x),)
+        return (self.checked(y, x),)
 
-    def _checked(self, y: Any, x: Sequence[np.ndarray]) -> np.ndarray:
-        """What the user's function returned for these operands, in its full shape; `InputError` if it has another."""
+    def checked(self, y: Any, x: Sequence[np.ndarray], exact: bool = False) -> np.ndarray:
+        """What the user's function returned for these operands, in its full shape; `InputError` if it has another, or,
+        unless it is to be exact, one that does not broadcast to it."""
         loops = (np.shape(part)[: np.ndim(part) - len(core)] for part, core in zip(x, self.core_in))
         shape = np.broadcast_shapes(*loops) + self.core_out[0]
         found = np.asarray(y)
-        fits = found.ndim <= len(shape) and all(n in (1, want) for n, want in zip(found.shape[::-1], shape[::-1]))
+        fits = found.shape == shape if exact else found.ndim <= len(shape) and all(
+            n in (1, want) for n, want in zip(found.shape[::-1], shape[::-1]))
         if fits and found.dtype.kind in "fiub":
             return np.broadcast_to(found.astype(np.float64, copy=False), shape)
         what = f"the {self.name}" if self.path else f"the value of {self.name}"
@@ -190,7 +212,7 @@ class _Partial(Elemental):
         if any(map(is_traced, x)):
             return joint(op, x)[0]
         if not self.path:
-            return op._checked(self.function.rule(path)(*_own(y), *_own(x)), x)
+            return op.checked(self.function.rule(path)(*_own(y), *_own(x)), x)
         return op.value(*x)[0]
 
 
@@ -211,7 +233,8 @@ def elemental(value: Callable[..., Any] | None = None, *, partials: Sequence[Cal
     partials[k](y, *x) is dy/dx_k over the broadcast shape; None: zero.  With a signature (as of NumPy's generalized
     ufuncs, with one result) operands have core axes, axes in front are loop axes, and partials[k] has shape
     (*loop, *result's core, *core of x_k).  second[k][l](y, *x) is d^2 y/dx_k dx_l, with the core of x_l as well; None:
-    zero, and so is a row.  All are called on plain arrays that broadcast, so they may lead into compiled code.
+    zero, and so is a row.  All are called on plain arrays that broadcast, so they may lead into compiled code; value
+    writes into none of them.
 
     Loop axes are cut over ranks as array code is.  A derivative of an order that is not given raises
     `UnsupportedOperationError`.
@@ -220,6 +243,10 @@ def elemental(value: Callable[..., Any] | None = None, *, partials: Sequence[Cal
         return _Registered(function, partials, second, signature, name)
 
     return register if value is None else register(value)
+
+
+def _is_row(x: Any, n: int) -> bool:
+    return isinstance(x, (list, tuple)) and len(x) == n
 
 
 def _held(x: Any) -> Any:
@@ -232,7 +259,7 @@ def _signature(text: str | None, n: int) -> tuple[list[list[str]], list[str]]:
     if text is None:
         return [[] for _ in range(n)], []
     core = r"\(\s*(?:\w+\s*(?:,\s*\w+\s*)*)?\)"
-    if not re.fullmatch(rf"\s*{core}\s*(,\s*{core}\s*)*->\s*{core}\s*", text):
+    if not isinstance(text, str) or not re.fullmatch(rf"\s*{core}\s*(,\s*{core}\s*)*->\s*{core}\s*", text):
         raise InputError(f"signature {text!r} is not like '(n,n),(n)->(n)': core axes of operands and of one result")
     ins, out = ([re.findall(r"\w+", part) for part in re.findall(core, side)] for side in text.split("->"))
     if len(ins) != n:

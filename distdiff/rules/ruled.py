@@ -345,6 +345,10 @@ class WithAdjoints(_Statement):
     def _cotangents(self, found: Any, wanted: Sequence[bool]) -> list[Any]:
         """What the backward rule gave for the arguments, as leaves."""
         call = self.call
+        if found is None:
+            raise InputError(f"the backward rule of {self.name} returned None: it must return a cotangent for each of "
+                             "the differentiable arguments, in a tuple, None in the place of what is zero (is a return "
+                             "missing?)")
         found = tuple(found) if isinstance(found, (tuple, list)) else (found,)
         if len(found) != len(call.spec.children):
             raise InputError(f"the backward rule of {self.name} returned {len(found)} cotangents for "

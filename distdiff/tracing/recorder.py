@@ -104,6 +104,7 @@ class Recorder(Decisions):
         self.modulus: Any = None  # the latest block of |x| or |x + iy|, and what it is made of (`usual.unary`)
         self.joints = True  # whether a tape with joint statements is wanted
         self.undetermined = False  # a statement has results that are any of many (`undetermined`)
+        self.sealed: weakref.WeakKeyDictionary[Any, tuple[str, str]] | None = None  # where writes are refused
         self.dead = False  # something was recorded only to be taken out; the tape is pruned when it is complete
         self.holding = False  # an array made in the function holds traced values, and its own memory is NaN
         self.shown = sys.stdout, sys.stderr  # where what is printed is to be looked at

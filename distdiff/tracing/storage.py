@@ -265,6 +265,8 @@ class Storage:
         computed."""
         if not self.rec.open:
             self.rec.over()
+        if self.rec.sealed and self in self.rec.sealed:
+            self.rec.unsupported(*self.rec.sealed[self])
         if self.pending:
             self.fill()
         if self.block >= 0 and self.rec.keep_values:
