@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,6 +36,27 @@ class Memory(Protocol):
 
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], bool]  # function, arguments, and whether the values come before them
+
+
+class Lines(NamedTuple):
+    """A scalar run in numbers of its own: first the nodes `ids` that it reads from outside, then its lines."""
+
+    op: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    const: np.ndarray
+    ids: np.ndarray
+
+    @classmethod
+    def of(cls, run: ScalarRun, first: int) -> Lines:
+        used = np.concatenate([run.a, np.where(scalar.BINARY[run.op], run.b, -1)])
+        n = len(run.op)
+        outside = (used >= 0) & ((used < first) | (used >= first + n))
+        ids, number = np.unique(used[outside], return_inverse=True)
+        renamed = np.where(used >= 0, used - first + len(ids), used)
+        renamed[outside] = number.reshape(-1)
+        renamed = renamed.astype(run.a.dtype, copy=False)
+        return cls(run.op, renamed[:n], renamed[n:], run.const, ids)
 
 
 def bind(item: Item, values: Memory) -> Call:

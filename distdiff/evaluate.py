@@ -9,22 +9,22 @@ from __future__ import annotations
 import itertools
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
 from . import products
-from .calls import Call, bind
+from .calls import Call, Lines, bind
 from .cancellation import Watch, watch_of
 from .channels import as_ever
 from .errors import InputError
 from .fusion import Fusion
-from .kernels import overlap, scalar, tiles
+from .kernels import overlap, tiles
 from .kernels.sequence import Passes
 from .liveness import NOWHERE, kept_blocks, lodgings
 from .missing import ANY, Missing
@@ -32,33 +32,12 @@ from .node import idle
 from .ops import OPS
 from .partition.local import Exchange, LocalTape, Portion, Spot, Step
 from .strided import BlockIndex, core_array, core_view, progressions
-from .tape import UNREAD, Affine, Block, Const, Guard, Item, Joint, Operand, ScalarRun
+from .tape import UNREAD, Affine, Block, Const, Guard, Item, Joint, Operand, ScalarRun, Statement
 from .tracing import memory
 
 FEW_LINES = 24  # of a scalar run, up to which its lines are looked at one by one where that is done once
 
 Event = Callable[[], None] | None  # starts or finishes an exchange, if there is one
-
-
-class Lines(NamedTuple):
-    """A scalar run in numbers of its own: first the nodes `ids` that it reads from outside, then its lines."""
-
-    op: np.ndarray
-    a: np.ndarray
-    b: np.ndarray
-    const: np.ndarray
-    ids: np.ndarray
-
-    @classmethod
-    def of(cls, run: ScalarRun, first: int) -> Lines:
-        used = np.concatenate([run.a, np.where(scalar.BINARY[run.op], run.b, -1)])
-        n = len(run.op)
-        outside = (used >= 0) & ((used < first) | (used >= first + n))
-        ids, number = np.unique(used[outside], return_inverse=True)
-        renamed = np.where(used >= 0, used - first + len(ids), used)
-        renamed[outside] = number.reshape(-1)
-        renamed = renamed.astype(run.a.dtype, copy=False)
-        return cls(run.op, renamed[:n], renamed[n:], run.const, ids)
 
 
 class Values:
@@ -81,6 +60,7 @@ class Values:
         self._lean = False  # blocks that no solve reads live in a pool
         self._fusion: Fusion | None = None  # the groups of statements that run tile by tile
         self._missing: Missing | None = None  # where NaN are passed over: constants without
+        self.aside: dict[int, np.ndarray] = {}  # by item: lines that no result depends on, whose partials count as 0
         self._flat: np.ndarray | None = None
         if arrays is None:
             flat = self._flat = memory.empty(_length(blocks)) if flat is None else flat
@@ -128,9 +108,17 @@ class Values:
                 array[missing] = ANY
         return found
 
-    def with_nan(self) -> None:
-        """At another point: constants are what they are again."""
-        self._missing = None
+    def put_aside(self, lines: dict[int, np.ndarray], without: Values) -> None:
+        """Let lines that no result depends on have partials 0, and a number for values that depend on them, which are
+        NaN in `without`."""
+        self.aside = lines
+        for array, other in zip(self._arrays, without._arrays):
+            if array is not UNREAD:
+                array[np.isnan(other)] = ANY
+
+    def begin(self) -> None:
+        """At another point: constants are what they are again, and all lines count."""
+        self._missing, self.aside = None, {}
 
     def numbers(self, constants: np.ndarray) -> np.ndarray:
         """Constants as partials read them: where NaN are passed over, with a number in their place."""
@@ -394,7 +382,8 @@ def needs_flat(local: LocalTape) -> bool:
 
 
 def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Values | None = None,
-             known: list[np.ndarray | None] | None = None, complete: bool = False) -> Point:
+             known: list[np.ndarray | None] | None = None, complete: bool = False,
+             instead: Mapping[int, tuple[Any, Any]] | None = None) -> Point:
     """Run the tape forward at a point.  Collective on `comm`.
 
     x_local: values of the inputs this rank owns, in the order of `local.inputs.ids`.
@@ -403,6 +392,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
     them); None where it has none; `tape.UNREAD` where nothing reads the values, so that they are not computed. What is
     known is not computed again and, for array code, not copied.
     complete: keep all values, not only those that solves read.
+    instead: by item, (where, number): what a statement's results are there, whatever it computes; if `complete`.
     """
     if x_local.shape != local.inputs.ids.shape:
         raise InputError(f"this rank owns {len(local.inputs.ids)} inputs, the point has shape {x_local.shape}")
@@ -410,7 +400,7 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
         values = Values.of_known(local.blocks, known, flat=needs_flat(local))
         todo = {i for i, array in enumerate(known) if array is None}
     else:
-        fused = tiles.worth(local.n_nodes, len(local.items))
+        fused = instead is None and tiles.worth(local.n_nodes, len(local.items))
         if values is None or not values.reusable or (complete and not values.complete):
             values = Values(local.blocks) if complete or needs_flat(local) else Values.lean(local, fused)
         elif values.is_flat:
@@ -421,16 +411,18 @@ def evaluate(local: LocalTape, x_local: np.ndarray, comm: MPI.Comm, values: Valu
         values.scatter(local.inputs.ids, x_local)
     watch, last = watch_of(comm), len(local.steps) - 1
     woven = None
-    if todo is None and watch is None and last > 0:
+    if todo is None and watch is None and last > 0 and instead is None:
         woven = values.weave(local, comm, fused)
     elif todo is None:
         calls = values.calls(local, fused)
+        for i, (where, number) in (instead or {}).items():
+            calls[i] = _replacing, (calls[i], local.items[i], where, number), True
     else:
         calls = [None if _block(item) not in todo else
                  (Values.compute_few, (item,), True) if type(item) is ScalarRun and len(item.op) <= FEW_LINES else
                  bind(item, values) for item in local.items]
     values.failure.forget()
-    values.with_nan()
+    values.begin()
     with np.errstate(all="ignore"):  # what is not finite is reported with file and line, not as a NumPy warning
         if woven is not None:
             woven(idle, not as_ever())
@@ -503,6 +495,11 @@ def _vector_of(blocks: list[Block], known: list[np.ndarray | None]) -> np.ndarra
 def _ready(a: np.ndarray) -> bool:
     """Whether an array is what the values of a block are held in."""
     return type(a) is np.ndarray and a.ndim == 1 and a.dtype.char == "d" and a.flags.c_contiguous
+
+
+def _replacing(values: Values, call: Call, item: Statement, where: Any, number: Any) -> None:
+    _execute(values, [call])
+    values.view(item.out, item.out_shape)[where] = number
 
 
 def _block(item: Item) -> int:

@@ -1,9 +1,9 @@
 """Where a NaN or an infinity began: searched for on the tape, once a result shows that there is one.
 
 Looking at results is enough: 0 * inf = nan and nothing turns a NaN back, so one that comes up between inputs and
-outputs, a value or a partial, always shows in a result or in the adjoint (or tangent) of some input (output).  Hence a
-NaN that is made in the branch which a `where` does not choose counts: its adjoint is 0 * nan.  One that comes with data
-does not, once it is passed over: partials are computed without it (`Position.passed_over`).
+outputs, a value or a partial, always shows in a result or in the adjoint (or tangent) of some input (output).  NaN
+that come with data do not count, once they are passed over (`missing`), nor partials of lines that no result depends
+on, as in the branch which a `where` does not choose (`independence`): `Position.passed_over`.
 """
 
 from __future__ import annotations

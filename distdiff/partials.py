@@ -129,6 +129,8 @@ class Partials:
                 p = what.function(*self._arguments(item, k))
         if isinstance(p, np.ndarray) and p.ndim < len(shape):
             p = p.reshape((1,) * (len(shape) - p.ndim) + p.shape)
+        if i in values.aside:
+            p = np.where(values.aside[i], 0.0, p)
         if self.keep:
             self._kept[i, k] = p
         return p
@@ -145,7 +147,8 @@ class Partials:
         item = self.point.local.items[i]
         what, shape = coefficient(item, k), item.shape
         axis = next((axis for axis, n in enumerate(shape) if n > 1), 0)
-        if self.keep or not isinstance(what, Rule) or item.op.kind == "select" or item.reduced or out.size <= 2 * TILE:
+        if self.keep or not isinstance(what, Rule) or item.op.kind == "select" or item.reduced or (
+                out.size <= 2 * TILE) or i in self.point.values.aside:
             np.copyto(out, self.array(i, k))
             return
         arguments = self._arguments(item, k)

@@ -18,6 +18,7 @@ from .comm import agreed, on_root, together
 from .errors import BranchChangedError, CancelledError, NonFiniteError, OverdueError
 from .evaluate import Point, at_the_trace, evaluate
 from .facts import Facts
+from .independence import put_aside
 from .nonfinite import require_finite
 from .partition import LocalTape
 from .program import refusal, without_function
@@ -46,6 +47,7 @@ class Position:
     point: Any = None
     _memory: Any = None  # of the values: the next point's take their place
     _looked_at: Any = None  # the point whose values were looked through for NaN
+    _put_aside: Any = None  # ... whose lines were asked for infinite partials that no result depends on
     _value: Any = None  # how the result nests, and all its leaves in one
 
     def __init__(self, source: Source, comm: MPI.Comm, stages: Stages) -> None:
@@ -145,17 +147,23 @@ class Position:
         mask, where), and it depends on none of them.  What reads them has its partials at a number from now on.
 
         A NaN that comes up at this point alone (0 / 0) still shows: the line that makes it reads finite numbers, and
-        has partials that are not.  True once a point.
+        has partials that are not.  Then: whether there are such lines, and results depend on none, which have no
+        partials from now on.  True once a point for either.
         """
-        if self.local.joint or self._looked_at is self.point:  # rules would meet the numbers
+        if self.local.joint or self._put_aside is self.point:  # rules would meet the numbers
             return False
-        self._looked_at = self.point
         given = bool(np.isnan(self.own_coordinates()).any())  # by the arguments, which stay what they are
         if self._comm.allreduce(given, op=MPI.LOR):
             return False
-        with agreed(self._comm):
-            found = self.point.values.without_nan(self.local.items)
-        return bool(self._comm.allreduce(found, op=MPI.LOR))
+        if self._looked_at is not self.point:
+            self._looked_at = self.point
+            with agreed(self._comm):
+                found = self.point.values.without_nan(self.local.items)
+            if self._comm.allreduce(found, op=MPI.LOR):
+                return True
+        self._put_aside = self.point
+        with without_function(self._source.f):
+            return put_aside(self.point, self.team, self._comm)
 
     def leave(self) -> None:
         """Free the messages between the shares, where there are any; local."""

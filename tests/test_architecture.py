@@ -18,7 +18,7 @@ FLOORS = {
     "coverage": 1.3,
     "graph": 2, "partition": 2.1,
     "fusion": 2.9, "missing": 2.9, "products": 2.9, "partials": 3, "liveness": 3.05, "calls": 3.07, "evaluate": 3.1,
-    "nonfinite": 3.12,
+    "nonfinite": 3.12, "independence": 3.12,
     "components": 3.15, "preaccumulate": 3.2, "filling": 3.2, "blocks": 3.25, "spanning": 3.27, "system": 3.3,
     "assembly": 3.4, "program": 3.5,
     "storage": 1.35, "nest": 1.4, "solvers": 4,

@@ -122,3 +122,80 @@ def test_on_ranks(comm):
     for method in ("auto", "substitution"):
         with dd.linearize(f, u, comm=comm, method=method, partition="axes", min_block=1) as lin:
             np.testing.assert_allclose(lin.vjp(1.0), expected(u), rtol=1e-12, atol=1e-13)
+
+
+P = np.array([[0.3, 1.1, -0.4], [0.9, -0.2, 0.6], [0.1, 0.5, 1.2], [-0.7, 0.8, 0.4]])
+
+
+def _distances(p):
+    return np.linalg.norm(p[:, None] - p[None], axis=-1)
+
+
+def _pairs(p):
+    i, j = np.triu_indices(len(p), 1)
+    return np.sum(_distances(p)[i, j] ** 3)
+
+
+def _filled(p):
+    r = _distances(p)
+    np.fill_diagonal(r, np.inf)
+    return np.sum(r**-6.0 - r**-3.0)
+
+
+def _unit_vectors(p):
+    d = p[:, None] - p[None]
+    r = np.sqrt(np.sum(d**2, axis=-1))[..., None]
+    return np.sum(np.where(r > 0, d / r, 0.0) * np.arange(3.0) * p)
+
+
+def _root_of_what_is_positive(p):
+    x = np.concatenate([p.ravel() ** 2, 0.0 * p[0]])
+    return np.sum(np.where(x > 0, np.sqrt(x) * np.log(x), 0.0)) + np.sum(np.sqrt(np.maximum(p - p[0], 0.0))[p > p[0]])
+
+
+def _neighbours(p):
+    r = _distances(p)
+    return sum(np.sum(np.cos(p[np.argsort(row)[1:3]] - at)) for row, at in zip(r, p)) + np.sum(r[r > 0] ** 2)
+
+
+UNREAD = [_pairs, _filled, _unit_vectors, _root_of_what_is_positive, _neighbours,
+          lambda p: sum(_distances(p)[i, j] ** 2.5 for i in range(4) for j in range(i))]
+
+
+@pytest.mark.mpi
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("f", UNREAD)
+def test_infinite_partials_that_no_result_depends_on(comm, f):
+    """The roots of zeros on the diagonal of a matrix of distances, and what a `where` does not choose."""
+    h, v = 1e-5, np.cos(np.arange(12.0)).reshape(4, 3)
+    expected = {k: (8 * (f(x + h * v) - f(x - h * v)) - f(x + 2 * h * v) + f(x - 2 * h * v)) / (12 * h)
+                for k, x in enumerate((P, 1.1 * P[::-1]))}
+    for method in ("auto", "walk", "substitution") if comm.size == 1 else ("auto",):
+        with dd.linearize(f, P, comm=comm, method=method) as lin:
+            for k, x in enumerate((P, 1.1 * P[::-1])):
+                if k:
+                    assert lin.update(x) == pytest.approx(f(x), rel=1e-13)
+                for found in (np.sum(lin.vjp(1.0) * v), lin.jvp(v), np.sum(lin.jacobian() * v)):
+                    assert found == pytest.approx(expected[k], rel=1e-8, abs=1e-9)
+    assert np.sum(dd.grad(f, comm=comm)(P) * v) == pytest.approx(expected[0], rel=1e-8, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("f", [
+    lambda d: np.sum(np.sqrt(d) ** 2),  # has derivative 1, by 0 * inf
+    lambda d: np.sum(np.sqrt(d) * d),
+    lambda d: np.sum(np.minimum(np.sqrt(d), 2.0)),
+    lambda d: np.sum(np.fmax(np.sqrt(d), 0.0)),
+    lambda d: np.sum(np.fmin(np.sqrt(d), 0.5)),
+    lambda d: np.sum(np.where(d < 1.0, np.sqrt(d), 0.0)),
+    lambda d: np.sum(np.sqrt(d)) * 1e-300 + 1e300,
+    lambda d: np.nansum(d / d),
+    lambda d: np.max(np.sqrt(d)) + np.sort(np.sqrt(d))[0],
+    lambda d: np.exp(np.log(d[1])),
+])
+def test_infinite_partials_on_which_results_depend_are_an_error(f):
+    d = np.array([0.7, 0.0, 1.3])
+    with pytest.raises(NonFiniteError), dd.linearize(f, d, comm=ALONE, method="substitution") as lin:
+        lin.vjp(1.0)
+    with pytest.raises(NonFiniteError):
+        dd.grad(f, comm=ALONE)(d)

@@ -247,7 +247,7 @@ class Walk:
         op, operands = item.op, item.operands
         if type(what) is Other:
             return self._value(operands[what.index], item, n)
-        if op.kind == "elementwise":
+        if op.kind == "elementwise" and i not in self._point.values.aside:
             reads, x = op.reads[k], [None] * op.arity
             for j in reads:
                 if j >= 0:
