@@ -81,7 +81,6 @@ np.floor(u) + np.ceil(u) + np.rint(u) + np.trunc(u) + np.fix(u * 3) + np.floor_d
 np.greater(u, c) * u + np.less(u, c) + np.greater_equal(u, 1) + np.less_equal(u, 1) + np.equal(u, 1) * u
 np.logical_and(u > 1, c > 0.5) * u + np.logical_or(u > 1, c) + np.logical_xor(u > 1, c > 1) + np.logical_not(u > 1)
 ((u > 1) & (c > 1)) * u + ((u > 1) | B) + ((u > 1) ^ B) + ~(u > 1) + np.bitwise_and(u > 1, B) + np.invert(u > 1)
-np.left_shift(u > 1, 2) * u + np.right_shift(3, u > 1) + np.gcd(u > 1, 4) * u + np.lcm(3, u > 1) + ((u > 1) & 3) * u
 np.bitwise_or(u > 1, B) * u + np.bitwise_xor(u > 1, B) + np.bitwise_not(u > 1) + np.not_equal(u, c)
 np.isfinite(u) * u + np.isnan(u) + np.isinf(u) + np.signbit(u - 1) * u
 np.conjugate(u) + np.conj(u) + np.real(u) + np.imag(u) + np.angle(u) + np.angle(-u)
@@ -164,11 +163,6 @@ np.power.reduce(m[:, :2], axis=1)
 np.arctan2.reduce(m, axis=0)
 np.logical_or.reduce(m > 1.5, axis=1) * w[:3] + np.logical_and.reduce(m > 0.5, axis=1)
 np.logical_xor.reduce(m > 1, axis=1) * m[:, 0]
-np.logical_xor.reduce(m > 1.1, None) * m + np.logical_xor.reduce(m > 1.1, (1, 0), keepdims=True)
-np.bitwise_xor.reduce(m > 1, 1, where=m > 0.9) * m[:, 0] + np.logical_xor.reduce(m[:, :0] > 1, (0, 1), initial=True)
-np.logical_or.reduce(m > 9, 1, initial=True) * m[:, 0] + np.add.reduce(m, 1, initial=True)
-np.logaddexp(np.logaddexp.reduce(u[:0]), u) + np.exp(np.logaddexp2.reduce(m[:0], 0)) @ m.T[:, 0]
-np.logaddexp.reduce(m[:, :0], axis=(0, 1), keepdims=True, initial=u[0]) * m
 np.bitwise_or.reduce(m > 1.5, axis=1) * m[:, 0] + np.bitwise_and.reduce(m > 0.5, axis=1)
 np.add.accumulate(u) + np.add.accumulate(m, axis=1)[0, 0]
 np.add.accumulate(m)
@@ -806,10 +800,19 @@ s * bool(u[:0].size) + np.sum(u[:0]) + np.prod(u[:0]) * r + (m[:0] @ w).size + n
 np.concatenate([u[:0], u]), np.sort(u[:0]).size + s, np.cumsum(m[:0], 0).size + np.argsort(u[:0]).size * s + r
 """
 
+TRUTHS = """
+np.left_shift(u > 1, 2) * u + np.right_shift(3, u > 1) + np.gcd(u > 1, 4) * u + np.lcm(3, u > 1) + ((u > 1) & 3) * u
+np.logical_xor.reduce(m > 1.1, None) * m + np.logical_xor.reduce(m > 1.1, (1, 0), keepdims=True)
+np.bitwise_xor.reduce(m > 1, 1, where=m > 0.9) * m[:, 0] + np.logical_xor.reduce(m[:, :0] > 1, (0, 1), initial=True)
+np.logical_or.reduce(m > 9, 1, initial=True) * m[:, 0] + np.add.reduce(m, 1, initial=True)
+np.logaddexp(np.logaddexp.reduce(u[:0]), u) + np.exp(np.logaddexp2.reduce(m[:0], 0)) @ m.T[:, 0]
+np.logaddexp.reduce(m[:, :0], axis=(0, 1), keepdims=True, initial=u[0]) * m
+"""
+
 SECTIONS = {"ufuncs": UFUNCS, "ufunc forms": UFUNC_FORMS, "reductions": REDUCTIONS, "products": PRODUCTS,
             "movement": MOVEMENT, "decisions": DECISIONS, "methods": METHODS, "python": PYTHON,
             "of one version": VERSIONS, "other ways to say it": FORMS, "writes": WRITES, "no axes": NO_AXES,
-            "no elements": NO_ELEMENTS, **linalg_cases.SECTIONS, **complex_cases.SECTIONS}
+            "no elements": NO_ELEMENTS, **linalg_cases.SECTIONS, **complex_cases.SECTIONS, "truths": TRUTHS}
 _ALL = [line for text in SECTIONS.values() for line in text.splitlines() if line]
 
 

@@ -168,3 +168,65 @@ def test_singular_values_of_what_is_infinite_come_back(value):
     with np.errstate(all="ignore"):
         for f in (lambda m: np.linalg.norm(m, 2), lambda m: np.linalg.norm(m + 1j, 2), lambda m: np.linalg.svd(m)[1]):
             trace(f, (m,))
+
+
+def handler(kind, flag):
+    pass
+
+
+ASKED = """
+np.geterr()
+np.geterrcall()
+np.seterr(over="raise")
+[np.seterr(over="raise"), np.geterr(), np.seterr(over="warn"), np.geterr()]
+[np.seterrcall(handler), np.geterrcall(), np.seterrcall(None), np.geterrcall()]
+[np.seterr(all="call"), np.seterrcall(handler), np.geterr(), np.seterrcall(None), np.seterr(all="warn"), np.geterr()]
+within(dict(all="raise"))
+within(dict(divide="ignore", call=handler))
+within(dict(over="print"))
+"""
+
+
+def within(options):
+    seen = [np.geterr(), np.geterrcall()]
+    with np.errstate(**options):
+        seen += [np.geterr(), np.geterrcall()]
+        with np.errstate(under="warn"):
+            seen += [np.geterr(), np.geterrcall()]
+    return [*seen, np.geterr(), np.geterrcall()]
+
+
+@pytest.mark.parametrize("outside", [{}, {"over": "ignore"}, {"all": "call", "call": handler}, {"call": handler}])
+@pytest.mark.parametrize("text", ASKED.strip().splitlines())
+def test_what_errors_lead_to_is_said_as_the_user_has_set_it(text, outside):
+    seen = []
+
+    def f(x):
+        with np.errstate(call=np.geterrcall()):
+            seen.append(eval(text))
+            dd.grad(lambda y: y * len(seen))(x[0])
+            seen.append(np.geterr())
+        return x * (np.geterr()["over"] == outside.get("over", outside.get("all", "warn")))
+
+    for run in (lambda: f(np.ones(2)), lambda: trace(f, (np.ones(2),)).result):
+        with np.errstate(**outside):
+            assert np.array_equal(run(), np.ones(2))
+    assert seen[:2] == seen[-2:] and len(seen) > 3  # (a trace begins again where a derivative is taken within)
+
+
+def test_warnings_of_errors_are_noted_again_after_the_users_own_handler():
+    called = []
+
+    def f(x):
+        with np.errstate(all="call", call=lambda *what: called.append(what)):
+            np.log(x - x)
+        old = np.seterr(divide="call"), np.seterrcall(lambda *what: called.append(what))
+        1.0 / (x - x)
+        np.seterrcall(old[1])
+        np.seterr(**old[0])
+        x / (x - x)
+        return np.sum(x)
+
+    with pytest.warns(RuntimeWarning, match="divide by zero encountered") as told:
+        assert dd.grad(f)(np.ones(2)).tolist() == [1.0, 1.0]
+    assert len(called) == 2 and len(told) == 1

@@ -149,7 +149,7 @@ def _traced(
     with floating.noted(rec, f) as errors, patching.substituted(rec), rare_collections():
         try:
             rec.running = True
-            floating.look()
+            floating.begin(rec)
             result = f(*traced_args, **named)
             rec.cancel()  # f may have caught it
             if rec.refusal is not None:
@@ -167,7 +167,8 @@ def _traced(
             plain = _store(rec, result)
             rec.finish()
             refuse_used(rec, ((leaf.ref, leaf.shape) for leaf in rec.tape.outputs))
-            if locate is None and all(np.isfinite(leaf).all() for leaf in tree.flatten(plain, "the result")[0]):
+            if errors and locate is None and all(
+                    np.isfinite(leaf).all() for leaf in tree.flatten(plain, "the result")[0]):
                 floating.tell(errors)
         except ValuesWanted:
             pass

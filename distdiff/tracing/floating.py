@@ -26,16 +26,20 @@ from .codes import twin
 from .recorder import Recorder
 
 Noted = dict[tuple[str, str, int], dict[str, Any]]  # (what, file, line) -> the globals there
-_seterr, _seterrcall = twin(np.seterr), twin(np.seterrcall)  # which stay NumPy's own
+_seterr, _seterrcall, _geterr, _geterrcall = (  # which stay NumPy's own
+    twin(function) for function in (np.seterr, np.seterrcall, np.geterr, np.geterrcall))
 
 
 class _Note:
     """What NumPy calls with the kind of an error, and what errors led to before the function ran."""
 
-    def __init__(self, rec: Recorder, f: Callable[..., Any]) -> None:
+    def __init__(self, rec: Recorder, f: Callable[..., Any], modes: dict[str, str]) -> None:
         self._rec = rec
         self.found: Noted = {}
-        self.modes, self.shown, self.errors = _raising(), _shown(), _action() == "error"
+        self.before = _known(_geterrcall())  # what the user's function may ask for, and put there again
+        self.calls: set[str] = set()  # kinds of errors that the user's function wants its own handler called with
+        self.noting: Any = self  # the note that is taken: that of a trace around, if there is one
+        self.modes, self.shown, self.errors = _raising(modes), _shown(), _action() == "error"
         self.catches = bool(self.modes or self.errors) and catches(f)
 
     def __call__(self, kind: str, flag: int) -> None:
@@ -53,9 +57,10 @@ class _Note:
 @contextmanager
 def noted(rec: Recorder, f: Callable[..., Any]) -> Iterator[Noted]:
     """While the body runs f, errors that NumPy would warn of are noted; what the user raises or ignores stays so."""
-    note = _Note(rec, f)
-    modes = np.geterr()
+    modes = _geterr()
+    note = _Note(rec, f, modes)
     theirs = {} if "call" in modes.values() else {"call": note, **{k: "call" for k in modes if modes[k] == "warn"}}
+    note.noting = note if theirs else _geterrcall()
     with np.errstate(**theirs):
         rec.note_of_errors = note
         try:
@@ -79,6 +84,13 @@ def aside() -> Iterator[None]:
         rec.aside = before
 
 
+def begin(rec: Recorder) -> None:
+    """`look` before the function runs, when nothing has changed since it was noted."""
+    note = rec.note_of_errors
+    if note.modes or note.errors:
+        look()
+
+
 def look() -> None:
     """What errors lead to may be another thing now, in a thread that traces."""
     rec = running()
@@ -86,9 +98,9 @@ def look() -> None:
     if rec is None or note is None or rec.aside:
         return
     told, raising = note.told, _raising()
-    if type(np.geterrcall()) is _Note:
+    if type(_geterrcall()) is _Note:
         now, then = ("call", "warn") if told else ("warn", "call")  # NumPy itself warns, or the note is taken
-        change = {kind: then for kind, mode in np.geterr().items() if mode == now}
+        change = {kind: then for kind, mode in _geterr().items() if mode == now and kind not in note.calls}
         if change:
             _seterr(**change)
     rec.be_careful(told or bool(raising))
@@ -98,10 +110,46 @@ def look() -> None:
 
 
 def replaced(function: Any) -> Any:
-    """The user's own function is to be called with errors: those that were noted are warnings again."""
-    if type(np.geterrcall()) is _Note and type(function) is not _Note:
-        _seterr(**{kind: "warn" for kind, mode in np.geterr().items() if mode == "call"})
-    return _seterrcall(function)
+    """The user's own function is to be called with errors: those that were noted are warnings again.  What was there
+    before the trace stands for the note."""
+    rec = running()
+    note = rec.note_of_errors if rec is not None else None
+    if note is not None and function is note.before:
+        function = note.noting
+    elif type(_geterrcall()) is _Note and type(function) is not _Note:
+        kinds = note.calls if note is not None else ()
+        _seterr(**{kind: "warn" for kind, mode in _geterr().items() if mode == "call" and kind not in kinds})
+    return _known(_seterrcall(function))
+
+
+def modes() -> dict[str, str]:
+    """np.geterr(), as the user has set it: what is noted would be a warning."""
+    modes, note = _geterr(), _geterrcall()
+    if type(note) is not _Note:
+        return modes
+    return {kind: "warn" if mode == "call" and kind not in note.calls else mode for kind, mode in modes.items()}
+
+
+def set_modes(all: str | None = None, divide: str | None = None, over: str | None = None, under: str | None = None,
+              invalid: str | None = None) -> dict[str, str]:
+    """np.seterr."""
+    before = _seterr(all, divide, over, under, invalid)
+    note = _geterrcall()
+    if type(note) is _Note:
+        for kind, mode in {"divide": divide, "over": over, "under": under, "invalid": invalid}.items():
+            mode = all if mode is None else mode
+            if mode is not None:
+                (note.calls.add if mode == "call" else note.calls.discard)(kind)
+    return before
+
+
+def handler() -> Any:
+    """np.geterrcall(), as the user has set it."""
+    return _known(_geterrcall())
+
+
+def _known(function: Any) -> Any:
+    return function.before if type(function) is _Note else function
 
 
 def tell(found: Noted) -> None:
@@ -121,12 +169,12 @@ def surroundings() -> Any:
     return _raising(), _action() == "error"
 
 
-def _raising() -> frozenset[tuple[str, str]]:
+def _raising(modes: dict[str, str] | None = None) -> frozenset[tuple[str, str]]:
     """The kinds of errors that lead to more than a warning, and what to."""
-    modes = np.geterr()
+    modes = _geterr() if modes is None else modes
     if {"ignore", "warn"}.issuperset(modes.values()):
         return frozenset()
-    ours = ("ignore", "warn", "call") if type(np.geterrcall()) is _Note else ("ignore", "warn")
+    ours = ("ignore", "warn", "call") if type(_geterrcall()) is _Note else ("ignore", "warn")
     return frozenset((kind, mode) for kind, mode in modes.items() if mode not in ours)
 
 

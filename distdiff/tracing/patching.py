@@ -19,7 +19,7 @@ from . import calls, floating, sparse
 from .active import TRACES, running
 from .array import TracedArray
 from .callers import called
-from .codes import code_of, twin
+from .codes import code_of
 from .creation import NUMPY, SUBSTITUTES
 from .holding import held, traced_within
 from .recorder import Recorder
@@ -95,8 +95,10 @@ def _of_errors() -> Iterator[tuple[Any, str, Any]]:
     for name in ("_filters_mutated", "_filters_mutated_lock_held"):
         if name in vars(warnings):
             yield warnings, name, _then_looked(vars(warnings)[name])
-    for function, own in ((np.seterr, twin(np.seterr)), (np.seterrcall, floating.replaced)):
+    for function, own in ((np.seterr, floating.set_modes), (np.seterrcall, floating.replaced)):
         yield function, "__code__", code_of(_then_looked(own))
+    for function, own in ((np.geterr, floating.modes), (np.geterrcall, floating.handler)):
+        yield function, "__code__", code_of(own)
 
 
 _OF_ERRORS = [*_of_errors()]

@@ -409,6 +409,9 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
         return result
 
     def count(i: int, v: float) -> TracedScalar:
+        Count = names.get("Count")
+        if Count is None:  # few functions count
+            Count = names["Count"] = no_sequence(type("TracedCount", (TracedCount, Scalar), {"__slots__": ()}))
         result = object.__new__(Count)
         result.i, result.v = i, v
         return result
@@ -448,7 +451,6 @@ def attach(rec: Recorder, general: Callable[..., Any], as_array: Callable[..., A
     own = {**shared, **methods, "__hash__": refuse_as_key}  # which a class with an `__eq__` of its own does not inherit
     Scalar = names["Scalar"] = no_sequence(type("TracedScalar", (TracedScalar,), own))
     Boolean = names["Boolean"] = no_sequence(type("TracedBool", (TracedBool, TracedScalar), shared))
-    Count = no_sequence(type("TracedCount", (TracedCount, Scalar), {"__slots__": ()}))
     rec.scalar, rec.boolean, rec.count, rec.scalar_op = scalar, boolean, count, scalar_op
     rec.restart, rec.retire, rec.be_careful = restart, retire, be_careful
     rec.scalar_type = Scalar

@@ -123,14 +123,19 @@ class Replaced:
             module, name = path.split(":")
             self._missing.setdefault(module, {})[name] = rule
         self._found: list[Replacing] = []
+        self._modules = -1  # how many there were when the missing ones were looked for
         self._lock = threading.RLock()
         self._replaced = False
 
     def replace(self) -> None:
         """Ours, of all modules that are loaded by now, and of others as soon as they are."""
         with self._lock:
-            for module in [m for m in self._missing if _loaded(m)]:
-                self._find(module)
+            if self._missing and self._modules != len(sys.modules):  # others are loaded than were looked through
+                there = [module for module in self._missing if module in sys.modules]
+                loaded = list(filter(_loaded, there))
+                for module in loaded:
+                    self._find(module)
+                self._modules = len(sys.modules) if loaded == there else -1
             for found in self._found:
                 setattr(found.target, found.attribute, found.ours)
             if self._missing:
