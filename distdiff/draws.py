@@ -1,4 +1,5 @@
-"""Whether a function goes on with something that it found made: random generators, iterators.
+"""Whether a function goes on with something that it found made: random generators, iterators; or begins with what
+nobody gave it: entropy.
 
 Each of its runs draws other numbers than the one before, so it is another function every time, and a tape has the
 draws of one run.  Nothing says so but the state that these things are in before and after it.
@@ -7,16 +8,26 @@ draws of one run.  Nothing says so but the state that these things are in before
 from __future__ import annotations
 
 import operator
+import os
 import pickle
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from io import IOBase
 from types import GeneratorType
 from typing import Any
 
 import numpy as np
 
+from .snapshot import kept, same
+from .tracing import running
 from .watch import Search
+
+_GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, np.random.SeedSequence,
+               random.Random)
+_BUILT_IN = ("builtins", "itertools")  # whose iterators say what they are made of
+DEEP = 6  # iterators that others go on with
 
 
 class Draws(Search):
@@ -24,38 +35,96 @@ class Draws(Search):
 
     def __init__(self, f: Any, arguments: Mapping[Any, Any]) -> None:
         super().__init__(f, arguments)
-        self._things["numpy.random"] = np.random.mtrand._rand
-        self._things["random"] = random._inst  # type: ignore[attr-defined]
-        self._before = {name: _state(thing) for name, thing in self._things.items()}
+        self._add("numpy.random", np.random.mtrand._rand)
+        self._add("random", random._inst)  # type: ignore[attr-defined]
+        self._before = {key: _state(thing) for key, (_, thing) in self._things.items()}
+        self._entropy = ""
 
     def begin(self) -> None:
-        self._things: dict[str, Any] = {}
+        self._things: dict[int, tuple[str, Any]] = {}
         super().begin()
 
     def met(self, value: Any, write: Callable[[Any], None] | None) -> None:
-        if isinstance(value, (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)) or (
-                isinstance(value, Iterator) and not isinstance(value, IOBase)):
-            self._things.setdefault(f"a {type(value).__name__}", value)
+        if _draws(value) or type(value).__module__.startswith("scipy.stats"):
+            self._add(f"a {type(value).__name__}", value)
+
+    def _add(self, name: str, thing: Any) -> None:
+        self._things.setdefault(id(thing), (name, thing))
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While the body traces the function, see whether it takes entropy of the system's, as generators that are made
+        without a seed do."""
+        system, modules, seed = os.urandom, random._urandom, random.Random.seed  # type: ignore[attr-defined]
+
+        def noted(name: str) -> None:
+            if (rec := running()) is not None and not rec.aside:
+                self._entropy = self._entropy or name
+
+        def urandom(size: int) -> bytes:
+            noted("the system's entropy")
+            return system(size)
+
+        def seeded(this: random.Random, a: Any = None, *args: Any, **kwargs: Any) -> None:
+            if a is None:
+                noted("a random.Random without a seed")
+            seed(this, a, *args, **kwargs)
+
+        os.urandom = random._urandom = urandom  # type: ignore[attr-defined]
+        random.Random.seed = seeded  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            os.urandom, random._urandom, random.Random.seed = (  # type: ignore[attr-defined, method-assign]
+                system, modules, seed)
 
     def drawn(self) -> str:
         """What the function has drawn from since, in words; "" if nothing."""
-        changed = (name for name, thing in self._things.items() if _state(thing) != self._before[name])
-        return next(changed, "")
+        changed = (name for key, (name, thing) in self._things.items() if not same(self._before[key], _state(thing)))
+        return next(changed, self._entropy)
 
 
-def _state(thing: Any) -> Any:
-    """What tells whether something was drawn."""
+def _draws(value: Any) -> bool:
+    return isinstance(value, _GENERATORS) or isinstance(value, Iterator) and not isinstance(value, IOBase)
+
+
+def _state(thing: Any, depth: int = 0) -> Any:
+    """What tells whether something was drawn: equal (`same`) where nothing was."""
+    if isinstance(thing, np.random.SeedSequence):
+        return thing.n_children_spawned
     if isinstance(thing, np.random.Generator):
-        thing = thing.bit_generator
+        return _state(thing.bit_generator)
     if isinstance(thing, np.random.BitGenerator):
-        return pickle.dumps(thing.state)
+        seeds = getattr(thing, "seed_seq", None) or getattr(thing, "_seed_seq", None)
+        return kept(thing.state), getattr(seeds, "n_children_spawned", 0)
     if isinstance(thing, np.random.RandomState):
-        return pickle.dumps(thing.get_state(legacy=False))
+        return kept(thing.get_state(legacy=False))
     if isinstance(thing, random.Random):
-        return thing.getstate()
+        return pickle.dumps(thing.getstate())
+    if type(thing).__module__.startswith("scipy.stats"):  # frozen distributions, and sequences of low discrepancy
+        own = getattr(thing, "random_state", None) or getattr(thing, "rng", None)
+        return getattr(thing, "num_generated", 0), _state(own) if isinstance(own, _GENERATORS) else None
+    if depth > DEEP:
+        return None
     if isinstance(thing, GeneratorType):
-        frame = thing.gi_frame
-        return None if frame is None else (frame.f_lasti, [*map(id, frame.f_locals.values())])
+        frame, inner = thing.gi_frame, thing.gi_yieldfrom
+        return None if frame is None else (frame.f_lasti, _parts(frame.f_locals, depth), _part(inner, depth))
+    if type(thing).__module__ not in _BUILT_IN:
+        return _parts(getattr(thing, "__dict__", {}), depth)
     if hasattr(thing, "__length_hint__"):
         return operator.length_hint(thing)
-    return repr(thing)  # itertools.count(5)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            made = thing.__reduce__()[1:]
+    except (TypeError, ValueError):
+        return repr(thing)  # itertools.count(5)
+    return repr(thing), [[_part(part, depth) for part in parts] for parts in made if isinstance(parts, tuple)]
+
+
+def _parts(names: Mapping[str, Any], depth: int) -> Any:
+    return [(name, _part(value, depth)) for name, value in names.items()]
+
+
+def _part(value: Any, depth: int) -> Any:
+    return _state(value, depth + 1) if _draws(value) else kept(value)

@@ -146,8 +146,8 @@ class KeptTape:
         if reason is None and (name := self.surroundings.changed()):
             return f"{name!r}, which f reads from around it, changes; make it an argument"
         if reason is None and self.drawn and (self.x is None or not same_bits(self.x, asked.x)):
-            return (f"f draws from {self.drawn}, which was made outside of it, and others at every point; make it "
-                    "inside, from a seed, or draw before and give f the numbers")
+            return (f"f draws from {self.drawn}, which goes on from run to run, and so others at every point; make a "
+                    "generator inside, from a seed, or draw before and give f the numbers")
         return reason
 
 
@@ -285,7 +285,8 @@ class RecordedFunction(ABC):
         self.counts.retraces += again
         args, kwargs = kept(args), kept(kwargs)  # the caller's arrays may change before f runs again
         draws = Draws(self._f, asked.constants) if asked is not None else None
-        lin = self._linearize(args, kwargs)
+        with draws.watching() if draws is not None else nullcontext():
+            lin = self._linearize(args, kwargs)
         tape = KeptTape(lin)
         if asked is not None and draws is not None:
             asked.constants = kept(asked.constants)

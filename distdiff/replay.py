@@ -133,8 +133,8 @@ def recorded(f: Callable[..., Any], *, argnums: int | tuple[int, ...] = 0, max_t
     SciPy's sparse matrices, containers, and the attributes that code names of objects, classes and modules, six steps
     deep and up to 1000 values.
 
-    Where f draws from a random generator, or goes on with an iterator, that was made outside of it, every new point is
-    traced: at another it would have drawn others.
+    Where f draws from a random generator, or goes on with an iterator, that was made outside of it, or takes entropy of
+    the system's (a generator without a seed), every new point is traced: at another it would have drawn others.
 
     Not noticed: what f assigns itself (a counter), what other libraries' objects hold (a DataFrame, a file, the time,
     `threading.local`, `ContextVar`, `weakref`, `os.environ`), what is found by `importlib`, `sys.modules`, `globals()`

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
+import os
 import random
+import secrets
 import types
+import uuid
 import warnings
 from collections import OrderedDict, namedtuple
 
@@ -14,6 +18,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse
+import scipy.stats
 from functions import CASES
 
 import distdiff as dd
@@ -750,6 +755,30 @@ def test_what_f_does_not_catch_is_raised_as_it_was():
 LEGACY = np.random.mtrand._rand  # what np.random.rand() draws from
 
 
+def floats():
+    k = 1.0
+    while True:
+        yield k
+        k += 1.0
+
+
+def noise():
+    rng = np.random.default_rng(3)
+    while True:
+        yield rng.normal()
+
+
+class Counting:
+    n = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.n += 1
+        return self.n
+
+
 def drawing():
     """(name, f, whether it draws from what was made outside), each made anew."""
     rng, old, own = np.random.default_rng(3), np.random.RandomState(3), random.Random(3)
@@ -765,6 +794,26 @@ def drawing():
     yield "argument", lambda x, rng=thing.rng: np.sum(x) * rng.normal(), True
     yield "iterator", lambda x: np.sum(x) * next(thing.batches), True
     yield "generator of Python's", lambda x: np.sum(x) * next(made), True
+    unused, second = np.random.default_rng(5), np.random.default_rng(6)
+    yield "the second of two", lambda x: np.sum(x) * (second.normal() if unused is not None else 0.0), True
+    seeds = np.random.SeedSequence(3)
+    yield "seeds", lambda x: np.sum(x) * np.random.default_rng(seeds.spawn(1)[0]).normal(), True
+    frozen, points = scipy.stats.norm(), scipy.stats.qmc.Sobol(1, seed=3)
+    frozen.random_state = np.random.default_rng(3)
+    yield "frozen", lambda x: np.sum(x) * frozen.rvs(), True
+    yield "Sobol", lambda x: np.sum(x) * points.random(1)[0, 0], True
+    twice, within, over = floats(), noise(), itertools.cycle([1.0, 2.0, 3.0, 4.0, 5.0])
+    yield "twice from one", lambda x: np.sum(x) * next(twice) * next(twice), True
+    yield "noise of a generator's", lambda x: np.sum(x) * next(within), True
+    yield "cycle", lambda x: np.sum(x) * next(over), True
+    sliced, mapped, counted = itertools.cycle([1.0, 2.0, 3.0, 4.0, 5.0]), map(float, range(1, 100)), Counting()
+    yield "slices", lambda x: x[:2] @ list(itertools.islice(sliced, 2)), True
+    yield "map", lambda x: np.sum(x) * next(mapped), True
+    yield "iterator of the user's", lambda x: np.sum(x) * next(counted), True
+    zipped = zip(itertools.repeat(1.0), itertools.count(1))
+    yield "zip", lambda x: np.sum(x) * next(zipped)[1], True
+    whole = itertools.cycle([1.0, 2.0])
+    yield "all of a cycle", lambda x: np.sum(x) if whole is not None else next(whole), False
     yield "made inside", lambda x: np.sum(x) * np.random.default_rng(3).normal(), False
     yield "not drawn from", lambda x: np.sum(x) if rng is not None else LEGACY.rand(), False
 
@@ -782,6 +831,17 @@ def test_what_f_draws_is_drawn_at_every_point():
                 np.testing.assert_allclose(value, plain(x), err_msg=name)
                 close(gradient @ x, value)
             assert F.counts.traces == (3 if outside else 1), name
+
+
+@pytest.mark.parametrize("draw", [
+    lambda: np.random.default_rng().random(), lambda: np.random.RandomState().rand(), lambda: random.Random().random(),
+    lambda: random.SystemRandom().random(), lambda: secrets.randbelow(10**9), lambda: uuid.uuid4().int / 2**128,
+    lambda: os.urandom(4)[0] + os.urandom(4)[1] / 256, lambda: np.random.Generator(np.random.PCG64()).random(),
+    lambda: scipy.stats.norm.rvs(random_state=np.random.default_rng())], ids=str)
+def test_generators_without_a_seed_are_others_at_every_point(draw):
+    with dd.recorded(lambda x: np.sum(x) * draw()) as F:
+        found = [F(k * X) / np.sum(k * X) for k in (1.0, 2.0, 3.0)]
+        assert len(set(np.round(found, 9))) == F.counts.traces == 3
 
 
 # -- what f sees of its arguments beside their values ------------------------------------------------------------------

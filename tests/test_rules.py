@@ -420,6 +420,8 @@ def test_a_backward_rule_without_a_return_is_told():
 def test_what_is_no_partial_is_told_at_once(given):
     with pytest.raises(InputError, match="partial|signature"):
         dd.elemental(np.sin, **given)
+    with pytest.raises(InputError, match="value"):
+        dd.elemental(3, partials=[np.cos])
 
 
 @pytest.mark.parametrize("kind", ["jvp", "vjp", "elemental"])

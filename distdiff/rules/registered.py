@@ -27,6 +27,8 @@ class _Registered(Named):
 
     def __init__(self, value: Callable[..., Any], partials: Sequence[Any], second: Any, signature: str | None,
                  name: str | None) -> None:
+        if not callable(value):
+            raise InputError(f"the value of an elemental is a {type(value).__name__}, which can't be called")
         update_wrapper(self, value)
         if name is not None:
             self.__name__ = name
