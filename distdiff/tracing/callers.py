@@ -212,8 +212,8 @@ CUT = "it would cut the derivative"
 NO_RULE = "it has no derivative rule"
 PLAIN = (
     "a plain array can't take traced values (made outside the function, with `from numpy import zeros`, or from plain "
-    "ones as a.copy(), a.astype(complex), 2 * a): make it inside with np.zeros(n), np.array(a) or np.array(a, "
-    "dtype=complex), or import zeros from distdiff.numpy"
+    "ones as 2 * a): make it inside with np.zeros(n), a.copy(), np.array(a) or np.array(a, dtype=complex), or "
+    "import zeros from distdiff.numpy"
 )
 RICCATI = (
     "distdiff.implicit.root(residual, A, X0) can, with the equation's residual and X0 = SciPy's solution of plain "

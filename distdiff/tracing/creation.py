@@ -175,6 +175,7 @@ def _is_users(frame: FrameType) -> bool:
     return not name.startswith(("numpy.", _PACKAGE)) or name.startswith(_LIKE_USERS)
 
 
+to_hold = _tracing  # by its name elsewhere
 MANY_CALLERS = 1 << 12
 _CALLERS: dict[int, tuple[bool, CodeType]] = {}  # by id(code), with the code, so that its id stays its own
 _PACKAGE = __name__.partition(".")[0] + "."

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import calls, floating, sparse
+from . import calls, closed, floating, sparse
 from .active import TRACES, running
 from .array import TracedArray
 from .callers import called
@@ -135,6 +135,7 @@ def substituted(rec: Recorder) -> Iterator[None]:
             for thing, name, ours in _OF_ERRORS:
                 _replaced.append((thing, name, getattr(thing, name)))
                 setattr(thing, name, ours)
+            closed.exchange()
             SCIPY.replace()
         _uses += 1
         TRACES.setdefault(me, []).append(rec)
@@ -150,6 +151,7 @@ def substituted(rec: Recorder) -> Iterator[None]:
                 _NAMES.update(_ORIGINALS)
                 while _replaced:
                     setattr(*_replaced.pop())
+                closed.restore()
                 SCIPY.restore()
 
 
