@@ -50,10 +50,18 @@ class Latest:
 
     def __init__(self) -> None:
         self._why: deque[str | None] = deque(maxlen=WINDOW)  # None: replayed
-        self._warned = False
+        self._warned = self._told = False
 
     def replayed(self) -> None:
         self._why.append(None)
+
+    def looked(self, beyond: str, name: str, stacklevel: int) -> None:
+        """Warn, once, where there is more around the function than is looked at.  beyond: some of that."""
+        if beyond and not self._told:
+            self._told = True
+            warnings.warn(f"{name} reads more from around it than is looked at: if {beyond} or others change, that is "
+                          "not noticed. Call forget() then, or keep numbers in arrays", RetraceWarning,
+                          stacklevel=stacklevel + 1)
 
     def traced(self, why: str, name: str, stacklevel: int) -> None:
         """Warn, once, where most points are traced.  why: "" for what is no retrace."""
@@ -290,7 +298,9 @@ class RecordedFunction(ABC):
         tape = KeptTape(lin)
         if asked is not None and draws is not None:
             asked.constants = kept(asked.constants)
-            tape = KeptTape(lin, asked, Surroundings(self._f, asked.constants), asked.x.copy(), drawn=draws.drawn())
+            around = Surroundings(self._f, asked.constants)
+            self._latest.looked(around.beyond, getattr(self, "__qualname__", "the function"), 5)
+            tape = KeptTape(lin, asked, around, asked.x.copy(), drawn=draws.drawn())
         self._tapes.insert(0, tape)
         return lin
 

@@ -21,7 +21,7 @@ import numpy as np
 LARGE = 1 << 16  # bytes: larger arrays are compared where they lie, smaller ones by their bytes
 SAMPLE = 4096  # numbers of an array that is not compared whole
 _CONTAINERS = (dict, list, set, deque, MappingProxyType)
-_BUFFERS = (bytearray, memoryview, array)
+_BUFFERS = (bytearray, memoryview, array, ctypes.Array, ctypes.Structure)
 BY_CONTENT = (*_CONTAINERS, *_BUFFERS)  # what changes where it lies, and is remembered by what it holds
 _compare = ctypes.CDLL(None).memcmp
 _compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)

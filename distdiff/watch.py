@@ -11,6 +11,7 @@ import functools
 import sys
 from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from itertools import product
 from operator import attrgetter, methodcaller
 from types import (
@@ -37,7 +38,8 @@ BY_NAME = ("getattr", "attrgetter")  # which take an attribute named by a text .
 ALL = ("vars", "__dict__", "asdict", "astuple", "fields", "__getattribute__")  # ... or all of them
 _NOT_THE_USERS = frozenset(("numpy", "scipy", "numba", "distdiff", "mpi4py", "petsc4py")) | sys.stdlib_module_names
 _PLAIN = (float, int, str, bytes, complex, np.generic, np.ndarray, type(None), range, slice)
-_HOLD = ((ChainMap, "maps"), (UserDict, "data"), (UserList, "data"))  # what the standard library's classes hold
+# What the standard library's classes hold.
+_HOLD = ((ChainMap, "maps"), (UserDict, "data"), (UserList, "data"), (Enum, "_value_"))
 
 
 class _Probe(NamedTuple):
@@ -64,6 +66,7 @@ class Surroundings:
 
     def __init__(self, f: Any, arguments: Mapping[Any, Any] = MappingProxyType({})) -> None:
         search = Search(f, arguments)
+        self.beyond = search.beyond  # a name of what is not looked at, as there is too much of it; "" if all is
         copied = 0
         self._watched: list[_Probe] = []
         for name, read, value in search.found:
@@ -166,6 +169,7 @@ class Search:
 
     def begin(self) -> None:
         """Forget what was found, not which names matter."""
+        self.beyond = ""  # what is not looked at any more, as there is so much
         self.found: list[tuple[str, Callable[[], Any], Any]] = []
         self._seen: dict[Any, Any] = {}  # what was met, kept so that nothing else gets its id meanwhile
 
@@ -246,11 +250,13 @@ class Search:
 
     def _look(self, name: str, read: Callable[[], Any], depth: int) -> None:
         """Watch what is read there, and what it holds."""
-        if len(self.found) < MANY:
-            value = read()
-            self.found.append((name, read, value))
-            self.met(value, _writer(read))
-            self._into(name, value, depth)
+        if len(self.found) >= MANY:
+            self.beyond = self.beyond or name
+            return
+        value = read()
+        self.found.append((name, read, value))
+        self.met(value, _writer(read))
+        self._into(name, value, depth)
 
     def _into(self, name: str, value: Any, depth: int, own: bool = False) -> None:
         if depth >= DEEP or isinstance(value, _PLAIN) and not getattr(value, "__dict__", None) or (
@@ -263,8 +269,12 @@ class Search:
             parts = value.items()
         elif isinstance(value, (list, tuple, deque)):
             parts = enumerate(value)
-        for (key, part), _ in zip(parts, range(MANY)):
+        for k, (key, part) in enumerate(parts):
             inside = f"{name}[{key!r}]"
+            if k >= MANY and not isinstance(part, _PLAIN):
+                self.beyond = self.beyond or inside
+            if k >= MANY:
+                continue
             if isinstance(part, np.ndarray):
                 if part.nbytes > LARGE and part.dtype != object and len(self.found) < MANY:
                     self.found.append((inside, functools.partial(_itself, part), part))
@@ -305,7 +315,7 @@ class Search:
         if not classes and type(value).__name__ not in ("SimpleNamespace", "Namespace"):
             return
         if not isinstance(value, type) and len(self.found) < MANY:
-            self.found.append((f"{name}.__class__", functools.partial(type, value), type(value)))
+            self.found.append((f"{name}.__class__", functools.partial(_class, value), _class(value)))
         ofclass: set[str] = set()
         for place, c in enumerate(classes):
             for key, part in list(vars(c).items()):
@@ -357,6 +367,11 @@ class Search:
 
 def _itself(value: Any) -> Any:
     return value
+
+
+def _class(value: Any) -> Any:
+    """The class of an object and those that it is derived from, which may be given others."""
+    return type(value).__mro__
 
 
 class _Code(NamedTuple):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
+import enum
 import functools
 import itertools
 import os
@@ -394,6 +396,36 @@ def surroundings():
     yield "dok", lambda x: (D @ x).sum(), lambda: D.__setitem__((0, 0), 50.0)
 
 
+    numbers, held = (ctypes.c_double * 3)(1.0, 2.0, 3.0), Held(1.0)
+    yield "array of C's", lambda x: (x * numbers[1]).sum(), lambda: numbers.__setitem__(1, 5.0)
+    yield "struct of C's", lambda x: (x * held.k).sum(), lambda: setattr(held, "k", 5.0)
+    yield "value of an enum", lambda x: (x * Kind.ONE.value[0]).sum(), lambda: Kind.ONE.value.__setitem__(0, 5.0)
+    derived = Derived()
+    yield "base", lambda x: derived.apply(x).sum(), lambda: setattr(Derived, "__bases__", (Thrice,))
+
+
+class Held(ctypes.Structure):
+    _fields_ = (("k", ctypes.c_double),)
+
+
+class Kind(enum.Enum):
+    ONE = [1.0]
+
+
+class Twice:
+    def apply(self, x):
+        return 2.0 * x
+
+
+class Thrice:
+    def apply(self, x):
+        return 3.0 * x
+
+
+class Derived(Twice):
+    pass
+
+
 def helped(x, material):
     return np.sum(x * material.density)
 
@@ -410,6 +442,24 @@ def test_what_objects_modules_and_large_arrays_hold_is_noticed():
             np.testing.assert_allclose(F(3 * X), f(3 * X), rtol=1e-12, err_msg=name)
             F(X)
             assert F.counts.traces == 2, name
+
+
+def test_where_there_is_more_than_is_looked_at_is_told(comm):
+    parts = [types.SimpleNamespace(k=1.0) for _ in range(1500)]
+    with dd.recorded(lambda x: np.sum(x) * parts[1400].k) as F:
+        with pytest.warns(RetraceWarning, match=r"if parts\[.* change") if comm.rank == 0 else contextlib.nullcontext():
+            F(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            F(2 * X)
+            F.forget()
+            F(X)
+    numbers = [1.0] * 5000
+    with dd.recorded(lambda x: np.sum(x) * numbers[4000]) as F, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        F(X)
+        numbers[4000] = 3.0
+        close(F(X), 3.0 * np.sum(X))
 
 
 def test_surroundings_that_f_does_not_read_may_change():
