@@ -19,6 +19,8 @@ from ..kernels.structure import last_readers, spans
 from ..tape import HeldRun, ScalarRun, id_type
 from .reads import ARITY, MERGED, Reads, Touch
 
+NEAR = 0.2  # of the way from the middle of the cuts among which one is looked for to their ends, that is near to it
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -105,14 +107,20 @@ class LiveWidth:
     def narrowest(self, low: int, high: int) -> Cut:
         """The cut of least width at low <= p <= high, the one nearest to the middle among equals.
 
-        Cuts inside an array block count only where there is no other.
+        Cuts inside an array block count only where there is no other.  Of runs that other ranks hold at most one is
+        looked at, where no cut between runs that is as narrow as any lies near the middle: the run there, as the steps
+        of a loop are alike.
         """
         reads = self.reads
         start, stop = np.searchsorted(reads.first, [low, high + 1])
         found = self.narrowest_between(low, high)
+        blocks = range(max(int(start) - 1, 0), int(stop))
         if start < stop and any(isinstance(run, HeldRun) for run in reads.runs.values()):
-            return found  # a run's lines are looked at only where the cut has to lie within one
-        for block in range(max(int(start) - 1, 0), int(stop)):
+            if abs(2 * found.position - low - high) <= NEAR * (high - low):
+                return found
+            middle = int(reads.block_of(np.array([(low + high) // 2]))[0])
+            blocks = range(middle, middle + 1)
+        for block in blocks:
             if reads.scalar[block]:
                 here = nearest_within(int(reads.first[block]), self.within(reads.runs[block]), low, high)
                 found = found.or_this(here, low, high)
