@@ -16,7 +16,7 @@ from distdiff.comm import on_root
 from distdiff.evaluate import evaluate
 from distdiff.examples import flow, spectral
 from distdiff.graph import Reads, Survey
-from distdiff.graph.contractions import line_seconds
+from distdiff.graph.contractions import call_seconds, line_seconds, seconds_of
 from distdiff.kernels import elimination
 from distdiff.kernels.jit import jit
 from distdiff.machine import Machine
@@ -339,6 +339,16 @@ def test_nobody_looks_for_layouts_that_sharing_out_rules_out():
         assert ([c.name for c in made.candidates] == ["rank 0 alone"]) == alone
     made = judged(own(400_000), 2, Use(once=True))[2]
     assert len(made.candidates) > 1
+
+
+@pytest.mark.parametrize(("f", "x"), [
+    wide(3000), ladder(5), (plane, np.ones((24, 30))),
+    (lambda x: np.cumsum(x)[[1, 3, 3]] * 2.0 + np.sum(2.0 * x) + np.linalg.norm(np.outer(x, x) @ x), np.ones(8))])
+def test_statements_that_are_alike_take_what_each_of_them_does(f, x):
+    vectors = [item for item in trace(f, (x,)).tape.items if not isinstance(item, ScalarRun)]
+    assert seconds_of(vectors, MACHINE) == pytest.approx((
+        sum(call_seconds(item, MACHINE) for item in vectors),
+        sum(line_seconds(item, MACHINE) * item.lines for item in vectors)), rel=1e-12)
 
 
 @pytest.mark.mpi

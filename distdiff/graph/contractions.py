@@ -3,13 +3,14 @@ and what their rows would hold."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
 from ..kernels.tiles import NUMBER
 from ..machine import Machine
 from ..ops import MULTIPLY
-from ..tape import Const, Indexed, Item, Statement, Tape
+from ..tape import Const, Indexed, Item, ScalarRun, Statement, Tape
 
 
 def rates(item: Item) -> tuple[str, str]:
@@ -37,6 +38,26 @@ def vast(item: Item) -> bool:
 def call_seconds(item: Item, machine: Machine) -> float:
     """What the statement takes before its first line."""
     return float(getattr(machine, rates(item)[0]))
+
+
+def seconds_of(items: Iterable[Item], machine: Machine) -> tuple[float, float]:
+    """(what all vector statements take before their first lines, what their lines take); statements that are alike
+    take the same, and are looked at once."""
+    known: dict[tuple[object, ...], tuple[float, float]] = {}
+    calls = lines = 0.0
+    for item in items:
+        if isinstance(item, ScalarRun):
+            continue
+        key: tuple[object, ...] = ()
+        if type(item) is Statement and (item.op is not MULTIPLY or 0 not in item.out.strides):  # sums are few
+            key = id(item.op), item.shape, item.out.strides, tuple(map(type, item.operands))
+        took = known.get(key) if key else None
+        if took is None:
+            took = call_seconds(item, machine), line_seconds(item, machine) * item.lines
+            if key:
+                known[key] = took
+        calls, lines = calls + took[0], lines + took[1]
+    return calls, lines
 
 
 VAST = 1 << 15  # elements
@@ -79,4 +100,4 @@ def contractions(tape: Tape) -> Contractions:
     return Contractions(count, lines, rows, entries, largest)
 
 
-__all__ = ["Contractions", "call_seconds", "contractions", "contracts", "line_seconds", "rates", "vast"]
+__all__ = ["Contractions", "call_seconds", "contractions", "contracts", "line_seconds", "rates", "seconds_of", "vast"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Reads, Survey
-from ..graph.contractions import call_seconds, line_seconds
+from ..graph.contractions import seconds_of
 from ..machine import Machine
 from ..tape import ScalarRun, Tape
 from ..tracing.memory import give_back
@@ -130,8 +130,7 @@ def _by_readers(plan: Plan, reads: Reads, block: int) -> np.ndarray | None:
 
 def seconds_of_arrays(tape: Tape, machine: Machine) -> float:
     """Of an evaluation and a solve on one rank."""
-    return sum(call_seconds(item, machine) + line_seconds(item, machine) * item.lines
-               for item in tape.items if not isinstance(item, ScalarRun))
+    return sum(seconds_of(tape.items, machine))
 
 
 def seconds_of_runs(tape: Tape, machine: Machine) -> float:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph.contractions import call_seconds
+from ..graph.contractions import seconds_of
 from ..machine import Machine
 from ..partition import Partition, amounts, whole, with_arrays
 from ..partition.candidates import alone
@@ -161,7 +161,8 @@ class Judge:
 
     def __call__(self, made: Partition) -> Promise:
         work = self.work(made)
-        sharing = self.machine.seconds(amounts(self._tape, made, self._arrays))
+        arrays = self._arrays if made.plan is not None else None
+        sharing = self.machine.seconds(amounts(self._tape, made, arrays))
         beside = self._evaluation(0.0 if self._there(made) else made.quality.seconds)
         beside += sharing / self.use.points + self._newton(made, work)
         if not made.everywhere:  # right-hand sides that come one by one can't be shared out
@@ -219,8 +220,8 @@ class Judge:
     @cached_property
     def _calls(self) -> float:
         """Seconds that all statements take before their first lines, there and back."""
-        return sum(self.machine.item if type(item) is ScalarRun else call_seconds(item, self.machine)
-                   for item in self._tape.items)
+        runs = sum(isinstance(item, ScalarRun) for item in self._tape.items)
+        return self.machine.item * runs + seconds_of(self._tape.items, self.machine)[0]
 
     def _newton(self, made: Partition, work: Work) -> float:
         """Seconds a point of solving equations: in turn where one waits for another; shared ones take as long as on one
