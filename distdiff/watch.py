@@ -242,7 +242,7 @@ class Search:
                 self._look(name, functools.partial(_of_cell, cell), 0)
         for names, holder in ((code.names, f.__globals__), (code.modules, sys.modules)):
             for name in sorted(names):
-                if name in holder and name not in code.written:
+                if name in holder and name not in code.written and name[0] != "@":  # as pytest's, of assertions
                     self._look(name, functools.partial(holder.get, name, _Missing), 0)
         for name in sorted(code.globals - code.written):
             self._absent(name, f.__globals__, f.__globals__, name)

@@ -407,6 +407,54 @@ def test_a_result_that_is_empty_here_may_not_be_elsewhere():
             np.testing.assert_array_equal(F.grad(np.array(x)), 2.0 * np.maximum(x, 0.0))
 
 
+def test_operands_of_an_elemental_keep_their_kinds(tmp_path):
+    """Whole numbers index, and truths are negated, wherever the function and its partials are called."""
+    table = np.array([1.0, 2.0, 3.0])
+
+    def value(x, i, m):
+        return table[i] * x**2 * ~m
+
+    f = dd.elemental(value, partials=[lambda y, x, i, m: 2.0 * table[i] * x * ~m, None, None],
+                     second=[[lambda y, x, i, m: 2.0 * table[i] * ~m, None, None], None, None], name="f")
+    i, m = np.array([2, 0, 1]), np.array([False, True, False])
+
+    def program(x):
+        return np.sum(f(x, i, m) * x) + f(x[0], 2, False) + np.sum(f(x, np.uint8(1), x > 1.5))
+
+    def formula(x):
+        return np.sum(table[i] * x**3 * ~m) + 3.0 * x[0] ** 2 + np.sum(2.0 * x**2 * ~(x > 1.5))
+
+    x = np.array([1.0, 2.0, 3.0])
+    dd.trace(program, x, comm=ALONE).save(tmp_path / "f.tape")
+    for g in (program, dd.load(tmp_path / "f.tape", rules=f, comm=ALONE)):
+        with dd.linearize(g, x, comm=ALONE) as lin:
+            for at in (x, x + 0.25):
+                np.testing.assert_allclose(lin.update(at), formula(at))
+                np.testing.assert_allclose(lin.vjp(1.0), dd.grad(formula, comm=ALONE)(at))
+                np.testing.assert_allclose(lin.hessian(), dd.hessian(formula, comm=ALONE)(at))
+
+
+def test_arguments_and_results_keep_their_order_in_memory():
+    """What depends on it, as `ravel("K")` does, is the same where a rule or a replay asks for it."""
+    f = tangent_of(lambda a: np.asfortranarray(a.ravel("K").reshape(a.shape)))
+    f.defjvp(lambda primals, tangents: (f(*primals), tangents[0].ravel("K").reshape(primals[0].shape)))
+
+    def program(x):
+        return f(np.outer(x[:2], x).T).ravel("K") @ np.arange(6.0)
+
+    def formula(x):
+        return np.outer(x[:2], x).reshape(3, 2).ravel("F") @ np.arange(6.0)
+
+    x = np.array([1.0, 2.0, 3.0])
+    with dd.recorded(program, comm=ALONE) as F:
+        for at in (x, x + 0.5):
+            np.testing.assert_allclose(F(at), program(at))
+            np.testing.assert_allclose(F(at), formula(at))
+            np.testing.assert_allclose(F.grad(at), dd.grad(formula, comm=ALONE)(at))
+            np.testing.assert_allclose(F.hessian(at), dd.hessian(formula, comm=ALONE)(at))
+        assert F.counts.traces == 1
+
+
 def test_a_backward_rule_without_a_return_is_told():
     f = dd.custom_vjp(lambda x: 2.0 * x)
     f.defvjp(lambda x: (2.0 * x, None), lambda _, w: None)

@@ -13,7 +13,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..tracing.array import TracedArray
+from ..tracing.layout import laid
 from ..tracing.recorder import Recorder
+from ..tracing.tree import layout
 
 TRIES = 10_000  # of np.shares_memory, before two arrays count as one
 
@@ -46,6 +48,19 @@ def sealed(rec: Recorder, name: str, results: Sequence[Any], given: Sequence[Any
                             "says nothing of that; have it return a copy, np.array(x)")
 
 
+def order_of(x: Any) -> tuple[int, ...]:
+    """The axes of an array from the slowest in memory to the fastest; () where that is their own order."""
+    axes = layout(x)
+    return (*(k for k in range(np.ndim(x)) if k not in axes), *axes) if axes else ()
+
+
+def in_order(x: Any, order: tuple[int, ...]) -> Any:
+    """An array, traced or not, whose axes lie in memory in this order."""
+    if not order or isinstance(x, np.ndarray) and order_of(x) == order:
+        return x
+    return x.transpose(order).copy("C").transpose(np.argsort(order))
+
+
 def _share(y: np.ndarray, z: np.ndarray) -> bool:
     try:
         return bool(np.shares_memory(y, z, TRIES))
@@ -54,9 +69,12 @@ def _share(y: np.ndarray, z: np.ndarray) -> bool:
 
 
 def of_kind(rec: Recorder, name: str, result: Any, traced: Any) -> Any:
-    """A result on the tape, of the kind that the function returned: what is whole or true decides, and is plain."""
+    """A result on the tape, as the function returned it: its axes in that order in memory, and of its kind; what is
+    whole or true decides, and is plain."""
     dtype = np.asarray(result).dtype
     rec.float64(dtype, f"the result of {name}")
+    if type(traced) is TracedArray and isinstance(result, np.ndarray):
+        traced = laid(traced, result)
     if dtype.kind not in "iub":
         return traced
     if np.ndim(result):
@@ -65,4 +83,4 @@ def of_kind(rec: Recorder, name: str, result: Any, traced: Any) -> Any:
     return kind(bool(traced) if dtype.kind == "b" else int(traced))
 
 
-__all__ = ["of_kind", "require_unwritten", "sealed"]
+__all__ = ["in_order", "of_kind", "order_of", "require_unwritten", "sealed"]

@@ -16,7 +16,7 @@ from ..tracing.array import is_traced, plain
 from ..tracing.joint import joint
 from ..tracing.stretch import as_leaf
 from ..tracing.tree import flatten, unflatten
-from .called import of_kind, require_unwritten, sealed
+from .called import of_kind, order_of, require_unwritten, sealed
 from .named import Named
 from .ruled import Call, WithAdjoints, WithTangents
 
@@ -58,8 +58,9 @@ class _Custom(Named):
         self.check()
         whole = [not is_traced(x) and np.asarray(x).dtype.kind != "f" for x in leaves]  # integers and masks
         fixed = tuple(_constant(x) if w else None for x, w in zip(leaves, whole))
-        call = Call(self, {k: _constant(args[k]) for k in others}, spec, fixed)
         operands = [x for x, w in zip(leaves, whole) if not w]
+        orders = tuple(order_of(plain(x)) for x in operands)
+        call = Call(self, {k: _constant(args[k]) for k in others}, spec, fixed, orders)
         copies = [np.array(plain(x)) for x in operands]
         given = [*copies, *filter(_is_array, (*fixed, *call.others.values()))]
         before = [*map(plain, operands), *map(np.array, given[len(copies) :])]

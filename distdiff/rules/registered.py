@@ -20,6 +20,7 @@ from .called import of_kind, require_unwritten, sealed
 from .named import Named
 
 Shape = tuple[int, ...]
+_KINDS = re.compile(r"|[<|][biu][1248]")
 
 
 class _Registered(Named):
@@ -56,8 +57,9 @@ class _Registered(Named):
         if rec is None or not any(is_traced(x) for x in map(_held, operands)):
             return self.value(*operands)
         operands = tuple(map(_held, operands))
-        op = _Partial(self, (), *self._cores(operands))
-        before = [np.asarray(plain(x), dtype=np.float64) for x in operands]
+        kinds = tuple(map(_kind, operands))
+        op = _Partial(self, (), *self._cores(operands), kinds)
+        before = [np.asarray(plain(x), dtype=kind or np.float64) for x, kind in zip(operands, kinds)]
         given = [np.array(x) for x in before]
         try:
             with set_aside():
@@ -107,11 +109,14 @@ class _Registered(Named):
 
 
 class _Partial(Elemental):
-    """A registered operation, or its partial along a path of operands, whose cores follow those of the result."""
+    """A registered operation, or its partial along a path of operands, whose cores follow those of the result.
+
+    kinds: the dtypes of operands that are whole numbers or truth values to its function, "" for floats.
+    """
 
     def __init__(self, function: _Registered, path: tuple[int, ...], core_in: tuple[Shape, ...],
-                 core_out: tuple[Shape, ...]) -> None:
-        self.function, self.path, self.core_in, self.core_out = function, path, core_in, core_out
+                 core_out: tuple[Shape, ...], kinds: tuple[str, ...]) -> None:
+        self.function, self.path, self.core_in, self.core_out, self.kinds = function, path, core_in, core_out, kinds
         self.name = function.__name__ if not path else f"partial derivative {path} of {function.__name__}"
         self.inert = frozenset(k for k in range(len(core_in)) if function.rule((*path, k)) is None)
 
@@ -121,7 +126,7 @@ class _Partial(Elemental):
 
     def parameters(self) -> dict[str, Any]:
         """In files: the path, and the operands' cores, from which the others follow."""
-        return {"path": self.path, "cores": self.core_in}
+        return {"path": self.path, "cores": self.core_in} | ({"kinds": self.kinds} if any(self.kinds) else {})
 
     @classmethod
     def of(cls, function: _Registered, parameters: dict[str, Any]) -> _Partial:
@@ -136,14 +141,17 @@ class _Partial(Elemental):
         for core, axes in zip(cores, function.ins):
             if len(core) != len(axes) or any(sizes.setdefault(a, n) != n for a, n in zip(axes, core)):
                 raise ValueError("its operands have other axes")
+        kinds = tuple(parameters.get("kinds") or [""] * len(cores))
+        if len(kinds) != len(cores) or not all(isinstance(kind, str) and _KINDS.fullmatch(kind) for kind in kinds):
+            raise ValueError("its operands are of other kinds")
         out = tuple(sizes[a] for a in function.out)
-        return cls(function, path, tuple(cores), (sum((cores[k] for k in path), out),))
+        return cls(function, path, tuple(cores), (sum((cores[k] for k in path), out),), kinds)
 
     def __reduce__(self) -> Any:
         return _Partial, self._key()
 
     def _key(self) -> tuple[Any, ...]:
-        return self.function, self.path, self.core_in, self.core_out
+        return self.function, self.path, self.core_in, self.core_out, self.kinds
 
     def __eq__(self, other: Any) -> bool:
         return type(other) is _Partial and other._key() == self._key()
@@ -156,10 +164,14 @@ class _Partial(Elemental):
         return frozenset(range(-1, self.arity)) if not self.path else frozenset(range(self.arity))
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        y = self.function.value(*_own(x))
+        y = self.function.value(*self._own(x))
         if self.path:
-            y = self.function.rule(self.path)(y, *_own(x))
+            y = self.function.rule(self.path)(y, *self._own(x))
         return (self.checked(y, x),)
+
+    def _own(self, x: Sequence[np.ndarray]) -> list[Any]:
+        """Operands (numbers, where the shape is ()) for a user's function, which may write into them."""
+        return [np.array(part, dtype=kind or None)[()] for part, kind in zip(x, self.kinds)]
 
     def checked(self, y: Any, x: Sequence[np.ndarray], exact: bool = False) -> np.ndarray:
         """What the user's function returned for these operands, in its full shape; `InputError` if it has another, or,
@@ -210,17 +222,18 @@ class _Partial(Elemental):
             raise UnsupportedOperationError(
                 f"a derivative of order {len(path)} of {self.function.__name__} is wanted, for which {order} {can}; "
                 "write the operation in NumPy functions, or give it rules by custom_jvp")
-        op = _Partial(self.function, path, self.core_in, (self.core_out[0] + self.core_in[k],))
+        op = _Partial(self.function, path, self.core_in, (self.core_out[0] + self.core_in[k],), self.kinds)
         if any(map(is_traced, x)):
             return joint(op, x)[0]
         if not self.path:
-            return op.checked(self.function.rule(path)(*_own(y), *_own(x)), x)
+            return op.checked(self.function.rule(path)(np.array(y[0])[()], *self._own(x)), x)
         return op.value(*x)[0]
 
 
-def _own(x: Sequence[np.ndarray]) -> list[Any]:
-    """Arrays (numbers, where the shape is ()) for a user's function, which may write into them."""
-    return [np.array(part)[()] for part in x]
+def _kind(x: Any) -> str:
+    """The dtype of an operand of whole numbers or truth values; "" for floats."""
+    dtype = x.dtype if is_traced(x) else np.asarray(x).dtype
+    return dtype.str if dtype.kind in "iub" else ""
 
 
 def elemental(value: Callable[..., Any] | None = None, *, partials: Sequence[Callable[..., Any] | None],

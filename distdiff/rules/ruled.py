@@ -24,6 +24,7 @@ from ..storage.trees import from_json, to_json
 from ..tracing import is_leaf
 from ..tracing.array import is_traced
 from ..tracing.tree import Spec, alike, flatten, unflatten
+from .called import in_order
 
 Shape = tuple[int, ...]
 LINEAR = 1e-6  # of the largest entry: what rounding may leave of a linear rule
@@ -49,15 +50,17 @@ class Ruled(Protocol):
 class Call:
     """How a function with a rule is called: its constant arguments, and how the others nest.
 
-    others: arguments at nondiff_argnums, by number; fixed: integers and masks among the others' leaves, else None.
+    others: arguments at nondiff_argnums, by number; fixed: integers and masks among the others' leaves, else None;
+    orders: in which the axes of those that are None lie in memory (`called.order_of`).
     """
 
-    def __init__(self, function: Ruled, others: dict[int, Any], spec: Spec, fixed: tuple[Any, ...]) -> None:
-        self.function, self.others, self.spec, self.fixed = function, others, spec, fixed
+    def __init__(self, function: Ruled, others: dict[int, Any], spec: Spec, fixed: tuple[Any, ...],
+                 orders: tuple[tuple[int, ...], ...]) -> None:
+        self.function, self.others, self.spec, self.fixed, self.orders = function, others, spec, fixed, orders
 
     def nested(self, leaves: Sequence[Any], fill: Callable[[Any], Any] | None = None) -> tuple[Any, ...]:
         """The differentiable arguments from the operands' leaves (or their tangents, `fill` for what is fixed)."""
-        rest = iter(leaves)
+        rest = map(in_order, leaves, self.orders)
         full = [next(rest) if f is None else f if fill is None else fill(f) for f in self.fixed]
         return unflatten(self.spec, [x[()] if type(x) is np.ndarray and not x.ndim else x for x in full])
 
@@ -73,8 +76,9 @@ class Call:
 
     def parameters(self) -> dict[str, Any]:
         """All but the function, as JSON."""
+        orders = {"orders": self.orders} if any(self.orders) else {}
         return {"others": [[k, constant_to_json(x)] for k, x in self.others.items()], "nested": to_json(self.spec),
-                "fixed": [None if x is None else [constant_to_json(x)] for x in self.fixed]}
+                "fixed": [None if x is None else [constant_to_json(x)] for x in self.fixed], **orders}
 
     @classmethod
     def of(cls, function: Ruled, parameters: dict[str, Any]) -> Call:
@@ -87,12 +91,13 @@ class Call:
                 k % n for k in function.nondiff_argnums}:
             raise ValueError("it has other arguments")
         function.signature.bind(*range(n))
-        return cls(function, others, spec, fixed)
+        orders = tuple(map(tuple, parameters.get("orders") or [()] * sum(x is None for x in fixed)))
+        return cls(function, others, spec, fixed, orders)
 
     def key(self) -> tuple[Any, ...]:
         """Equal for calls that are the same function of their operands."""
         others = sorted(self.others.items())
-        return (id(self.function), self.spec, tuple(map(_identity, self.fixed)),
+        return (id(self.function), self.spec, self.orders, tuple(map(_identity, self.fixed)),
                 tuple((k, _identity(x)) for k, x in others))
 
 
@@ -136,6 +141,10 @@ class _Statement(Elemental):
         core_in, core_out = (tuple(map(tuple, parameters[key])) for key in ("cores", "results"))
         if len(core_in) != sum(x is None for x in call.fixed) or len(core_out) != out_spec.n_leaves:
             raise ValueError("it has other operands or results")
+        if len(call.orders) != len(core_in) or any(
+                order and (not all(type(k) is int for k in order) or sorted(order) != list(range(len(core))))
+                for order, core in zip(call.orders, core_in)):
+            raise ValueError("its operands have other axes")
         return cls(call, core_in, out_spec, core_out)
 
     def __reduce__(self) -> Any:
