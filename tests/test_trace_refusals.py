@@ -376,6 +376,9 @@ def test_other_classes_of_constants_keep_working():
         (lambda u: float.__add__(u[0], 1.0) * u, "method __add__ of float was called by its class"),
         (lambda u: np.ndarray.sum(1j * u).real, "method sum of numpy.ndarray was called by its class"),
         (lambda u: u * len("ab" * (u[0] > 1)), r"as a whole number at .*int\(x\)"),
+        (lambda u: np.ma.masked_less(u, 1.0).sum(), r"numpy.ma.masked_less of traced .*np.sum\(x, where=~mask\)"),
+        (lambda u: np.ma.masked_array(u, u > 1), r"a numpy MaskedArray of traced .*np.where\(mask"),
+        (lambda u: np.savetxt(io.BytesIO(), u), r"numpy.savetxt at .*: give it distdiff.numpy.value\(x\)"),
     ],
 )
 def test_a_refusal_names_what_was_called_and_what_to_write(f, words):

@@ -42,7 +42,7 @@ def called() -> str:
         if code.co_filename.startswith("<__array_function__"):
             name = f"numpy.{code.co_name}: "
         elif code.co_filename.startswith(_NUMPY):
-            room = next((f"{part}." for part in ("linalg", "fft") if f"/{part}/" in code.co_filename), "")
+            room = next((f"{part}." for part in ("linalg", "fft", "ma") if f"/{part}/" in code.co_filename), "")
             name = f"numpy.{room}{code.co_qualname.removesuffix('.__init__')}: "
         elif not code.co_filename.startswith(_PACKAGE) or "examples" in code.co_filename:
             break

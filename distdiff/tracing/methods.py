@@ -27,6 +27,7 @@ from .indexing import assign, decided, getitem, into, setitem
 from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all, usual
 from .recorder import Recorder
 from .scalar import CUT, PLAIN, TracedScalar, attach
+from .ufuncs import refuse_other_rules
 from .usual import binary, unary
 from .verdict import CAREFUL, judged, judges
 from .wholes import whole
@@ -202,6 +203,8 @@ def _array(self: TracedArray, dtype: Any = None, copy: Any = None) -> np.ndarray
                              f"{CUT}. Write P @ x or np.dot(P, x) for P.dot(x)")
     if makes_numbers(frame):
         self.rec.unsupported("a traced array was turned into plain numbers", plain_number(frame))
+    if called().startswith("numpy.ma."):
+        refuse_other_rules(self.rec, f"{called().removesuffix(': ')} of traced values")
     self.rec.unsupported(
         f"{called()}a traced array was turned into a plain array",
         remedy_for(frame, f"{CUT}. Compiled code (scipy, numba) can't be traced; {PLAIN}; to only look at the values, "

@@ -182,7 +182,8 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
         name = f"numpy.{_path(function)}"
         return traced[0].rec.unsupported(
             name,
-            "it has no derivative rule here; write it in terms of functions that have one, or "
+            "what is written out are plain numbers: give it distdiff.numpy.value(x)" if name.startswith("numpy.save")
+            else "it has no derivative rule here; write it in terms of functions that have one, or "
             "compute it outside the function if it does not depend on the inputs",
         )
     except (ValueError, ArithmeticError):  # the function may catch it

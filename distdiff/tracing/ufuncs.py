@@ -53,7 +53,8 @@ OTHER_RULES = (np.matrix, np.ma.MaskedArray)  # subclasses of ndarray that compu
 
 
 def refuse_other_rules(rec: Recorder, what: str) -> NoReturn:
-    rec.unsupported(what, "its rules are not those of arrays; use arrays, with @ for products and np.where for masks")
+    rec.unsupported(what, "its rules are not those of arrays; use arrays, with @ for products, and masks beside them: "
+                    "np.where(mask, 0.0, x), np.sum(x, where=~mask), np.average(x, weights=~mask), or NaN and nanmean")
 
 
 def number(rec: Recorder, x: Any, name: str) -> Any:
