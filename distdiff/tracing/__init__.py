@@ -28,7 +28,7 @@ import numpy as np
 
 from ..errors import InputError, UnsupportedOperationError
 from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
-from . import creation, floating, methods, patching, tree
+from . import creation, floating, methods, names, patching, tree
 from .active import running
 from .array import TracedArray, compact, is_traced
 from .callers import CUT, DECIDES, KEY, library, library_of_cython, refusal, twin
@@ -39,7 +39,6 @@ from .memory import rare_collections
 from .owners import CYTHON, owner, user_caller
 from .recorder import Evaluate, Holdings, JointMet, Located, Recorder, ValuesWanted
 from .scalar import TracedScalar
-from .scipy import outside
 from .storage import Storage
 from .stretch import Stretch, check_numbers, is_leaf
 from .transplant import pruned
@@ -95,14 +94,14 @@ def trace(
     run = partial(_traced, f, argnums=argnums, has_aux=has_aux, kwargs=kwargs, keep_values=keep_values, locate=locate,
                   evaluate=evaluate, holdings=holdings, joints=joints)
     first = None
-    if not outside.expected(f):
+    if not names.expected(f):
         try:
             return run(args)
         except UnsupportedOperationError as error:
-            if not outside.refused(error.__cause__):
+            if not names.refused(error):
                 raise
             first = error
-    with outside.exchanged(f, args) as (given, some):
+    with names.exchanged(f, args) as (given, some):
         if first is not None and not some:
             raise first
         if first is not None and holdings is not None:

@@ -1,77 +1,31 @@
 """Sparse factors that were made before the function runs: `lu = splu(A)`, `solve = factorized(A)`.
 
 They are objects of compiled code, which takes no traced values and can't be given a rule: neither its type nor the
-built-in method that `factorized` returns can be changed.  What can be is what they are called by.  Where a trace ends
-because such a factor refused a traced value, the names by which the function reaches factors are found (globals,
-closures, defaults, attributes, items of lists and dictionaries: `watch.Search`), exchanged for objects that answer for
-them, and the function is run again; a function whose code had that before is not run in vain a second time.
+built-in method that `factorized` returns can be changed.  What can be is what they are called by (`names`).
 
 The matrix is made of the factors, Pr A Pc = L U; the factors that solve are the user's own.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 import sys
-import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import BuiltinMethodType, CodeType
+from types import BuiltinMethodType
 from typing import Any
 
 import numpy as np
 
-from ...watch import Search
-from ..active import set_aside
 from ..matrices.sparse import REMEMBERED
 from .sparse import Factors
 
 _REFUSED = re.compile(r"must be numpy\.ndarray, not Traced")
-_met: weakref.WeakSet[CodeType] = weakref.WeakSet()  # code of functions that used such a factor
 _answering: OrderedDict[int, Factors] = OrderedDict()  # by the id of SciPy's factor, which they keep
 
 
 def refused(error: Exception) -> bool:
     """Whether a trace may have ended because SciPy's factor was given a traced value."""
     return isinstance(error, TypeError) and _REFUSED.search(str(error)) is not None
-
-
-def expected(f: Callable[..., Any]) -> bool:
-    """Whether f had its factors exchanged before."""
-    return _code(f) in _met
-
-
-@contextmanager
-def exchanged(f: Callable[..., Any], args: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], bool]]:
-    """While the body runs, f finds factors that take traced values: (its arguments with them, whether there are any).
-
-    Other threads find them too, and have SciPy's answers from them.
-    """
-    places = _Factors(f).places
-    with set_aside():
-        found = [(write, value, ours) for write, value in places if (ours := _ours(value)) is not None]
-        given = tuple(x if (ours := _ours(x)) is None else ours for x in args)
-    some = bool(found) or given != args
-    code = _code(f)
-    if some and code is not None:
-        _met.add(code)
-    done = []
-    try:
-        for write, value, ours in found:
-            write(ours)
-            done.append((write, value))
-        yield given, some
-    finally:
-        for write, value in reversed(done):
-            write(value)
-
-
-def _code(f: Any) -> CodeType | None:
-    while isinstance(f, functools.partial):
-        f = f.func
-    return getattr(f, "__code__", None) or getattr(type(f).__call__, "__code__", None)
 
 
 def _factor(x: Any) -> Any:
@@ -82,7 +36,13 @@ def _factor(x: Any) -> Any:
     return x if kind is not None and type(x) is kind else None
 
 
-def _ours(x: Any) -> Any:
+def is_factor(x: Any) -> bool:
+    """Whether it is a factor of SciPy's, or the method of one."""
+    return _factor(x) is not None
+
+
+def ours(x: Any) -> Any:
+    """What takes traced values in the place of a factor, or of its method `solve`; None for anything else."""
     lu = _factor(x)
     if lu is None or lu.L.dtype.kind != "f":  # complex ones refuse by themselves
         return None
@@ -106,15 +66,3 @@ def matrix_of(lu: Any) -> Any:
     rows = csc_matrix((ones, (lu.perm_r, places)), shape=(n, n))
     columns = csc_matrix((ones, (places, lu.perm_c)), shape=(n, n))
     return (rows.T @ product @ columns.T).tocsc()
-
-
-class _Factors(Search):
-    """The places where a function's factors are named, each as what writes another value there."""
-
-    def begin(self) -> None:
-        self.places: list[tuple[Callable[[Any], None], Any]] = []
-        super().begin()
-
-    def met(self, value: Any, write: Callable[[Any], None] | None) -> None:
-        if write is not None and _factor(value) is not None:
-            self.places.append((write, value))
