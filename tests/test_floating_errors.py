@@ -4,6 +4,7 @@ and nowhere else: a function that catches goes the same way."""
 from __future__ import annotations
 
 import warnings
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -31,10 +32,17 @@ EXTREMES = {  # what becomes of the arguments of a case; numbers become NumPy's,
     "one zero": first(0.0), "one large": first(1e300), "as they are": lambda x: x * 1.0,
 }
 NOT_NUMPYS = ("vectorize",  # hands Python's floats to a function, which raise OverflowError
-              "polyfit",  # raises a SystemError of its own where the SVD in it does not converge
+              "polyfit", "lstsq(",  # raise a SystemError of their own where the SVD in them does not converge
               "axes=", "np.interp(",  # NaN or infinite where theirs are not: other errors of what follows
              "kj->ik\", m + 1j",  # where a part is zero by structure, infinity times it makes no NaN, but is infinite
+             "np.exp(1j * u)",  # likewise NaN times it: the sine of NaN beside a zero, where NumPy has NaN twice
              "[s + 1j * r")  # 1j times one of NumPy's numbers is Python's complex, which raises none
+
+SINGULAR = "svd(", "pinv(", "lstsq(", "nuc", "cond(", "matrix_rank(", ", 2)"  # NumPy's may not come back from infinity
+
+
+def comes_back(case, name):
+    return not ("inf" in name and any(part in case for part in SINGULAR))
 
 
 def outcome(f, args, modes):
@@ -66,9 +74,10 @@ def outcomes(f, args, modes):
 def test_what_numpy_raises_is_raised_and_nothing_else(turn):
     """Every fourth case at one of the extremes; all of them, at all, agree as well."""
     other = []
-    for k, case in enumerate(CASES[turn::11]):
+    for case in CASES[turn::11]:
+        k = crc32(case.encode())  # the same whatever cases are added
         name = [*EXTREMES][k % len(EXTREMES)]
-        if k % 4 == turn % 4 and not any(part in case for part in NOT_NUMPYS):
+        if k // 11 % 4 == 0 and comes_back(case, name) and not any(part in case for part in NOT_NUMPYS):
             f, names, _ = function_of(case)
             args = [np.asarray(EXTREMES[name](ARGUMENTS[word]))[()] for word in names]
             for modes in ({"all": "raise"}, {}):
