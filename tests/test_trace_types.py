@@ -3,6 +3,8 @@ what truths give that are joined; writes that NumPy refuses leave no trace behin
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,27 @@ np.split(x, [np.sum(x > 0)])[0] * 2
 np.array_split(x, [1, np.sum(x > 0)])[1].sum() * x
 np.delete(x, np.sum(x > 0) - 1)
 np.delete(x, [np.sum(x > 0) - 1, 0])
+np.delete(x, x > 1)
+np.delete(G, x > 1) * x[0]
+np.compress(x > 0, G) * x[0]
+np.repeat(G, np.sum(x > 0)) * x[1] * float(np.sum(x > 0))
+np.repeat(x, x > 0) * 2 + np.repeat(G, x > 0) * x[0]
+np.repeat(x[:2], np.sum(x.reshape(2, 3) > 0, axis=1))
+np.take(x, np.sum(x.reshape(2, 3) > 0, axis=1)) + np.take(G, np.sum(x.reshape(2, 3) > 0, axis=1))
+(np.count_nonzero(x[0]) + np.count_nonzero(x[1] > 0)) * x
+np.ones((np.sum(x > 0), 2)) * x[0]
+np.zeros([2, np.sum(x > 0)]) + np.full((2, np.sum(x > 0)), x[0]) + np.full((2, np.sum(x > 0)), 3.0)
+np.tile(x, (np.sum(x > 0), 1)) + np.broadcast_to(x, (np.sum(x > 0), 6)) + np.resize(G, (np.sum(x > 0), 6))
+np.pad(x, (0, np.sum(x > 0))) + np.pad(x, np.sum(x > 0))[:x.size + np.sum(x > 0)]
+np.insert(x, np.sum(x > 0), x[0]) * 2
+np.sum(x.reshape(2, 3), axis=np.sum(x > 0) - 3)
+x.reshape(2, 3).mean(np.sum(x > 0) - 3) * 2
+np.fft.fft(x.reshape(2, 3), axis=np.sum(x > 0) - 3).real
+np.polyder(x, np.sum(x > 0) - 2)
+x[-np.sum(x > 0):] * 2
+x[np.sum(x > 0) // 2] * x * abs(np.sum(x > 0) - 9)
+[x[0], x[1], x[2]][np.sum(x > 0) % 3] * x
+np.bitwise_and.accumulate(x > 0) * x + np.bitwise_or.accumulate(x > 0) * x
 """
 
 INTO = """
@@ -249,6 +272,61 @@ def test_truths_in_numbers_of_fewer_bits(text):
     held_to_numpy(f)
     traced, plain = kinds[:2]
     assert traced == plain or (traced, plain) == (np.dtype(float), np.dtype(int))
+
+
+def test_a_count_is_no_key_of_what_other_traces_find():
+    def f(x, axis):
+        return np.sum(np.reshape(x, (2, 3)), axis=axis)[0]
+
+    dd.grad(lambda x: f(x, np.sum(x > 0) - 3))(X)
+    assert np.array_equal(dd.grad(lambda x: f(x, 1))(X), [1, 1, 1, 0, 0, 0])
+
+
+def test_what_a_count_looks_like(capsys):
+    def f(x):
+        text = f"{np.sum(x > 0):3d}"
+        print(text, np.sum(x > 0), file=sys.stderr)
+        return x[0]
+
+    dd.grad(f)(X)
+    assert capsys.readouterr().err == "traced(  4) traced(4)\n"
+
+
+@pytest.mark.parametrize("spectrum", [
+    np.linalg.eigvals, lambda a: np.linalg.eig(a)[0], lambda a: np.roots([1, a[0, 1] * 3, a[1, 0]])])
+def test_whether_eigenvalues_are_complex_is_decided(spectrum):
+    def f(x):
+        w = spectrum(np.reshape(x, (2, 2)))
+        return x[0] * 3 if np.iscomplexobj(w) else np.max(w)
+
+    real, turning = np.array([3.0, 1.0, 1.0, 2.0]), np.array([0.5, 1.0, -1.0, 0.7])
+    f_again = dd.recorded(f)
+    with dd.linearize(f, real) as lin:
+        for x in (real, turning, real, turning):
+            assert np.isclose(lin.update(x), f(x)) and np.isclose(f_again(x), f(x))
+
+
+def test_arrays_are_compared_with_none_element_by_element():
+    found = []
+
+    def f(x):
+        found.extend([x == None, None != x, x[0] == None])  # noqa: E711
+        return x[0]
+
+    dd.grad(f)(X)
+    assert found[0].shape == found[1].shape == (6,) and not found[0].any() and found[1].all() and found[2] is False
+
+
+def test_whole_numbers_beyond_64_bits_are_factors():
+    held_to_numpy(lambda x: np.asarray(x * 2**70 / 10**21 + 2**64 - 2**64 * x, dtype=float) * 1e-20)
+
+
+@pytest.mark.parametrize("call", [
+    lambda y: y.var(bogus=1), lambda y: y.std(initial=0.5), lambda y: np.var(y, weights=y)])
+def test_options_that_variances_do_not_have(call):
+    for run in (call, dd.grad(call)):
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            run(X)
 
 
 def test_the_distance_to_the_next_number_takes_no_digits():

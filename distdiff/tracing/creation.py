@@ -24,6 +24,7 @@ from .boxes import whole
 from .holding import HoldingArray, constant_storage, held, hold, traced_within
 from .joiners import joined
 from .layout import laid, view_or_copy
+from .options import plain_options
 from .placing import Flat
 from .recorder import Recorder
 from .scalar import TracedCount, TracedScalar
@@ -270,6 +271,7 @@ def _create(name: str) -> Callable[..., Any]:
             return function(*args, **kwargs)
         if name == "arange":
             args = tuple(int(x) if isinstance(x, TracedCount) else x for x in args)
+        args, kwargs = plain_options(function, args, kwargs)
         rec = traced_within([*args, *kwargs.values()])
         if rec is not None and name == "full":
             shape = args[0] if args else kwargs["shape"]
@@ -335,6 +337,7 @@ def _with_lists(name: str) -> Callable[..., Any]:
                 kwargs.values()):
             return protocol.writable(rule(*args, **kwargs), args[0])
         if not _CONTAINERS.isdisjoint(map(type, args)) and _tracing():
+            args, kwargs = plain_options(function, args, kwargs)
             args = tuple(
                 array_of(rec, x) if type(x) in _CONTAINERS and (rec := traced_within(x)) is not None else x
                 for x in args

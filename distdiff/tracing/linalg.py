@@ -16,7 +16,7 @@ from . import complexes
 from .array import TracedArray, is_traced, ndim_of, shape_of
 from .contract import dot
 from .decompositions import as_numpy, hermitian_svd
-from .indexing import into
+from .indexing import decided, into
 from .joint import applied, joint
 from .matrices.lu import Det, Factors, LogDet, Solve
 from .matrices.orthogonal import FullQr, Qr
@@ -205,21 +205,29 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
 
 def _complex_spectrum(a: Any) -> bool:
     """Whether real matrices have complex eigenvalues, here: at a point where it is otherwise the kind of the results
-    would be another, so it is decided by the point of the trace."""
+    is another, so it is decided (where they have none, by the rule for real ones, which has no value elsewhere)."""
     return is_traced(a) and np.linalg.eigvals(a.nd).dtype.kind == "c"
+
+
+def _of_this_kind(w: Any) -> None:
+    decided(np.any(np.not_equal(w.imag, 0.0)))
 
 
 def eig(a: Any) -> Any:
     a = matrices(a, "eig")
     if _complex_spectrum(a):
-        return complexes.eig(a)
+        result = complexes.eig(a)
+        _of_this_kind(result[0])
+        return result
     return as_numpy(np.linalg.eig, results(Eig(a.shape[-1]), (a,), "eig"))
 
 
 def eigvals(a: Any) -> Any:
     a = matrices(a, "eigvals")
     if _complex_spectrum(a):
-        return complexes.eigvals(a)
+        w = complexes.eigvals(a)
+        _of_this_kind(w)
+        return w
     return results(Eigvals(a.shape[-1]), (a,), "eigvals")[0]
 
 

@@ -24,6 +24,7 @@ from .callers import (
     stores,
 )
 from .indexing import assign, decided, getitem, into, setitem
+from .options import plain_options
 from .protocol import array_function, array_ufunc, promote, unwrap, unwrap_all, usual
 from .recorder import Recorder
 from .scalar import CUT, PLAIN, TracedScalar, attach
@@ -207,7 +208,8 @@ def _array(self: TracedArray, dtype: Any = None, copy: Any = None) -> np.ndarray
         refuse_other_rules(self.rec, f"{called().removesuffix(': ')} of traced values")
     self.rec.unsupported(
         f"{called()}a traced array was turned into a plain array",
-        remedy_for(frame, f"{CUT}. Compiled code (scipy, numba) can't be traced; {PLAIN}; to only look at the values, "
+        remedy_for(frame, f"{CUT}. Compiled code (scipy, numba) can't be traced; a ufunc's list of arrays wants "
+                   f"np.array first, np.maximum.reduce(np.array([x, y])); {PLAIN}; to only look at the values, "
                    "use distdiff.numpy.value(x)"),
     )
 
@@ -286,6 +288,7 @@ def _unwrapping(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
                     "out" not in kwargs and usual(args) and usual(kwargs.values())):
                 return method(self, *args, **kwargs)
             out = kwargs.get("out")
+            args, kwargs = plain_options(method, args, kwargs, 1)
             result = method(
                 self,
                 *map(unwrap_all, args),

@@ -15,6 +15,7 @@ from .array import (
     TracedArray,
     compact,
     ids_of,
+    is_boolean,
     is_traced,
     moved_later,
     ndim_of,
@@ -113,11 +114,14 @@ def moved(x: TracedArray, function: Callable[[np.ndarray], np.ndarray]) -> Trace
 
 
 def delete(x: Any, index: Any, axis: int | None = None) -> Any:
+    index = decided(index) if is_boolean(index) and is_traced(index) else _places(index)
+    if not is_traced(x):
+        return np.delete(x, index, axis)
     x = traced_array(x)
     if axis is None:
         x, axis = x.reshape(-1), 0
     axis = axis_of(axis, x.ndim)
-    kept = np.delete(np.arange(x.shape[axis]), _places(index))
+    kept = np.delete(np.arange(x.shape[axis]), index)
     return take(x, kept, axis)
 
 
@@ -256,15 +260,17 @@ def tile(x: Any, reps: Any) -> Any:
 
 
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
+    if not is_traced(x):
+        return np.repeat(x, _places(repeats), axis)
     x = traced_array(x)
     if axis is None or not x.ndim:
         x, axis = x.reshape(-1), axes_of(axis or 0, 1)[0]
     axis = axis_of(axis, x.ndim)
-    return take(x, np.repeat(np.arange(x.shape[axis]), _whole(repeats)), axis)
+    return take(x, np.repeat(np.arange(x.shape[axis]), _places(repeats)), axis)
 
 
 def _whole(x: Any) -> Any:
-    """How often, or how far: a count decides."""
+    """How far: a count decides."""
     return int(x) if isinstance(x, TracedCount) else x
 
 
@@ -272,11 +278,13 @@ def _whole(x: Any) -> Any:
 
 
 def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: str = "raise") -> Any:
+    indices = _asarray(_places(indices))
+    if not is_traced(x):
+        return np.take(x, indices, axis, out, mode)
     x = traced_array(x)
     if axis is None or not x.window.ndim:  # of no axes: as of one
         x, axis = x if x.window.ndim == 1 else x.reshape(-1), axes_of(axis or 0, 1)[0]
     axis = axis_of(axis, x.ndim)
-    indices = _asarray(indices)
     if mode != "raise":
         indices = indices % x.shape[axis] if mode == "wrap" else np.clip(indices, 0, x.shape[axis] - 1)
     if x.window.ndim == indices.ndim == 1:
@@ -291,12 +299,17 @@ def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
 def take_along_axis(x: Any, indices: Any, axis: int | None) -> Any:
     if axis is None:
         x, axis = np.reshape(x, -1), 0
-    return moved(x, lambda values: np.take_along_axis(values, np.asarray(indices), axis))
+    indices = _asarray(_places(indices))
+    if not is_traced(x):
+        return np.take_along_axis(x, indices, axis)
+    return moved(x, lambda values: np.take_along_axis(values, indices, axis))
 
 
 def compress(condition: Any, x: Any, axis: int | None = None, out: Any = None) -> Any:
     if is_traced(condition):
         condition = decided(condition)
+    if not is_traced(x):
+        return np.compress(condition, x, axis, out)
     return into(out, take(x, np.flatnonzero(condition), axis))
 
 

@@ -34,6 +34,7 @@ from . import (
 )
 from .active import failed
 from .array import TracedArray, as_plain, constant, is_traced
+from .options import plain_options
 from .recorder import Recorder
 from .scalar import TracedScalar
 from .usual import binary, product, unary
@@ -149,7 +150,7 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
         implementation = FUNCTIONS.get(function)
         if implementation is not None and usual(args) and (not kwargs or usual(kwargs.values())):
             return writable(implementation(*args, **kwargs), self)
-        given, named = args, kwargs
+        given, named = args, kwargs = plain_options(function, args, kwargs)
         args, kwargs = _unwrapped(given, named)
         traced: list[Any] = []
         _find_traced(args, traced)

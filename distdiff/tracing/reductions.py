@@ -313,6 +313,9 @@ def variance(
     if other:
         ddof = other.pop("correction", ddof) if given(other.get("correction")) else ddof
         middle = other.pop("mean", None)
+        other.pop("correction", None)
+        if other:
+            raise TypeError(f"_var() got an unexpected keyword argument {next(iter(other))!r}")
     if middle is None or not given(middle):
         middle = mean(x, axis, dtype, None, True, where)
     away, freedom = x - middle, _count(x, axis, keepdims, where) - ddof
@@ -392,7 +395,10 @@ def average(x: Any, axis: Axes = None, weights: Any = None, returned: bool = Fal
 
 
 def count_nonzero(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Any:
-    return total(_truth(x), axis, keepdims=keepdims)
+    truth = traced_array(_truth(x))
+    if not truth.ndim and axes_of(axis, 0) == ():
+        return total(truth.reshape(1))  # a count, of one
+    return total(truth, axis, keepdims=keepdims)
 
 
 def _flag(keepdims: Any) -> bool:

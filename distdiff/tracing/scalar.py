@@ -309,6 +309,40 @@ class TracedCount:
     def __hash__(self) -> int:
         return hash(int(self))
 
+    def __float__(self) -> float:
+        return float(int(self))
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.array(int(self), dtype)
+
+    def __repr__(self) -> str:
+        return text_of(str(int(self.v)))
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return text_of(format(int(self.v), spec))
+
+    def __neg__(self) -> Any:
+        result = self.rec.scalar_op(_NEGATIVE, (self,))
+        return self.rec.count(result.i, result.v)
+
+    def __abs__(self) -> Any:
+        result = self.rec.scalar_op(_ABSOLUTE, (self,))
+        return self.rec.count(result.i, result.v)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self._by(_FLOOR_DIVIDE, other)
+
+    def __mod__(self, other: Any) -> Any:
+        return self._by(_REMAINDER, other)
+
+    def _by(self, op: Op, other: Any) -> Any:
+        """Divided by a whole number: whole."""
+        result = self.general(op, self, other)
+        whole = isinstance(other, (int, np.integer)) and not isinstance(other, TracedScalar) and other
+        return self.rec.count(result.i, result.v) if whole else result
+
 
 def _whole_with(op: Op, first: Any, second: Any) -> Any:
     """op of answers, counts and whole numbers, which is a count again; of one and anything else the general way's."""

@@ -57,7 +57,8 @@ def of_truths(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
 
 def reduced(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The same of ufunc.reduce and its kin, of masks."""
-    if ufunc in _SUMS or method not in ("reduce", "accumulate", "reduceat"):
+    if ufunc in _SUMS and (method == "reduce" or ufunc not in WHOLE_ONLY) or method not in (
+            "reduce", "accumulate", "reduceat"):
         return NotImplemented
     traced = [x for x in (*inputs, *kwargs.values()) if is_traced(x)]
     if not traced or not all(x.dtype == bool for x in traced):

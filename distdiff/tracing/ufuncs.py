@@ -120,8 +120,14 @@ def _power(rec: Recorder, base: Any, exponent: Any) -> Any:
     return None
 
 
+_SAMENESS = frozenset(("equal", "not_equal"))
+
+
 def general(op: Op, *operands: Any) -> Any:
     """What the operators of traced values do with an operand they don't know."""
+    if op.name in _SAMENESS and any(x is None for x in operands):
+        shapes = [x.shape for x in operands if type(x) is TracedArray]
+        return np.full(shapes[0], op.name == "not_equal") if shapes else NotImplemented  # as of objects
     for x in operands:
         if isinstance(x, Rational) and not isinstance(x, (int, np.generic)):
             recorder_of(operands).unsupported(f"numpy.{op.name} with a {type(x).__name__}", "NumPy computes with it "

@@ -25,6 +25,7 @@ from .scalar import BOOLEAN_OPS, TracedScalar
 from .storage import spread
 from .verdict import CAREFUL, judged, judges
 
+BEYOND = 2**63  # whole numbers that int64 doesn't hold
 KNOWN = 256  # constants as operands of products, known again
 
 _new = tuple.__new__
@@ -84,6 +85,8 @@ def binary(op: Op, a: TracedArray, b: Any, reflected: bool = False) -> Any:
         other = None if st.boolean and b.st.boolean else _carrier(b, rec, shape)
     elif kind is float or kind is int or kind is np.float64:
         other = Const(float(b))
+        if kind is int and not -BEYOND < b < BEYOND:  # NumPy would go on with objects, of the same floats
+            value = float(b)
     elif kind is rec.scalar_type:
         other = rec.node(b.i, len(shape))
         value = b.v

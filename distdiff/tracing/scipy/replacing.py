@@ -33,6 +33,7 @@ from ..active import TRACES, failed
 from ..array import TracedArray
 from ..codes import code_of, twin
 from ..holding import held, traced_within
+from ..options import plain_options
 from ..protocol import promote, unwrap_all, usual
 from ..verdict import CAREFUL, judged, judges
 
@@ -90,8 +91,11 @@ class Replacing:
                 if straight is not None and TracedArray in (kinds := {*map(type, args)}) and kinds <= _STRAIGHT and (
                         _STRAIGHT.issuperset(map(type, kwargs.values())) and usual(args)):
                     return straight(*args, **kwargs)
-                if threading.get_ident() in TRACES and (
-                        (rec := traced_within([*args, *kwargs.values()])) is not None or always):
+                if threading.get_ident() in TRACES:
+                    args, kwargs = plain_options(original, args, kwargs)
+                    rec = traced_within([*args, *kwargs.values()])
+                    if rec is None and not always:
+                        return original(*args, **kwargs)
                     if written is not None and rec is not None:
                         place, key = written
                         promote(args[place] if place < len(args) else kwargs.get(key), rec)
