@@ -101,11 +101,12 @@ class Values:
         give one for constants, which further points want as they are.  Whether there were any."""
         self._missing = Missing(items)
         found = self._missing.found
-        for array in self._arrays:
-            if array is not UNREAD and not np.isfinite(np.add.reduce(array, axis=None)):
-                missing = np.isnan(array)
-                found = found or bool(missing.any())
-                array[missing] = ANY
+        with np.errstate(all="ignore"):
+            for array in self._arrays:
+                if array is not UNREAD and not np.isfinite(np.add.reduce(array, axis=None)):
+                    missing = np.isnan(array)
+                    found = found or bool(missing.any())
+                    array[missing] = ANY
         return found
 
     def put_aside(self, lines: dict[int, np.ndarray], without: Values) -> None:

@@ -181,6 +181,35 @@ def test_infinite_partials_that_no_result_depends_on(comm, f):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("f", UNREAD)
+def test_second_derivatives_past_infinite_partials(f):
+    """... and at points to come: what the structure does not tell is guarded."""
+    h, v = 1e-4, np.cos(np.arange(12.0)).reshape(4, 3)
+    F = dd.recorded(f, comm=ALONE)
+    for x in (P, 1.1 * P[::-1]):
+        g = [dd.grad(f, comm=ALONE)(x + k * h * v) for k in (-2, -1, 1, 2)]
+        expected = (8 * (g[2] - g[1]) - g[3] + g[0]) / (12 * h)
+        scale = np.abs(expected).max()
+        for found in (F.hvp(x, v), dd.grad(lambda x: np.sum(dd.grad(f)(x) * v), comm=ALONE)(x)):
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * scale)
+    np.testing.assert_allclose(dd.hvp(f, (x,), (v,), comm=ALONE), expected, rtol=1e-9, atol=1e-9 * scale)
+    forward = dd.jvp(lambda x: dd.jvp(f, (x,), (v,))[1], (x,), (v,), comm=ALONE)[1]
+    assert forward == pytest.approx(np.sum(expected * v), rel=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_second_derivatives_where_a_choice_falls_otherwise_at_another_point():
+    def f(d):
+        return np.sum(np.where(d > 0.0, np.sqrt(d) * d, 2.0 * d**2))
+
+    F = dd.recorded(f, comm=ALONE)
+    for d in (np.array([0.7, 0.0, 1.3]), np.array([0.7, 0.4, 0.0]), np.array([0.0, 0.2, 0.3])):
+        expected = np.where(d > 0, 0.75 / np.sqrt(np.where(d > 0, d, 1.0)), 4.0)
+        np.testing.assert_allclose(F.hvp(d, np.ones(3)), expected, rtol=1e-12)
+        np.testing.assert_allclose(dd.hvp(f, (d,), (np.ones(3),), comm=ALONE), expected, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("f", [
     lambda d: np.sum(np.sqrt(d) ** 2),  # has derivative 1, by 0 * inf
     lambda d: np.sum(np.sqrt(d) * d),
@@ -197,5 +226,6 @@ def test_infinite_partials_on_which_results_depend_are_an_error(f):
     d = np.array([0.7, 0.0, 1.3])
     with pytest.raises(NonFiniteError), dd.linearize(f, d, comm=ALONE, method="substitution") as lin:
         lin.vjp(1.0)
-    with pytest.raises(NonFiniteError):
-        dd.grad(f, comm=ALONE)(d)
+    for derivative in (lambda: dd.grad(f, comm=ALONE)(d), lambda: dd.hvp(f, (d,), (d,), comm=ALONE)):
+        with pytest.raises(NonFiniteError):
+            derivative()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from .array import is_traced, plain
 from .boxes import Index
 from .decisions import decide
 from .primals import Group
+from .reach import Reach
 from .reductions import traced_array
 from .sheets import Sheet, shape_of
 from .stretch import Stretch
@@ -21,11 +22,19 @@ from .stretch import Stretch
 class Walk:
     """What both walks share: the partials, and the derivatives that belong to nodes."""
 
-    def __init__(self, stretch: Stretch) -> None:
+    def __init__(self, stretch: Stretch, reach: Reach | None = None) -> None:
         self.stretch, self.rec, self.primals = stretch, stretch.rec, stretch.primals
+        self._reach = reach  # to leave out infinite partials that no result depends on
         self.sheets: dict[int, Sheet] = {}  # by block
         self.lines: dict[int, Any] = {}  # by block: place -> derivative of that node, a number
         self.missing = _reads_nan(stretch.groups) and self._finite()  # data that the function passes over
+
+    def otherwise(self, found: list[Any]) -> Self | None:
+        """Another walk, where infinite partials have made of a finite result what is not finite."""
+        fine = self._reach is not None or all(x is None or np.isfinite(plain(x)).all() for x in found)
+        if fine or not self._finite():
+            return None
+        return type(self)(self.stretch, Reach(self.stretch))
 
     def _finite(self) -> bool:
         """Whether the function's result is finite, which is guarded."""
@@ -54,6 +63,8 @@ class Walk:
             for j in op.reads[k]:
                 if np.isnan(plain(read[j])).any():
                     p = np.where(np.isnan(read[j]), 0.0, p)
+        if self._reach is not None and (idle := ~self._reach.of(group)).any():
+            p = np.where(idle, 0.0, p)
         return p
 
     def _read(self, group: Group, j: int) -> Any:

@@ -13,6 +13,7 @@ from ..tape import Affine, Const, Joint, Operand, ScalarRun
 from .array import is_traced
 from .boxes import Index
 from .primals import Group
+from .reach import Reach
 from .runs import written_adjoint, written_tangent
 from .scatter import segment_sums
 from .sheets import along, boxed, number, product, shape_of, sum_of, times
@@ -234,8 +235,8 @@ class Adjoint(Walk):
 class Tangent(Walk):
     """ydot[result] = sum p ydot[operand], first statement first."""
 
-    def __init__(self, stretch: Stretch) -> None:
-        super().__init__(stretch)
+    def __init__(self, stretch: Stretch, reach: Reach | None = None) -> None:
+        super().__init__(stretch, reach)
         self.known: dict[int, Any] = {}  # tangents of blocks of arrays
 
     def run(self, tangents: list[Any]) -> list[Any]:
@@ -396,16 +397,22 @@ def _stands_still(ref: Operand, shape: Index) -> bool:
     return type(ref) is Affine and any(not s and n > 1 for n, s in zip(shape, ref.strides))
 
 
+def _run(walk: Adjoint | Tangent, given: list[Any]) -> list[Any]:
+    found = walk.run(given)
+    again = walk.otherwise(found)
+    return found if again is None else again.run(given)
+
+
 def pullback(stretch: Stretch, cotangents: list[Any]) -> list[Any]:
     """J^T ybar, one array (or number) an input leaf; `cotangents` one an output leaf."""
     with stretch.recording():
-        return Adjoint(stretch).run([as_leaf(stretch.rec, y) for y in cotangents])
+        return _run(Adjoint(stretch), [as_leaf(stretch.rec, y) for y in cotangents])
 
 
 def pushforward(stretch: Stretch, tangents: list[Any]) -> list[Any]:
     """J xdot, one array (or number) an output leaf; `tangents` one an input leaf."""
     with stretch.recording():
-        return Tangent(stretch).run([as_leaf(stretch.rec, x) for x in tangents])
+        return _run(Tangent(stretch), [as_leaf(stretch.rec, x) for x in tangents])
 
 
 __all__ = ["pullback", "pushforward"]
