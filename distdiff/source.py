@@ -235,6 +235,8 @@ class Source:
         strategy, columns = self._layout(tape)
         judge = Judge(tape, use, machine, settings["method"], settings["preaccumulate"], known)
         assembled = settings["method"] != "auto" and method_of(settings["method"]).assembled
+        if holdings is not None:
+            holdings.settle(tape, leave=not use.once and strategy in ("auto", "levels"))
         share = not assembled and not use.once  # first factors over ranks take twice as long as one rank's own
         made = partition(tape, self._comm.size, strategy=strategy, min_block=settings["min_block"], machine=machine,
                          columns=columns, judge=judge, share=share)
@@ -243,9 +245,9 @@ class Source:
         if made.plan is None and holdings is not None:
             holdings.gather(tape)  # one rank has it all, or every rank
         elif made.plan is not None and made.plan.regrouped is not None and run_by_run(tape):
-            made.supersede(tape)
+            made.supersede(tape, holdings.written if holdings is not None else None)
             if holdings is not None:
-                holdings.forget()  # rank 0 has them on another tape
+                holdings.forget()  # there are others on another tape
         return made
 
     def _layout(self, tape: Tape) -> tuple[str, int]:

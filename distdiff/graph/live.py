@@ -52,16 +52,18 @@ class LiveWidth:
                 soonest[b] = min(touch.end for touch in reads.touches[b])
                 latest[b] = max(touch.end for touch in reads.touches[b])
         kind = id_type(2 * reads.tape.n_nodes)
-        found = [[np.empty(0, dtype=kind)], [np.empty(0, dtype=kind)]]
+        self.begins, self.ends = np.empty((2, len(reads.single)), dtype=kind)
+        n = 0
         for part in reads.parts():
             block = reads.block_of(part.ids)
             begin = np.where(reads.leaf[block], np.minimum(part.begin, soonest[block]),
                              np.where(reads.scalar[block], part.ids, reads.last[block]))
             end = np.maximum(part.end, latest[block])
             some = end > begin
-            for column, places in zip(found, (begin, end)):
-                column.append((places[some] + 1).astype(kind))
-        self.begins, self.ends = (np.concatenate(found.pop(0)) for _ in range(2))
+            low, n = n, n + np.count_nonzero(some)
+            for column, places in ((self.begins, begin), (self.ends, end)):
+                column[low:n] = places[some] + 1
+        self.begins, self.ends = self.begins[:n], self.ends[:n]
         self.begins.sort(kind="stable")  # of runs they come in order
         self.ends.sort()
         steps = [step for b, touches in enumerate(reads.touches) if touches for step in _block_steps(

@@ -30,7 +30,7 @@ LEAST = 1 << 12  # lines of a run that leaves
 AHEAD = 1 << 24  # bytes of runs that stay with rank 0 beyond its share: programs with no more trace without a message
 ONCE = 64  # ... times as many where one derivative is wanted, which rank 0 will probably find alone
 ON_THE_WAY = 8  # runs that rank 0 still has the memory of, as they are being sent
-HOLD, FETCH, TAKE, FORGET, DISMISS = range(5)
+HOLD, FETCH, TAKE, WRITTEN, FORGET, DISMISS = range(6)
 _TAG = 74
 
 
@@ -41,6 +41,8 @@ class Holdings:
         self.comm, self._once = comm, once
         self.runs: dict[int, ScalarRun] = {}  # by block: those that this rank holds (rank 0's are on the tape)
         self.holder: dict[int, int] = {}  # on rank 0: by block, who holds it
+        self._written: dict[int, ScalarRun] = {}  # the same of the tape that takes this one's place
+        self._owner: dict[int, int] = {}
         self._lines = self._noted = self._seen = self._turn = 0
         self._heard = False  # the others serve
         self._latest: tuple[int, ScalarRun] | None = None  # the run that was fetched last
@@ -74,17 +76,39 @@ class Holdings:
                     self._bytes += run.nbytes
         self._seen = len(tape.items)
         while self._bytes > AHEAD * (ONCE if self._once else 1):
-            index, run, rank = self._waiting.popleft()
-            self._bytes -= run.nbytes
-            if index < len(tape.items) and tape.items[index] is run:
-                with beside():
-                    tape.items[index] = self._hand_over(run, tape.blocks[run.block].first, rank)
+            with beside():
+                self._send_oldest(tape)
+
+    def settle(self, tape: Tape, leave: bool) -> None:
+        """The tape is complete: what has waited stays, or is to `leave` as well, before lines are looked at with bytes
+        a line beside them."""
+        while leave and self._waiting:
+            self._send_oldest(tape)
+        self._waiting.clear()
+        if leave:
+            self._left(0)
+            memory.give_back(pool=True)
+
+    def _send_oldest(self, tape: Tape) -> None:
+        index, run, rank = self._waiting.popleft()
+        self._bytes -= run.nbytes
+        if index < len(tape.items) and tape.items[index] is run:
+            tape.items[index] = self._hand_over(run, tape.blocks[run.block].first, rank)
 
     def _hand_over(self, run: ScalarRun, first: int, rank: int) -> HeldRun:
         self._leaving.append(_start(run, rank, self.comm, HOLD))  # who traces does not wait for who listens
         self._left(ON_THE_WAY)
         self.holder[run.block] = rank
         return HeldRun(run.block, run.lines, reads_of(run, first), partial(self._get, run.block, FETCH))
+
+    def written(self, run: ScalarRun, rank: int) -> ScalarRun:
+        """A run of the tape that is to take this one's place, which goes to its rank at once; what stands for it."""
+        if not rank:
+            return run
+        self._leaving.append(_start(run, rank, self.comm, WRITTEN))
+        self._left(ON_THE_WAY)
+        self._owner[run.block] = rank
+        return HeldRun(run.block, run.lines, None, partial(self._get, run.block, FETCH))
 
     def _left(self, most: int) -> None:
         """Wait until no more than so many runs are on their way."""
@@ -109,11 +133,12 @@ class Holdings:
         self._latest = None
 
     def forget(self) -> None:
-        """What was noted so far is of no use: the function is traced once more, without, or there is another tape."""
+        """What was noted so far is of no use: the function is traced once more, without, or there is another tape,
+        whose runs are `written`."""
         self._left(0)
         for rank in range(1, self.comm.size):
             self.comm.Send(_head(FORGET), rank, _TAG)
-        self.holder.clear()
+        self.holder, self._owner = self._owner, {}
         self._waiting.clear()
         self._lines, self._noted, self._seen, self._bytes, self._latest = 0, 0, 0, 0, None
 
@@ -125,7 +150,6 @@ class Holdings:
             yield
         finally:
             self._left(0)
-            self._waiting.clear()
             self._heard, self._latest = False, None
             for rank in range(1, self.comm.size):
                 self.comm.Send(_head(DISMISS), rank, _TAG)
@@ -144,8 +168,10 @@ class Holdings:
                 send_run(self.runs[block], 0, self.comm)
             elif what == TAKE:
                 send_run(self.runs.pop(block), 0, self.comm)
+            elif what == WRITTEN:
+                self._written[block] = receive_run(0, self.comm, head)
             elif what == FORGET:
-                self.runs.clear()
+                self.runs, self._written = self._written, {}
             else:
                 return
 

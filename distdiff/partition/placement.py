@@ -92,11 +92,11 @@ class Partition:
         regrouped = self.plan.regrouped
         return self.plan.where.find(ids if regrouped is None else regrouped.renumbered(np.asarray(ids)))
 
-    def supersede(self, tape: Tape) -> None:
+    def supersede(self, tape: Tape, written: Callable[[ScalarRun, int], ScalarRun] | None = None) -> None:
         """The tape that was partitioned gives up its runs, where the plan has regrouped them on another, which are
-        written now."""
+        written now.  written(run, its rank): what is to stand for one of these from now on."""
         if self.plan is not None and self.plan.regrouped is not None:
-            self.plan.regrouped.write(tape, self.survey.reads if self.survey is not None else None)
+            self.plan.regrouped.write(tape, self.survey.reads if self.survey is not None else None, written)
             for index, item in enumerate(tape.items):
                 if isinstance(item, ScalarRun):
                     tape.items[index] = given_up(item)

@@ -22,6 +22,7 @@ import numpy as np
 from ..graph import Reads
 from ..kernels.sharing import LATER, MANY, USES, count_readers, find_levels
 from ..tape import RUN_LINES, Tape
+from ..tracing.memory import give_back
 from .accumulators import MOST, Accumulators
 from .plan import ARITY
 from .regrouped import Regrouped
@@ -63,12 +64,13 @@ def regroup(tape: Tape, reads: Reads, ranks: int, asked: bool = False) -> Regrou
     if not found or not asked and (
             lines < SECTION * len(found) or any(_narrow(section, reads, ranks) for section in found)):
         return None
+    give_back()  # what was held a node that runs read of each other
     for section in found:
         if not section.share(ranks) and not asked:
             return None
     bounds = [0]
     for section in found:
-        bounds += (section.first + np.flatnonzero(edges(section.owner))).tolist()
+        bounds += (section.first + edges(section.owner)).tolist()
         bounds.append(section.first + section.lines)
     stretches = len(bounds)
     if not asked and stretches * LEAST > lines:

@@ -1,12 +1,13 @@
 """Scalar runs written down anew, by rank and superstep: what a tape becomes that was regrouped.
 
 Twice over the lines: what the new runs read of other ranks' is what layouts are weighed by; their lines are written
-once this one is taken, and then the old tape may give up its runs one by one, so that there is about one of both tapes.
+once this one is taken, and then the old tape may give up its runs one by one, and each new one go to its rank at once,
+so that there is about one of both tapes and rank 0 has no more of it than others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -45,11 +46,13 @@ class Regrouped:
         self.tape, self.runs = self._writer.planned()
         self._index = self._writer.index
 
-    def write(self, old: Tape | None = None, reads: Reads | None = None) -> None:
+    def write(self, old: Tape | None = None, reads: Reads | None = None,
+              written: Callable[[ScalarRun, int], ScalarRun] | None = None) -> None:
         """Write the lines, unless that was done.  old: the tape that it came of, if that gives up its runs meanwhile,
-        and with it what is known of their reads."""
+        and with it what is known of their reads.  written(run, its rank): what stands on the tape for a run, once it
+        is written."""
         if self._writer is not None:
-            self._writer.write(self.tape, old, reads)
+            self._writer.write(self.tape, old, reads, written or (lambda run, rank: run))
             self._writer = None
 
     def look(self, block: int) -> ScalarRun:
@@ -222,7 +225,8 @@ class _Writer:
         for made in bins.values():
             made.done = 0
 
-    def write(self, new: Tape, old: Tape | None, reads: Reads | None) -> None:
+    def write(self, new: Tape, old: Tape | None, reads: Reads | None,
+              written: Callable[[ScalarRun, int], ScalarRun]) -> None:
         """Write the lines of all runs; see `Regrouped.write`."""
         index = {item.block: k for k, item in enumerate(old.items) if isinstance(item, ScalarRun)} if old else {}
         room, numbers, starts, shifts = np.empty(2 * RUN_LINES), 0, self.made.starts, self.made.shifts
@@ -244,7 +248,8 @@ class _Writer:
                 made.constants += constants
                 if made.taken(high - low):
                     block = new.items[made.index].block
-                    new.items[made.index] = ScalarRun(block, *made.open, np.concatenate(made.parts))
+                    run = ScalarRun(block, *made.open, np.concatenate(made.parts))
+                    new.items[made.index] = written(run, made.rank)
                     made.open, made.index = None, made.index + 1
             if old is not None:
                 self._gives_up(section, before, old, index, reads)

@@ -14,6 +14,7 @@ from .accumulators import Accumulators
 from .plan import ARITY
 
 WIDE = 4  # lines a rank from which a level is cut
+STRETCH = 1 << 16  # lines that are looked at at once
 CODES = ARITY, ADD.code, SUBTRACT.code
 
 
@@ -94,10 +95,7 @@ class Section:
             self.share(ranks, (np.int32,))
             self._find_steps(columns, ranks)
         self.flags = self.flags[:0].copy()
-        borders = edges(self.owner)
-        borders |= edges(self.level)
-        borders[np.array(end, dtype=np.int64)] = True  # lines come in before
-        low = np.flatnonzero(borders)
+        low = np.union1d(edges(self.owner, self.level), np.array(end, dtype=np.int64))  # before ends lines come in
         self.pieces = [Piece(*row) for row in zip(low.tolist(), [*low[1:].tolist(), self.lines],
                                                   self.owner[low].tolist(), self.level[low].tolist())]
         self.level, self.owner = self.level[:0].copy(), self.owner[:0].copy()
@@ -109,12 +107,19 @@ class Section:
                               *columns, reached, most) >= 0 for run, start in zip(self.runs, self.starts))
 
 
-def edges(column: np.ndarray) -> np.ndarray:
-    """Where entries differ from those before, and the first."""
-    found = np.empty(len(column), dtype=np.bool_)
-    found[:1] = True
-    np.not_equal(column[1:], column[:-1], out=found[1:])
-    return found
+def edges(*columns: np.ndarray) -> np.ndarray:
+    """The places, ascending, at which an entry of one of the columns differs from the one before; and the first.
+
+    Stretch by stretch: columns are as long as the program.
+    """
+    found, n = [np.zeros(1, dtype=np.int64)], len(columns[0])
+    for start in range(0, n, STRETCH):
+        stop = min(start + STRETCH + 1, n)
+        differ = np.zeros(max(stop - start - 1, 0), dtype=np.bool_)
+        for column in columns:
+            differ |= column[start + 1:stop] != column[start:stop - 1]
+        found.append(start + 1 + np.flatnonzero(differ))
+    return np.concatenate(found)
 
 
 def sections(tape: Tape) -> list[Section]:
