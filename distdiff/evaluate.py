@@ -98,7 +98,11 @@ class Values:
 
     def without_nan(self, items: list[Item]) -> bool:
         """Put a number where values are NaN, for partials to be computed there, and have `read`, `numbers` and `lines`
-        give one for constants, which further points want as they are.  Whether there were any."""
+        give one for constants, which further points want as they are.  Whether there were any, and no rule of a joint
+        statement would meet the numbers."""
+        if any(np.isnan(self.operand(ref, item.operand_shape(k))).any() for item in items if type(item) is Joint
+               for k, ref in enumerate(item.operands)):
+            return False
         self._missing = Missing(items)
         found = self._missing.found
         with np.errstate(all="ignore"):

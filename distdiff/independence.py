@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 from mpi4py import MPI
 
-from .comm import agreed
+from .comm import agreed, sound
+from .errors import CancelledError, OverdueError
 from .evaluate import Point, evaluate
 from .partials import Partials, Rule, coefficient
 from .tape import Statement
@@ -40,6 +41,16 @@ def singular(point: Point) -> dict[int, np.ndarray]:
 
 
 def put_aside(point: Point, team: MPI.Comm, comm: MPI.Comm) -> bool:
+    """`_put_aside`, where no rule of a joint statement refuses what it is given instead, which is to depend on it."""
+    try:
+        return _put_aside(point, team, comm)
+    except Exception as error:  # of a rule, agreed upon: whatever it raises
+        if isinstance(error, CancelledError | OverdueError) or not sound(comm):
+            raise
+        return False
+
+
+def _put_aside(point: Point, team: MPI.Comm, comm: MPI.Comm) -> bool:
     """Let the lines of a point at which partials are not finite have none, where no result depends on them, on any
     rank; whether it is so, and there are such lines.  Collective.
 

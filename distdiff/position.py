@@ -150,7 +150,7 @@ class Position:
         has partials that are not.  Then: whether there are such lines, and results depend on none, which have no
         partials from now on.  True once a point for either.
         """
-        if self.local.joint or self._put_aside is self.point:  # rules would meet the numbers
+        if self._put_aside is self.point:
             return False
         given = bool(np.isnan(self.own_coordinates()).any())  # by the arguments, which stay what they are
         if self._comm.allreduce(given, op=MPI.LOR):

@@ -33,6 +33,7 @@ PASSED_OVER = {
     "numbers": lambda u: np.nansum(u * np.nan + u / np.nan) + np.nansum(u**np.nan) + np.nanmean(D * u * u[0]),
     "scalar factors": lambda u: sum(np.where(np.isnan(t := x * y + x / y + y / x), 0.1, t) for x, y in zip(u, D)),
     "sum of products": lambda u: np.nansum((WITH @ u) ** 2) + np.nansum(u @ WITH) + np.nansum(np.outer(D, u)),
+    "beside a solve": lambda u: np.nansum(u * D) + np.sum(np.linalg.solve(np.eye(6) + np.outer(u, u), u)),
     "outside the domain": lambda u: np.nansum(np.log(u - 1.0)) + np.nansum(np.sqrt(u - 1.25)),
     "singular at zero": lambda u: np.nansum(1.0 / (u - D) + np.log(np.abs(u - D)) + np.arcsin(0.1 * (u - D))),
 }
@@ -158,7 +159,12 @@ def _neighbours(p):
     return sum(np.sum(np.cos(p[np.argsort(row)[1:3]] - at)) for row, at in zip(r, p)) + np.sum(r[r > 0] ** 2)
 
 
-UNREAD = [_pairs, _filled, _unit_vectors, _root_of_what_is_positive, _neighbours,
+def _beside_a_solve(p):
+    r = _distances(p)
+    return np.sum(r[r > 0] ** 1.5) + np.linalg.solve(np.eye(3) + np.outer(p[0], p[0]), p[1]).sum()
+
+
+UNREAD = [_pairs, _beside_a_solve, _filled, _unit_vectors, _root_of_what_is_positive, _neighbours,
           lambda p: sum(_distances(p)[i, j] ** 2.5 for i in range(4) for j in range(i))]
 
 
@@ -221,6 +227,7 @@ def test_second_derivatives_where_a_choice_falls_otherwise_at_another_point():
     lambda d: np.nansum(d / d),
     lambda d: np.max(np.sqrt(d)) + np.sort(np.sqrt(d))[0],
     lambda d: np.exp(np.log(d[1])),
+    lambda d: np.linalg.solve(np.eye(3) + np.outer(np.sqrt(d), d), d)[0],
 ])
 def test_infinite_partials_on_which_results_depend_are_an_error(f):
     d = np.array([0.7, 0.0, 1.3])
