@@ -41,9 +41,12 @@ def singular(point: Point) -> dict[int, np.ndarray]:
 
 
 def put_aside(point: Point, team: MPI.Comm, comm: MPI.Comm) -> bool:
-    """`_put_aside`, where no rule of a joint statement refuses what it is given instead, which is to depend on it."""
+    """`_put_aside`, where no rule of a joint statement refuses what it is given instead, which is to depend on it.
+
+    Twice, if at first it isn't so: loops that are compiled meanwhile round otherwise.
+    """
     try:
-        return _put_aside(point, team, comm)
+        return _put_aside(point, team, comm) or _put_aside(point, team, comm)
     except Exception as error:  # of a rule, agreed upon: whatever it raises
         if isinstance(error, CancelledError | OverdueError) or not sound(comm):
             raise
