@@ -24,7 +24,7 @@ from .snapshot import kept, same, same_bits
 from .tracing import running
 from .tracing.floating import surroundings
 from .tracing.stretch import check_numbers
-from .tracing.tree import flatten, layout, require_floats
+from .tracing.tree import flatten, layout, require_floats, writeable
 from .watch import Surroundings
 
 WINDOW, MOST = 8, 6  # new points looked back upon; if so many of them were traced, the user is told
@@ -81,7 +81,7 @@ class Purpose:
         check_numbers(numbers, len(args))
         moving = [k % len(args) for k in numbers]
         leaves, spec = flatten(tuple(args[k] for k in moving), "point")
-        self.structure = spec, tuple((np.shape(leaf), layout(leaf)) for leaf in leaves)
+        self.structure = spec, tuple((np.shape(leaf), layout(leaf), writeable(leaf)) for leaf in leaves)
         if not leaves:
             raise InputError(f"argument {', '.join(map(str, moving))} holds no number to differentiate with respect to")
         for k, leaf in enumerate(leaves):

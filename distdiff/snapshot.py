@@ -33,7 +33,11 @@ def kept(value: Any, limit: float = math.inf, met: dict[int, Any] | None = None)
     met: copies of the containers met on the way, by the containers' id: one that holds itself gets a copy that does.
     """
     if isinstance(value, np.ndarray) and value.dtype != object:
-        return value.copy("K") if value.nbytes <= limit else value
+        if value.nbytes > limit:
+            return value
+        copy = value.copy("K")
+        copy.flags.writeable = value.flags.writeable
+        return copy
     if not isinstance(value, (tuple, list, dict)):
         return value
     met = {} if met is None else met

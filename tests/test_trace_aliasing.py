@@ -227,3 +227,95 @@ def test_what_is_the_same_array_in_numpy_is_the_same_here(text):
         answers = [made(x) is x]
         trace(lambda u, answers=answers: answers.append(made(u) is u) or np.sum(u), (x.copy(),))
         assert answers[0] == answers[1]
+
+
+MEMORY = """
+(y := u*2)[1:].base is y
+(y := u*2).base is None
+(y := u*2).T.base is y
+(y := u.T*2).base is None
+(y := u.T*2).T.base is y
+(y := u.T*2)[0].base is y
+(y := u*2)[0][1:].base is y
+(y := u*2)[0][1:].base is y[:, 1].base
+(u*2)[0].base is not None
+u.base is None
+u[0].base is u
+u.T.base is u
+(y := np.zeros(3)).base is None
+(y := np.zeros(3))[1:].base is y
+(y := np.zeros(3))[1:][1:].base is y
+(y := np.arange(3)).base is None
+(y := np.arange(3))[1:].base is y
+put(y := np.zeros(3), u[0]).base is None
+put(y := np.zeros(3), u[0])[1:].base is y
+put(y := np.zeros((3,2)), u.T)[1].base is y
+put(y := np.zeros((3,2)).T, u)[1].base is y.base
+put(y := np.zeros(6), u.ravel()).reshape(2,3).base is y
+u.sum(0, keepdims=True).base is None
+u.sum(0).base is None
+np.sin(u).base is None
+np.concatenate([u,u]).base is None
+np.sort(u).base is None
+np.cumsum(u, 0).base is None
+(u@u.T).base is None
+u.copy().base is None
+u.copy("F").base is None
+np.array(u, order="F").base is None
+np.asfortranarray(u).base is None
+u.astype(float).base is None
+u.astype(float, copy=False) is u
+np.asarray(u) is u
+np.where(u>0,u,1.).base is None
+(u>0).base is None
+(m := u>0)[0].base is m
+u[[0,1]].base is None
+u[u>0].base is None
+np.diff(u).base is None
+np.stack([u,u]).base is None
+np.array([u[0,0],u[0,1]]).base is None
+np.ravel(y := u*2).base is y
+np.reshape(y := u*2,(3,2)).base is y
+np.broadcast_to(y := u*2,(2,2,3)).base is y
+np.expand_dims(y := u*2,0).base is y
+np.diagonal(y := u*2).base is y
+(y := u*2).real is y
+np.shares_memory(y := u*2,y[0])
+np.may_share_memory(y := u*2,y[0])
+np.shares_memory(u,u*1.)
+np.shares_memory(u[0],u[1])
+np.shares_memory(put(y := np.zeros(3),u[0]), y[1:])
+np.may_share_memory(u[0],u[1])
+np.shares_memory(u, u.T)
+np.shares_memory(u, u.ravel())
+np.shares_memory(u.T, u.T.ravel())
+np.shares_memory(u, np.asarray(u))
+np.shares_memory(u, G)
+np.shares_memory(u[:, ::2], u[:, 1])
+np.may_share_memory(u[:, ::2], u[:, 1])
+np.shares_memory(1j*u, u)
+np.shares_memory(y := u+1j*u, y.real)
+shaped(u*2).base is None
+shaped(y := u*2)[1:].base is y
+"""
+PLAIN = np.arange(3.0)
+
+
+def put(y, v):
+    y[...] = v
+    return y
+
+
+def shaped(y):
+    y.shape = (6,)
+    return y
+
+
+@pytest.mark.parametrize("text", MEMORY.strip().splitlines())
+def test_who_owns_memory_and_who_shares_it(text):
+    """`y[1:].base is y`, and np.shares_memory(y, y[1:]), as NumPy's own say."""
+    made = eval(f"lambda u: {text}", {"np": np, "put": put, "shaped": shaped, "G": PLAIN})
+    answers = []
+    for run in (lambda f, x: f(x), lambda f, x: trace(f, (x,))):
+        run(lambda u: (answers.append(made(u)), np.sum(u))[1], np.array([[0.5, -1.2, 2.0], [1.0, 2.0, 3.0]]))
+    assert answers[0] is answers[1]

@@ -375,6 +375,39 @@ def test_a_refused_write_that_is_caught(text):
     held_to_numpy(f)
 
 
+@pytest.mark.parametrize("text", lines(READ_ONLY) + ["y.T[:1] += 1.0", "y[1:][0] = 3.0", "np.sin(y, out=y)"])
+def test_an_argument_that_must_not_be_written(text):
+    code = compile(text, "a write", "exec")
+
+    def f(y, x):
+        assert not y.flags.writeable
+        exec(code, KNOWN, {"x": x, "y": y})
+        return np.sum(y * x[:3])
+
+    y = X.reshape(2, 3).copy()
+    y.flags.writeable = False
+    for run in (lambda: f(y, X), lambda: dd.grad(f, (0, 1))(y, X), lambda: dd.recorded(f)(y, X)):
+        with pytest.raises(ValueError, match="read-only|WRITEABLE"):
+            run()
+
+
+def test_copies_and_inner_derivatives_of_an_argument_that_must_not_be_written():
+    def f(x, write=False):
+        y = x.copy()
+        y[0] += 1.0
+        (x if write else y)[1:] *= 2.0
+        return np.sum(y * y * x)
+
+    x = X.copy()
+    x.flags.writeable = False
+    found = [dd.grad(f)(X), dd.grad(f)(x), dd.recorded(f).grad(x), dd.grad(lambda x: np.sum(dd.grad(f)(x)))(x)]
+    assert all(np.array_equal(gradient, found[0]) for gradient in found[:3]) and found[3].shape == X.shape
+    F = dd.recorded(f)
+    assert F(x) == f(x) and F(X) == f(X) and F.counts.traces == 2  # which f could tell apart
+    with pytest.raises(ValueError, match="read-only"):
+        dd.grad(lambda x: np.sum(dd.grad(lambda y: f(y, True))(x)))(x)
+
+
 def test_a_write_into_whole_numbers_that_is_refused():
     def f(x):
         y = np.zeros(6, int)

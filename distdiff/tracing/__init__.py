@@ -30,7 +30,7 @@ from ..errors import InputError, UnsupportedOperationError
 from ..tape import Affine, Const, Leaf, Operand, Site, Tape, c_strides
 from . import creation, floating, methods, names, patching, tree
 from .active import running
-from .array import TracedArray, compact, is_traced
+from .array import TracedArray, compact, is_traced, read_only
 from .callers import CUT, DECIDES, KEY, library, library_of_cython, refusal, twin
 from .complexes import is_traced_complex
 from .holding import held, hold, traced_within
@@ -366,7 +366,9 @@ def _load(rec: Recorder, leaf: Any, k: int, n_leaves: int) -> Any:
     if values.ndim == 0:
         return rec.scalar(rec.firsts[block], values.item())
     x = TracedArray(Storage.of_block(rec, values, block), values)
-    return copied(x, np.array(array, dtype=np.float64, order="K")) if tree.layout(array) else x
+    if tree.layout(array):
+        x = copied(x, np.array(array, dtype=np.float64, order="K"))
+    return x if array.flags.writeable else read_only(x)
 
 
 def _store(rec: Recorder, result: Any) -> Any:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
@@ -75,6 +76,8 @@ class TracedArray:
     def shape(self, shape: Any) -> None:
         window = self.window.view()  # the buffer keeps its own shape
         window.shape = shape
+        if self.window is self.st.buffer or self.window is self.st.made:
+            self.st.made = window
         self.window = window
 
     @property
@@ -127,7 +130,8 @@ class TracedArray:
 
     @property
     def base(self) -> Any:
-        return None if self.window is self.st.buffer else TracedArray(self.st, self.st.buffer, 0)
+        st = self.st
+        return None if self.window is st.buffer or self.window is st.made else _owner(st)
 
     @property
     def ctypes(self) -> NoReturn:
@@ -179,6 +183,33 @@ def own(rec: Recorder, x: Any) -> None:
         )
 
 
+def _owner(st: Storage) -> Any:
+    """The array that was made with a storage: `base` of its views.  (Views that kept it would keep what code that never
+    asks does without; so those that have the storage are looked through.)"""
+    if type(st.made) is weakref.ref:
+        owner = st.made()
+        if owner is not None:
+            return owner
+    window = st.made if type(st.made) is np.ndarray else st.buffer
+    for x in gc.get_referrers(st):
+        if type(x) is TracedArray and x.window is window:
+            return x
+    return TracedArray(st, window)
+
+
+def owning(x: TracedArray) -> TracedArray:
+    """An array that sees all of a fresh storage's buffer, with its axes in another order or not to be written."""
+    x.st.made = x.window
+    return x
+
+
+def read_only(x: TracedArray) -> TracedArray:
+    """The elements of a fresh array as one that must not be written, as an argument that came so."""
+    window = x.window.view()
+    window.flags.writeable = False
+    return owning(TracedArray(x.st, window, x.at))
+
+
 def scalar_of(rec: Recorder, node: int, value: float, boolean: bool) -> Any:
     """What an element is to the user: traced, or plain if it is constant."""
     if node < 0:
@@ -217,7 +248,7 @@ def rearranged(rec: Recorder, values: np.ndarray, pieces: list[Piece], boolean: 
         if turned.flags.c_contiguous:
             axes = [(k, 1) if values.shape[k] > 1 else None for k in order]
             pieces = select(pieces, (0,) * values.ndim, axes, turned.shape)
-            return TracedArray(rearranged(rec, turned, pieces, boolean).st, values)
+            return owning(TracedArray(rearranged(rec, turned, pieces, boolean).st, values))
         values = values.copy(order="C")
     st = Storage(rec, values, pieces, boolean=boolean)
     if too_many(pieces, values.size):
@@ -243,7 +274,7 @@ def of_ids(rec: Recorder, values: np.ndarray, ids: np.ndarray, boolean: bool = F
         order = memory_order(values)
         if order != list(range(values.ndim)):
             turned = of_ids(rec, values.transpose(order), ids.transpose(order), boolean)
-            return TracedArray(turned.st, turned.nd.transpose(np.argsort(order)))
+            return owning(TracedArray(turned.st, turned.nd.transpose(np.argsort(order))))
     return gathered(rec, _array(values, order="C"), _asarray(ids, order="C"), boolean)
 
 
@@ -391,7 +422,7 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
         order = _result_order(values)
         if order is not None:
             turned = elementwise(rec, op, [_turn(x, shape, order) for x in operands])
-            return TracedArray(turned.st, turned.window.transpose(np.argsort(order)))
+            return owning(TracedArray(turned.st, turned.window.transpose(np.argsort(order))))
     out = rec.empty(shape)
     if not out.size:
         return rearranged(rec, out, [], op in BOOLEAN_OPS)

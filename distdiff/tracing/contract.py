@@ -28,6 +28,7 @@ from .array import (
     memory_order,
     ndim_of,
     of_constants,
+    owning,
     read_values,
     shape_of,
     single,
@@ -144,7 +145,7 @@ def contraction(
     if rec.sparing:
         read_values(MULTIPLY, (a, b))
     result = fresh(rec, values, rec.emit(MULTIPLY, shape, refs, values, strides))
-    return result if back is None else result.transpose(back)
+    return result if back is None else owning(result.transpose(back))
 
 
 def _contracted(x: np.ndarray, y: np.ndarray, x_axes: Axes, y_axes: Axes, free: int) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from ..tape import Affine, Const
 from . import complexes, protocol
 from .active import CAREFUL, TRACES
-from .array import TracedArray, is_boolean, is_traced, memory_order, of_ids, own
+from .array import TracedArray, is_boolean, is_traced, memory_order, of_ids, own, owning
 from .boxes import whole
 from .holding import HoldingArray, constant_storage, held, hold, traced_within
 from .joiners import joined
@@ -76,7 +76,8 @@ def array_of(rec: Recorder, values: Any) -> Any:
             rec.unsupported(f"an array of dtype {values.dtype}", "derivatives here are those of real functions")
         buffer = _array(values, dtype=np.float64, order="K")
         laid_out = buffer if buffer.flags.c_contiguous else buffer.transpose(memory_order(buffer))
-        return TracedArray(constant_storage(rec, laid_out, values.dtype == bool), buffer)
+        made = TracedArray(constant_storage(rec, laid_out, values.dtype == bool), buffer)
+        return made if laid_out is buffer else owning(made)
     if traced_within(values) is None:
         made = NUMPY["array"](values)
         if made.dtype == object:

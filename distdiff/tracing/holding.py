@@ -8,6 +8,7 @@ return a plausible number.
 
 from __future__ import annotations
 
+import weakref
 from functools import wraps
 from typing import Any
 
@@ -24,6 +25,8 @@ from .recorder import Recorder
 from .storage import Storage
 from .wholes import written
 
+_base = np.ndarray.base.__get__  # type: ignore[attr-defined]
+
 
 class HoldingArray(np.ndarray):
     """An ndarray that can come to hold traced values (see the module's text)."""
@@ -34,12 +37,19 @@ class HoldingArray(np.ndarray):
 
     def _root(self) -> HoldingArray:
         root: Any = self
-        base = self.base
+        base = _base(self)
         while base is not None:
             if type(base) is HoldingArray:
-                root = base
-            base = getattr(base, "base", None)
+                root, base = base, _base(base)
+            else:
+                base = getattr(base, "base", None)
         return root
+
+    @property
+    def base(self) -> Any:
+        """The array whose memory it is, as NumPy's own arrays have it: the plain one beneath is nobody's."""
+        root = self._root()
+        return None if root is self else root
 
     __array_ufunc__ = protocol.array_ufunc
     __array_function__ = protocol.array_function
@@ -168,6 +178,8 @@ def promote(x: Any, rec: Recorder) -> Any:
         else:
             root._held = constant_storage(rec, memory.copy())
         root._all = held(root)
+        for st in root._held if type(root._held) is tuple else (root._held,):
+            st.made = weakref.ref(root)
         rec.holding = True
         memory.fill(complex(np.nan, np.nan) if memory.dtype.kind == "c" else np.nan)
     return held(x)

@@ -147,6 +147,11 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
     try:
         if CAREFUL and judges(args, kwargs):
             return judged(function, args, kwargs, lambda: array_function(self, function, types, args, kwargs))
+        if "out" in kwargs and _only_written(args, kwargs):
+            plain = kwargs["out"].plain_values()
+            function(*unwrap_all(args), **{**_unwrapped((), kwargs)[1], "out": plain})
+            kwargs["out"][...] = plain
+            return kwargs["out"]
         implementation = FUNCTIONS.get(function)
         if implementation is not None and usual(args) and (not kwargs or usual(kwargs.values())):
             return writable(implementation(*args, **kwargs), self)
@@ -190,6 +195,16 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
     except (ValueError, ArithmeticError):  # the function may catch it
         failed()
         raise
+
+
+def _only_written(args: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a traced array is nothing but the target of what is computed of plain ones, all of it."""
+    if type(kwargs["out"]) is not TracedArray or "where" in kwargs:
+        return False
+    read: list[Any] = []
+    _find_traced(unwrap_all(args), read)
+    _find_traced(unwrap_all([x for name, x in kwargs.items() if name != "out"]), read)
+    return not read
 
 
 def checks_names(implementation: Callable[..., Any]) -> bool:

@@ -24,6 +24,7 @@ from .array import (
     ndim_of,
     of_constants,
     own,
+    owning,
     shape_of,
     single,
 )
@@ -152,9 +153,9 @@ def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any, over: fl
         return rec.count(rec.firsts[block], values.item())
     if not keepdims:
         result = fresh(rec, values, block, boolean)
-        return result if back is None else result.transpose(back)
+        return result if back is None else owning(result.transpose(back))
     whole = values if back is None else values.transpose(back)
-    return TracedArray(Storage.of_block(rec, values, block, boolean), whole.reshape(with_ones), 0)
+    return owning(TracedArray(Storage.of_block(rec, values, block, boolean), whole.reshape(with_ones), 0))
 
 
 def in_order(
@@ -367,7 +368,7 @@ def cumulative_sum(x: Any, axis: int | None = None, dtype: Any = None, out: Any 
         strides = c_strides(nd.shape)
         strides = strides[:axis] + strides[axis + 1 :] + (strides[axis],)
     result = fresh(rec, values, rec.record(CUMSUM, moved.window.shape, (ref,), values, strides, False))
-    return into(out, result if back is None else result.transpose(back))
+    return into(out, result if back is None else owning(result.transpose(back)))
 
 
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:

@@ -47,6 +47,7 @@ class Storage:
         "buffer",
         "ids",
         "ids_shared",
+        "made",
         "pending",
         "pieces",
         "rec",
@@ -67,6 +68,7 @@ class Storage:
         self.shared = block >= 0  # the buffer doubles as the kept values of `block`
         self.boolean = boolean
         self.pending = False  # the buffer does not hold the values yet
+        self.made: Any = None  # how the array that owns it sees the buffer, or a reference to that, if not as it is
         self.ref: Affine | None = None  # all of a block, in order: of this one, while `block` says so
         self._address = -1
 
@@ -75,7 +77,7 @@ class Storage:
         """A fresh result: all of one block."""
         st = _new(Storage)
         st.rec, st.buffer, st.block, st.boolean = rec, buffer, block, boolean
-        st.pieces = st.ids = st.ref = None  # its piece is made when wanted
+        st.pieces = st.ids = st.ref = st.made = None  # its piece is made when wanted
         st.ids_shared = st.pending = False
         st.shared = True
         st._address = -1

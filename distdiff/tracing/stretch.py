@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..ops import COPY, OPS
 from ..tape import Affine, Const, Joint, Operand, ScalarRun
 from . import tree
-from .array import TracedArray, compact, is_traced, own
+from .array import TracedArray, compact, is_traced, own, read_only
 from .boxes import Index, whole
 from .dependence import activity
 from .holding import held, hold, traced_within
@@ -201,7 +201,8 @@ def _copied(rec: Recorder, x: Any) -> Any:
         if not np.size(x):
             raise InputError(f"an argument to differentiate with respect to is an empty array of shape {np.shape(x)}")
         x = x if is_traced(x) else rec.array_of(x)
-        return copied(compact(x), np.array(x.nd, order="K")) if tree.layout(x.window) else compact(x)
+        copy = copied(compact(x), np.array(x.nd, order="K")) if tree.layout(x.window) else compact(x)
+        return copy if x.window.flags.writeable else read_only(copy)
     return rec.scalar_op(COPY, (x,))
 
 

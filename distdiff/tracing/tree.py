@@ -135,6 +135,11 @@ def layout(leaf: Any) -> tuple[int, ...]:
     return () if found == axes else tuple(found)
 
 
+def writeable(leaf: Any) -> bool:
+    """Whether a function may write into a leaf."""
+    return not isinstance(leaf, np.ndarray) or bool(leaf.flags.writeable)
+
+
 def manner(tree: Any) -> Any:
     """What a function can see of its arguments beside their nesting and values: how arrays lie in memory, and in which
     order keys come."""
