@@ -20,7 +20,7 @@ import numpy as np
 from .draws import Draws
 from .errors import InputError, RetraceWarning
 from .nest import Nest
-from .snapshot import kept, same, same_bits
+from .snapshot import identities, kept, same, same_bits
 from .tracing import running
 from .tracing.floating import surroundings
 from .tracing.stretch import check_numbers
@@ -90,6 +90,7 @@ class Purpose:
         self.x = np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
         self.constants: dict[Any, Any] = {k: arg for k, arg in enumerate(args) if k not in moving}
         self.constants.update(kwargs)
+        self.identities = identities(*(self.constants[name] for name in sorted(self.constants, key=str)))
         self.errors = surroundings()
 
     def differs(self, other: Purpose) -> str | None:
@@ -99,6 +100,8 @@ class Purpose:
         for name, value in self.constants.items():
             if not same(value, other.constants[name]):
                 return f"the constant argument {name!r} changes; differentiate by it as well, if it holds floats"
+        if self.identities != other.identities:
+            return "which of the constant arguments are one and the same changes"
         return None if self.errors == other.errors else "np.seterr, or what makes warnings errors, changes"
 
 
@@ -291,7 +294,7 @@ class RecordedFunction(ABC):
             self._latest.traced(why, getattr(self, "__qualname__", "the function"), 5)
         self.counts.traces += 1
         self.counts.retraces += again
-        args, kwargs = kept(args), kept(kwargs)  # the caller's arrays may change before f runs again
+        args, kwargs = kept((args, kwargs))  # the caller's arrays may change before f runs again
         draws = Draws(self._f, asked.constants) if asked is not None else None
         with draws.watching() if draws is not None else nullcontext():
             lin = self._linearize(args, kwargs)

@@ -23,6 +23,7 @@ SAMPLE = 4096  # numbers of an array that is not compared whole
 _CONTAINERS = (dict, list, set, deque, MappingProxyType)
 _BUFFERS = (bytearray, memoryview, array, ctypes.Array, ctypes.Structure)
 BY_CONTENT = (*_CONTAINERS, *_BUFFERS)  # what changes where it lies, and is remembered by what it holds
+_ALIKE = (float, int, str, bytes, complex, np.generic, type(None))  # which code tells apart by their values
 _compare = ctypes.CDLL(None).memcmp
 _compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
@@ -30,13 +31,18 @@ _compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 def kept(value: Any, limit: float = math.inf, met: dict[int, Any] | None = None) -> Any:
     """A copy of arrays (up to `limit` bytes) in nested containers; everything else as it is.
 
-    met: copies of the containers met on the way, by the containers' id: one that holds itself gets a copy that does.
+    met: copies of what was met on the way, by its id: a container that holds itself gets a copy that does, and one
+    array that is there twice gets one copy.
     """
     if isinstance(value, np.ndarray) and value.dtype != object:
         if value.nbytes > limit:
             return value
+        if met is not None and id(value) in met:
+            return met[id(value)]
         copy = value.copy("K")
         copy.flags.writeable = value.flags.writeable
+        if met is not None:
+            met[id(value)] = copy
         return copy
     if not isinstance(value, (tuple, list, dict)):
         return value
@@ -57,6 +63,23 @@ def kept(value: Any, limit: float = math.inf, met: dict[int, Any] | None = None)
         copy.update([(key, kept(part, limit, met)) for key, part in value.items()])
         return copy
     return value
+
+
+def identities(*values: Any) -> tuple[int, ...]:
+    """Which of the arrays, containers and other objects among values and in their containers are one: for each the
+    place of the first that it is."""
+    places: dict[int, int] = {}
+    found: list[int] = []
+    rest = [*reversed(values)]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, _ALIKE):
+            continue
+        first = places.setdefault(id(value), len(found))
+        found.append(first)
+        if first == len(found) - 1 and isinstance(value, (tuple, list, dict)):
+            rest += reversed(value.values() if isinstance(value, dict) else value)
+    return tuple(found)
 
 
 def same(a: Any, b: Any, met: set[tuple[int, int]] | None = None) -> bool:

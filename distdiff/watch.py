@@ -6,6 +6,7 @@ from around it; `Surroundings` remembers what is there and tells what has become
 
 from __future__ import annotations
 
+import abc
 import dis
 import functools
 import sys
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .snapshot import BY_CONTENT, LARGE, remember, same
+from .snapshot import BY_CONTENT, LARGE, identities, remember, same
 
 COPIED = 1 << 26  # bytes of large arrays around a function that are compared whole; of others, a sample is
 MANY = 1000  # values looked at around a function and those that it calls, and parts of one container
@@ -75,16 +76,22 @@ class Surroundings:
                 copied += value.nbytes
             keep, still = remember(value, whole)
             self._watched.append(_Probe(name, read, keep, still))
+        # Which of them are one thing, where code asks `a is b`.
+        self._identities = identities(*(value for _, _, value in search.found)) if search.apart else None
 
     def changed(self) -> str | None:
         """The name of one that is another now; None if all are as they were."""
+        values = []
         for name, read, value, still in self._watched:
             now = read()
+            values.append(now)
             if still is None:
                 if now is not value and not same(value, now):
                     return name
             elif not still(now):
                 return name
+        if self._identities is not None and identities(*values) != self._identities:
+            return "is"
         return None
 
 
@@ -153,6 +160,7 @@ class Search:
         self.named: set[str] = set()  # attributes that code reached so far names
         self._assigned: set[str] = set()  # and those that it writes
         self._missed: set[str] = set()  # and those that an object may lack
+        self.apart = False  # whether code asks which names mean one object
         known = -1
         while known < len(self.named):  # a method found last may name attributes of what was found first
             known = len(self.named)
@@ -210,6 +218,8 @@ class Search:
                 if isinstance(inside := _of_cell(cell), (FunctionType, MethodType, functools.partial)) \
                         and not self._again(inside, "wrapped"):
                     self.function(inside)
+            if isinstance(getattr(f, "registry", None), MappingProxyType) and not self._again(f, "registry"):
+                self._look("registry", functools.partial(getattr, f, "registry"), 0)  # functools.singledispatch
             return
         if not self._again(f, "code"):
             self._code(f)
@@ -232,6 +242,7 @@ class Search:
         code = _of_code(f.__code__)
         self.named |= code.attributes
         self._missed |= code.missed
+        self.apart = self.apart or bool(code.identities)
         if f.__name__ not in ("__init__", "__post_init__", "__new__"):
             self._assigned |= code.assigned
         named = f.__code__.co_varnames[:f.__code__.co_argcount]
@@ -303,7 +314,8 @@ class Search:
     def _attributes(self, name: str, value: Any, depth: int, own: bool) -> None:
         every = not self.named.isdisjoint((*ALL, *BY_NAME) if own else ALL)  # else a log of the caller's would retrace
         here = getattr(value, "__dict__", {}) if not isinstance(value, type) else {}
-        classes = [c for c in (value if isinstance(value, type) else type(value)).__mro__ if _users(c.__module__)]
+        kinds = (*value.__mro__, *type(value).__mro__) if isinstance(value, type) else type(value).__mro__
+        classes = [c for c in kinds if _users(c.__module__)]
         kind = type(value).__module__
         if isinstance(value, ModuleType):
             if _users(value.__name__):
@@ -316,6 +328,9 @@ class Search:
             return
         if not isinstance(value, type) and len(self.found) < MANY:
             self.found.append((f"{name}.__class__", functools.partial(_class, value), _class(value)))
+        for c in classes:
+            if isinstance(c, abc.ABCMeta) and _registered is not None and not self._again(c, "registered"):
+                self.found.append((f"{name}.register", functools.partial(_registered, c), _registered(c)))
         ofclass: set[str] = set()
         for place, c in enumerate(classes):
             for key, part in list(vars(c).items()):
@@ -329,6 +344,8 @@ class Search:
                     if not self._again(b, key) and len(self.found) < MANY:
                         self.found.append((f"{name}.{key}", functools.partial(vars(b).get, key, _Missing),
                                            vars(b).get(key, _Missing)))
+                if isinstance(part, functools.singledispatchmethod):
+                    part = part.dispatcher
                 if isinstance(part, (staticmethod, classmethod, property, functools.cached_property,
                                      functools.partialmethod)):
                     part = getattr(part, "__func__", None) or getattr(part, "fget", None) or getattr(part, "func", None)
@@ -365,6 +382,14 @@ class Search:
         return False
 
 
+def _classes(c: abc.ABCMeta) -> frozenset[Any]:
+    """The classes that are registered as an abstract one's."""
+    return frozenset(abc._get_dump(c)[0])  # type: ignore[attr-defined]  (references to them, equal while they are there)
+
+
+_registered = _classes if hasattr(abc, "_get_dump") else None
+
+
 def _itself(value: Any) -> Any:
     return value
 
@@ -384,14 +409,19 @@ class _Code(NamedTuple):
     assigned: frozenset[str]  # attributes
     globals: frozenset[str]  # or of builtins
     missed: frozenset[str]  # attributes that it asks for with a default, or goes without
+    identities: frozenset[str]  # "is", where it compares objects by that
 
 
 @functools.lru_cache(maxsize=1024)
 def _of_code(code: CodeType) -> _Code:
     names = set(code.co_names)
     by: dict[str, set[str]] = {}
+    apart, before = names & {"id", "is_", "is_not"}, ""
     for step in dis.get_instructions(code):
         by.setdefault(step.opname, set()).add(step.argval) if isinstance(step.argval, str) else None
+        if step.opname == "IS_OP" and before != "LOAD_CONST":  # others than `x is None`
+            apart = apart | {"is"}
+        before = step.opname
     attributes = by.get("LOAD_ATTR", set()) | by.get("LOAD_METHOD", set()) | by.get("IMPORT_FROM", set())
     attributes |= by.get("LOAD_SUPER_ATTR", set()) | names.intersection((*ALL, *BY_NAME))
     missed = set() if names.isdisjoint(("AttributeError", "Exception")) else set(attributes)
@@ -401,6 +431,7 @@ def _of_code(code: CodeType) -> _Code:
         attributes, missed = attributes | asked, missed | asked
     parts = [_Code(frozenset(names), frozenset(by.get("IMPORT_NAME", ())), frozenset(attributes),
                    frozenset(by.get("STORE_GLOBAL", set()) | by.get("STORE_DEREF", set())),
-                   frozenset(by.get("STORE_ATTR", ())), frozenset(by.get("LOAD_GLOBAL", ())), frozenset(missed))]
+                   frozenset(by.get("STORE_ATTR", ())), frozenset(by.get("LOAD_GLOBAL", ())), frozenset(missed),
+                   frozenset(apart))]
     parts += [_of_code(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
     return _Code(*(frozenset().union(*sets) for sets in zip(*parts)))

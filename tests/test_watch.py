@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import array
 import functools
 import operator
@@ -246,6 +247,55 @@ def orders_and_names():
     yield "partialmethod", lambda x: b.times(x), (), setter(b)
 
 
+def identities_and_registries():
+    """Which names mean one object, and what is registered."""
+    space = types.SimpleNamespace(a=np.ones(3), b=np.ones(3), c=[1.0], d=[1.0])
+    same = lambda x, s: (1.0 + 6.0 * (s.a is s.b) + 3.0 * (id(s.c) == id(s.d))) * np.sum(x)  # noqa: E731
+    yield "is", same, (space,), lambda: setattr(space, "b", space.a)
+    held = types.SimpleNamespace(c=[1.0], d=[1.0])
+    yield "id", lambda x: (1.0 + 6.0 * (id(held.c) == id(held.d))) * np.sum(x), (), lambda: setattr(held, "d", held.c)
+
+    class Meta(type):
+        k = 1.0
+
+        def __getitem__(cls, n):
+            return n * cls.k
+
+        def __contains__(cls, n):
+            return n < cls.k
+
+    class Made(metaclass=Meta):
+        pass
+
+    yield "a metaclass", lambda x: Made.k * np.sum(x), (), setter(Meta)
+    Meta.k = 1.0
+    yield "its __getitem__", lambda x: Made[2.0] * np.sum(x), (), setter(Meta)
+    Meta.k = 1.0
+    yield "its __contains__", lambda x: np.sum(x) * (7.0 if 3.0 in Made else 1.0), (), setter(Meta)
+
+    @functools.singledispatch
+    def weight(kind):
+        return 1.0
+
+    yield "singledispatch", lambda x: weight(Made) * np.sum(x), (), lambda: weight.register(Meta, lambda kind: 7.0)
+
+    class Weights:
+        @functools.singledispatchmethod
+        def of(self, kind):
+            return 1.0
+
+    w = Weights()
+    yield "singledispatchmethod", lambda x: w.of(Made) * np.sum(x), (), (
+        lambda: Weights.of.register(Meta, lambda self, kind: 7.0))
+
+    class Abstract(metaclass=abc.ABCMeta):
+        pass
+
+    m = Model()
+    yield "an abstract class", lambda x: np.sum(x) * (7.0 if isinstance(m, Abstract) else 1.0), (), (
+        lambda: Abstract.register(Model))
+
+
 def caught(x, o):
     try:
         return o.new * np.sum(x)
@@ -264,7 +314,7 @@ def call_of(g):
     return lambda x: g(x)
 
 
-@pytest.mark.parametrize("cases", [as_arguments, around, orders_and_names])
+@pytest.mark.parametrize("cases", [as_arguments, around, orders_and_names, identities_and_registries])
 def test_changes_are_noticed(cases):
     for name, f, args, change in cases():
         with dd.recorded(f) as F:
@@ -277,6 +327,21 @@ def test_changes_are_noticed(cases):
             np.testing.assert_allclose(F(X, *args), f(X, *args), rtol=1e-12, err_msg=name)
             np.testing.assert_allclose(F.grad(3 * X, *args) @ X, f(X, *args), rtol=1e-12, err_msg=name)
             assert F.counts.traces == 2, name
+
+
+def test_arguments_that_are_one_array():
+    """Copies of them are one array too; whether they are is compared."""
+    a, b = np.ones(4), np.ones(4)
+
+    def f(x, p, q):
+        if p is q:
+            p[0] += 2.0
+        return np.sum(x * p * q)
+
+    assert np.array_equal(dd.grad(f)(X, a, a), [9.0, 1.0, 1.0, 1.0]) and np.array_equal(a, np.ones(4))
+    with dd.recorded(f) as F:
+        assert F(X, a, b) == f(X, a.copy(), b) != f(X, c := a.copy(), c) == F(X, b, b) == F(X, a, a)
+        assert F(2 * X, a, b) == f(2 * X, a, b) and F.counts.traces == 2
 
 
 def test_self_is_an_argument_and_optimizers_pass_objects():

@@ -141,10 +141,11 @@ def _traced(
     rec.tape.in_tree = tree.Spec("tuple", children=(spec,)) if single else spec
     nested = tree.unflatten(spec, [_load(rec, leaf, k, len(leaves)) for k, leaf in enumerate(leaves)])
     moving = {k % len(args) for k in numbers}
-    traced_args = [arg if k in moving else tree.fresh(arg, hold) for k, arg in enumerate(args)]
+    met: dict[int, Any] = {}
+    traced_args = [arg if k in moving else tree.fresh(arg, hold, met) for k, arg in enumerate(args)]
     for k, part in zip(numbers, (nested,) if isinstance(argnums, (int, np.integer)) else nested):
         traced_args[k] = part
-    named = tree.fresh(kwargs or {}, hold)
+    named = tree.fresh(kwargs or {}, hold, met)
     with floating.noted(rec, f) as errors, patching.substituted(rec), rare_collections():
         try:
             rec.running = True

@@ -62,14 +62,15 @@ class Stretch:
             chosen[0] if isinstance(argnums, (int, np.integer)) else tuple(chosen), f"argument {argnums}", is_leaf)
         copies = [_copied(rec, as_leaf(rec, leaf)) for leaf in leaves]
         nested = tree.unflatten(self.in_spec, copies)
-        all_args = [tree.fresh(arg, hold) for arg in args]
+        met: dict[int, Any] = {}
+        all_args = [tree.fresh(arg, hold, met) for arg in args]
         for k, part in zip(numbers, (nested,) if isinstance(argnums, (int, np.integer)) else nested):
             all_args[k] = part
         rec.flush()
         self.inputs = [_leaf(rec, x) for x in copies]
         self.site = rec.site_of(f)
         start = len(rec.tape.items)
-        result = f(*all_args, **tree.fresh(kwargs, hold))
+        result = f(*all_args, **tree.fresh(kwargs, hold, met))
         self.aux = None
         if has_aux:
             if not isinstance(result, tuple) or len(result) != 2:

@@ -86,20 +86,30 @@ LEAF = Spec("leaf")
 NONE = Spec("none")
 
 
-def fresh(x: Any, made: Callable[[np.ndarray], Any] = lambda array: array) -> Any:
+def fresh(x: Any, made: Callable[[np.ndarray], Any] = lambda array: array, met: dict[int, Any] | None = None) -> Any:
     """x with copies, as `made` has them, of its arrays that can be written into, and other tuples, lists and dicts
-    around these; what holds none, and all else, is itself."""
+    around these; what holds none, and all else, is itself.
+
+    met: what was met before, by id, with what stands for it: one array that comes twice is one still.
+    """
+    if type(x) is np.ndarray and not x.flags.writeable or not isinstance(x, (np.ndarray, dict, tuple, list)):
+        return x
+    met = {} if met is None else met
+    if id(x) in met:
+        return met[id(x)][1]
     if type(x) is np.ndarray:
-        return made(np.array(x, order="K")) if x.flags.writeable else x
+        met[id(x)] = x, made(np.array(x, order="K"))
+        return met[id(x)][1]
+    met[id(x)] = x, x  # of one that holds itself
     if type(x) is dict:
-        parts = {key: fresh(value, made) for key, value in x.items()}
-        return parts if any(part is not x[key] for key, part in parts.items()) else x
-    if isinstance(x, (tuple, list)) and (type(x) in (tuple, list) or hasattr(x, "_fields")):
-        found = [fresh(value, made) for value in x]
-        if all(part is value for part, value in zip(found, x)):
-            return x
-        return type(x)(*found) if hasattr(x, "_fields") else type(x)(found)
-    return x
+        parts = {key: fresh(value, made, met) for key, value in x.items()}
+        if any(part is not x[key] for key, part in parts.items()):
+            met[id(x)] = x, parts
+    elif isinstance(x, (tuple, list)) and (type(x) in (tuple, list) or hasattr(x, "_fields")):
+        found = [fresh(value, made, met) for value in x]
+        if not all(part is value for part, value in zip(found, x)):
+            met[id(x)] = x, type(x)(*found) if hasattr(x, "_fields") else type(x)(found)
+    return met[id(x)][1]
 
 
 def is_number(leaf: Any) -> bool:
