@@ -25,6 +25,8 @@ np.full_like(x > 0, x[1]) * x
 np.full(3, x[2] * 3, dtype=int) * x[:3]
 np.full((2, 3), x[:3] * 3, np.int8) * x[:3]
 np.full(2, x[0], bool) * x[:2]
+(x[2] * 1e200).astype(int) * x * 1e-18
+np.array(x[2] * 1e200).astype("i8") * x * 1e-18
 np.full(3, x[0] > 0) + np.full(3, x[1] > 0) + x[:3]
 np.full(3, [x[0] * 4, 1.5, 2.5], dtype=int) * x[:3]
 np.fromiter((t * 3 for t in x), int) * x

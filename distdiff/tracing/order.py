@@ -154,7 +154,7 @@ def _weighted_in_c_order() -> bool:
 def _places(q: Any, n: int, method: str) -> tuple[Any, Any, Any, Any]:
     """Quantiles of n ordered elements are o[base] + (o[high] - o[low]) part, measured from the nearer neighbour."""
     values = plain(q)
-    if np.any((values < 0) | (values > 1)):
+    if not np.all((values >= 0) & (values <= 1)):  # of NaN too
         raise ValueError("Quantiles must be in the range [0, 1]")
     if is_traced(q):
         place = q * (n - 1.0)

@@ -17,7 +17,7 @@ def whole(x: Any) -> Any:
     if x.dtype == bool:
         return np.asarray(decided(x) if is_traced(x) else x).astype(np.int64)
     if isinstance(x, TracedScalar) and np.isfinite(x.v):
-        return np.int64(int(x))
+        return np.float64(int(x)).astype(np.int64)  # of numbers beyond all whole ones what NumPy makes of them
     if isinstance(x, TracedScalar):
         x.rec.failed()  # here, and nowhere else
         return np.float64(x.v).astype(np.int64)  # what NumPy makes of it, where int(x) raises
