@@ -390,7 +390,8 @@ def test_floats_of_other_sizes_are_told():
         dd.grad(lambda x: np.sum(f(x)), comm=ALONE)(np.ones(3))
 
 
-@pytest.mark.parametrize("value", [np.sum, lambda x: 2.0, lambda x: x[:1], lambda x: x[None]], ids=str)
+@pytest.mark.parametrize("value", [np.sum, lambda x: 2.0, lambda x: x[:1], lambda x: x[None]],
+                         ids=["sum", "constant", "slice", "axis"])
 def test_elementals_have_the_shape_of_their_operands(value):
     """A smaller one would be another number of things to the program."""
     f = dd.elemental(value, partials=[lambda y, x: np.ones_like(x)])
