@@ -116,6 +116,10 @@ def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: objec
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On one rank nothing stands in the way of the tests that cannot run on several; on several, some are left out."""
+    placed = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if placed:
+        raise pytest.UsageError(f"{placed[0]}: a test named by an address has another name in every process; name its "
+                                "cases (ids=[...])")
     if WORLD.size == 1:
         for item in items:
             if item.get_closest_marker("mpi_skip"):

@@ -887,7 +887,8 @@ def test_what_f_draws_is_drawn_at_every_point():
     lambda: np.random.default_rng().random(), lambda: np.random.RandomState().rand(), lambda: random.Random().random(),
     lambda: random.SystemRandom().random(), lambda: secrets.randbelow(10**9), lambda: uuid.uuid4().int / 2**128,
     lambda: os.urandom(4)[0] + os.urandom(4)[1] / 256, lambda: np.random.Generator(np.random.PCG64()).random(),
-    lambda: scipy.stats.norm.rvs(random_state=np.random.default_rng())], ids=str)
+    lambda: scipy.stats.norm.rvs(random_state=np.random.default_rng())],
+    ids=["default_rng", "RandomState", "Random", "SystemRandom", "secrets", "uuid4", "urandom", "PCG64", "scipy"])
 def test_generators_without_a_seed_are_others_at_every_point(draw):
     with dd.recorded(lambda x: np.sum(x) * draw()) as F:
         found = [F(k * X) / np.sum(k * X) for k in (1.0, 2.0, 3.0)]
