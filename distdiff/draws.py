@@ -35,6 +35,8 @@ class Draws(Search):
 
     def __init__(self, f: Any, arguments: Mapping[Any, Any]) -> None:
         super().__init__(f, arguments)
+        for value in arguments.values():
+            self.met(value, None)
         self._add("numpy.random", np.random.mtrand._rand)
         self._add("random", random._inst)  # type: ignore[attr-defined]
         self._before = {key: _state(thing) for key, (_, thing) in self._things.items()}

@@ -95,7 +95,7 @@ class Purpose:
 
     def differs(self, other: Purpose) -> str | None:
         """What another call has otherwise, in words ("" for another kind of call); None if a tape serves both."""
-        if self.structure != other.structure or self.constants.keys() != other.constants.keys():
+        if self.structure != other.structure or [*self.constants] != [*other.constants]:  # **kwargs come in order
             return ""
         for name, value in self.constants.items():
             if not same(value, other.constants[name]):

@@ -883,6 +883,34 @@ def test_what_f_draws_is_drawn_at_every_point():
             assert F.counts.traces == (3 if outside else 1), name
 
 
+@pytest.mark.parametrize("make", [
+    lambda: np.random.default_rng(3), lambda: random.Random(3), lambda: map(float, range(1, 10)), lambda: noise(),
+    lambda: [np.random.default_rng(3)]], ids=["Generator", "Random", "map", "generator", "in a list"])
+def test_what_f_draws_from_an_argument_is_drawn_at_every_point(make):
+    def f(x, rng):
+        rng = rng[0] if isinstance(rng, list) else rng
+        return np.sum(x) * (rng.random() if hasattr(rng, "random") else next(rng))
+
+    own, mine = make(), make()
+    with dd.recorded(f) as F:
+        for x in (X, 2 * X, 3 * X):
+            value, gradient = F.value_and_grad(x, own)
+            close(value, f(x, mine))
+            close(gradient @ x, value)
+        assert F.counts.traces == 3
+
+
+def test_keyword_arguments_come_in_their_order():
+    def f(x, **weights):
+        return sum((k + 1) * w for k, w in enumerate(weights.values())) * np.sum(x)
+
+    with dd.recorded(f) as F:
+        for x in (X, 2 * X):
+            close(F(x, a=1.0, b=2.0), 5.0 * np.sum(x))
+            close(F(x, b=2.0, a=1.0), 4.0 * np.sum(x))
+        assert F.counts.traces == 2
+
+
 @pytest.mark.parametrize("draw", [
     lambda: np.random.default_rng().random(), lambda: np.random.RandomState().rand(), lambda: random.Random().random(),
     lambda: random.SystemRandom().random(), lambda: secrets.randbelow(10**9), lambda: uuid.uuid4().int / 2**128,
