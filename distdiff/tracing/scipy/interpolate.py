@@ -1,4 +1,4 @@
-"""scipy.interpolate's piecewise polynomials, in their points and coefficients: which piece is decided, knots are plain.
+"""scipy.interpolate's piecewise polynomials, in their points, coefficients and knots: which piece is decided.
 
 The rules answer for the compiled loops at the bottom, so `CubicSpline`, `PchipInterpolator`, `Akima1DInterpolator`,
 `BSpline`, `make_interp_spline`, `interp1d` and their derivatives are SciPy's own objects.
@@ -18,8 +18,6 @@ from .replacing import Rule, parts_apart, writes
 
 def _pieces(knots: Any, x: Any, first: int, last: int) -> np.ndarray:
     """The piece that each x lies in: knots[i] <= x < knots[i + 1], i from `first` to `last`; beyond the ends, those."""
-    if is_traced(knots):
-        knots.rec.unsupported("scipy.interpolate with knots that are traced", "they must not depend on the inputs")
     return np.clip(searchsorted(knots[first : last + 2], x, "right") - 1, 0, last - first) + first
 
 
@@ -139,16 +137,19 @@ def interpolating(x: Any, y: Any, k: int = 3, t: Any = None, bc_type: Any = None
 
 def interp1d_of(self: Any, x: Any, y: Any, kind: Any = "linear", axis: int = -1, copy: bool = True,
                 bounds_error: Any = None, fill_value: Any = np.nan, assume_sorted: bool = False) -> None:
-    """interp1d of traced y: SciPy's of its values looks at everything else."""
-    if is_traced(x) or is_traced(fill_value):
-        recorder_of((x, y, fill_value)).unsupported("scipy.interpolate.interp1d of traced x or fill_value",
-                                                    "only y may be traced")
-    rec = recorder_of((y,))
+    """interp1d of traced x or y: SciPy's of their values looks at everything else."""
+    rec = recorder_of((x, y, fill_value))
+    if is_traced(fill_value) or is_traced(x) and kind != "linear":
+        rec.unsupported("scipy.interpolate.interp1d of traced fill_value, or x where it is not linear",
+                        "CubicSpline can be traced in x")
     if getattr(y, "dtype", np.dtype(float)).kind == "c":
         rec.unsupported("scipy.interpolate.interp1d of complex y", "interpolate real and imaginary parts")
     y = rec.array_of(y)
-    self.__init__(x, y.plain_values(), kind, axis, copy, bounds_error, fill_value, assume_sorted)
-    self.y = y if assume_sorted else np.take(y, np.argsort(x, kind="mergesort"), axis)
+    values = x.plain_values() if is_traced(x) else x
+    self.__init__(values, y.plain_values(), kind, axis, copy, bounds_error, fill_value, assume_sorted)
+    order = slice(None) if assume_sorted else np.argsort(x, kind="mergesort")
+    self.x = x[order] if is_traced(x) else self.x
+    self.y = y if assume_sorted else np.take(y, order, axis)
     self._y = self._reshape_yi(self.y)
     if hasattr(self, "_spline"):
         self._spline = interpolating(self.x, self._y, self._spline.k, check_finite=False)
