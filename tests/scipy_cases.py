@@ -34,6 +34,7 @@ NAMES = {
     "interpolate": scipy.interpolate,
     "distance": distance,
     "GRID": np.array([0.0, 0.4, 1.0, 1.6, 2.3, 3.1]),
+    "W": np.linspace(2.03, 4.07, 6),
     "CUBIC": scipy.interpolate.CubicSpline([0.0, 0.4, 1.0, 1.6, 2.3], [1.0, 0.2, 0.7, -0.3, 0.5]),
     "TCK": scipy.interpolate.splrep([0.0, 0.4, 1.0, 1.6, 2.3], [1.0, 0.2, 0.7, -0.3, 0.5]),
     "UNIVARIATE": scipy.interpolate.UnivariateSpline([0.0, 0.4, 1.0, 1.6, 2.3], [1.0, 0.2, 0.7, -0.3, 0.5], s=0.01),
@@ -371,11 +372,11 @@ interpolate.make_interp_spline(GRID, u)(c) + interpolate.make_interp_spline(GRID
 interpolate.make_interp_spline(GRID, np.stack([u, c]), axis=1, bc_type="natural")(0.3 * c)
 interpolate.interp1d(GRID, u)(0.3 * c) + interpolate.interp1d(GRID, u, kind="cubic")(u)
 interpolate.interp1d(GRID[::-1], np.stack([u, c], 1), axis=0)(k[1:])
-interpolate.CubicSpline(np.cumsum(u**2 + 0.3), c)(u) + interpolate.CubicSpline(np.cumsum(u), k[: u.size])(c, 1)
-interpolate.PchipInterpolator(np.cumsum(u), c)(u) + interpolate.Akima1DInterpolator(np.cumsum(u), u)(c)
-interpolate.CubicHermiteSpline(np.cumsum(u), u, c)(c) + interpolate.CubicSpline(np.cumsum(u), c).integrate(0.3, 2.0)
-interpolate.BSpline(np.cumsum(np.concatenate([u, c]) ** 2), k, 2)(u) + interpolate.interp1d(np.cumsum(u), c)(u[0] + 0.3)
-interpolate.interp1d(np.cumsum(u)[::-1], k[: u.size], bounds_error=False, fill_value="extrapolate")(c)
+interpolate.CubicSpline(np.cumsum(u), c)(GRID) + interpolate.CubicSpline(np.cumsum(u), u)(GRID + 0.17, 1)
+interpolate.PchipInterpolator(np.cumsum(u), c)(GRID + 0.9) + interpolate.Akima1DInterpolator(np.cumsum(u), u)(W)
+interpolate.CubicHermiteSpline(np.cumsum(u), u, c)(W) + interpolate.CubicSpline(np.cumsum(u), c).integrate(0.3, 2)
+interpolate.BSpline(np.cumsum(m.ravel()[:8]), k, 2)(GRID + 2.7) + interpolate.interp1d(np.cumsum(u), c)(W)
+interpolate.interp1d(np.cumsum(u)[::-1], u, bounds_error=False, fill_value="extrapolate")(2.0 * GRID + 0.07)
 interpolate.splev(u, TCK) + interpolate.splev(m, TCK, der=1)[0, 0] + UNIVARIATE(u) + UNIVARIATE(4 * u, 1)
 interpolate.splev(4 * u, TCK, ext=1) + interpolate.splev(4 * u, TCK, ext=3) + UNIVARIATE(s)
 SURFACE.ev(u, u[::-1]) + SURFACE(u, 4 * u, grid=False) + SURFACE.ev(m, C, dx=1)[0, 0] + SURFACE.ev(u, c, dx=1, dy=2)
