@@ -50,7 +50,7 @@ def einsum(subscripts: Any, *operands: Any, out: Any = None, **kwargs: Any) -> A
         term = np.einsum(subscripts, *parts, **kwargs)
         combine = plus if power % 4 < 2 else minus
         sums[power % 2] = combine(sums[power % 2], term)
-    if sums == [None, None]:
+    if sums[0] is None and sums[1] is None:
         sums[0] = np.einsum(subscripts, *(np.zeros(np.shape(x)) for x in operands), **kwargs)
     return into(out, computed(rec, *sums))
 
