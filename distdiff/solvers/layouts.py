@@ -307,9 +307,13 @@ class Judge:
             return self._kept_alone
         where, tape = made.plan.where, made.plan.tape
         local, n = self._local if tape is self._tape else whole(tape), len(tape.blocks)
-        walk = Elimination(local, [made.scheduled.sent_ids], made.scheduled.sent, made.n_ranks - 1)
+        joined = _joined(made)  # each rank's part of such a sum is a row that others read, though the sum is none
+        sent = made.scheduled.sent[:n].copy()
+        sent[joined] += where.n[joined]
+        walk = Elimination(local, [made.scheduled.sent_ids], sent, made.n_ranks - 1)
         found = np.stack(walk.result())
         shares = np.diff(where.cuts[:n], axis=1) / np.maximum(where.n[:n], 1)[:, None]
+        shares[joined] = 1.0
         for block in np.flatnonzero(where.scattered[:n] >= 0).tolist():
             owner = where.node_owner[where.nodes(block)]
             lines = np.bincount(owner, weights=walk.lines.get(block), minlength=made.n_ranks)
@@ -320,6 +324,14 @@ class Judge:
         nonzeros = (found[1] @ shares).max()
         more = 0 if made.plan.extents is None else made.quality.sent  # rows of others that deep halos compute
         return Kept(round(rows) + more, round(nonzeros) + more)
+
+
+def _joined(made: Partition) -> list[int]:
+    """Blocks of the tape that are put together of parts which ranks compute and send (`partition.lower`)."""
+    plan, scheduled = made.plan, made.scheduled
+    assert plan is not None and scheduled is not None
+    n = len(plan.tape.blocks)
+    return sorted({ceil(plan.order[part]) for part in (n + np.flatnonzero(scheduled.sent[n:])).tolist()})
 
 
 __all__ = ["ONE_JACOBIAN", "Advice", "Judge", "Prospects", "Use", "a_point"]
