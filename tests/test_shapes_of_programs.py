@@ -275,24 +275,36 @@ def out_tree_in_loops(x):
     return np.stack(values)
 
 
-def triangle(x):
+def triangle(n):
     """Every step reads all before it."""
-    rows = RNG.uniform(-0.1, 0.1, (80, 80))
-    y = np.zeros(80)
-    y[0] = x[0]
-    for i in range(1, 80):
-        y[i] = np.tanh(rows[i, :i] @ y[:i])
-    return y[-1]
+    def f(x):
+        rows, y = RNG.uniform(-0.1, 0.1, (n, n)), np.zeros(n)
+        y[0] = x[0]
+        for i in range(1, n):
+            y[i] = np.tanh(rows[i, :i] @ y[:i])
+        return y[-1]
+    return f
 
 
-def triangle_in_loops(x):
-    rows, y = RNG.uniform(-0.1, 0.1, (60, 60)), [x[0]]
-    for i in range(1, 60):
-        s = 0.0
-        for j in range(i):
-            s = s + rows[i, j] * y[j]
-        y.append(np.tanh(s))
-    return y[-1]
+def triangle_in_loops(n):
+    def f(x):
+        rows, y = RNG.uniform(-0.1, 0.1, (n, n)), [x[0]]
+        for i in range(1, n):
+            s = 0.0
+            for j in range(i):
+                s = s + rows[i, j] * y[j]
+            y.append(np.tanh(s))
+        return y[-1]
+    return f
+
+
+def triangle_of_sums(n):
+    def f(x):
+        y = [x[0], x[1]]
+        for _ in range(n - 2):
+            y.append(sum(y))
+        return y[-1]
+    return f
 
 
 def trajectory(x):
@@ -365,8 +377,9 @@ TABLE = {
              (additions, LEAVES), (out_tree, FEW), (out_tree_in_loops, FEW)],
     "mixed": [(uneven(plain), FEW), (uneven(np.sin), FEW), (uneven_on_arrays, FEW), (side_by_side, FEW),
               (side_by_side_in_loops, FEW), (grid_then_chain, FEW), (chain_then_grid_in_loops, FEW),
-              (tangle(400), FEW), (tangle(20_000), FEW), (tangle_on_arrays, FEW), (triangle, FEW),
-              (triangle_in_loops, FEW)]}
+              (tangle(400), FEW), (tangle(20_000), FEW), (tangle_on_arrays, FEW),
+              *[(f(n), FEW) for f in (triangle, triangle_in_loops, triangle_of_sums) for n in (20, 60)],
+              (triangle(80), FEW)]}
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -9,13 +9,14 @@ in which sums of products are one (`lines.steps`), inputs left out: D steps, W =
 and at least v a step on average in every eighth of them.
 
     tree     levels narrow evenly by halves, HALVES times or more, to FEW nodes, or widen so while lines read one each
-             (`levels.Narrowing`; SINGLE + 1 entries to SINGLE nodes at most)
+             (`levels.Narrowing`; SINGLE + 1 entries to SINGLE nodes at most), and it is not dense
     wide     D <= SHALLOW and W >= D: few steps, however lines read each other within them; or in the middle, the first
              and the last eighth of the steps left out, parts that have nothing in common (`weak_components`) of THIN
              nodes a step at most, more than THIN parts or the steps alike: chains side by side, whatever they begin
              with and what is made of them
-    chain    W <= THIN and w <= EVEN THIN, or D <= SHALLOW and w < D; where steps read much of all that is before them
-             (DENSE entries each, and D / DENSE values that are no inputs across every cut in the middle) it is mixed
+    chain    W <= THIN and w <= EVEN THIN, or D <= SHALLOW and w < D; where it is dense it is mixed: a triangle of sums,
+             whose steps read much of all that is before them (DENSE entries each, or D / 4 where steps are few), so
+             that across every cut in the middle lie values of long ago (D / LONG that are no inputs, and 4 W)
     grid     D > SHALLOW, W > THIN, w <= EVEN W and v >= W / STEADY: many steps alike
     mixed    all else: parts of different shapes, after or beside each other; a tangle whose steps swell and shrink
     cyclic   equations whose unknowns depend on each other have a quarter of all lines (`components.Cycles`)
@@ -43,7 +44,8 @@ SHALLOW = 32  # steps up to which a graph counts as shallow
 THIN = 8  # nodes a step, on average, up to which it counts as thin
 CYCLIC = 4  # one line in so many that belongs to a cycle makes a program cyclic
 EVEN = 8  # widest step over the mean up to which steps count as alike
-DENSE = 16  # entries a step from which on it reads much, and steps to a value across a cut up to which that is long ago
+DENSE = 16  # entries a node from which on a step reads much
+LONG = 5  # steps to a value across a cut up to which there are many of long ago
 SINGLE = 4
 STEADY = 4  # the mean over that of the eighth of the steps with fewest nodes, up to which they don't swell or shrink
 
@@ -97,7 +99,9 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
         return weak_components(tape, reads, False, lines, Middle(levels, steps.first, steps.last))
 
     entries = levels.nonzeros + nonzeros(tape, runs=False)
-    dense = entries >= DENSE * steps.nodes and DENSE * (levels.narrowest.width - inputs) >= steps.depth
+    alive = levels.narrowest.width - inputs
+    dense = (entries >= min(DENSE, steps.depth / 4) * steps.nodes and LONG * alive >= steps.depth
+             and alive * steps.depth >= 4 * steps.nodes)
     tree = narrowing.tree or (narrowing.spreading and SINGLE * entries <= (SINGLE + 1) * nodes)
     order = _shape(steps, tree, dense, strands)
     cyclic = found.count > 0 and CYCLIC * found.lines >= tape.lines
@@ -111,11 +115,11 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
 
 
 def _shape(steps: Steps, tree: bool, dense: bool, strands: Callable[[], int]) -> str:
-    if tree:
+    if tree and not dense:
         return "tree"
     mean = steps.nodes / max(steps.depth, 1)
     if steps.depth <= SHALLOW:
-        return "wide" if mean >= steps.depth else "chain" if steps.width < steps.depth else "mixed"
+        return "wide" if mean >= steps.depth else "chain" if steps.width < steps.depth and not dense else "mixed"
     if mean <= THIN:
         return "chain" if steps.width <= EVEN * THIN and not dense else "mixed"
     alike, parts = mean <= STEADY * steps.thinnest and steps.width <= EVEN * mean, strands()

@@ -171,22 +171,27 @@ class Levels:
     # -- one item ----------------------------------------------------------------------------------------------------
 
     def _count_steps(self, item: Vector, results: int) -> None:
-        """The step of a statement, by `lines.steps` for blocks: a part is read once, as a whole, by what adds it."""
-        adds = item.op in (ADD, SUBTRACT) or (item.op is COPY and bool(item.reduced))
+        """The step of a statement, by `lines.steps` for blocks: a part is read once, as a whole, by what adds it.  What
+        only moves values is on their step, and no node."""
+        moves = item.op is COPY and not item.reduced
+        adds = item.op in (ADD, SUBTRACT) or (item.op is COPY and not moves)
         above = []
         for k, ref in enumerate(item.operands):
             if isinstance(ref, Const):
                 continue
             if isinstance(ref, Affine) and not self.reads.scalar[ref.block]:
                 part = adds and bool(self.part[ref.block])
-                above.append(int(self.step[ref.block]) + (not part))
+                above.append(int(self.step[ref.block]) + (not part and not moves))
                 if part:
                     self.counts.pop(ref.block, None)
                 continue
             ids = (ref_ids(ref, int(self.reads.first[ref.block]), item.operand_shape(k))
                    if isinstance(ref, Affine) else np.ravel(ref.ids))
             steps, parts = self.steps_of(ids)
-            above.append(int((steps + ~(parts & adds)).max(initial=-1)))
+            above.append(int((steps + (~(parts & adds) & (not moves))).max(initial=-1)))
+        if moves:
+            self.step[item.out.block] = max(self.step[item.out.block], max(above, default=0))
+            return
         if above == [0] and type(item) is Statement and not item.reduced and item.op.kind != "scan":
             self.step[item.out.block] = max(self.step[item.out.block], 0)  # a function of one input
             return
