@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from . import graph
 from .machine import Machine, current
 from .partition import Partition, partition
+from .partition.choose import MOST_IDLE
 from .report import count_text, seconds_text, size_text, structure_text
 from .solvers.held import Held
 from .solvers.layouts import Judge, Use
@@ -155,6 +156,9 @@ def plan(tape: Tape, ranks: Sequence[int], columns: int | str | Use = 1, machine
     """Lay a tape out on each number of ranks (one is always among them), and predict.  Not collective.
 
     columns: right-hand sides at a point, as `solves` says to `linearize`: one after another, or "jacobian".
+
+    More ranks than lines are laid out as so many are, and the others have nothing to do.  Raises `InputError` for more
+    than layouts are made for (`partition.choose`).
     """
     machine = current() if machine is None else machine
     use = Use.announced(columns, tape.n_inputs, tape.n_outputs)
@@ -167,15 +171,16 @@ def plan(tape: Tape, ranks: Sequence[int], columns: int | str | Use = 1, machine
 
 def _layout(tape: Tape, ranks: int, judge: Judge, strategy: str, held: Held, found: list[Partition]) -> Layout:
     began = time.perf_counter()
-    made = partition(tape, ranks, strategy=strategy if ranks > 1 else "auto", machine=judge.machine,
+    busy = min(ranks, max(tape.lines, 1)) if tape.lines <= MOST_IDLE else ranks  # others have nothing to do
+    made = partition(tape, busy, strategy=strategy if ranks > 1 else "auto", machine=judge.machine,
                      columns=judge.use.split, judge=judge, known=found[1:])
     planning = time.perf_counter() - began
     found.append(made)
     quality, promise = made.quality, made.promise
     return Layout(ranks, made.name, promise.method, promise.seconds, promise.exchanging,
                   int(held.by(made.plan is None, quality, promise, judge.use)),
-                  quality.k_star, quality.messages, 8 * quality.halo * judge.use.columns, quality.balance,
-                  quality.max_work, planning)
+                  quality.k_star, quality.messages, 8 * quality.halo * judge.use.columns,
+                  quality.balance * ranks / busy, quality.max_work, planning)
 
 
 __all__ = ["Layout", "Plan", "plan"]

@@ -230,6 +230,22 @@ def test_what_computing_becomes_is_what_is_said_of_it(layouts, seconds, method, 
     assert "beyond 16" in verdict and said in verdict
 
 
+def test_ranks_that_no_machine_has():
+    """As many ranks as lines and no more are laid out; more than a process can hold something for are refused."""
+    tape = trace(chain, (np.ones(4),)).tape
+    few, many, most = (plan(tape, [n], machine=Machine()).layouts[-1] for n in (4000, 10**9, 10**18))
+    assert (many.ranks, most.ranks) == (10**9, 10**18) and tape.lines < 4000
+    assert many.seconds == most.seconds <= few.seconds and many.memory == few.memory
+    assert many.balance == pytest.approx(10**9, rel=0.01)
+    assert "more ranks stop paying beyond 1:" in plan(tape, [10**9], machine=Machine()).verdict()
+    tape = trace(lambda x: grid(grid(x)), (np.ones(100_000),)).tape
+    assert plan(tape, [1 << 19], machine=Machine()).layouts[-1].name == plan(
+        tape, [1 << 13], machine=Machine()).layouts[-1].name
+    for ranks, strategy, most in (10**9, "auto", "1,048,576"), (1 << 17, "axes", "16,384"):
+        with pytest.raises(dd.errors.InputError, match=f"no layout is made for {ranks:,} ranks.*ask for {most} at"):
+            plan(tape, [ranks], strategy=strategy)
+
+
 def test_a_chain_of_two_numbers_is_its_longest_path():
     """Two lines at a time for two ranks are no choice."""
     def pair(x):

@@ -23,6 +23,8 @@ from .quality import Promise
 from .scotch import MOST_LINES, available
 
 STRATEGIES = ("auto", "axes", "streaming", "contiguous", LEVELS, GROWN, SCOTCH, "fewer ranks", COLUMNS)
+MOST_RANKS = 1 << 14  # on which a layout is made: what ranks send each other is a table of pairs, 1 GB for so many
+MOST_IDLE = 1 << 20  # ... and promised, most of them having nothing to do: a few numbers are held for each
 MANY_ITEMS = 50_000  # beyond, only the most likely candidates are made
 MANY_SMALL = 100  # statements that no rank shares with another, from which looking for layouts of them is weighed
 MANY_LINES = 1 << 19  # scalar lines that are placed one by one (60 bytes and 0.3 us a line); beyond, run by run
@@ -111,6 +113,10 @@ def partition(tape: Tape, n_ranks: int, strategy: str = "auto", min_block: int |
         raise InputError(f"n_ranks={n_ranks} and min_block={min_block} must be positive")
     if depth is not None and depth < 1:
         raise InputError(f"depth={depth} must be positive: 1 exchanges after every superstep")
+    most = MOST_IDLE if known is not None and strategy in ("auto", "fewer ranks") else MOST_RANKS
+    if n_ranks > most:
+        raise InputError(f"no layout is made for {n_ranks:,} ranks: what is held for each of them, and for pairs of "
+                         f"them, is too much for one process; ask for {most:,} at most")
     machine = current() if machine is None else machine
     contest = _Contest(judge or _Sweeping(columns), machine)
     if strategy == COLUMNS and n_ranks > 1:
@@ -171,7 +177,7 @@ class _Search:
         doublings have gained nothing, and to fewer as long as these may do.  tried: least seconds on so many ranks,
         where these are known.
         """
-        rungs = _rungs(self.n_ranks)
+        rungs = [active for active in _rungs(self.n_ranks) if active <= MOST_RANKS]
         start = next(k for k, active in enumerate(rungs) if active <= FEW_RANKS or k == len(rungs) - 1)
         best, idle = np.inf, 0
         for active in reversed(rungs[:start + 1]):
