@@ -94,6 +94,19 @@ def solve_factored(a, p, z):
 
 
 @Helper
+def centre(a, others, own):
+    """own[i] <- minus the mean of log2 |a[i, j]| + others[j] over the entries of a's row i."""
+    for i in range(len(own)):
+        total = 0.0
+        count = 0
+        for j in range(len(others)):
+            if a[i, j] != 0.0:
+                total += np.log2(abs(a[i, j])) + others[j]
+                count += 1
+        own[i] = -total / max(count, 1)
+
+
+@Helper
 def balance(a, r, c):
     """a <- R a C, r and c powers of two such that the logarithms of its entries have nearly the least sum of squares:
     then the units of rows and columns make no difference (Curtis and Reid, On the automatic scaling of matrices for
@@ -102,22 +115,8 @@ def balance(a, r, c):
     rows = np.zeros(n)
     columns = np.zeros(n)
     for _ in range(100):
-        for i in range(n):
-            total = 0.0
-            count = 0
-            for j in range(n):
-                if a[i, j] != 0.0:
-                    total += np.log2(abs(a[i, j])) + columns[j]
-                    count += 1
-            rows[i] = -total / max(count, 1)
-        for j in range(n):
-            total = 0.0
-            count = 0
-            for i in range(n):
-                if a[i, j] != 0.0:
-                    total += np.log2(abs(a[i, j])) + rows[i]
-                    count += 1
-            columns[j] = -total / max(count, 1)
+        centre(a, columns, rows)
+        centre(a.T, rows, columns)
     for i in range(n):
         rows[i] = min(max(np.round(rows[i]), -500.0), 500.0)
         columns[i] = min(max(np.round(columns[i]), -500.0), 500.0)

@@ -63,11 +63,10 @@ def both(parts: Sequence[Any]) -> Pair:
 
 
 @dataclass(frozen=True)
-class LogDetPair(Shaped):
-    """log |det Z| and arg det Z of Z = x[0] + i x[1], (n, n)."""
+class _OfDeterminant(Shaped):
+    """Both parts of a function of det Z, Z = x[0] + i x[1], (n, n), that changes by tr(D^T Zdot): D is its slope."""
 
     n: int
-    name = "complex_slogdet"
     signature = "(n,n),(n,n)->(),()"
     reads = frozenset((0, 1))
 
@@ -75,57 +74,55 @@ class LogDetPair(Shaped):
     def lines(self) -> int:
         return 4 * self.n**3
 
-    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        sign, log = np.linalg.slogdet(x[0] + 1j * x[1])
-        return np.asarray(log), np.asarray(np.angle(sign))
-
-    def _inverse(self, x: Sequence[Any]) -> Pair:
-        """Z^-H."""
-        try:
-            return left((x[0], x[1]), (np.eye(self.n), np.zeros((self.n, self.n))), True)
-        except np.linalg.LinAlgError:
-            raise NotDifferentiableError("a derivative of slogdet is wanted at a singular complex matrix, where it has "
-                                         "none; move away from that point, or use det") from None
+    def slope(self, x: Sequence[Any]) -> Pair:
+        raise NotImplementedError
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
-        (c, d), (re, im) = self._inverse(x), both(xdot)  # tr(Z^-1 Zdot), Z^-1 = (c - i d)^T
-        return trace_of(c, re) + trace_of(d, im), trace_of(c, im) - trace_of(d, re)
-
-    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
-        if ybar[0] is None and ybar[1] is None:
-            return None, None
-        c, d = self._inverse(x)
-        log, phase = map(scalar, both(ybar))
-        return log * c - phase * d, log * d + phase * c
-
-
-@dataclass(frozen=True)
-class DetPair(Shaped):
-    """Both parts of det Z of Z = x[0] + i x[1], (n, n), with derivatives of every order at singular matrices too."""
-
-    n: int
-    name = "complex_det"
-    signature = "(n,n),(n,n)->(),()"
-    reads = frozenset((0, 1))
-
-    @property
-    def lines(self) -> int:
-        return 4 * self.n**3
-
-    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
-        det = np.asarray(np.linalg.det(x[0] + 1j * x[1]))
-        return det.real, det.imag
-
-    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
-        (c, d), (re, im) = applied(CofactorsPair(self.n), *x), both(xdot)
+        (c, d), (re, im) = self.slope(x), both(xdot)
         return trace_of(c, re) - trace_of(d, im), trace_of(c, im) + trace_of(d, re)
 
     def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
         if ybar[0] is None and ybar[1] is None:
             return None, None
-        c, d = applied(CofactorsPair(self.n), *x)
+        c, d = self.slope(x)
         re, im = map(scalar, both(ybar))
         return re * c + im * d, im * c - re * d
+
+
+@dataclass(frozen=True)
+class LogDetPair(_OfDeterminant):
+    """log |det Z| and arg det Z."""
+
+    name = "complex_slogdet"
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        sign, log = np.linalg.slogdet(x[0] + 1j * x[1])
+        return np.asarray(log), np.asarray(np.angle(sign))
+
+    def slope(self, x: Sequence[Any]) -> Pair:
+        """Z^-T."""
+        try:
+            re, im = left((x[0], x[1]), (np.eye(self.n), np.zeros((self.n, self.n))), True)
+        except np.linalg.LinAlgError:
+            raise NotDifferentiableError("a derivative of slogdet is wanted at a singular complex matrix, where it has "
+                                         "none; move away from that point, or use det") from None
+        return re, -im
+
+
+@dataclass(frozen=True)
+class DetPair(_OfDeterminant):
+    """Both parts of det Z, with derivatives of every order at singular matrices too."""
+
+    name = "complex_det"
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        det = np.asarray(np.linalg.det(x[0] + 1j * x[1]))
+        return det.real, det.imag
+
+    def slope(self, x: Sequence[Any]) -> Pair:
+        """The cofactors."""
+        re, im = applied(CofactorsPair(self.n), *x)
+        return re, im
 
 
 @dataclass(frozen=True)
