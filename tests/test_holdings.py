@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from distdiff.tape import HeldRun, ScalarRun
 from distdiff.tracing import recorder, scalar
 
 X = np.array([0.9, 1.1, 0.4])
+POINTS = X, 0.9 * X
 pytestmark = pytest.mark.mpi
 
 
@@ -79,20 +81,32 @@ def source(f, comm, partition="auto", solves=1):
     return Source(f, (X,), None, comm=comm, stages=Stages(), settings=settings)
 
 
+CHAIN = chain(150)
+
+
+@lru_cache
+def on_one_rank(f):
+    """Value, J^T 1 and J X at both points, and the structure; one linearization for all settings."""
+    with dd.linearize(f, X, comm=MPI.COMM_SELF) as lin:
+        found = [(lin.update(x), lin.vjp(1.0), lin.jvp(X)) for x in POINTS]
+        report = lin.report()
+        return found, (report.lines, report.depth, report.shape, report.nonzeros)
+
+
 @pytest.mark.parametrize(("f", "settings"), [
-    (chain(150), {}), (chain(150), {"partition": "contiguous"}), (chain(150), {"solves": "jacobian"}),
-    (chain(150), {"method": "interface"}), (samples, {}), (samples, {"partition": "contiguous"}),
+    (CHAIN, {}), (CHAIN, {"partition": "contiguous"}), (CHAIN, {"solves": "jacobian"}),
+    (CHAIN, {"method": "interface"}), (samples, {}), (samples, {"partition": "contiguous"}),
     (samples, {"solves": 40}), (samples, {"partition": "fewer ranks"}), (nested, {}), (arrays_between, {}),
     (arrays_between, {"partition": "contiguous"})], ids=lambda value: getattr(value, "__name__", str(value)))
 def test_derivatives_are_those_of_one_rank(comm, short_runs, f, settings):
-    with dd.linearize(f, X, comm=MPI.COMM_SELF) as one, dd.linearize(f, X, comm=comm, **settings) as lin:
-        for x in (X, 0.9 * X):
-            np.testing.assert_allclose(lin.update(x), one.update(x), rtol=1e-11)
-            np.testing.assert_allclose(lin.vjp(1.0), one.vjp(1.0), rtol=1e-9)
-            np.testing.assert_allclose(lin.jvp(X), one.jvp(X), rtol=1e-9)
-        mine, alone = lin.report(), one.report()  # the structure of the tape, which is gone
-        assert (mine.lines, mine.depth, mine.shape, mine.nonzeros) == (
-            alone.lines, alone.depth, alone.shape, alone.nonzeros)
+    found, structure = on_one_rank(f)
+    with dd.linearize(f, X, comm=comm, **settings) as lin:
+        for x, (value, xbar, ydot) in zip(POINTS, found):
+            np.testing.assert_allclose(lin.update(x), value, rtol=1e-11)
+            np.testing.assert_allclose(lin.vjp(1.0), xbar, rtol=1e-9)
+            np.testing.assert_allclose(lin.jvp(X), ydot, rtol=1e-9)
+        report = lin.report()  # the structure of the tape, which is gone
+        assert (report.lines, report.depth, report.shape, report.nonzeros) == structure
 
 
 def test_a_cut_is_near_the_middle_where_runs_are_held(comm, short_runs, monkeypatch):
