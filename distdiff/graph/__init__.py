@@ -28,6 +28,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from ..machine import Machine
 from ..tape import Const, Joint, ScalarRun, Tape
 from .components import Cycles, Middle, Strong, cycles, strong_components, weak_components
@@ -99,7 +101,7 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
         return weak_components(tape, reads, False, lines, Middle(levels, steps.first, steps.last))
 
     entries = levels.nonzeros + nonzeros(tape, runs=False)
-    alive = levels.narrowest.width - inputs
+    alive = levels.narrowest.width - _read(tape, reads)
     dense = (entries >= min(DENSE, steps.depth / 4) * steps.nodes and LONG * alive >= steps.depth
              and alive * steps.depth >= 4 * steps.nodes)
     tree = narrowing.tree or (narrowing.spreading and SINGLE * entries <= (SINGLE + 1) * nodes)
@@ -112,6 +114,16 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
         uses=Uses.of(levels.used, levels.most_used), live=levels.widest, narrowest=levels.narrowest,
         components=weak_components(tape, reads, lines=lines), pieces=pieces,
         contractions=contractions(tape))
+
+
+def _read(tape: Tape, reads: Reads) -> int:
+    """Inputs that something reads, about."""
+    found = 0
+    for block in np.flatnonzero(reads.leaf).tolist():
+        nodes = {touch.key: touch.nodes for touch in reads.touches[block]}
+        one_by_one = int(np.count_nonzero(reads.single[reads.exposed(block)].uses))
+        found += min(sum(nodes.values()) + one_by_one, tape.blocks[block].size)
+    return found
 
 
 def _shape(steps: Steps, tree: bool, dense: bool, strands: Callable[[], int]) -> str:
