@@ -9,8 +9,10 @@ from functools import lru_cache
 import numpy as np
 import pytest
 from mpi4py import MPI
+from references import of_one_rank
 
 import distdiff as dd
+from distdiff.comm import on_root
 from distdiff.graph import LiveWidth, live, reads
 from distdiff.kernels import structure
 from distdiff.kernels.jit import jit
@@ -86,11 +88,13 @@ CHAIN = chain(150)
 
 @lru_cache
 def on_one_rank(f):
-    """Value, J^T 1 and J X at both points, and the structure; one linearization for all settings."""
-    with dd.linearize(f, X, comm=MPI.COMM_SELF) as lin:
-        found = [(lin.update(x), lin.vjp(1.0), lin.jvp(X)) for x in POINTS]
-        report = lin.report()
-        return found, (report.lines, report.depth, report.shape, report.nonzeros)
+    """Value, J X and J^T 1 at both points, and the structure; once for all settings."""
+    def structure():
+        with dd.linearize(f, X, comm=MPI.COMM_SELF) as lin:
+            report = lin.report()
+            return report.lines, report.depth, report.shape, report.nonzeros
+
+    return of_one_rank(MPI.COMM_WORLD, f, POINTS, X, 1.0)[1], on_root(MPI.COMM_WORLD, structure)
 
 
 @pytest.mark.parametrize(("f", "settings"), [
@@ -101,7 +105,7 @@ def on_one_rank(f):
 def test_derivatives_are_those_of_one_rank(comm, short_runs, f, settings):
     found, structure = on_one_rank(f)
     with dd.linearize(f, X, comm=comm, **settings) as lin:
-        for x, (value, xbar, ydot) in zip(POINTS, found):
+        for x, (value, ydot, xbar) in zip(POINTS, found):
             np.testing.assert_allclose(lin.update(x), value, rtol=1e-11)
             np.testing.assert_allclose(lin.vjp(1.0), xbar, rtol=1e-9)
             np.testing.assert_allclose(lin.jvp(X), ydot, rtol=1e-9)

@@ -68,8 +68,9 @@ def solved(comm, p: Problem, cls: type, options: dict[str, Any], columns: tuple[
     return solver
 
 
-@pytest.mark.parametrize("further", [False, True])
-@pytest.mark.parametrize("width, steps", [(1, 40), (2, 25), (5, 5), (8, 12), (64, 5)])
+@pytest.mark.parametrize("width, steps, further", [
+    pytest.param(width, steps, further, marks=pytest.mark.few_ranks if further == k % 2 else ())
+    for k, (width, steps) in enumerate([(1, 40), (2, 25), (5, 5), (8, 12), (64, 5)]) for further in (True, False)])
 def test_chains(comm, width, steps, further):
     p, columns = chain_problem(comm, width, steps, further), (0, 1, 20) if width < 8 else (64,)
     for reduced, rounds in ("gather", 1), ("scan", (comm.size - 1).bit_length()):
@@ -108,6 +109,7 @@ def test_chains_against_substitution(comm, width):
     system.close()
 
 
+@pytest.mark.few_ranks
 @pytest.mark.parametrize("problem", [
     lambda comm: chain_problem(comm, 2, 25, True), lambda comm: chain_problem(comm, 8, 12, False),
     lambda comm: random_problem(comm, 3, n=60, n_in=4, n_out=5), lambda comm: parameters_problem(comm)])
@@ -128,6 +130,7 @@ def test_substitution_keeps_little_of_many_columns(monkeypatch, problem):
     assert not used
 
 
+@pytest.mark.few_ranks
 def test_what_is_kept_of_wide_solutions_is_predicted(monkeypatch):
     """Once it is known, at the second wide solve, passes are predicted anew: less for many columns."""
     monkeypatch.setattr(substitution, "FAR", 20)

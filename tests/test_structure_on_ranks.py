@@ -11,6 +11,7 @@ from mpi4py import MPI
 from test_holdings import X, arrays_between, chain, samples, short_runs  # noqa: F401
 
 import distdiff as dd
+from distdiff.comm import on_root
 from distdiff.partition import afar
 from distdiff.source import Source
 
@@ -51,9 +52,12 @@ PROGRAMS = {"samples": samples, "chain": chain(300), "arrays between": arrays_be
             **{name: repeated(dag, 10) for name, dag in FAMILY.items()}}
 
 
-def alone(f):
-    with dd.linearize(f, X, comm=MPI.COMM_SELF) as one:
-        return one._at.facts.structure
+def alone(comm, f, x=X):
+    def structure():
+        with dd.linearize(f, x, comm=MPI.COMM_SELF) as one:
+            return asdict(one._at.facts.structure)
+
+    return on_root(comm, structure)
 
 
 @pytest.mark.parametrize(("name", "partition"), [
@@ -67,7 +71,7 @@ def test_it_is_that_of_one_rank(comm, monkeypatch, name, partition):
         calls.append(1)
         return PROGRAMS[name](x)
 
-    expected = asdict(alone(f))
+    expected = alone(comm, f)
     looked = []
     plain = afar.structure
     monkeypatch.setattr("distdiff.source.structure", lambda *arguments: looked.append(1) or plain(*arguments))
@@ -99,7 +103,7 @@ def test_what_is_kept_is_bounded(comm, monkeypatch):
         assert not lin._at.local.stored
         depth = lin.report().depth
     assert comm.rank or len(traced) == 1 + (comm.size > 1)
-    assert depth == alone(samples).depth
+    assert depth == alone(comm, samples)["depth"]
 
 
 def test_a_failure_where_a_run_lies_is_everybodys(comm, monkeypatch):
@@ -131,7 +135,6 @@ def test_of_arrays_only_when_asked(monkeypatch):
         assert lin.report().lines == lin.report().lines
         assert len(found) == (comm.size > 1 and comm.rank == 0)
         ours = asdict(lin._at.facts.structure)
-    with dd.linearize(f, z, comm=MPI.COMM_SELF) as one:
-        expected = asdict(one._at.facts.structure)
+    expected = alone(comm, f, z)
     np.testing.assert_equal({k: v for k, v in ours.items() if k != "path"},
                             {k: v for k, v in expected.items() if k != "path"})
