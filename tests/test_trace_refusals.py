@@ -30,6 +30,8 @@ from scipy.sparse import linalg as sparse_linalg
 import distdiff as dd
 from distdiff.errors import UnsupportedOperationError
 from distdiff.tracing import trace
+from distdiff.tracing.holding import HoldingArray
+from distdiff.tracing.patching import resumed, suspended
 
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # np.matrix
 
@@ -415,7 +417,7 @@ def test_methods_of_arrays_made_outside(name):
 
 
 def test_methods_are_numpys_own_for_other_threads_and_libraries():
-    seen = []
+    seen, held = [], []
 
     def f(u):
         thread = threading.Thread(target=lambda: seen.append(type(U.copy())))
@@ -423,10 +425,15 @@ def test_methods_are_numpys_own_for_other_threads_and_libraries():
         thread.join()
         seen.append(type(copy.deepcopy({"a": U})["a"]))
         seen.append(type(WIDE.astype(np.float32)))
+        with suspended():  # as for Numba's compiler, and SciPy's solvers
+            seen.append(type(U.copy()))
+            with resumed():
+                held.append(type(U.copy()))
+        held.append(type(U.copy()))
         return u * (WIDE.dot(U)[0] + U.dot(U))
 
     np.testing.assert_allclose(trace(f, (U,)).result, U * (WIDE.dot(U)[0] + U.dot(U)))
-    assert seen == [np.ndarray] * 3
+    assert seen == [np.ndarray] * 4 and held == [HoldingArray] * 2
 
 
 def table(u, factor=1.0):

@@ -63,6 +63,11 @@ def _put(methods: dict[str, Any]) -> None:
         _changed(np.ndarray)
 
 
+def exchanged() -> bool:
+    """Whether they are ours."""
+    return vars(np.ndarray)["dot"] is _OURS["dot"]
+
+
 def exchange() -> None:
     """Have the methods be ours."""
     _put(_OURS)
@@ -73,4 +78,4 @@ def restore() -> None:
     _put(_OWN)
 
 
-__all__ = ["exchange", "restore"]
+__all__ = ["exchange", "exchanged", "restore"]

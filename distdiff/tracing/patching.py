@@ -175,13 +175,14 @@ def resumed() -> Iterator[None]:
 
 @contextmanager
 def _answering(table: dict[str, Callable[..., Any]], aside: bool) -> Iterator[None]:
-    before = {name: _NAMES[name] for name in SUBSTITUTES}
+    before, ours = {name: _NAMES[name] for name in SUBSTITUTES}, closed.exchanged()
     rec, rest = running(), False
     if rec is not None:
         rest, rec.aside = rec.aside, aside
     with _lock:
         if _uses:
             _NAMES.update(table)
+            (closed.restore if aside else closed.exchange)()
     try:
         yield
     finally:
@@ -190,3 +191,4 @@ def _answering(table: dict[str, Callable[..., Any]], aside: bool) -> Iterator[No
         with _lock:
             if _uses:
                 _NAMES.update(before)
+                (closed.exchange if ours else closed.restore)()
