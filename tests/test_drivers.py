@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, namedtuple
+
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 import distdiff as dd
 from distdiff.errors import InputError
@@ -206,6 +209,28 @@ def test_what_f_writes_into_its_arguments_reaches_none_of_the_users(comm):
     np.testing.assert_allclose(inner, dd.hvp(plain, (u,), (v,), **keywords), rtol=1e-10)
     for array, as_was in zip((constants[0], constants[1]["h"], constants[1]["history"][0], w), (v, 1.0, 0.5, 0.0)):
         np.testing.assert_array_equal(array, np.broadcast_to(as_was, 3))
+
+
+class _Pair(namedtuple("_Pair", "a b")):
+    def __new__(cls, both):
+        return super().__new__(cls, *both)
+
+
+def test_constant_arguments_of_all_shapes_reach_f_as_they_are():
+    ring, log, pair = [np.ones(2)], [], _Pair((np.ones(2), "b"))
+    ring.append(ring)
+    table = OrderedDict(v=np.ones(2))
+
+    def f(u, ring, log, pair, table):
+        log.append(1.0)
+        ring[0][:] = u
+        pair.a[:] = 2.0 * u
+        assert type(pair) is _Pair and pair.b == "b" and type(table) is OrderedDict and table["v"][0] == 1.0
+        return np.sum(ring[0] * pair.a) * len(log)
+
+    gradient = dd.grad(f, comm=MPI.COMM_SELF)(np.array([1.0, 3.0]), ring, log, pair, table)
+    np.testing.assert_allclose(gradient, [4.0, 12.0])
+    assert log == [1.0] and ring[1] is ring and ring[0][1] == pair.a[1] == 1.0
 
 
 def test_a_constant_argument_that_is_read_only_stays_so():

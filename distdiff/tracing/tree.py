@@ -108,7 +108,7 @@ def fresh(x: Any, made: Callable[[np.ndarray], Any] = lambda array: array, met: 
     elif isinstance(x, (tuple, list)) and (type(x) in (tuple, list) or hasattr(x, "_fields")):
         found = [fresh(value, made, met) for value in x]
         if not all(part is value for part, value in zip(found, x)):
-            met[id(x)] = x, type(x)(*found) if hasattr(x, "_fields") else type(x)(found)
+            met[id(x)] = x, type(x)._make(found) if hasattr(x, "_fields") else type(x)(found)
     return met[id(x)][1]
 
 
