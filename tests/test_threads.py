@@ -63,3 +63,23 @@ def test_a_recorded_function_in_one_that_another_thread_traces(threads):
     for k, gradient in enumerate(found):
         x = points()[k] * (-1) ** (k // 2)
         np.testing.assert_allclose(gradient, -np.sin(x) if x[0] > 0.0 else np.cos(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("solve", ["root", "minimize"])
+def test_a_tape_with_an_equation(threads, solve):
+    """Linearizations of one tape have its equations in common, and their values."""
+    def g(x):
+        if solve == "root":
+            y = dd.implicit.root(lambda x, y: y + 0.3 * np.sin(y) * x - x, x, np.zeros(4))
+        else:
+            y = dd.implicit.minimize(lambda x, y: np.sum((y - x) ** 2 + 0.1 * y**4), x, np.zeros(4))
+        return np.sum(y**3)
+
+    here = [np.linspace(0.4, 1.0, 4) + 0.02 * k for k in range(24)]
+    tape = dd.trace(g, here[0])
+    wanted = [dd.value_and_grad(tape)(x) for x in here]
+    for ask in (lambda x: (tape(x), None), dd.value_and_grad(tape)):
+        for (value, gradient), (right, slope) in zip(threads.map(ask, here), wanted):
+            np.testing.assert_allclose(value, right, rtol=1e-9)
+            if gradient is not None:
+                np.testing.assert_allclose(gradient, slope, rtol=1e-8)

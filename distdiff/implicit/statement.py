@@ -10,6 +10,7 @@ guarded like any other.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,11 +66,17 @@ class Implicit(Elemental):
             raise InputError(f"guarded is true or false and where is text, not {self.guarded!r} and {self.where!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "equation"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("equation", "turn")}
 
     @cached_property
     def equation(self) -> Equation:
         return Equation(self.tape, self.where)
+
+    @cached_property
+    def turn(self) -> Any:
+        """Held while the equation is at a point: linearizations of one tape have it in common, whatever thread is at
+        work on them."""
+        return threading.RLock()
 
     @cached_property
     def lines(self) -> int:
@@ -121,8 +128,9 @@ class Implicit(Elemental):
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         known = as_vector(x[1:])
-        return solved(lambda y: self.equation.at(y, known), x[0], self.n, self.settings, self.where, self.guarded,
-                      self.near)
+        with self.turn:
+            return solved(lambda y: self.equation.at(y, known), x[0], self.n, self.settings, self.where, self.guarded,
+                          self.near)
 
     def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
         if any(map(is_traced, (y[0], *x[1:], *xdot[1:]))):
@@ -136,7 +144,8 @@ class Implicit(Elemental):
         given = [np.zeros((*columns, prod(core))) if t is None else np.reshape(t, (*columns, prod(core)))
                  for core, t in zip(self.core_in[1:], xdot[1:])]
         flat = np.concatenate(given, axis=-1).reshape(prod(columns), -1)
-        ydot = self.equation.at(y[0], as_vector(x[1:])).tangent(np.ascontiguousarray(flat.T))
+        with self.turn:
+            ydot = self.equation.at(y[0], as_vector(x[1:])).tangent(np.ascontiguousarray(flat.T))
         return ydot.T.reshape(*columns, self.n), None
 
     def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
@@ -148,14 +157,16 @@ class Implicit(Elemental):
             lam = statement(lambda v: (at.vjp(v)[0] - seed,), np.zeros(self.n), _LINEAR)
             return [None, *at.vjp(-lam)[1:]]
         columns = ybar[0].shape[:-1]
-        xbar = self.equation.at(y[0], as_vector(x[1:])).adjoint(np.ascontiguousarray(
-            ybar[0].reshape(prod(columns), self.n).T))
+        seeds = np.ascontiguousarray(ybar[0].reshape(prod(columns), self.n).T)
+        with self.turn:
+            xbar = self.equation.at(y[0], as_vector(x[1:])).adjoint(seeds)
         ends = np.cumsum([prod(core) for core in self.core_in[1:]])
         return [None, *(part.T.reshape(*columns, *core)
                         for part, core in zip(np.split(xbar, ends[:-1]), self.core_in[1:]))]
 
     def system(self, y: Sequence[np.ndarray], x: Sequence[np.ndarray]) -> System | None:
-        found = self.equation.at(y[0], as_vector(x[1:])).jacobian()
+        with self.turn:
+            found = self.equation.at(y[0], as_vector(x[1:])).jacobian()
         if found is None:
             return None
         pattern, data = found
