@@ -16,6 +16,7 @@ import numpy as np
 from ..tape import Affine, Block, Const, Guard, Indexed, Item, Leaf, Operand, ScalarRun, Site, Tape, c_strides, id_type
 from .array import TracedArray, compact, is_traced, rearranged, single
 from .boxes import whole
+from .floating import aside
 from .primals import Primals
 from .recorder import Evaluate, Recorder
 
@@ -172,7 +173,8 @@ def spliced(rec: Recorder, tape: Tape, inputs: Sequence[Any], evaluate: Evaluate
         x.st.need()
     rec.flush()
     arrays += [np.empty(block.size) for block in tape.blocks[len(arrays):]]
-    evaluate(tape.blocks, tape.items, arrays)
+    with aside():
+        evaluate(tape.blocks, tape.items, arrays)
     runs = {item.block for item in tape.items if type(item) is ScalarRun}
     for b in range(len(inputs), len(tape.blocks)):
         number[b] = rec.new_block(tape.blocks[b].shape, arrays[b])
