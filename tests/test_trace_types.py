@@ -308,6 +308,11 @@ def test_whether_eigenvalues_are_complex_is_decided(spectrum):
             assert np.isclose(lin.update(x), f(x)) and np.isclose(f_again(x), f(x))
 
 
+def test_counts_beside_a_result_are_whole_numbers():
+    (_, aux), _ = dd.value_and_grad(lambda x: (x[0], (np.sum(x > 0), x[1] > 0)), has_aux=True)(X)
+    assert aux == (4, False) and type(aux[0]) is int
+
+
 def test_arrays_are_compared_with_none_element_by_element():
     found = []
 

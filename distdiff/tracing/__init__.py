@@ -410,6 +410,9 @@ def _output(rec: Recorder, x: Any) -> tuple[tuple[int, ...], Operand, Any]:
     if is_traced_complex(x):
         rec.unsupported("a complex result", _REAL_RESULTS)
     if type(x) is not TracedArray:
+        if hasattr(x, "tocsr"):
+            raise InputError(f"the function's result is a {type(x).__name__}, a sparse matrix of SciPy's: return its "
+                             "entries, A.data, or A.toarray()")
         values = creation.NUMPY["asarray"](x)
         if rec.holding and values.dtype.kind == "f" and np.isnan(values).any():
             rec.unsupported(
@@ -448,7 +451,7 @@ def plain_value(x: Any) -> Any:
     derivative)."""
     x = held(x)
     if isinstance(x, TracedScalar):
-        return bool(x.v) if x.dtype == bool else x.v
+        return x.v if x.dtype == float else x.dtype.type(x.v).item()
     if type(x) is TracedArray or is_traced_complex(x):
         return x.plain_values()
     if isinstance(x, tuple) and hasattr(x, "_fields"):

@@ -27,7 +27,7 @@ from .array import (
 from .boxes import cut, join, merge
 from .indexing import decided, gather, into, plain_index
 from .joining import concatenate
-from .layout import copied, inside, pieces_of
+from .layout import copied, inside, laid, pieces_of
 from .reductions import axes_of, axis_of, traced_array
 from .rolling import block_rolled
 from .scalar import TracedCount
@@ -122,7 +122,8 @@ def delete(x: Any, index: Any, axis: int | None = None) -> Any:
         x, axis = x.reshape(-1), 0
     axis = axis_of(axis, x.ndim)
     kept = np.delete(np.arange(x.shape[axis]), index)
-    return take(x, kept, axis)
+    result = take(x, kept, axis)
+    return laid(result, np.delete(x.nd, index, axis)) if result.ndim > 1 else result  # as NumPy's lies in memory
 
 
 def insert(x: Any, index: Any, values: Any, axis: int | None = None) -> Any:

@@ -54,7 +54,6 @@ FUNCTIONS.update(
         np.sort,
         np.partition,
         np.insert,
-        np.delete,
         np.diff,
         np.median,
         np.cross,
