@@ -326,6 +326,19 @@ def test_writes_into_what_shares_memory_are_refused(kind, write):
     np.testing.assert_array_equal(dd.grad(lambda x: np.sum(rule(1.0 * x) * x), comm=ALONE)(np.ones(3)), [3.0] * 3)
 
 
+def test_writes_into_what_is_an_argument_turned_are_refused():
+    f = tangent_of(lambda a: a.T)
+    f.defjvp(lambda primals, tangents: (f(*primals), tangents[0].T))
+
+    def program(x):
+        b = f(np.outer(x, x))
+        b[0, 1] = 7.0
+        return np.sum(b)
+
+    with pytest.raises(UnsupportedOperationError, match="was given or returned"):
+        dd.grad(program, comm=ALONE)(np.ones(3))
+
+
 def test_writes_into_results_that_share_memory_are_refused():
     @dd.custom_jvp
     def f(x):

@@ -35,10 +35,16 @@ def sealed(rec: Recorder, name: str, results: Sequence[Any], given: Sequence[Any
 
     results, traced: what it returned, and what that is on the tape; given, operands: the same of its arguments.
     """
-    arrays = [*zip(results, traced), *zip(given, operands)]
-    for k, (y, own) in enumerate(arrays[: len(results)]):
-        for z, other in arrays[k + 1 :]:
-            if isinstance(y, np.ndarray) and isinstance(z, np.ndarray) and y.ndim and z.ndim and _share(y, z):
+    arrays = [(y, own) for y, own in (*zip(results, traced), *zip(given, operands))
+              if isinstance(y, np.ndarray) and y.ndim and y.size]
+    returned = set(map(id, results))
+    spans = sorted((*_span(y), k) for k, (y, _) in enumerate(arrays))
+    for n, (_, end, k) in enumerate(spans):
+        for start, _, m in spans[n + 1 :]:
+            if start >= end:
+                break
+            (y, own), (z, other) = arrays[k], arrays[m]
+            if (id(y) in returned or id(z) in returned) and _share(y, z):
                 for x in (own, other):
                     if type(x) is TracedArray:
                         rec.sealed = WeakKeyDictionary() if rec.sealed is None else rec.sealed
@@ -46,6 +52,13 @@ def sealed(rec: Recorder, name: str, results: Sequence[Any], given: Sequence[Any
                             f"a write into an array that {name} was given or returned", "what it returned lies in the "
                             "memory of its argument, or of another of its results, so both would change, and its rule "
                             "says nothing of that; have it return a copy, np.array(x)")
+
+
+def _span(y: np.ndarray) -> tuple[int, int]:
+    """Where in memory an array begins and ends."""
+    first = y.__array_interface__["data"][0]
+    steps = [(n - 1) * s for n, s in zip(y.shape, y.strides)]
+    return first + sum(s for s in steps if s < 0), first + sum(s for s in steps if s > 0) + y.itemsize
 
 
 def order_of(x: Any) -> tuple[int, ...]:

@@ -80,8 +80,9 @@ class _Custom(Named):
             rec.failed()  # no line is recorded, and nothing would tell that there are results at another point
         op = self.elemental(call, tuple(np.shape(x) for x in operands), out_spec, tuple(y.shape for y in values))
         found = joint(op, operands, self.__name__, values)
+        found = [of_kind(rec, self.__name__, y, own) for y, own in zip(results, found)]
         sealed(rec, self.__name__, results, given, [*operands, *given[len(copies) :]], found)
-        return unflatten(out_spec, [of_kind(rec, self.__name__, y, own) for y, own in zip(results, found)])
+        return unflatten(out_spec, found)
 
     def takes(self) -> dict[str, Any]:
         """What tells it from others, for files."""

@@ -69,8 +69,9 @@ class _Registered(Named):
             raise
         require_unwritten(rec, self.__name__, given, before)
         found = joint(op, operands, self.__name__, [np.array(op.checked(result, given, exact=True))])
+        found = [of_kind(rec, self.__name__, result, found[0])]
         sealed(rec, self.__name__, [result], given, operands, found)
-        return of_kind(rec, self.__name__, result, found[0])
+        return found[0]
 
     def _cores(self, operands: Sequence[Any]) -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:
         sizes: dict[str, int] = {}
