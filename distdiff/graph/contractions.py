@@ -40,11 +40,11 @@ def call_seconds(item: Item, machine: Machine) -> float:
     return float(getattr(machine, rates(item)[0]))
 
 
-def seconds_of(items: Iterable[Item], machine: Machine) -> tuple[float, float]:
-    """(what all vector statements take before their first lines, what their lines take); statements that are alike
-    take the same, and are looked at once."""
-    known: dict[tuple[object, ...], tuple[float, float]] = {}
-    calls = lines = 0.0
+def seconds_of(items: Iterable[Item], machine: Machine) -> tuple[float, float, int]:
+    """(what all vector statements take before their first lines, what their lines take, how many these are);
+    statements that are alike take the same, and are looked at once."""
+    known: dict[tuple[object, ...], tuple[float, float, int]] = {}
+    calls, lines, number = 0.0, 0.0, 0
     for item in items:
         if isinstance(item, ScalarRun):
             continue
@@ -53,11 +53,12 @@ def seconds_of(items: Iterable[Item], machine: Machine) -> tuple[float, float]:
             key = id(item.op), item.shape, item.out.strides, tuple(map(type, item.operands))
         took = known.get(key) if key else None
         if took is None:
-            took = call_seconds(item, machine), line_seconds(item, machine) * item.lines
+            n = item.lines
+            took = call_seconds(item, machine), line_seconds(item, machine) * n, n
             if key:
                 known[key] = took
-        calls, lines = calls + took[0], lines + took[1]
-    return calls, lines
+        calls, lines, number = calls + took[0], lines + took[1], number + took[2]
+    return calls, lines, number
 
 
 VAST = 1 << 15  # elements

@@ -33,13 +33,12 @@ FEW = 0.01  # of the time, in scalar lines, up to which they are no reason for c
 
 def alone(tape: Tape, n_ranks: int, machine: Machine, everywhere: bool = False) -> Partition:
     """Everything on rank 0, or on every rank."""
-    scalar = sum(item.lines for item in tape.items if isinstance(item, ScalarRun))
-    array = sum(item.lines for item in tape.items if not isinstance(item, ScalarRun))
+    lines = [item.lines for item in tape.items if isinstance(item, ScalarRun)]
+    runs, scalar = len(lines), sum(lines)
+    calls, vectors, array = seconds_of(tape.items, machine)
     share = np.ones(n_ranks) if everywhere else np.eye(1, n_ranks)[0]
-    each = machine.item * sum(isinstance(item, ScalarRun) for item in tape.items)
-    each += seconds_of_arrays(tape, machine) + seconds_of_runs(tape, machine)
+    each = machine.item * runs + calls + vectors + machine.run_line * scalar
     work = Load(1, n_ranks, np.flatnonzero(share), np.full(np.count_nonzero(share), each))
-    runs = sum(isinstance(item, ScalarRun) for item in tape.items)
     quality = measure(share * (array + scalar), work, share * tape.n_nodes, Traffic.none(), machine,
                       share * len(tape.items), share * runs)
     return Partition(n_ranks, COLUMNS if everywhere else ALONE, None, 1, quality)
@@ -130,7 +129,7 @@ def _by_readers(plan: Plan, reads: Reads, block: int) -> np.ndarray | None:
 
 def seconds_of_arrays(tape: Tape, machine: Machine) -> float:
     """Of an evaluation and a solve on one rank."""
-    return sum(seconds_of(tape.items, machine))
+    return sum(seconds_of(tape.items, machine)[:2])
 
 
 def seconds_of_runs(tape: Tape, machine: Machine) -> float:
