@@ -14,6 +14,9 @@ from .petsc import start
 from .preaccumulate import eliminate
 from .stages import Stages
 from .system import TriangularSystem
+from .tracing.memory import give_back
+
+MANY = 1 << 20  # entries of all rows from which what elimination has worked with does not stay with the C library
 
 
 class Assembly:
@@ -41,6 +44,8 @@ class Assembly:
         self.rounded, self.lossy = partials.under, self._eliminated and products.under
         with stages("assemble"):
             self.system = TriangularSystem(comm, self.reduced)
+        if len(self._rows.indices) > MANY:
+            give_back()
 
     def refresh(self, point: Point) -> bool:
         """The values at another point, in the same places; whether these are right.

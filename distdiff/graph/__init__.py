@@ -32,6 +32,7 @@ import numpy as np
 
 from ..machine import Machine
 from ..tape import Const, Joint, ScalarRun, Tape
+from ..tracing.memory import give_back
 from .components import Cycles, Middle, Strong, cycles, strong_components, weak_components
 from .contractions import Contractions, contractions
 from .levels import Levels, Path, Profile, Steps, Uses
@@ -42,6 +43,7 @@ from .live import Cut, LiveWidth
 from .reads import Reads
 from .survey import LINES, Survey
 
+MANY = 1 << 20  # lines from which what was held of each, some tens of bytes, does not stay with the C library
 SHALLOW = 32  # steps up to which a graph counts as shallow
 THIN = 8  # nodes a step, on average, up to which it counts as thin
 CYCLIC = 4  # one line in so many that belongs to a cycle makes a program cyclic
@@ -88,7 +90,13 @@ def analyse(tape: Tape, machine: Machine = LINES, survey: Survey | None = None,
 
     survey: what is known of it already, on that machine.  lines: where its runs are looked at; None: here.
     """
-    survey = Survey(tape, machine, lines) if survey is None else survey
+    structure = _analysed(tape, Survey(tape, machine, lines) if survey is None else survey, lines)
+    if tape.lines > MANY:
+        give_back()
+    return structure
+
+
+def _analysed(tape: Tape, survey: Survey, lines: Lines | None) -> Structure:
     reads, levels = survey.reads, survey.levels
     depth, width, narrowing, profile = levels.summary()
     nodes, found = tape.n_nodes, cycles(tape)

@@ -72,7 +72,7 @@ def _warm_up() -> None:
 
     import distdiff as dd
 
-    for program, lines in ((grid_program, 2e7), (scalar_program, 2e5), (string_program, 2e5)):
+    for program, lines in ((grid_program, 2e7), (scalar_program, 2e5), (string_program, 1e6)):
         f, x = program(lines)
         for comm in (MPI.COMM_SELF, MPI.COMM_WORLD):
             with dd.linearize(f, x, comm=comm) as lin:
