@@ -378,8 +378,8 @@ TABLE = {
     "mixed": [(uneven(plain), FEW), (uneven(np.sin), FEW), (uneven_on_arrays, FEW), (side_by_side, FEW),
               (side_by_side_in_loops, FEW), (grid_then_chain, FEW), (chain_then_grid_in_loops, FEW),
               (tangle(400), FEW), (tangle(20_000), FEW), (tangle_on_arrays, FEW),
-              *[(f(n), FEW) for f in (triangle_in_loops, triangle_of_sums) for n in (20, 60)],
-              *[(triangle(n), FEW) for n in (16, 40, 80)]]}
+              *[(f(n), FEW) for f in (triangle, triangle_in_loops, triangle_of_sums) for n in (20, 40)],
+              (triangle(80), FEW)]}
 
 
 @pytest.mark.parametrize("name", TABLE)

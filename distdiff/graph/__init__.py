@@ -125,12 +125,12 @@ def _analysed(tape: Tape, survey: Survey, lines: Lines | None) -> Structure:
 
 
 def _read(tape: Tape, reads: Reads) -> int:
-    """Inputs that something reads, about."""
+    """Inputs that something reads, about: of an array those of the statement that reads most of it."""
     found = 0
     for block in np.flatnonzero(reads.leaf).tolist():
-        nodes = {touch.key: touch.nodes for touch in reads.touches[block]}
+        most = max((touch.nodes for touch in reads.touches[block]), default=0)
         one_by_one = int(np.count_nonzero(reads.single[reads.exposed(block)].uses))
-        found += min(sum(nodes.values()) + one_by_one, tape.blocks[block].size)
+        found += min(most + one_by_one, tape.blocks[block].size)
     return found
 
 
