@@ -32,7 +32,8 @@ MEETING = 0.002
 FEW = 3
 """Ranks on which tests marked `few_ranks` run: what they are about (derivatives of derivatives, formulas, pictures,
 agreement on errors, what rank 0 decides for all, iterations of PETSc's) meets ranks in one way, which three show, each
-with its own part.  Solvers, partitions and their messages run on all numbers of ranks."""
+with its own part.  Solvers, partitions and their messages run on all numbers of ranks: where every method meets every
+program, half of the pairs."""
 
 # Every rank must draw the same examples, so nothing may depend on chance, on stored failures or on the clock. Shrinking
 # repeats a failed example, which hangs when only one rank failed.
