@@ -38,6 +38,7 @@ SPARSE = ("data", "indices", "indptr", "row", "col", "coords", "offsets", "rows"
 BY_NAME = ("getattr", "attrgetter")  # which take an attribute named by a text ...
 ALL = ("vars", "__dict__", "asdict", "astuple", "fields", "__getattribute__")  # ... or all of them
 _NOT_THE_USERS = frozenset(("numpy", "scipy", "numba", "distdiff", "mpi4py", "petsc4py")) | sys.stdlib_module_names
+_NUMBERS = (float, int, complex, np.generic)
 _PLAIN = (float, int, str, bytes, complex, np.generic, np.ndarray, type(None), range, slice)
 # What the standard library's classes hold.
 _HOLD = ((ChainMap, "maps"), (UserDict, "data"), (UserList, "data"), (Enum, "_value_"))
@@ -59,7 +60,8 @@ class Surroundings:
 
     Of an object, a class or a module of the user's those attributes are looked at that some code reached from f names
     (of objects all, where code asks for `vars` or the like), of containers all items, of SciPy's sparse matrices their
-    arrays; and so on down, `DEEP` steps and `MANY` values.  No property or `__getattr__` is run for it.
+    arrays, of a library's module its numbers and which functions it has; and so on down, `DEEP` steps and `MANY`
+    values.  No property or `__getattr__` is run for it.
 
     Not looked at: what f assigns itself, as a counter of its calls, which says nothing of its result; what other
     libraries' objects and generators hold, and files; arrays past `COPIED` bytes in all, but for a sample.
@@ -320,6 +322,8 @@ class Search:
         if isinstance(value, ModuleType):
             if _users(value.__name__):
                 self._these(name, here, self.named, depth)
+            else:
+                self._of_library(name, here, depth)
             return
         if kind.startswith("scipy.sparse"):
             self._these(name, here, SPARSE, depth)
@@ -359,6 +363,15 @@ class Search:
         for c, key in product(classes, sorted(self._missed - self._assigned)):
             self._absent(f"{name}.{key}", c, vars(c), key)
         self._these(name, here, [*here] if every else self.named, depth, ofclass)
+
+    def _of_library(self, name: str, here: dict[str, Any], depth: int) -> None:
+        """Watch which functions and numbers a library's module has by these names: somebody may put others there."""
+        for key in sorted(self.named & here.keys()):
+            part = here[key]
+            if isinstance(part, ModuleType):
+                self._into(f"{name}.{key}", part, depth + 1)
+            elif (callable(part) or isinstance(part, _NUMBERS)) and len(self.found) < MANY:
+                self.found.append((f"{name}.{key}", functools.partial(here.get, key, _Missing), part))
 
     def _these(self, name: str, holder: dict[str, Any], keys: Iterable[str], depth: int,
                absent: Iterable[str] = ()) -> None:

@@ -347,6 +347,9 @@ class Material:
 Weights = namedtuple("Weights", "k")
 
 
+MONKEY = pytest.MonkeyPatch()
+
+
 def surroundings():
     """(name, f, a change of what f reads that is not its argument), each made anew."""
     config = types.ModuleType("config")
@@ -396,6 +399,8 @@ def surroundings():
     yield "dok", lambda x: (D @ x).sum(), lambda: D.__setitem__((0, 0), 50.0)
 
 
+    yield "a library's number", lambda x: (x * np.pi).sum(), lambda: MONKEY.setattr(np, "pi", 3.0)
+    yield "a library's function", lambda x: np.linalg.norm(x), lambda: MONKEY.setattr(np.linalg, "norm", np.sum)
     numbers, held = (ctypes.c_double * 3)(1.0, 2.0, 3.0), Held(1.0)
     yield "array of C's", lambda x: (x * numbers[1]).sum(), lambda: numbers.__setitem__(1, 5.0)
     yield "struct of C's", lambda x: (x * held.k).sum(), lambda: setattr(held, "k", 5.0)
@@ -430,7 +435,8 @@ def helped(x, material):
     return np.sum(x * material.density)
 
 
-def test_what_objects_modules_and_large_arrays_hold_is_noticed():
+def test_what_objects_modules_and_large_arrays_hold_is_noticed(request):
+    request.addfinalizer(MONKEY.undo)
     for name, f, change in surroundings():
         with dd.recorded(f) as F:
             close(F(X), f(X))
