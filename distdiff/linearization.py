@@ -202,10 +202,7 @@ class Linearization:
 
     def _advice(self) -> Advice | None:
         """The layout that would have suited the right-hand sides that come at this point.  Local, on rank 0."""
-        expected, prospects = self._solving.expected, self._source.prospects
-        if prospects is None or expected <= self._at.use.columns:
-            return None
-        return prospects.advice(expected, self._solving.work(1))
+        return self._solving.advice(self._source.prospects, self._at.use.columns)
 
     @calling("Linearization.hvp")
     def hvp(self, *tangents: Any) -> Any:
@@ -425,13 +422,11 @@ class Linearization:
         ranks rank 0 traces f once more.  Raises `InputError` for another kind or suffix, `ImportError` where something
         is to be drawn and matplotlib is missing.
         """
-        from .pictures import require_suffix, take
-        from .storage import require_place
+        from .pictures import require_path, take
 
         with agreed(self.comm, begins=True):  # before the work
             if path is not None and self.comm.rank == 0:
-                require_suffix(path)
-                require_place(path)
+                require_path(path)
         picture = take(self.subject(), kind)
         if path is not None:
             on_root(self.comm, lambda: picture.save(path, dark=dark))

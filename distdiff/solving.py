@@ -27,6 +27,7 @@ from .solvers import method as method_of
 from .solvers.exponents import Exponents
 from .solvers.failures import Failures
 from .solvers.kept import expected_kept, kept_by
+from .solvers.layouts import Advice, Prospects
 from .solvers.measured import Clock, Measured
 from .solvers.ranges import Found, Ranges, weights
 from .solvers.select import Choice, choose
@@ -333,6 +334,12 @@ class Solving:
     def measured(self) -> Measured | None:
         """What further solves by the method chosen took, and what was predicted, on rank 0.  Collective."""
         return on_root(self._comm, lambda: self._clock.measured(self.choice.method, self.pass_seconds))
+
+    def advice(self, prospects: Prospects | None, announced: int) -> Advice | None:
+        """The layout that would have suited the right-hand sides that come, where they are more than were announced."""
+        if prospects is None or self.expected <= announced:
+            return None
+        return prospects.advice(self.expected, self.work(1))
 
     def work(self, together: int = BATCH, onward: bool = False) -> Work:
         """The job as the cost model sees it now.  Local."""

@@ -21,7 +21,7 @@ from ..partition import partition as make_partition
 from ..tape import Tape
 from .ownership import partition, planned
 from .passes import timeline
-from .picture import Picture, require_suffix
+from .picture import Picture, require_path, require_suffix
 from .ranks import scaling
 from .sparsity import spy
 from .subject import Subject
@@ -44,4 +44,4 @@ def take_planned(tape: Tape, ranks: int, strategy: str = "auto") -> Picture:
     return Picture("partition", planned(tape, make_partition(tape, ranks, strategy=strategy)))
 
 
-__all__ = ["KINDS", "Picture", "Subject", "require_suffix", "take", "take_planned"]
+__all__ = ["KINDS", "Picture", "Subject", "require_path", "require_suffix", "take", "take_planned"]

@@ -82,6 +82,14 @@ class Picture:
         return f"<picture {self.kind}: {self.caption}>"
 
 
+def require_path(path: str | os.PathLike[str]) -> None:
+    """Raise `InputError` where no picture can be written: to say so before the work is done."""
+    from ..storage import require_place
+
+    require_suffix(path)
+    require_place(path)
+
+
 def require_suffix(path: str | os.PathLike[str]) -> None:
     """Raise `InputError` for a file that pictures can't be written to."""
     if Path(path).suffix.lower() not in SUFFIXES:
@@ -196,4 +204,4 @@ SIZES = {"spy": (9.6, 5.6), "levels": (9.0, 5.8), "partition": (10.4, 4.4), "tim
 CAPTIONS: dict[str, Callable[[Any], str]] = {
     "spy": _spy, "levels": _levels, "partition": _partition, "timeline": _timeline, "scaling": _scaling}
 
-__all__ = ["Picture", "require_suffix"]
+__all__ = ["Picture", "require_path", "require_suffix"]
