@@ -256,8 +256,8 @@ _INSTEAD = (  # what does the same with a derivative
     ("scipy.sparse.linalg.", "spsolve, splu and factorized can be traced, by the right-hand side and by the matrix's "
      "entries, and so can distdiff.implicit.linear_solve(A, b), also where A is (values, (rows, columns))"),
     ("scipy.sparse.csgraph.", ""),
-    ("scipy.sparse.", "sparse matrices, of constants or of traced entries, can be transposed, converted, scaled, added "
-     "and multiplied with arrays, and solved with. For all else use their arrays: y = np.zeros(n); "
+    ("scipy.sparse.", "sparse matrices, of constants or of traced entries, can be transposed, converted, scaled, "
+     "added, multiplied with arrays and each other, and solved with. For all else use their arrays: y = np.zeros(n); "
      "np.add.at(y, rows, values * x[columns]) for A @ x, slices for diagonals, "
      "distdiff.implicit.linear_solve((values, (rows, columns)), b) for solves"),
 )

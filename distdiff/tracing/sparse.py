@@ -55,8 +55,8 @@ def dispatching(original: Callable[..., Any], traced: Callable[[Any], Any]) -> C
 
     def dispatch(self: Any, other: Any, *args: Any, **kwargs: Any) -> Any:
         x = traced(other)
-        if x is None and type(other) is np.ndarray and other.ndim in (1, 2) and traced(
-                getattr(self, "data", None)) is not None:
+        plain = type(other) is np.ndarray or hasattr(type(other), "_distdiff_held")  # by np.ones inside the function
+        if x is None and plain and other.ndim in (1, 2) and traced(getattr(self, "data", None)) is not None:
             x = other
         return original(self, other, *args, **kwargs) if x is None else product(self, x)
 

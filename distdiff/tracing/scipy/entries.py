@@ -86,6 +86,33 @@ def _combined(name: str, sign: float | None) -> Rule:
     return rule
 
 
+def _matrix_product(name: str, by_columns: bool) -> Rule:
+    """C = A B, whose lines are rows; or columns, which are rows of B' A'."""
+
+    @writes(10)
+    def rule(n: int, m: int, ap: Any, aj: Any, ax: Any, bp: Any, bj: Any, bx: Any, cp: Any, cj: Any, cx: Any) -> None:
+        with set_aside():
+            _loops(name)(n, m, ap, aj, np.ones(len(aj)), bp, bj, np.ones(len(bj)), cp, cj, np.zeros(len(cj)))
+        first, second = (ap, aj, ax), (bp, bj, bx)
+        (p, j, x), (q, k, y) = (second, first) if by_columns else (first, second)
+        count, width = (m, n) if by_columns else (n, m)
+        lines = np.arange(count, dtype=np.int64)
+        j = np.asarray(j[:p[-1]], dtype=np.int64)
+        meets = np.diff(q)[j]  # entries of the other matrix that each entry is multiplied with: a line of it
+        left = np.repeat(np.arange(len(j)), meets)
+        right = np.arange(len(left)) + np.repeat(q[j] - (np.cumsum(meets) - meets), meets)
+        if not len(left):
+            return
+        place = np.repeat(lines, np.diff(p))[left] * width + k[right]
+        places = np.repeat(lines, np.diff(cp)) * width + cj[:cp[-1]]
+        order = np.argsort(places)
+        sums = recorder_of((ax, bx)).array_of(np.zeros(len(places)))
+        np.add.at(sums, order[np.searchsorted(places, place, sorter=order)], x[left] * y[right])
+        cx[:len(places)] = sums
+
+    return rule
+
+
 @writes(5)
 def to_dense(n: int, m: int, indptr: Any, indices: Any, data: Any, out: Any) -> None:
     line = np.repeat(np.arange(n), np.diff(indptr))
@@ -106,6 +133,8 @@ RULES: dict[str, Rule] = {
     "scipy.sparse._sparsetools:csr_sum_duplicates": sum_duplicates,
     **{f"scipy.sparse._sparsetools:{form}_{op}_{form}": _combined(f"{form}_{op}_{form}", sign)
        for form in ("csr", "csc") for op, sign in (("plus", 1.0), ("minus", -1.0), ("elmul", None))},
+    "scipy.sparse._sparsetools:csr_matmat": _matrix_product("csr_matmat", False),
+    "scipy.sparse._sparsetools:csc_matmat": _matrix_product("csc_matmat", True),
     "scipy.sparse._compressed:csr_todense": to_dense,
     "scipy.sparse._coo:coo_todense": pairs_to_dense,
 }
