@@ -40,11 +40,12 @@ PASSED_OVER = {
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("method", ["auto", "sweep", "substitution"])
+@pytest.mark.parametrize("method", ["auto", "substitution"])
 @pytest.mark.parametrize("name", PASSED_OVER)
 def test_what_is_passed_over_has_derivative_zero(name, method):
     f, h = PASSED_OVER[name], 1e-4
     with dd.linearize(f, U, comm=ALONE, method=method) as lin:
+        assert method != "auto" or lin.choice.method == "sweep"
         for x in (U, 1.07 * U):
             lin.update(x)
             differences = [(8 * (f(x + h * e) - f(x - h * e)) - f(x + 2 * h * e) + f(x - 2 * h * e)) / (12 * h)

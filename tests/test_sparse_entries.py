@@ -58,6 +58,8 @@ DONE = {  # what is done with it
     "with itself": (lambda a, x: (a.tocsc() - 0.5 * a.T.tocsc()) @ x[:3], lambda a, x: (a - 0.5 * a.T) @ x[:3]),
     "product": (lambda a, x: (S @ a @ a.T.tocsc()) @ B, lambda a, x: D @ a @ a.T @ B),
     "product by columns": (lambda a, x: (a.tocsc() @ S) @ x[:3], lambda a, x: a @ D @ x[:3]),
+    "product of bands": (lambda a, x: S @ sp.diags([x[:3], x[1:3]], [0, 1]) @ B,
+                         lambda a, x: D @ (np.diag(x[:3]) + np.diag(x[1:3], 1)) @ B),
     "made inside": (lambda a, x: a @ np.ones(3), lambda a, x: a @ np.ones(3)),
     "multiply": (lambda a, x: a.tocsr().multiply(S) @ B, lambda a, x: (a * D) @ B),
     "toarray": (lambda a, x: a.toarray() ** 2, lambda a, x: a ** 2),
