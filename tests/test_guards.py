@@ -77,6 +77,7 @@ def masks_written_in_place(x):
         hits += alive
         hits += x[0] > 0.5
     np.logical_and(x > 0.2, alive, out=M, where=x < 1.0)
+    assert np.logical_or(alive, x > 3.0, out=alive) is alive
     M |= x > 2.0
     return (np.where(alive, x**2, x) * hits).sum() + (M * x).sum()
 

@@ -38,7 +38,7 @@ from .ufuncs import BOOLEAN_RESULTS, evaluate, recorder_of, require_floats
 def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`__array_ufunc__` of arrays and scalars alike."""
     outs = kwargs.pop("out", ())
-    if method == "__call__" and outs and _whole(outs) and all(is_boolean(x) for x in inputs if is_traced(x)):
+    if method == "__call__" and outs and decides(inputs, outs):
         where = kwargs.get("where", True)  # alive &= x < 1; hits += x < 1
         return ufunc(*map(_decided, inputs), out=outs, **{**kwargs, "where": _decided(where)})
     require_floats(inputs + outs, f"numpy.{ufunc.__name__}", kwargs.get("dtype"), any(map(is_boolean, inputs)))
@@ -76,9 +76,10 @@ def _of_one_shape(results: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any,
     return tuple(x if shape_of(x) == shape else np.broadcast_to(x, shape).copy() for x in results)
 
 
-def _whole(outs: tuple[Any, ...]) -> bool:
-    """Whether results are written into plain masks or whole numbers alone: traced masks are decided for them."""
-    return all(type(x) is np.ndarray and x.dtype.kind in "biu" for x in outs)
+def decides(inputs: tuple[Any, ...], outs: tuple[Any, ...]) -> bool:
+    """Whether truths alone go into arrays of truths or whole numbers, where they are decided."""
+    return all(isinstance(x, np.ndarray) and not is_traced(x) and x.dtype.kind in "biu" for x in outs) and all(
+        is_boolean(x) for x in inputs if is_traced(x))
 
 
 def _decided(x: Any) -> Any:

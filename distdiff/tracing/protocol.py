@@ -98,6 +98,9 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
         traced = next(filter(_traced, inputs), None)
         outs = kwargs.get("out", ())
         if outs:
+            if traced is not None and method == "__call__" and forms.decides(inputs, outs):
+                forms.call(ufunc, method, inputs, {**kwargs, "out": tuple(x.view(np.ndarray) for x in outs)})
+                return outs[0] if len(outs) == 1 else outs
             kwargs["out"] = tuple(unwrap(x) if traced is None else promote(x, traced.rec) for x in outs)
             inputs = tuple(map(unwrap, given))  # once more: what is written into may be read as well
         if traced is None and not any(
