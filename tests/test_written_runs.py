@@ -191,7 +191,9 @@ def test_lines_that_choose_by_what_counts(f):
     same_lines(f)
     with np.errstate(all="ignore"):
         tape = dd.trace(f, X)
-    assert sum(type(item) is not ScalarRun for item in tape.items) <= 3  # arguments and results, nothing in between
+    runs = [k for k, item in enumerate(tape.items) if type(item) is ScalarRun]
+    assert runs == [*range(runs[0], runs[-1] + 1)] and runs[0] <= 2  # arguments and results, nothing in between
+    assert len(tape.items) - len(runs) <= 4  # and whether the result is finite, where a partial is not
 
 
 def test_small_programs_stay_in_python():
