@@ -125,6 +125,11 @@ class Values:
         """At another point: constants are what they are again, and all lines count."""
         self._missing, self.aside = None, {}
 
+    @property
+    def passed_over(self) -> object:
+        """What knows which NaN are passed over; another as soon as constants are read otherwise."""
+        return self._missing
+
     def numbers(self, constants: np.ndarray) -> np.ndarray:
         """Constants as partials read them: where NaN are passed over, with a number in their place."""
         return constants if self._missing is None else self._missing.array(constants)

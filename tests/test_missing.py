@@ -8,6 +8,7 @@ from mpi4py import MPI
 
 import distdiff as dd
 from distdiff.errors import NonFiniteError
+from distdiff.kernels import jit
 
 ALONE = MPI.COMM_SELF
 U = np.array([0.9137, 1.7214, 0.4353, 1.3079, 0.6181, 1.1231])
@@ -55,6 +56,19 @@ def test_what_is_passed_over_has_derivative_zero(name, method):
             np.testing.assert_allclose(lin.jacobian(), lin.vjp(1.0), rtol=1e-12, atol=1e-14)
             assert lin.value == f(x)
     np.testing.assert_allclose(dd.grad(f, comm=ALONE)(U), dd.grad(f, comm=ALONE, method="sweep")(U), rtol=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_passes_read_the_constants_that_stand_for_nan(monkeypatch):
+    monkeypatch.setattr(jit, "_at_once", True)
+    f = PASSED_OVER["scalar factors"]
+    with dd.linearize(f, U, comm=ALONE, method="sweep") as lin, (
+            dd.linearize(f, 1.07 * U, comm=ALONE, method="substitution")) as other:
+        for turn in (lin.jvp, lin.vjp, lin.jvp):  # bound as a tangent first
+            assert np.isfinite(turn(U if turn == lin.jvp else 1.0)).all()
+        lin.update(1.07 * U)
+        np.testing.assert_allclose([lin.jvp(e) for e in np.eye(6)], other.vjp(1.0), rtol=1e-12)
+        np.testing.assert_allclose(lin.vjp(1.0), other.vjp(1.0), rtol=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 (VALUES, TANGENT, ADJOINT, STORED) = range(4)  # as in `lines_loops`
 NONE = np.empty(0, dtype=np.int64)
-
+CONST = 4  # place of the constants among a record's arrays
 
 class Record:
     """A run on memory that stays where it is (see `scalar` for the arguments).
@@ -31,7 +31,7 @@ class Record:
         arrays = run.op, scalar.loop_numbers(), run.a, run.b, run.const, y, starts, shifts, vector
         addresses = [array.__array_interface__["data"][0] for array in arrays]
         self.numbers = np.array([way, len(run.op), first, len(starts), *addresses], dtype=np.int64)
-        self._held = arrays
+        self._held = [*arrays]
         self._lines = self.numbers.copy()  # as they are on the tape
         self._written: Stored | None = None
 
@@ -43,6 +43,14 @@ class Record:
     def put(self, sequence: Sequence) -> None:
         """Add it to a sequence."""
         sequence.lines(self.numbers, self)
+
+    def read(self, const: np.ndarray) -> None:
+        """From now on these are the constants."""
+        if self._held[CONST] is not const:
+            self._held[CONST], address = const, const.__array_interface__["data"][0]
+            self._lines[len(self._lines) - len(self._held) + CONST] = address
+            if self._written is None:
+                self.numbers[:] = self._lines
 
     def write_out(self, stored: Stored) -> None:
         """From now on the adjoint goes over the lines as they are written out, on the same vector."""

@@ -54,7 +54,8 @@ class Bound:
     def __init__(self, runs: Runs, way: str, values: Values, forward: bool) -> None:
         self._runs, self._way, self._values, self._forward = runs, way, values, forward
         self._bound: list[Run] = []
-        self._known = (0, False)  # the point, and whether there lines are written out, when records were last looked at
+        # The point, whether there lines are written out, and what gives their constants, when last looked at:
+        self._known: tuple[int, bool, object] = (0, False, None)
 
     def bind(self, op: ops.Lines, W: np.ndarray, forward: bool) -> tuple[Callable[..., None], tuple[Any, ...]]:
         """The call that goes over a run."""
@@ -63,10 +64,9 @@ class Bound:
 
     def begin(self, columns: tuple[int, ...]) -> None:
         """A pass for so many columns begins."""
-        if self._forward or columns:
-            return
-        self._runs.solved += 1
-        known = self._runs.points, self._runs.solved > MANY
+        writes = not self._forward and not columns
+        self._runs.solved += writes
+        known = self._runs.points, writes and self._runs.solved > MANY, self._values.passed_over
         if known != self._known:
             for run in self._bound:
                 run.settle()
@@ -103,7 +103,10 @@ class Run:
         return True
 
     def settle(self) -> None:
-        """Have the sequence go over the lines as they are written out by now, or on the tape."""
+        """Have the sequence go over the lines as they are written out by now, or on the tape, with constants as they
+        are at this point."""
+        if self._record is not None:
+            self._record.read(self.values.numbers(self.item.const))
         if self._record is not None and self._one:
             written = self._runs.written(self)
             if written is not None:
