@@ -988,3 +988,30 @@ def test_constants_and_results_keep_their_order_too():
     with dd.recorded(lambda x, k: {"z": np.sum(x * k.ravel("K")), "a": x[0]}) as F:
         found = F(np.arange(6.0), constant)
         assert list(found) == ["z", "a"] and found["z"] == np.arange(6.0) @ constant.ravel("K")
+
+
+def misshapen(x):
+    """What NumPy raises of shapes no value decides."""
+    y = x
+    for attempt in (lambda: x + np.ones(5), lambda: np.concatenate([x, np.ones((2, 2))]), lambda: x.reshape(7),
+                    lambda: np.ones((3, 3)) @ x, lambda: np.split(x, 3), lambda: np.einsum("ij,j", x, x)):
+        try:
+            y = attempt()
+        except ValueError:
+            y = y * x
+    return np.sum(y)
+
+
+@pytest.mark.parametrize("f", [jittered, misshapen, EXCEPTIONS["helper"][0]])
+def test_what_is_raised_again_at_other_points_is_replayed(f, tmp_path):
+    points = [np.array(x) for x in ([-1.0, 4.0], [-1.2, 3.0], [-0.9, 5.0])]
+    with dd.recorded(f) as F, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        for x in points:
+            close(F(x), f(x))
+            close(F.grad(x), dd.grad(f)(x))
+        assert F.counts.traces == 1 and F.counts.replays == 2
+    dd.trace(f, points[0]).save(tmp_path / "tape")
+    tape = dd.load(tmp_path / "tape")
+    close(dd.grad(tape)(points[1]), dd.grad(f)(points[1]))
+    close(dd.hessian(tape)(points[1]), dd.hessian(f)(points[1]))

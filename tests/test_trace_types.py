@@ -4,6 +4,7 @@ what truths give that are joined; writes that NumPy refuses leave no trace behin
 from __future__ import annotations
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -193,6 +194,52 @@ m.__iand__(3)
 m ** -1
 """
 
+WAYS = """
+np.conj(np.array(x[0]))
+np.add(x + 1j * x, None)
+F4 * x[0]
+np.divide(x[:3], C8).real
+np.power(C8, x[:3]).imag
+np.sum(x, axis=0.0)
+np.mean(x, axis=0.0)
+np.sum(m, axis=())
+np.sum(m[0]) + np.sum(m[2])
+np.sum(m, initial=0.5)
+np.sum(m, initial=0.5, dtype=float)
+np.prod(m, where=m, initial=0.5)
+np.max(m, initial=0.5)
+np.min(np.sum(m), initial=0.5)
+np.nansum(m, initial=0.5)
+np.nanmax(m)
+x[:0].prod()
+np.mean(m, dtype=int)
+np.var(m, dtype=int)
+np.std(m, dtype=int, axis=0)
+np.prod(x + 1j * x, dtype=complex)
+np.arccos(m, dtype=int)
+np.add(m, T, dtype=int)
+np.conj(m, casting="no")
+np.add(x, G, casting="no")
+np.add(x, G, casting="safe")
+np.add(x, x, signature="dd->d")
+np.absolute(x, signature="dd->d")
+np.add(x, 1, dtype=int)
+np.power(m, 0.5)
+np.float_power(m, 0.5)
+np.ldexp(x, 0.5)
+np.floor_divide(np.sum(m), T)
+np.remainder(np.sum(m), np.int8([1, 2]))
+np.sum(x, out=np.zeros(3))
+np.median(x, out=np.zeros(3))
+np.nanvar(x, out=np.zeros(1))
+np.clip(x, 0, 1, out=np.zeros((2, 6)))
+np.around(x, 1, np.zeros((2, 6)))
+np.take(x, [0, 1], out=np.zeros(3))
+np.cumsum(G * 1.0, out=x.copy())
+np.sum(np.ones((2, 6)), 0, out=x.copy())
+np.sum(np.ones((2, 6)), 1, out=x.copy())
+"""
+
 REFUSED = """
 np.put(y, [0, 99], [5.0, 6.0])
 np.put(y, [1, -7, 2], x[0])
@@ -339,6 +386,35 @@ def test_options_that_variances_do_not_have(call):
 def test_the_distance_to_the_next_number_takes_no_digits():
     assert np.array_equal(dd.grad(lambda x: np.sum(np.spacing(x) * 1e16 + x))(X), np.ones(6))
     assert np.array_equal(dd.grad(lambda x: sum(np.spacing(t) * 1e16 + t for t in x))(X), np.ones(6))
+
+
+@pytest.mark.parametrize("text", lines(WAYS))
+def test_ways_to_say_in_what_numbers_and_where(text):
+    """Values, their types and errors are NumPy's; numbers of 32 bits, which are computed in 64, are told of."""
+    known = {**KNOWN, "F4": np.float32([0.1, 0.2, 0.3]), "C8": np.complex64([1 + 1j, 2, 3])}
+    seen = []
+
+    def f(x):
+        try:
+            seen.append(dd.numpy.value(eval("lambda x, m: " + text, known)(x, x > 0)))
+        except (TypeError, ValueError) as error:
+            seen.append(error)
+        return np.sum(x)
+
+    with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        f(X)
+        dd.linearize(f, X)
+    plain, traced = seen[:2]
+    if isinstance(plain, Exception):
+        assert isinstance(traced, (TypeError, ValueError)) and isinstance(plain, type(traced))
+        return
+    few = any(issubclass(w.category, dd.errors.PrecisionWarning) for w in told)
+    assert few == ("F4" in text) and isinstance(traced, np.ndarray) is isinstance(plain, np.ndarray)
+    assert np.shape(traced) == np.shape(plain)
+    kinds = np.asarray(traced).dtype, np.asarray(plain).dtype
+    assert few or kinds[0] == kinds[1] or kinds == (np.dtype(float), np.dtype(int))
+    np.testing.assert_allclose(traced, plain, rtol=1e-6 if few else 1e-14)
 
 
 @pytest.mark.parametrize("text", lines(LIKE_NUMPY))

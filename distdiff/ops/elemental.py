@@ -37,6 +37,8 @@ class Elemental:
     inert     operands on which no result depends differentiably (a mask, an order): never asked for
     undetermined  results that are any of many (`undetermined_because` goes on saying): nothing that is differentiated
               may depend on them, which `tracing.undetermined` sees to; rules take their derivatives for zero
+    fails     an elemental of the same operands that gives 1 where `value` raises LinAlgError, and 0 elsewhere: what a
+              function that catches the error decides by, so that a tape holds where it would be raised again
     implicit  the results solve equations, which `system` gives (without loop axes only)
     collective  a rank's part of one that ranks share (`shares`): its rules are called by all of them, each with its own
     lines     flattened lines that one loop index stands for, in the cost model and in reports; default: its results
@@ -68,6 +70,7 @@ class Elemental:
         def core_out(self) -> tuple[Shape, ...]: ...
 
     inert: frozenset[int] = frozenset()
+    fails: Elemental | None = None
     undetermined: frozenset[int] = frozenset()
     undetermined_because = ""
     implicit = False

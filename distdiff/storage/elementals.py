@@ -25,6 +25,7 @@ BUILT_IN: dict[str, str] = {
     name: f"distdiff.tracing.matrices.{place}" for name, place in {
         "lu": "lu:Factors", "solve": "lu:Solve", "det": "lu:Det", "cofactors": "lu:Cofactors", "slogdet": "lu:LogDet",
         "solve_triangular": "triangular:Triangular", "cholesky": "triangular:Cholesky",
+        "indefinite": "triangular:Indefinite",
         "packed_lu": "lu:PackedLu", "sparse_solve": "sparse:SparseSolve", "sparse_system": "sparse:SparseSystem",
         "solve_banded": "banded:Banded",
         "solve_sylvester": "sylvester:Sylvester", "eigh": "symmetric:Eigh", "eigvalsh": "symmetric:Eigvalsh",

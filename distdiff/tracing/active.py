@@ -18,8 +18,10 @@ def running() -> Recorder | None:
     return traces[-1] if traces else None
 
 
-def failed() -> None:
-    """An operation on traced values has raised: see `Recorder.failed`."""
+def failed(error: Exception | None = None) -> None:
+    """An operation on traced values has raised: see `Recorder.failed`; unless a guard says already where it does."""
+    if error is not None and "_distdiff_foreseen" in error.__dict__:
+        return
     for rec in TRACES.get(threading.get_ident(), ()):
         rec.failed()
 

@@ -412,6 +412,8 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
             even, shape = even and shape is None, value.shape
     if not arrays and op.scalar:
         return rec.scalar_op(op, operands)
+    if arrays and varying and op not in BOOLEAN_OPS:
+        _tell_of_few_bits(rec, op, operands)
     if not varying:
         return of_constants(rec, op.value(*map(as_plain, operands)))
     if not even or shape is None:
@@ -428,6 +430,20 @@ def elementwise(rec: Recorder, op: Op, operands: Sequence[Any]) -> Any:
         return rearranged(rec, out, [], op in BOOLEAN_OPS)
     lowered = [lower(rec, x, shape) for x in operands]
     return recorded(rec, op, operands, lowered, out)
+
+
+def _tell_of_few_bits(rec: Recorder, op: Op, operands: Sequence[Any]) -> None:
+    """NumPy may compute with a number as its arrays do, in fewer bits, if those are plain: say that this is not."""
+    few = None
+    for x in operands:
+        if type(x) is TracedArray:
+            return
+        if isinstance(x, np.ndarray) and x.ndim:
+            if x.dtype.char not in "fe":
+                return
+            few = x.dtype
+    if few is not None:
+        rec.float64(few, f"numpy.{op.name} of a traced number and an array that comes")
 
 
 def read_values(op: Op, operands: Sequence[Any]) -> bool:

@@ -28,13 +28,13 @@ def clip(
     low, high = a_min if a_min is not None else min, a_max if a_max is not None else max
     if low is None and high is None:
         np.clip(np.empty(0), None, None)  # some of NumPy's raise
-        return into(out, np.copy(x))
+        return into(out, np.copy(x), True)
     result = x
     if low is not None:
         result = np.maximum(result, low)
     if high is not None:
         result = np.minimum(result, high)
-    return into(out, result if where is True else np.where(where, result, 0.0 if out is None else out))
+    return into(out, result if where is True else np.where(where, result, 0.0 if out is None else out), True)
 
 
 def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append: Any = np._NoValue) -> Any:
@@ -321,12 +321,12 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.i0: i0,
     np.angle: angle,
     np.unwrap: unwrap,
-    np.fix: lambda x, out=None: into(out, np.trunc(x)),
+    np.fix: lambda x, out=None: into(out, np.trunc(x), True),
     np.real_if_close: lambda x, tol=100: x,
     np.isreal: lambda x: np.ones(shape_of(x), dtype=bool),
     np.iscomplex: lambda x: np.zeros(shape_of(x), dtype=bool),
-    np.isposinf: lambda x, out=None: into(out, np.equal(x, np.inf)),
-    np.isneginf: lambda x, out=None: into(out, np.equal(x, -np.inf)),
+    np.isposinf: lambda x, out=None: into(out, np.equal(x, np.inf), True),
+    np.isneginf: lambda x, out=None: into(out, np.equal(x, -np.inf), True),
     **{
         function: _asked_of_values(function)
         for function in (

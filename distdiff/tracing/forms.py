@@ -16,6 +16,7 @@ import numpy as np
 from . import scatter
 from .array import TracedArray, is_boolean, is_traced, ndim_of, shape_of
 from .contract import GUFUNCS
+from .floating import aside
 from .indexing import assign, decided, plain_index
 from .layout import laid
 from .reductions import (
@@ -41,6 +42,10 @@ def call(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str
     if method == "__call__" and outs and decides(inputs, outs):
         where = kwargs.get("where", True)  # alive &= x < 1; hits += x < 1
         return ufunc(*map(_decided, inputs), out=outs, **{**kwargs, "where": _decided(where)})
+    if method == "__call__" and not _UNUSUAL.isdisjoint(kwargs):
+        results = _unusual(ufunc, inputs, outs, kwargs)
+        if results is not NotImplemented:
+            return results
     require_floats(inputs + outs, f"numpy.{ufunc.__name__}", kwargs.get("dtype"), any(map(is_boolean, inputs)))
     if method == "at":
         at(ufunc, *inputs)
@@ -80,6 +85,32 @@ def decides(inputs: tuple[Any, ...], outs: tuple[Any, ...]) -> bool:
     """Whether truths alone go into arrays of truths or whole numbers, where they are decided."""
     return all(isinstance(x, np.ndarray) and not is_traced(x) and x.dtype.kind in "biu" for x in outs) and all(
         is_boolean(x) for x in inputs if is_traced(x))
+
+
+_UNUSUAL = frozenset(("casting", "dtype", "sig", "signature"))
+
+
+def _unusual(ufunc: np.ufunc, inputs: tuple[Any, ...], outs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Where it is said in what numbers to compute: what NumPy refuses is refused, and truths are decided."""
+    how = {name: kwargs[name] for name in _UNUSUAL if kwargs.get(name) is not None}
+    traced = [x for x in inputs if is_traced(x)]
+    if not how or not traced or ufunc.signature is not None:
+        return NotImplemented
+    truths = all(map(is_boolean, traced))
+    if truths and not outs and kwargs.get("where", True) is True and how.get("dtype") not in (float, "float64"):
+        return ufunc(*map(_decided, inputs), **kwargs)
+    some = [np.ones((0,) * ndim_of(x), bool if is_boolean(x) else float) if is_traced(x) and ndim_of(x) else
+            np.bool_(True) if is_traced(x) and is_boolean(x) else np.float64(0.5) if is_traced(x) else
+            np.asarray(x)[(slice(0, 0),) * ndim_of(x)] if ndim_of(x) else x for x in inputs]
+    try:
+        with aside(), np.errstate(all="ignore"):
+            found = ufunc(*some, **how)
+    except TypeError as error:
+        raise TypeError(f"numpy.{ufunc.__name__} with {' and '.join(how)}: {error}") from None
+    kinds = {np.asarray(y).dtype.char for y in (found if type(found) is tuple else (found,))}
+    if ("sig" in how or "signature" in how) and (truths or not kinds <= {"d", "?"}):
+        traced[0].rec.unsupported(f"numpy.{ufunc.__name__} with signature=", "traced values are floats of 64 bits")
+    return NotImplemented
 
 
 def _decided(x: Any) -> Any:

@@ -210,12 +210,18 @@ def _write(target: TracedArray, value: TracedArray) -> None:
         value.st.need()  # its ids are where its values may not outlive it
 
 
-def into(out: Any, result: Any) -> Any:
+def into(out: Any, result: Any, broad: bool = False) -> Any:
     """What a function with `out=` returns: its result, written where that says; without it, a number where that has no
-    axes, as NumPy's do."""
+    axes, as NumPy's do.  broad: NumPy's own function broadcasts it, as ufuncs do."""
     if out is None:
         return result.scalar() if type(result) is TracedArray and not result.window.ndim else result
     target = out[0] if isinstance(out, tuple) else out
+    if not isinstance(target, np.ndarray):
+        raise TypeError("return arrays must be of ArrayType")
+    if hasattr(result, "rec") and result.dtype.kind == "c" and target.dtype.kind != "c":
+        result.rec.unsupported(f"complex numbers written into an out= of {target.dtype}", "take their real parts")
+    if not broad and shape_of(target) != shape_of(result):
+        raise ValueError(f"output array has the wrong shape: {shape_of(target)} for a result of {shape_of(result)}")
     target[...] = result
     return target
 

@@ -14,6 +14,7 @@ from ..tape import Affine, c_strides
 from .active import set_aside
 from .array import TracedArray, constant, fresh, is_traced, rearranged, single
 from .boxes import Index, whole
+from .indexing import decided
 from .reductions import traced_array
 from .ufuncs import number, recorder_of
 
@@ -46,8 +47,11 @@ def joint(op: Elemental, operands: Sequence[Any], name: str | None = None,
         try:
             with set_aside():
                 values = op.value(*(x.reshape((1,) * (len(loop) - len(own)) + x.shape) for x, own in zip(given, loops)))
-        except Exception:  # the function may catch it
-            rec.failed()
+        except Exception as error:  # the function may catch it
+            if op.fails is None or not isinstance(error, np.linalg.LinAlgError) or rec.capturing or rec.careful:
+                rec.failed()
+            else:
+                foreseen(error, *joint(op.fails, xs))
             raise
     flat = _flat(op, values, shapes, rec.empty((*loop, op.size)))
     if all(map(constant, xs)):
@@ -68,6 +72,13 @@ def joint(op: Elemental, operands: Sequence[Any], name: str | None = None,
         else:
             results.append(rec.scalar(rec.firsts[block] + part.start, y.item()))
     return results
+
+
+def foreseen(error: Exception, fails: Any) -> None:
+    """An error that is raised wherever a statement of its own gives what it gives now: the tape holds there."""
+    if is_traced(fails):
+        decided(np.not_equal(fails, 0.0))
+    error.__dict__["_distdiff_foreseen"] = True
 
 
 def applied(op: Elemental, *operands: Any) -> list[Any]:

@@ -298,8 +298,9 @@ def _unwrapping(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
                 },
             )
             return result if out is None else out
-        except (ValueError, ArithmeticError):  # the function may catch it
-            failed()
+        except (ValueError, ArithmeticError) as error:  # the function may catch it
+            if type(error) is not ValueError or name not in ("reshape", "dot", "squeeze", "transpose", "swapaxes"):
+                failed(error)
             raise
 
     return unwrapped
@@ -307,7 +308,7 @@ def _unwrapping(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _conjugate(self: TracedArray, out: Any = None) -> Any:
     """The array itself, as it is real: np.conj makes another one."""
-    return self if out is None else into(out, self)
+    return self if out is None else into(out, self, True)
 
 
 def _choose(self: TracedArray, *choices: Any, out: Any = None, mode: str = "raise") -> Any:

@@ -47,6 +47,11 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     for function, implementation in room.FUNCTIONS.items()
 } | complexes.TRANSFORMS
 
+# Functions whose ValueErrors are about shapes, which no value decides.
+_OF_SHAPES = frozenset({*joining.FUNCTIONS, *contract.FUNCTIONS, np.reshape, np.broadcast_to, np.broadcast_arrays,
+                        np.split, np.array_split, np.hsplit, np.vsplit, np.dsplit, np.squeeze, np.transpose,
+                        np.moveaxis, np.swapaxes, np.expand_dims})
+
 FUNCTIONS.update(
     (function, layout.as_numpy(function, FUNCTIONS[function]))
     for function in {
@@ -117,8 +122,9 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
         if any(map(complexes.is_complex, inputs)) or any(map(complexes.is_complex, kwargs.get("out", ()))):
             return complexes.call(ufunc, method, inputs, kwargs)
         return forms.call(ufunc, method, inputs, kwargs)
-    except (ValueError, ArithmeticError):  # the function may catch it
-        failed()
+    except (ValueError, ArithmeticError) as error:  # the function may catch it
+        if type(error) is not ValueError or method not in ("__call__", "outer"):  # those are about shapes, not values
+            failed(error)
         raise
 
 
@@ -194,8 +200,9 @@ def array_function(self: Any, function: Callable[..., Any], types: Any, args: An
             else "it has no derivative rule here; write it in terms of functions that have one, or "
             "compute it outside the function if it does not depend on the inputs",
         )
-    except (ValueError, ArithmeticError):  # the function may catch it
-        failed()
+    except (ValueError, ArithmeticError) as error:  # the function may catch it
+        if type(error) is not ValueError or function not in _OF_SHAPES:
+            failed(error)
         raise
 
 

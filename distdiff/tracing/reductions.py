@@ -28,12 +28,13 @@ from .array import (
     shape_of,
     single,
 )
-from .indexing import into
+from .indexing import decided, into
 from .layout import laid, turned
 from .recorder import Recorder
 from .scalar import TracedScalar
 from .storage import Storage
 from .ufuncs import require_floats
+from .wholes import written
 
 Axes = int | tuple[int, ...] | None
 _empty = np.empty  # NumPy's own, whatever is substituted meanwhile
@@ -50,7 +51,7 @@ def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
     """The axes to reduce, normalized; NumPy's errors for wrong ones."""
     if axis is None:
         return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(map(operator.index, axis if isinstance(axis, tuple) else (axis,)))
     for k in axes:
         if not -ndim <= k < ndim:
             np.empty((1,) * ndim).sum(axis=k)  # raises NumPy's AxisError, but for 0 and -1 of no axes
@@ -80,7 +81,7 @@ class Left(NamedTuple):
     strides: tuple[int, ...]  # of the result over the iteration space
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096, typed=True)
 def _left(shape: tuple[int, ...], axis: Axes) -> Left:
     axes = axes_of(axis, len(shape))
     kept = tuple([n for k, n in enumerate(shape) if k not in axes])
@@ -98,6 +99,13 @@ def given(option: Any) -> bool:
 def begun(initial: Any) -> bool:
     """Whether a reduction is told what to begin with."""
     return initial is not None and initial is not np._NoValue
+
+
+def _first(x: Any, initial: Any, dtype: Any, truth: bool = False) -> Any:
+    """What a reduction begins with, as one of truths (`truth`) or counts has it: a truth, or a whole number."""
+    kind = bool if truth and is_boolean(x) else int if x.dtype.kind in "iub" else None
+    return initial if kind is None or given(dtype) and np.dtype(dtype).kind not in "iu" else written(
+        initial, kind) if is_traced(initial) else kind(initial)
 
 
 def masked(x: Any, where: Any, neutral: Any) -> Any:
@@ -121,6 +129,8 @@ def _reduce(op: Op, ufunc: np.ufunc, x: Any, axis: Axes, keepdims: Any, over: fl
         rec.over()
     axes, _, kept, with_ones, strides = _left(shape, axis)
     if not axes:
+        if st.boolean and op is COPY:  # truths are counted
+            return x * 1.0 if shape else x.scalar() * 1
         return x.copy("K") if shape else x.scalar()
     if not x.window.size or st.block < 0 and constant(x):
         begin = {} if of_none is None or x.window.size else {"initial": of_none}
@@ -187,7 +197,7 @@ def total(
         require_floats((x, initial, where), "numpy.sum", dtype, is_boolean(x))
     result = _reduce(COPY, np.add, x if where is None else masked(x, where, 0.0), axis, keepdims)
     if initial is not None and begun(initial):
-        result = result + initial
+        result = result + _first(x, initial, dtype)
     return result if out is None else into(out, result)
 
 
@@ -213,6 +223,7 @@ def _extremum(op: Op, ufunc: np.ufunc, least: float) -> Callable[..., Any]:
         initial: Any = None,
         where: Any = None,
     ) -> Any:
+        initial = _first(x, initial, None, True) if begun(initial) else initial
         if given(where) and not begun(initial):
             raise ValueError(f"reduction operation '{ufunc.__name__}' does not have an identity, so to use a where "
                              "mask one has to specify 'initial'")
@@ -255,6 +266,7 @@ def product(
 ) -> Any:
     """Product, by halving: log2(n) multiplications of whole arrays."""
     require_floats((x, initial, where), "numpy.prod", dtype, is_boolean(x))
+    initial = _first(x, initial, dtype) if begun(initial) else initial
     x = masked(x, where, 1.0)
     if not is_traced(x):
         return into(out, np.multiply(np.multiply.reduce(x, axis=axis, keepdims=_flag(keepdims)), initial))
@@ -267,7 +279,7 @@ def product(
     n = flat.shape[-1]
     if n == 0:
         result = np.ones(with_ones if _flag(keepdims) else kept)
-        return into(out, result * initial if begun(initial) else result)
+        return into(out, (result * initial if begun(initial) else result)[()])
     while n > 1:
         half = n // 2
         pairs = flat[..., :half] * flat[..., half : 2 * half]
@@ -284,11 +296,21 @@ def product(
 def mean(
     x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, keepdims: bool = False, where: Any = None
 ) -> Any:
+    if given(dtype) and np.dtype(dtype).kind in "iu":
+        return _of_whole_numbers(np.mean, x, dtype, axis=axis, out=out, keepdims=keepdims, where=where)
     if dtype is None and where is None and _few(x, axis):
         result = _reduce(COPY, np.add, x, axis, keepdims, _left(x.window.shape, axis).count)
     else:
         result = total(x, axis, dtype, None, keepdims, None, where) / _count(x, axis, keepdims, where)
     return result if out is None else into(out, result)
+
+
+def _of_whole_numbers(function: Callable[..., Any], x: Any, dtype: Any, out: Any, **options: Any) -> Any:
+    """NumPy's own of truths, which are decided, in whole numbers."""
+    require_floats((x,), f"numpy.{function.__name__}", dtype, is_boolean(x))
+    options = {name: decided(value) if is_traced(value) else value for name, value in options.items()
+               if value is not None}
+    return into(out, function(decided(x) if is_traced(x) else x, dtype=dtype, **options))
 
 
 def _count(x: Any, axis: Axes, keepdims: bool, where: Any) -> Any:
@@ -310,6 +332,8 @@ def variance(
     **other: Any,
 ) -> Any:
     """`mean=` and `correction=` are NumPy 2's."""
+    if given(dtype) and np.dtype(dtype).kind in "iu":
+        return _of_whole_numbers(np.var, x, dtype, axis=axis, out=out, ddof=ddof, keepdims=keepdims, where=where)
     middle = None
     if other:
         ddof = other.pop("correction", ddof) if given(other.get("correction")) else ddof
@@ -330,6 +354,8 @@ def variance(
 def deviation(
     x: Any, axis: Axes = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, **other: Any
 ) -> Any:
+    if given(dtype) and np.dtype(dtype).kind in "iu":
+        return _of_whole_numbers(np.std, x, dtype, axis=axis, out=out, ddof=ddof, keepdims=keepdims, **other)
     result = root(variance(x, axis, dtype, None, ddof, keepdims, **other))
     return result if out is None else into(out, result)
 

@@ -110,7 +110,8 @@ def correlation(x: Any, y: Any = None, rowvar: bool = True, bias: Any = None, dd
 
 
 def _ignoring_nan(reduce: Callable[..., Any], neutral: float) -> Callable[..., Any]:
-    return lambda x, axis=None, *args, **kwargs: reduce(np.where(np.isnan(x), neutral, x), axis, *args, **kwargs)
+    return lambda x, axis=None, *args, **kwargs: reduce(
+        x if is_boolean(x) else np.where(np.isnan(x), neutral, x), axis, *args, **kwargs)
 
 
 def _extremum(reduce: Callable[..., Any], neutral: float) -> Callable[..., Any]:
@@ -118,6 +119,8 @@ def _extremum(reduce: Callable[..., Any], neutral: float) -> Callable[..., Any]:
 
     def extremum(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
                  where: Any = None) -> Any:
+        if is_boolean(x):
+            return reduce(x, axis, out, keepdims, initial, where)
         missing = np.isnan(x)
         result = reduce(np.where(missing, neutral, x), axis, None, keepdims, initial, where)
         if not begun(initial):

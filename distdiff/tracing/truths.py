@@ -23,6 +23,7 @@ _WHOLE = frozenset((np.dtype(np.int64).char, "q"))
 WHOLE_ONLY = frozenset((  # which are of whole numbers and truths, and never of floats
     np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert, np.left_shift, np.right_shift, np.gcd, np.lcm,
     *[vars(np)[name] for name in ("bitwise_count",) if name in vars(np)]))  # NumPy 2's
+_OF_COUNTS = WHOLE_ONLY | {np.floor_divide, np.remainder, np.fmod, np.divmod}  # which divide by 0 unlike floats
 _TRUTHS = frozenset((  # whose truths are statements of truths
     np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal, np.logical_and, np.logical_or,
     np.logical_xor, np.logical_not, np.isfinite, np.isnan, np.isinf, np.signbit, np.add, np.multiply, np.maximum,
@@ -40,7 +41,7 @@ def of_truths(ufunc: np.ufunc, inputs: tuple[Any, ...]) -> Any:
             if not x.st.boolean:
                 return NotImplemented
         elif isinstance(x, TracedScalar):
-            if not isinstance(x, TracedBool) and not (ufunc in WHOLE_ONLY and isinstance(x, TracedCount)):
+            if not isinstance(x, TracedBool) and not (ufunc in _OF_COUNTS and isinstance(x, TracedCount)):
                 return NotImplemented
         elif type(x) not in _NUMBERS and not isinstance(x, np.generic) and type(x) is not np.ndarray:
             return NotImplemented

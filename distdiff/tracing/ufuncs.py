@@ -109,7 +109,7 @@ SIMPLE_POWERS = {exponent: BY_NAME[name] for exponent, name in ((2.0, "square"),
 
 def _power(rec: Recorder, base: Any, exponent: Any) -> Any:
     """The exponents for which an ndarray's ** is another function."""
-    if type(base) is TracedArray and not is_traced(exponent) and ndim_of(exponent) == 0:
+    if type(base) is TracedArray and not is_traced(exponent) and ndim_of(exponent) == 0 and not base.st.boolean:
         simple = SIMPLE_POWERS.get(float(exponent))
         if simple is not None:
             return simple.value(base)
@@ -146,7 +146,7 @@ def general(op: Op, *operands: Any) -> Any:
 
 
 def _copied(x: Any) -> Any:
-    return x.copy("K") if type(x) is TracedArray else x
+    return x if type(x) is not TracedArray else x.copy("K") if x.window.ndim else x.scalar()
 
 
 def _ignoring_nan(ufunc: np.ufunc) -> Callable[..., Any]:
@@ -181,7 +181,10 @@ def _ldexp(x: Any, exponent: Any) -> Any:
         exponent = as_plain(exponent)
     if is_traced(exponent):
         exponent.rec.unsupported("numpy.ldexp with traced exponents", "they are whole numbers; use x * 2.0**n")
-    return x * np.ldexp(1.0, np.asarray(exponent).astype(int))
+    exponent = np.asarray(exponent)
+    if exponent.dtype.kind not in "iub" and not np.array_equal(exponent, np.trunc(exponent)):  # (lists came as floats)
+        np.ldexp(1.0, exponent)  # which raises what NumPy does
+    return x * np.ldexp(1.0, exponent.astype(int))
 
 
 COMPOSED: dict[np.ufunc, Callable[..., Any]] = {  # functions that are a formula in others

@@ -301,8 +301,11 @@ def parts_of(x: Any, rec: Recorder, signed: bool = False) -> Pair:
     if is_traced_complex(x):
         pair: tuple[Part, Part] = (x.re, x.im)
     elif is_complex(x):
+        x = x.astype(np.complex128) if getattr(x, "dtype", None) == np.complex64 else x  # before it is computed with
         pair = (x.real, x.imag)
     else:
+        if not is_traced(x) and type(x) not in (float, int, bool) and np.asarray(x).dtype.kind not in "fiub":
+            raise TypeError(f"unsupported operand type(s): 'complex' and '{type(x).__name__}'")
         return real_part(x), None
     re, im = ((-0.0 if signed and negative_zero(part) else None) if zero(part) else part for part in pair)
     return re, im

@@ -134,6 +134,9 @@ def _summed(function: Callable[..., Any]) -> Callable[..., Any]:
 def product(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
             where: Any = None) -> Any:
     """By halving: log2(n) multiplications of whole arrays."""
+    if dtype is not None and dtype is not np._NoValue and np.dtype(dtype).kind != "c":
+        recorder_of((x,)).unsupported(f"numpy.prod of complex numbers with dtype={np.dtype(dtype)}",
+                                      "take real and imaginary parts")
     x = masked(x, where, 1.0)
     axes = axes_of(axis, x.ndim)
     kept = tuple(n for k, n in enumerate(x.shape) if k not in axes)

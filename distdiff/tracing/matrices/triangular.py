@@ -72,6 +72,36 @@ class Triangular(Shaped):
 
 
 @dataclass(frozen=True)
+class Indefinite(Shaped):
+    """1 where a matrix has no Cholesky factor, by its lower triangle, and 0 where it has one."""
+
+    n: int
+    name = "indefinite"
+    signature = "(n,n)->()"
+    reads = frozenset()
+    inert = frozenset((0,))
+
+    @property
+    def lines(self) -> int:
+        return self.n**3
+
+    def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
+        found = np.zeros(x[0].shape[:-2])
+        for k in np.ndindex(found.shape):
+            try:
+                np.linalg.cholesky(x[0][k])
+            except np.linalg.LinAlgError:
+                found[k] = 1.0
+        return (found,)
+
+    def tangent(self, y: Sequence[Any], x: Sequence[Any], xdot: Sequence[Any]) -> Sequence[Any]:
+        return (None,)
+
+    def adjoint(self, y: Sequence[Any], x: Sequence[Any], ybar: Sequence[Any], wanted: Sequence[bool]) -> Sequence[Any]:
+        return (None,)
+
+
+@dataclass(frozen=True)
 class Cholesky(Shaped):
     """L with A = L L^T, of the lower triangle of A, which is all that is read: an upper triangle has no derivative.
 
@@ -86,6 +116,10 @@ class Cholesky(Shaped):
     @property
     def lines(self) -> int:
         return self.n**3
+
+    @property
+    def fails(self) -> Indefinite:
+        return Indefinite(self.n)
 
     def value(self, *x: np.ndarray) -> Sequence[np.ndarray]:
         return (np.linalg.cholesky(x[0]),)
@@ -109,4 +143,4 @@ def _phi(n: int) -> np.ndarray:
     return np.tri(n) - 0.5 * np.eye(n)
 
 
-__all__ = ["Cholesky", "Triangular"]
+__all__ = ["Cholesky", "Indefinite", "Triangular"]

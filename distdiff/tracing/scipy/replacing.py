@@ -101,8 +101,8 @@ class Replacing:
                         promote(args[place] if place < len(args) else kwargs.get(key), rec)
                     args = tuple(map(argument, args))
                     return answer(*args, **{key: argument(x) for key, x in kwargs.items()})
-            except (ValueError, ArithmeticError):  # the function may catch it
-                failed()
+            except (ValueError, ArithmeticError) as error:  # the function may catch it
+                failed(error)
                 raise
             return original(*args, **kwargs)
 

@@ -83,7 +83,7 @@ def zeta(x: Any, q: Any = None, out: Any = None) -> Any:
             recorder_of((x, out)).unsupported("scipy.special.zeta of arguments up to 1, Riemann's zeta function",
                                               f"there is a rule beyond 1{YOURS}")
     values = ufuncs.special("zeta", x, q) if is_traced(x) or is_traced(q) else SPECIAL["zeta"][0].value(x, q)
-    return into(out, values)  # which may be traced alone
+    return into(out, values, True)  # which may be traced alone
 
 
 def lambertw(z: Any, k: Any = 0, tol: float = 1e-8) -> Any:
