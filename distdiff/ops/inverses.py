@@ -53,6 +53,11 @@ def _to(f: Slopes, k: int, at: int, *x: Any) -> Any:
     return -f[k](*x) / f[at](*x)
 
 
+def _moving(y: Any, slope: Any) -> Any:
+    """A slope of a number of events; where 0 events are already likelier than p, y is 0 and stays."""
+    return np.where(np.greater(y, 0.0), slope, 0.0)
+
+
 op("gdtria", lambda y, p, b, x: _to_p(GAMMA, 0, y, b, x), lambda y, p, b, x: _to(GAMMA, 1, 0, y, b, x),
    lambda y, p, b, x: _to(GAMMA, 2, 0, y, b, x))
 op("gdtrib", lambda y, a, p, x: _to(GAMMA, 0, 1, a, y, x), lambda y, a, p, x: _to_p(GAMMA, 1, a, y, x),
@@ -61,19 +66,22 @@ op("gdtrix", lambda y, a, b, p: _to(GAMMA, 0, 2, a, b, y), lambda y, a, b, p: _t
    lambda y, a, b, p: _to_p(GAMMA, 2, a, b, y))
 op("chdtriv", lambda y, p, x: _to_p(CHI_SQUARE, 0, y, x), lambda y, p, x: _to(CHI_SQUARE, 1, 0, y, x))
 op("pdtri", UNKNOWN, lambda y, k, p: _to_p(POISSON, 1, np.floor(k), y))
-op("pdtrik", lambda y, p, m: _to_p(POISSON, 0, y, m), lambda y, p, m: _to(POISSON, 1, 0, y, m))
+op("pdtrik", lambda y, p, m: _moving(y, _to_p(POISSON, 0, y, m)),
+   lambda y, p, m: _moving(y, _to(POISSON, 1, 0, y, m)))
 op("btdtria", lambda y, p, b, x: _to_p(BETA, 0, y, b, x), lambda y, p, b, x: _to(BETA, 1, 0, y, b, x),
    lambda y, p, b, x: _to(BETA, 2, 0, y, b, x))
 op("btdtrib", lambda y, a, p, x: _to(BETA, 0, 1, a, y, x), lambda y, a, p, x: _to_p(BETA, 1, a, y, x),
    lambda y, a, p, x: _to(BETA, 2, 1, a, y, x))
 op("bdtri", UNKNOWN, UNKNOWN, lambda y, k, n, p: _to_p(BINOMIAL, 2, np.floor(k), n, y), whole=1)
-op("bdtrik", lambda y, p, n, x: _to_p(BINOMIAL, 0, y, n, x), lambda y, p, n, x: _to(BINOMIAL, 1, 0, y, n, x),
-   lambda y, p, n, x: _to(BINOMIAL, 2, 0, y, n, x))
+op("bdtrik", lambda y, p, n, x: _moving(y, _to_p(BINOMIAL, 0, y, n, x)),
+   lambda y, p, n, x: _moving(y, _to(BINOMIAL, 1, 0, y, n, x)),
+   lambda y, p, n, x: _moving(y, _to(BINOMIAL, 2, 0, y, n, x)))
 op("bdtrin", lambda y, k, p, x: _to(BINOMIAL, 0, 1, k, y, x), lambda y, k, p, x: _to_p(BINOMIAL, 1, k, y, x),
    lambda y, k, p, x: _to(BINOMIAL, 2, 1, k, y, x))
 op("nbdtri", UNKNOWN, UNKNOWN, lambda y, k, n, p: _to_p(NEGATIVE_BINOMIAL, 2, np.floor(k), n, y))
-op("nbdtrik", lambda y, p, n, x: _to_p(NEGATIVE_BINOMIAL, 0, y, n, x),
-   lambda y, p, n, x: _to(NEGATIVE_BINOMIAL, 1, 0, y, n, x), lambda y, p, n, x: _to(NEGATIVE_BINOMIAL, 2, 0, y, n, x))
+op("nbdtrik", lambda y, p, n, x: _moving(y, _to_p(NEGATIVE_BINOMIAL, 0, y, n, x)),
+   lambda y, p, n, x: _moving(y, _to(NEGATIVE_BINOMIAL, 1, 0, y, n, x)),
+   lambda y, p, n, x: _moving(y, _to(NEGATIVE_BINOMIAL, 2, 0, y, n, x)))
 op("nbdtrin", lambda y, k, p, x: _to(NEGATIVE_BINOMIAL, 0, 1, k, y, x),
    lambda y, k, p, x: _to_p(NEGATIVE_BINOMIAL, 1, k, y, x), lambda y, k, p, x: _to(NEGATIVE_BINOMIAL, 2, 1, k, y, x))
 op("stdtridf", lambda y, p, t: _to_p(STUDENT, 0, y, t), lambda y, p, t: _to(STUDENT, 1, 0, y, t))
