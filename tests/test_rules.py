@@ -709,3 +709,20 @@ def test_functions_run_where_their_arguments_are_or_at_home(kind, comm):
         lin.update(x)
         close(lin.vjp(np.ones(len(x))), expected.sum(axis=0))
         assert bool(RAN) == (kind == "by name" or comm.rank == 0)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("partition", ["levels", "contiguous", "streaming"])
+def test_rules_in_long_scalar_code_on_several_ranks(partition):
+    f = dd.elemental(np.sin, partials=[lambda y, x: np.cos(x)], name="sine")
+
+    def orbit(x, sine):
+        y = x[0]
+        for k in range(300):
+            y = 0.9 * sine(y) + 0.1 * x[k % 3]
+        return y
+
+    x = np.array([0.7, 1.3, 0.4])
+    with dd.linearize(lambda x: orbit(x, f), x, partition=partition) as lin:
+        np.testing.assert_allclose(lin.vjp(1.0), dd.grad(lambda x: orbit(x, np.sin))(x), rtol=1e-12)
+        np.testing.assert_allclose(lin.update(1.1 * x), orbit(1.1 * x, np.sin), rtol=1e-12)

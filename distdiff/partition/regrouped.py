@@ -328,7 +328,7 @@ class _Writer:
             return ref
         if isinstance(ref, Affine) and ref.block not in self.regrouped:
             return ref._replace(block=self.block[ref.block])
-        return Indexed(self.made.renumbered(np.asarray(self.old.ids(ref, shape))))
+        return Indexed(np.asarray(self.made.renumbered(np.asarray(self.old.ids(ref, shape)))))  # also of one
 
 
 def given_up(run: ScalarRun) -> HeldRun:
