@@ -244,7 +244,8 @@ SPARSE = {
 @pytest.mark.parametrize(("name", "old", "new"), [
     ("cg", '["maxiter", 50]', text) for text in (
         '["maxiter", "text"]', '["maxiter", [1]]', '["maxiter", []]', '["callback", 1]', '["M", 1.0]', '["A", 1.0]',
-        '["maxiters", 50]', '[50, "maxiter"]', '["maxiter"]', '["callback_type", "x"]', '7')] + [
+        '["maxiters", 50]',
+        '["tol", null]', '["maxiter", 1.5]', '[50, "maxiter"]', '["maxiter"]', '["callback_type", "x"]', '7')] + [
     ("cg", '"cg"', '"eigs"'), ("cg", '"n": 3', '"n": true'), ("cg", '"n": 3', '"n": 3.0'),
     ("spsolve", '"transposed": false', '"transposed": "no"'), ("spsolve", '"transposed": false', '"transposed": 7'),
     ("lstsq", '"rcond": ', '"rcond": "2" , "k": ')], ids=str)

@@ -20,6 +20,7 @@ from .sparse import SparseSystem, require_places
 
 METHODS = ("cg", "cgs", "bicg", "bicgstab", "gmres", "lgmres", "minres", "qmr", "gcrotmk", "tfqmr")
 _NO_SETTINGS = ("A", "b", "x0", "M", "M1", "M2", "callback", "outer_v", "CU")  # of their parameters
+_REAL = ("tol", "rtol", "shift")
 _TEXTS = (("atol", "legacy"), *(("callback_type", how) for how in ("x", "pr_norm", "legacy")))
 
 
@@ -58,7 +59,8 @@ class Iterative(Shaped):
 
         known = inspect.signature(getattr(scipy.sparse.linalg, self.method)).parameters
         for name, value in self.settings:
-            fits = value is None or type(value) in (bool, int, float) or (name, value) in _TEXTS
+            kinds = (int, float) if name in _REAL else (bool, int, type(None), *((float,) if name == "atol" else ()))
+            fits = type(value) in kinds or (name, value) in _TEXTS
             if name not in known or name in _NO_SETTINGS or not fits:
                 raise ValueError(f"{self.name} has no option {name}={value!r} here")
 
