@@ -90,7 +90,8 @@ def _whole_power(x: Pair, n: int) -> Pair:
 
 
 def power(x: Pair, y: Pair) -> Pair:
-    """x^y = exp(y log x); whole numbers below 100 by products.  0^y is 0 where Re y > 0, with derivative 0."""
+    """x^y = exp(y log x); whole numbers below 100 by products.  0^y is 0 where y > 0, with derivative 0, and NaN where y
+    is not real, as NumPy has it."""
     (a, b), (c, d) = x, y
     if d is None and not is_traced(c) and np.ndim(c) == 0:
         c = float(filled(c))
@@ -102,7 +103,7 @@ def power(x: Pair, y: Pair) -> Pair:
     re, im = exp(multiply(y, log((np.where(origin, 1.0, filled(a)), b))))
     c, d = filled(c), filled(d)
     one = np.logical_and(np.equal(c, 0.0), np.equal(d, 0.0))
-    there = np.where(np.greater(c, 0.0), 0.0, np.where(one, 1.0, np.nan))
+    there = np.where(np.logical_and(np.greater(c, 0.0), np.equal(d, 0.0)), 0.0, np.where(one, 1.0, np.nan))
     return np.where(origin, there, re), np.where(origin, there * 0.0, filled(im))
 
 
