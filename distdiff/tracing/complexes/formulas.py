@@ -90,8 +90,8 @@ def _whole_power(x: Pair, n: int) -> Pair:
 
 
 def power(x: Pair, y: Pair) -> Pair:
-    """x^y = exp(y log x); whole numbers below 100 by products.  0^y is 0 where y > 0, with derivative 0, and NaN where it
-    is not real, as NumPy has it."""
+    """x^y = exp(y log x); whole numbers below 100 by products.  0^y is 0 where y > 0, with derivative 0, and NaN where
+    y is not real, as NumPy has it."""
     (a, b), (c, d) = x, y
     if d is None and not is_traced(c) and np.ndim(c) == 0:
         c = float(filled(c))
