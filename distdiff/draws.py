@@ -11,6 +11,7 @@ import operator
 import os
 import pickle
 import random
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -57,33 +58,52 @@ class Draws(Search):
     def watching(self) -> Iterator[None]:
         """While the body traces the function, see whether it takes entropy of the system's, as generators that are made
         without a seed do."""
-        system, modules, seed = os.urandom, random._urandom, random.Random.seed  # type: ignore[attr-defined]
-
-        def noted(name: str) -> None:
-            if (rec := running()) is not None and not rec.aside:
-                self._entropy = self._entropy or name
-
-        def urandom(size: int) -> bytes:
-            noted("the system's entropy")
-            return system(size)
-
-        def seeded(this: random.Random, a: Any = None, *args: Any, **kwargs: Any) -> None:
-            if a is None:
-                noted("a random.Random without a seed")
-            seed(this, a, *args, **kwargs)
-
-        os.urandom = random._urandom = urandom  # type: ignore[attr-defined]
-        random.Random.seed = seeded  # type: ignore[method-assign]
+        entry = threading.get_ident(), self
+        with _lock:
+            if not _watching:
+                _own.update(urandom=os.urandom, seed=random.Random.seed)
+                _put(_urandom, _seed)
+            _watching.append(entry)
         try:
             yield
         finally:
-            os.urandom, random._urandom, random.Random.seed = (  # type: ignore[attr-defined, method-assign]
-                system, modules, seed)
+            with _lock:
+                _watching.remove(entry)
+                if not _watching:
+                    _put(_own["urandom"], _own["seed"])
 
     def drawn(self) -> str:
         """What the function has drawn from since, in words; "" if nothing."""
         changed = (name for key, (name, thing) in self._things.items() if not same(self._before[key], _state(thing)))
         return next(changed, self._entropy)
+
+
+_lock = threading.Lock()
+_watching: list[tuple[int, Draws]] = []  # (thread, who watches); threads begin and end in any order
+_own: dict[str, Callable[..., Any]] = {}  # Python's own functions, meanwhile
+
+
+def _put(urandom: Callable[..., Any], seed: Callable[..., Any]) -> None:
+    os.urandom = random._urandom = urandom  # type: ignore[attr-defined, assignment]
+    random.Random.seed = seed  # type: ignore[method-assign, assignment]
+
+
+def _noted(name: str) -> None:
+    if (rec := running()) is not None and not rec.aside:
+        for thread, draws in tuple(_watching):
+            if thread == threading.get_ident():
+                draws._entropy = draws._entropy or name
+
+
+def _urandom(size: int) -> bytes:
+    _noted("the system's entropy")
+    return _own["urandom"](size)  # type: ignore[no-any-return]
+
+
+def _seed(this: random.Random, a: Any = None, *args: Any, **kwargs: Any) -> None:
+    if a is None:
+        _noted("a random.Random without a seed")
+    _own["seed"](this, a, *args, **kwargs)
 
 
 def _draws(value: Any) -> bool:

@@ -24,6 +24,7 @@ import scipy.stats
 from functions import CASES
 
 import distdiff as dd
+from distdiff.draws import Draws
 from distdiff.errors import (
     BranchChangedError,
     InputError,
@@ -1015,3 +1016,14 @@ def test_what_is_raised_again_at_other_points_is_replayed(f, tmp_path):
     tape = dd.load(tmp_path / "tape")
     close(dd.grad(tape)(points[1]), dd.grad(f)(points[1]))
     close(dd.hessian(tape)(points[1]), dd.hessian(f)(points[1]))
+
+
+def test_threads_that_watch_for_entropy_leave_python_as_it_was():
+    own = os.urandom, random.Random.seed
+    first, second = (Draws(np.sum, {}).watching() for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # before the other, as a thread may
+    assert os.urandom is not own[0]
+    second.__exit__(None, None, None)
+    assert (os.urandom, random.Random.seed) == own
